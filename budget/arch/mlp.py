@@ -1,0 +1,41 @@
+"""Multi-layer perceptron: linear layers with an activation between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, model
+from ..op import op
+
+
+@dataclass(frozen=True)
+class Config:
+    """The worked example: 10 features, hidden layers of 20 and 10, two classes."""
+
+    sizes: tuple[int, ...] = setting((10, 20, 10, 2), "widths from the input to the output, by commas")
+    activation: str = setting("relu", "between the layers", choices=("relu", "gelu", "tanh", "sigmoid", "silu"))
+    bias: bool = setting(True, "linear layers have a bias")
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) < 2:
+            raise InputError("sizes", f"got {self.sizes}; allowed: at least an input and an output width")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Input [b, sizes[0]] to logits [b, sizes[-1]], a cross-entropy loss behind them in training."""
+    return model("mlp", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
+
+
+def _nodes(c: Config, w: Workload) -> Iterator[Node]:
+    bias = ", +*f" if c.bias else ""
+    last = len(c.sizes) - 2
+    for i, (fan_in, fan_out) in enumerate(zip(c.sizes, c.sizes[1:], strict=False)):
+        x = "b c" if i else "!x: b c"
+        yield op(f"linear{i}", f"{x}, *c f{bias} -> b f", c=fan_in, f=fan_out)
+        if i < last:
+            yield op(f"{c.activation}{i}", "->", c.activation)
+    if w.mode == "train":
+        yield op("loss", "-> loss: 1", "cross_entropy")

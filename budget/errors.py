@@ -1,0 +1,23 @@
+"""What a user can get wrong: one line that names the field and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad usage or bad input; the command prints it on one line and exits with status 2."""
+
+    def __init__(self, field: str, problem: str):
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a name that nobody knows: says the nearest known one, or a few."""
+    from difflib import get_close_matches
+
+    known = sorted(known)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known[:40])}"
+    return InputError(field, f"unknown name {str(name)[:80]!r}; {hint}")

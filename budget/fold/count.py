@@ -1,0 +1,48 @@
+"""Parameters and FLOPs: sums over operators."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..model import Model, walk, weights
+from ..op import contraction_flops, elements, pointwise_flops
+from ..size import Size
+
+
+class Params(NamedTuple):
+    """Elements of the weights: all, those that one token uses, those that train."""
+
+    total: Size
+    active: Size
+    trainable: Size
+
+
+class Flops(NamedTuple):
+    """FLOPs by phase: contractions as FlopCounterMode counts them, everything else apart."""
+
+    forward: Size
+    backward: Size
+    forward_pointwise: Size
+    backward_pointwise: Size
+    optimizer: Size
+
+
+def params(model: Model) -> Params:
+    """Each weight once, however many operators read it; an expert counts as active by its share."""
+    total: Size = 0
+    active: Size = 0
+    for t, o, copies in weights(model.nodes):
+        n = elements(t, o.sizes) * copies
+        total = total + n
+        active = active + (n * o.sizes["a"] // o.sizes["e"] if "~e" in t.dims else n)
+    return Params(total, active, total)
+
+
+def flops(model: Model) -> Flops:
+    """FLOPs of one pass over the model's operators, in whatever phases they are."""
+    sums: dict[str, Size] = {"forward": 0, "backward": 0, "optimizer": 0}
+    rest: dict[str, Size] = dict(sums)
+    for o, times in walk(model.nodes):
+        sums[o.phase] = sums[o.phase] + contraction_flops(o) * times
+        rest[o.phase] = rest[o.phase] + pointwise_flops(o) * times
+    return Flops(sums["forward"], sums["backward"], rest["forward"], rest["backward"], rest["optimizer"])

@@ -1,0 +1,205 @@
+"""A model is a tuple of operators; what repeats is stored once, with a count.
+
+`link` turns what an architecture file writes (short names, names used again, dimensions left
+out) into a program in which every tensor has one name, every operator knows its sizes, and
+every block knows what it hands from one repetition to the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .config import Workload
+from .op import ACTIVATION, INPUT, WEIGHT, Op, Tensor
+from .size import Size
+
+
+class Carry(NamedTuple):
+    """A tensor handed from one repetition to the next, by its three names."""
+
+    init: str  # outside, before the first repetition
+    enter: str  # inside, as a repetition finds it
+    leave: str  # inside, as it leaves it; outside, after the last
+
+
+class Block(NamedTuple):
+    """Operators that are repeated `count` times.
+
+    `shared`: the same weights each time (a recurrence over t, ALBERT's layers).
+    `mirrors`: of a backward block, the forward block whose saved tensors it reads.
+    """
+
+    name: str
+    body: tuple[Node, ...]
+    count: Size = 1
+    shared: bool = False
+    carry: tuple[Carry, ...] = ()
+    mirrors: str = ""
+
+
+Node = Op | Block
+
+
+class Model(NamedTuple):
+    """A network at a given size of input.
+
+    `outputs` are the tensors that a loss is taken of; `samples` and `tokens` what one forward
+    pass works through; `uncounted` names what the operators leave out.
+    """
+
+    name: str
+    arch: str
+    nodes: tuple[Node, ...]
+    config: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    samples: Size = 1
+    tokens: Size = 0
+    uncounted: tuple[str, ...] = ()
+
+
+def model(
+    arch: str,
+    config: Any,
+    workload: Workload,
+    nodes: Iterable[Node],
+    sizes: Mapping[str, Size],
+    *,
+    samples: Size,
+    tokens: Size = 0,
+    outputs: Iterable[str] = (),
+    uncounted: tuple[str, ...] = (),
+) -> Model:
+    """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
+    tensors, or the last operator's output where none is given."""
+    linked, ends = link(nodes, sizes, outputs)
+    settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)  # type: ignore[arg-type]
+    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
+
+
+def block(name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False) -> Block:
+    """Operators repeated `count` times, one after the other."""
+    return Block(name, tuple(body), count, shared)
+
+
+def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:
+    """Every operator with the number of times that it runs."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield from walk(node.body, times * node.count)
+        else:
+            yield node, times
+
+
+def weights(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:
+    """Every weight once, with an operator that reads it and the number of copies."""
+    seen: set[str] = set()
+    yield from _weights(nodes, copies, seen)
+
+
+def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tuple[Tensor, Op, Size]]:
+    for node in nodes:
+        if isinstance(node, Block):
+            inner: set[str] = set(seen) if node.name not in seen else set()
+            yield from _weights(node.body, copies if node.shared else copies * node.count, inner)
+            seen |= inner
+        elif node.phase == "forward":
+            for t in node.weights:
+                if t.name not in seen:
+                    seen.add(t.name)
+                    yield t, node, copies
+
+
+def link(
+    nodes: Iterable[Node], sizes: Mapping[str, Size], outputs: Iterable[str] = ()
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """Resolve names, dimensions and sizes of nodes, and the final names of some outputs.
+
+    Raises ValueError for a tensor that nothing makes and for two operators of one name.
+    """
+    env: dict[str, str] = {}
+    linker = _Linker({"1": 1, **sizes})
+    linked = tuple(linker.run(nodes, env, "", set()))
+    return linked, tuple(env[name] for name in outputs or (linker.current,))
+
+
+class _Linker:
+    """Keeps what linking needs to know: how often a name was used, and each tensor's dimensions."""
+
+    def __init__(self, sizes: Mapping[str, Size]):
+        self.sizes = sizes
+        self.used: dict[str, int] = {}
+        self.dims: dict[str, tuple[str, ...]] = {}
+        self.local: dict[str, Mapping[str, Size]] = {}  # sizes that only some operators have
+        self.current = ""
+
+    def fresh(self, name: str) -> str:
+        n = self.used.get(name, 0)
+        self.used[name] = n + 1
+        return f"{name}'{n}" if n else name
+
+    def run(self, nodes: Iterable[Node], env: dict[str, str], path: str, names: set[str]) -> Iterator[Node]:
+        for node in nodes:
+            if node.name in names:
+                raise ValueError(f"two operators are called {path}{node.name}")
+            names.add(node.name)
+            if isinstance(node, Block):
+                yield self.block(node, env, path)
+            else:
+                yield self.op(node, env, path)
+
+    def block(self, node: Block, env: dict[str, str], path: str) -> Block:
+        written = {name for name in _written(node.body) if name in env}
+        inner = dict(env)
+        for name in written:
+            inner[name] = self.fresh(f"{name}@{node.name}")
+            self.dims[inner[name]] = self.dims[env[name]]
+            self.local[inner[name]] = self.local[env[name]]
+        enter = {name: inner[name] for name in written}
+        body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
+        carry = tuple(Carry(env[n], enter[n], inner[n]) for n in sorted(written))
+        for name in written:
+            env[name] = inner[name]
+        return node._replace(body=body, carry=carry)
+
+    def op(self, node: Op, env: dict[str, str], path: str) -> Op:
+        ins = tuple(self.read(node, t, env, path) for t in node.ins)
+        local = dict(node.sizes)
+        for t, resolved in zip(node.ins, ins, strict=True):
+            if not t.dims and (inherited := self.local.get(resolved.name)):
+                local = {**inherited, **local}
+        outs = []
+        for t in node.outs:
+            name = self.fresh(t.name)
+            env[t.name] = name
+            self.local[name] = local
+            dims = self.dims[name] = t.dims or ins[0].dims
+            outs.append(t._replace(name=name, dims=dims))
+        self.current = node.outs[0].name
+        sizes = {**self.sizes, **local} if local else self.sizes
+        return node._replace(name=path + node.name, ins=ins, outs=tuple(outs), sizes=sizes)
+
+    def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
+        if t.role == WEIGHT:
+            own = t.name.startswith(node.name + ".")
+            return t._replace(name=path + t.name) if own and path else t
+        if t.role == INPUT and t.name not in env:
+            env[t.name] = self.fresh(t.name)
+            self.dims[t.name] = t.dims
+            self.local[t.name] = node.sizes
+            return t
+        name = env.get(t.name or self.current)
+        if name is None:
+            raise ValueError(f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it")
+        role = ACTIVATION if t.role == ACTIVATION else t.role
+        return t._replace(name=name, dims=t.dims or self.dims[name], role=role)
+
+
+def _written(nodes: Iterable[Node]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Block):
+            yield from _written(node.body)
+        else:
+            for t in node.outs:
+                yield t.name

@@ -1,0 +1,163 @@
+"""Operators: contractions over named dimensions, and everything that follows from one line.
+
+    op("up", "x: b s d, *d f, +*f -> u: b s f")
+
+is a linear layer with a bias. `name:` names a tensor (left out: what the last operator made);
+`*` marks a weight, `+` an operand that is added to the contraction, `y+i` the axis that a
+window `i` slides over to give `y`, and `~v` a dimension from which each element picks one
+(embeddings, experts). Parameters, FLOPs, GEMM sizes and the backward pass are derived.
+Operators that are no contraction name their kind, whose rule is in rule.py.
+
+Dimensions: b batch, s sequence (queries), t keys' positions or time steps, d d_model,
+h key-value heads, r query heads for each of them, k head_dim, f d_ff or output channels,
+v vocabulary, e experts, a experts active for a token, n state, c input channels,
+z y x space, l i j a window's extent along them, g groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from .rule import RULES, Rule
+from .size import Size, product
+
+WEIGHT, ACTIVATION, INPUT, CACHE = "weight", "activation", "input", "cache"
+
+
+class Tensor(NamedTuple):
+    """A named tensor: its axes, what it is, its dtype ("" is the model's own)."""
+
+    name: str
+    dims: tuple[str, ...]
+    role: str = ACTIVATION
+    dtype: str = ""
+    added: bool = False  # added to a contraction, not contracted
+    on_chip: bool = False  # never reaches device memory: part of a fused kernel
+
+
+class Op(NamedTuple):
+    """One operator. `sizes` gives every dimension; `of` is the forward operator it belongs to."""
+
+    name: str
+    kind: str
+    ins: tuple[Tensor, ...]
+    outs: tuple[Tensor, ...]
+    sizes: Mapping[str, Size]
+    phase: str = "forward"
+    of: str = ""
+    group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
+    kernel: str = ""  # the fused kernel that this operator is part of
+    saved: tuple[Tensor, ...] = ()  # made here only for the backward pass: masks, statistics, upcasts
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.kind]
+
+    @property
+    def out(self) -> Tensor:
+        return self.outs[0]
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return tuple(t for t in self.ins if t.role == WEIGHT)
+
+
+def op(name: str, spec: str, kind: str = "contract", **sizes: Size) -> Op:
+    """An operator from one line; `sizes` adds to, or overrides, the model's own."""
+    if kind not in RULES:
+        raise KeyError(f"operator {name}: unknown kind {kind!r}")
+    ins, outs = _parse(name, spec)
+    return Op(name, kind, ins, outs, sizes)
+
+
+def group(name: str, *ops: Op) -> tuple[Op, ...]:
+    """Neighbours that a fused kernel exists for; tensors that only they read then stay on chip."""
+    return tuple(o._replace(group=name) for o in ops)
+
+
+@lru_cache(maxsize=4096)
+def _parse(name: str, spec: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    left, arrow, right = spec.partition("->")
+    if not arrow:
+        raise ValueError(f"operator {name}: no '->' in {spec!r}")
+    ins = [_operand(text) for text in left.split(",")]
+    weights = 0
+    for i, t in enumerate(ins):
+        if t.role == WEIGHT and not t.name:
+            suffix = "bias" if t.added else "weight" + (str(weights) if weights else "")
+            weights += not t.added
+            ins[i] = t._replace(name=f"{name}.{suffix}")
+    outs = [_operand(text) for text in right.split(",")]
+    return tuple(ins), tuple(t if t.name else t._replace(name=name) for t in outs)
+
+
+def _operand(text: str) -> Tensor:
+    text = text.strip()
+    added = text.startswith("+")
+    text = text.removeprefix("+").lstrip()
+    role = WEIGHT if text.startswith("*") else INPUT if text.startswith("!") else ACTIVATION
+    text = text.lstrip("*!")
+    head, colon, dims = text.rpartition(":")
+    name, _, dtype = head.strip().partition("/")
+    return Tensor(name, tuple(dims.split()), role, dtype, added)
+
+
+def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
+    """The number of elements of a tensor."""
+    return product(sizes[d.removeprefix("~")] for d in t.dims)
+
+
+def contracted_dims(o: Op) -> tuple[str, ...]:
+    """All dimensions that a contraction loops over; `y+i` is y and i, `~v` picks one."""
+    seen: dict[str, None] = {}
+    for t in (*o.ins, *o.outs):
+        if not t.added:
+            for axis in t.dims:
+                if axis[0] != "~":
+                    seen.update(dict.fromkeys(axis.split("+")))
+    return tuple(seen)
+
+
+def contraction_flops(o: Op) -> Size:
+    """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
+    if o.kind != "contract":
+        return 0
+    return 2 * product(o.sizes[d] for d in contracted_dims(o))
+
+
+def pointwise_flops(o: Op) -> Size:
+    """FLOPs of everything that is no contraction: the rule's work for each element of the
+    widest tensor, and one addition for each output element and added operand. Derived."""
+    added = sum(t.added for t in o.ins)
+    flops = added * elements(o.out, o.sizes) if added else 0
+    rate = o.rule.back if o.phase == "backward" else o.rule.flops
+    return flops + rate * widest(o) if rate else flops
+
+
+def widest(o: Op) -> Size:
+    """Elements of the operator's first input or first output, whichever it walks over."""
+    if o.rule.walks == "in" and o.ins:
+        return elements(o.ins[0], o.sizes)
+    return elements(o.out, o.sizes)
+
+
+class Gemm(NamedTuple):
+    """The matrix product that a device sees."""
+
+    m: Size
+    n: Size
+    k: Size
+    batch: Size
+
+
+def gemm(o: Op) -> Gemm | None:
+    """M, N, K and batch of a contraction of two operands: which of them hold which dimension."""
+    ins = [t for t in o.ins if not t.added]
+    if o.kind != "contract" or len(ins) != 2:
+        return None
+    a, b, out = ({d for axis in t.dims if axis[0] != "~" for d in axis.split("+")} for t in (*ins, o.out))
+    # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
+    size = lambda dims: product(o.sizes[d] for d in dims)  # noqa: E731 - used three lines below only
+    return Gemm(size((a & out) - b), size((b & out) - a), size((a & b) - out), size(a & b & out))

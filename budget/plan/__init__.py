@@ -1,0 +1,1 @@
+"""Techniques: one file each, Model -> Model. Found by their file names."""

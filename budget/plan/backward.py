@@ -1,0 +1,203 @@
+"""Append the backward pass: for each operand, the output's gradient with the other operands.
+
+The network's input needs no gradient, so "backward = 2 x forward" comes out where it is true
+and not where it is false. Where a block's first repetition needs less than the others (a
+recurrence whose first state is an input, frozen layers below a trained one), that repetition
+is set apart. Derived: reverse-mode differentiation, operator by operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..model import Block, Carry, Model, Node
+from ..op import WEIGHT, Op, Tensor
+
+Grads = dict[str, list[Tensor]]
+
+
+def backward(model: Model) -> Model:
+    """The model with its backward operators behind its forward ones."""
+    needs: set[str] = set()
+    nodes = tuple(_flow(model.nodes, needs))
+    grads: Grads = {name: [Tensor(f"d:{name}", ())] for name in model.outputs}
+    back = tuple(_reverse(nodes, grads, needs))
+    return model._replace(nodes=(*_keep(nodes), *back))
+
+
+def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
+    """Add to `needs` the activations that need a gradient; set first repetitions apart."""
+    for node in nodes:
+        if isinstance(node, Op):
+            if not node.rule.stops and any(t.role == WEIGHT or t.name in needs for t in node.ins):
+                needs.update(t.name for t in node.outs)
+            yield node
+            continue
+        first = _inside(node, needs)
+        late = [c for c in node.carry if c.leave in first and c.init not in needs]
+        if late and not (isinstance(node.count, int) and node.count == 1):
+            yield node._replace(name=f"{node.name}[0]", body=tuple(_flow(node.body, set(first))), count=1)
+            needs.update(c.leave for c in node.carry if c.leave in first)
+            carry = tuple(c._replace(init=c.leave) for c in node.carry)
+            yield from _flow((node._replace(count=node.count - 1, carry=carry),), needs)
+            continue
+        needs.update(c.leave for c in node.carry if c.leave in first)
+        yield node._replace(body=tuple(_flow(node.body, set(first))))
+
+
+def _inside(node: Block, needs: set[str]) -> set[str]:
+    """What needs a gradient inside a block, given what does outside."""
+    inner = needs | {c.enter for c in node.carry if c.init in needs}
+    for _ in _flow(node.body, inner):
+        pass
+    return inner
+
+
+def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Let forward operators write what only the backward pass reads."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(_keep(node.body)))
+        else:
+            extra = tuple(t for t in saved(node) if "#" in t.name)
+            yield node._replace(outs=(*node.outs, *extra)) if extra else node
+
+
+def saved(o: Op) -> tuple[Tensor, ...]:
+    """The tensors that a non-contraction's backward reads: its own, and new ones (name `op#x`)."""
+    return tuple(_select(o, text) for text in o.rule.saves)
+
+
+def temporaries(o: Op) -> tuple[Tensor, ...]:
+    """The tensors that live only while the operator runs."""
+    return tuple(_select(o, text) for text in o.rule.temps)
+
+
+def _select(o: Op, text: str) -> Tensor:
+    what, at, like = text.partition("@")
+    if not at:
+        return o.out if what == "out" else o.ins[int(what[2:])]
+    name, _, dtype = what.partition(":")
+    dims = o.out.dims if like == "out" else o.ins[0].dims
+    return Tensor(f"{o.name}#{name}", dims[:-1] if like == "row" else dims, dtype=dtype)
+
+
+def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
+    for node in reversed(nodes):
+        if isinstance(node, Block):
+            yield from _reverse_block(node, grads, needs)
+        elif node.out.name in needs:
+            yield from _reverse_op(node, grads, needs, shared)
+
+
+def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[Op]:
+    arrived: list[Tensor] = []
+    for out in o.outs:
+        yield from _sum(o, out, grads)
+        arrived += (t._replace(dims=out.dims) for t in grads.pop(out.name, ()))
+    if not arrived:
+        return
+    wanted = [(i, t) for i, t in enumerate(o.ins) if t.role == WEIGHT or t.name in needs]
+    made: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
+    for back in _gradients(o, arrived, wanted, made):
+        yield back
+    for operand, grad in made:
+        if operand.role == WEIGHT and (shared or operand.name in grads):
+            total = Tensor(f"d:{operand.name}", operand.dims, WEIGHT)
+            yield _op(o, "accumulate", (grad, total), (total,))
+            grads[operand.name] = [total]
+        else:
+            grads.setdefault(operand.name, []).append(grad)
+
+
+def _gradients(
+    o: Op, arrived: list[Tensor], wanted: list[tuple[int, Tensor]], made: list[tuple[Tensor, Tensor]]
+) -> Iterator[Op]:
+    """The backward operators of one operator; `made` receives each operand's gradient."""
+    g = arrived[0]
+    fused: list[tuple[Tensor, Tensor]] = []
+    for i, t in wanted:
+        name = f"d:{t.name}" if t.role == WEIGHT else f"d:{t.name}<{o.name}" + (f".{i}" if i else "")
+        grad = Tensor(name, t.dims, WEIGHT if t.role == WEIGHT else "activation", t.dtype)
+        if o.rule.view and len(o.outs) == 1 or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
+            made.append((t, g._replace(dims=t.dims)))
+        elif t.added or o.kind == "add":
+            yield _op(o, "reduce", (g,), (grad,))
+            made.append((t, grad))
+        elif o.kind == "contract":
+            others = tuple(u for j, u in enumerate(o.ins) if j != i and not u.added)
+            yield _op(o, "contract", (g, *others), (grad,))
+            made.append((t, grad))
+        elif o.rule.view:
+            yield _op(o, "copy", tuple(arrived), (grad,))
+            made.append((t, grad))
+        else:
+            fused.append((t, grad))
+    if fused:
+        reads = (g, *saved(o), *(t for t in o.ins if t.role == WEIGHT and o.kind != "gather"))
+        yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
+        made += fused
+
+
+def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
+    """Add up the gradients that reach one tensor from several readers."""
+    parts = grads.get(out.name, [])
+    for i, part in enumerate(parts[1:]):
+        total = Tensor(f"d:{out.name}+{i}", out.dims)
+        yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
+        parts = [total]
+    if parts:
+        grads[out.name] = parts[:1]
+
+
+def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
+    ins = tuple(t._replace(added=False) if t.added else t for t in ins)
+    return Op(f"d:{o.name}", kind, ins, tuple(t._replace(added=False) for t in outs), o.sizes, "backward", o.name, o.kernel)
+
+
+def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
+    inner = _inside(node, needs)
+    last = next(o for o in _ops_backward(node.body))
+    local: Grads = {}
+    seeds: dict[str, str] = {}
+    for c in node.carry:
+        yield from _sum(last, Tensor(c.leave, _dims(node, c.leave)), grads)
+        for g in grads.pop(c.leave, ()):
+            seeds[c.leave] = g.name
+            local[c.leave] = [g._replace(name=f"d:{c.leave}@")]
+    body = list(_reverse(node.body, local, inner, node.shared))
+    carry = []
+    for c in node.carry:
+        if c.leave in seeds or c.enter in local:
+            body += _sum(last, Tensor(c.enter, _dims(node, c.leave)), local)
+            for g in local.pop(c.enter, ()):
+                if c.leave in seeds:
+                    carry.append(Carry(seeds[c.leave], f"d:{c.leave}@", g.name))
+                if c.init in needs:
+                    grads.setdefault(c.init, []).append(g)
+    for name, parts in list(local.items()):  # read from outside: weights, an encoder's output
+        body += _sum(last, parts[0]._replace(name=name), local)
+        (g,) = local[name]
+        if g.role != WEIGHT:
+            total = g._replace(name=f"d:{name}@{node.name}")
+            body.append(_op(last, "accumulate", (g, total), (total,)))
+            g = total
+        grads.setdefault(name, []).append(g)
+    if body:
+        yield Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
+
+
+def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:
+    for node in reversed(nodes):
+        if isinstance(node, Block):
+            yield from _ops_backward(node.body)
+        else:
+            yield node
+
+
+def _dims(node: Block, name: str) -> tuple[str, ...]:
+    for o in _ops_backward(node.body):
+        for t in o.outs:
+            if t.name == name:
+                return t.dims
+    return ()

@@ -1,0 +1,84 @@
+"""What operators that are no contraction do: work for each element, and what backward reads.
+
+A rule is data. `flops` and `back` count arithmetic for each element that the operator walks
+over (its output, or its first input where `walks` says so), an exponential or a root counting
+as one; they are reported apart from contractions. `saves` lists what the backward pass reads:
+    "in0", "in1", "out"   the tensor itself, stored once however many operators read it
+    "x:float32@in0"       a new tensor x of that dtype with the shape of in0 (an upcast, a mask)
+    "x:float32@row"       the same with the last axis of in0 reduced (a norm's statistics)
+`temps` lists in the same way what lives only while the operator runs.
+
+The eager rules follow what torch's own autograd keeps for the operator as transformers writes
+it (an RMS norm that upcasts saves a float32 copy); the `fused_` ones what a fused kernel keeps.
+Derived: read off torch 2.13's derivatives.yaml and checked against saved-tensor hooks in
+tests/test_saved.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """The work and the memory of one kind of operator."""
+
+    flops: float = 0
+    back: float = 0
+    saves: tuple[str, ...] = ()
+    temps: tuple[str, ...] = ()
+    walks: str = "out"
+    view: bool = False  # the output is the input's storage: no work, no memory
+    linear: bool = False  # gradients pass through unchanged, partial sums stay partial
+    stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
+    reduces: int = 0  # statistics that it needs over its last axis, each an all-reduce if divided
+    launches: int = 1  # kernels that eager torch starts for it
+    back_launches: int = 1
+
+
+RULES: dict[str, Rule] = {
+    "contract": Rule(),
+    # data movement
+    "view": Rule(view=True),
+    "copy": Rule(),
+    "slice": Rule(view=True),
+    "pad": Rule(),
+    "add": Rule(flops=1, linear=True),
+    "accumulate": Rule(flops=1, linear=True),
+    "gather": Rule(saves=("in0",)),
+    "reduce": Rule(flops=1, walks="in", linear=True),
+    "cast": Rule(),
+    "cache": Rule(),
+    # pointwise
+    "mul": Rule(1, 2, ("in0", "in1")),
+    "scale": Rule(1, 1),
+    "mask": Rule(1, 0, linear=True),
+    "relu": Rule(1, 1, ("out",)),
+    "relu6": Rule(2, 1, ("in0",)),
+    "sigmoid": Rule(3, 3, ("out",)),
+    "tanh": Rule(3, 3, ("out",)),
+    "softcap": Rule(5, 5, ("out",)),
+    "gelu": Rule(8, 14, ("in0",)),
+    "gelu_tanh": Rule(10, 18, ("in0",)),
+    "silu": Rule(4, 7, ("in0",)),
+    "softplus": Rule(4, 4, ("in0",)),
+    "squared_relu": Rule(2, 2, ("in0",)),
+    "glu": Rule(4, 6, ("in0",), walks="in"),
+    "dropout": Rule(2, 1, ("mask:bool@out",)),
+    "rope": Rule(4, 4, launches=6, back_launches=6),
+    # reductions
+    "softmax": Rule(5, 4, ("out",), reduces=2),
+    "log_softmax": Rule(5, 3, ("out",), reduces=2),
+    "cross_entropy": Rule(7, 4, ("logp:float32@in0",), walks="in", reduces=2, launches=2),
+    "mse": Rule(3, 2, ("in0",), walks="in"),
+    "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
+    "rms_norm": Rule(
+        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1
+    ),
+    "batch_norm": Rule(8, 10, ("in0",), reduces=0),
+    "group_norm": Rule(8, 12, ("in0",)),
+    "max_pool": Rule(1, 1, ("in0", "index:int64@out"), walks="in"),
+    "avg_pool": Rule(1, 1, ("in0",), walks="in"),
+    "mean": Rule(1, 1, walks="in"),
+    "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
+    "scan": Rule(6, 12, ("in0", "out")),
+}

@@ -1,0 +1,61 @@
+"""Sizes: a size is an int, a float64 NumPy array or a SymPy expression.
+
+One code path serves all three, so formulas never branch on a size: they use these helpers.
+Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Size = Any  # int | float | numpy.ndarray | sympy.Expr: duck-typed, to keep `import budget` light
+
+
+def product(sizes: Iterable[Size]) -> Size:
+    """The product of sizes; 1 for none."""
+    result: Size = 1
+    for size in sizes:
+        result = result * size
+    return result
+
+
+def is_number(size: Size) -> bool:
+    """Whether a size is one plain number, not an array or a symbol."""
+    return isinstance(size, int | float)
+
+
+def maximum(a: Size, b: Size) -> Size:
+    """The larger of two sizes, element by element."""
+    if is_number(a) and is_number(b):
+        return a if a >= b else b
+    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+        import sympy
+
+        return sympy.Max(a, b)
+    import numpy
+
+    return numpy.maximum(a, b)
+
+
+def minimum(a: Size, b: Size) -> Size:
+    """The smaller of two sizes, element by element."""
+    return -maximum(-a, -b)
+
+
+def ceil_div(a: Size, b: Size) -> Size:
+    """a / b rounded up."""
+    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+        import sympy
+
+        return sympy.ceiling(a / b)
+    return -(-a // b)
+
+
+def floor_div(a: Size, b: Size) -> Size:
+    """a / b rounded down."""
+    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+        import sympy
+
+        return sympy.floor(a / b)
+    return a // b
