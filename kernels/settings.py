@@ -1,0 +1,77 @@
+"""Which settings a kernel runs with: settings.toml, by architecture and shape class."""
+
+import contextlib
+import functools
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+
+PATH = Path(__file__).with_name("settings.toml")
+
+# Triton fixes the mode of a kernel when @triton.jit runs, so it is read once, here.
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+
+_compiled_for: str | None = None
+
+
+def runs_triton(tensor: torch.Tensor) -> bool:
+    """Whether tensor goes to a Triton kernel: on a GPU, or on the CPU in the interpreter."""
+    return tensor.is_cuda or (INTERPRETED and tensor.device.type == "cpu")
+
+
+@contextlib.contextmanager
+def compiling_for(architecture: str) -> Iterator[None]:
+    """Choose the settings of architecture, whatever the machine is (for the lint)."""
+    global _compiled_for
+    _compiled_for, before = architecture, _compiled_for
+    try:
+        yield
+    finally:
+        _compiled_for = before
+
+
+def architecture(device: torch.device) -> str:
+    """The table of settings.toml that device uses."""
+    if _compiled_for is not None:
+        return _compiled_for
+    if device.type != "cuda":
+        return "interpreter"
+    return _gpu_architecture(device)
+
+
+@functools.cache
+def _gpu_architecture(device: torch.device) -> str:
+    if torch.version.hip:
+        name = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
+        return name if name == "gfx942" else "generic"
+    capability = torch.cuda.get_device_capability(device)
+    # Only the data-center chips have the shared memory that these tables count on.
+    return {(8, 0): "sm80", (9, 0): "sm90", (10, 0): "sm100"}.get(capability, "generic")
+
+
+@functools.cache
+def processors(device: torch.device) -> int:
+    """How many programs of a persistent kernel run side by side."""
+    if device.type != "cuda":
+        return 3  # the interpreter: few, so that a program meets several tiles
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def load(path: Path = PATH) -> dict[str, Any]:
+    """All settings, as {kernel: {architecture: {shape class: setting}}}."""
+    return tomllib.loads(path.read_text())
+
+
+_load_once = functools.cache(load)
+
+
+def find(kernel: str, device: torch.device, shape_class: str) -> dict[str, Any]:
+    """The settings of kernel on device for a shape class, without their provenance."""
+    tables = _load_once(Path(os.environ.get("BUDGET_KERNEL_SETTINGS", PATH)))[kernel]
+    setting = tables[architecture(device)][shape_class]
+    return {name: value for name, value in setting.items() if name != "chosen_by"}
