@@ -23,7 +23,7 @@ from typing import NamedTuple
 from .rule import RULES, Rule
 from .size import Size, product
 
-WEIGHT, ACTIVATION, INPUT, CACHE = "weight", "activation", "input", "cache"
+WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
 
 
 class Tensor(NamedTuple):
@@ -49,7 +49,6 @@ class Op(NamedTuple):
     of: str = ""
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
-    saved: tuple[Tensor, ...] = ()  # made here only for the backward pass: masks, statistics, upcasts
 
     @property
     def rule(self) -> Rule:
@@ -58,6 +57,16 @@ class Op(NamedTuple):
     @property
     def out(self) -> Tensor:
         return self.outs[0]
+
+    @property
+    def saved(self) -> tuple[Tensor, ...]:
+        """What the backward pass of a non-contraction reads: its own tensors, new ones as `op#x`."""
+        return tuple(_select(self, text) for text in self.rule.saves)
+
+    @property
+    def temporaries(self) -> tuple[Tensor, ...]:
+        """What lives only while the operator runs."""
+        return tuple(_select(self, text) for text in self.rule.temps)
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -70,6 +79,15 @@ def op(name: str, spec: str, kind: str = "contract", **sizes: Size) -> Op:
         raise KeyError(f"operator {name}: unknown kind {kind!r}")
     ins, outs = _parse(name, spec)
     return Op(name, kind, ins, outs, sizes)
+
+
+def _select(o: Op, text: str) -> Tensor:
+    what, at, like = text.partition("@")
+    if not at:
+        return o.out if what == "out" else o.ins[int(what[2:])]
+    name, _, dtype = what.partition(":")
+    dims = o.out.dims if like == "out" else o.ins[0].dims
+    return Tensor(f"{o.name}#{name}", dims[:-1] if like == "row" else dims, dtype=dtype)
 
 
 def group(name: str, *ops: Op) -> tuple[Op, ...]:

@@ -28,6 +28,7 @@ class Rule(NamedTuple):
     temps: tuple[str, ...] = ()
     walks: str = "out"
     view: bool = False  # the output is the input's storage: no work, no memory
+    inplace: bool = False  # the output overwrites the input
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
     reduces: int = 0  # statistics that it needs over its last axis, each an all-reduce if divided
@@ -41,9 +42,11 @@ RULES: dict[str, Rule] = {
     "view": Rule(view=True),
     "copy": Rule(),
     "slice": Rule(view=True),
+    "step": Rule(view=True),  # one time step of a sequence
+    "store": Rule(walks="in", inplace=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
     "add": Rule(flops=1, linear=True),
-    "accumulate": Rule(flops=1, linear=True),
+    "accumulate": Rule(flops=1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
     "reduce": Rule(flops=1, walks="in", linear=True),
     "cast": Rule(),
@@ -63,6 +66,9 @@ RULES: dict[str, Rule] = {
     "softplus": Rule(4, 4, ("in0",)),
     "squared_relu": Rule(2, 2, ("in0",)),
     "glu": Rule(4, 6, ("in0",), walks="in"),
+    # recurrent cells, an element being one of the gates' linear maps (in0)
+    "lstm_cell": Rule(4, 8, ("gates:@in0", "in1", "tanh_c:@out"), walks="in", launches=10, back_launches=20),
+    "gru_cell": Rule(4, 9, ("gates:@in0", "in1", "in2"), walks="in", launches=9, back_launches=18),
     "dropout": Rule(2, 1, ("mask:bool@out",)),
     "rope": Rule(4, 4, launches=6, back_launches=6),
     # reductions
@@ -81,4 +87,11 @@ RULES: dict[str, Rule] = {
     "mean": Rule(1, 1, walks="in"),
     "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
     "scan": Rule(6, 12, ("in0", "out")),
+    # optimizers: for each parameter; torch's default foreach steps keep these temporaries
+    "sgd": Rule(2, walks="in"),
+    "momentum": Rule(4, walks="in"),
+    "adam": Rule(12, temps=("sqrt:@in0",), walks="in", launches=12),
+    "adamw": Rule(14, temps=("sqrt:@in0",), walks="in", launches=13),
+    "adamw_8bit": Rule(18, walks="in"),
+    "lion": Rule(7, temps=("update:@in0",), walks="in"),
 }

@@ -59,27 +59,8 @@ def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body)))
         else:
-            extra = tuple(t for t in saved(node) if "#" in t.name)
+            extra = tuple(t for t in node.saved if "#" in t.name)
             yield node._replace(outs=(*node.outs, *extra)) if extra else node
-
-
-def saved(o: Op) -> tuple[Tensor, ...]:
-    """The tensors that a non-contraction's backward reads: its own, and new ones (name `op#x`)."""
-    return tuple(_select(o, text) for text in o.rule.saves)
-
-
-def temporaries(o: Op) -> tuple[Tensor, ...]:
-    """The tensors that live only while the operator runs."""
-    return tuple(_select(o, text) for text in o.rule.temps)
-
-
-def _select(o: Op, text: str) -> Tensor:
-    what, at, like = text.partition("@")
-    if not at:
-        return o.out if what == "out" else o.ins[int(what[2:])]
-    name, _, dtype = what.partition(":")
-    dims = o.out.dims if like == "out" else o.ins[0].dims
-    return Tensor(f"{o.name}#{name}", dims[:-1] if like == "row" else dims, dtype=dtype)
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
@@ -97,13 +78,17 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         arrived += (t._replace(dims=out.dims) for t in grads.pop(out.name, ()))
     if not arrived:
         return
-    wanted = [(i, t) for i, t in enumerate(o.ins) if t.role == WEIGHT or t.name in needs]
-    made: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
-    for back in _gradients(o, arrived, wanted, made):
-        yield back
+    wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
+    for i, t in enumerate(o.ins):
+        if t.role == WEIGHT and not shared and t.name not in grads:
+            wanted.append((t, Tensor(f"d:{t.name}", t.dims, WEIGHT, t.dtype)))
+        elif t.role == WEIGHT or t.name in needs:
+            wanted.append((t, Tensor(f"d:{t.name}<{o.name}.{i}", t.dims, dtype=t.dtype, on_chip=t.on_chip)))
+    made: list[tuple[Tensor, Tensor]] = []
+    yield from _gradients(o, arrived, wanted, made)
     for operand, grad in made:
-        if operand.role == WEIGHT and (shared or operand.name in grads):
-            total = Tensor(f"d:{operand.name}", operand.dims, WEIGHT)
+        if operand.role == WEIGHT and grad.role != WEIGHT:
+            total = Tensor(f"d:{operand.name}", operand.dims, WEIGHT, operand.dtype)
             yield _op(o, "accumulate", (grad, total), (total,))
             grads[operand.name] = [total]
         else:
@@ -111,21 +96,24 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
 
 
 def _gradients(
-    o: Op, arrived: list[Tensor], wanted: list[tuple[int, Tensor]], made: list[tuple[Tensor, Tensor]]
+    o: Op, arrived: list[Tensor], wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
     g = arrived[0]
     fused: list[tuple[Tensor, Tensor]] = []
-    for i, t in wanted:
-        name = f"d:{t.name}" if t.role == WEIGHT else f"d:{t.name}<{o.name}" + (f".{i}" if i else "")
-        grad = Tensor(name, t.dims, WEIGHT if t.role == WEIGHT else "activation", t.dtype)
-        if o.rule.view and len(o.outs) == 1 or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
+    for t, grad in wanted:
+        if o.kind == "step":
+            made.append((t, g))
+        elif o.kind == "slice":
+            yield _op(o, "pad", (g,), (grad,))
+            made.append((t, grad))
+        elif o.rule.view and len(o.outs) == 1 or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
             made.append((t, g._replace(dims=t.dims)))
         elif t.added or o.kind == "add":
             yield _op(o, "reduce", (g,), (grad,))
             made.append((t, grad))
         elif o.kind == "contract":
-            others = tuple(u for j, u in enumerate(o.ins) if j != i and not u.added)
+            others = tuple(u for u in o.ins if u is not t and not u.added)
             yield _op(o, "contract", (g, *others), (grad,))
             made.append((t, grad))
         elif o.rule.view:
@@ -134,7 +122,7 @@ def _gradients(
         else:
             fused.append((t, grad))
     if fused:
-        reads = (g, *saved(o), *(t for t in o.ins if t.role == WEIGHT and o.kind != "gather"))
+        reads = (g, *o.saved, *(t for t in o.ins if t.role == WEIGHT and o.kind != "gather"))
         yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
         made += fused
 
@@ -143,7 +131,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Add up the gradients that reach one tensor from several readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
-        total = Tensor(f"d:{out.name}+{i}", out.dims)
+        total = Tensor(f"d:{out.name}+{i}", out.dims, on_chip=out.on_chip)
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
         parts = [total]
     if parts:
@@ -179,8 +167,9 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
         body += _sum(last, parts[0]._replace(name=name), local)
         (g,) = local[name]
         if g.role != WEIGHT:
-            total = g._replace(name=f"d:{name}@{node.name}")
-            body.append(_op(last, "accumulate", (g, total), (total,)))
+            whole = next(t for o in _ops_backward(node.body) for t in o.ins if t.name == name)
+            total = whole._replace(name=f"d:{name}@{node.name}")
+            body.append(_op(last, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,)))
             g = total
         grads.setdefault(name, []).append(g)
     if body:

@@ -1,0 +1,24 @@
+"""Number formats: their size, and the name that people type."""
+
+from __future__ import annotations
+
+from .errors import unknown
+
+BYTES: dict[str, float] = {
+    "float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2,
+    "float8": 1, "int8": 1, "float4": 0.5, "int4": 0.5,
+    "int64": 8, "int32": 4, "bool": 1, "uint8": 1,
+}  # fmt: skip
+
+SHORT = {
+    "fp64": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16",
+    "half": "float16", "fp8": "float8", "fp4": "float4",
+}  # fmt: skip
+
+
+def full_name(name: str) -> str:
+    """`bf16` -> `bfloat16`. Raises InputError."""
+    full = SHORT.get(name, name)
+    if full not in BYTES:
+        raise unknown("dtype", name, [*SHORT, *BYTES])
+    return full

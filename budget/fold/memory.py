@@ -1,0 +1,207 @@
+"""Memory: a walk over the program in which every tensor lives from its writer to its last reader.
+
+Nothing here knows what training is: a tensor that a backward operator reads is alive until
+then, so "saved activations" fall out. Of a block that is repeated many times the first two and
+the last two repetitions are walked; between them memory grows by the same amount each time, so
+the peak is at one of the ends. Derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..dtype import BYTES
+from ..model import Block, Model, Node, weights
+from ..op import CACHE, INPUT, STATE, WEIGHT, Op, Tensor, elements
+from ..size import Size, is_number, maximum
+
+KINDS = ("inputs", "parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache")
+
+
+_KIND = {WEIGHT: "gradients", CACHE: "kv_cache"}
+
+
+class Moment(NamedTuple):
+    """Memory while one operator runs: bytes alive, by kind."""
+
+    op: str
+    phase: str
+    live: dict[str, Size]
+    total: Size
+
+
+class Memory(NamedTuple):
+    """Bytes on one device: by kind in total, at the peak, and over time."""
+
+    parameters: Size
+    gradients: Size
+    optimizer: Size
+    activations: Size  # kept for the backward pass when the forward pass ends
+    temporaries: Size  # what the peak holds besides the others
+    kv_cache: Size
+    peak: Size
+    at: str  # the operator that runs at the peak ("" for arrays)
+    at_peak: Mapping[str, Size]
+    curve: tuple[Moment, ...]
+
+
+def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
+    """Bytes of a tensor; an unnamed dtype is the model's own."""
+    size = BYTES[t.dtype or dtype]
+    n = elements(t, sizes)
+    return n * int(size) if size >= 1 else n * size
+
+
+def memory(model: Model, dtype: str) -> Memory:
+    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
+    walker = _Walker(dtype)
+    parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(model.nodes))
+    walker.live["parameters"] = parameters
+    for o in _ops(model.nodes):
+        for t in o.ins:
+            if t.role == STATE:
+                walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
+    scope: dict[str, Any] = {}
+    walker.plan(model.nodes, (scope,))
+    for name in model.outputs:
+        if name in scope:
+            walker.keep.add(scope[name])
+    curve = tuple(walker.run())
+    totals = [m.total for m in curve] or [parameters]
+    peak = totals[0]
+    for total in totals[1:]:
+        peak = maximum(peak, total)
+    top = max(curve, key=lambda m: m.total) if curve and all(map(is_number, totals)) else None
+    kept = next((m.live["activations"] for m in reversed(curve) if m.phase == "forward"), 0)
+    fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
+    return Memory(
+        **fixed,
+        activations=kept,
+        temporaries=top.live["temporaries"] if top else 0,
+        peak=peak,
+        at=top.op if top else "",
+        at_peak=top.live if top else {},
+        curve=curve,
+    )
+
+
+def _ops(nodes: Iterable[Node]) -> Iterator[Op]:
+    for node in nodes:
+        if isinstance(node, Block):
+            yield from _ops(node.body)
+        else:
+            yield node
+
+
+class _Walker:
+    """First every read and write is written down, then replayed with what is alive."""
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+        self.events: list[tuple[Op | None, list[int], list[int], Size]] = []
+        self.bytes: list[Size] = []
+        self.kind: list[str] = []
+        self.last: dict[int, int] = {}  # storage -> the last event that reads it
+        self.keep: set[int] = set()
+        self.live: dict[str, Size] = dict.fromkeys(KINDS, 0)
+        self.final: dict[str, Size] = {}
+
+    def new(self, t: Tensor, o: Op, kind: str) -> int:
+        self.bytes.append(0 if t.on_chip else tensor_bytes(t, o.sizes, self.dtype))
+        self.kind.append(kind)
+        return len(self.bytes) - 1
+
+    def plan(self, nodes: Iterable[Node], scopes: tuple[dict[str, Any], ...]) -> None:
+        for node in nodes:
+            if isinstance(node, Block):
+                self.block(node, scopes)
+            else:
+                self.op(node, scopes)
+
+    def op(self, o: Op, scopes: tuple[dict[str, Any], ...]) -> None:
+        here = scopes[0]
+        event = len(self.events)
+        reads: list[int] = []
+        for t in o.ins:
+            storage = _find(t.name, scopes)
+            if storage is None and t.role == INPUT:
+                storage = scopes[-1][t.name] = self.new(t, o, "inputs")
+                self.live["inputs"] = self.live["inputs"] + self.bytes[storage]
+                self.keep.add(storage)
+            if storage is not None:
+                reads.append(storage)
+                self.last[storage] = event
+        writes: list[int] = []
+        for t in o.outs:
+            if (o.rule.view or o.rule.inplace) and "#" not in t.name:
+                target = _find(o.ins[-1 if o.kind == "accumulate" else 0].name, scopes)
+                if target is not None:
+                    here[t.name] = target
+                    self.last[target] = event
+                    continue
+            if t.role == STATE:
+                continue
+            kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
+            storage = here[t.name] = self.new(t, o, kind)
+            if t.role in _KIND:
+                self.keep.add(storage)
+                scopes[-1][t.name] = storage
+            writes.append(storage)
+            self.last[storage] = event
+        self.events.append((o, reads, writes, 0))
+
+    def block(self, node: Block, scopes: tuple[dict[str, Any], ...]) -> None:
+        n = node.count
+        many = not isinstance(n, int) or n > 4
+        frames: list[dict[str, Any]] = []
+        mirrored = _find(f"#{node.mirrors}", scopes) or []
+        carried = {c.enter: _find(c.init, scopes) for c in node.carry}
+        for i in range(4 if many else int(n)):
+            if many and i == 2:
+                self.events.append((None, [], [], n - 4))
+            elif many and i == 1:
+                self.events.append((None, [], [], -1))
+            frame: dict[str, Any] = {k: v for k, v in carried.items() if v is not None}
+            frames.append(frame)
+            past = (mirrored[-1 - i],) if i < len(mirrored) else ()
+            self.plan(node.body, (frame, *past, *scopes))
+            carried = {c.enter: _find(c.leave, (frame, *past, *scopes)) for c in node.carry}
+        for c in node.carry:
+            if carried[c.enter] is not None:
+                scopes[0][c.leave] = carried[c.enter]
+        if not node.mirrors:
+            scopes[0][f"#{node.name}"] = frames
+
+    def run(self) -> Iterator[Moment]:
+        live = self.live
+        gone: dict[int, list[int]] = {}
+        for storage, event in self.last.items():
+            if storage not in self.keep:
+                gone.setdefault(event, []).append(storage)
+        mark: list[dict[str, Size]] = []
+        for event, (o, _, writes, jump) in enumerate(self.events):
+            if o is None:
+                if is_number(jump) and jump == -1:
+                    mark.append(dict(live))
+                else:
+                    before = mark.pop()
+                    for k in KINDS:
+                        live[k] = live[k] + (live[k] - before[k]) * jump
+                continue
+            for storage in writes:
+                live[self.kind[storage]] = live[self.kind[storage]] + self.bytes[storage]
+            extra = sum((tensor_bytes(t, o.sizes, self.dtype) for t in o.temporaries), 0)
+            now = {**live, "temporaries": live["temporaries"] + extra}
+            yield Moment(o.name, o.phase, now, sum(now.values()))
+            for storage in gone.get(event, ()):
+                if self.kind[storage] != "inputs":
+                    live[self.kind[storage]] = live[self.kind[storage]] - self.bytes[storage]
+        self.final = dict(live)
+
+
+def _find(name: str, scopes: tuple[dict[str, Any], ...]) -> Any:
+    for scope in scopes:
+        if name in scope:
+            return scope[name]
+    return None
