@@ -1,0 +1,57 @@
+"""Recurrent networks: RNN, LSTM and GRU layers; with a vocabulary, a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, block, model
+from ..op import op
+from ..size import Size
+from ._recurrent import GATES, Cell, recurrent
+
+SEQ = 128
+
+
+@dataclass(frozen=True)
+class Config:
+    """A two-layer LSTM over 128 steps of 256 features."""
+
+    cell: str = setting("lstm", "what a step computes", choices=tuple(GATES))
+    input_size: int = setting(256, "features of a time step")
+    hidden_size: int = setting(512, "width of the state")
+    layers: int = setting(2, "recurrent layers")
+    bidirectional: bool = setting(False, "a second recurrence runs from the end of the sequence")
+    proj_size: int = setting(0, "width that an LSTM's output is projected to; 0: none", least=0)
+    bias: bool = setting(True, "both linear maps of a cell have a bias")
+    vocab: int = setting(0, "tokens of an embedding before and a head behind the layers; 0: neither", least=0)
+
+    def __post_init__(self) -> None:
+        if self.proj_size and self.cell != "lstm":
+            raise InputError("proj_size", f"got {self.proj_size} with cell {self.cell}; allowed: 0, or cell lstm")
+        if self.proj_size and self.proj_size >= self.hidden_size:
+            raise InputError("proj_size", f"got {self.proj_size}; allowed: less than hidden_size {self.hidden_size}")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Features or tokens [b, t] to the outputs or logits of every step; decode runs a single step."""
+    steps = 1 if w.mode == "decode" else w.seq or SEQ
+    sizes = {"b": w.batch, "t": steps, "v": c.vocab}
+    return model("rnn", c, w, _nodes(c, w, steps), sizes, samples=w.batch, tokens=w.batch * steps)
+
+
+def _nodes(c: Config, w: Workload, steps: Size) -> Iterator[Node]:
+    if c.vocab:
+        yield op("embed", "!ids/int64: b t, *~v c -> x: b t c", "gather", c=c.input_size)
+    cell = Cell(c.cell, c.hidden_size, c.bias, c.proj_size)
+    width = cell.out() * (2 if c.bidirectional else 1)
+    x = "x" if c.vocab else "!x"
+    yield from recurrent("layer0", cell, x, "x", c=c.input_size, steps=steps, bidirectional=c.bidirectional)
+    layer = recurrent("layer", cell, "x", "x", c=width, steps=steps, bidirectional=c.bidirectional)
+    yield block("layers", layer, c.layers - 1)
+    if c.vocab:
+        yield op("head", "x: b t c, *v c, +*v -> logits: b t v", c=width)
+        if w.mode == "train":
+            yield op("loss", "logits: -> loss: 1", "cross_entropy")
