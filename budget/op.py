@@ -3,7 +3,7 @@
     op("up", "x: b s d, *d f, +*f -> u: b s f")
 
 is a linear layer with a bias. `name:` names a tensor (left out: what the last operator made);
-`*` marks a weight, `+` an operand that is added to the contraction, `y+i` the axis that a
+`*` marks a weight, `%` a cache, `+` an operand that is added to the contraction, `y+i` the axis that a
 window `i` slides over to give `y`, and `~v` a dimension from which each element picks one
 (embeddings, experts). Parameters, FLOPs, GEMM sizes and the backward pass are derived.
 Operators that are no contraction name their kind, whose rule is in rule.py.
@@ -24,6 +24,7 @@ from .rule import RULES, Rule
 from .size import Size, product
 
 WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
+ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
 
 
 class Tensor(NamedTuple):
@@ -115,8 +116,8 @@ def _operand(text: str) -> Tensor:
     text = text.strip()
     added = text.startswith("+")
     text = text.removeprefix("+").lstrip()
-    role = WEIGHT if text.startswith("*") else INPUT if text.startswith("!") else ACTIVATION
-    text = text.lstrip("*!")
+    role = ROLES.get(text[:1], ACTIVATION)
+    text = text.lstrip("*!%")
     head, colon, dims = text.rpartition(":")
     name, _, dtype = head.strip().partition("/")
     return Tensor(name, tuple(dims.split()), role, dtype, added)

@@ -42,6 +42,7 @@ RULES: dict[str, Rule] = {
     "view": Rule(view=True),
     "copy": Rule(),
     "slice": Rule(view=True),
+    "repeat": Rule(back=1),  # each element several times; its gradients are added up
     "step": Rule(view=True),  # one time step of a sequence
     "store": Rule(walks="in", inplace=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
@@ -51,6 +52,8 @@ RULES: dict[str, Rule] = {
     "reduce": Rule(flops=1, walks="in", linear=True),
     "cast": Rule(),
     "cache": Rule(),
+    "rotary": Rule(4, launches=6),  # cosines and sines of the positions
+    "causal_mask": Rule(1, launches=4),
     # pointwise
     "mul": Rule(1, 2, ("in0", "in1")),
     "scale": Rule(1, 1),
@@ -59,9 +62,14 @@ RULES: dict[str, Rule] = {
     "relu6": Rule(2, 1, ("in0",)),
     "sigmoid": Rule(3, 3, ("out",)),
     "tanh": Rule(3, 3, ("out",)),
-    "softcap": Rule(5, 5, ("out",)),
+    "softcap": Rule(5, 5, ("tanh:@out",), launches=3, back_launches=3),
     "gelu": Rule(8, 14, ("in0",)),
     "gelu_tanh": Rule(10, 18, ("in0",)),
+    "gelu_new": Rule(  # the same written out, so that autograd keeps its parts
+        10, 18, ("in0", "half:@in0", "tanh:@in0", "one:@in0"), launches=8, back_launches=10
+    ),
+    "quick_gelu": Rule(5, 8, ("in0", "sigmoid:@in0"), launches=3, back_launches=5),
+    "clamped_glu": Rule(10, 14, ("in0", "in1", "gate:@in0", "up:@in0", "glu:@in0"), launches=7, back_launches=9),
     "silu": Rule(4, 7, ("in0",)),
     "softplus": Rule(4, 4, ("in0",)),
     "squared_relu": Rule(2, 2, ("in0",)),
@@ -70,9 +78,11 @@ RULES: dict[str, Rule] = {
     "lstm_cell": Rule(4, 8, ("gates:@in0", "in1", "tanh_c:@out"), walks="in", launches=10, back_launches=20),
     "gru_cell": Rule(4, 9, ("gates:@in0", "in1", "in2"), walks="in", launches=9, back_launches=18),
     "dropout": Rule(2, 1, ("mask:bool@out",)),
-    "rope": Rule(4, 4, launches=6, back_launches=6),
+    "rope": Rule(4, 4, ("in1", "in2"), launches=6, back_launches=6),
     # reductions
     "softmax": Rule(5, 4, ("out",), reduces=2),
+    "softmax_sink": Rule(8, 6, ("out",), reduces=2, launches=4, back_launches=4),
+    "normalize": Rule(2, 4, ("in0", "out"), reduces=1, launches=2, back_launches=3),
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
     "cross_entropy": Rule(7, 4, ("logp:float32@in0",), walks="in", reduces=2, launches=2),
     "mse": Rule(3, 2, ("in0",), walks="in"),
@@ -80,6 +90,10 @@ RULES: dict[str, Rule] = {
     "rms_norm": Rule(
         5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1
     ),
+    "rms_norm_float32": Rule(  # the weight is applied before the cast back
+        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"), launches=7, back_launches=9, reduces=1
+    ),
+    "layer_norm_plain": Rule(6, 10, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "batch_norm": Rule(8, 10, ("in0",), reduces=0),
     "group_norm": Rule(8, 12, ("in0",)),
     "max_pool": Rule(1, 1, ("in0", "index:int64@out"), walks="in"),

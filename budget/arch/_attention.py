@@ -1,0 +1,110 @@
+"""Attention as transformers' eager code runs it, from the projections to the output.
+
+From the scores to the mix the operators form the group "attention": a fused kernel keeps what
+only they read on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..op import Op, group, op
+from ..size import Size, is_number
+
+
+class Attention(NamedTuple):
+    """How an attention is made. The defaults are those of Vaswani et al., without a mask."""
+
+    bias: bool = True  # of the projections to queries, keys and values
+    key_bias: bool = True  # False: of queries and values only (Whisper)
+    out_bias: bool = True
+    heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
+    norm: str = ""  # kind of the norm of queries and keys over head_dim
+    rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
+    scale: bool = True  # the scores, by 1 / sqrt(head_dim)
+    scale_q: bool = False  # the queries
+    softcap: bool = False
+    position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
+    mask: bool = False  # adds the tensor `mask` (see `causal_mask`)
+    sinks: bool = False  # a learned score for each head that takes part in the softmax only
+    upcast: bool = True  # softmax in float32, then back
+
+
+def rotary(dim: str = "k") -> Op:
+    """The cosines and sines of all positions, made once for all layers."""
+    return op("rotary", f"!positions/int64: s -> cos: s {dim}, sin: s {dim}", "rotary")
+
+
+def causal_mask() -> Op:
+    """The mask that eager code adds to the scores, made once for all layers."""
+    return op("mask", "!positions/int64: s -> mask: b s t", "causal_mask")._replace(group="attention")
+
+
+def attention(
+    name: str, a: Attention, mode: str, *, x: str = "n", memory: str = "", out: str = "a", cached: Size = None
+) -> Iterator[Op]:
+    """Attention from `x: b s d` to `out: b s d`; keys and values are made of `memory: b t d`, or of x.
+
+    `cached` is the number of keys in the cache where it is not t: of a sliding window, the window.
+    In decode mode an encoder's memory is in the cache already, so nothing is projected.
+    """
+    yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
+    source, length = (f"{memory}: b t d", "t") if memory else (f"{x}: b s d", "s")
+    none: dict[str, Size] = {"t": 0} if memory and mode == "decode" else {}
+    k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
+    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
+    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
+    if a.norm:
+        bias = ", +*k" if a.norm == "layer_norm" else ""
+        yield op(f"{name}.q_norm", f"q:, *k{bias} -> q:", a.norm)
+        yield op(f"{name}.k_norm", f"k:, *k{bias} -> k:", a.norm)
+    if a.scale_q:
+        yield op(f"{name}.q_scale", "q: -> q:", "scale")
+    if a.rope:
+        yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
+        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
+    yield from cache(name, mode, ("k", f"b {length} h k", "b t h k"), ("v", f"b {length} h k", "b t h k"), cached=cached)
+    yield from mix(name, a, cached=cached if mode == "decode" else None)
+    yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+
+
+def cache(name: str, mode: str, *tensors: tuple[str, str, str], cached: Size = None) -> Iterator[Op]:
+    """Append tensors (name, dims, dims in the cache) to a cache; in decode mode the whole of it is read next."""
+    if mode not in ("prefill", "decode"):
+        return
+    sizes = {} if cached is None else {"t": cached}
+    for tensor, dims, whole in tensors:
+        stored = tensor if mode == "decode" else f"{tensor}_cache"
+        yield op(f"{name}.{tensor}_cache", f"{tensor}: {dims} -> %{stored}: {whole}", "cache", **sizes)
+
+
+def mix(name: str, a: Attention, *, value: str = "k", cached: Size = None) -> tuple[Op, ...]:
+    """From `q: b s h r k`, `k: b t h k` and `v: b t h {value}` to `y: b s h r {value}`."""
+    return group("attention", *_mix(name, a, value, {} if cached is None else {"t": cached}))
+
+
+def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:
+    keys, values = "k: b t h k", f"v: b t h {v}"
+    if not (is_number(a.heads_per_key) and a.heads_per_key == 1):
+        yield op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", "repeat", **sizes)
+        yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", "repeat", **sizes)
+        keys, values = "kr: b t h r k", f"vr: b t h r {v}"
+    yield op(f"{name}.scores", f"q: b s h r k, {keys} -> w: b h r s t", **sizes)
+    if a.scale:
+        yield op(f"{name}.scale", "w: -> w:", "scale")
+    if a.softcap:
+        yield op(f"{name}.softcap", "w: -> w:", "softcap")
+    if a.position:
+        yield op(f"{name}.position", f"w:, {a.position} -> w:", "add")
+    if a.mask:
+        yield op(f"{name}.mask", "w:, mask: -> w:", "mask")
+    if a.sinks:
+        yield op(f"{name}.softmax", "w:, *h r -> p:", "softmax_sink")
+    elif a.upcast:
+        yield op(f"{name}.softmax", "w: -> p32/float32:", "softmax")
+        yield op(f"{name}.downcast", "p32: -> p:", "cast")
+    else:
+        yield op(f"{name}.softmax", "w: -> p:", "softmax")
+    yield op(f"{name}.mix", f"p:, {values} -> o: b h r s {v}", **sizes)
+    yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy")

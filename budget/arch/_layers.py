@@ -1,0 +1,94 @@
+"""Norms, multi-layer perceptrons and mixtures of experts: the rest of a transformer's layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ..model import Block, Node
+from ..op import Op, op
+from ..size import Size
+
+NORMS = ("layer_norm", "rms_norm", "rms_norm_float32", "layer_norm_plain")
+
+
+def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:
+    """A norm over the last dimension with its own weight; only layer_norm may have a bias."""
+    weight = "" if kind == "layer_norm_plain" else f", *{dim}"
+    added = f", +*{dim}" if bias and kind == "layer_norm" else ""
+    return op(name, f"{x}:{weight}{added} -> {out}:", kind)
+
+
+def mlp(
+    name: str, activation: str, *, gated: bool = False, bias: bool = True, x: str = "n", out: str = "m", f: Size = None
+) -> Iterator[Op]:
+    """From `x: b s d` to `out: b s d` over f hidden units, gated or not."""
+    sizes = {} if f is None else {"f": f}
+    up, down = (", +*f", ", +*d") if bias else ("", "")
+    if gated:
+        yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", **sizes)
+        yield op(f"{name}.act", "g: -> g:", activation)
+        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul")
+    else:
+        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
+        yield op(f"{name}.act", "u: -> g:", activation)
+    yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", **sizes)
+
+
+class Experts(NamedTuple):
+    """A mixture of experts: each token goes to `a` of `e` of them, each f wide."""
+
+    activation: str = "silu"
+    f: Size = 0
+    bias: bool = False  # of the experts
+    router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
+    router_bias: bool = False
+    normalize: bool = True  # the weights of a token's experts add up to one
+    shared: Size = 0  # width of an expert that every token goes to
+    shared_gate: bool = False
+
+
+def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
+    """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
+    yield from _route(m, x)
+    in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
+    yield op(f"{name}.send", f"{x}: b s d -> xe: b s a d", "repeat")
+    yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", f=m.f)
+    yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", f=m.f)
+    if m.activation == "clamped_glu":
+        yield op(f"{name}.act", "g:, u: -> g:", m.activation)
+    else:
+        yield op(f"{name}.act", "g: -> g:", m.activation)
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul")
+    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", f=m.f)
+    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
+    yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
+    if m.shared != 0:
+        yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared)
+        if m.shared_gate:
+            yield op("shared.choose", f"{x}: b s d, *d -> sg: b s")
+            yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
+            yield op("shared.weigh", "ms: b s d, sg: b s -> ms: b s d", "mul")
+        yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
+
+
+def _route(m: Experts, x: str) -> Iterator[Op]:
+    yield op("router.logits", f"{x}: b s d, *d e{', +*e' if m.router_bias else ''} -> rl: b s e")
+    if m.router == "top_softmax":
+        yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
+        yield op("router.softmax", "chosen: -> chosen:", "softmax")
+        return
+    yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
+    yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")
+    if m.normalize:
+        yield op("router.normalize", "chosen: -> chosen:", "normalize")
+
+
+def sized(nodes: Iterable[Node], **sizes: Size) -> Iterator[Node]:
+    """The same operators at other sizes: an encoder's tokens beside a decoder's."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(sized(node.body, **sizes)))
+        else:
+            yield node._replace(sizes={**sizes, **node.sizes})
