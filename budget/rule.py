@@ -46,7 +46,9 @@ RULES: dict[str, Rule] = {
     "step": Rule(view=True),  # one time step of a sequence
     "store": Rule(walks="in", inplace=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
+    "cat": Rule(),
     "add": Rule(flops=1, linear=True),
+    "add_": Rule(flops=1, linear=True, inplace=True),
     "accumulate": Rule(flops=1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
     "reduce": Rule(flops=1, walks="in", linear=True),
@@ -59,7 +61,13 @@ RULES: dict[str, Rule] = {
     "scale": Rule(1, 1),
     "mask": Rule(1, 0, linear=True),
     "relu": Rule(1, 1, ("out",)),
+    "relu_": Rule(1, 1, ("out",), inplace=True),
     "relu6": Rule(2, 1, ("in0",)),
+    "relu6_": Rule(2, 1, ("kept:@in0",), inplace=True),  # overwritten, so autograd keeps a copy
+    "silu_": Rule(4, 7, ("kept:@in0",), inplace=True),
+    "hardswish": Rule(4, 5, ("in0",)),
+    "hardswish_": Rule(4, 5, ("kept:@in0",), inplace=True),
+    "hardsigmoid": Rule(3, 2, ("in0",)),
     "sigmoid": Rule(3, 3, ("out",)),
     "tanh": Rule(3, 3, ("out",)),
     "softcap": Rule(5, 5, ("tanh:@out",), launches=3, back_launches=3),
@@ -86,6 +94,7 @@ RULES: dict[str, Rule] = {
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
     "cross_entropy": Rule(7, 4, ("logp:float32@in0",), walks="in", reduces=2, launches=2),
     "mse": Rule(3, 2, ("in0",), walks="in"),
+    "instance_norm": Rule(8, 12, ("in0",)),
     "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "rms_norm": Rule(
         5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1
