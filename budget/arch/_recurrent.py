@@ -37,7 +37,7 @@ def recurrent(
     for side in ("ahead", "back"):
         yield from _scan(f"{name}.{side}", cell, x, f"{y}_{side}", c, steps, t)
     m = cell.out()
-    yield op(f"{name}.cat", f"{y}_ahead: b {t} m, {y}_back: b {t} m -> {y}: b {t} c", "copy", m=m, c=2 * m)
+    yield op(f"{name}.cat", f"{y}_ahead: b {t} m, {y}_back: b {t} m -> {y}: b {t} c", "cat", m=m, c=2 * m)
 
 
 def _scan(name: str, cell: Cell, x: str, y: str, c: Size, steps: Size, t: str) -> Iterator[Node]:
