@@ -42,6 +42,8 @@ RULES: dict[str, Rule] = {
     "view": Rule(view=True),
     "copy": Rule(),
     "slice": Rule(view=True),
+    "split": Rule(view=True),  # into parts, all of them read
+    "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
     "repeat": Rule(back=1),  # each element several times; its gradients are added up
     "step": Rule(view=True),  # one time step of a sequence
     "store": Rule(walks="in", inplace=True),  # one time step's gradient into the sequence's
@@ -51,11 +53,11 @@ RULES: dict[str, Rule] = {
     "add_": Rule(flops=1, linear=True, inplace=True),
     "accumulate": Rule(flops=1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
+    "embedding_bag": Rule(1, 1, ("in0",)),  # rows of a table, added up
     "reduce": Rule(flops=1, walks="in", linear=True),
     "cast": Rule(),
     "cache": Rule(),
-    "rotary": Rule(4, launches=6),  # cosines and sines of the positions
-    "causal_mask": Rule(1, launches=4),
+    "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
     # pointwise
     "mul": Rule(1, 2, ("in0", "in1")),
     "scale": Rule(1, 1),
@@ -93,6 +95,7 @@ RULES: dict[str, Rule] = {
     "normalize": Rule(2, 4, ("in0", "out"), reduces=1, launches=2, back_launches=3),
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
     "cross_entropy": Rule(7, 4, ("logp:float32@in0",), walks="in", reduces=2, launches=2),
+    "binary_cross_entropy": Rule(8, 5, ("in0",), walks="in", launches=2),
     "mse": Rule(3, 2, ("in0",), walks="in"),
     "instance_norm": Rule(8, 12, ("in0",)),
     "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
