@@ -88,6 +88,25 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     return value
 
 
+def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
+    """Raise an InputError where a size is above another one; symbols pass."""
+    if _any(value > limit):
+        raise InputError(name, f"got {_short(value)}; allowed: at most {bound}, {_short(limit)}")
+
+
+def divides(name: str, value: Size, of: str, whole: Size) -> None:
+    """Raise an InputError where a size does not divide another one; symbols pass."""
+    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and _any(whole % value != 0):
+        raise InputError(name, f"got {_short(value)}; allowed: divisors of {of}, {_short(whole)}")
+
+
+def _any(condition: Any) -> bool:
+    """Whether a comparison holds, for an array anywhere; of symbols nobody knows."""
+    if isinstance(condition, bool):
+        return condition
+    return bool(condition.any()) if hasattr(condition, "any") else False
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

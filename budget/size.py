@@ -59,3 +59,13 @@ def floor_div(a: Size, b: Size) -> Size:
 
         return sympy.floor(a / b)
     return a // b
+
+
+def exact_div(a: Size, b: Size) -> Size:
+    """a / b where b is known to divide a: a closed form then has no floor in it."""
+    return a / b if hasattr(a, "free_symbols") or hasattr(b, "free_symbols") else a // b
+
+
+def or_else(size: Size, usual: Size) -> Size:
+    """A setting's size, or the usual one where it is 0."""
+    return usual if is_number(size) and size == 0 else size

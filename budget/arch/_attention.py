@@ -33,12 +33,17 @@ class Attention(NamedTuple):
 
 def rotary(dim: str = "k") -> Op:
     """The cosines and sines of all positions, made once for all layers."""
-    return op("rotary", f"!positions/int64: s -> cos: s {dim}, sin: s {dim}", "rotary")
+    return op("rotary", f"!positions/int64: s -> cos: s {dim}, sin: s {dim}", "table")
+
+
+def alibi() -> Op:
+    """Penalties that grow with a key's distance, a slope for each head; made once for all layers."""
+    return op("alibi", "!positions/int64: s -> alibi: h r t", "table")
 
 
 def causal_mask() -> Op:
     """The mask that eager code adds to the scores, made once for all layers."""
-    return op("mask", "!positions/int64: s -> mask: b s t", "causal_mask")._replace(group="attention")
+    return op("mask", "!positions/int64: s -> mask: b s t", "table")._replace(group="attention")
 
 
 def attention(
@@ -64,24 +69,24 @@ def attention(
     if a.rope:
         yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
-    yield from cache(name, mode, ("k", f"b {length} h k", "b t h k"), ("v", f"b {length} h k", "b t h k"), cached=cached)
-    yield from mix(name, a, cached=cached if mode == "decode" else None)
+    sizes = {} if cached is None else {"t": cached}
+    yield from cache(name, mode, *((t, f"b {length} h k", "b t h k") for t in "kv"), **sizes)
+    yield from mix(name, a, **(sizes if mode == "decode" else {}))
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
 
 
-def cache(name: str, mode: str, *tensors: tuple[str, str, str], cached: Size = None) -> Iterator[Op]:
+def cache(name: str, mode: str, *tensors: tuple[str, str, str], **sizes: Size) -> Iterator[Op]:
     """Append tensors (name, dims, dims in the cache) to a cache; in decode mode the whole of it is read next."""
     if mode not in ("prefill", "decode"):
         return
-    sizes = {} if cached is None else {"t": cached}
     for tensor, dims, whole in tensors:
         stored = tensor if mode == "decode" else f"{tensor}_cache"
         yield op(f"{name}.{tensor}_cache", f"{tensor}: {dims} -> %{stored}: {whole}", "cache", **sizes)
 
 
-def mix(name: str, a: Attention, *, value: str = "k", cached: Size = None) -> tuple[Op, ...]:
+def mix(name: str, a: Attention, *, value: str = "k", **sizes: Size) -> tuple[Op, ...]:
     """From `q: b s h r k`, `k: b t h k` and `v: b t h {value}` to `y: b s h r {value}`."""
-    return group("attention", *_mix(name, a, value, {} if cached is None else {"t": cached}))
+    return group("attention", *_mix(name, a, value, sizes))
 
 
 def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:
@@ -107,4 +112,4 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
     else:
         yield op(f"{name}.softmax", "w: -> p:", "softmax")
     yield op(f"{name}.mix", f"p:, {values} -> o: b h r s {v}", **sizes)
-    yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy")
+    yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy", **sizes)

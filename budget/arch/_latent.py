@@ -1,0 +1,44 @@
+"""Multi-head latent attention (DeepSeek-V2): keys and values made of one small cached vector a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..op import Op, op
+from ..size import Size, is_number
+from ._attention import Attention, cache, mix
+from ._layers import norm
+
+
+class Latent(NamedTuple):
+    """Widths: of the latent vectors, of a head's values, and of the part that carries the position."""
+
+    q: Size = 0  # 0: queries are made of the input itself
+    kv: Size = 512
+    value: Size = 128
+    rope: Size = 64
+    bias: bool = False
+
+
+def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> Iterator[Op]:
+    """Attention from `n: b s d` to `a: b s d`; k is the width of a head's queries and keys."""
+    bias_n, bias_d = (", +*n", ", +*d") if m.bias else ("", "")
+    if is_number(m.q) and m.q == 0:
+        yield op(f"{name}.q", "n: b s d, *d h r k -> q: b s h r k")
+    else:
+        yield op(f"{name}.q_down", f"n: b s d, *d n{bias_n} -> cq: b s n", n=m.q)
+        yield norm(f"{name}.q_norm", "rms_norm", "cq", "cq", dim="n")
+        yield op(f"{name}.q", "cq: b s n, *n h r k -> q: b s h r k", n=m.q)
+    yield op(f"{name}.kv_down", f"n: b s d, *d n{bias_n} -> ckv: b s n", n=m.kv + m.rope)
+    yield op(f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope)
+    yield norm(f"{name}.kv_norm", "rms_norm", "cn", "cn", dim="c")
+    yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
+    yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")
+    yield from cache(name, mode, ("cn", "b s c", "b t c"), ("kr", "b s m", "b t m"), c=m.kv, m=m.rope)
+    sizes = {"c": m.kv, "m": m.rope, "p": k - m.rope, "u": m.value, "j": k - m.rope + m.value}
+    yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", **sizes)
+    yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", **sizes)
+    yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", **sizes)
+    yield from mix(name, a, value="u", u=m.value)
+    yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)

@@ -1,0 +1,268 @@
+"""Transformers of one stack: decoders (GPT-2 to DeepSeek-V3) and encoders (BERT)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, at_most, divides, setting
+from ..errors import InputError
+from ..model import Model, Node, block, model
+from ..op import op
+from ..size import Size, exact_div, floor_div, is_number, minimum, or_else
+from ._attention import Attention, alibi, attention, causal_mask, rotary
+from ._latent import Latent, latent_attention
+from ._layers import NORMS, Experts, experts, mlp, norm
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu")
+LONGEST = 8192  # default length of models whose context is longer
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults are GPT-2's, the smallest: 124,439,808 parameters."""
+
+    kind: str = setting("decoder", "decoders attend to the past only", choices=("decoder", "encoder"))
+    layers: int = setting(12, "layers")
+    d_model: int = setting(768, "width of the residual stream")
+    heads: int = setting(12, "query heads")
+    kv_heads: int = setting(0, "key-value heads; 0: as many as heads, 1: multi-query", least=0)
+    head_dim: int = setting(0, "width of a head; 0: d_model / heads", least=0)
+    d_ff: int = setting(0, "hidden width of the MLP; 0: 4 x d_model", least=0)
+    vocab: int = setting(50257, "vocabulary")
+    context: int = setting(1024, "longest sequence; the default length, up to 8,192")
+    embed_dim: int = setting(0, "width of the embedding; 0: d_model, else projected to it", least=0)
+    token_types: int = setting(0, "token types, each with an embedding (BERT: 2)", least=0)
+
+    positions: str = setting("learned", "how positions enter", choices=("learned", "rotary", "alibi", "none"))
+    position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
+    rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
+    norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
+    norm_bias: bool = setting(True, "layer norms have a bias")
+    embed_norm: bool = setting(False, "a norm behind the embedding")
+    final_norm: bool = setting(True, "a norm behind the last layer")
+    residual: str = setting(
+        "pre",
+        "norms before attention and MLP, behind their additions, around both; or both side by side "
+        "behind one norm (parallel) or two",
+        choices=("pre", "post", "sandwich", "parallel", "parallel_two_norms"),
+    )
+    activation: str = setting("gelu_new", "of the MLP", choices=ACTIVATIONS)
+    gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
+    qkv_bias: bool = setting(True, "queries, keys and values have a bias")
+    out_bias: bool = setting(True, "attention's output has a bias")
+    mlp_bias: bool = setting(True, "the MLP's projections have a bias")
+    qk_norm: bool = setting(False, "a norm of each head's queries and keys")
+    scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
+    softmax_float32: bool = setting(False, "attention's softmax is computed in float32")
+    softcap: float = setting(0.0, "scores are kept below this by tanh; 0: not", least=0)
+    sinks: bool = setting(False, "a learned score for each head that only takes part in the softmax")
+    windows: tuple[int, ...] = setting((0,), "window of each layer in turn; 0: all positions", least=0)
+    share_layers: bool = setting(False, "all layers use the same weights (ALBERT)")
+    embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
+
+    head: str = setting("lm", "a language model's, a masked one's, or none", choices=("lm", "mlm", "none"))
+    head_bias: bool = setting(False, "the output projection has a bias")
+    tied: bool = setting(True, "the output projection is the embedding")
+    logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
+    pooler: bool = setting(False, "a dense layer on the first token, without a head (BERT)")
+
+    experts: int = setting(0, "experts of each layer; 0: a plain MLP", least=0)
+    active_experts: int = setting(2, "experts that a token goes to")
+    expert_d_ff: int = setting(0, "hidden width of an expert; 0: d_ff", least=0)
+    shared_d_ff: int = setting(0, "hidden width of experts that every token goes to; 0: none", least=0)
+    shared_gate: bool = setting(False, "a gate weighs the shared expert")
+    router: str = setting("softmax", "what turns scores into weights", choices=("softmax", "sigmoid", "top_softmax"))
+    router_bias: bool = setting(False, "the router has a bias")
+    expert_bias: bool = setting(False, "experts have biases")
+    normalize_experts: bool = setting(True, "the weights of a token's experts add up to one")
+    dense_layers: int = setting(0, "first layers that have a plain MLP all the same", least=0)
+
+    kv_latent: int = setting(0, "width of the latent vector of keys and values; 0: plain attention", least=0)
+    q_latent: int = setting(0, "width of the latent vector of queries; 0: none", least=0)
+    rope_head_dim: int = setting(64, "part of head_dim that is rotated, with latent attention")
+    value_head_dim: int = setting(0, "width of a head's values with latent attention; 0: head_dim", least=0)
+
+    def __post_init__(self) -> None:
+        if _zero(self.head_dim):
+            divides("heads", self.heads, "d_model", self.d_model)
+        if not _zero(self.kv_heads):
+            divides("kv_heads", self.kv_heads, "heads", self.heads)
+        if not _zero(self.experts):
+            at_most("active_experts", self.active_experts, "experts", self.experts)
+        at_most("dense_layers", self.dense_layers, "layers", self.layers)
+        if not _zero(self.kv_latent):
+            at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
+        if self.rotary_fraction > 1:
+            raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+        if len(self.windows) > 1 and not is_number(self.layers):
+            raise InputError("layers", "allowed: one number where the windows of layers differ")
+
+    @property
+    def width(self) -> Size:
+        """head_dim, derived where it is not given."""
+        return exact_div(self.d_model, self.heads) if _zero(self.head_dim) else self.head_dim
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Token numbers [b, s] to logits [b, s, v], or to hidden states where there is no head."""
+    if w.mode == "decode" and c.kind == "encoder":
+        raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
+    seq = or_else(w.seq, minimum(c.context, LONGEST))
+    if c.positions == "learned" and is_number(seq):
+        at_most("seq", seq, "context", c.context)
+    queries = 1 if w.mode == "decode" else seq
+    rotated = c.width * c.rotary_fraction if _zero(c.kv_latent) else c.rope_head_dim
+    sizes = {
+        "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab, "c": or_else(c.embed_dim, c.d_model),
+        "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width, "f": or_else(c.d_ff, 4 * c.d_model),
+        "m": int(rotated) if is_number(rotated) else rotated,
+        "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
+    }  # fmt: skip
+    outputs = ("loss",) if w.mode == "train" and c.head != "none" else ("logits",) if c.head != "none" else ("x",)
+    tokens = w.batch * queries
+    return model("transformer", c, w, _nodes(c, w.mode, seq), sizes, samples=w.batch, tokens=tokens, outputs=outputs)
+
+
+def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    yield from _embedding(c)
+    if c.positions == "rotary":
+        yield rotary("m")
+    if c.positions == "alibi":
+        yield alibi()
+    if c.kind == "decoder":
+        yield causal_mask()
+    dense = c.dense_layers if not _zero(c.experts) else 0
+    if not _zero(dense):
+        yield from _stack("dense_layers", c, mode, seq, dense, 0, sparse=False)
+    yield from _stack("layers", c, mode, seq, c.layers - dense, dense, sparse=not _zero(c.experts))
+    if c.final_norm:
+        yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
+    yield from _head(c, mode)
+
+
+def _embedding(c: Config) -> Iterator[Node]:
+    """Tokens, their types and positions. A narrow embedding is projected before positions are
+    added (OPT), or behind its norm where it has one (ALBERT)."""
+    e = "d" if _zero(c.embed_dim) else "c"
+    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather")
+    if c.embed_scale:
+        yield op("embed.scale", "x: -> x:", "scale")
+    if not _zero(c.token_types):
+        yield op("embed.types", f"!types/int64: b s, *~g {e} -> te: b s {e}", "gather")
+        yield op("embed.add_types", "x:, te: -> x:", "add")
+    if e == "c" and not c.embed_norm:
+        yield op("embed.project", "x: b s c, *c d -> x: b s d")
+        e = "d"
+    if c.positions == "learned":
+        yield op("embed.positions", f"!positions/int64: s, *wpe: ~p {e} -> pe: s {e}", "gather")
+        yield op("embed.add_positions", "x:, pe: -> x:", "add")
+    if c.embed_norm:
+        yield norm("embed.norm", c.norm, "x", "x", bias=c.norm_bias, dim=e)
+    if e == "c":
+        yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
+
+
+def _stack(
+    name: str, c: Config, mode: str, seq: Size, count: Size, start: Size, *, sparse: bool
+) -> Iterator[Node]:
+    """Layers with their windows in turn, as a block of the period and one of what is left over."""
+    n = len(c.windows)
+    if n == 1:
+        yield block(name, _layer(c, mode, seq, c.windows[0], sparse), count, shared=c.share_layers)
+        return
+    turn = c.windows[start % n :] + c.windows[: start % n]
+    periods = floor_div(count, n)
+    if periods > 0:
+        yield block(name, _runs(c, mode, seq, turn, sparse), periods)
+    if count % n:
+        yield block(f"{name}.rest", _runs(c, mode, seq, turn[: count % n], sparse), 1)
+
+
+def _runs(c: Config, mode: str, seq: Size, windows: tuple[int, ...], sparse: bool) -> Iterator[Node]:
+    """Neighbours of one window as one block."""
+    first = 0
+    for i in range(1, len(windows) + 1):
+        if i == len(windows) or windows[i] != windows[first]:
+            yield block(f"run{first}", _layer(c, mode, seq, windows[first], sparse), i - first)
+            first = i
+
+
+def _layer(c: Config, mode: str, seq: Size, window: int, sparse: bool) -> Iterator[Node]:
+    """Attention and MLP on the residual stream x, with the norms where the family puts them."""
+    pre, two_norms = c.residual != "post", c.residual != "parallel"
+    if pre:
+        yield norm("norm1", c.norm, bias=c.norm_bias)
+    yield from _attend(c, mode, seq, window, "n" if pre else "x")
+    if c.residual == "sandwich":
+        yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
+    if not c.residual.startswith("parallel"):
+        yield op("residual1", "a:, x: -> x:", "add")
+    if not pre:
+        yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)
+    elif two_norms:
+        yield norm("norm2", c.norm, bias=c.norm_bias)
+    x = "n" if pre else "x"
+    yield from experts("experts", _experts(c), x=x) if sparse else mlp(
+        "mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x
+    )
+    if c.residual == "sandwich":
+        yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
+    if c.residual.startswith("parallel"):
+        yield op("residual1", "m:, a: -> m:", "add")
+    yield op("residual2", "m:, x: -> x:", "add")
+    if not pre:
+        yield norm("norm2", c.norm, "x", "x", bias=c.norm_bias)
+
+
+def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[Node]:
+    a = Attention(
+        bias=c.qkv_bias, out_bias=c.out_bias, heads_per_key=exact_div(c.heads, _kv_heads(c)),
+        norm=c.norm if c.qk_norm else "", rope=c.positions == "rotary", scale=c.scale_scores,
+        softcap=c.softcap > 0, position="alibi: h r t" if c.positions == "alibi" else "",
+        mask=c.kind == "decoder", sinks=c.sinks, upcast=c.softmax_float32,
+    )  # fmt: skip
+    if not _zero(c.kv_latent):
+        value = or_else(c.value_head_dim, c.width)
+        latent = Latent(c.q_latent, c.kv_latent, value, c.rope_head_dim, c.out_bias)
+        return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
+    return attention("attn", a, mode, x=x, cached=minimum(seq, window) if window else None)
+
+
+def _experts(c: Config) -> Experts:
+    width = or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model))
+    return Experts(
+        c.activation, width, c.expert_bias, c.router, c.router_bias, c.normalize_experts, c.shared_d_ff, c.shared_gate
+    )
+
+
+def _head(c: Config, mode: str) -> Iterator[Node]:
+    """Logits and their loss; what the head reads of a masked model is transformed first."""
+    bias = ", +*v" if c.head_bias else ""
+    if c.pooler:
+        yield op("pooler.first", "x: b s d -> first: b d", "slice")
+        yield op("pooler.dense", "first: b d, *d o, +*o -> pooled: b o", o=c.d_model)
+        yield op("pooler.tanh", "pooled: -> pooled:", "tanh")
+    if c.head == "none":
+        return
+    width = "d" if _zero(c.embed_dim) else "c"
+    if c.head == "mlm":
+        yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
+        yield op("head.act", f"x: b s {width} -> x: b s {width}", c.activation)
+        yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
+    elif width == "c":
+        yield op("head.project", "x: b s d, *d c -> x: b s c")
+    weight = f"*wte: v {width}" if c.tied else f"*v {width}"
+    yield op("head.logits", f"x: b s {width}, {weight}{bias} -> logits: b s v")
+    if c.logit_softcap > 0:
+        yield op("head.softcap", "logits: -> logits:", "softcap")
+    if mode == "train":
+        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+
+
+def _kv_heads(c: Config) -> Size:
+    return or_else(c.kv_heads, c.heads)
+
+
+def _zero(size: Size) -> bool:
+    return is_number(size) and size == 0
