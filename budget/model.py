@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from .config import Workload
 from .op import ACTIVATION, INPUT, WEIGHT, Op, Tensor
-from .size import Size
+from .size import Size, is_number
 
 
 class Carry(NamedTuple):
-    """A tensor handed from one repetition to the next, by its three names."""
+    """A tensor handed from one repetition to the next, by its three names.
+
+    One that every repetition only makes anew has no `init` and no `enter`.
+    """
 
     init: str  # outside, before the first repetition
     enter: str  # inside, as a repetition finds it
@@ -57,6 +60,11 @@ class Model(NamedTuple):
     samples: Size = 1
     tokens: Size = 0
     uncounted: tuple[str, ...] = ()
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the model works through tokens (text, sound, time steps), not just samples."""
+        return not (is_number(self.tokens) and self.tokens == 0)
 
 
 def model(
@@ -150,18 +158,18 @@ class _Linker:
                 yield self.op(node, env, path)
 
     def block(self, node: Block, env: dict[str, str], path: str) -> Block:
-        written = {name for name in _written(node.body) if name in env}
+        written = set(_written(node.body))
+        carried = {name for name in _read_first(node.body) if name in written and name in env}
         inner = dict(env)
-        for name in written:
+        for name in carried:
             inner[name] = self.fresh(f"{name}@{node.name}")
             self.dims[inner[name]] = self.dims[env[name]]
             self.local[inner[name]] = self.local[env[name]]
-        enter = {name: inner[name] for name in written}
+        enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
-        carry = tuple(Carry(env[n], enter[n], inner[n]) for n in sorted(written))
-        for name in written:
-            env[name] = inner[name]
-        return node._replace(body=body, carry=carry)
+        carry = [Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)]
+        env.update((name, inner[name]) for name in written)
+        return node._replace(body=body, carry=tuple(carry))
 
     def op(self, node: Op, env: dict[str, str], path: str) -> Op:
         ins = tuple(self.read(node, t, env, path) for t in node.ins)
@@ -201,5 +209,20 @@ def _written(nodes: Iterable[Node]) -> Iterator[str]:
         if isinstance(node, Block):
             yield from _written(node.body)
         else:
-            for t in node.outs:
-                yield t.name
+            yield from (t.name for t in node.outs)
+
+
+def _read_first(nodes: Iterable[Node]) -> set[str]:
+    """Names that nodes read before they write them."""
+    written: set[str] = set()
+    read: set[str] = set()
+    current = ""
+    for node in nodes:
+        if isinstance(node, Block):
+            read |= _read_first(node.body) - written
+            written.update(_written(node.body))
+        else:
+            read |= {t.name or current for t in node.ins} - written
+            written.update(t.name for t in node.outs)
+            current = node.outs[0].name
+    return read

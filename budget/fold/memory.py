@@ -63,7 +63,7 @@ def memory(model: Model, dtype: str) -> Memory:
             if t.role == STATE:
                 walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
     scope: dict[str, Any] = {}
-    walker.plan(model.nodes, (scope,))
+    walker.plan(model.nodes, (scope,), scope)
     for name in model.outputs:
         if name in scope:
             walker.keep.add(scope[name])
@@ -112,14 +112,15 @@ class _Walker:
         self.kind.append(kind)
         return len(self.bytes) - 1
 
-    def plan(self, nodes: Iterable[Node], scopes: tuple[dict[str, Any], ...]) -> None:
+    def plan(self, nodes: Iterable[Node], scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
+        """Write down the events of nodes; `home` is the scope to which weights belong."""
         for node in nodes:
             if isinstance(node, Block):
-                self.block(node, scopes)
+                self.block(node, scopes, home)
             else:
-                self.op(node, scopes)
+                self.op(node, scopes, home)
 
-    def op(self, o: Op, scopes: tuple[dict[str, Any], ...]) -> None:
+    def op(self, o: Op, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
         here = scopes[0]
         event = len(self.events)
         reads: list[int] = []
@@ -146,17 +147,17 @@ class _Walker:
             storage = here[t.name] = self.new(t, o, kind)
             if t.role in _KIND:
                 self.keep.add(storage)
-                scopes[-1][t.name] = storage
+                home[t.name] = storage
             writes.append(storage)
             self.last[storage] = event
         self.events.append((o, reads, writes, 0))
 
-    def block(self, node: Block, scopes: tuple[dict[str, Any], ...]) -> None:
+    def block(self, node: Block, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
         n = node.count
         many = not isinstance(n, int) or n > 4
         frames: list[dict[str, Any]] = []
         mirrored = _find(f"#{node.mirrors}", scopes) or []
-        carried = {c.enter: _find(c.init, scopes) for c in node.carry}
+        carried = {c.enter: _find(c.init, scopes) for c in node.carry if c.enter}
         for i in range(4 if many else int(n)):
             if many and i == 2:
                 self.events.append((None, [], [], n - 4))
@@ -165,11 +166,11 @@ class _Walker:
             frame: dict[str, Any] = {k: v for k, v in carried.items() if v is not None}
             frames.append(frame)
             past = (mirrored[-1 - i],) if i < len(mirrored) else ()
-            self.plan(node.body, (frame, *past, *scopes))
-            carried = {c.enter: _find(c.leave, (frame, *past, *scopes)) for c in node.carry}
-        for c in node.carry:
-            if carried[c.enter] is not None:
-                scopes[0][c.leave] = carried[c.enter]
+            self.plan(node.body, (frame, *past, *scopes), home if node.shared else frame)
+            left = {c: _find(c.leave, (frame, *past, *scopes)) for c in node.carry}
+            carried = {c.enter: storage for c, storage in left.items() if c.enter}
+        if frames:
+            scopes[0].update((c.leave, storage) for c, storage in left.items() if storage is not None)
         if not node.mirrors:
             scopes[0][f"#{node.name}"] = frames
 

@@ -34,11 +34,11 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
             yield node
             continue
         first = _inside(node, needs)
-        late = [c for c in node.carry if c.leave in first and c.init not in needs]
+        late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
             yield node._replace(name=f"{node.name}[0]", body=tuple(_flow(node.body, set(first))), count=1)
             needs.update(c.leave for c in node.carry if c.leave in first)
-            carry = tuple(c._replace(init=c.leave) for c in node.carry)
+            carry = tuple(c._replace(init=c.leave) if c.enter else c for c in node.carry)
             yield from _flow((node._replace(count=node.count - 1, carry=carry),), needs)
             continue
         needs.update(c.leave for c in node.carry if c.leave in first)
@@ -149,31 +149,42 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     local: Grads = {}
     seeds: dict[str, str] = {}
     for c in node.carry:
-        yield from _sum(last, Tensor(c.leave, _dims(node, c.leave)), grads)
-        for g in grads.pop(c.leave, ()):
-            seeds[c.leave] = g.name
-            local[c.leave] = [g._replace(name=f"d:{c.leave}@")]
+        out = Tensor(c.leave, _dims(node, c.leave))
+        yield from _sum(last, out, grads)
+        arrived = grads.pop(c.leave, [])
+        if arrived or (c.enter in inner and c.leave in inner):
+            # What only the next repetition reads has no gradient yet in the last one.
+            seeds[c.leave] = arrived[0].name if arrived else ""
+            local[c.leave] = [Tensor(f"d:{c.leave}@", out.dims)]
     body = list(_reverse(node.body, local, inner, node.shared))
     carry = []
     for c in node.carry:
-        if c.leave in seeds or c.enter in local:
-            body += _sum(last, Tensor(c.enter, _dims(node, c.leave)), local)
-            for g in local.pop(c.enter, ()):
-                if c.leave in seeds:
-                    carry.append(Carry(seeds[c.leave], f"d:{c.leave}@", g.name))
-                if c.init in needs:
-                    grads.setdefault(c.init, []).append(g)
-    for name, parts in list(local.items()):  # read from outside: weights, an encoder's output
-        body += _sum(last, parts[0]._replace(name=name), local)
-        (g,) = local[name]
-        if g.role != WEIGHT:
-            whole = next(t for o in _ops_backward(node.body) for t in o.ins if t.name == name)
-            total = whole._replace(name=f"d:{name}@{node.name}")
-            body.append(_op(last, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,)))
-            g = total
-        grads.setdefault(name, []).append(g)
+        body += _sum(last, Tensor(c.enter, _dims(node, c.leave)), local)
+        for g in local.pop(c.enter, ()):
+            carry.append(Carry(seeds.get(c.leave, ""), f"d:{c.leave}@" if c.leave in seeds else "", g.name))
+            if c.init in needs:
+                grads.setdefault(c.init, []).append(g)
+        if c.leave in seeds and not any(x.enter == f"d:{c.leave}@" for x in carry):
+            carry.append(Carry(seeds[c.leave], f"d:{c.leave}@", ""))
+    for name, parts in list(local.items()):
+        body += _outside(node, last, name, parts, local)
+        known = grads.setdefault(name, [])
+        known += [g for g in local[name] if g not in known]
     if body:
         yield Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
+
+
+def _outside(node: Block, last: Op, name: str, parts: list[Tensor], local: Grads) -> Iterator[Op]:
+    """Gradients of what a block reads from outside, summed over its repetitions: an encoder's
+    output, the sequence that a recurrence walks along. Weights have theirs already."""
+    if parts[0].role == WEIGHT:
+        return
+    yield from _sum(last, parts[0]._replace(name=name), local)
+    (g,) = local[name]
+    whole = next(t for o in _ops_backward(node.body) for t in o.ins if t.name == name)
+    total = whole._replace(name=f"d:{name}@{node.name}")
+    yield _op(last, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,))
+    local[name] = [total]
 
 
 def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:

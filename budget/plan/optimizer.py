@@ -28,5 +28,6 @@ def optimizer(model: Model, name: str) -> Model:
     operands = [Tensor("grads", ("p",)), Tensor("params", ("p",))]
     operands += [Tensor(f"state{i}", ("p",), STATE, dtype) for i, dtype in enumerate(STATES[name])]
     sizes = {"p": params(model).trainable}
-    step = Op("optimizer", name, tuple(operands), (Tensor("updated", ("p",)),), sizes, "optimizer")
+    written = tuple(t._replace(role=STATE) for t in operands[1:])
+    step = Op("optimizer", name, tuple(operands), written, sizes, "optimizer")
     return model._replace(nodes=(*model.nodes, step))

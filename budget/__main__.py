@@ -1,0 +1,85 @@
+"""`python -m budget COMMAND ...`: answers on standard output, one line on standard error if not.
+
+Exit status: 0 answered; 1 asked a yes-or-no question and the answer is no; 2 bad usage or input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import command
+from .errors import InputError, unknown
+
+INTRO = """What a network costs, before a GPU-hour is spent: parameters, FLOPs, memory, time, money.
+
+commands:
+{commands}
+
+examples:
+  budget estimate --arch transformer
+  budget estimate llama-3-8b --batch 4 --seq 8192 --device h100
+  budget estimate --config config.json --mode decode --batch 32
+  budget compare resnet50 vit-b-16 convnext-tiny
+  budget COMMAND --help
+"""
+
+
+class Parser(ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        field, _, problem = message.removeprefix("argument ").partition(": ")
+        raise InputError(field, problem) if problem else InputError("usage", f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(args)
+    except InputError as error:
+        print(f"budget: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("budget: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        lines = (f"  {name:<12}{command.load(name).HELP}" for name in command.names())
+        print(INTRO.format(commands="\n".join(lines)))
+        return 0
+    if args[0] == "--version":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"compute-budget {version('compute-budget')}")
+        except PackageNotFoundError:
+            print("compute-budget, not installed")
+        return 0
+    if args[0] not in command.names():
+        raise unknown("command", args[0], command.names())
+    module = command.load(args[0])
+    parser = Parser(
+        prog=f"budget {args[0]}",
+        description=module.HELP[0].upper() + module.HELP[1:] + ".",
+        epilog=module.EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.flags(parser)
+    known, rest = parser.parse_known_args(args[1:])
+    status: int = module.run(known, rest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The flags that name a model and its workload, shared by the commands that estimate."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
+from typing import Any
+
+from .. import arch as architectures
+from ..errors import InputError, unknown
+from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
+from ..plan.optimizer import STATES
+from ..plan.recompute import CHOICES
+
+DEFAULT_ARCH = "transformer"
+
+
+def workload_flags(parser: ArgumentParser) -> None:
+    """Flags of the workload, the training technique and the device."""
+    add = parser.add_argument
+    add("--mode", default="train", metavar="M", help=f"{', '.join(MODES)} (train)")
+    add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
+    add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
+    add("--image", metavar="N", help="pixels along a side (the model's own)")
+    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
+    add("--optimizer", metavar="O", help=f"{', '.join(STATES)} (adamw)")
+    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
+    add("--attention", default="fused", metavar="A", help=f"{', '.join(ATTENTION)} (fused)")
+    add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+
+
+def source_flags(parser: ArgumentParser) -> None:
+    """Flags that name one model."""
+    parser.add_argument("preset", nargs="?", help="a preset's name: budget list presets")
+    parser.add_argument("--arch", metavar="A", help="an architecture with its own flags: budget list architectures")
+    parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
+
+
+def source(args: Namespace) -> str:
+    """The one model that is named. Raises InputError for none or several."""
+    named = [x for x in (args.preset, args.arch, args.config) if x is not None]
+    if len(named) > 1:
+        raise InputError("model", "name one of PRESET, --arch and --config, not several")
+    if args.arch is not None and args.arch not in architectures.names():
+        raise unknown("--arch", args.arch, architectures.names())
+    if args.config is not None:
+        return os.path.join(".", args.config) if os.sep not in args.config else str(args.config)
+    return str(named[0]) if named else DEFAULT_ARCH
+
+
+def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
+    """An estimate by the flags; `rest` are the architecture's own. Raises InputError."""
+    _, module, _, _ = resolve(model, {})
+    config = architecture_flags(module.Config, args, rest)
+    return estimate(
+        model,
+        batch=_number(args.batch),
+        seq=_number(args.seq),
+        image=_number(args.image),
+        mode=args.mode,
+        dtype=args.dtype,
+        optimizer=args.optimizer,
+        recompute=args.recompute,
+        attention=args.attention,
+        device=args.device,
+        config=config,
+    )
+
+
+def architecture_flags(cls: type, args: Namespace, rest: list[str]) -> dict[str, Any]:
+    """The values of an architecture's own flags. Raises InputError for a flag that nobody knows."""
+    if not rest:
+        return {}
+    parser = architecture_parser(cls)
+    values, left = parser.parse_known_args(rest)
+    if left:
+        known = [o for a in parser._actions for o in a.option_strings]
+        known += [f"--{name.replace('_', '-')}" for name in vars(args)]
+        flag = next((x for x in left if x.startswith("-")), None)
+        raise unknown("flag", flag, known) if flag else InputError("usage", f"{left[0]!r} is one argument too many")
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    return {name: _value(kinds[name], value) for name, value in vars(values).items()}
+
+
+def architecture_parser(cls: type) -> ArgumentParser:
+    """A parser made from a Config's fields."""
+    from ..__main__ import Parser
+
+    parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
+    for f in dataclasses.fields(cls):
+        flag = "--" + f.name.replace("_", "-")
+        text = f"{f.metadata['help']} ({_shown(f.default)})"
+        if str(f.type) == "bool":
+            parser.add_argument(flag, action=BooleanOptionalAction, help=text)
+        else:
+            parser.add_argument(flag, metavar="X", help=text)
+    return parser
+
+
+def _shown(default: object) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _value(kind: str, value: Any) -> Any:
+    if kind.startswith("tuple"):
+        return tuple(_number(x) for x in str(value).split(","))
+    return _number(value) if kind in ("int", "float") else value
+
+
+def _number(text: str | None) -> Any:
+    """A number where the text is one; the text itself otherwise, for the check that names the field."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+def write(text: str, path: str | None) -> None:
+    """To standard output, or to a file that is replaced only when all of it is written."""
+    if path is None:
+        print(text)
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".budget-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except (OSError, ValueError) as error:
+        raise InputError("--output", f"cannot write {path!r}: {getattr(error, 'strerror', None) or error}") from None

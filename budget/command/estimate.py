@@ -1,0 +1,37 @@
+"""`budget estimate`: what one network costs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .. import report
+from ._model import estimate_from, source, source_flags, workload_flags, write
+
+HELP = "what one network costs: parameters, FLOPs, memory, time, money"
+EXAMPLES = """examples:
+  budget estimate --arch transformer
+  budget estimate llama-3-8b --batch 4 --seq 8192 --device h100 --recompute full
+  budget estimate --arch mlp --sizes 10,20,10,2 --batch 100 --optimizer sgd
+  budget estimate --config config.json --mode decode --batch 32 --seq 4096
+  budget estimate gpt2-xl --by part
+  budget estimate llama-3-70b --device h100 --fits || echo "too large"
+
+An architecture's own flags (--layers, --d-model, ...): budget list architectures
+"""
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Add the command's flags."""
+    source_flags(parser)
+    workload_flags(parser)
+    parser.add_argument("--by", metavar="B", default="", help="a breakdown: operator, part or layer")
+    parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
+    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Print the estimate."""
+    answer = estimate_from(source(args), args, rest)
+    write(report.render(answer, args.format, args.by), args.output)
+    return 1 if args.fits and not answer.fits else 0

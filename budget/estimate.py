@@ -1,0 +1,195 @@
+"""The face: what a network costs, from a name, a file, a config or a Model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from . import arch as architectures
+from .config import Workload, make, size
+from .device import Device
+from .device import load as load_device
+from .dtype import full_name
+from .errors import InputError, unknown
+from .fold.count import Flops, Params, flops, params
+from .fold.memory import Memory, memory
+from .fold.time import Times, time
+from .model import Model
+from .plan.backward import backward
+from .plan.fuse import fuse
+from .plan.optimizer import optimizer as add_optimizer
+from .plan.recompute import recompute as add_recompute
+from .profile import Profile, profile_for
+from .read import preset
+from .size import Size
+
+MODES = ("train", "forward", "prefill", "decode")
+ATTENTION = ("fused", "eager")
+
+
+class Task(NamedTuple):
+    """How the model is run: everything that is not the model itself."""
+
+    workload: Workload
+    dtype: str
+    optimizer: str
+    recompute: str
+    attention: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The answer. Counts are exact; `times` is a prediction with an interval."""
+
+    model: Model
+    task: Task
+    device: Device
+    profile: Profile
+    program: Model
+    params: Params
+    flops: Flops  # as the formula book has it: attention in full, nothing computed twice
+    hardware: Flops  # what the device really does, recomputation included
+
+    @cached_property
+    def memory(self) -> Memory:
+        return memory(self.program, self.task.dtype)
+
+    @cached_property
+    def times(self) -> Times:
+        return time(self.program, self.device, self.profile, self.task.dtype)
+
+    @property
+    def fits(self) -> Any:
+        """Whether the peak is within the device's memory (an array of answers for arrays)."""
+        return self.memory.peak <= self.device.usable_bytes
+
+    def cost(self) -> dict[str, Any]:
+        """Money at the mean of the device's low and high price, energy at its full power.
+
+        None where the device's data has no price or no power. Energy is an upper bound: few
+        programs draw a device's full power all the time.
+        """
+        hours = self.times.step / 3600
+        prices, watts = self.device.usd_per_hour, self.device.tdp_w
+        price = sum(prices) / 2 if prices else None
+        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        return {
+            "usd_per_hour": price,
+            "usd_per_step": None if price is None else price * hours,
+            "usd_per_million": None if price is None else price * hours / work * 1e6,
+            "joules_per_step": None if watts is None else watts * self.times.step,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's JSON."""
+        from .report.json import to_dict
+
+        return to_dict(self)
+
+
+def estimate(
+    model: object,
+    *,
+    batch: Size = None,
+    seq: Size = None,
+    image: Size = None,
+    mode: str = "train",
+    dtype: str | None = None,
+    optimizer: str | None = None,
+    recompute: str = "none",
+    attention: str = "fused",
+    device: str | Device = "h200",
+    config: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """What a network costs, in parameters, FLOPs, bytes and seconds.
+
+    model: a preset's name, an architecture's name, a path to a Hugging Face config.json, such a
+    config as a dict, or a Model. config: settings that override the architecture's.
+    batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    Raises InputError, which names the field and what is allowed.
+    """
+    _choice("mode", mode, MODES)
+    _choice("attention", attention, ATTENTION)
+    if isinstance(model, Model):
+        built, usual = model, {}
+        workload = Workload(mode, model.samples)
+    else:
+        name, module, settings, usual = resolve(model, config or {})
+        workload = Workload(
+            mode,
+            size("batch", usual.get("batch", 1) if batch is None else batch),
+            0 if seq is None else size("seq", seq),
+            0 if image is None else size("image", image),
+        )
+        built = module.build(settings, workload)._replace(name=name)
+    task = Task(
+        workload,
+        full_name(dtype or usual.get("dtype", "bf16")),
+        optimizer or usual.get("optimizer", "adamw"),
+        recompute,
+        attention,
+    )
+    chosen = load_device(device) if isinstance(device, str) else device
+    program, book, hardware = _program(built, task)
+    return Estimate(built, task, chosen, profile_for(chosen), program, params(built), book, hardware)
+
+
+def _program(model: Model, task: Task) -> tuple[Model, Flops, Flops]:
+    """The operators that run, the FLOPs of the model and those of the hardware."""
+    fused = fuse(model, {"attention"}) if task.attention == "fused" else model
+    if task.workload.mode != "train":
+        book = flops(fused)
+        return fused, book, book
+    trained = backward(fused)
+    program = add_optimizer(add_recompute(trained, task.recompute), task.optimizer)
+    return program, flops(trained), flops(program)
+
+
+def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Mapping[str, Any]]:
+    """(name, architecture's module, its Config, a preset's usual workload). Raises InputError."""
+    usual: Mapping[str, Any] = {}
+    if isinstance(model, Mapping):
+        name, (arch, settings) = str(model.get("model_type", "config")), _hugging_face(model)
+    elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
+        name, (arch, settings) = os.path.basename(os.path.dirname(os.path.abspath(model))), _hugging_face(model)
+    elif isinstance(model, str):
+        name, arch, settings, usual = _named(model)
+    else:
+        raise InputError("model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model")
+    module = architectures.load(arch)
+    values = {**(asdict(settings) if is_dataclass(settings) else settings), **config}  # type: ignore[arg-type]
+    return name, module, make(module.Config, values), usual
+
+
+def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
+    if name in architectures.names():
+        return name, name, {}, {}
+    try:
+        table = dict(preset.find(name))
+    except InputError:
+        raise unknown("model", name, (*preset.names(), *architectures.names())) from None
+    usual = table.pop("workload", {})
+    table.pop("source", None)
+    if "model_type" in table:
+        arch, settings = _hugging_face(table)
+    else:
+        arch, settings = table.pop("arch"), table
+    return name, arch, settings, usual
+
+
+def _hugging_face(source: Any) -> tuple[str, Any]:
+    from .read import hf_config
+
+    return hf_config.read(source)
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or text.endswith(".json")
+
+
+def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise unknown(field, value, allowed)

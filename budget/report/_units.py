@@ -1,0 +1,39 @@
+"""Numbers as people read them: decimal units for FLOPs and rates, binary ones for memory."""
+
+from __future__ import annotations
+
+GIB = 2**30
+
+
+def decimal(value: float, unit: str = "") -> str:
+    """1.5e12, "FLOP" -> "1.50 TFLOP"."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power * 0.9995:
+            return f"{_three(value / 10**power)} {prefix}{unit}"
+    return f"{_three(value)} {unit}".rstrip()
+
+
+def memory(value: float) -> str:
+    """Bytes in GiB, or in smaller binary units below a tenth of one."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if value >= 2**power * 0.1:
+            return f"{_three(value / 2**power)} {unit}"
+    return f"{value:.0f} B"
+
+
+def seconds(value: float) -> str:
+    """Seconds from microseconds to years."""
+    for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if value >= size * (1 if size == 1 else 2):
+            return f"{_three(value / size)} {unit}"
+    for power, unit in ((-3, "ms"), (-6, "us")):
+        if value >= 10**power:
+            return f"{_three(value / 10**power)} {unit}"
+    return f"{_three(value * 1e9)} ns"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, without a trailing exponent."""
+    if value == int(value) and abs(value) < 1000:
+        return f"{value:.0f}"
+    return f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
