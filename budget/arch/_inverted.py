@@ -1,0 +1,64 @@
+"""Inverted residual blocks: wide inside, narrow outside (MobileNet, MNASNet, EfficientNet)."""
+
+from __future__ import annotations
+
+from ..op import op
+from ..size import Size
+from ._conv import Features, Piece, add, conv_norm, each_element, mean
+
+
+def squeeze_excite(name: str, x: Features, width: Size, act: str, gate: str) -> Piece:
+    """Scale every channel by what a small network makes of the channels' averages."""
+    s = yield from mean(f"{name}.pool", x)
+    yield op(f"{name}.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=width)
+    yield op(f"{name}.act", "s: -> s:", act)
+    yield op(f"{name}.up", "s: b c, *f c, +*f -> s: b f", c=width, f=x.c)
+    yield op(f"{name}.gate", "s: -> s:", gate)
+    return (yield from each_element(f"{name}.scale", x, "mul", ", s: b c"))
+
+
+def inverted_residual(
+    x: Features,
+    f: Size,
+    expanded: Size,
+    kernel: int,
+    stride: int,
+    *,
+    act: str,
+    squeeze: Size = 0,
+    squeeze_act: str = "relu",
+    gate: str = "sigmoid",
+    add_kind: str = "add",
+) -> Piece:
+    """Expand, filter each channel by itself, squeeze and excite, project; add where that fits."""
+    y = x
+    if expanded != x.c:
+        y = yield from conv_norm("expand", y, expanded, 1, act=act)
+    y = yield from conv_norm("depthwise", y, expanded, kernel, stride, groups=expanded, act=act)
+    if squeeze:
+        y = yield from squeeze_excite("squeeze", y, squeeze, squeeze_act, gate)
+    return (yield from project(x, y, f, stride, add_kind))
+
+
+def fused_residual(
+    x: Features, f: Size, expanded: Size, kernel: int, stride: int, *, act: str, add_kind: str = "add_"
+) -> Piece:
+    """The same with one full convolution in place of the expansion and the depthwise one."""
+    if expanded != x.c:
+        y = yield from conv_norm("expand", x, expanded, kernel, stride, act=act)
+        return (yield from project(x, y, f, stride, add_kind))
+    y = yield from conv_norm("conv", x, f, kernel, stride, act=act, to="" if residual(x, f, stride) else "x")
+    return (yield from add("add", y, x, add_kind, to="x")) if residual(x, f, stride) else y
+
+
+def project(x: Features, y: Features, f: Size, stride: int, add_kind: str) -> Piece:
+    """A 1 x 1 convolution to f channels, and the residual where the shapes agree."""
+    if not residual(x, f, stride):
+        return (yield from conv_norm("project", y, f, 1, to="x"))
+    y = yield from conv_norm("project", y, f, 1)
+    return (yield from add("add", y, x, add_kind, to="x"))
+
+
+def residual(x: Features, f: Size, stride: int) -> bool:
+    """Whether a block's output can be added to its input."""
+    return stride == 1 and bool(x.c == f)

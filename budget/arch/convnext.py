@@ -1,0 +1,81 @@
+"""ConvNeXt: large depthwise convolutions, layer norm and a pointwise MLP in each block."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, model
+from ..op import op
+from ..size import Size
+from ._conv import Features, Piece, add, conv, image, mean, scope
+
+
+@dataclass(frozen=True)
+class Config:
+    """ConvNeXt-T."""
+
+    depths: tuple[int, ...] = setting((3, 3, 9, 3), "blocks in each stage")
+    widths: tuple[int, ...] = setting((96, 192, 384, 768), "channels of each stage")
+    patch: int = setting(4, "side of the first convolution's kernel, and its stride")
+    kernel: int = setting(7, "side of the depthwise kernels, an odd number")
+    expand: int = setting(4, "width of the pointwise MLP, as a multiple of the channels")
+    layer_scale: bool = setting(True, "each block's output is scaled, channel by channel")
+    activation: str = setting("gelu", "of the MLP", choices=("gelu", "gelu_tanh", "relu", "silu"))
+    inplace: bool = setting(True, "residuals are added in place (torchvision does, transformers doesn't)")
+    classes: int = setting(1000, "outputs")
+    in_channels: int = setting(3, "channels of the image")
+    image: int = setting(224, "side of the image")
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.widths):
+            raise InputError(
+                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
+            )
+        if self.kernel % 2 == 0:
+            raise InputError("kernel", f"got {self.kernel}; allowed: odd numbers")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    return model("convnext", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
+
+
+def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
+    x = image(w, c.in_channels, c.image)
+    x = yield from conv("stem.conv", x, c.widths[0], c.patch, c.patch, 0, bias=True)
+    x = yield from _norm("stem", x)
+    for i, (depth, width) in enumerate(zip(c.depths, c.widths, strict=True)):
+        if i:
+            x = yield from _norm(f"down{i}", x)
+            x = yield from conv(f"down{i}.conv", x, width, 2, 2, 0, bias=True, to="x")
+        x = yield from scope(f"stage{i}", _block(c, x), depth)
+    x = yield from mean("head.pool", x)
+    yield op("head.norm", f"{x.name}: b c, *c, +*c -> x: b c", "layer_norm", c=x.c)
+    yield op("head.classifier", "x: b c, *f c, +*f -> logits: b f", c=x.c, f=c.classes)
+    if w.mode == "train":
+        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+
+
+def _norm(name: str, x: Features) -> Piece:
+    """Layer norm over the channels, which are last while it runs."""
+    yield op(f"{name}.last", f"{x.name}: {x.dims} -> n: b y x c", "view", **x.sizes)
+    yield op(f"{name}.norm", "n: b y x c, *c, +*c -> n: b y x c", "layer_norm", **x.sizes)
+    yield op(f"{name}.first", f"n: b y x c -> x: {x.dims}", "view", **x.sizes)
+    return x._replace(name="x")
+
+
+def _block(c: Config, x: Features) -> Piece:
+    wide: dict[str, Size] = {**x.sizes, "f": c.expand * x.c}
+    y = yield from conv("depthwise", x, x.c, c.kernel, groups=x.c, bias=True)
+    yield op("last", f"{y.name}: {y.dims} -> n: b y x c", "view", **y.sizes)
+    yield op("norm", "n: b y x c, *c, +*c -> n: b y x c", "layer_norm", **y.sizes)
+    yield op("mlp.up", "n: b y x c, *f c, +*f -> u: b y x f", **wide)
+    yield op("mlp.act", "u: b y x f -> u: b y x f", c.activation, **wide)
+    yield op("mlp.down", "u: b y x f, *c f, +*c -> y: b y x c", **wide)
+    if c.layer_scale:
+        yield op("scale", "y: b y x c, *c -> y: b y x c", "mul", **y.sizes)
+    yield op("first", f"y: b y x c -> y: {y.dims}", "view", **y.sizes)
+    return (yield from add("add", y._replace(name="y"), x, "add_" if c.inplace else "add", to="x"))

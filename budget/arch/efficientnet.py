@@ -1,0 +1,91 @@
+"""EfficientNet B0 to B7 and EfficientNet-v2: inverted residuals scaled in width and depth together."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from math import ceil
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, model
+from ._conv import Features, Piece, classifier, conv_norm, divisible, image, scope
+from ._inverted import fused_residual, inverted_residual
+
+
+@dataclass(frozen=True)
+class Config:
+    """EfficientNet-B0. Fields that describe stages have one value for each, or one for all."""
+
+    channels: tuple[int, ...] = setting(
+        (16, 24, 40, 80, 112, 192, 320), "outputs of each stage, before `width`"
+    )
+    repeats: tuple[int, ...] = setting((1, 2, 2, 3, 3, 4, 1), "blocks in each stage, before `depth`")
+    strides: tuple[int, ...] = setting((1, 2, 2, 2, 1, 2, 1), "stride of each stage's first block")
+    kernels: tuple[int, ...] = setting((3, 3, 5, 3, 5, 5, 3), "side of the depthwise kernels")
+    expand: tuple[int, ...] = setting(
+        (1, 6, 6, 6, 6, 6, 6), "width inside a block, as a multiple of its input's"
+    )
+    fused: tuple[int, ...] = setting((0,), "1: full convolutions, no squeeze and excite (v2)", least=0)
+    width: float = setting(
+        1.0, "multiplies all channels, which are then rounded to multiples of 8", least=0.01
+    )
+    depth: float = setting(1.0, "multiplies all repeats, which are then rounded up", least=0.01)
+    squeeze: float = setting(0.25, "width of squeeze and excite, as a part of the block's input", least=0)
+    stem: int = setting(32, "channels of the first convolution, before `width`")
+    head: int = setting(1280, "channels of the last convolution, before `width`")
+    inplace: bool = setting(
+        True, "activations overwrite their input (torchvision does, transformers doesn't)"
+    )
+    classes: int = setting(1000, "outputs")
+    in_channels: int = setting(3, "channels of the image")
+    image: int = setting(224, "side of the image")
+
+    def __post_init__(self) -> None:
+        n = len(self.channels)
+        for field in ("repeats", "strides", "kernels", "expand", "fused"):
+            if len(getattr(self, field)) not in (1, n):
+                raise InputError(
+                    field, f"got {getattr(self, field)}; allowed: one value, or {n} as in channels"
+                )
+
+    def stage(self, field: str, i: int) -> int:
+        """A field's value for one stage."""
+        values: tuple[int, ...] = getattr(self, field)
+        return values[i % len(values)]
+
+    @property
+    def act(self) -> str:
+        """Kind of the activations."""
+        return "silu_" if self.inplace else "silu"
+
+    @property
+    def add(self) -> str:
+        """Kind of the residual additions."""
+        return "add_" if self.inplace else "add"
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    return model("efficientnet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
+
+
+def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
+    x = image(w, c.in_channels, c.image)
+    x = yield from conv_norm("stem", x, divisible(c.stem * c.width), 3, stride=2, act=c.act, to="x")
+    for i, channels in enumerate(c.channels):
+        f, repeats = divisible(channels * c.width), ceil(c.stage("repeats", i) * c.depth)
+        x = yield from scope(f"stage{i}.0", _block(c, x, i, f, c.stage("strides", i)))
+        x = yield from scope(f"stage{i}", _block(c, x, i, f, 1), repeats - 1)
+    x = yield from conv_norm("head", x, divisible(c.head * c.width), 1, act=c.act)
+    yield from classifier(x, c.classes, w)
+
+
+def _block(c: Config, x: Features, i: int, f: int, stride: int) -> Piece:
+    expanded, kernel = divisible(x.c * c.stage("expand", i)), c.stage("kernels", i)
+    if c.stage("fused", i):
+        return fused_residual(x, f, expanded, kernel, stride, act=c.act, add_kind=c.add)
+    squeeze = max(1, int(x.c * c.squeeze)) if c.squeeze else 0
+    return inverted_residual(
+        x, f, expanded, kernel, stride, act=c.act, squeeze=squeeze, squeeze_act=c.act, add_kind=c.add
+    )

@@ -1,0 +1,86 @@
+"""U-Net for images and volumes: down by pooling, up by transposed convolutions, skips between."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, model
+from ..op import op
+from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool
+
+
+@dataclass(frozen=True)
+class Config:
+    """A padded 2-D U-Net with batch norm for 256 x 256 images of one channel."""
+
+    axes: int = setting(2, "2 for images, 3 for volumes")
+    in_channels: int = setting(1, "channels of the image: modalities")
+    classes: int = setting(2, "outputs for each pixel")
+    width: int = setting(64, "channels of the first level; each level below has twice as many")
+    depth: int = setting(4, "times that the image is halved")
+    norm: str = setting("batch", "behind each convolution", choices=("none", "batch", "instance"))
+    affine: bool = setting(True, "norms have weights")
+    bias: bool = setting(False, "convolutions have a bias")
+    up_bias: bool = setting(True, "transposed convolutions have a bias")
+    padding: bool = setting(True, "convolutions keep the image's size; else the skips are cropped")
+    widen_late: bool = setting(False, "a level's second convolution widens, not its first (3-D U-Net)")
+    image: int = setting(256, "side of the image or volume")
+
+    def __post_init__(self) -> None:
+        if self.axes not in (2, 3):
+            raise InputError("axes", f"got {self.axes}; allowed: 2, 3")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Images to a logit for each class and pixel, a cross-entropy loss behind them in training."""
+    return model("unet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
+
+
+def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
+    x = image(w, c.in_channels, c.image, c.axes)
+    skips: list[Features] = []
+    for level in range(c.depth):
+        f = c.width * 2**level
+        x = yield from _double(c, f"down{level}", x, f if not c.widen_late else f // 2, f)
+        skips.append(x)
+        x = yield from pool("max_pool", f"down{level}.pool", x, 2, stride=2)
+    f = c.width * 2**c.depth
+    x = yield from _double(c, "bottom", x, f if not c.widen_late else f // 2, f)
+    for level in reversed(range(c.depth)):
+        f = c.width * 2**level
+        x = yield from conv_transposed(f"up{level}.grow", x, x.c if c.widen_late else f, 2, bias=c.up_bias)
+        x = yield from _joined(c, f"up{level}", x, skips.pop())
+        x = yield from _double(c, f"up{level}", x, f, f)
+    x = yield from conv("head", x, c.classes, 1, bias=True)
+    if w.mode == "train":
+        yield op("loss", "-> loss: 1", "cross_entropy")
+
+
+def _double(c: Config, name: str, x: Features, inner: int, f: int) -> Piece:
+    for i, width in enumerate((inner, f)):
+        x = yield from conv(f"{name}.conv{i}", x, width, 3, padding=None if c.padding else 0, bias=c.bias)
+        if c.norm != "none":
+            x = yield from each_element(
+                f"{name}.norm{i}", x, f"{c.norm}_norm", ", *c, +*c" if c.affine else ""
+            )
+        x = yield from each_element(f"{name}.relu{i}", x, "relu_")
+    return x
+
+
+def _joined(c: Config, name: str, x: Features, skip: Features) -> Piece:
+    """The skip and what comes from below; the latter is padded, or the skip cropped, to one size."""
+    if c.padding:
+        x = yield from _fitted(f"{name}.pad", x, skip, "pad")
+    else:
+        skip = yield from _fitted(f"{name}.crop", skip, x, "slice")
+    return (yield from concat(f"{name}.cat", (skip, x)))
+
+
+def _fitted(name: str, x: Features, to: Features, kind: str) -> Piece:
+    before = {f"{axis}0": extent for axis, extent in zip(x.axes, x.extents, strict=True)}
+    y = Features(name, x.c, to.extents)
+    yield op(name, f"{x.name}: b c {' '.join(before)} -> {y.dims}", kind, **y.sizes, **before)
+    return y
