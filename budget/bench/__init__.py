@@ -1,0 +1,11 @@
+"""Benchmarks, one suite a file, for `pytest bench/` in a checkout, and what they share.
+
+They need the extra `bench`. Nothing else in budget imports them.
+"""
+
+from os.path import dirname, isfile, join
+
+# As in budget/kernels: a checkout has the files in the top-level folder bench/, a wheel right here.
+_top = dirname(dirname(dirname(__file__)))
+if isfile(join(_top, "pyproject.toml")):
+    __path__.append(join(_top, "bench"))
