@@ -28,6 +28,7 @@ from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
 ATTENTION = ("fused", "eager")
+EXECUTION = ("compiled", "eager")
 
 
 class Task(NamedTuple):
@@ -38,6 +39,7 @@ class Task(NamedTuple):
     optimizer: str
     recompute: str
     attention: str
+    execution: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Estimate:
 
     @cached_property
     def times(self) -> Times:
-        return time(self.program, self.device, self.profile, self.task.dtype)
+        compiled = self.task.execution == "compiled"
+        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
 
     @property
     def fits(self) -> Any:
@@ -101,6 +104,7 @@ def estimate(
     optimizer: str | None = None,
     recompute: str = "none",
     attention: str = "fused",
+    execution: str = "compiled",
     device: str | Device = "h200",
     config: Mapping[str, Any] | None = None,
 ) -> Estimate:
@@ -113,6 +117,7 @@ def estimate(
     """
     _choice("mode", mode, MODES)
     _choice("attention", attention, ATTENTION)
+    _choice("execution", execution, EXECUTION)
     if isinstance(model, Model):
         built, usual = model, {}
         workload = Workload(mode, model.samples)
@@ -131,6 +136,7 @@ def estimate(
         optimizer or usual.get("optimizer", "adamw"),
         recompute,
         attention,
+        execution,
     )
     chosen = load_device(device) if isinstance(device, str) else device
     program, book, hardware = _program(built, task)

@@ -54,7 +54,7 @@ RULES: dict[str, Rule] = {
     "accumulate": Rule(flops=1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
     "embedding_bag": Rule(1, 1, ("in0",)),  # rows of a table, added up
-    "reduce": Rule(flops=1, walks="in", linear=True),
+    "reduce": Rule(flops=1, walks="in"),
     "cast": Rule(),
     "cache": Rule(),
     "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
@@ -62,6 +62,8 @@ RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, ("in0", "in1")),
     "scale": Rule(1, 1),
     "mask": Rule(1, 0, linear=True),
+    "exp": Rule(1, 1, ("out",)),
+    "clamp": Rule(1, 1, ("in0",)),
     "relu": Rule(1, 1, ("out",)),
     "relu_": Rule(1, 1, ("out",), inplace=True),
     "relu6": Rule(2, 1, ("in0",)),
@@ -112,7 +114,9 @@ RULES: dict[str, Rule] = {
     "avg_pool": Rule(1, 1, ("in0",), walks="in"),
     "mean": Rule(1, 1, walks="in"),
     "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
-    "scan": Rule(6, 12, ("in0", "out")),
+    "scan": Rule(2, 4, ("in0", "out")),  # state = decay x state + input, an element after the other
+    "cumsum": Rule(1, 1),
+    "segment_sum": Rule(3, 3, ("mask:bool@out",), launches=5, back_launches=4),  # of every pair's steps between
     # optimizers: for each parameter; torch's default foreach steps keep these temporaries
     "sgd": Rule(2, walks="in"),
     "momentum": Rule(4, walks="in"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import arch as architectures
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
+from ..estimate import ATTENTION, EXECUTION, MODES, Estimate, estimate, resolve
 from ..plan.optimizer import STATES
 from ..plan.recompute import CHOICES
 
@@ -28,6 +28,7 @@ def workload_flags(parser: ArgumentParser) -> None:
     add("--optimizer", metavar="O", help=f"{', '.join(STATES)} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
     add("--attention", default="fused", metavar="A", help=f"{', '.join(ATTENTION)} (fused)")
+    add("--execution", default="compiled", metavar="E", help="compiled, or eager: a launch for each operator (compiled)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
 
 
@@ -64,6 +65,7 @@ def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
         optimizer=args.optimizer,
         recompute=args.recompute,
         attention=args.attention,
+        execution=args.execution,
         device=args.device,
         config=config,
     )

@@ -51,28 +51,33 @@ class Times(NamedTuple):
     kernels: tuple[Timed, ...]
 
 
-def works(nodes: Iterable[Node], dtype: str, times: Size = 1) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing."""
+def works(nodes: Iterable[Node], dtype: str, compiled: bool = False, times: Size = 1) -> Iterator[Work]:
+    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing.
+
+    compiled: neighbours that are no contractions run as one kernel, as a compiler fuses them.
+    """
     pending: list[Op] = []
     for node in nodes:
-        if pending and (isinstance(node, Block) or _key(node) != _key(pending[0])):
-            yield _work(pending, dtype, times)
+        if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
+            yield _work(pending, dtype, compiled, times)
             pending = []
         if isinstance(node, Block):
-            yield from works(node.body, dtype, times * node.count)
-        elif node.kernel:
+            yield from works(node.body, dtype, compiled, times * node.count)
+        elif _key(node, compiled)[0]:
             pending.append(node)
         elif not node.rule.view:
-            yield _work([node], dtype, times)
+            yield _work([node], dtype, compiled, times)
     if pending:
-        yield _work(pending, dtype, times)
+        yield _work(pending, dtype, compiled, times)
 
 
-def _key(o: Op) -> tuple[str, str]:
-    return o.kernel, o.phase
+def _key(o: Op, compiled: bool) -> tuple[str, str]:
+    """What neighbours must share to run as one kernel; an empty name runs alone."""
+    pointwise = "pointwise" if compiled and o.kind != "contract" and o.phase != "optimizer" else ""
+    return o.kernel or pointwise, o.phase
 
 
-def _work(ops: list[Op], dtype: str, times: Size) -> Work:
+def _work(ops: list[Op], dtype: str, compiled: bool, times: Size) -> Work:
     first = ops[0]
     rule = first.rule
     launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
@@ -81,15 +86,15 @@ def _work(ops: list[Op], dtype: str, times: Size) -> Work:
         for t in (*o.ins, *o.outs):
             if not t.on_chip:
                 moved.setdefault(t.name, moved_bytes(t, o, dtype))
-    moved_total = sum(moved.values()) * (1 if first.kernel else launches)
+    fused = len(ops) > 1 or compiled
     return Work(
         first.of or first.name,
         first.phase,
         first.kernel or _kind(first),
         sum(contraction_flops(o) for o in ops),
         sum(pointwise_flops(o) for o in ops),
-        moved_total,
-        1 if first.kernel else launches,
+        sum(moved.values()) * (1 if fused else launches),
+        1 if fused else launches,
         times,
         gemm(first) if len(ops) == 1 else None,
     )
@@ -128,12 +133,12 @@ def kernel_time(w: Work, device: Device, profile: Profile, dtype: str) -> tuple[
     return seconds, "launch" if launch > max(arithmetic, traffic) else "compute" if arithmetic > traffic else "memory"
 
 
-def time(model: Model, device: Device, profile: Profile, dtype: str) -> Times:
+def time(model: Model, device: Device, profile: Profile, dtype: str, compiled: bool = False) -> Times:
     """Seconds of one run of a program on one device."""
     kernels = []
     sums: dict[str, Size] = {"forward": 0.0, "backward": 0.0, "optimizer": 0.0}
     host: Size = 0.0
-    for w in works(model.nodes, dtype):
+    for w in works(model.nodes, dtype, compiled):
         seconds, bound = kernel_time(w, device, profile, dtype)
         kernels.append(Timed(w, seconds * w.times, bound))
         sums[w.phase] = sums[w.phase] + seconds * w.times

@@ -41,6 +41,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
                 "optimizer": task.optimizer,
                 "recompute": task.recompute,
                 "attention": task.attention,
+                "execution": task.execution,
             },
             "params": e.params._asdict(),
             "flops": {
