@@ -1,0 +1,162 @@
+"""Selective state spaces as transformers' eager code runs them: the mixers of Mamba and Mamba-2.
+
+The group "scan" is what one fused kernel does in their own CUDA code. Eager transformers walks
+Mamba's states step by step; here the walk is one operator of a stated work for each element,
+and reading the states is the contraction that torch counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..op import Op, group, op
+from ..size import Size, ceil_div
+from ._attention import cache
+
+
+class Mixer(NamedTuple):
+    """Sizes of one mixer, and which biases and norms it has."""
+
+    f: Size  # inner width
+    n: Size  # width of a channel's state
+    kernel: Size = 4  # taps of the causal convolution
+    bias: bool = False
+    conv_bias: bool = True
+    rank: Size = 0  # Mamba: of the step size's projection
+    norms: bool = False  # Mamba: of step size, B and C (Jamba)
+    heads: Size = 0  # Mamba-2
+    groups: Size = 1  # Mamba-2: heads of one group share B and C
+    chunk: Size = 256  # Mamba-2
+
+
+def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:
+    """Mamba's mixer, from `x: b s d` to `out: b s d`."""
+    sizes = {"f": m.f, "n": m.n, "q": m.rank, "z": 2 * m.f, "p": m.rank + 2 * m.n}
+    bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
+    for o in (
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.split", "xz: b s z -> u: b s f, gate: b s f", "split"),
+        *_convolution(m, "u", m.f, mode, s),
+        op("ssm.x", "u: b s f, *f p -> p: b s p"),
+        op("ssm.parts", "p: b s p -> dt: b s q, B: b s n, C: b s n", "split"),
+        *([op(f"ssm.{t}_norm", f"{t}:, *{dim} -> {t}:", "rms_norm") for t, dim in _NORMED] if m.norms else ()),
+        op("ssm.dt", "dt: b s q, *f q -> dt: b s f"),
+        op("ssm.dt_bias", "dt:, *f -> dt:", "add"),
+        op("ssm.A", "*f n -> A/float32: f n", "exp"),
+        *group("scan", *_selective_scan()),
+        *cache("ssm", mode, ("hs", "b s f n", "b f n")),
+        op("ssm.cast", "y: -> y: b s f", "cast"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+    ):
+        yield o._replace(sizes={**sizes, **o.sizes})
+
+
+_NORMED = (("dt", "q"), ("B", "n"), ("C", "n"))
+
+
+def _selective_scan() -> Iterator[Op]:
+    """Discretize, walk over the states, read them, skip, gate."""
+    yield op("ssm.softplus", "dt: -> dt:", "softplus")
+    yield op("ssm.decay", "dt: b s f, A: f n -> dA/float32: b s f n", "mul")
+    yield op("ssm.exp", "dA: -> dA/float32:", "exp")
+    yield op("ssm.dB", "dt: b s f, B: b s n -> dB/float32: b s f n", "mul")
+    yield op("ssm.dBu", "dB:, u: b s f -> dBu/float32:", "mul")
+    yield op("ssm.states", "dA:, dBu: -> hs/float32:", "scan")
+    yield op("ssm.hs_cast", "hs: -> hs16:", "cast")
+    yield op("ssm.read", "hs16: b s f n, C: b s n -> y: b s f")
+    yield op("ssm.skip", "u: b s f, *f -> skip/float32:", "mul")
+    yield op("ssm.add", "y:, skip: -> y/float32:", "add")
+    yield op("ssm.silu", "gate: b s f -> gate:", "silu")
+    yield op("ssm.gate", "y:, gate: -> y/float32:", "mul")
+
+
+def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[Op]:
+    """A causal convolution of every channel by itself; eager code pads both ends, then cuts."""
+    slid, out = (m.kernel + 1, 2) if mode == "decode" else (s, s + m.kernel - 1)
+    sizes = {"f": width, "l": m.kernel, "y": out, "y+l": slid}
+    yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
+    yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if m.conv_bias else ''} -> {x}: b y f", **sizes)
+    yield op("ssm.cut", f"{x}: b y f -> {x}: b s f", "slice", **sizes)
+    yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)
+
+
+def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:
+    """Mamba-2's mixer, from `x: b s d` to `out: b s d`."""
+    inner = m.f + 2 * m.groups * m.n
+    sizes = {
+        "f": m.f, "n": m.n, "h": m.heads, "k": m.f // m.heads, "g": m.groups, "c": inner, "z": m.f + inner + m.heads,
+        "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk), "i": m.chunk, "j": m.chunk,
+    }  # fmt: skip
+    bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
+    for o in (
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.split", "xz: b s z -> gate: b s f, xBC: b s c, dt: b s h", "split"),
+        *_convolution(m, "xBC", inner, mode, s),
+        op("ssm.parts", "xBC: b s c -> u: b s h k, B: b s g n, C: b s g n", "split", c=inner),
+        op("ssm.dt_bias", "dt: b s h, *h -> dt:", "add"),
+        op("ssm.A", "*h -> A/float32: h", "exp"),
+        *group("scan", *(_state_update() if mode == "decode" else _chunk_scan())),
+        *cache("ssm", mode, ("states", "b s h k n" if mode == "decode" else "b w h k n", "b h k n")),
+        op("ssm.gate_silu", "gate: b s f -> gate/float32:", "silu"),
+        op("ssm.gate", "y: b s f, gate: b s f -> y/float32:", "mul"),
+        op("ssm.norm", "y: b s f, *f -> y/float32:", "rms_norm"),
+        op("ssm.cast", "y: -> y:", "cast"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+    ):
+        yield o._replace(sizes={**sizes, **o.sizes})
+
+
+def _state_update() -> Iterator[Op]:
+    """One step from the state in the cache; s is 1."""
+    yield op("ssm.softplus", "dt: -> dt:", "softplus")
+    yield op("ssm.decay", "dt: b s h, A: h -> dA/float32: b s h k n", "mul")
+    yield op("ssm.exp", "dA: -> dA/float32:", "exp")
+    yield op("ssm.B", "B: b s g n -> B: b s h n", "repeat")
+    yield op("ssm.dB", "dt: b s h, B: b s h n -> dB: b s h k n", "mul")
+    yield op("ssm.dBu", "dB:, u: b s h k -> dBu:", "mul")
+    yield op("ssm.states", "dA:, dBu: -> states/float32:", "scan")
+    yield op("ssm.C", "C: b s g n -> C: b s h n", "repeat")
+    yield op("ssm.read", "states: b s h k n, C: b s h n -> y: b s h k")
+    yield op("ssm.skip", "u: b s h k, *h -> skip:", "mul")
+    yield op("ssm.add", "y:, skip: -> y:", "add")
+
+
+def _chunk_scan() -> Iterator[Op]:
+    """Chunks as small attentions, and states from chunk to chunk.
+
+    Eager code writes every contraction as a product and a sum, so torch counts no FLOPs here:
+    neither do contractions; both are counted with everything else.
+    """
+    yield op("ssm.softplus", "dt: -> dt:", "softplus")
+    yield op("ssm.clamp", "dt: -> dt:", "clamp")
+    yield op("ssm.u32", "u: b s h k -> u/float32:", "cast")
+    yield op("ssm.B", "B: b s g n -> B/float32: b s h n", "repeat")
+    yield op("ssm.C", "C: b s g n -> C/float32: b s h n", "repeat")
+    yield op("ssm.skip", "u: b s h k, *h -> skip/float32: b w i h k", "mul")
+    yield op("ssm.udt", "u: b s h k, dt: b s h -> u/float32:", "mul")
+    yield op("ssm.Adt", "dt: b s h, A: h -> Adt/float32:", "mul")
+    for name, of, dims in (("u", "h k", "k"), ("Adt", "h", ""), ("B", "h n", "n"), ("C", "h n", "n")):
+        yield op(f"ssm.{name}_chunks", f"{name}: b s {of} -> {name}/float32: b w i h {dims}", "pad")
+    yield op("ssm.cumsum", "Adt: b w i h -> sums/float32:", "cumsum")
+    yield op("ssm.segments", "Adt: b w i h -> L/float32: b h w i j", "segment_sum")
+    yield op("ssm.L", "L: -> L/float32:", "exp")
+    yield from _sum_of_products("CB", "C: b w i h n", "B: b w j h n", "b w i j h n", "b w i j h")
+    yield op("ssm.M", "CB: b w i j h, L: b h w i j -> M/float32: b w i j h", "mul")
+    yield from _sum_of_products("diagonal", "M: b w i j h", "u: b w j h k", "b w i j h k", "b w i h k")
+    yield op("ssm.to_end", "sums: b w i h -> ends/float32:", "exp")
+    yield op("ssm.B_decay", "B: b w i h n, ends: b w i h -> Bd/float32:", "mul")
+    yield from _sum_of_products("states", "Bd: b w i h n", "u: b w i h k", "b w i h k n", "b w h k n")
+    yield op("ssm.chunk_decay", "sums: b w i h -> decay/float32: b w t h", "exp")
+    yield from _sum_of_products("states", "states: b w h k n", "decay: b w t h", "b w t h k n", "b w h k n")
+    yield op("ssm.from_start", "sums: b w i h -> starts/float32:", "exp")
+    yield from _sum_of_products("off", "C: b w i h n", "states: b w h k n", "b w i h k n", "b w i h k")
+    yield op("ssm.off_decay", "off: b w i h k, starts: b w i h -> off/float32:", "mul")
+    yield op("ssm.join", "diagonal: b w i h k, off: b w i h k -> y/float32:", "add")
+    yield op("ssm.add", "y:, skip: -> y/float32:", "add")
+    yield op("ssm.cut_chunks", "y: b w i h k -> y/float32: b s h k", "slice")
+
+
+def _sum_of_products(out: str, a: str, b: str, product: str, dims: str) -> Iterator[Op]:
+    yield op(f"ssm.{out}_product.{a[0]}", f"{a}, {b} -> product/float32: {product}", "mul")
+    yield op(f"ssm.{out}_sum.{a[0]}", f"product: {product} -> {out}/float32: {dims}", "reduce")

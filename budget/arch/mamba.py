@@ -1,0 +1,76 @@
+"""Mamba and Mamba-2: language models of selective state spaces, without attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, setting
+from ..errors import InputError
+from ..model import Model, Node, block, model
+from ..op import op
+from ..size import Size, ceil_div
+from ._layers import norm
+from ._mamba import Mixer, mamba, mamba2
+
+SEQ = 2048
+
+
+@dataclass(frozen=True)
+class Config:
+    """Mamba-130M."""
+
+    version: int = setting(1, "1: Mamba, 2: Mamba-2")
+    layers: int = setting(24, "mixers, one after the other")
+    d_model: int = setting(768, "width of the residual stream")
+    expand: int = setting(2, "inner width, in d_model")
+    state_size: int = setting(16, "width of a channel's state")
+    conv_kernel: int = setting(4, "taps of the causal convolution")
+    dt_rank: int = setting(0, "Mamba: rank of the step size's projection; 0: d_model / 16", least=0)
+    heads: int = setting(24, "Mamba-2: heads, each with one decay")
+    groups: int = setting(1, "Mamba-2: groups of heads that share B and C")
+    chunk: int = setting(256, "Mamba-2: steps that are worked through as an attention")
+    vocab: int = setting(50280, "tokens")
+    bias: bool = setting(False, "the projections into and out of a mixer have a bias")
+    conv_bias: bool = setting(True, "the convolution has a bias")
+    tied: bool = setting(True, "the head's weight is the embedding's")
+
+    def __post_init__(self) -> None:
+        if self.version not in (1, 2):
+            raise InputError("version", f"got {self.version}; allowed: 1 or 2")
+        inner = self.expand * self.d_model
+        if self.version == 2 and inner % self.heads != 0:
+            raise InputError("heads", f"got {self.heads}; allowed: a divisor of expand x d_model, {inner}")
+        if self.version == 2 and self.heads % self.groups != 0:
+            raise InputError("groups", f"got {self.groups}; allowed: a divisor of heads, {self.heads}")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Tokens [b, s] to logits [b, s, v]; decode runs one step from the cached states."""
+    s = 1 if w.mode == "decode" else w.seq or SEQ
+    sizes = {"b": w.batch, "s": s, "d": c.d_model, "v": c.vocab}
+    return model("mamba", c, w, _nodes(c, w, s), sizes, samples=w.batch, tokens=w.batch * s)
+
+
+def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
+    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("float32", "x: -> x/float32:", "cast")  # the residual stream is float32
+    yield block("layers", _layer(c, w.mode, s), c.layers)
+    yield norm("norm", "rms_norm")
+    yield op("cast", "n: -> n:", "cast")
+    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    if w.mode == "train":
+        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+
+
+def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:
+    f = c.expand * c.d_model
+    yield op("norm.cast", "x: -> n:", "cast")
+    yield norm("norm", "rms_norm", "n")
+    if c.version == 1:
+        rank = c.dt_rank or ceil_div(c.d_model, 16)
+        yield from mamba(Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, rank), mode, s)
+    else:
+        m = Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups, chunk=c.chunk)
+        yield from mamba2(m, mode, s)
+    yield op("residual", "x:, a: -> x/float32:", "add")

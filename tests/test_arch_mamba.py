@@ -1,0 +1,76 @@
+"""Mamba and Mamba-2 against transformers."""
+
+import pytest
+import torch
+from oracle import count_flops, count_params
+from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
+
+from budget.arch.mamba import Config, build
+from budget.config import Workload
+from budget.errors import InputError
+from budget.fold.count import flops, params
+from budget.plan.backward import backward
+
+NAMES = {
+    "layers": "num_hidden_layers", "d_model": "hidden_size", "dt_rank": "time_step_rank", "heads": "num_heads",
+    "groups": "n_groups", "chunk": "chunk_size", "vocab": "vocab_size", "bias": "use_bias",
+    "conv_bias": "use_conv_bias", "tied": "tie_word_embeddings",
+}  # fmt: skip
+SMALL = {"d_model": 48, "state_size": 5, "layers": 2, "vocab": 99}
+ODD = {"d_model": 40, "state_size": 3, "layers": 1, "vocab": 99, "bias": True, "conv_bias": False, "expand": 3}
+CASES = [
+    (SMALL, 2, 7),
+    ({**ODD, "tied": False, "conv_kernel": 3, "dt_rank": 7}, 1, 3),
+    ({"d_model": 768, "layers": 2}, 1, 4),
+    ({**SMALL, "version": 2, "heads": 6, "groups": 2, "chunk": 4}, 2, 7),
+    ({**ODD, "version": 2, "heads": 5, "groups": 1, "chunk": 8, "tied": False, "conv_kernel": 2}, 1, 3),
+    ({**SMALL, "version": 2, "heads": 3, "groups": 3, "chunk": 2}, 3, 6),
+]
+
+
+def real_model(config, **more):
+    hf = {NAMES.get(k, k): v for k, v in config.items() if k != "version"}
+    kinds = {1: (MambaConfig, MambaForCausalLM), 2: (Mamba2Config, Mamba2ForCausalLM)}
+    settings, cls = kinds[config.get("version", 1)]
+    if "num_heads" in hf:
+        hf["head_dim"] = hf.get("expand", 2) * hf["hidden_size"] // hf["num_heads"]
+    return cls(settings(**{"tie_word_embeddings": True, **hf, **more})).eval()
+
+
+@pytest.mark.parametrize(("config", "batch", "seq"), CASES)
+def test_equals_transformers(config, batch, seq):
+    with torch.device("meta"):
+        real = real_model(config)
+        ids = torch.empty(batch, seq, dtype=torch.long)
+        expected = count_flops(real, ids, labels=ids, use_cache=False)
+    ours = backward(build(Config(**config), Workload(batch=batch, seq=seq)))
+    assert params(ours).total == count_params(real)
+    assert flops(ours)[:2] == expected
+
+
+@pytest.mark.parametrize("config", [CASES[0][0], CASES[3][0]])
+def test_prefill_and_decode_equal_transformers(config):
+    with torch.device("meta"):
+        real = real_model(config)
+        with torch.no_grad():
+            first, cache = count_forward(real, torch.empty(2, 9, dtype=torch.long))
+            second, _ = count_forward(real, torch.empty(2, 1, dtype=torch.long), cache_params=cache)
+    counts = [flops(build(Config(**config), Workload(mode, batch=2, seq=9))).forward for mode in ("prefill", "decode")]
+    assert counts == [first, second]
+
+
+def count_forward(real, ids, **cache):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        out = real(ids, use_cache=True, **cache)
+    return counter.get_total_flops(), out.cache_params
+
+
+def test_bad_input_names_the_field():
+    with pytest.raises(InputError, match="version"):
+        Config(version=3)
+    with pytest.raises(InputError, match="heads"):
+        Config(version=2, heads=7)
+    with pytest.raises(InputError, match="groups"):
+        Config(version=2, groups=5)
