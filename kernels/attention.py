@@ -1,0 +1,286 @@
+"""Attention that never writes its scores to memory: the face of the kernels beside it.
+
+attention_forward.py, attention_backward.py and attention_decode.py hold the Triton code,
+attention_tile.py what they share, attention_reference.py the same in plain torch.
+"""
+
+import math
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+from budget.kernels import checks
+from budget.kernels.attention_backward import launch_backward
+from budget.kernels.attention_decode import decodes, launch_decode
+from budget.kernels.attention_forward import launch_forward
+from budget.kernels.attention_reference import reference_backward, reference_forward, unpack
+from budget.kernels.attention_rules import Packing, Rules
+from budget.kernels.settings import runs_triton
+
+__all__ = ["attention", "attention_packed"]
+
+MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 256
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    bias: torch.Tensor | None = None,
+    softcap: float | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """softmax(softcap(q k^T * scale) + bias) v, shape and dtype of q.
+
+    q: [batch, heads, seq, head_dim]; k, v: [batch, kv_heads, kv_seq, head_dim], where kv_heads
+        divides heads (grouped and multi-query heads). float16, bfloat16 or float32, head_dim
+        from 16 to 256, any strides with a contiguous head_dim (others are copied).
+    Positions are aligned at the end: query i stands at key position p = i + kv_seq - seq.
+    causal: p sees the keys up to p.
+    window: p sees the keys nearer than window: p - window < j, and j < p + window if not causal.
+    bias: broadcasts to [batch, heads, seq, kv_seq]; q's dtype or float32; has a gradient.
+    softcap: logits become softcap * tanh(logits / softcap), before the bias.
+    scale: positive, 1 / sqrt(head_dim) by default.
+    A query that sees no key gives zeros. Few queries over many keys are split over the keys.
+    Raises TypeError (a dtype, a type) or ValueError (a shape, a device, a number out of range).
+    """
+    _check_heads(q, k, v, dims=4)
+    checks.require(q.shape[0] == k.shape[0], f"k: batch {k.shape[0]} is not q's {q.shape[0]}")
+    rules = _check_rules(q, causal, window, softcap, scale)
+    if bias is not None:
+        checks.require_tensor("bias", bias, (torch.float32, q.dtype))
+        checks.require_device("bias", bias, "q", q)
+        checks.require_broadcast("bias", bias, (*q.shape[:3], k.shape[2]))
+        bias = bias.expand(*q.shape[:3], k.shape[2])
+    return _attention(q, k, v, bias, None, None, 0, 0, *rules)[0]
+
+
+def attention_packed(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    longest_q: int,
+    longest_k: int,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    softcap: float | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """attention() of sequences of different lengths, one after the other without padding.
+
+    q: [rows, heads, head_dim]; k, v: [kv_rows, kv_heads, head_dim].
+    cu_seqlens_q, cu_seqlens_k: int32, [sequences + 1]; sequence i is the rows from
+        cu_seqlens[i] to cu_seqlens[i + 1], from 0 to the number of rows.
+    longest_q, longest_k: the longest sequence, or a bound of it (a longer one is cut off).
+    The rest as in attention().
+    """
+    _check_heads(q, k, v, dims=3)
+    rules = _check_rules(q, causal, window, softcap, scale)
+    for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
+        checks.require_tensor(name, cu_seqlens, (torch.int32,))
+        checks.require_device(name, cu_seqlens, "q", q)
+        checks.require(
+            cu_seqlens.ndim == 1 and cu_seqlens.numel() >= 1,
+            f"{name}: expected shape [sequences + 1], got {tuple(cu_seqlens.shape)}",
+        )
+    checks.require(
+        cu_seqlens_q.shape == cu_seqlens_k.shape,
+        f"cu_seqlens_k: {cu_seqlens_k.numel()} entries, cu_seqlens_q has {cu_seqlens_q.numel()}",
+    )
+    for name, value in (("longest_q", longest_q), ("longest_k", longest_k)):
+        _require_int(name, value, at_least=0)
+    q4, k4, v4 = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
+    packing = (cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous(), longest_q, longest_k)
+    out, _ = _attention(q4, k4, v4, None, *packing, *rules)
+    return out.squeeze(0).transpose(0, 1)
+
+
+def _check_heads(q, k, v, dims):
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        checks.require_tensor(name, tensor)
+        checks.require(tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}")
+        checks.require_like(name, tensor, "q", q)
+    head_dim = q.shape[-1]
+    checks.require(
+        MIN_HEAD_DIM <= head_dim <= MAX_HEAD_DIM,
+        f"q: head dimension {head_dim} is not from {MIN_HEAD_DIM} to {MAX_HEAD_DIM}",
+    )
+    checks.require(
+        k.shape[-1] == head_dim, f"k: head dimension {k.shape[-1]} is not q's {head_dim}"
+    )
+    checks.require(k.shape == v.shape, f"v: shape {tuple(v.shape)} is not k's {tuple(k.shape)}")
+    heads, kv_heads = q.shape[-3 if dims == 4 else -2], k.shape[-3 if dims == 4 else -2]
+    checks.require(
+        kv_heads > 0 and heads % kv_heads == 0, f"k: {kv_heads} heads do not divide q's {heads}"
+    )
+
+
+def _check_rules(q, causal, window, softcap, scale) -> Rules:
+    checks.require_bool("causal", causal)
+    if window is not None:
+        _require_int("window", window, at_least=1)
+    if softcap is not None:
+        softcap = checks.require_number("softcap", softcap)
+        checks.require(softcap > 0, f"softcap: expected a positive number, got {softcap}")
+    if scale is not None:
+        scale = checks.require_number("scale", scale)
+        checks.require(scale > 0, f"scale: expected a positive number, got {scale}")
+    return Rules(causal, window or 0, softcap or 0.0, scale or 1 / math.sqrt(q.shape[-1]))
+
+
+def _require_int(name, value, at_least):
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    checks.require(value >= at_least, f"{name}: expected at least {at_least}, got {value}")
+
+
+def _like(t: torch.Tensor) -> torch.Tensor:
+    """An empty tensor of t's shape, in memory as [.., heads, seq, ..] or [.., seq, heads, ..]."""
+    if t.transpose(1, 2).is_contiguous():
+        return t.new_empty(t.transpose(1, 2).shape).transpose(1, 2)
+    return t.new_empty(t.shape)
+
+
+def _with_rows(t: torch.Tensor) -> torch.Tensor:
+    """t with a contiguous head dimension."""
+    return t if t.stride(-1) == 1 else t.contiguous()
+
+
+def _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k) -> Packing | None:
+    if cu_seqlens_q is None:
+        return None
+    return Packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
+
+
+@torch.library.custom_op("budget::attention", mutates_args=())
+def _attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor | None,
+    cu_seqlens_k: torch.Tensor | None,
+    longest_q: int,
+    longest_k: int,
+    causal: bool,
+    window: int,
+    softcap: float,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(out, base-2 log of the sum of exponentials [batch, heads, seq])."""
+    rules = Rules(causal, window, softcap, scale)
+    packing = _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
+    out, log_sum = _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    if runs_triton(q):
+        q, k, v = (_with_rows(t) for t in (q, k, v))
+        if packing is None and decodes(q, k):
+            launch_decode(q, k, v, bias, out, log_sum, rules)
+        else:
+            launch_forward(q, k, v, bias, packing, out, log_sum, rules)
+        return out, log_sum
+    for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
+        part = reference_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], bias, rules)
+        out[:, :, rows], log_sum[:, :, rows] = part
+    return out, log_sum
+
+
+@_attention.register_fake
+def _(q, k, v, bias, cu_q, cu_k, longest_q, longest_k, causal, window, softcap, scale):
+    return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@torch.library.custom_op("budget::attention_backward", mutates_args=())
+def _attention_backward(
+    dout: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    bias: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor | None,
+    cu_seqlens_k: torch.Tensor | None,
+    longest_q: int,
+    longest_k: int,
+    causal: bool,
+    window: int,
+    softcap: float,
+    scale: float,
+    needs_bias: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(dq, dk, dv, the gradient of the expanded bias in float32 where needs_bias)."""
+    rules = Rules(causal, window, softcap, scale)
+    packing = _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
+    dq, dk, dv, dbias = _empty_gradients(q, k, v, needs_bias)
+    if runs_triton(q):
+        tensors = (_with_rows(t) for t in (dout, q, k, v, out))
+        target = dbias.zero_() if needs_bias else None
+        launch_backward(*tensors, log_sum, bias, packing, dq, dk, dv, target, rules)
+        return dq, dk, dv, dbias
+    for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
+        dq[:, :, rows], dk[:, :, keys], dv[:, :, keys], dz = reference_backward(
+            *(t[:, :, rows] for t in (dout, q)), *(t[:, :, keys] for t in (k, v)),
+            out[:, :, rows], log_sum[:, :, rows], bias, rules,
+        )  # fmt: skip
+        if needs_bias:
+            dbias.copy_(dz)
+    return dq, dk, dv, dbias
+
+
+def _empty_gradients(q, k, v, needs_bias):
+    shape = (*q.shape[:3], k.shape[2]) if needs_bias else (0,)
+    return _like(q), _like(k), _like(v), q.new_empty(shape, dtype=torch.float32)
+
+
+@_attention_backward.register_fake
+def _(dout, q, k, v, out, log_sum, bias, cu_q, cu_k, longest_q, longest_k, causal, window,
+      softcap, scale, needs_bias):  # fmt: skip
+    return _empty_gradients(q, k, v, needs_bias)
+
+
+def _setup_context(ctx, inputs, output):
+    q, k, v, bias, cu_seqlens_q, cu_seqlens_k, *ctx.numbers = inputs
+    ctx.save_for_backward(q, k, v, *output, bias, cu_seqlens_q, cu_seqlens_k)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, dout, _dlog_sum):
+    if dout is None:
+        return (None,) * 12
+    q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
+    needs_bias = ctx.needs_input_grad[3]
+    dq, dk, dv, dbias = _attention_backward(
+        dout, q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k, *ctx.numbers, needs_bias
+    )
+    return dq, dk, dv, dbias.to(bias.dtype) if needs_bias else None, *(None,) * 8
+
+
+_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _pairs(q, k, cu_seqlens_q, cu_seqlens_k, longest_q, longest_k) -> int:
+    """How many pairs of a query and a key there are, in all batches or packed sequences."""
+    if cu_seqlens_q is None:
+        return q.shape[0] * q.shape[2] * k.shape[2]
+    if isinstance(cu_seqlens_q, torch.Tensor) and cu_seqlens_q.device.type == "cpu":
+        lengths = cu_seqlens_q.diff() * cu_seqlens_k.diff()
+        return int(lengths.sum())
+    return (cu_seqlens_q.numel() - 1) * longest_q * longest_k  # on meta: the bound
+
+
+@register_flop_formula(torch.ops.budget.attention, get_raw=True)
+def attention_flops(q, k, v, bias, *packing_and_rules, out_val=None, **_) -> int:
+    """Two products, in full under a mask too, as torch counts its own attention."""
+    return 4 * q.shape[1] * q.shape[3] * _pairs(q, k, *packing_and_rules[:4])
+
+
+@register_flop_formula(torch.ops.budget.attention_backward, get_raw=True)
+def attention_backward_flops(dout, q, k, v, out, log_sum, bias, *rest, out_val=None, **_) -> int:
+    """Five products: the scores again, and one for each of dp, dq, dk and dv."""
+    return 10 * q.shape[1] * q.shape[3] * _pairs(q, k, *rest[:4])

@@ -1,0 +1,262 @@
+"""Attention backward: dK and dV by blocks of keys, dQ (and the bias gradient) by blocks of queries.
+
+Both kernels recompute the probabilities of a tile from the logits and the forward pass's log
+of the sum. Two kernels compute the logits twice, but need no atomics: every gradient is the
+same in every run, and a program's accumulators fit the registers. Grouped heads: a program of
+the first kernel walks over all the query heads that share its keys.
+
+With dz the gradient of a natural logit: p = exp(z - log_sum), delta = sum(out * dout),
+dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * scale.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from budget.kernels.attention_rules import Packing, Rules, cu_seqlens, find_settings, strides
+from budget.kernels.attention_tile import (
+    block_ranges,
+    key_bounds,
+    load_rows,
+    logits,
+    offset,
+    query_bounds,
+    sequence,
+    store_rows,
+)
+
+LN_2 = tl.constexpr(math.log(2))
+
+
+@triton.jit
+def _delta_kernel(
+    out, dout, delta, out_strides, dout_strides, delta_strides, heads, seq,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """delta = sum(out * dout) over the head dimension."""
+    batch = (tl.program_id(1) // heads).to(tl.int64)
+    head = (tl.program_id(1) % heads).to(tl.int64)
+    start = tl.program_id(0) * BLOCK_M
+    out += offset(out_strides, batch, head, 0, False)
+    dout += offset(dout_strides, batch, head, 0, False)
+    delta += offset(delta_strides, batch, head, 0, False)
+    o = load_rows(out, out_strides[2], start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+    do = load_rows(dout, dout_strides[2], start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+    row = start + tl.arange(0, BLOCK_M)
+    tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq)
+
+
+@triton.jit
+def _load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.constexpr):
+    row = start + tl.arange(0, ROWS)
+    if MASKED:
+        return tl.load(base + row, mask=row < length, other=other)
+    else:
+        return tl.load(base + row)
+
+
+@triton.jit
+def _keys_loop(
+    dk, dv, k_tile, v_tile, q, dout, bias, log_sum, delta, q_stride, dout_stride, bias_strides,
+    key, from_query, to_query, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
+    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add the queries from_query to to_query to dk and dv.
+
+    Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products
+    as they stand in registers.
+    """
+    for start in range(from_query, to_query, BLOCK_M):
+        query = (start + tl.arange(0, BLOCK_M))[None, :]
+        q_tile = load_rows(q, q_stride, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, MASKED)
+        row_log_sum = _load_vector(log_sum, start, seq_q, float("inf"), BLOCK_M, MASKED)
+        products = tl.dot(k_tile, q_tile.T, input_precision=PRECISION)
+        z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
+                          window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
+        p = tl.exp2(z - row_log_sum[None, :])
+        do = load_rows(dout, dout_stride, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, MASKED)
+        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+        dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
+        row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
+        dz = p * (dp - row_delta[None, :]) * slope
+        dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
+    return dk, dv
+
+
+@triton.jit
+def _attention_backward_keys_kernel(
+    q, k, v, bias, dout, log_sum, delta, dk, dv, cu_seqlens_q, cu_seqlens_k,
+    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
+    dk_strides, dv_strides,
+    kv_heads, group, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    PACKED: tl.constexpr, PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """dK and dV of a block of keys of one key head."""
+    batch = (tl.program_id(1) // kv_heads).to(tl.int64)
+    kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
+    start = tl.program_id(0) * BLOCK_N
+    q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
+    k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
+    if start < seq_k:
+        k += offset(k_strides, batch, kv_head, k_start, PACKED)
+        v += offset(v_strides, batch, kv_head, k_start, PACKED)
+        key = (start + tl.arange(0, BLOCK_N))[:, None]
+        k_tile = load_rows(k, k_strides[2], start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, True)
+        v_tile = load_rows(v, v_strides[2], start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, True)
+        dk_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+        dv_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+        end = tl.minimum(start + BLOCK_N, seq_k)
+        bounds = query_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
+        ranges = block_ranges(bounds, BLOCK_M)
+        for member in range(group):
+            head = kv_head * group + member
+            rows = offset(log_sum_strides, batch, head, q_start, PACKED)
+            for part in tl.static_range(3):  # the diagonal, seen in full, the window's edge and end
+                if part > 0 or CAUSAL or WINDOW:
+                    dk_tile, dv_tile = _keys_loop(
+                        dk_tile, dv_tile, k_tile, v_tile,
+                        q + offset(q_strides, batch, head, q_start, PACKED),
+                        dout + offset(dout_strides, batch, head, q_start, PACKED),
+                        bias + offset(bias_strides, batch, head, 0, False) if BIAS else None,
+                        log_sum + rows, delta + rows,
+                        q_strides[2], dout_strides[2], bias_strides,
+                        key, ranges[part], ranges[part + 1],
+                        seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
+                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, part != 1,
+                    )  # fmt: skip
+        dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
+        dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
+        dk_tile *= scale * LN_2
+        store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+        store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+
+
+@triton.jit
+def _queries_loop(
+    dq, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
+    k_stride, v_stride, bias_strides, dbias_strides,
+    query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add the keys from_key to to_key to dq, and write their tiles of dbias."""
+    for start in range(from_key, to_key, BLOCK_N):
+        key = (start + tl.arange(0, BLOCK_N))[None, :]
+        k_tile = load_rows(k, k_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        v_tile = load_rows(v, v_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
+        z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
+                          window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
+        p = tl.exp2(z - row_log_sum[:, None])
+        dp = tl.dot(do, v_tile.T, input_precision=PRECISION)
+        dz = p * (dp - row_delta[:, None])
+        if DBIAS:
+            offsets = query.to(tl.int64) * dbias_strides[2] + key
+            tl.store(dbias + offsets, dz, mask=(query < seq_q) & (key < seq_k))
+        dq = tl.dot((dz * slope).to(k_tile.dtype), k_tile, dq, input_precision=PRECISION)
+    return dq
+
+
+@triton.jit
+def _attention_backward_queries_kernel(
+    q, k, v, bias, dout, log_sum, delta, dq, dbias, cu_seqlens_q, cu_seqlens_k,
+    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
+    dq_strides, dbias_strides,
+    heads, group, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """dQ of a block of queries of one head; dbias is a zeroed [batch, heads, seq_q, seq_k]."""
+    batch = (tl.program_id(1) // heads).to(tl.int64)
+    head = (tl.program_id(1) % heads).to(tl.int64)
+    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
+    k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
+    if start < seq_q:
+        q += offset(q_strides, batch, head, q_start, PACKED)
+        k += offset(k_strides, batch, head // group, k_start, PACKED)
+        v += offset(v_strides, batch, head // group, k_start, PACKED)
+        dout += offset(dout_strides, batch, head, q_start, PACKED)
+        dq += offset(dq_strides, batch, head, q_start, PACKED)
+        rows = offset(log_sum_strides, batch, head, q_start, PACKED)
+        if BIAS:
+            bias += offset(bias_strides, batch, head, 0, False)
+        if DBIAS:
+            dbias += offset(dbias_strides, batch, head, 0, False)
+
+        query = (start + tl.arange(0, BLOCK_M))[:, None]
+        q_tile = load_rows(q, q_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+        do = load_rows(dout, dout_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+        row_log_sum = _load_vector(log_sum + rows, start, seq_q, float("inf"), BLOCK_M, True)
+        row_delta = _load_vector(delta + rows, start, seq_q, 0.0, BLOCK_M, True)
+        dq_tile = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+        end = tl.minimum(start + BLOCK_M, seq_q)
+        bounds = key_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
+        ranges = block_ranges(bounds, BLOCK_N)
+        for part in tl.static_range(3):  # the window's edge, seen in full, the diagonal and the end
+            if WINDOW or part > 0:
+                dq_tile = _queries_loop(
+                    dq_tile, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
+                    k_strides[2], v_strides[2], bias_strides, dbias_strides,
+                    query, ranges[part], ranges[part + 1],
+                    seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, DBIAS, SOFTCAP,
+                    HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+                )  # fmt: skip
+        dq_tile *= scale * LN_2
+        store_rows(dq, dq_strides[2], start, seq_q, dq_tile, BLOCK_M, HEAD_DIM, BLOCK_D)
+
+
+def launch_backward(
+    dout: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    bias: torch.Tensor | None,
+    packing: Packing | None,
+    dq: torch.Tensor,
+    dk: torch.Tensor,
+    dv: torch.Tensor,
+    dbias: torch.Tensor | None,
+    rules: Rules,
+) -> None:
+    """Fill dq, dk and dv; dbias, a zeroed float32 [batch, heads, seq_q, seq_k], where given."""
+    if q.numel() == 0 or k.numel() == 0:
+        for gradient in (dq, dk, dv):
+            gradient.zero_()
+        return
+    batch, heads, seq_q, _ = q.shape
+    kv_heads, seq_k = k.shape[1:3]
+    sequences, longest_q, longest_k = batch, seq_q, seq_k
+    if packing is not None:
+        sequences, longest_q, longest_k = packing.count, packing.longest_q, packing.longest_k
+    delta = torch.empty_like(log_sum)
+    flags = {"BIAS": bias is not None, "PACKED": packing is not None, **rules.arguments()}
+    inputs = (q, k, v, bias, dout, log_sum)
+    with torch.cuda.device_of(q):
+        chosen = find_settings("attention_delta", q)
+        del chosen["PRECISION"]
+        _delta_kernel[(triton.cdiv(seq_q, chosen["BLOCK_M"]), batch * heads)](
+            out, dout, delta, *strides(out, dout, delta), heads, seq_q, **chosen
+        )
+        chosen = find_settings("attention_backward_keys", q)
+        grid = (triton.cdiv(longest_k, chosen["BLOCK_N"]), sequences * kv_heads)
+        _attention_backward_keys_kernel[grid](
+            *inputs, delta, dk, dv, *cu_seqlens(packing), *strides(*inputs, dk, dv),
+            kv_heads, heads // kv_heads, seq_q, seq_k, **flags, **chosen,
+        )  # fmt: skip
+        chosen = find_settings("attention_backward_queries", q)
+        grid = (triton.cdiv(longest_q, chosen["BLOCK_M"]), sequences * heads)
+        _attention_backward_queries_kernel[grid](
+            *inputs, delta, dq, dbias, *cu_seqlens(packing), *strides(*inputs, dq, dbias),
+            heads, heads // kv_heads, seq_q, seq_k, DBIAS=dbias is not None, **flags, **chosen,
+        )  # fmt: skip

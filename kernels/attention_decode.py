@@ -1,0 +1,149 @@
+"""Attention of few queries over many keys: decoding, split over the cache.
+
+One program takes all the queries that share a key head (the rows of its tile: grouped heads
+times positions) and a chunk of the keys; the chunks fill the GPU where batch and heads do not.
+A second kernel combines the chunks' outputs by their logs of the sum.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from budget.kernels import settings
+from budget.kernels.attention_forward import attend, finish
+from budget.kernels.attention_rules import Rules, find_settings, strides
+from budget.kernels.attention_tile import block_ranges, key_bounds, offset
+
+MAX_ROWS = 64  # the rows of one program's tile
+MIN_BLOCKS = 8  # with fewer blocks of keys there is nothing to split
+
+
+@triton.jit
+def _attention_decode_kernel(
+    q, k, v, bias, part_out, part_log_sum,
+    q_strides, k_strides, v_strides, bias_strides,
+    kv_heads, group, seq_q, seq_k, chunk, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """One chunk of keys; part_out is [chunks, batch * heads * seq_q, HEAD_DIM], float32."""
+    batch = (tl.program_id(1) // kv_heads).to(tl.int64)
+    kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
+    rows = group * seq_q
+    row = tl.arange(0, ROWS)
+    d = tl.arange(0, BLOCK_D)[None, :]
+    inside = (row < rows)[:, None] & (d < HEAD_DIM)
+    head = (kv_head * group + row // seq_q)[:, None]
+    query = (row % seq_q)[:, None]
+    q += batch * q_strides[0]
+    q_tile = tl.load(q + head * q_strides[1] + query * q_strides[2] + d, mask=inside, other=0.0)
+    k += offset(k_strides, batch, kv_head, 0, False)
+    v += offset(v_strides, batch, kv_head, 0, False)
+    bias_rows = bias
+    if BIAS:
+        bias_rows += batch * bias_strides[0] + head * bias_strides[1]
+
+    accumulator = tl.zeros((ROWS, BLOCK_D), tl.float32)
+    m = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    first = tl.program_id(0) * chunk
+    bounds = key_bounds(0, seq_q, seq_q, seq_k, window, CAUSAL, WINDOW)
+    ranges = block_ranges(bounds, BLOCK_N)
+    for part in tl.static_range(3):  # as in the forward kernel, within the chunk
+        if WINDOW or part > 0:
+            accumulator, m, total = attend(
+                q_tile, accumulator, m, total, k, v, bias_rows,
+                k_strides[2], v_strides[2], bias_strides, query,
+                tl.maximum(ranges[part], first), tl.minimum(ranges[part + 1], first + chunk),
+                seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
+                HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+            )  # fmt: skip
+    output, log_sum = finish(accumulator, m, total)
+    # Row (head, query) of this key head is row head * seq_q + query of [batch, heads, seq_q].
+    part_row = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * rows + row
+    tl.store(part_out + part_row[:, None] * HEAD_DIM + d, output, mask=inside)
+    tl.store(part_log_sum + part_row, log_sum, mask=row < rows)
+
+
+@triton.jit
+def _combine_kernel(
+    part_out, part_log_sum, out, log_sum, out_strides, heads, seq_q, chunks,
+    CHUNKS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One row of [batch, heads, seq_q] a program: the chunks' outputs weighted by their sums."""
+    row = tl.program_id(0).to(tl.int64)
+    rows = tl.num_programs(0)
+    d = tl.arange(0, BLOCK_D)
+    part = tl.arange(0, CHUNKS)
+    parts = tl.load(part_log_sum + part * rows + row, mask=part < chunks, other=float("inf"))
+    parts = tl.where(parts == float("inf"), float("-inf"), parts)  # a chunk that saw no key
+    maximum = tl.max(parts, 0)
+    maximum = tl.where(maximum == float("-inf"), 0.0, maximum)
+    total = tl.sum(tl.exp2(parts - maximum), 0)
+    accumulator = tl.zeros((BLOCK_D,), tl.float32)
+    for chunk in range(chunks):
+        index = tl.cast(chunk, tl.int64) * rows + row
+        part_sum = tl.load(part_log_sum + index)
+        weight = tl.where(part_sum == float("inf"), 0.0, tl.exp2(part_sum - maximum))
+        values = tl.load(part_out + index * HEAD_DIM + d, mask=d < HEAD_DIM, other=0.0)
+        accumulator += weight * values
+    output, row_log_sum = _finish_row(accumulator, maximum, total)
+    batch = row // (heads * seq_q)
+    out += batch * out_strides[0] + row // seq_q % heads * out_strides[1]
+    out += row % seq_q * out_strides[2]
+    tl.store(out + d, output.to(out.dtype.element_ty), mask=d < HEAD_DIM)
+    tl.store(log_sum + row, row_log_sum)
+
+
+@triton.jit
+def _finish_row(accumulator, m, total):
+    """finish() for a single row."""
+    empty = total == 0
+    total = tl.where(empty, 1.0, total)
+    return accumulator / total, tl.where(empty, float("inf"), m + tl.log2(total))
+
+
+def decodes(q: torch.Tensor, k: torch.Tensor) -> bool:
+    """Whether the queries are few and the keys many."""
+    rows = q.shape[2] * (q.shape[1] // k.shape[1])
+    if q.numel() == 0 or rows > MAX_ROWS:
+        return False
+    block = find_settings("attention_decode", q)["BLOCK_N"]
+    return k.shape[2] >= MIN_BLOCKS * max(block, q.shape[2])
+
+
+def launch_decode(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    rules: Rules,
+) -> None:
+    """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
+    batch, heads, seq_q, head_dim = q.shape
+    kv_heads, seq_k = k.shape[1:3]
+    group = heads // kv_heads
+    chosen = find_settings("attention_decode", q)
+    # Two programs a processor, in whole blocks of keys.
+    blocks = triton.cdiv(seq_k, chosen["BLOCK_N"])
+    wanted = triton.cdiv(2 * settings.processors(q.device), batch * kv_heads)
+    chunk_blocks = triton.cdiv(blocks, min(wanted, blocks))
+    chunk = chunk_blocks * chosen["BLOCK_N"]
+    chunks = triton.cdiv(seq_k, chunk)
+    rows = batch * heads * seq_q
+    part_out = q.new_empty((chunks, rows, head_dim), dtype=torch.float32)
+    part_log_sum = q.new_empty((chunks, rows), dtype=torch.float32)
+    with torch.cuda.device_of(q):
+        _attention_decode_kernel[(chunks, batch * kv_heads)](
+            q, k, v, bias, part_out, part_log_sum, *strides(q, k, v, bias),
+            kv_heads, group, seq_q, seq_k, chunk, BIAS=bias is not None,
+            ROWS=max(16, triton.next_power_of_2(group * seq_q)), **rules.arguments(), **chosen,
+        )  # fmt: skip
+        _combine_kernel[(rows,)](
+            part_out, part_log_sum, out, log_sum, out.stride(), heads, seq_q, chunks,
+            CHUNKS=triton.next_power_of_2(chunks), HEAD_DIM=head_dim, BLOCK_D=chosen["BLOCK_D"],
+            num_warps=1,
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""Attention forward: one program a block of queries and a head, a loop over blocks of keys.
+
+The softmax is online (FlashAttention-2): running maximum m and total a row, the accumulator
+rescaled when m grows. The loop is split in three, so that only the blocks at the border of
+what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from budget.kernels.attention_rules import Packing, Rules, cu_seqlens, find_settings, strides
+from budget.kernels.attention_tile import (
+    block_ranges,
+    key_bounds,
+    load_rows,
+    logits,
+    offset,
+    sequence,
+    store_rows,
+)
+
+
+@triton.jit
+def attend(
+    q_tile, accumulator, m, total, k, v, bias, k_stride, v_stride, bias_strides,
+    query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1]."""
+    for start in range(from_key, to_key, BLOCK_N):
+        key = (start + tl.arange(0, BLOCK_N))[None, :]
+        k_tile = load_rows(k, k_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
+        if MASKED or BIAS or SOFTCAP:
+            z, _ = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
+                          window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
+            m_new = tl.maximum(m, tl.max(z, 1))
+            # A row that has seen nothing yet is shifted by 0: exp2(-inf - 0) is the zero it needs.
+            shift = tl.where(m_new == float("-inf"), 0.0, m_new)
+            p = tl.exp2(z - shift[:, None])
+        else:
+            # scale > 0, so it commutes with the maximum: one multiply-add an element.
+            m_new = tl.maximum(m, tl.max(products, 1) * scale)
+            shift = m_new
+            p = tl.exp2(products * scale - shift[:, None])
+        rescale = tl.exp2(m - shift)
+        total = total * rescale + tl.sum(p, 1)
+        accumulator *= rescale[:, None]
+        v_tile = load_rows(v, v_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        accumulator = tl.dot(p.to(v_tile.dtype), v_tile, accumulator, input_precision=PRECISION)
+        m = m_new
+    return accumulator, m, total
+
+
+@triton.jit
+def finish(accumulator, m, total):
+    """(output, base-2 log of the sum): zeros and +inf for a row that saw nothing.
+
+    With +inf, exp2(z - log_sum) is 0 in the backward pass, whatever z.
+    """
+    empty = total == 0
+    output = accumulator / tl.where(empty, 1.0, total)[:, None]
+    return output, tl.where(empty, float("inf"), m + tl.log2(tl.where(empty, 1.0, total)))
+
+
+@triton.jit
+def _attention_forward_kernel(
+    q, k, v, bias, out, log_sum, cu_seqlens_q, cu_seqlens_k,
+    q_strides, k_strides, v_strides, out_strides, bias_strides, log_sum_strides,
+    heads, group, seq_q, seq_k, scale, softcap, window,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    PACKED: tl.constexpr, PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    batch = (tl.program_id(1) // heads).to(tl.int64)
+    head = (tl.program_id(1) % heads).to(tl.int64)
+    # Last block first: under a causal mask it has the most keys, and should not end alone.
+    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
+    k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
+    if start < seq_q:
+        q += offset(q_strides, batch, head, q_start, PACKED)
+        k += offset(k_strides, batch, head // group, k_start, PACKED)
+        v += offset(v_strides, batch, head // group, k_start, PACKED)
+        out += offset(out_strides, batch, head, q_start, PACKED)
+        log_sum += offset(log_sum_strides, batch, head, q_start, PACKED)
+        if BIAS:
+            bias += offset(bias_strides, batch, head, q_start, False)
+
+        row = start + tl.arange(0, BLOCK_M)
+        q_tile = load_rows(q, q_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+        accumulator = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+        m = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        end = tl.minimum(start + BLOCK_M, seq_q)
+        bounds = key_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
+        ranges = block_ranges(bounds, BLOCK_N)
+        for part in tl.static_range(3):  # the window's edge, seen in full, the diagonal and the end
+            if WINDOW or part > 0:
+                accumulator, m, total = attend(
+                    q_tile, accumulator, m, total, k, v, bias,
+                    k_strides[2], v_strides[2], bias_strides,
+                    row[:, None], ranges[part], ranges[part + 1],
+                    seq_q, seq_k, scale, softcap, window,
+                    CAUSAL, WINDOW, BIAS, SOFTCAP, HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+                )  # fmt: skip
+        output, row_log_sum = finish(accumulator, m, total)
+        store_rows(out, out_strides[2], start, seq_q, output, BLOCK_M, HEAD_DIM, BLOCK_D)
+        tl.store(log_sum + row, row_log_sum, mask=row < seq_q)
+
+
+def launch_forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor | None,
+    packing: Packing | None,
+    out: torch.Tensor,
+    log_sum: torch.Tensor,
+    rules: Rules,
+) -> None:
+    """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
+    if q.numel() == 0:
+        return
+    chosen = find_settings("attention_forward", q)
+    sequences, longest = q.shape[0], q.shape[2]
+    if packing is not None:
+        sequences, longest = packing.count, packing.longest_q
+    heads, kv_heads = q.shape[1], k.shape[1]
+    with torch.cuda.device_of(q):
+        _attention_forward_kernel[(triton.cdiv(longest, chosen["BLOCK_M"]), sequences * heads)](
+            q, k, v, bias, out, log_sum, *cu_seqlens(packing),
+            *strides(q, k, v, out, bias, log_sum),
+            heads, heads // kv_heads, q.shape[2], k.shape[2],
+            BIAS=bias is not None, PACKED=packing is not None, **rules.arguments(), **chosen,
+        )  # fmt: skip
