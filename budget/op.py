@@ -79,6 +79,8 @@ def op(name: str, spec: str, kind: str = "contract", **sizes: Size) -> Op:
     if kind not in RULES:
         raise KeyError(f"operator {name}: unknown kind {kind!r}")
     ins, outs = _parse(name, spec)
+    if kind == "contract":
+        _check(name, ins, outs[0])
     return Op(name, kind, ins, outs, sizes)
 
 
@@ -110,6 +112,14 @@ def _parse(name: str, spec: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
             ins[i] = t._replace(name=f"{name}.{suffix}")
     outs = [_operand(text) for text in right.split(",")]
     return tuple(ins), tuple(t if t.name else t._replace(name=name) for t in outs)
+
+
+@lru_cache(maxsize=4096)
+def _check(name: str, ins: tuple[Tensor, ...], out: Tensor) -> None:
+    known = {d for t in ins for axis in t.dims for d in (axis, *axis.split("+"))}
+    if lost := [d for d in out.dims if d not in known and not set(d.split("+")) <= known and d != "a"]:
+        if all(t.dims for t in ins if t.role != WEIGHT):
+            raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}")
 
 
 def _operand(text: str) -> Tensor:

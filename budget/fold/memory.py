@@ -73,11 +73,10 @@ def memory(model: Model, dtype: str) -> Memory:
     for total in totals[1:]:
         peak = maximum(peak, total)
     top = max(curve, key=lambda m: m.total) if curve and all(map(is_number, totals)) else None
-    kept = next((m.live["activations"] for m in reversed(curve) if m.phase == "forward"), 0)
     fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
     return Memory(
         **fixed,
-        activations=kept,
+        activations=walker.kept,
         temporaries=top.live["temporaries"] if top else 0,
         peak=peak,
         at=top.op if top else "",
@@ -105,6 +104,7 @@ class _Walker:
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
         self.keep: set[int] = set()
         self.live: dict[str, Size] = dict.fromkeys(KINDS, 0)
+        self.kept: Size = 0  # activations when the forward pass ends
         self.final: dict[str, Size] = {}
 
     def new(self, t: Tensor, o: Op, kind: str) -> int:
@@ -198,6 +198,8 @@ class _Walker:
             for storage in gone.get(event, ()):
                 if self.kind[storage] != "inputs":
                     live[self.kind[storage]] = live[self.kind[storage]] - self.bytes[storage]
+            if o.phase == "forward":
+                self.kept = live["activations"]
         self.final = dict(live)
 
 

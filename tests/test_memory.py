@@ -1,0 +1,93 @@
+"""The walk over lifetimes: against the same program written out, and by its properties."""
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budget import arch
+from budget.config import Workload, make
+from budget.fold.memory import memory
+from budget.model import Block, Model, block, link
+from budget.op import op
+from budget.plan.backward import backward
+from budget.plan.optimizer import optimizer
+from budget.plan.recompute import CHOICES, recompute
+
+
+def program(nodes, sizes, choice="none"):
+    linked, ends = link(nodes, sizes)
+    return optimizer(recompute(backward(Model("t", "t", linked, {}, ends)), choice), "adamw")
+
+
+def layer(i=""):
+    """A residual layer; with a number, one of several with names of their own."""
+    return (
+        op(f"norm{i}", "x:, *d, +*d -> n:", "layer_norm"),
+        op(f"up{i}", "n: b d, *d f, +*f -> u: b f"),
+        op(f"act{i}", "u: -> g:", "gelu"),
+        op(f"down{i}", "g:, *f d, +*d -> m: b d"),
+        op(f"add{i}", "x:, m: -> x:", "add"),
+    )
+
+
+START = op("in", "!raw: b c, *c d -> x: b d")
+
+
+@given(n=st.integers(1, 12), b=st.integers(1, 50), d=st.integers(1, 50), f=st.integers(1, 50))
+def test_a_block_is_its_layers_written_out(n, b, d, f):
+    sizes = dict(b=b, c=3, d=d, f=f)
+    stored = memory(program((START, block("layers", layer(), n)), sizes), "float32")
+    written = memory(program((START, *(o for i in range(n) for o in layer(i))), sizes), "float32")
+    for field in ("parameters", "gradients", "optimizer", "activations", "peak"):
+        assert getattr(stored, field) == getattr(written, field), field
+
+
+@given(outer=st.integers(1, 7), inner=st.integers(1, 7))
+def test_blocks_within_blocks(outer, inner):
+    sizes = dict(b=5, c=3, d=7, f=11)
+    nested = block("stages", (block("layers", layer(), inner), op("mid", "x: b d, *d e -> x: b d", e=7)), outer)
+    nodes = [START]
+    for i in range(outer):
+        nodes += [o for j in range(inner) for o in layer(f"{i}.{j}")]
+        nodes.append(op(f"mid{i}", "x: b d, *d e -> x: b d", e=7))
+    ours, written = (memory(program(p, sizes), "float32") for p in ((START, nested), nodes))
+    assert (ours.peak, ours.activations, ours.gradients) == (written.peak, written.activations, written.gradients)
+
+
+def gpt(batch, **settings):
+    module = arch.load("transformer")
+    values = {"layers": 6, "d_model": 64, "heads": 4, "vocab": 200, "context": 32, **settings}
+    return optimizer(backward(module.build(make(module.Config, values), Workload("train", batch, 32))), "adamw")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_doubling_the_batch_doubles_the_activations(choice):
+    one, two = (memory(recompute(gpt(b), choice), "float32") for b in (4, 8))
+    fixed = 32 * 4 * 64 + 32 * 32 * 4 * 2  # the positions' embedding and the mask have no batch
+    assert 0 <= 2 * one.activations - two.activations <= fixed
+    assert (one.parameters, one.gradients, one.optimizer) == (two.parameters, two.gradients, two.optimizer)
+
+
+def test_the_peak_is_made_of_what_is_alive_at_it():
+    m = memory(gpt(3), "bfloat16")
+    assert sum(m.at_peak.values()) == m.peak == max(x.total for x in m.curve)
+    assert m.at in {x.op for x in m.curve}
+
+
+def test_recomputation_never_needs_more():
+    peaks = [memory(recompute(gpt(64), choice), "bfloat16").peak for choice in ("none", "selective", "full")]
+    assert peaks == sorted(peaks, reverse=True) and peaks[0] > peaks[2]
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=6))
+def test_arrays_of_batches_give_what_each_batch_gives(batches):
+    many = memory(gpt(numpy.array(batches, dtype="float64")), "bfloat16")
+    assert many.peak.tolist() == [memory(gpt(b), "bfloat16").peak for b in batches]
+
+
+def test_nothing_is_left_over_when_a_step_ends():
+    trained = gpt(2)
+    m = memory(trained, "float32")
+    assert m.curve[-1].live["activations"] < m.activations / 10
+    assert isinstance(trained.nodes[-1], Block) is False and trained.nodes[-1].phase == "optimizer"
