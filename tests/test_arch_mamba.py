@@ -12,12 +12,20 @@ from budget.fold.count import flops, params
 from budget.plan.backward import backward
 
 NAMES = {
-    "layers": "num_hidden_layers", "d_model": "hidden_size", "dt_rank": "time_step_rank", "heads": "num_heads",
-    "groups": "n_groups", "chunk": "chunk_size", "vocab": "vocab_size", "bias": "use_bias",
+    "layers": "num_hidden_layers", "d_model": "hidden_size", "dt_rank": "time_step_rank",
+    "heads": "num_heads", "groups": "n_groups", "chunk": "chunk_size", "vocab": "vocab_size", "bias": "use_bias",
     "conv_bias": "use_conv_bias", "tied": "tie_word_embeddings",
 }  # fmt: skip
 SMALL = {"d_model": 48, "state_size": 5, "layers": 2, "vocab": 99}
-ODD = {"d_model": 40, "state_size": 3, "layers": 1, "vocab": 99, "bias": True, "conv_bias": False, "expand": 3}
+ODD = {
+    "d_model": 40,
+    "state_size": 3,
+    "layers": 1,
+    "vocab": 99,
+    "bias": True,
+    "conv_bias": False,
+    "expand": 3,
+}
 CASES = [
     (SMALL, 2, 7),
     ({**ODD, "tied": False, "conv_kernel": 3, "dt_rank": 7}, 1, 3),
@@ -55,7 +63,10 @@ def test_prefill_and_decode_equal_transformers(config):
         with torch.no_grad():
             first, cache = count_forward(real, torch.empty(2, 9, dtype=torch.long))
             second, _ = count_forward(real, torch.empty(2, 1, dtype=torch.long), cache_params=cache)
-    counts = [flops(build(Config(**config), Workload(mode, batch=2, seq=9))).forward for mode in ("prefill", "decode")]
+    counts = [
+        flops(build(Config(**config), Workload(mode, batch=2, seq=9))).forward
+        for mode in ("prefill", "decode")
+    ]
     assert counts == [first, second]
 
 

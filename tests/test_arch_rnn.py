@@ -16,7 +16,18 @@ CASES = [
     ({"cell": "gru", "input_size": 12, "hidden_size": 16, "layers": 3}, 3, 7),
     ({"cell": "rnn", "input_size": 12, "hidden_size": 17, "layers": 1, "bias": False}, 3, 7),
     ({"cell": "lstm", "input_size": 12, "hidden_size": 16, "layers": 3, "proj_size": 5}, 3, 7),
-    ({"cell": "lstm", "input_size": 9, "hidden_size": 16, "layers": 2, "proj_size": 5, "bidirectional": True}, 2, 5),
+    (
+        {
+            "cell": "lstm",
+            "input_size": 9,
+            "hidden_size": 16,
+            "layers": 2,
+            "proj_size": 5,
+            "bidirectional": True,
+        },
+        2,
+        5,
+    ),
     ({"cell": "gru", "input_size": 12, "hidden_size": 16, "layers": 2, "bidirectional": True}, 3, 1),
     ({"cell": "rnn", "input_size": 1, "hidden_size": 1, "layers": 4, "bidirectional": True}, 1, 2),
 ]

@@ -40,7 +40,11 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
         *_convolution(m, "u", m.f, mode, s),
         op("ssm.x", "u: b s f, *f p -> p: b s p"),
         op("ssm.parts", "p: b s p -> dt: b s q, B: b s n, C: b s n", "split"),
-        *([op(f"ssm.{t}_norm", f"{t}:, *{dim} -> {t}:", "rms_norm") for t, dim in _NORMED] if m.norms else ()),
+        *(
+            [op(f"ssm.{t}_norm", f"{t}:, *{dim} -> {t}:", "rms_norm") for t, dim in _NORMED]
+            if m.norms
+            else ()
+        ),
         op("ssm.dt", "dt: b s q, *f q -> dt: b s f"),
         op("ssm.dt_bias", "dt:, *f -> dt:", "add"),
         op("ssm.A", "*f n -> A/float32: f n", "exp"),
@@ -85,8 +89,8 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
     """Mamba-2's mixer, from `x: b s d` to `out: b s d`."""
     inner = m.f + 2 * m.groups * m.n
     sizes = {
-        "f": m.f, "n": m.n, "h": m.heads, "k": m.f // m.heads, "g": m.groups, "c": inner, "z": m.f + inner + m.heads,
-        "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk), "i": m.chunk, "j": m.chunk,
+        "f": m.f, "n": m.n, "h": m.heads, "k": m.f // m.heads, "g": m.groups, "c": inner,
+        "z": m.f + inner + m.heads, "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk), "i": m.chunk, "j": m.chunk,
     }  # fmt: skip
     bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
     for o in (

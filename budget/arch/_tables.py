@@ -19,11 +19,13 @@ CRITEO_KAGGLE = (
 def tables(rows: Iterable[Size], width: Size, lookups: Size) -> Iterator[Node]:
     """One table a categorical feature: `lookups` rows of it are added up to `e0: b d`, `e1: b d`, ..."""
     for i, v in enumerate(rows):
-        yield op(f"tables.{i}", f"!ids{i}/int64: b l, *~v d -> e{i}: b d", "embedding_bag", v=v, d=width, l=lookups)
+        yield op(
+            f"tables.{i}", f"!ids{i}/int64: b l, *~v d -> e{i}: b d", "embedding_bag", v=v, d=width, l=lookups
+        )
 
 
 def tower(name: str, x: str, widths: Iterable[Size], out: str, last: str = "relu") -> Iterator[Node]:
-    """Linear layers with ReLU between them and `last` ("" for nothing) behind, from `x: b c` to `out: b f`."""
+    """Linear layers from `x: b c` to `out: b f`, ReLU between them and `last` ("" for nothing) behind."""
     steps = list(pairwise(widths))
     for i, (c, f) in enumerate(steps):
         yield op(f"{name}.linear{i}", f"{x}: b c, *c f, +*f -> {out}: b f", c=c, f=f)

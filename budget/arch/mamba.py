@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Workload, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, or_else
 from ._layers import norm
 from ._mamba import Mixer, mamba, mamba2
 
@@ -38,16 +38,14 @@ class Config:
     def __post_init__(self) -> None:
         if self.version not in (1, 2):
             raise InputError("version", f"got {self.version}; allowed: 1 or 2")
-        inner = self.expand * self.d_model
-        if self.version == 2 and inner % self.heads != 0:
-            raise InputError("heads", f"got {self.heads}; allowed: a divisor of expand x d_model, {inner}")
-        if self.version == 2 and self.heads % self.groups != 0:
-            raise InputError("groups", f"got {self.groups}; allowed: a divisor of heads, {self.heads}")
+        if self.version == 2:
+            divides("heads", self.heads, "expand x d_model", self.expand * self.d_model)
+            divides("groups", self.groups, "heads", self.heads)
 
 
 def build(c: Config, w: Workload) -> Model:
     """Tokens [b, s] to logits [b, s, v]; decode runs one step from the cached states."""
-    s = 1 if w.mode == "decode" else w.seq or SEQ
+    s = 1 if w.mode == "decode" else or_else(w.seq, SEQ)
     sizes = {"b": w.batch, "s": s, "d": c.d_model, "v": c.vocab}
     return model("mamba", c, w, _nodes(c, w, s), sizes, samples=w.batch, tokens=w.batch * s)
 
@@ -68,9 +66,11 @@ def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:
     yield op("norm.cast", "x: -> n:", "cast")
     yield norm("norm", "rms_norm", "n")
     if c.version == 1:
-        rank = c.dt_rank or ceil_div(c.d_model, 16)
+        rank = or_else(c.dt_rank, ceil_div(c.d_model, 16))
         yield from mamba(Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, rank), mode, s)
     else:
-        m = Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups, chunk=c.chunk)
+        m = Mixer(
+            f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups, chunk=c.chunk
+        )
         yield from mamba2(m, mode, s)
     yield op("residual", "x:, a: -> x/float32:", "add")

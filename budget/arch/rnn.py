@@ -9,7 +9,7 @@ from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
-from ..size import Size
+from ..size import Size, or_else
 from ._recurrent import GATES, Cell, recurrent
 
 SEQ = 128
@@ -30,14 +30,18 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.proj_size and self.cell != "lstm":
-            raise InputError("proj_size", f"got {self.proj_size} with cell {self.cell}; allowed: 0, or cell lstm")
+            raise InputError(
+                "proj_size", f"got {self.proj_size} with cell {self.cell}; allowed: 0, or cell lstm"
+            )
         if self.proj_size and self.proj_size >= self.hidden_size:
-            raise InputError("proj_size", f"got {self.proj_size}; allowed: less than hidden_size {self.hidden_size}")
+            raise InputError(
+                "proj_size", f"got {self.proj_size}; allowed: less than hidden_size {self.hidden_size}"
+            )
 
 
 def build(c: Config, w: Workload) -> Model:
     """Features or tokens [b, t] to the outputs or logits of every step; decode runs a single step."""
-    steps = 1 if w.mode == "decode" else w.seq or SEQ
+    steps = 1 if w.mode == "decode" else or_else(w.seq, SEQ)
     sizes = {"b": w.batch, "t": steps, "v": c.vocab}
     return model("rnn", c, w, _nodes(c, w, steps), sizes, samples=w.batch, tokens=w.batch * steps)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..config import Workload, setting
 from ..model import Model, Node, block, model
 from ..op import group, op
-from ..size import Size
+from ..size import Size, or_else
 from ._recurrent import Cell, recurrent
 
 SEQ = 50
@@ -33,7 +33,7 @@ def build(c: Config, w: Workload) -> Model:
 
     Decoding makes one token of each sequence; what the encoder made is kept.
     """
-    t = w.seq or SEQ
+    t = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else t
     sizes = {"b": w.batch, "t": t, "s": s, "d": c.d_model, "v": c.vocab}
     return model("seq2seq", c, w, _nodes(c, w, t, s), sizes, samples=w.batch, tokens=w.batch * s)

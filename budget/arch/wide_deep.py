@@ -39,7 +39,14 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     embeddings = ", ".join(f"e{i}: b d" for i in range(n))
     yield op("deep.cat", f"{embeddings}, !dense: b c -> x: b f", "cat", c=c.dense_features, d=d, f=width)
     yield from tower("deep", "x", (width, *c.hidden, 1), "deep", last="")
-    yield op("wide", "!crosses/int64: b l, *~v f, +*f -> wide: b f", "embedding_bag", v=c.wide_rows, l=c.crosses, f=1)
+    yield op(
+        "wide",
+        "!crosses/int64: b l, *~v f, +*f -> wide: b f",
+        "embedding_bag",
+        v=c.wide_rows,
+        l=c.crosses,
+        f=1,
+    )
     yield op("sum", "deep: b f, wide: b f -> click: b f", "add", f=1)
     yield op("sigmoid", "click: -> click:", "sigmoid", f=1)
     if w.mode == "train":

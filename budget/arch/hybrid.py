@@ -1,0 +1,141 @@
+"""Hybrids: some layers attend, the others are Mamba's mixers; each has an MLP or experts behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..config import Workload, at_most, divides, setting
+from ..errors import InputError
+from ..model import Model, Node, block, model
+from ..op import op
+from ..size import Size, ceil_div, exact_div, is_number, or_else
+from ._attention import Attention, attention, causal_mask, rotary
+from ._layers import Experts, experts, mlp, norm
+from ._mamba import Mixer, mamba, mamba2
+
+SEQ = 4096
+
+
+@dataclass(frozen=True)
+class Config:
+    """Jamba-v0.1: every eighth layer attends, every second has experts."""
+
+    layers: int = setting(32, "layers, each a mixer or an attention with an MLP behind")
+    d_model: int = setting(4096, "width of the residual stream")
+    attention_layers: tuple[int, ...] = setting(
+        (4, 12, 20, 28), "layers that attend, counted from 0", least=0
+    )
+    heads: int = setting(32, "attention: query heads")
+    kv_heads: int = setting(8, "attention: key-value heads")
+    rotary_fraction: float = setting(0.0, "attention: part of a head that is rotated", least=0)
+    attention_bias: bool = setting(False, "attention's projections have a bias")
+    d_ff: int = setting(14336, "hidden width of the MLP and of each expert")
+    mlp_bias: bool = setting(False, "the MLP's projections have a bias")
+    experts: int = setting(16, "experts of a layer that has them")
+    active_experts: int = setting(2, "experts that a token goes to")
+    expert_layers: tuple[int, ...] = setting(tuple(range(1, 32, 2)), "layers with experts, from 0", least=0)
+    mamba_version: int = setting(1, "1: Mamba with norms inside (Jamba), 2: Mamba-2 (Bamba)")
+    expand: int = setting(2, "mixer: inner width, in d_model")
+    state_size: int = setting(16, "mixer: width of a channel's state")
+    conv_kernel: int = setting(4, "mixer: taps of the causal convolution")
+    dt_rank: int = setting(0, "Mamba: rank of the step size's projection; 0: d_model / 16", least=0)
+    mamba_heads: int = setting(128, "Mamba-2: heads")
+    groups: int = setting(1, "Mamba-2: groups of heads that share B and C")
+    chunk: int = setting(256, "Mamba-2: steps that are worked through as an attention")
+    mamba_bias: bool = setting(False, "the projections into and out of a mixer have a bias")
+    conv_bias: bool = setting(True, "the convolution has a bias")
+    vocab: int = setting(65536, "tokens")
+    tied: bool = setting(False, "the head's weight is the embedding's")
+
+    def __post_init__(self) -> None:
+        divides("heads", self.heads, "d_model", self.d_model)
+        divides("kv_heads", self.kv_heads, "heads", self.heads)
+        at_most("active_experts", self.active_experts, "experts", self.experts)
+        if self.mamba_version not in (1, 2):
+            raise InputError("mamba_version", f"got {self.mamba_version}; allowed: 1 or 2")
+        if self.mamba_version == 2:
+            divides("mamba_heads", self.mamba_heads, "expand x d_model", self.expand * self.d_model)
+            divides("groups", self.groups, "mamba_heads", self.mamba_heads)
+        if self.rotary_fraction > 1:
+            raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+        if not is_number(self.layers):
+            raise InputError("layers", "allowed: one number, since its layers differ")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Tokens [b, s] to logits [b, s, v]; decode runs one step from cached keys, values and states."""
+    seq = or_else(w.seq, SEQ)
+    s = 1 if w.mode == "decode" else seq
+    head_dim = exact_div(c.d_model, c.heads)
+    rotated = head_dim * c.rotary_fraction
+    sizes = {
+        "b": w.batch, "s": s, "t": seq, "d": c.d_model, "v": c.vocab, "f": c.d_ff, "e": c.experts,
+        "a": c.active_experts, "h": c.kv_heads, "r": exact_div(c.heads, c.kv_heads), "k": head_dim,
+        "m": int(rotated) if is_number(rotated) else rotated,
+    }  # fmt: skip
+    return model("hybrid", c, w, _nodes(c, w.mode, s), sizes, samples=w.batch, tokens=w.batch * s)
+
+
+def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
+    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    if c.rotary_fraction:
+        yield rotary("m")
+    yield causal_mask()
+    kinds = [(i in c.attention_layers, i in c.expert_layers) for i in range(c.layers)]
+    period = next(p for p in range(1, c.layers + 1) if kinds == kinds[:p] * (c.layers // p))
+    yield block("layers", _runs(c, mode, s, kinds[:period]), c.layers // period)
+    yield norm("norm", "rms_norm")
+    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    if mode == "train":
+        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+
+
+def _runs(c: Config, mode: str, s: Size, kinds: list[tuple[bool, bool]]) -> Iterator[Node]:
+    """Neighbours of one kind are one block."""
+    for i, (kind, run) in enumerate(groupby(kinds)):
+        yield block(f"{'attention' if kind[0] else 'mamba'}{i}", _layer(c, mode, s, *kind), len(list(run)))
+
+
+def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> Iterator[Node]:
+    yield norm("norm1", "rms_norm")
+    if attends:
+        a = Attention(
+            bias=c.attention_bias,
+            out_bias=c.attention_bias,
+            heads_per_key=exact_div(c.heads, c.kv_heads),
+            rope=c.rotary_fraction > 0,
+            mask=True,
+        )
+        yield from attention("attn", a, mode)
+    else:
+        yield from _mixer(c, mode, s)
+    yield op("residual1", "x:, a: -> x:", "add")
+    yield norm("norm2", "rms_norm")
+    if has_experts:
+        yield from experts("experts", Experts(f=c.d_ff, normalize=False))
+    else:
+        yield from mlp("mlp", "silu", gated=True, bias=c.mlp_bias)
+    yield op("residual2", "x:, m: -> x:", "add")
+
+
+def _mixer(c: Config, mode: str, s: Size) -> Iterator[Node]:
+    f = c.expand * c.d_model
+    if c.mamba_version == 1:
+        rank = or_else(c.dt_rank, ceil_div(c.d_model, 16))
+        yield from mamba(
+            Mixer(f, c.state_size, c.conv_kernel, c.mamba_bias, c.conv_bias, rank, norms=True), mode, s
+        )
+    else:
+        m = Mixer(
+            f,
+            c.state_size,
+            c.conv_kernel,
+            c.mamba_bias,
+            c.conv_bias,
+            heads=c.mamba_heads,
+            groups=c.groups,
+            chunk=c.chunk,
+        )
+        yield from mamba2(m, mode, s)
