@@ -1,4 +1,4 @@
-"""Build hook: puts the top-level folders kernels/ and bench/ into the wheel as budget.kernels and budget.bench.
+"""Build hook: the top-level folders kernels/ and bench/ go into the wheel below budget/.
 
 pyproject.toml's `force-include` would do the same, but for editable installs too, and a copy of two
 folders beside a link to the checkout hides the link.
@@ -10,6 +10,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Folders(BuildHookInterface):
+    """Adds budget.kernels and budget.bench to wheels that are no editable installs."""
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before a build; version: "standard" or "editable"."""
         if version == "standard":
             build_data["force_include"] |= {"kernels": "budget/kernels", "bench": "budget/bench"}

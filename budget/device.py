@@ -186,15 +186,19 @@ def _tables() -> dict[str, str]:
 
     Parsing all 1,500 lines takes longer than an estimate; finding one table and parsing it does not.
     """
-    tables = {}
+    tables: dict[str, str] = {}
     for file in sorted(os.listdir(FOLDER)):
         with open(os.path.join(FOLDER, file), encoding="utf-8") as text:
             for table in text.read().split("\n\n"):
                 if table.startswith("["):
-                    aliases = re.search(r"^aliases = (.*)", table, re.MULTILINE)
-                    for name in (_id(table), *re.findall(r'"(.+?)"', aliases[1] if aliases else "")):
-                        tables[name] = table
+                    tables |= dict.fromkeys(aliases(table), table)
     return tables
+
+
+def aliases(table: str) -> list[str]:
+    """The names that a device goes by, its id first, from the text of its table."""
+    line = re.search(r"^aliases = (.*)", table, re.MULTILINE)
+    return [_id(table), *re.findall(r'"(.+?)"', line[1] if line else "")]
 
 
 def _id(table: str) -> str:

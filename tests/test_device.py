@@ -1,0 +1,248 @@
+"""Devices: the data against the table it is from, look-up by name, and this machine."""
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budget import device, machine
+from budget.errors import InputError
+
+GIB, MIB = 2**30, 2**20
+LINES = [
+    line
+    for line in (Path(__file__).parent / "data/hardware.csv").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+ROWS = list(csv.DictReader(LINES))
+BY_NAME = {device.load(name).name: device.load(name) for name in device.names()}
+RATES = {
+    "fp64": "fp64_tflops",
+    "fp32": "fp32_tflops",
+    "vector": "fp32_tflops",
+    "tf32": "tf32_tflops",
+    "bf16": "bf16_dense_tflops",
+    "fp16": "fp16_dense_tflops",
+    "fp8": "fp8_dense_tflops",
+    "int8": "int8_dense_tops",
+    "fp4": "fp4_dense_tflops",
+}
+
+
+def number(text: str, unit: float) -> float | None:
+    return float(text) * unit if text else None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
+def test_a_device_is_as_in_the_table(row):
+    d = BY_NAME[row["name"]]
+    assert (d.vendor, d.year, d.memory) == (row["vendor"], int(row["year"]), row["mem_type"])
+    assert d.memory_bytes == float(row["memory_gb"]) * GIB
+    assert 0.93 * d.memory_bytes <= d.usable_bytes <= d.memory_bytes
+    assert d.bandwidth == float(row["bandwidth_gb_s"]) * 1e9
+    assert d.flops == {
+        k: number(row[column], 1e12) for k, column in RATES.items() if row[column]
+    }  # nothing more, nothing less
+    measured = {k: number(row[f"measured_matmul_{k}_tflops"], 1e12) for k in ("bf16", "fp8")}
+    assert d.measured == {k: v for k, v in measured.items() if v}
+    assert d.l2_bytes == number(row["l2_mb"], MIB)
+    assert d.sms == number(row["sms"], 1)
+    assert d.tdp_w == number(row["tdp_w"], 1)
+    one_way, both_ways = row["intra_node_gb_s_unidir_per_gpu"], row["intra_node_gb_s_bidir_per_gpu"]
+    assert (d.intra and d.intra.bandwidth) == number(one_way, 1e9)
+    assert d.intra is None or d.intra.name == row["interconnect"]
+    assert d.intra is None or 2 * d.intra.bandwidth == pytest.approx(number(both_ways, 1e9), rel=0.004)
+    assert (d.inter and d.inter.bandwidth) == number(row["typical_node_nic_gbit_per_gpu"], 1e9 / 8)
+    prices = number(row["cloud_usd_per_gpu_h_low"], 1), number(row["cloud_usd_per_gpu_h_high"], 1)
+    assert (d.usd_per_hour or (None, None)) == prices
+    assert d.confidence == row["confidence"]
+
+
+def test_every_device_is_in_the_table():
+    assert len(ROWS) == len(device.names()) == 68
+    assert set(BY_NAME) == {row["name"] for row in ROWS}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("h100", "h100-sxm"),
+        ("H100 SXM", "h100-sxm"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA B200", "b200"),
+        ("a100", "a100-80gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("Tesla V100-SXM2-16GB", "v100-sxm-16gb"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("Apple M1 Max", "m1-max"),
+        ("TPU v5p", "tpu-v5p"),
+        ("trillium", "tpu-v6e"),
+    ],
+)
+def test_a_name_finds_its_device(name, expected):
+    assert device.load(name).id == expected
+
+
+def test_no_two_devices_share_a_name():
+    aliases = [alias for table in set(device._tables().values()) for alias in device.aliases(table)]
+    assert len(aliases) == len(set(aliases))
+    assert all(device._slug(alias) == alias for alias in aliases)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("h10", "did you mean 'h100'"),
+        ("mi300", "did you mean 'mi300x'"),
+        ("", "known: "),
+        ("?" * 10**6, "known: "),
+    ],
+)
+def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
+    with pytest.raises(InputError, match=r"^device: unknown name ") as caught:
+        device.load(name)
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_device_or_an_error(name):
+    try:
+        found = device.load(name)
+    except InputError:
+        return
+    assert found.bandwidth > 0
+
+
+def test_rates_fill_gaps_from_below():
+    h100, v100, t4, tpu = (device.load(name) for name in ("h100", "v100", "t4", "tpu-v5p"))
+    assert h100.rate("bf16") == h100.rate("bfloat16") == 989e12
+    assert h100.rate("fp4") == h100.rate("fp8") == 1979e12
+    assert h100.rate("vector") == h100.rate("float32") == 67e12
+    assert v100.rate("fp8") == v100.rate("fp16") == 125e12
+    assert v100.rate("bf16") == v100.rate("tf32") == v100.rate("fp32") == 15.7e12
+    assert t4.rate("int8") == 130e12
+    assert t4.rate("int4") == 65e12
+    assert tpu.rate("fp32") == tpu.rate("tf32") == 459e12 / 6
+    assert tpu.rate("vector") == pytest.approx(14.3e12, rel=0.01)  # 2 cores x 8 x 128 x 4 x 1.75 GHz
+    with pytest.raises(InputError, match=r"^dtype: T4 states no rate for fp64; known: fp32"):
+        t4.rate("fp64")
+
+
+@pytest.mark.parametrize("name", device.names())
+def test_every_device_computes_every_format(name):
+    d = device.load(name)
+    wide = [
+        d.rate(dtype) for dtype in ("fp4", "fp8", "fp16", "bf16", "fp32", "int8", "int4", "tf32", "vector")
+    ]
+    assert all(rate > 0 for rate in wide)
+    assert d.rate("fp8") >= d.rate("fp16") >= d.rate("fp32") >= d.rate("vector")
+    assert d.launch_s > 0
+    assert d.uncertainty == 1
+
+
+def test_a_device_cannot_be_changed():
+    with pytest.raises(TypeError):
+        device.load("h100").flops["bf16"] = 1  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        device.load("h100").bandwidth = 1  # type: ignore[misc]
+
+
+def test_the_processor_of_this_machine():
+    d = device.load("cpu")
+    assert d == device.cpu()
+    assert d.memory_bytes > GIB
+    assert 1e9 < d.rate("fp32") < 1e15
+    assert d.rate("bf16") == d.rate("vector") == d.rate("fp32")
+    assert d.uncertainty > 1
+    assert d.provenance.startswith("assumed: ")
+    assert d.name
+
+
+def test_auto_is_this_machine():
+    assert device.load("auto") == device.detect()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 avx avx2 fma", ("avx2", 32)),
+        ("sse2 avx avx2 avx512f", ("avx512f", 64)),
+        ("fp asimd evtstrm", ("asimd", 16)),
+        ("", machine.NO_FLAGS),
+    ],
+)
+def test_the_widest_vector_unit_counts(flags, expected):
+    assert machine.vector_unit(flags) == expected
+
+
+def fake_torch(monkeypatch, name, *, available=True):
+    properties = SimpleNamespace(name=name, total_memory=85_000_000_000)
+    cuda = SimpleNamespace(is_available=lambda: available, get_device_properties=lambda _: properties)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+
+def test_a_gpu_that_torch_sees_is_looked_up(monkeypatch):
+    fake_torch(monkeypatch, "NVIDIA H100 80GB HBM3")
+    found = device.detect()
+    assert found.id == "h100-sxm"
+    assert found.usable_bytes == 85_000_000_000
+    assert "driver" in found.provenance
+
+
+def test_an_unknown_gpu_is_no_processor(monkeypatch):
+    fake_torch(monkeypatch, "NVIDIA GeForce GTX 1660")
+    with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 1660'"):
+        device.detect()
+
+
+def test_without_a_gpu_it_is_the_processor(monkeypatch):
+    fake_torch(monkeypatch, "", available=False)
+    assert device.detect().id == "cpu"
+
+
+def test_an_apple_chip_is_looked_up(monkeypatch):
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(machine, "processor", lambda: "Apple M1 Max")
+    assert device.detect().id == "m1-max"
+
+
+def test_a_look_up_is_fast_and_imports_nothing_heavy():
+    """Under 3 ms in process, the first one, with the modules imported."""
+    program = (
+        "import sys, time, tomllib, budget.device as d; t = time.perf_counter(); d.load('h100');"
+        "print(time.perf_counter() - t, sorted({'torch', 'numpy', 'psutil'} & set(sys.modules)))"
+    )
+    command = (sys.executable, "-c", program)
+    root = Path(__file__).parents[1]
+    told = [
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout for _ in range(5)
+    ]
+    assert all(line.strip().endswith("[]") for line in told)
+    assert min(float(line.split()[0]) for line in told) < 3e-3
+
+
+def test_a_second_look_up_costs_nothing():
+    device.load("h200")
+    start = time.perf_counter()
+    for _ in range(1000):
+        device.load("h200")
+    assert time.perf_counter() - start < 0.05
