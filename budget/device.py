@@ -197,8 +197,8 @@ def _tables() -> dict[str, str]:
 
 def aliases(table: str) -> list[str]:
     """The names that a device goes by, its id first, from the text of its table."""
-    line = re.search(r"^aliases = (.*)", table, re.MULTILINE)
-    return [_id(table), *re.findall(r'"(.+?)"', line[1] if line else "")]
+    line = table.partition("\naliases = ")[2].partition("\n")[0]
+    return [_id(table), *line.split('"')[1::2]]
 
 
 def _id(table: str) -> str:
@@ -216,7 +216,7 @@ def _device(table: str) -> Device:
     import tomllib
 
     t: dict[str, Any] = tomllib.loads(table)[_id(table)]
-    rates = {key.split("_")[0]: t[key] * 1e12 for key in t if re.fullmatch(r"[a-z0-9]+_t(fl)?ops", key)}
+    rates = {key.partition("_")[0]: t[key] * 1e12 for key in t if key.partition("_")[2] in ("tflops", "tops")}
     if "fp32" in rates:
         rates["vector"] = rates["fp32"]
     memory = round(t["memory_gb"] * GIB)
