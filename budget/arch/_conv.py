@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..model import Node, block
 from ..op import op
 from ..size import Size, ceil_div, floor_div, is_number, minimum
+from ._loss import cross_entropy
 
 AXES, WINDOW = ("z", "y", "x"), ("l", "i", "j")
 Each = int | tuple[int, ...]
@@ -29,7 +30,7 @@ class Features(NamedTuple):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        return AXES[-len(self.extents) :]
+        return AXES[3 - len(self.extents) :]
 
     @property
     def dims(self) -> str:
@@ -169,16 +170,17 @@ def _pooled(kind: str, name: str, x: Features, out: tuple[Size, ...], to: str) -
 def mean(name: str, x: Features) -> Piece:
     """The average over the whole grid."""
     y = Features(name, x.c, ())
-    yield op(name, f"{x.name}: {x.dims} -> b c", "mean", **x.sizes)
+    yield op(name, f"{x.name}: {x.dims} -> {y.dims}", "mean", **x.sizes)
     return y
 
 
 def classifier(x: Features, classes: Size, w: Workload) -> Generator[Node, None, None]:
-    """Average over the grid, a linear layer to the classes, and in training the loss."""
-    x = yield from mean("head.pool", x)
+    """Average over the grid if there is one, a linear layer to the classes, in training the loss."""
+    if x.extents:
+        x = yield from mean("head.pool", x)
     yield op("head.classifier", f"{x.name}: b c, *f c, +*f -> logits: b f", c=x.c, f=classes)
     if w.mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("logits")
 
 
 def scope(name: str, piece: Piece, count: int = 1) -> Piece:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
 from ._conv import Features, Piece, adaptive_pool, batch_norm, conv, each_element, image, pool
+from ._loss import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
         if i < sum(h > 0 for h in c.hidden):
             yield op(f"head.relu{i}", "x: -> x:", "relu_")
     if w.mode == "train":
-        yield op("loss", "x: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("x")
 
 
 def _features(c: Config, x: Features) -> Piece:

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
 from ..size import Size
-from ._conv import Features, Piece, add, conv, image, mean, scope
+from ._conv import Features, Piece, add, classifier, conv, each_element, image, mean, scope
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,8 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
             x = yield from conv(f"down{i}.conv", x, width, 2, 2, 0, bias=True, to="x")
         x = yield from scope(f"stage{i}", _block(c, x), depth)
     x = yield from mean("head.pool", x)
-    yield op("head.norm", f"{x.name}: b c, *c, +*c -> x: b c", "layer_norm", c=x.c)
-    yield op("head.classifier", "x: b c, *f c, +*f -> logits: b f", c=x.c, f=c.classes)
-    if w.mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+    x = yield from each_element("head.norm", x, "layer_norm", ", *c, +*c")
+    yield from classifier(x, c.classes, w)
 
 
 def _norm(name: str, x: Features) -> Piece:

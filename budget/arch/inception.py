@@ -9,6 +9,7 @@ from ..config import Workload, setting
 from ..model import Model, Node, model
 from ..op import op
 from ._conv import Each, Features, Piece, classifier, concat, conv_norm, image, mean, pool, scope
+from ._loss import cross_entropy
 
 ROW, COLUMN = (1, 7), (7, 1)
 Layer = tuple[int, Each] | tuple[int, Each, int]  # channels, kernel, and a stride: then unpadded
@@ -118,4 +119,4 @@ def _aux(c: Config, x: Features, w: Workload) -> Generator[Node, None, None]:
     x = yield from _chain("aux", x, (128, 1), (768, 5, 1))
     x = yield from mean("aux.mean", x)
     yield op("aux.classifier", f"{x.name}: b c, *f c, +*f -> aux.logits: b f", c=x.c, f=c.classes)
-    yield op("aux.loss", "aux.logits: -> aux.loss: 1", "cross_entropy")
+    yield from cross_entropy("aux.logits", name="aux.loss")

@@ -9,7 +9,7 @@ from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
-from ._conv import classifier, conv_norm, divisible, image, mean, scope
+from ._conv import Features, classifier, conv_norm, divisible, image, mean, scope
 from ._inverted import inverted_residual
 
 
@@ -103,5 +103,5 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
         x = yield from mean("head.pool", x)
         yield op("head.linear", f"{x.name}: b c, *f c, +*f -> x: b f", c=x.c, f=c.hidden)
         yield op("head.hardswish", "x: -> x:", c.act("hardswish"))
-        x = x._replace(name="x", c=c.hidden)
+        x = Features("x", c.hidden, ())
     yield from classifier(x, c.classes, w)

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
 from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool
+from ._loss import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
         x = yield from _double(c, f"up{level}", x, f, f)
     x = yield from conv("head", x, c.classes, 1, bias=True)
     if w.mode == "train":
-        yield op("loss", "-> loss: 1", "cross_entropy")
+        yield from cross_entropy()
 
 
 def _double(c: Config, name: str, x: Features, inner: int, f: int) -> Piece:

@@ -1,0 +1,319 @@
+"""Convolutional networks with torchvision's structure, written from the papers and from memory of it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def unit(c, f, kernel=3, stride=1, padding=None, groups=1, act=nn.ReLU):
+    """Convolution, batch norm, activation."""
+    if padding is None:
+        padding = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else kernel // 2
+    layers = [nn.Conv2d(c, f, kernel, stride, padding, groups=groups, bias=False), nn.BatchNorm2d(f)]
+    return nn.Sequential(*layers, act(inplace=True)) if act else nn.Sequential(*layers)
+
+
+def head(c, classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes))
+
+
+def vgg(plan, norm=False, classes=1000):
+    layers, c = [], 3
+    for f in plan:
+        if f == "M":
+            layers.append(nn.MaxPool2d(2, 2))
+            continue
+        layers += [
+            nn.Conv2d(c, f, 3, padding=1),
+            *([nn.BatchNorm2d(f)] if norm else []),
+            nn.ReLU(inplace=True),
+        ]
+        c = f
+    return nn.Sequential(
+        *layers,
+        nn.AdaptiveAvgPool2d(7),
+        nn.Flatten(),
+        *(nn.Linear(512 * 7 * 7, 4096), nn.ReLU(True), nn.Linear(4096, 4096), nn.ReLU(True)),
+        nn.Linear(4096, classes),
+    )
+
+
+def alexnet(classes=1000):
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
+        *(nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(256 * 36, 4096), nn.ReLU(inplace=True)),
+        *(nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Linear(4096, classes)),
+    )
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, c, growth, wide):
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.BatchNorm2d(c), nn.ReLU(inplace=True), nn.Conv2d(c, wide * growth, 1, bias=False)),
+            *(nn.BatchNorm2d(wide * growth), nn.ReLU(inplace=True)),
+            nn.Conv2d(wide * growth, growth, 3, padding=1, bias=False),
+        )
+
+    def forward(self, parts):
+        return self.body(torch.cat(parts, 1))
+
+
+class DenseBlock(nn.Module):
+    def __init__(self, c, depth, growth, wide):
+        super().__init__()
+        self.layers = nn.ModuleList(DenseLayer(c + i * growth, growth, wide) for i in range(depth))
+
+    def forward(self, x):
+        parts = [x]
+        for layer in self.layers:
+            parts.append(layer(parts))
+        return torch.cat(parts, 1)
+
+
+def densenet(depths, growth=32, stem=64, wide=4, classes=1000):
+    layers, c = [unit(3, stem, 7, 2), nn.MaxPool2d(3, 2, 1)], stem
+    for i, depth in enumerate(depths):
+        layers.append(DenseBlock(c, depth, growth, wide))
+        c += depth * growth
+        if i < len(depths) - 1:
+            layers += [
+                nn.BatchNorm2d(c),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(c, c // 2, 1, bias=False),
+                nn.AvgPool2d(2, 2),
+            ]
+            c //= 2
+    return nn.Sequential(*layers, nn.BatchNorm2d(c), nn.ReLU(inplace=True), head(c, classes))
+
+
+class Parallel(nn.Module):
+    """Branches whose outputs are concatenated."""
+
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def _chain(c, *layers):
+    units = []
+    for f, kernel, *rest in layers:
+        units.append(unit(c, f, kernel, *rest))
+        c = f
+    return nn.Sequential(*units)
+
+
+def _inception_a(c, pooled):
+    average = nn.AvgPool2d(3, 1, 1)
+    return Parallel(
+        _chain(c, (64, 1)),
+        _chain(c, (48, 1), (64, 5)),
+        _chain(c, (64, 1), (96, 3), (96, 3)),
+        nn.Sequential(average, _chain(c, (pooled, 1))),
+    )
+
+
+def _inception_c(c, n):
+    return Parallel(
+        _chain(c, (192, 1)),
+        _chain(c, (n, 1), (n, (1, 7)), (192, (7, 1))),
+        _chain(c, (n, 1), (n, (7, 1)), (n, (1, 7)), (n, (7, 1)), (192, (1, 7))),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _chain(c, (192, 1))),
+    )
+
+
+def _inception_e(c):
+    def fork():
+        return Parallel(unit(384, 384, (1, 3)), unit(384, 384, (3, 1)))
+
+    return Parallel(
+        _chain(c, (320, 1)),
+        nn.Sequential(_chain(c, (384, 1)), fork()),
+        nn.Sequential(_chain(c, (448, 1), (384, 3)), fork()),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _chain(c, (192, 1))),
+    )
+
+
+class Inception(nn.Module):
+    """Returns the sum of the logits, and of the auxiliary head's where it has one."""
+
+    def __init__(self, aux=True, classes=1000):
+        super().__init__()
+        self.lower = nn.Sequential(
+            *(unit(3, 32, 3, 2, 0), unit(32, 32, 3, 1, 0), unit(32, 64, 3), nn.MaxPool2d(3, 2)),
+            *(unit(64, 80, 1), unit(80, 192, 3, 1, 0), nn.MaxPool2d(3, 2)),
+            *(_inception_a(192, 32), _inception_a(256, 64), _inception_a(288, 64)),
+            Parallel(
+                _chain(288, (384, 3, 2, 0)), _chain(288, (64, 1), (96, 3), (96, 3, 2, 0)), nn.MaxPool2d(3, 2)
+            ),
+            *(_inception_c(768, 128), _inception_c(768, 160), _inception_c(768, 160), _inception_c(768, 192)),
+        )
+        self.aux = None
+        if aux:
+            self.aux = nn.Sequential(
+                nn.AvgPool2d(5, 3), unit(768, 128, 1), unit(128, 768, 5, 1, 0), head(768, classes)
+            )
+        self.upper = nn.Sequential(
+            Parallel(
+                _chain(768, (192, 1), (320, 3, 2, 0)),
+                _chain(768, (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, 0)),
+                nn.MaxPool2d(3, 2),
+            ),
+            *(_inception_e(1280), _inception_e(2048), head(2048, classes)),
+        )
+
+    def forward(self, x):
+        x = self.lower(x)
+        total = self.upper(x).sum()
+        return total + self.aux(x).sum() if self.aux else total
+
+
+class Squeeze(nn.Module):
+    def __init__(self, c, inner, act, gate):
+        super().__init__()
+        self.down, self.up, self.act, self.gate = nn.Conv2d(c, inner, 1), nn.Conv2d(inner, c, 1), act, gate
+
+    def forward(self, x):
+        return self.gate(self.up(self.act(self.down(F.adaptive_avg_pool2d(x, 1))))) * x
+
+
+class Inverted(nn.Module):
+    def __init__(self, c, f, inner, kernel, stride, act, squeeze=None, fused=False):
+        super().__init__()
+        self.residual = stride == 1 and c == f
+        if fused and inner == c:
+            self.body = unit(c, f, kernel, stride, act=act)
+        elif fused:
+            self.body = nn.Sequential(unit(c, inner, kernel, stride, act=act), unit(inner, f, 1, act=None))
+        else:
+            self.body = nn.Sequential(
+                *([unit(c, inner, 1, act=act)] if inner != c else []),
+                unit(inner, inner, kernel, stride, groups=inner, act=act),
+                *([squeeze] if squeeze else []),
+                unit(inner, f, 1, act=None),
+            )
+
+    def forward(self, x):
+        return self.body(x) + x if self.residual else self.body(x)
+
+
+def _divisible(v, d=8):
+    new = max(d, int(v + d / 2) // d * d)
+    return new + d if new < 0.9 * v else new
+
+
+def mobilenet_v2(width=1.0, classes=1000):
+    c = _divisible(32 * width)
+    layers = [unit(3, c, 3, 2, act=nn.ReLU6)]
+    for t, f, n, s in (
+        *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
+        *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+    ):
+        for i in range(n):
+            f_ = _divisible(f * width)
+            layers.append(Inverted(c, f_, round(c * t), 3, 1 if i else s, nn.ReLU6))
+            c = f_
+    last = _divisible(1280 * max(1.0, width))
+    return nn.Sequential(*layers, unit(c, last, 1, act=nn.ReLU6), head(last, classes))
+
+
+def mnasnet(width=1.0, classes=1000):
+    depths = [_divisible(f * width) for f in (32, 16, 24, 40, 80, 96, 192, 320)]
+    layers = [
+        unit(3, depths[0], 3, 2),
+        unit(depths[0], depths[0], 3, groups=depths[0]),
+        unit(depths[0], depths[1], 1, act=None),
+    ]
+    c = depths[1]
+    stacks = ((3, 2, 3, 3), (5, 2, 3, 3), (5, 2, 6, 3), (3, 1, 6, 2), (5, 2, 6, 4), (3, 1, 6, 1))
+    for f, (k, s, t, n) in zip(depths[2:], stacks, strict=True):
+        for i in range(n):
+            layers.append(Inverted(c, f, c * t, k, 1 if i else s, nn.ReLU))
+            c = f
+    return nn.Sequential(*layers, unit(c, 1280, 1), head(1280, classes))
+
+
+V3_SMALL = (
+    *((3, 16, 16, 1, 0, 2), (3, 72, 24, 0, 0, 2), (3, 88, 24, 0, 0, 1), (5, 96, 40, 1, 1, 2)),
+    *((5, 240, 40, 1, 1, 1), (5, 240, 40, 1, 1, 1), (5, 120, 48, 1, 1, 1), (5, 144, 48, 1, 1, 1)),
+    *((5, 288, 96, 1, 1, 2), (5, 576, 96, 1, 1, 1), (5, 576, 96, 1, 1, 1)),
+)
+V3_LARGE = (
+    *((3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2)),
+    *((5, 120, 40, 1, 0, 1), (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1)),
+    *((3, 184, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1)),
+    *((5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1)),
+)
+
+
+def mobilenet_v3(plan, last, classes=1000):
+    layers, c = [unit(3, 16, 3, 2, act=nn.Hardswish)], 16
+    for k, inner, f, se, hs, s in plan:
+        squeeze = Squeeze(inner, _divisible(inner // 4), nn.ReLU(), nn.Hardsigmoid()) if se else None
+        layers.append(Inverted(c, f, inner, k, s, nn.Hardswish if hs else nn.ReLU, squeeze))
+        c = f
+    return nn.Sequential(
+        *(*layers, unit(c, 6 * c, 1, act=nn.Hardswish), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        *(nn.Linear(6 * c, last), nn.Hardswish(inplace=True), nn.Linear(last, classes)),
+    )
+
+
+def _efficientnet(plan, stem, last, classes=1000):
+    layers, c = [unit(3, stem, 3, 2, act=nn.SiLU)], stem
+    for fused, t, k, s, f, n in plan:
+        for i in range(n):
+            squeeze = None if fused else Squeeze(c * t, max(1, c // 4), nn.SiLU(inplace=True), nn.Sigmoid())
+            layers.append(Inverted(c, f, c * t, k, 1 if i else s, nn.SiLU, squeeze, fused))
+            c = f
+    return nn.Sequential(*layers, unit(c, last, 1, act=nn.SiLU), head(last, classes))
+
+
+def efficientnet(width=1.0, depth=1.0, classes=1000):
+    base = (
+        *((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3)),
+        *((6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1)),
+    )
+    plan = [(False, t, k, s, _divisible(f * width), int(-(-n * depth // 1))) for t, k, s, f, n in base]
+    return _efficientnet(plan, _divisible(32 * width), 4 * _divisible(320 * width), classes)
+
+
+def efficientnet_v2_s(classes=1000):
+    plan = (
+        *((True, 1, 3, 1, 24, 2), (True, 4, 3, 2, 48, 4), (True, 4, 3, 2, 64, 4)),
+        *((False, 4, 3, 2, 128, 6), (False, 6, 3, 1, 160, 9), (False, 6, 3, 2, 256, 15)),
+    )
+    return _efficientnet(plan, 24, 1280, classes)
+
+
+class ChannelNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNeXtBlock(nn.Module):
+    def __init__(self, c, kernel):
+        super().__init__()
+        self.depthwise = nn.Conv2d(c, c, kernel, padding=kernel // 2, groups=c)
+        self.mlp = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, 4 * c), nn.GELU(), nn.Linear(4 * c, c))
+        self.scale = nn.Parameter(torch.empty(c, 1, 1))
+
+    def forward(self, x):
+        return self.scale * self.mlp(self.depthwise(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2) + x
+
+
+def convnext(depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), kernel=7, classes=1000):
+    layers = [nn.Conv2d(3, widths[0], 4, 4), ChannelNorm(widths[0])]
+    for i, (depth, c) in enumerate(zip(depths, widths, strict=True)):
+        if i:
+            layers += [ChannelNorm(widths[i - 1]), nn.Conv2d(widths[i - 1], c, 2, 2)]
+        layers += [ConvNeXtBlock(c, kernel) for _ in range(depth)]
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), ChannelNorm(c), nn.Flatten(), nn.Linear(c, classes)
+    )
