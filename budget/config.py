@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from .errors import InputError, unknown
+from .errors import InputError, shown, unknown
 from .size import Size
 
 C = TypeVar("C")
@@ -50,21 +49,21 @@ def check(field: dataclasses.Field[Any], value: Any) -> Any:
     kind = str(field.type)
     if kind == "bool":
         if not isinstance(value, bool):
-            raise InputError(field.name, f"got {_short(value)}; allowed: true or false")
+            raise InputError(field.name, f"got {shown(value)}; allowed: true or false")
         return value
     if kind == "str":
         if value not in choices if choices else not isinstance(value, str):
-            raise InputError(field.name, f"got {_short(value)}; allowed: {', '.join(choices) or 'text'}")
+            raise InputError(field.name, f"got {shown(value)}; allowed: {', '.join(choices) or 'text'}")
         return value
     if kind.startswith("tuple"):
         if not isinstance(value, tuple | list) or not value:
-            raise InputError(field.name, f"got {_short(value)}; allowed: a list of whole numbers")
+            raise InputError(field.name, f"got {shown(value)}; allowed: a list of whole numbers")
         return tuple(size(field.name, v, least) for v in value)
     if kind == "float":
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(field.name, f"got {_short(value)}; allowed: a finite number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HUGE:
+            raise InputError(field.name, f"got {shown(value)}; allowed: a finite number")
         if least is not None and value < least:
-            raise InputError(field.name, f"got {_short(value)}; allowed: {least} or more")
+            raise InputError(field.name, f"got {shown(value)}; allowed: {least} or more")
         return value
     return size(field.name, value, least)
 
@@ -75,7 +74,7 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
     if hasattr(value, "free_symbols"):
         return value
-    if hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
         if value.dtype.kind not in "iuf" or not bool(((value >= low) & (value <= HUGE)).all()):
             raise InputError(name, f"an array with values out of range; allowed: {allowed}")
         if not bool((value == value // 1).all()):
@@ -84,20 +83,20 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= HUGE:
-        raise InputError(name, f"got {_short(value)}; allowed: {allowed}")
+        raise InputError(name, f"got {shown(value)}; allowed: {allowed}")
     return value
 
 
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
     """Raise an InputError where a size is above another one; symbols pass."""
     if _any(value > limit):
-        raise InputError(name, f"got {_short(value)}; allowed: at most {bound}, {_short(limit)}")
+        raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}")
 
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
     """Raise an InputError where a size does not divide another one; symbols pass."""
     if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and _any(whole % value != 0):
-        raise InputError(name, f"got {_short(value)}; allowed: divisors of {of}, {_short(whole)}")
+        raise InputError(name, f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}")
 
 
 def _any(condition: Any) -> bool:
@@ -105,8 +104,3 @@ def _any(condition: Any) -> bool:
     if isinstance(condition, bool):
         return condition
     return bool(condition.any()) if hasattr(condition, "any") else False
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

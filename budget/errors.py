@@ -21,3 +21,12 @@ def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known[:40])}"
     return InputError(field, f"unknown name {str(name)[:80]!r}; {hint}")
+
+
+def shown(value: object, width: int = 60) -> str:
+    """A value as a message shows it: one short line, whatever it is."""
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list too deep
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= width else text[: width - 3] + "..."

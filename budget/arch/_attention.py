@@ -70,13 +70,14 @@ def attention(
         yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
     sizes = {} if cached is None else {"t": cached}
-    yield from cache(name, mode, *((t, f"b {length} h k", "b t h k") for t in "kv"), **sizes)
+    made = f"b {length} h k"
+    yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes)
     yield from mix(name, a, **(sizes if mode == "decode" else {}))
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
 
 
 def cache(name: str, mode: str, *tensors: tuple[str, str, str], **sizes: Size) -> Iterator[Op]:
-    """Append tensors (name, dims, dims in the cache) to a cache; in decode mode the whole of it is read next."""
+    """Append tensors (name, dims, dims in the cache) to a cache; decode mode goes on with the whole of it."""
     if mode not in ("prefill", "decode"):
         return
     for tensor, dims, whole in tensors:

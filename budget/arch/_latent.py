@@ -31,7 +31,9 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
         yield norm(f"{name}.q_norm", "rms_norm", "cq", "cq", dim="n")
         yield op(f"{name}.q", "cq: b s n, *n h r k -> q: b s h r k", n=m.q)
     yield op(f"{name}.kv_down", f"n: b s d, *d n{bias_n} -> ckv: b s n", n=m.kv + m.rope)
-    yield op(f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope)
+    yield op(
+        f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope
+    )
     yield norm(f"{name}.kv_norm", "rms_norm", "cn", "cn", dim="c")
     yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
     yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")

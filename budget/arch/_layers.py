@@ -20,7 +20,14 @@ def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = Tru
 
 
 def mlp(
-    name: str, activation: str, *, gated: bool = False, bias: bool = True, x: str = "n", out: str = "m", f: Size = None
+    name: str,
+    activation: str,
+    *,
+    gated: bool = False,
+    bias: bool = True,
+    x: str = "n",
+    out: str = "m",
+    f: Size = None,
 ) -> Iterator[Op]:
     """From `x: b s d` to `out: b s d` over f hidden units, gated or not."""
     sizes = {} if f is None else {"f": f}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from math import lcm
+from typing import NamedTuple
 
 from ..config import Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
-from ..size import Size, exact_div, floor_div, is_number, minimum, or_else
+from ..size import Size, exact_div, is_number, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._latent import Latent, latent_attention
 from ._layers import NORMS, Experts, experts, mlp, norm
+from ._loss import cross_entropy
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu")
+ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
 
@@ -54,6 +59,7 @@ class Config:
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
+    scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
     softmax_float32: bool = setting(False, "attention's softmax is computed in float32")
     softcap: float = setting(0.0, "scores are kept below this by tanh; 0: not", least=0)
     sinks: bool = setting(False, "a learned score for each head that only takes part in the softmax")
@@ -72,11 +78,12 @@ class Config:
     expert_d_ff: int = setting(0, "hidden width of an expert; 0: d_ff", least=0)
     shared_d_ff: int = setting(0, "hidden width of experts that every token goes to; 0: none", least=0)
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
-    router: str = setting("softmax", "what turns scores into weights", choices=("softmax", "sigmoid", "top_softmax"))
+    router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
     router_bias: bool = setting(False, "the router has a bias")
     expert_bias: bool = setting(False, "experts have biases")
     normalize_experts: bool = setting(True, "the weights of a token's experts add up to one")
     dense_layers: int = setting(0, "first layers that have a plain MLP all the same", least=0)
+    sparse_every: int = setting(1, "of the others, every so many have experts")
 
     kv_latent: int = setting(0, "width of the latent vector of keys and values; 0: plain attention", least=0)
     q_latent: int = setting(0, "width of the latent vector of queries; 0: none", least=0)
@@ -95,8 +102,13 @@ class Config:
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
-        if len(self.windows) > 1 and not is_number(self.layers):
-            raise InputError("layers", "allowed: one number where the windows of layers differ")
+        if self.period > 1 and not is_number(self.layers):
+            raise InputError("layers", "allowed: one number where layers differ")
+
+    @property
+    def period(self) -> int:
+        """Layers after which the kinds of layers come again."""
+        return lcm(len(self.windows), 1 if _zero(self.experts) else self.sparse_every)
 
     @property
     def width(self) -> Size:
@@ -114,14 +126,15 @@ def build(c: Config, w: Workload) -> Model:
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if _zero(c.kv_latent) else c.rope_head_dim
     sizes = {
-        "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab, "c": or_else(c.embed_dim, c.d_model),
-        "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width, "f": or_else(c.d_ff, 4 * c.d_model),
-        "m": int(rotated) if is_number(rotated) else rotated,
+        "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab,
+        "c": or_else(c.embed_dim, c.d_model),
+        "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width,
+        "m": int(rotated) if is_number(rotated) else rotated, "f": or_else(c.d_ff, 4 * c.d_model),
         "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
     }  # fmt: skip
-    outputs = ("loss",) if w.mode == "train" and c.head != "none" else ("logits",) if c.head != "none" else ("x",)
-    tokens = w.batch * queries
-    return model("transformer", c, w, _nodes(c, w.mode, seq), sizes, samples=w.batch, tokens=tokens, outputs=outputs)
+    end = "x" if c.head == "none" else "loss" if w.mode == "train" else "logits"
+    nodes = _nodes(c, w.mode, seq)
+    return model("transformer", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * queries, outputs=(end,))
 
 
 def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
@@ -132,18 +145,21 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield alibi()
     if c.kind == "decoder":
         yield causal_mask()
-    dense = c.dense_layers if not _zero(c.experts) else 0
+    dense = 0 if _zero(c.experts) else c.dense_layers
     if not _zero(dense):
-        yield from _stack("dense_layers", c, mode, seq, dense, 0, sparse=False)
-    yield from _stack("layers", c, mode, seq, c.layers - dense, dense, sparse=not _zero(c.experts))
+        yield from _stack("dense_layers", c, mode, seq, dense, _kinds(c, 0, sparse=False))
+    yield from _stack("layers", c, mode, seq, c.layers - dense, _kinds(c, dense, sparse=not _zero(c.experts)))
     if c.final_norm:
         yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
     yield from _head(c, mode)
 
 
 def _embedding(c: Config) -> Iterator[Node]:
-    """Tokens, their types and positions. A narrow embedding is projected before positions are
-    added (OPT), or behind its norm where it has one (ALBERT)."""
+    """Tokens, their types and positions.
+
+    A narrow embedding is projected before positions are added (OPT), or behind its norm where it
+    has one (ALBERT).
+    """
     e = "d" if _zero(c.embed_dim) else "c"
     yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather")
     if c.embed_scale:
@@ -163,37 +179,50 @@ def _embedding(c: Config) -> Iterator[Node]:
         yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
 
 
+class Kind(NamedTuple):
+    """What layers differ in."""
+
+    window: int
+    sparse: bool
+
+
+def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
+    """The kinds of the layers from `start` on, one period of them."""
+    return tuple(
+        Kind(c.windows[i % len(c.windows)], sparse and (i + 1) % c.sparse_every == 0)
+        for i in range(start, start + c.period)
+    )
+
+
 def _stack(
-    name: str, c: Config, mode: str, seq: Size, count: Size, start: Size, *, sparse: bool
+    name: str, c: Config, mode: str, seq: Size, count: Size, kinds: tuple[Kind, ...]
 ) -> Iterator[Node]:
-    """Layers with their windows in turn, as a block of the period and one of what is left over."""
-    n = len(c.windows)
-    if n == 1:
-        yield block(name, _layer(c, mode, seq, c.windows[0], sparse), count, shared=c.share_layers)
+    """Layers as a block of one period, and a block of what is left over."""
+    if len(kinds) == 1:
+        yield block(name, _layer(c, mode, seq, kinds[0]), count, shared=c.share_layers)
         return
-    turn = c.windows[start % n :] + c.windows[: start % n]
-    periods = floor_div(count, n)
-    if periods > 0:
-        yield block(name, _runs(c, mode, seq, turn, sparse), periods)
-    if count % n:
-        yield block(f"{name}.rest", _runs(c, mode, seq, turn[: count % n], sparse), 1)
+    periods, rest = divmod(count, len(kinds))
+    if periods:
+        yield block(name, _runs(c, mode, seq, kinds), periods)
+    if rest:
+        yield block(f"{name}.rest", _runs(c, mode, seq, kinds[:rest]), 1)
 
 
-def _runs(c: Config, mode: str, seq: Size, windows: tuple[int, ...], sparse: bool) -> Iterator[Node]:
-    """Neighbours of one window as one block."""
+def _runs(c: Config, mode: str, seq: Size, kinds: tuple[Kind, ...]) -> Iterator[Node]:
+    """Neighbours of one kind as one block."""
     first = 0
-    for i in range(1, len(windows) + 1):
-        if i == len(windows) or windows[i] != windows[first]:
-            yield block(f"run{first}", _layer(c, mode, seq, windows[first], sparse), i - first)
-            first = i
+    for kind, run in groupby(kinds):
+        count = len(tuple(run))
+        yield block(f"run{first}", _layer(c, mode, seq, kind), count)
+        first += count
 
 
-def _layer(c: Config, mode: str, seq: Size, window: int, sparse: bool) -> Iterator[Node]:
+def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     """Attention and MLP on the residual stream x, with the norms where the family puts them."""
     pre, two_norms = c.residual != "post", c.residual != "parallel"
     if pre:
         yield norm("norm1", c.norm, bias=c.norm_bias)
-    yield from _attend(c, mode, seq, window, "n" if pre else "x")
+    yield from _attend(c, mode, seq, kind.window, "n" if pre else "x")
     if c.residual == "sandwich":
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
@@ -203,9 +232,10 @@ def _layer(c: Config, mode: str, seq: Size, window: int, sparse: bool) -> Iterat
     elif two_norms:
         yield norm("norm2", c.norm, bias=c.norm_bias)
     x = "n" if pre else "x"
-    yield from experts("experts", _experts(c), x=x) if sparse else mlp(
-        "mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x
-    )
+    if kind.sparse:
+        yield from experts("experts", _experts(c), x=x)
+    else:
+        yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x)
     if c.residual == "sandwich":
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
     if c.residual.startswith("parallel"):
@@ -219,7 +249,8 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, heads_per_key=exact_div(c.heads, _kv_heads(c)),
         norm=c.norm if c.qk_norm else "", rope=c.positions == "rotary", scale=c.scale_scores,
-        softcap=c.softcap > 0, position="alibi: h r t" if c.positions == "alibi" else "",
+        scale_q=c.scale_queries, softcap=c.softcap > 0,
+        position="alibi: h r t" if c.positions == "alibi" else "",
         mask=c.kind == "decoder", sinks=c.sinks, upcast=c.softmax_float32,
     )  # fmt: skip
     if not _zero(c.kv_latent):
@@ -230,10 +261,11 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
 
 
 def _experts(c: Config) -> Experts:
-    width = or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model))
     return Experts(
-        c.activation, width, c.expert_bias, c.router, c.router_bias, c.normalize_experts, c.shared_d_ff, c.shared_gate
-    )
+        activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
+        router=c.router, router_bias=c.router_bias, normalize=c.normalize_experts,
+        shared=c.shared_d_ff, shared_gate=c.shared_gate,
+    )  # fmt: skip
 
 
 def _head(c: Config, mode: str) -> Iterator[Node]:
@@ -257,7 +289,7 @@ def _head(c: Config, mode: str) -> Iterator[Node]:
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("logits", upcast=c.kind == "decoder")
 
 
 def _kv_heads(c: Config) -> Size:

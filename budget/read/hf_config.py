@@ -1,0 +1,147 @@
+"""Hugging Face configs: a config.json, or the same as a dict, to an architecture's Config.
+
+Each model_type is a file in data/families/: which of its fields is which of ours, the family's
+own defaults for missing ones, and what is fixed. What needs a computation is a function in
+hf_rules.py. Nothing is guessed and no code is run: an unknown model_type is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from .. import arch as architectures
+from ..config import make
+from ..errors import InputError, shown, unknown
+from . import hf_rules
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "families")
+LARGEST = 10_000_000  # bytes; a config has a few thousand
+
+ACTIVATIONS = {
+    "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
+    "relu": "relu", "relu2": "squared_relu",
+}  # fmt: skip
+
+HEADS = {"ForCausalLM": "lm", "LMHeadModel": "lm", "ForMaskedLM": "mlm", "Model": "none"}
+
+
+def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
+    """(name of the architecture, its Config). Raises InputError that names the config's own field."""
+    values = source if isinstance(source, Mapping) else load(source)
+    kind = values.get("model_type")
+    if not isinstance(kind, str):
+        raise InputError("model_type", f"got {shown(kind)}; known: {', '.join(known())}")
+    family = _family(kind)
+    if nested := family.get("nested"):
+        inner = values.get(nested, {})
+        if not isinstance(inner, Mapping):
+            raise InputError(nested, "allowed: a table of settings")
+        return read({**inner, "model_type": family["nested_type"]})
+    settings = _complete(values, family)
+    arch = architectures.load(family["arch"])
+    names = family.get("fields", {})
+    given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
+    fields = {ours: _translate(ours, name, settings) for ours, name in given.items()}
+    rule = getattr(hf_rules, kind.replace("-", "_"), None)
+    try:
+        fields = {**fields, **family.get("set", {}), **(rule(settings) if rule else {})}
+        return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})
+    except InputError as error:
+        problem = str(error).removeprefix(f"{error.field}: ")
+        raise InputError(str(names.get(error.field, error.field)), problem) from None
+
+
+def known() -> tuple[str, ...]:
+    """All model_types, sorted."""
+    return tuple(sorted(name.removesuffix(".toml") for name in os.listdir(FOLDER) if name.endswith(".toml")))
+
+
+def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The table in a JSON file. Raises InputError."""
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError("config", f"{_name(path)} is not a file")
+        if about.st_size > LARGEST:
+            raise InputError("config", f"{_name(path)} has {about.st_size:,} bytes; allowed: to {LARGEST:,}")
+        with open(path, "rb") as file:
+            values = json.loads(file.read(LARGEST))
+    except OSError as error:
+        raise InputError("config", f"{_name(path)}: {error.strerror or 'cannot be read'}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("config", f"{_name(path)} is not JSON: {_reason(error)}") from None
+    if not isinstance(values, dict):
+        raise InputError("config", f"{_name(path)} holds no table of settings")
+    return values
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    return ascii(os.fspath(path))[1:-1][-80:]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:80]
+
+
+@lru_cache(maxsize=64)
+def _family(kind: str) -> Mapping[str, Any]:
+    if kind not in known():
+        raise unknown("model_type", kind, known())
+    with open(os.path.join(FOLDER, f"{kind}.toml"), "rb") as file:
+        return tomllib.load(file)
+
+
+def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with other spellings resolved and the family's defaults filled in.
+
+    Checked for what it must have and for what is not covered.
+    """
+    values = dict(values)
+    for other, name in family.get("aliases", {}).items():
+        if other in values:
+            values.setdefault(name, values[other])
+    defaults = family.get("defaults", {})
+    for name in defaults:
+        if name in values and values[name] is None and name not in family.get("nullable", ()):
+            raise InputError(name, "got null; allowed: a value")
+    for name in family.get("required", ()):
+        if values.get(name) is None:
+            raise InputError(name, "missing, and the family has no default")
+    for name, allowed in family.get("only", {}).items():
+        if values.get(name) is not None and values[name] != allowed:
+            raise InputError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
+    return {**defaults, **values}
+
+
+def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
+    value = settings[name]
+    if ours != "activation":
+        return value
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[value]
+
+
+def _head(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Which head the config's own class has; the family's usual one where it names none."""
+    classes = values.get("architectures")
+    if classes is None or "head" not in fields:
+        return {}
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        raise InputError("architectures", "allowed: a list of names")
+    named = (head for name in classes for end, head in HEADS.items() if name.endswith(end))
+    found = next(named, fields["head"])
+    return {"head": found, "pooler": False, "head_bias": True} if found == "mlm" else {"head": found}

@@ -1,0 +1,253 @@
+"""What the fields of some Hugging Face families mean, where that takes a computation.
+
+A function named after a model_type goes from the family's completed settings to settings of ours.
+Source: transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import HUGE
+from ..errors import InputError, shown
+
+Settings = Mapping[str, Any]
+LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard
+
+
+def opt(hf: Settings) -> dict[str, Any]:
+    """Some sizes have their norms behind the additions, and a narrower embedding."""
+    pre = _flag(hf, "do_layer_norm_before", True)
+    width, embed = _whole(hf, "hidden_size"), _whole(hf, "word_embed_proj_dim", 0)
+    return {
+        "residual": "pre" if pre else "post",
+        "final_norm": pre and not _flag(hf, "_remove_final_layer_norm", False),
+        "embed_dim": 0 if embed == width else embed,
+        "norm": "layer_norm" if _flag(hf, "layer_norm_elementwise_affine", True) else "layer_norm_plain",
+    }
+
+
+def gpt_neo(hf: Settings) -> dict[str, Any]:
+    """Layers attend to everything or to a window, by a list of patterns and counts."""
+    if "attention_layers" in hf:
+        kinds = hf["attention_layers"]
+    else:
+        kinds = []
+        for entry in _list(hf, "attention_types"):
+            match entry:
+                case [[*pattern], count]:
+                    times = _whole({"attention_types": count}, "attention_types")
+                    _short(len(pattern) * times, "attention_types")
+                    kinds += pattern * times
+                case _:
+                    raise InputError("attention_types", "allowed: pairs of a list of kinds and a count")
+    return {"windows": _windows(hf, kinds, "attention_types", "local", "global", "window_size", "num_layers")}
+
+
+def gpt_neox(hf: Settings) -> dict[str, Any]:
+    """Attention and MLP side by side, each behind its own norm, or one behind the other."""
+    parallel = _flag(hf, "use_parallel_residual", True)
+    return {"residual": "parallel_two_norms" if parallel else "pre", **_rotary(hf, "rotary_pct", 0.25)}
+
+
+def gptj(hf: Settings) -> dict[str, Any]:
+    """The rotated part of a head is a width here."""
+    head_dim = _whole(hf, "n_embd") // _whole(hf, "n_head")
+    rotated = head_dim if hf.get("rotary_dim") is None else _whole(hf, "rotary_dim")
+    if head_dim and rotated > head_dim:
+        raise InputError("rotary_dim", f"got {rotated}; allowed: at most the width of a head, {head_dim}")
+    return {"rotary_fraction": rotated / max(head_dim, 1)}
+
+
+def falcon(hf: Settings) -> dict[str, Any]:
+    """Three generations with key-value heads, norms and positions of their own."""
+    new, parallel = _flag(hf, "new_decoder_architecture", False), _flag(hf, "parallel_attn", True)
+    heads = _whole(hf, "num_attention_heads")
+    if new:
+        if not parallel:
+            raise InputError("parallel_attn", "got false; allowed with new_decoder_architecture: true")
+        two = hf.get("num_ln_in_parallel_attn") is None or _whole(hf, "num_ln_in_parallel_attn") == 2
+        kv_heads, residual = _whole(hf, "num_kv_heads", heads), "parallel_two_norms" if two else "parallel"
+    else:
+        kv_heads, residual = 1 if _flag(hf, "multi_query", True) else heads, "parallel" if parallel else "pre"
+    positions = "alibi" if _flag(hf, "alibi", False) else "rotary"
+    return {"kv_heads": kv_heads, "residual": residual, "positions": positions}
+
+
+def phi(hf: Settings) -> dict[str, Any]:
+    """Half of a head is rotated."""
+    return _rotary(hf, "partial_rotary_factor", 0.5)
+
+
+def stablelm(hf: Settings) -> dict[str, Any]:
+    """Attention and MLP side by side behind one norm, or one behind the other."""
+    parallel = _flag(hf, "use_parallel_residual", False)
+    return {"residual": "parallel" if parallel else "pre", **_rotary(hf, "partial_rotary_factor", 0.25)}
+
+
+def gpt_bigcode(hf: Settings) -> dict[str, Any]:
+    """All query heads share one key-value head, or none do."""
+    return {"kv_heads": 1 if _flag(hf, "multi_query", True) else 0}
+
+
+def roberta(hf: Settings) -> dict[str, Any]:
+    """The first position is numbered behind the padding token's number; earlier rows are unused."""
+    unused = _whole(hf, "pad_token_id", 1, least=0) + 1
+    rows = _whole(hf, "max_position_embeddings")
+    if rows <= unused:
+        raise InputError("max_position_embeddings", f"got {rows}; allowed: {unused + 1} or more")
+    return {"context": rows - unused, "position_offset": unused}
+
+
+xlm_roberta = roberta
+
+
+def electra(hf: Settings) -> dict[str, Any]:
+    """The embedding is projected where it is narrower."""
+    embed = _whole(hf, "embedding_size")
+    return {"embed_dim": 0 if embed == _whole(hf, "hidden_size") else embed}
+
+
+def mistral(hf: Settings) -> dict[str, Any]:
+    """Every layer has the same window."""
+    return {"windows": (_whole(hf, "sliding_window", 0, least=0),)}
+
+
+mixtral = phi3 = starcoder2 = mistral
+
+
+def qwen2(hf: Settings) -> dict[str, Any]:
+    """Layers from some depth on have a window, if any do."""
+    if not _flag(hf, "use_sliding_window", False):
+        return {"windows": (0,)}
+    full = _whole(hf, "max_window_layers", least=0)
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    kinds = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
+    return {"windows": _layer_types(hf, kinds)}
+
+
+qwen3 = smollm3 = qwen2
+
+
+def gemma2(hf: Settings) -> dict[str, Any]:
+    """Every other layer has a window."""
+    return {"windows": _layer_types(hf, ["sliding_attention", "full_attention"])}
+
+
+gpt_oss = gemma2
+
+
+def gemma3_text(hf: Settings) -> dict[str, Any]:
+    """Every sixth layer attends to everything."""
+    period = _short(_whole(hf, "sliding_window_pattern", 6), "sliding_window_pattern")
+    return {"windows": _layer_types(hf, ["sliding_attention"] * (period - 1) + ["full_attention"])}
+
+
+def qwen2_moe(hf: Settings) -> dict[str, Any]:
+    """Every other layer below some depth has a window, if any do."""
+    windows: tuple[int, ...] = (0,)
+    if _flag(hf, "use_sliding_window", False):
+        last = _whole(hf, "max_window_layers", least=0)
+        layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+        kinds = ["full_attention" if i % 2 or i >= last else "sliding_attention" for i in range(layers)]
+        windows = _layer_types(hf, kinds)
+    return {"windows": windows, **_sparse(hf)}
+
+
+def qwen3_moe(hf: Settings) -> dict[str, Any]:
+    """Every layer has a window, or none does."""
+    slides = _flag(hf, "use_sliding_window", False)
+    return {"windows": (_whole(hf, "sliding_window", 0, least=0) if slides else 0,), **_sparse(hf)}
+
+
+def deepseek_v3(hf: Settings) -> dict[str, Any]:
+    """A head's width is the sum of its two parts; shared experts are one wide one."""
+    shared = _whole(hf, "n_shared_experts") * _whole(hf, "moe_intermediate_size")
+    dense = _whole(hf, "first_k_dense_replace", least=0)
+    return {
+        "head_dim": _whole(hf, "qk_nope_head_dim") + _whole(hf, "qk_rope_head_dim"),
+        "shared_d_ff": shared,
+        "dense_layers": min(dense, _whole(hf, "num_hidden_layers")),
+    }
+
+
+deepseek_v2 = deepseek_v3
+
+
+def _sparse(hf: Settings) -> dict[str, Any]:
+    """Which layers have experts: every so many, but for the listed ones, which must be the first."""
+    listed = hf.get("mlp_only_layers") or []
+    if not isinstance(listed, list | tuple) or list(listed) != list(range(len(listed))):
+        raise InputError("mlp_only_layers", "allowed: the first layers, as in [0, 1, 2]")
+    return {"sparse_every": _whole(hf, "decoder_sparse_step"), "dense_layers": len(listed)}
+
+
+def _layer_types(hf: Settings, usual: list[str]) -> tuple[int, ...]:
+    kinds = usual if hf.get("layer_types") is None else hf["layer_types"]
+    listed = hf.get("layer_types") is not None
+    return _windows(
+        hf, kinds, "layer_types", "sliding_attention", "full_attention", "sliding_window",
+        "num_hidden_layers" if listed else "",
+    )  # fmt: skip
+
+
+def _windows(
+    hf: Settings, kinds: Any, name: str, local: str, everywhere: str, window: str, layers: str
+) -> tuple[int, ...]:
+    """Each layer's window, from names of kinds; shortened to its period."""
+    known = isinstance(kinds, list | tuple) and all(kind in (local, everywhere) for kind in kinds)
+    if not known or not kinds:
+        raise InputError(name, f"allowed: a list of {local} and {everywhere}")
+    _short(len(kinds), name)
+    if layers and len(kinds) != _whole(hf, layers):
+        raise InputError(name, f"has {len(kinds)} entries; allowed: one for each of {hf[layers]} layers")
+    size = _whole(hf, window) if local in kinds else 0
+    windows = tuple(size if kind == local else 0 for kind in kinds)
+    for period in range(1, min(len(windows), 16)):
+        if all(w == windows[i % period] for i, w in enumerate(windows)):
+            return windows[:period]
+    return windows
+
+
+def _rotary(hf: Settings, name: str, usual: float) -> dict[str, Any]:
+    """The part of a head that is rotated: newer configs keep it with the other rotary parameters."""
+    table = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    value = table.get("partial_rotary_factor") if isinstance(table, Mapping) else None
+    value = hf.get(name, hf.get("partial_rotary_factor", usual)) if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(name, f"got {shown(value)}; allowed: 0 to 1")
+    return {"rotary_fraction": value}
+
+
+def _flag(hf: Settings, name: str, usual: bool) -> bool:
+    value = hf.get(name)
+    if value is None:
+        return usual
+    if not isinstance(value, bool):
+        raise InputError(name, f"got {shown(value)}; allowed: true or false")
+    return value
+
+
+def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1) -> int:
+    value = hf.get(name)
+    if value is None and usual is not None:
+        return usual
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= HUGE:
+        raise InputError(name, f"got {shown(value)}; allowed: whole numbers from {least} to {HUGE:,}")
+    return value
+
+
+def _list(hf: Settings, name: str) -> list[Any]:
+    value = hf.get(name)
+    if not isinstance(value, list | tuple):
+        raise InputError(name, f"got {shown(value)}; allowed: a list")
+    return list(value)
+
+
+def _short(count: int, name: str) -> int:
+    if count > LONGEST_PATTERN:
+        raise InputError(name, f"got {count:,}; allowed: up to {LONGEST_PATTERN:,} layers that differ")
+    return count
