@@ -22,7 +22,9 @@ def find(name: str) -> Mapping[str, Any]:
     """One preset's table. Raises InputError that says the nearest known name."""
     for path in sorted(FOLDER.glob("*.toml")):
         text = path.read_text(encoding="utf-8")
-        start = ("\n" + text).find(f"\n[{name}]\n")
+        # A name with a dot is quoted, or TOML takes it for a table in a table.
+        header = f'["{name}"]' if "." in name else f"[{name}]"
+        start = ("\n" + text).find(f"\n{header}\n")
         if start >= 0 and name:
             # TOML is parsed in Python, slowly: read this table alone.
             end = text.find("\n[", start + 1)
@@ -37,5 +39,5 @@ def names() -> tuple[str, ...]:
     for path in sorted(FOLDER.glob("*.toml")):
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("[") and line.endswith("]"):
-                found.append(line[1:-1])
+                found.append(line[1:-1].strip('"'))
     return tuple(found)
