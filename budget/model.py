@@ -62,6 +62,13 @@ class Model(NamedTuple):
     uncounted: tuple[str, ...] = ()
 
     @property
+    def returned(self) -> tuple[str, ...]:
+        """Tensors that the caller holds during a step: its outputs, and what a loss is taken of."""
+        losses = (n for n in self.nodes if isinstance(n, Op) and n.phase == "forward" and n.name.startswith("loss"))
+        first = next(losses, None)
+        return (*self.outputs, *(t.name for t in (first.ins if first else ()) if t.role == ACTIVATION))
+
+    @property
     def counts_tokens(self) -> bool:
         """Whether the model works through tokens (text, sound, time steps), not just samples."""
         return not (is_number(self.tokens) and self.tokens == 0)
@@ -140,6 +147,7 @@ class _Linker:
         self.used: dict[str, int] = {}
         self.dims: dict[str, tuple[str, ...]] = {}
         self.local: dict[str, Mapping[str, Size]] = {}  # sizes that only some operators have
+        self.dtype: dict[str, str] = {}
         self.current = ""
 
     def fresh(self, name: str) -> str:
@@ -165,6 +173,7 @@ class _Linker:
             inner[name] = self.fresh(f"{name}@{node.name}")
             self.dims[inner[name]] = self.dims[env[name]]
             self.local[inner[name]] = self.local[env[name]]
+            self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
         carry = [Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)]
@@ -183,7 +192,11 @@ class _Linker:
             env[t.name] = name
             self.local[name] = local
             dims = self.dims[name] = t.dims or ins[0].dims
-            outs.append(t._replace(name=name, dims=dims))
+            if t.dtype:
+                self.dtype[name] = t.dtype
+            elif node.kind != "cast" and ins[0].dtype.startswith("float"):
+                self.dtype[name] = ins[0].dtype
+            outs.append(t._replace(name=name, dims=dims, dtype=self.dtype.get(name, "")))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
         return node._replace(name=path + node.name, ins=ins, outs=tuple(outs), sizes=sizes)
@@ -196,12 +209,12 @@ class _Linker:
             env[t.name] = self.fresh(t.name)
             self.dims[t.name] = t.dims
             self.local[t.name] = node.sizes
+            self.dtype[t.name] = t.dtype
             return t
         name = env.get(t.name or self.current)
         if name is None:
             raise ValueError(f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it")
-        role = ACTIVATION if t.role == ACTIVATION else t.role
-        return t._replace(name=name, dims=t.dims or self.dims[name], role=role)
+        return t._replace(name=name, dims=t.dims or self.dims[name], dtype=t.dtype or self.dtype.get(name, ""))
 
 
 def _written(nodes: Iterable[Node]) -> Iterator[str]:

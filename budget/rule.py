@@ -96,13 +96,16 @@ RULES: dict[str, Rule] = {
     "softmax_sink": Rule(8, 6, ("out",), reduces=2, launches=4, back_launches=4),
     "normalize": Rule(2, 4, ("in0", "out"), reduces=1, launches=2, back_launches=3),
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
-    "cross_entropy": Rule(7, 4, ("logp:float32@in0",), walks="in", reduces=2, launches=2),
+    "nll": Rule(1, 1, ("in0",)),  # the logarithm of one class's probability, averaged
     "binary_cross_entropy": Rule(8, 5, ("in0",), walks="in", launches=2),
     "mse": Rule(3, 2, ("in0",), walks="in"),
     "instance_norm": Rule(8, 12, ("in0",)),
     "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "rms_norm": Rule(
         5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1
+    ),
+    "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
+        5, 9, ("in0", "up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=9, reduces=1
     ),
     "rms_norm_float32": Rule(  # the weight is applied before the cast back
         5, 9, ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"), launches=7, back_launches=9, reduces=1

@@ -128,6 +128,14 @@ def add(name: str, x: Features, other: Features, kind: str = "add_", *, to: str 
     return (yield from each_element(name, x, kind, f", {other.name}: {other.dims}", to=to))
 
 
+def resize(kind: str, name: str, x: Features, extents: tuple[Size, ...]) -> Piece:
+    """Another extent: `pad` with zeros, into a new tensor, or `slice`, a view of the middle."""
+    before = {f"{axis}0": extent for axis, extent in zip(x.axes, x.extents, strict=True)}
+    y = Features(name, x.c, extents)
+    yield op(name, f"{x.name}: b c {' '.join(before)} -> {y.dims}", kind, **y.sizes, **before)
+    return y
+
+
 def concat(name: str, parts: Iterable[Features], to: str = "") -> Piece:
     """Features behind one another in one tensor, which is a copy."""
     parts = tuple(parts)
@@ -232,9 +240,3 @@ def each(value: Each, n: int, half: bool = False) -> tuple[int, ...]:
 
 def _any(condition: Any) -> bool:
     return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
-
-
-def divisible(width: float, by: int = 8) -> int:
-    """A scaled width, rounded to a multiple of `by` but never down by more than a tenth."""
-    rounded = max(by, int(width + by / 2) // by * by)
-    return rounded if rounded >= 0.9 * width else rounded + by

@@ -11,6 +11,7 @@ from ..model import Model, Node, block, model
 from ..op import op
 from ..size import Size, ceil_div, or_else
 from ._layers import norm
+from ._loss import cross_entropy
 from ._mamba import Mixer, mamba, mamba2
 
 SEQ = 2048
@@ -58,7 +59,7 @@ def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
     yield op("cast", "n: -> n:", "cast")
     yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
     if w.mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("logits", upcast=True)
 
 
 def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:

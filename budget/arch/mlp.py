@@ -9,6 +9,8 @@ from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
+from ._loss import cross_entropy
+
 
 
 @dataclass(frozen=True)
@@ -38,4 +40,4 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         if i < last:
             yield op(f"{c.activation}{i}", "->", c.activation)
     if w.mode == "train":
-        yield op("loss", "-> loss: 1", "cross_entropy")
+        yield from cross_entropy()

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
 from ..size import Size, or_else
+from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent
 
 SEQ = 128
@@ -58,4 +59,4 @@ def _nodes(c: Config, w: Workload, steps: Size) -> Iterator[Node]:
     if c.vocab:
         yield op("head", "x: b t c, *v c, +*v -> logits: b t v", c=width)
         if w.mode == "train":
-            yield op("loss", "logits: -> loss: 1", "cross_entropy")
+            yield from cross_entropy("logits")

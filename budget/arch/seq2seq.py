@@ -13,6 +13,7 @@ from ..config import Workload, setting
 from ..model import Model, Node, block, model
 from ..op import group, op
 from ..size import Size, or_else
+from ._loss import cross_entropy
 from ._recurrent import Cell, recurrent
 
 SEQ = 50
@@ -47,7 +48,7 @@ def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:
         yield op("attn.k", "context: b t d, *d k -> k: b t k", k=c.d_model)
     yield from _decoder(c, s)
     if w.mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("logits")
 
 
 def _encoder(c: Config, t: Size) -> Iterator[Node]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
-from ..op import op
-from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool
+from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool, resize
 from ._loss import cross_entropy
 
 
@@ -74,14 +73,7 @@ def _double(c: Config, name: str, x: Features, inner: int, f: int) -> Piece:
 def _joined(c: Config, name: str, x: Features, skip: Features) -> Piece:
     """The skip and what comes from below; the latter is padded, or the skip cropped, to one size."""
     if c.padding:
-        x = yield from _fitted(f"{name}.pad", x, skip, "pad")
+        x = yield from resize("pad", f"{name}.pad", x, skip.extents)
     else:
-        skip = yield from _fitted(f"{name}.crop", skip, x, "slice")
+        skip = yield from resize("slice", f"{name}.crop", skip, x.extents)
     return (yield from concat(f"{name}.cat", (skip, x)))
-
-
-def _fitted(name: str, x: Features, to: Features, kind: str) -> Piece:
-    before = {f"{axis}0": extent for axis, extent in zip(x.axes, x.extents, strict=True)}
-    y = Features(name, x.c, to.extents)
-    yield op(name, f"{x.name}: b c {' '.join(before)} -> {y.dims}", kind, **y.sizes, **before)
-    return y

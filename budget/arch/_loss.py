@@ -1,0 +1,17 @@
+"""The loss behind a network's logits, as torch computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..op import Op, op
+
+
+def cross_entropy(logits: str = "", *, upcast: bool = False, name: str = "loss") -> Iterator[Op]:
+    """From logits, classes on their last axis, to `name: 1`; language models upcast to float32 first."""
+    x = f"{logits}:" if logits else ""
+    if upcast:
+        yield op(f"{name}.upcast", f"{x} -> {name}.logits/float32:", "cast")
+        x = ""
+    yield op(f"{name}.log_softmax", f"{x} -> {name}.logp:", "log_softmax")
+    yield op(f"{name}.nll", f"-> {name}: 1", "nll")

@@ -1,0 +1,39 @@
+"""What torch's own MemTracker finds: peak memory of a training step, on fake tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+
+def peak(build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dtype = torch.bfloat16) -> dict[str, int]:
+    """Bytes by kind at the peak of the second AdamW step; `build` makes the module and its inputs."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with FakeTensorMode():
+            module, inputs = build()
+            module.eval()
+            optimizer = torch.optim.AdamW(module.parameters(), foreach=True)
+            tracker = MemTracker()
+            tracker.track_external(module, optimizer, *(t for t in inputs.values() if isinstance(t, torch.Tensor)))
+            with tracker:
+                for step in range(2):
+                    out = module(**inputs)
+                    loss = out.loss if getattr(out, "loss", None) is not None else out[0].float().sum()
+                    del out
+                    loss.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    if step == 0:
+                        tracker.reset_mod_stats()
+            snapshot = tracker.get_tracker_snapshot("peak")
+    finally:
+        torch.set_default_dtype(before)
+    (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
+    return {str(getattr(k, "value", k)): int(v) for k, v in kinds.items()}
