@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
-from ..report._units import decimal, memory, seconds
+from ..report._units import count, decimal, memory, seconds
 from ._model import estimate_from, workload_flags, write
 
 HELP = "several networks side by side"
@@ -40,7 +40,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     rows = [
         [
             e.model.name,
-            decimal(e.params.total),
+            count(e.params.total),
             decimal(e.flops.forward),
             decimal(e.flops.forward + e.flops.backward),
             memory(e.memory.peak),

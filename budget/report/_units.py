@@ -13,6 +13,14 @@ def decimal(value: float, unit: str = "") -> str:
     return f"{_three(value)} {unit}".rstrip()
 
 
+def count(value: float) -> str:
+    """Parameters: 124,439,808 -> "124.4 M", with B for 10^9."""
+    for power, prefix in ((12, "T"), (9, "B"), (6, "M")):
+        if value >= 10**power:
+            return f"{value / 10**power:,.1f} {prefix}" if value < 10 ** (power + 3) else f"{value / 10**power:,.0f} {prefix}"
+    return f"{value:,.0f}"
+
+
 def memory(value: float) -> str:
     """Bytes in GiB, or in smaller binary units below a tenth of one."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):

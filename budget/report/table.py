@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..size import is_number
 from ._rows import COLUMNS, rows
-from ._units import decimal, memory, seconds
+from ._units import count, decimal, memory, seconds
 
 if TYPE_CHECKING:
     from ..estimate import Estimate
@@ -33,11 +33,18 @@ def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
     from tabulate import tabulate
 
     table = [
-        [r["name"], decimal(r["params"]), *(decimal(r[c]) for c in COLUMNS[1:4]), seconds(r["time_s"])]
+        [r["name"], count(r["params"]), *(decimal(r[c]) for c in COLUMNS[1:4]), seconds(r["time_s"])]
         for r in rows(estimate, by)
     ]
     header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
     return str(tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))).splitlines()
+
+
+def shorten(text: str, width: int) -> str:
+    """Whole words, as many as fit."""
+    while len(text) > width and "," in text:
+        text = text.rpartition(",")[0]
+    return text[:width]
 
 
 def describe(estimate: Estimate) -> str:
@@ -52,9 +59,9 @@ def describe(estimate: Estimate) -> str:
 
 
 def _head(e: Estimate) -> Iterator[str]:
-    total = decimal(e.params.total).strip() + " parameters"
+    total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
-    yield f"{what[: 78 - len(total)]:<{79 - len(total)}} {total}"
+    yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
     task = e.task
     tokens = f" x {e.model.tokens // e.model.samples:,.0f} tokens" if e.model.counts_tokens else ""
     mode = {"train": "training step", "forward": "forward pass"}.get(task.workload.mode, task.workload.mode)
@@ -75,7 +82,7 @@ def _counts(e: Estimate) -> Iterator[str]:
         notes.append(f"recomputed: {decimal(again, 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
-        yield f"              {decimal(e.params.active)} parameters active for a token"
+        yield f"              {count(e.params.active)} parameters active for a token"
 
 
 def _memory(e: Estimate) -> Iterator[str]:

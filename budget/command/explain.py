@@ -1,0 +1,50 @@
+"""`budget explain`: what a word of an answer means, and where its rule or constant is from."""
+
+from __future__ import annotations
+
+import tomllib
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from ..errors import unknown
+
+HELP = "what a word of an answer means, and its source"
+EXAMPLES = """examples:
+  budget explain mfu
+  budget explain            all words
+"""
+DATA = Path(__file__).parent.parent / "data"
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("term", nargs="?", help="a word of an answer")
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Print one explanation, or the words there are."""
+    if rest:
+        raise unknown("flag", rest[0], ("--help",))
+    terms = _read("explain.toml")
+    if args.term is None:
+        print(fill(", ".join(terms), 79))
+        return 0
+    if args.term not in terms:
+        raise unknown("term", args.term, terms)
+    entry = terms[args.term]
+    print(fill(" ".join(entry["text"].split()), 79))
+    print(f"source: {_source(entry.get('source'))}")
+    return 0
+
+
+def _source(key: str | None) -> str:
+    if key is None:
+        return "derived from the operators (docs/design.md)"
+    reference = _read("references.toml")[key]
+    return ", ".join(str(reference[k]) for k in ("title", "section", "url") if reference.get(k))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((DATA / name).read_text(encoding="utf-8"))
