@@ -28,7 +28,7 @@ def is_number(size: Size) -> bool:
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
     if is_number(a) and is_number(b):
-        return a if a >= b else b
+        return max(a, b)
     if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
         import sympy
 
@@ -69,3 +69,9 @@ def exact_div(a: Size, b: Size) -> Size:
 def or_else(size: Size, usual: Size) -> Size:
     """A setting's size, or the usual one where it is 0."""
     return usual if is_number(size) and size == 0 else size
+
+
+def divisible(width: float, by: int = 8) -> int:
+    """A scaled width, rounded to a multiple of `by` but never down by more than a tenth."""
+    rounded = max(by, int(width + by / 2) // by * by)
+    return rounded if rounded >= 0.9 * width else rounded + by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..op import op
 from ..size import Size
-from ._conv import Features, Piece, add, conv_norm, each_element, mean
+from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
 
 
 def squeeze_excite(name: str, x: Features, width: Size, act: str, gate: str) -> Piece:
@@ -29,12 +29,19 @@ def inverted_residual(
     squeeze_act: str = "relu",
     gate: str = "sigmoid",
     add_kind: str = "add",
+    pad: int = 0,
 ) -> Piece:
-    """Expand, filter each channel by itself, squeeze and excite, project; add where that fits."""
+    """Expand, filter each channel by itself, squeeze and excite, project; add where that fits.
+
+    pad: zeros along each axis that an operator of its own adds, in place of the convolution's.
+    """
     y = x
     if expanded != x.c:
         y = yield from conv_norm("expand", y, expanded, 1, act=act)
-    y = yield from conv_norm("depthwise", y, expanded, kernel, stride, groups=expanded, act=act)
+    if pad:
+        y = yield from resize("pad", "pad", y, tuple(extent + pad for extent in y.extents))
+    padding = 0 if pad else None
+    y = yield from conv_norm("depthwise", y, expanded, kernel, stride, padding, groups=expanded, act=act)
     if squeeze:
         y = yield from squeeze_excite("squeeze", y, squeeze, squeeze_act, gate)
     return (yield from project(x, y, f, stride, add_kind))

@@ -9,7 +9,8 @@ from math import ceil
 from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
-from ._conv import Features, Piece, classifier, conv_norm, divisible, image, scope
+from ..size import divisible
+from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
 from ._inverted import fused_residual, inverted_residual
 
 
@@ -34,6 +35,12 @@ class Config:
     squeeze: float = setting(0.25, "width of squeeze and excite, as a part of the block's input", least=0)
     stem: int = setting(32, "channels of the first convolution, before `width`")
     head: int = setting(1280, "channels of the last convolution, before `width`")
+    padding: str = setting(
+        "even",
+        "of strided convolutions: even, or by an operator of its own with one zero less (transformers)",
+        choices=("even", "uneven"),
+    )
+    even_blocks: tuple[int, ...] = setting((0,), "blocks that uneven padding spares, from 0", least=0)
     inplace: bool = setting(
         True, "activations overwrite their input (torchvision does, transformers doesn't)"
     )
@@ -48,6 +55,14 @@ class Config:
                 raise InputError(
                     field, f"got {getattr(self, field)}; allowed: one value, or {n} as in channels"
                 )
+        if any(k % 2 == 0 for k in self.kernels):
+            raise InputError("kernels", f"got {self.kernels}; allowed: odd numbers")
+
+    def pad(self, kernel: int, stride: int, block: int = -1) -> int:
+        """Zeros that an operator adds along an axis; 0 where the convolution does."""
+        if stride == 1 or self.padding == "even":
+            return 0
+        return kernel // 2 * 2 - (block not in self.even_blocks)
 
     def stage(self, field: str, i: int) -> int:
         """A field's value for one stage."""
@@ -72,20 +87,35 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
     x = image(w, c.in_channels, c.image)
-    x = yield from conv_norm("stem", x, divisible(c.stem * c.width), 3, stride=2, act=c.act, to="x")
+    padding = None
+    if pad := c.pad(3, 2):
+        padding = 0
+        x = yield from resize("pad", "stem.pad", x, tuple(extent + pad for extent in x.extents))
+    x = yield from conv_norm("stem", x, divisible(c.stem * c.width), 3, 2, padding, act=c.act, to="x")
+    blocks = 0
     for i, channels in enumerate(c.channels):
         f, repeats = divisible(channels * c.width), ceil(c.stage("repeats", i) * c.depth)
-        x = yield from scope(f"stage{i}.0", _block(c, x, i, f, c.stage("strides", i)))
+        x = yield from scope(f"stage{i}.0", _block(c, x, i, f, c.stage("strides", i), blocks))
         x = yield from scope(f"stage{i}", _block(c, x, i, f, 1), repeats - 1)
+        blocks += repeats
     x = yield from conv_norm("head", x, divisible(c.head * c.width), 1, act=c.act)
     yield from classifier(x, c.classes, w)
 
 
-def _block(c: Config, x: Features, i: int, f: int, stride: int) -> Piece:
+def _block(c: Config, x: Features, i: int, f: int, stride: int, block: int = -1) -> Piece:
     expanded, kernel = divisible(x.c * c.stage("expand", i)), c.stage("kernels", i)
     if c.stage("fused", i):
         return fused_residual(x, f, expanded, kernel, stride, act=c.act, add_kind=c.add)
     squeeze = max(1, int(x.c * c.squeeze)) if c.squeeze else 0
     return inverted_residual(
-        x, f, expanded, kernel, stride, act=c.act, squeeze=squeeze, squeeze_act=c.act, add_kind=c.add
+        x,
+        f,
+        expanded,
+        kernel,
+        stride,
+        act=c.act,
+        squeeze=squeeze,
+        squeeze_act=c.act,
+        add_kind=c.add,
+        pad=c.pad(kernel, stride, block),
     )

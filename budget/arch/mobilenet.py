@@ -9,7 +9,8 @@ from ..config import Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
-from ._conv import Features, classifier, conv_norm, divisible, image, mean, scope
+from ..size import divisible
+from ._conv import Features, classifier, conv_norm, image, mean, scope
 from ._inverted import inverted_residual
 
 
@@ -57,6 +58,8 @@ class Config:
                 raise InputError(
                     field, f"got {getattr(self, field)}; allowed: one value, or {n} as in channels"
                 )
+        if any(k % 2 == 0 for k in self.kernels):
+            raise InputError("kernels", f"got {self.kernels}; allowed: odd numbers")
 
     def stage(self, field: str, i: int) -> int:
         """A field's value for one stage."""

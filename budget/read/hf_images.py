@@ -1,0 +1,88 @@
+"""What the fields of Hugging Face's networks for images mean, as hf_rules.py has it for the others.
+
+Source: transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import HUGE
+from ..errors import InputError, shown
+from ..size import divisible
+from .hf_rules import Settings, _flag, _list, _whole
+
+
+def resnet(hf: Settings) -> dict[str, Any]:
+    """One flag is a stride."""
+    return {"first_stage_stride": 2 if _flag(hf, "downsample_in_first_stage", False) else 1, **_labels(hf)}
+
+
+def convnext(hf: Settings) -> dict[str, Any]:
+    """A block's output is scaled where its scale has an initial value."""
+    scale, stages = _number(hf, "layer_scale_init_value"), len(_list(hf, "depths"))
+    if _whole(hf, "num_stages", 4) != stages:
+        raise InputError("num_stages", f"allowed: as many as depths has, {stages}")
+    return {"layer_scale": scale > 0, "patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+
+
+def mobilenet_v2(hf: Settings) -> dict[str, Any]:
+    """The stages are the family's own, scaled; beyond an output stride they are dilated, not strided."""
+    scale, ratio = _number(hf, "depth_multiplier"), _whole(hf, "expand_ratio")
+    if hf["hidden_act"] not in ("relu", "relu6"):
+        raise InputError("hidden_act", f"got {shown(hf['hidden_act'])}; allowed: relu, relu6")
+    if not 0 < scale <= HUGE:
+        raise InputError("depth_multiplier", f"got {scale}; allowed: more than 0")
+    keeps = scale < 1 and _flag(hf, "finegrained_output", True)
+    strides, reached = [1], 2
+    for stride in (2, 2, 2, 1, 2, 1):
+        strides.append(1 if reached == _whole(hf, "output_stride") else stride)
+        reached *= strides[-1]
+    return {
+        "channels": tuple(divisible(round(f * scale)) for f in (16, 24, 32, 64, 96, 160, 320)),
+        "stem": divisible(round(32 * scale)),
+        "head": 1280 if keeps else divisible(round(1280 * scale)),
+        "strides": tuple(strides),
+        "expand": (1, *(ratio,) * 6),
+        "activation": hf["hidden_act"],
+        **_image(hf),
+        **_labels(hf),
+    }
+
+
+def efficientnet(hf: Settings) -> dict[str, Any]:
+    """A stage's input is what the one before it leaves."""
+    before = [32, *_list(hf, "out_channels")[:-1]]
+    if _list(hf, "in_channels") != before:
+        raise InputError("in_channels", f"got {shown(hf['in_channels'])}; allowed, by out_channels: {before}")
+    spared = _list(hf, "depthwise_padding")
+    return {**({"even_blocks": spared} if spared else {}), **_image(hf), **_labels(hf)}
+
+
+def _number(hf: Settings, name: str) -> float:
+    value = hf.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HUGE:
+        raise InputError(name, f"got {shown(value)}; allowed: a number")
+    return value
+
+
+def _image(hf: Settings) -> dict[str, Any]:
+    return {"image": _side(hf, "image_size")}
+
+
+def _side(hf: Settings, name: str) -> int:
+    """A side of a square, given once or twice."""
+    match hf[name]:
+        case [a, b] if a == b:
+            return _whole({name: a}, name)
+        case list() | tuple():
+            raise InputError(name, f"got {shown(hf[name])}; allowed: squares")
+    return _whole(hf, name)
+
+
+def _labels(hf: Settings) -> dict[str, Any]:
+    """The classifier's outputs: as many as have names, else 2, as transformers has it."""
+    named = hf.get("id2label")
+    usual = len(named) if isinstance(named, Mapping) and named else 2
+    return {"classes": _whole(hf, "num_labels", usual)}
