@@ -104,7 +104,9 @@ def attention_packed(
 def _check_heads(q, k, v, dims):
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         checks.require_tensor(name, tensor)
-        checks.require(tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}")
+        checks.require(
+            tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}"
+        )
         checks.require_like(name, tensor, "q", q)
     head_dim = q.shape[-1]
     checks.require(

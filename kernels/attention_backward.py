@@ -15,8 +15,16 @@ import torch
 import triton
 import triton.language as tl
 
-from budget.kernels.attention_rules import Packing, Rules, cu_seqlens, find_settings, strides
+from budget.kernels.attention_rules import (
+    Packing,
+    Rules,
+    cu_seqlens,
+    find_settings,
+    sources,
+    strides,
+)
 from budget.kernels.attention_tile import (
+    at,
     block_ranges,
     key_bounds,
     load_rows,
@@ -42,8 +50,10 @@ def _delta_kernel(
     out += offset(out_strides, batch, head, 0, False)
     dout += offset(dout_strides, batch, head, 0, False)
     delta += offset(delta_strides, batch, head, 0, False)
-    o = load_rows(out, out_strides[2], start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True)
-    do = load_rows(dout, dout_strides[2], start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+    o = load_rows(out, out_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+                  False)  # fmt: skip
+    do = load_rows(dout, dout_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+                   False)  # fmt: skip
     row = start + tl.arange(0, BLOCK_M)
     tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq)
 
@@ -60,10 +70,10 @@ def _load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.cons
 @triton.jit
 def _keys_loop(
     dk, dv, k_tile, v_tile, q, dout, bias, log_sum, delta, q_stride, dout_stride, bias_strides,
-    key, from_query, to_query, seq_q, seq_k, scale, softcap, window,
+    batch, head, key, from_query, to_query, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
-    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+    PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add the queries from_query to to_query to dk and dv.
 
@@ -72,13 +82,15 @@ def _keys_loop(
     """
     for start in range(from_query, to_query, BLOCK_M):
         query = (start + tl.arange(0, BLOCK_M))[None, :]
-        q_tile = load_rows(q, q_stride, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, MASKED)
+        q_tile = load_rows(q, q_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
+                           MASKED, DESCRIPTORS)  # fmt: skip
         row_log_sum = _load_vector(log_sum, start, seq_q, float("inf"), BLOCK_M, MASKED)
         products = tl.dot(k_tile, q_tile.T, input_precision=PRECISION)
         z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
                           window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
         p = tl.exp2(z - row_log_sum[None, :])
-        do = load_rows(dout, dout_stride, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, MASKED)
+        do = load_rows(dout, dout_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
+                       MASKED, DESCRIPTORS)  # fmt: skip
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
         dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
         row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
@@ -94,21 +106,26 @@ def _attention_backward_keys_kernel(
     dk_strides, dv_strides,
     kv_heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    PACKED: tl.constexpr, PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV of a block of keys of one key head."""
+    """dK and dV of a block of keys of one key head.
+
+    q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
+    """
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * BLOCK_N
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_k:
-        k += offset(k_strides, batch, kv_head, k_start, PACKED)
-        v += offset(v_strides, batch, kv_head, k_start, PACKED)
+        k = at(k, k_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
+        v = at(v, v_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
         key = (start + tl.arange(0, BLOCK_N))[:, None]
-        k_tile = load_rows(k, k_strides[2], start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, True)
-        v_tile = load_rows(v, v_strides[2], start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, True)
+        k_tile = load_rows(k, k_strides[2], batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           True, DESCRIPTORS)  # fmt: skip
+        v_tile = load_rows(v, v_strides[2], batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           True, DESCRIPTORS)  # fmt: skip
         dk_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         dv_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         end = tl.minimum(start + BLOCK_N, seq_k)
@@ -121,14 +138,14 @@ def _attention_backward_keys_kernel(
                 if part > 0 or CAUSAL or WINDOW:
                     dk_tile, dv_tile = _keys_loop(
                         dk_tile, dv_tile, k_tile, v_tile,
-                        q + offset(q_strides, batch, head, q_start, PACKED),
-                        dout + offset(dout_strides, batch, head, q_start, PACKED),
+                        at(q, q_strides, batch, head, q_start, PACKED, DESCRIPTORS),
+                        at(dout, dout_strides, batch, head, q_start, PACKED, DESCRIPTORS),
                         bias + offset(bias_strides, batch, head, 0, False) if BIAS else None,
                         log_sum + rows, delta + rows,
                         q_strides[2], dout_strides[2], bias_strides,
-                        key, ranges[part], ranges[part + 1],
+                        batch, head, key, ranges[part], ranges[part + 1],
                         seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, part != 1,
+                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1,
                     )  # fmt: skip
         dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
         dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
@@ -141,16 +158,18 @@ def _attention_backward_keys_kernel(
 def _queries_loop(
     dq, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
     k_stride, v_stride, bias_strides, dbias_strides,
-    query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
+    batch, kv_head, query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
     SOFTCAP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
-    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+    PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add the keys from_key to to_key to dq, and write their tiles of dbias."""
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
-        v_tile = load_rows(v, v_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           MASKED, DESCRIPTORS)  # fmt: skip
+        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           MASKED, DESCRIPTORS)  # fmt: skip
         products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
         z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
                           window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
@@ -172,19 +191,24 @@ def _attention_backward_queries_kernel(
     heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
     SOFTCAP: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    DESCRIPTORS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """dQ of a block of queries of one head; dbias is a zeroed [batch, heads, seq_q, seq_k]."""
+    """dQ of a block of queries of one head; inputs as in the kernel above.
+
+    dbias is a zeroed [batch, heads, seq_q, seq_k].
+    """
     batch = (tl.program_id(1) // heads).to(tl.int64)
     head = (tl.program_id(1) % heads).to(tl.int64)
     start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
-        q += offset(q_strides, batch, head, q_start, PACKED)
-        k += offset(k_strides, batch, head // group, k_start, PACKED)
-        v += offset(v_strides, batch, head // group, k_start, PACKED)
-        dout += offset(dout_strides, batch, head, q_start, PACKED)
+        kv_head = head // group
+        q = at(q, q_strides, batch, head, q_start, PACKED, DESCRIPTORS)
+        dout = at(dout, dout_strides, batch, head, q_start, PACKED, DESCRIPTORS)
+        k = at(k, k_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
+        v = at(v, v_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
         dq += offset(dq_strides, batch, head, q_start, PACKED)
         rows = offset(log_sum_strides, batch, head, q_start, PACKED)
         if BIAS:
@@ -193,8 +217,10 @@ def _attention_backward_queries_kernel(
             dbias += offset(dbias_strides, batch, head, 0, False)
 
         query = (start + tl.arange(0, BLOCK_M))[:, None]
-        q_tile = load_rows(q, q_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
-        do = load_rows(dout, dout_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+        q_tile = load_rows(q, q_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
+                           True, DESCRIPTORS)  # fmt: skip
+        do = load_rows(dout, dout_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
+                       True, DESCRIPTORS)  # fmt: skip
         row_log_sum = _load_vector(log_sum + rows, start, seq_q, float("inf"), BLOCK_M, True)
         row_delta = _load_vector(delta + rows, start, seq_q, 0.0, BLOCK_M, True)
         dq_tile = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -206,9 +232,9 @@ def _attention_backward_queries_kernel(
                 dq_tile = _queries_loop(
                     dq_tile, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
                     k_strides[2], v_strides[2], bias_strides, dbias_strides,
-                    query, ranges[part], ranges[part + 1],
+                    batch, kv_head, query, ranges[part], ranges[part + 1],
                     seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, DBIAS, SOFTCAP,
-                    HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+                    HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, DESCRIPTORS, part != 1,
                 )  # fmt: skip
         dq_tile *= scale * LN_2
         store_rows(dq, dq_strides[2], start, seq_q, dq_tile, BLOCK_M, HEAD_DIM, BLOCK_D)
@@ -240,23 +266,37 @@ def launch_backward(
     if packing is not None:
         sequences, longest_q, longest_k = packing.count, packing.longest_q, packing.longest_k
     delta = torch.empty_like(log_sum)
-    flags = {"BIAS": bias is not None, "PACKED": packing is not None, **rules.arguments()}
-    inputs = (q, k, v, bias, dout, log_sum)
+    names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides")
+    others = {
+        **{"bias": bias, "log_sum": log_sum, "delta": delta, "log_sum_strides": log_sum.stride()},
+        **dict(zip(names, strides(q, k, v, bias, dout), strict=True)),
+        **dict(zip(("cu_seqlens_q", "cu_seqlens_k"), cu_seqlens(packing), strict=True)),
+        **{"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k, **rules.arguments()},
+        **{"BIAS": bias is not None, "PACKED": packing is not None},
+    }
+    blocks = {
+        "q": (q, "BLOCK_M"),
+        "k": (k, "BLOCK_N"),
+        "v": (v, "BLOCK_N"),
+        "dout": (dout, "BLOCK_M"),
+    }
     with torch.cuda.device_of(q):
         chosen = find_settings("attention_delta", q)
         del chosen["PRECISION"]
         _delta_kernel[(triton.cdiv(seq_q, chosen["BLOCK_M"]), batch * heads)](
             out, dout, delta, *strides(out, dout, delta), heads, seq_q, **chosen
         )
+
         chosen = find_settings("attention_backward_keys", q)
         grid = (triton.cdiv(longest_k, chosen["BLOCK_N"]), sequences * kv_heads)
         _attention_backward_keys_kernel[grid](
-            *inputs, delta, dk, dv, *cu_seqlens(packing), *strides(*inputs, dk, dv),
-            kv_heads, heads // kv_heads, seq_q, seq_k, **flags, **chosen,
+            **sources(chosen, packing, **blocks), **others, dk=dk, dv=dv,
+            dk_strides=dk.stride(), dv_strides=dv.stride(), kv_heads=kv_heads, **chosen,
         )  # fmt: skip
         chosen = find_settings("attention_backward_queries", q)
         grid = (triton.cdiv(longest_q, chosen["BLOCK_M"]), sequences * heads)
         _attention_backward_queries_kernel[grid](
-            *inputs, delta, dq, dbias, *cu_seqlens(packing), *strides(*inputs, dq, dbias),
-            heads, heads // kv_heads, seq_q, seq_k, DBIAS=dbias is not None, **flags, **chosen,
+            **sources(chosen, packing, **blocks), **others, dq=dq, dbias=dbias,
+            dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], heads=heads,
+            DBIAS=dbias is not None, **chosen,
         )  # fmt: skip

@@ -54,10 +54,10 @@ def _attention_decode_kernel(
         if WINDOW or part > 0:
             accumulator, m, total = attend(
                 q_tile, accumulator, m, total, k, v, bias_rows,
-                k_strides[2], v_strides[2], bias_strides, query,
+                k_strides[2], v_strides[2], bias_strides, batch, kv_head, query,
                 tl.maximum(ranges[part], first), tl.minimum(ranges[part + 1], first + chunk),
                 seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+                HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, False, part != 1,
             )  # fmt: skip
     output, log_sum = finish(accumulator, m, total)
     # Row (head, query) of this key head is row head * seq_q + query of [batch, heads, seq_q].

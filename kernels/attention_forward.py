@@ -9,8 +9,16 @@ import torch
 import triton
 import triton.language as tl
 
-from budget.kernels.attention_rules import Packing, Rules, cu_seqlens, find_settings, strides
+from budget.kernels.attention_rules import (
+    Packing,
+    Rules,
+    cu_seqlens,
+    find_settings,
+    sources,
+    strides,
+)
 from budget.kernels.attention_tile import (
+    at,
     block_ranges,
     key_bounds,
     load_rows,
@@ -24,15 +32,16 @@ from budget.kernels.attention_tile import (
 @triton.jit
 def attend(
     q_tile, accumulator, m, total, k, v, bias, k_stride, v_stride, bias_strides,
-    query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
+    batch, kv_head, query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
-    PRECISION: tl.constexpr, MASKED: tl.constexpr,
+    PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1]."""
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           MASKED, DESCRIPTORS)  # fmt: skip
         products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
         if MASKED or BIAS or SOFTCAP:
             z, _ = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
@@ -49,7 +58,8 @@ def attend(
         rescale = tl.exp2(m - shift)
         total = total * rescale + tl.sum(p, 1)
         accumulator *= rescale[:, None]
-        v_tile = load_rows(v, v_stride, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, MASKED)
+        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                           MASKED, DESCRIPTORS)  # fmt: skip
         accumulator = tl.dot(p.to(v_tile.dtype), v_tile, accumulator, input_precision=PRECISION)
         m = m_new
     return accumulator, m, total
@@ -72,9 +82,10 @@ def _attention_forward_kernel(
     q_strides, k_strides, v_strides, out_strides, bias_strides, log_sum_strides,
     heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    PACKED: tl.constexpr, PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    """q, k and v are tensor descriptors where DESCRIPTORS, else pointers."""
     batch = (tl.program_id(1) // heads).to(tl.int64)
     head = (tl.program_id(1) % heads).to(tl.int64)
     # Last block first: under a causal mask it has the most keys, and should not end alone.
@@ -82,16 +93,18 @@ def _attention_forward_kernel(
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
-        q += offset(q_strides, batch, head, q_start, PACKED)
-        k += offset(k_strides, batch, head // group, k_start, PACKED)
-        v += offset(v_strides, batch, head // group, k_start, PACKED)
+        q = at(q, q_strides, batch, head, q_start, PACKED, DESCRIPTORS)
+        kv_head = head // group
+        k = at(k, k_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
+        v = at(v, v_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
         out += offset(out_strides, batch, head, q_start, PACKED)
         log_sum += offset(log_sum_strides, batch, head, q_start, PACKED)
         if BIAS:
             bias += offset(bias_strides, batch, head, q_start, False)
 
         row = start + tl.arange(0, BLOCK_M)
-        q_tile = load_rows(q, q_strides[2], start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True)
+        q_tile = load_rows(q, q_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
+                           True, DESCRIPTORS)  # fmt: skip
         accumulator = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         m = tl.full((BLOCK_M,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
@@ -103,9 +116,10 @@ def _attention_forward_kernel(
                 accumulator, m, total = attend(
                     q_tile, accumulator, m, total, k, v, bias,
                     k_strides[2], v_strides[2], bias_strides,
-                    row[:, None], ranges[part], ranges[part + 1],
+                    batch, kv_head, row[:, None], ranges[part], ranges[part + 1],
                     seq_q, seq_k, scale, softcap, window,
-                    CAUSAL, WINDOW, BIAS, SOFTCAP, HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, part != 1,
+                    CAUSAL, WINDOW, BIAS, SOFTCAP, HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION,
+                    DESCRIPTORS, part != 1,
                 )  # fmt: skip
         output, row_log_sum = finish(accumulator, m, total)
         store_rows(out, out_strides[2], start, seq_q, output, BLOCK_M, HEAD_DIM, BLOCK_D)
@@ -130,10 +144,12 @@ def launch_forward(
     if packing is not None:
         sequences, longest = packing.count, packing.longest_q
     heads, kv_heads = q.shape[1], k.shape[1]
+    loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
     with torch.cuda.device_of(q):
         _attention_forward_kernel[(triton.cdiv(longest, chosen["BLOCK_M"]), sequences * heads)](
-            q, k, v, bias, out, log_sum, *cu_seqlens(packing),
+            *loaded.values(), bias, out, log_sum, *cu_seqlens(packing),
             *strides(q, k, v, out, bias, log_sum),
             heads, heads // kv_heads, q.shape[2], k.shape[2],
-            BIAS=bias is not None, PACKED=packing is not None, **rules.arguments(), **chosen,
+            BIAS=bias is not None, PACKED=packing is not None,
+            **rules.arguments(), **chosen,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 import triton
 
 from budget.kernels import settings
+from budget.kernels.descriptors import describe
 
 
 class Rules(NamedTuple):
@@ -62,3 +63,24 @@ def find_settings(kernel: str, q: torch.Tensor) -> dict[str, Any]:
     # IEEE only matters for float32, where the default would be TF32.
     shape = {"HEAD_DIM": head_dim, "BLOCK_D": block_d, "PRECISION": "ieee"}
     return settings.find(kernel, q.device, shape_class) | shape
+
+
+def sources(
+    chosen: dict[str, Any], packing: Packing | None, **tensors: tuple[torch.Tensor, str]
+) -> dict[str, Any]:
+    """The kernel's arguments for tensors, each given with the block size it is loaded in.
+
+    Replaces DESCRIPTORS among the chosen settings by whether they are descriptors. Not for
+    packed sequences: a descriptor would read past a sequence's end into the next, and a NaN
+    there times a zero is a NaN.
+    """
+    loaded = {name: tensor for name, (tensor, _) in tensors.items()}
+    if chosen["DESCRIPTORS"] and packing is None:
+        described = {
+            name: describe(tensor, [1, 1, chosen[block], chosen["BLOCK_D"]])
+            for name, (tensor, block) in tensors.items()
+        }
+        if None not in described.values():
+            return described
+    chosen["DESCRIPTORS"] = False
+    return loaded

@@ -17,23 +17,29 @@ LOG2_E = tl.constexpr(math.log2(math.e))
 
 
 @triton.jit
-def load_rows(base, stride, start, length, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr,
-              BLOCK_D: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
+              HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr,
+              DESCRIPTORS: tl.constexpr):  # fmt: skip
     """Rows start to start + ROWS of a [length, HEAD_DIM] matrix, zero outside.
 
-    Without MASKED, the caller knows that all the rows exist.
+    source is a descriptor of [batch, head, row, d] where DESCRIPTORS, else a pointer to the
+    matrix. Without MASKED, the caller knows that all the rows exist.
     """
-    row = tl.arange(0, ROWS)[:, None]
-    d = tl.arange(0, BLOCK_D)[None, :]
-    pointers = base + tl.cast(start, tl.int64) * stride + row * stride + d
-    if MASKED and HEAD_DIM != BLOCK_D:
-        return tl.load(pointers, mask=(start + row < length) & (d < HEAD_DIM), other=0.0)
-    elif MASKED:
-        return tl.load(pointers, mask=start + row < length, other=0.0)
-    elif HEAD_DIM != BLOCK_D:
-        return tl.load(pointers, mask=d < HEAD_DIM, other=0.0)
+    if DESCRIPTORS:
+        tile = source.load([tl.cast(batch, tl.int32), tl.cast(head, tl.int32), start, 0])
+        return tile.reshape(ROWS, BLOCK_D)
     else:
-        return tl.load(pointers)
+        row = tl.arange(0, ROWS)[:, None]
+        d = tl.arange(0, BLOCK_D)[None, :]
+        pointers = source + tl.cast(start, tl.int64) * stride + row * stride + d
+        if MASKED and HEAD_DIM != BLOCK_D:
+            return tl.load(pointers, mask=(start + row < length) & (d < HEAD_DIM), other=0.0)
+        elif MASKED:
+            return tl.load(pointers, mask=start + row < length, other=0.0)
+        elif HEAD_DIM != BLOCK_D:
+            return tl.load(pointers, mask=d < HEAD_DIM, other=0.0)
+        else:
+            return tl.load(pointers)
 
 
 @triton.jit
@@ -64,6 +70,15 @@ def offset(strides, batch, head, start, PACKED: tl.constexpr):
         return head * strides[1] + start * strides[2]
     else:
         return batch * strides[0] + head * strides[1]
+
+
+@triton.jit
+def at(source, strides, batch, head, start, PACKED: tl.constexpr, DESCRIPTORS: tl.constexpr):
+    """source moved to a sequence of a head; a descriptor stays as it is."""
+    if DESCRIPTORS:
+        return source
+    else:
+        return source + offset(strides, batch, head, start, PACKED)
 
 
 @triton.jit

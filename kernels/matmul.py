@@ -85,9 +85,7 @@ def _batched(t: torch.Tensor, batch_shape: torch.Size) -> torch.Tensor:
     return t.expand(*batch_shape, rows, columns).reshape(batch_shape.numel(), rows, columns)
 
 
-def _per_row(
-    scale: torch.Tensor | None, rows: int, batch_shape: torch.Size
-) -> torch.Tensor | None:
+def _per_row(scale: torch.Tensor | None, rows: int, batch_shape: torch.Size) -> torch.Tensor | None:
     """A scale for each row of the folded a: [M] repeats over the leading dimensions."""
     if scale is None or scale.numel() in (1, rows):
         return scale
@@ -144,7 +142,10 @@ def _check(a, b, bias, activation, gate, residual, scale_a, scale_b, out_dtype, 
 
 
 def _check_scales(a, b, scale_a, scale_b, is_fp8):
-    for name, scale, length in (("scale_a", scale_a, a.shape[-2]), ("scale_b", scale_b, b.shape[-1])):
+    for name, scale, length in (
+        ("scale_a", scale_a, a.shape[-2]),
+        ("scale_b", scale_b, b.shape[-1]),
+    ):
         if scale is None:
             continue
         checks.require(is_fp8, f"{name}: only float8 operands are scaled")

@@ -7,6 +7,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from budget.kernels import settings
 from budget.kernels.activations import activate, activation_slope
+from budget.kernels.descriptors import describe
 
 
 @triton.jit
@@ -167,20 +168,24 @@ def launch_matmul(
     columns = b.shape[2]
     chosen = settings.find("matmul", a.device, shape_class(a, b, gate))
     blocks = [chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["BLOCK_K"]]
-    use_descriptors = chosen["DESCRIPTORS"] and inner > 0
     a_source, a_transposed = _describe(a, blocks[0], blocks[2])
     b_source, b_transposed = _describe(b, blocks[2], blocks[1])
     gate_source, gate_transposed = (b_source, b_transposed)
     if gate is not None:
         gate_source, gate_transposed = _describe(gate, blocks[2], blocks[1])
-    use_descriptors &= gate_transposed == b_transposed and columns * out.itemsize % 16 == 0
-    use_descriptors &= linear.numel() == 0 or columns * linear.itemsize % 16 == 0
-    use_descriptors &= None not in (a_source, b_source, gate_source)
-    sources, targets = (a, b, b if gate is None else gate), (out, linear, gate_linear)
-    if use_descriptors:
-        sources = (a_source, b_source, gate_source)
-        block = [1, blocks[0], blocks[1] // 2 if chosen["HALVES"] else blocks[1]]
-        targets = [TensorDescriptor.from_tensor(t, block) if t.numel() else out for t in targets]
+    sources = (a_source, b_source, gate_source)
+    out_block = [1, blocks[0], blocks[1] // 2 if chosen["HALVES"] else blocks[1]]
+    out_target = describe(out, out_block)
+    targets = [
+        describe(t, out_block) if t.numel() else out_target for t in (out, linear, gate_linear)
+    ]
+    use_descriptors = (
+        chosen["DESCRIPTORS"]
+        and gate_transposed == b_transposed
+        and None not in (*sources, *targets)
+    )
+    if not use_descriptors:
+        sources, targets = (a, b, b if gate is None else gate), (out, linear, gate_linear)
     tiles = batches * triton.cdiv(rows, blocks[0]) * triton.cdiv(columns, blocks[1])
     programs = min(tiles, settings.processors(a.device) * chosen["PER_PROCESSOR"])
     with torch.cuda.device_of(a):
@@ -221,24 +226,11 @@ def _vector_stride(scale: torch.Tensor | None) -> int:
 def _describe(
     matrix: torch.Tensor, block_rows: int, block_columns: int
 ) -> tuple[TensorDescriptor | None, bool]:
-    """(descriptor, whether it is of the transposed matrix); None where the strides allow none.
-
-    The hardware wants a contiguous last dimension and 16-byte aligned addresses and strides.
-    """
+    """(descriptor, whether it is of the transposed matrix); None where the strides allow none."""
     transposed = matrix.stride(2) != 1 and matrix.stride(1) == 1
     if transposed:
-        matrix, block_rows, block_columns = matrix.mT, block_columns, block_rows
-    batches, rows, columns = matrix.shape
-    row_stride = matrix.stride(1) if rows > 1 else -(-columns // 16) * 16
-    batch_stride = matrix.stride(0) if batches > 1 else rows * row_stride
-    aligned = matrix.data_ptr() % 16 == 0 and 0 not in (*matrix.shape, row_stride, batch_stride)
-    aligned &= matrix.stride(2) == 1 or columns == 1
-    aligned &= all(s * matrix.itemsize % 16 == 0 for s in (row_stride, batch_stride))
-    if not aligned:
-        return None, transposed
-    strides = [batch_stride, row_stride, 1]
-    block = [1, block_rows, block_columns]
-    return TensorDescriptor(matrix, list(matrix.shape), strides, block), transposed
+        return describe(matrix.mT, [1, block_columns, block_rows]), True
+    return describe(matrix, [1, block_rows, block_columns]), False
 
 
 @triton.jit

@@ -118,9 +118,7 @@ def _(x, mask, scale, causal, log):
 
 
 @torch.library.custom_op("budget::softmax_backward", mutates_args=())
-def _softmax_backward(
-    grad: torch.Tensor, y: torch.Tensor, scale: float, log: bool
-) -> torch.Tensor:
+def _softmax_backward(grad: torch.Tensor, y: torch.Tensor, scale: float, log: bool) -> torch.Tensor:
     out = y.new_empty(y.shape)
     if runs_triton(y):
         launch_softmax_backward(grad, y, out, scale=scale, log=log)
@@ -137,7 +135,11 @@ def _(grad, y, scale, log):
 def _setup_context(ctx, inputs, output):
     _, mask, scale, _, log = inputs
     ctx.save_for_backward(output)
-    ctx.mask, ctx.scale, ctx.log = (mask.shape, mask.dtype) if mask is not None else None, scale, log
+    ctx.mask, ctx.scale, ctx.log = (
+        (mask.shape, mask.dtype) if mask is not None else None,
+        scale,
+        log,
+    )
 
 
 def _backward(ctx, grad):
@@ -291,9 +293,7 @@ def _long_row_backward_kernel(
     lane = tl.arange(0, COLUMNS)
     totals = tl.zeros((COLUMNS,), tl.float32)
     for start in range(0, columns, COLUMNS):
-        _, _, part = _weighted_gradient(
-            grad, y, row, start + lane, rows, columns, grad_stride, LOG
-        )
+        _, _, part = _weighted_gradient(grad, y, row, start + lane, rows, columns, grad_stride, LOG)
         totals += part
     total = tl.sum(totals, 0)
     for start in range(0, columns, COLUMNS):
