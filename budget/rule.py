@@ -53,6 +53,7 @@ RULES: dict[str, Rule] = {
     "add_": Rule(flops=1, linear=True, inplace=True),
     "accumulate": Rule(flops=1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
+    "frozen_gather": Rule(stops=True),  # from a table that is not trained
     "embedding_bag": Rule(1, 1, ("in0",)),  # rows of a table, added up
     "reduce": Rule(flops=1, walks="in"),
     "cast": Rule(),

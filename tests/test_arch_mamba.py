@@ -12,10 +12,17 @@ from budget.fold.count import flops, params
 from budget.plan.backward import backward
 
 NAMES = {
-    "layers": "num_hidden_layers", "d_model": "hidden_size", "dt_rank": "time_step_rank",
-    "heads": "num_heads", "groups": "n_groups", "chunk": "chunk_size", "vocab": "vocab_size", "bias": "use_bias",
-    "conv_bias": "use_conv_bias", "tied": "tie_word_embeddings",
-}  # fmt: skip
+    "layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "dt_rank": "time_step_rank",
+    "heads": "num_heads",
+    "groups": "n_groups",
+    "chunk": "chunk_size",
+    "vocab": "vocab_size",
+    "bias": "use_bias",
+    "conv_bias": "use_conv_bias",
+    "tied": "tie_word_embeddings",
+}
 SMALL = {"d_model": 48, "state_size": 5, "layers": 2, "vocab": 99}
 ODD = {
     "d_model": 40,

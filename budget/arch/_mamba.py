@@ -90,7 +90,8 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
     inner = m.f + 2 * m.groups * m.n
     sizes = {
         "f": m.f, "n": m.n, "h": m.heads, "k": m.f // m.heads, "g": m.groups, "c": inner,
-        "z": m.f + inner + m.heads, "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk), "i": m.chunk, "j": m.chunk,
+        "z": m.f + inner + m.heads, "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk),
+        "i": m.chunk, "j": m.chunk,
     }  # fmt: skip
     bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
     for o in (

@@ -13,6 +13,7 @@ from ..config import Workload, setting
 from ..model import Model, Node, block, model
 from ..op import group, op
 from ..size import Size, or_else
+from ._layers import sized
 from ._loss import cross_entropy
 from ._recurrent import Cell, recurrent
 
@@ -41,11 +42,10 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:
-    if w.mode == "decode":
-        yield op("attn.k", "!context: b t d, *d k -> k: b t k", k=c.d_model)
-    else:
-        yield from _encoder(c, t)
-        yield op("attn.k", "context: b t d, *d k -> k: b t k", k=c.d_model)
+    # Where nothing runs in the encoder, its weights are there all the same.
+    b = 0 if w.mode == "decode" else w.batch
+    yield from sized(_encoder(c, t), b=b)
+    yield op("attn.k", "context: b t d, *d k -> k: b t k", k=c.d_model, b=b)
     yield from _decoder(c, s)
     if w.mode == "train":
         yield from cross_entropy("logits")

@@ -1,0 +1,74 @@
+"""Layers of encoders and decoders, stacked: what translators, Whisper and ViT have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ..model import Block, Node, block
+from ..op import Op, op
+from ..size import Size
+from ._attention import Attention, attention
+from ._layers import mlp, norm, sized
+
+
+class Layer(NamedTuple):
+    """How a layer is made: its norms come before its parts (pre) or behind their additions."""
+
+    attention: Attention
+    activation: str = "gelu"
+    norm: str = "layer_norm"
+    pre: bool = True
+    gated: bool = False
+    bias: bool = True  # of the MLP
+
+
+def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
+    """`count` layers on `x: b s d`; every position sees every other."""
+    body = (*_attend("attn", layer, layer.attention, "forward", x), *_think(layer, x))
+    return block(name, body, count)
+
+
+def decoder(
+    name: str,
+    layer: Layer,
+    count: Size,
+    mode: str,
+    *,
+    keys: Size,
+    memory: Size,
+    cross: Attention | None = None,
+) -> Block:
+    """`count` layers on `x: b s d` that also attend to `memory: b t d`.
+
+    `keys` are the positions of its own that a query sees, `memory` those of the encoder.
+    """
+    body = (
+        *sized(_attend("attn", layer, layer.attention._replace(mask=True), mode), t=keys),
+        *sized(_attend("cross", layer, cross or layer.attention, mode, memory="memory"), t=memory),
+        *_think(layer),
+    )
+    return block(name, body, count)
+
+
+def _attend(
+    name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = ""
+) -> Iterator[Node]:
+    yield from _residual(name, layer, x, lambda n: attention(name, a, mode, x=n, memory=memory))
+
+
+def _think(layer: Layer, x: str = "x") -> Iterator[Node]:
+    part = lambda n: mlp("mlp", layer.activation, gated=layer.gated, bias=layer.bias, x=n, out="a")  # noqa: E731
+    yield from _residual("mlp", layer, x, part)
+
+
+def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op]]) -> Iterator[Node]:
+    """A part from its input to `a`, added to the stream, with its norm before or behind."""
+    if layer.pre:
+        yield norm(f"{name}.norm", layer.norm, x)
+        yield from part("n")
+        yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")
+    else:
+        yield from part(x)
+        yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")
+        yield norm(f"{name}.norm", layer.norm, x, x)

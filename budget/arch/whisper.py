@@ -1,0 +1,92 @@
+"""Whisper: a mel spectrogram through two convolutions and an encoder; a decoder that writes text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, at_most, divides, setting
+from ..model import Model, Node, model
+from ..op import op
+from ..size import Size, exact_div, is_number, or_else
+from ._attention import Attention, causal_mask
+from ._layers import norm, sized
+from ._loss import cross_entropy
+from ._stacks import Layer, decoder, encoder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Whisper-tiny; every input is padded to half a minute."""
+
+    encoder_layers: int = setting(4, "layers of the encoder")
+    decoder_layers: int = setting(0, "layers of the decoder; 0: as many", least=0)
+    d_model: int = setting(384, "width of the residual streams")
+    heads: int = setting(6, "attention heads of the encoder")
+    decoder_heads: int = setting(0, "attention heads of the decoder; 0: as many", least=0)
+    d_ff: int = setting(0, "hidden width of the encoder's MLPs; 0: 4 x d_model", least=0)
+    decoder_d_ff: int = setting(0, "hidden width of the decoder's MLPs; 0: as the encoder's", least=0)
+    mels: int = setting(80, "channels of the spectrogram")
+    frames: int = setting(1500, "positions of the encoder: half the frames of the spectrogram")
+    vocab: int = setting(51865, "tokens")
+    context: int = setting(448, "longest text; the default length")
+
+    def __post_init__(self) -> None:
+        divides("heads", self.heads, "d_model", self.d_model)
+        divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Spectrograms [b, c, 2t] and tokens [b, s] to logits [b, s, v].
+
+    Decode makes one token of each text: the encoder has run, its keys and values are cached.
+    """
+    seq = or_else(w.seq, c.context)
+    if is_number(seq):
+        at_most("seq", seq, "context", c.context)
+    s = 1 if w.mode == "decode" else seq
+    sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context}
+    return model("whisper", c, w, _nodes(c, w, seq, s), sizes, samples=w.batch, tokens=w.batch * s)
+
+
+def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
+    # Where nothing runs in the encoder, its weights are there all the same.
+    b = 0 if w.mode == "decode" else w.batch
+    d_ff = or_else(c.d_ff, 4 * c.d_model)
+    yield from sized(_encoder(c), **_heads(c, c.heads), f=d_ff, b=b, s=c.frames, t=c.frames)
+    heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, d_ff)
+    yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
+    if w.mode == "train":
+        yield from cross_entropy("logits")
+
+
+def _heads(c: Config, heads: Size) -> dict[str, Size]:
+    return {"h": heads, "k": exact_div(c.d_model, heads)}
+
+
+_LAYER = Layer(Attention(key_bias=False, scale=False, scale_q=True, upcast=False))
+
+
+def _encoder(c: Config) -> Iterator[Node]:
+    frames = 2 * c.frames
+    wide = {"c": c.mels, "y": frames, "y+l": frames, "l": 3}
+    half = {"c": c.d_model, "y": c.frames, "y+l": frames, "l": 3}
+    yield op("encoder.conv1", "!mel: b c y+l, *d c l, +*d -> memory: b d y", **wide)
+    yield op("encoder.gelu1", "memory: b d y -> memory:", "gelu", **wide)
+    yield op("encoder.conv2", "memory: b c y+l, *d c l, +*d -> memory: b d y", **half)
+    yield op("encoder.gelu2", "memory: b d y -> memory:", "gelu", **half)
+    yield op("encoder.sinusoids", "!frames/int64: s, *~s d -> sinusoids: s d", "frozen_gather")
+    yield op("encoder.positions", "memory: b s d, sinusoids: s d -> memory: b s d", "add")
+    yield encoder("encoder.layers", _LAYER, c.encoder_layers, x="memory")
+    yield norm("encoder.norm", "layer_norm", "memory", "memory")
+
+
+def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    yield op("decoder.embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("decoder.table", "*p d -> positions: s d", "slice")
+    yield op("decoder.positions", "x: b s d, positions: s d -> x: b s d", "add")
+    yield causal_mask()
+    count = or_else(c.decoder_layers, c.encoder_layers)
+    yield decoder("decoder.layers", _LAYER, count, mode, keys=seq, memory=c.frames)
+    yield norm("decoder.norm", "layer_norm", "x", "x")
+    yield op("head", "x: b s d, *embed: v d -> logits: b s v")

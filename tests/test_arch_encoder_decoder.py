@@ -1,0 +1,141 @@
+"""T5 and BART against transformers."""
+
+import pytest
+import torch
+from oracle import count_flops, count_params
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+
+from budget.arch.encoder_decoder import Config, build
+from budget.config import Workload
+from budget.errors import InputError
+from budget.fold.count import flops, params
+from budget.plan.backward import backward
+
+BART = {
+    "positions": "learned",
+    "position_offset": 2,
+    "norm": "layer_norm",
+    "residual": "post",
+    "embed_norm": True,
+    "activation": "gelu",
+    "bias": True,
+    "scale_scores": True,
+    "head_scale": False,
+    "head_bias": True,
+}
+CASES = [
+    (
+        {"d_model": 48, "d_kv": 7, "d_ff": 40, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 5},
+        {"d_model": 48, "head_dim": 7, "d_ff": 40, "encoder_layers": 3, "decoder_layers": 2, "heads": 5},
+    ),
+    (
+        {
+            "d_model": 48,
+            "d_kv": 8,
+            "d_ff": 40,
+            "num_layers": 1,
+            "num_heads": 6,
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "relative_attention_num_buckets": 20,
+        },
+        {
+            "d_model": 48,
+            "d_ff": 40,
+            "encoder_layers": 1,
+            "heads": 6,
+            "gated": True,
+            "activation": "gelu_new",
+            "head_scale": False,
+            "buckets": 20,
+        },
+    ),
+    (
+        {
+            "d_model": 48,
+            "encoder_ffn_dim": 40,
+            "decoder_ffn_dim": 30,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 6,
+            "decoder_attention_heads": 4,
+            "max_position_embeddings": 64,
+        },
+        {
+            **BART,
+            "d_model": 48,
+            "d_ff": 40,
+            "decoder_d_ff": 30,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "heads": 6,
+            "decoder_heads": 4,
+            "context": 64,
+        },
+    ),
+    (
+        {
+            "d_model": 30,
+            "encoder_ffn_dim": 7,
+            "decoder_ffn_dim": 7,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 3,
+            "decoder_attention_heads": 3,
+            "max_position_embeddings": 16,
+            "scale_embedding": True,
+        },
+        {
+            **BART,
+            "d_model": 30,
+            "d_ff": 7,
+            "encoder_layers": 1,
+            "heads": 3,
+            "context": 16,
+            "embed_scale": True,
+        },
+    ),
+]
+
+
+def real_model(hf):
+    settings, cls = (
+        (T5Config, T5ForConditionalGeneration) if "d_kv" in hf else (BartConfig, BartForConditionalGeneration)
+    )
+    with torch.device("meta"):
+        return cls(
+            settings(vocab_size=99, decoder_start_token_id=0, attn_implementation="eager", **hf)
+        ).eval()
+
+
+@pytest.mark.parametrize(("hf", "config"), CASES)
+@pytest.mark.parametrize(("batch", "seq"), [(2, 7), (1, 1)])
+def test_equals_transformers(hf, config, batch, seq):
+    real = real_model(hf)
+    ids = torch.empty(batch, seq, dtype=torch.long, device="meta")
+    expected = count_flops(real, ids, labels=ids, use_cache=False)
+    ours = backward(build(Config(vocab=99, **config), Workload(batch=batch, seq=seq)))
+    assert params(ours).total == count_params(real)
+    assert flops(ours)[:2] == expected
+
+
+@pytest.mark.parametrize(("hf", "config"), CASES[::2])
+def test_decode_equals_transformers(hf, config):
+    real = real_model(hf)
+    source, past, token = (torch.empty(2, n, dtype=torch.long, device="meta") for n in (7, 6, 1))
+    with torch.no_grad():
+        first = real(source, decoder_input_ids=past, use_cache=True)
+        encoded = (first.encoder_last_hidden_state,)
+        with FlopCounterMode(display=False) as counter:
+            real(encoder_outputs=encoded, decoder_input_ids=token, past_key_values=first.past_key_values)
+    ours = build(Config(vocab=99, **config), Workload("decode", batch=2, seq=7))
+    assert flops(ours).forward == counter.get_total_flops()
+    assert params(ours).total == count_params(real)
+
+
+def test_bad_input_names_the_field():
+    with pytest.raises(InputError, match="heads"):
+        Config(heads=7)
+    with pytest.raises(InputError, match="seq"):
+        build(Config(**BART), Workload(seq=513))
