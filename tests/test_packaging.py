@@ -159,3 +159,16 @@ def test_layers_hold_with_kernels_in_place(intruder, checkout, tmp_path):
     done = subprocess.run(lint, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode == 0) == (intruder is None), done.stdout
     assert ("budget.size is not allowed to import budget.kernels" in done.stdout) == (intruder is not None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install .",
+        "python -m budget estimate --arch transformer",
+        "pip install -c constraints.txt -e '.[test]'",
+    ],
+)
+def test_ci_runs_the_commands_of_the_readme(command):
+    assert command in (ROOT / "README.md").read_text("utf-8")
+    assert command.removeprefix("pip install ") in (ROOT / ".ci" / "run").read_text("utf-8")
