@@ -9,13 +9,13 @@ import math
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from budget.kernels import checks
-from budget.kernels.attention_backward import launch_backward
-from budget.kernels.attention_decode import decodes, launch_decode
-from budget.kernels.attention_forward import launch_forward
-from budget.kernels.attention_reference import reference_backward, reference_forward, unpack
-from budget.kernels.attention_rules import Packing, Rules
-from budget.kernels.settings import runs_triton
+from . import checks
+from .attention_backward import launch_backward
+from .attention_decode import decodes, launch_decode
+from .attention_forward import launch_forward
+from .attention_reference import reference_backward, reference_forward, unpack
+from .attention_rules import Packing, Rules
+from .settings import runs_triton
 
 __all__ = ["attention", "attention_packed"]
 
@@ -104,23 +104,17 @@ def attention_packed(
 def _check_heads(q, k, v, dims):
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         checks.require_tensor(name, tensor)
-        checks.require(
-            tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}"
-        )
+        checks.require(tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}")
         checks.require_like(name, tensor, "q", q)
     head_dim = q.shape[-1]
     checks.require(
         MIN_HEAD_DIM <= head_dim <= MAX_HEAD_DIM,
         f"q: head dimension {head_dim} is not from {MIN_HEAD_DIM} to {MAX_HEAD_DIM}",
     )
-    checks.require(
-        k.shape[-1] == head_dim, f"k: head dimension {k.shape[-1]} is not q's {head_dim}"
-    )
+    checks.require(k.shape[-1] == head_dim, f"k: head dimension {k.shape[-1]} is not q's {head_dim}")
     checks.require(k.shape == v.shape, f"v: shape {tuple(v.shape)} is not k's {tuple(k.shape)}")
     heads, kv_heads = q.shape[-3 if dims == 4 else -2], k.shape[-3 if dims == 4 else -2]
-    checks.require(
-        kv_heads > 0 and heads % kv_heads == 0, f"k: {kv_heads} heads do not divide q's {heads}"
-    )
+    checks.require(kv_heads > 0 and heads % kv_heads == 0, f"k: {kv_heads} heads do not divide q's {heads}")
 
 
 def _check_rules(q, causal, window, softcap, scale) -> Rules:

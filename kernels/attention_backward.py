@@ -9,13 +9,15 @@ With dz the gradient of a natural logit: p = exp(z - log_sum), delta = sum(out *
 dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * scale.
 """
 
+# ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
+
 import math
 
 import torch
 import triton
 import triton.language as tl
 
-from budget.kernels.attention_rules import (
+from .attention_rules import (
     Packing,
     Rules,
     cu_seqlens,
@@ -23,7 +25,7 @@ from budget.kernels.attention_rules import (
     sources,
     strides,
 )
-from budget.kernels.attention_tile import (
+from .attention_tile import (
     at,
     block_ranges,
     key_bounds,
@@ -264,22 +266,20 @@ def launch_backward(
     kv_heads, seq_k = k.shape[1:3]
     sequences, longest_q, longest_k = batch, seq_q, seq_k
     if packing is not None:
-        sequences, longest_q, longest_k = packing.count, packing.longest_q, packing.longest_k
+        sequences, longest_q, longest_k = packing.sequences, packing.longest_q, packing.longest_k
     delta = torch.empty_like(log_sum)
-    names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides")
-    others = {
-        **{"bias": bias, "log_sum": log_sum, "delta": delta, "log_sum_strides": log_sum.stride()},
-        **dict(zip(names, strides(q, k, v, bias, dout), strict=True)),
-        **dict(zip(("cu_seqlens_q", "cu_seqlens_k"), cu_seqlens(packing), strict=True)),
-        **{"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k, **rules.arguments()},
-        **{"BIAS": bias is not None, "PACKED": packing is not None},
-    }
-    blocks = {
+    loaded = {
         "q": (q, "BLOCK_M"),
         "k": (k, "BLOCK_N"),
         "v": (v, "BLOCK_N"),
         "dout": (dout, "BLOCK_M"),
     }
+    names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides")
+    others = rules.arguments() | dict(zip(names, strides(q, k, v, bias, dout), strict=True))
+    others |= {"bias": bias, "BIAS": bias is not None, "PACKED": packing is not None}
+    others |= {"log_sum": log_sum, "delta": delta, "log_sum_strides": log_sum.stride()}
+    others |= dict(zip(("cu_seqlens_q", "cu_seqlens_k"), cu_seqlens(packing), strict=True))
+    others |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}
     with torch.cuda.device_of(q):
         chosen = find_settings("attention_delta", q)
         del chosen["PRECISION"]
@@ -290,13 +290,13 @@ def launch_backward(
         chosen = find_settings("attention_backward_keys", q)
         grid = (triton.cdiv(longest_k, chosen["BLOCK_N"]), sequences * kv_heads)
         _attention_backward_keys_kernel[grid](
-            **sources(chosen, packing, **blocks), **others, dk=dk, dv=dv,
+            **sources(chosen, packing, **loaded), **others, dk=dk, dv=dv,
             dk_strides=dk.stride(), dv_strides=dv.stride(), kv_heads=kv_heads, **chosen,
         )  # fmt: skip
         chosen = find_settings("attention_backward_queries", q)
         grid = (triton.cdiv(longest_q, chosen["BLOCK_M"]), sequences * heads)
         _attention_backward_queries_kernel[grid](
-            **sources(chosen, packing, **blocks), **others, dq=dq, dbias=dbias,
+            **sources(chosen, packing, **loaded), **others, dq=dq, dbias=dbias,
             dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], heads=heads,
             DBIAS=dbias is not None, **chosen,
         )  # fmt: skip

@@ -9,10 +9,10 @@ import torch
 import triton
 import triton.language as tl
 
-from budget.kernels import settings
-from budget.kernels.attention_forward import attend, finish
-from budget.kernels.attention_rules import Rules, find_settings, strides
-from budget.kernels.attention_tile import block_ranges, key_bounds, offset
+from . import settings
+from .attention_forward import attend, finish
+from .attention_rules import Rules, find_settings, strides
+from .attention_tile import block_ranges, key_bounds, offset
 
 MAX_ROWS = 64  # the rows of one program's tile
 MIN_BLOCKS = 8  # with fewer blocks of keys there is nothing to split

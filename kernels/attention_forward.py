@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from budget.kernels.attention_rules import (
+from .attention_rules import (
     Packing,
     Rules,
     cu_seqlens,
@@ -17,7 +17,7 @@ from budget.kernels.attention_rules import (
     sources,
     strides,
 )
-from budget.kernels.attention_tile import (
+from .attention_tile import (
     at,
     block_ranges,
     key_bounds,
@@ -142,7 +142,7 @@ def launch_forward(
     chosen = find_settings("attention_forward", q)
     sequences, longest = q.shape[0], q.shape[2]
     if packing is not None:
-        sequences, longest = packing.count, packing.longest_q
+        sequences, longest = packing.sequences, packing.longest_q
     heads, kv_heads = q.shape[1], k.shape[1]
     loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
     with torch.cuda.device_of(q):

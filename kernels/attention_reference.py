@@ -3,11 +3,12 @@
 In float32, or in float64 for float64 tensors, which makes it its own oracle.
 """
 
+import itertools
 import math
 
 import torch
 
-from budget.kernels.attention_rules import Packing, Rules
+from .attention_rules import Packing, Rules
 
 
 def visible(seq_q: int, seq_k: int, rules: Rules, device: torch.device) -> torch.Tensor:
@@ -80,12 +81,8 @@ def reference_backward(
 
 def unpack(packing: Packing) -> list[tuple[slice, slice]]:
     """The (query rows, key rows) of every packed sequence."""
-    bounds_q, bounds_k = packing.cu_seqlens_q.tolist(), packing.cu_seqlens_k.tolist()
-    return [
-        (slice(*pair_q), slice(*pair_k))
-        for pair_q, pair_k in zip(
-            zip(bounds_q, bounds_q[1:], strict=False),
-            zip(bounds_k, bounds_k[1:], strict=False),
-            strict=True,
-        )
-    ]
+    rows, keys = (
+        [slice(*pair) for pair in itertools.pairwise(bounds.tolist())]
+        for bounds in (packing.cu_seqlens_q, packing.cu_seqlens_k)
+    )
+    return list(zip(rows, keys, strict=True))

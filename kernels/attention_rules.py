@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
-from budget.kernels import settings
-from budget.kernels.descriptors import describe
+from . import settings
+from .descriptors import describe
 
 
 class Rules(NamedTuple):
@@ -40,7 +40,7 @@ class Packing(NamedTuple):
     longest_k: int
 
     @property
-    def count(self) -> int:
+    def sequences(self) -> int:
         """How many sequences there are."""
         return self.cu_seqlens_q.numel() - 1
 

@@ -9,9 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
-from budget.kernels import checks, settings
-from budget.kernels.settings import runs_triton
-from budget.kernels.softmax import LN_2, LOG2_E, as_rows
+from . import checks, settings
+from .settings import runs_triton
+from .softmax_kernel import LN_2, LOG2_E, as_rows
 
 __all__ = ["cross_entropy"]
 
@@ -49,9 +49,7 @@ def cross_entropy(
     scale = checks.require_number("scale", scale)
     smoothing = checks.require_number("label_smoothing", label_smoothing)
     checks.require(0 <= smoothing <= 1, f"label_smoothing: {smoothing} is not from 0 to 1")
-    checks.require(
-        reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}"
-    )
+    checks.require(reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index: expected an int, got {type(ignore_index).__name__}")
     loss, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)

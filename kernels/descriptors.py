@@ -5,9 +5,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 
 def describe(tensor: torch.Tensor, block: list[int]) -> TensorDescriptor | None:
-    """A descriptor of tensor in tiles of block, or None where the hardware takes none:
+    """A descriptor of tensor in tiles of block, or None where the hardware takes none.
 
-    it wants a contiguous last dimension, and 16-byte aligned addresses and strides.
+    It wants a contiguous last dimension, and 16-byte aligned addresses and strides.
     """
     if tensor.numel() == 0 or tensor.data_ptr() % 16 or tensor.stride(-1) != 1:
         return None

@@ -3,8 +3,8 @@
     out = (a @ b * scales + bias) -> activation -> + residual
     out = (a @ b + bias) * activation(a @ gate) -> + residual          with a gate
 
-One persistent Triton kernel computes all of it (matmul_kernel.py); this file is its face: the
-checks, the torch reference, the custom operators and their gradients. The backward pass is
+One persistent Triton kernel computes all of it (matmul_kernel.py; in plain torch:
+matmul_reference.py); this file is its face: checks, custom operators and their gradients. The backward pass is
 one elementwise kernel (the epilogue's derivative and the bias gradient in one read) and two
 products per weight, which run on the forward kernel with transposed strides.
 """
@@ -12,10 +12,11 @@ products per weight, which run on the forward kernel with transposed strides.
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from budget.kernels import checks
-from budget.kernels.activations import NAMES, reference_activate, reference_slope
-from budget.kernels.matmul_kernel import launch_epilogue_backward, launch_matmul
-from budget.kernels.settings import runs_triton
+from . import checks
+from .activations import NAMES
+from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_reference import reference_epilogue_backward, reference_matmul
+from .settings import runs_triton
 
 __all__ = ["matmul"]
 
@@ -127,17 +128,13 @@ def _check(a, b, bias, activation, gate, residual, scale_a, scale_b, out_dtype, 
             checks.require_tensor(name, extra, (extra_dtype,))
             checks.require_device(name, extra, "a", a)
             checks.require_broadcast(name, extra, shapes[name])
-    checks.require(
-        bias is None or tuple(bias.shape) == (columns,), f"bias: expected shape ({columns},)"
-    )
+    checks.require(bias is None or tuple(bias.shape) == (columns,), f"bias: expected shape ({columns},)")
     _check_scales(a, b, scale_a, scale_b, is_fp8)
     if gate is not None:
         checks.require(not is_fp8, "gate: float8 operands have no gated product")
         checks.require_tensor("gate", gate)
         checks.require_like("gate", gate, "a", a)
-        checks.require(
-            gate.shape == b.shape, f"gate: shape {tuple(gate.shape)} is not b's {tuple(b.shape)}"
-        )
+        checks.require(gate.shape == b.shape, f"gate: shape {tuple(gate.shape)} is not b's {tuple(b.shape)}")
     return out_dtype
 
 
@@ -155,52 +152,7 @@ def _check_scales(a, b, scale_a, scale_b, is_fp8):
             scale.numel() == 1 or tuple(scale.shape) == (length,),
             f"{name}: expected one element or shape ({length},), got {tuple(scale.shape)}",
         )
-    checks.require(
-        not is_fp8 or not (a.requires_grad or b.requires_grad), "a: float8 has no gradient here"
-    )
-
-
-def reference_matmul(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    bias: torch.Tensor | None,
-    gate: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    scale_a: torch.Tensor | None,
-    scale_b: torch.Tensor | None,
-    activation: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """(out, a @ b + bias, a @ gate) in float32 torch, or in float64 for float64 operands."""
-    compute = torch.promote_types(torch.float32, a.dtype)
-    wide_a = a.to(compute)
-    linear = wide_a @ b.to(compute)
-    if scale_a is not None:
-        linear = linear * scale_a.reshape(-1, 1)
-    if scale_b is not None:
-        linear = linear * scale_b.reshape(1, -1)
-    if bias is not None:
-        linear = linear + bias
-    gate_linear = None if gate is None else wide_a @ gate.to(compute)
-    if gate_linear is None:
-        out = reference_activate(linear, activation)
-    else:
-        out = linear * reference_activate(gate_linear, activation)
-    if residual is not None:
-        out = out + residual
-    return out, linear, gate_linear
-
-
-def reference_epilogue_backward(
-    grad: torch.Tensor, linear: torch.Tensor, gate_linear: torch.Tensor | None, activation: str
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The gradients of a @ b + bias and of a @ gate."""
-    compute = torch.promote_types(torch.float32, grad.dtype)
-    grad, linear = grad.to(compute), linear.to(compute)
-    if gate_linear is None:
-        return grad * reference_slope(linear, activation), None
-    gate_linear = gate_linear.to(compute)
-    grad_gate = grad * linear * reference_slope(gate_linear, activation)
-    return grad * reference_activate(gate_linear, activation), grad_gate
+    checks.require(not is_fp8 or not (a.requires_grad or b.requires_grad), "a: float8 has no gradient here")
 
 
 def _needs_epilogue_backward(gate: torch.Tensor | None, activation: str) -> bool:
@@ -318,7 +270,7 @@ def _backward(ctx, grad, _grad_linear, _grad_gate_linear):
         grad_b = product(a.mT, grad_linear)
     if needs_gate:
         grad_gate = product(a.mT, grad_gate_linear)
-    grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias else None
+    grad_bias = grad_bias.to(ctx.bias_dtype) if needs_bias and grad_bias is not None else None
     grad_residual = grad.to(a.dtype) if needs_residual else None
     return grad_a, grad_b, grad_bias, grad_gate, grad_residual, *(None,) * 6
 

@@ -1,13 +1,15 @@
 """The Triton code of matmul.py: one persistent product kernel, one backward epilogue."""
 
+# ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
+
 import torch
 import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from budget.kernels import settings
-from budget.kernels.activations import activate, activation_slope
-from budget.kernels.descriptors import describe
+from . import settings
+from .activations import activate, activation_slope
+from .descriptors import describe
 
 
 @triton.jit
@@ -102,8 +104,11 @@ def _matmul_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
     GROUP: tl.constexpr, PROGRAMS: tl.constexpr,
 ):  # fmt: skip
-    """Each program walks over output tiles; a, b, gate and the outputs are tensor descriptors
-    where DESCRIPTORS, else pointers. HALVES finishes a tile in two halves, to save registers."""
+    """Each program walks over output tiles.
+
+    a, b, gate and the outputs are tensor descriptors where DESCRIPTORS, else pointers. HALVES
+    finishes a tile in two halves, to save registers.
+    """
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
     # Not flatten=True: it serializes the two products of a gate (ptxas warning C7515).
@@ -173,24 +178,16 @@ def launch_matmul(
     gate_source, gate_transposed = (b_source, b_transposed)
     if gate is not None:
         gate_source, gate_transposed = _describe(gate, blocks[2], blocks[1])
-    sources = (a_source, b_source, gate_source)
     out_block = [1, blocks[0], blocks[1] // 2 if chosen["HALVES"] else blocks[1]]
-    out_target = describe(out, out_block)
-    targets = [
-        describe(t, out_block) if t.numel() else out_target for t in (out, linear, gate_linear)
-    ]
-    use_descriptors = (
-        chosen["DESCRIPTORS"]
-        and gate_transposed == b_transposed
-        and None not in (*sources, *targets)
-    )
-    if not use_descriptors:
-        sources, targets = (a, b, b if gate is None else gate), (out, linear, gate_linear)
+    described = [a_source, b_source, gate_source]
+    described += [describe(t if t.numel() else out, out_block) for t in (out, linear, gate_linear)]
+    use_descriptors = chosen["DESCRIPTORS"] and gate_transposed == b_transposed and None not in described
+    plain = [a, b, b if gate is None else gate, out, linear, gate_linear]
     tiles = batches * triton.cdiv(rows, blocks[0]) * triton.cdiv(columns, blocks[1])
     programs = min(tiles, settings.processors(a.device) * chosen["PER_PROCESSOR"])
     with torch.cuda.device_of(a):
         _matmul_kernel[(programs,)](
-            *sources, *targets, bias, residual, scale_a, scale_b,
+            *(described if use_descriptors else plain), bias, residual, scale_a, scale_b,
             batches, rows, columns, inner,
             a.stride(), b.stride(), b.stride() if gate is None else gate.stride(),
             (0, 0, 0) if residual is None else residual.stride(),

@@ -1,6 +1,7 @@
 """Which settings a kernel runs with: settings.toml, by architecture and shape class."""
 
 import contextlib
+import contextvars
 import functools
 import os
 import tomllib
@@ -16,7 +17,7 @@ PATH = Path(__file__).with_name("settings.toml")
 # Triton fixes the mode of a kernel when @triton.jit runs, so it is read once, here.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
-_compiled_for: str | None = None
+_compiled_for: contextvars.ContextVar[str | None] = contextvars.ContextVar("architecture", default=None)
 
 
 def runs_triton(tensor: torch.Tensor) -> bool:
@@ -27,18 +28,18 @@ def runs_triton(tensor: torch.Tensor) -> bool:
 @contextlib.contextmanager
 def compiling_for(architecture: str) -> Iterator[None]:
     """Choose the settings of architecture, whatever the machine is (for the lint)."""
-    global _compiled_for
-    _compiled_for, before = architecture, _compiled_for
+    token = _compiled_for.set(architecture)
     try:
         yield
     finally:
-        _compiled_for = before
+        _compiled_for.reset(token)
 
 
 def architecture(device: torch.device) -> str:
     """The table of settings.toml that device uses."""
-    if _compiled_for is not None:
-        return _compiled_for
+    forced = _compiled_for.get()
+    if forced is not None:
+        return forced
     if device.type != "cuda":
         return "interpreter"
     return _gpu_architecture(device)
