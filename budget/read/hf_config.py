@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -56,7 +57,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
         return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})
     except InputError as error:
         problem = str(error).removeprefix(f"{error.field}: ")
-        raise InputError(str(names.get(error.field, error.field)), problem) from None
+        theirs = re.sub(r"\w+", lambda word: str(names.get(word[0], word[0])), problem)
+        raise InputError(str(names.get(error.field, error.field)), theirs) from None
 
 
 def known() -> tuple[str, ...]:

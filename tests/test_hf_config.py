@@ -1,0 +1,234 @@
+"""Hugging Face configs: every family's defaults, and what people get wrong."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracles import hf
+from transformers import AutoConfig
+
+from budget import arch as architectures
+from budget.config import Workload
+from budget.errors import InputError
+from budget.fold.count import flops, params
+from budget.plan.backward import backward
+from budget.read import hf_config
+
+ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
+FAMILIES = [
+    kind
+    for kind in hf_config.known()
+    if hf_config._family(kind)["arch"] == "transformer" and kind != "gemma3"
+]
+FEW_LAYERS = {
+    "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
+    "mpt": {"n_layers": 2}, "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
+    "distilbert": {"n_layers": 2}, "deepseek_v2": {"num_hidden_layers": 2, "num_experts_per_tok": 6},
+    "deepseek_v3": {"num_hidden_layers": 4},
+}  # fmt: skip
+
+
+def counted(config, batch=1, seq=16):
+    model = backward(architectures.load("transformer").build(config, Workload("train", batch, seq)))
+    total = flops(model)
+    return params(model).total, total.forward, total.backward
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_with_few_layers_equal_transformers(family):
+    fields = FEW_LAYERS.get(family, {"num_hidden_layers": 2})
+    head = "none" if family in ENCODERS else "lm"
+    _, config = hf_config.read({"model_type": family, **fields})
+    assert counted(config, 2, 21) == hf.step(hf.build(family, fields, head), 2, 21, head)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_missing_fields_are_the_familys_defaults(family):
+    """A config that spells out everything transformers would fill in says the same."""
+    fields = {"num_experts_per_tok": 6} if family == "deepseek_v2" else {}
+    whole = AutoConfig.for_model(family, **fields).to_dict()
+    del whole["architectures"]
+    short = {"model_type": family, **fields}
+    assert counted(hf_config.read(whole)[1]) == counted(hf_config.read(short)[1])
+    assert hf_config.read(whole)[1].context == hf_config.read(short)[1].context
+
+
+def test_a_file_and_a_table_say_the_same(tmp_path):
+    table = {"model_type": "llama", "num_hidden_layers": 3, "torch_dtype": "bfloat16", "rope_scaling": None}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(table))
+    assert hf_config.read(path) == hf_config.read(str(path)) == hf_config.read(table)
+    assert hf_config.read(path)[1].layers == 3
+
+
+def test_other_spellings():
+    for table in (
+        {"model_type": "gpt2", "num_hidden_layers": 3},
+        {"model_type": "bloom", "n_embed": 80, "num_attention_heads": 4},
+        {"model_type": "qwen3_moe", "num_local_experts": 16},
+    ):
+        assert hf_config.read(table) != hf_config.read({"model_type": table["model_type"]})
+
+
+def test_a_nested_text_config():
+    inner = {"model_type": "gemma3_text", "num_hidden_layers": 6}
+    outer = {"model_type": "gemma3", "text_config": inner, "vision_config": {"hidden_size": 9}}
+    assert hf_config.read(outer) == hf_config.read(inner)
+    with pytest.raises(InputError, match=r"^text_config: allowed"):
+        hf_config.read({"model_type": "gemma3", "text_config": [1]})
+    with pytest.raises(InputError, match=r"^num_hidden_layers: got 0"):
+        hf_config.read({"model_type": "gemma3", "text_config": {"num_hidden_layers": 0}})
+
+
+@pytest.mark.parametrize(
+    ("classes", "head"),
+    [
+        (["LlamaForCausalLM"], "lm"),
+        (["LlamaModel"], "none"),
+        (["LlamaForSequenceClassification"], "lm"),
+        ([], "lm"),
+        (None, "lm"),
+    ],
+)
+def test_the_class_decides_the_head(classes, head):
+    assert hf_config.read({"model_type": "llama", "architectures": classes})[1].head == head
+
+
+def test_a_masked_model_has_no_pooler():
+    assert hf_config.read({"model_type": "bert"})[1].pooler
+    assert not hf_config.read({"model_type": "bert", "architectures": ["BertForMaskedLM"]})[1].pooler
+
+
+def test_an_array_of_widths():
+    widths = np.array([512, 1024])
+    both = counted(hf_config.read({"model_type": "gpt2", "n_embd": widths, "n_head": 8})[1])
+    for i, width in enumerate(widths):
+        one = counted(hf_config.read({"model_type": "gpt2", "n_embd": int(width), "n_head": 8})[1])
+        assert [total[i] for total in both] == list(one)
+
+
+LLAMA = {"model_type": "llama"}
+BAD = [
+    ({}, "model_type", "got None"),
+    ({"model_type": 7}, "model_type", "got 7"),
+    ({"model_type": "lama"}, "model_type", "did you mean 'llama'"),
+    ({"model_type": "zzzzzzzz"}, "model_type", "known: albert"),
+    ({"model_type": "../families/llama"}, "model_type", "unknown name"),
+    ({**LLAMA, "hidden_size": [4096]}, "hidden_size", r"got \[4096\]"),
+    ({**LLAMA, "hidden_size": "4096"}, "hidden_size", "got '4096'"),
+    ({**LLAMA, "hidden_size": {"a": 1}}, "hidden_size", "got {'a': 1}"),
+    ({**LLAMA, "hidden_size": None}, "hidden_size", "got null"),
+    ({**LLAMA, "hidden_size": True}, "hidden_size", "got True"),
+    ({**LLAMA, "hidden_size": 0}, "hidden_size", "got 0"),
+    ({**LLAMA, "hidden_size": -4096}, "hidden_size", "got -4096"),
+    ({**LLAMA, "hidden_size": 4096.5}, "hidden_size", "got 4096.5"),
+    ({**LLAMA, "hidden_size": float("nan")}, "hidden_size", "got nan"),
+    ({**LLAMA, "hidden_size": float("inf")}, "hidden_size", "got inf"),
+    ({**LLAMA, "hidden_size": 10**16}, "hidden_size", "allowed: whole numbers"),
+    ({**LLAMA, "hidden_size": 10**5000}, "hidden_size", "a very large int"),
+    ({**LLAMA, "hidden_size": 4095}, "num_attention_heads", "got 32; allowed: divisors of hidden_size"),
+    ({**LLAMA, "num_key_value_heads": 5}, "num_key_value_heads", "got 5; allowed: divisors"),
+    ({**LLAMA, "hidden_act": "sine"}, "hidden_act", "got 'sine'"),
+    ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act", r"got \['silu'\]"),
+    ({**LLAMA, "tie_word_embeddings": "yes"}, "tie_word_embeddings", "allowed: true or false"),
+    ({**LLAMA, "architectures": "LlamaForCausalLM"}, "architectures", "a list of names"),
+    ({**LLAMA, "architectures": [1]}, "architectures", "a list of names"),
+    ({"model_type": "bert", "is_decoder": True}, "is_decoder", "got True; allowed: false"),
+    ({"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups", "allowed: 1"),
+    ({"model_type": "deepseek_v2"}, "num_experts_per_tok", "missing"),
+    ({"model_type": "deepseek_v3", "num_experts_per_tok": 300}, "num_experts_per_tok", "got 300"),
+    ({"model_type": "deepseek_v3", "n_shared_experts": None}, "n_shared_experts", "got null"),
+    ({"model_type": "gemma2", "layer_types": ["full_attention"]}, "layer_types", "has 1 entries"),
+    ({"model_type": "gemma2", "layer_types": ["chunked"] * 26}, "layer_types", "allowed: a list of"),
+    ({"model_type": "gemma2", "layer_types": {}}, "layer_types", "allowed: a list of"),
+    ({"model_type": "gemma3_text", "sliding_window_pattern": 10**9}, "sliding_window_pattern", "up to"),
+    ({"model_type": "qwen2", "use_sliding_window": True, "num_hidden_layers": 10**12}, "num_hidden_layers",
+     "up to"),
+    ({"model_type": "gpt_neo", "attention_types": [[["global"], 10**12]]}, "attention_types", "up to"),
+    ({"model_type": "gpt_neo", "attention_types": [3]}, "attention_types", "pairs"),
+    ({"model_type": "gpt_neo", "attention_types": 3}, "attention_types", "allowed: a list"),
+    ({"model_type": "gpt_neo", "num_layers": 5}, "attention_types", "has 24 entries"),
+    ({"model_type": "gpt_neox", "rotary_pct": 3}, "rotary_pct", "allowed: 0 to 1"),
+    ({"model_type": "gptj", "rotary_dim": 1000}, "rotary_dim", "at most"),
+    ({"model_type": "falcon", "multi_query": 1}, "multi_query", "true or false"),
+    ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings", "allowed: 3 or"),
+    ({"model_type": "qwen3_moe", "mlp_only_layers": [3]}, "mlp_only_layers", "the first layers"),
+    ({"model_type": "qwen3_moe", "decoder_sparse_step": 0}, "decoder_sparse_step", "got 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "field", "problem"), BAD)
+def test_bad_fields_are_named(table, field, problem):
+    with pytest.raises(InputError, match=problem) as error:
+        hf_config.read(table)
+    assert error.value.field == field
+    assert "\n" not in str(error.value)
+
+
+FILES = {
+    "empty": (b"", "not JSON"),
+    "truncated": (b'{"model_type": "llama", "hidden', "not JSON"),
+    "binary": (bytes(range(256)) * 40, "not JSON"),
+    "a_list": (b"[1, 2]", "no table"),
+    "a_number": (b"7", "no table"),
+    "null": (b"null", "no table"),
+    "deep": (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
+    "deep_inside": (
+        b'{"model_type": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+        "nested too deeply",
+    ),
+    "digits": (b'{"model_type": "llama", "hidden_size": ' + b"9" * 5000 + b"}", "not JSON"),
+    "nan": (b'{"model_type": "llama", "hidden_size": NaN}', "hidden_size: got nan"),
+    "infinite": (b'{"model_type": "llama", "hidden_size": 1e999}', "hidden_size: got inf"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bad_files(tmp_path, name):
+    content, problem = FILES[name]
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=problem):
+        hf_config.read(path)
+
+
+def test_paths_that_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path, tmp_path / "none.json", tmp_path / "pipe", tmp_path / "loop", "a\0b", "/dev/zero"):
+        with pytest.raises(InputError, match=r"^config: "):
+            hf_config.read(path)
+
+
+def test_a_large_file_is_refused_unread(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)  # sparse: takes no space
+    with pytest.raises(InputError, match="100,000,000 bytes"):
+        hf_config.read(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(family=st.sampled_from(hf_config.known()), data=st.data())
+def test_whatever_a_config_holds_is_read_or_refused(family, data):
+    table = hf_config._family(family)
+    names = sorted({*table.get("defaults", {}), *table.get("fields", {}).values(), *table.get("aliases", {}),
+                    "architectures", "layer_types", "rope_parameters", "text_config"})  # fmt: skip
+    fields = data.draw(st.dictionaries(st.sampled_from(names), JSON, max_size=3))
+    try:
+        name, config = hf_config.read({"model_type": family, **fields})
+        flops(architectures.load(name).build(config, Workload("train")))
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - either outcome is right, a traceback is not
+    else:
+        assert isinstance(config, architectures.load(name).Config)
