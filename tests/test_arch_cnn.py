@@ -54,6 +54,10 @@ PRESETS = [
     ("efficientnet-v2-s", nets.efficientnet_v2_s, 129, 1),
     ("convnext-tiny", nets.convnext, 224, 1),
     ("convnext-base", lambda: nets.convnext((3, 3, 27, 3), (128, 256, 512, 1024)), 93, 2),
+    ("squeezenet-1-0", lambda: nets.squeezenet("1_0"), 224, 1),
+    ("squeezenet-1-1", nets.squeezenet, 90, 2),
+    ("shufflenet-v2-x1-0", nets.shufflenet, 224, 1),
+    ("shufflenet-v2-x2-0", lambda: nets.shufflenet((244, 488, 976), 2048), 75, 2),
     ("unet-2d", lambda: UNet(norm="none", bias=True, padding=False), 572, 1),
     ("unet-3d", lambda: UNet(**UNET_3D, **UNET_PAPER), 132, 1),
 ]
@@ -150,6 +154,11 @@ def test_too_small_an_image_is_an_error(name, image):
         ("mobilenet", {"strides": (1, 2)}, "strides"),
         ("efficientnet", {"width": 0.0}, "width"),
         ("efficientnet", {"fused": (1, 0)}, "fused"),
+        ("efficientnet", {"kernels": (4,)}, "kernels"),
+        ("regnet", {"widths": (48, 104, 208, 441)}, "widths"),
+        ("regnet", {"depths": (1,)}, "widths"),
+        ("shufflenet", {"widths": (116, 232, 465)}, "widths"),
+        ("shufflenet", {"depths": (1,)}, "widths"),
         ("unet", {"axes": 4}, "axes"),
     ],
 )

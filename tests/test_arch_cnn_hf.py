@@ -14,6 +14,8 @@ from transformers import (
     EfficientNetForImageClassification,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
+    RegNetConfig,
+    RegNetForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
 )
@@ -29,6 +31,7 @@ from budget.read import hf_config, preset
 
 MODELS = {
     "resnet": (ResNetConfig, ResNetForImageClassification),
+    "regnet": (RegNetConfig, RegNetForImageClassification),
     "convnext": (ConvNextConfig, ConvNextForImageClassification),
     "mobilenet_v2": (MobileNetV2Config, MobileNetV2ForImageClassification),
     "efficientnet": (EfficientNetConfig, EfficientNetForImageClassification),
@@ -42,6 +45,9 @@ CASES = [
     ("resnet", {**TINY, "layer_type": "basic", "embedding_size": 20, "num_labels": 7}, 61, 2),
     ("resnet", {**TINY, "downsample_in_first_stage": True, "downsample_in_bottleneck": True}, 45, 2),
     ("resnet", {**TINY, "hidden_act": "gelu", "num_channels": 1, "num_labels": 1}, 32, 1),
+    ("regnet", {}, 224, 1),
+    ("regnet", {**TINY, "groups_width": 16, "layer_type": "x", "embedding_size": 9}, 51, 2),
+    ("regnet", {**TINY, "groups_width": 99, "downsample_in_first_stage": False, "num_labels": 3}, 33, 2),
     ("convnext", {}, 224, 1),
     (
         "convnext",
@@ -89,6 +95,8 @@ def test_labels_count_as_classes():
         ("resnet", "layer_type", "dense"),
         ("resnet", "num_labels", 0),
         ("resnet", "downsample_in_first_stage", 1),
+        ("regnet", "hidden_sizes", [200, 192, 512, 1088]),
+        ("regnet", "layer_type", "z"),
         ("convnext", "image_size", [224, 192]),
         ("convnext", "num_stages", 3),
         ("convnext", "layer_scale_init_value", "small"),
@@ -110,22 +118,24 @@ def test_what_is_wrong_or_not_covered_is_an_error(kind, field, value):
 FVCORE = {"batch_norm": 2, "layer_norm": 5, "mean": 1}  # what it counts for an element
 PUBLISHED = Path(__file__).parent / "data" / "params_flops.csv"
 OTHER_NAMES = {
-    "mobilenetv3_small_100": "mobilenet-v3-small",
-    "mobilenetv3_large_100": "mobilenet-v3-large",
-    "mobilenetv2_100": "mobilenet-v2",
-    "tf_efficientnet_b7": "efficientnet-b7",
-    "efficientnetv2_s": "",  # timm's differs from torchvision's in the last widths
+    "mobilenetv3-small-100": "mobilenet-v3-small",
+    "mobilenetv3-large-100": "mobilenet-v3-large",
+    "mobilenetv2-100": "mobilenet-v2",
+    "tf-efficientnet-b7": "efficientnet-b7",
+    "efficientnetv2-s": "efficientnet-v2-s",
+    "regnety-160": "regnet-y-16gf",
 }
 
 
 def _rows():
-    known = {name.replace("-", ""): name for name in preset.names()}
+    known = {name.replace("-", ""): name for name in preset.names()} | {name: name for name in preset.names()}
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row["family"] not in ("vision classification", "vision quantization", "vision timm"):
                 continue
             name = row["model"].removesuffix(" (quantized)")
-            found = OTHER_NAMES.get(name, known.get(name.lower().replace("_", "")))
+            name = name.lower().replace("_", "-")
+            found = OTHER_NAMES.get(name) or known.get(name) or known.get(name.replace("-", ""))
             if found:
                 yield pytest.param(row, found, id=f"{row['id']}-{found}")
 

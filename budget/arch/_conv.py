@@ -14,7 +14,7 @@ from ..config import Workload
 from ..errors import InputError
 from ..model import Node, block
 from ..op import op
-from ..size import Size, ceil_div, floor_div, is_number, minimum
+from ..size import Size, ceil_div, floor_div, is_number, minimum, or_else
 from ._loss import cross_entropy
 
 AXES, WINDOW = ("z", "y", "x"), ("l", "i", "j")
@@ -46,7 +46,7 @@ Piece = Generator[Node, None, Features]
 
 def image(w: Workload, channels: Size, side: Size, axes: int = 2) -> Features:
     """The network's input: square images, or cubes; of the workload's side if it gives one."""
-    return Features("!image", channels, ((side if is_number(w.image) and w.image == 0 else w.image),) * axes)
+    return Features("!image", channels, (or_else(w.image, side),) * axes)
 
 
 def conv(

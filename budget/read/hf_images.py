@@ -19,6 +19,14 @@ def resnet(hf: Settings) -> dict[str, Any]:
     return {"first_stage_stride": 2 if _flag(hf, "downsample_in_first_stage", False) else 1, **_labels(hf)}
 
 
+def regnet(hf: Settings) -> dict[str, Any]:
+    """Layers of type y squeeze and excite."""
+    if hf["layer_type"] not in ("x", "y"):
+        raise InputError("layer_type", f"got {shown(hf['layer_type'])}; allowed: x, y")
+    stride = 2 if _flag(hf, "downsample_in_first_stage", True) else 1
+    return {"squeeze": 0.25 * (hf["layer_type"] == "y"), "first_stage_stride": stride, **_labels(hf)}
+
+
 def convnext(hf: Settings) -> dict[str, Any]:
     """A block's output is scaled where its scale has an initial value."""
     scale, stages = _number(hf, "layer_scale_init_value"), len(_list(hf, "depths"))

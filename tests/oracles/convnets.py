@@ -317,3 +317,56 @@ def convnext(depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), kernel=7, classes=
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), ChannelNorm(c), nn.Flatten(), nn.Linear(c, classes)
     )
+
+
+def fire(c, narrow, wide):
+    def layer(c, f, kernel):
+        return nn.Sequential(nn.Conv2d(c, f, kernel, padding=kernel // 2), nn.ReLU(inplace=True))
+
+    return nn.Sequential(layer(c, narrow, 1), Parallel(layer(narrow, wide, 1), layer(narrow, wide, 3)))
+
+
+def squeezenet(version="1_1", classes=1000):
+    stem, kernel = (96, 7) if version == "1_0" else (64, 3)
+    plan = {
+        "1_0": ("M", 16, 16, 32, "M", 32, 48, 48, 64, "M", 64),
+        "1_1": ("M", 16, 16, "M", 32, 32, "M", 48, 48, 64, 64),
+    }[version]
+    layers, c = [nn.Conv2d(3, stem, kernel, 2), nn.ReLU(inplace=True)], stem
+    for narrow in plan:
+        if narrow == "M":
+            layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+        else:
+            layers.append(fire(c, narrow, 4 * narrow))
+            c = 8 * narrow
+    last = (nn.Conv2d(c, classes, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers, *last)
+
+
+class Shuffle(nn.Module):
+    def __init__(self, c, f, stride):
+        super().__init__()
+        half = f // 2
+        self.left = (
+            nn.Sequential(unit(c, c, 3, 2, groups=c, act=None), unit(c, half, 1)) if stride == 2 else None
+        )
+        self.right = nn.Sequential(
+            unit(c if stride == 2 else half, half, 1),
+            unit(half, half, 3, stride, groups=half, act=None),
+            unit(half, half, 1),
+        )
+
+    def forward(self, x):
+        left, right = (self.left(x), x) if self.left else x.chunk(2, 1)
+        x = torch.cat((left, self.right(right)), 1)
+        b, c, *space = x.shape
+        return x.view(b, 2, c // 2, *space).transpose(1, 2).reshape(b, c, *space)
+
+
+def shufflenet(widths=(116, 232, 464), last=1024, classes=1000):
+    layers, c = [unit(3, 24, 3, 2), nn.MaxPool2d(3, 2, 1)], 24
+    for depth, f in zip((4, 8, 4), widths, strict=True):
+        for i in range(depth):
+            layers.append(Shuffle(c, f, 1 if i else 2))
+            c = f
+    return nn.Sequential(*layers, unit(c, last, 1), head(last, classes))
