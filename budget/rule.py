@@ -62,7 +62,9 @@ RULES: dict[str, Rule] = {
     # pointwise
     "mul": Rule(1, 2, ("in0", "in1")),
     "scale": Rule(1, 1),
+    "modulate": Rule(3, 4, ("in0", "in1"), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
+    "mask_dense": Rule(1, 0, ("mask:@in1",)),  # as SDPA turns choices into numbers
     "exp": Rule(1, 1, ("out",)),
     "clamp": Rule(1, 1, ("in0",)),
     "relu": Rule(1, 1, ("out",)),
@@ -70,6 +72,8 @@ RULES: dict[str, Rule] = {
     "relu6": Rule(2, 1, ("in0",)),
     "relu6_": Rule(2, 1, ("kept:@in0",), inplace=True),  # overwritten, so autograd keeps a copy
     "silu_": Rule(4, 7, ("kept:@in0",), inplace=True),
+    "hardtanh": Rule(2, 1, ("in0",)),
+    "hardtanh_": Rule(2, 1, ("kept:@in0",), inplace=True),
     "hardswish": Rule(4, 5, ("in0",)),
     "hardswish_": Rule(4, 5, ("kept:@in0",), inplace=True),
     "hardsigmoid": Rule(3, 2, ("in0",)),
@@ -94,10 +98,12 @@ RULES: dict[str, Rule] = {
     "rope": Rule(4, 4, ("in1", "in2"), launches=6, back_launches=6),
     # reductions
     "softmax": Rule(5, 4, ("out",), reduces=2),
+    "softmax_fused": Rule(5, 4, ("out", "logsumexp:float32@row"), reduces=2),
     "softmax_sink": Rule(8, 6, ("out",), reduces=2, launches=4, back_launches=4),
     "normalize": Rule(2, 4, ("in0", "out"), reduces=1, launches=2, back_launches=3),
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
     "nll": Rule(1, 1, ("in0",)),  # the logarithm of one class's probability, averaged
+    "ctc": Rule(6, 6, ("in0",), walks="in", launches=2),  # all alignments of a transcript
     "binary_cross_entropy": Rule(8, 5, ("in0",), walks="in", launches=2),
     "mse": Rule(3, 2, ("in0",), walks="in"),
     "instance_norm": Rule(8, 12, ("in0",)),

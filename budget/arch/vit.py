@@ -48,8 +48,9 @@ def build(c: Config, w: Workload) -> Model:
     s = across * across + c.extra_tokens
     sizes = {
         "b": w.batch, "c": c.channels, "y": across, "x": across, "y+i": side, "x+j": side, "i": c.patch,
-        "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model, "h": c.heads, "r": 1,
-        "k": exact_div(c.d_model, c.heads), "f": or_else(c.d_ff, 4 * c.d_model), "v": c.classes,
+        "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
+        "h": c.heads, "r": 1, "k": exact_div(c.d_model, c.heads), "f": or_else(c.d_ff, 4 * c.d_model),
+        "v": c.classes,
     }  # fmt: skip
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s)
 
