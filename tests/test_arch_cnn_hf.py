@@ -18,6 +18,8 @@ from transformers import (
     RegNetForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
+    SwinConfig,
+    SwinForImageClassification,
 )
 
 from budget.arch import load
@@ -32,12 +34,21 @@ from budget.read import hf_config, preset
 MODELS = {
     "resnet": (ResNetConfig, ResNetForImageClassification),
     "regnet": (RegNetConfig, RegNetForImageClassification),
+    "swin": (SwinConfig, SwinForImageClassification),
     "convnext": (ConvNextConfig, ConvNextForImageClassification),
     "mobilenet_v2": (MobileNetV2Config, MobileNetV2ForImageClassification),
     "efficientnet": (EfficientNetConfig, EfficientNetForImageClassification),
 }
 SMALL = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
 TINY = {"depths": [1, 2], "hidden_sizes": [32, 64]}
+TINY_SWIN = {
+    "depths": [1, 3],
+    "num_heads": [1, 5],
+    "embed_dim": 10,
+    "window_size": 3,
+    "patch_size": 5,
+    "image_size": 50,
+}
 
 # model_type, fields that differ from the family's defaults, side of the image, batch
 CASES = [
@@ -59,6 +70,9 @@ CASES = [
     ("mobilenet_v2", {"depth_multiplier": 0.35, "num_labels": 1001}, 95, 2),
     ("mobilenet_v2", {"depth_multiplier": 1.4, "output_stride": 16}, 96, 1),
     ("mobilenet_v2", {"depth_multiplier": 0.75, "output_stride": 8, "finegrained_output": False}, 64, 1),
+    ("swin", {}, 224, 1),
+    ("swin", {**TINY_SWIN, "mlp_ratio": 2.5, "num_labels": 3}, 61, 2),
+    ("swin", {**TINY_SWIN, "qkv_bias": False, "num_channels": 1, "use_absolute_embeddings": True}, 50, 1),
     ("efficientnet", SMALL, 224, 1),
     ("efficientnet", SMALL, 75, 2),
     ("efficientnet", {**SMALL, "depthwise_padding": [5, 11]}, 75, 2),
@@ -69,7 +83,7 @@ CASES = [
 def test_equals_transformers(kind, fields, image, batch):
     config, network = MODELS[kind]
     with torch.device("meta"):
-        real = network(config(**fields)).eval()
+        real = network(config(**fields, attn_implementation="eager")).eval()
         expected = count_grouped(real, torch.empty(batch, fields.get("num_channels", 3), image, image))
     arch, settings = hf_config.read({"model_type": kind, **fields})
     ours = backward(load(arch).build(settings, Workload(batch=batch, image=image)))
@@ -100,6 +114,8 @@ def test_labels_count_as_classes():
         ("convnext", "image_size", [224, 192]),
         ("convnext", "num_stages", 3),
         ("convnext", "layer_scale_init_value", "small"),
+        ("swin", "num_heads", [3, 6, 12]),
+        ("swin", "num_heads", [3, 6, 12, 25]),
         ("mobilenet_v2", "depth_multiplier", 0),
         ("mobilenet_v2", "expand_ratio", 5.5),
         ("mobilenet_v2", "hidden_act", "tanh"),
@@ -124,6 +140,10 @@ OTHER_NAMES = {
     "tf-efficientnet-b7": "efficientnet-b7",
     "efficientnetv2-s": "efficientnet-v2-s",
     "regnety-160": "regnet-y-16gf",
+    "swin-s": "swin-small",
+    "swin-tiny-patch4-window7-224": "swin-tiny",
+    "swin-small-patch4-window7-224": "swin-small",
+    "swin-base-patch4-window7-224": "swin-base",
 }
 
 

@@ -68,6 +68,11 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
     return {**({"even_blocks": spared} if spared else {}), **_image(hf), **_labels(hf)}
 
 
+def swin(hf: Settings) -> dict[str, Any]:
+    """Squares."""
+    return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+
+
 def _number(hf: Settings, name: str) -> float:
     value = hf.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= HUGE:

@@ -1,0 +1,135 @@
+"""Swin: a vision transformer whose attention stays within windows, shifted in every second block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..config import Workload, divides, setting
+from ..errors import InputError
+from ..model import Model, Node, block, model
+from ..op import Op, op
+from ..size import Size, ceil_div, or_else
+from ._attention import Attention, attention
+from ._layers import mlp, norm, sized
+from ._loss import cross_entropy
+
+
+@dataclass(frozen=True)
+class Config:
+    """Swin-T."""
+
+    depths: tuple[int, ...] = setting((2, 2, 6, 2), "blocks in each stage")
+    heads: tuple[int, ...] = setting((3, 6, 12, 24), "attention heads in each stage")
+    d_model: int = setting(96, "width of the first stage; each further one is twice as wide")
+    window: int = setting(7, "side of a window, in patches")
+    patch: int = setting(4, "side of a patch, in pixels")
+    mlp_ratio: float = setting(4.0, "hidden width of the MLPs, as a multiple of the stage's", least=0.01)
+    qkv_bias: bool = setting(True, "projections to queries, keys and values have a bias")
+    positions: bool = setting(False, "a learned position is added to each patch")
+    activation: str = setting("gelu", "of the MLPs", choices=("gelu", "gelu_tanh", "relu", "silu"))
+    classes: int = setting(1000, "outputs")
+    in_channels: int = setting(3, "channels of the image")
+    image: int = setting(224, "side of the image")
+
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.heads):
+            raise InputError("heads", f"got {self.heads}; allowed: as many as depths has, {len(self.depths)}")
+        for i, heads in enumerate(self.heads):
+            divides("heads", heads, "d_model", self.d_model * 2**i)
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    return model("swin", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
+
+
+def _nodes(c: Config, w: Workload) -> Iterator[Node]:
+    side = ceil_div(or_else(w.image, c.image), c.patch)
+    d: Size = c.d_model
+    yield from sized(_embedding(c), d=d, p=side * side, **_patches(c, side))
+    for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
+        if i:
+            half = ceil_div(side, 2)
+            yield from sized(_merge(f"merge{i}"), y=side, x=side, d=d, f=2 * d, c=4 * d, s=half * half)
+            side, d = half, 2 * d
+        sizes = _sizes(c, w, side, d, heads)
+        pair = (*_layer(c, "plain", sizes), *_layer(c, "shifted", sizes))
+        if depth > 1:
+            yield block(f"stage{i}", pair, depth // 2)
+        if depth % 2:
+            yield block(f"stage{i}.last", _layer(c, "plain", sizes))
+    yield from sized(_head(c, w), s=side * side, d=d, v=c.classes)
+
+
+def _patches(c: Config, side: Size) -> dict[str, Size]:
+    pixels = side * c.patch
+    window = {"y+i": pixels, "x+j": pixels, "i": c.patch, "j": c.patch}
+    return {"c": c.in_channels, "y": side, "x": side, **window}
+
+
+def _sizes(c: Config, w: Workload, side: Size, d: Size, heads: Size) -> dict[str, Size]:
+    """Sizes of a stage's blocks: m tokens of its grid, and over all images n windows of s tokens."""
+    across = ceil_div(side, c.window)
+    tokens = c.window * c.window
+    return {
+        "m": side * side, "z": (across * c.window) * (across * c.window), "n": w.batch * across * across,
+        "s": tokens, "t": tokens, "p": (2 * c.window - 1) ** 2, "d": d, "h": heads, "r": 1, "k": d // heads,
+        "f": int(c.mlp_ratio * d),
+    }  # fmt: skip
+
+
+def _embedding(c: Config) -> Iterator[Op]:
+    yield op("embed.patches", "!image: b c y+i x+j, *d c i j, +*d -> x: b d y x")
+    yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
+    yield norm("embed.norm", "layer_norm", "x", "x")
+    if c.positions:
+        yield op("embed.positions", "x:, *p d -> x:", "add")
+
+
+def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
+    """Windows out of the padded grid, attention in each, and back; an MLP for each token."""
+    outside = {k: sizes[k] for k in ("m", "z", "d", "f")}
+    inside = {**sizes, "b": sizes["n"]}
+    grid = {"s": sizes["m"], **outside}
+    steps = ("pad", "shift", "windows") if name == "shifted" else ("pad", "windows")
+    yield from sized([norm(f"{name}.norm1", "layer_norm")], **grid)
+    for step in steps:
+        yield op(f"{name}.{step}", f"n: b {'m' if step == 'pad' else 'z'} d -> n: b z d", "copy", **outside)
+    yield from sized(_positions(name), **inside)
+    yield from sized(
+        attention(f"{name}.attention", Attention(bias=c.qkv_bias, position=_bias(name)), "train"), **inside
+    )
+    for step in reversed(steps[1:]):
+        yield op(f"{name}.un{step}", "a: b z d -> a: b z d", "copy", **outside)
+    yield op(f"{name}.crop", "a: b z d -> a: b m d", "slice", **outside)
+    yield op(f"{name}.add1", "x: b m d, a: b m d -> x: b m d", "add", **outside)
+    yield from sized([norm(f"{name}.norm2", "layer_norm"), *mlp(f"{name}.mlp", c.activation)], **grid)
+    yield op(f"{name}.add2", "x: b m d, m: b m d -> x: b m d", "add", **outside)
+
+
+def _bias(name: str) -> str:
+    return "relative: b h r s t" if name == "shifted" else "relative: h r s t"
+
+
+def _positions(name: str) -> Iterator[Op]:
+    """A learned bias for each distance and head; in shifted windows, masked for each window."""
+    yield op(f"{name}.relative", "!index/int64: s t, *~p h -> relative: s t h", "gather")
+    yield op(f"{name}.order", "relative: s t h -> relative: h r s t", "copy")
+    if name == "shifted":
+        yield op(f"{name}.mask", "relative: h r s t -> relative: b h r s t", "add")
+
+
+def _merge(name: str) -> Iterator[Op]:
+    """Four neighbours become one token, twice as wide."""
+    yield op(f"{name}.cat", "x: b y x d -> x: b s c", "copy")
+    yield op(f"{name}.norm", "x: b s c, *c, +*c -> x: b s c", "layer_norm")
+    yield op(f"{name}.reduce", "x: b s c, *f c -> x: b s f")
+
+
+def _head(c: Config, w: Workload) -> Iterator[Op]:
+    yield norm("head.norm", "layer_norm", "x", "x")
+    yield op("head.pool", "x: b s d -> x: b d", "mean")
+    yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v")
+    if w.mode == "train":
+        yield from cross_entropy("logits")
