@@ -19,6 +19,7 @@ from .fold.memory import Memory, memory
 from .fold.time import Times, time
 from .model import Model
 from .plan.backward import backward
+from .plan.fuse import CHOICES as fuse_choices
 from .plan.fuse import fuse
 from .plan.optimizer import optimizer as add_optimizer
 from .plan.recompute import recompute as add_recompute
@@ -27,7 +28,7 @@ from .read import preset
 from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
-ATTENTION = ("fused", "eager")
+ATTENTION = tuple(fuse_choices)
 EXECUTION = ("compiled", "eager")
 
 
@@ -145,7 +146,7 @@ def estimate(
 
 def _program(model: Model, task: Task) -> tuple[Model, Flops, Flops]:
     """The operators that run, the FLOPs of the model and those of the hardware."""
-    fused = fuse(model, {"attention"}) if task.attention == "fused" else model
+    fused = fuse(model, {"attention"}, task.attention)
     if task.workload.mode != "train":
         book = flops(fused)
         return fused, book, book

@@ -62,13 +62,6 @@ class Model(NamedTuple):
     uncounted: tuple[str, ...] = ()
 
     @property
-    def returned(self) -> tuple[str, ...]:
-        """Tensors that the caller holds during a step: its outputs, and what a loss is taken of."""
-        losses = (n for n in self.nodes if isinstance(n, Op) and n.phase == "forward" and n.name.startswith("loss"))
-        first = next(losses, None)
-        return (*self.outputs, *(t.name for t in (first.ins if first else ()) if t.role == ACTIVATION))
-
-    @property
     def counts_tokens(self) -> bool:
         """Whether the model works through tokens (text, sound, time steps), not just samples."""
         return not (is_number(self.tokens) and self.tokens == 0)

@@ -114,7 +114,8 @@ def test_a_fused_attention_keeps_its_scores_on_the_chip_and_computes_them_again(
     assert flops(fused).backward == flops(eager).backward + n * scores
     square = SIZES["b"] * SIZES["h"] * SIZES["s"] * SIZES["t"] * 4
     saved = memory(eager, "float32").activations - memory(fused, "float32").activations
-    assert saved == n * square, "the probabilities; the scores themselves are not kept in either"
+    row = SIZES["b"] * SIZES["h"] * SIZES["s"] * 4
+    assert saved == n * (square - row), "a number for each row instead of the probabilities; neither keeps the scores"
     for o, _ in walk(fused.nodes):
         for t in (*o.ins, *o.outs):
             assert t.on_chip or sorted(t.dims)[-2:] != ["s", "t"] or "h" not in t.dims

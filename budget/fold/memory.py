@@ -64,7 +64,7 @@ def memory(model: Model, dtype: str) -> Memory:
                 walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
     scope: dict[str, Any] = {}
     walker.plan(model.nodes, (scope,), scope)
-    for name in model.returned:
+    for name in model.outputs:
         if name in scope:
             walker.keep.add(scope[name])
     curve = tuple(walker.run())

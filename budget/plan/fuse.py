@@ -2,40 +2,48 @@
 
 For attention's group that is flash attention: scores and probabilities never reach device
 memory, and the backward pass computes them again (plan/recompute.py). Source: flash-attention-2.
+`fused` is torch's SDPA as transformers calls it with a mask: the mask in the model's dtype and
+the repeated keys and values do reach device memory. `flash` is the kernel without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..model import Block, Model, Node
 from ..op import Op, Tensor
 
+CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
+    "fused": ("repeat", "table"),
+    "flash": (),
+    "eager": (),
+}
+# What a fused kernel keeps for its backward pass besides what eager code does.
+KEEPS = {"fused": {"softmax": "softmax_fused", "mask": "mask_dense"}, "flash": {"softmax": "softmax_fused"}}
 
-def fuse(model: Model, groups: Collection[str]) -> Model:
+
+def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     """The model with its operators of the named groups fused. To be applied before `backward`."""
-    return model._replace(nodes=tuple(_fuse(model.nodes, groups)))
+    if choice == "eager":
+        return model
+    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice)))
 
 
-def _fuse(nodes: Iterable[Node], groups: Collection[str]) -> Iterator[Node]:
+def _fuse(nodes: Iterable[Node], groups: Collection[str], choice: str) -> Iterator[Node]:
     nodes = tuple(nodes)
     readers: dict[str, set[str]] = {}
     for node in nodes:
         for name, group in _reads(node):
             readers.setdefault(name, set()).add(group)
-    chip = {
-        t.name
-        for node in nodes
-        if isinstance(node, Op) and node.group in groups
-        for t in node.outs
-        if readers.get(t.name) == {node.group}
-    }
+    inside = [n for n in nodes if isinstance(n, Op) and n.group in groups and n.kind not in CHOICES[choice]]
+    chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}}
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_fuse(node.body, groups)))
-        elif node.group in groups:
+            yield node._replace(body=tuple(_fuse(node.body, groups, choice)))
+        elif node in inside:
             ins, outs = (tuple(_on_chip(t, chip) for t in ts) for ts in (node.ins, node.outs))
-            yield node._replace(kernel=node.group, ins=ins, outs=outs)
+            kind = KEEPS[choice].get(node.kind, node.kind)
+            yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs)
         else:
             yield node
 

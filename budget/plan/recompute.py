@@ -57,9 +57,11 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         _lead(node.ins, makers, done, wanted)
         if wanted:
             done |= wanted
-            yield from (
-                o._replace(phase="backward", of=o.name) for o in ops if any(t.name in wanted for t in o.outs)
-            )
+            for o in ops:
+                if any(t.name in wanted for t in o.outs):
+                    # Besides its output, an operator makes again only what was lost.
+                    outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
+                    yield o._replace(phase="backward", of=o.name, outs=outs)
         yield node
 
 
