@@ -53,22 +53,25 @@ def source(args: Namespace) -> str:
 
 def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
     """An estimate by the flags; `rest` are the architecture's own. Raises InputError."""
+    return estimate(model, **settings_from(model, args, rest))
+
+
+def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:
+    """The flags as `estimate`'s arguments. Raises InputError."""
     _, module, _, _ = resolve(model, {})
-    config = architecture_flags(module.Config, args, rest)
-    return estimate(
-        model,
-        batch=_number(args.batch),
-        seq=_number(args.seq),
-        image=_number(args.image),
-        mode=args.mode,
-        dtype=args.dtype,
-        optimizer=args.optimizer,
-        recompute=args.recompute,
-        attention=args.attention,
-        execution=args.execution,
-        device=args.device,
-        config=config,
-    )
+    return {
+        "batch": _number(args.batch),
+        "seq": _number(args.seq),
+        "image": _number(args.image),
+        "mode": args.mode,
+        "dtype": args.dtype,
+        "optimizer": args.optimizer,
+        "recompute": args.recompute,
+        "attention": args.attention,
+        "execution": args.execution,
+        "device": args.device,
+        "config": architecture_flags(module.Config, args, rest),
+    }
 
 
 def architecture_flags(cls: type, args: Namespace, rest: list[str]) -> dict[str, Any]:

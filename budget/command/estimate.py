@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .. import report
-from ._model import estimate_from, source, source_flags, workload_flags, write
+from ..estimate import Estimate
+from ._model import estimate_from, settings_from, source, source_flags, workload_flags, write
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -32,6 +33,21 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    answer = estimate_from(source(args), args, rest)
-    write(report.render(answer, args.format, args.by), args.output)
+    model = source(args)
+    answer = estimate_from(model, args, rest)
+    text = report.render(answer, args.format, args.by)
+    if args.format == "table" and not answer.fits:
+        text += "\n" + _way_out(model, answer, args, rest)
+    write(text, args.output)
     return 1 if args.fits and not answer.fits else 0
+
+
+def _way_out(model: str, answer: Estimate, args: Namespace, rest: list[str]) -> str:
+    """The cheapest change that makes it fit."""
+    from ..fit import changes
+    from .fit import describe
+
+    found = changes(model, **settings_from(model, args, rest))
+    if not found:
+        return f"to fit      on {-(-answer.memory.peak // answer.device.usable_bytes):,} devices together, not on one"
+    return f"to fit      {describe(found[0], answer).lstrip()}   (budget fit: more)"
