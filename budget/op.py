@@ -10,7 +10,7 @@ Operators that are no contraction name their kind, whose rule is in rule.py.
 
 Dimensions: b batch, s sequence (queries), t keys' positions or time steps, d d_model,
 h key-value heads, r query heads for each of them, k head_dim, f d_ff or output channels,
-v vocabulary, e experts, a experts active for a token, n state, c input channels,
+v vocabulary, e experts, a experts active for a token, n state, c input channels, R rank,
 z y x space, l i j a window's extent along them, g groups.
 """
 
@@ -24,6 +24,9 @@ from .rule import RULES, Rule
 from .size import Size, product
 
 WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
+FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
+HOST = "host"  # in the memory of the host (plan/offload.py)
+WEIGHTS = (WEIGHT, FROZEN)
 ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
 
 
@@ -50,6 +53,7 @@ class Op(NamedTuple):
     of: str = ""
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
+    holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
 
     @property
     def rule(self) -> Rule:
@@ -62,7 +66,10 @@ class Op(NamedTuple):
     @property
     def saved(self) -> tuple[Tensor, ...]:
         """What the backward pass of a non-contraction reads: its own tensors, new ones as `op#x`."""
-        return tuple(_select(self, text) for text in self.rule.saves)
+        saves = self.rule.saves
+        if self.rule.trained and not any(t.role == WEIGHT for t in self.ins):
+            saves = tuple(text for text in saves if text not in self.rule.trained)
+        return tuple(_select(self, text) for text in saves)
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
@@ -71,7 +78,7 @@ class Op(NamedTuple):
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
-        return tuple(t for t in self.ins if t.role == WEIGHT)
+        return tuple(t for t in self.ins if t.role in WEIGHTS)
 
 
 def op(name: str, spec: str, kind: str = "contract", **sizes: Size) -> Op:

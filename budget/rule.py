@@ -27,6 +27,7 @@ class Rule(NamedTuple):
     saves: tuple[str, ...] = ()
     temps: tuple[str, ...] = ()
     walks: str = "out"
+    trained: tuple[str, ...] = ()  # those of `saves` that only a trained weight's gradient needs
     view: bool = False  # the output is the input's storage: no work, no memory
     inplace: bool = False  # the output overwrites the input
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
@@ -109,13 +110,17 @@ RULES: dict[str, Rule] = {
     "instance_norm": Rule(8, 12, ("in0",)),
     "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "rms_norm": Rule(
-        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1
+        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1,
+        trained=("normed:@in0",),
     ),
+    "fused_rms_norm": Rule(5, 9, ("in0", "rstd:float32@row"), reduces=1),
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
-        5, 9, ("in0", "up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=9, reduces=1
+        5, 9, ("in0", "up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=9, reduces=1,
+        trained=("normed:@in0",),
     ),
     "rms_norm_float32": Rule(  # the weight is applied before the cast back
-        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"), launches=7, back_launches=9, reduces=1
+        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"), launches=7, back_launches=9, reduces=1,
+        trained=("normed:float32@in0",),
     ),
     "layer_norm_plain": Rule(6, 10, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "batch_norm": Rule(8, 10, ("in0",), reduces=0),
@@ -127,6 +132,12 @@ RULES: dict[str, Rule] = {
     "scan": Rule(2, 4, ("in0", "out")),  # state = decay x state + input, an element after the other
     "cumsum": Rule(1, 1),
     "segment_sum": Rule(3, 3, ("mask:bool@out",), launches=5, back_launches=4),  # of every pair's steps between
+    # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
+    "pointwise": Rule(1, 1),
+    "pointwise_": Rule(1, 1, inplace=True),
+    "reduction": Rule(1, 1, walks="in"),
+    "resident": Rule(view=True),  # declares what is there before anything runs
+    "unknown": Rule(),
     # optimizers: for each parameter; torch's default foreach steps keep these temporaries
     "sgd": Rule(2, walks="in"),
     "momentum": Rule(4, walks="in"),

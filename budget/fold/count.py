@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..model import Model, walk, weights
-from ..op import contraction_flops, elements, pointwise_flops
+from ..op import WEIGHT, contraction_flops, elements, pointwise_flops
 from ..size import Size
 
 
@@ -35,7 +35,17 @@ def params(model: Model) -> Params:
         n = elements(t, o.sizes) * copies
         total = total + n
         active = active + (n * o.sizes["a"] // o.sizes["e"] if "~e" in t.dims else n)
-    return Params(total, active, total)
+    return Params(total, active, sum(trained(model).values()))
+
+
+def trained(model: Model) -> dict[str, Size]:
+    """Elements of the weights that train, by dtype: those with a gradient, where there is a backward pass."""
+    gradients = {t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT}
+    sums: dict[str, Size] = {}
+    for t, o, copies in weights(model.nodes):
+        if not gradients or f"d:{t.name}" in gradients:
+            sums[t.dtype] = sums.get(t.dtype, 0) + elements(t, o.sizes) * copies
+    return sums
 
 
 def flops(model: Model) -> Flops:

@@ -150,6 +150,9 @@ class _Walker:
                 home[t.name] = storage
             writes.append(storage)
             self.last[storage] = event
+        for name in o.holds:
+            if (storage := _find(name, scopes)) is not None:
+                self.last[storage] = event
         self.events.append((o, reads, writes, 0))
 
     def block(self, node: Block, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:

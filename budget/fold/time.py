@@ -58,6 +58,8 @@ def works(nodes: Iterable[Node], dtype: str, compiled: bool = False, times: Size
     """
     pending: list[Op] = []
     for node in nodes:
+        if isinstance(node, Op) and not node.outs:
+            continue  # declares what is there: nothing runs
         if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
             yield _work(pending, dtype, compiled, times)
             pending = []
