@@ -2,7 +2,8 @@
 
 Each model_type is a file in data/families/: which of its fields is which of ours, the family's
 own defaults for missing ones, and what is fixed. What needs a computation is a function in
-hf_rules.py or hf_images.py. Nothing is guessed and no code is run: an unknown model_type is an error.
+hf_rules.py, hf_images.py or hf_stacks.py. Nothing is guessed and no code is run: an unknown
+model_type is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, unknown
-from . import hf_images, hf_rules
+from . import hf_images, hf_rules, hf_stacks
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "families")
 LARGEST = 10_000_000  # bytes; a config has a few thousand
@@ -51,7 +52,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
     fields = {ours: _translate(ours, name, settings) for ours, name in given.items()}
     function = kind.replace("-", "_")
-    rule = getattr(hf_rules, function, None) or getattr(hf_images, function, None)
+    rules = (getattr(module, function, None) for module in (hf_rules, hf_images, hf_stacks))
+    rule = next(filter(None, rules), None)
     fields = {**fields, **family.get("set", {}), **(rule(settings) if rule else {})}
     try:
         return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})

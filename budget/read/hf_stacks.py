@@ -1,0 +1,93 @@
+"""What the fields of Hugging Face's encoder-decoders, vision transformers and state spaces mean.
+
+As hf_rules.py has it for the others. Source: transformers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InputError, shown
+from .hf_images import _image, _labels, _side
+from .hf_rules import Settings, _flag, _list, _short, _whole
+
+T5_ACTIVATIONS = {
+    "relu": ("relu", False), "gelu": ("gelu", False), "gated-gelu": ("gelu_new", True),
+    "gated-relu": ("relu", True), "gated-silu": ("silu", True),
+}  # fmt: skip
+
+
+def t5(hf: Settings) -> dict[str, Any]:
+    """One word says how MLPs are made. The embedding is always the head; `tie` says if it is scaled."""
+    word = hf["feed_forward_proj"]
+    if not isinstance(word, str) or word not in T5_ACTIVATIONS:
+        raise InputError("feed_forward_proj", f"got {shown(word)}; allowed: {', '.join(T5_ACTIVATIONS)}")
+    activation, gated = T5_ACTIVATIONS[word]
+    return {"activation": activation, "gated": gated, "head_scale": _flag(hf, "tie_word_embeddings", True)}
+
+
+mt5 = t5
+
+
+def vit(hf: Settings) -> dict[str, Any]:
+    """Squares."""
+    return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+
+
+deit = vit
+
+
+def mamba(hf: Settings) -> dict[str, Any]:
+    """The rank of the step size may be left to the width."""
+    return {"dt_rank": _rank(hf, "time_step_rank")}
+
+
+def mamba2(hf: Settings) -> dict[str, Any]:
+    """Heads times their width are the inner width."""
+    _head_width(hf, "head_dim", "expand", "num_heads")
+    return {}
+
+
+def jamba(hf: Settings) -> dict[str, Any]:
+    """One layer in so many attends; one in so many has experts, if there are several."""
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    several = _whole(hf, "num_experts") > 1
+    return {
+        "attention_layers": _every(hf, "attn_layer", layers),
+        "expert_layers": _every(hf, "expert_layer", layers) if several else (layers,),
+        "dt_rank": _rank(hf, "mamba_dt_rank"),
+    }
+
+
+def bamba(hf: Settings) -> dict[str, Any]:
+    """Listed layers attend; none has experts."""
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    listed = _list(hf, "attn_layer_indices") if hf.get("attn_layer_indices") is not None else []
+    known = [i for i in listed if isinstance(i, int) and not isinstance(i, bool) and 0 <= i < layers]
+    if len(known) < len(listed):
+        raise InputError("attn_layer_indices", f"allowed: a list of numbers from 0 to {layers - 1}")
+    if hf["mamba_d_head"] != "auto":
+        _head_width(hf, "mamba_d_head", "mamba_expand", "mamba_n_heads")
+    return {
+        "attention_layers": tuple(known) or (layers,),
+        "expert_layers": (layers,),
+        "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
+    }
+
+
+def _every(hf: Settings, name: str, layers: int) -> tuple[int, ...]:
+    """Layers by a period and an offset; one that is not there stands for none."""
+    period, offset = _whole(hf, f"{name}_period"), _whole(hf, f"{name}_offset", least=0)
+    if offset >= period:
+        raise InputError(f"{name}_offset", f"got {offset}; allowed: less than {name}_period, {period}")
+    return tuple(range(offset, layers, period)) or (layers,)
+
+
+def _rank(hf: Settings, name: str) -> int:
+    return 0 if hf[name] == "auto" else _whole(hf, name)
+
+
+def _head_width(hf: Settings, width: str, expand: str, heads: str) -> None:
+    inner, per_head = _whole(hf, expand) * _whole(hf, "hidden_size"), _whole(hf, width)
+    if per_head * _whole(hf, heads) != inner:
+        raise InputError(width, f"got {per_head}; allowed: {expand} x hidden_size / {heads}")

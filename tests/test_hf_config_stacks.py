@@ -1,0 +1,116 @@
+"""Hugging Face configs of encoder-decoders, vision transformers, Whisper and state spaces."""
+
+import contextlib
+
+import pytest
+import torch
+import transformers as hf
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import count_params
+from transformers import AutoConfig
+
+from budget import arch as architectures
+from budget.config import Workload
+from budget.errors import InputError
+from budget.fold.count import flops, params
+from budget.read import hf_config
+
+FEW = {"num_layers": 2}
+STACKS = {"encoder_layers": 2, "decoder_layers": 1}
+LAYERS = {"num_hidden_layers": 5}
+FAMILIES = {
+    "t5": (hf.T5ForConditionalGeneration, FEW),
+    "mt5": (hf.MT5ForConditionalGeneration, FEW),
+    "bart": (hf.BartForConditionalGeneration, STACKS),
+    "mbart": (hf.MBartForConditionalGeneration, STACKS),
+    "whisper": (hf.WhisperForConditionalGeneration, STACKS),
+    "vit": (hf.ViTForImageClassification, LAYERS),
+    "deit": (hf.DeiTForImageClassification, LAYERS),
+    "mamba": (hf.MambaForCausalLM, LAYERS),
+    "mamba2": (hf.Mamba2ForCausalLM, LAYERS),
+    "jamba": (hf.JambaForCausalLM, LAYERS),
+    "bamba": (hf.BambaForCausalLM, {**LAYERS, "attn_layer_indices": [3]}),
+}
+NAMES = {
+    family: sorted({*hf_config._family(family)["defaults"], "attn_layer_indices", "tie_word_embeddings"})
+    for family in FAMILIES
+}
+
+
+def counted(table):
+    arch, config = hf_config.read(table)
+    model = architectures.load(arch).build(config, Workload("forward", seq=9))
+    return params(model).total, flops(model).forward
+
+
+def total(table):
+    return counted(table)[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_with_few_layers_equal_transformers(family):
+    cls, fields = FAMILIES[family]
+    with torch.device("meta"):
+        real = cls(AutoConfig.for_model(family, **fields))
+    assert total({"model_type": family, **fields}) == count_params(real)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_missing_fields_are_the_familys_defaults(family):
+    whole = AutoConfig.for_model(family).to_dict()
+    del whole["architectures"]
+    if family in ("t5", "mt5"):
+        whole["tie_word_embeddings"] = True
+    assert counted(whole) == counted({"model_type": family})
+
+
+@pytest.mark.parametrize(
+    ("table", "cls"),
+    [
+        ({"model_type": "t5", "num_layers": 1, "num_decoder_layers": 3, "feed_forward_proj": "gated-gelu",
+          "tie_word_embeddings": False}, hf.T5ForConditionalGeneration),
+        ({"model_type": "vit", "num_hidden_layers": 1, "image_size": [96, 96],
+          "id2label": {0: "a", 1: "b", 2: "c"}}, hf.ViTForImageClassification),
+        ({"model_type": "jamba", "num_hidden_layers": 4, "num_experts": 1},
+         hf.JambaForCausalLM),
+        ({"model_type": "mamba", "num_hidden_layers": 1, "time_step_rank": 7}, hf.MambaForCausalLM),
+    ],
+)  # fmt: skip
+def test_fields_that_take_a_computation(table, cls):
+    fields = {k: v for k, v in table.items() if k != "model_type"}
+    with torch.device("meta"):
+        real = cls(AutoConfig.for_model(table["model_type"], **fields))
+    assert total(table) == count_params(real)
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"model_type": "t5", "feed_forward_proj": "gated-"}, "feed_forward_proj"),
+        ({"model_type": "t5", "d_kv": 0.5}, "d_kv"),
+        ({"model_type": "bart", "encoder_attention_heads": 7}, "encoder_attention_heads"),
+        ({"model_type": "whisper", "activation_function": "relu"}, "activation_function"),
+        ({"model_type": "vit", "image_size": [9, 8]}, "image_size"),
+        ({"model_type": "mamba", "time_step_rank": "a"}, "time_step_rank"),
+        ({"model_type": "mamba2", "head_dim": 63}, "head_dim"),
+        ({"model_type": "jamba", "attn_layer_offset": 8}, "attn_layer_offset"),
+        ({"model_type": "jamba", "num_key_value_heads": 5}, "num_key_value_heads"),
+        ({"model_type": "bamba", "attn_layer_indices": [32]}, "attn_layer_indices"),
+        ({"model_type": "bamba", "num_hidden_layers": 10**9}, "num_hidden_layers"),
+    ],
+)
+def test_what_is_wrong_is_named(table, field):
+    with pytest.raises(InputError, match=rf"^{field}: "):
+        hf_config.read(table)
+
+
+@given(family=st.sampled_from(sorted(FAMILIES)), data=st.data())
+def test_any_value_is_read_or_named(family, data):
+    name = data.draw(st.sampled_from(NAMES[family]))
+    values = st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+        st.lists(st.one_of(st.integers(), st.none(), st.text(max_size=2)), max_size=3), st.just({}),
+    )  # fmt: skip
+    with contextlib.suppress(InputError):
+        hf_config.read({"model_type": family, name: data.draw(values)})
