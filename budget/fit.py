@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from math import log
 from typing import Any, NamedTuple
 
 from .errors import InputError
@@ -71,9 +72,10 @@ def _bisect(fits: Callable[[int], bool], low: int) -> int:
 
 
 def changes(model: object, **settings: Any) -> list[Change]:
-    """Changes that make a model fit, the fastest first, and of equally fast ones the smaller ones."""
+    """Changes that make a model fit, the fastest first, and of about equally fast ones the smaller ones."""
     found = [c for c in _candidates(model, settings) if c.estimate.fits]
-    found.sort(key=lambda c: (round(c.estimate.times.step / c.estimate.model.samples, 9), len(c.settings)))
+    # Steps of 5 %: predicted times are not surer than that.
+    found.sort(key=lambda c: (round(log(c.estimate.times.step / c.estimate.model.samples) / 0.05), len(c.settings)))
     kept: list[Change] = []
     for c in found:  # what adds to a change that is enough already is no news
         if not any(set(k.settings.items()) <= set(c.settings.items()) for k in kept):

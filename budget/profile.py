@@ -31,7 +31,7 @@ class Profile(NamedTuple):
             return f"measured on this device ({self.name})"
         if self.provenance == "borrowed":
             return f"borrowed from measurements of {self.name} (budget calibrate measures)"
-        return "extrapolated from the datasheet (budget calibrate measures)"
+        return "from the datasheet (budget calibrate measures)"
 
 
 # Shares of dense datasheet peaks and host costs that are usual for well-written programs.

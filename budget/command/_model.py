@@ -33,22 +33,37 @@ def workload_flags(parser: ArgumentParser) -> None:
 
 
 def source_flags(parser: ArgumentParser) -> None:
-    """Flags that name one model."""
-    parser.add_argument("preset", nargs="?", help="a preset's name: budget list presets")
+    """Flags that name one model; a preset is a bare word (see `words`)."""
+    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE] [flags]"
     parser.add_argument("--arch", metavar="A", help="an architecture with its own flags: budget list architectures")
     parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
 
 
-def source(args: Namespace) -> str:
-    """The one model that is named. Raises InputError for none or several."""
-    named = [x for x in (args.preset, args.arch, args.config) if x is not None]
+def words(rest: list[str]) -> tuple[list[str], list[str]]:
+    """(bare words, flags with their values) of what a command's own parser left over.
+
+    An architecture's flags are not known yet, so a word behind a flag is taken for its value.
+    """
+    bare, flags = [], []
+    for before, word in zip(["", *rest], rest, strict=False):
+        value = before.startswith("--") and "=" not in before and not before.startswith("--no-")
+        (flags if value or word.startswith("-") else bare).append(word)
+    return bare, flags
+
+
+def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
+    """The one model that is named, and the architecture's flags. Raises InputError for several."""
+    bare, flags = words(rest)
+    if len(bare) > 1:
+        raise InputError("usage", f"{bare[1]!r} is one argument too many")
+    named = [x for x in (*bare, args.arch, args.config) if x is not None]
     if len(named) > 1:
         raise InputError("model", "name one of PRESET, --arch and --config, not several")
     if args.arch is not None and args.arch not in architectures.names():
         raise unknown("--arch", args.arch, architectures.names())
     if args.config is not None:
-        return os.path.join(".", args.config) if os.sep not in args.config else str(args.config)
-    return str(named[0]) if named else DEFAULT_ARCH
+        return os.path.join(".", args.config) if os.sep not in args.config else str(args.config), flags
+    return str(named[0]) if named else DEFAULT_ARCH, flags
 
 
 def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:

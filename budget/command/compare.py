@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from ..report._units import count, decimal, memory, seconds
-from ._model import estimate_from, workload_flags, write
+from ._model import estimate_from, words, workload_flags, write
 
 HELP = "several networks side by side"
 EXAMPLES = """examples:
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="presets, architectures or config.json files")
+    parser.usage = f"{parser.prog} MODEL [MODEL ...] [flags]    (presets, architectures or config.json files)"
     workload_flags(parser)
     parser.add_argument("--format", default="table", metavar="F", help="table, markdown, csv or json (table)")
     parser.add_argument("--output", metavar="FILE", help="write there instead")
@@ -28,7 +28,10 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the comparison."""
     from tabulate import tabulate
 
-    estimates = [estimate_from(name, args, rest) for name in args.models]
+    models, rest = words(rest)
+    if not models:
+        raise InputError("usage", "name the models to compare")
+    estimates = [estimate_from(name, args, rest) for name in models]
     if args.format == "json":
         from json import dumps
 

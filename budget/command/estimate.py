@@ -33,7 +33,7 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    model = source(args)
+    model, rest = source(args, rest)
     answer = estimate_from(model, args, rest)
     text = report.render(answer, args.format, args.by)
     if args.format == "table" and not answer.fits:
@@ -50,4 +50,4 @@ def _way_out(model: str, answer: Estimate, args: Namespace, rest: list[str]) -> 
     found = changes(model, **settings_from(model, args, rest))
     if not found:
         return f"to fit      on {-(-answer.memory.peak // answer.device.usable_bytes):,} devices together, not on one"
-    return f"to fit      {describe(found[0], answer).lstrip()}   (budget fit: more)"
+    return f"to fit      {describe(found[0], answer).lstrip()}"

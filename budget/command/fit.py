@@ -33,7 +33,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the answer; status 1 if nothing fits."""
     if args.format not in ("table", "json"):
         raise InputError("--format", f"got {args.format!r}; allowed: table, json")
-    model = source(args)
+    model, rest = source(args, rest)
     settings = settings_from(model, args, rest)
     best, answer = (None, None) if args.solve is None else largest(model, args.solve, **settings)
     if answer is not None:

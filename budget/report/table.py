@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..estimate import Estimate
 
 BAR = 32
+WIDTH = 80
 # What a headline says of an architecture, where its Config has it.
 HEADLINE = ("kind", "cell", "sizes", "layers", "d_model", "heads", "hidden_size", "experts", "vocab", "classes")
 
@@ -25,7 +26,7 @@ def render(estimate: Estimate, by: str = "") -> str:
     lines = [*_head(estimate), "", *_counts(estimate), *_memory(estimate), *_time(estimate), *_trust(estimate)]
     if by:
         lines += ["", *breakdown(estimate, by, "plain")]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for long in lines for line in fold(long))
 
 
 def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
@@ -38,6 +39,17 @@ def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
     ]
     header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
     return str(tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))).splitlines()
+
+
+def fold(line: str) -> list[str]:
+    """A line in at most 80 columns, at the gaps between its parts or its words."""
+    lines = []
+    while len(line) > WIDTH:
+        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
+        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
+        lines.append(line[:cut])
+        line = " " * 14 + line[cut:].lstrip()
+    return [*lines, line]
 
 
 def shorten(text: str, width: int) -> str:

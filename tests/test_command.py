@@ -1,0 +1,190 @@
+"""The command line as people use it, and as they misuse it: one line, status 2, never a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from budget import command
+from budget.__main__ import main
+from budget.read import preset
+
+CONTRACT = {
+    "schema": None,
+    "model": {"name", "arch", "config"},
+    "workload": {"mode", "batch", "seq", "dtype", "optimizer", "recompute", "attention"},
+    "params": {"total", "active", "trainable"},
+    "flops": {"forward", "backward", "step", "model_step", "hardware_step", "uncounted"},
+    "memory_bytes": {"parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache", "peak"},
+    "time_s": {"forward", "backward", "optimizer", "communication", "bubble", "step", "low", "high"},
+    "rate": {"samples_per_s", "tokens_per_s", "tflops_per_device", "mfu", "hfu"},
+    "device": {"name", "count"},
+    "fits": None,
+    "provenance": set(),
+    "ops": None,
+}
+
+
+def run(capsys, *args):
+    """(status, standard output, standard error)"""
+    status = main(list(args))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *args):
+    """What a wrong call says: one line on standard error and nothing else."""
+    status, out, err = run(capsys, *args)
+    assert (status, out, err.count("\n")) == (2, "", 1), (args, out, err)
+    assert err.startswith("budget: ")
+    return err
+
+
+def test_the_contract_s_keys(capsys):
+    status, out, _ = run(capsys, "estimate", "gpt2", "--format", "json")
+    answer = json.loads(out)
+    assert status == 0
+    for key, inner in CONTRACT.items():
+        assert key in answer
+        assert inner is None or inner <= set(answer[key]), key
+    assert answer["schema"] == "budget.estimate/1"
+    assert answer["params"]["total"] == 124439808
+    assert (answer["flops"]["forward"], answer["flops"]["step"]) == (291648307200, 874944921600)
+    assert answer["time_s"]["low"] < answer["time_s"]["step"] < answer["time_s"]["high"]
+    assert sum(op["params"] for op in answer["ops"]) == answer["params"]["total"]
+    assert sum(op["time_s"] for op in answer["ops"]) <= answer["time_s"]["step"] * 1.000001
+
+
+GOLDEN = [
+    (["mlp-10-20-10-2", "--batch", "1"], 452, 840, 2120),
+    (["resnet50"], 25557032, 8178368512, 24299077632),
+    (["--arch", "rnn", "--cell", "lstm", "--input-size", "256", "--hidden-size", "512", "--layers", "2",
+      "--batch", "8", "--seq", "128"], 3678208, 7516192768, 21441282048),
+    (["llama-2-7b", "--seq", "4096"], 6738415616, 62921270886400, 188763812659200),
+    (["mixtral-8x7b", "--seq", "4096"], 46702792704, 113232517791744, 339697553375232),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "params", "forward", "step"), GOLDEN, ids=lambda x: x[0] if isinstance(x, list) else "")
+def test_golden_numbers_by_the_command_line(capsys, args, params, forward, step):
+    status, out, _ = run(capsys, "estimate", *args, "--format", "json")
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["params"]["total"] == params
+    assert (answer["flops"]["forward"], answer["flops"]["step"]) == (forward, step)
+
+
+@pytest.mark.parametrize("name", preset.names())
+def test_every_preset_answers_in_eighty_columns(capsys, name):
+    status, out, err = run(capsys, "estimate", name, "--mode", "forward")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "parameters" in out.splitlines()[0]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+@pytest.mark.parametrize("by", ["operator", "part", "layer"])
+def test_formats_and_breakdowns(capsys, tmp_path, form, by):
+    target = tmp_path / "answer"
+    status, out, err = run(capsys, "estimate", "--arch", "transformer", "--format", form, "--by", by, "--output", str(target))
+    assert (status, out, err) == (0, "", "")
+    text = target.read_text("utf-8")
+    assert len(text.splitlines()) > 5 or form == "json"
+    assert os.listdir(tmp_path) == ["answer"], "nothing half written is left behind"
+
+
+def test_help_teaches_by_example(capsys):
+    for args in ([], ["--help"]):
+        status, out, _ = run(capsys, *args)
+        assert status == 0 and "budget estimate --arch transformer" in out
+    for name in command.names():
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+
+
+def test_fits_is_a_question(capsys):
+    assert run(capsys, "estimate", "gpt2", "--fits")[0] == 0
+    status, out, _ = run(capsys, "estimate", "llama-3-405b", "--fits")
+    assert status == 1 and "does not fit" in out
+
+
+WRONG = [
+    (["estimate", "gpt3-xxl"], "gpt3"),
+    (["estimate", "gpt2", "--device", "h2000"], "did you mean"),
+    (["estimate", "gpt2", "--batch", "0"], "batch: got 0"),
+    (["estimate", "gpt2", "--batch", "-4"], "batch: got -4"),
+    (["estimate", "gpt2", "--batch", "1.5"], "batch: got 1.5"),
+    (["estimate", "gpt2", "--batch", "nan"], "batch: got nan"),
+    (["estimate", "gpt2", "--batch", "many"], "batch: got 'many'"),
+    (["estimate", "gpt2", "--batch", "1e40"], "batch"),
+    (["estimate", "gpt2", "--batch"], "--batch"),
+    (["estimate", "gpt2", "--btach", "3"], "did you mean '--batch'"),
+    (["estimate", "gpt2", "gpt2"], "too many"),
+    (["estimate", "gpt2", "--arch", "mlp"], "one of PRESET"),
+    (["estimate", "--arch", "transfomer"], "did you mean 'transformer'"),
+    (["estimate", "--arch", "transformer", "--heads", "7"], "heads"),
+    (["estimate", "--arch", "transformer", "--kv-heads", "5"], "kv_heads"),
+    (["estimate", "--arch", "transformer", "--d-model", "0"], "d_model: got 0"),
+    (["estimate", "--arch", "transformer", "--kind", "sideways"], "decoder, encoder"),
+    (["estimate", "gpt2", "--mode", "tain"], "did you mean 'train'"),
+    (["estimate", "gpt2", "--dtype", "bf61"], "did you mean 'bf16'"),
+    (["estimate", "gpt2", "--optimizer", "adamww"], "did you mean 'adamw'"),
+    (["estimate", "gpt2", "--recompute", "some"], "recompute"),
+    (["estimate", "gpt2", "--attention", "fast"], "attention"),
+    (["estimate", "gpt2", "--format", "yaml"], "format"),
+    (["estimate", "gpt2", "--by", "colour"], "by"),
+    (["estimate", "gpt2", "--output", "/nowhere/at/all"], "--output"),
+    (["estimate", "gpt2", "--output", "/"], "--output"),
+    (["estimate", "--config", "/nowhere/config.json"], "config"),
+    (["estimate", ""], "model"),
+    (["esitmate"], "did you mean 'estimate'"),
+    (["list", "colours"], "architectures, presets, devices"),
+    (["explain", "mfuu"], "did you mean"),
+    (["formula", "--arch", "mlp", "--free", "colour"], "--free"),
+    (["fit", "gpt2", "--solve", "colour"], "--solve"),
+    (["compare", "gpt2", "gtp2"], "did you mean"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "says"), WRONG, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_wrong_calls_say_what_is_allowed(capsys, args, says):
+    assert says in refused(capsys, *args)
+
+
+words = st.one_of(
+    st.sampled_from(["--batch", "--seq", "--layers", "--d-model", "--heads", "--vocab", "--sizes", "--device", "--mode",
+                     "--dtype", "--arch", "--config", "--by", "--recompute", "mlp", "rnn", "transformer", "gpt2", "cnn"]),
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats().map(str),
+    st.text(st.characters(blacklist_categories=["Cs"]), max_size=12),
+    st.sampled_from(["1,2,3", "0", "1", "-1", "inf", "nan", "1e999", "true", "{}", "[]", "\x00", "../..", "/", "."]),
+)  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(words, max_size=6))
+def test_no_words_bring_a_traceback(capsys, args):
+    if {"-h", "--help"} & set(args):
+        return
+    status, out, err = run(capsys, "estimate", *args)
+    assert status in (0, 2)
+    assert (out == "" and err.count("\n") == 1 and err.startswith("budget: ")) if status == 2 else (out and not err)
+
+
+def test_as_a_process():
+    call = [sys.executable, "-m", "budget", "estimate", "--arch", "transformer", "--bathc", "2"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "budget: flag: unknown name '--bathc'; did you mean '--batch'?\n"
+
+
+def test_a_closed_pipe_is_no_error():
+    line = f"{sys.executable} -m budget estimate llama-3-405b --format json | head -c 10"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.stderr == ""
