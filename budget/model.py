@@ -8,7 +8,7 @@ every block knows what it hands from one repetition to the next.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .config import Workload
@@ -100,6 +100,28 @@ def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:
             yield node, times
 
 
+def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:
+    """The same program with each operator replaced by others."""
+    new: list[Node] = []
+    for node in nodes:
+        if isinstance(node, Block):
+            new.append(node._replace(body=rewrite(node.body, change)))
+        else:
+            new += change(node)
+    return tuple(new)
+
+
+def pieces(node: Block, first: int) -> tuple[Block, ...]:
+    """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
+    if is_number(node.count) and node.count <= first:
+        return (node._replace(name=f"{node.name}[:{first}]"),)
+    carry = tuple(c._replace(init=c.leave) if c.enter else c for c in node.carry)
+    return (
+        node._replace(name=f"{node.name}[:{first}]", count=first),
+        node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
+    )
+
+
 def weights(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:
     """Every weight once, with an operator that reads it and the number of copies."""
     seen: set[str] = set()
@@ -111,7 +133,8 @@ def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tu
         if isinstance(node, Block):
             inner: set[str] = set(seen) if node.name not in seen else set()
             yield from _weights(node.body, copies if node.shared else copies * node.count, inner)
-            seen |= inner
+            if node.shared or "[" not in node.name:  # the pieces of a block have weights of their own
+                seen |= inner
         elif node.phase == "forward":
             for t in node.weights:
                 if t.name not in seen:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..model import Model, walk, weights
-from ..op import WEIGHT, contraction_flops, elements, pointwise_flops
+from ..op import WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
 from ..size import Size
 
 
@@ -40,12 +41,18 @@ def params(model: Model) -> Params:
 
 def trained(model: Model) -> dict[str, Size]:
     """Elements of the weights that train, by dtype: those with a gradient, where there is a backward pass."""
-    gradients = {t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT}
     sums: dict[str, Size] = {}
-    for t, o, copies in weights(model.nodes):
-        if not gradients or f"d:{t.name}" in gradients:
-            sums[t.dtype] = sums.get(t.dtype, 0) + elements(t, o.sizes) * copies
+    for t, o, copies in training(model):
+        sums[t.dtype] = sums.get(t.dtype, 0) + elements(t, o.sizes) * copies
     return sums
+
+
+def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
+    """The weights that train, each with an operator that reads it and the number of copies."""
+    gradients = {t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT}
+    for t, o, copies in weights(model.nodes):
+        if t.role == WEIGHT and (not gradients or f"d:{t.name}" in gradients):
+            yield t, o, copies
 
 
 def flops(model: Model) -> Flops:
@@ -55,4 +62,5 @@ def flops(model: Model) -> Flops:
     for o, times in walk(model.nodes):
         sums[o.phase] = sums[o.phase] + contraction_flops(o) * times
         rest[o.phase] = rest[o.phase] + pointwise_flops(o) * times
-    return Flops(sums["forward"], sums["backward"], rest["forward"], rest["backward"], rest["optimizer"])
+    step = rest["optimizer"] + sums["optimizer"]
+    return Flops(sums["forward"], sums["backward"], rest["forward"], rest["backward"], step)

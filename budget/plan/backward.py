@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..model import Block, Carry, Model, Node
-from ..op import WEIGHT, Op, Tensor
+from ..op import WEIGHT, WEIGHTS, Op, Tensor
 
 Grads = dict[str, list[Tensor]]
+QUANTIZED = ("float8", "int8")
 
 
 def backward(model: Model) -> Model:
@@ -83,7 +84,9 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         if t.role == WEIGHT and not shared and t.name not in grads:
             wanted.append((t, Tensor(f"d:{t.name}", t.dims, WEIGHT, t.dtype)))
         elif t.role == WEIGHT or t.name in needs:
-            wanted.append((t, Tensor(f"d:{t.name}<{o.name}.{i}", t.dims, dtype=t.dtype, on_chip=t.on_chip)))
+            # What is quantized for a product has a gradient in the model's own dtype.
+            dtype = "" if t.dtype in QUANTIZED else t.dtype
+            wanted.append((t, Tensor(f"d:{t.name}<{o.name}.{i}", t.dims, dtype=dtype, on_chip=t.on_chip)))
     made: list[tuple[Tensor, Tensor]] = []
     yield from _gradients(o, arrived, wanted, made)
     for operand, grad in made:
@@ -122,7 +125,7 @@ def _gradients(
         else:
             fused.append((t, grad))
     if fused:
-        reads = (g, *o.saved, *(t for t in o.ins if t.role == WEIGHT and o.kind != "gather"))
+        reads = (g, *o.saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
         yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
         made += fused
 
@@ -131,7 +134,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Add up the gradients that reach one tensor from several readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
-        total = Tensor(f"d:{out.name}+{i}", out.dims, on_chip=out.on_chip)
+        total = Tensor(f"d:{out.name}+{i}", out.dims, dtype=out.dtype, on_chip=out.on_chip)
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
         parts = [total]
     if parts:
@@ -150,7 +153,7 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     local: Grads = {}
     seeds: dict[str, str] = {}
     for c in node.carry:
-        out = Tensor(c.leave, _dims(node, c.leave))
+        out = _made(node, c.leave)
         yield from _sum(last, out, grads)
         arrived = grads.pop(c.leave, [])
         if arrived or (c.enter in inner and c.leave in inner):
@@ -160,7 +163,7 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     body = list(_reverse(node.body, local, inner, node.shared))
     carry = []
     for c in node.carry:
-        body += _sum(last, Tensor(c.enter, _dims(node, c.leave)), local)
+        body += _sum(last, _made(node, c.leave)._replace(name=c.enter), local)
         for g in local.pop(c.enter, ()):
             carry.append(Carry(seeds.get(c.leave, ""), f"d:{c.leave}@" if c.leave in seeds else "", g.name))
             if c.init in needs:
@@ -196,9 +199,7 @@ def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:
             yield node
 
 
-def _dims(node: Block, name: str) -> tuple[str, ...]:
-    for o in _ops_backward(node.body):
-        for t in o.outs:
-            if t.name == name:
-                return t.dims
-    return ()
+def _made(node: Block, name: str) -> Tensor:
+    """A tensor that an operator of a block makes."""
+    made = (t for o in _ops_backward(node.body) for t in o.outs if t.name == name)
+    return next(made, Tensor(name, ()))

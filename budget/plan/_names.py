@@ -1,0 +1,49 @@
+"""Operators by name: what a technique is applied to."""
+
+from __future__ import annotations
+
+from ..errors import InputError
+from ..model import Model, walk
+from ..op import Op
+
+
+def chosen(model: Model, field: str, patterns: str, *, products: bool = False) -> frozenset[str]:
+    """Names of the forward operators with weights that match patterns, by commas.
+
+    A pattern is some neighbouring parts of a dotted name, with * for any text: `attn.q`, `embed`,
+    `layers.*.q`. products: contractions only. Raises InputError for a pattern that matches nothing.
+    """
+    from fnmatch import fnmatchcase
+
+    known = [o.name for o, _ in walk(model.nodes) if can_choose(o) and (o.kind == "contract" or not products)]
+    names: set[str] = set()
+    for pattern in filter(None, (p.strip() for p in patterns.split(","))):
+        forms = (pattern, f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*")
+        found = {name for name in known if any(fnmatchcase(name, form) for form in forms)}
+        if not found:
+            parts = dict.fromkeys(".".join(name.split(".")[-2:]) for name in known)
+            raise InputError(field, f"{pattern[:60]!r} matches no operator; allowed: {', '.join(list(parts)[:20])}")
+        names |= found
+    if not names:
+        raise InputError(field, f"got {patterns[:60]!r}; allowed: names of operators, by commas")
+    return frozenset(names)
+
+
+def can_choose(o: Op) -> bool:
+    """Whether an operator is one of the network's with a weight."""
+    return o.phase == "forward" and bool(o.weights)
+
+
+def untrained(model: Model, technique: str) -> None:
+    """Raise an InputError where the backward pass is there already."""
+    if any(o.phase != "forward" for o, _ in walk(model.nodes)):
+        raise InputError(technique, "comes too late; allowed: before backward")
+
+
+def is_trained(model: Model, technique: str) -> None:
+    """Raise an InputError where there is no backward pass yet, or the optimizer already."""
+    phases = {o.phase for o, _ in walk(model.nodes)}
+    if "backward" not in phases:
+        raise InputError(technique, "needs a backward pass; allowed: mode train, after backward")
+    if "optimizer" in phases:
+        raise InputError(technique, "comes too late; allowed: before optimizer")

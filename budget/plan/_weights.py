@@ -1,0 +1,63 @@
+"""The trained weights of a program, in the shapes in which a framework holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..fold.count import training
+from ..model import Model
+from ..op import Op, Tensor
+from ..size import Size, maximum, product
+
+
+class Weight(NamedTuple):
+    """One trained weight, held `copies` times (a layer's, for each layer)."""
+
+    name: str
+    shape: tuple[Size, ...]
+    copies: Size
+    dtype: str
+    embeds: bool  # a table that is looked up, or what makes scores over a vocabulary
+
+    @property
+    def size(self) -> Size:
+        return product(self.shape)
+
+
+def trained_weights(model: Model) -> list[Weight]:
+    """Every weight that has a gradient, in the order in which the network reads them."""
+    return [
+        Weight(t.name, shape(t, o), copies, t.dtype, o.kind != "contract" or bool({"v", "~v"} & set(t.dims)))
+        for t, o, copies in training(model)
+    ]
+
+
+def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
+    """A linear layer's [out, in], a convolution's [out, in, height, width], experts' [e, out, in],
+    a table's [rows, width]; anything else is a vector."""
+    size = {d: o.sizes[d.removeprefix("~")] for d in t.dims}
+    picked = [d for d in t.dims if d[0] == "~"]
+    rest = [d for d in t.dims if d[0] != "~"]
+    if o.kind == "gather":
+        return (*(size[d] for d in picked), product(size[d] for d in rest))
+    if t.added or o.kind != "contract":
+        return (*(size[d] for d in picked), product(size[d] for d in rest))
+    windows = [d for d in rest if any("+" in axis and d == axis.split("+")[1] for u in o.ins for axis in u.dims)]
+    made = [d for d in rest if d in o.out.dims and d not in windows]
+    read = [d for d in rest if d not in made and d not in windows]
+    lead = [product(size[d] for d in part) for part in (made, read)]
+    return (*(size[d] for d in picked), *lead, *(size[d] for d in windows))
+
+
+def largest(weights: Iterable[Weight], cur: float = 1, prev: float = 0) -> Size:
+    """The most that a loop over weights needs: `cur` times the one at hand, `prev` times the last one,
+    which Python still holds."""
+    most: Size = 0
+    before: Size = 0
+    for w in weights:
+        most = maximum(most, cur * w.size + prev * before)
+        if not (isinstance(w.copies, int) and w.copies == 1):
+            most = maximum(most, (cur + prev) * w.size)
+        before = w.size
+    return most
