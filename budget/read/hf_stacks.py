@@ -55,6 +55,7 @@ def jamba(hf: Settings) -> dict[str, Any]:
     return {
         "attention_layers": _every(hf, "attn_layer", layers),
         "expert_layers": _every(hf, "expert_layer", layers) if several else (layers,),
+        **({} if several else {"active_experts": 1}),
         "dt_rank": _rank(hf, "mamba_dt_rank"),
     }
 
