@@ -104,7 +104,7 @@ def estimate(
     dtype: str | None = None,
     optimizer: str | None = None,
     recompute: str = "none",
-    attention: str = "fused",
+    attention: str | None = None,
     execution: str = "compiled",
     device: str | Device = "h200",
     config: Mapping[str, Any] | None = None,
@@ -117,6 +117,7 @@ def estimate(
     Raises InputError, which names the field and what is allowed.
     """
     _choice("mode", mode, MODES)
+    attention = attention or ("fused" if mode == "train" else "flash")
     _choice("attention", attention, ATTENTION)
     _choice("execution", execution, EXECUTION)
     if isinstance(model, Model):
@@ -175,9 +176,10 @@ def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
     if name in architectures.names():
         return name, name, {}, {}
     try:
-        table = dict(preset.find(name))
+        name, found = preset.look_up(name)
     except InputError:
         raise unknown("model", name, (*preset.names(), *architectures.names())) from None
+    table = dict(found)
     usual = table.pop("workload", {})
     table.pop("source", None)
     if "model_type" in table:

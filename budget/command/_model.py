@@ -27,7 +27,7 @@ def workload_flags(parser: ArgumentParser) -> None:
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
     add("--optimizer", metavar="O", help=f"{', '.join(STATES)} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
-    add("--attention", default="fused", metavar="A", help=f"{', '.join(ATTENTION)} (fused)")
+    add("--attention", metavar="A", help=f"{', '.join(ATTENTION)} (fused to train, flash to serve)")
     add("--execution", default="compiled", metavar="E", help="compiled, or eager: a launch for each operator (compiled)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
 

@@ -1,43 +1,63 @@
 """Presets: named configurations, data with sources in data/presets/.
 
 A table has either `arch` and that architecture's settings, or `model_type` and a Hugging Face
-family's own fields; `workload.batch` and the like where a preset is also a worked example.
+family's own fields; `workload.batch` and the like where a preset is also a worked example. A table
+with `same_as` is another name.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ..errors import unknown
 
-FOLDER = Path(__file__).parent.parent / "data" / "presets"
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "presets")
+
+
+def find(name: str) -> Mapping[str, Any]:
+    """One preset's table. Raises InputError."""
+    return look_up(name)[1]
 
 
 @lru_cache(maxsize=256)
-def find(name: str) -> Mapping[str, Any]:
-    """One preset's table. Raises InputError that says the nearest known name."""
-    for path in sorted(FOLDER.glob("*.toml")):
-        text = path.read_text(encoding="utf-8")
-        # A name with a dot is quoted, or TOML takes it for a table in a table.
-        header = f'["{name}"]' if "." in name else f"[{name}]"
-        start = ("\n" + text).find(f"\n{header}\n")
-        if start >= 0 and name:
-            # TOML is parsed in Python, slowly: read this table alone.
+def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
+    """A preset's own name and its table, for a name as people tell it (`GPT-2 XL`, `resnet-50`).
+
+    Raises InputError that says the nearest known name.
+    """
+    for path in _files():
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        # TOML is parsed in Python, slowly: find the table and read it alone.
+        heading = next((h for h in _headings(text) if _squeeze(h) == _squeeze(name)), None)
+        if heading is not None:
+            start = ("\n" + text).find(f"\n[{heading}]\n")
             end = text.find("\n[", start + 1)
-            table = tomllib.loads(text[start : end if end >= 0 else None])
-            return dict(table[name])
+            table: dict[str, Any] = tomllib.loads(text[start : end if end >= 0 else None])[heading]
+            return look_up(table["same_as"]) if "same_as" in table else (heading, table)
     raise unknown("preset", name, names())
 
 
 def names() -> tuple[str, ...]:
     """All presets, by file and in the files' order."""
-    found = []
-    for path in sorted(FOLDER.glob("*.toml")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("[") and line.endswith("]"):
-                found.append(line[1:-1].strip('"'))
+    found: list[str] = []
+    for path in _files():
+        with open(path, encoding="utf-8") as file:
+            found += _headings(file.read())
     return tuple(found)
+
+
+def _files() -> list[str]:
+    return [os.path.join(FOLDER, name) for name in sorted(os.listdir(FOLDER))]
+
+
+def _headings(text: str) -> list[str]:
+    return [line[1:-1] for line in text.splitlines() if line.startswith("[") and line.endswith("]")]
+
+
+def _squeeze(name: str) -> str:
+    return name.lower().translate({ord(c): None for c in " -_."})

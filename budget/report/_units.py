@@ -17,7 +17,8 @@ def count(value: float) -> str:
     """Parameters: 124,439,808 -> "124.4 M", with B for 10^9."""
     for power, prefix in ((12, "T"), (9, "B"), (6, "M")):
         if value >= 10**power:
-            return f"{value / 10**power:,.1f} {prefix}" if value < 10 ** (power + 3) else f"{value / 10**power:,.0f} {prefix}"
+            scaled = value / 10**power
+            return f"{scaled:,.2f} {prefix}" if scaled < 10 else f"{scaled:,.1f} {prefix}"
     return f"{value:,.0f}"
 
 
