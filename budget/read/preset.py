@@ -35,7 +35,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
         # TOML is parsed in Python, slowly: find the table and read it alone.
         heading = next((h for h in _headings(text) if _squeeze(h) == _squeeze(name)), None)
         if heading is not None:
-            start = ("\n" + text).find(f"\n[{heading}]\n")
+            start = max(("\n" + text).find(f"\n[{key}]\n") for key in (heading, f'"{heading}"'))
             end = text.find("\n[", start + 1)
             table: dict[str, Any] = tomllib.loads(text[start : end if end >= 0 else None])[heading]
             return look_up(table["same_as"]) if "same_as" in table else (heading, table)
@@ -56,7 +56,7 @@ def _files() -> list[str]:
 
 
 def _headings(text: str) -> list[str]:
-    return [line[1:-1] for line in text.splitlines() if line.startswith("[") and line.endswith("]")]
+    return [line[1:-1].strip('"') for line in text.splitlines() if line.startswith("[") and line.endswith("]")]
 
 
 def _squeeze(name: str) -> str:
