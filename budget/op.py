@@ -96,8 +96,9 @@ def _select(o: Op, text: str) -> Tensor:
     if not at:
         return o.out if what == "out" else o.ins[int(what[2:])]
     name, _, dtype = what.partition(":")
-    dims = o.out.dims if like == "out" else o.ins[int(like[2:]) if like[:2] == "in" else 0].dims
-    return Tensor(f"{o.name}#{name}", dims[:-1] if like == "row" else dims, dtype=dtype)
+    whose = o.out if like == "out" else o.ins[int(like[2:]) if like[:2] == "in" else 0]
+    dims = whose.dims[:-1] if like == "row" else whose.dims
+    return Tensor(f"{o.name}#{name}", dims, dtype=dtype or whose.dtype)
 
 
 def group(name: str, *ops: Op) -> tuple[Op, ...]:

@@ -138,11 +138,20 @@ RULES: dict[str, Rule] = {
     "reduction": Rule(1, 1, walks="in"),
     "resident": Rule(view=True),  # declares what is there before anything runs
     "unknown": Rule(),
-    # optimizers: for each parameter; torch's default foreach steps keep these temporaries
+    # techniques
+    "quantize": Rule(3, linear=True),  # to float8, for a product
+    "dequantize": Rule(2, stops=True),  # from 4 or 8 bits, for a product; never kept
+    "compress": Rule(4, linear=True),  # to 2:4 sparsity, for a product
+    "offload": Rule(stops=True),
+    "reload": Rule(stops=True),
+    "kl": Rule(4, 1, ("in1",), temps=("product:@in0", "entropy:@in0"), walks="in", launches=5),
+    # optimizers: for each parameter (plan/optimizer.py has their temporaries)
     "sgd": Rule(2, walks="in"),
     "momentum": Rule(4, walks="in"),
-    "adam": Rule(12, temps=("sqrt:@in0",), walks="in", launches=12),
-    "adamw": Rule(14, temps=("sqrt:@in0",), walks="in", launches=13),
+    "adam": Rule(12, walks="in", launches=12),
+    "adamw": Rule(14, walks="in", launches=13),
+    "adamw_fused": Rule(14, walks="in"),
     "adamw_8bit": Rule(18, walks="in"),
-    "lion": Rule(7, temps=("update:@in0",), walks="in"),
+    "adafactor": Rule(10, walks="in", launches=15),
+    "lion": Rule(7, walks="in", launches=6),
 }

@@ -18,6 +18,7 @@ class Weight(NamedTuple):
     shape: tuple[Size, ...]
     copies: Size
     dtype: str
+    experts: bool  # its first axis counts experts
     embeds: bool  # a table that is looked up, or what makes scores over a vocabulary
 
     @property
@@ -28,7 +29,7 @@ class Weight(NamedTuple):
 def trained_weights(model: Model) -> list[Weight]:
     """Every weight that has a gradient, in the order in which the network reads them."""
     return [
-        Weight(t.name, shape(t, o), copies, t.dtype, o.kind != "contract" or bool({"v", "~v"} & set(t.dims)))
+        Weight(t.name, shape(t, o), copies, t.dtype, "~e" in t.dims, o.kind != "contract" or bool({"v", "~v"} & set(t.dims)))
         for t, o, copies in training(model)
     ]
 
@@ -57,7 +58,5 @@ def largest(weights: Iterable[Weight], cur: float = 1, prev: float = 0) -> Size:
     before: Size = 0
     for w in weights:
         most = maximum(most, cur * w.size + prev * before)
-        if not (isinstance(w.copies, int) and w.copies == 1):
-            most = maximum(most, (cur + prev) * w.size)
         before = w.size
     return most

@@ -1,38 +1,100 @@
-"""Append the optimizer's step: its state, its temporaries, its arithmetic (rule.py)."""
+"""Append the optimizer's step: its state, its temporaries, its arithmetic (rule.py).
+
+Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
+one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
+a step's number, four bytes a weight, lies on the host unless the step is fused.
+Sources: torch-optim, lion, bitsandbytes.
+"""
 
 from __future__ import annotations
 
-from ..errors import unknown
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import InputError, unknown
 from ..fold.count import trained
-from ..model import Model
+from ..model import Model, Node, walk
 from ..op import STATE, Op, Tensor
 from ..size import Size
+from . import _shaped
+from ._weights import Weight, trained_weights
 
-# The state that each optimizer keeps for a trained parameter, by dtype ("" is the parameter's own).
-STATES: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "sgd": (),
-    "momentum": ("",),
-    "adam": ("", ""),
-    "adamw": ("", ""),
-    "adamw_8bit": ("int8", "int8"),
-    "lion": ("",),
+
+class Plain(NamedTuple):
+    """An optimizer that treats all elements alike."""
+
+    states: tuple[str, ...] = ()  # what it keeps of each element, by dtype ("" is the weight's own)
+    temporary: int = 0  # tensors of all weights' size that live during the step
+    kind: str = ""  # the row in rule.py, where it is not the name
+
+
+CHOICES: dict[str, Plain | Callable[[Sequence[Weight], str], Iterator[Node]]] = {
+    "none": Plain(),
+    "sgd": Plain(),
+    "momentum": Plain(("",)),
+    "adam": Plain(("", ""), 1),
+    "adamw": Plain(("", ""), 1),  # foreach, torch's default on a GPU: the square root of all second moments
+    "adamw_fused": Plain(("", ""), 0, "adamw_fused"),
+    "adamw_loop": _shaped.adamw_loop,
+    "adamw_8bit": _shaped.adamw_8bit,
+    "adafactor": _shaped.adafactor,
+    "lion": _shaped.lion,
+    "muon": _shaped.muon,
+    "shampoo": _shaped.shampoo,
 }
+STATES: Mapping[str, object] = CHOICES
 
 
-def optimizer(model: Model, name: str) -> Model:
-    """The model with one operator behind it that updates all trained parameters. Raises InputError."""
-    if name not in STATES:
-        raise unknown("optimizer", name, STATES)
+def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
+    """The model with the operators behind it that update all trained weights.
+
+    master: it keeps a float32 copy of 16-bit weights, and its state in float32. Raises InputError.
+    """
+    if name not in CHOICES:
+        raise unknown("optimizer", name, CHOICES)
+    if any(o.phase == "optimizer" for o, _ in walk(model.nodes)):
+        raise InputError("optimizer", "there is one already; allowed: once, as the last technique")
     if name == "none":
         return model
-    steps = (_step(name, dtype, size) for dtype, size in trained(model).items())
+    how = CHOICES[name]
+    if isinstance(how, Plain):
+        steps: list[Node] = [_step(name, how, dtype, size, master) for dtype, size in trained(model).items()]
+        if how.kind == "adamw_fused":
+            steps.append(_counters(trained_weights(model)))
+    else:
+        steps = list(_by_weight(how, trained_weights(model), master))
     return model._replace(nodes=(*model.nodes, *steps))
 
 
-def _step(name: str, dtype: str, size: Size) -> Op:
-    """One step of the parameters of one dtype: torch's foreach steps take them one dtype at a time."""
+def _step(name: str, how: Plain, dtype: str, size: Size, master: bool) -> Op:
+    """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
+    work = "float32" if master else dtype
     operands = [Tensor("grads", ("p",), dtype=dtype), Tensor("params", ("p",), dtype=dtype)]
-    operands += [Tensor(f"state{i}", ("p",), STATE, own or dtype) for i, own in enumerate(STATES[name])]
-    written = tuple(t._replace(role=STATE) for t in operands[1:])
-    return Op("optimizer", name, tuple(operands), written, {"p": size}, "optimizer")
+    operands += [Tensor(f"state{i}", ("p",), STATE, own or work) for i, own in enumerate(how.states)]
+    outs = [t._replace(role=STATE) for t in operands[1:]]
+    outs += [Tensor(f"optimizer#temporary{i}", ("p",), dtype=work) for i in range(how.temporary)]
+    if master and dtype != "float32":
+        operands.append(Tensor("master", ("p",), STATE, "float32"))
+        outs += [operands[-1], Tensor("optimizer#grads", ("p",), dtype="float32")]
+    return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
+
+
+def _counters(weights: Sequence[Weight]) -> Op:
+    """A fused step keeps its number beside each weight."""
+    steps = Tensor("steps", ("n",), STATE, "float32")
+    return Op("optimizer.steps", "sgd", (steps,), (steps,), {"n": sum(w.copies for w in weights)}, "optimizer")
+
+
+def _by_weight(
+    how: Callable[[Sequence[Weight], str], Iterator[Node]], weights: Sequence[Weight], master: bool
+) -> Iterator[Node]:
+    """The steps of weights of each dtype, with float32 copies of 16-bit ones where asked for."""
+    for dtype in dict.fromkeys(w.dtype for w in weights):
+        same = [w for w in weights if w.dtype == dtype]
+        copied = master and dtype != "float32"
+        yield from how(same, "float32" if copied else dtype)
+        if copied:
+            copy = Tensor("master", ("p",), STATE, "float32")
+            sizes = {"p": sum(w.size * w.copies for w in same)}
+            grads = Tensor("optimizer#grads", ("p",), dtype="float32")
+            yield Op("optimizer.master", "cast", (copy,), (copy, grads), sizes, "optimizer")

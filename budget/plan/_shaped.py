@@ -1,0 +1,165 @@
+"""Optimizers that look at each weight's shape, or take one weight after the other.
+
+Each takes the trained weights of one dtype, and the dtype that it works in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..model import Block, Carry, Node
+from ..op import STATE, Op, Tensor
+from ..size import Size, ceil_div, is_number, maximum, minimum, product
+from ._weights import Weight, largest
+
+SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
+NEWTON_SCHULZ = 5  # steps. Source: muon
+SIDE = 8192  # of a preconditioner; longer axes are cut into blocks of it. Source: distributed-shampoo
+ROOTS_EVERY = 100  # steps between two inverse roots. Source: distributed-shampoo
+ROOT_FLOPS = 25  # n x n x n of one eigendecomposition: about 9 n^3 and products. Source: golub-van-loan
+
+
+def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """One weight after the other: the root, its quotient, and the last weight's quotient at once."""
+    yield _step("adamw", weights, dtype, {"exp_avg": _elements(weights), "exp_avg_sq": _elements(weights)}, largest(weights, 2, 1))
+
+
+def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """One weight after the other: the mean, the update and the last weight's update. Source: lion."""
+    yield _step("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
+
+
+def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """Two int8 states and their scales for each large weight, two of float32 for each small one."""
+    small = [w for w in weights if is_number(w.size) and w.size < SMALL]
+    large = [w for w in weights if w not in small]
+    scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
+    for name, group, states in (
+        ("adamw_8bit", large, {"int8": (2 * _elements(large), "int8"), "scales": (2 * scales, "float32")}),
+        ("adamw", small, {"float32": (2 * _elements(small), "float32")}),
+    ):
+        if group:
+            yield _typed(name, group, dtype, states, 0)
+
+
+def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """A second moment's row and column for each matrix, all of it for a vector."""
+    second: Size = 0
+    for w in weights:
+        *lead, rows, columns = (1, *w.shape)
+        kept = w.size if len(w.shape) == 1 else product(lead) * (rows + columns)
+        second = second + kept * w.copies
+    yield _step("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
+
+
+def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """Momentum and Newton-Schulz steps for the hidden layers' matrices, AdamW for what is left.
+
+    A convolution's kernel is a matrix [out, in x window], an expert's weights one matrix each.
+    """
+    hidden = [w for w in weights if len(w.shape) > 1 and not w.embeds]
+    others = [w for w in weights if w not in hidden]
+    if others:
+        n = _elements(others)
+        yield _step("adamw", others, dtype, {"exp_avg": n, "exp_avg_sq": n}, n)
+    if hidden:
+        yield _step("momentum", hidden, dtype, {"momentum": _elements(hidden)}, 0)
+    for w in hidden:
+        yield _orthogonalized(w, dtype)
+
+
+def _orthogonalized(w: Weight, dtype: str) -> Block:
+    """Newton-Schulz steps in bfloat16 for one weight's matrices, one after the other. What Python
+    still holds is read (as an operand that is added), so that it lives as long as torch lets it."""
+    lead, rows, columns = _matrix(w)
+    side = minimum(rows, columns)
+    sizes = {"m": side, "i": side, "k": side, "n": maximum(rows, columns)}
+    named = lambda name, dims: Tensor(f"{w.name}~{name}", tuple(dims.split()), dtype="bfloat16")  # noqa: E731
+
+    def product_of(name: str, a: Tensor, b: Tensor, out: Tensor, *held: Tensor) -> Op:
+        added = tuple(t._replace(added=True) for t in held)
+        return Op(f"optimizer.{name}", "contract", (a, b, *added), (out,), sizes, "optimizer")
+
+    update = named("update", "m n")._replace(dtype=dtype)
+    x, x_in, x_out = (named(n, "m n") for n in ("x", "x@", "x'"))
+    gram, poly = named("gram", "m i"), named("poly", "m k")
+    step = (
+        product_of("gram", x_in, x_in._replace(dims=("i", "n")), gram),
+        product_of("polynomial", gram, gram._replace(dims=("i", "k")), poly, gram),
+        product_of("apply", poly, x_in._replace(dims=("k", "n")), x_out, x_in, gram),
+    )
+    body = (
+        Op("optimizer.update", "add", (Tensor("grads", ("m", "n"), dtype=dtype),), (update,), sizes, "optimizer"),
+        Op("optimizer.cast", "cast", (update,), (x,), sizes, "optimizer"),
+        Block("newton_schulz", step, NEWTON_SCHULZ, shared=True, carry=(Carry(x.name, x_in.name, x_out.name),)),
+        Op("optimizer.write", "add", (x_out, update), (Tensor("params", ("m", "n"), STATE, dtype),), sizes, "optimizer"),
+    )
+    return Block(f"muon.{w.name}", body, lead * w.copies, shared=True)
+
+
+def shampoo(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """A preconditioner and its inverse root for each side of each block of a weight; momentum, and the
+    second moment of the grafted Adam. Roots are computed every ROOTS_EVERY steps: their share is counted.
+    Sources: shampoo, distributed-shampoo.
+    """
+    sides: Size = 0
+    for w in weights:
+        lead, rows, columns = _matrix(w)
+        a, b = minimum(rows, SIDE), minimum(columns, SIDE)
+        tiles = ceil_div(rows, SIDE) * ceil_div(columns, SIDE) * lead * w.copies
+        both = b * b if len(w.shape) == 1 else a * a + b * b
+        sides = sides + tiles * both
+        yield _preconditioned(w, a, b, tiles)
+    n = _elements(weights)
+    states = {"momentum": (n, dtype), "grafted": (n, dtype), "factors": (sides, "float32"), "roots": (sides, "float32")}
+    yield _typed("adamw", weights, dtype, states, 0)
+
+
+def _preconditioned(w: Weight, a: Size, b: Size, tiles: Size) -> Block:
+    """Products of one block: both factors from the gradient, the gradient between both roots."""
+    share = lambda side: ceil_div(side * ROOT_FLOPS, 2 * ROOTS_EVERY)  # noqa: E731 - of a root, in this step
+    sizes = {"m": a, "i": a, "n": b, "j": b, "x": share(a), "y": share(b)}
+    tensor = lambda name, dims: Tensor(name, tuple(dims.split()), dtype="float32")  # noqa: E731
+    grad, left, right = tensor("grads", "m n"), tensor("left", "i m"), tensor("right", "n j")
+    half, update = tensor(f"{w.name}~half", "i n"), tensor(f"{w.name}~update", "i j")
+    op = lambda name, ins, outs: Op(f"optimizer.{name}", "contract", ins, outs, sizes, "optimizer")  # noqa: E731
+    body = [
+        op("factor_right", (grad, grad._replace(dims=("m", "j"))), (tensor(f"{w.name}~right", "n j"),)),
+        op("root_right", (right, tensor("vectors", "n y")), (tensor(f"{w.name}~root", "j y"),)),
+        op("right", (half, right), (update._replace(dims=("i", "j")),)),
+    ]
+    if len(w.shape) > 1:
+        body[:0] = [
+            op("factor_left", (grad, grad._replace(dims=("i", "n"))), (tensor(f"{w.name}~left", "m i"),)),
+            op("root_left", (left, tensor("vectors", "m x")), (tensor(f"{w.name}~root", "i x"),)),
+            op("left", (left, grad), (half,)),
+        ]
+    return Block(f"shampoo.{w.name}", tuple(body), tiles, shared=True)
+
+
+def _matrix(w: Weight) -> tuple[Size, Size, Size]:
+    """(matrices, rows, columns) of a weight; a vector is one row."""
+    if len(w.shape) == 1:
+        return 1, 1, w.shape[0]
+    if w.experts:
+        return w.shape[0], w.shape[1], product(w.shape[2:])
+    return 1, w.shape[0], product(w.shape[1:])
+
+
+def _elements(weights: Sequence[Weight]) -> Size:
+    return sum(w.size * w.copies for w in weights)
+
+
+def _step(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
+    return _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
+
+
+def _typed(
+    name: str, weights: Sequence[Weight], dtype: str, states: dict[str, tuple[Size, str]], temporary: Size
+) -> Op:
+    """One operator for the step of some weights: states by name, with elements and dtype."""
+    sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
+    kept = tuple(Tensor(f"{name}.{k}", (k,), STATE, own) for k, (_, own) in states.items())
+    scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype),)
+    grads = Tensor("grads", ("p",), dtype=dtype)
+    return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")

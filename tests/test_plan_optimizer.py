@@ -1,0 +1,171 @@
+"""Optimizers' states and temporaries, against torch's own."""
+
+from math import ceil
+
+import pytest
+
+from budget.errors import InputError
+from budget.fold.count import flops
+from budget.fold.memory import memory
+from budget.model import Model, block, link
+from budget.op import op
+from budget.plan.backward import backward
+from budget.plan.optimizer import CHOICES, optimizer
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.distributed._tools.mem_tracker import MemTracker  # noqa: E402
+
+LAYERS, D, F, V, B, S = 3, 48, 80, 100, 2, 7
+BODY = (
+    op("norm", "x:, *d, +*d -> n:", "layer_norm"),
+    op("up", "n: b s d, *d f, +*f -> u: b s f"),
+    op("act", "u: -> g:", "gelu"),
+    op("down", "g:, *f d, +*d -> m: b s d"),
+    op("add", "x:, m: -> x:", "add"),
+)
+
+
+def program(name, layers=LAYERS, **settings):
+    nodes = (
+        op("embed", "!ids/int64: b s, *~v d -> x: b s d", "gather"),
+        block("layers", BODY, layers),
+        op("head", "x: b s d, *v d -> logits: b s v"),
+        op("loss", "logits: -> loss: 1", "reduce"),
+    )
+    linked, ends = link(nodes, dict(b=B, s=S, d=D, f=F, v=V))
+    return optimizer(backward(Model("t", "t", linked, {}, ends)), name, **settings)
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(D), nn.Linear(D, F), nn.Linear(F, D)
+
+    def forward(self, x):
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.layers = nn.Sequential(*(Layer() for _ in range(LAYERS)))
+        self.head = nn.Linear(D, V, bias=False)
+
+    def forward(self, ids):
+        return self.head(self.layers(self.embed(ids))).sum()
+
+
+def hidden(net):
+    return [p for name, p in net.named_parameters() if p.ndim == 2 and not name.startswith(("embed", "head"))]
+
+
+def others(net):
+    return [p for name, p in net.named_parameters() if not (p.ndim == 2 and not name.startswith(("embed", "head")))]
+
+
+TORCH = {
+    "sgd": lambda n: [torch.optim.SGD(n.parameters(), 0.1, foreach=True)],
+    "momentum": lambda n: [torch.optim.SGD(n.parameters(), 0.1, momentum=0.9, foreach=True)],
+    "adam": lambda n: [torch.optim.Adam(n.parameters(), foreach=True)],
+    "adamw": lambda n: [torch.optim.AdamW(n.parameters(), foreach=True)],
+    "adamw_loop": lambda n: [torch.optim.AdamW(n.parameters(), foreach=False)],
+    "adamw_fused": lambda n: [torch.optim.AdamW(n.parameters(), fused=True)],
+    "adafactor": lambda n: [torch.optim.Adafactor(n.parameters())],
+    "muon": lambda n: [torch.optim.AdamW(others(n), foreach=True), torch.optim.Muon(hidden(n))],
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_state_is_torch_s_to_the_byte(name):
+    net = Net()
+    steps = TORCH[name](net)
+    net(torch.zeros(B, S, dtype=torch.int64)).backward()
+    for step in steps:
+        step.step()
+    kept = [
+        (key, t) for o in steps for state in o.state.values() for key, t in state.items() if isinstance(t, torch.Tensor)
+    ]
+    on_device = [t for key, t in kept if key != "step" or name == "adamw_fused"]
+    assert memory(program(name), "float32").optimizer == sum(t.numel() * t.element_size() for t in on_device)
+
+
+def largest_in_step(name, dtype):
+    """Bytes that MemTracker finds beyond weights, gradients and states, at most, during a step."""
+    torch.set_default_dtype(dtype)
+    with FakeTensorMode():
+        net = Net()
+        torch.set_default_dtype(torch.float32)
+        steps = TORCH[name](net)
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
+        for step in steps:
+            step.step()
+        worst = 0
+        for step in steps:
+            tracker = MemTracker()
+            tracker.track_external(net, *steps, *(p.grad for p in net.parameters()))
+            before = tracker.get_tracker_snapshot("current")[torch.device("cpu")]["Total"]
+            with tracker:
+                step.step()
+            after = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
+            worst = max(worst, after["Total"] - before)
+    return worst
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [n for n in TORCH if n not in ("adafactor", "adamw_fused")])
+def test_temporaries_are_torch_s(name, dtype):
+    curve = memory(program(name), dtype).curve
+    ours = max((m.live["temporaries"] for m in curve if m.phase == "optimizer"), default=0)
+    assert ours == pytest.approx(largest_in_step(name, getattr(torch, dtype)), abs=300)
+
+
+def test_every_optimizer_reads_shapes_or_not_and_never_fails():
+    for name in CHOICES:
+        m = memory(program(name), "bfloat16")
+        assert (m.optimizer > 0) == (name not in ("none", "sgd"))
+
+
+def test_eight_bits_keep_small_weights_in_float32():
+    small = [V] * 0 + [D, D, F, D] * LAYERS + [D * F] * (2 * LAYERS)  # 3,840 elements: below 4,096
+    large = [V * D, V * D]
+    expected = sum(8 * n for n in small) + sum(2 * n + 2 * 4 * ceil(n / 256) for n in large)
+    assert memory(program("adamw_8bit"), "bfloat16").optimizer == expected
+
+
+def test_newton_schulz_costs_its_products():
+    m, n = min(D, F), max(D, F)
+    per_matrix = 5 * (2 * m * m * n + 2 * m**3 + 2 * m * m * n)
+    matrices, vectors = 2 * LAYERS * D * F, 2 * V * D + LAYERS * (3 * D + F)
+    extra = flops(program("muon")).optimizer - 4 * matrices - 14 * vectors
+    assert 2 * LAYERS * per_matrix < extra < 2 * LAYERS * per_matrix * 1.05
+
+
+def test_shampoo_keeps_two_factors_and_two_roots_a_matrix():
+    vectors, matrices = [D, D, F, D] * LAYERS, [(D, F)] * (2 * LAYERS) + [(V, D)] * 2
+    sides = sum(n * n for n in vectors) + sum(a * a + b * b for a, b in matrices)
+    weights = sum(vectors) + sum(a * b for a, b in matrices)
+    assert memory(program("shampoo"), "float32").optimizer == 4 * (2 * sides + 2 * weights)
+
+
+@pytest.mark.parametrize("name", [n for n in CHOICES if n not in ("none", "adamw_8bit")])
+def test_layers_that_are_counted_are_layers_written_out(name):
+    few, more = (memory(program(name, layers=n), "float32").optimizer for n in (4, 5))
+    one = memory(program(name, layers=1), "float32").optimizer
+    assert few - one == 3 * (more - few)
+
+
+def test_master_weights_are_in_float32_beside_their_states():
+    n = memory(program("none"), "bfloat16").parameters / 2
+    assert memory(program("adamw", master=True), "bfloat16").optimizer == 12 * n
+    assert memory(program("adamw_loop", master=True), "bfloat16").optimizer == 12 * n
+
+
+def test_bad_input_is_one_line():
+    with pytest.raises(InputError, match="optimizer: unknown name 'adamww'; did you mean 'adamw"):
+        program("adamww")
+    with pytest.raises(InputError, match="there is one already"):
+        optimizer(program("sgd"), "sgd")
