@@ -12,7 +12,7 @@ from budget.fold.count import flops, params
 from budget.plan.backward import backward
 
 CASES = [
-    ({"cell": "lstm", "input_size": 256, "hidden_size": 512, "layers": 2}, 8, 128),
+    ({"cell": "lstm", "input_size": 256, "hidden_size": 512, "layers": 2}, 8, 9),
     ({"cell": "gru", "input_size": 12, "hidden_size": 16, "layers": 3}, 3, 7),
     ({"cell": "rnn", "input_size": 12, "hidden_size": 17, "layers": 1, "bias": False}, 3, 7),
     ({"cell": "lstm", "input_size": 12, "hidden_size": 16, "layers": 3, "proj_size": 5}, 3, 7),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..model import Node, block
 from ..op import op
-from ..size import Size
+from ..size import Size, is_number, or_else
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # linear maps of each cell, each as wide as its state
 
@@ -20,8 +20,13 @@ class Cell(NamedTuple):
     bias: bool = True
     project: Size = 0
 
+    @property
+    def projects(self) -> bool:
+        return not (is_number(self.project) and self.project == 0)
+
+    @property
     def out(self) -> Size:
-        return self.project or self.n
+        return or_else(self.project, self.n)
 
 
 def recurrent(
@@ -36,13 +41,13 @@ def recurrent(
         return
     for side in ("ahead", "back"):
         yield from _scan(f"{name}.{side}", cell, x, f"{y}_{side}", c, steps, t)
-    m = cell.out()
+    m = cell.out
     yield op(f"{name}.cat", f"{y}_ahead: b {t} m, {y}_back: b {t} m -> {y}: b {t} c", "cat", m=m, c=2 * m)
 
 
 def _scan(name: str, cell: Cell, x: str, y: str, c: Size, steps: Size, t: str) -> Iterator[Node]:
     """One direction: a block that is repeated with the same weights, so its steps never run side by side."""
-    sizes = {"c": c, "n": cell.n, "m": cell.out(), "f": GATES[cell.kind] * cell.n}
+    sizes = {"c": c, "n": cell.n, "m": cell.out, "f": GATES[cell.kind] * cell.n}
     bias = ", +*f" if cell.bias else ""
     yield op(f"{name}.ih", f"{x}: b {t} c, *c f{bias} -> gx: b {t} f", **sizes)
     yield op(f"{name}.h0", "!h0: b m -> h: b m", "copy", **sizes)
@@ -52,7 +57,7 @@ def _scan(name: str, cell: Cell, x: str, y: str, c: Size, steps: Size, t: str) -
         op("step", f"gx: b {t} f -> gt: b f", "step", **sizes),
         op("hh", f"h: b m, *m f{bias} -> gh: b f", **sizes),
         *_CELLS[cell.kind],
-        *([op("project", "h: b n, *n m -> h: b m")] if cell.project else []),
+        *([op("project", "h: b n, *n m -> h: b m")] if cell.projects else []),
     )
     yield block(f"{name}.steps", (o._replace(sizes=sizes) for o in body), steps, shared=True)
     yield op(f"{name}.stack", f"h: b m -> {y}: b {t} m", "copy", **sizes)

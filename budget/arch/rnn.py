@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Workload, at_most, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
-from ..size import Size, or_else
+from ..size import Size, is_number, or_else
 from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent
 
@@ -30,14 +30,21 @@ class Config:
     vocab: int = setting(0, "tokens of an embedding before and a head behind the layers; 0: neither", least=0)
 
     def __post_init__(self) -> None:
-        if self.proj_size and self.cell != "lstm":
+        if self.cell != "lstm" and self.projects:
             raise InputError(
                 "proj_size", f"got {self.proj_size} with cell {self.cell}; allowed: 0, or cell lstm"
             )
-        if self.proj_size and self.proj_size >= self.hidden_size:
-            raise InputError(
-                "proj_size", f"got {self.proj_size}; allowed: less than hidden_size {self.hidden_size}"
-            )
+        at_most("proj_size", self.proj_size, "hidden_size - 1", self.hidden_size - 1)
+
+    @property
+    def projects(self) -> bool:
+        """Whether an LSTM's output is narrower than its state."""
+        return not (is_number(self.proj_size) and self.proj_size == 0)
+
+    @property
+    def worded(self) -> bool:
+        """Whether tokens come in, not features."""
+        return not (is_number(self.vocab) and self.vocab == 0)
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -48,15 +55,15 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, steps: Size) -> Iterator[Node]:
-    if c.vocab:
+    if c.worded:
         yield op("embed", "!ids/int64: b t, *~v c -> x: b t c", "gather", c=c.input_size)
     cell = Cell(c.cell, c.hidden_size, c.bias, c.proj_size)
-    width = cell.out() * (2 if c.bidirectional else 1)
-    x = "x" if c.vocab else "!x"
+    width = cell.out * (2 if c.bidirectional else 1)
+    x = "x" if c.worded else "!x"
     yield from recurrent("layer0", cell, x, "x", c=c.input_size, steps=steps, bidirectional=c.bidirectional)
     layer = recurrent("layer", cell, "x", "x", c=width, steps=steps, bidirectional=c.bidirectional)
     yield block("layers", layer, c.layers - 1)
-    if c.vocab:
+    if c.worded:
         yield op("head", "x: b t c, *v c, +*v -> logits: b t v", c=width)
         if w.mode == "train":
             yield from cross_entropy("logits")

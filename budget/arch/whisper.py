@@ -69,8 +69,8 @@ _LAYER = Layer(Attention(key_bias=False, scale=False, scale_q=True, upcast=False
 
 def _encoder(c: Config) -> Iterator[Node]:
     frames = 2 * c.frames
-    wide = {"c": c.mels, "y": frames, "y+l": frames, "l": 3}
-    half = {"c": c.d_model, "y": c.frames, "y+l": frames, "l": 3}
+    wide: dict[str, Size] = {"c": c.mels, "y": frames, "y+l": frames, "l": 3}
+    half: dict[str, Size] = {"c": c.d_model, "y": c.frames, "y+l": frames, "l": 3}
     yield op("encoder.conv1", "!mel: b c y+l, *d c l, +*d -> memory: b d y", **wide)
     yield op("encoder.gelu1", "memory: b d y -> memory:", "gelu", **wide)
     yield op("encoder.conv2", "memory: b c y+l, *d c l, +*d -> memory: b d y", **half)
