@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..dtype import BYTES
-from ..model import Block, Model, Node, weights
-from ..op import CACHE, INPUT, STATE, WEIGHT, Op, Tensor, elements
-from ..size import Size, is_number, maximum
+from ..model import Block, Model, Node, walk, weights
+from ..op import CACHE, HOST, INPUT, STATE, WEIGHT, Op, Tensor, elements
+from ..size import Size, ceil_div, is_number, maximum
 
+# What a program holds, by kind; `host` is not on the device and not in the total.
 KINDS = ("inputs", "parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache")
 
 
@@ -40,6 +41,7 @@ class Memory(NamedTuple):
     activations: Size  # kept for the backward pass when the forward pass ends
     temporaries: Size  # what the peak holds besides the others
     kv_cache: Size
+    host: Size  # offloaded to the host's memory
     peak: Size
     at: str  # the operator that runs at the peak ("" for arrays)
     at_peak: Mapping[str, Size]
@@ -50,7 +52,7 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
     """Bytes of a tensor; an unnamed dtype is the model's own."""
     size = BYTES[t.dtype or dtype]
     n = elements(t, sizes)
-    return n * int(size) if size >= 1 else n * size
+    return n * size if isinstance(size, int) else ceil_div(n * int(size * 2**20), 2**20)
 
 
 def memory(model: Model, dtype: str) -> Memory:
@@ -76,6 +78,7 @@ def memory(model: Model, dtype: str) -> Memory:
     fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
     return Memory(
         **fixed,
+        host=_on_host(model, dtype),
         activations=walker.kept,
         temporaries=top.live["temporaries"] if top else 0,
         peak=peak,
@@ -83,6 +86,18 @@ def memory(model: Model, dtype: str) -> Memory:
         at_peak=top.live if top else {},
         curve=curve,
     )
+
+
+def _on_host(model: Model, dtype: str) -> Size:
+    """Bytes offloaded: each tensor once, for as many layers as make it."""
+    seen: set[str] = set()
+    total: Size = 0
+    for o, times in walk(model.nodes):
+        for t in (*o.ins, *o.outs):
+            if t.role == HOST and t.name not in seen:
+                seen.add(t.name)
+                total = total + tensor_bytes(t, o.sizes, dtype) * times
+    return total
 
 
 def _ops(nodes: Iterable[Node]) -> Iterator[Op]:
@@ -106,6 +121,7 @@ class _Walker:
         self.live: dict[str, Size] = dict.fromkeys(KINDS, 0)
         self.kept: Size = 0  # activations when the forward pass ends
         self.final: dict[str, Size] = {}
+        self.homes: dict[tuple[int, str, int], dict[str, Any]] = {}  # of weights' gradients, by repetition
 
     def new(self, t: Tensor, o: Op, kind: str) -> int:
         self.bytes.append(0 if t.on_chip else tensor_bytes(t, o.sizes, self.dtype))
@@ -135,17 +151,17 @@ class _Walker:
                 self.last[storage] = event
         writes: list[int] = []
         for t in o.outs:
-            if (o.rule.view or o.rule.inplace) and "#" not in t.name:
-                target = _find(o.ins[-1 if o.kind == "accumulate" else 0].name, scopes)
-                if target is not None:
-                    here[t.name] = target
-                    self.last[target] = event
-                    continue
-            if t.role == STATE:
+            if (target := self.alias(o, t, scopes)) is not None:
+                here[t.name] = target
+                self.last[target] = event
+                continue
+            if t.role in (STATE, HOST):
                 continue
             kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
+            if t.role == WEIGHT and t.name in home:
+                kind = "temporaries"  # a gradient that is there already: the new one is added to it
             storage = here[t.name] = self.new(t, o, kind)
-            if t.role in _KIND:
+            if kind in ("gradients", "kv_cache"):
                 self.keep.add(storage)
                 home[t.name] = storage
             writes.append(storage)
@@ -154,6 +170,17 @@ class _Walker:
             if (storage := _find(name, scopes)) is not None:
                 self.last[storage] = event
         self.events.append((o, reads, writes, 0))
+
+    def alias(self, o: Op, t: Tensor, scopes: tuple[dict[str, Any], ...]) -> int | None:
+        """The storage that an output shares with an input: a view, an update in place, a cast or an
+        upcast to the dtype that is there already."""
+        inside = "#" in t.name
+        if not inside and (o.rule.view or o.rule.inplace):
+            return _find(o.ins[-1 if o.kind == "accumulate" else 0].name, scopes)
+        cast = t.name.endswith("#up") if inside else o.kind == "cast"
+        if cast and (t.dtype or self.dtype) == (o.ins[0].dtype or self.dtype):
+            return _find(o.ins[0].name, scopes)
+        return None
 
     def block(self, node: Block, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
         n = node.count
@@ -169,8 +196,11 @@ class _Walker:
             frame: dict[str, Any] = {k: v for k, v in carried.items() if v is not None}
             frames.append(frame)
             past = (mirrored[-1 - i],) if i < len(mirrored) else ()
-            self.plan(node.body, (frame, *past, *scopes), home if node.shared else frame)
-            left = {c: _find(c.leave, (frame, *past, *scopes)) for c in node.carry}
+            # A layer's gradients stay where they are when it runs again, for another micro-batch.
+            own = home if node.shared else self.homes.setdefault((id(home), node.name, i), {})
+            inner = (frame, *past, *scopes) if node.shared else (frame, *past, own, *scopes)
+            self.plan(node.body, inner, own)
+            left = {c: _find(c.leave, inner) for c in node.carry}
             carried = {c.enter: storage for c, storage in left.items() if c.enter}
         if frames:
             scopes[0].update((c.leave, storage) for c, storage in left.items() if storage is not None)

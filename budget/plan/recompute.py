@@ -3,24 +3,61 @@
 One rule serves flash attention (what stays on chip), selective recomputation (attention's
 scores and probabilities) and full recomputation (everything but a layer's input): the forward
 operators that lead to a tensor that was not kept are run again before its first reader.
-Sources: flash-attention-2, korthikanti-2022.
+`regroup` makes groups of layers, of which only a group's input is kept, or leaves layers out.
+Sources: flash-attention-2, korthikanti-2022, chen-2016.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ..errors import unknown
-from ..model import Block, Model, Node
+from ..errors import InputError, unknown
+from ..model import Block, Carry, Model, Node, pieces, rewrite
 from ..op import Op, Tensor
 
 Lost = Callable[[Op, Tensor], bool]
 
+def _never_kept(o: Op, t: Tensor) -> bool:
+    """On the chip only, or made of quantized weights for one product; a loss in chunks has had its backward."""
+    return o.kind == "dequantize" or (t.on_chip and o.kernel != "chunked")
+
+
 CHOICES: dict[str, Lost] = {
-    "none": lambda o, t: t.on_chip,
-    "selective": lambda o, t: t.on_chip or o.group == "attention",
+    "none": _never_kept,
+    "selective": lambda o, t: _never_kept(o, t) or o.group == "attention",
     "full": lambda o, t: True,
 }
+
+
+def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
+    """The model with its repeated layers in groups of `every`, or with only the first ones recomputed.
+
+    To be applied before `backward`. Raises InputError where nothing repeats.
+    """
+    field = "recompute_every" if every > 1 else "recompute_layers"
+    stacks = [n for n in model.nodes if isinstance(n, Block) and not n.shared]
+    if not stacks or not all(isinstance(n.count, int) for n in stacks):
+        raise InputError(field, f"{model.name} has no counted stack of layers; allowed: 0 layers, groups of 1")
+    nodes: list[Node] = []
+    for node in model.nodes:
+        parts = pieces(node, first) if node in stacks and isinstance(node, Block) and first else (node,)
+        for part in parts:
+            whole = isinstance(part, Block) and part in (*stacks, parts[0]) and every > 1 and ":]" not in part.name
+            nodes += _groups(part, every) if whole and isinstance(part, Block) else (part,)
+    return model._replace(nodes=tuple(nodes))
+
+
+def _groups(node: Block, every: int) -> Iterator[Block]:
+    """A block of n layers as n / every blocks of `every`, and one of those left over."""
+    done, inits = 0, [c.init for c in node.carry]
+    for size, count in ((every, node.count // every), (node.count % every, 1)):
+        if size and count:
+            name = f"{node.name}[{done or ''}::{size}]"
+            enters = [c.enter and f"{c.enter}{name}" for c in node.carry]
+            inner = tuple(c._replace(init=e) for c, e in zip(node.carry, enters, strict=True))
+            outer = tuple(Carry(i, e, c.leave) for c, i, e in zip(node.carry, inits, enters, strict=True))
+            yield Block(name, (node._replace(count=size, carry=inner),), count, carry=outer)
+            done, inits = size * count, [c.enter and c.leave for c in node.carry]
 
 
 def recompute(model: Model, choice: str) -> Model:
@@ -51,7 +88,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     for node in back:
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
-            yield node if inner is None else node._replace(body=tuple(_again(inner.body, node.body, lost)))
+            yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
             continue
         wanted: set[str] = set()
         _lead(node.ins, makers, done, wanted)
@@ -63,6 +100,16 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
                     yield o._replace(phase="backward", of=o.name, outs=outs)
         yield node
+
+
+def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
+    """The body of a backward block; of a group of layers, all of it is run again at once."""
+    if ":]" in forward.name:
+        lost = CHOICES["none"]
+    elif "::" in forward.name and lost is CHOICES["full"]:
+        yield from rewrite(forward.body, lambda o: (o._replace(phase="backward", of=o.name),))
+        lost = CHOICES["none"]
+    yield from _again(forward.body, back.body, lost)
 
 
 def _lead(reads: Iterable[Tensor], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
