@@ -19,6 +19,7 @@ class Attention(NamedTuple):
     bias: bool = True  # of the projections to queries, keys and values
     key_bias: bool = True  # False: of queries and values only (Whisper)
     out_bias: bool = True
+    fused: bool = False  # queries, keys and values are one projection, and views of its output
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
@@ -54,12 +55,8 @@ def attention(
     `cached` is the number of keys in the cache where it is not t: of a sliding window, the window.
     In decode mode an encoder's memory is in the cache already, so nothing is projected.
     """
-    yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
-    source, length = (f"{memory}: b t d", "t") if memory else (f"{x}: b s d", "s")
-    none: dict[str, Size] = {"t": 0} if memory and mode == "decode" else {}
-    k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
-    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
-    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
+    yield from _project(name, a, mode, x, memory)
+    length = "t" if memory else "s"
     if a.norm:
         bias = ", +*k" if a.norm == "layer_norm" else ""
         yield op(f"{name}.q_norm", f"q:, *k{bias} -> q:", a.norm)
@@ -74,6 +71,20 @@ def attention(
     yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes)
     yield from mix(name, a, **(sizes if mode == "decode" else {}))
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+
+
+def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:
+    if a.fused:
+        bias = ", +*h j k" if a.bias else ""
+        yield op(f"{name}.qkv", f"{x}: b s d, *d h j k{bias} -> qkv: b s h j k", j=a.heads_per_key + 2)
+        yield op(f"{name}.split", "qkv: -> q: b s h r k, k: b s h k, v: b s h k", "view")
+        return
+    source, length = (f"{memory}: b t d", "t") if memory else (f"{x}: b s d", "s")
+    none: dict[str, Size] = {"t": 0} if memory and mode == "decode" else {}
+    k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
+    yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
+    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
+    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
 
 
 def cache(name: str, mode: str, *tensors: tuple[str, str, str], **sizes: Size) -> Iterator[Op]:

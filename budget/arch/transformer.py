@@ -57,6 +57,7 @@ class Config:
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     out_bias: bool = setting(True, "attention's output has a bias")
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")
+    fused_qkv: bool = setting(True, "queries, keys and values are one projection")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
     scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
@@ -188,9 +189,9 @@ class Kind(NamedTuple):
 
 def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
     """The kinds of the layers from `start` on, one period of them."""
+    layers = range(start, start + c.period)
     return tuple(
-        Kind(c.windows[i % len(c.windows)], sparse and (i + 1) % c.sparse_every == 0)
-        for i in range(start, start + c.period)
+        Kind(c.windows[i % len(c.windows)], sparse and (i + 1) % c.sparse_every == 0) for i in layers
     )
 
 
@@ -247,11 +248,10 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
 
 def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[Node]:
     a = Attention(
-        bias=c.qkv_bias, out_bias=c.out_bias, heads_per_key=exact_div(c.heads, _kv_heads(c)),
-        norm=c.norm if c.qk_norm else "", rope=c.positions == "rotary", scale=c.scale_scores,
-        scale_q=c.scale_queries, softcap=c.softcap > 0,
-        position="alibi: h r t" if c.positions == "alibi" else "",
-        mask=c.kind == "decoder", sinks=c.sinks, upcast=c.softmax_float32,
+        bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
+        heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
+        rope=c.positions == "rotary", position="alibi: h r t" if c.positions == "alibi" else "",
+        scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip
     if not _zero(c.kv_latent):
         value = or_else(c.value_head_dim, c.width)
@@ -284,8 +284,8 @@ def _head(c: Config, mode: str) -> Iterator[Node]:
         yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
     elif width == "c":
         yield op("head.project", "x: b s d, *d c -> x: b s c")
-    weight = f"*wte: v {width}" if c.tied else f"*v {width}"
-    yield op("head.logits", f"x: b s {width}, {weight}{bias} -> logits: b s v")
+    weight = "*wte: v" if c.tied else "*v"
+    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v")
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":
