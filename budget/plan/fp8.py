@@ -1,0 +1,91 @@
+"""Products in float8, as Transformer Engine's linear layers have them with delayed scaling.
+
+Weights stay in 16 bits. A pass makes of each a float8 copy and a transposed one, both kept for the
+backward pass; a layer's input is kept in float8; gradients of outputs are cast when they arrive.
+Everything between the products, the attention's own two and the head stay in 16 bits.
+Source: transformer-engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..model import Block, Model, Node, rewrite, walk
+from ..op import STATE, WEIGHT, WEIGHTS, Op, Tensor
+from ._names import is_trained
+
+AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
+TENSORS = 5  # of a linear layer: input, weight and output; the gradients of output and input
+
+
+def is_linear(o: Op) -> bool:
+    """A product of an activation and a weight that is a matrix, but no convolution and no head."""
+    weights = [t for t in o.weights if not t.added]
+    return (
+        o.phase == "forward"
+        and o.kind == "contract"
+        and len(weights) == 1
+        and len(weights[0].dims) > 1
+        and not {"v", "~v"} & set(weights[0].dims)
+        and not any("+" in axis for t in o.ins for axis in t.dims)
+    )
+
+
+def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Float8 copies before the products: of inputs once for all that read them. Before `backward`."""
+    inputs: dict[str, Tensor] = {}
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(quantized(node.body)))
+            continue
+        if not is_linear(node):
+            yield node
+            continue
+        ins = []
+        for i, t in enumerate(node.ins):
+            if not t.added and t.name not in inputs:
+                narrow = Tensor(f"{t.name}~fp8", t.dims, dtype="float8")
+                outs = (narrow, _transposed(narrow)) if t.role in WEIGHTS else (narrow,)
+                yield Op(f"{node.name}.quantize{i}", "quantize", (t,), outs, node.sizes)
+                inputs[t.name] = narrow
+            ins.append(t if t.added else inputs[t.name]._replace(dims=t.dims))
+        yield node._replace(ins=tuple(ins))
+
+
+def trained(model: Model) -> Model:
+    """The training program in which gradients are quantized too, and weights' gradients are not. After `backward`."""
+    is_trained(model, "precision")
+    # The gradient of a weight's copy is the weight's: its product writes it straight away.
+    direct = {
+        o.ins[0].name: o.out
+        for o, _ in walk(model.nodes)
+        if o.phase == "backward" and o.kind == "quantize" and o.out.role == WEIGHT
+    }
+    made = [(o.out.name, times) for o, times in walk(model.nodes) if o.kind == "quantize" and o.weights and o.phase == "forward"]
+    narrow_weights, layers = {name for name, _ in made}, sum(times for _, times in made)
+    done: set[str] = set()
+
+    def change(o: Op) -> Iterator[Op]:
+        if o.phase != "backward" or not any(t.dtype == "float8" for t in o.ins):
+            if not (o.kind == "quantize" and o.ins[0].name in direct):
+                yield o
+            return
+        g, *others = o.ins
+        narrow = g._replace(name=f"{g.name}~fp8", dtype="float8")
+        if g.name not in done:
+            done.add(g.name)
+            yield o._replace(name=f"{o.name}.quantize", kind="quantize", ins=(g,), outs=(narrow, _transposed(narrow)))
+        weights = {t.name for t in others if t.name in narrow_weights}
+        read = (_transposed(t) if t.name in weights else t for t in others)
+        left = narrow if weights else _transposed(narrow)
+        outs = tuple(direct.get(t.name, t) for t in o.outs)
+        yield o._replace(ins=(left, *read), outs=outs, holds=(*o.holds, *weights))
+
+    nodes = rewrite(model.nodes, change)
+    history = Tensor("fp8.amax", ("n",), STATE, "float32")
+    update = Op("fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward")
+    return model._replace(nodes=(*nodes, update))
+
+
+def _transposed(t: Tensor) -> Tensor:
+    return t._replace(name=f"{t.name}#t")

@@ -1,0 +1,135 @@
+"""Which dtype weights, gradients, products and states have.
+
+`pure` is what a model is without this: all of it in one dtype. `autocast` is torch.autocast: float32
+weights and gradients, and casts where its lists say. `master` is Megatron's and DeepSpeed's mixed
+precision: 16-bit weights, and the optimizer's float32 copy of them. `fp8` is Transformer Engine's.
+Sources: torch-autocast, megatron-lm, transformer-engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..errors import InputError, unknown
+from ..model import Block, Model, Node, rewrite
+from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
+from . import fp8
+from ._names import is_trained, untrained
+
+CHOICES = ("pure", "autocast", "master", "fp8")
+GRADIENTS = ("", "bfloat16", "float16", "float32")
+SINGLE = "float32"
+
+# torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
+UPCAST = {
+    "cuda": {
+        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl", "softplus", "exp",
+    },
+    "cpu": {"nll", "mse", "binary_cross_entropy", "kl"},
+}  # fmt: skip
+KEEPS_INPUT = {"layer_norm", "batch_norm", "group_norm", "instance_norm"}  # whatever their weights are
+ANSWERS_SINGLE = {"cuda": {"softmax", "softmax_fused", "softmax_sink", "log_softmax", "cumsum", "reduce"}, "cpu": set[str]()}
+
+def check(choice: str, dtype: str) -> None:
+    """Raise an InputError for a precision that a model's dtype contradicts."""
+    if choice not in CHOICES:
+        raise unknown("precision", choice, CHOICES)
+    if choice != "pure" and dtype not in ("bfloat16", "float16"):
+        raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
+
+
+def precision(model: Model, choice: str, device: str = "cuda") -> Model:
+    """The model with its casts. To be applied before `backward`, as the last technique. Raises InputError."""
+    if choice not in CHOICES:
+        raise unknown("precision", choice, CHOICES)
+    untrained(model, "precision")
+    if choice == "autocast":
+        return model._replace(nodes=tuple(_Autocast(device).run(model.nodes, {}, set())))
+    if choice == "fp8":
+        return model._replace(nodes=tuple(fp8.quantized(model.nodes)))
+    return model
+
+
+class _Autocast:
+    """Follows the dtype of every tensor through the program: "" is the low one."""
+
+    def __init__(self, device: str):
+        self.upcast, self.single = UPCAST[device], ANSWERS_SINGLE[device]
+        self.known: dict[str, str] = {}
+
+    def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
+        """`low` holds the weights' casts, each kept for the whole pass."""
+        for node in nodes:
+            if isinstance(node, Op):
+                yield from self.op(node, low)
+                continue
+            for c in node.carry:
+                if c.enter:
+                    self.known[c.enter] = self.known.get(c.init, "")
+            if not node.shared:
+                yield node._replace(body=tuple(self.run(node.body, dict(low), lifted)))
+                continue
+            # Casts of weights that every repetition reads are made once, before the first.
+            body = list(self.run(node.body, low, lifted))
+            yield from (o for o in body if _casts_weight(o))
+            yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
+
+    def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        ins = tuple(self.typed(t) for t in o.ins)
+        if o.kind in ("contract", "lstm_cell", "gru_cell"):
+            casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
+            yield from (cast for _, cast in casts if cast)
+            ins, dtype = tuple(t for t, _ in casts), ""
+        elif o.kind in self.upcast:
+            casts = [self.up(o, t, i) if not t.dtype else (t, None) for i, t in enumerate(ins)]
+            yield from (cast for _, cast in casts if cast)
+            ins, dtype = tuple(t for t, _ in casts), SINGLE
+        elif o.kind == "cast":
+            dtype = o.out.dtype
+        elif o.kind in KEEPS_INPUT:
+            dtype = ins[0].dtype
+        else:
+            single = o.kind in self.single or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
+            dtype = SINGLE if single else ""
+        outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
+        self.known.update((t.name, t.dtype) for t in outs)
+        yield o._replace(ins=ins, outs=outs)
+
+    def typed(self, t: Tensor) -> Tensor:
+        if t.role in WEIGHTS or t.role == INPUT:
+            return t if t.dtype else t._replace(dtype=SINGLE)
+        return t._replace(dtype=self.known.get(t.name, t.dtype))
+
+    def down(self, o: Op, t: Tensor, i: int, low: dict[str, Tensor]) -> tuple[Tensor, Op | None]:
+        """An operand in the low dtype: a weight's cast is made once, an activation's for each reader."""
+        if t.name in low:
+            return low[t.name]._replace(added=t.added, dims=t.dims), None
+        weight = t.role in WEIGHTS
+        name = f"{t.name}~low" if weight else f"{t.name}~{o.name}.{i}"
+        made = Tensor(name, t.dims, on_chip=t.on_chip)
+        if weight:
+            low[t.name] = made
+        cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
+        return made._replace(added=t.added), cast._replace(group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else "")
+
+    def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
+        made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
+        cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes)
+        return made, cast._replace(group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else "")
+
+
+def _casts_weight(node: Node) -> bool:
+    return isinstance(node, Op) and node.kind == "cast" and node.ins[0].role in WEIGHTS
+
+
+def gradients(model: Model, dtype: str) -> Model:
+    """The training program with its weights' gradients in a dtype of their own. Raises InputError."""
+    is_trained(model, "grad_dtype")
+
+    def change(o: Op) -> tuple[Op]:
+        if o.phase != "backward" or not any(t.role == WEIGHT for t in o.outs):
+            return (o,)
+        outs = (t._replace(dtype=dtype) if t.role == WEIGHT else t for t in o.outs)
+        return (o._replace(outs=tuple(outs)),)
+
+    return model._replace(nodes=rewrite(model.nodes, change))

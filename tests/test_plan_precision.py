@@ -1,0 +1,139 @@
+"""Precision: autocast against torch's own casts, the others by their bytes."""
+
+import pytest
+
+from budget.errors import InputError
+from budget.fold.count import flops
+from budget.fold.memory import memory
+from budget.model import Model, block, link
+from budget.op import op
+from budget.plan import fp8
+from budget.plan.backward import backward
+from budget.plan.optimizer import optimizer
+from budget.plan.precision import check, gradients, precision
+from budget.plan.recompute import recompute
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+B, S, D, F, C = 2, 7, 48, 80, 5
+BODY = (
+    op("norm", "x:, *d, +*d -> n:", "layer_norm"),
+    op("gate", "n: b s d, *d f, +*f -> g: b s f"),
+    op("act", "g: -> g:", "silu"),
+    op("up", "n: b s d, *d f, +*f -> u: b s f"),
+    op("mul", "g:, u: -> g:", "mul"),
+    op("down", "g:, *f d, +*d -> m: b s d"),
+    op("add", "x:, m: -> x:", "add"),
+)
+
+
+def model(layers):
+    nodes = (op("in", "!raw: b s c, *c d -> x: b s d"), block("layers", BODY, layers), op("norm", "x:, *d, +*d -> x:", "layer_norm"))
+    linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D, f=F))
+    return Model("t", "t", linked, {}, ends)
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.gate, self.up, self.down = nn.LayerNorm(D), nn.Linear(D, F), nn.Linear(D, F), nn.Linear(F, D)
+
+    def forward(self, x):
+        n = self.norm(x)
+        return x + self.down(nn.functional.silu(self.gate(n)) * self.up(n))
+
+
+def net(layers):
+    return nn.Sequential(nn.Linear(C, D, bias=False), *(Layer() for _ in range(layers)), nn.LayerNorm(D))
+
+
+def saved(module, x, *forget):
+    """Bytes of the storages that autograd saves, parameters, input and output aside."""
+    kept = {}
+
+    def keep(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        out = module(x)
+    for t in (x, out, *module.parameters()):
+        kept.pop(t.untyped_storage().data_ptr(), None)
+    return sum(kept.values()), out
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_autocast_saves_what_torch_saves(layers):
+    module, x = net(layers), torch.randn(B, S, C)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs, out = saved(module, x)
+    ours = memory(backward(precision(model(layers), "autocast", "cpu")), "bfloat16")
+    held = out.numel() * out.element_size()
+    assert ours.activations - held == theirs
+    parameters = sum(4 * p.numel() for p in module.parameters())
+    assert (ours.parameters, ours.gradients) == (parameters, parameters)
+
+
+def test_autocast_casts_a_weight_once_though_two_read_it():
+    nodes = (
+        op("in", "!raw: b s c, *c d -> x: b s d"),
+        block("loop", (op("w", "x: b s d, *d e -> y: b s e", e=D), op("act", "y: b s e -> x: b s d", "tanh", e=D)), 4, shared=True),
+    )
+    linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D))
+    program = precision(Model("t", "t", linked, {}, ends), "autocast", "cpu")
+    casts = [n.name for n in program.nodes if n.name.startswith("loop.w.cast")]
+    assert casts == ["loop.w.cast1"]
+
+
+def test_autocast_changes_no_product():
+    plain, cast = backward(model(3)), backward(precision(model(3), "autocast"))
+    assert flops(cast)[:2] == flops(plain)[:2]
+    again = recompute(cast, "full")
+    assert memory(again, "bfloat16").activations < memory(cast, "bfloat16").activations
+
+
+def test_master_weights_are_megatron_s_18_bytes_a_parameter():
+    trained = backward(model(4))
+    n = memory(trained, "bfloat16").parameters // 2
+    m = memory(optimizer(gradients(trained, "float32"), "adamw_fused", master=True), "bfloat16")
+    counters = 4 * (1 + 4 * 8 + 2)
+    assert m.parameters + m.gradients + m.optimizer - counters == 18 * n
+
+
+def test_float8_keeps_inputs_in_one_byte_and_weights_twice():
+    layers = 4
+    wide, narrow = backward(model(layers)), fp8.trained(backward(precision(model(layers), "fp8")))
+    inputs = B * S * (D + F)  # of gate and up together, and of down
+    weights = 2 * 3 * D * F
+    edge = B * S * C  # the first product: its input was kept anyway, its weight is not read again
+    difference = memory(narrow, "bfloat16").activations - memory(wide, "bfloat16").activations
+    assert difference == layers * (weights - inputs) + edge
+    assert flops(narrow)[:2] == flops(wide)[:2]
+    assert memory(narrow, "bfloat16").gradients == memory(wide, "bfloat16").gradients
+    assert memory(narrow, "bfloat16").optimizer == 4 * 1024 * 5 * (3 * layers + 1)
+
+
+def test_float32_upcasts_nothing():
+    """A norm's upcast to float32 of what is float32 already is no copy."""
+    nodes = (op("in", "!raw: b s c, *c d -> x: b s d"), op("norm", "x:, *d -> x:", "rms_norm"))
+    linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D))
+    trained = backward(Model("t", "t", linked, {}, ends))
+    one = B * S * D * 4
+    assert memory(trained, "float32").activations == 3 * one + B * S * 4  # input, normed and output, rstd
+
+
+@pytest.mark.parametrize(("choice", "dtype", "error"), [
+    ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
+    ("autocats", "bfloat16", "precision: unknown name 'autocats'; did you mean 'autocast'"),
+])
+def test_bad_input_is_one_line(choice, dtype, error):
+    with pytest.raises(InputError, match=error):
+        check(choice, dtype)
+
+
+def test_the_order_is_checked():
+    with pytest.raises(InputError, match="precision: comes too late; allowed: before backward"):
+        precision(backward(model(1)), "autocast")
+    with pytest.raises(InputError, match="grad_dtype: needs a backward pass"):
+        gradients(model(1), "float32")
