@@ -82,7 +82,7 @@ def model(
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
     tensors, or the last operator's output where none is given."""
     linked, ends = link(nodes, sizes, outputs)
-    settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)  # type: ignore[arg-type]
+    settings = dict(vars(config) if dataclasses.is_dataclass(config) else config)
     return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
 
 

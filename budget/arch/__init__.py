@@ -6,6 +6,7 @@ Files whose names start with an underscore hold pieces that several share.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -13,6 +14,7 @@ from types import ModuleType
 from ..errors import unknown
 
 
+@cache
 def names() -> tuple[str, ...]:
     """All architectures, sorted."""
     return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
