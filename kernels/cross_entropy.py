@@ -1,8 +1,9 @@
 """Cross-entropy of logits and target classes, the loss of every language model.
 
-Forward reads the logits once, whatever the vocabulary, and keeps one number a row, the
-logarithm of the sum of exponentials. Backward reads them once more and writes their gradient;
-the probabilities never reach device memory.
+Forward reads the logits once, whatever the vocabulary, and keeps two numbers a row: the maximum
+and the sum of exponentials (their logarithm alone would cost the gradient half its digits where
+the loss is large). Backward reads the logits once more and writes their gradient; the
+probabilities never reach device memory.
 """
 
 import torch
@@ -52,7 +53,7 @@ def cross_entropy(
     checks.require(reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index: expected an int, got {type(ignore_index).__name__}")
-    loss, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
+    loss, _, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
     if reduction == "none":
         return loss
     total = loss.sum()
@@ -61,30 +62,33 @@ def cross_entropy(
 
 def reference_cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, log of the sum of exponentials) a row, in float32 (float64 for float64 logits)."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(loss, maximum, sum of exponentials) a row, in float32 (float64 for float64 logits)."""
     z = logits.to(torch.promote_types(torch.float32, logits.dtype)) * scale
-    log_sum = z.logsumexp(-1)
+    maximum = z.amax(-1)
+    total = (z - maximum.unsqueeze(-1)).exp().sum(-1)
     ignored = target == ignore_index
     chosen = z.gather(-1, target.masked_fill(ignored, 0).unsqueeze(-1)).squeeze(-1)
-    loss = log_sum - (1 - smoothing) * chosen
+    loss = total.log() + (maximum - chosen)
     if smoothing:
-        loss = loss - smoothing * z.mean(-1)
-    return loss.masked_fill(ignored, 0.0), log_sum
+        loss = loss + smoothing * (chosen - z.mean(-1))
+    return loss.masked_fill(ignored, 0.0), maximum, total
 
 
 def reference_cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,
     target: torch.Tensor,
-    log_sum: torch.Tensor,
+    maximum: torch.Tensor,
+    total: torch.Tensor,
     scale: float,
     ignore_index: int,
     smoothing: float,
 ) -> torch.Tensor:
     """The gradient of the logits."""
-    z = logits.to(log_sum.dtype) * scale
-    dz = (z - log_sum.unsqueeze(-1)).exp() - smoothing / z.shape[-1]
+    z = logits.to(total.dtype) * scale
+    p = (z - maximum.unsqueeze(-1)).exp() / total.unsqueeze(-1)
+    dz = p - smoothing / z.shape[-1]
     ignored = target == ignore_index
     index = target.masked_fill(ignored, 0).unsqueeze(-1)
     dz = dz.scatter_add(-1, index, torch.full_like(dz, smoothing - 1))
@@ -94,29 +98,32 @@ def reference_cross_entropy_backward(
 @torch.library.custom_op("budget::cross_entropy", mutates_args=())
 def _cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     if logits.device.type == "cpu":
         classes = target[target != ignore_index]
         inside = ((classes >= 0) & (classes < logits.shape[-1])).all()
         checks.require(bool(inside), f"target: a class is not from 0 to {logits.shape[-1] - 1}")
     if runs_triton(logits):
-        loss, log_sum = _row_statistics(logits, target)
+        outputs = _row_statistics(logits, target)
         launch_cross_entropy(
-            logits, target, loss, log_sum,
+            logits,
+            target,
+            *outputs,
             scale=scale, ignore_index=ignore_index, smoothing=smoothing,
         )  # fmt: skip
-        return loss, log_sum
+        return outputs
     return reference_cross_entropy(logits, target, scale, ignore_index, smoothing)
 
 
 def _row_statistics(logits, target):
     shape = target.shape
-    return (logits.new_empty(shape, dtype=torch.float32) for _ in range(2))
+    loss, maximum, total = (logits.new_empty(shape, dtype=torch.float32) for _ in range(3))
+    return loss, maximum, total
 
 
 @_cross_entropy.register_fake
 def _(logits, target, scale, ignore_index, smoothing):
-    return tuple(_row_statistics(logits, target))
+    return _row_statistics(logits, target)
 
 
 @torch.library.custom_op("budget::cross_entropy_backward", mutates_args=())
@@ -124,7 +131,8 @@ def _cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,
     target: torch.Tensor,
-    log_sum: torch.Tensor,
+    maximum: torch.Tensor,
+    total: torch.Tensor,
     scale: float,
     ignore_index: int,
     smoothing: float,
@@ -132,29 +140,27 @@ def _cross_entropy_backward(
     out = logits.new_empty(logits.shape)
     numbers = {"scale": scale, "ignore_index": ignore_index, "smoothing": smoothing}
     if runs_triton(logits):
-        launch_cross_entropy_backward(grad, logits, target, log_sum, out, **numbers)
+        launch_cross_entropy_backward(grad, logits, target, maximum, total, out, **numbers)
     else:
-        out.copy_(reference_cross_entropy_backward(grad, logits, target, log_sum, **numbers))
+        out.copy_(reference_cross_entropy_backward(grad, logits, target, maximum, total, **numbers))
     return out
 
 
 @_cross_entropy_backward.register_fake
-def _(grad, logits, target, log_sum, scale, ignore_index, smoothing):
+def _(grad, logits, target, maximum, total, scale, ignore_index, smoothing):
     return logits.new_empty(logits.shape)
 
 
 def _setup_context(ctx, inputs, output):
     logits, target, *ctx.numbers = inputs
-    ctx.save_for_backward(logits, target, output[1])
+    ctx.save_for_backward(logits, target, *output[1:])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad, _grad_log_sum):
+def _backward(ctx, grad, _grad_maximum, _grad_total):
     if grad is None:
         return (None,) * 5
-    logits, target, log_sum = ctx.saved_tensors
-    grad_logits = _cross_entropy_backward(grad, logits, target, log_sum, *ctx.numbers)
-    return grad_logits, None, None, None, None
+    return _cross_entropy_backward(grad, *ctx.saved_tensors, *ctx.numbers), None, None, None, None
 
 
 _cross_entropy.register_autograd(_backward, setup_context=_setup_context)
@@ -162,7 +168,7 @@ _cross_entropy.register_autograd(_backward, setup_context=_setup_context)
 
 @triton.jit
 def _cross_entropy_kernel(
-    logits, target, loss, log_sum, columns, stride, scale, ignore_index, smoothing,
+    logits, target, loss, row_maximum, row_total, columns, stride, scale, ignore_index, smoothing,
     SMOOTHING: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """One row a program, in one pass; every lane keeps its own maximum and sum."""
@@ -184,21 +190,22 @@ def _cross_entropy_kernel(
         maxima = new_maxima
     maximum = tl.max(maxima, 0)
     total = tl.sum(totals * tl.exp2((maxima - maximum) * LOG2_E), 0)
-    row_log_sum = maximum + tl.log2(total) * LN_2
-    tl.store(log_sum + row, row_log_sum)
+    tl.store(row_maximum + row, maximum)
+    tl.store(row_total + row, total)
 
     chosen = tl.load(target + row)
     exists = (chosen >= 0) & (chosen < columns)
     z = tl.load(logits + row * stride + chosen, mask=exists, other=float("nan"))
-    row_loss = row_log_sum - (1 - smoothing) * z.to(tl.float32) * scale
+    z = z.to(tl.float32) * scale
+    row_loss = tl.log2(total) * LN_2 + (maximum - z)
     if SMOOTHING:
-        row_loss -= smoothing * tl.sum(sums, 0) / columns
+        row_loss += smoothing * (z - tl.sum(sums, 0) / columns)
     tl.store(loss + row, tl.where(chosen == ignore_index, 0.0, row_loss))
 
 
 @triton.jit
 def _cross_entropy_backward_kernel(
-    grad, logits, target, log_sum, out, columns, stride, scale, ignore_index, smoothing,
+    grad, logits, target, maximum, total, out, columns, stride, scale, ignore_index, smoothing,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """A program takes COLUMNS of one row: (softmax - target distribution) * grad * scale."""
@@ -207,7 +214,8 @@ def _cross_entropy_backward_kernel(
     inside = column < columns
     chosen = tl.load(target + row)
     z = tl.load(logits + row * stride + column, mask=inside, other=0.0).to(tl.float32) * scale
-    dz = tl.exp2((z - tl.load(log_sum + row)) * LOG2_E) - smoothing / columns
+    p = tl.exp2((z - tl.load(maximum + row)) * LOG2_E) / tl.load(total + row)
+    dz = p - smoothing / columns
     dz = tl.where(column == chosen, dz - (1 - smoothing), dz) * (tl.load(grad + row) * scale)
     dz = tl.where(chosen == ignore_index, 0.0, dz)
     tl.store(out + row * columns + column, dz.to(out.dtype.element_ty), mask=inside)
@@ -217,13 +225,14 @@ def launch_cross_entropy(
     logits: torch.Tensor,
     target: torch.Tensor,
     loss: torch.Tensor,
-    log_sum: torch.Tensor,
+    maximum: torch.Tensor,
+    total: torch.Tensor,
     *,
     scale: float,
     ignore_index: int,
     smoothing: float,
 ) -> None:
-    """Fill the contiguous loss and log_sum."""
+    """Fill the contiguous loss, maximum and total."""
     if loss.numel() == 0:
         return
     flat = as_rows(logits)
@@ -231,7 +240,7 @@ def launch_cross_entropy(
     chosen = settings.find("cross_entropy", logits.device, "rows")
     with torch.cuda.device_of(logits):
         _cross_entropy_kernel[(rows,)](
-            flat, target.contiguous(), loss, log_sum, columns, flat.stride(0),
+            flat, target.contiguous(), loss, maximum, total, columns, flat.stride(0),
             scale, ignore_index, smoothing, SMOOTHING=smoothing > 0, **chosen,
         )  # fmt: skip
 
@@ -240,7 +249,8 @@ def launch_cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,
     target: torch.Tensor,
-    log_sum: torch.Tensor,
+    maximum: torch.Tensor,
+    total: torch.Tensor,
     out: torch.Tensor,
     *,
     scale: float,
@@ -255,6 +265,6 @@ def launch_cross_entropy_backward(
     chosen = settings.find("cross_entropy_backward", logits.device, "rows")
     with torch.cuda.device_of(logits):
         _cross_entropy_backward_kernel[(rows, triton.cdiv(columns, chosen["COLUMNS"]))](
-            grad.contiguous(), flat, target.contiguous(), log_sum, out, columns, flat.stride(0),
+            grad.contiguous(), flat, target.contiguous(), maximum, total, out, columns, flat.stride(0),
             scale, ignore_index, smoothing, **chosen,
         )  # fmt: skip

@@ -4,9 +4,9 @@
     out = (a @ b + bias) * activation(a @ gate) -> + residual          with a gate
 
 One persistent Triton kernel computes all of it (matmul_kernel.py; in plain torch:
-matmul_reference.py); this file is its face: checks, custom operators and their gradients. The backward pass is
-one elementwise kernel (the epilogue's derivative and the bias gradient in one read) and two
-products per weight, which run on the forward kernel with transposed strides.
+matmul_reference.py); this file is its face: checks, custom operators and their gradients. The
+backward pass is one elementwise kernel (the epilogue's derivative and the bias gradient in one
+read) and two products per weight, which run on the forward kernel with transposed strides.
 """
 
 import torch

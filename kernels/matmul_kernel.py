@@ -151,6 +151,10 @@ def _matmul_kernel(
         )  # fmt: skip
 
 
+# Elsewhere float8_e4m3fn is not a type of the tensor cores (gfx942 has another e4m3).
+FLOAT8_ARCHITECTURES = ("sm90", "sm100", "interpreter")
+
+
 def launch_matmul(
     a: torch.Tensor,
     b: torch.Tensor,
@@ -169,6 +173,8 @@ def launch_matmul(
     """Fill out (and linear, gate_linear where they have elements)."""
     if out.numel() == 0:
         return
+    if a.itemsize == 1 and settings.architecture(a.device) not in FLOAT8_ARCHITECTURES:
+        a, b = a.to(torch.float16), b.to(torch.float16)  # exact
     batches, rows, inner = a.shape
     columns = b.shape[2]
     chosen = settings.find("matmul", a.device, shape_class(a, b, gate))

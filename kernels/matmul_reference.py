@@ -16,7 +16,7 @@ def reference_matmul(
     activation: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """(out, a @ b + bias, a @ gate) in float32 torch, or in float64 for float64 operands."""
-    compute = torch.promote_types(torch.float32, a.dtype)
+    compute = torch.float64 if a.dtype == torch.float64 else torch.float32
     wide_a = a.to(compute)
     linear = wide_a @ b.to(compute)
     if scale_a is not None:

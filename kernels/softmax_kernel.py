@@ -55,11 +55,11 @@ def _finite_maximum(maximum, MASKED: tl.constexpr):
 @triton.jit
 def _normalize(z, maximum, total, LOG: tl.constexpr, MASKED: tl.constexpr):
     """The output for logits z, given the row's shift and its sum of exponentials."""
+    if MASKED:
+        total = tl.where(total == 0, 1.0, total)
     if LOG:
         return z - maximum - tl.log2(total) * LN_2
     else:
-        if MASKED:
-            total = tl.where(total == 0, 1.0, total)
         return tl.exp2((z - maximum) * LOG2_E) / total
 
 

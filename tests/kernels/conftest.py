@@ -1,0 +1,45 @@
+"""The kernels' tests run Triton in its interpreter, on the CPU: `TRITON_INTERPRET=0 pytest tests/kernels`
+runs the same tests compiled, on a GPU.
+
+Triton fixes the mode when it is imported, so it is chosen here, before anything imports it.
+"""
+
+import os
+import sys
+import warnings
+
+import pytest
+
+os.environ.setdefault("TRITON_INTERPRET", "1")
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+import numpy as np
+import repairs
+import torch
+
+INTERPRETED = os.environ["TRITON_INTERPRET"] == "1"
+
+if INTERPRETED:
+    from triton.language import standard
+
+    if not hasattr(standard.max, "rewrite"):  # a JITFunction: imported before this file
+        sys.exit("tests/kernels: something imported triton first; give this folder first, or alone")
+    repairs.repair()
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """Fresh memory holds NaN: an element that a kernel forgets to write is seen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def quiet_interpreter():
+    """NumPy warns of what a GPU computes silently: exp2 of infinities, overflow in rows not stored."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        yield
