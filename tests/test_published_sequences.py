@@ -29,7 +29,8 @@ def build(name, image=0):
     ("row", "name"),
     {
         "T5-base": "t5-base", "T5-3B": "t5-3b", "Whisper-base": "whisper-base",
-        "Whisper-medium": "whisper-medium", "Whisper-large-v3": "whisper-large-v3", "Mamba-370M": "mamba-370m",
+        "Whisper-medium": "whisper-medium", "Whisper-large-v3": "whisper-large-v3",
+        "Mamba-370M": "mamba-370m",
         "Mamba-1.4B": "mamba-1.4b", "ViT_B_16": "vit-b-16", "ViT_B_32": "vit-b-32",
     }.items(),
 )  # fmt: skip
