@@ -115,11 +115,28 @@ def pieces(node: Block, first: int) -> tuple[Block, ...]:
     """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
     if is_number(node.count) and node.count <= first:
         return (node._replace(name=f"{node.name}[:{first}]"),)
-    carry = tuple(c._replace(init=c.leave) if c.enter else c for c in node.carry)
+    new = {c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry}  # what one piece makes, the other makes too
+    enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
+    carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
     return (
-        node._replace(name=f"{node.name}[:{first}]", count=first),
+        Block(f"{node.name}[:{first}]", _renamed(node.body, new), first, node.shared, enters),
         node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
     )
+
+
+def _renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
+    """The same program with other names for some tensors."""
+
+    def tensors(ts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(t._replace(name=new[t.name]) if t.name in new else t for t in ts)
+
+    def visit(node: Node) -> Node:
+        if isinstance(node, Op):
+            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs))
+        carry = (Carry(*(new.get(name, name) for name in c)) for c in node.carry)
+        return node._replace(body=tuple(visit(n) for n in node.body), carry=tuple(carry))
+
+    return tuple(visit(node) for node in nodes)
 
 
 def weights(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:

@@ -149,7 +149,7 @@ def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
 def contracted_dims(o: Op) -> tuple[str, ...]:
     """All dimensions that a contraction loops over; `y+i` is y and i, `~v` picks one."""
     seen: dict[str, None] = {}
-    for t in (*o.ins, *o.outs):
+    for t in (*o.ins, o.out):
         if not t.added:
             for axis in t.dims:
                 if axis[0] != "~":
@@ -161,7 +161,8 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    return 2 * product(o.sizes[d] for d in contracted_dims(o))
+    flops = 2 * product(o.sizes[d] for d in contracted_dims(o))
+    return flops // 2 if any(t.dtype[:6] == "sparse" for t in o.ins) else flops  # plan/prune.py
 
 
 def pointwise_flops(o: Op) -> Size:

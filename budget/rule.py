@@ -28,6 +28,7 @@ class Rule(NamedTuple):
     temps: tuple[str, ...] = ()
     walks: str = "out"
     trained: tuple[str, ...] = ()  # those of `saves` that only a trained weight's gradient needs
+    cross: bool = False  # an operand's gradient needs the others, not the operand
     view: bool = False  # the output is the input's storage: no work, no memory
     inplace: bool = False  # the output overwrites the input
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
@@ -61,7 +62,7 @@ RULES: dict[str, Rule] = {
     "cache": Rule(),
     "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
     # pointwise
-    "mul": Rule(1, 2, ("in0", "in1")),
+    "mul": Rule(1, 2, ("in0", "in1"), cross=True),
     "scale": Rule(1, 1),
     "modulate": Rule(3, 4, ("in0", "in1"), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..model import Block, Carry, Model, Node
+from ..model import Block, Carry, Model, Node, pieces
 from ..op import WEIGHT, WEIGHTS, Op, Tensor
 
 Grads = dict[str, list[Tensor]]
@@ -37,10 +37,11 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         first = _inside(node, needs)
         late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
-            yield node._replace(name=f"{node.name}[0]", body=tuple(_flow(node.body, set(first))), count=1)
-            needs.update(c.leave for c in node.carry if c.leave in first)
-            carry = tuple(c._replace(init=c.leave) if c.enter else c for c in node.carry)
-            yield from _flow((node._replace(count=node.count - 1, carry=carry),), needs)
+            head, rest = pieces(node, 1)
+            first = _inside(head, needs)
+            yield head._replace(name=f"{node.name}[0]", body=tuple(_flow(head.body, set(first))))
+            needs.update(c.leave for c in head.carry if c.leave in first)
+            yield from _flow((rest._replace(name=node.name),), needs)
             continue
         needs.update(c.leave for c in node.carry if c.leave in first)
         yield node._replace(body=tuple(_flow(node.body, set(first))))
@@ -125,7 +126,9 @@ def _gradients(
         else:
             fused.append((t, grad))
     if fused:
-        reads = (g, *o.saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
+        alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
+        saved = (t for t in o.saved if t.name != alone)
+        reads = (g, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
         yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
         made += fused
 

@@ -1,0 +1,110 @@
+"""Fused norms, multi-layer perceptrons and losses: what a kernel need not keep, by the rules there are.
+
+norm: an RMS norm keeps its input and one statistic a row. Source: liger.
+mlp: activations, and a gate's product, are computed again from what the products made; the last
+product reads them without their being stored. Source: megatron-lm.
+cross_entropy: logits never exist in memory; the head's product runs again in the backward pass.
+Source: cut-cross-entropy.
+chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
+that nothing runs again and one chunk's logits exist. Source: liger.
+"""
+
+from __future__ import annotations
+
+from ..errors import InputError, unknown
+from ..model import Block, Model, Node, rewrite
+from ..op import Op, Tensor
+from ..size import Size, ceil_div, is_number, product
+from ._names import untrained
+from .fuse import fuse
+
+CHOICES = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
+MLP = ("act", "mul", "down")  # of an MLP's operators, those that become one (arch/_layers.py names them)
+
+
+def fused(model: Model, names: str) -> Model:
+    """The model with the named parts fused. To be applied before `backward`. Raises InputError."""
+    untrained(model, "fuse")
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in CHOICES:
+            raise unknown("fuse", name, CHOICES)
+    if {"cross_entropy", "chunked_cross_entropy"} <= set(chosen):
+        raise InputError("fuse", "got both cross_entropy and chunked_cross_entropy; allowed: one of them")
+    for name in chosen:
+        model = _norm(model) if name == "norm" else _mlp(model) if name == "mlp" else _loss(model, name)
+    return model
+
+
+def _norm(model: Model) -> Model:
+    def change(o: Op) -> tuple[Op]:
+        return (o._replace(kind="fused_rms_norm") if o.kind.startswith("rms_norm") else o,)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _mlp(model: Model) -> Model:
+    count = 0
+
+    def change(o: Op) -> tuple[Op]:
+        nonlocal count
+        if o.name.split(".")[-1] not in MLP or o.group:
+            return (o,)
+        count += 1
+        return (o._replace(group="mlp"),)
+
+    nodes = rewrite(model.nodes, change)
+    if not count:
+        raise InputError("fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in CHOICES if c != 'mlp')}")
+    return fuse(model._replace(nodes=nodes), {"mlp"})
+
+
+def _loss(model: Model, name: str) -> Model:
+    """The operators from the head's product to the loss as one group."""
+    ops = [n for n in model.nodes if isinstance(n, Op)]
+    makers = {t.name: o for o in ops for t in o.outs}
+    loss = [o for o in ops if o.name.startswith("loss")]
+    chain = list(loss[:1])
+    while chain and chain[-1].kind != "contract":
+        source = makers.get(chain[-1].ins[0].name)
+        if source is None:
+            break
+        chain.append(source)
+    if not chain or chain[-1].kind != "contract":
+        raise InputError("fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss")
+    group = "chunked" if name.startswith("chunked") else "cross_entropy"
+    inside = {o.name for o in (*chain, *loss)}
+    nodes: list[Node] = [
+        n._replace(group=group) if isinstance(n, Op) and n.name in inside else n for n in model.nodes
+    ]
+    model = fuse(model._replace(nodes=tuple(nodes)), {group})
+    return _with_chunk(model, chain[-1]) if group == "chunked" else model
+
+
+def _with_chunk(model: Model, head: Op) -> Model:
+    """One chunk's logits: as many tokens as make them about as large as the hidden states."""
+    wide = [d for d in head.out.dims if any(d in t.dims for t in head.weights)]
+    rows = product(head.sizes[d] for d in head.out.dims if d not in wide)
+    hidden = product(head.sizes[d] for t in head.weights if not t.added for d in t.dims if d not in wide)
+    columns = product(head.sizes[d] for d in wide)
+    chunk = Tensor(f"{head.name}#chunk", ("chunk",))
+    sizes = {**head.sizes, "chunk": _power_of_two(ceil_div(rows, ceil_div(columns, hidden))) * columns}
+
+    def change(o: Op) -> tuple[Op]:
+        return (o._replace(outs=(*o.outs, chunk), sizes=sizes) if o.name == head.name else o,)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def hold_chunk(model: Model) -> Model:
+    """The training program whose chunk of logits lives until the loss's backward pass is over."""
+    names = tuple(t.name for n in model.nodes if isinstance(n, Op) for t in n.outs if t.name.endswith("#chunk"))
+
+    def held(n: Node) -> Node:
+        return n if isinstance(n, Block) or n.kernel != "chunked" else n._replace(holds=(*n.holds, *names))
+
+    return model._replace(nodes=tuple(held(n) for n in model.nodes))
+
+
+def _power_of_two(n: Size) -> Size:
+    return 1 << (int(n) - 1).bit_length() if is_number(n) else n

@@ -1,0 +1,125 @@
+"""Offload to the host's memory: activations until the backward pass needs them, optimizer states
+until the step does. What leaves the device crosses the host's link, twice.
+
+Activations: what a layer saves is copied when it is made and let go after its last reader; it comes
+back before the first reader in the backward pass. Where layers are recomputed that is their input.
+Sources: zero-infinity, torch-save-on-cpu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..errors import InputError, unknown
+from ..model import Block, Model, Node, rewrite, walk
+from ..op import HOST, STATE, WEIGHTS, Op, Tensor
+from ._names import is_trained
+
+CHOICES = ("none", "activations", "optimizer")
+
+
+def check(names: str) -> frozenset[str]:
+    """What is offloaded, from names by commas. Raises InputError."""
+    chosen = frozenset(name.strip() for name in names.split(",") if name.strip())
+    for name in chosen:
+        if name not in CHOICES:
+            raise unknown("offload", name, CHOICES)
+    return chosen - {"none"}
+
+
+def offload_activations(model: Model) -> Model:
+    """The training program with what its repeated layers keep on the host. After `recompute`."""
+    is_trained(model, "offload")
+    if not any(isinstance(n, Block) and n.mirrors for n in model.nodes):
+        raise InputError("offload", f"{model.name} has no repeated layers; allowed: optimizer")
+    return model._replace(nodes=tuple(_levels(model.nodes)))
+
+
+def offload_optimizer(model: Model) -> Model:
+    """The training program with its optimizer's states on the host. After `optimizer`."""
+    if not any(t.role == STATE for o, _ in walk(model.nodes) for t in o.ins):
+        raise InputError("offload", "the optimizer has no state; allowed: one that has, as adamw")
+
+    def hosted(ts: tuple[Tensor, ...], o: Op) -> tuple[Tensor, ...]:
+        own = {t.name for t in o.ins if t.role == STATE}
+        return tuple(t._replace(role=HOST) if t.name in own else t for t in ts)
+
+    def change(o: Op) -> tuple[Op]:
+        return (o._replace(ins=hosted(o.ins, o), outs=hosted(o.outs, o)) if o.phase == "optimizer" else o,)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _levels(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Pairs of a forward and a backward block: the one sends, the other fetches."""
+    nodes = tuple(nodes)
+    back = {n.mirrors: n for n in nodes if isinstance(n, Block) and n.mirrors}
+    sent = {n.name: _sent(n, back[n.name]) for n in nodes if isinstance(n, Block) and n.name in back}
+    for node in nodes:
+        if isinstance(node, Block) and node.name in sent:
+            yield node._replace(body=tuple(_send(node.body, dict(sent[node.name]))))
+        elif isinstance(node, Block) and node.mirrors in sent:
+            (forward,) = (n for n in nodes if n.name == node.mirrors)
+            assert isinstance(forward, Block)
+            views = {t.name: n for n in forward.body if isinstance(n, Op) and n.rule.view for t in n.outs}
+            yield node._replace(body=tuple(_fetch(node.body, dict(sent[node.mirrors]), views)))
+        else:
+            yield node
+
+
+def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
+    """Tensors, with an operator that knows their sizes, that the backward body reads of the forward one:
+    roots of views, what is made by this level's operators or enters."""
+    ops = [n for n in forward.body if isinstance(n, Op)]
+    views = {t.name: o.ins[0].name for o in ops if o.rule.view for t in o.outs}
+    made = {t.name: (t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view)}
+    enters = {c.enter for c in forward.carry if c.enter}
+    entering = {t.name: (t, o) for o in ops for t in o.ins if t.name in enters}
+    again = {t.name for n in back.body if isinstance(n, Op) and not n.name.startswith("d:") for t in n.outs}
+    read: dict[str, tuple[Tensor, Op]] = {}
+    for o, _ in walk(back.body):
+        for t in o.ins:
+            name = t.name
+            while name in views:
+                name = views[name]
+            known = made.get(name) or entering.get(name)
+            if known and name not in again and t.role not in WEIGHTS:
+                read[name] = known
+    return read
+
+
+def _send(body: Iterable[Node], sent: dict[str, tuple[Tensor, Op]]) -> Iterator[Node]:
+    """Copies to the host, each behind its tensor's maker or before its first reader."""
+    for node in body:
+        if isinstance(node, Op):
+            yield from (_copy("offload", sent.pop(t.name)) for t in node.ins if t.name in sent and _enters(t, sent))
+        yield node
+        if isinstance(node, Op):
+            yield from (_copy("offload", sent.pop(t.name)) for t in node.outs if t.name in sent)
+
+
+def _enters(t: Tensor, sent: dict[str, tuple[Tensor, Op]]) -> bool:
+    return all(t.name != out.name for out in sent[t.name][1].outs)
+
+
+def _fetch(body: Iterable[Node], sent: dict[str, tuple[Tensor, Op]], views: dict[str, Op]) -> Iterator[Node]:
+    """Copies from the host, each before its first reader; views of them are made anew."""
+    for node in body:
+        for o, _ in walk((node,)):
+            for t in o.ins:
+                again = []
+                name = t.name
+                while name in views:
+                    again.append(views.pop(name))
+                    name = again[-1].ins[0].name
+                if name in sent:
+                    yield _copy("reload", sent.pop(name))
+                yield from (v._replace(phase="backward", of=v.name) for v in reversed(again))
+        yield node
+
+
+def _copy(kind: str, known: tuple[Tensor, Op]) -> Op:
+    t, o = known
+    there = t._replace(name=f"{t.name}@host", role=HOST)
+    ins, outs = ((t,), (there,)) if kind == "offload" else ((there,), (t,))
+    return Op(f"{o.name}.{kind}", kind, ins, outs, o.sizes, "forward" if kind == "offload" else "backward", o.name)
