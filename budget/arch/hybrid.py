@@ -13,6 +13,7 @@ from ..op import op
 from ..size import Size, ceil_div, exact_div, is_number, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm
+from ._loss import cross_entropy
 from ._mamba import Mixer, mamba, mamba2
 
 SEQ = 4096
@@ -89,7 +90,7 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
     yield norm("norm", "rms_norm")
     yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
     if mode == "train":
-        yield op("loss", "logits: -> loss: 1", "cross_entropy")
+        yield from cross_entropy("logits", upcast=True)
 
 
 def _runs(c: Config, mode: str, s: Size, kinds: list[tuple[bool, bool]]) -> Iterator[Node]:
