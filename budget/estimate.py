@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from .errors import InputError, unknown
 from .fold.count import Flops, Params, flops, params
 from .fold.memory import Memory, memory
 from .fold.time import Times, time
-from .model import Model
+from .model import Model, walk
 from .plan.backward import backward
 from .plan.fuse import CHOICES as fuse_choices
 from .plan.fuse import fuse
@@ -108,20 +109,32 @@ def estimate(
     execution: str = "compiled",
     device: str | Device = "h200",
     config: Mapping[str, Any] | None = None,
+    inputs: Any = None,
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
     model: a preset's name, an architecture's name, a path to a Hugging Face config.json, such a
-    config as a dict, or a Model. config: settings that override the architecture's.
+    config as a dict, a Model, or a torch module, which brings its own dtype and attention.
+    config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
+    one tensor (without them, tokens or images of the sizes asked for).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
     Raises InputError, which names the field and what is allowed.
     """
     _choice("mode", mode, MODES)
+    _choice("execution", execution, EXECUTION)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        _own(mode, recompute, attention, config)
+        asked = {"batch": batch, "seq": seq, "image": image}
+        sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
+        model = _captured(model, inputs, Workload(mode, **{"batch": 0, **sizes}), dtype)
+    elif inputs is not None:
+        raise InputError("inputs", "allowed: for a torch module only")
     attention = attention or ("fused" if mode == "train" else "flash")
     _choice("attention", attention, ATTENTION)
-    _choice("execution", execution, EXECUTION)
     if isinstance(model, Model):
-        built, usual = model, {}
+        built = model
+        usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
         workload = Workload(mode, model.samples)
     else:
         name, module, settings, usual = resolve(model, config or {})
@@ -151,9 +164,33 @@ def _program(model: Model, task: Task) -> tuple[Model, Flops, Flops]:
     if task.workload.mode != "train":
         book = flops(fused)
         return fused, book, book
-    trained = backward(fused)
+    recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
+    trained = fused if recorded else backward(fused)
     program = add_optimizer(add_recompute(trained, task.recompute), task.optimizer)
     return program, flops(trained), flops(program)
+
+
+def _captured(module: Any, inputs: Any, workload: Workload, dtype: str | None) -> Model:
+    """A torch module's program."""
+    from .read import torch_module
+
+    if inputs is None:
+        inputs = torch_module.default_inputs(module, workload)
+    elif workload.batch or workload.seq or workload.image:
+        raise InputError("batch", "inputs are given; allowed: inputs, or batch, seq and image")
+    return torch_module.capture(module, inputs, workload.mode, full_name(dtype) if dtype else "")
+
+
+def _own(mode: str, recompute: str, attention: str | None, config: Mapping[str, Any] | None) -> None:
+    """Raise an InputError for what a torch module does in its own code."""
+    if mode not in ("train", "forward"):
+        raise InputError("mode", f"got {mode!r}; allowed for a torch module: train, forward")
+    if recompute != "none":
+        raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
+    if attention is not None:
+        raise InputError("attention", "a torch module calls its own; allowed: nothing here")
+    if config:
+        raise InputError("config", "a torch module has its own; allowed: nothing here")
 
 
 def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Mapping[str, Any]]:

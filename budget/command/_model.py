@@ -74,6 +74,11 @@ def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:
     """The flags as `estimate`'s arguments. Raises InputError."""
     _, module, _, _ = resolve(model, {})
+    return {**run_settings(args), "config": architecture_flags(module.Config, args, rest)}
+
+
+def run_settings(args: Namespace) -> dict[str, Any]:
+    """The flags of the workload, the technique and the device as `estimate`'s arguments."""
     return {
         "batch": _number(args.batch),
         "seq": _number(args.seq),
@@ -85,7 +90,6 @@ def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any
         "attention": args.attention,
         "execution": args.execution,
         "device": args.device,
-        "config": architecture_flags(module.Config, args, rest),
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .. import report
+from ..errors import InputError
 from ..estimate import Estimate
-from ._model import estimate_from, settings_from, source, source_flags, workload_flags, write
+from ..estimate import estimate as compute
+from ._model import estimate_from, run_settings, settings_from, source, source_flags, workload_flags, write
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -15,6 +17,7 @@ EXAMPLES = """examples:
   budget estimate --arch mlp --sizes 10,20,10,2 --batch 100 --optimizer sgd
   budget estimate --config config.json --mode decode --batch 32 --seq 4096
   budget estimate gpt2-xl --by part
+  budget estimate --module path/file.py:factory --batch 8
   budget estimate llama-3-70b --device h100 --fits || echo "too large"
 
 An architecture's own flags (--layers, --d-model, ...): budget list architectures
@@ -24,6 +27,8 @@ An architecture's own flags (--layers, --d-model, ...): budget list architecture
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     source_flags(parser)
+    text = "a torch module, or (module, inputs), that a file's function returns"
+    parser.add_argument("--module", metavar="FILE:FACTORY", help=text)
     workload_flags(parser)
     parser.add_argument("--by", metavar="B", default="", help="a breakdown: operator, part or layer")
     parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
@@ -33,6 +38,10 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
+    if args.module is not None:
+        answer = _of_module(args, rest)
+        write(report.render(answer, args.format, args.by), args.output)
+        return 1 if args.fits and not answer.fits else 0
     model, rest = source(args, rest)
     answer = estimate_from(model, args, rest)
     text = report.render(answer, args.format, args.by)
@@ -40,6 +49,18 @@ def run(args: Namespace, rest: list[str]) -> int:
         text += "\n" + _way_out(model, answer, args, rest)
     write(text, args.output)
     return 1 if args.fits and not answer.fits else 0
+
+
+def _of_module(args: Namespace, rest: list[str]) -> Estimate:
+    """An estimate of a torch module that the user's own file makes. Raises InputError."""
+    if rest or args.arch is not None or args.config is not None:
+        raise InputError("--module", "a file's module has no preset, --arch, --config or flags of its own")
+    try:
+        from ..read import torch_file
+    except ImportError:
+        raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
+    module, inputs = torch_file.load(args.module)
+    return compute(module, inputs=inputs, **run_settings(args))
 
 
 def _way_out(model: str, answer: Estimate, args: Namespace, rest: list[str]) -> str:

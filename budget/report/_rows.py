@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import unknown
@@ -26,7 +27,8 @@ def rows(estimate: Estimate, by: str) -> list[dict[str, Any]]:
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
     for o, _ in walk(estimate.program.nodes):
-        row(o.of or o.name)
+        if o.outs or o.weights:
+            row(o.of or o.name)
     for t, o, copies in weights(estimate.model.nodes):
         r = row(o.name)
         r["params"] = r["params"] + elements(t, o.sizes) * copies
@@ -45,7 +47,9 @@ def _key(op: str, by: str) -> str:
     """`layers.attn.q` is an operator; its layer is `layers`, its part `attn`."""
     if by == "operator":
         return op
-    head, _, rest = op.partition(".")
+    # A torch module's layers are numbered, `model.layers.3.mlp.up`: the layer is `model.layers.3`.
+    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", op)
+    head, rest = (numbered[1], numbered[2] or "") if numbered else op.partition(".")[::2]
     if by == "layer":
         return head
     return rest.partition(".")[0].rstrip("0123456789") or head if rest else head

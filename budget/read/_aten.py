@@ -1,0 +1,252 @@
+"""What a call of torch does: from one recorded aten call to operators.
+
+Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
+their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
+operators that it fuses. Everything else has a kind of rule.py; tensors whose dimensions have no
+name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..dtype import BYTES
+from ..op import ACTIVATION, Op, Tensor
+from ..rule import RULES
+
+Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
+Dims = tuple[str, ...]
+Named = Callable[[Any], Tensor]  # a torch tensor -> the tensor of the program
+
+
+class Sizes(dict[str, int]):
+    """Sizes of dimensions; one that has no name is called by its number."""
+
+    def __missing__(self, dim: str) -> int:
+        return int(dim)
+
+
+NUMBERS = Sizes()  # all that operators without named dimensions need
+
+# `0: m k` is the call's first argument; `+0` is added; `~e` picks one (an expert).
+CONTRACTIONS = {
+    "mm": "0: m k, 1: k n -> m n",
+    "_scaled_mm": "0: m k, 1: k n -> m n",
+    "_int_mm": "0: m k, 1: k n -> m n",
+    "addmm": "1: m k, 2: k n, +0 -> m n",
+    "_addmm_activation": "1: m k, 2: k n, +0 -> m n",
+    "bmm": "0: b m k, 1: b k n -> b m n",
+    "baddbmm": "1: b m k, 2: b k n, +0 -> b m n",
+    "addbmm": "1: b m k, 2: b k n, +0 -> m n",
+    "mv": "0: m k, 1: k -> m",
+    "addmv": "1: m k, 2: k, +0 -> m",
+    "dot": "0: k, 1: k ->",
+    "vdot": "0: k, 1: k ->",
+    "_grouped_mm/2,3": "0: m k, 1: ~e k n -> m n",
+    "_grouped_mm/3,2": "0: ~e m k, 1: k n -> m n",
+    "_grouped_mm/3,3": "0: b m k, 1: b k n -> b m n",
+    "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
+}
+
+KINDS = {
+    "_adaptive_avg_pool2d": "avg_pool", "_adaptive_avg_pool3d": "avg_pool", "avg_pool1d": "avg_pool",
+    "avg_pool2d": "avg_pool", "avg_pool3d": "avg_pool", "adaptive_max_pool2d": "max_pool",
+    "max_pool2d_with_indices": "max_pool", "max_pool3d_with_indices": "max_pool",
+    "_embedding_bag": "embedding_bag", "_log_softmax": "log_softmax", "_softmax": "softmax",
+    "_safe_softmax": "softmax", "_masked_softmax": "softmax", "nll_loss_forward": "nll",
+    "nll_loss2d_forward": "nll", "nll_loss": "nll", "nll_loss2d": "nll",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy",
+    "binary_cross_entropy": "binary_cross_entropy", "mse_loss": "mse", "native_layer_norm": "layer_norm",
+    "_fused_rms_norm": "layer_norm", "native_group_norm": "group_norm", "native_batch_norm": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
+    "_batch_norm_with_update": "batch_norm", "_batch_norm_no_update": "batch_norm",
+    "batch_norm": "batch_norm", "cudnn_batch_norm": "batch_norm", "native_dropout": "dropout",
+    "gelu": "gelu", "silu": "silu", "relu": "relu", "threshold": "relu", "sigmoid": "sigmoid",
+    "tanh": "tanh", "softplus": "softplus", "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
+    "exp": "exp", "glu": "glu", "cumsum": "cumsum", "logcumsumexp": "cumsum", "cumprod": "cumsum",
+    "sort": "top_k", "topk": "top_k", "histc": "top_k", "bincount": "top_k", "searchsorted": "top_k",
+    "linalg_vector_norm": "reduction", "max": "reduction", "min": "reduction", "median": "reduction",
+    "upsample_bilinear2d": "pointwise", "upsample_bicubic2d": "pointwise", "upsample_linear1d": "pointwise",
+    "grid_sampler_2d": "pointwise", "_weight_norm_interface": "pointwise", "addcmul": "pointwise",
+    "uniform": "pointwise", "normal": "pointwise", "bernoulli": "pointwise", "rand": "pointwise",
+    "randn": "pointwise", "rand_like": "pointwise", "randn_like": "pointwise", "randint": "pointwise",
+    "randperm": "pointwise", "floor_divide": "pointwise", "normal_functional": "pointwise",
+    "prelu": "pointwise", "_prelu_kernel": "pointwise",
+}  # fmt: skip
+
+MOVES = frozenset(
+    """
+    _assert_async _copy_from _index_put_impl _to_copy _unsafe_index _unsafe_index_put
+    _upsample_nearest_exact2d alias arange as_strided_scatter cat channel_shuffle clone col2im
+    constant_pad_nd contiguous copy diag_embed diagonal_backward diagonal_scatter embedding_renorm empty
+    empty_like empty_permuted empty_strided expand_copy eye fill flip full full_like gather im2col index
+    index_add index_copy index_fill index_put index_select index_select_backward lift_fresh lift_fresh_copy
+    linspace masked_fill masked_scatter masked_select max_unpool2d native_channel_shuffle new_empty
+    new_empty_strided new_full new_ones new_zeros nonzero_static one_hot ones ones_like permute_copy
+    pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad1d_backward reflection_pad2d
+    reflection_pad2d_backward repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
+    resize roll scalar_tensor scatter scatter_add scatter_reduce select_backward select_scatter
+    slice_backward slice_scatter split_copy split_with_sizes_copy stack trace_backward tril tril_indices
+    triu triu_indices unfold_backward unsafe_split upsample_nearest1d upsample_nearest2d
+    upsample_nearest2d_backward upsample_nearest3d value_selecting_reduction_backward view_copy zero zeros
+    zeros_like
+    """.split()  # noqa: SIM905 - two hundred quotes less
+)
+
+UNKNOWN = "unknown"
+
+
+def dtype_name(dtype: Any) -> str:
+    """torch.bfloat16 -> `bfloat16`; "" for one that has no name here."""
+    name = str(dtype).removeprefix("torch.")
+    name = "float8" if name.startswith("float8") else name
+    return name if name in BYTES else ""
+
+
+def shaped(name: str, t: Any, role: str = ACTIVATION) -> Tensor:
+    """A torch tensor as one whose dimensions are their numbers."""
+    dtype = dtype_name(t.dtype)
+    dims = tuple(map(str, t.shape))
+    return Tensor(name, dims, role, dtype) if dtype else Tensor(name, (*dims, str(t.itemsize)), role, "uint8")
+
+
+def kind_of(name: str, tags: Sequence[str], inplace: bool) -> str:
+    """The kind of an operator that is no contraction."""
+    base = name.removesuffix("_") if inplace else name
+    plain = base.removesuffix("_data").removesuffix("_backward")
+    if base in MOVES or plain in MOVES:
+        return "store" if inplace else "copy"
+    kind = KINDS.get(base) or KINDS.get(plain)
+    if kind is None:
+        kind = "reduction" if "reduction" in tags else "pointwise" if "pointwise" in tags else UNKNOWN
+    if inplace and kind != UNKNOWN:
+        return f"{kind}_" if f"{kind}_" in RULES else "pointwise_"
+    return kind
+
+
+def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    """The operators of a call that contracts, gathers or attends; none for other calls.
+
+    make(kind, ins, outs, sizes, kernel) builds an operator.
+    """
+    grouped = f"{name}/{args[0].dim()},{args[1].dim()}" if name == "_grouped_mm" else name
+    if spec := CONTRACTIONS.get(grouped):
+        yield _contraction(spec, args, outs[0], named, make)
+    elif name in ("convolution", "_convolution", "convolution_overrideable"):
+        x, weight, bias = args[:3]
+        dims, sizes = _window(x, weight, outs[0], *args[6:9:2])
+        added = (named(bias)._replace(added=True),) if bias is not None else ()
+        ins = tuple(named(t)._replace(dims=d) for t, d in zip((x, weight), dims, strict=False))
+        yield make("contract", (*ins, *added), (named(outs[0])._replace(dims=dims[2]),), sizes)
+    elif name == "convolution_backward":
+        yield from _convolution_backward(args, outs, named, make)
+    elif name == "embedding":
+        table, ids = args[:2]
+        rows, width = map(str, table.shape)
+        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
+        yield make("gather", ins, (named(outs[0]),))
+    elif name == "embedding_dense_backward":
+        yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
+    elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):
+        lse = named(args[6 if "efficient" in name else 5]).name
+        yield from _attention_backward(lse, args, outs, named, make)
+    elif name.startswith("_scaled_dot_product"):
+        yield from _attention(args, outs, named, make)
+
+
+def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Op:
+    sizes = Sizes()
+    left, _, right = spec.partition("->")
+    ins = []
+    for text in left.split(","):
+        at, _, letters = text.strip().partition(":")
+        t = args[int(at.removeprefix("+"))]
+        if at.startswith("+"):
+            ins.append(named(t)._replace(added=True))
+        else:
+            dims = tuple(letters.split())
+            sizes.update(zip((d.removeprefix("~") for d in dims), t.shape, strict=True))
+            ins.append(named(t)._replace(dims=dims))
+    dims = tuple(right.split())
+    sizes.update(zip((d.removeprefix("~") for d in dims), out.shape, strict=True))
+    return make("contract", tuple(ins), (named(out)._replace(dims=dims),), sizes)  # type: ignore[no-any-return]
+
+
+def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple[list[Dims], Sizes]:
+    """Dimensions of a convolution's input, weight and output: `y+i` is what a window slides over."""
+    n = x.dim() - 2
+    space, window = tuple("zyx"[3 - n :]), tuple("lij"[3 - n :])
+    slid = tuple(f"{s}+{w}" for s, w in zip(space, window, strict=True))
+    small, large = (x, y) if transposed else (y, x)
+    sizes = Sizes(b=x.shape[0], g=groups, c=x.shape[1] // groups, f=y.shape[1] // groups)
+    extents = (*small.shape[2:], *weight.shape[2:], *large.shape[2:])
+    sizes.update(zip((*space, *window, *slid), extents, strict=True))
+    ends = (("b", "g", "c"), ("b", "g", "f"))
+    if transposed:
+        return [(*ends[0], *space), ("g", "c", "f", *window), (*ends[1], *slid)], sizes
+    return [(*ends[0], *slid), ("g", "f", "c", *window), (*ends[1], *space)], sizes
+
+
+def _convolution_backward(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    grad, x, weight, transposed, groups, wanted = *args[:3], args[7], args[9], args[10]
+    dims, sizes = _window(x, weight, grad, transposed, groups)
+    read_x, read_w, g = (named(t)._replace(dims=d) for t, d in zip((x, weight, grad), dims, strict=True))
+    left = iter(outs)
+    if wanted[0]:
+        yield make("contract", (g, read_w), (named(next(left))._replace(dims=dims[0]),), sizes)
+    if wanted[1]:
+        yield make("contract", (g, read_x), (named(next(left))._replace(dims=dims[1]),), sizes)
+    if wanted[2]:
+        yield make("reduction", (named(grad),), (named(next(left)),))
+
+
+HEADS = {  # dimensions of an attention kernel's operands
+    "q": "b h r s k",
+    "k": "b h t k",
+    "v": "b h t n",
+    "out": "b h r s n",
+    "lse": "b h r s",
+    "scores": "b h r s t",
+}
+
+
+def _heads(q: Any, k: Any, v: Any) -> Sizes:
+    b, heads, s, width = q.shape
+    return Sizes(b=b, h=k.shape[1], r=heads // k.shape[1], s=s, k=width, t=k.shape[2], n=v.shape[3])
+
+
+def _as(role: str, t: Tensor) -> Tensor:
+    return t._replace(dims=tuple(HEADS[role].split()))
+
+
+def _on_chip(name: str) -> Tensor:
+    return _as("scores", Tensor(name, (), on_chip=True))
+
+
+def _attention(args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    """Scores and probabilities never reach memory; the backward pass makes them again."""
+    q, k, v = (_as(role, named(t)) for role, t in zip("qkv", args, strict=False))
+    sizes = _heads(*args[:3])
+    out, lse = _as("out", named(outs[0])), _as("lse", named(outs[1]))
+    scores, probs = _on_chip(f"{lse.name}.scores"), _on_chip(f"{lse.name}.probs")
+    masks = tuple(named(t) for t in args[3:] if hasattr(t, "untyped_storage"))
+    yield make("contract", (q, k), (scores,), sizes, "attention")
+    yield make("softmax", (scores, *masks), (probs,), sizes, "attention")
+    yield make("contract", (probs, v), (out, lse, *map(named, outs[2:])), sizes, "attention")
+
+
+def _attention_backward(lse: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    g = _as("out", named(args[0]))
+    q, k, v = (_as(role, named(t)) for role, t in zip("qkv", args[1:4], strict=True))
+    dq, dk, dv = (_as(role, named(t)) for role, t in zip("qkv", outs[:3], strict=True))
+    probs, d_probs, d_scores = (_on_chip(f"{lse}.{x}") for x in ("probs", "d_probs", "d_scores"))
+    sizes = _heads(*args[1:4])
+    for kind, ins, made in (
+        ("contract", (probs, g), dv),
+        ("contract", (g, v), d_probs),
+        ("softmax", (d_probs, probs), d_scores),
+        ("contract", (d_scores, k), dq),
+        ("contract", (d_scores, q), dk),
+    ):
+        yield make(kind, ins, (made,), sizes, "attention")

@@ -1,0 +1,79 @@
+"""`path/file.py:factory` -> a torch module, made on fake tensors: no memory, whatever its size.
+
+Runs the user's own file, because the user named it; nothing else here ever runs code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+import torch
+from torch._guards import active_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..errors import InputError, shown
+from .torch_module import BY_DATA, explained
+
+
+def load(spec: str) -> tuple[Any, Any]:
+    """(module, inputs) from `path/file.py:factory`, which is run on fake tensors. Raises InputError.
+
+    The factory returns a module, or a module and its inputs, which are None where it does not.
+    """
+    path, _, name = spec.rpartition(":")
+    if not path or not name.isidentifier():
+        raise InputError("--module", f"got {spec!r}; allowed: path/file.py:factory")
+    if not os.path.isfile(path):
+        raise InputError("--module", f"no file {path!r}")
+    factory = _attribute(path, name)
+    made = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, torch.nn.Module):
+        raise InputError("--module", f"{name} returned {shown(made)}; allowed: a module, or (module, inputs)")
+    return module, inputs
+
+
+def _make(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise InputError("--module", f"{name} is a {type(factory).__name__}; allowed: a function or class")
+    with explained("--module", f"in {name}"):
+        try:
+            with constructing():
+                return factory()
+        except BY_DATA:  # it reads numbers from tensors: those that it puts on the CPU are real here
+            with torch.device("meta"):
+                return factory()
+
+
+@contextmanager
+def constructing() -> Iterator[None]:
+    """Modules made in here have fake parameters; an initialiser that looks at its numbers does nothing."""
+    own = torch.nn.init._no_grad_trunc_normal_
+    torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
+    try:
+        with active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        torch.nn.init._no_grad_trunc_normal_ = own
+
+
+def _attribute(path: str, name: str) -> Any:
+    """An attribute of a Python file, which is run: the user named it."""
+    found = spec_from_file_location("budget_user_module", path)
+    if found is None or found.loader is None:
+        raise InputError("--module", f"{path!r} is no Python file")
+    code = module_from_spec(found)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    sys.modules[found.name] = code
+    with explained("--module", f"{path} is run"):
+        found.loader.exec_module(code)
+    if not hasattr(code, name):
+        public = [k for k, v in vars(code).items() if callable(v) and not k.startswith("_")]
+        has = ", ".join(public[:20]) or "nothing to call"
+        raise InputError("--module", f"{path} has no {name!r}; it has {has}")
+    return getattr(code, name)
