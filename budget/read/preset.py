@@ -33,7 +33,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
         with open(path, encoding="utf-8") as file:
             text = file.read()
         # TOML is parsed in Python, slowly: find the table and read it alone.
-        heading = next((h for h in _headings(text) if _squeeze(h) == _squeeze(name)), None)
+        heading = _spelled(name, _headings(text))
         if heading is not None:
             start = max(("\n" + text).find(f"\n[{key}]\n") for key in (heading, f'"{heading}"'))
             end = text.find("\n[", start + 1)
@@ -57,6 +57,23 @@ def _files() -> list[str]:
 
 def _headings(text: str) -> list[str]:
     return [line[1:-1].strip('"') for line in text.splitlines() if line.startswith("[") and line.endswith("]")]
+
+
+def _spelled(name: str, headings: list[str]) -> str | None:
+    """The heading that a name means.
+
+    Which mark divides a name's parts never counts; whether one does, only where that tells two
+    headings apart (RegNet-Y-1.6GF and 16GF).
+    """
+    for spelling in (_dashed, _squeeze):
+        found = [h for h in headings if spelling(h) == spelling(name)]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _dashed(name: str) -> str:
+    return name.lower().translate({ord(c): "-" for c in " _."})
 
 
 def _squeeze(name: str) -> str:
