@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(args)
+        status = _run(args)
+        sys.stdout.flush()  # here, so that a closed pipe is noticed here
+        return status
     except InputError as error:
         print(f"budget: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

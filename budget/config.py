@@ -1,15 +1,17 @@
-"""Settings of an architecture: a dataclass whose fields become command-line flags and JSON keys."""
+"""Settings: a record whose fields become command-line flags and JSON keys.
+
+The standard library's dataclasses would do, but importing them takes a quarter of an estimate's time.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .errors import InputError, shown, unknown
 from .size import Size
 
-C = TypeVar("C")
+S = TypeVar("S", bound="Settings")
 HUGE = 10**15  # larger sizes are slips of the keyboard: no axis of any network comes near
 
 
@@ -29,24 +31,70 @@ class Workload(NamedTuple):
 
 
 def setting(default: Any, help: str, *, least: float | None = 1, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field with its help text, its least value and its choices."""
-    metadata = {"help": help, "least": least, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+    """A field of Settings with its default, its help text, its least value and its choices."""
+    return Field("", "", default, help, least, choices)
 
 
-def make(cls: type[C], values: Mapping[str, Any]) -> C:
-    """A checked Config from a mapping. Raises InputError that names the field."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+class Field(NamedTuple):
+    """One setting; `type` is the text of its annotation: bool, str, int, float or tuple[int, ...]."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    least: float | None
+    choices: tuple[str, ...]
+
+
+class Settings:
+    """The base of frozen records whose annotated attributes are made by `setting`.
+
+    A subclass may have a `__post_init__` that checks its fields against each other.
+    """
+
+    fields: ClassVar[dict[str, Field]] = {}
+
+    def __init_subclass__(cls) -> None:
+        made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
+        cls.fields = {name: field._replace(name=name, type=text) for name, (text, field) in made.items()}
+        for name, field in cls.fields.items():
+            setattr(cls, name, field.default)
+
+    def __init__(self, **values: Any):
+        for name in values:
+            if name not in self.fields:
+                raise unknown(name, name, self.fields)
+        vars(self).update({name: field.default for name, field in self.fields.items()}, **values)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Check fields against each other. Raises InputError."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: settings do not change")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        changed = (f"{k}={v!r}" for k, v in vars(self).items() if v is not self.fields[k].default)
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def make(cls: type[S], values: Mapping[str, Any]) -> S:
+    """Checked Settings from a mapping. Raises InputError that names the field."""
     for name in values:
-        if name not in fields:
-            raise unknown(str(name), name, fields)
-    return cls(**{name: check(fields[name], value) for name, value in values.items()})
+        if name not in cls.fields:
+            raise unknown(str(name), name, cls.fields)
+    return cls(**{name: check(cls.fields[name], value) for name, value in values.items()})
 
 
-def check(field: dataclasses.Field[Any], value: Any) -> Any:
-    """One value of a Config's field, of the right type and range. Raises InputError."""
-    least, choices = field.metadata["least"], field.metadata["choices"]
-    kind = str(field.type)
+def check(field: Field, value: Any) -> Any:
+    """One value of a setting, of the right type and range. Raises InputError."""
+    least, choices, kind = field.least, field.choices, field.type
     if kind == "bool":
         if not isinstance(value, bool):
             raise InputError(field.name, f"got {shown(value)}; allowed: true or false")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from . import arch as architectures
-from .config import Workload, make, size
+from .config import Settings, Workload, make, size
 from .device import Device
 from .device import load as load_device
 from .dtype import full_name
@@ -19,11 +18,11 @@ from .fold.count import Flops, Params, flops, params
 from .fold.memory import Memory, memory
 from .fold.time import Times, time
 from .model import Model, walk
+from .plan import techniques as plans
 from .plan.backward import backward
 from .plan.fuse import CHOICES as fuse_choices
 from .plan.fuse import fuse
-from .plan.optimizer import optimizer as add_optimizer
-from .plan.recompute import recompute as add_recompute
+from .plan.techniques import Techniques
 from .profile import Profile, profile_for
 from .read import preset
 from .size import Size
@@ -42,12 +41,10 @@ class Task(NamedTuple):
     recompute: str
     attention: str
     execution: str
+    techniques: Techniques = plans.OFF
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The answer. Counts are exact; `times` is a prediction with an interval."""
-
+class _Counted(NamedTuple):
     model: Model
     task: Task
     device: Device
@@ -56,6 +53,13 @@ class Estimate:
     params: Params
     flops: Flops  # as the formula book has it: attention in full, nothing computed twice
     hardware: Flops  # what the device really does, recomputation included
+
+
+class Estimate(_Counted):
+    """The answer. Counts are exact; `times` is a prediction with an interval.
+
+    Memory and time are worked out when they are asked for.
+    """
 
     @cached_property
     def memory(self) -> Memory:
@@ -110,6 +114,7 @@ def estimate(
     device: str | Device = "h200",
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
+    **techniques: Any,
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -118,13 +123,14 @@ def estimate(
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the sizes asked for).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    techniques: the settings of plan/techniques.py: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        _own(mode, recompute, attention, config)
+        _own(mode, recompute, attention, {**(config or {}), **techniques})
         asked = {"batch": batch, "seq": seq, "image": image}
         sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
         model = _captured(model, inputs, Workload(mode, **{"batch": 0, **sizes}), dtype)
@@ -152,22 +158,42 @@ def estimate(
         recompute,
         attention,
         execution,
+        make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
-    program, book, hardware = _program(built, task)
-    return Estimate(built, task, chosen, profile_for(chosen), program, params(built), book, hardware)
+    built, program, book, hardware = _program(built, task)
+    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, params(built), book, hardware)
 
 
-def _program(model: Model, task: Task) -> tuple[Model, Flops, Flops]:
-    """The operators that run, the FLOPs of the model and those of the hardware."""
+def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
+    """The network with its techniques, the operators that run, the FLOPs of the model and the hardware's."""
+    t, mode = task.techniques, task.workload.mode
+    plans.check(t, mode, task.dtype, task.recompute)
+    model = plans.network(model, t, mode)
     fused = fuse(model, {"attention"}, task.attention)
-    if task.workload.mode != "train":
+    if mode != "train":
         book = flops(fused)
-        return fused, book, book
+        program = plans.sparse(fused, t, task.dtype)
+        return model, program, book, book if program is fused else flops(program)
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
-    trained = fused if recorded else backward(fused)
-    program = add_optimizer(add_recompute(trained, task.recompute), task.optimizer)
-    return program, flops(trained), flops(program)
+    learning = plans.learning(fused, t, _teacher(model, task) if t.teacher else None)
+    trained, program = plans.step(
+        learning if recorded else backward(learning), t, task.optimizer, task.recompute, task.dtype
+    )
+    model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
+    return model, program, flops(trained), flops(program)
+
+
+def _teacher(student: Model, task: Task) -> Model:
+    """The teacher of a student, at the same sizes of input. Raises InputError."""
+    w, name = task.workload, task.techniques.teacher
+    seq = student.tokens // student.samples if student.counts_tokens else w.seq
+    try:
+        _, module, settings, _ = resolve(name, {})
+        built: Model = module.build(settings, w._replace(mode="forward", seq=seq))
+    except InputError as error:
+        raise InputError("teacher", str(error).removeprefix("model: ")) from None
+    return fuse(built, {"attention"}, task.attention)
 
 
 def _captured(module: Any, inputs: Any, workload: Workload, dtype: str | None) -> Model:
@@ -181,7 +207,7 @@ def _captured(module: Any, inputs: Any, workload: Workload, dtype: str | None) -
     return torch_module.capture(module, inputs, workload.mode, full_name(dtype) if dtype else "")
 
 
-def _own(mode: str, recompute: str, attention: str | None, config: Mapping[str, Any] | None) -> None:
+def _own(mode: str, recompute: str, attention: str | None, others: Mapping[str, Any]) -> None:
     """Raise an InputError for what a torch module does in its own code."""
     if mode not in ("train", "forward"):
         raise InputError("mode", f"got {mode!r}; allowed for a torch module: train, forward")
@@ -189,8 +215,8 @@ def _own(mode: str, recompute: str, attention: str | None, config: Mapping[str, 
         raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
     if attention is not None:
         raise InputError("attention", "a torch module calls its own; allowed: nothing here")
-    if config:
-        raise InputError("config", "a torch module has its own; allowed: nothing here")
+    for name in others:
+        raise InputError(name, "a torch module's dimensions have no names; allowed: with a built-in architecture")
 
 
 def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Mapping[str, Any]]:
@@ -205,7 +231,7 @@ def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Ma
     else:
         raise InputError("model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model")
     module = architectures.load(arch)
-    values = {**(asdict(settings) if is_dataclass(settings) else settings), **config}  # type: ignore[arg-type]
+    values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
     return name, module, make(module.Config, values), usual
 
 

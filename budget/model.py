@@ -7,12 +7,11 @@ every block knows what it hands from one repetition to the next.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .config import Workload
-from .op import ACTIVATION, INPUT, WEIGHT, Op, Tensor
+from .config import Settings, Workload
+from .op import INPUT, WEIGHT, Op, Tensor
 from .size import Size, is_number
 
 
@@ -80,9 +79,10 @@ def model(
     uncounted: tuple[str, ...] = (),
 ) -> Model:
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
-    tensors, or the last operator's output where none is given."""
+    tensors, or the last operator's output where none is given.
+    """
     linked, ends = link(nodes, sizes, outputs)
-    settings = dict(vars(config) if dataclasses.is_dataclass(config) else config)
+    settings = dict(vars(config) if isinstance(config, Settings) else config)
     return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
 
 

@@ -1,6 +1,5 @@
 """Settings and workloads of sequence models as arrays and symbols: equal, element by element, to numbers."""
 
-import dataclasses
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ BESIDE = {"mamba": MAMBA2, "hybrid": HYBRID2}
 SETTINGS = [
     (name, field.name, field.default)
     for name in (*RECOMMENDERS, *IMAGES, *SEQUENCES)
-    for field in dataclasses.fields(architectures.load(name).Config)
+    for field in architectures.load(name).Config.fields.values()
     if field.type == "int" and field.name not in VERSIONS and (name, field.name) != ("hybrid", "layers")
 ]
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
 from types import ModuleType
 
 from ..errors import unknown
+from ..found import modules
 
 
 @cache
 def names() -> tuple[str, ...]:
     """All architectures, sorted."""
-    return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
+    return modules(__path__[0])
 
 
 def load(name: str) -> ModuleType:

@@ -6,9 +6,8 @@ VGG (with and without batch norm) and AlexNet are presets of it.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -16,8 +15,7 @@ from ._conv import Features, Piece, adaptive_pool, batch_norm, conv, each_elemen
 from ._loss import cross_entropy
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """A small network for 32 x 32 images in ten classes."""
 
     channels: tuple[int, ...] = setting(

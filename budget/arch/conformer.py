@@ -7,9 +7,8 @@ positions, a convolution, the other half. The paper puts a transducer's decoder 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, divides, setting
+from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import Op, group, op
@@ -20,8 +19,7 @@ SEQ = 1600  # frames: sixteen seconds
 LEAST = 7  # frames, and mels, that leave one position behind two strided convolutions
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Conformer-S."""
 
     layers: int = setting(16, "layers")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -13,8 +12,7 @@ from ..size import Size
 from ._conv import Features, Piece, add, classifier, conv, each_element, image, mean, scope
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """ConvNeXt-T."""
 
     depths: tuple[int, ...] = setting((3, 3, 9, 3), "blocks in each stage")

@@ -6,9 +6,8 @@ Source: deepspeech2 (Amodei et al. 2016), in the sizes of MLPerf v0.5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
 from ..size import Size, floor_div, or_else
@@ -17,8 +16,7 @@ from ._recurrent import GATES, Cell, recurrent
 SEQ = 800  # frames: eight seconds
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """MLPerf's: five layers of bidirectional GRUs of 800."""
 
     cell: str = setting("gru", "of the recurrent layers", choices=tuple(GATES))

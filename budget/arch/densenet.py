@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
 from ._conv import Features, Piece, batch_norm, classifier, concat, conv, conv_norm, each_element, image, pool
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """DenseNet-121."""
 
     depths: tuple[int, ...] = setting((6, 12, 24, 16), "layers in each dense block")

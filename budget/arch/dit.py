@@ -7,9 +7,8 @@ latents of images is no part of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
 from ..size import Size, exact_div, floor_div, is_number, or_else
@@ -17,8 +16,7 @@ from ._attention import Attention, attention
 from ._layers import mlp
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """DiT-XL/2 at 256 x 256."""
 
     layers: int = setting(28, "layers")

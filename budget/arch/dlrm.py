@@ -6,16 +6,14 @@ Source: dlrm (Naumov et al. 2019), as its reference repository writes it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
 from ..op import op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The repository's model for Criteo's Kaggle data."""
 
     dense_features: int = setting(13, "numbers that describe a sample")

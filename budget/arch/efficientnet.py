@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from math import ceil
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..size import divisible
@@ -14,8 +13,7 @@ from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
 from ._inverted import fused_residual, inverted_residual
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """EfficientNet-B0. Fields that describe stages have one value for each, or one for all."""
 
     channels: tuple[int, ...] = setting(

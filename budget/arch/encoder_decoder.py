@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
 from ..op import op
 from ..size import Size, exact_div, is_number, minimum, or_else
@@ -17,8 +16,7 @@ from ._stacks import Layer, decoder, encoder
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """T5-small; source and target are equally long."""
 
     encoder_layers: int = setting(6, "layers of the encoder")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 
-from ..config import Workload, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
@@ -19,8 +18,7 @@ from ._mamba import Mixer, mamba, mamba2
 SEQ = 4096
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Jamba-v0.1: every eighth layer attends, every second has experts."""
 
     layers: int = setting(32, "layers, each a mixer or an attention with an MLP behind")

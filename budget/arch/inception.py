@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
 from ..op import op
 from ._conv import Each, Features, Piece, classifier, concat, conv_norm, image, mean, pool, scope
@@ -15,8 +14,7 @@ ROW, COLUMN = (1, 7), (7, 1)
 Layer = tuple[int, Each] | tuple[int, Each, int]  # channels, kernel, and a stride: then unpadded
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Inception-v3 as torchvision has it."""
 
     aux: bool = setting(True, "the auxiliary head, whose loss is added in training; else it is not run")

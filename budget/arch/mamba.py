@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, divides, setting
+from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
@@ -17,8 +16,7 @@ from ._mamba import Mixer, mamba, mamba2
 SEQ = 2048
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Mamba-130M."""
 
     version: int = setting(1, "1: Mamba, 2: Mamba-2")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -13,8 +12,7 @@ from ._loss import cross_entropy
 
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The worked example: 10 features, hidden layers of 20 and 10, two classes."""
 
     sizes: tuple[int, ...] = setting((10, 20, 10, 2), "widths from the input to the output, by commas")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -14,8 +13,7 @@ from ._conv import Features, classifier, conv_norm, image, mean, scope
 from ._inverted import inverted_residual
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """MobileNet-v2 of width 1. Fields that describe stages have one value for each, or one for all."""
 
     channels: tuple[int, ...] = setting(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, scope
 from ._inverted import squeeze_excite
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """RegNetY of 400 million multiply-adds."""
 
     depths: tuple[int, ...] = setting((1, 3, 6, 6), "blocks in each stage")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, pool, scope
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """ResNet-50 as torchvision has it (the stride is in the 3 x 3 convolution)."""
 
     depths: tuple[int, ...] = setting((3, 4, 6, 3), "blocks in each stage")

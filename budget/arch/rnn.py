@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, at_most, setting
+from ..config import Settings, Workload, at_most, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
@@ -16,8 +15,7 @@ from ._recurrent import GATES, Cell, recurrent
 SEQ = 128
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """A two-layer LSTM over 128 steps of 256 features."""
 
     cell: str = setting("lstm", "what a step computes", choices=tuple(GATES))

@@ -7,9 +7,8 @@ attention runs once for the whole sequence, between two recurrences.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, block, model
 from ..op import group, op
 from ..size import Size, or_else
@@ -20,8 +19,7 @@ from ._recurrent import Cell, recurrent
 SEQ = 50
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """MLPerf's model: 4 + 4 layers of 1024, one embedding for both languages."""
 
     d_model: int = setting(1024, "width of states, embeddings and attention")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
 from ._conv import Features, Piece, classifier, concat, conv_norm, each_element, image, pool, scope
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """ShuffleNet-v2 of width 1."""
 
     depths: tuple[int, ...] = setting((4, 8, 4), "blocks in each stage")

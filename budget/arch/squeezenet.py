@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
 from ._conv import Features, Piece, concat, conv, each_element, image, mean, pool
 from ._loss import cross_entropy
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """SqueezeNet 1.1."""
 
     squeeze: tuple[int, ...] = setting(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, divides, setting
+from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import Op, op
@@ -15,8 +14,7 @@ from ._layers import mlp, norm, sized
 from ._loss import cross_entropy
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Swin-T."""
 
     depths: tuple[int, ...] = setting((2, 2, 6, 2), "blocks in each stage")

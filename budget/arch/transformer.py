@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from math import lcm
 from typing import NamedTuple
 
-from ..config import Workload, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
@@ -23,8 +22,7 @@ ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The defaults are GPT-2's, the smallest: 124,439,808 parameters."""
 
     kind: str = setting("decoder", "decoders attend to the past only", choices=("decoder", "encoder"))

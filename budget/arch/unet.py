@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool, resize
 from ._loss import cross_entropy
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """A padded 2-D U-Net with batch norm for 256 x 256 images of one channel."""
 
     axes: int = setting(2, "2 for images, 3 for volumes")

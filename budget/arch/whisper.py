@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
 from ..op import op
 from ..size import Size, exact_div, is_number, or_else
@@ -15,8 +14,7 @@ from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Whisper-tiny; every input is padded to half a minute."""
 
     encoder_layers: int = setting(4, "layers of the encoder")

@@ -7,16 +7,14 @@ default takes Criteo's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..config import Workload, setting
+from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
 from ..op import op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The paper's towers over Criteo's Kaggle features."""
 
     dense_features: int = setting(13, "numbers that describe a sample")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
 from types import ModuleType
+
+from ..found import modules
 
 
 def names() -> tuple[str, ...]:
     """All commands, sorted."""
-    return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
+    return modules(__path__[0])
 
 
 def load(name: str) -> ModuleType:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import tempfile
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from typing import Any
 
 from .. import arch as architectures
+from ..config import Settings
 from ..errors import InputError, unknown
 from ..estimate import ATTENTION, EXECUTION, MODES, Estimate, estimate, resolve
-from ..plan.optimizer import STATES
+from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
+from ..plan.techniques import Techniques
 
 DEFAULT_ARCH = "transformer"
 
@@ -25,10 +25,13 @@ def workload_flags(parser: ArgumentParser) -> None:
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
-    add("--optimizer", metavar="O", help=f"{', '.join(STATES)} (adamw)")
+    add("--optimizer", metavar="O", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
     add("--attention", metavar="A", help=f"{', '.join(ATTENTION)} (fused to train, flash to serve)")
     add("--execution", default="compiled", metavar="E", help="compiled, or eager: a launch for each operator (compiled)")
+    for f in Techniques.fields.values():
+        default = "" if f.default in ("", 0) else f" ({f.default})"
+        add(_flag(f.name), metavar="X", help=f.help + default)
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
 
 
@@ -73,8 +76,8 @@ def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:
     """The flags as `estimate`'s arguments. Raises InputError."""
-    _, module, _, _ = resolve(model, {})
-    return {**run_settings(args), "config": architecture_flags(module.Config, args, rest)}
+    config = architecture_flags(resolve(model, {})[1].Config, args, rest) if rest else {}
+    return {**run_settings(args), "config": config}
 
 
 def run_settings(args: Namespace) -> dict[str, Any]:
@@ -89,14 +92,23 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "recompute": args.recompute,
         "attention": args.attention,
         "execution": args.execution,
+        **technique_settings(args),
         "device": args.device,
     }
 
 
-def architecture_flags(cls: type, args: Namespace, rest: list[str]) -> dict[str, Any]:
+def technique_settings(args: Namespace) -> dict[str, Any]:
+    """The flags of plan/techniques.py that were given."""
+    given = {f: getattr(args, f.name) for f in Techniques.fields.values()}
+    return {f.name: _value(f.type, value) for f, value in given.items() if value is not None}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) -> dict[str, Any]:
     """The values of an architecture's own flags. Raises InputError for a flag that nobody knows."""
-    if not rest:
-        return {}
     parser = architecture_parser(cls)
     values, left = parser.parse_known_args(rest)
     if left:
@@ -104,19 +116,19 @@ def architecture_flags(cls: type, args: Namespace, rest: list[str]) -> dict[str,
         known += [f"--{name.replace('_', '-')}" for name in vars(args)]
         flag = next((x for x in left if x.startswith("-")), None)
         raise unknown("flag", flag, known) if flag else InputError("usage", f"{left[0]!r} is one argument too many")
-    kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    kinds = {f.name: f.type for f in cls.fields.values()}
     return {name: _value(kinds[name], value) for name, value in vars(values).items()}
 
 
-def architecture_parser(cls: type) -> ArgumentParser:
+def architecture_parser(cls: type[Settings]) -> ArgumentParser:
     """A parser made from a Config's fields."""
     from ..__main__ import Parser
 
     parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
-    for f in dataclasses.fields(cls):
-        flag = "--" + f.name.replace("_", "-")
-        text = f"{f.metadata['help']} ({_shown(f.default)})"
-        if str(f.type) == "bool":
+    for f in cls.fields.values():
+        flag = _flag(f.name)
+        text = f"{f.help} ({_shown(f.default)})"
+        if f.type == "bool":
             parser.add_argument(flag, action=BooleanOptionalAction, help=text)
         else:
             parser.add_argument(flag, metavar="X", help=text)
@@ -151,6 +163,8 @@ def write(text: str, path: str | None) -> None:
     if path is None:
         print(text)
         return
+    import tempfile
+
     folder = os.path.dirname(os.path.abspath(path))
     try:
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".budget-")

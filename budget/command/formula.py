@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from .. import arch as architectures
-from ..config import Workload, check
+from ..config import Settings, Workload, check
 from ..errors import InputError, unknown
 from ..fold.count import flops, params
 from ..plan.backward import backward
@@ -55,13 +54,13 @@ def run(args: Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _config(cls: type, fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:
+def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:
     """A Config with some of its fields symbols. Its checks of values are not for symbols."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = cls.fields
     for name in free:
         if name not in fields:
             raise unknown("--free", name, fields)
-        if str(fields[name].type) != "int":
+        if fields[name].type != "int":
             raise InputError("--free", f"{name} is not a size; allowed: {', '.join(_sizes(fields))}")
     values = {name: check(fields[name], value) for name, value in fixed.items()}
     symbols = {name: sympy.Symbol(name, positive=True, integer=True) for name in free}
@@ -69,4 +68,4 @@ def _config(cls: type, fixed: dict[str, Any], free: list[str], sympy: Any) -> An
 
 
 def _sizes(fields: dict[str, Any]) -> list[str]:
-    return [name for name, f in fields.items() if str(f.type) == "int"]
+    return [name for name, f in fields.items() if f.type == "int"]

@@ -9,12 +9,11 @@ A technique that is off costs nothing. Derived: what each needs to see of the ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any
 
-from ..config import setting
+from ..config import Settings, setting
 from ..dtype import full_name
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..model import Model
 from . import precision as precisions
 from . import quantize as formats
@@ -24,8 +23,7 @@ from .fp8 import trained as fp8_trained
 from .freeze import freeze, freeze_layers
 from .fused import CHOICES as FUSED
 from .fused import fused, hold_chunk
-from .lora import adapters, lora
-from .offload import CHOICES as OFFLOADED
+from .lora import adapters, lora, usual
 from .offload import check as offloaded
 from .offload import offload_activations, offload_optimizer
 from .optimizer import optimizer as add_optimizer
@@ -35,9 +33,8 @@ from .recompute import recompute as add_recompute
 from .recompute import regroup
 
 
-@dataclass(frozen=True)
-class Techniques:
-    """Everything off. Names of operators are patterns by commas, as budget estimate --by operator shows them."""
+class Techniques(Settings):
+    """Everything off. Names of operators are patterns by commas, of what `--by operator` lists."""
 
     precision: str = setting("pure", "pure, autocast, master or fp8", choices=precisions.CHOICES)
     grad_dtype: str = setting("", "dtype of the weights' gradients, where it is not the weights' own")
@@ -48,7 +45,9 @@ class Techniques:
     freeze: str = setting("", "names of operators whose weights do not train")
     freeze_layers: int = setting(0, "first layers that do not train, with the embeddings", least=0)
     lora_rank: int = setting(0, "rank of low-rank adapters; all else is frozen", least=0)
-    lora_targets: str = setting("attn.q,attn.v", "names of the products that have low-rank adapters")
+    lora_targets: str = setting(
+        "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
+    )
     lora_dtype: str = setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own")
     adapters: int = setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0)
     adapter_targets: str = setting("attn.o,mlp.down", "names of the products that have adapters behind them")
@@ -58,6 +57,9 @@ class Techniques:
     offload: str = setting("none", "activations, optimizer, or both by commas, to the host")
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, str | int):
+                raise InputError(name, f"got {shown(value)}; allowed: one whole number")
         offloaded(self.offload)
         for name in ("grad_dtype", "lora_dtype"):
             value = getattr(self, name)
@@ -67,7 +69,7 @@ class Techniques:
     @property
     def used(self) -> dict[str, Any]:
         """Settings that are not the usual ones."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return {f.name: value for f in self.fields.values() if (value := getattr(self, f.name)) != f.default}
 
 
 OFF = Techniques()
@@ -95,7 +97,11 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
         raise InputError(name, "nothing is recomputed; allowed: with recompute full")
     if t.recompute_every > 1 and recompute != "full":
         raise InputError("recompute_every", f"got recompute {recompute}; allowed: with recompute full")
-    for name, needs in (("lora_targets", "lora_rank"), ("lora_dtype", "lora_rank"), ("adapter_targets", "adapters")):
+    for name, needs in (
+        ("lora_targets", "lora_rank"),
+        ("lora_dtype", "lora_rank"),
+        ("adapter_targets", "adapters"),
+    ):
         if name in used and not getattr(t, needs):
             raise InputError(name, f"there is no {needs}; allowed: with {needs}")
 
@@ -107,13 +113,18 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
     if t.freeze:
         model = freeze(model, t.freeze)
     if t.lora_rank:
-        model = lora(model, t.lora_rank, t.lora_targets, full_name(t.lora_dtype) if t.lora_dtype else "")
+        model = lora(
+            model,
+            t.lora_rank,
+            t.lora_targets or usual(model),
+            full_name(t.lora_dtype) if t.lora_dtype else "",
+        )
     if t.adapters:
         model = adapters(model, t.adapters, t.adapter_targets)
-    if t.recompute_every > 1 or t.recompute_layers:
-        model = regroup(model, t.recompute_every, t.recompute_layers)
     if t.freeze_layers:
         model = freeze_layers(model, t.freeze_layers)
+    if t.recompute_every > 1 or t.recompute_layers:
+        model = regroup(model, t.recompute_every, t.recompute_layers)
     if t.quantize != "none":
         model = formats.quantize(model, t.quantize, train=mode == "train")
     return model
@@ -124,6 +135,11 @@ def learning(model: Model, t: Techniques, teacher: Model | None) -> Model:
     if teacher is not None:
         model = distill(model, teacher)
     return precisions.precision(model, t.precision) if t.precision != "pure" else model
+
+
+def sparse(model: Model, t: Techniques, dtype: str) -> Model:
+    """The program with its sparse products."""
+    return prune(model, t.sparse, dtype) if t.sparse else model
 
 
 def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str) -> tuple[Model, Model]:
@@ -138,8 +154,6 @@ def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str
     model = hold_chunk(add_recompute(model, recompute))
     if "activations" in offloaded(t.offload):
         model = offload_activations(model)
-    model = accumulate(model, t.accumulate)
-    if t.sparse:
-        model = prune(model, t.sparse, dtype)
+    model = sparse(accumulate(model, t.accumulate), t, dtype)
     model = add_optimizer(model, optimizer, master=t.precision == "master")
     return book, offload_optimizer(model) if "optimizer" in offloaded(t.offload) else model

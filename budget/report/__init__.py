@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from ..errors import unknown
+from ..found import modules
 
 if TYPE_CHECKING:
     from ..estimate import Estimate
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def names() -> tuple[str, ...]:
     """All formats, sorted."""
-    return tuple(sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_")))
+    return modules(__path__[0])
 
 
 def render(estimate: Estimate, form: str, by: str = "") -> str:
