@@ -9,7 +9,7 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import command
 from .errors import InputError, unknown
@@ -28,8 +28,18 @@ examples:
 """
 
 
+class Help(RawDescriptionHelpFormatter):
+    """Help of a known width: argparse asks the terminal otherwise, which costs an import of shutil."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, width=79)
+
+
 class Parser(ArgumentParser):
     """argparse whose errors are one line."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         field, _, problem = message.removeprefix("argument ").partition(": ")
@@ -74,8 +84,6 @@ def _run(args: list[str]) -> int:
         prog=f"budget {args[0]}",
         description=module.HELP[0].upper() + module.HELP[1:] + ".",
         epilog=module.EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     module.flags(parser)
     known, rest = parser.parse_known_args(args[1:])

@@ -124,7 +124,7 @@ def architecture_parser(cls: type[Settings]) -> ArgumentParser:
     """A parser made from a Config's fields."""
     from ..__main__ import Parser
 
-    parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
+    parser = Parser(add_help=False, argument_default=SUPPRESS)
     for f in cls.fields.values():
         flag = _flag(f.name)
         text = f"{f.help} ({_shown(f.default)})"
