@@ -1,0 +1,218 @@
+"""Modules from a user's file, by command and from Python: what is read, kept, and said when it is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import budget
+from budget import InputError
+from budget.__main__ import main
+from budget.model import walk
+
+FILE = """
+import torch
+from torch import nn
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.up(x)
+        if y.sum() > 0:
+            y = y * 2
+        return y
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 50)
+
+    def forward(self, input_ids):
+        return self.head(self.table(input_ids))
+
+def net(): return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 2))
+def mlp(): return net(), torch.zeros(4, 10)
+def wide(): return net(), torch.zeros(4, 3)
+def keywords(): return net(), {"inpt": torch.zeros(4, 10)}
+def branches(): return Branches(), torch.zeros(2, 4)
+def three(): return 3
+def raises(): raise ValueError("no\\nsuch thing")
+def leaves(): raise SystemExit(7)
+def still(): return nn.Dropout(), torch.zeros(2, 4)
+number = 5
+drawn = nn.Linear(3, 3)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(FILE)
+    return str(path)
+
+
+def run(capsys, *args):
+    status = main(["estimate", *args])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_file_is_estimated_in_every_format(file, capsys):
+    status, out, err = run(capsys, "--module", f"{file}:mlp", "--format", "json", "--by", "part")
+    assert (status, err) == (0, "")
+    answer = json.loads(out)
+    assert answer["model"]["name"] == "Sequential"
+    assert answer["params"] == {"total": 262, "active": 262, "trainable": 262}
+    assert answer["flops"]["forward"] == 2 * 4 * (10 * 20 + 20 * 2)
+    assert answer["flops"]["backward"] == 2 * 4 * (10 * 20 + 2 * 20 * 2)  # the input needs no gradient
+    assert answer["memory_bytes"]["parameters"] == 4 * 262
+    assert answer["flops"]["uncounted"] == []
+    assert answer["time_s"]["step"] > 0
+    for form in ("table", "csv", "markdown"):
+        assert run(capsys, "--module", f"{file}:mlp", "--format", form, "--by", "layer")[0] == 0
+
+
+def test_inputs_are_made_where_forward_takes_tokens(file, capsys):
+    sizes = ("--batch", "3", "--seq", "7")
+    status, out, _ = run(capsys, "--module", f"{file}:Tokens", *sizes, "--format", "json")
+    assert status == 0
+    assert json.loads(out)["workload"]["tokens"] == 21
+    assert json.loads(out)["flops"]["forward"] == 2 * 21 * 8 * 50
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("FILE:wide", "inputs: .*[4, 3].*given input [4, 3] float32"),
+        ("FILE:keywords", "inputs: .*unexpected keyword argument 'inpt'"),
+        ("FILE:branches", "module: .item(), or a branch on a tensor, needs the data .*net.py:12"),
+        ("FILE:three", "--module: three returned 3; allowed: a module, or (module, inputs)"),
+        ("FILE:raises", "--module: no such thing; .*net.py:"),
+        ("FILE:leaves", "--module: 7; "),
+        ("FILE:still", "module: no output needs a gradient"),
+        ("FILE:number", "--module: number in .* is a int"),
+        ("FILE:drawn", "inputs: forward takes no input_ids or pixel_values"),
+        ("FILE:other", "--module: .*has no 'other'; it has .*mlp"),
+        ("FILE", "--module: got .*allowed: path/file.py:factory"),
+        ("nowhere.py:f", "--module: no file 'nowhere.py'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(file, capsys, what, says):
+    status, out, err = run(capsys, "--module", what.replace("FILE", file))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    rest = err
+    for part in says.split(".*"):  # in this order
+        assert part in rest, err
+        rest = rest.partition(part)[2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        (("--recompute", "full"), "recompute"),
+        (("--mode", "decode"), "mode"),
+        (("--attention", "eager"), "attention"),
+        (("--batch", "2"), "batch"),
+        (("--layers", "2"), "--module"),
+        (("--arch", "mlp"), "--module"),
+        (("--dtype", "bf17"), "dtype"),
+        (("--lora-rank", "4"), "lora_rank"),
+    ],
+)
+def test_what_does_not_go_with_a_module(file, capsys, flags, field):
+    status, _, err = run(capsys, "--module", f"{file}:mlp", *flags)
+    assert status == 2
+    assert err.startswith(f"budget: {field}: "), err
+
+
+def test_the_users_module_is_as_it_was():
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    parameters = list(net.parameters())
+    answer = budget.estimate(net, inputs=torch.zeros(5, 8))
+    assert answer.memory.parameters == 4 * (64 + 8 + 16)
+    assert all(a is b for a, b in zip(parameters, net.parameters(), strict=True))
+    assert all(p.grad is None for p in parameters)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+    with pytest.raises(InputError):
+        budget.estimate(net, inputs=torch.zeros(5, 9))
+    assert all(a is b for a, b in zip(parameters, net.parameters(), strict=True))
+
+
+def test_modules_on_the_meta_device_and_other_dtypes():
+    with torch.device("meta"):
+        net = nn.Linear(4096, 4096, bias=False)
+    full = budget.estimate(net, inputs=(torch.zeros(2, 4096),))
+    half = budget.estimate(net, inputs=(torch.zeros(2, 4096),), dtype="bf16")
+    assert (full.task.dtype, half.task.dtype) == ("float32", "bfloat16")
+    assert full.memory.parameters == 2 * half.memory.parameters == 4 * 4096**2
+    assert net.weight.dtype == torch.float32
+
+
+def test_frozen_parameters_have_no_gradient_and_no_state():
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    net[0].requires_grad_(requires_grad=False)
+    answer = budget.estimate(net, inputs=torch.zeros(2, 8))
+    assert answer.params == (128, 128, 64)
+    assert answer.memory.gradients == 4 * 64
+    assert answer.memory.optimizer == 2 * 4 * 64
+    assert answer.flops.backward == 2 * 2 * 64
+
+
+def test_a_forward_pass_alone_keeps_nothing():
+    net = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(9)))
+    answer = budget.estimate(net, inputs=torch.zeros(100, 64), mode="forward")
+    assert answer.flops.backward == 0
+    read_and_written = 2 * 100 * 64
+    assert answer.memory.peak == 4 * (9 * 64 * 64 + 100 * 64 + read_and_written)
+
+
+def test_checkpoints_in_the_module_are_seen():
+    class Layers(nn.Module):
+        def __init__(self, *, again):
+            super().__init__()
+            layers = (nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)) for _ in range(6))
+            self.layers = nn.ModuleList(layers)
+            self.again = again
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = checkpoint(layer, x, use_reentrant=False) if self.again else layer(x)
+            return x
+
+    plain, again = (budget.estimate(Layers(again=a), inputs=torch.zeros(2000, 64)) for a in (False, True))
+    assert again.memory.peak < plain.memory.peak
+    assert again.flops.backward > plain.flops.backward
+
+
+def test_what_nobody_knows_is_named_with_its_share():
+    class Waves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Linear(64, 64)
+
+        def forward(self, x):
+            return torch.fft.rfft(self.mix(x)).abs()
+
+    (first, *_) = budget.estimate(Waves(), inputs=torch.zeros(4, 64)).model.uncounted
+    assert "_fft" in first
+    assert "% of the bytes" in first
+
+
+def test_operators_have_torch_names():
+    net = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 8)))
+    names = {o.of or o.name for o, _ in walk(budget.estimate(net, inputs=torch.zeros(2, 8)).model.nodes)}
+    assert {"0", "1.0", "1.1"} <= names
+
+
+def test_estimate_does_not_import_torch_for_others():
+    code = "import budget, sys; budget.estimate('gpt2'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
