@@ -9,8 +9,9 @@ import triton.language as tl
 
 NAMES = ("none", "relu", "gelu", "gelu_tanh", "silu")
 
+# A constant stands second in a product: constexpr * tensor is no tensor in the interpreter.
 _SQRT_HALF = tl.constexpr(math.sqrt(0.5))
-_SQRT_2_OVER_PI = tl.constexpr(math.sqrt(2 / math.pi))
+_TWICE_SQRT_2_OVER_PI = tl.constexpr(2 * math.sqrt(2 / math.pi))
 _INV_SQRT_2PI = tl.constexpr(1 / math.sqrt(2 * math.pi))
 _GELU_CUBIC = tl.constexpr(0.044715)
 
@@ -35,7 +36,7 @@ def activate(x, NAME: tl.constexpr):
         x = 0.5 * x * (1 + tl.erf(x * _SQRT_HALF))
     elif NAME == "gelu_tanh":
         # 0.5 (1 + tanh(u)) is sigmoid(2 u).
-        x = x * tl.sigmoid(2 * _SQRT_2_OVER_PI * (x + _GELU_CUBIC * x * x * x))
+        x = x * tl.sigmoid((x + x * x * x * _GELU_CUBIC) * _TWICE_SQRT_2_OVER_PI)
     elif NAME == "silu":
         x = x * tl.sigmoid(x)
     return x
@@ -50,9 +51,9 @@ def activation_slope(x, NAME: tl.constexpr):
     elif NAME == "gelu":
         slope = 0.5 * (1 + tl.erf(x * _SQRT_HALF)) + x * _INV_SQRT_2PI * tl.exp(-0.5 * x * x)
     elif NAME == "gelu_tanh":
-        gate = tl.sigmoid(2 * _SQRT_2_OVER_PI * (x + _GELU_CUBIC * x * x * x))
-        slope_u = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC * x * x)
-        slope = gate + 2 * x * gate * (1 - gate) * slope_u
+        gate = tl.sigmoid((x + x * x * x * _GELU_CUBIC) * _TWICE_SQRT_2_OVER_PI)
+        slope_2u = (1 + x * x * (3 * _GELU_CUBIC)) * _TWICE_SQRT_2_OVER_PI
+        slope = gate + x * gate * (1 - gate) * slope_2u
     elif NAME == "silu":
         gate = tl.sigmoid(x)
         slope = gate * (1 + x * (1 - gate))

@@ -81,6 +81,15 @@ def test_linear(
     check(tensors, activation, where, seed)
 
 
+@pytest.mark.parametrize("has_gate", [False, True])
+@pytest.mark.parametrize("activation", NAMES)
+def test_activations(activation, has_gate):
+    g = generator(0)
+    a, b, gate = (random(s, torch.float32, generator=g) for s in ((9, 12), (12, 20), (12, 20)))
+    bias = random((20,), torch.float32, generator=g)
+    check((a, b, bias, gate if has_gate else None, None), activation, "triton", 0)
+
+
 @examples(12)
 @given(
     batches=st.sampled_from([((2,), (2,)), ((3,), ()), ((2, 1), (2, 3)), ((1,), (2,)), ((2, 3), (3,))]),

@@ -1,0 +1,166 @@
+"""Measure settings on this machine's GPU and write the best ones: `python -m budget.kernels.tune [CALL ...]`.
+
+Tries the values in SPACE around the settings in force, on the launches of lint_calls.py with random
+data: Triton's do_bench flushes the L2 cache before every sample, the candidates take turns, and a
+candidate counts only if its output is that of the settings in force. settings.toml (or --output) then
+says what was measured, on what. Exit status 2 where there is no GPU.
+"""
+
+# ruff: noqa: T201 - a command prints.
+
+import argparse
+import datetime
+import itertools
+import re
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+
+from . import settings
+from .lint_calls import CALLS, Launch, tensors_on
+
+# What is tried, where a kernel has such a setting.
+SPACE: dict[str, tuple[Any, ...]] = {
+    "BLOCK_M": (32, 64, 128, 256),
+    "BLOCK_N": (32, 64, 128, 256),
+    "BLOCK_K": (32, 64, 128),
+    "COLUMNS": (),  # names the class of rows it serves
+    "TILE": (2048, 4096, 8192),
+    "STEPS": (4, 8, 16),
+    "PER_PROCESSOR": (1, 2),
+    "HALVES": (False, True),
+    "DESCRIPTORS": (False, True),
+    "num_warps": (4, 8, 16),
+    "num_stages": (1, 2, 3, 4),
+}
+ROUNDS = 3
+Setting = dict[str, Any]
+
+
+def neighbours(setting: Setting) -> Iterator[Setting]:
+    """setting itself, then every setting that differs from it in at most two values of SPACE."""
+    yield setting
+    for count in (1, 2):
+        for names in itertools.combinations(setting, count):
+            for values in itertools.product(*(SPACE.get(name, ()) for name in names)):
+                if all(setting[name] != value for name, value in zip(names, values, strict=True)):
+                    yield setting | dict(zip(names, values, strict=True))
+
+
+def overridden(key: tuple[str, str], setting: Setting) -> Any:
+    """Patch settings.find: setting in the place of key's entry."""
+    find = settings.find
+
+    def replaced(kernel: str, device: torch.device, shape_class: str) -> Setting:
+        return dict(setting) if (kernel, shape_class) == key else find(kernel, device, shape_class)
+
+    return mock.patch.object(settings, "find", replaced)
+
+
+def looked_up(launch: Launch) -> dict[tuple[str, str], Setting]:
+    """The entries, by (kernel, shape class), that launch looks up."""
+    with mock.patch.object(settings, "find", wraps=settings.find) as find:
+        launch()
+    arguments = [call.args for call in find.call_args_list]
+    return {(kernel, name): settings.find(kernel, device, name) for kernel, device, name in arguments}
+
+
+def seconds(launch: Launch, key: tuple[str, str], setting: Setting) -> float:
+    """The median device time of launch with setting in the place of key's."""
+    with overridden(key, setting):
+        return triton.testing.do_bench(launch, return_mode="median") / 1000
+
+
+def agrees(launch: Launch, key: tuple[str, str], setting: Setting, expected: list[torch.Tensor]) -> bool:
+    """Whether setting runs at all and gives the expected output."""
+    try:
+        with overridden(key, setting):
+            outputs = launch()
+    except Exception:  # noqa: BLE001 - too much shared memory, a shape the compiler refuses: not a candidate
+        return False
+    pairs = zip(outputs, expected, strict=True)
+    return all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.02, equal_nan=True) for a, b in pairs)
+
+
+def best(launch: Launch, key: tuple[str, str], current: Setting) -> tuple[Setting, float, float]:
+    """(the fastest setting, its seconds, those of the current one)."""
+    expected = [t.clone() for t in launch()]
+    candidates = [s for s in neighbours(current) if agrees(launch, key, s, expected)]
+    samples: list[list[float]] = [[] for _ in candidates]
+    for _ in range(ROUNDS):
+        for times, setting in zip(samples, candidates, strict=True):
+            times.append(seconds(launch, key, setting))
+    medians = [statistics.median(times) for times in samples]
+    fastest = min(range(len(medians)), key=medians.__getitem__)
+    return candidates[fastest], medians[fastest], medians[0]
+
+
+def provenance(call: str, taken: float) -> str:
+    """What was measured, and on what: settings do not carry over to other versions."""
+    name = torch.cuda.get_device_name()
+    versions = f"torch {torch.__version__}, Triton {triton.__version__}, CUDA {torch.version.cuda}"
+    return f"{call}: {taken * 1e6:.1f} us, {name}, {versions}, {datetime.date.today()}"  # noqa: DTZ011
+
+
+def written(text: str, kernel: str, architecture: str, shape_class: str, setting: Setting) -> str:
+    """The text of settings.toml with one entry replaced."""
+
+    def value(item: Any) -> str:
+        return (
+            str(item).lower()
+            if isinstance(item, bool)
+            else f'"{item}"'
+            if isinstance(item, str)
+            else str(item)
+        )
+
+    entry = ", ".join(f"{name} = {value(item)}" for name, item in setting.items())
+    pattern = rf"(?m)(^\[{kernel}\.{architecture}\]\n(?:(?!\[).*\n)*?{shape_class} *= )\{{[^\n]*\}}"
+    text, count = re.subn(pattern, lambda match: f"{match[1]}{{ {entry} }}", text)
+    if count != 1:
+        raise ValueError(f"settings: found {count} entries [{kernel}.{architecture}] {shape_class}")
+    return text
+
+
+def main() -> int:
+    """Tune the calls that were asked for; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m budget.kernels.tune", description=__doc__.split("\n")[0])
+    parser.add_argument("call", nargs="*", help=f"one of: {', '.join(CALLS)} (default: all)")
+    parser.add_argument("--output", type=Path, default=settings.PATH, help="default: settings.toml in place")
+    options = parser.parse_args()
+    if unknown := [call for call in options.call if call not in CALLS]:
+        print(f"tune: call {unknown[0]!r} is not one of {', '.join(CALLS)}", file=sys.stderr)
+        return 2
+    if not torch.cuda.is_available():
+        print("tune: no GPU here; settings are measured on the GPU that they are for", file=sys.stderr)
+        return 2
+    architecture = settings.architecture(torch.device("cuda", torch.cuda.current_device()))
+    if options.output != settings.PATH:
+        shutil.copy(settings.PATH, options.output)
+    tuned: set[tuple[str, str]] = set()
+    for call in options.call or CALLS:
+        with tensors_on("cuda"):
+            launch = CALLS[call]()
+        for key, current in looked_up(launch).items():
+            if key in tuned:
+                continue
+            tuned.add(key)
+            setting, taken, before = best(launch, key, current)
+            print(
+                f"{call}: {key[0]} {key[1]} {before * 1e6:.1f} -> {taken * 1e6:.1f} us {setting}", flush=True
+            )
+            entry = setting | {"chosen_by": provenance(call, taken)}
+            text = written(options.output.read_text(), key[0], architecture, key[1], entry)
+            options.output.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

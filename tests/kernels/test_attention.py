@@ -1,0 +1,220 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from budget.kernels.attention import attention, attention_packed
+from cases import (
+    DEVICE,
+    assert_close,
+    dtypes,
+    examples,
+    generator,
+    gradients,
+    layouts,
+    leaves,
+    random,
+    route,
+    routes,
+    seeds,
+)
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from budget.kernels import attention_decode
+
+PLAIN = {"causal": False, "window": None, "softcap": None, "scale": None}
+
+
+def eager(q, k, v, bias=None, *, causal, window, softcap, scale):
+    """The same in torch's own operators, with the scores in memory; zeros where nothing is seen."""
+    k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
+    z = q @ k.mT * (scale or q.shape[-1] ** -0.5)
+    if softcap:
+        z = softcap * torch.tanh(z / softcap)
+    if bias is not None:
+        z = z + bias.to(z.dtype)
+    distance = torch.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2] - torch.arange(k.shape[2])
+    seen = torch.ones_like(distance, dtype=torch.bool)
+    if causal:
+        seen &= distance >= 0
+    if window:
+        seen &= distance.abs() < window
+    z = z.masked_fill(~seen.to(z.device), -math.inf)
+    empty = (z == -math.inf).all(-1, keepdim=True)
+    return z.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0) @ v
+
+
+def check(tensors, rules, where, seed, *, backward=True):
+    """Output and gradients of attention against float64."""
+    ours_in, own_in, oracle_in = leaves(tensors), leaves(tensors), leaves(tensors, torch.float64)
+    with route(where):
+        q, k, v, bias = ours_in
+        ours = attention(q, k, v, bias=bias, **rules)
+        own, oracle = eager(*own_in, **rules), eager(*oracle_in, **rules)
+        assert ours.dtype == q.dtype
+        assert_close("out", ours, own, oracle)
+        if not backward:
+            return
+        grad = random(ours.shape, ours.dtype, generator=generator(seed + 1))
+        triples = zip(
+            *(gradients(o, i, grad) for o, i in ((ours, ours_in), (own, own_in), (oracle, oracle_in))),
+            strict=True,
+        )
+        for name, triple in zip(("q", "k", "v", "bias"), triples, strict=False):
+            assert_close(f"gradient of {name}", *triple)
+
+
+def inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g):
+    q = random((batch, heads, seq_q, head_dim), dtype, layout, generator=g)
+    k, v = (random((batch, kv_heads, seq_k, head_dim), dtype, layout, generator=g) for _ in range(2))
+    return q, k, v
+
+
+@examples(24)
+@given(
+    batch=st.integers(1, 2), kv_heads=st.integers(1, 2), group=st.sampled_from([1, 1, 2, 3]),
+    seq_q=st.integers(1, 75), seq_k=st.integers(1, 75),
+    head_dim=st.sampled_from([16, 24, 33, 64, 80, 128]), dtype=dtypes, layout=layouts,
+    causal=st.booleans(), window=st.sampled_from([None, None, 1, 20, 1000]),
+    softcap=st.sampled_from([None, None, 3.0]), scale=st.sampled_from([None, 0.3]),
+    bias_shape=st.sampled_from([None, None, (1, 1), (0, 1), (1, 0), (0, 0)]),
+    where=routes, seed=seeds,
+)  # fmt: skip
+@example(1, 2, 1, 64, 64, 64, torch.bfloat16, "contiguous", True, None, None, None, None, "triton", 0)
+@example(2, 1, 4, 70, 70, 128, torch.float16, "sliced", True, 30, None, None, None, "triton", 1)
+@example(1, 1, 2, 40, 70, 80, torch.bfloat16, "contiguous", False, 9, 2.0, None, (0, 0), "triton", 2)
+@example(1, 1, 1, 1, 1, 16, torch.float32, "contiguous", True, None, None, None, None, "triton", 3)
+def test_attention(
+    batch, kv_heads, group, seq_q, seq_k, head_dim, dtype, layout, causal, window, softcap, scale,
+    bias_shape, where, seed,
+):  # fmt: skip
+    g = generator(seed)
+    heads = kv_heads * group
+    q, k, v = inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g)
+    bias = None
+    if bias_shape is not None:  # 1: of full size, 0: broadcast
+        shape = (batch if bias_shape[0] else 1, heads if bias_shape[1] else 1, seq_q, seq_k)
+        bias = random(shape, dtype, generator=g)
+        if seed % 2:
+            bias = bias.masked_fill((torch.rand(shape, generator=g) < 0.3).to(DEVICE), -math.inf)
+    rules = {"causal": causal, "window": window, "softcap": softcap, "scale": scale}
+    check((q, k, v, bias), rules, where, seed)
+
+
+@pytest.mark.parametrize("head_dim", [16, 17, 96, 160, 192, 256])
+def test_head_dimensions(head_dim):
+    g = generator(head_dim)
+    dtype = torch.float32 if head_dim == 17 else torch.bfloat16
+    tensors = inputs(1, 2, 1, 40, 40, head_dim, dtype, "contiguous", g)
+    check((*tensors, None), PLAIN | {"causal": True}, "triton", head_dim)
+
+
+@examples(10)
+@given(
+    group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(256, 420),
+    head_dim=st.sampled_from([64, 80]), dtype=dtypes, causal=st.booleans(),
+    window=st.sampled_from([None, 40]), softcap=st.sampled_from([None, 3.0]), has_bias=st.booleans(),
+    seed=seeds,
+)  # fmt: skip
+def test_decoding_splits_the_cache(
+    group, seq_q, seq_k, head_dim, dtype, causal, window, softcap, has_bias, seed
+):
+    g = generator(seed)
+    q, k, v = inputs(2, 2 * group, 2, seq_q, seq_k, head_dim, dtype, "contiguous", g)
+    bias = random((2, 1, seq_q, seq_k), dtype, generator=g) if has_bias else None
+    assert attention_decode.decodes(q, k)
+    rules = PLAIN | {"causal": causal, "window": window, "softcap": softcap}
+    check((q, k, v, bias), rules, "triton", seed, backward=False)
+
+
+def test_gradients_after_decoding():
+    q, k, v = inputs(1, 2, 1, 1, 300, 64, torch.float32, "contiguous", generator(0))
+    check((q, k, v, None), PLAIN | {"causal": True}, "triton", 0)
+
+
+@examples(6)
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=4),
+    dtype=dtypes, causal=st.booleans(), window=st.sampled_from([None, 10]), where=routes, seed=seeds,
+)  # fmt: skip
+@example([(33, 33), (0, 0), (1, 40), (40, 5)], torch.bfloat16, True, None, "triton", 0)
+def test_packed_sequences(lengths, dtype, causal, window, where, seed):
+    g = generator(seed)
+    heads, kv_heads, head_dim = 4, 2, 32
+    rows, keys = (sum(pair[i] for pair in lengths) for i in range(2))
+    q = random((rows, heads, head_dim), dtype, generator=g)
+    k, v = (random((keys, kv_heads, head_dim), dtype, generator=g) for _ in range(2))
+    bounds = [torch.tensor([0, *(pair[i] for pair in lengths)]).cumsum(0) for i in range(2)]
+    cu_seqlens = [b.to(torch.int32).to(DEVICE) for b in bounds]
+    longest = [max(pair[i] for pair in lengths) for i in range(2)]
+    rules = PLAIN | {"causal": causal, "window": window}
+
+    def apart(q, k, v):
+        parts = []
+        for (q0, q1), (k0, k1) in zip(
+            *(b.tolist() for b in (b.unfold(0, 2, 1) for b in bounds)), strict=True
+        ):
+            one = (t.transpose(0, 1).unsqueeze(0) for t in (q[q0:q1], k[k0:k1], v[k0:k1]))
+            parts.append(eager(*one, **rules)[0].transpose(0, 1))
+        return torch.cat(parts)
+
+    tensors = (q, k, v)
+    ours_in, own_in, oracle_in = leaves(tensors), leaves(tensors), leaves(tensors, torch.float64)
+    with route(where):
+        ours = attention_packed(*ours_in, *cu_seqlens, *longest, **rules)
+        own, oracle = apart(*own_in), apart(*oracle_in)
+        assert_close("out", ours, own, oracle)
+        grad = random(ours.shape, ours.dtype, generator=g)
+        pairs = ((ours, ours_in), (own, own_in), (oracle, oracle_in))
+        for name, *triple in zip("qkv", *(gradients(o, i, grad) for o, i in pairs), strict=True):
+            assert_close(f"gradient of {name}", *triple)
+
+
+@pytest.mark.parametrize("where", ["triton", "reference"])
+def test_nan_stays_in_its_sequence_and_head(where):
+    g = generator(0)
+    q, k, v = (random((60, 2, 32), torch.float32, generator=g) for _ in range(3))
+    k[:20, 0], v[:20, 0] = math.nan, math.nan
+    bounds = torch.tensor([0, 20, 60], dtype=torch.int32, device=DEVICE)
+    with route(where):
+        out = attention_packed(q, k, v, bounds, bounds, 40, 40)
+    assert out[:20, 0].isnan().all()
+    assert out[:20, 1].isfinite().all()
+    assert out[20:].isfinite().all()
+
+
+@pytest.mark.parametrize("where", ["triton", "reference"])
+def test_infinite_key_and_hidden_nan(where):
+    """An infinity is a NaN in the rows that see it; a key behind the causal mask is not seen."""
+    q, k, v = inputs(1, 1, 1, 70, 70, 32, torch.float32, "contiguous", generator(0))
+    k[0, 0, 60] = math.inf
+    with route(where):
+        out = attention(q, k, v, causal=True)
+    assert out[0, 0, :60].isfinite().all()
+    oracle = eager(q.double(), k.double(), v.double(), **PLAIN | {"causal": True})
+    assert torch.equal(out.isnan(), oracle.isnan())
+
+
+@pytest.mark.parametrize("where", ["triton", "reference"])
+@pytest.mark.parametrize("shape", [(0, 2, 3, 3), (1, 2, 0, 3), (1, 2, 3, 0)])
+def test_empty(shape, where):
+    batch, heads, seq_q, seq_k = shape
+    tensors = inputs(batch, heads, heads, seq_q, seq_k, 16, torch.float32, "contiguous", generator(0))
+    check((*tensors, None), PLAIN, where, 0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_as_exact_as_torchs_fused_attention(dtype, causal):
+    tensors = inputs(1, 2, 2, 96, 96, 64, dtype, "contiguous", generator(0))
+    own = F.scaled_dot_product_attention(*tensors, is_causal=causal)
+    oracle = F.scaled_dot_product_attention(*(t.double() for t in tensors), is_causal=causal)
+    assert_close("out", attention(*tensors, causal=causal), own, oracle)
+
+
+def test_layout_follows_the_query():
+    """A [batch, seq, heads, head_dim] tensor seen through a transpose comes back as one."""
+    q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2)
+               for t in inputs(1, 2, 2, 20, 20, 32, torch.float32, "contiguous", generator(0)))  # fmt: skip
+    assert attention(q, k, v).transpose(1, 2).is_contiguous()

@@ -1,0 +1,102 @@
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import torch
+
+from budget.kernels import settings, tune
+
+TABLES = settings.load()
+
+
+def command(module, *arguments):
+    """Run a command of the kernels as a user would: compiled, not interpreted."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, "-m", f"budget.kernels.{module}", *arguments],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+
+
+def test_every_architecture_has_every_class():
+    for kernel, tables in TABLES.items():
+        hopper = set(tables["sm90"]) - {"fp8"}
+        assert set(tables) == {"sm90", "sm100", "sm80", "gfx942", "generic", "interpreter"}, kernel
+        for architecture, classes in tables.items():
+            assert set(classes) - {"fp8"} == hopper, f"{kernel}.{architecture}"
+
+
+def test_every_setting_says_how_it_was_chosen():
+    for kernel, tables in TABLES.items():
+        for architecture, classes in tables.items():
+            for name, setting in classes.items():
+                assert ("chosen_by" in setting) == (architecture != "interpreter"), (
+                    kernel,
+                    architecture,
+                    name,
+                )
+
+
+def test_find_leaves_the_provenance_out_and_follows_the_architecture():
+    with settings.compiling_for("sm90"):
+        found = settings.find("matmul", torch.device("cpu"), "large")
+    assert found == {k: v for k, v in TABLES["matmul"]["sm90"]["large"].items() if k != "chosen_by"}
+    assert settings.architecture(torch.device("cpu")) == "interpreter"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_tune_without_a_gpu_is_one_line_and_2():
+    result = command("tune")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("tune: no GPU here")
+    assert result.stderr.count("\n") == 1
+
+
+def test_tune_refuses_an_unknown_call():
+    result = command("tune", "matmul huge")
+    assert result.returncode == 2
+    assert "'matmul huge' is not one of matmul large" in result.stderr
+
+
+def test_tune_looks_up_what_a_launch_uses(monkeypatch):
+    monkeypatch.setattr(settings, "find", lambda *names: {"of": names[0]})
+    launch = lambda: (settings.find("softmax", None, "long"), settings.find("matmul", None, "large"))  # noqa: E731
+    found = {("softmax", "long"): {"of": "softmax"}, ("matmul", "large"): {"of": "matmul"}}
+    assert tune.looked_up(launch) == found
+
+
+def test_tune_writes_one_entry():
+    text = settings.PATH.read_text()
+    entry = {"BLOCK_M": 64, "DESCRIPTORS": True, "chosen_by": "measured"}
+    changed = tomllib.loads(tune.written(text, "attention_forward", "sm90", "d128", entry))
+    assert changed["attention_forward"]["sm90"].pop("d128") == entry
+    before = tomllib.loads(text)
+    del before["attention_forward"]["sm90"]["d128"]
+    assert changed == before
+    with pytest.raises(ValueError, match=r"^settings: found 0 entries"):
+        tune.written(text, "attention_forward", "sm90", "d512", entry)
+
+
+def test_tune_tries_the_neighbours_of_the_current_setting():
+    current = {"BLOCK_M": 64, "num_warps": 4}
+    tried = list(tune.neighbours(current))
+    assert tried[0] == current
+    assert {"BLOCK_M": 128, "num_warps": 8} in tried
+    assert len(tried) == len({tuple(t.items()) for t in tried}) == 1 + 3 + 2 + 6
+
+
+def test_tune_picks_the_fastest_that_agrees(monkeypatch):
+    """On a launch that knows its settings: 2 is fastest but wrong, 3 is the fastest of the right ones."""
+    times = {1: 3.0, 2: 1.0, 3: 2.0}
+    monkeypatch.setattr(tune, "SPACE", {"num_stages": (1, 2, 3)})
+    monkeypatch.setattr(tune, "seconds", lambda launch, key, setting: times[setting["num_stages"]])
+
+    def launch():
+        stages = settings.find("softmax", torch.device("cpu"), "long")["num_stages"]
+        return (torch.tensor([float(stages == 2)]),)
+
+    monkeypatch.setattr(settings, "find", lambda *_: {"num_stages": 1})
+    assert tune.best(launch, ("softmax", "long"), {"num_stages": 1}) == ({"num_stages": 3}, 2.0, 3.0)
