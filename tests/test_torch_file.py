@@ -157,6 +157,16 @@ def test_modules_on_the_meta_device_and_other_dtypes():
     assert net.weight.dtype == torch.float32
 
 
+def test_a_constructor_may_read_numbers_from_tensors(tmp_path, capsys):
+    pytest.importorskip("transformers")
+    path = tmp_path / "convnext.py"
+    path.write_text(
+        "from transformers import ConvNextConfig, ConvNextForImageClassification as Model\n"
+        "def make(): return Model(ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2))\n"
+    )
+    assert run(capsys, "--module", f"{path}:make", "--image", "64")[0] == 0
+
+
 def test_frozen_parameters_have_no_gradient_and_no_state():
     net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
     net[0].requires_grad_(requires_grad=False)

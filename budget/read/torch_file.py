@@ -46,17 +46,17 @@ def _make(factory: Any, name: str) -> Any:
             with constructing():
                 return factory()
         except BY_DATA:  # it reads numbers from tensors: those that it puts on the CPU are real here
-            with torch.device("meta"):
+            with constructing(torch.device("meta")):
                 return factory()
 
 
 @contextmanager
-def constructing() -> Iterator[None]:
+def constructing(where: Any = None) -> Iterator[None]:
     """Modules made in here have fake parameters; an initialiser that looks at its numbers does nothing."""
     own = torch.nn.init._no_grad_trunc_normal_
     torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
     try:
-        with active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
+        with where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
         torch.nn.init._no_grad_trunc_normal_ = own

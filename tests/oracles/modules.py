@@ -154,7 +154,6 @@ BART = {
     "decoder_attention_heads": 3, "encoder_ffn_dim": 200, "decoder_ffn_dim": 200,
     "max_position_embeddings": 256,
 }  # fmt: skip
-CONVNEXT = {"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2}
 RESNET = {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1]}
 CLASSES = "ForImageClassification"
 # name -> what builds (module, inputs), and two shapes of input
@@ -172,7 +171,6 @@ CASES = {
     "bert": (bert, (2, 16), (8, 256)),
     "whisper": (whisper, (2, 16), (8, 100)),
     "vit": (images("ViT", CLASSES, patch_size=8, **LAYERS), (2, 32), (16, 128)),
-    "convnext": (images("ConvNext", CLASSES, **CONVNEXT), (2, 32), (16, 128)),
     "resnet": (images("ResNet", CLASSES, **RESNET), (2, 32), (16, 128)),
     "lstm": (recurrent(nn.LSTM), (2, 5), (64, 12)),
     "gru": (recurrent(nn.GRU), (2, 5), (64, 12)),
