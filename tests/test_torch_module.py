@@ -76,3 +76,16 @@ def test_against_torch(name, shape):
     oracle = oracle_memory.peak(lambda: made(name, shape))["Total"] - counters
     print(f"PEAK {name} {shape} {m.peak} {oracle} {m.peak / oracle - 1:+.3%} at {m.at}")  # figures for docs
     assert m.peak == pytest.approx(oracle, rel=0.01)
+
+
+def test_dropout_is_there_in_training_mode():
+    def training():
+        module, inputs = made("gpt2", (8, 256), train=True)
+        object.__setattr__(module, "eval", lambda: module)  # the oracle's own wish
+        return module, inputs
+
+    module, inputs = made("gpt2", (8, 256), train=True)
+    model = capture(module, inputs)
+    m = memory(optimizer(recompute(model, "none"), "adamw"), "bfloat16")
+    assert model.uncounted == ()
+    assert m.peak == pytest.approx(oracle_memory.peak(training)["Total"], rel=1e-4)
