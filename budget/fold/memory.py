@@ -108,12 +108,21 @@ def _ops(nodes: Iterable[Node]) -> Iterator[Op]:
             yield node
 
 
+class _Facts(NamedTuple):
+    """What is the same each time that an operator runs."""
+
+    reads: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    writes: tuple[tuple[str, str, str, Size], ...]  # name, the input whose storage it is, kind, bytes
+    extra: Size  # bytes of temporaries
+
+
 class _Walker:
     """First every read and write is written down, then replayed with what is alive."""
 
     def __init__(self, dtype: str):
         self.dtype = dtype
-        self.events: list[tuple[Op | None, list[int], list[int], Size]] = []
+        self.events: list[tuple[Op | None, list[int], Size]] = []
         self.bytes: list[Size] = []
         self.kind: list[str] = []
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
@@ -122,9 +131,10 @@ class _Walker:
         self.kept: Size = 0  # activations when the forward pass ends
         self.final: dict[str, Size] = {}
         self.homes: dict[tuple[int, str, int], dict[str, Any]] = {}  # of weights' gradients, by repetition
+        self.known: dict[int, _Facts] = {}
 
-    def new(self, t: Tensor, o: Op, kind: str) -> int:
-        self.bytes.append(0 if t.on_chip else tensor_bytes(t, o.sizes, self.dtype))
+    def new(self, size: Size, kind: str) -> int:
+        self.bytes.append(size)
         self.kind.append(kind)
         return len(self.bytes) - 1
 
@@ -136,51 +146,58 @@ class _Walker:
             else:
                 self.op(node, scopes, home)
 
-    def op(self, o: Op, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
-        here = scopes[0]
-        event = len(self.events)
-        reads: list[int] = []
-        for t in o.ins:
-            storage = _find(t.name, scopes)
-            if storage is None and t.role == INPUT:
-                storage = scopes[-1][t.name] = self.new(t, o, "inputs")
-                self.live["inputs"] = self.live["inputs"] + self.bytes[storage]
-                self.keep.add(storage)
-            if storage is not None:
-                reads.append(storage)
-                self.last[storage] = event
-        writes: list[int] = []
+    def facts(self, o: Op) -> _Facts:
+        writes = []
         for t in o.outs:
-            if (target := self.alias(o, t, scopes)) is not None:
-                here[t.name] = target
-                self.last[target] = event
-                continue
-            if t.role in (STATE, HOST):
+            if not (source := self.source(o, t)) and t.role in (STATE, HOST):
                 continue
             kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
-            if t.role == WEIGHT and t.name in home:
+            writes.append((t.name, source, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, self.dtype)))
+        extra = sum((tensor_bytes(t, o.sizes, self.dtype) for t in o.temporaries), 0)
+        reads = (*(t.name for t in o.ins), *o.holds)
+        return _Facts(reads, tuple(t for t in o.ins if t.role == INPUT), tuple(writes), extra)
+
+    def source(self, o: Op, t: Tensor) -> str:
+        """The input whose storage an output shares, if any: a view, an update in place, a cast or an
+        upcast to the dtype that is there already.
+        """
+        if "#" not in t.name:
+            if o.rule.view or o.rule.inplace:
+                return o.ins[-1 if o.kind == "accumulate" else 0].name
+            if o.kind != "cast":
+                return ""
+        elif not t.name.endswith("#up"):
+            return ""
+        return o.ins[0].name if (t.dtype or self.dtype) == (o.ins[0].dtype or self.dtype) else ""
+
+    def op(self, o: Op, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
+        facts = self.known.get(id(o))
+        if facts is None:
+            facts = self.known[id(o)] = self.facts(o)
+        here, event, last = scopes[0], len(self.events), self.last
+        for t in facts.inputs:
+            if _find(t.name, scopes) is None:
+                storage = scopes[-1][t.name] = self.new(tensor_bytes(t, o.sizes, self.dtype), "inputs")
+                self.live["inputs"] = self.live["inputs"] + self.bytes[storage]
+                self.keep.add(storage)
+        for name in facts.reads:
+            if (read := _find(name, scopes)) is not None:
+                last[read] = event
+        writes: list[int] = []
+        for name, source, kind, size in facts.writes:
+            if source and (shared := _find(source, scopes)) is not None:
+                here[name] = shared
+                last[shared] = event
+                continue
+            if kind == "gradients" and name in home:
                 kind = "temporaries"  # a gradient that is there already: the new one is added to it
-            storage = here[t.name] = self.new(t, o, kind)
+            storage = here[name] = self.new(size, kind)
             if kind in ("gradients", "kv_cache"):
                 self.keep.add(storage)
-                home[t.name] = storage
+                home[name] = storage
             writes.append(storage)
-            self.last[storage] = event
-        for name in o.holds:
-            if (storage := _find(name, scopes)) is not None:
-                self.last[storage] = event
-        self.events.append((o, reads, writes, 0))
-
-    def alias(self, o: Op, t: Tensor, scopes: tuple[dict[str, Any], ...]) -> int | None:
-        """The storage that an output shares with an input: a view, an update in place, a cast or an
-        upcast to the dtype that is there already."""
-        inside = "#" in t.name
-        if not inside and (o.rule.view or o.rule.inplace):
-            return _find(o.ins[-1 if o.kind == "accumulate" else 0].name, scopes)
-        cast = t.name.endswith("#up") if inside else o.kind == "cast"
-        if cast and (t.dtype or self.dtype) == (o.ins[0].dtype or self.dtype):
-            return _find(o.ins[0].name, scopes)
-        return None
+            last[storage] = event
+        self.events.append((o, writes, facts.extra))
 
     def block(self, node: Block, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
         n = node.count
@@ -190,9 +207,9 @@ class _Walker:
         carried = {c.enter: _find(c.init, scopes) for c in node.carry if c.enter}
         for i in range(4 if many else int(n)):
             if many and i == 2:
-                self.events.append((None, [], [], n - 4))
+                self.events.append((None, [], n - 4))
             elif many and i == 1:
-                self.events.append((None, [], [], -1))
+                self.events.append((None, [], -1))
             frame: dict[str, Any] = {k: v for k, v in carried.items() if v is not None}
             frames.append(frame)
             past = (mirrored[-1 - i],) if i < len(mirrored) else ()
@@ -214,19 +231,19 @@ class _Walker:
             if storage not in self.keep:
                 gone.setdefault(event, []).append(storage)
         mark: list[dict[str, Size]] = []
-        for event, (o, _, writes, jump) in enumerate(self.events):
-            if o is None:
-                if is_number(jump) and jump == -1:
+        for event, (o, writes, extra) in enumerate(self.events):
+            if o is None:  # the second repetition starts, or those that are not walked are skipped
+                if is_number(extra) and extra == -1:
                     mark.append(dict(live))
                 else:
                     before = mark.pop()
                     for k in KINDS:
-                        live[k] = live[k] + (live[k] - before[k]) * jump
+                        live[k] = live[k] + (live[k] - before[k]) * extra
                 continue
             for storage in writes:
                 live[self.kind[storage]] = live[self.kind[storage]] + self.bytes[storage]
-            extra = sum((tensor_bytes(t, o.sizes, self.dtype) for t in o.temporaries), 0)
-            now = {**live, "temporaries": live["temporaries"] + extra}
+            now = live.copy()
+            now["temporaries"] = now["temporaries"] + extra
             yield Moment(o.name, o.phase, now, sum(now.values()))
             for storage in gone.get(event, ()):
                 if self.kind[storage] != "inputs":
