@@ -1,28 +1,90 @@
 """Profiles: what share of its datasheet a device reaches, by class of kernel, and how sure that is.
 
-A profile is measured (`budget calibrate` writes one), or the general one in data/profiles/, made
-from published runs on many devices. Each says where it is from and how wide its interval is.
+A profile is one of three things, and says which: measured on the device (`budget calibrate` writes
+one into the user's folder, those of a few devices are in data/profiles/); borrowed from a measured
+device of the same sort; or the datasheet's, whose shares are fitted to published runs of many GPUs
+(bench/fit_published.py). Its interval is that of its own residuals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from .device import Device
+from .errors import InputError, shown
+
+SCHEMA = "budget.profile/1"
+FOLDER = os.path.join(os.path.dirname(__file__), "data", "profiles")
+# What a class of kernels is like where a profile says nothing of it.
+LIKE = {
+    "conv": "matmul",
+    "conv_backward": "conv",
+    "attention": "matmul",
+    "attention_backward": "attention",
+    "recurrent": "matmul",
+    "reduction": "pointwise",
+    "gather": "pointwise",
+    "optimizer": "pointwise",
+}
+CLASSES = ("matmul", "pointwise", *LIKE)
+
+
+class Form(NamedTuple):
+    """How one class of kernels spends its time; docs/accuracy.md has the equation.
+
+    share: of the peak rate that large contractions reach. vector: of the peak of everything else.
+    edge: what M, N and K lose: a product reaches M/(M + edge) of its share, and so on. tile: rows and
+    columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
+    each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
+    start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
+    forward pass, in a network's code: reshaping heads, modules within modules.
+    """
+
+    share: float = 1.0
+    vector: float = 1.0
+    edge: tuple[float, ...] = (0.0, 0.0, 0.0)
+    tile: tuple[int, ...] = ()
+    traffic: float = 1.0
+    overlap: float = 1.0
+    start_s: float = 0.0
+    host_s: float = 0.0
+
+
+class Dispatch(NamedTuple):
+    """Seconds of the host for each operator of a phase, besides its launches, and for a training step."""
+
+    forward: float
+    backward: float
+    optimizer: float
+    step: float = 0.0
 
 
 class Profile(NamedTuple):
-    """Efficiencies are shares of the datasheet's rates; an interval multiplies a predicted time."""
+    """Shares are of the device's rates in its data; an interval multiplies a predicted time.
+
+    memory: share of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
+    share from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
+    """
 
     name: str
     provenance: str  # measured | borrowed | datasheet
-    efficiency: Mapping[str, float]  # matmul, conv, attention, pointwise, memory
-    launch_s: float  # on the device, for each kernel
-    dispatch_s: float  # on the host, for each kernel
+    device: str  # key of the device that was measured
+    forms: Mapping[str, Form]
+    memory: float
+    steps: tuple[tuple[float, float], ...]
+    launch_s: float  # of each kernel, on the device and on its host
+    dispatch: Dispatch
+    serial: bool
     low: float  # a 90 % interval's lower end, as a multiple of the predicted time
     high: float
-    source: str
+    dtypes: tuple[str, ...] = ()  # measured ones; none: any
+    source: str = ""
+    versions: Mapping[str, str] = MappingProxyType({})
 
     @property
     def summary(self) -> str:
@@ -30,23 +92,181 @@ class Profile(NamedTuple):
         if self.provenance == "measured":
             return f"measured on this device ({self.name})"
         if self.provenance == "borrowed":
-            return f"borrowed from measurements of {self.name} (budget calibrate measures)"
+            return f"borrowed from {self.name} (budget calibrate measures)"
         return "from the datasheet (budget calibrate measures)"
 
 
-# Shares of dense datasheet peaks and host costs that are usual for well-written programs.
-DATASHEET = Profile(
-    "datasheet",
-    "datasheet",
-    {"matmul": 0.7, "conv": 0.5, "attention": 0.5, "pointwise": 0.7, "memory": 0.8},
-    launch_s=2e-6,
-    dispatch_s=8e-6,
-    low=0.6,
-    high=2.0,
-    source="",
-)
+def key(device: Device) -> str:
+    """The name of a device's folder of records and of its profile: `h200`, `amd-epyc-2-cores`."""
+    name = device.name if device.id == "cpu" else device.id
+    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
-def profile_for(device: Device) -> Profile:
-    """The profile of a device: its own where it was measured, else the general one."""
-    return DATASHEET
+def user_folder() -> str:
+    """Where `budget calibrate` keeps profiles. Source: xdg-basedir."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(base, "compute-budget", "profiles")
+
+
+def profile_for(device: Device, dtype: str = "") -> Profile:
+    """The profile of a device: its own, else the nearest one's, else the datasheet's.
+
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed.
+    """
+    return _profile_for(device.id, key(device), dtype, user_folder())
+
+
+@cache
+def _profile_for(device_id: str, name: str, dtype: str, folder: str) -> Profile:
+    for place in (folder, FOLDER):
+        path = os.path.join(place, f"{name}.toml")
+        if os.path.isfile(path):
+            return _in_dtype(load(path), dtype)
+    if device_id == "cpu" and (known := _measured(folder)):
+        return borrow(min(known, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
+    return load(os.path.join(FOLDER, "datasheet.toml"))
+
+
+def _in_dtype(profile: Profile, dtype: str) -> Profile:
+    if not dtype or not profile.dtypes or dtype in profile.dtypes:
+        return profile
+    return borrow(profile, f"measured in {', '.join(profile.dtypes)}, not in {dtype}")
+
+
+def _measured(folder: str) -> list[Profile]:
+    """All measured profiles of processors: the user's, then those that ship."""
+    files = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
+    found = [load(path) for path in files if path.endswith(".toml")]
+    return [p for p in found if p.provenance == "measured" and p.serial]
+
+
+def _distance(a: str, b: str) -> float:
+    """How unlike two devices' names are: of the words `amd-epyc-2-cores`, those that differ."""
+    one, other = set(a.split("-")), set(b.split("-"))
+    return len(one ^ other) / len(one | other)
+
+
+def borrow(profile: Profile, why: str) -> Profile:
+    """Another device's profile: its shares, with an interval that is the measured one and, on top of
+    it, the datasheet's, since between devices the shares differ as they do between published runs."""
+    wide = load(os.path.join(FOLDER, "datasheet.toml"))
+    return profile._replace(
+        provenance="borrowed",
+        name=f"{profile.name}: {why}",
+        low=profile.low * wide.low,
+        high=profile.high * wide.high,
+    )
+
+
+def load(path: str) -> Profile:
+    """A profile from its file, checked. Raises InputError that names the file and what is wrong."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError("profile", f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return parse(table, path)
+
+
+def parse(table: Mapping[str, Any], where: str) -> Profile:
+    """A profile from its table. Raises InputError."""
+    if table.get("schema") != SCHEMA:
+        raise InputError("profile", f"{where}: schema {shown(table.get('schema'))}; allowed: {SCHEMA}")
+    try:
+        forms = {name: Form(**_form(values)) for name, values in table["forms"].items()}
+        profile = Profile(
+            **{k: str(table[k]) for k in ("name", "provenance", "device")},
+            **{k: float(table[k]) for k in ("memory", "launch_s", "low", "high")},
+            forms=MappingProxyType(complete(forms)),
+            steps=tuple((float(size), float(share)) for size, share in table["steps"]),
+            dispatch=Dispatch(**{k: float(v) for k, v in table["dispatch"].items()}),
+            serial=bool(table["serial"]),
+            dtypes=tuple(table.get("dtypes", ())),
+            source=str(table.get("source", "")),
+            versions=MappingProxyType(dict(table.get("versions", {}))),
+        )
+    except KeyError as error:
+        raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError("profile", f"{where}: {error}") from None
+    _check(profile, where)
+    return profile
+
+
+def _form(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _check(p: Profile, where: str) -> None:
+    positive = [p.memory, *(s for pair in p.steps for s in pair), *(f.share for f in p.forms.values())]
+    positive += [x for f in p.forms.values() for x in (f.traffic, f.vector)]
+    others = [p.launch_s, *p.dispatch, *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap))]
+    if not all(0 < x < 1e18 for x in positive) or not all(0 <= x < 1e9 for x in others):
+        raise InputError("profile", f"{where}: a share or a time is not positive and finite")
+    if not 0 < p.low <= 1 <= p.high < 1e6:
+        raise InputError("profile", f"{where}: interval {p.low:g} to {p.high:g}; allowed: low <= 1 <= high")
+
+
+def complete(forms: Mapping[str, Form]) -> dict[str, Form]:
+    """Every class of kernels, those not given like the class that LIKE names."""
+    full = dict(forms)
+    for name in CLASSES:
+        like = name
+        while like not in full and like in LIKE:
+            like = LIKE[like]
+        full[name] = full[like]
+    return full
+
+
+def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
+    """Write a profile to its file in a folder, replaced only when all of it is written; its path.
+
+    Raises InputError where the folder cannot be written or the disk is full.
+    """
+    import tempfile
+
+    path = os.path.join(folder, f"{profile.device}.toml")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".profile-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(dump(profile, notes))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
+    _profile_for.cache_clear()
+    return path
+
+
+def dump(p: Profile, notes: Iterable[str] = ()) -> str:
+    """A profile as TOML."""
+    lines = [*(f"# {note}" for note in notes), f'schema = "{SCHEMA}"']
+    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("name", "provenance", "device", "source", "dtypes", "serial")]
+    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high")]
+    lines += ["", "[dispatch]", *(f"{k} = {_text(v)}" for k, v in p.dispatch._asdict().items())]
+    for name, form in p.forms.items():
+        if LIKE.get(name) is None or form != p.forms[LIKE[name]]:
+            lines += ["", f"[forms.{name}]"]
+            lines += [f"{k} = {_text(v)}" for k, v in form._asdict().items() if v != Form._field_defaults[k]]
+    lines += ["", "[versions]", *(f"{k} = {_text(v)}" for k, v in p.versions.items()), ""]
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "").replace('"', "'") + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,50 @@
+"""What is measured: a case has a name, sizes, and the operators or the model that budget predicts it from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+FIT, HELD = "fit", "held"  # what calibration learns from, and what it never sees
+
+
+class Case(NamedTuple):
+    """One thing to measure, in as many implementations as its suite has.
+
+    workload: what budget predicts it from, as it stands in the record (budget/record.py).
+    quick: part of --quick; what is not runs in the full suite only, on a GPU.
+    """
+
+    suite: str
+    name: str
+    split: str
+    workload: Mapping[str, Any]
+    sizes: Mapping[str, Any]
+    dtype: str = "float32"
+    quick: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.dtype}"
+
+
+def operators(*lines: tuple[str, str, str], mode: str = "forward", group: str = "", **sizes: int) -> dict[str, Any]:
+    """A workload of operators: (name, line, kind) each; `group` names the fused kernel they make."""
+    return {"ops": [list(line) for line in lines], "mode": mode, "group": group, "sizes": sizes}
+
+
+def parametrize(cases: list[Case], cpu: tuple[str, ...], cuda: tuple[str, ...]):
+    """A test for each case and implementation; conftest.py keeps those of the device at hand."""
+    names = dict.fromkeys((*cpu, *cuda))
+    where = {n: tuple(d for d, known in (("cpu", cpu), ("cuda", cuda)) if n in known) for n in names}
+    return pytest.mark.parametrize(
+        ("case", "implementation", "where"),
+        [pytest.param(c, n, where[n], id=f"{c}-{n}") for c in cases for n in names],
+    )
+
+
+def random(*shape: int, device: torch.device, dtype: str = "float32") -> torch.Tensor:
+    """Random data: zeros would be up to 15 % faster on a GPU. Source: kernel-power."""
+    return torch.randn(shape, device=device, dtype=torch.float32).to(getattr(torch, dtype))

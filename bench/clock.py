@@ -1,0 +1,28 @@
+"""A clock for pytest-benchmark that stands still except for what was measured elsewhere.
+
+A device's time is not the host's: a kernel is measured with the device's own events, or a processor's
+own clock, and the benchmarked function then advances this clock by what was measured. Everything
+behind it (statistics, --benchmark-save, -compare, -compare-fail) works on device seconds.
+"""
+
+
+class Clock:
+    """Seconds that pass only when told; callable, as pytest-benchmark's `timer` must be."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+def replay(benchmark, seconds: list[float]) -> None:
+    """Hand measured seconds to a pytest-benchmark fixture, one round each."""
+    left = iter(seconds)
+    benchmark.pedantic(lambda: CLOCK.advance(next(left)), rounds=len(seconds), iterations=1, warmup_rounds=0)

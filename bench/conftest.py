@@ -1,0 +1,133 @@
+"""`pytest bench/` measures this machine; bench/README.md says how."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from budget import device as devices
+from budget import record as records
+from budget.bench.cases import Case
+from budget.bench.clock import CLOCK, replay
+from budget.bench.journal import Journal
+from budget.bench.record import source_hash, take, versions
+from budget.errors import InputError
+
+FOLDER = os.path.dirname(__file__)
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("budget")
+    group.addoption("--quick", action="store_true", help="the quick suite: two minutes on two cores")
+    group.addoption("--on", default="auto", choices=("auto", "cpu", "cuda"), help="what to measure (auto: a GPU if there is one)")
+    group.addoption("--results", metavar="FOLDER", help="where records go, a folder for each device (bench/results)")
+    group.addoption("--again", action="store_true", help="do not go on with an interrupted run")
+
+
+def pytest_configure(config):
+    """Records are stored by device; without a GPU where one is asked for, nothing runs."""
+    config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
+    on = config.getoption("--on")
+    if on == "cuda" and not torch.cuda.is_available():
+        pytest.exit("--on: there is no GPU here that torch can use; allowed: auto, cpu", returncode=2)
+    where = torch.device("cuda" if on != "cpu" and torch.cuda.is_available() else "cpu")
+    try:
+        device = devices.load("auto" if where.type == "cuda" else "cpu")
+    except InputError as error:
+        pytest.exit(str(error), returncode=2)
+    mode = "quick" if config.getoption("--quick") else "full"
+    results = config.getoption("--results") or os.path.join(FOLDER, "results")
+    folder = os.path.join(os.path.abspath(results), records.device_key(device))
+    if config.getoption("benchmark_storage") == "file://./.benchmarks":
+        config.option.benchmark_storage = f"file://{folder}"
+    if not (config.option.benchmark_save or config.option.benchmark_autosave):
+        config.option.benchmark_save = mode
+    if where.type == "cpu":
+        torch.set_num_threads(device.sms or 1)
+    found = versions()
+    journal = Journal(
+        os.path.join(folder, f"unfinished-{mode}.jsonl"),
+        {"versions": found, "source": source_hash(), "threads": torch.get_num_threads()},
+    )
+    if config.getoption("--again"):
+        journal.groups.clear()
+    config.stash[STATE] = (where, device, mode, journal, found)
+
+
+STATE = pytest.StashKey[tuple]()
+
+
+def pytest_report_header(config):
+    where, device, mode, journal, _ = config.stash[STATE]
+    resumed = f", {journal.resumed} groups resumed" if journal.groups else ""
+    return f"budget: {mode} suite on {device.name} ({where.type}){resumed}; records in {os.path.dirname(journal.path)}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the cases and the implementations of this device and suite."""
+    where, _, mode, _, _ = config.stash[STATE]
+    kept = [i for i in items if _runs(i, where.type, mode)]
+    for item in kept:
+        item.add_marker(pytest.mark.benchmark(timer=CLOCK))
+    config.hook.pytest_deselected(items=[i for i in items if i not in kept])
+    items[:] = kept
+
+
+def _runs(item, where: str, mode: str) -> bool:
+    params = getattr(item, "callspec", None)
+    if params is None or "case" not in params.params:
+        return True
+    case = params.params["case"]
+    fast = "float32" if where == "cpu" else "bfloat16"  # what each kind of device is made for
+    return where in params.params["where"] and case.dtype == fast and (mode == "full" or case.quick)
+
+
+@pytest.fixture
+def measured(request, benchmark) -> Callable:
+    """measured(case, implementation, build): one record; its group is measured the first time."""
+    where, device, mode, journal, found = request.config.stash[STATE]
+
+    def run(case: Case, implementation: str, build: Callable) -> None:
+        key = f"{case.suite}/{case}"
+        if implementation not in journal.groups.get(key, {}):
+            group = take(case, build, device, where, mode)
+            try:
+                journal.add(key, group)
+            except OSError as error:
+                pytest.exit(f"cannot write {journal.path}: {error.strerror}; what was measured before is kept", returncode=2)
+        journal.used.add(key)
+        entry = journal.groups[key].get(implementation)
+        if entry is None:
+            pytest.skip(f"{implementation} does not run here")
+        benchmark.extra_info.update(entry["extra_info"], versions=found, source_hash=journal.fingerprint["source"])
+        replay(benchmark, entry["seconds"])
+
+    return run
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    """The device instead of the host's name and its list of instructions."""
+    where, device, _, _, found = config.stash[STATE]
+    cpu = machine_info.get("cpu", {})
+    machine_info["cpu"] = {k: cpu[k] for k in ("brand_raw", "arch", "count") if k in cpu}
+    for private in ("node", "release", "python_build"):
+        machine_info.pop(private, None)
+    machine_info["device"] = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    machine_info["versions"] = found
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    """What was measured is in pytest-benchmark's file now: the journal has done its work."""
+    journal = session.config.stash[STATE][3]
+    try:
+        result = yield
+    except OSError as error:
+        pytest.exit(f"cannot save the records: {error.strerror}; they are kept in {journal.path}", returncode=2)
+    if exitstatus == pytest.ExitCode.OK and set(journal.groups) <= journal.used:
+        journal.remove()
+    return result
+
