@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from budget import arch
+from budget.config import Workload, make
+from budget.fold.memory import memory
 from budget.model import Model, block, link
 from budget.op import op
 
@@ -21,7 +24,11 @@ BODY = (
 
 
 def model(layers):
-    nodes = (op("in", "!raw: b s c, *c d -> x: b s d"), block("layers", BODY, layers), op("norm", "x:, *d, +*d -> x:", "layer_norm"))
+    nodes = (
+        op("in", "!raw: b s c, *c d -> x: b s d"),
+        block("layers", BODY, layers),
+        op("norm", "x:, *d, +*d -> x:", "layer_norm"),
+    )
     linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D, f=F))
     return Model("t", "t", linked, {}, ends)
 
@@ -29,7 +36,12 @@ def model(layers):
 class Layer(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm, self.gate, self.up, self.down = nn.LayerNorm(D), nn.Linear(D, F), nn.Linear(D, F), nn.Linear(F, D)
+        self.norm, self.gate, self.up, self.down = (
+            nn.LayerNorm(D),
+            nn.Linear(D, F),
+            nn.Linear(D, F),
+            nn.Linear(F, D),
+        )
 
     def forward(self, x):
         n = self.norm(x)
@@ -53,3 +65,18 @@ def saved(module, x, *forget):
     for t in (x, out, *module.parameters()):
         kept.pop(t.untyped_storage().data_ptr(), None)
     return sum(kept.values()), out
+
+
+def held(program):
+    """Bytes kept when the forward pass ends, without the network's output."""
+    return memory(program, "float32").activations - B * S * D * 4
+
+
+def gpt(mode="train", batch=2, **values):
+    module = arch.load("transformer")
+    config = {"layers": 5, "d_model": 64, "heads": 4, "vocab": 500, "context": 32, **values}
+    return module.build(make(module.Config, config), Workload(mode, batch, 32))
+
+
+RANK = 4
+LLAMA = {"norm": "rms_norm", "gated": True, "activation": "silu", "positions": "rotary", "d_ff": 160}

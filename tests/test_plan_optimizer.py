@@ -63,7 +63,11 @@ def hidden(net):
 
 
 def others(net):
-    return [p for name, p in net.named_parameters() if not (p.ndim == 2 and not name.startswith(("embed", "head")))]
+    return [
+        p
+        for name, p in net.named_parameters()
+        if not (p.ndim == 2 and not name.startswith(("embed", "head")))
+    ]
 
 
 TORCH = {
@@ -86,7 +90,11 @@ def test_the_state_is_torch_s_to_the_byte(name):
     for step in steps:
         step.step()
     kept = [
-        (key, t) for o in steps for state in o.state.values() for key, t in state.items() if isinstance(t, torch.Tensor)
+        (key, t)
+        for o in steps
+        for state in o.state.values()
+        for key, t in state.items()
+        if isinstance(t, torch.Tensor)
     ]
     on_device = [t for key, t in kept if key != "step" or name == "adamw_fused"]
     assert memory(program(name), "float32").optimizer == sum(t.numel() * t.element_size() for t in on_device)

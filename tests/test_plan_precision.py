@@ -16,6 +16,7 @@ from budget.plan.recompute import recompute
 torch = pytest.importorskip("torch")
 from oracle_plan import B, C, D, F, S, model, net, saved  # noqa: E402
 
+
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_autocast_saves_what_torch_saves(layers):
     module, x = net(layers), torch.randn(B, S, C)
@@ -31,7 +32,12 @@ def test_autocast_saves_what_torch_saves(layers):
 def test_autocast_casts_a_weight_once_though_two_read_it():
     nodes = (
         op("in", "!raw: b s c, *c d -> x: b s d"),
-        block("loop", (op("w", "x: b s d, *d e -> y: b s e", e=D), op("act", "y: b s e -> x: b s d", "tanh", e=D)), 4, shared=True),
+        block(
+            "loop",
+            (op("w", "x: b s d, *d e -> y: b s e", e=D), op("act", "y: b s e -> x: b s d", "tanh", e=D)),
+            4,
+            shared=True,
+        ),
     )
     linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D))
     program = precision(Model("t", "t", linked, {}, ends), "autocast", "cpu")
@@ -76,10 +82,13 @@ def test_float32_upcasts_nothing():
     assert memory(trained, "float32").activations == 3 * one + B * S * 4  # input, normed and output, rstd
 
 
-@pytest.mark.parametrize(("choice", "dtype", "error"), [
-    ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
-    ("autocats", "bfloat16", "precision: unknown name 'autocats'; did you mean 'autocast'"),
-])
+@pytest.mark.parametrize(
+    ("choice", "dtype", "error"),
+    [
+        ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
+        ("autocats", "bfloat16", "precision: unknown name 'autocats'; did you mean 'autocast'"),
+    ],
+)
 def test_bad_input_is_one_line(choice, dtype, error):
     with pytest.raises(InputError, match=error):
         check(choice, dtype)

@@ -22,7 +22,9 @@ def chosen(model: Model, field: str, patterns: str, *, products: bool = False) -
         found = {name for name in known if any(fnmatchcase(name, form) for form in forms)}
         if not found:
             parts = dict.fromkeys(".".join(name.split(".")[-2:]) for name in known)
-            raise InputError(field, f"{pattern[:60]!r} matches no operator; allowed: {', '.join(list(parts)[:20])}")
+            raise InputError(
+                field, f"{pattern[:60]!r} matches no operator; allowed: {', '.join(list(parts)[:20])}"
+            )
         names |= found
     if not names:
         raise InputError(field, f"got {patterns[:60]!r}; allowed: names of operators, by commas")

@@ -16,12 +16,18 @@ SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale 
 NEWTON_SCHULZ = 5  # steps. Source: muon
 SIDE = 8192  # of a preconditioner; longer axes are cut into blocks of it. Source: distributed-shampoo
 ROOTS_EVERY = 100  # steps between two inverse roots. Source: distributed-shampoo
-ROOT_FLOPS = 25  # n x n x n of one eigendecomposition: about 9 n^3 and products. Source: golub-van-loan
+ROOT_FLOPS = 11  # times n^3 for an inverse root: eigenvectors 9, a product 2. Source: golub-van-loan
 
 
 def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """One weight after the other: the root, its quotient, and the last weight's quotient at once."""
-    yield _step("adamw", weights, dtype, {"exp_avg": _elements(weights), "exp_avg_sq": _elements(weights)}, largest(weights, 2, 1))
+    yield _step(
+        "adamw",
+        weights,
+        dtype,
+        {"exp_avg": _elements(weights), "exp_avg_sq": _elements(weights)},
+        largest(weights, 2, 1),
+    )
 
 
 def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -70,11 +76,14 @@ def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 def _orthogonalized(w: Weight, dtype: str) -> Block:
     """Newton-Schulz steps in bfloat16 for one weight's matrices, one after the other. What Python
-    still holds is read (as an operand that is added), so that it lives as long as torch lets it."""
+    still holds is read (as an operand that is added), so that it lives as long as torch lets it.
+    """
     lead, rows, columns = _matrix(w)
     side = minimum(rows, columns)
     sizes = {"m": side, "i": side, "k": side, "n": maximum(rows, columns)}
-    named = lambda name, dims: Tensor(f"{w.name}~{name}", tuple(dims.split()), dtype="bfloat16")  # noqa: E731
+
+    def named(name: str, dims: str) -> Tensor:
+        return Tensor(f"{w.name}~{name}", tuple(dims.split()), dtype="bfloat16")
 
     def product_of(name: str, a: Tensor, b: Tensor, out: Tensor, *held: Tensor) -> Op:
         added = tuple(t._replace(added=True) for t in held)
@@ -89,10 +98,26 @@ def _orthogonalized(w: Weight, dtype: str) -> Block:
         product_of("apply", poly, x_in._replace(dims=("k", "n")), x_out, x_in, gram),
     )
     body = (
-        Op("optimizer.update", "add", (Tensor("grads", ("m", "n"), dtype=dtype),), (update,), sizes, "optimizer"),
+        Op(
+            "optimizer.update",
+            "add",
+            (Tensor("grads", ("m", "n"), dtype=dtype),),
+            (update,),
+            sizes,
+            "optimizer",
+        ),
         Op("optimizer.cast", "cast", (update,), (x,), sizes, "optimizer"),
-        Block("newton_schulz", step, NEWTON_SCHULZ, shared=True, carry=(Carry(x.name, x_in.name, x_out.name),)),
-        Op("optimizer.write", "add", (x_out, update), (Tensor("params", ("m", "n"), STATE, dtype),), sizes, "optimizer"),
+        Block(
+            "newton_schulz", step, NEWTON_SCHULZ, shared=True, carry=(Carry(x.name, x_in.name, x_out.name),)
+        ),
+        Op(
+            "optimizer.write",
+            "add",
+            (x_out, update),
+            (Tensor("params", ("m", "n"), STATE, dtype),),
+            sizes,
+            "optimizer",
+        ),
     )
     return Block(f"muon.{w.name}", body, lead * w.copies, shared=True)
 
@@ -111,18 +136,28 @@ def shampoo(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         sides = sides + tiles * both
         yield _preconditioned(w, a, b, tiles)
     n = _elements(weights)
-    states = {"momentum": (n, dtype), "grafted": (n, dtype), "factors": (sides, "float32"), "roots": (sides, "float32")}
+    states = {
+        "momentum": (n, dtype),
+        "grafted": (n, dtype),
+        "factors": (sides, "float32"),
+        "roots": (sides, "float32"),
+    }
     yield _typed("adamw", weights, dtype, states, 0)
 
 
 def _preconditioned(w: Weight, a: Size, b: Size, tiles: Size) -> Block:
     """Products of one block: both factors from the gradient, the gradient between both roots."""
-    share = lambda side: ceil_div(side * ROOT_FLOPS, 2 * ROOTS_EVERY)  # noqa: E731 - of a root, in this step
-    sizes = {"m": a, "i": a, "n": b, "j": b, "x": share(a), "y": share(b)}
-    tensor = lambda name, dims: Tensor(name, tuple(dims.split()), dtype="float32")  # noqa: E731
+    x, y = (ceil_div(side * ROOT_FLOPS, 2 * ROOTS_EVERY) for side in (a, b))  # a step's share of a root
+    sizes = {"m": a, "i": a, "n": b, "j": b, "x": x, "y": y}
+
+    def tensor(name: str, dims: str) -> Tensor:
+        return Tensor(name, tuple(dims.split()), dtype="float32")
+
+    def op(name: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
+        return Op(f"optimizer.{name}", "contract", ins, outs, sizes, "optimizer")
+
     grad, left, right = tensor("grads", "m n"), tensor("left", "i m"), tensor("right", "n j")
     half, update = tensor(f"{w.name}~half", "i n"), tensor(f"{w.name}~update", "i j")
-    op = lambda name, ins, outs: Op(f"optimizer.{name}", "contract", ins, outs, sizes, "optimizer")  # noqa: E731
     body = [
         op("factor_right", (grad, grad._replace(dims=("m", "j"))), (tensor(f"{w.name}~right", "n j"),)),
         op("root_right", (right, tensor("vectors", "n y")), (tensor(f"{w.name}~root", "j y"),)),

@@ -29,14 +29,22 @@ class Weight(NamedTuple):
 def trained_weights(model: Model) -> list[Weight]:
     """Every weight that has a gradient, in the order in which the network reads them."""
     return [
-        Weight(t.name, shape(t, o), copies, t.dtype, "~e" in t.dims, o.kind != "contract" or bool({"v", "~v"} & set(t.dims)))
+        Weight(
+            t.name,
+            shape(t, o),
+            copies,
+            t.dtype,
+            "~e" in t.dims,
+            o.kind != "contract" or bool({"v", "~v"} & set(t.dims)),
+        )
         for t, o, copies in training(model)
     ]
 
 
 def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
     """A linear layer's [out, in], a convolution's [out, in, height, width], experts' [e, out, in],
-    a table's [rows, width]; anything else is a vector."""
+    a table's [rows, width]; anything else is a vector.
+    """
     size = {d: o.sizes[d.removeprefix("~")] for d in t.dims}
     picked = [d for d in t.dims if d[0] == "~"]
     rest = [d for d in t.dims if d[0] != "~"]
@@ -44,7 +52,9 @@ def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
         return (*(size[d] for d in picked), product(size[d] for d in rest))
     if t.added or o.kind != "contract":
         return (*(size[d] for d in picked), product(size[d] for d in rest))
-    windows = [d for d in rest if any("+" in axis and d == axis.split("+")[1] for u in o.ins for axis in u.dims)]
+    windows = [
+        d for d in rest if any("+" in axis and d == axis.split("+")[1] for u in o.ins for axis in u.dims)
+    ]
     made = [d for d in rest if d in o.out.dims and d not in windows]
     read = [d for d in rest if d not in made and d not in windows]
     lead = [product(size[d] for d in part) for part in (made, read)]
@@ -53,7 +63,8 @@ def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
 
 def largest(weights: Iterable[Weight], cur: float = 1, prev: float = 0) -> Size:
     """The most that a loop over weights needs: `cur` times the one at hand, `prev` times the last one,
-    which Python still holds."""
+    which Python still holds.
+    """
     most: Size = 0
     before: Size = 0
     for w in weights:

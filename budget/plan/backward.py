@@ -111,7 +111,7 @@ def _gradients(
         elif o.kind == "slice":
             yield _op(o, "pad", (g,), (grad,))
             made.append((t, grad))
-        elif o.rule.view and len(o.outs) == 1 or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
+        elif (o.rule.view and len(o.outs) == 1) or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
             made.append((t, g._replace(dims=t.dims)))
         elif t.added or o.kind == "add":
             yield _op(o, "reduce", (g,), (grad,))
@@ -183,7 +183,8 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
 
 def _outside(node: Block, last: Op, name: str, parts: list[Tensor], local: Grads) -> Iterator[Op]:
     """Gradients of what a block reads from outside, summed over its repetitions: an encoder's
-    output, the sequence that a recurrence walks along. Weights have theirs already."""
+    output, the sequence that a recurrence walks along. Weights have theirs already.
+    """
     if parts[0].role == WEIGHT:
         return
     yield from _sum(last, parts[0]._replace(name=name), local)

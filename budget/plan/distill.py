@@ -18,7 +18,7 @@ from .freeze import frozen
 def distill(student: Model, teacher: Model) -> Model:
     """The student in training with a teacher, a model of mode forward. To be applied before `backward`.
 
-    The loss is the student's own plus the divergence of its answer from the teacher's. Raises InputError.
+    The loss is the student's own and the divergence of its answer from the teacher's. Raises InputError.
     """
     untrained(student, "teacher")
     loss = next((n for n in student.nodes if isinstance(n, Op) and n.name.startswith("loss")), None)
@@ -30,10 +30,8 @@ def distill(student: Model, teacher: Model) -> Model:
     made = next(n for n in reversed(nodes) if answer in _made(n))
     sizes = made.sizes if isinstance(made, Op) else {}
     if [loss.sizes.get(d) for d in logits.dims] != [sizes.get(d) for d in answer.dims]:
-        raise InputError(
-            "teacher",
-            f"answers {_text(answer, sizes)}, the student {_text(logits, loss.sizes)}; allowed: answers of one shape",
-        )
+        theirs, ours = _text(answer, sizes), _text(logits, loss.sizes)
+        raise InputError("teacher", f"answers {theirs}, the student {ours}; allowed: answers of one shape")
     divergence, total = Tensor("distill.divergence", ("1",)), Tensor("distill.loss", ("1",))
     log_p, q = logits._replace(name="distill.log_p"), answer._replace(name="distill.q", dims=logits.dims)
     ops = (
@@ -68,7 +66,10 @@ def _renamed(nodes: Iterable[Node]) -> tuple[Node, ...]:
 
     def visit(node: Node) -> Node:
         if isinstance(node, Block):
-            carry = tuple(Carry(c.init if c.init in inputs else own(c.init), own(c.enter), own(c.leave)) for c in node.carry)
+            carry = tuple(
+                Carry(c.init if c.init in inputs else own(c.init), own(c.enter), own(c.leave))
+                for c in node.carry
+            )
             return node._replace(name=own(node.name), body=tuple(visit(n) for n in node.body), carry=carry)
         ins, outs = tuple(tensor(t) for t in node.ins), tuple(tensor(t) for t in node.outs)
         return node._replace(name=own(node.name), ins=ins, outs=outs)

@@ -53,7 +53,7 @@ def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def trained(model: Model) -> Model:
-    """The training program in which gradients are quantized too, and weights' gradients are not. After `backward`."""
+    """The training program with outputs' gradients quantized, those of weights not. After `backward`."""
     is_trained(model, "precision")
     # The gradient of a weight's copy is the weight's: its product writes it straight away.
     direct = {
@@ -61,7 +61,11 @@ def trained(model: Model) -> Model:
         for o, _ in walk(model.nodes)
         if o.phase == "backward" and o.kind == "quantize" and o.out.role == WEIGHT
     }
-    made = [(o.out.name, times) for o, times in walk(model.nodes) if o.kind == "quantize" and o.weights and o.phase == "forward"]
+    made = [
+        (o.out.name, times)
+        for o, times in walk(model.nodes)
+        if o.kind == "quantize" and o.weights and o.phase == "forward"
+    ]
     narrow_weights, layers = {name for name, _ in made}, sum(times for _, times in made)
     done: set[str] = set()
 
@@ -74,7 +78,9 @@ def trained(model: Model) -> Model:
         narrow = g._replace(name=f"{g.name}~fp8", dtype="float8")
         if g.name not in done:
             done.add(g.name)
-            yield o._replace(name=f"{o.name}.quantize", kind="quantize", ins=(g,), outs=(narrow, _transposed(narrow)))
+            yield o._replace(
+                name=f"{o.name}.quantize", kind="quantize", ins=(g,), outs=(narrow, _transposed(narrow))
+            )
         weights = {t.name for t in others if t.name in narrow_weights}
         read = (_transposed(t) if t.name in weights else t for t in others)
         left = narrow if weights else _transposed(narrow)
@@ -83,7 +89,9 @@ def trained(model: Model) -> Model:
 
     nodes = rewrite(model.nodes, change)
     history = Tensor("fp8.amax", ("n",), STATE, "float32")
-    update = Op("fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward")
+    update = Op(
+        "fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward"
+    )
     return model._replace(nodes=(*nodes, update))
 
 

@@ -55,7 +55,9 @@ def _mlp(model: Model) -> Model:
 
     nodes = rewrite(model.nodes, change)
     if not count:
-        raise InputError("fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in CHOICES if c != 'mlp')}")
+        raise InputError(
+            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in CHOICES if c != 'mlp')}"
+        )
     return fuse(model._replace(nodes=nodes), {"mlp"})
 
 
@@ -71,7 +73,9 @@ def _loss(model: Model, name: str) -> Model:
             break
         chain.append(source)
     if not chain or chain[-1].kind != "contract":
-        raise InputError("fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss")
+        raise InputError(
+            "fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss"
+        )
     group = "chunked" if name.startswith("chunked") else "cross_entropy"
     inside = {o.name for o in (*chain, *loss)}
     nodes: list[Node] = [
@@ -98,7 +102,9 @@ def _with_chunk(model: Model, head: Op) -> Model:
 
 def hold_chunk(model: Model) -> Model:
     """The training program whose chunk of logits lives until the loss's backward pass is over."""
-    names = tuple(t.name for n in model.nodes if isinstance(n, Op) for t in n.outs if t.name.endswith("#chunk"))
+    names = tuple(
+        t.name for n in model.nodes if isinstance(n, Op) for t in n.outs if t.name.endswith("#chunk")
+    )
 
     def held(n: Node) -> Node:
         return n if isinstance(n, Block) or n.kernel != "chunked" else n._replace(holds=(*n.holds, *names))

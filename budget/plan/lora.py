@@ -27,7 +27,15 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "") -> Model:
     untrained(model, "lora_rank")
     names = chosen(model, "lora_targets", targets, products=True)
     base = frozen(model, None)
-    return model._replace(nodes=rewrite(base.nodes, lambda o: _beside(o, rank, dtype) if o.name in names else (o,)))
+    return model._replace(
+        nodes=rewrite(base.nodes, lambda o: _beside(o, rank, dtype) if o.name in names else (o,))
+    )
+
+
+def usual(model: Model) -> str:
+    """What peft adapts where nothing is named: queries and values, or the projection that has them both."""
+    fused = any(o.name.endswith(".qkv") for o, _ in walk(model.nodes))
+    return "qkv" if fused else "attn.q,attn.v"
 
 
 def _beside(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
@@ -39,7 +47,10 @@ def _beside(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
     fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
     rest = tuple(d for d in o.out.dims if d not in fan_out)
     base = o.out._replace(name=f"{o.out.name}~base")
-    low, delta = Tensor(f"{o.out.name}~low", (*rest, "R"), dtype=dtype), Tensor(f"{o.out.name}~delta", o.out.dims, dtype=dtype)
+    low, delta = (
+        Tensor(f"{o.out.name}~low", (*rest, "R"), dtype=dtype),
+        Tensor(f"{o.out.name}~delta", o.out.dims, dtype=dtype),
+    )
     down = Tensor(f"{o.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
     up = Tensor(f"{o.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
     yield o._replace(outs=(base,))
@@ -74,7 +85,9 @@ def _behind(o: Op, width: Size) -> Iterator[Op]:
     out = o.out
     features = tuple(d for d in w.dims if d in out.dims)
     if len(features) != 1 or any(d[0] == "~" for d in w.dims):
-        raise InputError("adapter_targets", f"{o.name} is no plain linear layer; allowed: attn.o, mlp.down and the like")
+        raise InputError(
+            "adapter_targets", f"{o.name} is no plain linear layer; allowed: attn.o, mlp.down and the like"
+        )
     (d,) = features
     sizes = {**o.sizes, "R": width}
     base = out._replace(name=f"{out.name}~base")

@@ -69,7 +69,8 @@ def _levels(nodes: Iterable[Node]) -> Iterator[Node]:
 
 def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
     """Tensors, with an operator that knows their sizes, that the backward body reads of the forward one:
-    roots of views, what is made by this level's operators or enters."""
+    roots of views, what is made by this level's operators or enters.
+    """
     ops = [n for n in forward.body if isinstance(n, Op)]
     views = {t.name: o.ins[0].name for o in ops if o.rule.view for t in o.outs}
     made = {t.name: (t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view)}
@@ -92,7 +93,9 @@ def _send(body: Iterable[Node], sent: dict[str, tuple[Tensor, Op]]) -> Iterator[
     """Copies to the host, each behind its tensor's maker or before its first reader."""
     for node in body:
         if isinstance(node, Op):
-            yield from (_copy("offload", sent.pop(t.name)) for t in node.ins if t.name in sent and _enters(t, sent))
+            yield from (
+                _copy("offload", sent.pop(t.name)) for t in node.ins if t.name in sent and _enters(t, sent)
+            )
         yield node
         if isinstance(node, Op):
             yield from (_copy("offload", sent.pop(t.name)) for t in node.outs if t.name in sent)
@@ -122,4 +125,6 @@ def _copy(kind: str, known: tuple[Tensor, Op]) -> Op:
     t, o = known
     there = t._replace(name=f"{t.name}@host", role=HOST)
     ins, outs = ((t,), (there,)) if kind == "offload" else ((there,), (t,))
-    return Op(f"{o.name}.{kind}", kind, ins, outs, o.sizes, "forward" if kind == "offload" else "backward", o.name)
+    return Op(
+        f"{o.name}.{kind}", kind, ins, outs, o.sizes, "forward" if kind == "offload" else "backward", o.name
+    )

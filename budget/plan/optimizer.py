@@ -8,13 +8,13 @@ Sources: torch-optim, lion, bitsandbytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..model import Model, Node, walk
-from ..op import STATE, Op, Tensor
+from ..op import STATE, WEIGHT, Op, Tensor
 from ..size import Size
 from . import _shaped
 from ._weights import Weight, trained_weights
@@ -42,7 +42,6 @@ CHOICES: dict[str, Plain | Callable[[Sequence[Weight], str], Iterator[Node]]] = 
     "muon": _shaped.muon,
     "shampoo": _shaped.shampoo,
 }
-STATES: Mapping[str, object] = CHOICES
 
 
 def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
@@ -57,16 +56,22 @@ def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
     if name == "none":
         return model
     how = CHOICES[name]
+    # Gradients of 16 bits are copied to float32 for the step; Megatron makes them so from the start.
+    copied = master and any(
+        t.dtype != "float32" for o, _ in walk(model.nodes) for t in o.outs if t.role == WEIGHT
+    )
     if isinstance(how, Plain):
-        steps: list[Node] = [_step(name, how, dtype, size, master) for dtype, size in trained(model).items()]
+        steps: list[Node] = [
+            _step(name, how, dtype, size, master, copied) for dtype, size in trained(model).items()
+        ]
         if how.kind == "adamw_fused":
             steps.append(_counters(trained_weights(model)))
     else:
-        steps = list(_by_weight(how, trained_weights(model), master))
+        steps = list(_by_weight(how, trained_weights(model), master, copied))
     return model._replace(nodes=(*model.nodes, *steps))
 
 
-def _step(name: str, how: Plain, dtype: str, size: Size, master: bool) -> Op:
+def _step(name: str, how: Plain, dtype: str, size: Size, master: bool, copied: bool) -> Op:
     """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
     work = "float32" if master else dtype
     operands = [Tensor("grads", ("p",), dtype=dtype), Tensor("params", ("p",), dtype=dtype)]
@@ -75,26 +80,34 @@ def _step(name: str, how: Plain, dtype: str, size: Size, master: bool) -> Op:
     outs += [Tensor(f"optimizer#temporary{i}", ("p",), dtype=work) for i in range(how.temporary)]
     if master and dtype != "float32":
         operands.append(Tensor("master", ("p",), STATE, "float32"))
-        outs += [operands[-1], Tensor("optimizer#grads", ("p",), dtype="float32")]
+        outs.append(operands[-1])
+        if copied:
+            outs.append(Tensor("optimizer#grads", ("p",), dtype="float32"))
     return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
 
 
 def _counters(weights: Sequence[Weight]) -> Op:
     """A fused step keeps its number beside each weight."""
     steps = Tensor("steps", ("n",), STATE, "float32")
-    return Op("optimizer.steps", "sgd", (steps,), (steps,), {"n": sum(w.copies for w in weights)}, "optimizer")
+    return Op(
+        "optimizer.steps", "sgd", (steps,), (steps,), {"n": sum(w.copies for w in weights)}, "optimizer"
+    )
 
 
 def _by_weight(
-    how: Callable[[Sequence[Weight], str], Iterator[Node]], weights: Sequence[Weight], master: bool
+    how: Callable[[Sequence[Weight], str], Iterator[Node]],
+    weights: Sequence[Weight],
+    master: bool,
+    copied: bool,
 ) -> Iterator[Node]:
     """The steps of weights of each dtype, with float32 copies of 16-bit ones where asked for."""
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]
-        copied = master and dtype != "float32"
-        yield from how(same, "float32" if copied else dtype)
-        if copied:
+        with_copy = master and dtype != "float32"
+        yield from how(same, "float32" if with_copy else dtype)
+        if with_copy:
             copy = Tensor("master", ("p",), STATE, "float32")
             sizes = {"p": sum(w.size * w.copies for w in same)}
             grads = Tensor("optimizer#grads", ("p",), dtype="float32")
-            yield Op("optimizer.master", "cast", (copy,), (copy, grads), sizes, "optimizer")
+            outs = (copy, grads) if copied else (copy,)
+            yield Op("optimizer.master", "cast", (copy,), outs, sizes, "optimizer")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite
+from ..model import Model, Node, rewrite
 from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
 from . import fp8
 from ._names import is_trained, untrained
@@ -23,12 +23,17 @@ SINGLE = "float32"
 # torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
 UPCAST = {
     "cuda": {
-        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl", "softplus", "exp",
+        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl", "softplus",
+        "exp",
     },
     "cpu": {"nll", "mse", "binary_cross_entropy", "kl"},
 }  # fmt: skip
 KEEPS_INPUT = {"layer_norm", "batch_norm", "group_norm", "instance_norm"}  # whatever their weights are
-ANSWERS_SINGLE = {"cuda": {"softmax", "softmax_fused", "softmax_sink", "log_softmax", "cumsum", "reduce"}, "cpu": set[str]()}
+ANSWERS_SINGLE: dict[str, set[str]] = {
+    "cuda": {"softmax", "softmax_fused", "softmax_sink", "log_softmax", "cumsum", "reduce"},
+    "cpu": set(),
+}
+
 
 def check(choice: str, dtype: str) -> None:
     """Raise an InputError for a precision that a model's dtype contradicts."""
@@ -110,7 +115,9 @@ class _Autocast:
         if weight:
             low[t.name] = made
         cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
-        return made._replace(added=t.added), cast._replace(group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else "")
+        return made._replace(added=t.added), cast._replace(
+            group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else ""
+        )
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)

@@ -43,5 +43,8 @@ def quantize(model: Model, form: str, *, train: bool = True) -> Model:
 
     nodes = rewrite(model.nodes, change)
     if not found:
-        raise InputError("quantize", f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze")
+        raise InputError(
+            "quantize",
+            f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze",
+        )
     return model._replace(nodes=nodes)

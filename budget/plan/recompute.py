@@ -16,9 +16,11 @@ from ..model import Block, Carry, Model, Node, pieces, rewrite
 from ..op import Op, Tensor
 
 Lost = Callable[[Op, Tensor], bool]
+KEPT = "~kept"  # marks layers that are not recomputed
+
 
 def _never_kept(o: Op, t: Tensor) -> bool:
-    """On the chip only, or made of quantized weights for one product; a loss in chunks has had its backward."""
+    """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
     return o.kind == "dequantize" or (t.on_chip and o.kernel != "chunked")
 
 
@@ -37,13 +39,16 @@ def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
     field = "recompute_every" if every > 1 else "recompute_layers"
     stacks = [n for n in model.nodes if isinstance(n, Block) and not n.shared]
     if not stacks or not all(isinstance(n.count, int) for n in stacks):
-        raise InputError(field, f"{model.name} has no counted stack of layers; allowed: 0 layers, groups of 1")
+        allowed = "1" if every > 1 else "0"
+        raise InputError(field, f"{model.name} has no counted stack of layers; allowed: {allowed}")
     nodes: list[Node] = []
     for node in model.nodes:
-        parts = pieces(node, first) if node in stacks and isinstance(node, Block) and first else (node,)
-        for part in parts:
-            whole = isinstance(part, Block) and part in (*stacks, parts[0]) and every > 1 and ":]" not in part.name
-            nodes += _groups(part, every) if whole and isinstance(part, Block) else (part,)
+        if node not in stacks or not isinstance(node, Block):
+            nodes.append(node)
+            continue
+        part, *kept = pieces(node, first) if first else (node,)
+        nodes += _groups(part, every) if every > 1 else (part,)
+        nodes += (n._replace(name=n.name + KEPT) for n in kept)
     return model._replace(nodes=tuple(nodes))
 
 
@@ -104,7 +109,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     """The body of a backward block; of a group of layers, all of it is run again at once."""
-    if ":]" in forward.name:
+    if KEPT in forward.name:
         lost = CHOICES["none"]
     elif "::" in forward.name and lost is CHOICES["full"]:
         yield from rewrite(forward.body, lambda o: (o._replace(phase="backward", of=o.name),))

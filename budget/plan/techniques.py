@@ -90,6 +90,9 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
     if t is OFF:
         return
     precisions.check(t.precision, dtype)
+    if t.sparse and (t.precision in ("autocast", "fp8") or t.quantize != "none"):
+        text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
+        raise InputError("sparse", text)
     if t.lora_rank and t.adapters:
         raise InputError("adapters", "there is a lora_rank as well; allowed: one of them")
     if recompute == "none" and (t.recompute_every > 1 or t.recompute_layers):

@@ -42,6 +42,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
                 "recompute": task.recompute,
                 "attention": task.attention,
                 "execution": task.execution,
+                "techniques": task.techniques.used,
             },
             "params": e.params._asdict(),
             "flops": {
