@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from . import arch as architectures
@@ -181,7 +181,8 @@ def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
         learning if recorded else backward(learning), t, task.optimizer, task.recompute, task.dtype
     )
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
-    return model, program, flops(trained), flops(program)
+    known: dict[int, tuple[Size, Size]] = {}
+    return model, program, flops(trained, known), flops(program, known)
 
 
 def _teacher(student: Model, task: Task) -> Model:
@@ -235,6 +236,7 @@ def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Ma
     return name, module, make(module.Config, values), usual
 
 
+@lru_cache(maxsize=64)
 def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
     if name in architectures.names():
         return name, name, {}, {}

@@ -143,18 +143,20 @@ def _operand(text: str) -> Tensor:
 
 def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
-    return product(sizes[d.removeprefix("~")] for d in t.dims)
+    n: Size = 1
+    for d in t.dims:
+        n = n * sizes[d[1:] if d[0] == "~" else d]
+    return n
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:
     """All dimensions that a contraction loops over; `y+i` is y and i, `~v` picks one."""
-    seen: dict[str, None] = {}
-    for t in (*o.ins, o.out):
-        if not t.added:
-            for axis in t.dims:
-                if axis[0] != "~":
-                    seen.update(dict.fromkeys(axis.split("+")))
-    return tuple(seen)
+    return _loops(*(t.dims for t in (*o.ins, o.out) if not t.added))
+
+
+@lru_cache(maxsize=4096)
+def _loops(*operands: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(d for dims in operands for axis in dims if axis[0] != "~" for d in axis.split("+")))
 
 
 def contraction_flops(o: Op) -> Size:

@@ -55,12 +55,19 @@ def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
             yield t, o, copies
 
 
-def flops(model: Model) -> Flops:
-    """FLOPs of one pass over the model's operators, in whatever phases they are."""
+def flops(model: Model, known: dict[int, tuple[Size, Size]] | None = None) -> Flops:
+    """FLOPs of one pass over the model's operators, in whatever phases they are.
+
+    known: of operators counted before, by `id`: programs made from one another share most of theirs.
+    """
+    known = {} if known is None else known
     sums: dict[str, Size] = {"forward": 0, "backward": 0, "optimizer": 0}
     rest: dict[str, Size] = dict(sums)
     for o, times in walk(model.nodes):
-        sums[o.phase] = sums[o.phase] + contraction_flops(o) * times
-        rest[o.phase] = rest[o.phase] + pointwise_flops(o) * times
+        counted = known.get(id(o))
+        if counted is None:
+            counted = known[id(o)] = contraction_flops(o), pointwise_flops(o)
+        sums[o.phase] = sums[o.phase] + counted[0] * times
+        rest[o.phase] = rest[o.phase] + counted[1] * times
     step = rest["optimizer"] + sums["optimizer"]
     return Flops(sums["forward"], sums["backward"], rest["forward"], rest["backward"], step)
