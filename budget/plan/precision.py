@@ -23,8 +23,8 @@ SINGLE = "float32"
 # torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
 UPCAST = {
     "cuda": {
-        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl", "softplus",
-        "exp",
+        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl",
+        "softplus", "exp",
     },
     "cpu": {"nll", "mse", "binary_cross_entropy", "kl"},
 }  # fmt: skip
