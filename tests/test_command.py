@@ -88,7 +88,7 @@ def test_every_preset_answers_in_eighty_columns(capsys, name):
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
-@pytest.mark.parametrize("by", ["operator", "part", "layer"])
+@pytest.mark.parametrize("by", ["operator", "part", "layer", "moment"])
 def test_formats_and_breakdowns(capsys, tmp_path, form, by):
     target = tmp_path / "answer"
     status, out, err = run(capsys, "estimate", "--arch", "transformer", "--format", form, "--by", by, "--output", str(target))

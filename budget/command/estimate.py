@@ -30,7 +30,7 @@ def flags(parser: ArgumentParser) -> None:
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text)
     workload_flags(parser)
-    parser.add_argument("--by", metavar="B", default="", help="a breakdown: operator, part or layer")
+    parser.add_argument("--by", metavar="B", default="", help="a breakdown: operator, part, layer, or moment (memory over time)")
     parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
     parser.add_argument("--output", metavar="FILE", help="write there instead")
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")

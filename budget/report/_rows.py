@@ -13,14 +13,18 @@ from ..size import Size
 if TYPE_CHECKING:
     from ..estimate import Estimate
 
-BY = ("operator", "part", "layer")
+BY = ("operator", "part", "layer", "moment")
 COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s")
 
 
 def rows(estimate: Estimate, by: str) -> list[dict[str, Any]]:
-    """One row an operator, a part of a layer (attention, mlp, ...) or a layer. Raises InputError."""
+    """One row an operator, a part of a layer (attention, mlp, ...), a layer, or a moment of the memory's
+    curve over time. Raises InputError.
+    """
     if by not in BY:
         raise unknown("by", by, BY)
+    if by == "moment":
+        return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in estimate.memory.curve]
     table: dict[str, dict[str, Size]] = {}
 
     def row(op: str) -> dict[str, Size]:

@@ -1,4 +1,4 @@
-"""CSV: one line an operator (or `--by` layer, part), raw numbers."""
+"""CSV: one line an operator (or what `--by` says), raw numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from ._rows import COLUMNS, rows
+from ._rows import rows
 
 if TYPE_CHECKING:
     from ..estimate import Estimate
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def render(estimate: Estimate, by: str = "") -> str:
     """Rows with a header line."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ("name", *COLUMNS), lineterminator="\n")
+    table = rows(estimate, by or "operator")
+    writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows(estimate, by or "operator"))
+    writer.writerows(table)
     return out.getvalue().rstrip("\n")

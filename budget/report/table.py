@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BAR = 32
 WIDTH = 80
+STRETCHES = 24
 # What a headline says of an architecture, where its Config has it.
 HEADLINE = ("kind", "cell", "sizes", "layers", "d_model", "heads", "hidden_size", "experts", "vocab", "classes")
 
@@ -30,15 +31,29 @@ def render(estimate: Estimate, by: str = "") -> str:
 
 
 def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
-    """A table of operators, parts or layers; `style` is one of tabulate's."""
+    """A table of operators, parts, layers or moments; `style` is one of tabulate's."""
     from tabulate import tabulate
 
+    if by == "moment":
+        return curve(estimate)
     table = [
         [r["name"], count(r["params"]), *(decimal(r[c]) for c in COLUMNS[1:4]), seconds(r["time_s"])]
         for r in rows(estimate, by)
     ]
     header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
     return str(tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))).splitlines()
+
+
+def curve(estimate: Estimate) -> list[str]:
+    """Memory over time: the largest moment of each of so many stretches, as bars."""
+    moments = rows(estimate, "moment")
+    peak = max(m["bytes"] for m in moments)
+    size = -(-len(moments) // STRETCHES)
+    highest = [max(moments[i : i + size], key=lambda m: m["bytes"]) for i in range(0, len(moments), size)]
+    return [
+        f"{m['phase']:<10}{m['name'][:30]:<30}{memory(m['bytes']):>9}  {'#' * round(29 * m['bytes'] / peak)}"
+        for m in highest
+    ]
 
 
 def fold(line: str) -> list[str]:
@@ -54,8 +69,8 @@ def fold(line: str) -> list[str]:
 
 def shorten(text: str, width: int) -> str:
     """Whole words, as many as fit."""
-    while len(text) > width and "," in text:
-        text = text.rpartition(",")[0]
+    while len(text) > width and ", " in text:
+        text = text.rpartition(", ")[0]
     return text[:width]
 
 
