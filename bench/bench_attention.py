@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
 from budget.bench.record import Built
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # The operators of one head's attention; `*` marks what needs a gradient.
 LINES = (

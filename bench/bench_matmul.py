@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-
 from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
 from budget.bench.record import Built
 

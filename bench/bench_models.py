@@ -7,9 +7,9 @@ are off; those that people ask about are held out.
 from __future__ import annotations
 
 import torch
-
 from budget.bench.cases import FIT, HELD, Case, parametrize
-from budget.bench.networks import HEADS, build as network
+from budget.bench.networks import HEADS
+from budget.bench.networks import build as network
 from budget.bench.record import Built
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
 from budget.bench.record import Built
 

@@ -7,16 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
-from budget import device as devices
-from budget import record as records
 from budget.bench.cases import Case
 from budget.bench.clock import CLOCK, replay
 from budget.bench.journal import Journal
 from budget.bench.record import source_hash, take, versions
-from budget.errors import InputError
 
-FOLDER = os.path.dirname(__file__)
+from budget import device as devices
+from budget import record as records
+from budget.errors import InputError
 
 
 def pytest_addoption(parser):
@@ -39,7 +37,7 @@ def pytest_configure(config):
     except InputError as error:
         pytest.exit(str(error), returncode=2)
     mode = "quick" if config.getoption("--quick") else "full"
-    results = config.getoption("--results") or os.path.join(FOLDER, "results")
+    results = config.getoption("--results") or records.results_folder()
     folder = os.path.join(os.path.abspath(results), records.device_key(device))
     if config.getoption("benchmark_storage") == "file://./.benchmarks":
         config.option.benchmark_storage = f"file://{folder}"

@@ -1,9 +1,9 @@
 """Fit a profile to records: a few numbers for each class of kernels, by relative least squares.
 
 Each class is fitted to its own suite, then the host's share to small networks. Only records of the
-split `fit` are used. The interval is that of networks predicted without having been fitted to: in turns a
-fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and errors
-are logarithms of ratios, so that microseconds and seconds count alike.
+split `fit` are used. The intervals are those of records predicted without having been fitted to: in
+turn a fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and
+errors are logarithms of ratios, so that microseconds and seconds count alike.
 """
 
 from __future__ import annotations
@@ -11,132 +11,231 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .device import Device
 from .errors import InputError
 from .profile import Dispatch, Form, Profile, complete, key
 from .record import Program, Record, seconds, work
 
-# Where the fit starts: any processor or GPU within a factor of a hundred gets to its own values.
+# Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
 START = {
     "memory": 2.0, "steps.0.size": 1e6, "steps.0.share": 1.0, "steps.1.size": 1e7, "steps.1.share": 0.5,
     "launch_s": 3e-6, "dispatch.forward": 5e-6, "dispatch.backward": 8e-6, "dispatch.optimizer": 8e-6, "dispatch.step": 5e-5,
     "forms.pointwise.vector": 0.3, "forms.reduction.vector": 0.3, "forms.reduction.traffic": 1.0,
     "forms.optimizer.vector": 0.3, "forms.optimizer.traffic": 0.8,
-    "forms.matmul.share": 0.5, "forms.matmul.edge": 2.0, "forms.matmul.start_s": 2e-6, "forms.matmul.traffic": 1.0,
+    "forms.matmul.share": 0.5, "forms.matmul.edge.0": 2.0, "forms.matmul.edge.1": 2.0, "forms.matmul.edge.2": 2.0, "forms.matmul.start_s": 2e-6, "forms.matmul.traffic": 1.0,
     "forms.matmul.overlap": 0.0,
-    "forms.conv.share": 0.4, "forms.conv.edge": 4.0, "forms.conv.start_s": 1e-5, "forms.conv.overlap": 0.0,
-    "forms.conv_backward.share": 0.4, "forms.conv_backward.edge": 4.0, "forms.conv_backward.start_s": 1e-5,
+    "forms.conv.share": 0.4, "forms.conv.edge.0": 4.0, "forms.conv.edge.1": 4.0, "forms.conv.edge.2": 4.0, "forms.conv.start_s": 1e-5, "forms.conv.overlap": 0.0,
+    "forms.conv_backward.share": 0.4, "forms.conv_backward.edge.0": 4.0, "forms.conv_backward.edge.1": 4.0, "forms.conv_backward.edge.2": 4.0, "forms.conv_backward.start_s": 1e-5,
     "forms.conv_backward.overlap": 0.0,
-    "forms.recurrent.share": 0.3, "forms.recurrent.edge": 1.0, "forms.recurrent.traffic": 1.1, "forms.recurrent.vector": 0.1,
+    "forms.recurrent.share": 0.3, "forms.recurrent.edge.0": 1.0, "forms.recurrent.edge.1": 1.0, "forms.recurrent.edge.2": 1.0, "forms.recurrent.traffic": 1.1, "forms.recurrent.vector": 0.1,
     "forms.recurrent.start_s": 1e-6, "forms.attention.share": 0.4, "forms.attention.vector": 0.1, "forms.attention.start_s": 1e-5,
     "forms.attention_backward.share": 0.4, "forms.attention_backward.vector": 0.1,
     "forms.attention_backward.start_s": 1e-5,
 }  # fmt: skip
+UNNAMED = {"start_s": 1e-6, "host_s": 1e-5}  # where a number of a class that is not above starts
 FOLDS = 5
 COVERAGE = 0.9
+LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
+LEAST = 20  # records
+# Kinds of operators with a form of their own, where there are records of them alone.
+OWN = {"gelu", "gelu_new", "silu", "tanh", "layer_norm", "batch_norm", "max_pool", "softmax"}
+BOUNDS = (math.log(1e-9), math.log(1e12))  # of any number: what data say nothing about must not run away
+
+Numbers = Mapping[str, float]
+
+
+class Case(NamedTuple):
+    """A record to fit to, with its kernels found once."""
+
+    record: Record
+    program: Program
+    measured: float  # logarithm of seconds
+
+    @property
+    def fold(self) -> str:
+        """What is left out together: a network's forward pass and its training step."""
+        return self.record.case.rpartition("-")[0] if self.record.is_network else self.record.case
+
+
+class Stage(NamedTuple):
+    """Numbers that are fitted together to some cases."""
+
+    names: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+
+Model = Callable[[Numbers], Profile]
 
 
 def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) -> Profile:
     """A measured profile from the records of the split `fit`. Raises InputError where there are too few."""
     known = [r for r in records if r.split == "fit" and r.predicted]
-    if len(known) < 20:
-        raise InputError("results", f"{len(known)} records to calibrate from; allowed: 20 or more (pytest bench/)")
+    if len(known) < LEAST:
+        raise InputError(
+            "results", f"{len(known)} records to calibrate from; allowed: {LEAST} or more (pytest bench/)"
+        )
     dtypes = tuple(sorted({r.dtype for r in known}))
-    cases = [(r, work(r.workload), math.log(r.seconds)) for r in known]
-    numbers = dict(START)
-    for chosen, names in _stages(cases):
-        numbers = _least_squares(numbers, names, chosen, lambda n: build(n, device, dtypes, versions), device)
-    return build(numbers, device, dtypes, versions)
+    stages = [s for s in _stages([Case(r, work(r.workload), math.log(r.seconds)) for r in known]) if s.cases]
+
+    def make(numbers: Numbers) -> Profile:
+        return build(numbers, device, dtypes, versions)
+
+    numbers: Numbers = START
+    for stage in stages:
+        numbers = least_squares(numbers, stage.names, stage.cases, make, device)
+    errors = [
+        (c.record.is_network, e)
+        for stage in _last(stages)
+        for c, e in _left_out(numbers, stage, make, device)
+    ]
+    kernels, networks = (
+        interval([e for is_network, e in errors if is_network == wanted]) for wanted in (False, True)
+    )
+    widest = networks if any(is_network for is_network, _ in errors) else kernels
+    return make(numbers)._replace(low=1 / widest, high=widest, kernels=(1 / kernels, kernels))
 
 
-Cases = Sequence[tuple[Record, Program, float]]
-
-
-def _stages(cases: Cases) -> Iterable[tuple[Cases, list[str]]]:
+def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
     """What is fitted to what, in order."""
-    def of(*suites: str, mode: str = "") -> Cases:
-        return [c for c in cases if c[0].suite in suites and c[0].workload["mode"] == (mode or c[0].workload["mode"])]
 
-    kinds = sorted({o[2] for r, _, _ in of("memory_bandwidth", "softmax") for o in r.workload["ops"]} & OWN)
-    memory = ["memory", "steps.0.size", "steps.0.share", "steps.1.size", "steps.1.share", "launch_s"]
-    yield of("memory_bandwidth", "softmax"), [*memory, *(f"forms.{k}.{n}" for k in kinds for n in ("vector", "start_s"))]
-    yield of("matmul"), [f"forms.matmul.{n}" for n in ("share", "edge.0", "edge.1", "edge.2", "start_s", "traffic")]
-    for suite, name in (("convolution", "conv"), ("attention", "attention")):
-        edges = [f"forms.{name}.{n}" for n in ("share", "edge.0", "edge.1", "edge.2", "start_s")]
-        yield of(suite, mode="forward"), edges if name == "conv" else [edges[0], edges[-1], "forms.attention.vector"]
-        back = f"forms.{name}_backward."
-        more = ("edge.0", "edge.1", "edge.2") if name == "conv" else ("vector",)
-        yield of(suite, mode="train"), [back + n for n in ("share", *more, "start_s")]
+    def of(*suites: str, mode: str = "") -> tuple[Case, ...]:
+        modes = (mode,) if mode else ("forward", "train")
+        return tuple(c for c in cases if c.record.suite in suites and c.record.workload["mode"] in modes)
+
+    def names(form: str, *fields: str) -> tuple[str, ...]:
+        return tuple(f"forms.{form}.{field}" for field in fields)
+
+    edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
+    moving = of("memory_bandwidth", "softmax")
+    kinds = sorted({line[2] for c in moving for line in c.record.workload["ops"]} & OWN)
+    caches = [f"steps.{i}.{field}" for i in (0, 1) for field in ("size", "share")]
+    yield Stage(
+        ("memory", *caches, "launch_s", *(n for k in kinds for n in names(k, "vector", "start_s"))), moving
+    )
+    yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
+    yield Stage(names("conv", *edges), of("convolution", mode="forward"))
+    yield Stage(names("conv_backward", *edges), of("convolution", mode="train"))
+    yield Stage(names("attention", "share", "vector", "start_s"), of("attention", mode="forward"))
+    yield Stage(names("attention_backward", "share", "vector", "start_s"), of("attention", mode="train"))
     networks = of("models")
-    recurrences = [c for c in networks if any(w.form == "recurrent" for w in c[1].kernels)]
-    yield recurrences, [f"forms.recurrent.{n}" for n in ("share", "traffic", "vector", "start_s")]
-    host = ["dispatch.forward", "forms.attention.host_s", "forms.layer_norm.host_s"]
-    yield [c for c in networks if c[0].workload["mode"] == "forward"], host
-    yield networks, [*host, "dispatch.backward", "dispatch.optimizer", "dispatch.step", "forms.optimizer.traffic"]
+    recurrent = tuple(c for c in networks if any(w.form == "recurrent" for w in c.program.kernels))
+    yield Stage(names("recurrent", "share", "traffic", "vector", "start_s"), recurrent)
+    host = (
+        "dispatch.forward",
+        *names("attention", "host_s"),
+        *names("layer_norm", "host_s"),
+        *names("batch_norm", "host_s"),
+    )
+    yield Stage(host, of("models", mode="forward"))
+    yield Stage(
+        (*host, "dispatch.backward", "dispatch.optimizer", "dispatch.step", *names("optimizer", "traffic")),
+        networks,
+    )
 
 
-OWN = {"gelu", "gelu_new", "silu", "tanh", "layer_norm", "batch_norm", "max_pool", "softmax"}
+def _last(stages: Sequence[Stage]) -> list[Stage]:
+    """For each case the last stage that it is in."""
+    last = {c.record.name: i for i, stage in enumerate(stages) for c in stage.cases}
+    return [
+        s._replace(cases=kept)
+        for i, s in enumerate(stages)
+        if (kept := tuple(c for c in s.cases if last[c.record.name] == i))
+    ]
 
 
-def build(numbers: Mapping[str, float], device: Device, dtypes: tuple[str, ...], versions: Mapping[str, str]) -> Profile:
-    n = dict(numbers)
-    forms: dict[str, dict[str, Any]] = {}
-    for name, value in n.items():
+def _left_out(numbers: Numbers, stage: Stage, make: Model, device: Device) -> Iterable[tuple[Case, float]]:
+    """Each case with the error of a prediction that has not seen it."""
+    keys = sorted({c.fold for c in stage.cases})
+    for i in range(FOLDS):
+        out = set(keys[i::FOLDS])
+        seen = [c for c in stage.cases if c.fold not in out]
+        if len(seen) > len(stage.names):
+            profile = make(least_squares(numbers, stage.names, seen, make, device))
+            yield from (
+                (c, math.log(seconds(c.program, device, profile)) - c.measured)
+                for c in stage.cases
+                if c.fold in out
+            )
+
+
+def interval(errors: Sequence[float], coverage: float = COVERAGE) -> float:
+    """The factor within which a new measurement lies with the given probability, from the errors of
+    predictions that had not seen theirs. Source: split-conformal.
+    """
+    ordered = sorted(map(abs, errors))
+    if not ordered:
+        return 10.0
+    rank = math.ceil(coverage * (len(ordered) + 1))
+    return math.exp(ordered[min(rank, len(ordered)) - 1])
+
+
+def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: Mapping[str, str]) -> Profile:
+    """A profile from its numbers by name: `forms.matmul.edge.0`, `dispatch.forward`, ..."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in numbers.items():
         if name.startswith("forms."):
             _, form, field, *axis = name.split(".")
-            table = forms.setdefault(form, {})
-            if field == "edge" and not axis:
-                table["edge"] = [value] * 3
-            elif field == "edge":
-                table["edge"] = [value if i == int(axis[0]) else v for i, v in enumerate(table["edge"])]
+            table = tables.setdefault(form, {})
+            if axis:
+                table.setdefault(field, [0.0] * 3)[int(axis[0])] = value
             else:
                 table[field] = value
-    made = {k: Form(**{f: tuple(v) if f == "edge" else v for f, v in t.items()}) for k, t in forms.items()}
+    forms = {k: Form(**{f: tuple(v) if f == "edge" else v for f, v in t.items()}) for k, t in tables.items()}
     return Profile(
-        name=device.name, provenance="measured", device=key(device), forms=MappingProxyType(complete(made)),
-        memory=n["memory"], steps=tuple((n[f"steps.{i}.size"], n[f"steps.{i}.share"]) for i in (0, 1)),
-        launch_s=n["launch_s"], dispatch=Dispatch(*(n[f"dispatch.{p}"] for p in Dispatch._fields)), serial=device.id == "cpu",
-        low=1.0, high=1.0, dtypes=dtypes, versions=versions,
-    )  # fmt: skip
+        name=device.name,
+        provenance="measured",
+        device=key(device),
+        forms=MappingProxyType(complete(forms)),
+        memory=numbers["memory"],
+        steps=tuple((numbers[f"steps.{i}.size"], numbers[f"steps.{i}.share"]) for i in (0, 1)),
+        launch_s=numbers["launch_s"],
+        dispatch=Dispatch(*(numbers[f"dispatch.{phase}"] for phase in Dispatch._fields)),
+        serial=device.id == "cpu",
+        low=1.0,
+        high=1.0,
+        dtypes=dtypes,
+        versions=MappingProxyType(dict(versions)),
+    )
 
 
-def _least_squares(start, names, cases, make, device):
-    """Levenberg and Marquardt's method on logarithms; large errors count linearly, not squared."""
+def least_squares(
+    start: Numbers, names: Sequence[str], cases: Sequence[Case], make: Model, device: Device
+) -> Numbers:
+    """The numbers with those in `names` fitted to the cases. Source: levenberg-marquardt."""
     import numpy as np
 
-    numbers = dict(start)
-    for name in names:
-        if name not in numbers:
-            numbers[name] = numbers.get(name.rpartition(".")[0], 1e-6 if name.endswith("_s") else 0.1)
-    x = np.log([numbers[n] for n in names])
-    measured = np.array([c[2] for c in cases])
+    begin = {**{n: UNNAMED.get(n.rpartition(".")[2], 0.1) for n in names}, **start}
+    x = np.log([begin[n] for n in names])
+    measured = np.array([c.measured for c in cases])
 
-    def errors(x):
-        profile = make({**numbers, **dict(zip(names, map(float, np.exp(x)), strict=True))})
-        return np.log([seconds(p, device, profile) for _, p, _ in cases]) - measured
+    def at(x: Any) -> Numbers:
+        return {**begin, **dict(zip(names, map(float, np.exp(x)), strict=True))}
 
-    def weighted(e):
-        return e * np.sqrt(1 / np.maximum(1, np.abs(e) / 0.1))
+    def errors(x: Any) -> Any:
+        profile = make(at(x))
+        return np.log([seconds(c.program, device, profile) for c in cases]) - measured
+
+    def weights(e: Any) -> Any:
+        return 1 / np.maximum(1, np.abs(e) / LINEAR)
 
     damping, e = 1e-2, errors(x)
-    cost = (weighted(e) ** 2).sum()
-    for _ in range(60):
-        w = weighted(e) / np.where(e == 0, 1, e)
-        J = np.stack([(errors(x + 1e-4 * d) - e) / 1e-4 for d in np.eye(len(x))], 1)
-        A = (J * w[:, None]).T @ (J * w[:, None])
-        step = np.linalg.solve(A + damping * np.eye(len(x)), -(J * (w ** 2)[:, None]).T @ e)
-        new = x + np.clip(step, -1, 1)
-        e2 = errors(new)
-        cost2 = (weighted(e2) ** 2).sum()
-        if cost2 < cost:
-            done = cost - cost2 < 1e-5 * cost
-            x, e, cost, damping = new, e2, cost2, damping / 3
-            if done:
+    for _ in range(40):
+        w, step = weights(e), 1e-4
+        slopes = np.stack([(errors(x + step * axis) - e) / step for axis in np.eye(len(x))], 1)
+        normal, gradient = slopes.T @ (slopes * w[:, None]), slopes.T @ (w * e)
+        cost = (w * e * e).sum()
+        while damping < 1e6:
+            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), *BOUNDS)
+            tried = errors(moved)
+            gain = cost - (weights(tried) * tried * tried).sum()
+            if gain > 0:
                 break
-        else:
             damping *= 5
-            if damping > 1e6:
-                break
-    return {**numbers, **dict(zip(names, map(float, np.exp(x)), strict=True))}
+        if damping >= 1e6:
+            break
+        x, e, damping = moved, tried, damping / 5
+        if gain < 1e-3 * cost:
+            break
+    return at(x)

@@ -82,6 +82,7 @@ class Profile(NamedTuple):
     serial: bool
     low: float  # a 90 % interval's lower end, as a multiple of the predicted time
     high: float
+    kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
     dtypes: tuple[str, ...] = ()  # measured ones; none: any
     source: str = ""
     versions: Mapping[str, str] = MappingProxyType({})
@@ -150,7 +151,8 @@ def _distance(a: str, b: str) -> float:
 
 def borrow(profile: Profile, why: str) -> Profile:
     """Another device's profile: its shares, with an interval that is the measured one and, on top of
-    it, the datasheet's, since between devices the shares differ as they do between published runs."""
+    it, the datasheet's, since between devices the shares differ as they do between published runs.
+    """
     wide = load(os.path.join(FOLDER, "datasheet.toml"))
     return profile._replace(
         provenance="borrowed",
@@ -168,7 +170,8 @@ def load(path: str) -> Profile:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except (OSError, ValueError) as error:
-        raise InputError("profile", f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError("profile", f"cannot read {path}: {why}; budget calibrate writes it anew") from None
     return parse(table, path)
 
 
@@ -185,6 +188,7 @@ def parse(table: Mapping[str, Any], where: str) -> Profile:
             steps=tuple((float(size), float(share)) for size, share in table["steps"]),
             dispatch=Dispatch(**{k: float(v) for k, v in table["dispatch"].items()}),
             serial=bool(table["serial"]),
+            kernels=(float(table["kernels"][0]), float(table["kernels"][1])),
             dtypes=tuple(table.get("dtypes", ())),
             source=str(table.get("source", "")),
             versions=MappingProxyType(dict(table.get("versions", {}))),
@@ -252,7 +256,7 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
     """A profile as TOML."""
     lines = [*(f"# {note}" for note in notes), f'schema = "{SCHEMA}"']
     lines += [f"{k} = {_text(getattr(p, k))}" for k in ("name", "provenance", "device", "source", "dtypes", "serial")]
-    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high")]
+    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high", "kernels")]
     lines += ["", "[dispatch]", *(f"{k} = {_text(v)}" for k, v in p.dispatch._asdict().items())]
     for name, form in p.forms.items():
         if LIKE.get(name) is None or form != p.forms[LIKE[name]]:

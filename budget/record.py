@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .config import Workload
@@ -23,7 +23,7 @@ from .op import op
 from .plan.backward import backward
 from .plan.fuse import fuse
 from .plan.recompute import recompute
-from .profile import Dispatch, Profile, key
+from .profile import Dispatch, Profile, key, user_folder
 
 SCHEMA = "budget.record/1"
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
@@ -149,6 +149,28 @@ def _record(entry: Any, where: str) -> Record:
         raise InputError("results", f"{where}: workload is {shown(info['workload'])}; allowed: a table")
     texts = [str(info[k]) for k in ("suite", "case", "implementation", "split", "dtype")]
     return Record(str(entry.get("fullname", where)), *texts, info["workload"], float(taken), info)
+
+
+def results_folder() -> str:
+    """Where `pytest bench/` keeps records, a folder for each device: in a checkout bench/results, else
+    beside the user's profiles.
+    """
+    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if os.path.isfile(os.path.join(top, "pyproject.toml")):
+        return os.path.join(top, "bench", "results")
+    return os.path.join(os.path.dirname(user_folder()), "results")
+
+
+def read(paths: Sequence[str], device: str) -> list[Record]:
+    """The newest records of a device in files or folders, or where the benchmarks keep them.
+
+    Raises InputError for a place that is not there and for records of another device.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise InputError("results", f"there is no {path}")
+    places = paths or [os.path.join(results_folder(), device)]
+    return newest([file for place in places for file in ([place] if os.path.isfile(place) else find(place))], device)
 
 
 def find(folder: str) -> list[str]:

@@ -156,7 +156,8 @@ def _form(o: Op, kind: str) -> str:
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
-    experts) only what is picked, at most all of it."""
+    experts) only what is picked, at most all of it.
+    """
     picked = next((d[1:] for d in t.dims if d[0] == "~"), None)
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
@@ -245,7 +246,8 @@ def _packing(g: Gemm, form: Form) -> Size:
 
 def _loss(g: Gemm, form: Form, sms: int) -> Size:
     """How many times longer than at its peak a product takes: small sizes, and the last wave's idle
-    units. Where there are fewer tiles than units, K is taken to be split among them."""
+    units. Where there are fewer tiles than units, K is taken to be split among them.
+    """
     m, n, k = form.edge
     loss = (1 + m / g.m) * (1 + n / g.n) * (1 + k / g.k)
     if form.tile:

@@ -1,0 +1,79 @@
+"""`budget calibrate`: measure this machine, and let every later estimate on it say "measured"."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+
+from .. import calibration, device, machine, profile, record
+from ..errors import InputError, unknown
+from ..report._validation import table
+from ..validation import rows
+
+HELP = "make measurements of this machine into a profile, so that times are measured ones"
+EXAMPLES = """examples:
+  budget calibrate                 the records of `pytest bench/`; measures first if there are none
+  budget calibrate --measure       measure anew: two minutes on two cores
+  budget calibrate FOLDER --device h200 --profiles FOLDER     records of another machine
+
+The profile goes to the user's data folder ($XDG_DATA_HOME/compute-budget/profiles).
+"""
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("results", nargs="*", help="results files, or folders of them (bench/results/DEVICE)")
+    parser.add_argument("--device", default="auto", metavar="D", help="whose records (this machine)")
+    parser.add_argument("--measure", action="store_true", help="run the quick suite first, records or not")
+    parser.add_argument("--profiles", metavar="FOLDER", help="write there instead")
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Measure where needed, fit, write, and say how well it predicts what it has not seen."""
+    if rest:
+        raise unknown("flag", rest[0], ("--device", "--measure", "--profiles", "--help"))
+    if find_spec("numpy") is None:
+        raise InputError("calibrate", "needs NumPy: pip install 'compute-budget[bench]'")
+    chosen = device.load(args.device)
+    name = profile.key(chosen)
+    found = [] if args.measure else record.read(args.results, name)
+    if not found:
+        if args.results and not args.measure:
+            raise InputError("results", f"no records in {', '.join(args.results)}")
+        measure(chosen)
+        found = record.read([], name)
+    made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
+    notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
+    path = profile.save(made, args.profiles or profile.user_folder(), notes)
+    print(table(rows(found, chosen, made), chosen, made, every=False))
+    print(f"\nprofile written to {path}")
+    return 0
+
+
+def measure(chosen: device.Device) -> None:
+    """Run the quick suite on this machine. Raises InputError where that is not possible."""
+    gpu = machine.gpu() is not None
+    here = device.load("auto" if gpu and chosen.id != "cpu" else "cpu")
+    if here.id != chosen.id:
+        raise InputError("--device", f"there are no records of {chosen.name}, and it is not in this machine")
+    if missing := [name for name in ("torch", "pytest", "pytest_benchmark", "transformers") if find_spec(name) is None]:
+        raise InputError("calibrate", f"needs {', '.join(missing)} to measure: pip install 'compute-budget[bench]'")
+    folder = suites()
+    print(f"measuring {chosen.name} (pytest bench/ --quick); an interrupted run goes on where it was", file=sys.stderr)
+    ask = [sys.executable, "-m", "pytest", folder, "--quick", "-q", "-o", "python_files=bench_*.py", "--benchmark-quiet"]
+    ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
+    status = subprocess.run(ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}).returncode  # noqa: S603
+    if status:
+        raise InputError("calibrate", f"the suite ended with status {status}; what it measured is kept, run it again")
+
+
+def suites() -> str:
+    """The folder of the benchmarks: top-level in a checkout, below budget/ in a wheel."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    top = os.path.join(os.path.dirname(package), "bench")
+    return top if os.path.isfile(os.path.join(top, "conftest.py")) else os.path.join(package, "bench")

@@ -1,0 +1,63 @@
+"""`budget validate`: predicted against measured, on what calibration has not seen."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .. import device, profile, record
+from ..errors import InputError, unknown
+from ..report._validation import FORMATS
+from ..validation import rows, summaries
+from ._model import write
+
+HELP = "predicted against measured times, on shapes and networks held out"
+EXAMPLES = """examples:
+  budget validate                           this machine's newest records
+  budget validate --all                     every measurement, not the networks alone
+  budget validate --max-median 5%           exit 1 if the median error is larger
+  budget validate FOLDER --device h200      another machine's records
+  budget validate --format html --output accuracy.html
+
+Exit status: 0, or 1 where --max-median is exceeded by the kernels or by the networks.
+"""
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("results", nargs="*", help="results files, or folders of them (bench/results/DEVICE)")
+    parser.add_argument("--device", default="auto", metavar="D", help="whose records (this machine)")
+    parser.add_argument("--profile", metavar="FILE", help="predict with this one")
+    parser.add_argument("--max-median", metavar="E", help="the largest median error that passes: 5%% or 0.05")
+    parser.add_argument("--all", action="store_true", help="show every measurement")
+    parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(FORMATS)} (table)")
+    parser.add_argument("--output", metavar="FILE", help="write there instead")
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Print the errors."""
+    if rest:
+        raise unknown("flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output"))
+    if args.format not in FORMATS:
+        raise unknown("--format", args.format, FORMATS)
+    limit = None if args.max_median is None else share(args.max_median)
+    chosen = device.load(args.device)
+    records = record.read(args.results, profile.key(chosen))
+    if not records:
+        raise InputError("results", f"no records of {chosen.name}; measure with: pytest bench/ --quick")
+    dtypes = sorted({r.dtype for r in records})
+    used = profile.load(args.profile) if args.profile else profile.profile_for(chosen, dtypes[0])
+    found = rows(records, chosen, used)
+    write(FORMATS[args.format](found, chosen, used, args.all), args.output)
+    medians = [s.median for s in summaries(found) if s.name.startswith("all ")]
+    return 1 if limit is not None and max(medians) > limit else 0
+
+
+def share(text: str) -> float:
+    """`5%` or `0.05` as 0.05. Raises InputError."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 100:
+        raise InputError("--max-median", f"got {text[:40]!r}; allowed: a share as 5% or 0.05")
+    return value

@@ -1,0 +1,93 @@
+"""Predicted against measured: the errors of each kernel and network, and how many intervals held.
+
+An error is predicted / measured - 1. Only records of the split `held` count: calibration has not seen them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from .device import Device
+from .errors import InputError
+from .profile import Profile
+from .record import Record, seconds, work
+
+
+class Row(NamedTuple):
+    """One record with its prediction; both in seconds."""
+
+    record: Record
+    predicted: float
+    low: float
+    high: float
+    flops: float
+    bytes: float
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.record.seconds - 1
+
+    @property
+    def inside(self) -> bool:
+        return self.low <= self.record.seconds <= self.high
+
+    @property
+    def group(self) -> str:
+        """Kernels by suite; networks by what is run."""
+        if not self.record.is_network:
+            return self.record.suite
+        return "training steps" if self.record.workload.get("mode") == "train" else "forward passes"
+
+
+class Summary(NamedTuple):
+    """Errors of several rows: the median and the 90th percentile of their sizes, the median with its sign."""
+
+    name: str
+    count: int
+    median: float
+    p90: float
+    bias: float
+    coverage: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def rows(records: Iterable[Record], device: Device, profile: Profile, split: str = "held") -> list[Row]:
+    """Predictions for the records of a split. Raises InputError where there is none."""
+    chosen = [r for r in records if r.predicted and r.split == split]
+    if not chosen:
+        raise InputError("results", f"no record that calibration has not seen; measure with: pytest bench/ (split {split!r})")
+    return [_row(r, device, profile) for r in chosen]
+
+
+def _row(record: Record, device: Device, profile: Profile) -> Row:
+    program = work(record.workload)
+    predicted = seconds(program, device, profile)
+    low, high = (profile.low, profile.high) if record.is_network else profile.kernels
+    return Row(record, predicted, predicted * low, predicted * high, program.flops, program.bytes)
+
+
+def summarize(name: str, found: Sequence[Row]) -> Summary:
+    """The errors of some rows."""
+    sizes = sorted(abs(r.error) for r in found)
+    return Summary(
+        name,
+        len(found),
+        statistics.median(sizes),
+        sizes[min(len(sizes) - 1, int(0.9 * len(sizes)))],
+        statistics.median(r.error for r in found),
+        sum(r.inside for r in found) / len(found),
+    )
+
+
+def summaries(found: Sequence[Row]) -> list[Summary]:
+    """One for each suite, one for all kernels, for networks by mode and for all of them."""
+    groups: dict[str, list[Row]] = {}
+    for row in found:
+        groups.setdefault(row.group, []).append(row)
+        groups.setdefault("all networks" if row.record.is_network else "all kernels", []).append(row)
+    order = sorted(groups, key=lambda g: (groups[g][0].record.is_network, g.startswith("all"), g))
+    return [summarize(name, groups[name]) for name in order]
