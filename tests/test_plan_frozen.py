@@ -113,3 +113,29 @@ def test_lora_s_parameters_are_its_formula(layers, rank):
     assert params(ours).trainable == layers * 3 * rank * (D + F)
     plain, added = flops(model(layers)).forward, flops(ours).forward
     assert added - plain == 2 * B * S * params(ours).trainable
+
+
+class Upcast(LoRA):
+    """peft's linear layer in a 16-bit model, with adapters in float32."""
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.a.float()
+        self.b.float()
+
+    def forward(self, x):
+        return (self.base(x) + self.b(self.a(x.float())) * 0.5).to(x.dtype)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_adapters_in_float32_keep_casts_of_their_inputs(layers):
+    module = net(layers).bfloat16().requires_grad_(False)
+    for layer in list(module)[1:-1]:
+        layer.gate, layer.down = Upcast(layer.gate), Upcast(layer.down)
+    theirs, out = saved(module, torch.randn(B, S, C, dtype=torch.bfloat16))
+    program = backward(lora(model(layers), RANK, "gate,down", "float32"))
+    ours = memory(program, "bfloat16")
+    # A norm's statistics are float32 on a GPU, and in the input's dtype on a CPU; the first norm keeps none.
+    statistics = layers * 2 * B * S * (4 - 2)
+    assert ours.activations - out.numel() * 2 - theirs == statistics
+    assert ours.gradients == 4 * layers * 2 * RANK * (D + F)
