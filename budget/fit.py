@@ -83,9 +83,17 @@ def changes(model: object, **settings: Any) -> list[Change]:
     return kept
 
 
+def _fits_at_best(model: object, settings: dict[str, Any], first: Estimate) -> bool:
+    """Whether the most that can be changed is enough: if not, nothing less is."""
+    most = {axis: values[-1] for axis, values in AXES.items()} if first.task.workload.mode == "train" else {}
+    return bool(estimate(model, **{**settings, **most, "batch": 1}).fits)
+
+
 def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
     first = estimate(model, **settings)
     batch = first.task.workload.batch
+    if not _fits_at_best(model, settings, first):
+        return
     now = {"attention": first.task.attention, "recompute": first.task.recompute, "optimizer": first.task.optimizer}
     choices = [values[values.index(now[axis]) :] if now[axis] in values else (now[axis],) for axis, values in AXES.items()]
     if first.task.workload.mode != "train":

@@ -178,7 +178,8 @@ def pointwise_flops(o: Op) -> Size:
 
 def widest(o: Op) -> Size:
     """Elements of the operator's first input or first output, whichever it walks over."""
-    if o.rule.walks == "in" and o.ins:
+    walks = o.rule.walks
+    if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.out, o.sizes)
 

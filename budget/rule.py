@@ -26,7 +26,7 @@ class Rule(NamedTuple):
     back: float = 0
     saves: tuple[str, ...] = ()
     temps: tuple[str, ...] = ()
-    walks: str = "out"
+    walks: str = "out"  # in: its first input, and back over that one's gradient; first: its first input always
     trained: tuple[str, ...] = ()  # those of `saves` that only a trained weight's gradient needs
     cross: bool = False  # an operand's gradient needs the others, not the operand
     view: bool = False  # the output is the input's storage: no work, no memory
@@ -43,21 +43,23 @@ RULES: dict[str, Rule] = {
     # data movement
     "view": Rule(view=True),
     "copy": Rule(),
+    "merge": Rule(saves=("in0",)),  # a copy of a kernel's output, which the kernel's own backward pass reads
     "slice": Rule(view=True),
     "split": Rule(view=True),  # into parts, all of them read
     "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
     "repeat": Rule(back=1),  # each element several times; its gradients are added up
+    "broadcast": Rule(back=1),  # the same, left to the product that reads it
     "step": Rule(view=True),  # one time step of a sequence
-    "store": Rule(walks="in", inplace=True),  # one time step's gradient into the sequence's
+    "store": Rule(walks="first", inplace=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
     "cat": Rule(),
     "add": Rule(flops=1, linear=True),
     "add_": Rule(flops=1, linear=True, inplace=True),
-    "accumulate": Rule(flops=1, linear=True, inplace=True),
+    "accumulate": Rule(1, 1, linear=True, inplace=True),
     "gather": Rule(saves=("in0",)),
     "frozen_gather": Rule(stops=True),  # from a table that is not trained
     "embedding_bag": Rule(1, 1, ("in0",)),  # rows of a table, added up
-    "reduce": Rule(flops=1, walks="in"),
+    "reduce": Rule(1, 1, walks="first"),
     "cast": Rule(),
     "cache": Rule(),
     "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
@@ -82,6 +84,7 @@ RULES: dict[str, Rule] = {
     "sigmoid": Rule(3, 3, ("out",)),
     "tanh": Rule(3, 3, ("out",)),
     "softcap": Rule(5, 5, ("tanh:@out",), launches=3, back_launches=3),
+    "softcap_fused": Rule(5, 5, ("out",)),
     "gelu": Rule(8, 14, ("in0",)),
     "gelu_tanh": Rule(10, 18, ("in0",)),
     "gelu_new": Rule(  # the same written out, so that autograd keeps its parts
@@ -136,7 +139,7 @@ RULES: dict[str, Rule] = {
     # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
     "pointwise": Rule(1, 1),
     "pointwise_": Rule(1, 1, inplace=True),
-    "reduction": Rule(1, 1, walks="in"),
+    "reduction": Rule(1, 1, walks="first"),
     "resident": Rule(view=True),  # declares what is there before anything runs
     "unknown": Rule(),
     # techniques
@@ -147,12 +150,12 @@ RULES: dict[str, Rule] = {
     "reload": Rule(stops=True),
     "kl": Rule(4, 1, ("in1",), temps=("product:@in0", "entropy:@in0"), walks="in", launches=5),
     # optimizers: for each parameter (plan/optimizer.py has their temporaries)
-    "sgd": Rule(2, walks="in"),
-    "momentum": Rule(4, walks="in"),
-    "adam": Rule(12, walks="in", launches=12),
-    "adamw": Rule(14, walks="in", launches=13),
-    "adamw_fused": Rule(14, walks="in"),
-    "adamw_8bit": Rule(18, walks="in"),
-    "adafactor": Rule(10, walks="in", launches=15),
-    "lion": Rule(7, walks="in", launches=6),
+    "sgd": Rule(2, walks="first"),
+    "momentum": Rule(4, walks="first"),
+    "adam": Rule(12, walks="first", launches=12),
+    "adamw": Rule(14, walks="first", launches=13),
+    "adamw_fused": Rule(14, walks="first"),
+    "adamw_8bit": Rule(18, walks="first"),
+    "adafactor": Rule(10, walks="first", launches=15),
+    "lion": Rule(7, walks="first", launches=6),
 }

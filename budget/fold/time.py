@@ -151,7 +151,7 @@ def _form(o: Op, kind: str) -> str:
         return "optimizer"
     if o.kind in ("gather", "embedding_bag"):
         return "gather"
-    return "reduction" if o.rule.reduces or o.rule.walks == "in" or o.kind in NORMS else "pointwise"
+    return "reduction" if o.rule.reduces or o.rule.walks != "out" or o.kind in NORMS else "pointwise"
 
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:

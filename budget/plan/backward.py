@@ -128,7 +128,7 @@ def _gradients(
     if fused:
         alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
         saved = (t for t in o.saved if t.name != alone)
-        reads = (g, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
+        reads = (*arrived, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
         yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
         made += fused
 
@@ -153,10 +153,11 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
     inner = _inside(node, needs)
     last = next(o for o in _ops_backward(node.body))
+    made = {t.name: t for o in _ops_backward(node.body) for t in o.outs}
     local: Grads = {}
     seeds: dict[str, str] = {}
     for c in node.carry:
-        out = _made(node, c.leave)
+        out = made.get(c.leave) or Tensor(c.leave, ())
         yield from _sum(last, out, grads)
         arrived = grads.pop(c.leave, [])
         if arrived or (c.enter in inner and c.leave in inner):
@@ -166,7 +167,7 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     body = list(_reverse(node.body, local, inner, node.shared))
     carry = []
     for c in node.carry:
-        body += _sum(last, _made(node, c.leave)._replace(name=c.enter), local)
+        body += _sum(last, (made.get(c.leave) or Tensor(c.leave, ()))._replace(name=c.enter), local)
         for g in local.pop(c.enter, ()):
             carry.append(Carry(seeds.get(c.leave, ""), f"d:{c.leave}@" if c.leave in seeds else "", g.name))
             if c.init in needs:
@@ -201,9 +202,3 @@ def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:
             yield from _ops_backward(node.body)
         else:
             yield node
-
-
-def _made(node: Block, name: str) -> Tensor:
-    """A tensor that an operator of a block makes."""
-    made = (t for o in _ops_backward(node.body) for t in o.outs if t.name == name)
-    return next(made, Tensor(name, ()))
