@@ -186,6 +186,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m budget.kernels.lint", description=__doc__.split("\n")[0])
     parser.add_argument("--record", action="store_true", help="write lint_baseline.json anew")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--call", action="append", help="only this call (may be given again)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     options = parser.parse_args()
     if settings.INTERPRETED:
@@ -194,6 +195,7 @@ def main() -> int:
 
     jobs = [(architecture, call) for architecture in TARGETS for call in CALLS]
     jobs += [("sm90", call) for call in HOPPER_CALLS]
+    jobs = [job for job in jobs if options.call is None or job[1] in options.call]
     rows: list[Row] = []
     used: set[tuple[str, str, str]] = set()
     fork = multiprocessing.get_context("fork")
@@ -212,7 +214,9 @@ def main() -> int:
             if row.registers is not None
         }
         BASELINE.write_text(json.dumps(recorded, indent=1) + "\n")
-    rows = compared(rows, recorded.get(triton.__version__, {})) + unused(used)
+    rows = compared(rows, recorded.get(triton.__version__, {}))
+    if options.call is None:
+        rows += unused(used)
     print(table(rows, "github" if options.markdown else "simple"))
     violations = sum(bool(row.problem) for row in rows)
     if triton.__version__ not in recorded:

@@ -81,10 +81,11 @@ def gradients(output, inputs, grad):
     return torch.autograd.grad(output, [t for t in inputs if t is not None], grad.to(output.dtype))
 
 
-def assert_close(name, ours, torchs, oracle):
+def assert_close(name, ours, torchs, oracle, terms=0.0):
     """Error against float64 at most twice torch's own in the same dtype, plus a rounding unit.
 
-    NaN and infinities stand exactly where the oracle has them.
+    The unit is one rounding of the largest result, and one float32 rounding of the largest of the terms
+    that cancel in it, if given. NaN and infinities stand exactly where the oracle has them.
     """
     assert ours.shape == oracle.shape, f"{name}: {tuple(ours.shape)} is not {tuple(oracle.shape)}"
     if oracle.numel() == 0:
@@ -98,4 +99,5 @@ def assert_close(name, ours, torchs, oracle):
     own = (torchs.double() - oracle)[finite].nan_to_num(0.0, 0.0, 0.0).abs().max().item()
     error = (ours.double() - oracle)[finite].abs().max().item()
     unit = torch.finfo(ours.dtype).eps * oracle[finite].abs().max().item()
+    unit += torch.finfo(torch.float32).eps * terms
     assert error <= 2 * own + unit, f"{name}: error {error:.3g}, torch's own {own:.3g}, unit {unit:.3g}"

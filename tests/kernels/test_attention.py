@@ -61,8 +61,28 @@ def check(tensors, rules, where, seed, *, backward=True):
             *(gradients(o, i, grad) for o, i in ((ours, ours_in), (own, own_in), (oracle, oracle_in))),
             strict=True,
         )
+        terms = dict.fromkeys(("q", "k", "v", "bias"), 0.0)
+        if oracle.numel() and k.numel():
+            terms = gradient_terms(*(t.detach() for t in oracle_in[:3]), grad.double(), rules)
         for name, triple in zip(("q", "k", "v", "bias"), triples, strict=False):
-            assert_close(f"gradient of {name}", *triple)
+            assert_close(f"gradient of {name}", *triple, terms=terms[name])
+
+
+def gradient_terms(q, k, v, grad, rules):
+    """The size of what the gradients add up, times the roundings that it is known to.
+
+    Differences of probabilities cancel, down to 0 for a single key; and a probability comes back from one
+    number a row, the logarithm of its sum, which has log_sum roundings' error (torch keeps them all).
+    """
+    k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
+    scale = rules["scale"] or q.shape[-1] ** -0.5
+    z = q @ k.mT * scale
+    log_sum = 1 + z.logsumexp(-1).abs().max().item() * math.log2(math.e)
+    dp = log_sum * (grad.abs() @ v.abs().mT).max().item()
+    q_size, k_size, grad_size = (t.abs().max().item() for t in (q, k, grad))
+    p = z.softmax(-1).max().item() if rules == PLAIN | {"causal": rules["causal"]} else 1.0
+    terms = {"q": dp * scale * k_size, "k": dp * scale * q_size, "v": log_sum * grad_size, "bias": dp}
+    return {name: p * size for name, size in terms.items()}
 
 
 def inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g):
@@ -71,7 +91,7 @@ def inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g):
     return q, k, v
 
 
-@examples(24)
+@examples(14)
 @given(
     batch=st.integers(1, 2), kv_heads=st.integers(1, 2), group=st.sampled_from([1, 1, 2, 3]),
     seq_q=st.integers(1, 75), seq_k=st.integers(1, 75),
@@ -110,7 +130,7 @@ def test_head_dimensions(head_dim):
     check((*tensors, None), PLAIN | {"causal": True}, "triton", head_dim)
 
 
-@examples(10)
+@examples(6)
 @given(
     group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(256, 420),
     head_dim=st.sampled_from([64, 80]), dtype=dtypes, causal=st.booleans(),
@@ -133,7 +153,7 @@ def test_gradients_after_decoding():
     check((q, k, v, None), PLAIN | {"causal": True}, "triton", 0)
 
 
-@examples(6)
+@examples(4)
 @given(
     lengths=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=4),
     dtype=dtypes, causal=st.booleans(), window=st.sampled_from([None, 10]), where=routes, seed=seeds,

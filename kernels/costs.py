@@ -1,0 +1,63 @@
+"""The kernels as operators of the calculator: what each computes and moves, for a time model.
+
+An Op says what a kernel computes, in the calculator's notation. Cost says what the kernel executes and
+moves with its tiles: FLOPs of whole tiles, also where a mask discards a part of one, and the bytes that
+must cross device memory once. Derived. Re-reads that hit the L2 cache are not counted.
+"""
+
+from typing import Any, NamedTuple
+
+from budget.op import Op, group, op
+
+LOG_SUM_BYTES = 4  # float32, one a row
+
+
+class Cost(NamedTuple):
+    """One launch: what it computes (ops), and what the hardware executes and moves."""
+
+    ops: tuple[Op, ...]
+    flops: int
+    bytes: int
+
+
+def matmul_cost(m: int, k: int, n: int, *, setting: dict[str, Any], batch: int = 1, width: int = 2) -> Cost:
+    """A product [batch, m, k] @ [batch, k, n] of operands of width bytes; tiles are whole."""
+    o = op("matmul", "a: b m k, w: b k n -> out: b m n", b=batch, m=m, k=k, n=n)
+    tiles = -(-m // setting["BLOCK_M"]) * -(-n // setting["BLOCK_N"]) * -(-k // setting["BLOCK_K"])
+    flops = 2 * batch * tiles * setting["BLOCK_M"] * setting["BLOCK_N"] * setting["BLOCK_K"]
+    return Cost((o,), flops, width * batch * (m * k + k * n + m * n))
+
+
+def softmax_cost(rows: int, columns: int, *, setting: dict[str, Any], width: int = 2) -> Cost:
+    """Softmax over rows: read once and written once, read twice where a row does not fit on the chip."""
+    o = op("softmax", "x: b v -> y: b v", kind="softmax", b=rows, v=columns)
+    reads = 1 if "TILE" in setting else 2
+    return Cost((o,), 0, width * rows * columns * (reads + 1))
+
+
+def attention_cost(
+    batch: int, heads: int, kv_heads: int, seq: int, kv_seq: int, head_dim: int,
+    *, setting: dict[str, Any], causal: bool = False, width: int = 2,
+) -> Cost:  # fmt: skip
+    """Attention forward; the scores and probabilities stay on the chip."""
+    sizes = {"b": batch, "h": kv_heads, "r": heads // kv_heads, "s": seq, "t": kv_seq, "k": head_dim}
+    ops = group(
+        "attention",
+        op("scores", "q: b h r s k, key: b h t k -> z: b h r s t", **sizes),
+        op("probabilities", "z: b h r s t -> p: b h r s t", kind="softmax", **sizes),
+        op("values", "p: b h r s t, value: b h t k -> out: b h r s k", **sizes),
+    )
+    pairs = visited_pairs(seq, kv_seq, setting["BLOCK_M"], setting["BLOCK_N"], causal=causal)
+    queries, keys = batch * heads * seq, batch * kv_heads * kv_seq
+    moved = width * head_dim * 2 * (queries + keys) + LOG_SUM_BYTES * queries
+    return Cost(ops, 4 * batch * heads * head_dim * pairs, moved)
+
+
+def visited_pairs(seq: int, kv_seq: int, block_m: int, block_n: int, *, causal: bool) -> int:
+    """Pairs of a query and a key in all the tiles that the forward kernel visits."""
+    pairs = 0
+    for start in range(0, seq, block_m):
+        end = min(start + block_m, seq)
+        keys = max(min(end + kv_seq - seq, kv_seq), 0) if causal else kv_seq
+        pairs += block_m * -(-keys // block_n) * block_n
+    return pairs

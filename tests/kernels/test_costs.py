@@ -1,0 +1,42 @@
+from budget.kernels.costs import attention_cost, matmul_cost, softmax_cost, visited_pairs
+
+from budget.kernels import settings
+from budget.op import contraction_flops
+
+TABLES = settings.load()
+
+
+def computed(cost):
+    return sum(contraction_flops(o) for o in cost.ops)
+
+
+def test_whole_tiles_execute_what_is_computed():
+    setting = TABLES["matmul"]["sm90"]["large"]
+    cost = matmul_cost(4096, 4096, 4096, setting=setting)
+    assert cost.flops == computed(cost) == 2 * 4096**3
+    assert cost.bytes == 2 * 3 * 4096**2
+    assert matmul_cost(4097, 4096, 4096, setting=setting).flops == 2 * (4096 + 128) * 4096**2
+
+
+def test_a_long_row_is_read_twice():
+    tables = TABLES["softmax"]["sm90"]
+    assert softmax_cost(10, 1000, setting=tables["short"]).bytes == 2 * 10 * 1000 * 2
+    assert softmax_cost(10, 100_000, setting=tables["long"]).bytes == 2 * 10 * 100_000 * 3
+
+
+def test_attention_in_full_executes_what_is_computed_and_causal_about_half():
+    setting = TABLES["attention_forward"]["sm90"]["d128"]
+    shape = (2, 8, 2, 4096, 4096, 128)
+    full = attention_cost(*shape, setting=setting)
+    assert full.flops == computed(full) == 4 * 2 * 8 * 4096**2 * 128
+    causal = attention_cost(*shape, setting=setting, causal=True)
+    tiles = 4096 // 128
+    assert causal.flops / full.flops == (tiles + 1) / (2 * tiles)
+    assert full.bytes == 2 * 128 * 2 * (2 * 8 + 2 * 2) * 4096 + 4 * 2 * 8 * 4096
+
+
+def test_visited_pairs_of_uneven_lengths():
+    assert visited_pairs(5, 9, 4, 4, causal=False) == 2 * 4 * 12
+    # Queries stand at 4 to 8: the first block sees keys to 7, the second to 8.
+    assert visited_pairs(5, 9, 4, 4, causal=True) == 4 * 8 + 4 * 12
+    assert visited_pairs(4, 2, 2, 2, causal=True) == 0 + 2 * 2
