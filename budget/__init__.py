@@ -1,9 +1,9 @@
 """What a neural network costs, before a GPU-hour is spent.
 
-    import budget
-    answer = budget.estimate("llama-3-8b", batch=4, seq=8192, device="h100")
-    answer.params.total, answer.flops.forward, answer.memory.peak, answer.times.step
-    answer.to_dict()
+import budget
+answer = budget.estimate("llama-3-8b", batch=4, seq=8192, device="h100")
+answer.params.total, answer.flops.forward, answer.memory.peak, answer.times.step
+answer.to_dict()
 """
 
 from __future__ import annotations

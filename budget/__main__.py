@@ -42,8 +42,13 @@ class Parser(ArgumentParser):
         super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
         field, _, problem = message.removeprefix("argument ").partition(": ")
-        raise InputError(field, problem) if problem else InputError("usage", f"{message}; see {self.prog} --help")
+        raise (
+            InputError(field, problem)
+            if problem
+            else InputError("usage", f"{message}; see {self.prog} --help")
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(args)
         sys.stdout.flush()  # here, so that a closed pipe is noticed here
-        return status
     except InputError as error:
         print(f"budget: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("budget: interrupted", file=sys.stderr)
         return 130
+    return status
 
 
 def _run(args: list[str]) -> int:

@@ -20,7 +20,7 @@ from .fold.time import Times, time
 from .model import Model, walk
 from .plan import techniques as plans
 from .plan.backward import backward
-from .plan.fuse import CHOICES as fuse_choices
+from .plan.fuse import CHOICES as ATTENTIONS
 from .plan.fuse import fuse
 from .plan.techniques import Techniques
 from .profile import Profile, profile_for
@@ -28,7 +28,7 @@ from .read import preset
 from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
-ATTENTION = tuple(fuse_choices)
+ATTENTION = tuple(ATTENTIONS)
 EXECUTION = ("compiled", "eager")
 
 
@@ -63,10 +63,12 @@ class Estimate(_Counted):
 
     @cached_property
     def memory(self) -> Memory:
+        """Bytes on one device."""
         return memory(self.program, self.task.dtype)
 
     @cached_property
     def times(self) -> Times:
+        """Seconds of one step or pass."""
         compiled = self.task.execution == "compiled"
         return time(self.program, self.device, self.profile, self.task.dtype, compiled)
 
@@ -162,7 +164,9 @@ def estimate(
     )
     chosen = load_device(device) if isinstance(device, str) else device
     built, program, book, hardware = _program(built, task)
-    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, params(built), book, hardware)
+    return Estimate(
+        built, task, chosen, profile_for(chosen, task.dtype), program, params(built), book, hardware
+    )
 
 
 def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
@@ -217,7 +221,9 @@ def _own(mode: str, recompute: str, attention: str | None, others: Mapping[str, 
     if attention is not None:
         raise InputError("attention", "a torch module calls its own; allowed: nothing here")
     for name in others:
-        raise InputError(name, "a torch module's dimensions have no names; allowed: with a built-in architecture")
+        raise InputError(
+            name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
+        )
 
 
 def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Mapping[str, Any]]:
@@ -226,11 +232,16 @@ def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Ma
     if isinstance(model, Mapping):
         name, (arch, settings) = str(model.get("model_type", "config")), _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
-        name, (arch, settings) = os.path.basename(os.path.dirname(os.path.abspath(model))), _hugging_face(model)
+        name, (arch, settings) = (
+            os.path.basename(os.path.dirname(os.path.abspath(model))),
+            _hugging_face(model),
+        )
     elif isinstance(model, str):
         name, arch, settings, usual = _named(model)
     else:
-        raise InputError("model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model")
+        raise InputError(
+            "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
+        )
     module = architectures.load(arch)
     values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
     return name, module, make(module.Config, values), usual

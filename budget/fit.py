@@ -75,7 +75,9 @@ def changes(model: object, **settings: Any) -> list[Change]:
     """Changes that make a model fit, the fastest first, and of about equally fast ones the smaller ones."""
     found = [c for c in _candidates(model, settings) if c.estimate.fits]
     # Steps of 5 %: predicted times are not surer than that.
-    found.sort(key=lambda c: (round(log(c.estimate.times.step / c.estimate.model.samples) / 0.05), len(c.settings)))
+    found.sort(
+        key=lambda c: (round(log(c.estimate.times.step / c.estimate.model.samples) / 0.05), len(c.settings))
+    )
     kept: list[Change] = []
     for c in found:  # what adds to a change that is enough already is no news
         if not any(set(k.settings.items()) <= set(c.settings.items()) for k in kept):
@@ -94,8 +96,15 @@ def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
     batch = first.task.workload.batch
     if not _fits_at_best(model, settings, first):
         return
-    now = {"attention": first.task.attention, "recompute": first.task.recompute, "optimizer": first.task.optimizer}
-    choices = [values[values.index(now[axis]) :] if now[axis] in values else (now[axis],) for axis, values in AXES.items()]
+    now = {
+        "attention": first.task.attention,
+        "recompute": first.task.recompute,
+        "optimizer": first.task.optimizer,
+    }
+    choices = [
+        values[values.index(now[axis]) :] if now[axis] in values else (now[axis],)
+        for axis, values in AXES.items()
+    ]
     if first.task.workload.mode != "train":
         choices = [(value,) for value in now.values()]
     for values in product(*choices):

@@ -73,15 +73,17 @@ def model(
     nodes: Iterable[Node],
     sizes: Mapping[str, Size],
     *,
-    samples: Size,
+    samples: Size = None,
     tokens: Size = 0,
     outputs: Iterable[str] = (),
     uncounted: tuple[str, ...] = (),
 ) -> Model:
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
-    tensors, or the last operator's output where none is given.
+    tensors, or the last operator's output where none is given. A sample is one of the batch,
+    where nothing else is said.
     """
     linked, ends = link(nodes, sizes, outputs)
+    samples = workload.batch if samples is None else samples
     settings = dict(vars(config) if isinstance(config, Settings) else config)
     return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
 
@@ -115,7 +117,9 @@ def pieces(node: Block, first: int) -> tuple[Block, ...]:
     """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
     if is_number(node.count) and node.count <= first:
         return (node._replace(name=f"{node.name}[:{first}]"),)
-    new = {c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry}  # what one piece makes, the other makes too
+    new = {
+        c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry
+    }  # what one piece makes, the other makes too
     enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
     carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
     return (
@@ -209,7 +213,9 @@ class _Linker:
             self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
-        carry = [Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)]
+        carry = [
+            Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)
+        ]
         env.update((name, inner[name]) for name in written)
         return node._replace(body=body, carry=tuple(carry))
 
@@ -246,8 +252,12 @@ class _Linker:
             return t
         name = env.get(t.name or self.current)
         if name is None:
-            raise ValueError(f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it")
-        return t._replace(name=name, dims=t.dims or self.dims[name], dtype=t.dtype or self.dtype.get(name, ""))
+            raise ValueError(
+                f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it"
+            )
+        return t._replace(
+            name=name, dims=t.dims or self.dims[name], dtype=t.dtype or self.dtype.get(name, "")
+        )
 
 
 def _written(nodes: Iterable[Node]) -> Iterator[str]:

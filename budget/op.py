@@ -57,10 +57,12 @@ class Op(NamedTuple):
 
     @property
     def rule(self) -> Rule:
+        """What its kind of operator does."""
         return RULES[self.kind]
 
     @property
     def out(self) -> Tensor:
+        """Its output; others, if any, are made on the side."""
         return self.outs[0]
 
     @property
@@ -78,6 +80,7 @@ class Op(NamedTuple):
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
+        """The weights that it reads, trained or frozen."""
         return tuple(t for t in self.ins if t.role in WEIGHTS)
 
 
@@ -125,9 +128,9 @@ def _parse(name: str, spec: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
 @lru_cache(maxsize=4096)
 def _check(name: str, ins: tuple[Tensor, ...], out: Tensor) -> None:
     known = {d for t in ins for axis in t.dims for d in (axis, *axis.split("+"))}
-    if lost := [d for d in out.dims if d not in known and not set(d.split("+")) <= known and d != "a"]:
-        if all(t.dims for t in ins if t.role != WEIGHT):
-            raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}")
+    lost = [d for d in out.dims if d not in known and not set(d.split("+")) <= known and d != "a"]
+    if lost and all(t.dims for t in ins if t.role != WEIGHT):
+        raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}")
 
 
 def _operand(text: str) -> Tensor:
@@ -136,7 +139,7 @@ def _operand(text: str) -> Tensor:
     text = text.removeprefix("+").lstrip()
     role = ROLES.get(text[:1], ACTIVATION)
     text = text.lstrip("*!%")
-    head, colon, dims = text.rpartition(":")
+    head, _, dims = text.rpartition(":")
     name, _, dtype = head.strip().partition("/")
     return Tensor(name, tuple(dims.split()), role, dtype, added)
 
@@ -156,7 +159,9 @@ def contracted_dims(o: Op) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _loops(*operands: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(d for dims in operands for axis in dims if axis[0] != "~" for d in axis.split("+")))
+    return tuple(
+        dict.fromkeys(d for dims in operands for axis in dims if axis[0] != "~" for d in axis.split("+"))
+    )
 
 
 def contraction_flops(o: Op) -> Size:
@@ -169,7 +174,8 @@ def contraction_flops(o: Op) -> Size:
 
 def pointwise_flops(o: Op) -> Size:
     """FLOPs of everything that is no contraction: the rule's work for each element of the
-    widest tensor, and one addition for each output element and added operand. Derived."""
+    widest tensor, and one addition for each output element and added operand. Derived.
+    """
     added = sum(t.added for t in o.ins)
     flops = added * elements(o.out, o.sizes) if added else 0
     rate = o.rule.back if o.phase == "backward" else o.rule.flops

@@ -26,7 +26,9 @@ class Rule(NamedTuple):
     back: float = 0
     saves: tuple[str, ...] = ()
     temps: tuple[str, ...] = ()
-    walks: str = "out"  # in: its first input, and back over that one's gradient; first: its first input always
+    walks: str = (
+        "out"  # in: its first input, and back over that one's gradient; first: its first input always
+    )
     trained: tuple[str, ...] = ()  # those of `saves` that only a trained weight's gradient needs
     cross: bool = False  # an operand's gradient needs the others, not the operand
     view: bool = False  # the output is the input's storage: no work, no memory
@@ -91,7 +93,9 @@ RULES: dict[str, Rule] = {
         10, 18, ("in0", "half:@in0", "tanh:@in0", "one:@in0"), launches=8, back_launches=10
     ),
     "quick_gelu": Rule(5, 8, ("in0", "sigmoid:@in0"), launches=3, back_launches=5),
-    "clamped_glu": Rule(10, 14, ("in0", "in1", "gate:@in0", "up:@in0", "glu:@in0"), launches=7, back_launches=9),
+    "clamped_glu": Rule(
+        10, 14, ("in0", "in1", "gate:@in0", "up:@in0", "glu:@in0"), launches=7, back_launches=9
+    ),
     "silu": Rule(4, 7, ("in0",)),
     "softplus": Rule(4, 4, ("in0",)),
     "squared_relu": Rule(2, 2, ("in0",)),
@@ -114,16 +118,31 @@ RULES: dict[str, Rule] = {
     "instance_norm": Rule(8, 12, ("in0",)),
     "layer_norm": Rule(8, 12, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "rms_norm": Rule(
-        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=8, reduces=1,
+        5,
+        9,
+        ("up:float32@in0", "rstd:float32@row", "normed:@in0"),
+        launches=6,
+        back_launches=8,
+        reduces=1,
         trained=("normed:@in0",),
     ),
     "fused_rms_norm": Rule(5, 9, ("in0", "rstd:float32@row"), reduces=1),
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
-        5, 9, ("in0", "up:float32@in0", "rstd:float32@row", "normed:@in0"), launches=6, back_launches=9, reduces=1,
+        5,
+        9,
+        ("in0", "up:float32@in0", "rstd:float32@row", "normed:@in0"),
+        launches=6,
+        back_launches=9,
+        reduces=1,
         trained=("normed:@in0",),
     ),
     "rms_norm_float32": Rule(  # the weight is applied before the cast back
-        5, 9, ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"), launches=7, back_launches=9, reduces=1,
+        5,
+        9,
+        ("up:float32@in0", "rstd:float32@row", "normed:float32@in0"),
+        launches=7,
+        back_launches=9,
+        reduces=1,
         trained=("normed:float32@in0",),
     ),
     "layer_norm_plain": Rule(6, 10, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
@@ -135,7 +154,9 @@ RULES: dict[str, Rule] = {
     "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
     "scan": Rule(2, 4, ("in0", "out")),  # state = decay x state + input, an element after the other
     "cumsum": Rule(1, 1),
-    "segment_sum": Rule(3, 3, ("mask:bool@out",), launches=5, back_launches=4),  # of every pair's steps between
+    "segment_sum": Rule(
+        3, 3, ("mask:bool@out",), launches=5, back_launches=4
+    ),  # of every pair's steps between
     # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
     "pointwise": Rule(1, 1),
     "pointwise_": Rule(1, 1, inplace=True),

@@ -1,5 +1,7 @@
 """The backward pass that is derived, against torch's autograd."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +15,21 @@ from budget.plan.fuse import fuse
 from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-
 from oracle import count_flops  # noqa: E402
+from torch import nn  # noqa: E402
 
 
 def model(nodes, outputs=(), **sizes):
     linked, ends = link(nodes, sizes)
-    return Model("test", "test", linked, {}, ends if not outputs else outputs)
+    return Model("test", "test", linked, {}, outputs or ends)
 
 
 @given(widths=st.lists(st.integers(1, 9), min_size=2, max_size=5), batch=st.integers(1, 5))
 def test_the_network_s_input_needs_no_gradient(widths, batch):
-    layers = list(zip(widths, widths[1:], strict=False))
+    layers = list(pairwise(widths))
     nodes = [
-        op(f"l{i}", ("b c" if i else "!x: b c") + ", *c f, +*f -> b f", c=c, f=f) for i, (c, f) in enumerate(layers)
+        op(f"l{i}", ("b c" if i else "!x: b c") + ", *c f, +*f -> b f", c=c, f=f)
+        for i, (c, f) in enumerate(layers)
     ]
     net = nn.Sequential(*(nn.Linear(c, f, device="meta") for c, f in layers))
     expected = count_flops(net, torch.empty(batch, widths[0], device="meta"))
@@ -115,7 +117,9 @@ def test_a_fused_attention_keeps_its_scores_on_the_chip_and_computes_them_again(
     square = SIZES["b"] * SIZES["h"] * SIZES["s"] * SIZES["t"] * 4
     saved = memory(eager, "float32").activations - memory(fused, "float32").activations
     row = SIZES["b"] * SIZES["h"] * SIZES["s"] * 4
-    assert saved == n * (square - row), "a number for each row instead of the probabilities; neither keeps the scores"
+    assert saved == n * (square - row), (
+        "a number for each row instead of the probabilities; neither keeps the scores"
+    )
     for o, _ in walk(fused.nodes):
         for t in (*o.ins, *o.outs):
             assert t.on_chip or sorted(t.dims)[-2:] != ["s", "t"] or "h" not in t.dims

@@ -15,7 +15,9 @@ from budget.plan.fuse import fuse
 
 def gpt(layers=3, **settings):
     module = arch.load("transformer")
-    config = make(module.Config, {"layers": layers, "d_model": 64, "heads": 4, "vocab": 96, "context": 32, **settings})
+    config = make(
+        module.Config, {"layers": layers, "d_model": 64, "heads": 4, "vocab": 96, "context": 32, **settings}
+    )
     return module.build(config, Workload("train", 2, 32))
 
 

@@ -46,19 +46,27 @@ def test_a_block_is_its_layers_written_out(n, b, d, f):
 @given(outer=st.integers(1, 7), inner=st.integers(1, 7))
 def test_blocks_within_blocks(outer, inner):
     sizes = dict(b=5, c=3, d=7, f=11)
-    nested = block("stages", (block("layers", layer(), inner), op("mid", "x: b d, *d e -> x: b d", e=7)), outer)
+    nested = block(
+        "stages", (block("layers", layer(), inner), op("mid", "x: b d, *d e -> x: b d", e=7)), outer
+    )
     nodes = [START]
     for i in range(outer):
         nodes += [o for j in range(inner) for o in layer(f"{i}.{j}")]
         nodes.append(op(f"mid{i}", "x: b d, *d e -> x: b d", e=7))
     ours, written = (memory(program(p, sizes), "float32") for p in ((START, nested), nodes))
-    assert (ours.peak, ours.activations, ours.gradients) == (written.peak, written.activations, written.gradients)
+    assert (ours.peak, ours.activations, ours.gradients) == (
+        written.peak,
+        written.activations,
+        written.gradients,
+    )
 
 
 def gpt(batch, **settings):
     module = arch.load("transformer")
     values = {"layers": 6, "d_model": 64, "heads": 4, "vocab": 200, "context": 32, **settings}
-    return optimizer(backward(module.build(make(module.Config, values), Workload("train", batch, 32))), "adamw")
+    return optimizer(
+        backward(module.build(make(module.Config, values), Workload("train", batch, 32))), "adamw"
+    )
 
 
 @pytest.mark.parametrize("choice", CHOICES)

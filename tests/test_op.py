@@ -25,13 +25,26 @@ SPECS = ["!x: b s d, *d f -> y: b s f", "!q: b h s k, !kk: b h t k -> w: b h s t
 @pytest.mark.parametrize("spec", SPECS)
 @given(data=st.data())
 def test_flops_are_two_for_each_step_of_the_loops_that_einsum_would_run(spec, data):
-    dims = sorted({d for part in spec.replace("->", ",").split(",") for d in part.rpartition(":")[2].strip("*! ").split()})
+    dims = sorted(
+        {
+            d
+            for part in spec.replace("->", ",").split(",")
+            for d in part.rpartition(":")[2].strip("*! ").split()
+        }
+    )
     sizes = {d: data.draw(st.integers(1, 4)) for d in dims}
     steps = sum(1 for _ in itertools.product(*(range(sizes[d]) for d in dims)))
     assert contraction_flops(linked(spec, **sizes)) == 2 * steps
 
 
-@given(b=st.integers(1, 3), c=st.integers(1, 3), f=st.integers(1, 3), side=st.integers(3, 9), i=st.integers(1, 3), stride=st.integers(1, 3))
+@given(
+    b=st.integers(1, 3),
+    c=st.integers(1, 3),
+    f=st.integers(1, 3),
+    side=st.integers(3, 9),
+    i=st.integers(1, 3),
+    stride=st.integers(1, 3),
+)
 def test_a_strided_convolution_counts_as_torch_counts_it(b, c, f, side, i, stride):
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
@@ -55,7 +68,9 @@ def test_the_gemm_that_a_device_sees():
     scores = linked("!q: b s h r k, !kk: b t h k -> w: b h r s t", b=2, s=3, t=4, h=5, r=2, k=8)
     assert gemm(scores) == (2 * 3, 4, 8, 2 * 5)
     experts = linked("!x: b s d, *~e d f -> y: b s a f", b=2, s=3, d=5, e=8, a=2, f=7)
-    assert contraction_flops(experts) == 2 * (2 * 3 * 2) * 5 * 7, "each token is worked on by a of the e experts"
+    assert contraction_flops(experts) == 2 * (2 * 3 * 2) * 5 * 7, (
+        "each token is worked on by a of the e experts"
+    )
     assert elements(experts.ins[1], experts.sizes) == 8 * 5 * 7
 
 

@@ -11,12 +11,13 @@ from ..op import op
 from ._loss import cross_entropy
 
 
-
 class Config(Settings):
     """The worked example: 10 features, hidden layers of 20 and 10, two classes."""
 
     sizes: tuple[int, ...] = setting((10, 20, 10, 2), "widths from the input to the output, by commas")
-    activation: str = setting("relu", "between the layers", choices=("relu", "gelu", "tanh", "sigmoid", "silu"))
+    activation: str = setting(
+        "relu", "between the layers", choices=("relu", "gelu", "tanh", "sigmoid", "silu")
+    )
     bias: bool = setting(True, "linear layers have a bias")
 
     def __post_init__(self) -> None:

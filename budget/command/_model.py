@@ -9,7 +9,7 @@ from typing import Any
 from .. import arch as architectures
 from ..config import Settings
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, EXECUTION, MODES, Estimate, estimate, resolve
+from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
 from ..plan.techniques import Techniques
@@ -28,7 +28,12 @@ def workload_flags(parser: ArgumentParser) -> None:
     add("--optimizer", metavar="O", help=f"{', '.join(OPTIMIZERS)} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
     add("--attention", metavar="A", help=f"{', '.join(ATTENTION)} (fused to train, flash to serve)")
-    add("--execution", default="compiled", metavar="E", help="compiled, or eager: a launch for each operator (compiled)")
+    add(
+        "--execution",
+        default="compiled",
+        metavar="E",
+        help="compiled, or eager: a launch for each operator (compiled)",
+    )
     for f in Techniques.fields.values():
         default = "" if f.default in ("", 0) else f" ({f.default})"
         add(_flag(f.name), metavar="X", help=f.help + default)
@@ -38,7 +43,9 @@ def workload_flags(parser: ArgumentParser) -> None:
 def source_flags(parser: ArgumentParser) -> None:
     """Flags that name one model; a preset is a bare word (see `words`)."""
     parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE] [flags]"
-    parser.add_argument("--arch", metavar="A", help="an architecture with its own flags: budget list architectures")
+    parser.add_argument(
+        "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
+    )
     parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
 
 
@@ -112,10 +119,14 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     parser = architecture_parser(cls)
     values, left = parser.parse_known_args(rest)
     if left:
-        known = [o for a in parser._actions for o in a.option_strings]
+        known = [_flag(name) for name in cls.fields]
         known += [f"--{name.replace('_', '-')}" for name in vars(args)]
         flag = next((x for x in left if x.startswith("-")), None)
-        raise unknown("flag", flag, known) if flag else InputError("usage", f"{left[0]!r} is one argument too many")
+        raise (
+            unknown("flag", flag, known)
+            if flag
+            else InputError("usage", f"{left[0]!r} is one argument too many")
+        )
     kinds = {f.name: f.type for f in cls.fields.values()}
     return {name: _value(kinds[name], value) for name, value in vars(values).items()}
 
@@ -176,4 +187,6 @@ def write(text: str, path: str | None) -> None:
             os.unlink(temporary)
             raise
     except (OSError, ValueError) as error:
-        raise InputError("--output", f"cannot write {path!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(
+            "--output", f"cannot write {path!r}: {getattr(error, 'strerror', None) or error}"
+        ) from None

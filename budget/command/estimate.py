@@ -30,7 +30,12 @@ def flags(parser: ArgumentParser) -> None:
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text)
     workload_flags(parser)
-    parser.add_argument("--by", metavar="B", default="", help="a breakdown: operator, part, layer, or moment (memory over time)")
+    parser.add_argument(
+        "--by",
+        metavar="B",
+        default="",
+        help="a breakdown: operator, part, layer, or moment (memory over time)",
+    )
     parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
     parser.add_argument("--output", metavar="FILE", help="write there instead")
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")
@@ -70,5 +75,6 @@ def _way_out(model: str, answer: Estimate, args: Namespace, rest: list[str]) -> 
 
     found = changes(model, **settings_from(model, args, rest))
     if not found:
-        return f"to fit      on {-(-answer.memory.peak // answer.device.usable_bytes):,} devices together, not on one"
+        devices = -(-answer.memory.peak // answer.device.usable_bytes)
+        return f"to fit      on {devices:,} devices together, not on one"
     return f"to fit      {describe(found[0], answer).lstrip()}"

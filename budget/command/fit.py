@@ -63,12 +63,16 @@ def describe(change: Change, now: Estimate) -> str:
 def _advice(model: str, settings: dict[str, object]) -> tuple[str, dict[str, object]]:
     now = estimate(model, **settings)  # type: ignore[arg-type] # flags, each by its name
     peak, size = memory(now.memory.peak), memory(now.device.usable_bytes)
-    lines = [f"{now.model.name} {'fits' if now.fits else 'does not fit'} {now.device.name}: peak {peak} of {size}"]
+    lines = [
+        f"{now.model.name} {'fits' if now.fits else 'does not fit'} {now.device.name}: peak {peak} of {size}"
+    ]
     found = [] if now.fits else changes(model, **settings)[:8]
     lines += [f"  {describe(c, now)}" for c in found]
     if not now.fits and not found:
         devices = -(-now.memory.peak // now.device.usable_bytes)
-        lines.append(f"  no change of these is enough on one device; the peak is that of {devices:,} together")
+        lines.append(
+            f"  no change of these is enough on one device; the peak is that of {devices:,} together"
+        )
     return "\n".join(lines), {
         "fits": now.fits,
         "estimate": now.to_dict(),

@@ -44,7 +44,9 @@ def run(args: Namespace, rest: list[str]) -> int:
         forward = module.build(config, Workload("forward", batch, seq, image))
         trained = backward(module.build(config, Workload("train", batch, seq, image)))
     except (TypeError, ValueError) as error:
-        raise InputError("--free", f"these settings cannot stay symbols here: {', '.join(free)} ({error})") from None
+        raise InputError(
+            "--free", f"these settings cannot stay symbols here: {', '.join(free)} ({error})"
+        ) from None
     for name, value in (
         ("parameters", params(forward).total),
         ("forward FLOPs", flops(forward).forward),

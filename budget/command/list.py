@@ -33,7 +33,11 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise unknown("flag", rest[0], ("--help",))
     if args.kind not in KINDS:
         raise InputError("list", f"got {args.kind or 'nothing'}; allowed: {', '.join(KINDS)}")
-    print("\n".join({"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name)))
+    print(
+        "\n".join(
+            {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name)
+        )
+    )
     return 0
 
 
@@ -64,4 +68,6 @@ def _devices(name: str | None) -> list[str]:
         [d.name, memory(d.memory_bytes), decimal(d.bandwidth, "B/s"), decimal(d.rate("bfloat16"), "FLOP/s")]
         for d in found
     ]
-    return str(tabulate(rows, ["device", "memory", "bandwidth", "bf16 dense"], "plain", disable_numparse=True)).splitlines()
+    return str(
+        tabulate(rows, ["device", "memory", "bandwidth", "bf16 dense"], "plain", disable_numparse=True)
+    ).splitlines()

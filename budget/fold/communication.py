@@ -16,7 +16,6 @@ from ..model import Block, Model, Node
 from ..op import WEIGHT, Op, Tensor, elements
 from ..size import Size
 
-
 SUMS = ("contract", "gather", "reduce", "mean")  # forward operators that add up what their output lacks
 
 
@@ -43,7 +42,8 @@ def collectives(model: Model, divided: Collection[str]) -> list[Collective]:
 
 class _Walker:
     """Keeps which tensors are partial sums over which divided dimensions, and the weights'
-    gradients, which are reduced last: a tied weight's are added up first."""
+    gradients, which are reduced last: a tied weight's are added up first.
+    """
 
     def __init__(self, divided: frozenset[str]):
         self.divided = divided

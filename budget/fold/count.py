@@ -49,7 +49,9 @@ def trained(model: Model) -> dict[str, Size]:
 
 def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
     """The weights that train, each with an operator that reads it and the number of copies."""
-    gradients = {t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT}
+    gradients = {
+        t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT
+    }
     for t, o, copies in weights(model.nodes):
         if t.role == WEIGHT and (not gradients or f"d:{t.name}" in gradients):
             yield t, o, copies

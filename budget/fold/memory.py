@@ -189,10 +189,10 @@ class _Walker:
                 here[name] = shared
                 last[shared] = event
                 continue
-            if kind == "gradients" and name in home:
-                kind = "temporaries"  # a gradient that is there already: the new one is added to it
-            storage = here[name] = self.new(size, kind)
-            if kind in ("gradients", "kv_cache"):
+            # A gradient that is there already: the new one is added to it.
+            added = kind == "gradients" and name in home
+            storage = here[name] = self.new(size, "temporaries" if added else kind)
+            if kind in ("gradients", "kv_cache") and not added:
                 self.keep.add(storage)
                 home[name] = storage
             writes.append(storage)

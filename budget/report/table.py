@@ -17,14 +17,32 @@ BAR = 32
 WIDTH = 80
 STRETCHES = 24
 # What a headline says of an architecture, where its Config has it.
-HEADLINE = ("kind", "cell", "sizes", "layers", "d_model", "heads", "hidden_size", "experts", "vocab", "classes")
+HEADLINE = (
+    "kind",
+    "cell",
+    "sizes",
+    "layers",
+    "d_model",
+    "heads",
+    "hidden_size",
+    "experts",
+    "vocab",
+    "classes",
+)
 
 
 def render(estimate: Estimate, by: str = "") -> str:
     """Plain text of at most 80 columns. Raises InputError for an estimate of arrays."""
     if not is_number(estimate.times.step):
         raise InputError("format", "a table shows one case; allowed for arrays: json, csv")
-    lines = [*_head(estimate), "", *_counts(estimate), *_memory(estimate), *_time(estimate), *_trust(estimate)]
+    lines = [
+        *_head(estimate),
+        "",
+        *_counts(estimate),
+        *_memory(estimate),
+        *_time(estimate),
+        *_trust(estimate),
+    ]
     if by:
         lines += ["", *breakdown(estimate, by, "plain")]
     return "\n".join(line.rstrip() for long in lines for line in fold(long))
@@ -41,7 +59,9 @@ def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
         for r in rows(estimate, by)
     ]
     header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
-    return str(tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))).splitlines()
+    return str(
+        tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))
+    ).splitlines()
 
 
 def curve(estimate: Estimate) -> list[str]:
@@ -80,7 +100,13 @@ def describe(estimate: Estimate) -> str:
     for key in HEADLINE:
         value = estimate.model.config.get(key)
         if value:
-            text = "-".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}" if is_number(value) else value
+            text = (
+                "-".join(map(str, value))
+                if isinstance(value, tuple)
+                else f"{value:,}"
+                if is_number(value)
+                else value
+            )
             words.append(text if isinstance(value, tuple | str) else f"{key} {text}")
     return ", ".join(words)
 
@@ -102,7 +128,10 @@ def _counts(e: Estimate) -> Iterator[str]:
     f, h = e.flops, e.hardware
     parts = [f"forward {decimal(f.forward, 'FLOP')}"]
     if f.backward:
-        parts += [f"backward {decimal(f.backward, 'FLOP')}", f"step {decimal(f.forward + f.backward, 'FLOP')}"]
+        parts += [
+            f"backward {decimal(f.backward, 'FLOP')}",
+            f"step {decimal(f.forward + f.backward, 'FLOP')}",
+        ]
     yield "compute     " + "   ".join(parts)
     again = h.forward + h.backward - f.forward - f.backward
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
@@ -119,7 +148,11 @@ def _memory(e: Estimate) -> Iterator[str]:
     size = e.device.usable_bytes
     verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
     head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {m.at}"
-    yield f"{head:<{79 - len(verdict)}} {verdict}" if len(head) + len(verdict) < 79 else f"{head}\n            {verdict}"
+    yield (
+        f"{head:<{79 - len(verdict)}} {verdict}"
+        if len(head) + len(verdict) < 79
+        else f"{head}\n            {verdict}"
+    )
     for kind, value in m.at_peak.items():
         if value:
             yield f"              {kind:<12}{memory(value):>10}  {'#' * round(BAR * value / m.peak)}"
@@ -140,7 +173,8 @@ def _time(e: Estimate) -> Iterator[str]:
     yield "              " + "   ".join(f"{kind} {share:.0%}" for kind, share in shares if share >= 0.005)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(f"${cost['usd_per_million']:,.3g} a million {unit.split('/')[0]} at ${cost['usd_per_hour']:g} an hour")
+        what = unit.removesuffix("/s")
+        words.append(f"${cost['usd_per_million']:,.3g} a million {what} at ${cost['usd_per_hour']:g} an hour")
     if cost["joules_per_step"] is not None:
         words.append(f"at most {decimal(cost['joules_per_step'], 'J')}")
     if words:
