@@ -19,6 +19,7 @@ def peak(build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dty
         with FakeTensorMode():
             module, inputs = build()
             module.eval()
+            _frozen_to_buffers(module)
             optimizer = torch.optim.AdamW(module.parameters(), foreach=True)
             tracker = MemTracker()
             tracker.track_external(module, optimizer, *(t for t in inputs.values() if isinstance(t, torch.Tensor)))
@@ -37,3 +38,12 @@ def peak(build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dty
         torch.set_default_dtype(before)
     (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
     return {str(getattr(k, "value", k)): int(v) for k, v in kinds.items()}
+
+
+def _frozen_to_buffers(module: nn.Module) -> None:
+    """MemTracker hangs a hook on each parameter, which one without a gradient does not take."""
+    for part in module.modules():
+        for name, p in list(part.named_parameters(recurse=False)):
+            if not p.requires_grad:
+                delattr(part, name)
+                part.register_buffer(name, p.data)

@@ -21,8 +21,10 @@ class Attention(NamedTuple):
     out_bias: bool = True
     fused: bool = False  # queries, keys and values are one projection, and views of its output
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
+    broadcast: bool = False  # left to the products (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
+    joined: bool = False  # rotated and other parts of a head are joined again, heads first
     scale: bool = True  # the scores, by 1 / sqrt(head_dim)
     scale_q: bool = False  # the queries
     softcap: bool = False
@@ -64,7 +66,7 @@ def attention(
     if a.scale_q:
         yield op(f"{name}.q_scale", "q: -> q:", "scale")
     if a.rope:
-        yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
+        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{' b h r s k' if a.joined else ''}", "rope")
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
     sizes = {} if cached is None else {"t": cached}
     made = f"b {length} h k"
@@ -103,11 +105,13 @@ def mix(name: str, a: Attention, *, value: str = "k", **sizes: Size) -> tuple[Op
 
 def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:
     keys, values = "k: b t h k", f"v: b t h {v}"
+    repeat = "broadcast" if a.broadcast else "repeat"
     if not (is_number(a.heads_per_key) and a.heads_per_key == 1):
-        yield op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", "repeat", **sizes)
-        yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", "repeat", **sizes)
+        yield op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", repeat, **sizes)
+        yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", repeat, **sizes)
         keys, values = "kr: b t h r k", f"vr: b t h r {v}"
-    yield op(f"{name}.scores", f"q: b s h r k, {keys} -> w: b h r s t", **sizes)
+    queries = "q: b h r s k" if a.joined else "q: b s h r k"
+    yield op(f"{name}.scores", f"{queries}, {keys} -> w: b h r s t", **sizes)
     if a.scale:
         yield op(f"{name}.scale", "w: -> w:", "scale")
     if a.softcap:

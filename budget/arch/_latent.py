@@ -35,12 +35,12 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
         f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope
     )
     yield norm(f"{name}.kv_norm", "rms_norm", "cn", "cn", dim="c")
-    yield op(f"{name}.q_rope", "q:, cos:, sin: -> q:", "rope")
+    yield op(f"{name}.q_rope", "q:, cos:, sin: -> q: b h r s k", "rope")
     yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")
     yield from cache(name, mode, ("cn", "b s c", "b t c"), ("kr", "b s m", "b t m"), c=m.kv, m=m.rope)
     sizes = {"c": m.kv, "m": m.rope, "p": k - m.rope, "u": m.value, "j": k - m.rope + m.value}
     yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", **sizes)
     yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", **sizes)
     yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", **sizes)
-    yield from mix(name, a, value="u", u=m.value)
+    yield from mix(name, a._replace(joined=True), value="u", u=m.value)
     yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)

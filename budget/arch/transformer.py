@@ -30,6 +30,7 @@ class Config(Settings):
     d_model: int = setting(768, "width of the residual stream")
     heads: int = setting(12, "query heads")
     kv_heads: int = setting(0, "key-value heads; 0: as many as heads, 1: multi-query", least=0)
+    broadcast_keys: bool = setting(False, "a single key-value head is left to broadcasting (Falcon's code)")
     head_dim: int = setting(0, "width of a head; 0: d_model / heads", least=0)
     d_ff: int = setting(0, "hidden width of the MLP; 0: 4 x d_model", least=0)
     vocab: int = setting(50257, "vocabulary")
@@ -248,7 +249,8 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        rope=c.positions == "rotary", position="alibi: h r t" if c.positions == "alibi" else "",
+        rope=c.positions == "rotary", joined=c.rotary_fraction < 1, broadcast=c.broadcast_keys,
+        position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip
     if not _zero(c.kv_latent):

@@ -3,7 +3,8 @@
 For attention's group that is flash attention: scores and probabilities never reach device
 memory, and the backward pass computes them again (plan/recompute.py). Source: flash-attention-2.
 `fused` is torch's SDPA as transformers calls it with a mask: the mask in the model's dtype and
-the repeated keys and values do reach device memory. `flash` is the kernel without them.
+the repeated keys and values do reach device memory, and so does the output where queries are
+laid out another way; without a kernel it is written out (plan/_sdpa.py). `flash` is the kernel alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..model import Block, Model, Node
 from ..op import Op, Tensor
+from ._sdpa import laid_out, trained, without_kernels
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
     "fused": ("repeat", "table"),
@@ -19,30 +21,33 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "eager": (),
 }
 # What a fused kernel keeps for its backward pass besides what eager code does.
-KEEPS = {"fused": {"softmax": "softmax_fused", "mask": "mask_dense"}, "flash": {"softmax": "softmax_fused"}}
+_KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused"}
+KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "flash": _KERNEL}
 
 
 def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     """The model with its operators of the named groups fused. To be applied before `backward`."""
     if choice == "eager":
         return model
-    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice)))
+    needs = trained(model) if choice == "fused" else ()
+    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs)))
 
 
-def _fuse(nodes: Iterable[Node], groups: Collection[str], choice: str) -> Iterator[Node]:
-    nodes = tuple(nodes)
+def _fuse(nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str]) -> Iterator[Node]:
+    nodes = tuple(nodes if choice != "fused" else without_kernels(nodes, needs))
     readers: dict[str, set[str]] = {}
     for node in nodes:
         for name, group in _reads(node):
             readers.setdefault(name, set()).add(group)
     inside = [n for n in nodes if isinstance(n, Op) and n.group in groups and n.kind not in CHOICES[choice]]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}}
+    apart = set(laid_out(inside)) if choice == "fused" else set()
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_fuse(node.body, groups, choice)))
+            yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs)))
         elif node in inside:
-            ins, outs = (tuple(_on_chip(t, chip) for t in ts) for ts in (node.ins, node.outs))
-            kind = KEEPS[choice].get(node.kind, node.kind)
+            ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
+            kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
             yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs)
         else:
             yield node

@@ -26,7 +26,7 @@ def _never_kept(o: Op, t: Tensor) -> bool:
 
 CHOICES: dict[str, Lost] = {
     "none": _never_kept,
-    "selective": lambda o, t: _never_kept(o, t) or o.group == "attention",
+    "selective": lambda o, t: _never_kept(o, t) or o.group.startswith("attention"),
     "full": lambda o, t: True,
 }
 

@@ -72,7 +72,8 @@ def falcon(hf: Settings) -> dict[str, Any]:
     else:
         kv_heads, residual = 1 if _flag(hf, "multi_query", True) else heads, "parallel" if parallel else "pre"
     positions = "alibi" if _flag(hf, "alibi", False) else "rotary"
-    return {"kv_heads": kv_heads, "residual": residual, "positions": positions}
+    shared = not new and kv_heads == 1
+    return {"kv_heads": kv_heads, "broadcast_keys": shared, "residual": residual, "positions": positions}
 
 
 def phi(hf: Settings) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Where torch's SDPA has no kernel, and what it runs there: attention written out, in float32.
+
+A kernel wants a key for each query's head, values as wide as keys, and a mask that needs no
+gradient. Source: torch-sdpa.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+
+from ..model import Model, Node, walk
+from ..op import WEIGHT, Op, Tensor
+from ..size import is_number
+
+WRITTEN_OUT = "attention, written out"  # no group that can be fused
+
+
+def trained(model: Model) -> frozenset[str]:
+    """Activations that lead back to a trained weight, so that they need a gradient."""
+    needs: set[str] = set()
+    for o, _ in walk(model.nodes):
+        if not o.rule.stops and any(t.role == WEIGHT or t.name in needs for t in o.ins):
+            needs.update(t.name for t in o.outs)
+    return frozenset(needs)
+
+
+def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator[Node]:
+    """The nodes with attentions written out that no kernel of SDPA takes."""
+    for _, run in groupby(nodes, _attention):
+        part = tuple(run)
+        ops = [o for o in part if isinstance(o, Op)]
+        yield from part if not _attention(part[0]) or has_kernel(ops, trained) else (o._replace(group=WRITTEN_OUT) for o in written_out(ops))
+
+
+def laid_out(ops: Iterable[Op]) -> Iterator[str]:
+    """Outputs of kernels that are copied, since the queries are not laid out as what is made of them."""
+    for _, run in groupby(ops, _attention):
+        part = tuple(run)
+        queries = next((o.ins[0].dims for o in part if o.kind == "contract"), ())
+        if part[-1].kind == "copy" and part[-1].out.dims[:-1] != queries[:-1]:
+            yield part[-1].ins[0].name
+
+
+def _attention(node: Node) -> str:
+    """The name of the attention that an operator belongs to; none outside, and of what is made for all."""
+    own = isinstance(node, Op) and node.group == "attention" and node.kind != "table"
+    return node.name.rpartition(".")[0] if own else ""
+
+
+def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
+    """Whether SDPA has one for the operators of one attention; `trained` tensors need a gradient."""
+    products = [o for o in ops if o.kind == "contract"]
+    added = (t for o in ops if o.kind in ("add", "mask") for t in o.ins[1:])
+    if any(o.kind == "broadcast" for o in ops) or any(t.name in trained for t in added):
+        return False
+    keys, values = (o.sizes[o.ins[1].dims[-1]] for o in (products[0], products[-1]))
+    return not (is_number(keys) and is_number(values)) or keys == values
+
+
+def written_out(ops: Sequence[Op]) -> Iterator[Op]:
+    """The same attention without a kernel: what both products read is kept in float32.
+
+    Queries and keys are scaled before, not the scores; there is no softcap.
+    """
+    wide: dict[str, Tensor] = {}
+    scores = next(o for o in ops if o.kind == "contract")
+    for o in ops:
+        if o.kind in ("scale", "softcap", "cast"):
+            wide[o.out.name] = wide[o.ins[0].name]
+        elif o.kind == "repeat":
+            yield o
+        elif o.kind == "copy":
+            yield o._replace(name=f"{o.name}.downcast", kind="cast", ins=(wide[o.ins[0].name],), outs=o.ins)
+            yield o
+        else:
+            if o.kind == "contract":
+                yield from _upcast(o, "scale" if o is scores else "cast", wide)
+            wide[o.out.name] = o.out._replace(dtype="float32")
+            ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
+            yield o._replace(ins=ins, outs=(wide[o.out.name],))
+
+
+def _upcast(o: Op, kind: str, wide: dict[str, Tensor]) -> Iterator[Op]:
+    for t in o.ins:
+        if t.name not in wide:
+            wide[t.name] = t._replace(name=f"{t.name}~float32", dtype="float32")
+            short = t.name.partition("'")[0]
+            yield o._replace(name=f"{o.name}.{short}", kind=kind, ins=(t,), outs=(wide[t.name],))
