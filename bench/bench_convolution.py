@@ -9,17 +9,44 @@ from budget.bench.record import Built
 
 # batch, channels in, out, side of the output, window, stride
 CPU = {
-    FIT: ((1, 3, 32, 112, 3, 2), (4, 64, 64, 28, 1, 1), (2, 64, 64, 28, 3, 1), (1, 128, 256, 14, 3, 1), (1, 256, 512, 7, 3, 1),
-          (4, 512, 128, 7, 1, 1), (1, 48, 96, 40, 3, 2), (8, 16, 32, 16, 3, 1), (1, 32, 32, 56, 5, 1)),
-    HELD: ((1, 3, 64, 56, 7, 2), (2, 128, 128, 16, 3, 1), (1, 256, 1024, 14, 1, 1), (1, 96, 160, 20, 3, 1), (4, 40, 40, 24, 3, 1)),
-}  # fmt: skip
+    FIT: (
+        (1, 3, 32, 112, 3, 2),
+        (4, 64, 64, 28, 1, 1),
+        (2, 64, 64, 28, 3, 1),
+        (1, 128, 256, 14, 3, 1),
+        (1, 256, 512, 7, 3, 1),
+        (4, 512, 128, 7, 1, 1),
+        (1, 48, 96, 40, 3, 2),
+        (8, 16, 32, 16, 3, 1),
+        (1, 32, 32, 56, 5, 1),
+    ),
+    HELD: (
+        (1, 3, 64, 56, 7, 2),
+        (2, 128, 128, 16, 3, 1),
+        (1, 256, 1024, 14, 1, 1),
+        (1, 96, 160, 20, 3, 1),
+        (4, 40, 40, 24, 3, 1),
+    ),
+}
 GPU = {
-    FIT: ((128, 3, 64, 112, 7, 2), (128, 64, 64, 56, 3, 1), (128, 256, 64, 56, 1, 1), (128, 512, 512, 7, 3, 1), (32, 256, 256, 14, 3, 1)),
-    HELD: ((128, 128, 128, 28, 3, 1), (128, 1024, 256, 14, 1, 1), (64, 512, 2048, 7, 1, 1), (32, 96, 192, 40, 3, 2)),
-}  # fmt: skip
+    FIT: (
+        (128, 3, 64, 112, 7, 2),
+        (128, 64, 64, 56, 3, 1),
+        (128, 256, 64, 56, 1, 1),
+        (128, 512, 512, 7, 3, 1),
+        (32, 256, 256, 14, 3, 1),
+    ),
+    HELD: (
+        (128, 128, 128, 28, 3, 1),
+        (128, 1024, 256, 14, 1, 1),
+        (64, 512, 2048, 7, 1, 1),
+        (32, 96, 192, 40, 3, 2),
+    ),
+}
 
 
 def cases() -> list[Case]:
+    """All cases, of every device."""
     found = []
     for dtype, table in (("float32", CPU), ("bfloat16", GPU)):
         for split, shapes in table.items():
@@ -40,9 +67,12 @@ def _case(split: str, shape: tuple[int, ...], mode: str, dtype: str) -> Case:
 
 
 def build(case: Case, device: torch.device) -> Built:
+    """The case in each implementation, and its exact result."""
     b, c, f, side, window, stride = case.sizes["shape"]
     train, wide = case.sizes["mode"] == "train", (side - 1) * stride + window
-    x, weight = (random(*n, device=device, dtype=case.dtype) for n in ((b, c, wide, wide), (f, c, window, window)))
+    x, weight = (
+        random(*n, device=device, dtype=case.dtype) for n in ((b, c, wide, wide), (f, c, window, window))
+    )
     grad = random(b, f, side, side, device=device, dtype=case.dtype)
 
     def run(x, weight, grad):
@@ -60,4 +90,5 @@ def build(case: Case, device: torch.device) -> Built:
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "channels_last"))
 def test_convolution(measured, case, implementation, where):
+    """One record."""
     measured(case, implementation, build)

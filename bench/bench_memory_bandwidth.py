@@ -5,28 +5,12 @@ Each call makes its output anew, as a network's operators do: the allocation bel
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
 from budget.bench.record import Built
-
-ROW = 256
-# operator: its line, its kind in budget, torch's function, how often each element is moved
-KINDS = {
-    "copy": ("!x: s d -> z: s d", "copy", lambda x: x.clone(), 2),
-    "add": ("!x: s d, !y: s d -> z: s d", "add", torch.add, 3),
-    "mul": ("!x: s d, !y: s d -> z: s d", "mul", torch.mul, 3),
-    "relu": ("!x: s d -> z: s d", "relu", torch.relu, 2),
-    "gelu": ("!x: s d -> z: s d", "gelu", F.gelu, 2),
-    "silu": ("!x: s d -> z: s d", "silu", F.silu, 2),
-    "tanh": ("!x: s d -> z: s d", "tanh", torch.tanh, 2),
-    "sum": ("!x: s d -> z: s", "reduce", lambda x: x.sum(-1), 1),
-    "gelu_new": ("!x: s d -> z: s d", "gelu_new", lambda x: 0.5 * x * (1 + torch.tanh(C * (x + 0.044715 * torch.pow(x, 3)))), 2),
-    "batch_norm": ("!x: s d -> z: s d", "batch_norm", lambda x: batch_norm(x), 2),
-    "max_pool": ("!x: s d -> z: s q", "max_pool", lambda x: max_pool(x), 1),
-    "layer_norm": ("!x: s d -> z: s d", "layer_norm", lambda x: F.layer_norm(x, x.shape[-1:]), 2),
-}
-C = 0.7978845608028654  # sqrt(2 / pi), of the approximate GELU
 
 
 def batch_norm(x: torch.Tensor) -> torch.Tensor:
@@ -39,11 +23,33 @@ def max_pool(x: torch.Tensor) -> torch.Tensor:
     return F.max_pool2d(x.view(1, -1, 16, x.shape[-1] // 16), 3, 2, 1)
 
 
+def gelu_new(x: torch.Tensor) -> torch.Tensor:
+    """The approximate GELU as transformers writes it out."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
+
+
+ROW = 256
+# operator: its line, its kind in budget, torch's function, how often each element is moved
+KINDS = {
+    "copy": ("!x: s d -> z: s d", "copy", lambda x: x.clone(), 2),
+    "add": ("!x: s d, !y: s d -> z: s d", "add", torch.add, 3),
+    "mul": ("!x: s d, !y: s d -> z: s d", "mul", torch.mul, 3),
+    "relu": ("!x: s d -> z: s d", "relu", torch.relu, 2),
+    "gelu": ("!x: s d -> z: s d", "gelu", F.gelu, 2),
+    "silu": ("!x: s d -> z: s d", "silu", F.silu, 2),
+    "tanh": ("!x: s d -> z: s d", "tanh", torch.tanh, 2),
+    "sum": ("!x: s d -> z: s", "reduce", lambda x: x.sum(-1), 1),
+    "gelu_new": ("!x: s d -> z: s d", "gelu_new", gelu_new, 2),
+    "batch_norm": ("!x: s d -> z: s d", "batch_norm", batch_norm, 2),
+    "max_pool": ("!x: s d -> z: s q", "max_pool", max_pool, 1),
+    "layer_norm": ("!x: s d -> z: s d", "layer_norm", lambda x: F.layer_norm(x, x.shape[-1:]), 2),
+}
 ROWS = {FIT: (4, 64, 512, 4096, 16384), HELD: (16, 200, 1500, 9000)}
 GPU_ROWS = {FIT: (1024, 8192, 65536, 524288), HELD: (4096, 30000, 250000)}
 
 
 def cases() -> list[Case]:
+    """All cases, of every device."""
     found = []
     for dtype, table, d in (("float32", ROWS, ROW), ("bfloat16", GPU_ROWS, 4 * ROW)):
         for split, rows in table.items():
@@ -55,10 +61,18 @@ def _case(kind: str, split: str, s: int, d: int, dtype: str) -> Case:
     line, ours, _, moves = KINDS[kind]
     least = moves * s * d * (4 if dtype == "float32" else 2)
     sizes = {"kind": kind, "shape": [s, d], "least_bytes": least}
-    return Case("memory_bandwidth", f"{kind}-{s}x{d}", split, operators((kind, line, ours), s=s, d=d, q=d // 4), sizes, dtype)
+    return Case(
+        "memory_bandwidth",
+        f"{kind}-{s}x{d}",
+        split,
+        operators((kind, line, ours), s=s, d=d, q=d // 4),
+        sizes,
+        dtype,
+    )
 
 
 def build(case: Case, device: torch.device) -> Built:
+    """The case in each implementation, and its exact result."""
     line, _, function, _ = KINDS[case.sizes["kind"]]
     inputs = [random(*case.sizes["shape"], device=device, dtype=case.dtype) for _ in range(line.count("!"))]
     functions = {"torch": lambda: function(*inputs)}
@@ -70,4 +84,5 @@ def build(case: Case, device: torch.device) -> Built:
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "compile"))
 def test_memory_bandwidth(measured, case, implementation, where):
+    """One record."""
     measured(case, implementation, build)

@@ -14,44 +14,76 @@ from budget.bench.record import Built
 
 
 def hf(kind: str, **fields):
+    """A config of Hugging Face."""
     return {"model_type": kind, "architectures": [HEADS[kind]], **fields}
 
 
 def gpt2(layers: int, d: int, heads: int, vocab: int = 50257):
+    """A GPT-2 by its sizes."""
     return hf("gpt2", n_layer=layers, n_embd=d, n_head=heads, vocab_size=vocab, n_positions=1024)
 
 
 def bert(layers: int, d: int, heads: int, vocab: int = 30522):
-    return hf("bert", num_hidden_layers=layers, hidden_size=d, num_attention_heads=heads, intermediate_size=4 * d, vocab_size=vocab)
+    """A BERT by its sizes."""
+    return hf(
+        "bert",
+        num_hidden_layers=layers,
+        hidden_size=d,
+        num_attention_heads=heads,
+        intermediate_size=4 * d,
+        vocab_size=vocab,
+    )
 
 
 def llama(layers: int, d: int, heads: int, kv: int, ffn: int, vocab: int = 32000):
+    """A Llama by its sizes."""
     return hf(
-        "llama", num_hidden_layers=layers, hidden_size=d, num_attention_heads=heads, num_key_value_heads=kv,
-        intermediate_size=ffn, vocab_size=vocab, max_position_embeddings=4096,
-    )  # fmt: skip
+        "llama",
+        num_hidden_layers=layers,
+        hidden_size=d,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        intermediate_size=ffn,
+        vocab_size=vocab,
+        max_position_embeddings=4096,
+    )
 
 
 def vit(layers: int, d: int, heads: int, image: int, patch: int):
+    """A ViT by its sizes."""
     return hf(
-        "vit", num_hidden_layers=layers, hidden_size=d, num_attention_heads=heads, intermediate_size=4 * d, image_size=image,
+        "vit",
+        num_hidden_layers=layers,
+        hidden_size=d,
+        num_attention_heads=heads,
+        intermediate_size=4 * d,
+        image_size=image,
         patch_size=patch,
-    )  # fmt: skip
+    )
 
 
 def resnet(depths: list[int], widths: list[int], layer_type: str = "bottleneck"):
-    return hf("resnet", depths=depths, hidden_sizes=widths, layer_type=layer_type, embedding_size=min(64, widths[0]))
+    """A ResNet by its sizes."""
+    return hf(
+        "resnet", depths=depths, hidden_sizes=widths, layer_type=layer_type, embedding_size=min(64, widths[0])
+    )
 
 
 def mlp(*sizes: int):
+    """An MLP by its sizes."""
     return {"model": "mlp", "config": {"sizes": list(sizes)}}
 
 
 def rnn(cell: str, wide: int, hidden: int, layers: int):
-    return {"model": "rnn", "config": {"cell": cell, "input_size": wide, "hidden_size": hidden, "layers": layers}}
+    """A recurrent network by its sizes."""
+    return {
+        "model": "rnn",
+        "config": {"cell": cell, "input_size": wide, "hidden_size": hidden, "layers": layers},
+    }
 
 
 def dlrm(rows: list[int], d: int, bottom: list[int], top: list[int]):
+    """A DLRM by its sizes."""
     config = {"dense_features": 13, "tables": rows, "embedding_dim": d, "bottom": bottom, "top": top}
     return {"model": "dlrm", "config": config}
 
@@ -68,7 +100,12 @@ SMALL = [
     ("llama-tiny", FIT, {"model": llama(2, 64, 4, 2, 128, 500)}, {"batch": 1, "seq": 24}),
     ("llama-small", FIT, {"model": llama(3, 256, 8, 8, 640, 4000)}, {"batch": 1, "seq": 96}),
     ("vit-small", FIT, {"model": vit(3, 128, 4, 96, 16)}, {"batch": 2, "image": 96}),
-    ("resnet-small", FIT, {"model": resnet([2, 2, 2, 2], [32, 64, 96, 128], "basic")}, {"batch": 2, "image": 64}),
+    (
+        "resnet-small",
+        FIT,
+        {"model": resnet([2, 2, 2, 2], [32, 64, 96, 128], "basic")},
+        {"batch": 2, "image": 64},
+    ),
     ("resnet-thin", FIT, {"model": resnet([1, 2, 2, 1], [64, 128, 256, 384])}, {"batch": 1, "image": 96}),
     ("gru-small", FIT, rnn("gru", 64, 96, 1), {"batch": 4, "seq": 24}),
     ("lstm-small", FIT, rnn("lstm", 96, 160, 1), {"batch": 4, "seq": 20}),
@@ -81,21 +118,36 @@ SMALL = [
     ("bert-base", HELD, {"model": bert(12, 768, 12)}, {"batch": 1, "seq": 32}),
     ("llama-42m", HELD, {"model": llama(8, 512, 8, 8, 1376)}, {"batch": 1, "seq": 64}),
     ("vit-tiny", HELD, {"model": vit(12, 192, 3, 224, 16)}, {"batch": 1, "image": 224}),
-    ("dlrm", HELD, dlrm([20000, 5000, 1000, 300, 100, 50, 20, 10], 32, [256, 128], [256, 128]), {"batch": 128}),
+    (
+        "dlrm",
+        HELD,
+        dlrm([20000, 5000, 1000, 300, 100, 50, 20, 10], 32, [256, 128], [256, 128]),
+        {"batch": 128},
+    ),
 ]
 # On a GPU the same networks at the sizes that are trained on one.
 LARGE = {
-    "mlp-10-20-10-2": {"batch": 100}, "resnet50": {"batch": 128, "image": 224}, "lstm-256-512": {"batch": 64, "seq": 128},
-    "gpt2": {"batch": 8, "seq": 1024}, "bert-base": {"batch": 32, "seq": 512}, "llama-42m": {"batch": 8, "seq": 2048},
-    "vit-tiny": {"batch": 256, "image": 224}, "dlrm": {"batch": 2048},
-}  # fmt: skip
+    "mlp-10-20-10-2": {"batch": 100},
+    "resnet50": {"batch": 128, "image": 224},
+    "lstm-256-512": {"batch": 64, "seq": 128},
+    "gpt2": {"batch": 8, "seq": 1024},
+    "bert-base": {"batch": 32, "seq": 512},
+    "llama-42m": {"batch": 8, "seq": 2048},
+    "vit-tiny": {"batch": 256, "image": 224},
+    "dlrm": {"batch": 2048},
+}
 
 
 def cases() -> list[Case]:
-    found = [_case(name, split, what, run, "float32", mode) for name, split, what, run in SMALL for mode in ("forward", "train")]
+    """All cases, of every device."""
+    found = [
+        _case(name, split, what, run, "float32", mode)
+        for name, split, what, run in SMALL
+        for mode in ("forward", "train")
+    ]
     for name, split, what, run in SMALL:
-        run = {**run, **LARGE.get(name, {"batch": 16 * run["batch"]})}
-        found += [_case(name, split, what, run, "bfloat16", mode) for mode in ("forward", "train")]
+        large = {**run, **LARGE.get(name, {"batch": 16 * run["batch"]})}
+        found += [_case(name, split, what, large, "bfloat16", mode) for mode in ("forward", "train")]
     return found
 
 
@@ -105,10 +157,12 @@ def _case(name: str, split: str, what: dict, run: dict, dtype: str, mode: str) -
 
 
 def build(case: Case, device: torch.device) -> Built:
+    """The case in each implementation, and its exact result."""
     settings = {**case.workload, "dtype": case.dtype}
     return Built({"torch": network(settings, device)})
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch",))
 def test_models(measured, case, implementation, where):
+    """One record."""
     measured(case, implementation, build)

@@ -18,8 +18,11 @@ GPU = {
 
 
 def cases() -> list[Case]:
+    """All cases, of every device."""
     table = (("float32", CPU), ("bfloat16", GPU))
-    return [_case(split, *shape, dtype) for dtype, t in table for split, shapes in t.items() for shape in shapes]
+    return [
+        _case(split, *shape, dtype) for dtype, t in table for split, shapes in t.items() for shape in shapes
+    ]
 
 
 def _case(split: str, s: int, t: int, dtype: str) -> Case:
@@ -28,6 +31,7 @@ def _case(split: str, s: int, t: int, dtype: str) -> Case:
 
 
 def build(case: Case, device: torch.device) -> Built:
+    """The case in each implementation, and its exact result."""
     x = random(*case.sizes["shape"], device=device, dtype=case.dtype)
     functions = {"torch": lambda: torch.softmax(x, -1)}
     if device.type == "cuda":
@@ -40,4 +44,5 @@ def build(case: Case, device: torch.device) -> Built:
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))
 def test_softmax(measured, case, implementation, where):
+    """One record."""
     measured(case, implementation, build)

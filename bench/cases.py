@@ -30,7 +30,9 @@ class Case(NamedTuple):
         return f"{self.name}-{self.dtype}"
 
 
-def operators(*lines: tuple[str, str, str], mode: str = "forward", group: str = "", **sizes: int) -> dict[str, Any]:
+def operators(
+    *lines: tuple[str, str, str], mode: str = "forward", group: str = "", **sizes: int
+) -> dict[str, Any]:
     """A workload of operators: (name, line, kind) each; `group` names the fused kernel they make."""
     return {"ops": [list(line) for line in lines], "mode": mode, "group": group, "sizes": sizes}
 

@@ -13,9 +13,11 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """Seconds so far."""
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Let seconds pass."""
         self.now += seconds
 
 

@@ -18,10 +18,18 @@ from budget.errors import InputError
 
 
 def pytest_addoption(parser):
+    """The flags that `pytest bench/` has besides pytest-benchmark's."""
     group = parser.getgroup("budget")
     group.addoption("--quick", action="store_true", help="the quick suite: two minutes on two cores")
-    group.addoption("--on", default="auto", choices=("auto", "cpu", "cuda"), help="what to measure (auto: a GPU if there is one)")
-    group.addoption("--results", metavar="FOLDER", help="where records go, a folder for each device (bench/results)")
+    group.addoption(
+        "--on",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="what to measure (auto: a GPU if there is one)",
+    )
+    group.addoption(
+        "--results", metavar="FOLDER", help="where records go, a folder for each device (bench/results)"
+    )
     group.addoption("--again", action="store_true", help="do not go on with an interrupted run")
 
 
@@ -59,9 +67,11 @@ STATE = pytest.StashKey[tuple]()
 
 
 def pytest_report_header(config):
+    """What is measured, and where records go."""
     where, device, mode, journal, _ = config.stash[STATE]
     resumed = f", {journal.resumed} groups resumed" if journal.groups else ""
-    return f"budget: {mode} suite on {device.name} ({where.type}){resumed}; records in {os.path.dirname(journal.path)}"
+    folder = os.path.dirname(journal.path)
+    return f"budget: {mode} suite on {device.name} ({where.type}){resumed}; records in {folder}"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -85,7 +95,7 @@ def _runs(item, where: str, mode: str) -> bool:
 
 @pytest.fixture
 def measured(request, benchmark) -> Callable:
-    """measured(case, implementation, build): one record; its group is measured the first time."""
+    """A function of (case, implementation, build) that makes one record; a group is measured the first time."""
     where, device, mode, journal, found = request.config.stash[STATE]
 
     def run(case: Case, implementation: str, build: Callable) -> None:
@@ -95,12 +105,17 @@ def measured(request, benchmark) -> Callable:
             try:
                 journal.add(key, group)
             except OSError as error:
-                pytest.exit(f"cannot write {journal.path}: {error.strerror}; what was measured before is kept", returncode=2)
+                pytest.exit(
+                    f"cannot write {journal.path}: {error.strerror}; what was measured before is kept",
+                    returncode=2,
+                )
         journal.used.add(key)
         entry = journal.groups[key].get(implementation)
         if entry is None:
             pytest.skip(f"{implementation} does not run here")
-        benchmark.extra_info.update(entry["extra_info"], versions=found, source_hash=journal.fingerprint["source"])
+        benchmark.extra_info.update(
+            entry["extra_info"], versions=found, source_hash=journal.fingerprint["source"]
+        )
         replay(benchmark, entry["seconds"])
 
     return run
@@ -124,8 +139,9 @@ def pytest_sessionfinish(session, exitstatus):
     try:
         result = yield
     except OSError as error:
-        pytest.exit(f"cannot save the records: {error.strerror}; they are kept in {journal.path}", returncode=2)
+        pytest.exit(
+            f"cannot save the records: {error.strerror}; they are kept in {journal.path}", returncode=2
+        )
     if exitstatus == pytest.ExitCode.OK and set(journal.groups) <= journal.used:
         journal.remove()
     return result
-

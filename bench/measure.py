@@ -34,7 +34,9 @@ class Samples(NamedTuple):
     cache: str
 
 
-def measure(functions: Functions, device: torch.device, *, budget_s: float, rounds: tuple[int, int]) -> dict[str, Samples]:
+def measure(
+    functions: Functions, device: torch.device, *, budget_s: float, rounds: tuple[int, int]
+) -> dict[str, Samples]:
     """Rounds of each function, alternating, until `budget_s` seconds or `rounds` (least, most) are spent."""
     gc.collect()
     gc.disable()
@@ -110,7 +112,11 @@ def _on_gpu(functions: Functions, budget_s: float, rounds: tuple[int, int]) -> d
             repeat = math.ceil(4 * GRAPH_S / max(once, 1e-6))
             graph = _graph(function, repeat)
             if graph is not None:
-                calls[name], inner[name], method[name] = graph.replay, repeat, "CUDA events around a CUDA graph"
+                calls[name], inner[name], method[name] = (
+                    graph.replay,
+                    repeat,
+                    "CUDA events around a CUDA graph",
+                )
     taken: dict[str, list[float]] = {name: [] for name in functions}
     start, done = time.perf_counter(), 0
     while done < rounds[0] or (done < rounds[1] and time.perf_counter() - start < budget_s):

@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-HEADS = {"gpt2": "GPT2LMHeadModel", "bert": "BertForMaskedLM", "llama": "LlamaForCausalLM", "vit": "ViTForImageClassification",
-         "resnet": "ResNetForImageClassification"}  # fmt: skip
+HEADS = {
+    "gpt2": "GPT2LMHeadModel",
+    "bert": "BertForMaskedLM",
+    "llama": "LlamaForCausalLM",
+    "vit": "ViTForImageClassification",
+    "resnet": "ResNetForImageClassification",
+}
 IMAGES = ("vit", "resnet")
 
 
@@ -27,7 +32,14 @@ def linear_layers(widths: Sequence[int]) -> nn.Sequential:
 class Dlrm(nn.Module):
     """Naumov et al.: dense features and embedding bags, dot products of all pairs. Source: dlrm."""
 
-    def __init__(self, dense_features: int, tables: Sequence[int], embedding_dim: int, bottom: Sequence[int], top: Sequence[int]):
+    def __init__(
+        self,
+        dense_features: int,
+        tables: Sequence[int],
+        embedding_dim: int,
+        bottom: Sequence[int],
+        top: Sequence[int],
+    ):
         super().__init__()
         n = len(tables) + 1
         self.bottom = linear_layers((dense_features, *bottom, embedding_dim)).append(nn.ReLU())
@@ -51,7 +63,9 @@ def build(settings: Mapping[str, Any], device: torch.device) -> Callable[[], Ten
     network = network.to(device, dtype).train(train)
     if not train:
         return lambda: _forward(loss)
-    optimizer = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[settings["optimizer"]](network.parameters(), lr=1e-6)
+    optimizer = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[settings["optimizer"]](
+        network.parameters(), lr=1e-6
+    )
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -68,7 +82,9 @@ def _forward(loss: Callable[[], Tensor]) -> Tensor:
         return loss()
 
 
-def _network(s: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _network(
+    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype
+) -> tuple[nn.Module, Callable[[], Tensor]]:
     model, config, train = s["model"], s.get("config", {}), s["mode"] == "train"
     if isinstance(model, Mapping):
         return _hugging_face(s, device, dtype)
@@ -80,25 +96,38 @@ def _network(s: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> 
         return net, lambda: entropy(net(x), target) if train else net(x).mean()
     if model == "rnn":
         cells = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-        net = cells[config["cell"]](config["input_size"], config["hidden_size"], config["layers"], batch_first=True)
+        net = cells[config["cell"]](
+            config["input_size"], config["hidden_size"], config["layers"], batch_first=True
+        )
         x = random(batch, s["seq"], config["input_size"])
         return net, lambda: net(x)[0].sum()
     if model == "dlrm":
         net, dense = Dlrm(**config), random(batch, config["dense_features"])
         ids = [torch.randint(rows, (batch, 1), device=device) for rows in config["tables"]]
         click = torch.rand(batch, 1, device=device, dtype=dtype)
-        return net, lambda: nn.functional.binary_cross_entropy(net(dense, ids), click) if train else net(dense, ids).mean()
+        return (
+            net,
+            lambda: (
+                nn.functional.binary_cross_entropy(net(dense, ids), click)
+                if train
+                else net(dense, ids).mean()
+            ),
+        )
     raise ValueError(f"no network {model!r} here")
 
 
-def _hugging_face(s: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _hugging_face(
+    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype
+) -> tuple[nn.Module, Callable[[], Tensor]]:
     import transformers
 
     fields = {k: v for k, v in s["model"].items() if k not in ("model_type", "architectures")}
     kind = s["model"]["model_type"]
     # Dropout is off: budget does not count it.
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} if kind == "gpt2" else {}
-    off |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if kind in ("bert", "vit") else {}
+    off |= (
+        {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if kind in ("bert", "vit") else {}
+    )
     attention = {} if kind == "resnet" else {"attn_implementation": "sdpa"}
     config = transformers.AutoConfig.for_model(kind, **fields, **off, **attention)
     if hasattr(config, "use_cache"):

@@ -37,7 +37,9 @@ class Built(NamedTuple):
     yardstick: str = "torch"
 
 
-def take(case: Case, build: Callable[[Case, torch.device], Built], device: Device, where: torch.device, mode: str):
+def take(
+    case: Case, build: Callable[[Case, torch.device], Built], device: Device, where: torch.device, mode: str
+):
     """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}."""
     torch.manual_seed(0)
     built = build(case, where)
@@ -89,7 +91,8 @@ def _facts(case: Case, device: Device) -> dict[str, Any]:
     workload = {**case.workload, "dtype": case.dtype}
     work = records.work(workload)
     facts = {
-        "schema": records.SCHEMA, "device": records.device_key(device), "suite": case.suite, "case": case.name,
+        "schema": records.SCHEMA,
+        "device": records.device_key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
         "flops": work.flops, "flops_convention": "1 multiply-add = 2 FLOPs, attention in full",
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
@@ -137,11 +140,11 @@ def _refuse(case: Case, name: str, facts: Mapping[str, Any], seconds: float, dev
 
 
 def _sensors(where: torch.device) -> dict[str, Any]:
-    """Clocks, power, temperature and throttling of a GPU, as its driver tells them; load of a processor."""
+    """Clocks, power, temperature and throttling of a GPU, as its driver tells; load of a processor."""
     if where.type == "cpu":
         return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
     fields = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_throttle_reasons.active")
-    ask = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]  # fmt: skip
+    ask = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
     try:
         told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
@@ -168,11 +171,11 @@ def versions() -> dict[str, str]:
         pass
     if torch.cuda.is_available():
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-        found["driver"] = str(_sensors_driver())
+        found["driver"] = str(_driver())
     return found
 
 
-def _sensors_driver() -> str:
+def _driver() -> str:
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
         return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603

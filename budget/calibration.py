@@ -21,19 +21,18 @@ from .record import Program, Record, seconds, work
 # Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
 START = {
     "memory": 2.0, "steps.0.size": 1e6, "steps.0.share": 1.0, "steps.1.size": 1e7, "steps.1.share": 0.5,
-    "launch_s": 3e-6, "dispatch.forward": 5e-6, "dispatch.backward": 8e-6, "dispatch.optimizer": 8e-6, "dispatch.step": 5e-5,
-    "forms.pointwise.vector": 0.3, "forms.reduction.vector": 0.3, "forms.reduction.traffic": 1.0,
-    "forms.optimizer.vector": 0.3, "forms.optimizer.traffic": 0.8,
-    "forms.matmul.share": 0.5, "forms.matmul.edge.0": 2.0, "forms.matmul.edge.1": 2.0, "forms.matmul.edge.2": 2.0, "forms.matmul.start_s": 2e-6, "forms.matmul.traffic": 1.0,
-    "forms.matmul.overlap": 0.0,
-    "forms.conv.share": 0.4, "forms.conv.edge.0": 4.0, "forms.conv.edge.1": 4.0, "forms.conv.edge.2": 4.0, "forms.conv.start_s": 1e-5, "forms.conv.overlap": 0.0,
-    "forms.conv_backward.share": 0.4, "forms.conv_backward.edge.0": 4.0, "forms.conv_backward.edge.1": 4.0, "forms.conv_backward.edge.2": 4.0, "forms.conv_backward.start_s": 1e-5,
-    "forms.conv_backward.overlap": 0.0,
-    "forms.recurrent.share": 0.3, "forms.recurrent.edge.0": 1.0, "forms.recurrent.edge.1": 1.0, "forms.recurrent.edge.2": 1.0, "forms.recurrent.traffic": 1.1, "forms.recurrent.vector": 0.1,
-    "forms.recurrent.start_s": 1e-6, "forms.attention.share": 0.4, "forms.attention.vector": 0.1, "forms.attention.start_s": 1e-5,
-    "forms.attention_backward.share": 0.4, "forms.attention_backward.vector": 0.1,
-    "forms.attention_backward.start_s": 1e-5,
-}  # fmt: skip
+    "launch_s": 3e-6, "dispatch.forward": 5e-6, "dispatch.backward": 8e-6, "dispatch.optimizer": 8e-6,
+    "dispatch.step": 5e-5,
+    **{f"forms.{name}.vector": 0.3 for name in ("pointwise", "reduction", "optimizer")},
+    **{f"forms.{name}.share": 0.4 for name in ("matmul", "conv", "conv_backward", "recurrent")},
+    **{f"forms.{name}.edge.{axis}": 3.0 for name in ("matmul", "conv", "conv_backward") for axis in range(3)},
+    **{f"forms.{name}.overlap": 0.0 for name in ("matmul", "conv", "conv_backward")},
+    **{
+        f"forms.attention{phase}.{field}": 0.2 for phase in ("", "_backward") for field in ("share", "vector")
+    },
+    "forms.matmul.traffic": 1.5, "forms.recurrent.traffic": 1.1, "forms.recurrent.vector": 0.1,
+    "forms.optimizer.traffic": 0.8,
+}
 UNNAMED = {"start_s": 1e-6, "host_s": 1e-5}  # where a number of a class that is not above starts
 FOLDS = 5
 COVERAGE = 0.9
@@ -41,9 +40,10 @@ LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared:
 LEAST = 20  # records
 # Kinds of operators with a form of their own, where there are records of them alone.
 OWN = {"gelu", "gelu_new", "silu", "tanh", "layer_norm", "batch_norm", "max_pool", "softmax"}
-BOUNDS = (math.log(1e-9), math.log(1e12))  # of any number: what data say nothing about must not run away
+LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must not run away
 
 Numbers = Mapping[str, float]
+NONE: Numbers = MappingProxyType({})
 
 
 class Case(NamedTuple):
@@ -53,10 +53,7 @@ class Case(NamedTuple):
     program: Program
     measured: float  # logarithm of seconds
 
-    @property
-    def fold(self) -> str:
-        """What is left out together: a network's forward pass and its training step."""
-        return self.record.case.rpartition("-")[0] if self.record.is_network else self.record.case
+    fold: str  # what is left out together: a network's forward pass and its training step
 
 
 class Stage(NamedTuple):
@@ -66,7 +63,8 @@ class Stage(NamedTuple):
     cases: tuple[Case, ...]
 
 
-Model = Callable[[Numbers], Profile]
+Maker = Callable[[Numbers], Profile]
+Predict = Callable[[Case, Profile], float]
 
 
 def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) -> Profile:
@@ -77,24 +75,32 @@ def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) 
             "results", f"{len(known)} records to calibrate from; allowed: {LEAST} or more (pytest bench/)"
         )
     dtypes = tuple(sorted({r.dtype for r in known}))
-    stages = [s for s in _stages([Case(r, work(r.workload), math.log(r.seconds)) for r in known]) if s.cases]
+    stages = [s for s in _stages([_case(r) for r in known]) if s.cases]
 
     def make(numbers: Numbers) -> Profile:
         return build(numbers, device, dtypes, versions)
 
+    def predict(case: Case, profile: Profile) -> float:
+        return seconds(case.program, device, profile)
+
     numbers: Numbers = START
     for stage in stages:
-        numbers = least_squares(numbers, stage.names, stage.cases, make, device)
+        numbers = least_squares(numbers, stage.names, stage.cases, make, predict)
     errors = [
         (c.record.is_network, e)
         for stage in _last(stages)
-        for c, e in _left_out(numbers, stage, make, device)
+        for c, e in left_out(numbers, stage, make, predict)
     ]
     kernels, networks = (
         interval([e for is_network, e in errors if is_network == wanted]) for wanted in (False, True)
     )
     widest = networks if any(is_network for is_network, _ in errors) else kernels
     return make(numbers)._replace(low=1 / widest, high=widest, kernels=(1 / kernels, kernels))
+
+
+def _case(record: Record) -> Case:
+    fold = record.case.rpartition("-")[0] if record.is_network else record.case
+    return Case(record, work(record.workload), math.log(record.seconds), fold)
 
 
 def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
@@ -145,19 +151,17 @@ def _last(stages: Sequence[Stage]) -> list[Stage]:
     ]
 
 
-def _left_out(numbers: Numbers, stage: Stage, make: Model, device: Device) -> Iterable[tuple[Case, float]]:
+def left_out(
+    numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = NONE
+) -> Iterable[tuple[Case, float]]:
     """Each case with the error of a prediction that has not seen it."""
     keys = sorted({c.fold for c in stage.cases})
     for i in range(FOLDS):
         out = set(keys[i::FOLDS])
         seen = [c for c in stage.cases if c.fold not in out]
         if len(seen) > len(stage.names):
-            profile = make(least_squares(numbers, stage.names, seen, make, device))
-            yield from (
-                (c, math.log(seconds(c.program, device, profile)) - c.measured)
-                for c in stage.cases
-                if c.fold in out
-            )
+            profile = make(least_squares(numbers, stage.names, seen, make, predict, most))
+            yield from ((c, math.log(predict(c, profile)) - c.measured) for c in stage.cases if c.fold in out)
 
 
 def interval(errors: Sequence[float], coverage: float = COVERAGE) -> float:
@@ -201,21 +205,30 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
 
 
 def least_squares(
-    start: Numbers, names: Sequence[str], cases: Sequence[Case], make: Model, device: Device
+    start: Numbers,
+    names: Sequence[str],
+    cases: Sequence[Case],
+    make: Maker,
+    predict: Predict,
+    most: Numbers = NONE,
 ) -> Numbers:
-    """The numbers with those in `names` fitted to the cases. Source: levenberg-marquardt."""
+    """The numbers with those in `names` fitted to the cases, none above its `most`.
+
+    Source: levenberg-marquardt.
+    """
     import numpy as np
 
     begin = {**{n: UNNAMED.get(n.rpartition(".")[2], 0.1) for n in names}, **start}
     x = np.log([begin[n] for n in names])
     measured = np.array([c.measured for c in cases])
+    bounds = LEAST_LOG, np.log([most.get(n, 1e12) for n in names])
 
     def at(x: Any) -> Numbers:
         return {**begin, **dict(zip(names, map(float, np.exp(x)), strict=True))}
 
     def errors(x: Any) -> Any:
         profile = make(at(x))
-        return np.log([seconds(c.program, device, profile) for c in cases]) - measured
+        return np.log([predict(c, profile) for c in cases]) - measured
 
     def weights(e: Any) -> Any:
         return 1 / np.maximum(1, np.abs(e) / LINEAR)
@@ -227,7 +240,7 @@ def least_squares(
         normal, gradient = slopes.T @ (slopes * w[:, None]), slopes.T @ (w * e)
         cost = (w * e * e).sum()
         while damping < 1e6:
-            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), *BOUNDS)
+            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), *bounds)
             tried = errors(moved)
             gain = cost - (weights(tried) * tried * tried).sum()
             if gain > 0:

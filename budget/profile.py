@@ -208,7 +208,11 @@ def _form(values: Mapping[str, Any]) -> dict[str, Any]:
 def _check(p: Profile, where: str) -> None:
     positive = [p.memory, *(s for pair in p.steps for s in pair), *(f.share for f in p.forms.values())]
     positive += [x for f in p.forms.values() for x in (f.traffic, f.vector)]
-    others = [p.launch_s, *p.dispatch, *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap))]
+    others = [
+        p.launch_s,
+        *p.dispatch,
+        *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap)),
+    ]
     if not all(0 < x < 1e18 for x in positive) or not all(0 <= x < 1e9 for x in others):
         raise InputError("profile", f"{where}: a share or a time is not positive and finite")
     if not 0 < p.low <= 1 <= p.high < 1e6:
@@ -255,8 +259,13 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 def dump(p: Profile, notes: Iterable[str] = ()) -> str:
     """A profile as TOML."""
     lines = [*(f"# {note}" for note in notes), f'schema = "{SCHEMA}"']
-    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("name", "provenance", "device", "source", "dtypes", "serial")]
-    lines += [f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high", "kernels")]
+    lines += [
+        f"{k} = {_text(getattr(p, k))}"
+        for k in ("name", "provenance", "device", "source", "dtypes", "serial")
+    ]
+    lines += [
+        f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high", "kernels")
+    ]
     lines += ["", "[dispatch]", *(f"{k} = {_text(v)}" for k, v in p.dispatch._asdict().items())]
     for name, form in p.forms.items():
         if LIKE.get(name) is None or form != p.forms[LIKE[name]]:

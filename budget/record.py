@@ -91,12 +91,16 @@ def _operators(workload: Mapping[str, Any]) -> Program:
     dtype = full_name(workload["dtype"])
     nodes = (op(name, line, kind) for name, line, kind in workload["ops"])
     group = workload.get("group", "")
-    built = model("ops", {}, Workload(), (o._replace(group=group) for o in nodes), workload["sizes"], samples=1)
+    built = model(
+        "ops", {}, Workload(), (o._replace(group=group) for o in nodes), workload["sizes"], samples=1
+    )
     built = fuse(built, {group}) if group else built
     if workload["mode"] == "train":
         built = recompute(backward(built), "none")
     counted = flops(built)
-    return _program(built, tuple(works(built.nodes, dtype)), counted.forward + counted.backward, dtype, bare=True)
+    return _program(
+        built, tuple(works(built.nodes, dtype)), counted.forward + counted.backward, dtype, bare=True
+    )
 
 
 def _program(program: Model, kernels: tuple[Work, ...], total: float, dtype: str, *, bare: bool) -> Program:
@@ -144,7 +148,9 @@ def _record(entry: Any, where: str) -> Record:
     stats = entry.get("stats")
     taken = stats.get(info["statistic"]) if isinstance(stats, dict) else None
     if isinstance(taken, bool) or not isinstance(taken, int | float) or not 0 < taken < 1e6:
-        raise InputError("results", f"{where}: {info['statistic']} is {shown(taken)}; allowed: positive seconds")
+        raise InputError(
+            "results", f"{where}: {info['statistic']} is {shown(taken)}; allowed: positive seconds"
+        )
     if not isinstance(info["workload"], dict):
         raise InputError("results", f"{where}: workload is {shown(info['workload'])}; allowed: a table")
     texts = [str(info[k]) for k in ("suite", "case", "implementation", "split", "dtype")]
@@ -170,7 +176,9 @@ def read(paths: Sequence[str], device: str) -> list[Record]:
         if not os.path.exists(path):
             raise InputError("results", f"there is no {path}")
     places = paths or [os.path.join(results_folder(), device)]
-    return newest([file for place in places for file in ([place] if os.path.isfile(place) else find(place))], device)
+    return newest(
+        [file for place in places for file in ([place] if os.path.isfile(place) else find(place))], device
+    )
 
 
 def find(folder: str) -> list[str]:
@@ -185,6 +193,8 @@ def newest(paths: Iterable[str], device: str) -> list[Record]:
     for path in paths:
         for record in load(path):
             if record.info["device"] != device:
-                raise InputError("results", f"{path} is of {shown(record.info['device'])}; asked for: {device}")
+                raise InputError(
+                    "results", f"{path} is of {shown(record.info['device'])}; asked for: {device}"
+                )
             latest[record.name] = record
     return list(latest.values())

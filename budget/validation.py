@@ -59,7 +59,10 @@ def rows(records: Iterable[Record], device: Device, profile: Profile, split: str
     """Predictions for the records of a split. Raises InputError where there is none."""
     chosen = [r for r in records if r.predicted and r.split == split]
     if not chosen:
-        raise InputError("results", f"no record that calibration has not seen; measure with: pytest bench/ (split {split!r})")
+        raise InputError(
+            "results",
+            f"no record that calibration has not seen; measure with: pytest bench/ (split {split!r})",
+        )
     return [_row(r, device, profile) for r in chosen]
 
 

@@ -59,17 +59,38 @@ def measure(chosen: device.Device) -> None:
     here = device.load("auto" if gpu and chosen.id != "cpu" else "cpu")
     if here.id != chosen.id:
         raise InputError("--device", f"there are no records of {chosen.name}, and it is not in this machine")
-    if missing := [name for name in ("torch", "pytest", "pytest_benchmark", "transformers") if find_spec(name) is None]:
-        raise InputError("calibrate", f"needs {', '.join(missing)} to measure: pip install 'compute-budget[bench]'")
+    if missing := [
+        name for name in ("torch", "pytest", "pytest_benchmark", "transformers") if find_spec(name) is None
+    ]:
+        raise InputError(
+            "calibrate", f"needs {', '.join(missing)} to measure: pip install 'compute-budget[bench]'"
+        )
     folder = suites()
-    print(f"measuring {chosen.name} (pytest bench/ --quick); an interrupted run goes on where it was", file=sys.stderr)
-    ask = [sys.executable, "-m", "pytest", folder, "--quick", "-q", "-o", "python_files=bench_*.py", "--benchmark-quiet"]
+    print(
+        f"measuring {chosen.name} (pytest bench/ --quick); an interrupted run goes on where it was",
+        file=sys.stderr,
+    )
+    ask = [
+        sys.executable,
+        "-m",
+        "pytest",
+        folder,
+        "--quick",
+        "-q",
+        "-o",
+        "python_files=bench_*.py",
+        "--benchmark-quiet",
+    ]
     ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
-    status = subprocess.run(ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}).returncode  # noqa: S603
+    status = subprocess.run(
+        ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
+    ).returncode
     if status:
-        raise InputError("calibrate", f"the suite ended with status {status}; what it measured is kept, run it again")
+        raise InputError(
+            "calibrate", f"the suite ended with status {status}; what it measured is kept, run it again"
+        )
 
 
 def suites() -> str:

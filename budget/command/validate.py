@@ -36,7 +36,9 @@ def flags(parser: ArgumentParser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the errors."""
     if rest:
-        raise unknown("flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output"))
+        raise unknown(
+            "flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output")
+        )
     if args.format not in FORMATS:
         raise unknown("--format", args.format, FORMATS)
     limit = None if args.max_median is None else share(args.max_median)

@@ -188,7 +188,8 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     shares = (profile.memory, *(share for _, share in profile.steps))
     seconds = [1 / (device.bandwidth * share) for share in shares]
     steps = tuple(
-        (size * size, slow - fast) for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
+        (size * size, slow - fast)
+        for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
     )
     return Rates(
         profile.forms, 1 / device.rate(dtype), 1 / device.rate("fp8"), 1 / _host_bandwidth(device),

@@ -45,7 +45,10 @@ def measured_against_predicted(found: Sequence[Row]) -> str:
     """Each record a point; on the line the prediction is right, between the dashed ones within a fifth."""
     low, high = _span([t for r in found for t in (r.predicted, r.record.seconds)])
     axes = Axes(low, high, low, high)
-    lines = [_line(axes, (low, low * f), (high, high * f), dash) for f, dash in ((1, ""), (1.2, "4"), (1 / 1.2, "4"))]
+    lines = [
+        _line(axes, (low, low * f), (high, high * f), dash)
+        for f, dash in ((1, ""), (1.2, "4"), (1 / 1.2, "4"))
+    ]
     points = [(r, r.record.seconds, r.predicted) for r in found]
     return _figure(axes, "measured", "predicted", "s", [*lines, *_points(axes, points)], found)
 
@@ -63,7 +66,10 @@ def roofline(found: Sequence[Row], device: Device) -> str:
     y0, y1 = _span([*(y for *_, y in at), peak])
     axes = Axes(x0, x1, y0, y1)
     start = max(x0, y0 / bandwidth)
-    roof = [_line(axes, (start, start * bandwidth), (ridge, peak), ""), _line(axes, (ridge, peak), (x1, peak), "")]
+    roof = [
+        _line(axes, (start, start * bandwidth), (ridge, peak), ""),
+        _line(axes, (ridge, peak), (x1, peak), ""),
+    ]
     return _figure(axes, f"FLOPs per byte ({dtype})", "", "FLOP/s", [*roof, *_points(axes, at)], chosen)
 
 
@@ -84,18 +90,27 @@ def _line(axes: Axes, start: tuple[float, float], end: tuple[float, float], dash
 
 
 def _figure(axes: Axes, across: str, up: str, unit: str, marks: Sequence[str], found: Sequence[Row]) -> str:
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{up} {across}".strip())}">']
-    parts += ['<clipPath id="in"><rect x="%d" y="0" width="%d" height="%d"/></clipPath>' % (LEFT, WIDTH, HEIGHT - BOTTOM)]
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{up} {across}".strip())}">'
+    ]
+    parts += [
+        '<clipPath id="in"><rect x="%d" y="0" width="%d" height="%d"/></clipPath>'
+        % (LEFT, WIDTH, HEIGHT - BOTTOM)
+    ]
     for value in _decades(axes.x0, axes.x1):
         x, text = axes.x(value), seconds(value) if unit == "s" else f"{value:g}"
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#ddd"/>')
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
     for value in _decades(axes.y0, axes.y1):
         y, text = axes.y(value), seconds(value) if unit == "s" else decimal(value, unit)
-        parts.append(f'<line x1="{LEFT}" x2="{axes.x(axes.x1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{axes.x(axes.x1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+        )
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     parts.append(f'<g clip-path="url(#in)">{"".join(marks)}</g>')
-    parts.append(f'<text x="{(LEFT + axes.x(axes.x1)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + axes.x(axes.x1)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>'
+    )
     parts += [f'<text x="{LEFT}" y="{TOP - 1}">{escape(up)}</text>', *_legend(axes, found), "</svg>"]
     return "\n".join(parts)
 

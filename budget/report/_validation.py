@@ -101,4 +101,8 @@ svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-seri
 {body}
 </body></html>"""
 
-FORMATS: Mapping[str, Callable[[Sequence[Row], Device, Profile, bool], str]] = {"table": table, "json": json, "html": html}
+FORMATS: Mapping[str, Callable[[Sequence[Row], Device, Profile, bool], str]] = {
+    "table": table,
+    "json": json,
+    "html": html,
+}
