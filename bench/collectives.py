@@ -33,8 +33,8 @@ SIZES = {
 }  # bytes of a rank
 ROUNDS = {"quick": 10, "full": 30}
 HELD = 1  # every other size is held out
-# What crosses a rank's link in one direction, in bytes for each byte of its buffer, with n ranks in a ring.
-# Source: nccl-tests
+# Bytes that cross a link in one direction for each byte of a rank's buffer, n ranks in a ring: as the
+# benchmarks of NCCL count what they call bus bandwidth. Source: nccl-tests.
 CROSSED: dict[str, Callable[[int], float]] = {
     "all_reduce": lambda n: 2 * (n - 1) / n,
     "all_gather": lambda n: (n - 1) / n,

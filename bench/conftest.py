@@ -95,7 +95,7 @@ def _runs(item, where: str, mode: str) -> bool:
 
 @pytest.fixture
 def measured(request, benchmark) -> Callable:
-    """A function of (case, implementation, build) that makes one record; a group is measured the first time."""
+    """A function of (case, implementation, build) that makes one record, measuring its group if new."""
     where, device, mode, journal, found = request.config.stash[STATE]
 
     def run(case: Case, implementation: str, build: Callable) -> None:

@@ -22,8 +22,10 @@ from types import MappingProxyType
 from budget import device as devices
 from budget import estimate
 from budget.calibration import Case, Numbers, Stage, interval, least_squares, left_out
-from budget.fold.time import total, works
-from budget.profile import FOLDER, Dispatch, Form, Profile, complete, save
+from budget.fold.kernels import works
+from budget.fold.time import total
+from budget.form import Dispatch, Form, Profile, complete
+from budget.profile import FOLDER, save
 from budget.record import Program, Record
 
 DATA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "data")
@@ -233,9 +235,8 @@ def main(argv: list[str]) -> int:
             )
         sizes = [abs(ratio - 1) for _, ratio in rows]
         inside = sum(profile.low <= 1 / ratio <= profile.high for _, ratio in rows)
-        print(
-            f"{use}: {len(rows)} runs, median error {statistics.median(sizes):.1%}, {inside} inside the interval\n"
-        )
+        median = statistics.median(sizes)
+        print(f"{use}: {len(rows)} runs, median error {median:.1%}, {inside} inside the interval\n")
     print({k: float(f"{v:.3g}") for k, v in numbers.items()}, f"interval x {1 / width:.2f} to {width:.2f}")
     if "--write" in argv:
         notes = (

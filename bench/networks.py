@@ -100,7 +100,7 @@ def _network(
             config["input_size"], config["hidden_size"], config["layers"], batch_first=True
         )
         x = random(batch, s["seq"], config["input_size"])
-        return net, lambda: net(x)[0].sum()
+        return net, lambda: net(x)[0].sum()  # noqa: PLW0108 # a method of what net returns
     if model == "dlrm":
         net, dense = Dlrm(**config), random(batch, config["dense_features"])
         ids = [torch.randint(rows, (batch, 1), device=device) for rows in config["tables"]]
@@ -143,4 +143,4 @@ def _hugging_face(
         inputs, labels = {"input_ids": ids}, ids
     if s["mode"] == "train":
         return net, lambda: net(**inputs, labels=labels).loss
-    return net, lambda: net(**inputs).logits.mean()
+    return net, lambda: net(**inputs).logits.mean()  # noqa: PLW0108 # the same

@@ -15,13 +15,21 @@ from typing import Any, NamedTuple
 
 from .device import Device
 from .errors import InputError
-from .profile import Dispatch, Form, Profile, complete, key
+from .form import Dispatch, Form, Profile, complete
+from .profile import key
 from .record import Program, Record, seconds, work
 
 # Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
 START = {
-    "memory": 2.0, "steps.0.size": 1e6, "steps.0.share": 1.0, "steps.1.size": 1e7, "steps.1.share": 0.5,
-    "launch_s": 3e-6, "dispatch.forward": 5e-6, "dispatch.backward": 8e-6, "dispatch.optimizer": 8e-6,
+    "memory": 2.0,
+    "steps.0.size": 1e6,
+    "steps.0.share": 1.0,
+    "steps.1.size": 1e7,
+    "steps.1.share": 0.5,
+    "launch_s": 3e-6,
+    "dispatch.forward": 5e-6,
+    "dispatch.backward": 8e-6,
+    "dispatch.optimizer": 8e-6,
     "dispatch.step": 5e-5,
     **{f"forms.{name}.vector": 0.3 for name in ("pointwise", "reduction", "optimizer")},
     **{f"forms.{name}.share": 0.4 for name in ("matmul", "conv", "conv_backward", "recurrent")},
@@ -30,7 +38,9 @@ START = {
     **{
         f"forms.attention{phase}.{field}": 0.2 for phase in ("", "_backward") for field in ("share", "vector")
     },
-    "forms.matmul.traffic": 1.5, "forms.recurrent.traffic": 1.1, "forms.recurrent.vector": 0.1,
+    "forms.matmul.traffic": 1.5,
+    "forms.recurrent.traffic": 1.1,
+    "forms.recurrent.vector": 0.1,
     "forms.optimizer.traffic": 0.8,
 }
 UNNAMED = {"start_s": 1e-6, "host_s": 1e-5}  # where a number of a class that is not above starts
@@ -69,6 +79,7 @@ Predict = Callable[[Case, Profile], float]
 
 def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) -> Profile:
     """A measured profile from the records of the split `fit`. Raises InputError where there are too few."""
+    records = list(records)
     known = [r for r in records if r.split == "fit" and r.predicted]
     if len(known) < LEAST:
         raise InputError(
@@ -95,7 +106,35 @@ def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) 
         interval([e for is_network, e in errors if is_network == wanted]) for wanted in (False, True)
     )
     widest = networks if any(is_network for is_network, _ in errors) else kernels
-    return make(numbers)._replace(low=1 / widest, high=widest, kernels=(1 / kernels, kernels))
+    return make(numbers)._replace(
+        low=1 / widest, high=widest, kernels=(1 / kernels, kernels), links=MappingProxyType(links(records))
+    )
+
+
+def links(records: Iterable[Record]) -> dict[str, tuple[float, float]]:
+    """Of each collective, by name and machines, (seconds before the first byte, bytes/s): the relative
+    least squares of a + bytes / b, two unknowns in closed form.
+    """
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for r in records:
+        if r.collective and r.split == "fit":
+            groups.setdefault(r.collective, []).append((1 / r.seconds, r.info["bytes"] / r.seconds))
+    found = {}
+    for name, rows in groups.items():
+        aa, ab, bb = (sum(x * y for x, y in pairs) for pairs in _products(rows))
+        a, b = sum(x for x, _ in rows), sum(y for _, y in rows)
+        determinant = aa * bb - ab * ab
+        if len(rows) > 1 and determinant > 0:
+            start, per_byte = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
+            if per_byte > 0:
+                found[name] = (max(start, 0.0), 1 / per_byte)
+    return found
+
+
+def _products(rows: Sequence[tuple[float, float]]) -> Iterable[Iterable[tuple[float, float]]]:
+    yield [(x, x) for x, _ in rows]
+    yield rows
+    yield [(y, y) for _, y in rows]
 
 
 def _case(record: Record) -> Case:
@@ -186,7 +225,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
                 table.setdefault(field, [0.0] * 3)[int(axis[0])] = value
             else:
                 table[field] = value
-    forms = {k: Form(**{f: tuple(v) if f == "edge" else v for f, v in t.items()}) for k, t in tables.items()}
+    forms = {k: _form(t) for k, t in tables.items()}
     return Profile(
         name=device.name,
         provenance="measured",
@@ -202,6 +241,11 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
         dtypes=dtypes,
         versions=MappingProxyType(dict(versions)),
     )
+
+
+def _form(fields: Mapping[str, Any]) -> Form:
+    values: dict[str, Any] = {n: tuple(v) if n == "edge" else v for n, v in fields.items()}
+    return Form(**values)
 
 
 def least_squares(

@@ -17,13 +17,14 @@ from .errors import InputError, unknown
 from .fold.count import Flops, Params, flops, params
 from .fold.memory import Memory, memory
 from .fold.time import Times, time
+from .form import Profile
 from .model import Model, walk
 from .plan import techniques as plans
 from .plan.backward import backward
 from .plan.fuse import CHOICES as ATTENTIONS
 from .plan.fuse import fuse
 from .plan.techniques import Techniques
-from .profile import Profile, profile_for
+from .profile import profile_for
 from .read import preset
 from .size import Size
 

@@ -13,88 +13,14 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from .device import Device
 from .errors import InputError, shown
+from .form import LIKE, Dispatch, Form, Profile, complete
 
 SCHEMA = "budget.profile/1"
 FOLDER = os.path.join(os.path.dirname(__file__), "data", "profiles")
-# What a class of kernels is like where a profile says nothing of it.
-LIKE = {
-    "conv": "matmul",
-    "conv_backward": "conv",
-    "attention": "matmul",
-    "attention_backward": "attention",
-    "recurrent": "matmul",
-    "reduction": "pointwise",
-    "gather": "pointwise",
-    "optimizer": "pointwise",
-}
-CLASSES = ("matmul", "pointwise", *LIKE)
-
-
-class Form(NamedTuple):
-    """How one class of kernels spends its time; docs/accuracy.md has the equation.
-
-    share: of the peak rate that large contractions reach. vector: of the peak of everything else.
-    edge: what M, N and K lose: a product reaches M/(M + edge) of its share, and so on. tile: rows and
-    columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
-    each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
-    start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
-    forward pass, in a network's code: reshaping heads, modules within modules.
-    """
-
-    share: float = 1.0
-    vector: float = 1.0
-    edge: tuple[float, ...] = (0.0, 0.0, 0.0)
-    tile: tuple[int, ...] = ()
-    traffic: float = 1.0
-    overlap: float = 1.0
-    start_s: float = 0.0
-    host_s: float = 0.0
-
-
-class Dispatch(NamedTuple):
-    """Seconds of the host for each operator of a phase, besides its launches, and for a training step."""
-
-    forward: float
-    backward: float
-    optimizer: float
-    step: float = 0.0
-
-
-class Profile(NamedTuple):
-    """Shares are of the device's rates in its data; an interval multiplies a predicted time.
-
-    memory: share of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
-    share from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
-    """
-
-    name: str
-    provenance: str  # measured | borrowed | datasheet
-    device: str  # key of the device that was measured
-    forms: Mapping[str, Form]
-    memory: float
-    steps: tuple[tuple[float, float], ...]
-    launch_s: float  # of each kernel, on the device and on its host
-    dispatch: Dispatch
-    serial: bool
-    low: float  # a 90 % interval's lower end, as a multiple of the predicted time
-    high: float
-    kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
-    dtypes: tuple[str, ...] = ()  # measured ones; none: any
-    source: str = ""
-    versions: Mapping[str, str] = MappingProxyType({})
-
-    @property
-    def summary(self) -> str:
-        """Where the time is from, in one line."""
-        if self.provenance == "measured":
-            return f"measured on this device ({self.name})"
-        if self.provenance == "borrowed":
-            return f"borrowed from {self.name} (budget calibrate measures)"
-        return "from the datasheet (budget calibrate measures)"
 
 
 def key(device: Device) -> str:
@@ -182,16 +108,24 @@ def parse(table: Mapping[str, Any], where: str) -> Profile:
     try:
         forms = {name: Form(**_form(values)) for name, values in table["forms"].items()}
         profile = Profile(
-            **{k: str(table[k]) for k in ("name", "provenance", "device")},
-            **{k: float(table[k]) for k in ("memory", "launch_s", "low", "high")},
+            name=str(table["name"]),
+            provenance=str(table["provenance"]),
+            device=str(table["device"]),
             forms=MappingProxyType(complete(forms)),
+            memory=float(table["memory"]),
             steps=tuple((float(size), float(share)) for size, share in table["steps"]),
+            launch_s=float(table["launch_s"]),
             dispatch=Dispatch(**{k: float(v) for k, v in table["dispatch"].items()}),
             serial=bool(table["serial"]),
+            low=float(table["low"]),
+            high=float(table["high"]),
             kernels=(float(table["kernels"][0]), float(table["kernels"][1])),
             dtypes=tuple(table.get("dtypes", ())),
             source=str(table.get("source", "")),
             versions=MappingProxyType(dict(table.get("versions", {}))),
+            links=MappingProxyType(
+                {k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()}
+            ),
         )
     except KeyError as error:
         raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
@@ -217,17 +151,6 @@ def _check(p: Profile, where: str) -> None:
         raise InputError("profile", f"{where}: a share or a time is not positive and finite")
     if not 0 < p.low <= 1 <= p.high < 1e6:
         raise InputError("profile", f"{where}: interval {p.low:g} to {p.high:g}; allowed: low <= 1 <= high")
-
-
-def complete(forms: Mapping[str, Form]) -> dict[str, Form]:
-    """Every class of kernels, those not given like the class that LIKE names."""
-    full = dict(forms)
-    for name in CLASSES:
-        like = name
-        while like not in full and like in LIKE:
-            like = LIKE[like]
-        full[name] = full[like]
-    return full
 
 
 def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
@@ -271,6 +194,7 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
         if LIKE.get(name) is None or form != p.forms[LIKE[name]]:
             lines += ["", f"[forms.{name}]"]
             lines += [f"{k} = {_text(v)}" for k, v in form._asdict().items() if v != Form._field_defaults[k]]
+    lines += ["", "[links]", *(f"{k} = {_text(v)}" for k, v in p.links.items())] if p.links else []
     lines += ["", "[versions]", *(f"{k} = {_text(v)}" for k, v in p.versions.items()), ""]
     return "\n".join(lines)
 

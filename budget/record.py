@@ -17,17 +17,20 @@ from .dtype import full_name
 from .errors import InputError, shown
 from .estimate import estimate
 from .fold.count import flops, training
-from .fold.time import Work, total, works
+from .fold.kernels import Work, works
+from .fold.time import total
+from .form import Dispatch, Profile
 from .model import Model, model
 from .op import op
 from .plan.backward import backward
 from .plan.fuse import fuse
 from .plan.recompute import recompute
-from .profile import Dispatch, Profile, key, user_folder
+from .profile import key, user_folder
 
 SCHEMA = "budget.record/1"
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
-NEEDED = ("schema", "device", "suite", "case", "split", "dtype", "workload", "implementation", "statistic")
+TEXTS = ("suite", "case", "implementation", "split", "dtype")
+NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
 device_key = key
 
 
@@ -46,7 +49,14 @@ class Record(NamedTuple):
 
     @property
     def is_network(self) -> bool:
+        """Whether a whole network was measured, not a kernel or a collective."""
         return "model" in self.workload
+
+    @property
+    def collective(self) -> str:
+        """Of a collective its name in a profile's links; empty for anything else."""
+        w = self.workload
+        return f"{w['collective']}-{w['nodes']}" if "collective" in w else ""
 
     @property
     def predicted(self) -> bool:
@@ -65,7 +75,8 @@ class Program(NamedTuple):
 
     @property
     def bytes(self) -> float:
-        return sum(w.bytes * w.times for w in self.kernels)
+        """All that its kernels move."""
+        return float(sum(w.bytes * w.times for w in self.kernels))
 
 
 def work(workload: Mapping[str, Any]) -> Program:
@@ -113,7 +124,7 @@ def seconds(program: Program, device: Device, profile: Profile) -> float:
     if program.bare:
         forms = {name: form._replace(host_s=0.0) for name, form in profile.forms.items()}
         profile = profile._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
-    return total(program.kernels, program.weights, device, profile, program.dtype)
+    return float(total(program.kernels, program.weights, device, profile, program.dtype))
 
 
 def predict(workload: Mapping[str, Any], device: Device, profile: Profile) -> float:
@@ -153,8 +164,9 @@ def _record(entry: Any, where: str) -> Record:
         )
     if not isinstance(info["workload"], dict):
         raise InputError("results", f"{where}: workload is {shown(info['workload'])}; allowed: a table")
-    texts = [str(info[k]) for k in ("suite", "case", "implementation", "split", "dtype")]
-    return Record(str(entry.get("fullname", where)), *texts, info["workload"], float(taken), info)
+    suite, case, implementation, split, dtype = (str(info[k]) for k in TEXTS)
+    name, workload = str(entry.get("fullname", where)), info["workload"]
+    return Record(name, suite, case, implementation, split, dtype, workload, float(taken), info)
 
 
 def results_folder() -> str:

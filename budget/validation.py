@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .device import Device
 from .errors import InputError
-from .profile import Profile
+from .form import Profile
 from .record import Record, seconds, work
 
 
@@ -27,10 +27,12 @@ class Row(NamedTuple):
 
     @property
     def error(self) -> float:
+        """Predicted / measured - 1."""
         return self.predicted / self.record.seconds - 1
 
     @property
     def inside(self) -> bool:
+        """Whether the measurement lies in the predicted interval."""
         return self.low <= self.record.seconds <= self.high
 
     @property
@@ -45,19 +47,20 @@ class Summary(NamedTuple):
     """Errors of several rows: the median and the 90th percentile of their sizes, the median with its sign."""
 
     name: str
-    count: int
+    number: int
     median: float
     p90: float
     bias: float
     coverage: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain numbers by name."""
         return self._asdict()
 
 
 def rows(records: Iterable[Record], device: Device, profile: Profile, split: str = "held") -> list[Row]:
     """Predictions for the records of a split. Raises InputError where there is none."""
-    chosen = [r for r in records if r.predicted and r.split == split]
+    chosen = [r for r in records if r.split == split and (r.predicted or r.collective in profile.links)]
     if not chosen:
         raise InputError(
             "results",
@@ -67,6 +70,17 @@ def rows(records: Iterable[Record], device: Device, profile: Profile, split: str
 
 
 def _row(record: Record, device: Device, profile: Profile) -> Row:
+    if record.collective:
+        start, bandwidth = profile.links[record.collective]
+        predicted = start + record.info["bytes"] / bandwidth
+        return Row(
+            record,
+            predicted,
+            predicted * profile.kernels[0],
+            predicted * profile.kernels[1],
+            0.0,
+            record.info["bytes"],
+        )
     program = work(record.workload)
     predicted = seconds(program, device, profile)
     low, high = (profile.low, profile.high) if record.is_network else profile.kernels
@@ -91,6 +105,7 @@ def summaries(found: Sequence[Row]) -> list[Summary]:
     groups: dict[str, list[Row]] = {}
     for row in found:
         groups.setdefault(row.group, []).append(row)
-        groups.setdefault("all networks" if row.record.is_network else "all kernels", []).append(row)
+        if not row.record.collective:  # they depend on others' traffic: a class of their own
+            groups.setdefault("all networks" if row.record.is_network else "all kernels", []).append(row)
     order = sorted(groups, key=lambda g: (groups[g][0].record.is_network, g.startswith("all"), g))
     return [summarize(name, groups[name]) for name in order]

@@ -48,7 +48,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
     notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
     path = profile.save(made, args.profiles or profile.user_folder(), notes)
-    print(table(rows(found, chosen, made), chosen, made, every=False))
+    print(table(rows(found, chosen, made), chosen, made))
     print(f"\nprofile written to {path}")
     return 0
 
@@ -84,7 +84,7 @@ def measure(chosen: device.Device) -> None:
     ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
-    status = subprocess.run(
+    status = subprocess.run(  # noqa: S603 # this project's own suites
         ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
     ).returncode
     if status:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
 from .. import device, profile, record
 from ..errors import InputError, unknown
-from ..report._validation import FORMATS
+from ..report._validation import FORMATS, table
 from ..validation import rows, summaries
 from ._model import write
 
@@ -49,7 +50,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     dtypes = sorted({r.dtype for r in records})
     used = profile.load(args.profile) if args.profile else profile.profile_for(chosen, dtypes[0])
     found = rows(records, chosen, used)
-    write(FORMATS[args.format](found, chosen, used, args.all), args.output)
+    form = partial(table, every=True) if args.all and args.format == "table" else FORMATS[args.format]
+    write(form(found, chosen, used), args.output)
     medians = [s.median for s in summaries(found) if s.name.startswith("all ")]
     return 1 if limit is not None and max(medians) > limit else 0
 

@@ -8,39 +8,16 @@ the two add up. Source: williams-2009 (roofline).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..device import Device
-from ..dtype import BYTES
-from ..model import Block, Model, Node
-from ..op import HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
-from ..profile import Dispatch, Form, Profile
-from ..size import Size, ceil_div, maximum, minimum, product
+from ..form import Dispatch, Form, Profile
+from ..model import Model
+from ..op import Gemm
+from ..size import Size, ceil_div, maximum, minimum
 from .count import training
-
-# Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
-# only where an all-reduce would be needed.
-CELLS = ("lstm_cell", "gru_cell")  # a recurrence over these is a loop within the framework
-NORMS = ("batch_norm", "group_norm", "instance_norm", "normalize")
-
-
-class Work(NamedTuple):
-    """What one kernel does, and how often it runs."""
-
-    op: str  # its operator, with the path of the blocks around it
-    phase: str
-    kind: str  # what it is called in a breakdown: matmul, conv, attention, pointwise
-    contraction: Size  # FLOPs of contractions
-    pointwise: Size  # FLOPs of everything else
-    bytes: Size
-    launches: int
-    times: Size
-    form: str  # class of the time model: a key of Profile.forms
-    own: str = ""  # the operator's kind, which may have a form of its own
-    gemm: Gemm | None = None
-    narrow: bool = False  # a product in float8
-    host: Size = 0  # bytes that cross the host's link
+from .kernels import Work, works
 
 
 class Timed(NamedTuple):
@@ -60,111 +37,6 @@ class Times(NamedTuple):
     overhead: Size
     step: Size
     kernels: tuple[Timed, ...]
-
-
-def works(
-    nodes: Iterable[Node], dtype: str, compiled: bool = False, times: Size = 1, native: bool = False
-) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing.
-
-    compiled: neighbours that are no contractions run as one kernel, as a compiler fuses them.
-    native: the framework's own loop starts them, not the network's code.
-    """
-    pending: list[Op] = []
-    for node in nodes:
-        if isinstance(node, Op) and not node.outs:
-            continue  # declares what is there: nothing runs
-        if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
-            yield _work(pending, dtype, compiled, times, native)
-            pending = []
-        if isinstance(node, Block):
-            inner = any(isinstance(n, Op) and n.kind in CELLS for n in node.body)
-            yield from works(node.body, dtype, compiled, times * node.count, inner)
-        elif _key(node, compiled)[0]:
-            pending.append(node)
-        elif not node.rule.view:
-            yield _work([node], dtype, compiled, times, native)
-    if pending:
-        yield _work(pending, dtype, compiled, times, native)
-
-
-def _key(o: Op, compiled: bool) -> tuple[str, str]:
-    """What neighbours must share to run as one kernel; an empty name runs alone."""
-    pointwise = "pointwise" if compiled and o.kind != "contract" and o.phase != "optimizer" else ""
-    return o.kernel or pointwise, o.phase
-
-
-def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) -> Work:
-    first = ops[0]
-    rule = first.rule
-    fused = len(ops) > 1 or compiled
-    launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
-    launches = 1 if fused or native else launches
-    moved: dict[str, Size] = {}
-    host: Size = 0
-    for o in ops:
-        read = {t.name for t in o.ins}
-        for t in o.ins:
-            if t.role == HOST:
-                host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:
-                moved.setdefault(t.name, moved_bytes(t, o, dtype))
-        for t in o.outs:
-            if t.role == HOST:
-                host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:  # what is read and written moves twice
-                moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(t, o, dtype))
-    traffic = sum(moved.values())
-    if launches > 1:  # each reads and writes about what the operator makes
-        traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
-    kind = first.kernel or _kind(first)
-    return Work(
-        first.of or first.name,
-        first.phase,
-        kind,
-        sum(contraction_flops(o) for o in ops),
-        sum(pointwise_flops(o) for o in ops),
-        traffic,
-        launches,
-        times,
-        "recurrent" if native else _form(first, kind),
-        first.kind if kind == "pointwise" and not fused and not native else "",
-        gemm(first) if len(ops) == 1 else None,
-        narrow=any(t.dtype == "float8" for t in first.ins),
-        host=host,
-    )
-
-
-def _kind(o: Op) -> str:
-    if o.kind != "contract":
-        return "pointwise"
-    return "conv" if any("+" in axis for t in (*o.ins, *o.outs) for axis in t.dims) else "matmul"
-
-
-def _form(o: Op, kind: str) -> str:
-    """The class of the time model: as in a breakdown, but finer."""
-    if kind in ("conv", "attention") and o.phase == "backward":
-        return f"{kind}_backward"
-    if kind != "pointwise":
-        return kind if kind in ("matmul", "conv", "attention") else "pointwise"
-    if o.phase == "optimizer":
-        return "optimizer"
-    if o.kind in ("gather", "embedding_bag"):
-        return "gather"
-    return "reduction" if o.rule.reduces or o.rule.walks != "out" or o.kind in NORMS else "pointwise"
-
-
-def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
-    """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
-    experts) only what is picked, at most all of it.
-    """
-    picked = next((d[1:] for d in t.dims if d[0] == "~"), None)
-    size = BYTES[t.dtype or dtype]
-    n = elements(t, o.sizes)
-    if picked is None or t.name.startswith("d:"):
-        return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
-    return minimum(o.sizes[picked], choices) * (n / o.sizes[picked]) * size
 
 
 class Rates(NamedTuple):
@@ -192,9 +64,18 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
     )
     return Rates(
-        profile.forms, 1 / device.rate(dtype), 1 / device.rate("fp8"), 1 / _host_bandwidth(device),
-        1 / device.rate("vector"), seconds[0], steps, profile.launch_s, profile.dispatch, profile.serial, device.sms or 1,
-    )  # fmt: skip
+        profile.forms,
+        flop=1 / device.rate(dtype),
+        narrow=1 / device.rate("fp8"),
+        link=1 / _host_bandwidth(device),
+        vector=1 / device.rate("vector"),
+        byte=seconds[0],
+        steps=steps,
+        launch=profile.launch_s,
+        dispatch=profile.dispatch,
+        serial=profile.serial,
+        sms=device.sms or 1,
+    )
 
 
 def _host_bandwidth(device: Device) -> float:

@@ -77,7 +77,8 @@ def _points(axes: Axes, points: Sequence[tuple[Row, float, float]]) -> Iterator[
     groups = list(dict.fromkeys(r.group for r, *_ in points))
     for r, x, y in points:
         colour = COLOURS[groups.index(r.group) % len(COLOURS)]
-        told = f"{r.record.case}: measured {seconds(r.record.seconds)}, predicted {seconds(r.predicted)} ({r.error:+.1%})"
+        times = f"measured {seconds(r.record.seconds)}, predicted {seconds(r.predicted)}"
+        told = f"{r.record.case}: {times} ({r.error:+.1%})"
         yield (
             f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="4" fill="{colour}" fill-opacity=".7">'
             f"<title>{escape(told)}</title></circle>"
@@ -86,17 +87,15 @@ def _points(axes: Axes, points: Sequence[tuple[Row, float, float]]) -> Iterator[
 
 def _line(axes: Axes, start: tuple[float, float], end: tuple[float, float], dash: str) -> str:
     (x1, y1), (x2, y2) = ((axes.x(x), axes.y(y)) for x, y in (start, end))
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#555" stroke-dasharray="{dash}"/>'
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="#555" stroke-dasharray="{dash}"/>'
 
 
 def _figure(axes: Axes, across: str, up: str, unit: str, marks: Sequence[str], found: Sequence[Row]) -> str:
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{up} {across}".strip())}">'
     ]
-    parts += [
-        '<clipPath id="in"><rect x="%d" y="0" width="%d" height="%d"/></clipPath>'
-        % (LEFT, WIDTH, HEIGHT - BOTTOM)
-    ]
+    parts += [f'<clipPath id="in"><rect x="{LEFT}" width="{WIDTH}" height="{HEIGHT - BOTTOM}"/></clipPath>']
     for value in _decades(axes.x0, axes.x1):
         x, text = axes.x(value), seconds(value) if unit == "s" else f"{value:g}"
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#ddd"/>')
@@ -108,9 +107,8 @@ def _figure(axes: Axes, across: str, up: str, unit: str, marks: Sequence[str], f
         )
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     parts.append(f'<g clip-path="url(#in)">{"".join(marks)}</g>')
-    parts.append(
-        f'<text x="{(LEFT + axes.x(axes.x1)) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>'
-    )
+    middle = (LEFT + axes.x(axes.x1)) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>')
     parts += [f'<text x="{LEFT}" y="{TOP - 1}">{escape(up)}</text>', *_legend(axes, found), "</svg>"]
     return "\n".join(parts)
 

@@ -7,7 +7,7 @@ from html import escape
 from json import dumps
 
 from ..device import Device
-from ..profile import Profile
+from ..form import Profile
 from ..validation import Row, Summary, summaries
 from ._figures import measured_against_predicted, roofline
 from ._units import seconds
@@ -16,7 +16,7 @@ SCHEMA = "budget.validate/1"
 HEAD = ("", "n", "median", "90 %", "bias", "inside")
 
 
-def table(found: Sequence[Row], device: Device, profile: Profile, every: bool) -> str:
+def table(found: Sequence[Row], device: Device, profile: Profile, *, every: bool = False) -> str:
     """Plain text of at most 80 columns: errors by group, then the networks or every record."""
     from tabulate import tabulate
 
@@ -43,7 +43,7 @@ def _caveat(profile: Profile, found: Sequence[Row]) -> str:
 
 
 def _cells(s: Summary) -> list[str]:
-    return [s.name, str(s.count), f"{s.median:.1%}", f"{s.p90:.1%}", f"{s.bias:+.1%}", f"{s.coverage:.0%}"]
+    return [s.name, str(s.number), f"{s.median:.1%}", f"{s.p90:.1%}", f"{s.bias:+.1%}", f"{s.coverage:.0%}"]
 
 
 def _line(r: Row) -> list[str]:
@@ -52,7 +52,7 @@ def _line(r: Row) -> list[str]:
     return [r.record.case, seconds(r.record.seconds), seconds(r.predicted), f"{r.error:+.1%}", span, inside]
 
 
-def json(found: Sequence[Row], device: Device, profile: Profile, every: bool) -> str:
+def json(found: Sequence[Row], device: Device, profile: Profile) -> str:
     """Everything, raw numbers."""
     entries = [
         {
@@ -63,17 +63,18 @@ def json(found: Sequence[Row], device: Device, profile: Profile, every: bool) ->
         for r in found
     ]  # fmt: skip
     answer = {
-        "schema": SCHEMA, "device": profile.device, "profile": profile.provenance,
+        "schema": SCHEMA, "device": device.name, "profile": profile.provenance,
         "summary": [s.to_dict() for s in summaries(found)], "records": entries,
     }  # fmt: skip
     return dumps(answer, indent=1)
 
 
-def html(found: Sequence[Row], device: Device, profile: Profile, every: bool) -> str:
+def html(found: Sequence[Row], device: Device, profile: Profile) -> str:
     """One file that needs no other: two figures and all rows."""
     title = f"Predicted and measured: {device.name}"
     sections = [
-        f"<h1>{escape(title)}</h1><p>{escape(_headline(found, device))}. {escape(_caveat(profile, found))}.</p>",
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(_headline(found, device))}; {escape(_caveat(profile, found))}.</p>",
         f"<h2>Predicted against measured</h2>{measured_against_predicted(found)}",
         f"<h2>Roofline</h2>{roofline(found, device)}",
         f"<h2>Errors</h2>{_html_table(HEAD, [_cells(s) for s in summaries(found)])}",
@@ -93,7 +94,8 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff; }}
 table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .7rem; text-align: right; }}
 td:first-child, th:first-child {{ text-align: left; }} tbody tr:nth-child(odd) {{ background: #f4f4f4; }}
 svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-serif; fill: #222; }}
@@ -101,7 +103,7 @@ svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-seri
 {body}
 </body></html>"""
 
-FORMATS: Mapping[str, Callable[[Sequence[Row], Device, Profile, bool], str]] = {
+FORMATS: Mapping[str, Callable[[Sequence[Row], Device, Profile], str]] = {
     "table": table,
     "json": json,
     "html": html,
