@@ -12,13 +12,10 @@ GOOD = Row("sm90", "matmul large", "_matmul_kernel", 200, 0, 1000, 4)
 
 def test_worse_than_the_baseline_is_a_violation():
     baseline = {"matmul large: _matmul_kernel": [200, 0]}
-    (same,), (more,), (spilled,) = (
-        lint.compared([row], baseline)
-        for row in (GOOD, GOOD._replace(registers=201), GOOD._replace(spilled=4))
-    )
+    rows = [GOOD, GOOD._replace(registers=201), GOOD._replace(spilled=4), GOOD._replace(call="new")]
+    same, more, spilled, unknown = lint.compared(rows, baseline)
     assert same.problem == ""
     assert more.problem == spilled.problem == "worse than 200 registers, 0 bytes spilled"
-    (unknown,) = lint.compared([GOOD._replace(call="new")], baseline)
     assert unknown.problem == "not in the baseline: --record"
 
 
