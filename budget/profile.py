@@ -131,7 +131,10 @@ def parse(table: Mapping[str, Any], where: str) -> Profile:
         raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError("profile", f"{where}: {error}") from None
-    _check(profile, where)
+    try:
+        _check(profile, where)
+    except TypeError as error:  # a text where a number belongs
+        raise InputError("profile", f"{where}: {error}") from None
     return profile
 
 

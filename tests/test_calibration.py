@@ -1,0 +1,193 @@
+"""Calibration finds what made the records; validation counts what it missed; bad results are one line."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from budget import calibration, profile, record, validation
+from budget.__main__ import main
+from budget.device import load
+from budget.errors import InputError
+from budget.form import Dispatch
+
+CPU = load("cpu")
+NAME = profile.key(CPU)
+TRUE = {**calibration.START, "memory": 3.0, "launch_s": 2e-6, "forms.matmul.share": 0.6, "forms.matmul.edge.0": 7.0}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    profile._profile_for.cache_clear()
+    yield tmp_path
+    profile._profile_for.cache_clear()
+
+
+def gemm(m, n, k):
+    line = "!x: s d, *d f, +*f -> z: s f"
+    return {"ops": [["product", line, "contract"]], "mode": "forward", "sizes": {"s": m, "f": n, "d": k}, "dtype": "float32"}
+
+
+def copy(s):
+    return {"ops": [["copy", "!x: s d -> z: s d", "copy"]], "mode": "forward", "sizes": {"s": s, "d": 256}, "dtype": "float32"}
+
+
+def mlp(width, mode):
+    settings = {"attention": "fused", "execution": "eager", "optimizer": "sgd", "dtype": "float32", "batch": 8}
+    return {"model": "mlp", "config": {"sizes": [width, width, 4]}, "mode": mode, **settings}
+
+
+def entry(suite, case, split, workload, seconds, **info):
+    extra = {
+        "schema": record.SCHEMA, "device": NAME, "suite": suite, "case": case, "split": split, "dtype": "float32",
+        "workload": workload, "implementation": "torch", "statistic": "min", "method": "made up", **info,
+    }  # fmt: skip
+    return {"fullname": f"{suite}[{case}]", "stats": {"min": seconds}, "extra_info": extra}
+
+
+def entries(noise=0.0):
+    """What a device with the numbers of TRUE would have measured."""
+    random = np.random.default_rng(0)
+    made = calibration.build(TRUE, CPU, ("float32",), {})
+    found = []
+    shapes = [(m, n, k) for m in (1, 8, 64, 500) for n in (32, 700) for k in (64, 900)]
+    work = [("matmul", f"{s}", gemm(*s)) for s in shapes]
+    work += [("memory_bandwidth", f"{s}", copy(s)) for s in (4, 64, 300, 512, 2000, 4096, 9000, 16384, 30000, 50000)]
+    work += [("models", f"mlp{w}-{mode}", mlp(w, mode)) for w in (8, 16, 20, 40, 64, 100) for mode in ("forward", "train")]
+    for i, (suite, case, workload) in enumerate(work):
+        seconds = record.predict(workload, CPU, made) * math.exp(random.normal(0, noise))
+        found.append(entry(suite, case, "held" if i % 5 == 2 else "fit", workload, seconds))
+    return found
+
+
+def results(folder, benchmarks):
+    path = folder / "results.json"
+    path.write_text(json.dumps({"benchmarks": benchmarks}), encoding="utf-8")
+    return str(path)
+
+
+def test_it_finds_what_made_the_records(folder):
+    records = record.load(results(folder, entries()))
+    found = calibration.fit(records, CPU, {})
+    rows = validation.rows(records, CPU, found)
+    assert max(abs(r.error) for r in rows) < 0.05
+    assert found.forms["matmul"].share == pytest.approx(0.6, rel=0.1)
+    assert found.forms["matmul"].edge[0] == pytest.approx(7.0, rel=0.3)
+
+
+def test_its_interval_is_as_wide_as_the_noise(folder):
+    records = record.load(results(folder, entries(noise=0.1)))
+    found = calibration.fit(records, CPU, {})
+    assert 1.1 < found.kernels[1] < 1.6
+    assert found.low == pytest.approx(1 / found.high)
+
+
+def test_interval_is_the_rank_that_covers():
+    errors = [math.log(1 + i / 100) * (-1) ** i for i in range(1, 20)]
+    assert calibration.interval(errors, 0.9) == pytest.approx(1.18)  # the 18th of 19
+    assert calibration.interval(errors[:3], 0.9) == pytest.approx(1.03)  # all of three
+    assert calibration.interval([]) == 10.0
+
+
+def test_links_are_a_start_and_a_bandwidth(folder):
+    rows = []
+    for size in (1e3, 1e5, 1e6, 1e8):
+        workload = {"collective": "all_reduce", "bytes": size, "ranks": 2, "nodes": 1}
+        rows.append(entry("collectives", f"{size}", "fit", workload, 2e-5 + size / 4e9, bytes=size, implementation="gloo"))
+    start, bandwidth = calibration.links(record.load(results(folder, rows)))["all_reduce-1"]
+    assert (start, bandwidth) == (pytest.approx(2e-5), pytest.approx(4e9))
+
+
+def test_the_commands_one_after_the_other(folder, capsys):
+    path = results(folder, entries(noise=0.05))
+    assert main(["calibrate", path, "--device", "cpu"]) == 0
+    assert "profile written to" in capsys.readouterr().out
+    assert main(["validate", path, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "measured on this device" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert main(["validate", path, "--device", "cpu", "--max-median", "0.1%"]) == 1
+    capsys.readouterr()
+    assert main(["validate", path, "--device", "cpu", "--format", "json", "--max-median", "50%"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == "budget.validate/1"
+    assert {"median", "p90", "bias", "coverage"} <= set(answer["summary"][0])
+    main(["estimate", "mlp-10-20-10-2", "--device", "cpu"])
+    assert "measured on this device" in capsys.readouterr().out
+
+
+def test_html_is_one_file_with_two_figures(folder, capsys):
+    path, page = results(folder, entries(noise=0.05)), folder / "accuracy.html"
+    assert main(["validate", path, "--device", "cpu", "--format", "html", "--output", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert text.count("<svg") == text.count("</svg>") == 2
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("<circle") > 10
+
+
+def without(name):
+    found = entries()
+    del found[3]["extra_info"][name]
+    return json.dumps({"benchmarks": found})
+
+
+BROKEN = [
+    (json.dumps({"benchmarks": entries()})[:5000], "truncated"),
+    ("", "truncated or no JSON"),
+    ("[1, 2]", "not of pytest-benchmark"),
+    (json.dumps({"benchmarks": [{"stats": {}}]}), "schema none"),
+    (json.dumps({"benchmarks": entries()}).replace(record.SCHEMA, "budget.record/9"), "budget.record/9"),
+    (json.dumps({"benchmarks": entries()}).replace(NAME, "h900"), "h900"),
+    (without("workload"), "workload is missing"),
+    (json.dumps({"benchmarks": entries()}).replace('"min": ', '"min": -'), "positive seconds"),
+    (json.dumps({"benchmarks": entries()}).replace("s d, *d f", "s d, *d g"), "workload"),
+    (json.dumps({"benchmarks": entries()[:5]}), "20 or more"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN)
+def test_bad_results_are_one_line(folder, capsys, text, said):
+    path = folder / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    assert main(["calibrate", str(path), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["validate", "nowhere.json", "--device", "cpu"], "there is no nowhere.json"),
+        (["validate", "--device", "h900"], "unknown name"),
+        (["validate", "--device", "b300"], "no records of B300"),
+        (["calibrate", "--device", "b300"], "not in this machine"),
+        (["validate", "--max-median", "much"], "--max-median"),
+        (["validate", "--format", "pdf"], "--format"),
+        (["validate", "--wat"], "unknown name"),
+    ],
+)
+def test_bad_usage_is_one_line(capsys, argv, said):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_newest_record_counts(folder):
+    for number, seconds in ((1, 1.0), (2, 2.0)):
+        (folder / f"000{number}_x.json").write_text(json.dumps({"benchmarks": [entry("matmul", "a", "fit", gemm(1, 2, 3), seconds)]}))
+    assert [r.seconds for r in record.read([str(folder)], NAME)] == [2.0]
+
+
+def test_a_network_without_its_own_code_is_faster():
+    program = record.work(mlp(8, "forward"))
+    slow = calibration.build(TRUE, CPU, ("float32",), {})._replace(dispatch=Dispatch(1e-3, 1e-3, 1e-3))
+    assert record.seconds(program._replace(bare=True), CPU, slow) < record.seconds(program, CPU, slow)
+
+
+def test_too_few_held_out_is_an_error(folder):
+    with pytest.raises(InputError, match="not seen"):
+        validation.rows([], CPU, calibration.build(TRUE, CPU, (), {}))

@@ -1,0 +1,121 @@
+"""The time model against arithmetic by hand, and arrays against single calls."""
+
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+import budget
+from budget.device import load
+from budget.fold.kernels import Work, works
+from budget.fold.time import kernel_time, rates, time
+from budget.form import Dispatch, Form, Profile, complete
+from budget.op import Gemm
+from budget.profile import profile_for
+
+H100 = load("h100")
+FREE = Dispatch(0, 0, 0)
+
+
+def profile(forms=None, **changes):
+    values = {
+        "name": "test", "provenance": "measured", "device": "test", "memory": 0.8, "steps": (), "launch_s": 0.0,
+        "dispatch": FREE, "serial": False, "low": 0.5, "high": 2.0,
+    }  # fmt: skip
+    made = {"matmul": Form(share=0.5), "pointwise": Form(vector=0.25), **(forms or {})}
+    return Profile(**{**values, "forms": MappingProxyType(complete(made)), **changes})
+
+
+def kernel(form="matmul", flops=0, pointwise=0, bytes=0, gemm=None, launches=1, phase="forward"):
+    return Work("x", phase, form, flops, pointwise, bytes, launches, 1, form, "", gemm)
+
+
+def seconds(w, p, device=H100, dtype="bf16"):
+    return kernel_time(w, rates(device, p, dtype))
+
+
+def test_the_longer_of_arithmetic_and_traffic_counts():
+    p = profile()
+    product = kernel(flops=1e12, bytes=1e6)
+    assert seconds(product, p) == (pytest.approx(1e12 / (H100.rate("bf16") * 0.5)), "compute")
+    copy = kernel("pointwise", bytes=1e9)
+    assert seconds(copy, p) == (pytest.approx(1e9 / (H100.bandwidth * 0.8)), "memory")
+    assert seconds(copy, p._replace(launch_s=1.0))[1] == "launch"
+
+
+def test_without_overlap_both_count():
+    both = kernel(flops=1e12, bytes=1e9)
+    apart = sum(seconds(kernel(**part), profile())[0] for part in ({"flops": 1e12}, {"bytes": 1e9}))
+    assert seconds(both, profile({"matmul": Form(share=0.5, overlap=0.0)}))[0] == pytest.approx(apart)
+
+
+def test_a_small_product_loses_its_edges():
+    g = Gemm(4, 1000, 50, 1)
+    flops = 2 * 4 * 1000 * 50
+    whole, _ = seconds(kernel(flops=flops, gemm=g), profile())
+    cut, _ = seconds(kernel(flops=flops, gemm=g), profile({"matmul": Form(share=0.5, edge=(4, 0, 50))}))
+    assert cut == pytest.approx(whole * 2 * 2)
+
+
+@pytest.mark.parametrize(("rows", "waves"), [(128 * 132, 1), (128 * 132 + 1, 2), (128 * 264, 2), (128, 1)])
+def test_tiles_run_in_whole_waves(rows, waves):
+    g = Gemm(rows, 128, 64, 1)
+    p = profile({"matmul": Form(tile=(128, 128))})
+    tiles = max(-(-rows // 128), 132)
+    full, _ = seconds(kernel(flops=1e12, gemm=g), profile({"matmul": Form()}))
+    assert H100.sms == 132
+    assert seconds(kernel(flops=1e12, gemm=g), p)[0] == pytest.approx(full * waves * 132 / tiles)
+
+
+def test_bandwidth_falls_where_a_cache_ends():
+    p = profile(memory=4.0, steps=((1e6, 1.0), (1e8, 0.5)))
+    at = [b / seconds(kernel("pointwise", bytes=b), p)[0] / H100.bandwidth for b in (1e3, 1e6, 1e7, 1e11)]
+    assert at[0] == pytest.approx(4.0, rel=1e-3)
+    assert at[1] == pytest.approx(1 / (1 / 4 + (1 - 1 / 4) / 2), rel=1e-2)  # halfway
+    assert at[2] == pytest.approx(1.0, rel=2e-2)
+    assert at[3] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_libraries_rearrange_matrices_but_not_vectors():
+    p = profile({"matmul": Form(traffic=5.0)})
+    moved = {m: seconds(kernel(bytes=1e9, gemm=Gemm(m, 10**6, 10**6, 1)), p)[0] for m in (1, 10**6)}
+    assert moved[10**6] / moved[1] == pytest.approx(5, rel=1e-4)
+
+
+def test_a_host_works_beside_an_accelerator_and_before_a_processor():
+    host = Dispatch(1e-3, 1e-3, 1e-3)
+    e = budget.estimate("mlp-10-20-10-2", device="h100")
+    beside, before = (time(e.program, H100, profile(dispatch=host, serial=s), "float32") for s in (False, True))
+    kernels = list(works(e.program.nodes, "float32"))
+    assert beside.step == pytest.approx(1e-3 * len(kernels), rel=1e-2)
+    # A processor's optimizer takes one weight after the other: three layers have six.
+    assert before.step == pytest.approx(1e-3 * (len(kernels) + 5), rel=1e-2)
+
+
+@pytest.mark.parametrize("device", ["h200", "cpu"])
+@pytest.mark.parametrize("model", ["gpt2", "resnet50", "rnn", "dlrm"])
+def test_arrays_equal_single_calls(model, device):
+    batches = np.array([1, 3, 8, 64])
+    settings = {"device": device, "dtype": "fp32", "execution": "eager"}
+    together = budget.estimate(model, batch=batches, **settings).times.step
+    alone = [budget.estimate(model, batch=int(b), **settings).times.step for b in batches]
+    assert together == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("device", ["h200", "a100-80gb", "cpu"])
+def test_more_work_takes_longer(device):
+    steps = budget.estimate("gpt2", batch=np.arange(1, 40), device=device).times.step
+    assert (np.diff(steps) > 0).all()
+
+
+def test_every_kernel_has_a_form():
+    forms = profile_for(H100).forms
+    for name in ("gpt2", "resnet50", "rnn", "mamba-130m", "mixtral-8x7b", "dlrm", "whisper-tiny"):
+        e = budget.estimate(name)
+        assert {w.form for w in works(e.program.nodes, "bfloat16")} <= set(forms)
+
+
+def test_a_compiled_program_launches_less():
+    e = budget.estimate("gpt2")
+    launches = [sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", c)) for c in (True, False)]
+    assert launches[0] < launches[1]
