@@ -20,7 +20,7 @@ def test_conformer_equals_torch(layers, d, heads, kernel, mels, vocab, batch, fr
     with torch.device("meta"):
         real = Conformer(layers, d, heads, kernel, mels, vocab)
         expected = count_flops(real, torch.empty(batch, frames, mels))
-    config = conformer.Config(layers, d, heads, kernel=kernel, mels=mels, vocab=vocab)
+    config = conformer.Config(layers=layers, d_model=d, heads=heads, kernel=kernel, mels=mels, vocab=vocab)
     ours = backward(conformer.build(config, Workload(batch=batch, seq=frames)))
     assert params(ours).total == count_params(real)
     assert flops(ours)[:2] == expected
@@ -34,7 +34,9 @@ def test_deepspeech2_equals_torch(cell, layers, n, frequencies, channels, vocab,
     with torch.device("meta"):
         real = DeepSpeech2(cell, layers, n, frequencies, channels, vocab)
         expected = count_flops(real, torch.empty(batch, frequencies, frames))
-    config = deepspeech2.Config(cell, layers, n, frequencies, channels, vocab)
+    config = deepspeech2.Config(
+        cell=cell, layers=layers, hidden_size=n, frequencies=frequencies, channels=channels, vocab=vocab
+    )
     ours = backward(deepspeech2.build(config, Workload(batch=batch, seq=frames)))
     assert params(ours).total == count_params(real)
     assert flops(ours)[:2] == expected
