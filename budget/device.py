@@ -12,7 +12,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from . import machine
 from .dtype import SHORT
 from .errors import InputError, unknown
 
@@ -132,6 +131,8 @@ def detect() -> Device:
 
     Raises InputError for a GPU that the data does not have: its processor would be no answer.
     """
+    from . import machine
+
     gpu = machine.gpu()
     if gpu is None:
         table = _tables().get(_slug(machine.processor()))
@@ -151,6 +152,8 @@ def cpu() -> Device:
     Source: peak-flops-per-cycle. Memory: 10 GB/s a core, at most eight channels of DDR4-2400
     (154 GB/s); assumed. Hence the wide uncertainty.
     """
+    from . import machine
+
     facts = machine.facts()
     peak = facts.cores * facts.hertz * facts.flops_per_cycle
     unit = f"{facts.flops_per_cycle} FLOPs a cycle ({facts.vector_unit})"

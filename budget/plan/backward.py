@@ -111,7 +111,7 @@ def _gradients(
         elif o.kind == "slice":
             yield _op(o, "pad", (g,), (grad,))
             made.append((t, grad))
-        elif (o.rule.view and len(o.outs) == 1) or ((t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT):
+        elif (o.rule.view and len(o.outs) == 1) or _passes(o, t):
             made.append((t, g._replace(dims=t.dims)))
         elif t.added or o.kind == "add":
             yield _op(o, "reduce", (g,), (grad,))
@@ -131,6 +131,11 @@ def _gradients(
         reads = (*arrived, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
         yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
         made += fused
+
+
+def _passes(o: Op, t: Tensor) -> bool:
+    """Whether an operand's gradient is the output's, unchanged."""
+    return (t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT
 
 
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:

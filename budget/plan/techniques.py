@@ -4,7 +4,7 @@
     -> backward -> float8 and dtype of gradients -> recompute -> offload activations
     -> accumulate -> prune -> optimizer -> offload its states
 
-A technique that is off costs nothing. Derived: what each needs to see of the others.
+A technique that is off costs nothing, not even its import. Derived: what each needs to see of the others.
 """
 
 from __future__ import annotations
@@ -17,17 +17,11 @@ from ..errors import InputError, shown, unknown
 from ..model import Model
 from . import precision as precisions
 from . import quantize as formats
-from .accumulate import accumulate
-from .distill import distill
-from .fp8 import trained as fp8_trained
-from .freeze import freeze, freeze_layers
 from .fused import CHOICES as FUSED
 from .fused import fused, hold_chunk
-from .lora import adapters, lora, usual
 from .offload import check as offloaded
 from .offload import offload_activations, offload_optimizer
 from .optimizer import optimizer as add_optimizer
-from .prune import prune
 from .recompute import CHOICES as RECOMPUTED
 from .recompute import recompute as add_recompute
 from .recompute import regroup
@@ -114,8 +108,12 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
     if t.fuse:
         model = fused(model, t.fuse)
     if t.freeze:
+        from .freeze import freeze
+
         model = freeze(model, t.freeze)
     if t.lora_rank:
+        from .lora import lora, usual
+
         model = lora(
             model,
             t.lora_rank,
@@ -123,8 +121,12 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
             full_name(t.lora_dtype) if t.lora_dtype else "",
         )
     if t.adapters:
+        from .lora import adapters
+
         model = adapters(model, t.adapters, t.adapter_targets)
     if t.freeze_layers:
+        from .freeze import freeze_layers
+
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
         model = regroup(model, t.recompute_every, t.recompute_layers)
@@ -136,21 +138,31 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
 def learning(model: Model, t: Techniques, teacher: Model | None) -> Model:
     """The network with its teacher and its casts, ready for `backward`."""
     if teacher is not None:
+        from .distill import distill
+
         model = distill(model, teacher)
     return precisions.precision(model, t.precision) if t.precision != "pure" else model
 
 
 def sparse(model: Model, t: Techniques, dtype: str) -> Model:
     """The program with its sparse products."""
-    return prune(model, t.sparse, dtype) if t.sparse else model
+    if not t.sparse:
+        return model
+    from .prune import prune
+
+    return prune(model, t.sparse, dtype)
 
 
 def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str) -> tuple[Model, Model]:
     """A training program as the formula book counts it, and as it runs, with its optimizer."""
     if t is OFF:
         return model, add_optimizer(add_recompute(model, recompute), optimizer)
+    from .accumulate import accumulate
+
     if t.precision == "fp8":
-        model = fp8_trained(model)
+        from .fp8 import trained
+
+        model = trained(model)
     if t.grad_dtype:
         model = precisions.gradients(model, full_name(t.grad_dtype))
     book = accumulate(model, t.accumulate)

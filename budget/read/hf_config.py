@@ -15,12 +15,12 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, unknown
-from . import hf_images, hf_rules, hf_stacks
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "families")
 LARGEST = 10_000_000  # bytes; a config has a few thousand
@@ -51,10 +51,10 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     names = family.get("fields", {})
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
     fields = {ours: _translate(ours, name, settings) for ours, name in given.items()}
-    function = kind.replace("-", "_")
-    rules = (getattr(module, function, None) for module in (hf_rules, hf_images, hf_stacks))
-    rule = next(filter(None, rules), None)
-    fields = {**fields, **family.get("set", {}), **(rule(settings) if rule else {})}
+    fields = {**fields, **family.get("set", {})}
+    if "rules" in family:
+        module = import_module(f"{__package__}.{family['rules']}")
+        fields |= getattr(module, kind.replace("-", "_"))(settings)
     try:
         return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})
     except InputError as error:

@@ -56,7 +56,8 @@ def _files() -> list[str]:
 
 
 def _headings(text: str) -> list[str]:
-    return [line[1:-1].strip('"') for line in text.splitlines() if line.startswith("[") and line.endswith("]")]
+    lines = text.splitlines()
+    return [line[1:-1].strip('"') for line in lines if line.startswith("[") and line.endswith("]")]
 
 
 def _spelled(name: str, headings: list[str]) -> str | None:
