@@ -14,7 +14,13 @@ from budget.form import Dispatch
 
 CPU = load("cpu")
 NAME = profile.key(CPU)
-TRUE = {**calibration.START, "memory": 3.0, "launch_s": 2e-6, "forms.matmul.share": 0.6, "forms.matmul.edge.0": 7.0}
+TRUE = {
+    **calibration.START,
+    "memory": 3.0,
+    "launch_s": 2e-6,
+    "forms.matmul.share": 0.6,
+    "forms.matmul.edge.0": 7.0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +33,31 @@ def folder(tmp_path, monkeypatch):
 
 def gemm(m, n, k):
     line = "!x: s d, *d f, +*f -> z: s f"
-    return {"ops": [["product", line, "contract"]], "mode": "forward", "sizes": {"s": m, "f": n, "d": k}, "dtype": "float32"}
+    return {
+        "ops": [["product", line, "contract"]],
+        "mode": "forward",
+        "sizes": {"s": m, "f": n, "d": k},
+        "dtype": "float32",
+    }
 
 
 def copy(s):
-    return {"ops": [["copy", "!x: s d -> z: s d", "copy"]], "mode": "forward", "sizes": {"s": s, "d": 256}, "dtype": "float32"}
+    return {
+        "ops": [["copy", "!x: s d -> z: s d", "copy"]],
+        "mode": "forward",
+        "sizes": {"s": s, "d": 256},
+        "dtype": "float32",
+    }
 
 
 def mlp(width, mode):
-    settings = {"attention": "fused", "execution": "eager", "optimizer": "sgd", "dtype": "float32", "batch": 8}
+    settings = {
+        "attention": "fused",
+        "execution": "eager",
+        "optimizer": "sgd",
+        "dtype": "float32",
+        "batch": 8,
+    }
     return {"model": "mlp", "config": {"sizes": [width, width, 4]}, "mode": mode, **settings}
 
 
@@ -54,8 +76,15 @@ def entries(noise=0.0):
     found = []
     shapes = [(m, n, k) for m in (1, 8, 64, 500) for n in (32, 700) for k in (64, 900)]
     work = [("matmul", f"{s}", gemm(*s)) for s in shapes]
-    work += [("memory_bandwidth", f"{s}", copy(s)) for s in (4, 64, 300, 512, 2000, 4096, 9000, 16384, 30000, 50000)]
-    work += [("models", f"mlp{w}-{mode}", mlp(w, mode)) for w in (8, 16, 20, 40, 64, 100) for mode in ("forward", "train")]
+    work += [
+        ("memory_bandwidth", f"{s}", copy(s))
+        for s in (4, 64, 300, 512, 2000, 4096, 9000, 16384, 30000, 50000)
+    ]
+    work += [
+        ("models", f"mlp{w}-{mode}", mlp(w, mode))
+        for w in (8, 16, 20, 40, 64, 100)
+        for mode in ("forward", "train")
+    ]
     for i, (suite, case, workload) in enumerate(work):
         seconds = record.predict(workload, CPU, made) * math.exp(random.normal(0, noise))
         found.append(entry(suite, case, "held" if i % 5 == 2 else "fit", workload, seconds))
@@ -95,7 +124,17 @@ def test_links_are_a_start_and_a_bandwidth(folder):
     rows = []
     for size in (1e3, 1e5, 1e6, 1e8):
         workload = {"collective": "all_reduce", "bytes": size, "ranks": 2, "nodes": 1}
-        rows.append(entry("collectives", f"{size}", "fit", workload, 2e-5 + size / 4e9, bytes=size, implementation="gloo"))
+        rows.append(
+            entry(
+                "collectives",
+                f"{size}",
+                "fit",
+                workload,
+                2e-5 + size / 4e9,
+                bytes=size,
+                implementation="gloo",
+            )
+        )
     start, bandwidth = calibration.links(record.load(results(folder, rows)))["all_reduce-1"]
     assert (start, bandwidth) == (pytest.approx(2e-5), pytest.approx(4e9))
 
@@ -178,8 +217,16 @@ def test_bad_usage_is_one_line(capsys, argv, said):
 
 def test_the_newest_record_counts(folder):
     for number, seconds in ((1, 1.0), (2, 2.0)):
-        (folder / f"000{number}_x.json").write_text(json.dumps({"benchmarks": [entry("matmul", "a", "fit", gemm(1, 2, 3), seconds)]}))
+        row = entry("matmul", "a", "fit", gemm(1, 2, 3), seconds, versions={"torch": str(number)})
+        (folder / f"000{number}_x.json").write_text(json.dumps({"benchmarks": [row]}))
     assert [r.seconds for r in record.read([str(folder)], NAME)] == [2.0]
+
+
+def test_of_runs_with_the_same_versions_the_least_counts(folder):
+    for number, seconds in ((1, 1.0), (2, 2.0)):
+        row = entry("matmul", "a", "fit", gemm(1, 2, 3), seconds)
+        (folder / f"000{number}_x.json").write_text(json.dumps({"benchmarks": [row]}))
+    assert [r.seconds for r in record.read([str(folder)], NAME)] == [1.0]
 
 
 def test_a_network_without_its_own_code_is_faster():

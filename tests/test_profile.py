@@ -26,9 +26,18 @@ def folder(tmp_path, monkeypatch):
 
 def measured(of, **changes):
     """The datasheet's profile with a few numbers of its own."""
-    forms = {**profile_for(H200).forms, "matmul": Form(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5)}
+    forms = {
+        **profile_for(H200).forms,
+        "matmul": Form(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5),
+    }
     values = {"name": of.name, "provenance": "measured", "device": key(of), "forms": complete(forms)}
-    values |= {"steps": ((1e6, 0.5),), "low": 0.9, "high": 1.125, "dtypes": ("float32",), "links": {"all_reduce-1": (1e-5, 1e9)}}
+    values |= {
+        "steps": ((1e6, 0.5),),
+        "low": 0.9,
+        "high": 1.125,
+        "dtypes": ("float32",),
+        "links": {"all_reduce-1": (1e-5, 1e9)},
+    }
     return profile_for(H200)._replace(**{**values, "source": "", **changes})
 
 

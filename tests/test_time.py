@@ -85,7 +85,9 @@ def test_libraries_rearrange_matrices_but_not_vectors():
 def test_a_host_works_beside_an_accelerator_and_before_a_processor():
     host = Dispatch(1e-3, 1e-3, 1e-3)
     e = budget.estimate("mlp-10-20-10-2", device="h100")
-    beside, before = (time(e.program, H100, profile(dispatch=host, serial=s), "float32") for s in (False, True))
+    beside, before = (
+        time(e.program, H100, profile(dispatch=host, serial=s), "float32") for s in (False, True)
+    )
     kernels = list(works(e.program.nodes, "float32"))
     assert beside.step == pytest.approx(1e-3 * len(kernels), rel=1e-2)
     # A processor's optimizer takes one weight after the other: three layers have six.
@@ -117,5 +119,7 @@ def test_every_kernel_has_a_form():
 
 def test_a_compiled_program_launches_less():
     e = budget.estimate("gpt2")
-    launches = [sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", c)) for c in (True, False)]
+    launches = [
+        sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", c)) for c in (True, False)
+    ]
     assert launches[0] < launches[1]
