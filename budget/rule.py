@@ -50,6 +50,7 @@ RULES: dict[str, Rule] = {
     "split": Rule(view=True),  # into parts, all of them read
     "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
     "repeat": Rule(back=1),  # each element several times; its gradients are added up
+    "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added
     "broadcast": Rule(back=1),  # the same, left to the product that reads it
     "step": Rule(view=True),  # one time step of a sequence
     "store": Rule(walks="first", inplace=True),  # one time step's gradient into the sequence's

@@ -24,9 +24,9 @@ class Attention(NamedTuple):
     broadcast: bool = False  # left to the products (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
-    joined: bool = False  # rotated and other parts of a head are joined again, heads first
     scale: bool = True  # the scores, by 1 / sqrt(head_dim)
     scale_q: bool = False  # the queries
+    heads_first: bool = False  # the layout in which queries are left by their scale (Whisper) or a rotation in part
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
     mask: bool = False  # adds the tensor `mask` (see `causal_mask`)
@@ -63,10 +63,11 @@ def attention(
         bias = ", +*k" if a.norm == "layer_norm" else ""
         yield op(f"{name}.q_norm", f"q:, *k{bias} -> q:", a.norm)
         yield op(f"{name}.k_norm", f"k:, *k{bias} -> k:", a.norm)
+    layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
-        yield op(f"{name}.q_scale", "q: -> q:", "scale")
+        yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
     if a.rope:
-        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{' b h r s k' if a.joined else ''}", "rope")
+        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", "rope")
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
     sizes = {} if cached is None else {"t": cached}
     made = f"b {length} h k"
@@ -110,7 +111,7 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
         yield op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", repeat, **sizes)
         yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", repeat, **sizes)
         keys, values = "kr: b t h r k", f"vr: b t h r {v}"
-    queries = "q: b h r s k" if a.joined else "q: b s h r k"
+    queries = "q: b h r s k" if a.heads_first else "q: b s h r k"
     yield op(f"{name}.scores", f"{queries}, {keys} -> w: b h r s t", **sizes)
     if a.scale:
         yield op(f"{name}.scale", "w: -> w:", "scale")

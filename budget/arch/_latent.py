@@ -42,5 +42,5 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
     yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", **sizes)
     yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", **sizes)
     yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", **sizes)
-    yield from mix(name, a._replace(joined=True), value="u", u=m.value)
+    yield from mix(name, a._replace(heads_first=True), value="u", u=m.value)
     yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)

@@ -105,7 +105,7 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
             out_bias=c.attention_bias,
             heads_per_key=exact_div(c.heads, c.kv_heads),
             rope=c.rotary_fraction > 0,
-            joined=c.rotary_fraction < 1,
+            heads_first=c.rotary_fraction < 1,
             mask=True,
         )
         yield from attention("attn", a, mode)

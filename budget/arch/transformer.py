@@ -249,7 +249,7 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        rope=c.positions == "rotary", joined=c.rotary_fraction < 1, broadcast=c.broadcast_keys,
+        rope=c.positions == "rotary", heads_first=c.rotary_fraction < 1, broadcast=c.broadcast_keys,
         position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip

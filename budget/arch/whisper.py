@@ -62,7 +62,7 @@ def _heads(c: Config, heads: Size) -> dict[str, Size]:
     return {"h": heads, "k": exact_div(c.d_model, heads)}
 
 
-_LAYER = Layer(Attention(key_bias=False, scale=False, scale_q=True, upcast=False))
+_LAYER = Layer(Attention(key_bias=False, scale=False, scale_q=True, heads_first=True, upcast=False))
 
 
 def _encoder(c: Config) -> Iterator[Node]:

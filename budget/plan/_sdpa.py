@@ -30,7 +30,10 @@ def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator
     for _, run in groupby(nodes, _attention):
         part = tuple(run)
         ops = [o for o in part if isinstance(o, Op)]
-        yield from part if not _attention(part[0]) or has_kernel(ops, trained) else (o._replace(group=WRITTEN_OUT) for o in written_out(ops))
+        if not _attention(part[0]) or has_kernel(ops, trained):
+            yield from part
+        else:
+            yield from (o._replace(group=WRITTEN_OUT) for o in written_out(ops))
 
 
 def laid_out(ops: Iterable[Op]) -> Iterator[str]:

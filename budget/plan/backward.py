@@ -30,11 +30,15 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Add to `needs` the activations that need a gradient; set first repetitions apart."""
     for node in nodes:
         if isinstance(node, Op):
-            if not node.rule.stops and any(t.role == WEIGHT or t.name in needs for t in node.ins):
-                needs.update(t.name for t in node.outs)
+            if not node.rule.stops:
+                for t in node.ins:
+                    if t.role == WEIGHT or t.name in needs:
+                        needs.update([out.name for out in node.outs])
+                        break
             yield node
             continue
         first = _inside(node, needs)
+        nested = any(isinstance(inner, Block) for inner in node.body)
         late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
             head, rest = pieces(node, 1)
@@ -44,7 +48,7 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
             yield from _flow((rest._replace(name=node.name),), needs)
             continue
         needs.update(c.leave for c in node.carry if c.leave in first)
-        yield node._replace(body=tuple(_flow(node.body, set(first))))
+        yield node._replace(body=tuple(_flow(node.body, set(first)))) if nested else node
 
 
 def _inside(node: Block, needs: set[str]) -> set[str]:
@@ -111,6 +115,9 @@ def _gradients(
         elif o.kind == "slice":
             yield _op(o, "pad", (g,), (grad,))
             made.append((t, grad))
+        elif o.kind == "reduce":
+            yield _op(o, "expand", (g,), (grad,))
+            made.append((t, grad))
         elif (o.rule.view and len(o.outs) == 1) or _passes(o, t):
             made.append((t, g._replace(dims=t.dims)))
         elif t.added or o.kind == "add":
@@ -129,8 +136,19 @@ def _gradients(
         alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
         saved = (t for t in o.saved if t.name != alone)
         reads = (*arrived, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
-        yield _op(o, o.kind, reads, tuple(grad for _, grad in fused))
+        outs = tuple(_whole(o, t, grad) for t, grad in fused)
+        yield _op(o, o.kind.removesuffix("_"), reads, outs)
+        for (_, grad), out in zip(fused, outs, strict=True):
+            if out is not grad:
+                yield _op(o, "reduce", (out,), (grad,))
         made += fused
+
+
+def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of an operand that a product repeats: of all its copies, before they are added up."""
+    if o.kind != "mul" or o.kernel or t.dims == o.out.dims:
+        return grad
+    return Tensor(f"{grad.name}~", o.out.dims, dtype=o.out.dtype)
 
 
 def _passes(o: Op, t: Tensor) -> bool:

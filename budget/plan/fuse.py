@@ -33,7 +33,9 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs)))
 
 
-def _fuse(nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str]) -> Iterator[Node]:
+def _fuse(
+    nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str]
+) -> Iterator[Node]:
     nodes = tuple(nodes if choice != "fused" else without_kernels(nodes, needs))
     readers: dict[str, set[str]] = {}
     for node in nodes:
@@ -41,11 +43,12 @@ def _fuse(nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Co
             readers.setdefault(name, set()).add(group)
     inside = [n for n in nodes if isinstance(n, Op) and n.group in groups and n.kind not in CHOICES[choice]]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}}
+    fused = set(map(id, inside))
     apart = set(laid_out(inside)) if choice == "fused" else set()
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs)))
-        elif node in inside:
+        elif id(node) in fused:
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
             yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs)
