@@ -142,7 +142,6 @@ def estimate(
     attention = attention or ("fused" if mode == "train" else "flash")
     _choice("attention", attention, ATTENTION)
     if isinstance(model, Model):
-        built = model
         usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
         workload = Workload(mode, model.samples)
     else:
@@ -153,7 +152,6 @@ def estimate(
             0 if seq is None else size("seq", seq),
             0 if image is None else size("image", image),
         )
-        built = module.build(settings, workload)._replace(name=name)
     task = Task(
         workload,
         full_name(dtype or usual.get("dtype", "bf16")),
@@ -164,14 +162,34 @@ def estimate(
         make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
-    built, program, book, hardware = _program(built, task)
-    return Estimate(
-        built, task, chosen, profile_for(chosen, task.dtype), program, params(built), book, hardware
-    )
+    if isinstance(model, Model):
+        built, program, *counts = _program(model, task)
+    else:
+        built, program, *counts = _counted(name, module, settings, task)
+    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, *counts)
 
 
-def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
-    """The network with its techniques, the operators that run, the FLOPs of the model and the hardware's."""
+Counted = tuple[Model, Model, Params, Flops, Flops]
+
+
+def _counted(*key: Any) -> Counted:
+    """An architecture's program and counts, which do not depend on the device: remembered for the next one."""
+    try:
+        hash(key)
+    except TypeError:  # sizes are arrays
+        return _remembered.__wrapped__(*key)
+    return _remembered(*key)
+
+
+@lru_cache(maxsize=64)
+def _remembered(name: str, module: Any, settings: Settings, task: Task) -> Counted:
+    return _program(module.build(settings, task.workload)._replace(name=name), task)
+
+
+def _program(model: Model, task: Task) -> Counted:
+    """The network with its techniques, the operators that run, parameters, the FLOPs of the model and
+    those of the hardware.
+    """
     t, mode = task.techniques, task.workload.mode
     plans.check(t, mode, task.dtype, task.recompute)
     model = plans.network(model, t, mode)
@@ -179,7 +197,7 @@ def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
     if mode != "train":
         book = flops(fused)
         program = plans.sparse(fused, t, task.dtype)
-        return model, program, book, book if program is fused else flops(program)
+        return model, program, params(model), book, book if program is fused else flops(program)
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
     learning = plans.learning(fused, t, _teacher(model, task) if t.teacher else None)
     trained, program = plans.step(
@@ -187,7 +205,7 @@ def _program(model: Model, task: Task) -> tuple[Model, Model, Flops, Flops]:
     )
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
-    return model, program, flops(trained, known), flops(program, known)
+    return model, program, params(model), flops(trained, known), flops(program, known)
 
 
 def _teacher(student: Model, task: Task) -> Model:

@@ -2,13 +2,15 @@
 
 Nothing here knows what training is: a tensor that a backward operator reads is alive until
 then, so "saved activations" fall out. Of a block that is repeated many times the first two and
-the last two repetitions are walked; between them memory grows by the same amount each time, so
-the peak is at one of the ends. Derived.
+the last repetition are walked; between them memory grows by the same amount each time, so the peak
+is at one of the ends. Derived.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..dtype import BYTES
@@ -70,11 +72,8 @@ def memory(model: Model, dtype: str) -> Memory:
         if name in scope:
             walker.keep.add(scope[name])
     curve = tuple(walker.run())
-    totals = [m.total for m in curve] or [parameters]
-    peak = totals[0]
-    for total in totals[1:]:
-        peak = maximum(peak, total)
-    top = max(curve, key=lambda m: m.total) if curve and all(map(is_number, totals)) else None
+    top = max(curve, key=attrgetter("total")) if curve and is_number(sum(m.total for m in curve)) else None
+    peak = top.total if top else reduce(maximum, (m.total for m in curve), parameters)
     fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
     return Memory(
         **fixed,
@@ -201,13 +200,13 @@ class _Walker:
 
     def block(self, node: Block, scopes: tuple[dict[str, Any], ...], home: dict[str, Any]) -> None:
         n = node.count
-        many = not isinstance(n, int) or n > 4
+        many = not isinstance(n, int) or n > 3
         frames: list[dict[str, Any]] = []
         mirrored = _find(f"#{node.mirrors}", scopes) or []
         carried = {c.enter: _find(c.init, scopes) for c in node.carry if c.enter}
-        for i in range(4 if many else int(n)):
+        for i in range(3 if many else int(n)):
             if many and i == 2:
-                self.events.append((None, [], n - 4))
+                self.events.append((None, [], n - 3))
             elif many and i == 1:
                 self.events.append((None, [], -1))
             frame: dict[str, Any] = {k: v for k, v in carried.items() if v is not None}

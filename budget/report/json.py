@@ -19,7 +19,9 @@ def render(estimate: Estimate, by: str = "") -> str:
     answer = to_dict(estimate)
     if by:
         answer["by"] = {by: _plain(rows(estimate, by))}
-    return dumps(answer, indent=1)
+    # One line a key: people find their way, and the encoder that is written in C does the work.
+    lines = ",\n".join(f"{dumps(key)}: {dumps(value)}" for key, value in answer.items())
+    return f"{{\n{lines}\n}}"
 
 
 def to_dict(e: Estimate) -> dict[str, Any]:
