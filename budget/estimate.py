@@ -173,7 +173,7 @@ Counted = tuple[Model, Model, Params, Flops, Flops]
 
 
 def _counted(*key: Any) -> Counted:
-    """An architecture's program and counts, which do not depend on the device: remembered for the next one."""
+    """An architecture's program and counts, which no device changes: remembered for the next one."""
     try:
         hash(key)
     except TypeError:  # sizes are arrays
