@@ -26,7 +26,7 @@ class Attention(NamedTuple):
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     scale: bool = True  # the scores, by 1 / sqrt(head_dim)
     scale_q: bool = False  # the queries
-    heads_first: bool = False  # the layout in which queries are left by their scale (Whisper) or a rotation in part
+    heads_first: bool = False  # queries, once scaled (Whisper) or rotated in part
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
     mask: bool = False  # adds the tensor `mask` (see `causal_mask`)

@@ -14,7 +14,7 @@ from ..config import Workload
 from ..errors import InputError
 from ..model import Node, block
 from ..op import op
-from ..size import Size, ceil_div, floor_div, is_number, minimum, or_else
+from ..size import Size, ceil_div, floor_div, is_number, maximum, minimum, or_else
 from ._loss import cross_entropy
 
 AXES, WINDOW = ("z", "y", "x"), ("l", "i", "j")
@@ -103,9 +103,18 @@ def conv_norm(
     *,
     groups: Size = 1,
     act: str = "",
+    same: bool = False,
     to: str = "",
 ) -> Piece:
-    """A convolution without bias, batch norm, and an activation where one is named."""
+    """A convolution without bias, batch norm, and an activation where one is named.
+
+    same: an operator of its own adds zeros first, none too, as many as TensorFlow does.
+    """
+    if same:
+        n = len(x.extents)
+        windows = zip(x.extents, each(kernel, n), each(stride, n), strict=True)
+        around = tuple(extent + _spare(extent, *window) for extent, *window in windows)
+        x, padding = (yield from resize("pad", f"{name}.pad", x, around)), 0
     y = yield from conv(f"{name}.conv", x, f, kernel, stride, padding, groups=groups)
     y = yield from batch_norm(f"{name}.norm", y, to="" if act else to)
     return (yield from each_element(f"{name}.act", y, act, to=to)) if act else y
@@ -236,6 +245,11 @@ def each(value: Each, n: int, half: bool = False) -> tuple[int, ...]:
     """One number for each of n axes; half of it, rounded down, where asked."""
     values = value if isinstance(value, tuple) else (value,) * n
     return tuple(v // 2 for v in values) if half else values
+
+
+def _spare(extent: Size, kernel: int, stride: int) -> Size:
+    """What a window misses of an extent if its strides are to cover it all."""
+    return maximum((ceil_div(extent, stride) - 1) * stride + kernel - extent, 0)
 
 
 def _any(condition: Any) -> bool:

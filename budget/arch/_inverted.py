@@ -30,21 +30,25 @@ def inverted_residual(
     gate: str = "sigmoid",
     add_kind: str = "add",
     pad: int = 0,
+    same: bool = False,
 ) -> Piece:
     """Expand, filter each channel by itself, squeeze and excite, project; add where that fits.
 
-    pad: zeros along each axis that an operator of its own adds, in place of the convolution's.
+    pad: zeros along each axis that an operator of its own adds, in place of the convolution's;
+    same: such an operator before each convolution.
     """
     y = x
     if expanded != x.c:
-        y = yield from conv_norm("expand", y, expanded, 1, act=act)
+        y = yield from conv_norm("expand", y, expanded, 1, act=act, same=same)
     if pad:
         y = yield from resize("pad", "pad", y, tuple(extent + pad for extent in y.extents))
     padding = 0 if pad else None
-    y = yield from conv_norm("depthwise", y, expanded, kernel, stride, padding, groups=expanded, act=act)
+    y = yield from conv_norm(
+        "depthwise", y, expanded, kernel, stride, padding, groups=expanded, act=act, same=same
+    )
     if squeeze:
         y = yield from squeeze_excite("squeeze", y, squeeze, squeeze_act, gate)
-    return (yield from project(x, y, f, stride, add_kind))
+    return (yield from project(x, y, f, stride, add_kind, same))
 
 
 def fused_residual(
@@ -58,11 +62,11 @@ def fused_residual(
     return (yield from add("add", y, x, add_kind, to="x")) if residual(x, f, stride) else y
 
 
-def project(x: Features, y: Features, f: Size, stride: int, add_kind: str) -> Piece:
+def project(x: Features, y: Features, f: Size, stride: int, add_kind: str, same: bool = False) -> Piece:
     """A 1 x 1 convolution to f channels, and the residual where the shapes agree."""
     if not residual(x, f, stride):
-        return (yield from conv_norm("project", y, f, 1, to="x"))
-    y = yield from conv_norm("project", y, f, 1)
+        return (yield from conv_norm("project", y, f, 1, same=same, to="x"))
+    y = yield from conv_norm("project", y, f, 1, same=same)
     return (yield from add("add", y, x, add_kind, to="x"))
 
 

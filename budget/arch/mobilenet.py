@@ -39,6 +39,7 @@ class Config(Settings):
     inplace: bool = setting(
         True, "activations overwrite their input (torchvision does, transformers doesn't)"
     )
+    padded: bool = setting(False, "zeros are added by an operator before each convolution (transformers)")
     width: float = setting(
         1.0, "multiplies all channels, which are then rounded to multiples of 8", least=0.01
     )
@@ -77,7 +78,8 @@ def build(c: Config, w: Workload) -> Model:
 def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
     outer = c.act(c.stem_activation or c.activation)
     x = image(w, c.in_channels, c.image)
-    x = yield from conv_norm("stem", x, divisible(c.stem * c.width), 3, stride=2, act=outer, to="x")
+    stem = divisible(c.stem * c.width)
+    x = yield from conv_norm("stem", x, stem, 3, stride=2, act=outer, same=c.padded, to="x")
     for i, channels in enumerate(c.channels):
         f = divisible(channels * c.width)
         act = c.act("hardswish" if c.stage("hardswish", i) else c.activation)
@@ -97,9 +99,10 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
                 act=act,
                 squeeze=divisible(inner // 4) if c.stage("squeeze", i) else 0,
                 gate="hardsigmoid",
+                same=c.padded,
             )
             x = yield from scope(name, piece, count)
-    x = yield from conv_norm("head", x, c.head, 1, act=outer)
+    x = yield from conv_norm("head", x, c.head, 1, act=outer, same=c.padded)
     if c.hidden:
         x = yield from mean("head.pool", x)
         yield op("head.linear", f"{x.name}: b c, *f c, +*f -> x: b f", c=x.c, f=c.hidden)
