@@ -28,6 +28,7 @@ from .plan.recompute import recompute
 from .profile import key, user_folder
 
 SCHEMA = "budget.record/1"
+ASIDE = "budget.speed/1"  # of entries beside the records
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
 TEXTS = ("suite", "case", "implementation", "split", "dtype")
 NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
@@ -146,7 +147,14 @@ def load(path: str) -> list[Record]:
     entries = content.get("benchmarks") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise InputError("results", f"{path} is not of pytest-benchmark: it has no list `benchmarks`")
-    return [_record(entry, f"{path}, record {i}") for i, entry in enumerate(entries, 1)]
+    numbered = ((entry, f"{path}, record {i}") for i, entry in enumerate(entries, 1))
+    return [_record(entry, where) for entry, where in numbered if not _aside(entry)]
+
+
+def _aside(entry: Any) -> bool:
+    """Whether an entry measures budget itself (bench_estimate.py), not the device."""
+    info = entry.get("extra_info") if isinstance(entry, dict) else None
+    return isinstance(info, dict) and info.get("schema") == ASIDE
 
 
 def _record(entry: Any, where: str) -> Record:
