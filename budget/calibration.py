@@ -17,15 +17,15 @@ from .device import Device
 from .errors import InputError
 from .form import Dispatch, Form, Profile, complete
 from .profile import key
-from .record import Program, Record, seconds, work
+from .record import Program, Record, links, seconds, work
+
+Numbers = Mapping[str, float]
 
 # Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
 START = {
-    "memory": 2.0,
-    "steps.0.size": 1e6,
-    "steps.0.share": 1.0,
-    "steps.1.size": 1e7,
-    "steps.1.share": 0.5,
+    "memory": 4.0,
+    "cache.size": 5e6,
+    "cache.drop": 0.25,
     "launch_s": 3e-6,
     "dispatch.forward": 5e-6,
     "dispatch.backward": 8e-6,
@@ -52,10 +52,9 @@ LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared:
 LEAST = 20  # records
 # Kinds of operators with a form of their own, where there are records of them alone.
 OWN = {"gelu", "gelu_new", "silu", "tanh", "layer_norm", "batch_norm", "max_pool", "softmax"}
+TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
+MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
 LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must not run away
-
-Numbers = Mapping[str, float]
-NONE: Numbers = MappingProxyType({})
 
 
 class Case(NamedTuple):
@@ -64,7 +63,6 @@ class Case(NamedTuple):
     record: Record
     program: Program
     measured: float  # logarithm of seconds
-
     fold: str  # what is left out together: a network's forward pass and its training step
 
 
@@ -113,32 +111,6 @@ def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) 
     )
 
 
-def links(records: Iterable[Record]) -> dict[str, tuple[float, float]]:
-    """Of each collective, by name and machines, (seconds before the first byte, bytes/s): the relative
-    least squares of a + bytes / b, two unknowns in closed form.
-    """
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for r in records:
-        if r.collective and r.split == "fit":
-            groups.setdefault(r.collective, []).append((1 / r.seconds, r.info["bytes"] / r.seconds))
-    found = {}
-    for name, rows in groups.items():
-        aa, ab, bb = (sum(x * y for x, y in pairs) for pairs in _products(rows))
-        a, b = sum(x for x, _ in rows), sum(y for _, y in rows)
-        determinant = aa * bb - ab * ab
-        if len(rows) > 1 and determinant > 0:
-            start, per_byte = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
-            if per_byte > 0:
-                found[name] = (max(start, 0.0), 1 / per_byte)
-    return found
-
-
-def _products(rows: Sequence[tuple[float, float]]) -> Iterable[Iterable[tuple[float, float]]]:
-    yield [(x, x) for x, _ in rows]
-    yield rows
-    yield [(y, y) for _, y in rows]
-
-
 def _case(record: Record) -> Case:
     fold = record.case.rpartition("-")[0] if record.is_network else record.case
     return Case(record, work(record.workload), math.log(record.seconds), fold)
@@ -157,9 +129,15 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
     edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
     moving = of("memory_bandwidth", "softmax")
     kinds = sorted({line[2] for c in moving for line in c.record.workload["ops"]} & OWN)
-    caches = [f"steps.{i}.{field}" for i in (0, 1) for field in ("size", "share")]
     yield Stage(
-        ("memory", *caches, "launch_s", *(n for k in kinds for n in names(k, "vector", "start_s"))), moving
+        (
+            "memory",
+            "cache.size",
+            "cache.drop",
+            "launch_s",
+            *(n for k in kinds for n in names(k, "vector", "start_s")),
+        ),
+        moving,
     )
     yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
     yield Stage(names("conv", *edges), of("convolution", mode="forward"))
@@ -193,7 +171,7 @@ def _last(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def left_out(
-    numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = NONE
+    numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = MOST
 ) -> Iterable[tuple[Case, float]]:
     """Each case with the error of a prediction that has not seen it."""
     keys = sorted({c.fold for c in stage.cases})
@@ -227,17 +205,21 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
                 table.setdefault(field, [0.0] * 3)[int(axis[0])] = value
             else:
                 table[field] = value
+    serial = device.id == "cpu"
     forms = {k: _form(t) for k, t in tables.items()}
+    if not serial:  # an accelerator moves while it computes, and its products run in waves of tiles
+        forms |= {k: f._replace(overlap=1.0, traffic=1.0) for k, f in forms.items() if f.share < 1}
+        forms["matmul"] = forms["matmul"]._replace(tile=TILE)
     return Profile(
         name=device.name,
         provenance="measured",
         device=key(device),
         forms=MappingProxyType(complete(forms)),
         memory=numbers["memory"],
-        steps=tuple((numbers[f"steps.{i}.size"], numbers[f"steps.{i}.share"]) for i in (0, 1)),
+        steps=((numbers["cache.size"], numbers["memory"] * numbers["cache.drop"]),),
         launch_s=numbers["launch_s"],
         dispatch=Dispatch(*(numbers[f"dispatch.{phase}"] for phase in Dispatch._fields)),
-        serial=device.id == "cpu",
+        serial=serial,
         low=1.0,
         high=1.0,
         dtypes=dtypes,
@@ -256,7 +238,7 @@ def least_squares(
     cases: Sequence[Case],
     make: Maker,
     predict: Predict,
-    most: Numbers = NONE,
+    most: Numbers = MOST,
 ) -> Numbers:
     """The numbers with those in `names` fitted to the cases, none above its `most`.
 

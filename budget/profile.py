@@ -188,6 +188,7 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
     lines += [
         f"{k} = {_text(getattr(p, k))}"
         for k in ("name", "provenance", "device", "source", "dtypes", "serial")
+        if k != "source" or p.source
     ]
     lines += [
         f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high", "kernels")

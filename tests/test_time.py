@@ -19,7 +19,8 @@ FREE = Dispatch(0, 0, 0)
 
 def profile(forms=None, **changes):
     values = {
-        "name": "test", "provenance": "measured", "device": "test", "memory": 0.8, "steps": (), "launch_s": 0.0,
+        "name": "test", "provenance": "measured", "device": "test", "memory": 0.8, "steps": (),
+        "launch_s": 0.0,
         "dispatch": FREE, "serial": False, "low": 0.5, "high": 2.0,
     }  # fmt: skip
     made = {"matmul": Form(share=0.5), "pointwise": Form(vector=0.25), **(forms or {})}

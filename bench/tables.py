@@ -1,0 +1,84 @@
+"""docs/benchmarks.md from the records: every figure in it is measured, none is typed.
+
+    python -m budget.bench.tables [--write]
+
+Of each device the newest records: every implementation of a case with its rate and its ratio to the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from budget import record as records
+from budget.record import Record
+from budget.report._units import decimal, seconds
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PAGE = os.path.join(TOP, "docs", "benchmarks.md")
+HEAD = """# Benchmarks
+
+Written by `python -m budget.bench.tables --write` from the records in bench/results, never by hand.
+[bench/README.md](../bench/README.md) says how they were taken, [accuracy.md](accuracy.md) how well they are
+predicted. A ratio above 1 is how many times faster the implementation is than the one named.
+"""
+OURS = "triton"  # this project's kernels
+
+
+def page() -> str:
+    """The whole file."""
+    folder = records.results_folder()
+    parts = [HEAD]
+    for device in sorted(d for d in os.listdir(folder) if os.path.isdir(os.path.join(folder, d))):
+        found = records.read([os.path.join(folder, device)], device)
+        if found:
+            parts += [f"\n## {device}\n", *_device(found)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _device(found: Sequence[Record]) -> Iterator[str]:
+    versions = found[-1].info.get("versions", {})
+    methods = sorted({str(r.info.get("method")) for r in found})
+    yield f"{', '.join(f'{k} {v}' for k, v in versions.items())}. Times by {'; '.join(methods)}.\n"
+    if not any(r.implementation == OURS for r in found):
+        yield "Triton kernels run on GPUs only: here are torch's own, against which they would be held.\n"
+    for suite in dict.fromkeys(r.suite for r in found):
+        yield f"### {suite}\n"
+        yield _table([r for r in found if r.suite == suite]) + "\n"
+
+
+def _table(found: Sequence[Record]) -> str:
+    """One row a record, with the ratio to every other implementation of its case."""
+    others = list(dict.fromkeys(name for r in found for name in r.info.get("ratio_to", {})))
+    head = ["case", "implementation", "time", "FLOP/s", "B/s", *(f"x {name}" for name in others)]
+    cells = [[*_cells(r), *(_ratio(r, name) for name in others)] for r in found]
+    align = ("left", "left", *["right"] * (len(head) - 2))
+    return str(tabulate(cells, head, tablefmt="github", disable_numparse=True, colalign=align))
+
+
+def _cells(r: Record) -> list[str]:
+    flops, moved = r.info.get("flops", 0) / r.seconds, r.info.get("bytes", 0) / r.seconds
+    return [r.case, r.implementation, seconds(r.seconds), decimal(flops) if flops else "", decimal(moved)]
+
+
+def _ratio(r: Record, name: str) -> str:
+    ratio = r.info.get("ratio_to", {}).get(name)
+    return f"{ratio:.2f}" if ratio else ""
+
+
+def main(argv: list[str]) -> int:
+    """Print the page, or write it."""
+    text = page()
+    if "--write" in argv:
+        with open(PAGE, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
