@@ -96,7 +96,7 @@ def _run(
     try:
         log.setLevel(logging.CRITICAL)
         # mkldnn hides a recurrent network in one call; other devices and bf16 do not have it
-        with torch.set_grad_enabled(train), torch.backends.mkldnn.flags(enabled=False), recorder:
+        with torch.set_grad_enabled(train), _without_mkldnn(), recorder:
             with explained("inputs", f"given {given}"):
                 out = module(*args, **kwargs)
             if not train:
@@ -112,6 +112,17 @@ def _run(
         log.setLevel(level)
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """mkldnn off; torch's own `mkldnn.flags` warns about a switch that it sets besides."""
+    before: bool = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def _loss(out: Any) -> Any:
