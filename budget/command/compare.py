@@ -53,7 +53,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         ]
         for e in estimates
     ]
-    header = ["model", "params", "forward", "step FLOP", "peak", "fits", "time", "MFU"]
+    header = ["model", "params", "forward", "step", "peak", "fits", "time", "MFU"]
     if args.format == "csv":
         from csv import writer
         from io import StringIO
