@@ -45,7 +45,7 @@ START = {
 }
 # Where a number starts that is not above. A rate that is too low counts and gets better; one that is too
 # high would not count beside the bytes, and nothing would move it.
-UNNAMED = {"start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
+UNNAMED = {"traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
 FOLDS = 5
 COVERAGE = 0.9
 LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
@@ -139,6 +139,9 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
         ),
         moving,
     )
+    for kind in ("gather", "embedding_bag"):
+        gathers = tuple(c for c in of("gather") if c.record.workload["ops"][0][2] == kind)
+        yield Stage(names(kind, "traffic", "start_s"), gathers)
     yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
     yield Stage(names("conv", *edges), of("convolution", mode="forward"))
     yield Stage(names("conv_backward", *edges), of("convolution", mode="train"))
