@@ -24,8 +24,11 @@ from budget.device import load
 from budget.profile import profile_for
 
 ROOT = Path(__file__).parents[1]
-SUITES = sorted(p.stem for p in (ROOT / "bench").glob("bench_*.py"))
-CASES = [c for suite in SUITES for c in importlib.import_module(f"budget.bench.{suite}").cases()]
+MODULES = {
+    p.stem: importlib.import_module(f"budget.bench.{p.stem}") for p in (ROOT / "bench").glob("bench_*.py")
+}
+SUITES = sorted(name for name, module in MODULES.items() if hasattr(module, "cases"))  # of a device's kernels
+CASES = [case for name in SUITES for case in MODULES[name].cases()]
 H200, CPU = load("h200"), load("cpu")
 
 
