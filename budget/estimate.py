@@ -162,11 +162,9 @@ def estimate(
         make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
-    if isinstance(model, Model):
-        built, program, *counts = _program(model, task)
-    else:
-        built, program, *counts = _counted(name, module, settings, task)
-    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, *counts)
+    counted = _program(model, task) if isinstance(model, Model) else _counted(name, module, settings, task)
+    built, program, elements, book, hardware = counted
+    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, elements, book, hardware)
 
 
 Counted = tuple[Model, Model, Params, Flops, Flops]

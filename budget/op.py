@@ -206,5 +206,5 @@ def gemm(o: Op) -> Gemm | None:
         return None
     a, b, out = ({d for axis in t.dims if axis[0] != "~" for d in axis.split("+")} for t in (*ins, o.out))
     # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
-    size = lambda dims: product(o.sizes[d] for d in dims)  # noqa: E731 - used three lines below only
-    return Gemm(size((a & out) - b), size((b & out) - a), size((a & b) - out), size(a & b & out))
+    edges = ((a & out) - b, (b & out) - a, (a & b) - out, a & b & out)
+    return Gemm(*(product(o.sizes[d] for d in dims) for dims in edges))

@@ -26,9 +26,8 @@ def count_flops(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[int, int]
     ) as counter:
         out = module(*args, **kwargs)
         forward = counter.get_total_flops()
-        rotary = sum(
-            sum(ops.values()) for name, ops in counter.get_flop_counts().items() if name.endswith("rotary_emb")
-        )
+        counts = counter.get_flop_counts().items()
+        rotary = sum(sum(ops.values()) for name, ops in counts if name.endswith("rotary_emb"))
         _scalar(out).backward()
     return forward - rotary, counter.get_total_flops() - forward
 

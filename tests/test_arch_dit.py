@@ -21,7 +21,9 @@ def test_equals_torch(layers, d, heads, patch, side, channels, classes, batch):
         real = Dit(layers, d, heads, patch, side, channels, classes)
         label = torch.empty(batch, dtype=torch.long)
         expected = count_flops(real, torch.empty(batch, channels, side, side), torch.empty(batch, 256), label)
-    config = Config(layers=layers, d_model=d, heads=heads, patch=patch, image=8 * side, channels=channels, classes=classes)
+    config = Config(
+        layers=layers, d_model=d, heads=heads, patch=patch, image=8 * side, channels=channels, classes=classes
+    )
     ours = backward(build(config, Workload(batch=batch)))
     assert params(ours).total == count_params(real)
     assert flops(ours)[:2] == expected

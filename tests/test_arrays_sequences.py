@@ -1,6 +1,5 @@
 """Settings and workloads of sequence models as arrays and symbols: equal, element by element, to numbers."""
 
-
 import numpy as np
 import pytest
 import sympy

@@ -54,7 +54,8 @@ def words(rest: list[str]) -> tuple[list[str], list[str]]:
 
     An architecture's flags are not known yet, so a word behind a flag is taken for its value.
     """
-    bare, flags = [], []
+    bare: list[str] = []
+    flags: list[str] = []
     for before, word in zip(["", *rest], rest, strict=False):
         value = before.startswith("--") and "=" not in before and not before.startswith("--no-")
         (flags if value or word.startswith("-") else bare).append(word)

@@ -31,7 +31,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
     peak_rate = e.device.rate(task.dtype)
     per_second = 1 / times.step
     low, high = times.step * e.profile.low, times.step * e.profile.high
-    return _plain(
+    answer: dict[str, Any] = _plain(
         {
             "schema": SCHEMA,
             "model": {"name": e.model.name, "arch": e.model.arch, "config": dict(e.model.config)},
@@ -98,6 +98,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
             "ops": rows(e, "operator"),
         }
     )
+    return answer
 
 
 def _plain(value: Any) -> Any:
