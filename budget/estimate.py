@@ -129,13 +129,13 @@ def estimate(
     techniques: the settings of plan/techniques.py: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    asked = {"batch": batch, "seq": seq, "image": image}
+    sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         _own(mode, recompute, attention, {**(config or {}), **techniques})
-        asked = {"batch": batch, "seq": seq, "image": image}
-        sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
         model = _captured(model, inputs, Workload(mode, **{"batch": 0, **sizes}), dtype)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
@@ -146,12 +146,7 @@ def estimate(
         workload = Workload(mode, model.samples)
     else:
         name, module, settings, usual = resolve(model, config or {})
-        workload = Workload(
-            mode,
-            size("batch", usual.get("batch", 1) if batch is None else batch),
-            0 if seq is None else size("seq", seq),
-            0 if image is None else size("image", image),
-        )
+        workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
         workload,
         full_name(dtype or usual.get("dtype", "bf16")),

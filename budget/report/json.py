@@ -6,6 +6,7 @@ from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from ..fold.time import by_kind
+from ..size import is_number
 from ._rows import rows
 
 if TYPE_CHECKING:
@@ -26,65 +27,16 @@ def render(estimate: Estimate, by: str = "") -> str:
 
 def to_dict(e: Estimate) -> dict[str, Any]:
     """Plain numbers (lists for arrays), in the contract's order."""
-    task, book, hardware, memory, times = e.task, e.flops, e.hardware, e.memory, e.times
-    model_step = book.forward + book.backward
-    peak_rate = e.device.rate(task.dtype)
-    per_second = 1 / times.step
-    low, high = times.step * e.profile.low, times.step * e.profile.high
     answer: dict[str, Any] = _plain(
         {
             "schema": SCHEMA,
             "model": {"name": e.model.name, "arch": e.model.arch, "config": dict(e.model.config)},
-            "workload": {
-                **task.workload._asdict(),
-                "seq": e.model.tokens // e.model.samples if e.model.counts_tokens else 0,
-                "tokens": e.model.tokens,
-                "dtype": task.dtype,
-                "optimizer": task.optimizer,
-                "recompute": task.recompute,
-                "attention": task.attention,
-                "execution": task.execution,
-                "techniques": task.techniques.used,
-            },
+            "workload": _workload(e),
             "params": e.params._asdict(),
-            "flops": {
-                "forward": book.forward,
-                "backward": book.backward,
-                "step": model_step,
-                "model_step": model_step,
-                "hardware_step": hardware.forward + hardware.backward,
-                "pointwise": {
-                    "forward": hardware.forward_pointwise,
-                    "backward": hardware.backward_pointwise,
-                    "optimizer": hardware.optimizer,
-                },
-                "uncounted": list(e.model.uncounted),
-            },
-            "memory_bytes": {
-                **{k: v for k, v in memory._asdict().items() if k not in ("at", "at_peak", "curve")},
-                "peak_at": memory.at,
-                "at_peak": dict(memory.at_peak),
-                "device": e.device.usable_bytes,
-            },
-            "time_s": {
-                "forward": times.forward,
-                "backward": times.backward,
-                "optimizer": times.optimizer,
-                "communication": 0.0,
-                "bubble": 0.0,
-                "overhead": times.overhead,
-                "step": times.step,
-                "low": low,
-                "high": high,
-                "shares": by_kind(times),
-            },
-            "rate": {
-                "samples_per_s": e.model.samples * per_second,
-                "tokens_per_s": e.model.tokens * per_second,
-                "tflops_per_device": model_step * per_second / 1e12,
-                "mfu": model_step * per_second / peak_rate,
-                "hfu": (hardware.forward + hardware.backward) * per_second / peak_rate,
-            },
+            "flops": _flops(e),
+            "memory_bytes": _memory(e),
+            "time_s": _time(e),
+            "rate": _rate(e),
             "cost": e.cost(),
             "device": {"name": e.device.name, "id": e.device.id, "count": 1},
             "fits": e.fits,
@@ -99,6 +51,75 @@ def to_dict(e: Estimate) -> dict[str, Any]:
         }
     )
     return answer
+
+
+def _workload(e: Estimate) -> dict[str, Any]:
+    task, asked = e.task, e.task.workload.seq
+    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    return {
+        **task.workload._asdict(),
+        "seq": usual if is_number(asked) and asked == 0 else asked,
+        "tokens": e.model.tokens,
+        "dtype": task.dtype,
+        "optimizer": task.optimizer,
+        "recompute": task.recompute,
+        "attention": task.attention,
+        "execution": task.execution,
+        "techniques": task.techniques.used,
+    }
+
+
+def _flops(e: Estimate) -> dict[str, Any]:
+    book, hardware = e.flops, e.hardware
+    step = book.forward + book.backward
+    return {
+        "forward": book.forward,
+        "backward": book.backward,
+        "step": step,
+        "model_step": step,
+        "hardware_step": hardware.forward + hardware.backward,
+        "pointwise": {
+            "forward": hardware.forward_pointwise,
+            "backward": hardware.backward_pointwise,
+            "optimizer": hardware.optimizer,
+        },
+        "uncounted": list(e.model.uncounted),
+    }
+
+
+def _memory(e: Estimate) -> dict[str, Any]:
+    m = e.memory
+    sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak", "curve")}
+    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+
+
+def _time(e: Estimate) -> dict[str, Any]:
+    t = e.times
+    return {
+        "forward": t.forward,
+        "backward": t.backward,
+        "optimizer": t.optimizer,
+        "communication": 0.0,
+        "bubble": 0.0,
+        "overhead": t.overhead,
+        "step": t.step,
+        "low": t.step * e.profile.low,
+        "high": t.step * e.profile.high,
+        "shares": by_kind(t),
+    }
+
+
+def _rate(e: Estimate) -> dict[str, Any]:
+    per_second = 1 / e.times.step
+    peak = e.device.rate(e.task.dtype)
+    model_step = e.flops.forward + e.flops.backward
+    return {
+        "samples_per_s": e.model.samples * per_second,
+        "tokens_per_s": e.model.tokens * per_second,
+        "tflops_per_device": model_step * per_second / 1e12,
+        "mfu": model_step * per_second / peak,
+        "hfu": (e.hardware.forward + e.hardware.backward) * per_second / peak,
+    }
 
 
 def _plain(value: Any) -> Any:
