@@ -1,0 +1,40 @@
+"""Peak memory of the built-in architectures, from a config alone, against torch's MemTracker on the
+real networks. tests/accuracy.py writes the same comparison, with the full-size networks, down.
+"""
+
+from functools import cache
+from statistics import median
+
+import pytest
+from oracle_memory import peak
+from oracles.memory_cases import SMALL, answer
+
+SLOW = ("swin", "efficientnet", "mobilenet_v2", "jamba")  # on fake tensors; tests/accuracy.py has them
+CASES = {case.name: case for case in SMALL if case.name not in SLOW}
+RUNS = [(name, *shape) for name, case in CASES.items() for shape in case.shapes]
+MEDIAN, WORST = 0.02, 0.06
+
+
+@cache
+def compared(name, batch, size):
+    case = CASES[name]
+    return answer(case, batch, size).memory, peak(lambda: case.build(batch, size))
+
+
+@pytest.mark.parametrize(("name", "batch", "size"), RUNS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of MemTracker, about modules that are gone
+def test_peak_is_what_torch_measures(name, batch, size):
+    ours, torchs = compared(name, batch, size)
+    assert ours.peak == pytest.approx(torchs["Total"], rel=WORST)
+    assert ours.parameters == torchs["Weights"]
+    assert ours.gradients == torchs["Trained"]
+    # MemTracker takes what the step makes and drops for state; AdamW's own numbers of steps are on the host.
+    temporaries = ours.temporaries if ours.at == "optimizer" else 0
+    assert ours.optimizer + temporaries == torchs["Optstate"] - torchs["Steps"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_median():
+    pairs = [compared(*run) for run in RUNS]
+    assert len(CASES) >= 15
+    assert median(abs(ours.peak / torchs["Total"] - 1) for ours, torchs in pairs) <= MEDIAN
