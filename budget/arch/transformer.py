@@ -254,8 +254,8 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip
     if not _zero(c.kv_latent):
-        sizes = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
-        return latent_attention("attn", a._replace(heads_per_key=1), Latent(*sizes, c.out_bias), c.width, mode)
+        dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
+        return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
     return attention("attn", a, mode, x=x, cached=minimum(seq, window) if window else None)
 
 
