@@ -65,6 +65,7 @@ def family(
     wanted = {"attn_implementation": attention} if attention else {}
     if is_image:
         fields = {"num_labels": 1000, "problem_type": "single_label_classification", **fields}
+
     def config() -> Any:
         return cls.config_class(**fields)
 
