@@ -38,7 +38,8 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
         op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
         op("ssm.split", "xz: b s z -> u: b s f, gate: b s f", "split"),
         *_convolution(m, "u", m.f, mode, s),
-        op("ssm.x", "u: b s f, *f p -> p: b s p"),
+        op("ssm.u_rows", "u: b s f -> rows: b s f", "copy"),  # channels are first until here
+        op("ssm.x", "rows: b s f, *f p -> p: b s p"),
         op("ssm.parts", "p: b s p -> dt: b s q, B: b s n, C: b s n", "split"),
         *(
             [op(f"ssm.{t}_norm", f"{t}:, *{dim} -> {t}:", "rms_norm") for t, dim in _NORMED]
@@ -65,7 +66,8 @@ def _selective_scan() -> Iterator[Op]:
     yield op("ssm.decay", "dt: b s f, A: f n -> dA/float32: b s f n", "mul")
     yield op("ssm.exp", "dA: -> dA/float32:", "exp")
     yield op("ssm.dB", "dt: b s f, B: b s n -> dB/float32: b s f n", "mul")
-    yield op("ssm.dBu", "dB:, u: b s f -> dBu/float32:", "mul")
+    yield op("ssm.u_cast", "u: b s f -> u32/float32:", "cast")
+    yield op("ssm.dBu", "dB:, u32: b s f -> dBu/float32:", "mul")
     yield op("ssm.states", "dA:, dBu: -> hs/float32:", "scan")
     yield op("ssm.hs_cast", "hs: -> hs16:", "cast")
     yield op("ssm.read", "hs16: b s f n, C: b s n -> y: b s f")
