@@ -95,8 +95,8 @@ What is not quite the same, and why:
   kept, as here; the one that all layers share is a number here and a boolean there.
 - **Sums of gradients.** Where gradients meet, autograd adds in place on a device, and so does budget; on
   fake tensors torch makes a third tensor. It shows where a small network's tied embedding is added up
-  last, and there ours is more than 6 % too low: Whisper-tiny with 2 + 2 layers at 1 x 100 by 11.7 %, Mamba with
-  2 layers at 1 x 64 by 11.9 %. These two shapes are replaced by larger ones below.
+  last, and there ours is more than 6 % too low: Whisper-tiny with 2 + 2 layers at 1 x 100 by 11.7 %, Mamba
+  with 2 layers at 1 x 64 by 11.9 %. These two shapes are replaced by larger ones below.
 - **SDPA on a CPU**, which the oracle runs, has no kernel for masks that need a gradient (T5), values of
   another width than keys (DeepSeek) and keys that are broadcast (Falcon): `attention fused` writes these
   out, as torch does. GPUs have kernels for the first two: `attention flash` is what they need there.
