@@ -62,7 +62,7 @@ def memory(model: Model, dtype: str) -> Memory:
     walker = _Walker(dtype)
     parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(model.nodes))
     walker.live["parameters"] = parameters
-    for o in _ops(model.nodes):
+    for o, _ in walk(model.nodes):
         for t in o.ins:
             if t.role == STATE:
                 walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
@@ -97,14 +97,6 @@ def _on_host(model: Model, dtype: str) -> Size:
                 seen.add(t.name)
                 total = total + tensor_bytes(t, o.sizes, dtype) * times
     return total
-
-
-def _ops(nodes: Iterable[Node]) -> Iterator[Op]:
-    for node in nodes:
-        if isinstance(node, Block):
-            yield from _ops(node.body)
-        else:
-            yield node
 
 
 class _Facts(NamedTuple):
