@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from ..report._units import count, decimal, memory, seconds
+from ..report.json import rate
 from ._model import estimate_from, words, workload_flags, write
 
 HELP = "several networks side by side"
@@ -49,7 +50,7 @@ def run(args: Namespace, rest: list[str]) -> int:
             memory(e.memory.peak),
             "yes" if e.fits else "no",
             seconds(e.times.step),
-            f"{e.to_dict()['rate']['mfu']:.0%}",
+            f"{rate(e)['mfu']:.0%}",
         ]
         for e in estimates
     ]

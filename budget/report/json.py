@@ -35,8 +35,8 @@ def to_dict(e: Estimate) -> dict[str, Any]:
             "params": e.params._asdict(),
             "flops": _flops(e),
             "memory_bytes": _memory(e),
-            "time_s": _time(e),
-            "rate": _rate(e),
+            "time_s": seconds(e),
+            "rate": rate(e),
             "cost": e.cost(),
             "device": {"name": e.device.name, "id": e.device.id, "count": 1},
             "fits": e.fits,
@@ -93,7 +93,8 @@ def _memory(e: Estimate) -> dict[str, Any]:
     return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
 
 
-def _time(e: Estimate) -> dict[str, Any]:
+def seconds(e: Estimate) -> dict[str, Any]:
+    """Seconds by phase, the interval and the shares of each class of kernels."""
     t = e.times
     return {
         "forward": t.forward,
@@ -109,7 +110,8 @@ def _time(e: Estimate) -> dict[str, Any]:
     }
 
 
-def _rate(e: Estimate) -> dict[str, Any]:
+def rate(e: Estimate) -> dict[str, Any]:
+    """What a second brings, and the shares of the device's peak."""
     per_second = 1 / e.times.step
     peak = e.device.rate(e.task.dtype)
     model_step = e.flops.forward + e.flops.backward

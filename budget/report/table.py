@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..size import is_number
+from . import json
 from ._rows import COLUMNS, rows
 from ._units import count, decimal, memory, seconds
 
@@ -160,16 +161,15 @@ def _memory(e: Estimate) -> Iterator[str]:
 
 def _time(e: Estimate) -> Iterator[str]:
     t = e.times
-    answer: dict[str, Any] = e.to_dict()
-    rate, cost = answer["rate"], answer["cost"]
-    low, high = seconds(answer["time_s"]["low"]), seconds(answer["time_s"]["high"])
+    times, rate, cost = json.seconds(e), json.rate(e), e.cost()
+    low, high = seconds(times["low"]), seconds(times["high"])
     unit = "tokens/s" if e.model.counts_tokens else "samples/s"
     speed = rate["tokens_per_s"] if e.model.counts_tokens else rate["samples_per_s"]
     yield (
         f"time        {'step' if e.flops.backward else 'pass'} {seconds(t.step)} ({low} to {high})   "
         f"{decimal(speed).strip()} {unit}   MFU {rate['mfu']:.1%}"
     )
-    shares = sorted(answer["time_s"]["shares"].items(), key=lambda kv: -kv[1])
+    shares = sorted(times["shares"].items(), key=lambda kv: -kv[1])
     yield "              " + "   ".join(f"{kind} {share:.0%}" for kind, share in shares if share >= 0.005)
     words = []
     if cost["usd_per_million"] is not None:
