@@ -9,10 +9,10 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from . import command
 from .errors import InputError, unknown
+from .named import Any, NoReturn
 
 INTRO = """What a network costs, before a GPU-hour is spent: parameters, FLOPs, memory, time, money.
 

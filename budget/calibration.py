@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from .device import Device
 from .errors import InputError
 from .form import Dispatch, Form, Profile, complete
+from .named import Any, NamedTuple
 from .profile import key
 from .record import Program, Record, links, seconds, work
 

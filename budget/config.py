@@ -6,12 +6,16 @@ The standard library's dataclasses would do, but importing them takes a quarter 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .errors import InputError, shown, unknown
+from .named import TYPE_CHECKING, Any, NamedTuple
 from .size import Size
 
-S = TypeVar("S", bound="Settings")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    S = TypeVar("S", bound="Settings")
+
 HUGE = 10**15  # larger sizes are slips of the keyboard: no axis of any network comes near
 
 
@@ -52,7 +56,7 @@ class Settings:
     A subclass may have a `__post_init__` that checks its fields against each other.
     """
 
-    fields: ClassVar[dict[str, Field]] = {}
+    fields: Mapping[str, Field] = {}
 
     def __init_subclass__(cls) -> None:
         made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}

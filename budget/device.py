@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from .dtype import SHORT
 from .errors import InputError, unknown
+from .named import Any, NamedTuple
 
 FOLDER = os.path.join(os.path.dirname(__file__), "data", "devices")
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
 
 from . import arch as architectures
 from .config import Settings, Workload, make, size
@@ -19,6 +18,7 @@ from .fold.memory import Memory, memory
 from .fold.time import Times, time
 from .form import Profile
 from .model import Model, walk
+from .named import Any, NamedTuple
 from .plan import techniques as plans
 from .plan.backward import backward
 from .plan.fuse import CHOICES as ATTENTIONS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import product
 from math import log
-from typing import Any, NamedTuple
 
 from .errors import InputError
 from .estimate import Estimate, estimate
+from .named import Any, NamedTuple
 
 SOLVE = ("batch", "seq", "image", "layers")
 MOST = 2**24  # no sensible answer is larger

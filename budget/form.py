@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from .named import NamedTuple
 
 # What a class of kernels is like where a profile says nothing of it.
 LIKE = {

@@ -8,9 +8,9 @@ every block knows what it hands from one repetition to the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
 from .config import Settings, Workload
+from .named import Any, NamedTuple
 from .op import INPUT, WEIGHT, Op, Tensor
 from .size import Size, is_number
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
+from .named import NamedTuple
 from .rule import RULES, Rule
 from .size import Size, product
 

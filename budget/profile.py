@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 from .device import Device
 from .errors import InputError, shown
 from .form import LIKE, Dispatch, Form, Profile, complete
+from .named import Any
 
 SCHEMA = "budget.profile/1"
 FOLDER = os.path.join(os.path.dirname(__file__), "data", "profiles")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from .config import Workload
 from .device import Device
@@ -21,6 +20,7 @@ from .fold.kernels import Work, works
 from .fold.time import total
 from .form import Dispatch, Profile
 from .model import Model, model
+from .named import Any, NamedTuple
 from .op import op
 from .plan.backward import backward
 from .plan.fuse import fuse

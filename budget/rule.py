@@ -16,7 +16,7 @@ tests/test_saved.py.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from .named import NamedTuple
 
 
 class Rule(NamedTuple):

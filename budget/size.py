@@ -7,7 +7,8 @@ Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+
+from .named import Any
 
 Size = Any  # int | float | numpy.ndarray | sympy.Expr: duck-typed, to keep `import budget` light
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
 
 from .device import Device
 from .errors import InputError
 from .form import Profile
+from .named import Any, NamedTuple
 from .record import Record, seconds, work
 
 

@@ -7,8 +7,8 @@ only they read on the chip.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ..named import NamedTuple
 from ..op import Op, group, op
 from ..size import Size, is_number
 

@@ -8,11 +8,11 @@ are one number for all axes, or one for each.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any, NamedTuple
 
 from ..config import Workload
 from ..errors import InputError
 from ..model import Node, block
+from ..named import Any, NamedTuple
 from ..op import op
 from ..size import Size, ceil_div, floor_div, is_number, maximum, minimum, or_else
 from ._loss import cross_entropy

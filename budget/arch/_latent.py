@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ..named import NamedTuple
 from ..op import Op, op
 from ..size import Size, is_number
 from ._attention import Attention, cache, mix

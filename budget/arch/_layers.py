@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from ..model import Block, Node
+from ..named import NamedTuple
 from ..op import Op, op
 from ..size import Size
 

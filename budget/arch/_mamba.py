@@ -8,8 +8,8 @@ and reading the states is the contraction that torch counts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ..named import NamedTuple
 from ..op import Op, group, op
 from ..size import Size, ceil_div
 from ._attention import cache

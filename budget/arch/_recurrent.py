@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..model import Node, block
+from ..named import NamedTuple
 from ..op import op
 from ..size import Size, is_number, or_else
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from math import lcm
-from typing import NamedTuple
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
+from ..named import NamedTuple
 from ..op import op
 from ..size import Size, exact_div, is_number, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary

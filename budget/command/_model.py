@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
-from typing import Any
 
 from .. import arch as architectures
 from ..config import Settings
 from ..errors import InputError, unknown
 from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
+from ..named import Any
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
 from ..plan.techniques import Techniques

@@ -6,9 +6,9 @@ import tomllib
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
 from ..errors import unknown
+from ..named import Any
 
 HELP = "what a word of an answer means, and its source"
 EXAMPLES = """examples:

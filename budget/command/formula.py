@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from collections.abc import Mapping
 
 from .. import arch as architectures
-from ..config import Settings, Workload, check
+from ..config import Field, Settings, Workload, check
 from ..errors import InputError, unknown
 from ..fold.count import flops, params
+from ..named import Any
 from ..plan.backward import backward
 from ._model import DEFAULT_ARCH, architecture_flags
 
@@ -69,5 +70,5 @@ def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: 
     return cls(**{**values, **symbols})
 
 
-def _sizes(fields: dict[str, Any]) -> list[str]:
+def _sizes(fields: Mapping[str, Field]) -> list[str]:
     return [name for name, f in fields.items() if f.type == "int"]

@@ -10,9 +10,9 @@ whole although it was made in parts (the keys, where s is divided). Source: mega
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from ..model import Block, Model, Node
+from ..named import NamedTuple
 from ..op import WEIGHT, Op, Tensor, elements
 from ..size import Size
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..model import Model, walk, weights
+from ..named import NamedTuple
 from ..op import WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
 from ..size import Size
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from ..dtype import BYTES
 from ..model import Block, Node
+from ..named import NamedTuple
 from ..op import HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
 from ..size import Size, maximum, minimum, product
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from operator import attrgetter
-from typing import Any, NamedTuple
 
 from ..dtype import BYTES
 from ..model import Block, Model, Node, walk, weights
+from ..named import Any, NamedTuple
 from ..op import CACHE, HOST, INPUT, STATE, WEIGHT, Op, Tensor, elements
 from ..size import Size, ceil_div, is_number, maximum
 

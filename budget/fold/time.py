@@ -9,11 +9,11 @@ the two add up. Source: williams-2009 (roofline).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from ..device import Device
 from ..form import Dispatch, Form, Profile
 from ..model import Model
+from ..named import NamedTuple
 from ..op import Gemm
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training

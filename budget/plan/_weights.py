@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ..fold.count import training
 from ..model import Model
+from ..named import NamedTuple
 from ..op import Op, Tensor
 from ..size import Size, maximum, product
 

@@ -9,11 +9,11 @@ Sources: torch-optim, lion, bitsandbytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..model import Model, Node, walk
+from ..named import NamedTuple
 from ..op import STATE, WEIGHT, Op, Tensor
 from ..size import Size
 from . import _shaped

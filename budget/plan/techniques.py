@@ -9,12 +9,11 @@ A technique that is off costs nothing, not even its import. Derived: what each n
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..config import Settings, setting
 from ..dtype import full_name
 from ..errors import InputError, shown, unknown
 from ..model import Model
+from ..named import Any
 from . import precision as precisions
 from . import quantize as formats
 from .fused import CHOICES as FUSED

@@ -9,9 +9,9 @@ name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from ..dtype import BYTES
+from ..named import Any
 from ..op import ACTIVATION, Op, Tensor
 from ..rule import RULES
 

@@ -13,7 +13,6 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -21,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..dtype import BYTES
+from ..named import Any
 from ..op import FROZEN, INPUT, WEIGHT, Op, Tensor, elements
 from ._aten import NUMBERS, UNKNOWN, Sizes, kind_of, operators, shaped
 

@@ -16,11 +16,11 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
 
 from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, unknown
+from ..named import Any
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "families")
 LARGEST = 10_000_000  # bytes; a config has a few thousand

@@ -6,10 +6,10 @@ Source: transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..config import HUGE
 from ..errors import InputError, shown
+from ..named import Any
 from ..size import divisible
 from .hf_rules import Settings, _flag, _list, _whole
 

@@ -7,10 +7,10 @@ Source: transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..config import HUGE
 from ..errors import InputError, shown
+from ..named import Any
 
 Settings = Mapping[str, Any]
 LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard

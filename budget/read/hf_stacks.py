@@ -5,9 +5,8 @@ As hf_rules.py has it for the others. Source: transformers.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import InputError, shown
+from ..named import Any
 from .hf_images import _image, _labels, _side
 from .hf_rules import Settings, _flag, _list, _short, _whole
 

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from ..errors import unknown
+from ..named import Any
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "presets")
 

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
-from typing import Any
 
 import torch
 from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import InputError, shown
+from ..named import Any
 from .torch_module import BY_DATA, explained
 
 

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
@@ -30,6 +29,7 @@ from ..config import Workload
 from ..dtype import BYTES
 from ..errors import InputError, shown
 from ..model import Model
+from ..named import Any
 from ..op import FROZEN, INPUT, WEIGHT
 from ._aten import dtype_name
 from ._capture import Recorder

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from ..errors import unknown
 from ..found import modules
+from ..named import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..estimate import Estimate

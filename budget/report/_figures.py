@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import NamedTuple
 
 from ..device import Device
+from ..named import NamedTuple
 from ..validation import Row
 from ._units import decimal, seconds
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from ..errors import unknown
 from ..model import walk, weights
+from ..named import TYPE_CHECKING, Any
 from ..op import contraction_flops, elements, pointwise_flops
 from ..size import Size
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
 
+from ..named import TYPE_CHECKING
 from ._rows import rows
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from json import dumps
-from typing import TYPE_CHECKING, Any
 
 from ..fold.time import by_kind
+from ..named import TYPE_CHECKING, Any
 from ..size import is_number
 from ._rows import rows
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..named import TYPE_CHECKING
 from . import table
 
 if TYPE_CHECKING:

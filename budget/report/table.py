@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..named import TYPE_CHECKING
 from ..size import is_number
 from . import json
 from ._rows import COLUMNS, rows
