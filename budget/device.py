@@ -5,17 +5,15 @@ Peaks are dense rates: what a datasheet prints "with sparsity" is twice as much 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+from . import table
 from .dtype import SHORT
 from .errors import InputError, unknown
 from .named import Any, NamedTuple
-
-FOLDER = os.path.join(os.path.dirname(__file__), "data", "devices")
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
@@ -107,7 +105,7 @@ class Device(NamedTuple):
 @cache
 def names() -> tuple[str, ...]:
     """The ids of all devices in the data, sorted."""
-    return tuple(sorted({_id(table) for table in _tables().values()}))
+    return tuple(sorted({device for device, _ in _tables().values()}))
 
 
 @cache
@@ -120,10 +118,10 @@ def load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    table = _tables().get(_slug(name[:80]))
-    if table is None:
+    found = _tables().get(_slug(name[:80]))
+    if found is None:
         raise unknown("device", name, [*_tables(), "auto", "cpu"])
-    return _device(table)
+    return _device(*found)
 
 
 def detect() -> Device:
@@ -135,14 +133,14 @@ def detect() -> Device:
 
     gpu = machine.gpu()
     if gpu is None:
-        table = _tables().get(_slug(machine.processor()))
-        return _device(table) if table else cpu()
+        found = _tables().get(_slug(machine.processor()))
+        return _device(*found) if found else cpu()
     name, memory = gpu
     try:
-        found = load(_slug(name))
+        known = load(_slug(name))
     except InputError as error:
         raise InputError("device", f"no data on this machine's {name[:80]!r}: {error}") from None
-    return found._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
+    return known._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
 
 
 def cpu() -> Device:
@@ -184,28 +182,13 @@ def cpu() -> Device:
 
 
 @cache
-def _tables() -> dict[str, str]:
-    """The TOML text of each device by its id and aliases.
-
-    Parsing all 1,500 lines takes longer than an estimate; finding one table and parsing it does not.
-    """
-    tables: dict[str, str] = {}
-    for file in sorted(os.listdir(FOLDER)):
-        with open(os.path.join(FOLDER, file), encoding="utf-8") as text:
-            for table in text.read().split("\n\n"):
-                if table.startswith("["):
-                    tables |= dict.fromkeys(aliases(table), table)
-    return tables
-
-
-def aliases(table: str) -> list[str]:
-    """The names that a device goes by, its id first, from the text of its table."""
-    line = table.partition("\naliases = ")[2].partition("\n")[0]
-    return [_id(table), *line.split('"')[1::2]]
-
-
-def _id(table: str) -> str:
-    return table[1 : table.index("]")]
+def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Each device's id and table, by its id and its aliases."""
+    found = {}
+    for file in table.files("devices"):
+        for device, about in table.load("devices", f"{file}.json").items():
+            found.update(dict.fromkeys((device, *about.get("aliases", ())), (device, about)))
+    return found
 
 
 def _slug(name: str) -> str:
@@ -214,17 +197,14 @@ def _slug(name: str) -> str:
     return "-".join(w for w in words if w not in ("nvidia", "geforce", "tesla", "amd", "instinct", "apple"))
 
 
-def _device(table: str) -> Device:
-    """A device from the text of its table."""
-    import tomllib
-
-    t: dict[str, Any] = tomllib.loads(table)[_id(table)]
+def _device(device: str, t: Mapping[str, Any]) -> Device:
+    """A device from its table."""
     rates = {key.partition("_")[0]: t[key] * 1e12 for key in t if key.partition("_")[2] in ("tflops", "tops")}
     if "fp32" in rates:
         rates["vector"] = rates["fp32"]
     memory = round(t["memory_gb"] * GIB)
     return Device(
-        id=_id(table),
+        id=device,
         name=t["name"],
         vendor=t["vendor"],
         year=t["year"],

@@ -269,7 +269,8 @@ def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
         raise unknown("model", name, (*preset.names(), *architectures.names())) from None
     table = dict(found)
     usual = table.pop("workload", {})
-    table.pop("source", None)
+    for about in ("source", "note"):
+        table.pop(about, None)
     if "model_type" in table:
         arch, settings = _hugging_face(table)
     else:

@@ -8,6 +8,7 @@ device of the same sort; or the datasheet's, whose shares are fitted to publishe
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -48,12 +49,12 @@ def profile_for(device: Device, dtype: str = "") -> Profile:
 @cache
 def _profile_for(device_id: str, name: str, dtype: str, folder: str) -> Profile:
     for place in (folder, FOLDER):
-        path = os.path.join(place, f"{name}.toml")
+        path = os.path.join(place, f"{name}.json")
         if os.path.isfile(path):
             return _in_dtype(load(path), dtype)
     if device_id == "cpu" and (known := _measured(folder)):
         return borrow(min(known, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
-    return load(os.path.join(FOLDER, "datasheet.toml"))
+    return load(os.path.join(FOLDER, "datasheet.json"))
 
 
 def _in_dtype(profile: Profile, dtype: str) -> Profile:
@@ -65,7 +66,7 @@ def _in_dtype(profile: Profile, dtype: str) -> Profile:
 def _measured(folder: str) -> list[Profile]:
     """All measured profiles of processors: the user's, then those that ship."""
     files = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
-    found = [load(path) for path in files if path.endswith(".toml")]
+    found = [load(path) for path in files if path.endswith(".json")]
     return [p for p in found if p.provenance == "measured" and p.serial]
 
 
@@ -79,7 +80,7 @@ def borrow(profile: Profile, why: str) -> Profile:
     """Another device's profile: its shares, with an interval that is the measured one and, on top of
     it, the datasheet's, since between devices the shares differ as they do between published runs.
     """
-    wide = load(os.path.join(FOLDER, "datasheet.toml"))
+    wide = load(os.path.join(FOLDER, "datasheet.json"))
     return profile._replace(
         provenance="borrowed",
         name=f"{profile.name}: {why}",
@@ -90,21 +91,20 @@ def borrow(profile: Profile, why: str) -> Profile:
 
 def load(path: str) -> Profile:
     """A profile from its file, checked. Raises InputError that names the file and what is wrong."""
-    import tomllib
-
     try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, ValueError) as error:
+        with open(path, encoding="utf-8") as file:
+            table = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError("profile", f"cannot read {path}: {why}; budget calibrate writes it anew") from None
     return parse(table, path)
 
 
-def parse(table: Mapping[str, Any], where: str) -> Profile:
+def parse(table: Any, where: str) -> Profile:
     """A profile from its table. Raises InputError."""
-    if table.get("schema") != SCHEMA:
-        raise InputError("profile", f"{where}: schema {shown(table.get('schema'))}; allowed: {SCHEMA}")
+    schema = table.get("schema") if isinstance(table, Mapping) else table
+    if schema != SCHEMA:
+        raise InputError("profile", f"{where}: schema {shown(schema)}; allowed: {SCHEMA}")
     try:
         forms = {name: Form(**_form(values)) for name, values in table["forms"].items()}
         profile = Profile(
@@ -163,7 +163,7 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
     """
     import tempfile
 
-    path = os.path.join(folder, f"{profile.device}.toml")
+    path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".profile-")
@@ -183,31 +183,21 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
 
 def dump(p: Profile, notes: Iterable[str] = ()) -> str:
-    """A profile as TOML."""
-    lines = [*(f"# {note}" for note in notes), f'schema = "{SCHEMA}"']
-    lines += [
-        f"{k} = {_text(getattr(p, k))}"
-        for k in ("name", "provenance", "device", "source", "dtypes", "serial")
-        if k != "source" or p.source
-    ]
-    lines += [
-        f"{k} = {_text(getattr(p, k))}" for k in ("memory", "steps", "launch_s", "low", "high", "kernels")
-    ]
-    lines += ["", "[dispatch]", *(f"{k} = {_text(v)}" for k, v in p.dispatch._asdict().items())]
-    for name, form in p.forms.items():
-        if LIKE.get(name) is None or form != p.forms[LIKE[name]]:
-            lines += ["", f"[forms.{name}]"]
-            lines += [f"{k} = {_text(v)}" for k, v in form._asdict().items() if v != Form._field_defaults[k]]
-    lines += ["", "[links]", *(f"{k} = {_text(v)}" for k, v in p.links.items())] if p.links else []
-    lines += ["", "[versions]", *(f"{k} = {_text(v)}" for k, v in p.versions.items()), ""]
-    return "\n".join(lines)
+    """A profile as JSON: what `parse` reads, without what it fills in by itself."""
+    forms = {
+        name: {k: v for k, v in form._asdict().items() if v != Form._field_defaults[k]}
+        for name, form in p.forms.items()
+        if LIKE.get(name) is None or form != p.forms[LIKE[name]]
+    }
+    tables = {"dispatch": p.dispatch._asdict(), "forms": forms, "links": p.links, "versions": p.versions}
+    about = {"schema": SCHEMA, "notes": list(notes), **p._asdict(), **tables}
+    return json.dumps(_plain(about), indent=2) + "\n"
 
 
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "").replace('"', "'") + '"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_text, value)) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _plain(value: Any) -> Any:
+    """What JSON has a form for, with four digits of a measurement."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

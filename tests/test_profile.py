@@ -53,7 +53,7 @@ def test_written_and_read_again(folder):
 def test_shipped_profiles_are_sound():
     for name in os.listdir(FOLDER):
         found = profiles.load(os.path.join(FOLDER, name))
-        assert found.device == name.removesuffix(".toml")
+        assert found.device == name.removesuffix(".json")
         assert found.low < 1 < found.high
 
 
@@ -85,7 +85,7 @@ def test_a_processor_borrows_from_the_nearest(folder):
 
 
 def test_borrowed_is_wider_than_measured_and_datasheet():
-    own, sheet = measured(CPU), profiles.load(os.path.join(FOLDER, "datasheet.toml"))
+    own, sheet = measured(CPU), profiles.load(os.path.join(FOLDER, "datasheet.json"))
     wide = borrow(own, "why")
     assert wide.low < min(own.low, sheet.low)
     assert wide.high > max(own.high, sheet.high)
@@ -98,20 +98,22 @@ GOOD = dump(measured(H200))
     ("text", "said"),
     [
         (GOOD[: len(GOOD) // 2] + '"', "h200"),
-        ("", "schema"),
+        ("{}", "schema"),
+        ("[1]", "schema"),
+        ("", "cannot read"),
         (GOOD.replace("budget.profile/1", "budget.profile/9"), "budget.profile/9"),
         (GOOD.replace("launch_s", "lunch_s"), "launch_s is missing"),
-        (GOOD.replace("memory = ", "memory = -"), "not positive"),
-        (GOOD.replace("share = 0.25", 'share = "much"'), "h200"),
-        (GOOD.replace("share = 0.25", "sharp = 0.25"), "sharp"),
-        (GOOD.replace("low = 0.9", "low = 1.9"), "low <= 1 <= high"),
-        (GOOD.replace("memory = ", "memory = inf #"), "finite"),
+        (GOOD.replace('"memory": ', '"memory": -'), "not positive"),
+        (GOOD.replace('"share": 0.25', '"share": "much"'), "h200"),
+        (GOOD.replace('"share": 0.25', '"sharp": 0.25'), "sharp"),
+        (GOOD.replace('"low": 0.9', '"low": 1.9'), "low <= 1 <= high"),
+        (GOOD.replace('"memory": ', '"memory": Infinity, "more": '), "finite"),
         ("\x00\xff", "h200"),
     ],
 )
 def test_a_broken_profile_is_one_line(folder, text, said):
     os.makedirs(folder)
-    with open(os.path.join(folder, "h200.toml"), "w", encoding="utf-8") as file:
+    with open(os.path.join(folder, "h200.json"), "w", encoding="utf-8") as file:
         file.write(text)
     with pytest.raises(InputError, match=said) as caught:
         profile_for(H200)

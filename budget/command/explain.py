@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from textwrap import fill
 
+from .. import table
 from ..errors import unknown
-from ..named import Any
 
 HELP = "what a word of an answer means, and its source"
 EXAMPLES = """examples:
   budget explain mfu
   budget explain            all words
 """
-DATA = Path(__file__).parent.parent / "data"
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -27,7 +24,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print one explanation, or the words there are."""
     if rest:
         raise unknown("flag", rest[0], ("--help",))
-    terms = _read("explain.toml")
+    terms = table.load("explain.json")
     if args.term is None:
         print(fill(", ".join(terms), 79))
         return 0
@@ -42,9 +39,5 @@ def run(args: Namespace, rest: list[str]) -> int:
 def _source(key: str | None) -> str:
     if key is None:
         return "derived from the operators (docs/design.md)"
-    reference = _read("references.toml")[key]
+    reference = table.load("references.json")[key]
     return ", ".join(str(reference[k]) for k in ("title", "section", "url") if reference.get(k))
-
-
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((DATA / name).read_text(encoding="utf-8"))

@@ -12,17 +12,16 @@ import json
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib import import_module
 
 from .. import arch as architectures
+from .. import table
 from ..config import make
 from ..errors import InputError, shown, unknown
 from ..named import Any
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "families")
+FOLDER = "families"
 LARGEST = 10_000_000  # bytes; a config has a few thousand
 
 ACTIVATIONS = {
@@ -65,7 +64,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
 
 def known() -> tuple[str, ...]:
     """All model_types, sorted."""
-    return tuple(sorted(name.removesuffix(".toml") for name in os.listdir(FOLDER) if name.endswith(".toml")))
+    return table.files(FOLDER)
 
 
 def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -101,12 +100,10 @@ def _reason(error: Exception) -> str:
     return "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:80]
 
 
-@lru_cache(maxsize=64)
 def _family(kind: str) -> Mapping[str, Any]:
     if kind not in known():
         raise unknown("model_type", kind, known())
-    with open(os.path.join(FOLDER, f"{kind}.toml"), "rb") as file:
-        return tomllib.load(file)
+    return table.load(FOLDER, f"{kind}.json")
 
 
 def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
