@@ -235,10 +235,10 @@ class _Linker:
                 self.dtype[name] = t.dtype
             elif node.kind != "cast" and ins[0].dtype.startswith("float"):
                 self.dtype[name] = ins[0].dtype
-            outs.append(t._replace(name=name, dims=dims, dtype=self.dtype.get(name, "")))
+            outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        return node._replace(name=path + node.name, ins=ins, outs=tuple(outs), sizes=sizes)
+        return Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:
@@ -255,9 +255,7 @@ class _Linker:
             raise ValueError(
                 f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it"
             )
-        return t._replace(
-            name=name, dims=t.dims or self.dims[name], dtype=t.dtype or self.dtype.get(name, "")
-        )
+        return Tensor(name, t.dims or self.dims[name], t.role, t.dtype or self.dtype.get(name, ""), t.added)
 
 
 def _written(nodes: Iterable[Node]) -> Iterator[str]:

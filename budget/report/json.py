@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..estimate import Estimate
 
 SCHEMA = "budget.estimate/1"
+PLAIN = {int, float, str, bool, type(None)}
 
 
 def render(estimate: Estimate, by: str = "") -> str:
@@ -126,10 +127,12 @@ def rate(e: Estimate) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Arrays to lists, whole floats from arrays kept as they are, mappings and tuples walked."""
-    if isinstance(value, dict) or hasattr(value, "items"):
+    if type(value) in PLAIN:
+        return value
+    if hasattr(value, "items"):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if hasattr(value, "tolist"):
         return value.tolist()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return str(value)
