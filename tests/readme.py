@@ -1,4 +1,6 @@
-"""The README's console blocks: `python tests/readme.py` runs their commands and writes what they print."""
+"""The README's console blocks and pictures: `python tests/readme.py` runs their commands and writes what
+they print.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pathlib import Path
 
 from budget.__main__ import main
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PICTURES = {"docs/llama-3-8b.svg": "budget estimate llama-3-8b --format svg"}
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -38,4 +42,6 @@ def update(text: str) -> str:
 
 
 if __name__ == "__main__":
+    for name, command in PICTURES.items():
+        (ROOT / name).write_text(printed(command), "utf-8")
     README.write_text(update(README.read_text("utf-8")), "utf-8")

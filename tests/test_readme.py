@@ -14,6 +14,14 @@ def test_commands_print_what_they_show(block):
     assert readme.filled(block) == block, "python tests/readme.py writes it anew"
 
 
+@pytest.mark.parametrize("name", readme.PICTURES)
+def test_pictures_are_what_their_command_draws(name):
+    command = readme.PICTURES[name]
+    assert f"({name})" in TEXT
+    assert command in TEXT
+    assert readme.printed(command) == (readme.ROOT / name).read_text("utf-8"), "python tests/readme.py"
+
+
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
 def test_python_runs(code):
     exec(compile("import budget\n" + code, "README.md", "exec"), {})  # noqa: S102 - the README's own code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from ..named import TYPE_CHECKING
@@ -13,6 +13,7 @@ from ._units import count, decimal, memory, seconds
 
 if TYPE_CHECKING:
     from ..estimate import Estimate
+    from ..fold.memory import Moment
 
 BAR = 32
 WIDTH = 80
@@ -66,15 +67,18 @@ def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
 
 
 def curve(estimate: Estimate) -> list[str]:
-    """Memory over time: the largest moment of each of so many stretches, as bars."""
-    moments = rows(estimate, "moment")
-    peak = max(m["bytes"] for m in moments)
-    size = -(-len(moments) // STRETCHES)
-    highest = [max(moments[i : i + size], key=lambda m: m["bytes"]) for i in range(0, len(moments), size)]
+    """Memory over time, as bars."""
+    peak = estimate.memory.peak
     return [
-        f"{m['phase']:<10}{m['name'][:30]:<30}{memory(m['bytes']):>9}  {'#' * round(29 * m['bytes'] / peak)}"
-        for m in highest
+        f"{m.phase:<10}{m.op[:30]:<30}{memory(m.total):>9}  {'#' * round(29 * m.total / peak)}"
+        for m in highest(estimate.memory.curve, STRETCHES)
     ]
+
+
+def highest(moments: Sequence[Moment], stretches: int) -> list[Moment]:
+    """The largest moment of each of at most so many stretches of a curve."""
+    size = -(-len(moments) // stretches)
+    return [max(moments[i : i + size], key=lambda m: m.total) for i in range(0, len(moments), size)]
 
 
 def fold(line: str) -> list[str]:

@@ -1,0 +1,119 @@
+"""A picture: memory over one step, by what it holds, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+from ..errors import InputError
+from ..fold.memory import KINDS
+from ..named import TYPE_CHECKING
+from ..size import is_number
+from . import json
+from ._figures import COLOURS
+from ._units import memory, seconds
+from .table import describe, highest
+
+if TYPE_CHECKING:
+    from ..estimate import Estimate
+
+WIDTH, LEFT, RIGHT, TOP, HIGH = 760, 76, 20, 78, 260  # pixels; HIGH: of the curve
+COLOUR = dict(zip(KINDS, COLOURS, strict=True))
+STYLE = "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;font-size:15px}"
+
+
+def render(estimate: Estimate, by: str = "") -> str:
+    """One SVG that needs no other file. Raises InputError for an estimate of arrays, and for a breakdown."""
+    if by or not is_number(estimate.times.step):
+        raise InputError("format", "svg shows one case, and no breakdown; allowed with these: json, csv")
+    body = [*_title(estimate), *_curve(estimate), *_times(estimate)]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + HIGH + 132}" role="img">',
+            f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>',
+            *body,
+            "</svg>",
+        ]
+    )
+
+
+def _text(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="{colour}" {more}/>'
+
+
+def _title(e: Estimate) -> Iterator[str]:
+    m, size = e.memory, e.device.usable_bytes
+    verdict = "fits" if e.fits else "does not fit"
+    yield _text(LEFT, 22, f"{e.model.name}: {describe(e)}"[:90], 'class="head"')
+    sizes = f"batch {e.task.workload.batch:,.0f}, {e.task.dtype}, on 1 x {e.device.name}"
+    yield _text(LEFT, 41, f"{sizes}: {memory(m.peak)} of {memory(size)} at the peak, in {m.at}; {verdict}")
+
+
+def _curve(e: Estimate) -> Iterator[str]:
+    """Each kind an area on top of those before it; the device's memory a dashed line, where it is near."""
+    size = e.device.usable_bytes
+    curve = highest(e.memory.curve, WIDTH - LEFT - RIGHT)
+    top = max(e.memory.peak, size) if size < 2 * e.memory.peak else e.memory.peak
+    across = (WIDTH - LEFT - RIGHT) / len(curve)
+    up = HIGH / top
+    floor = TOP + HIGH
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = floor - share * HIGH
+        yield _line(LEFT, y, WIDTH - RIGHT, y, "#ddd")
+        yield _text(LEFT - 6, y + 4, memory(share * top), 'text-anchor="end"')
+    below = [0.0] * len(curve)
+    shown = [k for k in KINDS if any(m.live[k] for m in curve)]
+    for kind in shown:
+        above = [b + m.live[kind] for b, m in zip(below, curve, strict=True)]
+        edge = [*_steps(above, across, floor, up), *reversed(list(_steps(below, across, floor, up)))]
+        path = f'd="M{"L".join(edge)}Z" fill="{COLOUR[kind]}" fill-opacity=".8"'
+        yield f"<path {path}><title>{kind}</title></path>"
+        below = above
+    if size <= top:
+        y = floor - size * up
+        yield _line(LEFT, y, WIDTH - RIGHT, y, "#222", 'stroke-dasharray="5"')
+    yield from _phases([m.phase for m in curve], across, floor + 17)
+    for i, kind in enumerate(shown):
+        x = LEFT + 96 * i
+        yield f'<rect x="{x}" y="{TOP - 22}" width="10" height="10" fill="{COLOUR[kind]}" fill-opacity=".8"/>'
+        yield _text(x + 14, TOP - 13, kind)
+
+
+def _steps(values: Sequence[float], across: float, floor: float, up: float) -> Iterator[str]:
+    """The corners of a curve that is level while an operator runs."""
+    starts = [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
+    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+        y = floor - values[start] * up
+        yield from (f"{LEFT + x * across:.1f} {y:.1f}" for x in (start, end))
+
+
+def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
+    """The names of the phases under the curve, where each begins."""
+    for phase in dict.fromkeys(phases):
+        x = LEFT + phases.index(phase) * across
+        at_end = x > WIDTH - 90
+        anchor = 'text-anchor="end"' if at_end else ""
+        yield _line(x, y - 17, x, y, "#999")
+        yield _text(x - 4 if at_end else x + 4, y, phase, anchor)
+    yield _text(LEFT, y + 17, "operators as they run; of layers that repeat, the first two and the last")
+
+
+def _times(e: Estimate) -> Iterator[str]:
+    """Shares of the time by class of kernels, as one bar."""
+    times, y = json.seconds(e), TOP + HIGH + 78
+    shares: Mapping[str, float] = times["shares"]
+    low, high = seconds(times["low"]), seconds(times["high"])
+    yield _text(LEFT, y - 8, f"{seconds(e.times.step)} ({low} to {high}), {e.profile.summary}")
+    x = float(LEFT)
+    for i, (kind, share) in enumerate(sorted(shares.items(), key=lambda pair: -pair[1])):
+        width = share * (WIDTH - LEFT - RIGHT)
+        place = f'x="{x:.1f}" y="{y}" width="{width:.1f}" height="22"'
+        yield f'<rect {place} fill="#222" fill-opacity="{0.7 * 0.6**i:.2f}"/>'
+        x += width
+        if share > 0.05:
+            yield _text(x - width / 2, y + 37, f"{kind} {share:.0%}", 'text-anchor="middle"')
