@@ -39,6 +39,8 @@ INSTEAD = {
     "fp32": ("bf16", 1 / 6),
     "vector": ("bf16", 1 / 32),
 }
+# The median over the devices of which somebody measured it in bf16 (`measured_bf16_tflops`). Derived.
+REACHED = 0.795
 KEYS = {full: short for short, full in SHORT.items() if short.startswith(("fp", "bf"))}
 
 
@@ -100,6 +102,19 @@ class Device(NamedTuple):
         raise InputError(
             "dtype", f"{self.name} states no rate for {dtype[:40]}; known: {', '.join(self.flops)}"
         )
+
+    def reached(self, dtype: str) -> float:
+        """The share of the peak that large products were measured to reach, in this format or in the
+        nearest one that was measured; the usual share where none was. What runs without tensor units is
+        taken to reach its peak.
+        """
+        if self.rate(dtype) == self.rate("vector"):
+            return 1.0
+        wide = KEYS.get(dtype, dtype) not in ("fp8", "int8", "fp4")
+        for key in ("bf16",) if wide else ("fp8", "bf16"):
+            if key in self.measured and key in self.flops:
+                return self.measured[key] / self.flops[key]
+        return REACHED
 
 
 @cache

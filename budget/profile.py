@@ -41,9 +41,17 @@ def user_folder() -> str:
 def profile_for(device: Device, dtype: str = "") -> Profile:
     """The profile of a device: its own, else the nearest one's, else the datasheet's.
 
-    dtype: what is computed in; a profile that was not measured in it counts as borrowed.
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed, and the
+    datasheet's is of what the device's products reach in it.
     """
-    return _profile_for(device.id, key(device), dtype, user_folder())
+    found = _profile_for(device.id, key(device), dtype, user_folder())
+    return scaled(found, device.reached(dtype)) if dtype and found.provenance == "datasheet" else found
+
+
+def scaled(profile: Profile, reached: float) -> Profile:
+    """The datasheet's profile for a device whose large products reach a share of its peak."""
+    forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
+    return profile._replace(forms=MappingProxyType(forms))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Devices: the data against the table it is from, look-up by name, and this machine."""
 
 import csv
+import statistics
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from budget import device, machine, table
 from budget.errors import InputError
+from budget.profile import profile_for
 
 GIB, MIB = 2**30, 2**20
 LINES = [
@@ -247,3 +249,20 @@ def test_a_second_look_up_costs_nothing():
     for _ in range(1000):
         device.load("h200")
     assert time.perf_counter() - start < 0.05
+
+
+def test_what_products_reach_is_measured_or_usual():
+    measured = [
+        d.measured["bf16"] / d.flops["bf16"] for d in map(device.load, device.names()) if "bf16" in d.measured
+    ]
+    assert statistics.median(measured) == pytest.approx(device.REACHED, abs=5e-4)
+    mi300x = device.load("mi300x")
+    assert mi300x.reached("bf16") == mi300x.reached("float16") == pytest.approx(668.4 / 1307.4, rel=1e-3)
+    assert device.load("h100").reached("fp8") == pytest.approx(1402.6 / 1979, rel=1e-3)
+    assert device.load("tpu-v5p").reached("bf16") == device.REACHED
+    assert device.load("v100-sxm2-32gb").reached("fp32") == 1, "no tensor units"
+
+
+def test_a_profile_of_the_datasheet_follows_what_was_measured():
+    shares = [profile_for(device.load(name), "bfloat16").forms["matmul"].share for name in ("mi300x", "h100")]
+    assert shares[0] / shares[1] == pytest.approx((668.4 / 1307.4) / (794.5 / 989.4), rel=1e-2)

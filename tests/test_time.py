@@ -124,3 +124,17 @@ def test_a_compiled_program_launches_less():
         sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", c)) for c in (True, False)
     ]
     assert launches[0] < launches[1]
+
+
+def test_a_cache_is_read_once_and_written_in_place():
+    """A token more in the cache costs its keys and values once, however the program is run."""
+    for execution in ("compiled", "eager"):
+        moved = []
+        for tokens in (4096, 8192):
+            e = budget.estimate("llama-3-8b", mode="decode", batch=4, seq=tokens, execution=execution)
+            kernels = works(e.program.nodes, "bfloat16", execution == "compiled")
+            moved.append(sum(w.bytes * w.times for w in kernels))
+        layers, kv_heads, head_dim, sides = 32, 8, 128, 2
+        assert moved[1] - moved[0] == pytest.approx(
+            4 * 4096 * layers * kv_heads * head_dim * sides * 2, rel=1e-3
+        )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ..dtype import BYTES
 from ..model import Block, Node
 from ..named import NamedTuple
-from ..op import HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
+from ..op import CACHE, HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
 from ..size import Size, maximum, minimum, product
 
 # Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
@@ -84,8 +84,9 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:  # what is read and written moves twice
-                moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(t, o, dtype))
+            elif not t.on_chip:  # what is read and written moves twice; a cache takes what is new in place
+                written = o.ins[0] if t.role == CACHE else t
+                moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
     if launches > 1:  # each reads and writes about what the operator makes
         traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))

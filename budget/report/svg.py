@@ -86,10 +86,10 @@ def _curve(e: Estimate) -> Iterator[str]:
 
 def _steps(values: Sequence[float], across: float, floor: float, up: float) -> Iterator[str]:
     """The corners of a curve that is level while an operator runs."""
-    starts = [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
-    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
-        y = floor - values[start] * up
-        yield from (f"{LEFT + x * across:.1f} {y:.1f}" for x in (start, end))
+    heights = [f"{floor - value * up:.1f}" for value in values]
+    starts = [i for i, height in enumerate(heights) if i == 0 or height != heights[i - 1]]
+    for start, end in zip(starts, [*starts[1:], len(heights)], strict=True):
+        yield from (f"{LEFT + x * across:.1f} {heights[start]}" for x in (start, end))
 
 
 def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
