@@ -9,8 +9,8 @@ is at one of the ends. Derived.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
-from operator import attrgetter
+from functools import cached_property, reduce
+from itertools import islice
 
 from ..dtype import BYTES
 from ..model import Block, Model, Node, walk, weights
@@ -34,8 +34,8 @@ class Moment(NamedTuple):
     total: Size
 
 
-class Memory(NamedTuple):
-    """Bytes on one device: by kind in total, at the peak, and over time."""
+class _Memory(NamedTuple):
+    walker: _Walker
 
     parameters: Size
     gradients: Size
@@ -47,7 +47,18 @@ class Memory(NamedTuple):
     peak: Size
     at: str  # the operator that runs at the peak ("" for arrays)
     at_peak: Mapping[str, Size]
-    curve: tuple[Moment, ...]
+
+
+class Memory(_Memory):
+    """Bytes on one device: by kind in total, at the peak, and over time."""
+
+    @cached_property
+    def curve(self) -> tuple[Moment, ...]:
+        """Every operator that the walk meets, in the order in which they run."""
+        return tuple(
+            Moment(o.name, o.phase, _with(live, extra), total)
+            for o, live, extra, total in self.walker.replay()
+        )
 
 
 def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
@@ -68,23 +79,22 @@ def memory(model: Model, dtype: str) -> Memory:
                 walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
     scope: dict[str, Any] = {}
     walker.plan(model.nodes, (scope,), scope)
-    for name in model.outputs:
-        if name in scope:
-            walker.keep.add(scope[name])
-    curve = tuple(walker.run())
-    top = max(curve, key=attrgetter("total")) if curve and is_number(sum(m.total for m in curve)) else None
-    peak = top.total if top else reduce(maximum, (m.total for m in curve), parameters)
+    walker.keep |= {scope[name] for name in model.outputs if name in scope}
+    totals = [total for *_, total in walker.replay()]
     fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
-    return Memory(
-        **fixed,
-        host=_on_host(model, dtype),
-        activations=walker.kept,
-        temporaries=top.live["temporaries"] if top else 0,
-        peak=peak,
-        at=top.op if top else "",
-        at_peak=top.live if top else {},
-        curve=curve,
-    )
+    sums = {**fixed, "host": _on_host(model, dtype), "activations": walker.kept}
+    if not totals or not is_number(sum(totals)):
+        peak = reduce(maximum, totals, parameters)
+        return Memory(walker, **sums, temporaries=0, peak=peak, at="", at_peak={})
+    top = max(range(len(totals)), key=totals.__getitem__)
+    o, live, extra, peak = next(islice(walker.replay(), top, None))
+    at_peak = _with(live, extra)
+    return Memory(walker, **sums, temporaries=at_peak["temporaries"], peak=peak, at=o.name, at_peak=at_peak)
+
+
+def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:
+    """What is alive, and an operator's own temporaries."""
+    return {**live, "temporaries": live["temporaries"] + extra}
 
 
 def _on_host(model: Model, dtype: str) -> Size:
@@ -215,12 +225,21 @@ class _Walker:
         if not node.mirrors:
             scopes[0][f"#{node.name}"] = frames
 
-    def run(self) -> Iterator[Moment]:
-        live = self.live
+    @cached_property
+    def gone(self) -> dict[int, list[int]]:
+        """The storages that nothing reads after an event."""
         gone: dict[int, list[int]] = {}
         for storage, event in self.last.items():
-            if storage not in self.keep:
+            if storage not in self.keep and self.kind[storage] != "inputs":
                 gone.setdefault(event, []).append(storage)
+        return gone
+
+    def replay(self) -> Iterator[tuple[Op, dict[str, Size], Size, Size]]:
+        """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of
+        them. The bytes by kind are one dictionary that goes on changing.
+        """
+        live, kind, size = dict(self.live), self.kind, self.bytes
+        total = sum(live.values())
         mark: list[dict[str, Size]] = []
         for event, (o, writes, extra) in enumerate(self.events):
             if o is None:  # the second repetition starts, or those that are not walked are skipped
@@ -230,18 +249,18 @@ class _Walker:
                     before = mark.pop()
                     for k in KINDS:
                         live[k] = live[k] + (live[k] - before[k]) * extra
+                    total = sum(live.values())
                 continue
             for storage in writes:
-                live[self.kind[storage]] = live[self.kind[storage]] + self.bytes[storage]
-            now = live.copy()
-            now["temporaries"] = now["temporaries"] + extra
-            yield Moment(o.name, o.phase, now, sum(now.values()))
-            for storage in gone.get(event, ()):
-                if self.kind[storage] != "inputs":
-                    live[self.kind[storage]] = live[self.kind[storage]] - self.bytes[storage]
+                live[kind[storage]] = live[kind[storage]] + size[storage]
+                total = total + size[storage]
+            yield o, live, extra, total + extra
+            for storage in self.gone.get(event, ()):
+                live[kind[storage]] = live[kind[storage]] - size[storage]
+                total = total - size[storage]
             if o.phase == "forward":
                 self.kept = live["activations"]
-        self.final = dict(live)
+        self.final = live
 
 
 def _find(name: str, scopes: tuple[dict[str, Any], ...]) -> Any:
