@@ -105,7 +105,8 @@ def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
     grid = {"s": sizes["m"], **outside}
     read = "x" if c.post_norm else "n"
     shift = ("shift",) if name == "shifted" else ()
-    a = Attention(c.qkv_bias, c.key_bias, cosine=c.cosine, position=_bias(name))
+    # transformers runs Swin-v2's softmax in the model's own dtype, Swin's in float32.
+    a = Attention(c.qkv_bias, c.key_bias, cosine=c.cosine, position=_bias(name), upcast=not c.cosine)
     if not c.post_norm:
         yield from sized([norm(f"{name}.norm1", "layer_norm")], **grid)
     yield op(f"{name}.pad", f"{read}: b m d -> n: b z d", "copy", **outside)
