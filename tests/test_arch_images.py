@@ -3,7 +3,7 @@
 import pytest
 import torch
 from oracle import count_flops, count_params
-from oracles.images import GoogLeNet, mixer, repvgg, video_resnet
+from oracles.images import GoogLeNet, maxvit, mixer, repvgg, video_resnet
 
 from budget.arch import load
 from budget.config import Workload, make
@@ -21,6 +21,7 @@ PRESETS = [
     ("repvgg-b0", repvgg, (1, 3, 224, 224)),
     ("repvgg-a0", lambda: repvgg(**A0), (2, 3, 61, 61)),
     ("repvgg-b1g4", lambda: repvgg(widths=(128, 256, 512, 2048), groups=4), (1, 3, 96, 96)),
+    ("maxvit-t", maxvit, (1, 3, 224, 224)),
     ("mixer-b-16", mixer, (1, 3, 224, 224)),
     ("mixer-s-32", lambda: mixer(8, 512, 256, 2048, 32), (2, 3, 224, 224)),
     ("r3d-18", video_resnet, (1, 3, 16, 112, 112)),
@@ -36,6 +37,12 @@ ODD = [
         {"depths": (3,), "widths": (64,), "groups": 2, "merged": True, "classes": 5},
         lambda: repvgg((3,), (64,), groups=2, merged=True, classes=5),
         (2, 3, 33, 33),
+    ),
+    (
+        "maxvit",
+        {"depths": (1, 2), "widths": (96, 128), "window": 3, "classes": 5},
+        lambda: maxvit((1, 2), (96, 128), 3, 5),
+        (2, 3, 48, 48),
     ),
     (
         "mixer",
@@ -77,6 +84,8 @@ def test_auxiliary_heads_are_for_training():
         ("repvgg", {"depths": (1,)}, "widths"),
         ("repvgg", {"groups": 3}, "groups"),
         ("mixer", {"patch": 225}, "patch"),
+        ("maxvit", {"depths": (1,)}, "widths"),
+        ("maxvit", {"head_dim": 24}, "head_dim"),
         ("video_resnet", {"depths": (1,)}, "widths"),
     ],
 )
@@ -84,6 +93,11 @@ def test_settings_that_contradict_each_other_are_errors(arch, config, field):
     with pytest.raises(InputError) as error:
         make(load(arch).Config, config)
     assert error.value.field == field
+
+
+def test_windows_fill_the_grid():
+    with pytest.raises(InputError, match="window"):
+        load("maxvit").build(make(load("maxvit").Config, {}), Workload(image=256))
 
 
 def _equal(arch, config, module, shape):

@@ -15,6 +15,7 @@ from ..size import Size, ceil_div, minimum, or_else
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized
 from ._loss import cross_entropy
+from ._windows import relative_bias, window_sizes
 
 
 class Config(Settings):
@@ -82,12 +83,9 @@ def _sizes(c: Config, w: Workload, side: Size, d: Size, heads: Size) -> dict[str
     """Sizes of a stage's blocks: m tokens of its grid, and over all images n windows of s tokens."""
     window = minimum(c.window, side) if c.shrink else c.window
     across = ceil_div(side, window)
-    tokens = window * window
-    return {
-        "m": side * side, "z": (across * window) * (across * window), "n": w.batch * across * across,
-        "s": tokens, "t": tokens, "p": (2 * window - 1) ** 2, "d": d, "h": heads, "r": 1, "k": d // heads,
-        "f": int(c.mlp_ratio * d),
-    }  # fmt: skip
+    padded = across * window
+    grid = {"m": side * side, "z": padded * padded, "n": w.batch * across * across}
+    return {**grid, **window_sizes(window, d, heads), "f": int(c.mlp_ratio * d)}
 
 
 def _embedding(c: Config) -> Iterator[Op]:
@@ -140,8 +138,7 @@ def _positions(c: Config, name: str) -> Iterator[Op]:
         yield op(f"{name}.position.up", "!distances: p c, *c f, +*f -> distant: p f", c=2, f=f)
         yield op(f"{name}.position.relu", "distant: -> distant:", "relu_")
         yield op(f"{name}.position.down", "distant: p f, *f h -> biases: p h", f=f)
-    yield op(f"{name}.relative", f"!index/int64: s t, {table}~p h -> relative: s t h", "gather")
-    yield op(f"{name}.order", "relative: s t h -> relative: h r s t", "copy")
+    yield from relative_bias(name, table)
     if f:
         yield op(f"{name}.bound", "relative: -> relative:", "sigmoid")
         yield op(f"{name}.widen", "relative: -> relative:", "scale")

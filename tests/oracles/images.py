@@ -1,8 +1,9 @@
 """Networks for images that transformers has not, written from torchvision's, timm's and the papers."""
 
+import torch
 from torch import nn
 
-from .convnets import Parallel, unit
+from .convnets import Parallel, Squeeze, unit
 
 
 def auxiliary(c, classes):
@@ -164,3 +165,81 @@ def video_resnet(temporal=4, is_split=False, depths=(2, 2, 2, 2), widths=(64, 12
             layers.append(VideoBlock(c, f, 3 if i < temporal else 1, 2 if i and not j else 1, is_split))
             c = f
     return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(c, classes))
+
+
+def gelu(**_):
+    return nn.GELU()
+
+
+class Attend(nn.Module):
+    """MaxViT's attention within groups of side x side tokens of [b, groups, tokens, d]."""
+
+    def __init__(self, d, side, head=32):
+        super().__init__()
+        self.qkv, self.out, self.head = nn.Linear(d, 3 * d), nn.Linear(d, d), head
+        self.table = nn.Parameter(torch.empty((2 * side - 1) ** 2, d // head))
+        self.tokens = side * side
+
+    def forward(self, x):
+        q, k, v = (t.unflatten(-1, (-1, self.head)).transpose(2, 3) for t in self.qkv(x).chunk(3, -1))
+        index = torch.zeros(self.tokens * self.tokens, dtype=torch.long, device=x.device)
+        bias = self.table[index].view(self.tokens, self.tokens, -1).permute(2, 0, 1)
+        weights = (q @ k.transpose(-1, -2) * self.head**-0.5 + bias).softmax(-1)
+        return self.out((weights @ v).transpose(2, 3).flatten(-2))
+
+
+class Grouped(nn.Module):
+    """Attention and an MLP over an image's windows, or over its grids."""
+
+    def __init__(self, d, side, of_grid):
+        super().__init__()
+        self.side, self.of_grid = side, of_grid
+        mlp = (nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+        self.body = nn.Sequential(Residual(nn.LayerNorm(d), Attend(d, side)), Residual(*mlp))
+
+    def forward(self, x):
+        b, d, y, _ = x.shape
+        n = y // self.side
+        inner = (self.side, n) if self.of_grid else (n, self.side)
+        tiles = x.reshape(b, d, *inner, *inner)
+        order = (0, 3, 5, 2, 4, 1) if self.of_grid else (0, 2, 4, 3, 5, 1)
+        tokens = tiles.permute(order).reshape(b, n * n, self.side**2, d)
+        return (
+            self.body(tokens)
+            .reshape(b, n, n, self.side, self.side, d)
+            .permute(0, 5, 1, 3, 2, 4)
+            .reshape(x.shape)
+        )
+
+
+class MaxConv(nn.Module):
+    def __init__(self, c, f, stride):
+        super().__init__()
+        wide = 4 * f
+        self.body = nn.Sequential(
+            *(
+                nn.BatchNorm2d(c),
+                unit(c, wide, 1, act=gelu),
+                unit(wide, wide, 3, stride, groups=wide, act=gelu),
+            ),
+            *(Squeeze(wide, f // 4, nn.SiLU(), nn.Sigmoid()), nn.Conv2d(wide, f, 1)),
+        )
+        self.shortcut = nn.Identity()
+        if stride > 1 or c != f:
+            self.shortcut = nn.Sequential(nn.AvgPool2d(3, stride, 1), nn.Conv2d(c, f, 1))
+
+    def forward(self, x):
+        return self.shortcut(x) + self.body(x)
+
+
+def maxvit(depths=(2, 2, 5, 2), widths=(64, 128, 256, 512), window=7, classes=1000):
+    """With torchvision's structure."""
+    layers, c = [unit(3, 64, 3, 2, act=gelu), nn.Conv2d(64, 64, 3, padding=1)], 64
+    for depth, f in zip(depths, widths, strict=True):
+        for i in range(depth):
+            layers += [MaxConv(c, f, 1 if i else 2), Grouped(f, window, False), Grouped(f, window, True)]
+            c = f
+    return nn.Sequential(
+        *(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(c), nn.Linear(c, c), nn.Tanh()),
+        nn.Linear(c, classes, bias=False),
+    )
