@@ -11,15 +11,8 @@ from ..size import Size
 def window_sizes(side: Size, d: Size, heads: Size) -> dict[str, Size]:
     """Sizes of attention over the side x side tokens of a window; p distances along both axes."""
     tokens = side * side
-    return {
-        "s": tokens,
-        "t": tokens,
-        "p": (2 * side - 1) ** 2,
-        "d": d,
-        "h": heads,
-        "r": 1,
-        "k": d // heads,
-    }
+    inner = {"d": d, "h": heads, "r": 1, "k": d // heads}
+    return {"s": tokens, "t": tokens, "p": (2 * side - 1) ** 2, **inner}
 
 
 def relative_bias(name: str, table: str = "*") -> Iterator[Op]:
