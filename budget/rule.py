@@ -111,6 +111,9 @@ RULES: dict[str, Rule] = {
     "softmax_fused": Rule(5, 4, ("out", "logsumexp:float32@row"), reduces=2),
     "softmax_sink": Rule(8, 6, ("out",), reduces=2, launches=4, back_launches=4),
     "normalize": Rule(2, 4, ("in0", "out"), reduces=1, launches=2, back_launches=3),
+    "unit": Rule(  # rows over their lengths
+        3, 5, ("in0", "length:@row"), reduces=1, launches=3, back_launches=7
+    ),
     "log_softmax": Rule(5, 3, ("out",), reduces=2),
     "nll": Rule(1, 1, ("in0",)),  # the logarithm of one class's probability, averaged
     "ctc": Rule(6, 6, ("in0",), walks="in", launches=2),  # all alignments of a transcript
@@ -147,6 +150,9 @@ RULES: dict[str, Rule] = {
         trained=("normed:float32@in0",),
     ),
     "layer_norm_plain": Rule(6, 10, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
+    "response_norm": Rule(  # channels times their lengths over the grid, these over the mean of them
+        6, 10, ("in0", "scaled:@in0"), launches=8, back_launches=14, trained=("scaled:@in0",)
+    ),
     "batch_norm": Rule(8, 10, ("in0",), reduces=0),
     "group_norm": Rule(8, 12, ("in0",)),
     "max_pool": Rule(1, 1, ("in0", "index:int64@out"), walks="in"),

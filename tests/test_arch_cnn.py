@@ -38,6 +38,7 @@ PRESETS = [
     ("resnet152", lambda: resnet(Bottleneck, (3, 8, 36, 3)), 224, 1),
     ("resnext50-32x4d", lambda: resnet(Bottleneck, (3, 4, 6, 3), 32, 4), 225, 1),
     ("wide-resnet50-2", lambda: resnet(Bottleneck, (3, 4, 6, 3), 1, 128), 224, 1),
+    ("seresnet50", lambda: resnet(Bottleneck, (3, 4, 6, 3), squeeze=16), 96, 2),
     ("inception-v3", nets.Inception, 299, 2),
     ("inception-v3", nets.Inception, 341, 1),
     ("densenet121", lambda: nets.densenet((6, 12, 24, 16)), 224, 1),
@@ -68,6 +69,8 @@ ODD = [
      lambda: resnet(Basic, (1, 2), classes=3, in_channels=1), 7, 5),
     ("resnet", {"depths": (1,), "widths": (256,), "classes": 1},
      lambda: resnet(Bottleneck, (1,), classes=1), 1, 1),
+    ("resnet", {"depths": (1,), "widths": (64,), "block": "basic", "squeeze": 4, "classes": 3},
+     lambda: resnet(Basic, (1,), squeeze=4, classes=3), 40, 2),
     ("convnext", {"depths": (1, 1), "widths": (6, 10), "kernel": 3, "classes": 7},
      lambda: nets.convnext((1, 1), (6, 10), 3, 7), 19, 2),
     ("densenet", {"depths": (2, 1), "growth": 3, "stem": 5, "classes": 2},
@@ -169,8 +172,7 @@ def test_settings_that_contradict_each_other_are_errors(arch, config, field):
 
 
 def _preset(name, image, batch):
-    table = dict(preset.find(name))
-    table.pop("source")
+    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "note")}
     return _build(table.pop("arch"), table, image, batch)
 
 

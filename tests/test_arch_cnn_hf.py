@@ -11,6 +11,8 @@ from test_arch_cnn import count_grouped
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
+    ConvNextV2Config,
+    ConvNextV2ForImageClassification,
     EfficientNetConfig,
     EfficientNetForImageClassification,
     MobileNetV2Config,
@@ -21,6 +23,8 @@ from transformers import (
     ResNetForImageClassification,
     SwinConfig,
     SwinForImageClassification,
+    Swinv2Config,
+    Swinv2ForImageClassification,
 )
 
 from budget.arch import load
@@ -36,7 +40,9 @@ MODELS = {
     "resnet": (ResNetConfig, ResNetForImageClassification),
     "regnet": (RegNetConfig, RegNetForImageClassification),
     "swin": (SwinConfig, SwinForImageClassification),
+    "swinv2": (Swinv2Config, Swinv2ForImageClassification),
     "convnext": (ConvNextConfig, ConvNextForImageClassification),
+    "convnextv2": (ConvNextV2Config, ConvNextV2ForImageClassification),
     "mobilenet_v2": (MobileNetV2Config, MobileNetV2ForImageClassification),
     "efficientnet": (EfficientNetConfig, EfficientNetForImageClassification),
 }
@@ -67,6 +73,8 @@ CASES = [
         49,
         3,
     ),
+    ("convnextv2", {}, 224, 1),
+    ("convnextv2", {**TINY, "num_stages": 2, "patch_size": 3, "num_labels": 4}, 49, 3),
     ("mobilenet_v2", {}, 224, 1),
     ("mobilenet_v2", {"depth_multiplier": 0.35, "num_labels": 1001}, 95, 2),
     ("mobilenet_v2", {"depth_multiplier": 1.4, "output_stride": 16}, 96, 1),
@@ -74,6 +82,8 @@ CASES = [
     ("swin", {}, 224, 1),
     ("swin", {**TINY_SWIN, "mlp_ratio": 2.5, "num_labels": 3}, 61, 2),
     ("swin", {**TINY_SWIN, "qkv_bias": False, "num_channels": 1, "use_absolute_embeddings": True}, 50, 1),
+    ("swinv2", {"image_size": 256, "window_size": 16}, 256, 1),
+    ("swinv2", {**TINY_SWIN, "mlp_ratio": 2.5, "qkv_bias": False, "num_channels": 1, "num_labels": 3}, 50, 2),
     ("efficientnet", SMALL, 224, 1),
     ("efficientnet", SMALL, 75, 2),
     ("efficientnet", {**SMALL, "depthwise_padding": [5, 11]}, 75, 2),
@@ -115,6 +125,8 @@ def test_labels_count_as_classes():
         ("convnext", "image_size", [224, 192]),
         ("convnext", "num_stages", 3),
         ("convnext", "layer_scale_init_value", "small"),
+        ("convnextv2", "num_stages", 3),
+        ("swinv2", "patch_size", [4, 2]),
         ("swin", "num_heads", [3, 6, 12]),
         ("swin", "num_heads", [3, 6, 12, 25]),
         ("mobilenet_v2", "depth_multiplier", 0),
@@ -134,28 +146,17 @@ def test_what_is_wrong_or_not_covered_is_an_error(kind, field, value):
 
 FVCORE = {"batch_norm": 2, "layer_norm": 5, "mean": 1}  # what it counts for an element
 PUBLISHED = Path(__file__).parent / "data" / "params_flops.csv"
-OTHER_NAMES = {
-    "mobilenetv3-small-100": "mobilenet-v3-small",
-    "mobilenetv3-large-100": "mobilenet-v3-large",
-    "mobilenetv2-100": "mobilenet-v2",
-    "tf-efficientnet-b7": "efficientnet-b7",
-    "efficientnetv2-s": "efficientnet-v2-s",
-    "regnety-160": "regnet-y-16gf",
-    "swin-s": "swin-small",
-    "swin-tiny-patch4-window7-224": "swin-tiny",
-    "swin-small-patch4-window7-224": "swin-small",
-    "swin-base-patch4-window7-224": "swin-base",
-}
+FAMILIES = ("vision classification", "vision quantization", "vision timm", "vision video")
 
 
 def _rows():
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["family"] not in ("vision classification", "vision quantization", "vision timm"):
+            if row["family"] not in FAMILIES:
                 continue
             name = row["model"].removesuffix(" (quantized)")
             with contextlib.suppress(InputError):
-                found, _ = preset.look_up(OTHER_NAMES.get(name.lower().replace("_", "-"), name))
+                found, _ = preset.look_up(name)
                 yield pytest.param(row, found, id=f"{row['id']}-{found}")
 
 
@@ -167,6 +168,8 @@ def _rows():
         ("Wide ResNet50-2", "wide-resnet50-2"),
         ("resnet-50", "resnet50"),
         ("mnasnet1_0", "mnasnet-1.0"),
+        ("swin_v2_t", "swin-v2-tiny"),
+        ("regnety_032", "regnet-y-3.2gf"),
     ],
 )
 def test_names_as_people_tell_them(told, name):
@@ -181,7 +184,7 @@ def test_a_name_that_could_be_two_is_an_error():
 @pytest.mark.parametrize(("row", "name"), list(_rows()))
 def test_published_figures(row, name):
     """torchvision counts multiply-adds; timm's tool (fvcore) adds norms and the final pooling."""
-    table = {k: v for k, v in preset.find(name).items() if k != "source"}
+    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "note")}
     module = load(table.pop("arch"))
 
     def build(mode):

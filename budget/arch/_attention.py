@@ -24,7 +24,8 @@ class Attention(NamedTuple):
     broadcast: bool = False  # left to the products (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
-    scale: bool = True  # the scores, by 1 / sqrt(head_dim)
+    cosine: bool = False  # queries and keys are made as long as 1, and the scores scaled as each head learns
+    scale: bool = True  # the scores, by 1 / sqrt(head_dim), unless `cosine`
     scale_q: bool = False  # the queries
     heads_first: bool = False  # queries, once scaled (Whisper) or rotated in part
     softcap: bool = False
@@ -63,6 +64,9 @@ def attention(
         bias = ", +*k" if a.norm == "layer_norm" else ""
         yield op(f"{name}.q_norm", f"q:, *k{bias} -> q:", a.norm)
         yield op(f"{name}.k_norm", f"k:, *k{bias} -> k:", a.norm)
+    if a.cosine:
+        yield op(f"{name}.q_unit", "q: -> q:", "unit")
+        yield op(f"{name}.k_unit", "k: -> k:", "unit")
     layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
         yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
@@ -113,7 +117,9 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
         keys, values = "kr: b t h r k", f"vr: b t h r {v}"
     queries = "q: b h r s k" if a.heads_first else "q: b s h r k"
     yield op(f"{name}.scores", f"{queries}, {keys} -> w: b h r s t", **sizes)
-    if a.scale:
+    if a.cosine:
+        yield op(f"{name}.scale", "w:, *h r -> w:", "mul")
+    elif a.scale:
         yield op(f"{name}.scale", "w: -> w:", "scale")
     if a.softcap:
         yield op(f"{name}.softcap", "w: -> w:", "softcap")

@@ -191,13 +191,18 @@ def mean(name: str, x: Features) -> Piece:
     return y
 
 
-def classifier(x: Features, classes: Size, w: Workload) -> Generator[Node, None, None]:
-    """Average over the grid if there is one, a linear layer to the classes, in training the loss."""
+def classifier(x: Features, classes: Size, w: Workload, branch: str = "") -> Generator[Node, None, None]:
+    """Average over the grid if there is one, a linear layer to the classes, in training the loss.
+
+    branch: what the names of a head that is not the network's last one begin with.
+    """
+    head = branch or "head."
     if x.extents:
-        x = yield from mean("head.pool", x)
-    yield op("head.classifier", f"{x.name}: b c, *f c, +*f -> logits: b f", c=x.c, f=classes)
+        x = yield from mean(f"{head}pool", x)
+    spec = f"{x.name}: b c, *f c, +*f -> {branch}logits: b f"
+    yield op(f"{head}classifier", spec, c=x.c, f=classes)
     if w.mode == "train":
-        yield from cross_entropy("logits")
+        yield from cross_entropy(f"{branch}logits", name=f"{branch}loss")
 
 
 def scope(name: str, piece: Piece, count: int = 1) -> Piece:

@@ -1,4 +1,4 @@
-"""ConvNeXt: large depthwise convolutions, layer norm and a pointwise MLP in each block."""
+"""ConvNeXt and ConvNeXt-v2: large depthwise convolutions, layer norm and a pointwise MLP in each block."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Config(Settings):
     kernel: int = setting(7, "side of the depthwise kernels, an odd number")
     expand: int = setting(4, "width of the pointwise MLP, as a multiple of the channels")
     layer_scale: bool = setting(True, "each block's output is scaled, channel by channel")
+    response_norm: bool = setting(
+        False, "inside the MLP, each channel's response is set against the others' (v2)"
+    )
     activation: str = setting("gelu", "of the MLP", choices=("gelu", "gelu_tanh", "relu", "silu"))
     inplace: bool = setting(True, "residuals are added in place (torchvision does, transformers doesn't)")
     classes: int = setting(1000, "outputs")
@@ -70,6 +73,8 @@ def _block(c: Config, x: Features) -> Piece:
     yield op("norm", "n: b y x c, *c, +*c -> n: b y x c", "layer_norm", **y.sizes)
     yield op("mlp.up", "n: b y x c, *f c, +*f -> u: b y x f", **wide)
     yield op("mlp.act", "u: b y x f -> u: b y x f", c.activation, **wide)
+    if c.response_norm:
+        yield op("mlp.norm", "u: b y x f, *f, +*f -> u: b y x f", "response_norm", **wide)
     yield op("mlp.down", "u: b y x f, *c f, +*c -> y: b y x c", **wide)
     if c.layer_scale:
         yield op("scale", "y: b y x c, *c -> y: b y x c", "mul", **y.sizes)

@@ -6,12 +6,10 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..model import Model, Node, model
-from ..op import op
-from ._conv import Each, Features, Piece, classifier, concat, conv_norm, image, mean, pool, scope
-from ._loss import cross_entropy
+from ._branches import chain
+from ._conv import Features, Piece, classifier, concat, image, mean, pool, scope
 
 ROW, COLUMN = (1, 7), (7, 1)
-Layer = tuple[int, Each] | tuple[int, Each, int]  # channels, kernel, and a stride: then unpadded
 
 
 class Config(Settings):
@@ -46,75 +44,67 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
 
 
 def _stem(x: Features) -> Piece:
-    x = yield from _chain("stem1", x, (32, 3, 2), (32, 3, 1), (64, 3))
+    x = yield from chain("stem1", x, (32, 3, 2), (32, 3, 1), (64, 3))
     x = yield from pool("max_pool", "stem1.pool", x, 3, stride=2)
-    x = yield from _chain("stem2", x, (80, 1), (192, 3, 1))
+    x = yield from chain("stem2", x, (80, 1), (192, 3, 1))
     return (yield from pool("max_pool", "stem2.pool", x, 3, stride=2, to="x"))
 
 
 def _mixed5(x: Features, pooled: int) -> Piece:
-    a = yield from _chain("a", x, (64, 1))
-    b = yield from _chain("b", x, (48, 1), (64, 5))
-    c = yield from _chain("c", x, (64, 1), (96, 3), (96, 3))
+    a = yield from chain("a", x, (64, 1))
+    b = yield from chain("b", x, (48, 1), (64, 5))
+    c = yield from chain("c", x, (64, 1), (96, 3), (96, 3))
     d = yield from _averaged("d", x, pooled)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
 def _reduce6(x: Features) -> Piece:
-    a = yield from _chain("a", x, (384, 3, 2))
-    b = yield from _chain("b", x, (64, 1), (96, 3), (96, 3, 2))
+    a = yield from chain("a", x, (384, 3, 2))
+    b = yield from chain("b", x, (64, 1), (96, 3), (96, 3, 2))
     c = yield from pool("max_pool", "c.pool", x, 3, stride=2)
     return (yield from concat("cat", (a, b, c), to="x"))
 
 
 def _mixed6(x: Features, inner: int) -> Piece:
-    a = yield from _chain("a", x, (192, 1))
-    b = yield from _chain("b", x, (inner, 1), (inner, ROW), (192, COLUMN))
-    c = yield from _chain("c", x, (inner, 1), (inner, COLUMN), (inner, ROW), (inner, COLUMN), (192, ROW))
+    a = yield from chain("a", x, (192, 1))
+    b = yield from chain("b", x, (inner, 1), (inner, ROW), (192, COLUMN))
+    c = yield from chain("c", x, (inner, 1), (inner, COLUMN), (inner, ROW), (inner, COLUMN), (192, ROW))
     d = yield from _averaged("d", x, 192)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
 def _reduce7(x: Features) -> Piece:
-    a = yield from _chain("a", x, (192, 1), (320, 3, 2))
-    b = yield from _chain("b", x, (192, 1), (192, ROW), (192, COLUMN), (192, 3, 2))
+    a = yield from chain("a", x, (192, 1), (320, 3, 2))
+    b = yield from chain("b", x, (192, 1), (192, ROW), (192, COLUMN), (192, 3, 2))
     c = yield from pool("max_pool", "c.pool", x, 3, stride=2)
     return (yield from concat("cat", (a, b, c), to="x"))
 
 
 def _mixed7(x: Features) -> Piece:
-    a = yield from _chain("a", x, (320, 1))
-    b = yield from _chain("b", x, (384, 1))
+    a = yield from chain("a", x, (320, 1))
+    b = yield from chain("b", x, (384, 1))
     b = yield from _forked("b", b)
-    c = yield from _chain("c", x, (448, 1), (384, 3))
+    c = yield from chain("c", x, (448, 1), (384, 3))
     c = yield from _forked("c", c)
     d = yield from _averaged("d", x, 192)
     return (yield from concat("cat", (a, b, c, d), to="x"))
 
 
 def _forked(name: str, x: Features) -> Piece:
-    row = yield from _chain(f"{name}.row", x, (384, (1, 3)))
-    column = yield from _chain(f"{name}.column", x, (384, (3, 1)))
+    row = yield from chain(f"{name}.row", x, (384, (1, 3)))
+    column = yield from chain(f"{name}.column", x, (384, (3, 1)))
     return (yield from concat(f"{name}.cat", (row, column)))
 
 
 def _averaged(name: str, x: Features, f: int) -> Piece:
     y = yield from pool("avg_pool", f"{name}.pool", x, 3, stride=1, padding=1)
-    return (yield from _chain(name, y, (f, 1)))
-
-
-def _chain(name: str, x: Features, *layers: Layer) -> Piece:
-    for i, (f, kernel, *stride) in enumerate(layers):
-        window = (stride[0], 0) if stride else (1, None)
-        x = yield from conv_norm(f"{name}.{i}", x, f, kernel, *window, act="relu_")
-    return x
+    return (yield from chain(name, y, (f, 1)))
 
 
 def _aux(c: Config, x: Features, w: Workload) -> Generator[Node, None, None]:
     if w.mode != "train":
         return
     x = yield from pool("avg_pool", "aux.pool", x, 5, stride=3)
-    x = yield from _chain("aux", x, (128, 1), (768, 5, 1))
+    x = yield from chain("aux", x, (128, 1), (768, 5, 1))
     x = yield from mean("aux.mean", x)
-    yield op("aux.classifier", f"{x.name}: b c, *f c, +*f -> aux.logits: b f", c=x.c, f=c.classes)
-    yield from cross_entropy("aux.logits", name="aux.loss")
+    yield from classifier(x, c.classes, w, "aux.")

@@ -1,4 +1,4 @@
-"""Residual networks: ResNet, ResNeXt (groups) and Wide ResNet (wider bottlenecks)."""
+"""Residual networks: ResNet, ResNeXt (groups), Wide ResNet (wider bottlenecks), SE-ResNet (squeeze)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Generator
 from ..config import Settings, Workload, setting
 from ..errors import InputError
 from ..model import Model, Node, model
+from ..size import divisible
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, image, pool, scope
+from ._inverted import squeeze_excite
 
 
 class Config(Settings):
@@ -20,6 +22,9 @@ class Config(Settings):
     )
     groups: int = setting(1, "groups of the bottleneck's 3 x 3 convolution (ResNeXt's cardinality)")
     width_per_group: int = setting(64, "its channels in each group, for a stage of 256 outputs")
+    squeeze: int = setting(
+        0, "behind each block's convolutions, squeeze and excite with f / squeeze channels; 0: none", least=0
+    )
     stem: int = setting(64, "channels of the first convolution")
     stride_first: bool = setting(False, "the stride is in the bottleneck's first convolution")
     first_stage_stride: int = setting(1, "stride of the first stage")
@@ -74,6 +79,8 @@ def _block(c: Config, x: Features, f: int, stride: int) -> Piece:
         y = yield from conv_norm("conv1", x, c.inner(f), 1, first, act=c.act)
         y = yield from conv_norm("conv2", y, c.inner(f), 3, second, groups=c.groups, act=c.act)
         y = yield from conv_norm("conv3", y, f, 1)
+    if c.squeeze:
+        y = yield from squeeze_excite("squeeze", y, divisible(f / c.squeeze), "relu_", "sigmoid")
     if stride > 1 or x.c != f:
         x = yield from conv_norm("shortcut", x, f, 1, stride)
     y = yield from add("add", y, x)

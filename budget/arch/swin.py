@@ -1,4 +1,7 @@
-"""Swin: a vision transformer whose attention stays within windows, shifted in every second block."""
+"""Swin: a vision transformer whose attention stays within windows, shifted in every second block.
+
+Swin-v2 is a preset of it: norms behind the parts, cosine attention, positions from an MLP.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import Op, op
-from ..size import Size, ceil_div, or_else
+from ..size import Size, ceil_div, minimum, or_else
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized
 from ._loss import cross_entropy
+from ._windows import relative_bias, window_sizes
 
 
 class Config(Settings):
@@ -24,6 +28,15 @@ class Config(Settings):
     patch: int = setting(4, "side of a patch, in pixels")
     mlp_ratio: float = setting(4.0, "hidden width of the MLPs, as a multiple of the stage's", least=0.01)
     qkv_bias: bool = setting(True, "projections to queries, keys and values have a bias")
+    key_bias: bool = setting(
+        True, "and that to keys too (Swin-v2's is always zero; only torchvision stores it)"
+    )
+    post_norm: bool = setting(False, "norms come behind attention, MLPs and mergers, not before them")
+    cosine: bool = setting(False, "attention compares directions only, by a learned scale for each head")
+    position_mlp: int = setting(
+        0, "hidden width of an MLP that makes the positions' biases; 0: they are a table", least=0
+    )
+    shrink: bool = setting(False, "a window is no larger than its stage's grid, which else is padded")
     positions: bool = setting(False, "a learned position is added to each patch")
     activation: str = setting("gelu", "of the MLPs", choices=("gelu", "gelu_tanh", "relu", "silu"))
     classes: int = setting(1000, "outputs")
@@ -49,7 +62,7 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
         if i:
             half = ceil_div(side, 2)
-            yield from sized(_merge(f"merge{i}"), y=side, x=side, d=d, f=2 * d, c=4 * d, s=half * half)
+            yield from sized(_merge(c, f"merge{i}"), y=side, x=side, d=d, f=2 * d, c=4 * d, s=half * half)
             side, d = half, 2 * d
         sizes = _sizes(c, w, side, d, heads)
         pair = (*_layer(c, "plain", sizes), *_layer(c, "shifted", sizes))
@@ -68,13 +81,11 @@ def _patches(c: Config, side: Size) -> dict[str, Size]:
 
 def _sizes(c: Config, w: Workload, side: Size, d: Size, heads: Size) -> dict[str, Size]:
     """Sizes of a stage's blocks: m tokens of its grid, and over all images n windows of s tokens."""
-    across = ceil_div(side, c.window)
-    tokens = c.window * c.window
-    return {
-        "m": side * side, "z": (across * c.window) * (across * c.window), "n": w.batch * across * across,
-        "s": tokens, "t": tokens, "p": (2 * c.window - 1) ** 2, "d": d, "h": heads, "r": 1, "k": d // heads,
-        "f": int(c.mlp_ratio * d),
-    }  # fmt: skip
+    window = minimum(c.window, side) if c.shrink else c.window
+    across = ceil_div(side, window)
+    padded = across * window
+    grid = {"m": side * side, "z": padded * padded, "n": w.batch * across * across}
+    return {**grid, **window_sizes(window, d, heads), "f": int(c.mlp_ratio * d)}
 
 
 def _embedding(c: Config) -> Iterator[Op]:
@@ -90,19 +101,28 @@ def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
     outside = {k: sizes[k] for k in ("m", "z", "d", "f")}
     inside = {**sizes, "b": sizes["n"]}
     grid = {"s": sizes["m"], **outside}
-    steps = ("pad", "shift", "windows") if name == "shifted" else ("pad", "windows")
-    yield from sized([norm(f"{name}.norm1", "layer_norm")], **grid)
-    for step in steps:
-        yield op(f"{name}.{step}", f"n: b {'m' if step == 'pad' else 'z'} d -> n: b z d", "copy", **outside)
-    yield from sized(_positions(name), **inside)
-    yield from sized(
-        attention(f"{name}.attention", Attention(bias=c.qkv_bias, position=_bias(name)), "train"), **inside
-    )
-    for step in reversed(steps[1:]):
+    read = "x" if c.post_norm else "n"
+    shift = ("shift",) if name == "shifted" else ()
+    # transformers runs Swin-v2's softmax in the model's own dtype, Swin's in float32.
+    a = Attention(c.qkv_bias, c.key_bias, cosine=c.cosine, position=_bias(name), upcast=not c.cosine)
+    if not c.post_norm:
+        yield from sized([norm(f"{name}.norm1", "layer_norm")], **grid)
+    yield op(f"{name}.pad", f"{read}: b m d -> n: b z d", "copy", **outside)
+    for step in (*shift, "windows"):
+        yield op(f"{name}.{step}", "n: b z d -> n: b z d", "copy", **outside)
+    yield from sized(_positions(c, name), **inside)
+    yield from sized(attention(f"{name}.attention", a, "train"), **inside)
+    for step in ("windows", *shift):
         yield op(f"{name}.un{step}", "a: b z d -> a: b z d", "copy", **outside)
     yield op(f"{name}.crop", "a: b z d -> a: b m d", "slice", **outside)
+    if c.post_norm:
+        yield from sized([norm(f"{name}.norm1", "layer_norm", "a", "a")], **grid)
     yield op(f"{name}.add1", "x: b m d, a: b m d -> x: b m d", "add", **outside)
-    yield from sized([norm(f"{name}.norm2", "layer_norm"), *mlp(f"{name}.mlp", c.activation)], **grid)
+    if not c.post_norm:
+        yield from sized([norm(f"{name}.norm2", "layer_norm")], **grid)
+    yield from sized(mlp(f"{name}.mlp", c.activation, x=read), **grid)
+    if c.post_norm:
+        yield from sized([norm(f"{name}.norm2", "layer_norm", "m", "m")], **grid)
     yield op(f"{name}.add2", "x: b m d, m: b m d -> x: b m d", "add", **outside)
 
 
@@ -110,19 +130,30 @@ def _bias(name: str) -> str:
     return "relative: b h r s t" if name == "shifted" else "relative: h r s t"
 
 
-def _positions(name: str) -> Iterator[Op]:
+def _positions(c: Config, name: str) -> Iterator[Op]:
     """A learned bias for each distance and head; in shifted windows, masked for each window."""
-    yield op(f"{name}.relative", "!index/int64: s t, *~p h -> relative: s t h", "gather")
-    yield op(f"{name}.order", "relative: s t h -> relative: h r s t", "copy")
+    table, f = "*", c.position_mlp
+    if f:
+        table = "biases:"
+        yield op(f"{name}.position.up", "!distances: p c, *c f, +*f -> distant: p f", c=2, f=f)
+        yield op(f"{name}.position.relu", "distant: -> distant:", "relu_")
+        yield op(f"{name}.position.down", "distant: p f, *f h -> biases: p h", f=f)
+    yield from relative_bias(name, table)
+    if f:
+        yield op(f"{name}.bound", "relative: -> relative:", "sigmoid")
+        yield op(f"{name}.widen", "relative: -> relative:", "scale")
     if name == "shifted":
         yield op(f"{name}.mask", "relative: h r s t -> relative: b h r s t", "add")
 
 
-def _merge(name: str) -> Iterator[Op]:
+def _merge(c: Config, name: str) -> Iterator[Op]:
     """Four neighbours become one token, twice as wide."""
     yield op(f"{name}.cat", "x: b y x d -> x: b s c", "copy")
-    yield op(f"{name}.norm", "x: b s c, *c, +*c -> x: b s c", "layer_norm")
+    if not c.post_norm:
+        yield norm(f"{name}.norm", "layer_norm", "x", "x", dim="c")
     yield op(f"{name}.reduce", "x: b s c, *f c -> x: b s f")
+    if c.post_norm:
+        yield norm(f"{name}.norm", "layer_norm", "x", "x", dim="f")
 
 
 def _head(c: Config, w: Workload) -> Iterator[Op]:

@@ -29,10 +29,15 @@ def regnet(hf: Settings) -> dict[str, Any]:
 
 def convnext(hf: Settings) -> dict[str, Any]:
     """A block's output is scaled where its scale has an initial value."""
-    scale, stages = _number(hf, "layer_scale_init_value"), len(_list(hf, "depths"))
+    return {"layer_scale": _number(hf, "layer_scale_init_value") > 0, **convnextv2(hf)}
+
+
+def convnextv2(hf: Settings) -> dict[str, Any]:
+    """How many stages there are is said twice."""
+    stages = len(_list(hf, "depths"))
     if _whole(hf, "num_stages", 4) != stages:
         raise InputError("num_stages", f"allowed: as many as depths has, {stages}")
-    return {"layer_scale": scale > 0, "patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+    return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
 
 
 def mobilenet_v2(hf: Settings) -> dict[str, Any]:
@@ -71,6 +76,9 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
 def swin(hf: Settings) -> dict[str, Any]:
     """Squares."""
     return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+
+
+swinv2 = swin
 
 
 def _number(hf: Settings, name: str) -> float:

@@ -38,8 +38,8 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def names() -> tuple[str, ...]:
-    """All presets, by file and in the files' order."""
-    return tuple(name for presets in _files() for name in presets)
+    """All presets by their own names, by file and in the files' order."""
+    return tuple(name for presets in _files() for name, told in presets.items() if "same_as" not in told)
 
 
 def _files() -> Iterator[Mapping[str, Mapping[str, Any]]]:
