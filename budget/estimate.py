@@ -269,7 +269,7 @@ def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
         raise unknown("model", name, (*preset.names(), *architectures.names())) from None
     table = dict(found)
     usual = table.pop("workload", {})
-    for about in ("source", "note"):
+    for about in preset.ABOUT:
         table.pop(about, None)
     if "model_type" in table:
         arch, settings = _hugging_face(table)

@@ -172,7 +172,7 @@ def test_settings_that_contradict_each_other_are_errors(arch, config, field):
 
 
 def _preset(name, image, batch):
-    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "note")}
+    table = {k: v for k, v in preset.find(name).items() if k not in preset.ABOUT}
     return _build(table.pop("arch"), table, image, batch)
 
 

@@ -184,7 +184,7 @@ def test_a_name_that_could_be_two_is_an_error():
 @pytest.mark.parametrize(("row", "name"), list(_rows()))
 def test_published_figures(row, name):
     """torchvision counts multiply-adds; timm's tool (fvcore) adds norms and the final pooling."""
-    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "note")}
+    table = {k: v for k, v in preset.find(name).items() if k not in preset.ABOUT}
     module = load(table.pop("arch"))
 
     def build(mode):

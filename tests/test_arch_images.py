@@ -61,7 +61,7 @@ ODD = [
 
 @pytest.mark.parametrize(("name", "module", "shape"), PRESETS)
 def test_presets_equal_torch(name, module, shape):
-    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "note")}
+    table = {k: v for k, v in preset.find(name).items() if k not in preset.ABOUT}
     _equal(table.pop("arch"), table, module, shape)
 
 

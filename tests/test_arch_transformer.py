@@ -34,8 +34,7 @@ def ours(config, batch, seq):
 
 
 def of_preset(name):
-    table = dict(preset.find(name))
-    table.pop("source")
+    table = {k: v for k, v in preset.find(name).items() if k not in preset.ABOUT}
     if "model_type" in table:
         return hf_config.read(table)[1]
     table.pop("arch")

@@ -16,7 +16,7 @@ with PUBLISHED.open(encoding="utf-8") as file:
 
 
 def build(name, image=0):
-    table = {k: v for k, v in preset.find(name).items() if k not in ("source", "workload")}
+    table = {k: v for k, v in preset.find(name).items() if k not in (*preset.ABOUT, "workload")}
     if "model_type" in table:
         arch, config = hf_config.read(table)
     else:

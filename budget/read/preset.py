@@ -15,6 +15,7 @@ from ..errors import unknown
 from ..named import Any
 
 FOLDER = "presets"
+ABOUT = ("source", "note")  # for people: no settings
 
 
 def find(name: str) -> Mapping[str, Any]:
