@@ -100,6 +100,13 @@ RULES: dict[str, Rule] = {
     "silu": Rule(4, 7, ("in0",)),
     "softplus": Rule(4, 4, ("in0",)),
     "squared_relu": Rule(2, 2, ("in0",)),
+    "xielu": Rule(  # written out, with two learned numbers
+        12,
+        20,
+        ("in0", "scaled:@in0", "exp:@in0", "less:@in0", "mask:bool@in0"),
+        launches=12,
+        back_launches=20,
+    ),
     "glu": Rule(4, 6, ("in0",), walks="in"),
     # recurrent cells, an element being one of the gates' linear maps (in0)
     "lstm_cell": Rule(4, 8, ("gates:@in0", "in1", "tanh_c:@out"), walks="in", launches=10, back_launches=20),
@@ -152,6 +159,7 @@ RULES: dict[str, Rule] = {
     "max_pool": Rule(1, 1, ("in0", "index:int64@out"), walks="in"),
     "avg_pool": Rule(1, 1, ("in0",), walks="in"),
     "mean": Rule(1, 1, walks="in"),
+    "correct": Rule(1, stops=True),  # of scores, before a choice
     "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
     "scan": Rule(2, 4, ("in0", "out")),  # state = decay x state + input, an element after the other
     "cumsum": Rule(1, 1),

@@ -18,7 +18,9 @@ from ._layers import NORMS, Experts, experts, mlp, norm
 from ._loss import cross_entropy
 from ._periods import stack
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu")
+ACTIVATIONS = (
+    "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
+)  # fmt: skip
 ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
@@ -83,6 +85,7 @@ class Config(Settings):
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
     router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
     router_bias: bool = setting(False, "the router has a bias")
+    router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
     expert_bias: bool = setting(False, "experts have biases")
     normalize_experts: bool = setting(True, "the weights of a token's experts add up to one")
     dense_layers: int = setting(0, "first layers that have a plain MLP all the same", least=0)
@@ -250,7 +253,8 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
 def _experts(c: Config) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
-        router=c.router, router_bias=c.router_bias, normalize=c.normalize_experts,
+        router=c.router, router_bias=c.router_bias, correction=c.router_correction,
+        normalize=c.normalize_experts,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

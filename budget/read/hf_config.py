@@ -27,7 +27,7 @@ LARGEST = 10_000_000  # bytes; a config has a few thousand
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
-    "relu": "relu", "relu2": "squared_relu",
+    "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
 }  # fmt: skip
 
 HEADS = {"ForCausalLM": "lm", "LMHeadModel": "lm", "ForMaskedLM": "mlm", "Model": "none"}

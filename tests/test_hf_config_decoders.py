@@ -1,0 +1,96 @@
+"""Hugging Face configs of decoders at odd settings: parameters and FLOPs equal to those of transformers."""
+
+import pytest
+from oracles import hf
+
+from budget import arch as architectures
+from budget.config import Workload
+from budget.fold.count import flops, params
+from budget.model import walk
+from budget.plan.backward import backward
+from budget.read import hf_config
+
+SMALL = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}
+HEADS = {**SMALL, "num_attention_heads": 6, "num_key_value_heads": 2, "pad_token_id": 0}
+WIDE = {**HEADS, "head_dim": 10}
+TIED = {"tie_word_embeddings": True}
+EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 3}
+SHARED = {
+    "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 14,
+    "n_group": 4, "topk_group": 2,
+}  # fmt: skip
+ERNIE = {"moe_num_experts": 7, "moe_k": 3, "moe_intermediate_size": 14}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+CASES = [
+    ("apertus", {**WIDE, "attention_bias": True, **TIED}),
+    ("arcee", {**HEADS, "head_dim": 10, "mlp_bias": True, "attention_bias": True}),
+    ("codegen", {"vocab_size": 97, "n_embd": 60, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_inner": 70}),
+    ("cohere", {**HEADS, "use_qk_norm": True, "tie_word_embeddings": False}),
+    ("cohere2", {**HEADS, "num_hidden_layers": 7, "sliding_window": 4, "attention_bias": True}),
+    ("cohere2", {**HEADS, "layer_types": [FULL, SLIDING], "sliding_window": 5}),
+    ("dots1", {**WIDE, **SHARED, "first_k_dense_replace": 1, "norm_topk_prob": True, "attention_bias": True}),
+    ("dots1", {**WIDE, **SHARED, "num_hidden_layers": 3, "max_window_layers": 1, "sliding_window": 4}),
+    ("ernie4_5", {**WIDE, "use_bias": True, "tie_word_embeddings": False}),
+    ("ernie4_5_moe", {**WIDE, **ERNIE, "num_hidden_layers": 5, "moe_layer_interval": 2}),
+    ("ernie4_5_moe", {**HEADS, **ERNIE, "moe_num_shared_experts": 0, "moe_layer_start_index": 0}),
+    ("exaone4", {**WIDE, "num_hidden_layers": 6, "sliding_window": 4, **TIED}),
+    ("exaone4", {**WIDE, "sliding_window": None, "layer_types": [FULL, FULL]}),
+    ("glm", {**WIDE, "attention_bias": False, "partial_rotary_factor": 0.8}),
+    ("glm4", {**WIDE, "num_key_value_heads": 3, **TIED}),
+    ("glm4_moe", {**WIDE, **SHARED, "num_hidden_layers": 3, "first_k_dense_replace": 2, "use_qk_norm": True,
+                  "attention_bias": True}),
+    ("granitemoe", {**HEADS, **EXPERTS, "attention_bias": True, **TIED}),
+    ("granitemoeshared", {**HEADS, **EXPERTS, "shared_intermediate_size": 22}),
+    ("helium", {**HEADS, "head_dim": 8, "attention_bias": True, "mlp_bias": True}),
+    ("hunyuan_v1_dense", {**WIDE, "attention_bias": True, **TIED}),
+    ("ministral", {**WIDE, "layer_types": [SLIDING, FULL], "sliding_window": 4}),
+    ("ministral3", {**WIDE, "sliding_window": 4, **TIED}),
+    ("nemotron", {**WIDE, "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
+    ("olmo2", {**HEADS, "attention_bias": True, **TIED}),
+    ("olmo3", {**HEADS, "num_hidden_layers": 6, "sliding_window": 4}),
+    ("olmoe", {**HEADS, "num_experts": 7, "num_experts_per_tok": 2, "attention_bias": True}),
+    ("persimmon", {**SMALL, "num_attention_heads": 3, "pad_token_id": 0, "qk_layernorm": False, **TIED}),
+    ("phimoe", {**HEADS, "num_local_experts": 5, "attention_bias": True, "lm_head_bias": True,
+                "sliding_window": 4}),
+    ("seed_oss", {**WIDE, "attention_bias": False, "attention_out_bias": True, "mlp_bias": True}),
+    ("smollm3", {**HEADS, "num_hidden_layers": 3, "no_rope_layers": [0, 1, 1]}),
+    ("stablelm", {**HEADS, "qk_layernorm": True, "partial_rotary_factor": 0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "fields"), CASES)
+def test_equals_transformers(family, fields):
+    _, config = hf_config.read({"model_type": family, **fields})
+    model = backward(architectures.load("transformer").build(config, Workload("train", 2, 9)))
+    total = flops(model)
+    assert (params(model).total, total.forward, total.backward) == hf.step(hf.build(family, fields), 2, 9)
+
+
+def rotating(family, **fields):
+    """How many layers rotate their queries."""
+    _, config = hf_config.read({"model_type": family, **HEADS, **fields})
+    model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
+    return sum(times for o, times in walk(model.nodes) if o.name.endswith("attn.q_rope"))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "layers"),
+    [
+        ("cohere2", {"num_hidden_layers": 9}, 7),
+        ("exaone4", {"num_hidden_layers": 9}, 7),
+        ("exaone4", {"sliding_window": None, "layer_types": [FULL, FULL]}, 2),
+        ("smollm3", {"num_hidden_layers": 9}, 7),
+        ("smollm3", {"num_hidden_layers": 3, "no_rope_layers": [0, 1, 0]}, 1),
+    ],
+)
+def test_layers_that_rotate(family, fields, layers):
+    assert rotating(family, **fields) == layers
+
+
+def test_a_correction_of_the_choice_does_not_train():
+    _, config = hf_config.read({"model_type": "ernie4_5_moe", **HEADS, **ERNIE})
+    counted = params(backward(architectures.load("transformer").build(config, Workload("train", 1, 9))))
+    module = hf.build("ernie4_5_moe", {**HEADS, **ERNIE})
+    assert counted.trainable == sum(p.numel() for p in module.parameters() if p.requires_grad)
+    assert counted.total - counted.trainable == ERNIE["moe_num_experts"]
