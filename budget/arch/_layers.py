@@ -9,7 +9,7 @@ from ..named import NamedTuple
 from ..op import Op, op
 from ..size import Size
 
-NORMS = ("layer_norm", "rms_norm", "rms_norm_float32", "layer_norm_plain")
+NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:
