@@ -11,6 +11,7 @@ from oracles import hf
 from transformers import AutoConfig
 
 from budget import arch as architectures
+from budget import estimate
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
@@ -21,7 +22,7 @@ ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
 FAMILIES = [
     kind
     for kind in hf_config.known()
-    if hf_config._family(kind)["arch"] == "transformer" and kind != "gemma3"
+    if hf_config._family(kind)["arch"] == "transformer" and "nested" not in hf_config._family(kind)
 ]
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
@@ -79,9 +80,14 @@ def test_other_spellings():
 
 
 def test_a_nested_text_config():
-    inner = {"model_type": "gemma3_text", "num_hidden_layers": 6}
+    inner = {"model_type": "gemma3_text", "num_hidden_layers": 6, "architectures": ["Gemma3TextModel"]}
     outer = {"model_type": "gemma3", "text_config": inner, "vision_config": {"hidden_size": 9}}
-    assert hf_config.read(outer) == hf_config.read(inner)
+    assert hf_config.read(outer) == hf_config.read({**inner, "architectures": None})
+    assert hf_config.read({**outer, "architectures": ["Gemma3Model"]})[1].head == "none"
+    assert "vision tower" in estimate(outer).to_dict()["flops"]["uncounted"]
+    assert not estimate(inner).model.uncounted
+    with pytest.raises(InputError, match=r"^text_config: missing"):
+        hf_config.read({"model_type": "llava"})
     with pytest.raises(InputError, match=r"^text_config: allowed"):
         hf_config.read({"model_type": "gemma3", "text_config": [1]})
     with pytest.raises(InputError, match=r"^num_hidden_layers: got 0"):

@@ -1,7 +1,9 @@
 """Hugging Face configs of decoders at odd settings: parameters and FLOPs equal to those of transformers."""
 
 import pytest
+import torch
 from oracles import hf
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from budget import arch as architectures
 from budget.config import Workload
@@ -65,6 +67,28 @@ def test_equals_transformers(family, fields):
     model = backward(architectures.load("transformer").build(config, Workload("train", 2, 9)))
     total = flops(model)
     assert (params(model).total, total.forward, total.backward) == hf.step(hf.build(family, fields), 2, 9)
+
+
+NESTED = {
+    "aya_vision": "cohere2", "gemma3": "gemma3_text", "idefics3": "llama", "internvl": "qwen2",
+    "llava": "mistral", "llava_next": "llama", "mistral3": "ministral3", "paligemma": "gemma2",
+    "smolvlm": "llama",
+}  # fmt: skip
+TIES = ({}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False})
+
+
+@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize("family", NESTED)
+def test_a_nested_language_model_is_counted_with_its_head(family, tie):
+    text = {"model_type": NESTED[family], **HEADS, "head_dim": 8}
+    fields = {"text_config": text, "vision_config": {"num_attention_heads": 16}, **tie}
+    with torch.device("meta"):
+        module = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family, **fields))
+    module.tie_weights()
+    language = {*module.get_decoder().parameters(), *module.lm_head.parameters()}
+    _, config = hf_config.read({"model_type": family, **fields})
+    model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
+    assert params(model).total == sum(p.numel() for p in language)
 
 
 def rotating(family, **fields):
