@@ -10,7 +10,7 @@ from budget.config import Workload
 from budget.fold.count import flops, params
 from budget.model import walk
 from budget.plan.backward import backward
-from budget.read import hf_config
+from budget.read import hf_config, preset
 
 SMALL = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}
 HEADS = {**SMALL, "num_attention_heads": 6, "num_key_value_heads": 2, "pad_token_id": 0}
@@ -74,6 +74,22 @@ NESTED = {
     "llava": "mistral", "llava_next": "llama", "mistral3": "ministral3", "paligemma": "gemma2",
     "smolvlm": "llama",
 }  # fmt: skip
+BILLIONS = {  # as their cards and papers round them
+    "olmo-2-1b": 1.48, "olmo-2-7b": 7.3, "olmo-2-13b": 13.7, "olmo-2-32b": 32.2, "olmoe-1b-7b": 6.92,
+    "glm-4-9b": 9.4, "glm-4-9b-0414": 9.4, "command-r-35b": 35, "command-r-plus-104b": 104,
+    "command-r7b": 8.03,
+    "mistral-small-24b": 23.6, "nemotron-4-340b": 341, "phi-3.5-moe": 41.9, "seed-oss-36b": 36.2,
+    "apertus-8b": 8.05, "exaone-4.0-32b": 32.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_presets_have_the_size_that_they_are_known_for(name):
+    _, config = hf_config.read(preset.find(name))
+    total = params(architectures.load("transformer").build(config, Workload("forward", 1, 9))).total
+    assert total / 1e9 == pytest.approx(BILLIONS[name], rel=0.005)
+
+
 TIES = ({}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False})
 
 
