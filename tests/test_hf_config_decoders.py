@@ -72,7 +72,8 @@ def test_equals_transformers(family, fields):
 NESTED = {
     "aya_vision": "cohere2", "gemma3": "gemma3_text", "idefics3": "llama", "internvl": "qwen2",
     "llava": "mistral", "llava_next": "llama", "mistral3": "ministral3", "paligemma": "gemma2",
-    "smolvlm": "llama",
+    "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text", "smolvlm": "llama",
 }  # fmt: skip
 BILLIONS = {  # as their cards and papers round them
     "olmo-2-1b": 1.48, "olmo-2-7b": 7.3, "olmo-2-13b": 13.7, "olmo-2-32b": 32.2, "olmoe-1b-7b": 6.92,
@@ -105,6 +106,14 @@ def test_a_nested_language_model_is_counted_with_its_head(family, tie):
     _, config = hf_config.read({"model_type": family, **fields})
     model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
     assert params(model).total == sum(p.numel() for p in language)
+
+
+def test_a_flat_config_says_the_same():
+    flat, nested = {**HEADS, **TIED}, {"text_config": HEADS, **TIED}
+    for family in ("qwen2_vl", "qwen2_5_vl"):
+        assert hf_config.read({"model_type": family, **flat}) == hf_config.read(
+            {"model_type": family, **nested}
+        )
 
 
 def rotating(family, **fields):

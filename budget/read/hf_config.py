@@ -110,8 +110,13 @@ def _family(kind: str) -> Mapping[str, Any]:
 
 
 def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
-    """The config inside, of which the one around it decides the head and what it is tied to."""
-    inner = settings.get(family["nested"], {})
+    """The config inside, of which the one around it decides the head and what it is tied to.
+
+    Older configs of some families are flat: they have its fields among their own.
+    """
+    inner = settings.get(family["nested"])
+    if inner is None:
+        inner = {**settings, "model_type": family["nested_type"]} if family.get("flat") else {}
     if not isinstance(inner, Mapping):
         raise InputError(family["nested"], "allowed: a table of settings")
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}

@@ -27,6 +27,11 @@ def qwen3_moe(hf: Settings) -> dict[str, Any]:
     return {"windows": (_whole(hf, "sliding_window", 0, least=0) if slides else 0,), **_sparse(hf)}
 
 
+def qwen3_vl_moe_text(hf: Settings) -> dict[str, Any]:
+    """No layer has a window."""
+    return _sparse(hf)
+
+
 def deepseek_v3(hf: Settings) -> dict[str, Any]:
     """A head's width is the sum of its two parts; shared experts are one wide one."""
     width = _whole(hf, "qk_nope_head_dim") + _whole(hf, "qk_rope_head_dim")

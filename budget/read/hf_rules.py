@@ -134,7 +134,7 @@ def qwen2(hf: Settings) -> dict[str, Any]:
     return {"windows": _late_windows(hf) if _flag(hf, "use_sliding_window", False) else (0,)}
 
 
-qwen3 = qwen2
+qwen2_vl_text = qwen2_5_vl_text = qwen3 = qwen2
 
 
 def smollm3(hf: Settings) -> dict[str, Any]:
