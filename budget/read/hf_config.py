@@ -2,8 +2,8 @@
 
 Each model_type is a file in data/families/: which of its fields is which of ours, the family's
 own defaults for missing ones, and what is fixed. What needs a computation is a function in
-hf_rules.py, hf_images.py or hf_stacks.py. Nothing is guessed and no code is run: an unknown
-model_type is an error.
+hf_rules.py, hf_mixtures.py, hf_images.py or hf_stacks.py. Nothing is guessed and no code is run: an
+unknown model_type is an error.
 """
 
 from __future__ import annotations
