@@ -145,7 +145,7 @@ def estimate(
         usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
         workload = Workload(mode, model.samples)
     else:
-        name, module, settings, usual = resolve(model, config or {})
+        name, module, settings, usual, uncounted = resolve(model, config or {})
         workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
         workload,
@@ -157,8 +157,11 @@ def estimate(
         make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
-    counted = _program(model, task) if isinstance(model, Model) else _counted(name, module, settings, task)
-    built, program, elements, book, hardware = counted
+    if isinstance(model, Model):
+        built, program, elements, book, hardware = _program(model, task)
+    else:
+        built, program, elements, book, hardware = _counted(name, module, settings, task)
+        built = built._replace(uncounted=(*built.uncounted, *uncounted))
     return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, elements, book, hardware)
 
 
@@ -206,7 +209,7 @@ def _teacher(student: Model, task: Task) -> Model:
     w, name = task.workload, task.techniques.teacher
     seq = student.tokens // student.samples if student.counts_tokens else w.seq
     try:
-        _, module, settings, _ = resolve(name, {})
+        _, module, settings, *_ = resolve(name, {})
         built: Model = module.build(settings, w._replace(mode="forward", seq=seq))
     except InputError as error:
         raise InputError("teacher", str(error).removeprefix("model: ")) from None
@@ -238,31 +241,32 @@ def _own(mode: str, recompute: str, attention: str | None, others: Mapping[str, 
         )
 
 
-def resolve(model: object, config: Mapping[str, Any]) -> tuple[str, Any, Any, Mapping[str, Any]]:
-    """(name, architecture's module, its Config, a preset's usual workload). Raises InputError."""
+Resolved = tuple[str, Any, Any, Mapping[str, Any], tuple[str, ...]]
+
+
+def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
+    """(name, architecture's module, Config, a preset's usual workload, uncounted). Raises InputError."""
     usual: Mapping[str, Any] = {}
     if isinstance(model, Mapping):
-        name, (arch, settings) = str(model.get("model_type", "config")), _hugging_face(model)
+        name, (arch, settings, uncounted) = str(model.get("model_type", "config")), _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
-        name, (arch, settings) = (
-            os.path.basename(os.path.dirname(os.path.abspath(model))),
-            _hugging_face(model),
-        )
+        name = os.path.basename(os.path.dirname(os.path.abspath(model)))
+        arch, settings, uncounted = _hugging_face(model)
     elif isinstance(model, str):
-        name, arch, settings, usual = _named(model)
+        name, arch, settings, usual, uncounted = _named(model)
     else:
         raise InputError(
             "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
         )
     module = architectures.load(arch)
     values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
-    return name, module, make(module.Config, values), usual
+    return name, module, make(module.Config, values), usual, uncounted
 
 
 @lru_cache(maxsize=64)
-def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
+def _named(name: str) -> Resolved:
     if name in architectures.names():
-        return name, name, {}, {}
+        return name, name, {}, {}, ()
     try:
         name, found = preset.look_up(name)
     except InputError:
@@ -272,16 +276,17 @@ def _named(name: str) -> tuple[str, str, Any, Mapping[str, Any]]:
     for about in preset.ABOUT:
         table.pop(about, None)
     if "model_type" in table:
-        arch, settings = _hugging_face(table)
+        arch, settings, uncounted = _hugging_face(table)
     else:
-        arch, settings = table.pop("arch"), table
-    return name, arch, settings, usual
+        arch, settings, uncounted = table.pop("arch"), table, ()
+    return name, arch, settings, usual, uncounted
 
 
-def _hugging_face(source: Any) -> tuple[str, Any]:
+def _hugging_face(source: Any) -> tuple[str, Any, tuple[str, ...]]:
     from .read import hf_config
 
-    return hf_config.read(source)
+    values = source if isinstance(source, Mapping) else hf_config.load(source)
+    return *hf_config.read(values), hf_config.uncounted(values)
 
 
 def _is_path(text: str) -> bool:

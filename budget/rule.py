@@ -100,6 +100,13 @@ RULES: dict[str, Rule] = {
     "silu": Rule(4, 7, ("in0",)),
     "softplus": Rule(4, 4, ("in0",)),
     "squared_relu": Rule(2, 2, ("in0",)),
+    "xielu": Rule(  # written out, with two learned numbers
+        12,
+        20,
+        ("in0", "scaled:@in0", "exp:@in0", "less:@in0", "mask:bool@in0"),
+        launches=12,
+        back_launches=20,
+    ),
     "glu": Rule(4, 6, ("in0",), walks="in"),
     # recurrent cells, an element being one of the gates' linear maps (in0)
     "lstm_cell": Rule(4, 8, ("gates:@in0", "in1", "tanh_c:@out"), walks="in", launches=10, back_launches=20),
@@ -149,6 +156,15 @@ RULES: dict[str, Rule] = {
         reduces=1,
         trained=("normed:float32@in0",),
     ),
+    "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
+        8,
+        12,
+        ("square:float32@in0", "up:float32@in0", "rstd:float32@row", "normed:float32@in0"),
+        launches=10,
+        back_launches=14,
+        reduces=2,
+        trained=("normed:float32@in0",),
+    ),
     "layer_norm_plain": Rule(6, 10, ("in0", "mean:float32@row", "rstd:float32@row"), reduces=2),
     "response_norm": Rule(  # channels times their lengths over the grid, these over the mean of them
         6, 10, ("in0", "scaled:@in0"), launches=8, back_launches=14, trained=("scaled:@in0",)
@@ -158,6 +174,7 @@ RULES: dict[str, Rule] = {
     "max_pool": Rule(1, 1, ("in0", "index:int64@out"), walks="in"),
     "avg_pool": Rule(1, 1, ("in0",), walks="in"),
     "mean": Rule(1, 1, walks="in"),
+    "correct": Rule(1, stops=True),  # of scores, before a choice
     "top_k": Rule(1, 0, ("index:int64@out",), walks="in"),
     "scan": Rule(2, 4, ("in0", "out")),  # state = decay x state + input, an element after the other
     "cumsum": Rule(1, 1),

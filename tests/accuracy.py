@@ -86,7 +86,7 @@ TEXT = """
 Peak memory of a training step, from the config alone, and what torch's MemTracker measures on the real
 network (transformers' own, or the plain module of tests/oracles) on fake tensors: bfloat16, AdamW
 (foreach), second step, no dropout, SDPA where the network supports it. Parameters, gradients and
-optimizer state are equal to the byte in every run of tests/test_memory_oracle.py (32 networks).
+optimizer state are equal to the byte in every run of tests/test_memory_oracle.py (35 networks).
 {models} networks, {runs} runs: median error {median:.2%}, worst {worst:.2%}.
 
 What is not quite the same, and why:

@@ -221,6 +221,7 @@ CACHED = [
     ("bloom", {"vocab_size": 101, "hidden_size": 60, "n_layer": 3, "n_head": 5}),
     ("mistral", {**LLAMA, "sliding_window": 4}),
     ("gemma2", {**LLAMA, "num_hidden_layers": 3, "sliding_window": 4}),
+    ("cohere2", {**LLAMA, "head_dim": 8, "num_hidden_layers": 4, "sliding_window": 4, "pad_token_id": 0}),
     ("mixtral", {**LLAMA, "num_local_experts": 5}),
     ("deepseek_v3", {**LATENT, **GROUPS}),
 ]

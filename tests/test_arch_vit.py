@@ -6,6 +6,8 @@ from oracle import count_flops, count_params
 from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2ForImageClassification,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -19,6 +21,7 @@ from budget.plan.backward import backward
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 OURS = {"d_model": 48, "layers": 2, "heads": 3, "d_ff": 40}
+DINOV2 = {"classes": 7, "patch": 14, "layer_scale": True, "mask_token": True, "patch_mean": True}
 ODD = {"image_size": 51, "patch_size": 8, "num_channels": 1, "qkv_bias": False, "num_labels": 2}
 
 
@@ -34,6 +37,14 @@ ODD = {"image_size": 51, "patch_size": 8, "num_channels": 1, "qkv_bias": False, 
             1,
         ),
         (DeiTConfig, DeiTForImageClassification, {"num_labels": 7}, {"classes": 7, "extra_tokens": 2}, 2),
+        (Dinov2Config, Dinov2ForImageClassification, {"num_labels": 7}, {**DINOV2, "d_ff": 192}, 2),
+        (
+            Dinov2Config,
+            Dinov2ForImageClassification,
+            {"num_labels": 7, "use_swiglu_ffn": True, "use_mask_token": False},
+            {**DINOV2, "d_ff": 128, "gated": True, "activation": "silu", "mask_token": False},
+            2,
+        ),
     ],
 )
 def test_equals_transformers(settings, cls, hf, config, batch):
@@ -41,7 +52,7 @@ def test_equals_transformers(settings, cls, hf, config, batch):
         real = cls(settings(**SMALL, **hf, attn_implementation="eager")).eval()
         images = torch.empty(batch, real.config.num_channels, *2 * [real.config.image_size])
         expected = count_flops(real, images, labels=torch.empty(batch, dtype=torch.long))
-    ours = backward(build(Config(**OURS, **config), Workload(batch=batch)))
+    ours = backward(build(Config(**{**OURS, **config}), Workload(batch=batch)))
     assert params(ours).total == count_params(real)
     assert flops(ours)[:2] == expected
 

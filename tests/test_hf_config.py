@@ -11,6 +11,7 @@ from oracles import hf
 from transformers import AutoConfig
 
 from budget import arch as architectures
+from budget import estimate
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
@@ -21,13 +22,19 @@ ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
 FAMILIES = [
     kind
     for kind in hf_config.known()
-    if hf_config._family(kind)["arch"] == "transformer" and kind != "gemma3"
+    if hf_config._family(kind)["arch"] == "transformer" and "nested" not in hf_config._family(kind)
 ]
+BODIES = [kind for kind in FAMILIES if "_vl_" in kind]  # language models that have a head in another one only
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
     "mpt": {"n_layers": 2}, "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
-    "distilbert": {"n_layers": 2}, "deepseek_v2": {"num_hidden_layers": 2, "num_experts_per_tok": 6},
-    "deepseek_v3": {"num_hidden_layers": 4},
+    "codegen": {"n_layer": 2}, "distilbert": {"n_layers": 2}, "deepseek_v3": {"num_hidden_layers": 4},
+}  # fmt: skip
+REQUIRED = {  # what has no default, or one with which transformers does not run
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "dots1": {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3},
+    "hunyuan_v1_dense": {"head_dim": 128}, "ministral": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
 }  # fmt: skip
 
 
@@ -39,16 +46,17 @@ def counted(config, batch=1, seq=16):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_defaults_with_few_layers_equal_transformers(family):
-    fields = FEW_LAYERS.get(family, {"num_hidden_layers": 2})
-    head = "none" if family in ENCODERS else "lm"
-    _, config = hf_config.read({"model_type": family, **fields})
+    fields = {**FEW_LAYERS.get(family, {"num_hidden_layers": 2}), **REQUIRED.get(family, {})}
+    head = "none" if family in (*ENCODERS, *BODIES) else "lm"
+    classes = {"architectures": ["Model"]} if family in BODIES else {}
+    _, config = hf_config.read({"model_type": family, **fields, **classes})
     assert counted(config, 2, 21) == hf.step(hf.build(family, fields, head), 2, 21, head)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_missing_fields_are_the_familys_defaults(family):
     """A config that spells out everything transformers would fill in says the same."""
-    fields = {"num_experts_per_tok": 6} if family == "deepseek_v2" else {}
+    fields = REQUIRED.get(family, {})
     whole = AutoConfig.for_model(family, **fields).to_dict()
     del whole["architectures"]
     short = {"model_type": family, **fields}
@@ -74,9 +82,14 @@ def test_other_spellings():
 
 
 def test_a_nested_text_config():
-    inner = {"model_type": "gemma3_text", "num_hidden_layers": 6}
+    inner = {"model_type": "gemma3_text", "num_hidden_layers": 6, "architectures": ["Gemma3TextModel"]}
     outer = {"model_type": "gemma3", "text_config": inner, "vision_config": {"hidden_size": 9}}
-    assert hf_config.read(outer) == hf_config.read(inner)
+    assert hf_config.read(outer) == hf_config.read({**inner, "architectures": None})
+    assert hf_config.read({**outer, "architectures": ["Gemma3Model"]})[1].head == "none"
+    assert "vision tower" in estimate(outer).to_dict()["flops"]["uncounted"]
+    assert not estimate(inner).model.uncounted
+    with pytest.raises(InputError, match=r"^text_config: missing"):
+        hf_config.read({"model_type": "llava"})
     with pytest.raises(InputError, match=r"^text_config: allowed"):
         hf_config.read({"model_type": "gemma3", "text_config": [1]})
     with pytest.raises(InputError, match=r"^num_hidden_layers: got 0"):
@@ -157,6 +170,13 @@ BAD = [
     ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings", "allowed: 3 or"),
     ({"model_type": "qwen3_moe", "mlp_only_layers": [3]}, "mlp_only_layers", "the first layers"),
     ({"model_type": "qwen3_moe", "decoder_sparse_step": 0}, "decoder_sparse_step", "got 0"),
+    ({"model_type": "nemotron"}, "num_key_value_heads", "missing"),
+    ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, "no_rope_layers", "0 or 1 for each"),
+    ({"model_type": "exaone4", "sliding_window_pattern": "LLLG"}, "sliding_window_pattern", "got 'LLLG'"),
+    ({"model_type": "olmoe", "clip_qkv": 8.0}, "clip_qkv", "allowed: null"),
+    ({"model_type": "phimoe", "num_experts_per_tok": 3}, "num_experts_per_tok", "allowed: 2"),
+    ({"model_type": "ernie4_5_moe", "moe_layer_end_index": 9}, "moe_layer_end_index", "allowed: -1, 27"),
+    ({"model_type": "ernie4_5_moe", "use_bias": True}, "use_bias", "allowed: false"),
 ]  # fmt: skip
 
 

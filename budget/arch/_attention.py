@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ..named import NamedTuple
 from ..op import Op, group, op
 from ..size import Size, is_number
+from ._layers import norm
 
 
 class Attention(NamedTuple):
@@ -23,6 +24,7 @@ class Attention(NamedTuple):
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
     broadcast: bool = False  # left to the products (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
+    norm_heads: bool = False  # with weights for all heads and no bias, not some that they share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     cosine: bool = False  # queries and keys are made as long as 1, and the scores scaled as each head learns
     scale: bool = True  # the scores, by 1 / sqrt(head_dim), unless `cosine`
@@ -61,9 +63,9 @@ def attention(
     yield from _project(name, a, mode, x, memory)
     length = "t" if memory else "s"
     if a.norm:
-        bias = ", +*k" if a.norm == "layer_norm" else ""
-        yield op(f"{name}.q_norm", f"q:, *k{bias} -> q:", a.norm)
-        yield op(f"{name}.k_norm", f"k:, *k{bias} -> k:", a.norm)
+        q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
+        yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
+        yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
     if a.cosine:
         yield op(f"{name}.q_unit", "q: -> q:", "unit")
         yield op(f"{name}.k_unit", "k: -> k:", "unit")

@@ -9,7 +9,7 @@ from ..named import NamedTuple
 from ..op import Op, op
 from ..size import Size
 
-NORMS = ("layer_norm", "rms_norm", "rms_norm_float32", "layer_norm_plain")
+NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:
@@ -34,13 +34,18 @@ def mlp(
     up, down = (", +*f", ", +*d") if bias else ("", "")
     if gated:
         yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", **sizes)
-        yield op(f"{name}.act", "g: -> g:", activation)
+        yield activate(f"{name}.act", activation, "g")
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
         yield op(f"{name}.mul", "g:, u: -> g:", "mul")
     else:
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
-        yield op(f"{name}.act", "u: -> g:", activation)
+        yield activate(f"{name}.act", activation, "u")
     yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", **sizes)
+
+
+def activate(name: str, kind: str, x: str) -> Op:
+    """The activation of `x` as `g`; xIELU (Apertus) has two learned numbers."""
+    return op(name, f"{x}:{', *w, *w' if kind == 'xielu' else ''} -> g:", kind, w=1)
 
 
 class Experts(NamedTuple):
@@ -51,6 +56,7 @@ class Experts(NamedTuple):
     bias: bool = False  # of the experts
     router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
     router_bias: bool = False
+    correction: bool = False  # the choice, not the weights, follows scores with a bias that is not trained
     normalize: bool = True  # the weights of a token's experts add up to one
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
@@ -66,7 +72,7 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation)
     else:
-        yield op(f"{name}.act", "g: -> g:", m.activation)
+        yield activate(f"{name}.act", m.activation, "g")
         yield op(f"{name}.mul", "g:, u: -> g:", "mul")
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", f=m.f)
     yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
@@ -87,6 +93,8 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
         yield op("router.softmax", "chosen: -> chosen:", "softmax")
         return
     yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
+    if m.correction:
+        yield op("router.correct", "rp: b s e, *e -> rs: b s e", "correct")
     yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")
     if m.normalize:
         yield op("router.normalize", "chosen: -> chosen:", "normalize")

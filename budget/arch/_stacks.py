@@ -21,6 +21,7 @@ class Layer(NamedTuple):
     pre: bool = True
     gated: bool = False
     bias: bool = True  # of the MLP
+    scale: bool = False  # what a part adds to the stream is weighed, channel by channel
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
@@ -67,6 +68,8 @@ def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)
         yield from part("n")
+        if layer.scale:
+            yield op(f"{name}.weigh", "a: b s d, *d -> a: b s d", "mul")
         yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")
     else:
         yield from part(x)

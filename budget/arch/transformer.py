@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from functools import partial
 from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
+from ..model import Model, Node, model
 from ..named import NamedTuple
 from ..op import op
 from ..size import Size, exact_div, is_number, minimum, or_else
@@ -16,8 +16,11 @@ from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._latent import Latent, latent_attention
 from ._layers import NORMS, Experts, experts, mlp, norm
 from ._loss import cross_entropy
+from ._periods import stack
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu")
+ACTIVATIONS = (
+    "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
+)  # fmt: skip
 ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
@@ -41,15 +44,16 @@ class Config(Settings):
     positions: str = setting("learned", "how positions enter", choices=("learned", "rotary", "alibi", "none"))
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
+    rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
     embed_norm: bool = setting(False, "a norm behind the embedding")
     final_norm: bool = setting(True, "a norm behind the last layer")
     residual: str = setting(
         "pre",
-        "norms before attention and MLP, behind their additions, around both; or both side by side "
-        "behind one norm (parallel) or two",
-        choices=("pre", "post", "sandwich", "parallel", "parallel_two_norms"),
+        "norms before attention and MLP, behind them, behind their additions, before and behind them; "
+        "or both side by side behind one norm (parallel) or two",
+        choices=("pre", "output", "post", "sandwich", "parallel", "parallel_two_norms"),
     )
     activation: str = setting("gelu_new", "of the MLP", choices=ACTIVATIONS)
     gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
@@ -58,6 +62,7 @@ class Config(Settings):
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")
     fused_qkv: bool = setting(True, "queries, keys and values are one projection")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
+    qk_norm_heads: bool = setting(False, "with weights for all heads, not some that they share")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
     scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
     softmax_float32: bool = setting(False, "attention's softmax is computed in float32")
@@ -80,6 +85,7 @@ class Config(Settings):
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
     router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
     router_bias: bool = setting(False, "the router has a bias")
+    router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
     expert_bias: bool = setting(False, "experts have biases")
     normalize_experts: bool = setting(True, "the weights of a token's experts add up to one")
     dense_layers: int = setting(0, "first layers that have a plain MLP all the same", least=0)
@@ -108,7 +114,7 @@ class Config(Settings):
     @property
     def period(self) -> int:
         """Layers after which the kinds of layers come again."""
-        return lcm(len(self.windows), 1 if _zero(self.experts) else self.sparse_every)
+        return lcm(len(self.windows), len(self.rotated), 1 if _zero(self.experts) else self.sparse_every)
 
     @property
     def width(self) -> Size:
@@ -146,9 +152,11 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     if c.kind == "decoder":
         yield causal_mask()
     dense = 0 if _zero(c.experts) else c.dense_layers
+    layer = partial(_layer, c, mode, seq)
     if not _zero(dense):
-        yield from _stack("dense_layers", c, mode, seq, dense, _kinds(c, 0, sparse=False))
-    yield from _stack("layers", c, mode, seq, c.layers - dense, _kinds(c, dense, sparse=not _zero(c.experts)))
+        yield from stack("dense_layers", _kinds(c, 0, sparse=False), dense, layer)
+    kinds = _kinds(c, dense, sparse=not _zero(c.experts))
+    yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
         yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
     yield from _head(c, mode)
@@ -183,86 +191,70 @@ class Kind(NamedTuple):
     """What layers differ in."""
 
     window: int
+    rotates: bool
     sparse: bool
 
 
 def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
     """The kinds of the layers from `start` on, one period of them."""
-    layers = range(start, start + c.period)
     return tuple(
-        Kind(c.windows[i % len(c.windows)], sparse and (i + 1) % c.sparse_every == 0) for i in layers
+        Kind(
+            c.windows[i % len(c.windows)],
+            c.positions == "rotary" and c.rotated[i % len(c.rotated)] > 0,
+            sparse and (i + 1) % c.sparse_every == 0,
+        )
+        for i in range(start, start + c.period)
     )
-
-
-def _stack(
-    name: str, c: Config, mode: str, seq: Size, count: Size, kinds: tuple[Kind, ...]
-) -> Iterator[Node]:
-    """Layers as a block of one period, and a block of what is left over."""
-    if len(kinds) == 1:
-        yield block(name, _layer(c, mode, seq, kinds[0]), count, shared=c.share_layers)
-        return
-    periods, rest = divmod(count, len(kinds))
-    if periods:
-        yield block(name, _runs(c, mode, seq, kinds), periods)
-    if rest:
-        yield block(f"{name}.rest", _runs(c, mode, seq, kinds[:rest]), 1)
-
-
-def _runs(c: Config, mode: str, seq: Size, kinds: tuple[Kind, ...]) -> Iterator[Node]:
-    """Neighbours of one kind as one block."""
-    first = 0
-    for kind, run in groupby(kinds):
-        count = len(tuple(run))
-        yield block(f"run{first}", _layer(c, mode, seq, kind), count)
-        first += count
 
 
 def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     """Attention and MLP on the residual stream x, with the norms where the family puts them."""
-    pre, two_norms = c.residual != "post", c.residual != "parallel"
-    if pre:
+    before, behind = c.residual not in ("output", "post"), c.residual in ("output", "sandwich")
+    x = "n" if before else "x"
+    if before:
         yield norm("norm1", c.norm, bias=c.norm_bias)
-    yield from _attend(c, mode, seq, kind.window, "n" if pre else "x")
-    if c.residual == "sandwich":
+    yield from _attend(c, mode, seq, kind, x)
+    if behind:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
         yield op("residual1", "a:, x: -> x:", "add")
-    if not pre:
+    if c.residual == "post":
         yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)
-    elif two_norms:
+    elif before and c.residual != "parallel":
         yield norm("norm2", c.norm, bias=c.norm_bias)
-    x = "n" if pre else "x"
     if kind.sparse:
         yield from experts("experts", _experts(c), x=x)
     else:
         yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x)
-    if c.residual == "sandwich":
+    if behind:
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
     if c.residual.startswith("parallel"):
         yield op("residual1", "m:, a: -> m:", "add")
     yield op("residual2", "m:, x: -> x:", "add")
-    if not pre:
+    if c.residual == "post":
         yield norm("norm2", c.norm, "x", "x", bias=c.norm_bias)
 
 
-def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[Node]:
+def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        rope=c.positions == "rotary", heads_first=c.rotary_fraction < 1, broadcast=c.broadcast_keys,
+        norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
+        rope=kind.rotates, heads_first=kind.rotates and c.rotary_fraction < 1,
         position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip
     if not _zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
-    return attention("attn", a, mode, x=x, cached=minimum(seq, window) if window else None)
+    return attention("attn", a, mode, x=x, cached=minimum(seq, kind.window) if kind.window else None)
 
 
 def _experts(c: Config) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
-        router=c.router, router_bias=c.router_bias, normalize=c.normalize_experts,
+        router=c.router, router_bias=c.router_bias, correction=c.router_correction,
+        normalize=c.normalize_experts,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

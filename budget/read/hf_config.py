@@ -2,8 +2,8 @@
 
 Each model_type is a file in data/families/: which of its fields is which of ours, the family's
 own defaults for missing ones, and what is fixed. What needs a computation is a function in
-hf_rules.py, hf_images.py or hf_stacks.py. Nothing is guessed and no code is run: an unknown
-model_type is an error.
+hf_rules.py, hf_mixtures.py, hf_images.py or hf_stacks.py. Nothing is guessed and no code is run: an
+unknown model_type is an error.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ LARGEST = 10_000_000  # bytes; a config has a few thousand
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
-    "relu": "relu", "relu2": "squared_relu",
+    "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
 }  # fmt: skip
 
+AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides
 HEADS = {"ForCausalLM": "lm", "LMHeadModel": "lm", "ForMaskedLM": "mlm", "Model": "none"}
 
 
@@ -40,12 +41,9 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     if not isinstance(kind, str):
         raise InputError("model_type", f"got {shown(kind)}; known: {', '.join(known())}")
     family = _family(kind)
-    if nested := family.get("nested"):
-        inner = values.get(nested, {})
-        if not isinstance(inner, Mapping):
-            raise InputError(nested, "allowed: a table of settings")
-        return read({**inner, "model_type": family["nested_type"]})
     settings = _complete(values, family)
+    if "nested" in family:
+        return read(_nested(settings, family))
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
@@ -60,6 +58,11 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
         problem = str(error).removeprefix(f"{error.field}: ")
         theirs = re.sub(r"\w+", lambda word: str(names.get(word[0], word[0])), problem)
         raise InputError(str(names.get(error.field, error.field)), theirs) from None
+
+
+def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a config describes and its architecture leaves out, for a config that `read` takes."""
+    return tuple(_family(values["model_type"]).get("uncounted", ()))
 
 
 def known() -> tuple[str, ...]:
@@ -104,6 +107,20 @@ def _family(kind: str) -> Mapping[str, Any]:
     if kind not in known():
         raise unknown("model_type", kind, known())
     return table.load(FOLDER, f"{kind}.json")
+
+
+def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
+    """The config inside, of which the one around it decides the head and what it is tied to.
+
+    Older configs of some families are flat: they have its fields among their own.
+    """
+    inner = settings.get(family["nested"])
+    if inner is None:
+        inner = {**settings, "model_type": family["nested_type"]} if family.get("flat") else {}
+    if not isinstance(inner, Mapping):
+        raise InputError(family["nested"], "allowed: a table of settings")
+    around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
+    return {"model_type": family["nested_type"], **inner, "architectures": None, **around}
 
 
 def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:

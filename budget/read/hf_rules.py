@@ -60,6 +60,9 @@ def gptj(hf: Settings) -> dict[str, Any]:
     return {"rotary_fraction": rotated / max(head_dim, 1)}
 
 
+codegen = gptj
+
+
 def falcon(hf: Settings) -> dict[str, Any]:
     """Three generations with key-value heads, norms and positions of their own."""
     new, parallel = _flag(hf, "new_decoder_architecture", False), _flag(hf, "parallel_attn", True)
@@ -79,6 +82,9 @@ def falcon(hf: Settings) -> dict[str, Any]:
 def phi(hf: Settings) -> dict[str, Any]:
     """Half of a head is rotated."""
     return _rotary(hf, "partial_rotary_factor", 0.5)
+
+
+glm = glm4 = nemotron = persimmon = phi
 
 
 def stablelm(hf: Settings) -> dict[str, Any]:
@@ -115,20 +121,31 @@ def mistral(hf: Settings) -> dict[str, Any]:
     return {"windows": (_whole(hf, "sliding_window", 0, least=0),)}
 
 
-mixtral = phi3 = starcoder2 = mistral
+ministral3 = mixtral = phi3 = phimoe = starcoder2 = mistral
+
+
+def ministral(hf: Settings) -> dict[str, Any]:
+    """Every layer has the same window, unless they are listed."""
+    return {"windows": _layer_types(hf, ["sliding_attention"])}
 
 
 def qwen2(hf: Settings) -> dict[str, Any]:
     """Layers from some depth on have a window, if any do."""
-    if not _flag(hf, "use_sliding_window", False):
-        return {"windows": (0,)}
-    full = _whole(hf, "max_window_layers", least=0)
-    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
-    kinds = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
-    return {"windows": _layer_types(hf, kinds)}
+    return {"windows": _late_windows(hf) if _flag(hf, "use_sliding_window", False) else (0,)}
 
 
-qwen3 = smollm3 = qwen2
+qwen2_vl_text = qwen2_5_vl_text = qwen3 = qwen2
+
+
+def smollm3(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer rotates nothing, unless they are listed."""
+    every = _short(_whole(hf, "no_rope_layer_interval", 4), "no_rope_layer_interval")
+    rotated = [1] * (every - 1) + [0]
+    if hf.get("no_rope_layers"):
+        rotated = _list(hf, "no_rope_layers")
+        if len(rotated) != _whole(hf, "num_hidden_layers") or any(one not in (0, 1) for one in rotated):
+            raise InputError("no_rope_layers", "allowed: 0 or 1 for each of num_hidden_layers")
+    return {**qwen2(hf), "rotated": _period([int(one) for one in rotated])}
 
 
 def gemma2(hf: Settings) -> dict[str, Any]:
@@ -141,47 +158,39 @@ gpt_oss = gemma2
 
 def gemma3_text(hf: Settings) -> dict[str, Any]:
     """Every sixth layer attends to everything."""
-    period = _short(_whole(hf, "sliding_window_pattern", 6), "sliding_window_pattern")
-    return {"windows": _layer_types(hf, ["sliding_attention"] * (period - 1) + ["full_attention"])}
+    return {"windows": _full_every(hf, 6)}
 
 
-def qwen2_moe(hf: Settings) -> dict[str, Any]:
-    """Every other layer below some depth has a window, if any do."""
-    windows: tuple[int, ...] = (0,)
-    if _flag(hf, "use_sliding_window", False):
-        last = _whole(hf, "max_window_layers", least=0)
-        layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
-        kinds = ["full_attention" if i % 2 or i >= last else "sliding_attention" for i in range(layers)]
-        windows = _layer_types(hf, kinds)
-    return {"windows": windows, **_sparse(hf)}
+def olmo3(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer attends to everything."""
+    return {"windows": _layer_types(hf, ["sliding_attention"] * 3 + ["full_attention"])}
 
 
-def qwen3_moe(hf: Settings) -> dict[str, Any]:
-    """Every layer has a window, or none does."""
-    slides = _flag(hf, "use_sliding_window", False)
-    return {"windows": (_whole(hf, "sliding_window", 0, least=0) if slides else 0,), **_sparse(hf)}
+def cohere2(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer attends to everything, and rotates nothing."""
+    windows = _full_every(hf, 4)
+    return {"windows": windows, "rotated": tuple(int(window > 0) for window in windows)}
 
 
-def deepseek_v3(hf: Settings) -> dict[str, Any]:
-    """A head's width is the sum of its two parts; shared experts are one wide one."""
-    shared = _whole(hf, "n_shared_experts") * _whole(hf, "moe_intermediate_size")
-    dense = _whole(hf, "first_k_dense_replace", least=0)
-    return {
-        "head_dim": _whole(hf, "qk_nope_head_dim") + _whole(hf, "qk_rope_head_dim"),
-        "shared_d_ff": shared,
-        "dense_layers": min(dense, _whole(hf, "num_hidden_layers")),
-    }
+def exaone4(hf: Settings) -> dict[str, Any]:
+    """As Cohere's, but where no layer has a window, all of them rotate."""
+    return {"windows": _full_every(hf, 4), "rotated": (1,)} if hf["sliding_window"] is None else cohere2(hf)
 
 
-deepseek_v2 = deepseek_v3
+def _late_windows(hf: Settings) -> tuple[int, ...]:
+    """The windows of layers of which the first so many have none."""
+    full = _whole(hf, "max_window_layers", least=0)
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    kinds = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
+    return _layer_types(hf, kinds)
 
 
-def _sparse(hf: Settings) -> dict[str, Any]:
-    """Which layers have experts: every so many, but for the listed ones, which must be the first."""
-    listed = hf.get("mlp_only_layers") or []
-    if not isinstance(listed, list | tuple) or list(listed) != list(range(len(listed))):
-        raise InputError("mlp_only_layers", "allowed: the first layers, as in [0, 1, 2]")
-    return {"sparse_every": _whole(hf, "decoder_sparse_step"), "dense_layers": len(listed)}
+def _full_every(hf: Settings, usual: int) -> tuple[int, ...]:
+    """The windows of layers of which every so many have none."""
+    listed = hf.get("layer_types") is not None
+    period = usual if listed else _whole(hf, "sliding_window_pattern", usual)
+    period = _short(period, "sliding_window_pattern")
+    return _layer_types(hf, ["sliding_attention"] * (period - 1) + ["full_attention"])
 
 
 def _layer_types(hf: Settings, usual: list[str]) -> tuple[int, ...]:
@@ -204,11 +213,15 @@ def _windows(
     if layers and len(kinds) != _whole(hf, layers):
         raise InputError(name, f"has {len(kinds)} entries; allowed: one for each of {hf[layers]} layers")
     size = _whole(hf, window) if local in kinds else 0
-    windows = tuple(size if kind == local else 0 for kind in kinds)
-    for period in range(1, min(len(windows), 16)):
-        if all(w == windows[i % period] for i, w in enumerate(windows)):
-            return windows[:period]
-    return windows
+    return _period([size if kind == local else 0 for kind in kinds])
+
+
+def _period(values: list[int]) -> tuple[int, ...]:
+    """What layers have in turn, shortened to its period."""
+    for period in range(1, min(len(values), 16)):
+        if all(value == values[i % period] for i, value in enumerate(values)):
+            return tuple(values[:period])
+    return tuple(values)
 
 
 def _rotary(hf: Settings, name: str, usual: float) -> dict[str, Any]:

@@ -36,6 +36,16 @@ def vit(hf: Settings) -> dict[str, Any]:
 deit = vit
 
 
+def dinov2(hf: Settings) -> dict[str, Any]:
+    """The MLP's width is a multiple, two thirds of it where it is gated; without a class, no classifier."""
+    gated = _flag(hf, "use_swiglu_ffn", False)
+    width = _whole(hf, "mlp_ratio") * _whole(hf, "hidden_size")
+    swiglu = {"activation": "silu", "d_ff": (2 * width // 3 + 7) // 8 * 8}
+    classes = [] if hf.get("architectures") is None else _list(hf, "architectures")
+    classifies = "Dinov2ForImageClassification" in classes
+    return {**vit(hf), **(swiglu if gated else {"d_ff": width}), **({} if classifies else {"classes": 0})}
+
+
 def mamba(hf: Settings) -> dict[str, Any]:
     """The rank of the step size may be left to the width."""
     return {"dt_rank": _rank(hf, "time_step_rank")}

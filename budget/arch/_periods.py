@@ -1,0 +1,43 @@
+"""Layers of several kinds, in an order that comes again after some layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+
+from ..model import Node, block
+from ..named import TYPE_CHECKING
+from ..size import Size
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    K = TypeVar("K")
+
+
+def stack(
+    name: str,
+    kinds: tuple[K, ...],
+    count: Size,
+    layer: Callable[[K], Iterable[Node]],
+    *,
+    shared: bool = False,
+) -> Iterator[Node]:
+    """`count` layers, of the `kinds` in turn: a block of one period, and a block of what is left over."""
+    if len(kinds) == 1:
+        yield block(name, layer(kinds[0]), count, shared=shared)
+        return
+    periods, rest = divmod(count, len(kinds))
+    if periods:
+        yield block(name, _runs(kinds, layer), periods)
+    if rest:
+        yield block(f"{name}.rest", _runs(kinds[:rest], layer), 1)
+
+
+def _runs(kinds: tuple[K, ...], layer: Callable[[K], Iterable[Node]]) -> Iterator[Node]:
+    """Neighbours of one kind as one block."""
+    first = 0
+    for kind, run in groupby(kinds):
+        count = len(tuple(run))
+        yield block(f"run{first}", layer(kind), count)
+        first += count

@@ -1,0 +1,83 @@
+"""What the fields of Hugging Face's mixtures of experts mean, as hf_rules.py has it for the others.
+
+Source: transformers.
+"""
+
+from __future__ import annotations
+
+from ..errors import InputError, shown
+from ..named import Any
+from .hf_rules import Settings, _flag, _late_windows, _layer_types, _rotary, _short, _whole
+
+
+def qwen2_moe(hf: Settings) -> dict[str, Any]:
+    """Every other layer below some depth has a window, if any do."""
+    windows: tuple[int, ...] = (0,)
+    if _flag(hf, "use_sliding_window", False):
+        last = _whole(hf, "max_window_layers", least=0)
+        layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+        kinds = ["full_attention" if i % 2 or i >= last else "sliding_attention" for i in range(layers)]
+        windows = _layer_types(hf, kinds)
+    return {"windows": windows, **_sparse(hf)}
+
+
+def qwen3_moe(hf: Settings) -> dict[str, Any]:
+    """Every layer has a window, or none does."""
+    slides = _flag(hf, "use_sliding_window", False)
+    return {"windows": (_whole(hf, "sliding_window", 0, least=0) if slides else 0,), **_sparse(hf)}
+
+
+def qwen3_vl_moe_text(hf: Settings) -> dict[str, Any]:
+    """No layer has a window."""
+    return _sparse(hf)
+
+
+def deepseek_v3(hf: Settings) -> dict[str, Any]:
+    """A head's width is the sum of its two parts; shared experts are one wide one."""
+    width = _whole(hf, "qk_nope_head_dim") + _whole(hf, "qk_rope_head_dim")
+    return {"head_dim": width, **_shared(hf)}
+
+
+deepseek_v2 = deepseek_v3
+
+
+def glm4_moe(hf: Settings) -> dict[str, Any]:
+    """Half of a head is rotated; a head's width is rounded down where it is not given."""
+    width = _whole(hf, "head_dim", _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads"))
+    return {"head_dim": width, **_rotary(hf, "partial_rotary_factor", 0.5), **_shared(hf)}
+
+
+def dots1(hf: Settings) -> dict[str, Any]:
+    """Layers from some depth on have a window, if there is one."""
+    slides = hf["sliding_window"] is not None
+    return {"windows": _late_windows(hf) if slides else (0,), **_shared(hf)}
+
+
+def ernie4_5_moe(hf: Settings) -> dict[str, Any]:
+    """Layers have experts from one number on, every so many of them; shared experts are one wide one."""
+    last = _whole(hf, "num_hidden_layers") - 1
+    if hf["moe_layer_end_index"] not in (-1, last):
+        raise InputError(
+            "moe_layer_end_index", f"got {shown(hf['moe_layer_end_index'])}; allowed: -1, {last}"
+        )
+    return {
+        "shared_d_ff": _whole(hf, "moe_num_shared_experts", least=0) * _whole(hf, "moe_intermediate_size"),
+        "dense_layers": min(_whole(hf, "moe_layer_start_index", least=0), last + 1),
+    }
+
+
+def _shared(hf: Settings) -> dict[str, Any]:
+    """Shared experts are one wide one; the first layers have none at all."""
+    dense = _whole(hf, "first_k_dense_replace", least=0)
+    return {
+        "shared_d_ff": _whole(hf, "n_shared_experts") * _whole(hf, "moe_intermediate_size"),
+        "dense_layers": min(dense, _whole(hf, "num_hidden_layers")),
+    }
+
+
+def _sparse(hf: Settings) -> dict[str, Any]:
+    """Which layers have experts: every so many, but for the listed ones, which must be the first."""
+    listed = hf.get("mlp_only_layers") or []
+    if not isinstance(listed, list | tuple) or list(listed) != list(range(len(listed))):
+        raise InputError("mlp_only_layers", "allowed: the first layers, as in [0, 1, 2]")
+    return {"sparse_every": _whole(hf, "decoder_sparse_step"), "dense_layers": len(listed)}

@@ -1,0 +1,145 @@
+"""Hugging Face configs of decoders at odd settings: parameters and FLOPs equal to those of transformers."""
+
+import pytest
+import torch
+from oracles import hf
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from budget import arch as architectures
+from budget.config import Workload
+from budget.fold.count import flops, params
+from budget.model import walk
+from budget.plan.backward import backward
+from budget.read import hf_config, preset
+
+SMALL = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}
+HEADS = {**SMALL, "num_attention_heads": 6, "num_key_value_heads": 2, "pad_token_id": 0}
+WIDE = {**HEADS, "head_dim": 10}
+TIED = {"tie_word_embeddings": True}
+EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 3}
+SHARED = {
+    "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 14,
+    "n_group": 4, "topk_group": 2,
+}  # fmt: skip
+ERNIE = {"moe_num_experts": 7, "moe_k": 3, "moe_intermediate_size": 14}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+CASES = [
+    ("apertus", {**WIDE, "attention_bias": True, **TIED}),
+    ("arcee", {**HEADS, "head_dim": 10, "mlp_bias": True, "attention_bias": True}),
+    ("codegen", {"vocab_size": 97, "n_embd": 60, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_inner": 70}),
+    ("cohere", {**HEADS, "use_qk_norm": True, "tie_word_embeddings": False}),
+    ("cohere2", {**HEADS, "num_hidden_layers": 7, "sliding_window": 4, "attention_bias": True}),
+    ("cohere2", {**HEADS, "layer_types": [FULL, SLIDING], "sliding_window": 5}),
+    ("dots1", {**WIDE, **SHARED, "first_k_dense_replace": 1, "norm_topk_prob": True, "attention_bias": True}),
+    ("dots1", {**WIDE, **SHARED, "num_hidden_layers": 3, "max_window_layers": 1, "sliding_window": 4}),
+    ("ernie4_5", {**WIDE, "use_bias": True, "tie_word_embeddings": False}),
+    ("ernie4_5_moe", {**WIDE, **ERNIE, "num_hidden_layers": 5, "moe_layer_interval": 2}),
+    ("ernie4_5_moe", {**HEADS, **ERNIE, "moe_num_shared_experts": 0, "moe_layer_start_index": 0}),
+    ("exaone4", {**WIDE, "num_hidden_layers": 6, "sliding_window": 4, **TIED}),
+    ("exaone4", {**WIDE, "sliding_window": None, "layer_types": [FULL, FULL]}),
+    ("glm", {**WIDE, "attention_bias": False, "partial_rotary_factor": 0.8}),
+    ("glm4", {**WIDE, "num_key_value_heads": 3, **TIED}),
+    ("glm4_moe", {**WIDE, **SHARED, "num_hidden_layers": 3, "first_k_dense_replace": 2, "use_qk_norm": True,
+                  "attention_bias": True}),
+    ("granitemoe", {**HEADS, **EXPERTS, "attention_bias": True, **TIED}),
+    ("granitemoeshared", {**HEADS, **EXPERTS, "shared_intermediate_size": 22}),
+    ("helium", {**HEADS, "head_dim": 8, "attention_bias": True, "mlp_bias": True}),
+    ("hunyuan_v1_dense", {**WIDE, "attention_bias": True, **TIED}),
+    ("ministral", {**WIDE, "layer_types": [SLIDING, FULL], "sliding_window": 4}),
+    ("ministral3", {**WIDE, "sliding_window": 4, **TIED}),
+    ("nemotron", {**WIDE, "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}),
+    ("olmo2", {**HEADS, "attention_bias": True, **TIED}),
+    ("olmo3", {**HEADS, "num_hidden_layers": 6, "sliding_window": 4}),
+    ("olmoe", {**HEADS, "num_experts": 7, "num_experts_per_tok": 2, "attention_bias": True}),
+    ("persimmon", {**SMALL, "num_attention_heads": 3, "pad_token_id": 0, "qk_layernorm": False, **TIED}),
+    ("phimoe", {**HEADS, "num_local_experts": 5, "attention_bias": True, "lm_head_bias": True,
+                "sliding_window": 4}),
+    ("seed_oss", {**WIDE, "attention_bias": False, "attention_out_bias": True, "mlp_bias": True}),
+    ("smollm3", {**HEADS, "num_hidden_layers": 3, "no_rope_layers": [0, 1, 1]}),
+    ("stablelm", {**HEADS, "qk_layernorm": True, "partial_rotary_factor": 0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "fields"), CASES)
+def test_equals_transformers(family, fields):
+    _, config = hf_config.read({"model_type": family, **fields})
+    model = backward(architectures.load("transformer").build(config, Workload("train", 2, 9)))
+    total = flops(model)
+    assert (params(model).total, total.forward, total.backward) == hf.step(hf.build(family, fields), 2, 9)
+
+
+NESTED = {
+    "aya_vision": "cohere2", "gemma3": "gemma3_text", "idefics3": "llama", "internvl": "qwen2",
+    "llava": "mistral", "llava_next": "llama", "mistral3": "ministral3", "paligemma": "gemma2",
+    "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text", "smolvlm": "llama",
+}  # fmt: skip
+BILLIONS = {  # as their cards and papers round them
+    "olmo-2-1b": 1.48, "olmo-2-7b": 7.3, "olmo-2-13b": 13.7, "olmo-2-32b": 32.2, "olmoe-1b-7b": 6.92,
+    "glm-4-9b": 9.4, "glm-4-9b-0414": 9.4, "command-r-35b": 35, "command-r-plus-104b": 104,
+    "command-r7b": 8.03,
+    "mistral-small-24b": 23.6, "nemotron-4-340b": 341, "phi-3.5-moe": 41.9, "seed-oss-36b": 36.2,
+    "apertus-8b": 8.05, "exaone-4.0-32b": 32.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_presets_have_the_size_that_they_are_known_for(name):
+    _, config = hf_config.read(preset.find(name))
+    total = params(architectures.load("transformer").build(config, Workload("forward", 1, 9))).total
+    assert total / 1e9 == pytest.approx(BILLIONS[name], rel=0.005)
+
+
+TIES = ({}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False})
+
+
+@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize("family", NESTED)
+def test_a_nested_language_model_is_counted_with_its_head(family, tie):
+    text = {"model_type": NESTED[family], **HEADS, "head_dim": 8}
+    fields = {"text_config": text, "vision_config": {"num_attention_heads": 16}, **tie}
+    with torch.device("meta"):
+        module = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family, **fields))
+    module.tie_weights()
+    language = {*module.get_decoder().parameters(), *module.lm_head.parameters()}
+    _, config = hf_config.read({"model_type": family, **fields})
+    model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
+    assert params(model).total == sum(p.numel() for p in language)
+
+
+def test_a_flat_config_says_the_same():
+    flat, nested = {**HEADS, **TIED}, {"text_config": HEADS, **TIED}
+    for family in ("qwen2_vl", "qwen2_5_vl"):
+        assert hf_config.read({"model_type": family, **flat}) == hf_config.read(
+            {"model_type": family, **nested}
+        )
+
+
+def rotating(family, **fields):
+    """How many layers rotate their queries."""
+    _, config = hf_config.read({"model_type": family, **HEADS, **fields})
+    model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
+    return sum(times for o, times in walk(model.nodes) if o.name.endswith("attn.q_rope"))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "layers"),
+    [
+        ("cohere2", {"num_hidden_layers": 9}, 7),
+        ("exaone4", {"num_hidden_layers": 9}, 7),
+        ("exaone4", {"sliding_window": None, "layer_types": [FULL, FULL]}, 2),
+        ("smollm3", {"num_hidden_layers": 9}, 7),
+        ("smollm3", {"num_hidden_layers": 3, "no_rope_layers": [0, 1, 0]}, 1),
+    ],
+)
+def test_layers_that_rotate(family, fields, layers):
+    assert rotating(family, **fields) == layers
+
+
+def test_a_correction_of_the_choice_does_not_train():
+    _, config = hf_config.read({"model_type": "ernie4_5_moe", **HEADS, **ERNIE})
+    counted = params(backward(architectures.load("transformer").build(config, Workload("train", 1, 9))))
+    module = hf.build("ernie4_5_moe", {**HEADS, **ERNIE})
+    assert counted.trainable == sum(p.numel() for p in module.parameters() if p.requires_grad)
+    assert counted.total - counted.trainable == ERNIE["moe_num_experts"]
