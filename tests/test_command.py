@@ -214,3 +214,31 @@ def test_a_closed_pipe_is_no_error():
         assert process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_full_disk_is_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    for command in (["estimate", "gpt2"], ["list", "presets"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "budget", *command],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parents[1],
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr == "budget: output: No space left on device\n"
+
+
+def test_an_estimate_imports_nothing_slow():
+    """What takes longer to import than a tenth of an estimate, of the standard library too."""
+    slow = {"torch", "numpy", "sympy", "psutil", "typing", "dataclasses", "inspect", "tomllib", "pathlib"}
+    code = (
+        "import sys, budget.__main__ as m; m.main(['estimate', 'llama-3-405b', '--format', 'json']);"
+        f"print(sorted({slow} & set(sys.modules)), file=sys.stderr)"
+    )
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1], env=clean,
+    )  # fmt: skip
+    assert done.stderr == "[]\n"
