@@ -219,10 +219,10 @@ def test_a_closed_pipe_is_no_error():
 def test_a_full_disk_is_one_line():
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
-    for command in (["estimate", "gpt2"], ["list", "presets"]):
+    for asked in (["estimate", "gpt2"], ["list", "presets"]):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [sys.executable, "-m", "budget", *command],
+                [sys.executable, "-m", "budget", *asked],
                 stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parents[1],
             )  # fmt: skip
         assert done.returncode == 2
