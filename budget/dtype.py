@@ -7,8 +7,9 @@ from .errors import unknown
 BYTES: dict[str, float] = {
     "float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2,
     "float8": 1, "int8": 1, "float4": 0.5, "int4": 0.5,
-    # four bits, a byte for 64 and four for 64 x 256 of them: double quantization. Source: qlora
-    "nf4": 0.5 + 1 / 64 + 4 / (64 * 256),
+    # four bits and a float32 scale for 64 of them; or a byte for 64 and a float32 for 64 x 256 of them:
+    # double quantization. Sources: bitsandbytes, qlora
+    "nf4": 0.5 + 4 / 64, "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
     # 2:4 sparsity: half of the values, and two bits for the place of each. Source: sparse-2-4
     "sparse8": 0.625, "sparse16": 1.125,
     "int64": 8, "int32": 4, "bool": 1, "uint8": 1,

@@ -33,8 +33,13 @@ CHOICES = {
     "freeze_layers": [0, 2],
     "lora_rank": [0, 4],
     "lora_dtype": ["", "fp32"],
+    "lora_dropout": [0, 0.1],
     "adapters": [0, 8],
-    "quantize": ["none", "nf4", "int8"],
+    "quantize": ["none", "nf4", "nf4-dq", "int8"],
+    "quantize_half": [False, True],
+    "quantize_keeps": ["none", "pass", "loss"],
+    "loss_chunk": [0, 8, 1000],
+    "hold_logits": ["none", "step", "next"],
     "sparse": ["", "mlp"],
     "offload": ["none", "activations", "optimizer", "activations,optimizer"],
     "optimizer": [
@@ -48,7 +53,7 @@ CHOICES = {
         "muon",
         "shampoo",
     ],
-    "attention": ["fused", "flash", "eager"],
+    "attention": ["fused", "causal", "flash", "eager"],
 }
 
 
@@ -56,6 +61,9 @@ NEEDS = {  # what makes sense only with another one
     "recompute_every": ("recompute", "full"),
     "recompute_layers": ("recompute", "full"),
     "lora_dtype": ("lora_rank", 4),
+    "lora_dropout": ("lora_rank", 4),
+    "quantize_half": ("quantize", "nf4"),
+    "quantize_keeps": ("quantize", "nf4"),
     "quantize": ("lora_rank", 4),
 }
 

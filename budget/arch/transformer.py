@@ -57,6 +57,7 @@ class Config(Settings):
     out_bias: bool = setting(True, "attention's output has a bias")
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")
     fused_qkv: bool = setting(True, "queries, keys and values are one projection")
+    heads_first: bool = setting(False, "rotated queries are copied, laid out by heads (litgpt's code)")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
     scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
@@ -249,7 +250,8 @@ def _attend(c: Config, mode: str, seq: Size, window: int, x: str) -> Iterator[No
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        rope=c.positions == "rotary", heads_first=c.rotary_fraction < 1, broadcast=c.broadcast_keys,
+        rope=c.positions == "rotary", heads_first=c.heads_first or c.rotary_fraction < 1,
+        broadcast=c.broadcast_keys,
         position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from ..config import Settings, setting
 from ..dtype import full_name
 from ..errors import InputError, shown, unknown
 from ..model import Model
+from . import loss as losses
 from . import precision as precisions
 from . import quantize as formats
 from .fused import CHOICES as FUSED
@@ -36,6 +37,12 @@ class Techniques(Settings):
     recompute_every: int = setting(1, "layers in a group of which recomputation keeps the input only")
     recompute_layers: int = setting(0, "layers that are recomputed, from the first on; 0: all", least=0)
     fuse: str = setting("", f"of {', '.join(FUSED)}, by commas")
+    loss_chunk: int = setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0)
+    hold_logits: str = setting(
+        "none",
+        "a loop's float32 logits stay until the step ends or the next has its own",
+        choices=losses.HOLDS,
+    )
     freeze: str = setting("", "names of operators whose weights do not train")
     freeze_layers: int = setting(0, "first layers that do not train, with the embeddings", least=0)
     lora_rank: int = setting(0, "rank of low-rank adapters; all else is frozen", least=0)
@@ -43,16 +50,24 @@ class Techniques(Settings):
         "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
     )
     lora_dtype: str = setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own")
+    lora_dropout: float = setting(0.0, "part of the adapters' inputs that is dropped", least=0)
     adapters: int = setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0)
     adapter_targets: str = setting("attn.o,mlp.down", "names of the products that have adapters behind them")
-    quantize: str = setting("none", "frozen weights in nf4 or int8", choices=formats.CHOICES)
+    quantize: str = setting("none", "frozen weights in few bits", choices=formats.CHOICES)
+    quantize_head: bool = setting(False, "the output projection as well (Lightning)")
+    quantize_half: bool = setting(False, "weights are widened to float16, then cast (Lightning)")
+    quantize_keeps: str = setting(
+        "none",
+        "products keep their inputs, as before bitsandbytes 0.43.2, until the pass ends or the next loss",
+        choices=formats.KEEPS,
+    )
     sparse: str = setting("", "names of the products with 2:4 sparse weights")
     teacher: str = setting("", "a preset whose answers the network learns")
     offload: str = setting("none", "activations, optimizer, or both by commas, to the host")
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, str | int):
+            if not isinstance(value, str | int | float):
                 raise InputError(name, f"got {shown(value)}; allowed: one whole number")
         offloaded(self.offload)
         for name in ("grad_dtype", "lora_dtype"):
@@ -68,8 +83,8 @@ class Techniques(Settings):
 
 OFF = Techniques()
 TRAINING = (
-    "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "freeze", "freeze_layers",
-    "teacher", "offload",
+    "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "loss_chunk",
+    "hold_logits", "freeze", "freeze_layers", "teacher", "offload",
 )  # fmt: skip
 
 
@@ -97,13 +112,17 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
     for name, needs in (
         ("lora_targets", "lora_rank"),
         ("lora_dtype", "lora_rank"),
+        ("lora_dropout", "lora_rank"),
+        ("quantize_head", "quantize"),
+        ("quantize_half", "quantize"),
+        ("quantize_keeps", "quantize"),
         ("adapter_targets", "adapters"),
     ):
-        if name in used and not getattr(t, needs):
+        if name in used and needs not in used:
             raise InputError(name, f"there is no {needs}; allowed: with {needs}")
 
 
-def network(model: Model, t: Techniques, mode: str) -> Model:
+def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
     """The network with what is frozen, added, fused or stored in few bits."""
     if t.fuse:
         model = fused(model, t.fuse)
@@ -119,6 +138,7 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
             t.lora_rank,
             t.lora_targets or usual(model),
             full_name(t.lora_dtype) if t.lora_dtype else "",
+            dropout=mode == "train" and t.lora_dropout > 0,
         )
     if t.adapters:
         from .lora import adapters
@@ -131,7 +151,14 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
     if t.recompute_every > 1 or t.recompute_layers:
         model = regroup(model, t.recompute_every, t.recompute_layers)
     if t.quantize != "none":
-        model = formats.quantize(model, t.quantize, train=mode == "train")
+        model = formats.quantize(
+            model,
+            t.quantize,
+            train=mode == "train",
+            head=t.quantize_head,
+            half=t.quantize_half and dtype != "float16",
+            keeps_inputs=t.quantize_keeps != "none",
+        )
     return model
 
 
@@ -167,6 +194,12 @@ def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str
         model = precisions.gradients(model, full_name(t.grad_dtype))
     book = accumulate(model, t.accumulate)
     model = hold_chunk(add_recompute(model, recompute))
+    if t.loss_chunk:
+        model = losses.in_chunks(model, t.loss_chunk)
+    if t.hold_logits != "none":
+        model = losses.hold_logits(model, t.hold_logits)
+    if t.quantize_keeps == "loss" and recompute != "full":  # a recomputed layer's graph goes with the layer
+        model = losses.hold_inputs(model)
     if "activations" in offloaded(t.offload):
         model = offload_activations(model)
     model = sparse(accumulate(model, t.accumulate), t, dtype)
