@@ -2,12 +2,14 @@
 
 import pytest
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import params
 from budget.fold.memory import memory
 from budget.model import Model, block, link
 from budget.op import op
 from budget.plan.backward import backward
+from budget.plan.fuse import fuse
 from budget.plan.lora import lora
 
 torch = pytest.importorskip("torch")
@@ -100,9 +102,13 @@ def test_a_part_is_named_as_a_projection_is():
         lora(gpt(), 4, "attn.x")
 
 
-def test_a_flash_kernel_keeps_its_output_where_the_next_product_is_frozen():
-    from budget.plan.fuse import fuse
+def test_a_layer_that_is_recomputed_keeps_its_input_only():
+    how = {"seq": 32, "batch": 2, "lora_rank": 4, "recompute": "full", "attention": "flash"}
+    few, more = (estimate("llama-2-7b", config={"layers": n}, **how).memory.activations for n in (5, 6))
+    assert more - few == 2 * 32 * 4096 * 2
 
+
+def test_a_flash_kernel_keeps_its_output_where_the_next_product_is_frozen():
     kept = [
         memory(backward(lora(fuse(gpt(), {"attention"}, "flash"), 4, t)), "bfloat16")
         for t in ("attn.qkv", "attn.qkv,attn.o")

@@ -68,3 +68,22 @@ def test_what_is_kept_is_not_kept_where_layers_are_recomputed():
         for k in ("none", "pass")
     )
     assert kept.activations == plain.activations
+
+
+@pytest.mark.parametrize(("form", "gib"), [("q8_0", 69.83), ("q6_k", 53.91)])
+def test_a_gguf_file_of_one_block(form, gib):
+    """Llama-3-70B's, by tests/data/memory.csv."""
+    ours = estimate("llama-3-70b", mode="decode", batch=1, seq=1, quantize=form).memory.parameters
+    assert ours / 2**30 == pytest.approx(gib, rel=3e-4)
+
+
+def test_a_table_that_is_the_head_has_the_head_s_format():
+    tied, apart = (
+        estimate(
+            "gemma-2b", mode="decode", batch=1, seq=1, quantize="q4_0", config={"tied": t}
+        ).memory.parameters
+        for t in (True, False)
+    )
+    assert apart - tied == 256000 * 2048 * 18 // 32
+    with pytest.raises(InputError, match="quantize: got q4_0, which is for inference; allowed: nf4"):
+        estimate("gemma-2b", quantize="q4_0", lora_rank=4)

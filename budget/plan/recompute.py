@@ -103,7 +103,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                 if any(t.name in wanted for t in o.outs):
                     # Besides its output, an operator makes again only what was lost.
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    yield o._replace(phase="backward", of=o.name, outs=outs)
+                    yield _rerun(o)._replace(outs=outs)
         yield node
 
 
@@ -112,9 +112,14 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     if KEPT in forward.name:
         lost = CHOICES["none"]
     elif "::" in forward.name and lost is CHOICES["full"]:
-        yield from rewrite(forward.body, lambda o: (o._replace(phase="backward", of=o.name),))
+        yield from rewrite(forward.body, lambda o: (_rerun(o),))
         lost = CHOICES["none"]
     yield from _again(forward.body, back.body, lost)
+
+
+def _rerun(o: Op) -> Op:
+    """A forward operator in the backward pass; what it held, the operators behind it hold."""
+    return o._replace(phase="backward", of=o.name, holds=())
 
 
 def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:

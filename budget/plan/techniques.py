@@ -15,6 +15,7 @@ from ..config import Settings, setting
 from ..dtype import full_name
 from ..errors import InputError, shown, unknown
 from ..model import Model
+from . import gguf as gguf_formats
 from . import loss as losses
 from . import precision as precisions
 from . import quantize as formats
@@ -53,7 +54,9 @@ class Techniques(Settings):
     lora_dropout: float = setting(0.0, "part of the adapters' inputs that is dropped", least=0)
     adapters: int = setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0)
     adapter_targets: str = setting("attn.o,mlp.down", "names of the products that have adapters behind them")
-    quantize: str = setting("none", "frozen weights in few bits", choices=formats.CHOICES)
+    quantize: str = setting(
+        "none", "frozen weights in few bits", choices=(*formats.CHOICES, *gguf_formats.HEADS)
+    )
     quantize_head: bool = setting(False, "the output projection as well (Lightning)")
     quantize_half: bool = setting(False, "weights are widened to float16, then cast (Lightning)")
     quantize_keeps: str = setting(
@@ -150,7 +153,9 @@ def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
         model = regroup(model, t.recompute_every, t.recompute_layers)
-    if t.quantize != "none":
+    if t.quantize in gguf_formats.HEADS:
+        model = gguf_formats.gguf(model, t.quantize, train=mode == "train")
+    elif t.quantize != "none":
         model = formats.quantize(
             model,
             t.quantize,
