@@ -74,3 +74,8 @@ def test_logits_are_held():
 def test_a_loss_of_no_sequence_has_no_chunks(name):
     with pytest.raises(InputError, match=r"loss_chunk: .*; allowed: "):
         estimate(name, loss_chunk=4)
+
+
+def test_a_fused_loss_has_no_chunks_of_its_own():
+    with pytest.raises(InputError, match=r"loss_chunk: got fuse cross_entropy, .*; allowed: one of them"):
+        estimate("gpt2", loss_chunk=4, fuse="cross_entropy")

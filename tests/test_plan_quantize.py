@@ -87,3 +87,17 @@ def test_a_table_that_is_the_head_has_the_head_s_format():
     assert apart - tied == 256000 * 2048 * 18 // 32
     with pytest.raises(InputError, match="quantize: got q4_0, which is for inference; allowed: nf4"):
         estimate("gemma-2b", quantize="q4_0", lora_rank=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"quantize_head": True}, "quantize_head"),
+        ({"quantize": "q8_0", "quantize_half": True, "mode": "decode"}, "quantize_half"),
+        ({"quantize": "nf4", "quantize_keeps": "pass", "mode": "decode"}, "quantize_keeps"),
+        ({"quantize": "nf4", "lora_rank": 4, "quantize_keeps": "forever"}, "quantize_keeps"),
+    ],
+)
+def test_habits_that_make_no_sense_are_named(settings, field):
+    with pytest.raises(InputError, match=rf"{field}: .*allowed"):
+        estimate("gpt2", **settings)

@@ -6,21 +6,18 @@ several. Vectors stay in the model's dtype, where a file has float32. Sources: g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..errors import InputError, unknown
 from ..model import Model, rewrite, walk
-from ..op import FROZEN, Op
+from ..op import FROZEN, Op, Tensor
 from ._names import untrained
 from .fp8 import is_linear
-from .quantize import widened
 
 # What the output projection has, and a table that is one with it. Falcon's q8_0 is not modelled.
 HEADS = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
 
 
 def gguf(model: Model, form: str, *, train: bool = False) -> Model:
-    """The model with its matrices in a format, widened before each product. Raises InputError."""
+    """The model with its matrices in a format, which products read as they are. Raises InputError."""
     if form not in HEADS:
         raise unknown("quantize", form, HEADS)
     if train:
@@ -28,16 +25,13 @@ def gguf(model: Model, form: str, *, train: bool = False) -> Model:
     untrained(model, "quantize")
     heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if "v" in t.dims}
 
-    def change(o: Op) -> Iterator[Op]:
+    def stored(t: Tensor) -> Tensor:
+        return t._replace(role=FROZEN, dtype=HEADS[form] if t.name in heads else form)
+
+    def change(o: Op) -> tuple[Op]:
         looks_up = o.kind == "gather" and any("~v" in t.dims for t in o.weights)
         if not (looks_up or is_linear(o, head=True)):
-            yield o
-            return
-        weight = next(t for t in o.weights if not t.added)
-        few = weight._replace(role=FROZEN, dtype=HEADS[form] if weight.name in heads else form)
-        if looks_up:
-            yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))
-        else:
-            yield from widened(o, few)
+            return (o,)
+        return (o._replace(ins=tuple(stored(t) if t in o.weights and not t.added else t for t in o.ins)),)
 
     return model._replace(nodes=rewrite(model.nodes, change))

@@ -54,10 +54,13 @@ def quantize(
         if weight.name in tables:
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
-        widen, product = widened(o, weight._replace(role=FROZEN, dtype=form))
-        yield widen._replace(kind="dequantize_half") if half else widen
-        inputs = tuple(t.name for t in o.ins if not t.added and t is not weight)
-        yield product._replace(holds=(*o.holds, *inputs)) if keeps_inputs else product
+        wide = Tensor(f"{weight.name}~wide", weight.dims)
+        few = weight._replace(role=FROZEN, dtype=form)
+        kind = "dequantize_half" if half else "dequantize"
+        yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)
+        ins = tuple(wide if t is weight else t for t in o.ins)
+        inputs = tuple(t.name for t in ins if not t.added and t is not wide)
+        yield o._replace(ins=ins, holds=(*o.holds, *inputs) if keeps_inputs else o.holds)
 
     nodes = rewrite(model.nodes, change)
     if not found:
@@ -66,10 +69,3 @@ def quantize(
             f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze",
         )
     return model._replace(nodes=nodes)
-
-
-def widened(o: Op, few: Tensor) -> tuple[Op, Op]:
-    """A product behind the operator that widens its weight."""
-    wide = Tensor(f"{few.name}~wide", few.dims)
-    ins = tuple(wide if t.name == few.name and not t.added else t for t in o.ins)
-    return Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes), o._replace(ins=ins)

@@ -87,7 +87,7 @@ class Techniques(Settings):
 OFF = Techniques()
 TRAINING = (
     "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "loss_chunk",
-    "hold_logits", "freeze", "freeze_layers", "teacher", "offload",
+    "hold_logits", "freeze", "freeze_layers", "quantize_keeps", "teacher", "offload",
 )  # fmt: skip
 
 
@@ -105,6 +105,12 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
     if t.sparse and (t.precision in ("autocast", "fp8") or t.quantize != "none"):
         text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
         raise InputError("sparse", text)
+    if t.loss_chunk and "cross_entropy" in t.fuse:
+        raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
+    if t.quantize in gguf_formats.HEADS:
+        for name in used:
+            if name.startswith("quantize_"):
+                raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
     if t.lora_rank and t.adapters:
         raise InputError("adapters", "there is a lora_rank as well; allowed: one of them")
     if recompute == "none" and (t.recompute_every > 1 or t.recompute_layers):
