@@ -8,7 +8,7 @@ Nothing here was chosen by a measured figure. Read in Lightning-AI/litgpt at com
               heads; keys and values are expanded; SDPA is told `is_causal`, a softcap is written out;
               lm_head and wte are two weights; GELU is torch's; an RMS norm's weight comes before the cast
     adapters  finetune/lora.py: rank 8 on queries and values, dropout 0.05; the hub's ranks and targets are
-              in its yaml files; lora.py: LoRAQKVLinear.zero_pad
+              in its yaml files; lora.py: LoRAQKVLinear.zero_pad; adapter.py: 10 prompts from layer 2 on
     loss      with LoRA lm_head_chunk_size=128; Fabric casts logits to float32; the loop's `logits` and
               `loss` live until they are assigned again. The tables' first batch has the longest sample,
               so none as long comes before it; the hub's steps are taken to be alike
@@ -23,6 +23,7 @@ from typing import Any
 from budget.estimate import resolve
 
 TABLES, HUB = "Lightning-AI/litgpt tutorials/resource-tables.md", "Lightning-AI/litgpt config_hub"
+METHODS = ("lora", "qlora", "full", "adapter", "adapter_v2")
 NETWORK = {"fused_qkv": True, "heads_first": True, "tied": False, "broadcast_keys": False}
 ACTIVATIONS, NORMS = {"gelu_new": "gelu_tanh"}, {"rms_norm": "rms_norm_float32"}
 SOME, ALL = "attn.q,attn.v", "attn.qkv,attn.o,mlp,head.logits"
@@ -64,10 +65,12 @@ def settings(row: Mapping[str, str], model: Any) -> dict[str, Any]:
         "config": config, "execution": "eager", "attention": "eager" if own.softcap else "causal",
         "batch": int(row["micro_batch"]), "seq": int(row["seq"]), "hold_logits": "next" if hub else "step",
         **(few and {**few, "quantize_keeps": "loss" if hub else "pass", "offload": "optimizer"}),
-        **(FULL if row["method"] == "full" else _adapters(hub, RANKS.get(row["model"]), row["method"])),
+        **(FULL if row["method"] == "full" else _trained(hub, RANKS.get(row["model"]), row["method"])),
     }  # fmt: skip
 
 
-def _adapters(hub: bool, ranks: Mapping[str, int] | None, method: str) -> dict[str, Any]:
+def _trained(hub: bool, ranks: Mapping[str, int] | None, method: str) -> dict[str, Any]:
+    if method.startswith("adapter"):
+        return {"prompts": 10, "prompts_from": 2, "rescale": method == "adapter_v2", "loss_chunk": 128}
     rank, targets = (8, SOME) if not hub else (ranks[method], ALL) if ranks else (32, SOME)
     return {"lora_rank": rank, "lora_targets": targets, "lora_dropout": 0.05, "loss_chunk": 128}

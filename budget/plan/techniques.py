@@ -54,6 +54,9 @@ class Techniques(Settings):
     lora_dropout: float = setting(0.0, "part of the adapters' inputs that is dropped", least=0)
     adapters: int = setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0)
     adapter_targets: str = setting("attn.o,mlp.down", "names of the products that have adapters behind them")
+    prompts: int = setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0)
+    prompts_from: int = setting(0, "first layers without prompts", least=0)
+    rescale: bool = setting(False, "with prompts: linear layers' outputs are scaled, norms train")
     quantize: str = setting(
         "none", "frozen weights in few bits", choices=(*formats.CHOICES, *gguf_formats.HEADS)
     )
@@ -111,8 +114,9 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
         for name in used:
             if name.startswith("quantize_"):
                 raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
-    if t.lora_rank and t.adapters:
-        raise InputError("adapters", "there is a lora_rank as well; allowed: one of them")
+    added = [name for name in ("lora_rank", "adapters", "prompts") if name in used]
+    if len(added) > 1:
+        raise InputError(added[1], f"there is a {added[0]} as well; allowed: one of them")
     if recompute == "none" and (t.recompute_every > 1 or t.recompute_layers):
         name = "recompute_every" if t.recompute_every > 1 else "recompute_layers"
         raise InputError(name, "nothing is recomputed; allowed: with recompute full")
@@ -126,6 +130,8 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
         ("quantize_half", "quantize"),
         ("quantize_keeps", "quantize"),
         ("adapter_targets", "adapters"),
+        ("prompts_from", "prompts"),
+        ("rescale", "prompts"),
     ):
         if name in used and needs not in used:
             raise InputError(name, f"there is no {needs}; allowed: with {needs}")
@@ -153,6 +159,10 @@ def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
         from .lora import adapters
 
         model = adapters(model, t.adapters, t.adapter_targets)
+    if t.prompts:
+        from .prompts import prompts
+
+        model = prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
     if t.freeze_layers:
         from .freeze import freeze_layers
 
