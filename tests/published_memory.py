@@ -21,9 +21,9 @@ tool does: tests/published_litgpt.py has litgpt's settings, for all rows alike, 
 were read (a network's code, the loop, the ranks and targets of the hub's yaml files). A row of inference has
 64 tokens in its cache. No number was fitted. But sources were read because rows were off, so the errors below
 say how well the sources explain them, not how well a tool is predicted that nobody has read: run as
-transformers and peft would (rank 8 or 32 on queries and values, a head in 16 bits), the 54 measured ones that
-were covered before had median errors of 3.0 % (A) and 28.0 % (B), worst 32.9 % and 124.6 %. litgpt's bytes are
-decimal, a file's are not.
+transformers and peft would (rank 8 or 32 on queries and values, a head in 16 bits), the 54 measured ones
+that were covered before had median errors of 3.0 % (A) and 28.0 % (B), worst 32.9 % and 124.6 %. litgpt's
+bytes are decimal, a file's are not.
 """
 WHY = """
 What was found, which the settings now say:

@@ -6,6 +6,7 @@ tests/test_published_memory.py holds their parameters and memory against litgpt'
 import pytest
 from oracle_plan import LLAMA, gpt
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
@@ -57,3 +58,9 @@ def test_bad_input_is_one_line():
         prompts(gpt(), N, 5)
     with pytest.raises(InputError, match="prompts: comes too late; allowed: before backward"):
         prompts(backward(gpt()), N, 0)
+
+
+@pytest.mark.parametrize("name", ["t5-small", "conformer", "resnet50", "gpt-oss-20b", "deepseek-v3"])
+def test_layers_have_to_be_alike(name):
+    with pytest.raises(InputError, match=r"prompts: .* has no one stack of layers with one attention"):
+        estimate(name, prompts=4)

@@ -27,10 +27,7 @@ def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> 
     norms = {t.name for o, _ in walk(model.nodes) if "norm" in o.kind for t in o.weights}
     others = {t.name for o, _ in walk(model.nodes) for t in o.weights} - norms
     base = frozen(model, others if rescale else None)
-    at = next((i for i, n in enumerate(base.nodes) if isinstance(n, Block) and not n.shared), None)
-    stack = None if at is None else base.nodes[at]
-    if at is None or not isinstance(stack, Block) or not any(map(_merges, stack.body)):
-        raise InputError("prompts", f"{model.name} has no stack of attentions; allowed: 0")
+    at, stack = _stack(base)
     *low, high = pieces(stack, start) if start else (stack,)
     if start and not low:
         raise InputError("prompts_from", f"got {start} of {stack.count} layers; allowed: fewer")
@@ -49,6 +46,15 @@ def _rescaled(o: Op) -> Iterator[Op]:
     base = o.out._replace(name=f"{o.out.name}~base")
     yield o._replace(ins=(*o.ins, shift._replace(added=True)), outs=(base,))
     yield Op(f"{o.name}.rescale", "mul", (base, scale), (o.out,), o.sizes)
+
+
+def _stack(model: Model) -> tuple[int, Block]:
+    """The one stack of layers that attend, and where it is. Raises InputError where layers are not alike."""
+    found = [(i, n) for i, n in enumerate(model.nodes) if any(_merges(o) for o, _ in walk((n,)))]
+    for at, stack in found if len(found) == 1 else ():
+        if isinstance(stack, Block) and not stack.shared and sum(map(_merges, stack.body)) == 1:
+            return at, stack
+    raise InputError("prompts", f"{model.name} has no one stack of layers with one attention; allowed: 0")
 
 
 def _merges(node: Node) -> bool:

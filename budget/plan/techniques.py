@@ -1,8 +1,8 @@
 """Techniques together: their settings, which become flags, and the order in which they are applied.
 
-    fuse -> freeze, lora, adapters -> quantize -> distill -> precision
-    -> backward -> float8 and dtype of gradients -> recompute -> offload activations
-    -> accumulate -> prune -> optimizer -> offload its states
+    fuse -> freeze, lora, adapters, prompts -> quantize -> distill -> precision
+    -> backward -> float8 and dtype of gradients -> recompute -> loss in chunks, what a loop holds
+    -> offload activations -> accumulate -> prune -> optimizer -> offload its states
 
 A technique that is off costs nothing, not even its import. Derived: what each needs to see of the others.
 """
