@@ -7,8 +7,11 @@ from .errors import unknown
 BYTES: dict[str, float] = {
     "float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2,
     "float8": 1, "int8": 1, "float4": 0.5, "int4": 0.5,
-    # four bits, a byte for 64 and four for 64 x 256 of them: double quantization. Source: qlora
-    "nf4": 0.5 + 1 / 64 + 4 / (64 * 256),
+    # four bits and a float32 scale for 64 of them; or a byte for 64 and a float32 for 64 x 256 of them:
+    # double quantization. Sources: bitsandbytes, qlora
+    "nf4": 0.5 + 4 / 64, "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
+    # blocks of 32 with a float16 scale (and offset: _1), of 256 with scales of two levels. Source: ggml
+    "q8_0": 34 / 32, "q6_k": 210 / 256, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     # 2:4 sparsity: half of the values, and two bits for the place of each. Source: sparse-2-4
     "sparse8": 0.625, "sparse16": 1.125,
     "int64": 8, "int32": 4, "bool": 1, "uint8": 1,

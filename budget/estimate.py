@@ -188,7 +188,7 @@ def _program(model: Model, task: Task) -> Counted:
     """
     t, mode = task.techniques, task.workload.mode
     plans.check(t, mode, task.dtype, task.recompute)
-    model = plans.network(model, t, mode)
+    model = plans.network(model, t, mode, task.dtype)
     fused = fuse(model, {"attention"}, task.attention)
     if mode != "train":
         book = flops(fused)

@@ -136,7 +136,8 @@ def _renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
 
     def visit(node: Node) -> Node:
         if isinstance(node, Op):
-            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs))
+            holds = tuple(new.get(name, name) for name in node.holds)
+            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs), holds=holds)
         carry = (Carry(*(new.get(name, name) for name in c)) for c in node.carry)
         return node._replace(body=tuple(visit(n) for n in node.body), carry=tuple(carry))
 

@@ -71,7 +71,7 @@ class Op(NamedTuple):
         saves = self.rule.saves
         if self.rule.trained and not any(t.role == WEIGHT for t in self.ins):
             saves = tuple(text for text in saves if text not in self.rule.trained)
-        return tuple(_select(self, text) for text in saves)
+        return tuple(t for text in saves for t in (self.ins if text == "ins" else (_select(self, text),)))
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ A rule is data. `flops` and `back` count arithmetic for each element that the op
 over (its output, or its first input where `walks` says so), an exponential or a root counting
 as one; they are reported apart from contractions. `saves` lists what the backward pass reads:
     "in0", "in1", "out"   the tensor itself, stored once however many operators read it
+    "ins"                 all of its inputs
     "x:float32@in0"       a new tensor x of that dtype with the shape of in0 (an upcast, a mask)
     "x:float32@row"       the same with the last axis of in0 reduced (a norm's statistics)
 `temps` lists in the same way what lives only while the operator runs.
@@ -56,6 +57,7 @@ RULES: dict[str, Rule] = {
     "store": Rule(walks="first", inplace=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
     "cat": Rule(),
+    "zero_pad": Rule(saves=("ins",)),  # copied between zeros
     "add": Rule(flops=1, linear=True),
     "add_": Rule(flops=1, linear=True, inplace=True),
     "accumulate": Rule(1, 1, linear=True, inplace=True),
@@ -190,6 +192,7 @@ RULES: dict[str, Rule] = {
     # techniques
     "quantize": Rule(3, linear=True),  # to float8, for a product
     "dequantize": Rule(2, stops=True),  # from 4 or 8 bits, for a product; never kept
+    "dequantize_half": Rule(3, stops=True, temps=("half:float16@out",), launches=2),  # to float16, then cast
     "compress": Rule(4, linear=True),  # to 2:4 sparsity, for a product
     "offload": Rule(stops=True),
     "reload": Rule(stops=True),

@@ -33,8 +33,16 @@ CHOICES = {
     "freeze_layers": [0, 2],
     "lora_rank": [0, 4],
     "lora_dtype": ["", "fp32"],
+    "lora_dropout": [0, 0.1],
     "adapters": [0, 8],
-    "quantize": ["none", "nf4", "int8"],
+    "prompts": [0, 3],
+    "prompts_from": [0, 1],
+    "rescale": [False, True],
+    "quantize": ["none", "nf4", "nf4-dq", "int8"],
+    "quantize_half": [False, True],
+    "quantize_keeps": ["none", "pass", "loss"],
+    "loss_chunk": [0, 8, 1000],
+    "hold_logits": ["none", "step", "next"],
     "sparse": ["", "mlp"],
     "offload": ["none", "activations", "optimizer", "activations,optimizer"],
     "optimizer": [
@@ -48,7 +56,7 @@ CHOICES = {
         "muon",
         "shampoo",
     ],
-    "attention": ["fused", "flash", "eager"],
+    "attention": ["fused", "causal", "flash", "eager"],
 }
 
 
@@ -56,6 +64,11 @@ NEEDS = {  # what makes sense only with another one
     "recompute_every": ("recompute", "full"),
     "recompute_layers": ("recompute", "full"),
     "lora_dtype": ("lora_rank", 4),
+    "lora_dropout": ("lora_rank", 4),
+    "prompts_from": ("prompts", 3),
+    "rescale": ("prompts", 3),
+    "quantize_half": ("quantize", "nf4"),
+    "quantize_keeps": ("quantize", "nf4"),
     "quantize": ("lora_rank", 4),
 }
 
@@ -92,12 +105,8 @@ def test_any_techniques_compose_or_say_in_one_line_why_not(chosen):
     assert e.flops.backward <= e.hardware.backward or chosen.get("sparse")
     assert m.curve[-1].live["activations"] <= m.activations
     assert all(x >= 0 for moment in m.curve for x in moment.live.values())
-    trained = chosen.get("lora_rank") or chosen.get("adapters")
-    one = (
-        estimate(**{k: chosen[k] for k in ("lora_rank", "adapters") if k in chosen})
-        if trained
-        else estimate()
-    )
+    added = ("lora_rank", "adapters", "prompts", "prompts_from", "rescale")
+    one = estimate(**{k: chosen[k] for k in added if chosen.get(k)})
     assert e.params.total == one.params.total
     assert e.flops.forward == chosen.get("accumulate", 1) * one.flops.forward
     assert e.times.step > 0

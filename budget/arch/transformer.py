@@ -61,6 +61,7 @@ class Config(Settings):
     out_bias: bool = setting(True, "attention's output has a bias")
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")
     fused_qkv: bool = setting(True, "queries, keys and values are one projection")
+    heads_first: bool = setting(False, "rotated queries are copied, laid out by heads (litgpt's code)")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
     qk_norm_heads: bool = setting(False, "with weights for all heads, not some that they share")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
@@ -240,7 +241,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
         norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
-        rope=kind.rotates, heads_first=kind.rotates and c.rotary_fraction < 1,
+        rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip

@@ -6,7 +6,7 @@ import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 
 from .. import arch as architectures
-from ..config import Settings
+from ..config import Field, Settings
 from ..errors import InputError, unknown
 from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
 from ..named import Any
@@ -36,7 +36,7 @@ def workload_flags(parser: ArgumentParser) -> None:
     )
     for f in Techniques.fields.values():
         default = "" if f.default in ("", 0) else f" ({f.default})"
-        add(_flag(f.name), metavar="X", help=f.help + default)
+        _add_setting(parser, f, f.help + default)
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
 
 
@@ -138,13 +138,15 @@ def architecture_parser(cls: type[Settings]) -> ArgumentParser:
 
     parser = Parser(add_help=False, argument_default=SUPPRESS)
     for f in cls.fields.values():
-        flag = _flag(f.name)
-        text = f"{f.help} ({_shown(f.default)})"
-        if f.type == "bool":
-            parser.add_argument(flag, action=BooleanOptionalAction, help=text)
-        else:
-            parser.add_argument(flag, metavar="X", help=text)
+        _add_setting(parser, f, f"{f.help} ({_shown(f.default)})")
     return parser
+
+
+def _add_setting(parser: ArgumentParser, f: Field, text: str) -> None:
+    if f.type == "bool":
+        parser.add_argument(_flag(f.name), action=BooleanOptionalAction, help=text)
+    else:
+        parser.add_argument(_flag(f.name), metavar="X", help=text)
 
 
 def _shown(default: object) -> str:

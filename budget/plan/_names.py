@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..errors import InputError
 from ..model import Model, walk
 from ..op import Op
 
 
-def chosen(model: Model, field: str, patterns: str, *, products: bool = False) -> frozenset[str]:
+def chosen(
+    model: Model, field: str, patterns: str, *, products: bool = False, more: Iterable[str] = ()
+) -> frozenset[str]:
     """Names of the forward operators with weights that match patterns, by commas.
 
     A pattern is some neighbouring parts of a dotted name, with * for any text: `attn.q`, `embed`,
-    `layers.*.q`. products: contractions only. Raises InputError for a pattern that matches nothing.
+    `layers.*.q`. products: contractions only. more: other names that a pattern may mean.
+    Raises InputError for a pattern that matches nothing.
     """
     from fnmatch import fnmatchcase
 
     known = [o.name for o, _ in walk(model.nodes) if can_choose(o) and (o.kind == "contract" or not products)]
+    known += more
     names: set[str] = set()
     for pattern in filter(None, (p.strip() for p in patterns.split(","))):
         forms = (pattern, f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*")

@@ -18,15 +18,15 @@ AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tenso
 TENSORS = 5  # of a linear layer: input, weight and output; the gradients of output and input
 
 
-def is_linear(o: Op) -> bool:
-    """A product of an activation and a weight that is a matrix, but no convolution and no head."""
+def is_linear(o: Op, head: bool = False) -> bool:
+    """A product of an activation and a weight that is a matrix, but no convolution; no head unless asked."""
     weights = [t for t in o.weights if not t.added]
     return (
         o.phase == "forward"
         and o.kind == "contract"
         and len(weights) == 1
         and len(weights[0].dims) > 1
-        and not {"v", "~v"} & set(weights[0].dims)
+        and (head or not {"v", "~v"} & set(weights[0].dims))
         and not any("+" in axis for t in o.ins for axis in t.dims)
     )
 

@@ -4,7 +4,8 @@ For attention's group that is flash attention: scores and probabilities never re
 memory, and the backward pass computes them again (plan/recompute.py). Source: flash-attention-2.
 `fused` is torch's SDPA as transformers calls it with a mask: the mask in the model's dtype and
 the repeated keys and values do reach device memory, and so does the output where queries are
-laid out another way; without a kernel it is written out (plan/_sdpa.py). `flash` is the kernel alone.
+laid out another way; without a kernel it is written out (plan/_sdpa.py). `causal` is the same told
+that attention is causal, without a mask. `flash` is the kernel alone.
 """
 
 from __future__ import annotations
@@ -17,26 +18,28 @@ from ._sdpa import laid_out, trained, without_kernels
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
     "fused": ("repeat", "table"),
+    "causal": ("repeat",),
     "flash": (),
     "eager": (),
 }
 # What a fused kernel keeps for its backward pass besides what eager code does.
 _KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused"}
-KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "flash": _KERNEL}
+KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "causal": _KERNEL, "flash": _KERNEL}
+SDPA = ("fused", "causal")
 
 
 def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     """The model with its operators of the named groups fused. To be applied before `backward`."""
     if choice == "eager":
         return model
-    needs = trained(model) if choice == "fused" else ()
+    needs = trained(model) if choice in SDPA else ()
     return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs)))
 
 
 def _fuse(
     nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str]
 ) -> Iterator[Node]:
-    nodes = tuple(nodes if choice != "fused" else without_kernels(nodes, needs))
+    nodes = tuple(without_kernels(nodes, needs) if choice in SDPA else nodes)
     readers: dict[str, set[str]] = {}
     for node in nodes:
         for name, group in _reads(node):
@@ -44,14 +47,16 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and n.group in groups and n.kind not in CHOICES[choice]]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}}
     fused = set(map(id, inside))
-    apart = set(laid_out(inside)) if choice == "fused" else set()
+    apart = set(laid_out(inside)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs)))
         elif id(node) in fused:
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
-            yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs)
+            # The kernel's backward pass reads its output, whether or not the next product needs it.
+            holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
+            yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs, holds=holds)
         else:
             yield node
 

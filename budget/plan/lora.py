@@ -8,28 +8,55 @@ attention and each multi-layer perceptron, and the norms train with them. Source
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..model import Model, rewrite, walk
+from ..named import NamedTuple
 from ..op import WEIGHT, Op, Tensor
 from ..size import Size
 from ._names import chosen, untrained
 from .freeze import frozen
 
 
-def lora(model: Model, rank: Size, targets: str, dtype: str = "") -> Model:
+class Part(NamedTuple):
+    """One output of a projection that makes several: a fused one's queries, keys or values."""
+
+    name: str
+    product: str  # the projection's name
+    out: Tensor
+    sizes: Mapping[str, Size]
+
+
+def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bool = False) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
-    Raises InputError.
+    dropout: each adapter has its own copy of its input, and a mask. Raises InputError.
     """
     untrained(model, "lora_rank")
-    names = chosen(model, "lora_targets", targets, products=True)
+    fused = tuple(_parts(model))
+    names = chosen(model, "lora_targets", targets, products=True, more=[p.name for p in fused])
     base = frozen(model, None)
-    return model._replace(
-        nodes=rewrite(base.nodes, lambda o: _beside(o, rank, dtype) if o.name in names else (o,))
-    )
+
+    def change(o: Op) -> Iterator[Op]:
+        parts = [p for p in fused if p.product == o.name and p.name in names]
+        if o.name in names or parts:
+            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout)
+        else:
+            yield o
+
+    return base._replace(nodes=rewrite(base.nodes, change))
+
+
+def _parts(model: Model) -> Iterator[Part]:
+    """What fused projections make: views of one output."""
+    products = {o.out.name: o.name for o, _ in walk(model.nodes) if o.kind == "contract"}
+    for o, _ in walk(model.nodes):
+        if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
+            where, short = o.name.rpartition(".")[0], [t.name.partition("'")[0] for t in o.outs]
+            for name, t in zip(short, o.outs, strict=True):
+                yield Part(f"{where}.{name}", products[o.ins[0].name], t, o.sizes)
 
 
 def usual(model: Model) -> str:
@@ -38,36 +65,56 @@ def usual(model: Model) -> str:
     return "qkv" if fused else "attn.q,attn.v"
 
 
-def _beside(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
-    """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A."""
+def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool) -> Iterator[Op]:
+    """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A.
+
+    Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
+    between them is kept, as torch's index_copy keeps it. Source: litgpt.
+    """
     x, w = _operands(o, "lora_targets")
-    sizes = {**o.sizes, "R": rank}
-    picked = tuple(d for d in w.dims if d[0] == "~")
-    fan_out = tuple(d for d in w.dims if d in o.out.dims)
-    fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
-    rest = tuple(d for d in o.out.dims if d not in fan_out)
-    base = o.out._replace(name=f"{o.out.name}~base")
-    low, delta = (
-        Tensor(f"{o.out.name}~low", (*rest, "R"), dtype=dtype),
-        Tensor(f"{o.out.name}~delta", o.out.dims, dtype=dtype),
-    )
-    down = Tensor(f"{o.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
-    up = Tensor(f"{o.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
+    out, sizes = o.out, {**o.sizes, "R": rank}
+    base, scaled = (out._replace(name=f"{out.name}~{what}") for what in ("base", "scaled"))
     yield o._replace(outs=(base,))
     if dtype:
-        cast = x._replace(name=f"{o.out.name}~x", dtype=dtype)
+        cast = x._replace(name=f"{out.name}~x", dtype=dtype)
         yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes)
         x = cast
-    yield Op(f"{o.name}.lora_A", "contract", (x, down), (low,), sizes)
-    yield Op(f"{o.name}.lora_B", "contract", (low, up), (delta,), sizes)
-    scaled = delta._replace(name=f"{o.out.name}~scaled")
+    if dropout:
+        dropped = x._replace(name=f"{out.name}~dropped")
+        yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes)
+        x = dropped
+    pairs = [_pair(p, x, w, o, rank, dtype) for p in parts or (Part(o.name, o.name, out, {}),)]
+    for pair in pairs:
+        yield from pair
+    delta = pairs[0][-1].out
+    if parts:
+        delta = out._replace(name=f"{out.name}~padded", dtype=dtype)
+        yield Op(f"{o.name}.lora_pad", "zero_pad", tuple(b.out for _, b in pairs), (delta,), sizes)
+    scaled = scaled._replace(dtype=dtype)
     yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
     if dtype:
-        total = scaled._replace(name=f"{o.out.name}~sum")
+        total = scaled._replace(name=f"{out.name}~sum")
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
-        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (o.out,), sizes)
+        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
     else:
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (o.out,), sizes)
+        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes)
+
+
+def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tuple[Op, Op]:
+    """A and B of one output of a product with the weight w."""
+    out, sizes = part.out, {**o.sizes, **part.sizes, "R": rank}
+    rest = tuple(d for d in o.out.dims if d not in w.dims)
+    fan_out = tuple(d for d in out.dims if d not in rest)
+    picked = tuple(d for d in w.dims if d[0] == "~")
+    fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
+    low = Tensor(f"{out.name}~low", (*rest, "R"), dtype=dtype)
+    delta = Tensor(f"{out.name}~delta", out.dims, dtype=dtype)
+    down = Tensor(f"{part.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
+    up = Tensor(f"{part.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
+    return (
+        Op(f"{part.name}.lora_A", "contract", (x, down), (low,), sizes),
+        Op(f"{part.name}.lora_B", "contract", (low, up), (delta,), sizes),
+    )
 
 
 def adapters(model: Model, width: Size, targets: str) -> Model:

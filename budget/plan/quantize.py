@@ -1,7 +1,11 @@
 """Frozen weights in 4 or 8 bits, widened before each product that reads them and never kept so.
 
-nf4 is QLoRA's: blocks of 64 with doubly quantized scales. Embeddings, the head and all that is no
-matrix stay as they are. Sources: qlora, bitsandbytes.
+nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales. Embeddings, the head
+and all that is no matrix stay as they are, as in transformers. Three habits of other tools are settings:
+Lightning quantizes the head, and from float16, to which a weight is widened before it is cast; before
+0.43.2 bitsandbytes kept the inputs of products, which no gradient reads, for as long as the graph of the
+pass is there: until it ends or, where a loop's variable has the last loss, until the next (plan/loss.py).
+Sources: qlora, bitsandbytes, lightning-bitsandbytes.
 """
 
 from __future__ import annotations
@@ -9,17 +13,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import InputError, unknown
-from ..model import Model, rewrite
-from ..op import FROZEN, WEIGHT, WEIGHTS, Op, Tensor
+from ..model import Model, rewrite, walk
+from ..op import FROZEN, WEIGHT, Op, Tensor
 from ._names import untrained
 from .fp8 import is_linear
 
-CHOICES = ("none", "nf4", "int8")
+CHOICES = ("none", "nf4", "nf4-dq", "int8")
+KEEPS = ("none", "pass", "loss")  # until when products keep their inputs
 
 
-def quantize(model: Model, form: str, *, train: bool = True) -> Model:
+def quantize(
+    model: Model,
+    form: str,
+    *,
+    train: bool = True,
+    head: bool = False,
+    half: bool = False,
+    keeps_inputs: bool = False,
+) -> Model:
     """The model with its linear layers' weights in a format of few bits. To be applied before `backward`.
 
+    head: the output projection as well. half: weights are widened to float16, then cast.
+    keeps_inputs: products keep their inputs for the backward pass, needed or not.
     Raises InputError for weights that train: nothing updates a weight of few bits.
     """
     if form not in CHOICES:
@@ -27,19 +42,25 @@ def quantize(model: Model, form: str, *, train: bool = True) -> Model:
     untrained(model, "quantize")
     if form == "none":
         return model
+    tables = {t.name for o, _ in walk(model.nodes) if o.kind == "gather" for t in o.weights}
     found = 0
 
     def change(o: Op) -> Iterator[Op]:
         nonlocal found
         weight = next((t for t in o.weights if not t.added), None)
-        if weight is None or not is_linear(o) or weight.dtype or (train and weight.role == WEIGHT):
+        if weight is None or not is_linear(o, head) or weight.dtype or (train and weight.role == WEIGHT):
             yield o
             return
+        if weight.name in tables:
+            raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
         wide = Tensor(f"{weight.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=form)
-        yield Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes)
-        yield o._replace(ins=tuple(wide if t.role in WEIGHTS and not t.added else t for t in o.ins))
+        kind = "dequantize_half" if half else "dequantize"
+        yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)
+        ins = tuple(wide if t is weight else t for t in o.ins)
+        inputs = tuple(t.name for t in ins if not t.added and t is not wide)
+        yield o._replace(ins=ins, holds=(*o.holds, *inputs) if keeps_inputs else o.holds)
 
     nodes = rewrite(model.nodes, change)
     if not found:

@@ -21,7 +21,7 @@ KEPT = "~kept"  # marks layers that are not recomputed
 
 def _never_kept(o: Op, t: Tensor) -> bool:
     """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return o.kind == "dequantize" or (t.on_chip and o.kernel != "chunked")
+    return o.kind.startswith("dequantize") or (t.on_chip and o.kernel != "chunked")
 
 
 CHOICES: dict[str, Lost] = {
@@ -96,14 +96,14 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
             continue
         wanted: set[str] = set()
-        _lead(node.ins, makers, done, wanted)
+        _lead((*(t.name for t in node.ins), *node.holds), makers, done, wanted)
         if wanted:
             done |= wanted
             for o in ops:
                 if any(t.name in wanted for t in o.outs):
                     # Besides its output, an operator makes again only what was lost.
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    yield o._replace(phase="backward", of=o.name, outs=outs)
+                    yield _rerun(o)._replace(outs=outs)
         yield node
 
 
@@ -112,14 +112,19 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     if KEPT in forward.name:
         lost = CHOICES["none"]
     elif "::" in forward.name and lost is CHOICES["full"]:
-        yield from rewrite(forward.body, lambda o: (o._replace(phase="backward", of=o.name),))
+        yield from rewrite(forward.body, lambda o: (_rerun(o),))
         lost = CHOICES["none"]
     yield from _again(forward.body, back.body, lost)
 
 
-def _lead(reads: Iterable[Tensor], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
-    """Collect in `wanted` the lost tensors that lead to `reads`."""
-    for t in reads:
-        if t.name in makers and t.name not in done and t.name not in wanted:
-            wanted.add(t.name)
-            _lead(makers[t.name].ins, makers, done, wanted)
+def _rerun(o: Op) -> Op:
+    """A forward operator in the backward pass; what it held, the operators behind it hold."""
+    return o._replace(phase="backward", of=o.name, holds=())
+
+
+def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
+    """Collect in `wanted` the lost tensors that lead to those of these names."""
+    for name in names:
+        if name in makers and name not in done and name not in wanted:
+            wanted.add(name)
+            _lead((t.name for t in makers[name].ins), makers, done, wanted)

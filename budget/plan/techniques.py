@@ -1,8 +1,8 @@
 """Techniques together: their settings, which become flags, and the order in which they are applied.
 
-    fuse -> freeze, lora, adapters -> quantize -> distill -> precision
-    -> backward -> float8 and dtype of gradients -> recompute -> offload activations
-    -> accumulate -> prune -> optimizer -> offload its states
+    fuse -> freeze, lora, adapters, prompts -> quantize -> distill -> precision
+    -> backward -> float8 and dtype of gradients -> recompute -> loss in chunks, what a loop holds
+    -> offload activations -> accumulate -> prune -> optimizer -> offload its states
 
 A technique that is off costs nothing, not even its import. Derived: what each needs to see of the others.
 """
@@ -14,6 +14,8 @@ from ..dtype import full_name
 from ..errors import InputError, shown, unknown
 from ..model import Model
 from ..named import Any
+from . import gguf as gguf_formats
+from . import loss as losses
 from . import precision as precisions
 from . import quantize as formats
 from .fused import CHOICES as FUSED
@@ -35,6 +37,12 @@ class Techniques(Settings):
     recompute_every: int = setting(1, "layers in a group of which recomputation keeps the input only")
     recompute_layers: int = setting(0, "layers that are recomputed, from the first on; 0: all", least=0)
     fuse: str = setting("", f"of {', '.join(FUSED)}, by commas")
+    loss_chunk: int = setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0)
+    hold_logits: str = setting(
+        "none",
+        "a loop's float32 logits stay until the step ends or the next has its own",
+        choices=losses.HOLDS,
+    )
     freeze: str = setting("", "names of operators whose weights do not train")
     freeze_layers: int = setting(0, "first layers that do not train, with the embeddings", least=0)
     lora_rank: int = setting(0, "rank of low-rank adapters; all else is frozen", least=0)
@@ -42,16 +50,29 @@ class Techniques(Settings):
         "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
     )
     lora_dtype: str = setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own")
+    lora_dropout: float = setting(0.0, "part of the adapters' inputs that is dropped", least=0)
     adapters: int = setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0)
     adapter_targets: str = setting("attn.o,mlp.down", "names of the products that have adapters behind them")
-    quantize: str = setting("none", "frozen weights in nf4 or int8", choices=formats.CHOICES)
+    prompts: int = setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0)
+    prompts_from: int = setting(0, "first layers without prompts", least=0)
+    rescale: bool = setting(False, "with prompts: linear layers' outputs are scaled, norms train")
+    quantize: str = setting(
+        "none", "frozen weights in few bits", choices=(*formats.CHOICES, *gguf_formats.HEADS)
+    )
+    quantize_head: bool = setting(False, "the output projection as well (Lightning)")
+    quantize_half: bool = setting(False, "weights are widened to float16, then cast (Lightning)")
+    quantize_keeps: str = setting(
+        "none",
+        "products keep their inputs, as before bitsandbytes 0.43.2, until the pass ends or the next loss",
+        choices=formats.KEEPS,
+    )
     sparse: str = setting("", "names of the products with 2:4 sparse weights")
     teacher: str = setting("", "a preset whose answers the network learns")
     offload: str = setting("none", "activations, optimizer, or both by commas, to the host")
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, str | int):
+            if not isinstance(value, str | int | float):
                 raise InputError(name, f"got {shown(value)}; allowed: one whole number")
         offloaded(self.offload)
         for name in ("grad_dtype", "lora_dtype"):
@@ -67,8 +88,8 @@ class Techniques(Settings):
 
 OFF = Techniques()
 TRAINING = (
-    "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "freeze", "freeze_layers",
-    "teacher", "offload",
+    "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "loss_chunk",
+    "hold_logits", "freeze", "freeze_layers", "quantize_keeps", "teacher", "offload",
 )  # fmt: skip
 
 
@@ -86,8 +107,15 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
     if t.sparse and (t.precision in ("autocast", "fp8") or t.quantize != "none"):
         text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
         raise InputError("sparse", text)
-    if t.lora_rank and t.adapters:
-        raise InputError("adapters", "there is a lora_rank as well; allowed: one of them")
+    if t.loss_chunk and "cross_entropy" in t.fuse:
+        raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
+    if t.quantize in gguf_formats.HEADS:
+        for name in used:
+            if name.startswith("quantize_"):
+                raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
+    added = [name for name in ("lora_rank", "adapters", "prompts") if name in used]
+    if len(added) > 1:
+        raise InputError(added[1], f"there is a {added[0]} as well; allowed: one of them")
     if recompute == "none" and (t.recompute_every > 1 or t.recompute_layers):
         name = "recompute_every" if t.recompute_every > 1 else "recompute_layers"
         raise InputError(name, "nothing is recomputed; allowed: with recompute full")
@@ -96,13 +124,19 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
     for name, needs in (
         ("lora_targets", "lora_rank"),
         ("lora_dtype", "lora_rank"),
+        ("lora_dropout", "lora_rank"),
+        ("quantize_head", "quantize"),
+        ("quantize_half", "quantize"),
+        ("quantize_keeps", "quantize"),
         ("adapter_targets", "adapters"),
+        ("prompts_from", "prompts"),
+        ("rescale", "prompts"),
     ):
-        if name in used and not getattr(t, needs):
+        if name in used and needs not in used:
             raise InputError(name, f"there is no {needs}; allowed: with {needs}")
 
 
-def network(model: Model, t: Techniques, mode: str) -> Model:
+def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
     """The network with what is frozen, added, fused or stored in few bits."""
     if t.fuse:
         model = fused(model, t.fuse)
@@ -118,19 +152,33 @@ def network(model: Model, t: Techniques, mode: str) -> Model:
             t.lora_rank,
             t.lora_targets or usual(model),
             full_name(t.lora_dtype) if t.lora_dtype else "",
+            dropout=mode == "train" and t.lora_dropout > 0,
         )
     if t.adapters:
         from .lora import adapters
 
         model = adapters(model, t.adapters, t.adapter_targets)
+    if t.prompts:
+        from .prompts import prompts
+
+        model = prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
     if t.freeze_layers:
         from .freeze import freeze_layers
 
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
         model = regroup(model, t.recompute_every, t.recompute_layers)
-    if t.quantize != "none":
-        model = formats.quantize(model, t.quantize, train=mode == "train")
+    if t.quantize in gguf_formats.HEADS:
+        model = gguf_formats.gguf(model, t.quantize, train=mode == "train")
+    elif t.quantize != "none":
+        model = formats.quantize(
+            model,
+            t.quantize,
+            train=mode == "train",
+            head=t.quantize_head,
+            half=t.quantize_half and dtype != "float16",
+            keeps_inputs=t.quantize_keeps != "none",
+        )
     return model
 
 
@@ -166,6 +214,12 @@ def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str
         model = precisions.gradients(model, full_name(t.grad_dtype))
     book = accumulate(model, t.accumulate)
     model = hold_chunk(add_recompute(model, recompute))
+    if t.loss_chunk:
+        model = losses.in_chunks(model, t.loss_chunk)
+    if t.hold_logits != "none":
+        model = losses.hold_logits(model, t.hold_logits)
+    if t.quantize_keeps == "loss" and recompute != "full":  # a recomputed layer's graph goes with the layer
+        model = losses.hold_inputs(model)
     if "activations" in offloaded(t.offload):
         model = offload_activations(model)
     model = sparse(accumulate(model, t.accumulate), t, dtype)

@@ -1,0 +1,109 @@
+"""How a training loop makes its loss, and what its variables hold of it. After `backward`.
+
+In chunks: head and loss take some tokens of each sequence at a time. What the backward pass needs is
+kept for all of them; a chunk's gradient takes the place of what the chunk has kept, so that float32
+gradients of logits never exist beside it, and those in the model's dtype do when the head's turn comes:
+autograd goes back through all the losses before. Sources: litgpt, torchtune.
+Held: a loop's variables keep the logits until the step ends, or until the next step's are there, and
+the graph, with what operators keep in it by themselves, until the next loss is. Logits are float32, as
+Lightning Fabric returns them. Source: lightning-fabric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..errors import InputError
+from ..model import Model, rewrite, walk
+from ..op import Op, Tensor, elements
+from ..size import Size, minimum
+
+HOLDS = ("none", "step", "next")
+
+
+def in_chunks(model: Model, tokens: Size) -> Model:
+    """The training program whose loss takes so many tokens of each sequence at a time.
+
+    Raises InputError where no logits of a sequence are compared with classes.
+    """
+    softmax = _softmax(model, "loss_chunk")
+    dims = softmax.out.dims
+    if "s" not in dims:
+        raise InputError("loss_chunk", f"the loss of {model.name} is of no sequence; allowed: 0")
+    sizes = {"chunk": minimum(tokens, softmax.sizes["s"])}
+    part = tuple("chunk" if d == "s" else d for d in dims)
+    made: set[str] = set()
+    after, again = _last_chunk(model, softmax)
+
+    def passing(o: Op, t: Tensor) -> bool:
+        """Gradients of the loss's own, and what adapters beside the head make on the way."""
+        own = o.phase == "backward" and t.dtype == softmax.out.dtype
+        return t.dims == dims and (own or "~" in t.name)
+
+    def change(o: Op) -> Iterator[Op]:
+        parts = [t for t in o.outs if passing(o, t)]
+        reads = (f"{t.name}#chunk" for t in o.ins if t.name in made)
+        outs = (t._replace(on_chip=True) if t in parts else t for t in o.outs)
+        chunks = (t._replace(name=f"{t.name}#chunk", dims=part) for t in parts)
+        yield o._replace(outs=(*outs, *chunks), holds=(*o.holds, *reads), sizes={**o.sizes, **sizes})
+        made.update(t.name for t in parts)
+        if o.name == after and o.phase == "forward":
+            yield from again
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _last_chunk(model: Model, softmax: Op) -> tuple[str, list[Op]]:
+    """The operator that makes the logits, and what runs behind it: a head's weights of few bits are widened
+    for each chunk (plan/quantize.py), at last beside the logits of all the others.
+    """
+    makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
+    chain = [makers[softmax.ins[0].name]]
+    while chain[-1].kind != "contract" and chain[-1].ins[0].name in makers:
+        chain.append(makers[chain[-1].ins[0].name])
+    widened = [o for t in chain[-1].ins if (o := makers.get(t.name)) and o.kind.startswith("dequantize")]
+    again = [o._replace(outs=(o.out._replace(name=f"{o.out.name}#chunk"),)) for o in widened]
+    return chain[1 if chain[0].kind == "cast" else 0].name, again
+
+
+def hold_logits(model: Model, until: str) -> Model:
+    """The training program whose logits are there until the step ends, or the next step's are.
+
+    Raises InputError where there are none.
+    """
+    softmax = _softmax(model, "hold_logits")
+    logits = softmax.ins[0]
+    model = model._replace(outputs=(*model.outputs, logits.name))
+    if until == "step":
+        return model
+    return _beside_last(model, logits._replace(name=f"{logits.name}@last"), softmax.sizes, logits.name)
+
+
+def hold_inputs(model: Model) -> Model:
+    """The training program whose last step's products keep their inputs until the new loss is there."""
+    held = {
+        (i, t.name): elements(t, o.sizes) * times
+        for i, node in enumerate(model.nodes)  # names are a block's own
+        for o, times in walk((node,))
+        for t in o.ins
+        if o.phase == "forward" and t.name in o.holds
+    }
+    return _beside_last(model, Tensor("inputs@last", ("n",)), {"n": sum(held.values())}, model.outputs[0])
+
+
+def _beside_last(model: Model, last: Tensor, sizes: Mapping[str, Size], until: str) -> Model:
+    """The program beside a tensor of the last step that is there until a new one is made."""
+
+    def change(o: Op) -> tuple[Op]:
+        makes = o.phase == "forward" and o.out.name == until
+        return (o._replace(holds=(*o.holds, last.name)) if makes else o,)
+
+    start = Op(f"last_step.{last.name}", "table", (), (last,), sizes)
+    return model._replace(nodes=(start, *rewrite(model.nodes, change)))
+
+
+def _softmax(model: Model, field: str) -> Op:
+    for o, _ in walk(model.nodes):
+        if o.kind == "log_softmax" and o.phase == "forward":
+            return o
+    raise InputError(field, f"{model.name} has no logits that a loss reads; allowed: with a language model")

@@ -1,0 +1,117 @@
+"""Dropout before adapters, and adapters of parts of a fused projection, against torch."""
+
+import pytest
+
+from budget import estimate
+from budget.errors import InputError
+from budget.fold.count import params
+from budget.fold.memory import memory
+from budget.model import Model, block, link
+from budget.op import op
+from budget.plan.backward import backward
+from budget.plan.fuse import fuse
+from budget.plan.lora import lora
+
+torch = pytest.importorskip("torch")
+from oracle_plan import RANK, B, C, D, F, S, gpt, held, model, net, saved  # noqa: E402
+from torch import nn  # noqa: E402
+
+
+class Dropped(nn.Module):
+    """peft's linear layer with dropout, by the kernel that a GPU runs: its mask is of booleans."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(base.in_features, RANK, bias=False),
+            nn.Linear(RANK, base.out_features, bias=False),
+        )
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(torch.native_dropout(x, 0.1, True)[0])) * 0.5
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_each_adapter_drops_out_a_copy_of_its_own(layers):
+    module = net(layers).requires_grad_(False)
+    for layer in list(module)[1:-1]:
+        layer.gate, layer.up, layer.down = Dropped(layer.gate), Dropped(layer.up), Dropped(layer.down)
+    theirs, _ = saved(module, torch.randn(B, S, C))
+    ours = backward(lora(model(layers), RANK, "gate,up,down", dropout=True))
+    assert held(ours) == theirs
+    assert params(ours).trainable == layers * 3 * RANK * (D + F)
+
+
+class Merged(nn.Module):
+    """litgpt's LoRAQKVLinear with adapters of queries and values."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(D, 3 * D, bias=False).requires_grad_(False)
+        self.a, self.b = nn.Parameter(torch.randn(2 * RANK, D)), nn.Parameter(torch.randn(2 * D, RANK))
+        self.register_buffer("index", torch.cat((torch.arange(D), torch.arange(2 * D, 3 * D))))
+
+    def forward(self, x):
+        low = nn.functional.linear(torch.native_dropout(x, 0.1, True)[0], self.a).transpose(-2, -1)
+        delta = nn.functional.conv1d(low, self.b.unsqueeze(-1), groups=2).transpose(-2, -1)
+        zeros = delta.new_zeros(*x.shape[:-1], 3 * D)
+        return self.base(x) + zeros.index_copy(-1, self.index, delta) * 0.5
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.o = Merged(), nn.Linear(D, D, bias=False).requires_grad_(False)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(B, S, 3, D).unbind(2)
+        return x + self.o(q * k * v)
+
+
+def fused(layers):
+    body = (
+        op("attn.qkv", "x: b s d, *d j k -> qkv: b s j k"),
+        op("attn.split", "qkv: -> q: b s k, k: b s k, v: b s k", "view"),
+        op("attn.qk", "q:, k: -> y:", "mul"),
+        op("attn.qkv_product", "y:, v: -> y:", "mul"),
+        op("attn.o", "y: b s k, *k d -> m: b s d"),
+        op("add", "x:, m: -> x:", "add"),
+    )
+    nodes = (op("in", "!raw: b s c, *c d -> x: b s d"), block("layers", body, layers))
+    linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D, j=3, k=D))
+    return Model("t", "t", linked, {}, ends)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_parts_of_a_fused_projection_are_padded_with_zeros(layers):
+    merged = [Layer() for _ in range(layers)]
+    theirs, _ = saved(
+        nn.Sequential(nn.Linear(C, D, bias=False).requires_grad_(False), *merged), torch.randn(B, S, C)
+    )
+    theirs -= sum(layer.qkv.index.nbytes for layer in merged)
+    ours = backward(lora(fused(layers), RANK, "attn.q,attn.v", dropout=True))
+    assert held(ours) == theirs
+    assert params(ours).trainable == sum(p.numel() for m in merged for p in m.parameters() if p.requires_grad)
+
+
+def test_a_part_is_named_as_a_projection_is():
+    parts, whole = (params(lora(gpt(), 4, t)).trainable for t in ("attn.q,attn.v", "attn.qkv"))
+    assert (parts, whole) == (5 * 4 * (4 * 64), 5 * 4 * (64 + 3 * 64))
+    with pytest.raises(InputError, match=r"lora_targets: 'attn.x' matches no operator"):
+        lora(gpt(), 4, "attn.x")
+
+
+def test_a_layer_that_is_recomputed_keeps_its_input_only():
+    how = {"seq": 32, "batch": 2, "lora_rank": 4, "recompute": "full", "attention": "flash"}
+    few, more = (estimate("llama-2-7b", config={"layers": n}, **how).memory.activations for n in (5, 6))
+    assert more - few == 2 * 32 * 4096 * 2
+
+
+def test_a_flash_kernel_keeps_its_output_where_the_next_product_is_frozen():
+    kept = [
+        memory(backward(lora(fuse(gpt(), {"attention"}, "flash"), 4, t)), "bfloat16")
+        for t in ("attn.qkv", "attn.qkv,attn.o")
+    ]
+    low = 5 * 2 * 32 * 4 * 2
+    assert kept[1].activations - kept[0].activations == low
