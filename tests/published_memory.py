@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import published_litgpt
 
 from budget import estimate
-from budget.plan.gguf import HEADS
+from budget.plan._choices import GGUF
 
 TEXT = """
 ## Memory against published measurements
@@ -141,7 +141,7 @@ def _ours(row: Mapping[str, str]) -> float | None:
             return float(two - one) / 1024 / 1e9
         case "weight file size" if row["quant"] == "F16":
             return _weights(model, dtype="fp16") / GIB
-        case "weight file size" if row["quant"].lower() in HEADS:
+        case "weight file size" if row["quant"].lower() in GGUF:
             return _weights(model, quantize=row["quant"].lower()) / GIB
     return None
 

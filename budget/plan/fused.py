@@ -15,10 +15,10 @@ from ..errors import InputError, unknown
 from ..model import Block, Model, Node, rewrite
 from ..op import Op, Tensor
 from ..size import Size, ceil_div, is_number, product
+from ._choices import FUSED
 from ._names import untrained
 from .fuse import fuse
 
-CHOICES = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
 MLP = ("act", "mul", "down")  # of an MLP's operators, those that become one (arch/_layers.py names them)
 
 
@@ -27,8 +27,8 @@ def fused(model: Model, names: str) -> Model:
     untrained(model, "fuse")
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
-        if name not in CHOICES:
-            raise unknown("fuse", name, CHOICES)
+        if name not in FUSED:
+            raise unknown("fuse", name, FUSED)
     if {"cross_entropy", "chunked_cross_entropy"} <= set(chosen):
         raise InputError("fuse", "got both cross_entropy and chunked_cross_entropy; allowed: one of them")
     for name in chosen:
@@ -56,7 +56,7 @@ def _mlp(model: Model) -> Model:
     nodes = rewrite(model.nodes, change)
     if not count:
         raise InputError(
-            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in CHOICES if c != 'mlp')}"
+            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in FUSED if c != 'mlp')}"
         )
     return fuse(model._replace(nodes=nodes), {"mlp"})
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 from ..errors import InputError, unknown
 from ..model import Model, rewrite, walk
 from ..op import FROZEN, Op, Tensor
+from ._choices import GGUF
 from ._names import untrained
 from .fp8 import is_linear
-
-# What the output projection has, and a table that is one with it. Falcon's q8_0 is not modelled.
-HEADS = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
 
 
 def gguf(model: Model, form: str, *, train: bool = False) -> Model:
     """The model with its matrices in a format, which products read as they are. Raises InputError."""
-    if form not in HEADS:
-        raise unknown("quantize", form, HEADS)
+    if form not in GGUF:
+        raise unknown("quantize", form, GGUF)
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
     heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if "v" in t.dims}
 
     def stored(t: Tensor) -> Tensor:
-        return t._replace(role=FROZEN, dtype=HEADS[form] if t.name in heads else form)
+        return t._replace(role=FROZEN, dtype=GGUF[form] if t.name in heads else form)
 
     def change(o: Op) -> tuple[Op]:
         looks_up = o.kind == "gather" and any("~v" in t.dims for t in o.weights)

@@ -18,8 +18,6 @@ from ..model import Model, rewrite, walk
 from ..op import Op, Tensor, elements
 from ..size import Size, minimum
 
-HOLDS = ("none", "step", "next")
-
 
 def in_chunks(model: Model, tokens: Size) -> Model:
     """The training program whose loss takes so many tokens of each sequence at a time.

@@ -13,17 +13,16 @@ from collections.abc import Iterable, Iterator
 from ..errors import InputError, unknown
 from ..model import Block, Model, Node, rewrite, walk
 from ..op import HOST, STATE, WEIGHTS, Op, Tensor
+from ._choices import OFFLOADED
 from ._names import is_trained
-
-CHOICES = ("none", "activations", "optimizer")
 
 
 def check(names: str) -> frozenset[str]:
     """What is offloaded, from names by commas. Raises InputError."""
     chosen = frozenset(name.strip() for name in names.split(",") if name.strip())
     for name in chosen:
-        if name not in CHOICES:
-            raise unknown("offload", name, CHOICES)
+        if name not in OFFLOADED:
+            raise unknown("offload", name, OFFLOADED)
     return chosen - {"none"}
 
 

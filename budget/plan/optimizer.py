@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError, unknown
-from ..fold.count import trained
+from ..fold.count import trained, training
 from ..model import Model, Node, walk
-from ..named import NamedTuple
+from ..named import TYPE_CHECKING, NamedTuple
 from ..op import STATE, WEIGHT, Op, Tensor
 from ..size import Size
-from . import _shaped
-from ._weights import Weight, trained_weights
+
+if TYPE_CHECKING:
+    from ._weights import Weight
 
 
 class Plain(NamedTuple):
@@ -28,20 +29,16 @@ class Plain(NamedTuple):
     kind: str = ""  # the row in rule.py, where it is not the name
 
 
-CHOICES: dict[str, Plain | Callable[[Sequence[Weight], str], Iterator[Node]]] = {
+PLAIN = {
     "none": Plain(),
     "sgd": Plain(),
     "momentum": Plain(("",)),
     "adam": Plain(("", ""), 1),
     "adamw": Plain(("", ""), 1),  # foreach, torch's default on a GPU: the square root of all second moments
     "adamw_fused": Plain(("", ""), 0, "adamw_fused"),
-    "adamw_loop": _shaped.adamw_loop,
-    "adamw_8bit": _shaped.adamw_8bit,
-    "adafactor": _shaped.adafactor,
-    "lion": _shaped.lion,
-    "muon": _shaped.muon,
-    "shampoo": _shaped.shampoo,
 }
+SHAPED = ("adamw_loop", "adamw_8bit", "adafactor", "lion", "muon", "shampoo")  # functions of plan/_shaped.py
+CHOICES = (*PLAIN, *SHAPED)
 
 
 def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
@@ -55,24 +52,22 @@ def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
         raise InputError("optimizer", "there is one already; allowed: once, as the last technique")
     if name == "none":
         return model
-    how = CHOICES[name]
     # Gradients of 16 bits are copied to float32 for the step; Megatron makes them so from the start.
     copied = master and any(
         t.dtype != "float32" for o, _ in walk(model.nodes) for t in o.outs if t.role == WEIGHT
     )
-    if isinstance(how, Plain):
-        steps: list[Node] = [
-            _step(name, how, dtype, size, master, copied) for dtype, size in trained(model).items()
-        ]
-        if how.kind == "adamw_fused":
-            steps.append(_counters(trained_weights(model)))
+    if name in PLAIN:
+        steps = [_step(name, dtype, size, master, copied) for dtype, size in trained(model).items()]
+        if name == "adamw_fused":
+            steps.append(_counters(model))
     else:
-        steps = list(_by_weight(how, trained_weights(model), master, copied))
+        steps = list(_by_weight(name, model, master, copied))
     return model._replace(nodes=(*model.nodes, *steps))
 
 
-def _step(name: str, how: Plain, dtype: str, size: Size, master: bool, copied: bool) -> Op:
+def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node:
     """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
+    how = PLAIN[name]
     work = "float32" if master else dtype
     operands = [Tensor("grads", ("p",), dtype=dtype), Tensor("params", ("p",), dtype=dtype)]
     operands += [Tensor(f"state{i}", ("p",), STATE, own or work) for i, own in enumerate(how.states)]
@@ -86,21 +81,20 @@ def _step(name: str, how: Plain, dtype: str, size: Size, master: bool, copied: b
     return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
 
 
-def _counters(weights: Sequence[Weight]) -> Op:
+def _counters(model: Model) -> Node:
     """A fused step keeps its number beside each weight."""
     steps = Tensor("steps", ("n",), STATE, "float32")
-    return Op(
-        "optimizer.steps", "sgd", (steps,), (steps,), {"n": sum(w.copies for w in weights)}, "optimizer"
-    )
+    weights = sum(copies for _, _, copies in training(model))
+    return Op("optimizer.steps", "sgd", (steps,), (steps,), {"n": weights}, "optimizer")
 
 
-def _by_weight(
-    how: Callable[[Sequence[Weight], str], Iterator[Node]],
-    weights: Sequence[Weight],
-    master: bool,
-    copied: bool,
-) -> Iterator[Node]:
+def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[Node]:
     """The steps of weights of each dtype, with float32 copies of 16-bit ones where asked for."""
+    from . import _shaped
+    from ._weights import trained_weights
+
+    weights = trained_weights(model)
+    how: Callable[[Sequence[Weight], str], Iterator[Node]] = getattr(_shaped, name)
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]
         with_copy = master and dtype != "float32"

@@ -14,10 +14,9 @@ from ..errors import InputError, unknown
 from ..model import Model, Node, rewrite
 from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
 from . import fp8
+from ._choices import PRECISION
 from ._names import is_trained, untrained
 
-CHOICES = ("pure", "autocast", "master", "fp8")
-GRADIENTS = ("", "bfloat16", "float16", "float32")
 SINGLE = "float32"
 
 # torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
@@ -37,16 +36,16 @@ ANSWERS_SINGLE: dict[str, set[str]] = {
 
 def check(choice: str, dtype: str) -> None:
     """Raise an InputError for a precision that a model's dtype contradicts."""
-    if choice not in CHOICES:
-        raise unknown("precision", choice, CHOICES)
+    if choice not in PRECISION:
+        raise unknown("precision", choice, PRECISION)
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
 
 
 def precision(model: Model, choice: str, device: str = "cuda") -> Model:
     """The model with its casts. To be applied before `backward`, as the last technique. Raises InputError."""
-    if choice not in CHOICES:
-        raise unknown("precision", choice, CHOICES)
+    if choice not in PRECISION:
+        raise unknown("precision", choice, PRECISION)
     untrained(model, "precision")
     if choice == "autocast":
         return model._replace(nodes=tuple(_Autocast(device).run(model.nodes, {}, set())))

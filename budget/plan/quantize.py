@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from ..errors import InputError, unknown
 from ..model import Model, rewrite, walk
 from ..op import FROZEN, WEIGHT, Op, Tensor
+from ._choices import QUANTIZED
 from ._names import untrained
 from .fp8 import is_linear
-
-CHOICES = ("none", "nf4", "nf4-dq", "int8")
-KEEPS = ("none", "pass", "loss")  # until when products keep their inputs
 
 
 def quantize(
@@ -37,8 +35,8 @@ def quantize(
     keeps_inputs: products keep their inputs for the backward pass, needed or not.
     Raises InputError for weights that train: nothing updates a weight of few bits.
     """
-    if form not in CHOICES:
-        raise unknown("quantize", form, CHOICES)
+    if form not in QUANTIZED:
+        raise unknown("quantize", form, QUANTIZED)
     untrained(model, "quantize")
     if form == "none":
         return model

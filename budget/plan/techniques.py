@@ -14,14 +14,7 @@ from ..dtype import full_name
 from ..errors import InputError, shown, unknown
 from ..model import Model
 from ..named import Any
-from . import gguf as gguf_formats
-from . import loss as losses
-from . import precision as precisions
-from . import quantize as formats
-from .fused import CHOICES as FUSED
-from .fused import fused, hold_chunk
-from .offload import check as offloaded
-from .offload import offload_activations, offload_optimizer
+from ._choices import FUSED, GGUF, GRADIENTS, HOLDS, KEEPS, PRECISION, QUANTIZED
 from .optimizer import optimizer as add_optimizer
 from .recompute import CHOICES as RECOMPUTED
 from .recompute import recompute as add_recompute
@@ -31,7 +24,7 @@ from .recompute import regroup
 class Techniques(Settings):
     """Everything off. Names of operators are patterns by commas, of what `--by operator` lists."""
 
-    precision: str = setting("pure", "pure, autocast, master or fp8", choices=precisions.CHOICES)
+    precision: str = setting("pure", "pure, autocast, master or fp8", choices=PRECISION)
     grad_dtype: str = setting("", "dtype of the weights' gradients, where it is not the weights' own")
     accumulate: int = setting(1, "micro-batches, of the batch each, before one optimizer step")
     recompute_every: int = setting(1, "layers in a group of which recomputation keeps the input only")
@@ -41,7 +34,7 @@ class Techniques(Settings):
     hold_logits: str = setting(
         "none",
         "a loop's float32 logits stay until the step ends or the next has its own",
-        choices=losses.HOLDS,
+        choices=HOLDS,
     )
     freeze: str = setting("", "names of operators whose weights do not train")
     freeze_layers: int = setting(0, "first layers that do not train, with the embeddings", least=0)
@@ -56,15 +49,13 @@ class Techniques(Settings):
     prompts: int = setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0)
     prompts_from: int = setting(0, "first layers without prompts", least=0)
     rescale: bool = setting(False, "with prompts: linear layers' outputs are scaled, norms train")
-    quantize: str = setting(
-        "none", "frozen weights in few bits", choices=(*formats.CHOICES, *gguf_formats.HEADS)
-    )
+    quantize: str = setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *GGUF))
     quantize_head: bool = setting(False, "the output projection as well (Lightning)")
     quantize_half: bool = setting(False, "weights are widened to float16, then cast (Lightning)")
     quantize_keeps: str = setting(
         "none",
         "products keep their inputs, as before bitsandbytes 0.43.2, until the pass ends or the next loss",
-        choices=formats.KEEPS,
+        choices=KEEPS,
     )
     sparse: str = setting("", "names of the products with 2:4 sparse weights")
     teacher: str = setting("", "a preset whose answers the network learns")
@@ -74,10 +65,13 @@ class Techniques(Settings):
         for name, value in vars(self).items():
             if not isinstance(value, str | int | float):
                 raise InputError(name, f"got {shown(value)}; allowed: one whole number")
-        offloaded(self.offload)
+        if self.offload != "none":
+            from .offload import check
+
+            check(self.offload)
         for name in ("grad_dtype", "lora_dtype"):
             value = getattr(self, name)
-            if value and full_name(value) not in precisions.GRADIENTS:
+            if value and full_name(value) not in GRADIENTS:
                 raise InputError(name, f"got {value[:40]!r}; allowed: fp32, bf16, fp16")
 
     @property
@@ -103,13 +97,16 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
             raise InputError(name, f"there is no backward pass in mode {mode}; allowed: in mode train")
     if t is OFF:
         return
-    precisions.check(t.precision, dtype)
+    if t.precision != "pure":
+        from .precision import check as check_dtype
+
+        check_dtype(t.precision, dtype)
     if t.sparse and (t.precision in ("autocast", "fp8") or t.quantize != "none"):
         text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
         raise InputError("sparse", text)
     if t.loss_chunk and "cross_entropy" in t.fuse:
         raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
-    if t.quantize in gguf_formats.HEADS:
+    if t.quantize in GGUF:
         for name in used:
             if name.startswith("quantize_"):
                 raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
@@ -139,6 +136,8 @@ def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
 def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
     """The network with what is frozen, added, fused or stored in few bits."""
     if t.fuse:
+        from .fused import fused
+
         model = fused(model, t.fuse)
     if t.freeze:
         from .freeze import freeze
@@ -168,10 +167,14 @@ def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
         model = regroup(model, t.recompute_every, t.recompute_layers)
-    if t.quantize in gguf_formats.HEADS:
-        model = gguf_formats.gguf(model, t.quantize, train=mode == "train")
+    if t.quantize in GGUF:
+        from .gguf import gguf
+
+        model = gguf(model, t.quantize, train=mode == "train")
     elif t.quantize != "none":
-        model = formats.quantize(
+        from .quantize import quantize
+
+        model = quantize(
             model,
             t.quantize,
             train=mode == "train",
@@ -188,7 +191,11 @@ def learning(model: Model, t: Techniques, teacher: Model | None) -> Model:
         from .distill import distill
 
         model = distill(model, teacher)
-    return precisions.precision(model, t.precision) if t.precision != "pure" else model
+    if t.precision != "pure":
+        from .precision import precision
+
+        model = precision(model, t.precision)
+    return model
 
 
 def sparse(model: Model, t: Techniques, dtype: str) -> Model:
@@ -204,22 +211,28 @@ def step(model: Model, t: Techniques, optimizer: str, recompute: str, dtype: str
     """A training program as the formula book counts it, and as it runs, with its optimizer."""
     if t is OFF:
         return model, add_optimizer(add_recompute(model, recompute), optimizer)
+    from . import loss
     from .accumulate import accumulate
+    from .fused import hold_chunk
+    from .offload import check as offloaded
+    from .offload import offload_activations, offload_optimizer
 
     if t.precision == "fp8":
         from .fp8 import trained
 
         model = trained(model)
     if t.grad_dtype:
-        model = precisions.gradients(model, full_name(t.grad_dtype))
+        from .precision import gradients
+
+        model = gradients(model, full_name(t.grad_dtype))
     book = accumulate(model, t.accumulate)
     model = hold_chunk(add_recompute(model, recompute))
     if t.loss_chunk:
-        model = losses.in_chunks(model, t.loss_chunk)
+        model = loss.in_chunks(model, t.loss_chunk)
     if t.hold_logits != "none":
-        model = losses.hold_logits(model, t.hold_logits)
+        model = loss.hold_logits(model, t.hold_logits)
     if t.quantize_keeps == "loss" and recompute != "full":  # a recomputed layer's graph goes with the layer
-        model = losses.hold_inputs(model)
+        model = loss.hold_inputs(model)
     if "activations" in offloaded(t.offload):
         model = offload_activations(model)
     model = sparse(accumulate(model, t.accumulate), t, dtype)
