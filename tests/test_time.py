@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import budget
+from budget import arch as architectures
 from budget.device import load
+from budget.estimate import MODES
 from budget.fold.kernels import Work, works
 from budget.fold.time import kernel_time, rates, time
 from budget.form import Dispatch, Form, Profile, complete
@@ -138,3 +140,13 @@ def test_a_cache_is_read_once_and_written_in_place():
         assert moved[1] - moved[0] == pytest.approx(
             4 * 4096 * layers * kv_heads * head_dim * sides * 2, rel=1e-3
         )
+
+
+@pytest.mark.parametrize("execution", ["compiled", "eager"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", architectures.names())
+def test_every_architecture_has_a_time_in_every_mode(name, mode, execution):
+    answer = budget.estimate(name, mode=mode, execution=execution).to_dict()
+    assert 0 < answer["time_s"]["step"] < 1e3
+    assert 0 < answer["rate"]["mfu"] < 1
+    assert answer["memory_bytes"]["peak"] > 0

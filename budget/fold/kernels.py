@@ -8,7 +8,7 @@ from ..dtype import BYTES
 from ..model import Block, Node
 from ..named import NamedTuple
 from ..op import CACHE, HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
-from ..size import Size, maximum, minimum, product
+from ..size import Size, is_number, maximum, minimum, product
 
 # Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
 # only where an all-reduce would be needed.
@@ -44,8 +44,8 @@ def works(
     """
     pending: list[Op] = []
     for node in nodes:
-        if isinstance(node, Op) and not node.outs:
-            continue  # declares what is there: nothing runs
+        if isinstance(node, Op) and (not node.outs or _idle(node)):
+            continue
         if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
             yield _work(pending, dtype, compiled, times, native)
             pending = []
@@ -58,6 +58,12 @@ def works(
             yield _work([node], dtype, compiled, times, native)
     if pending:
         yield _work(pending, dtype, compiled, times, native)
+
+
+def _idle(o: Op) -> bool:
+    """Whether an operator only says which weights are there: an encoder's, while a decoder runs."""
+    made = elements(o.out, o.sizes)
+    return is_number(made) and bool(made == 0)
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:
