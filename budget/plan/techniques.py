@@ -71,6 +71,7 @@ TRAINING = (
     "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "freeze", "freeze_layers",
     "teacher", "offload",
 )  # fmt: skip
+NAMELESS = ("precision", "grad_dtype", "accumulate", "offload")  # need no dimension by its name
 
 
 def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
