@@ -52,7 +52,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
             answer = known[n] = estimate(model, **_sized(settings, solve, n))
         except InputError as error:
             # A context's end, an odd patch: as good as too large, unless nothing is possible at all.
-            if n == low or error.field not in ("seq", "image", "inputs"):
+            if n == low or solve not in ("seq", "image") or error.field not in (solve, "inputs"):
                 raise
             return inf
         return float(answer.memory.peak - answer.device.usable_bytes)

@@ -28,6 +28,11 @@ class Net(nn.Module):
     def forward(self, input_ids):
         return self.head(self.table(input_ids)).relu()
 
+class Four(Net):
+    def forward(self, input_ids):
+        assert len(input_ids) <= 4, "four at most"
+        return super().forward(input_ids)
+
 class Pictures(nn.Module):
     def __init__(self):
         super().__init__()
@@ -37,6 +42,7 @@ class Pictures(nn.Module):
         return self.stem(pixel_values).relu()
 
 def net(): return Net()
+def four(): return Four()
 def large(): return Net(1_000_000, 1024)
 def pictures(): return Pictures()
 def given(): return Net(), torch.zeros(2, 8, dtype=torch.int64)
@@ -169,6 +175,9 @@ def test_a_module_is_captured_once_for_each_batch(file, monkeypatch):
         (("fit", "FILE:raises"), "--module: no such thing"),
         (("fit", "FILE:net", "gpt2"), "--module: a file's module has no preset"),
         (("fit", "FILE:net", "--layers", "3"), "--module: a file's module has no preset"),
+        (("fit", "FILE:net", "--dtype", "fp8"), "dtype: got 'fp8'; allowed for a torch module: float64"),
+        (("fit", "FILE:net", "--seq", "8", "--batch", "999999999999999"), "inputs: Storage size calculation"),
+        (("fit", "FILE:four", "--seq", "8", "--solve", "batch"), "inputs: four at most; given input_ids ["),
         (("fit", "FILE:net", "--recompute", "full"), "recompute: a torch module does its own"),
         (("fit", "FILE:net", "--lora-rank", "4"), "lora_rank: a torch module's dimensions have no names"),
         (("fit", "FILE:net", "--precision", "autocast"), "precision: a torch module casts by itself"),

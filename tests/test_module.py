@@ -99,6 +99,13 @@ def test_master_weights_and_wide_gradients():
     assert (m.parameters, m.gradients, m.optimizer) == (2 * n, 4 * n, 12 * n)  # Megatron's 18 bytes
 
 
+def test_tf32_is_float32_in_memory_and_faster():
+    module, inputs = nn.Linear(4096, 4096), torch.zeros(4096, 4096)
+    full, fast = (budget.estimate(module, inputs=inputs, dtype=dtype) for dtype in ("fp32", "tf32"))
+    assert full.memory == fast.memory
+    assert fast.times.forward < full.times.forward
+
+
 def test_a_captured_program_is_asked_like_its_module():
     module, inputs = net(), torch.zeros(8, 64)
     captured = program(module, inputs=inputs)
@@ -118,6 +125,9 @@ def test_a_captured_program_is_asked_like_its_module():
         ({"fuse": "norm"}, "fuse: a torch module's dimensions have no names"),
         ({"config": {"layers": 3}}, "layers: a torch module's dimensions have no names"),
         ({"precision": "autocast", "dtype": "bf16"}, "precision: a torch module casts by itself"),
+        ({"dtype": "fp8"}, "dtype: got 'fp8'; allowed for a torch module: float64, float32, tf32"),
+        ({"dtype": "int8"}, "dtype: got 'int8'; allowed for a torch module"),
+        ({"dtype": "bf17"}, "dtype: unknown name 'bf17'"),
         ({"precision": "master"}, "precision: got master with float32"),
         ({"offload": "activations"}, "offload: Sequential has no repeated layers; allowed: optimizer"),
         ({"accumulate": 2, "mode": "forward"}, "accumulate: there is no backward pass"),

@@ -15,6 +15,7 @@ from ..errors import InputError, shown
 from ..model import Model
 from ..plan.techniques import NAMELESS
 
+CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
 
 
@@ -42,7 +43,17 @@ def program(
         inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
-    return torch_module.capture(module, inputs, mode, full_name(dtype) if dtype else "")
+    return torch_module.capture(module, inputs, mode, _cast(dtype))
+
+
+def _cast(dtype: str | None) -> str:
+    """What parameters and inputs are cast to; TF32 is float32 in memory. Raises InputError."""
+    if not dtype:
+        return ""
+    name = full_name(dtype)
+    if name not in CASTS:
+        raise InputError("dtype", f"got {dtype!r}; allowed for a torch module: {', '.join(CASTS)}")
+    return "float32" if name == "tf32" else name
 
 
 def _whole(name: str, value: Any) -> int:
