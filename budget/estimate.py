@@ -134,7 +134,7 @@ def estimate(
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
     if modules.is_module(model) or modules.is_captured(model):
-        modules.check(mode, recompute, attention, config or {}, techniques)
+        modules.check(model, mode, recompute, attention, config or {}, techniques)
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:

@@ -114,6 +114,8 @@ def test_a_captured_program_is_asked_like_its_module():
         assert a.to_dict() == b.to_dict()
     with pytest.raises(InputError, match="recompute"):
         budget.estimate(captured, recompute="full")
+    with pytest.raises(InputError, match="mode: got 'forward'; allowed for this torch module: train"):
+        budget.estimate(captured, mode="forward")
 
 
 @pytest.mark.parametrize(

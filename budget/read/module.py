@@ -65,11 +65,17 @@ def _whole(name: str, value: Any) -> int:
 
 
 def check(
-    mode: str, recompute: str, attention: str | None, config: Iterable[str], techniques: Mapping[str, Any]
+    model: Any,
+    mode: str,
+    recompute: str,
+    attention: str | None,
+    config: Iterable[str],
+    techniques: Mapping[str, Any],
 ) -> None:
     """Raise an InputError for what a torch module does in its own code, or what needs named dimensions."""
-    if mode not in ("train", "forward"):
-        raise InputError("mode", f"got {mode!r}; allowed for a torch module: train, forward")
+    modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
+    if mode not in modes:
+        raise InputError("mode", f"got {mode!r}; allowed for this torch module: {', '.join(modes)}")
     if recompute != "none":
         raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
     if attention is not None:

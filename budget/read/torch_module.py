@@ -60,7 +60,8 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
         gradients, kept = _run(module, args, kwargs, mode, recorder)
         ops, outputs = recorder.program(gradients)  # while what the caller has is alive
         del kept
-        config = {"kind": f"torch module, {recorder.calls:,} calls", "dtype": _dtype(module)}
+        kind = f"torch module, {recorder.calls:,} calls"
+        config = {"kind": kind, "mode": mode, "dtype": _dtype(module)}
     first = next(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
     samples = first.shape[0] if first.dim() else 1
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
