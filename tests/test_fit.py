@@ -182,7 +182,6 @@ def test_a_module_is_captured_once_for_each_batch(file, monkeypatch):
         (("fit", "FILE:net", "--lora-rank", "4"), "lora_rank: a torch module's dimensions have no names"),
         (("fit", "FILE:net", "--precision", "autocast"), "precision: a torch module casts by itself"),
         (("fit", "FILE:net", "--accumulate", "0"), "accumulate: got 0"),
-        (("fit", "FILE:net", "--offload", "activations"), "offload: Net has no repeated layers"),
         (("fit", "FILE:net", "--offload", "weights"), "offload: unknown name 'weights'"),
         (("compare", "FILE:net", "--layers", "3"), "--module: a file's module has no flags of its own"),
         (("compare", "FILE:raises", "gpt2"), "--module: no such thing"),

@@ -13,6 +13,8 @@ from budget import InputError
 from budget.read.module import program
 
 pytest.importorskip("transformers")
+from oracle_plan import B, C, S, saved
+from oracle_plan import net as gated
 from oracles.modules import made
 
 
@@ -91,6 +93,26 @@ def test_states_on_the_host():
     assert away.times.step >= plain.times.step
 
 
+def test_activations_on_the_host_are_those_that_autograd_saves():
+    module, x = gated(3), torch.randn(B, S, C)
+    plain, away = (
+        budget.estimate(module, inputs=x, offload=where).memory for where in ("none", "activations")
+    )
+    kept, _ = saved(module, x)
+    assert away.host == kept
+    assert away.activations == plain.activations - kept
+
+
+@pytest.mark.parametrize(("name", "shape"), [("llama", (8, 256)), ("unet", (8, 64))])
+def test_offloaded_activations_leave_the_device(name, shape):
+    module, inputs = made(name, shape)
+    plain, away = (budget.estimate(module, inputs=inputs, offload=where) for where in ("none", "activations"))
+    assert plain.memory.activations == away.memory.activations + away.memory.host
+    assert away.memory.peak < 0.7 * plain.memory.peak
+    assert away.flops == plain.flops
+    assert away.times.step > plain.times.step  # the host's link
+
+
 def test_master_weights_and_wide_gradients():
     answer = budget.estimate(
         net(), inputs=torch.zeros(8, 64), dtype="bf16", precision="master", grad_dtype="fp32", accumulate=2
@@ -131,7 +153,6 @@ def test_a_captured_program_is_asked_like_its_module():
         ({"dtype": "int8"}, "dtype: got 'int8'; allowed for a torch module"),
         ({"dtype": "bf17"}, "dtype: unknown name 'bf17'"),
         ({"precision": "master"}, "precision: got master with float32"),
-        ({"offload": "activations"}, "offload: Sequential has no repeated layers; allowed: optimizer"),
         ({"accumulate": 2, "mode": "forward"}, "accumulate: there is no backward pass"),
         ({"accumulate": 0}, "accumulate: got 0"),
         ({"batch": 2}, "batch: inputs are given"),
