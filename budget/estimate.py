@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
@@ -25,6 +24,7 @@ from .plan.fuse import CHOICES as ATTENTIONS
 from .plan.fuse import fuse
 from .plan.techniques import Techniques
 from .profile import profile_for
+from .read import module as modules
 from .read import preset
 from .size import Size
 
@@ -133,10 +133,10 @@ def estimate(
     sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        _own(mode, recompute, attention, {**(config or {}), **techniques})
-        model = _captured(model, inputs, Workload(mode, **{"batch": 0, **sizes}), dtype)
+    if modules.is_module(model) or modules.is_captured(model):
+        modules.check(model, mode, recompute, attention, config or {}, techniques)
+    if modules.is_module(model):
+        model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
     attention = attention or ("fused" if mode == "train" else "flash")
@@ -195,10 +195,9 @@ def _program(model: Model, task: Task) -> Counted:
         program = plans.sparse(fused, t, task.dtype)
         return model, program, params(model), book, book if program is fused else flops(program)
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
-    learning = plans.learning(fused, t, _teacher(model, task) if t.teacher else None)
-    trained, program = plans.step(
-        learning if recorded else backward(learning), t, task.optimizer, task.recompute, task.dtype
-    )
+    if not recorded:
+        fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
+    trained, program = plans.step(fused, t, task.optimizer, task.recompute, task.dtype)
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
     return model, program, params(model), flops(trained, known), flops(program, known)
@@ -214,31 +213,6 @@ def _teacher(student: Model, task: Task) -> Model:
     except InputError as error:
         raise InputError("teacher", str(error).removeprefix("model: ")) from None
     return fuse(built, {"attention"}, task.attention)
-
-
-def _captured(module: Any, inputs: Any, workload: Workload, dtype: str | None) -> Model:
-    """A torch module's program."""
-    from .read import torch_module
-
-    if inputs is None:
-        inputs = torch_module.default_inputs(module, workload)
-    elif workload.batch or workload.seq or workload.image:
-        raise InputError("batch", "inputs are given; allowed: inputs, or batch, seq and image")
-    return torch_module.capture(module, inputs, workload.mode, full_name(dtype) if dtype else "")
-
-
-def _own(mode: str, recompute: str, attention: str | None, others: Mapping[str, Any]) -> None:
-    """Raise an InputError for what a torch module does in its own code."""
-    if mode not in ("train", "forward"):
-        raise InputError("mode", f"got {mode!r}; allowed for a torch module: train, forward")
-    if recompute != "none":
-        raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
-    if attention is not None:
-        raise InputError("attention", "a torch module calls its own; allowed: nothing here")
-    for name in others:
-        raise InputError(
-            name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
-        )
 
 
 Resolved = tuple[str, Any, Any, Mapping[str, Any], tuple[str, ...]]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import product
-from math import log
+from math import inf, log
 
 from .errors import InputError
 from .estimate import Estimate, estimate
+from .model import Model
 from .named import Any, NamedTuple
+from .read import module as modules
 
 SOLVE = ("batch", "seq", "image", "layers")
 MOST = 2**24  # no sensible answer is larger
+FAR = 16  # times a known size: a line through two known ones is not trusted beyond
 
 # Changes that leave the results of training as they are, or nearly; each axis from what is usual on.
 AXES: dict[str, tuple[str, ...]] = {
@@ -19,6 +23,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "recompute": ("none", "selective", "full"),
     "optimizer": ("adamw", "adamw_8bit"),
 }
+OF_MODULES = ("optimizer",)  # the axes that a torch module does not have in its own code
 
 
 class Change(NamedTuple):
@@ -31,44 +36,71 @@ class Change(NamedTuple):
 def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate | None]:
     """The largest batch, length, image or number of layers whose peak fits, and its estimate.
 
-    0 and None where not even the smallest does. Raises InputError.
+    0 and None where not even the smallest does. A torch module is captured for every size that is
+    tried; its layers are its own. Raises InputError.
     """
-    if solve not in SOLVE:
-        raise InputError("--solve", f"got {solve!r}; allowed: {', '.join(SOLVE)}")
-
-    def at(n: int) -> Estimate:
-        if solve == "layers":
-            return estimate(model, **{**settings, "config": {**settings.get("config", {}), "layers": n}})
-        return estimate(model, **{**settings, solve: n})
-
+    allowed = SOLVE[:-1] if modules.is_module(model) else SOLVE
+    if solve not in allowed:
+        raise InputError("--solve", f"got {solve!r}; allowed: {', '.join(allowed)}")
+    if settings.get("inputs") is not None:
+        raise InputError("--solve", "the inputs are given; allowed: a module alone, for inputs of any size")
     low = 32 if solve == "image" else 1
     known: dict[int, Estimate] = {}
 
-    def fits(n: int) -> bool:
+    def excess(n: int) -> float:
         try:
-            known[n] = at(n)
+            answer = known[n] = estimate(model, **_sized(settings, solve, n))
         except InputError as error:
             # A context's end, an odd patch: as good as too large, unless nothing is possible at all.
-            if n == low or error.field not in ("seq", "image"):
+            if n == low or solve not in ("seq", "image") or error.field not in (solve, "inputs"):
                 raise
-            return False
-        return bool(known[n].fits)
+            return inf
+        return float(answer.memory.peak - answer.device.usable_bytes)
 
-    best = _bisect(fits, low)
+    best = _search(excess, low, _halved if solve == "image" else _on_line)
+    if best == MOST and known[best].memory.peak == known[low].memory.peak:
+        raise InputError("--solve", f"{known[low].model.name} has no {solve}; allowed: a size that it has")
     return best, known.get(best)
 
 
-def _bisect(fits: Callable[[int], bool], low: int) -> int:
-    """The largest n from `low` on that fits, if a larger one never does when a smaller does not."""
-    if not fits(low):
+def _sized(settings: Mapping[str, Any], solve: str, n: int) -> dict[str, Any]:
+    if solve == "layers":
+        return {**settings, "config": {**settings.get("config", {}), "layers": n}}
+    return {**settings, solve: n}
+
+
+Known = Mapping[int, float]  # sizes that were tried, and the bytes by which each is too large
+
+
+def _search(excess: Callable[[int], float], low: int, guess: Callable[[Known, int, int], int]) -> int:
+    """The largest n from `low` to MOST that is not too large, if a larger one never is less so; else 0."""
+    known = {low: excess(low)}
+    if known[low] > 0:
         return 0
-    high = 2 * low
-    while high <= MOST and fits(high):
-        low, high = high, 2 * high
+    high = MOST + 1
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        n = min(max(guess(known, low, high), low + 1), high - 1)
+        known[n] = excess(n)
+        low, high = (low, n) if known[n] > 0 else (n, high)
     return low
+
+
+def _halved(_: Known, low: int, high: int) -> int:
+    """Twice the size, until one is too large; then the middle. Sides of images stay round numbers."""
+    return 2 * low if high > MOST else (low + high) // 2
+
+
+def _on_line(known: Known, low: int, high: int) -> int:
+    """Where the line through two known sizes meets the limit: a peak is piecewise linear in the batch.
+
+    Every third time the middle: what is no line ends too.
+    """
+    other = high if known.get(high, inf) < inf else max((n for n in known if n < low), default=low)
+    rise = known[other] - known[low]
+    if not rise or len(known) % 3 == 0:
+        return _halved(known, low, high)
+    met = low - int(known[low] * (other - low) / rise)
+    return min(max(met, high // FAR if high <= MOST else low), low * FAR)
 
 
 def changes(model: object, **settings: Any) -> list[Change]:
@@ -85,35 +117,56 @@ def changes(model: object, **settings: Any) -> list[Change]:
     return kept
 
 
-def _fits_at_best(model: object, settings: dict[str, Any], first: Estimate) -> bool:
-    """Whether the most that can be changed is enough: if not, nothing less is."""
-    most = {axis: values[-1] for axis, values in AXES.items()} if first.task.workload.mode == "train" else {}
-    return bool(estimate(model, **{**settings, **most, "batch": 1}).fits)
-
-
 def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
-    first = estimate(model, **settings)
+    """For each choice along the axes the largest batch that fits, or else the smallest."""
+    ask = _asking(model, settings)
+    first = ask()
     batch = first.task.workload.batch
-    if not _fits_at_best(model, settings, first):
-        return
-    now = {
-        "attention": first.task.attention,
-        "recompute": first.task.recompute,
-        "optimizer": first.task.optimizer,
-    }
-    choices = [
-        values[values.index(now[axis]) :] if now[axis] in values else (now[axis],)
-        for axis, values in AXES.items()
-    ]
-    if first.task.workload.mode != "train":
-        choices = [(value,) for value in now.values()]
-    for values in product(*choices):
-        changed = {axis: v for axis, v in zip(AXES, values, strict=True) if v != now[axis]}
-        size = batch
-        while size >= 1:
+    batches = [batch] if settings.get("inputs") is not None else list(_halvings(batch))
+    axes = _axes(first)
+    if not ask(**{axis: values[-1] for axis, values in axes.items()}, batch=batches[-1]).fits:
+        return  # if the most that can be changed is not enough, nothing less is
+    for chosen in product(*axes.values()):
+        changed = {axis: v for (axis, values), v in zip(axes.items(), chosen, strict=True) if v != values[0]}
+        for size in batches:
             setting = {**changed, **({"batch": size} if size != batch else {})}
-            answer = estimate(model, **{**settings, **setting})
+            answer = ask(**setting)
             yield Change(setting, answer)
             if answer.fits:
                 break
-            size //= 2
+
+
+def _halvings(batch: int) -> Iterator[int]:
+    while batch >= 1:
+        yield batch
+        batch //= 2
+
+
+def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
+    """What can be changed, each from what is set on."""
+    if now.task.workload.mode != "train":
+        return {}
+    names = OF_MODULES if modules.is_captured(now.model) else AXES
+    used = {axis: getattr(now.task, axis) for axis in names}
+    return {
+        axis: AXES[axis][AXES[axis].index(value) :] if value in AXES[axis] else (value,)
+        for axis, value in used.items()
+    }
+
+
+def _asking(model: object, settings: dict[str, Any]) -> Callable[..., Estimate]:
+    """`estimate` with changed settings; a torch module is captured once for each batch."""
+    if not modules.is_module(model):
+        return lambda **changed: estimate(model, **{**settings, **changed})
+    rest = {k: v for k, v in settings.items() if k not in modules.SIZES}
+
+    @cache
+    def program(batch: int | None) -> Model:
+        own = {k: v for k, v in settings.items() if k in (*modules.SIZES, "mode", "dtype")}
+        return modules.program(model, **{**own, "batch": batch})
+
+    def ask(**changed: Any) -> Estimate:
+        batch = changed.pop("batch", settings.get("batch"))
+        return estimate(program(batch), **{**rest, **changed})
+
+    return ask

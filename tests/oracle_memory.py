@@ -21,9 +21,10 @@ class Tracker(MemTracker):
 
 
 def peak(
-    build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dtype = torch.bfloat16
+    build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dtype = torch.bfloat16, micro: int = 1
 ) -> dict[str, int]:
-    """Bytes by kind at the peak of the second AdamW step; `build` makes the module and its inputs.
+    """Bytes by kind at the peak of the second AdamW step, each after `micro` passes; `build` makes the
+    module and its inputs.
 
     Beside what the tracker finds: all weights, the trained ones, and AdamW's numbers of steps.
     """
@@ -45,15 +46,15 @@ def peak(
             given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
             tracker.track_external(module, optimizer, *given)
             with tracker:
-                for step in range(2):
-                    out = module(**inputs)
-                    loss = out.loss if getattr(out, "loss", None) is not None else out[0].float().sum()
-                    del out
-                    loss.backward()
+                for _ in range(2):
+                    for _ in range(micro):
+                        tracker.reset_mod_stats()
+                        out = module(**inputs)
+                        loss = out.loss if getattr(out, "loss", None) is not None else out[0].float().sum()
+                        del out
+                        loss.backward()
                     optimizer.step()
                     optimizer.zero_grad()
-                    if step == 0:
-                        tracker.reset_mod_stats()
             snapshot = tracker.get_tracker_snapshot("peak")
     finally:
         torch.set_default_dtype(before)

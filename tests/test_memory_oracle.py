@@ -9,8 +9,7 @@ import pytest
 from oracle_memory import peak
 from oracles.memory_cases import SMALL, answer
 
-SLOW = ("swin", "efficientnet", "mobilenet_v2", "jamba")  # on fake tensors; tests/accuracy.py has them
-CASES = {case.name: case for case in SMALL if case.name not in SLOW}
+CASES = {case.name: case for case in SMALL}
 RUNS = [(name, *shape) for name, case in CASES.items() for shape in case.shapes]
 MEDIAN, WORST = 0.02, 0.06
 

@@ -37,6 +37,11 @@ class Tokens(nn.Module):
     def forward(self, input_ids):
         return self.head(self.table(input_ids))
 
+def tied():
+    made = Tokens()
+    made.head.weight = made.table.weight
+    return made.bfloat16()
+
 def net(): return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 2))
 def mlp(): return net(), torch.zeros(4, 10)
 def wide(): return net(), torch.zeros(4, 3)
@@ -77,6 +82,13 @@ def test_a_file_is_estimated_in_every_format(file, capsys):
     assert answer["time_s"]["step"] > 0
     for form in ("table", "csv", "markdown"):
         assert run(capsys, "--module", f"{file}:mlp", "--format", form, "--by", "layer")[0] == 0
+
+
+def test_a_factory_may_change_the_dtype(file, capsys):
+    status, out, err = run(capsys, "--module", f"{file}:tied", "--format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["workload"]["dtype"] == "bfloat16"
+    assert json.loads(out)["memory_bytes"]["parameters"] == 2 * (50 * 8 + 50)
 
 
 def test_inputs_are_made_where_forward_takes_tokens(file, capsys):

@@ -8,7 +8,7 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from .. import arch as architectures
 from ..config import Field, Settings
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, MODES, Estimate, estimate, resolve
+from ..estimate import ATTENTION, MODES, resolve
 from ..named import Any
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
@@ -42,11 +42,18 @@ def workload_flags(parser: ArgumentParser) -> None:
 
 def source_flags(parser: ArgumentParser) -> None:
     """Flags that name one model; a preset is a bare word (see `words`)."""
-    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE] [flags]"
+    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE | --module FILE:FACTORY] [flags]"
     parser.add_argument(
         "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
     )
     parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
+    module_flag(parser)
+
+
+def module_flag(parser: ArgumentParser, **settings: Any) -> None:
+    """The flag that names a torch module; `settings` are argparse's own."""
+    text = "a torch module, or (module, inputs), that a file's function returns"
+    parser.add_argument("--module", metavar="FILE:FACTORY", help=text, **settings)
 
 
 def words(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -77,9 +84,24 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     return str(named[0]) if named else DEFAULT_ARCH, flags
 
 
-def estimate_from(model: str, args: Namespace, rest: list[str]) -> Estimate:
-    """An estimate by the flags; `rest` are the architecture's own. Raises InputError."""
-    return estimate(model, **settings_from(model, args, rest))
+def asked(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The one model that is named, and `estimate`'s arguments for it. Raises InputError."""
+    if args.module is None:
+        model, rest = source(args, rest)
+        return model, settings_from(model, args, rest)
+    if rest or args.arch is not None or args.config is not None:
+        raise InputError("--module", "a file's module has no preset, --arch, --config or flags of its own")
+    return from_file(args.module, args)
+
+
+def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
+    """A torch module that the user's own file makes, and `estimate`'s arguments. Raises InputError."""
+    try:
+        from ..read import torch_file
+    except ImportError:
+        raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
+    module, inputs = torch_file.load(spec)
+    return module, {**run_settings(args), "inputs": inputs}
 
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:

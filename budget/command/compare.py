@@ -5,21 +5,24 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
+from ..estimate import estimate
 from ..report._units import count, decimal, memory, seconds
 from ..report.json import rate
-from ._model import estimate_from, words, workload_flags, write
+from ._model import from_file, module_flag, settings_from, words, workload_flags, write
 
-HELP = "several networks side by side"
+HELP = "several networks side by side: presets, architectures, config.json files, torch modules"
 EXAMPLES = """examples:
   budget compare resnet50 vit-b-16 convnext-tiny --batch 64
   budget compare llama-3-8b mixtral-8x7b --mode decode --batch 16 --seq 4096
   budget compare gpt2 gpt2-medium gpt2-large gpt2-xl --format json
+  budget compare gpt2 --module path/file.py:factory --module path/file.py:other
 """
 
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.usage = f"{parser.prog} MODEL [MODEL ...] [flags]    (presets, architectures or config.json files)"
+    parser.usage = f"{parser.prog} [MODEL ...] [--module FILE:FACTORY ...] [flags]"
+    module_flag(parser, action="append", default=[])
     workload_flags(parser)
     parser.add_argument("--format", default="table", metavar="F", help="table, markdown, csv or json (table)")
     parser.add_argument("--output", metavar="FILE", help="write there instead")
@@ -30,9 +33,13 @@ def run(args: Namespace, rest: list[str]) -> int:
     from tabulate import tabulate
 
     models, rest = words(rest)
-    if not models:
+    if not models and not args.module:
         raise InputError("usage", "name the models to compare")
-    estimates = [estimate_from(name, args, rest) for name in models]
+    if rest and not models:
+        raise InputError("--module", "a file's module has no flags of its own")
+    named = [(name, settings_from(name, args, rest)) for name in models]
+    named += [from_file(spec, args) for spec in args.module]
+    estimates = [estimate(model, **settings) for model, settings in named]
     if args.format == "json":
         from json import dumps
 

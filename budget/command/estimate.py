@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 
 from .. import report
-from ..errors import InputError
 from ..estimate import Estimate
 from ..estimate import estimate as compute
-from ._model import estimate_from, run_settings, settings_from, source, source_flags, workload_flags, write
+from ..named import Any
+from ._model import asked, source_flags, workload_flags, write
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -27,8 +28,6 @@ An architecture's own flags (--layers, --d-model, ...): budget list architecture
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     source_flags(parser)
-    text = "a torch module, or (module, inputs), that a file's function returns"
-    parser.add_argument("--module", metavar="FILE:FACTORY", help=text)
     workload_flags(parser)
     parser.add_argument(
         "--by",
@@ -43,37 +42,21 @@ def flags(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    if args.module is not None:
-        answer = _of_module(args, rest)
-        write(report.render(answer, args.format, args.by), args.output)
-        return 1 if args.fits and not answer.fits else 0
-    model, rest = source(args, rest)
-    answer = estimate_from(model, args, rest)
+    model, settings = asked(args, rest)
+    answer = compute(model, **settings)
     text = report.render(answer, args.format, args.by)
     if args.format == "table" and not answer.fits:
-        text += "\n" + _way_out(model, answer, args, rest)
+        text += "\n" + _way_out(model, answer, settings)
     write(text, args.output)
     return 1 if args.fits and not answer.fits else 0
 
 
-def _of_module(args: Namespace, rest: list[str]) -> Estimate:
-    """An estimate of a torch module that the user's own file makes. Raises InputError."""
-    if rest or args.arch is not None or args.config is not None:
-        raise InputError("--module", "a file's module has no preset, --arch, --config or flags of its own")
-    try:
-        from ..read import torch_file
-    except ImportError:
-        raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
-    module, inputs = torch_file.load(args.module)
-    return compute(module, inputs=inputs, **run_settings(args))
-
-
-def _way_out(model: str, answer: Estimate, args: Namespace, rest: list[str]) -> str:
+def _way_out(model: object, answer: Estimate, settings: Mapping[str, Any]) -> str:
     """The cheapest change that makes it fit."""
     from ..fit import changes
     from .fit import describe
 
-    found = changes(model, **settings_from(model, args, rest))
+    found = changes(model, **settings)
     if not found:
         devices = -(-answer.memory.peak // answer.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"

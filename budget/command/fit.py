@@ -7,14 +7,16 @@ from argparse import ArgumentParser, Namespace
 from ..errors import InputError
 from ..estimate import Estimate, estimate
 from ..fit import SOLVE, Change, changes, largest
+from ..named import Any
 from ..report._units import memory
-from ._model import settings_from, source, source_flags, workload_flags, write
+from ._model import asked, source_flags, workload_flags, write
 
 HELP = "the largest batch, length or depth that fits, or what would make it fit"
 EXAMPLES = """examples:
   budget fit llama-3-8b --device h100 --solve batch --seq 4096 --recompute full
   budget fit gpt2-xl --device a100-80gb --solve seq --batch 4
   budget fit llama-3-8b --device h100        does it fit, and if not, what would help
+  budget fit --module path/file.py:factory --device h100 --solve batch
 
 Exit status: 0 it fits, 1 it does not.
 """
@@ -33,8 +35,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the answer; status 1 if nothing fits."""
     if args.format not in ("table", "json"):
         raise InputError("--format", f"got {args.format!r}; allowed: table, json")
-    model, rest = source(args, rest)
-    settings = settings_from(model, args, rest)
+    model, settings = asked(args, rest)
     best, answer = (None, None) if args.solve is None else largest(model, args.solve, **settings)
     if answer is not None:
         peak, size = answer.memory.peak, answer.device.usable_bytes
@@ -60,8 +61,8 @@ def describe(change: Change, now: Estimate) -> str:
     return f"{memory(change.estimate.memory.peak):>10}  {then / base:.2f} x the time  {flags}"
 
 
-def _advice(model: str, settings: dict[str, object]) -> tuple[str, dict[str, object]]:
-    now = estimate(model, **settings)  # type: ignore[arg-type] # flags, each by its name
+def _advice(model: object, settings: dict[str, Any]) -> tuple[str, dict[str, object]]:
+    now = estimate(model, **settings)
     peak, size = memory(now.memory.peak), memory(now.device.usable_bytes)
     lines = [
         f"{now.model.name} {'fits' if now.fits else 'does not fit'} {now.device.name}: peak {peak} of {size}"

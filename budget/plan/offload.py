@@ -27,11 +27,15 @@ def check(names: str) -> frozenset[str]:
 
 
 def offload_activations(model: Model) -> Model:
-    """The training program with what its repeated layers keep on the host. After `recompute`."""
+    """The training program with what its repeated layers keep on the host; without such layers, with all
+    that the forward pass keeps. After `recompute`.
+    """
     is_trained(model, "offload")
-    if not any(isinstance(n, Block) and n.mirrors for n in model.nodes):
-        raise InputError("offload", f"{model.name} has no repeated layers; allowed: optimizer")
-    return model._replace(nodes=tuple(_levels(model.nodes)))
+    if any(isinstance(n, Block) and n.mirrors for n in model.nodes):
+        return model._replace(nodes=tuple(_levels(model.nodes)))
+    at = next(i for i, n in enumerate(model.nodes) if isinstance(n, Op) and n.phase == "backward")
+    forward, back = _exchanged(Block("", model.nodes[:at]), Block("", model.nodes[at:]), model.outputs)
+    return model._replace(nodes=(*forward, *back))
 
 
 def offload_optimizer(model: Model) -> Model:
@@ -49,21 +53,27 @@ def offload_optimizer(model: Model) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def _levels(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Pairs of a forward and a backward block: the one sends, the other fetches."""
-    nodes = tuple(nodes)
+def _levels(nodes: tuple[Node, ...]) -> Iterator[Node]:
+    """Each pair of a forward and a backward block with its exchange."""
     back = {n.mirrors: n for n in nodes if isinstance(n, Block) and n.mirrors}
-    sent = {n.name: _sent(n, back[n.name]) for n in nodes if isinstance(n, Block) and n.name in back}
+    bodies: dict[str, tuple[Node, ...]] = {}
     for node in nodes:
-        if isinstance(node, Block) and node.name in sent:
-            yield node._replace(body=tuple(_send(node.body, dict(sent[node.name]))))
-        elif isinstance(node, Block) and node.mirrors in sent:
-            (forward,) = (n for n in nodes if n.name == node.mirrors)
-            assert isinstance(forward, Block)
-            views = {t.name: n for n in forward.body if isinstance(n, Op) and n.rule.view for t in n.outs}
-            yield node._replace(body=tuple(_fetch(node.body, dict(sent[node.mirrors]), views)))
+        if isinstance(node, Block) and node.name in back:
+            body, bodies[node.name] = _exchanged(node, back[node.name])
+            yield node._replace(body=body)
+        elif isinstance(node, Block) and node.mirrors in bodies:
+            yield node._replace(body=bodies[node.mirrors])
         else:
             yield node
+
+
+def _exchanged(
+    forward: Block, back: Block, stay: tuple[str, ...] = ()
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The bodies of a forward and a backward block: the one sends, the other fetches all but what stays."""
+    sent = {name: known for name, known in _sent(forward, back).items() if name not in stay}
+    views = {t.name: n for n in forward.body if isinstance(n, Op) and n.rule.view for t in n.outs}
+    return tuple(_send(forward.body, dict(sent))), tuple(_fetch(back.body, dict(sent), views))
 
 
 def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:

@@ -85,6 +85,7 @@ TRAINING = (
     "precision", "grad_dtype", "accumulate", "recompute_every", "recompute_layers", "loss_chunk",
     "hold_logits", "freeze", "freeze_layers", "quantize_keeps", "teacher", "offload",
 )  # fmt: skip
+NAMELESS = ("precision", "grad_dtype", "accumulate", "offload")  # need no dimension by its name
 
 
 def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:

@@ -52,14 +52,17 @@ def _make(factory: Any, name: str) -> Any:
 
 @contextmanager
 def constructing(where: Any = None) -> Iterator[None]:
-    """Modules made in here have fake parameters; an initialiser that looks at its numbers does nothing."""
-    own = torch.nn.init._no_grad_trunc_normal_
+    """Modules made in here have fake parameters, which an initialiser that looks at numbers leaves as
+    they are, and whose dtype may be changed (`.bfloat16()`): torch swaps only what nobody refers to.
+    """
+    own = torch.nn.init._no_grad_trunc_normal_, torch.utils.swap_tensors
     torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
+    torch.utils.swap_tensors = lambda tensor, new: setattr(tensor, "data", new)
     try:
         with where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
-        torch.nn.init._no_grad_trunc_normal_ = own
+        torch.nn.init._no_grad_trunc_normal_, torch.utils.swap_tensors = own
 
 
 def _attribute(path: str, name: str) -> Any:

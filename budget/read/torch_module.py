@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..config import Workload
+from ..config import Workload, at_most
 from ..dtype import BYTES
 from ..errors import InputError, shown
 from ..model import Model
@@ -60,7 +60,8 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
         gradients, kept = _run(module, args, kwargs, mode, recorder)
         ops, outputs = recorder.program(gradients)  # while what the caller has is alive
         del kept
-        config = {"kind": f"torch module, {recorder.calls:,} calls", "dtype": _dtype(module)}
+        kind = f"torch module, {recorder.calls:,} calls"
+        config = {"kind": kind, "mode": mode, "dtype": _dtype(module)}
     first = next(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
     samples = first.shape[0] if first.dim() else 1
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
@@ -211,13 +212,23 @@ def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:
     config = getattr(module, "config", None)
     with torch.device("meta"):
         if "input_ids" in takes:
-            seq = workload.seq or min(1024, getattr(config, "max_position_embeddings", None) or 1024)
-            ids = torch.zeros(workload.batch or 1, seq, dtype=torch.int64)
+            _no_size("image", workload.image, "input_ids; allowed: batch, seq")
+            limit = getattr(config, "max_position_embeddings", None)
+            if limit:
+                at_most("seq", workload.seq, "max_position_embeddings", limit)
+            ids = torch.zeros(workload.batch, workload.seq or min(1024, limit or 1024), dtype=torch.int64)
             head = getattr(module, "get_output_embeddings", lambda: None)() is not None
             return {"input_ids": ids, "labels": ids} if head and "labels" in takes else {"input_ids": ids}
         if "pixel_values" in takes:
+            _no_size("seq", workload.seq, "pixel_values; allowed: batch, image")
             side = workload.image or getattr(config, "image_size", None) or 224
             channels = getattr(config, "num_channels", None) or 3
-            return {"pixel_values": torch.zeros(workload.batch or 1, channels, side, side)}
+            return {"pixel_values": torch.zeros(workload.batch, channels, side, side)}
     allowed = "inputs, which a file's factory returns as (module, inputs)"
     raise InputError("inputs", f"forward takes no input_ids or pixel_values; allowed: {allowed}")
+
+
+def _no_size(name: str, size: int, takes: str) -> None:
+    """Raise an InputError for a size that no input has."""
+    if size:
+        raise InputError(name, f"forward takes {takes}")

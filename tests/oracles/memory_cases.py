@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from budget import estimate
 from budget.estimate import Estimate
+from budget.read.torch_file import constructing
 
 from .dit import Dit
 from .recommenders import Dlrm
@@ -188,6 +189,18 @@ def answer(case: Case, batch: int, size: int) -> Estimate:
         return estimate(**{**settings, "model": settings["model"](batch, size)}, optimizer="adamw")
     sizes = {"batch": batch, case.size: size} if case.size else {"batch": batch}
     return estimate(**settings, **sizes, optimizer="adamw", execution="eager")
+
+
+def captured(case: Case, batch: int, size: int) -> Estimate:
+    """What budget says of a case's real module, made and captured on fake tensors, in bfloat16."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with constructing():
+            module, inputs = case.build(batch, size)
+    finally:
+        torch.set_default_dtype(before)
+    return estimate(module.eval(), inputs=inputs, optimizer="adamw", execution="eager")
 
 
 LM = {"num_hidden_layers": 2}

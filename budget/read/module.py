@@ -1,0 +1,90 @@
+"""A torch module as the model of an estimate: its program, and what of an estimate it can be asked.
+
+This file does not import torch: whoever has a module has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from ..config import Workload, size
+from ..dtype import full_name
+from ..errors import InputError, shown
+from ..model import Model
+from ..named import Any
+from ..plan.techniques import NAMELESS
+
+CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
+SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
+
+
+def is_module(model: object) -> bool:
+    """Whether a model is a torch module."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def is_captured(model: object) -> bool:
+    """Whether a model is a torch module's program, whose dimensions have no names."""
+    return isinstance(model, Model) and model.arch == "module"
+
+
+def program(
+    module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
+) -> Model:
+    """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
+    not None. Raises InputError.
+    """
+    from . import torch_module
+
+    sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
+    if inputs is None:
+        inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
+    elif sizes:
+        raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
+    return torch_module.capture(module, inputs, mode, _cast(dtype))
+
+
+def _cast(dtype: str | None) -> str:
+    """What parameters and inputs are cast to; TF32 is float32 in memory. Raises InputError."""
+    if not dtype:
+        return ""
+    name = full_name(dtype)
+    if name not in CASTS:
+        raise InputError("dtype", f"got {dtype!r}; allowed for a torch module: {', '.join(CASTS)}")
+    return "float32" if name == "tf32" else name
+
+
+def _whole(name: str, value: Any) -> int:
+    """A size as a tensor has it. Raises InputError."""
+    whole = size(name, value)
+    if not isinstance(whole, int):
+        raise InputError(name, f"got {shown(value)}; allowed for a torch module: one whole number")
+    return whole
+
+
+def check(
+    model: Any,
+    mode: str,
+    recompute: str,
+    attention: str | None,
+    config: Iterable[str],
+    techniques: Mapping[str, Any],
+) -> None:
+    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions."""
+    modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
+    if mode not in modes:
+        raise InputError("mode", f"got {mode!r}; allowed for this torch module: {', '.join(modes)}")
+    if recompute != "none":
+        raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
+    if attention is not None:
+        raise InputError("attention", "a torch module calls its own; allowed: nothing here")
+    for name in (*config, *(name for name in techniques if name not in NAMELESS)):
+        raise InputError(
+            name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
+        )
+    if techniques.get("precision", "pure") not in ("pure", "master"):
+        raise InputError(
+            "precision", "a torch module casts by itself, in torch.autocast; allowed: pure, master"
+        )
