@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, lru_cache
 
 from . import arch as architectures
 from .config import Settings, Workload, make, size
@@ -45,27 +45,39 @@ class Task(NamedTuple):
     techniques: Techniques = plans.OFF
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
+    """What no device changes: a network, its program, and what is counted of it."""
+
     model: Model
-    task: Task
-    device: Device
-    profile: Profile
     program: Model
     params: Params
     flops: Flops  # as the formula book has it: attention in full, nothing computed twice
     hardware: Flops  # what the device really does, recomputation included
+    walked: Callable[[], Memory]  # worked out by the first who asks
 
 
-class Estimate(_Counted):
+class _Estimate(NamedTuple):
+    task: Task
+    device: Device
+    profile: Profile
+    model: Model
+    program: Model
+    params: Params
+    flops: Flops
+    hardware: Flops
+    walked: Callable[[], Memory]
+
+
+class Estimate(_Estimate):
     """The answer. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are worked out when they are asked for.
     """
 
-    @cached_property
+    @property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return memory(self.program, self.task.dtype)
+        return self.walked()
 
     @cached_property
     def times(self) -> Times:
@@ -158,18 +170,14 @@ def estimate(
     )
     chosen = load_device(device) if isinstance(device, str) else device
     if isinstance(model, Model):
-        built, program, elements, book, hardware = _program(model, task)
+        counted = _program(model, task)
     else:
-        built, program, elements, book, hardware = _counted(name, module, settings, task)
-        built = built._replace(uncounted=(*built.uncounted, *uncounted))
-    return Estimate(built, task, chosen, profile_for(chosen, task.dtype), program, elements, book, hardware)
+        counted = _of_architecture(name, module, settings, task, uncounted)
+    return Estimate(task, chosen, profile_for(chosen, task.dtype), *counted)
 
 
-Counted = tuple[Model, Model, Params, Flops, Flops]
-
-
-def _counted(*key: Any) -> Counted:
-    """An architecture's program and counts, which no device changes: remembered for the next one."""
+def _of_architecture(*key: Any) -> Counted:
+    """An architecture's program, remembered for the next one who asks."""
     try:
         hash(key)
     except TypeError:  # sizes are arrays
@@ -178,14 +186,15 @@ def _counted(*key: Any) -> Counted:
 
 
 @lru_cache(maxsize=64)
-def _remembered(name: str, module: Any, settings: Settings, task: Task) -> Counted:
-    return _program(module.build(settings, task.workload)._replace(name=name), task)
+def _remembered(
+    name: str, module: Any, settings: Settings, task: Task, uncounted: tuple[str, ...]
+) -> Counted:
+    built: Model = module.build(settings, task.workload)
+    return _program(built._replace(name=name, uncounted=(*built.uncounted, *uncounted)), task)
 
 
 def _program(model: Model, task: Task) -> Counted:
-    """The network with its techniques, the operators that run, parameters, the FLOPs of the model and
-    those of the hardware.
-    """
+    """A network with its techniques."""
     t, mode = task.techniques, task.workload.mode
     plans.check(t, mode, task.dtype, task.recompute)
     model = plans.network(model, t, mode, task.dtype)
@@ -193,14 +202,20 @@ def _program(model: Model, task: Task) -> Counted:
     if mode != "train":
         book = flops(fused)
         program = plans.sparse(fused, t, task.dtype)
-        return model, program, params(model), book, book if program is fused else flops(program)
+        hardware = book if program is fused else flops(program)
+        return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
     if not recorded:
         fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
     trained, program = plans.step(fused, t, task.optimizer, task.recompute, task.dtype)
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
-    return model, program, params(model), flops(trained, known), flops(program, known)
+    book, hardware = flops(trained, known), flops(program, known)
+    return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
+
+
+def _walk(program: Model, dtype: str) -> Callable[[], Memory]:
+    return cache(lambda: memory(program, dtype))
 
 
 def _teacher(student: Model, task: Task) -> Model:
