@@ -35,8 +35,6 @@ class Moment(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    walker: _Walker
-
     parameters: Size
     gradients: Size
     optimizer: Size
@@ -51,6 +49,8 @@ class _Memory(NamedTuple):
 
 class Memory(_Memory):
     """Bytes on one device: by kind in total, at the peak, and over time."""
+
+    walker: _Walker  # that found it
 
     @cached_property
     def curve(self) -> tuple[Moment, ...]:
@@ -83,13 +83,15 @@ def memory(model: Model, dtype: str) -> Memory:
     totals = [total for *_, total in walker.replay()]
     fixed = {k: walker.final[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")}
     sums = {**fixed, "host": _on_host(model, dtype), "activations": walker.kept}
-    if not totals or not is_number(sum(totals)):
-        peak = reduce(maximum, totals, parameters)
-        return Memory(walker, **sums, temporaries=0, peak=peak, at="", at_peak={})
-    top = max(range(len(totals)), key=totals.__getitem__)
-    o, live, extra, peak = next(islice(walker.replay(), top, None))
-    at_peak = _with(live, extra)
-    return Memory(walker, **sums, temporaries=at_peak["temporaries"], peak=peak, at=o.name, at_peak=at_peak)
+    if totals and is_number(sum(totals)):
+        top = max(range(len(totals)), key=totals.__getitem__)
+        o, live, extra, peak = next(islice(walker.replay(), top, None))
+        at, at_peak = o.name, _with(live, extra)
+    else:
+        at, at_peak, peak = "", {}, reduce(maximum, totals, parameters)
+    found = Memory(**sums, temporaries=at_peak.get("temporaries", 0), peak=peak, at=at, at_peak=at_peak)
+    found.walker = walker
+    return found
 
 
 def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:

@@ -90,7 +90,7 @@ def _flops(e: Estimate) -> dict[str, Any]:
 
 def _memory(e: Estimate) -> dict[str, Any]:
     m = e.memory
-    sizes = {k: v for k, v in m._asdict().items() if k not in ("walker", "at", "at_peak")}
+    sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
     return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
 
 
