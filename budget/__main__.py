@@ -16,7 +16,7 @@ from . import command
 from .errors import InputError, unknown
 from .named import Any, NoReturn
 
-INTRO = """What a network costs, before a GPU-hour is spent: parameters, FLOPs, memory, time, money.
+INTRO = """What a network costs before it runs: parameters, FLOPs, memory, time, money.
 
 commands:
 {commands}

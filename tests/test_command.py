@@ -114,10 +114,13 @@ def test_help_teaches_by_example(capsys):
     for args in ([], ["--help"]):
         status, out, _ = run(capsys, *args)
         assert status == 0 and "budget estimate --arch transformer" in out
+        assert max(map(len, out.splitlines())) <= 80
     for name in command.names():
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
-        assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert stop.value.code == 0 and "examples:" in told
+        assert max(map(len, told.splitlines())) <= 80, name
 
 
 def test_fits_is_a_question(capsys):

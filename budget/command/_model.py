@@ -34,15 +34,17 @@ def workload_flags(parser: ArgumentParser) -> None:
         metavar="E",
         help="compiled, or eager: a launch for each operator (compiled)",
     )
-    for f in Techniques.fields.values():
-        default = "" if f.default in ("", 0) else f" ({f.default})"
-        _add_setting(parser, f, f.help + default)
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    group = parser.add_argument_group("techniques (docs/techniques.md)")
+    for f in Techniques.fields.values():
+        choices = f": {', '.join(f.choices)}" if f.choices else ""
+        default = "" if f.default in ("", 0) else f" ({f.default})"
+        _add_setting(group, f, f.help + choices + default)
 
 
 def source_flags(parser: ArgumentParser) -> None:
     """Flags that name one model; a preset is a bare word (see `words`)."""
-    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE | --module FILE:FACTORY] [flags]"
+    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE | --module F] [flags]"
     parser.add_argument(
         "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
     )
@@ -164,7 +166,7 @@ def architecture_parser(cls: type[Settings]) -> ArgumentParser:
     return parser
 
 
-def _add_setting(parser: ArgumentParser, f: Field, text: str) -> None:
+def _add_setting(parser: Any, f: Field, text: str) -> None:
     if f.type == "bool":
         parser.add_argument(_flag(f.name), action=BooleanOptionalAction, help=text)
     else:

@@ -13,13 +13,13 @@ from ..errors import InputError, unknown
 from ..report._validation import table
 from ..validation import rows
 
-HELP = "make measurements of this machine into a profile, so that times are measured ones"
+HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
-  budget calibrate                 the records of `pytest bench/`; measures first if there are none
+  budget calibrate                 from records of `pytest bench/`, new if none
   budget calibrate --measure       measure anew: two minutes on two cores
-  budget calibrate FOLDER --device h200 --profiles FOLDER     records of another machine
+  budget calibrate FOLDER --device h200 --profiles FOLDER     another machine's
 
-The profile goes to the user's data folder ($XDG_DATA_HOME/compute-budget/profiles).
+The profile goes to $XDG_DATA_HOME/compute-budget/profiles.
 """
 
 

@@ -10,7 +10,7 @@ from ..report._units import count, decimal, memory, seconds
 from ..report.json import rate
 from ._model import from_file, module_flag, settings_from, words, workload_flags, write
 
-HELP = "several networks side by side: presets, architectures, config.json files, torch modules"
+HELP = "several networks side by side"
 EXAMPLES = """examples:
   budget compare resnet50 vit-b-16 convnext-tiny --batch 64
   budget compare llama-3-8b mixtral-8x7b --mode decode --batch 16 --seq 4096

@@ -11,11 +11,11 @@ from ..named import Any
 from ..report._units import memory
 from ._model import asked, source_flags, workload_flags, write
 
-HELP = "the largest batch, length or depth that fits, or what would make it fit"
+HELP = "the largest batch, length or depth that fits, or what would help"
 EXAMPLES = """examples:
   budget fit llama-3-8b --device h100 --solve batch --seq 4096 --recompute full
   budget fit gpt2-xl --device a100-80gb --solve seq --batch 4
-  budget fit llama-3-8b --device h100        does it fit, and if not, what would help
+  budget fit llama-3-8b --device h100      does it fit, or what would help?
   budget fit --module path/file.py:factory --device h100 --solve batch
 
 Exit status: 0 it fits, 1 it does not.

@@ -14,12 +14,12 @@ from ._model import write
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:
   budget validate                           this machine's newest records
-  budget validate --all                     every measurement, not the networks alone
+  budget validate --all                     all measurements, not networks alone
   budget validate --max-median 5%           exit 1 if the median error is larger
   budget validate FOLDER --device h200      another machine's records
   budget validate --format html --output accuracy.html
 
-Exit status: 0, or 1 where --max-median is exceeded by the kernels or by the networks.
+Exit status: 0, or 1 where kernels or networks exceed --max-median.
 """
 
 

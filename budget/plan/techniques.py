@@ -24,7 +24,7 @@ from .recompute import regroup
 class Techniques(Settings):
     """Everything off. Names of operators are patterns by commas, of what `--by operator` lists."""
 
-    precision: str = setting("pure", "pure, autocast, master or fp8", choices=PRECISION)
+    precision: str = setting("pure", "what has which dtype", choices=PRECISION)
     grad_dtype: str = setting("", "dtype of the weights' gradients, where it is not the weights' own")
     accumulate: int = setting(1, "micro-batches, of the batch each, before one optimizer step")
     recompute_every: int = setting(1, "layers in a group of which recomputation keeps the input only")
