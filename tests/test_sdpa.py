@@ -48,3 +48,19 @@ def test_queries_laid_out_heads_first_cost_a_copy_of_the_output():
         for part in (0.5, 1.0)
     )
     assert half.memory.activations - whole.memory.activations == pytest.approx(2 * 64 * 2048 * 2, rel=0.05)
+
+
+@pytest.mark.parametrize("choice", ["flash", "causal"])
+@pytest.mark.parametrize("mode", ["train", "prefill"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama-3-8b", "mistral-7b", "bloom-560m", "deepseek-v3", "jamba-v0.1"]
+)
+def test_a_kernel_that_masks_by_itself_has_nothing_of_every_pair(name, mode, choice):
+    """Neither scores nor a mask reach device memory: nothing there has queries and keys as its axes."""
+    if (name, choice) == ("deepseek-v3", "causal"):
+        pytest.skip("SDPA has no kernel for values of another width than keys")
+    program = estimate(name, mode=mode, seq=512, attention=choice).program
+    pairs = {
+        t.name for o, _ in walk(program.nodes) for t in o.outs if {"s", "t"} <= set(t.dims) and not t.on_chip
+    }
+    assert pairs == set()

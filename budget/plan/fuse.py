@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from ..model import Block, Model, Node
+from ..model import Block, Model, Node, walk
 from ..op import Op, Tensor
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -33,24 +33,31 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     if choice == "eager":
         return model
     needs = trained(model) if choice in SDPA else ()
-    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs)))
+    # A mask that all layers share is no layer's own, and yet made by each kernel for itself.
+    masks = {o.out.name for o, _ in walk(model.nodes) if _inside(o, groups, choice) and o.kind == "table"}
+    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs, masks)))
+
+
+def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
+    """Whether an operator is part of a fused kernel."""
+    return isinstance(node, Op) and node.group in groups and node.kind not in CHOICES[choice]
 
 
 def _fuse(
-    nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str]
+    nodes: Iterable[Node], groups: Collection[str], choice: str, needs: Collection[str], masks: set[str]
 ) -> Iterator[Node]:
     nodes = tuple(without_kernels(nodes, needs) if choice in SDPA else nodes)
     readers: dict[str, set[str]] = {}
     for node in nodes:
         for name, group in _reads(node):
             readers.setdefault(name, set()).add(group)
-    inside = [n for n in nodes if isinstance(n, Op) and n.group in groups and n.kind not in CHOICES[choice]]
-    chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}}
+    inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
+    chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
     apart = set(laid_out(inside)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs)))
+            yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))
         elif id(node) in fused:
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
