@@ -201,7 +201,7 @@ def _program(model: Model, task: Task) -> Counted:
     fused = fuse(model, {"attention"}, task.attention)
     if mode != "train":
         book = flops(fused)
-        program = plans.sparse(fused, t, task.dtype)
+        program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)
         hardware = book if program is fused else flops(program)
         return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))

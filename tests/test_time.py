@@ -150,3 +150,14 @@ def test_every_architecture_has_a_time_in_every_mode(name, mode, execution):
     assert 0 < answer["time_s"]["step"] < 1e3
     assert 0 < answer["rate"]["mfu"] < 1
     assert answer["memory_bytes"]["peak"] > 0
+
+
+@pytest.mark.parametrize("name", ["t5-small", "whisper-tiny", "gnmt"])
+def test_an_encoder_does_not_run_while_its_decoder_makes_a_token(name):
+    lengths = np.array([32, 64])
+    together = budget.estimate(name, mode="decode", seq=lengths)
+    alone = [budget.estimate(name, mode="decode", seq=int(n)) for n in lengths]
+    assert together.times.step == pytest.approx([e.times.step for e in alone], rel=1e-12)
+    for e in alone:
+        assert not any(k.work.op.startswith("encoder") for k in e.times.kernels)
+        assert not any(m.live["activations"] for m in e.memory.curve if m.op.startswith("encoder"))

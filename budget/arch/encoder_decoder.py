@@ -69,8 +69,8 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     # Where nothing runs in the encoder, its weights are there all the same.
-    b = 0 if w.mode == "decode" else w.batch
-    yield from sized(_encoder(c), **_heads(c, c.heads), f=c.d_ff, b=b, s=seq, t=seq)
+    length = 0 if w.mode == "decode" else seq
+    yield from sized(_encoder(c), **_heads(c, c.heads), f=c.d_ff, s=length, t=length)
     heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, c.d_ff)
     yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
     if w.mode == "train":

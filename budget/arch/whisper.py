@@ -49,9 +49,9 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     # Where nothing runs in the encoder, its weights are there all the same.
-    b = 0 if w.mode == "decode" else w.batch
+    b, frames = (0, 0) if w.mode == "decode" else (w.batch, c.frames)
     d_ff = or_else(c.d_ff, 4 * c.d_model)
-    yield from sized(_encoder(c), **_heads(c, c.heads), f=d_ff, b=b, s=c.frames, t=c.frames)
+    yield from sized(_encoder(c), **_heads(c, c.heads), f=d_ff, b=b, s=frames, t=frames)
     heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, d_ff)
     yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
     if w.mode == "train":
@@ -73,7 +73,7 @@ def _encoder(c: Config) -> Iterator[Node]:
     yield op("encoder.gelu1", "memory: b d y -> memory:", "gelu", **wide)
     yield op("encoder.conv2", "memory: b c y+l, *d c l, +*d -> memory: b d y", **half)
     yield op("encoder.gelu2", "memory: b d y -> memory:", "gelu", **half)
-    yield op("encoder.sinusoids", "!frames/int64: s, *~s d -> sinusoids: s d", "frozen_gather")
+    yield op("encoder.sinusoids", "!frames/int64: s, *~y d -> sinusoids: s d", "frozen_gather", y=c.frames)
     yield op("encoder.positions", "memory: b s d, sinusoids: s d -> memory: b s d", "add")
     yield encoder("encoder.layers", _LAYER, c.encoder_layers, x="memory")
     yield norm("encoder.norm", "layer_norm", "memory", "memory")

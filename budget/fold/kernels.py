@@ -61,9 +61,13 @@ def works(
 
 
 def _idle(o: Op) -> bool:
-    """Whether an operator only says which weights are there: an encoder's, while a decoder runs."""
-    made = elements(o.out, o.sizes)
-    return is_number(made) and bool(made == 0)
+    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), or makes
+    a mask that each kernel makes for itself.
+    """
+    if o.kind == "table" and o.out.on_chip:
+        return True
+    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
+    return any(is_number(n) and n == 0 for n in sizes)
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:

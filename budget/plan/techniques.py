@@ -199,6 +199,15 @@ def learning(model: Model, t: Techniques, teacher: Model | None) -> Model:
     return model
 
 
+def served(model: Model, mode: str, attention: str) -> Model:
+    """The program as an engine runs it: with kernels of its own, latent attention from its cache."""
+    if mode != "decode" or attention != "flash":
+        return model
+    from .absorb import absorb
+
+    return absorb(model)
+
+
 def sparse(model: Model, t: Techniques, dtype: str) -> Model:
     """The program with its sparse products."""
     if not t.sparse:

@@ -6,7 +6,7 @@ from json import dumps
 
 from ..fold.time import by_kind
 from ..named import TYPE_CHECKING, Any
-from ..size import is_number
+from ..size import is_number, minimum
 from ._rows import rows
 
 if TYPE_CHECKING:
@@ -115,13 +115,15 @@ def rate(e: Estimate) -> dict[str, Any]:
     """What a second brings, and the shares of the device's peak."""
     per_second = 1 / e.times.step
     peak = e.device.rate(e.task.dtype)
-    model_step = e.flops.forward + e.flops.backward
+    hardware_step = e.hardware.forward + e.hardware.backward
+    # Where less runs than the model has (sparse products, absorbed ones), no more than that is used.
+    model_step = minimum(e.flops.forward + e.flops.backward, hardware_step)
     return {
         "samples_per_s": e.model.samples * per_second,
         "tokens_per_s": e.model.tokens * per_second,
         "tflops_per_device": model_step * per_second / 1e12,
         "mfu": model_step * per_second / peak,
-        "hfu": (e.hardware.forward + e.hardware.backward) * per_second / peak,
+        "hfu": hardware_step * per_second / peak,
     }
 
 

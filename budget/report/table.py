@@ -56,14 +56,19 @@ def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
 
     if by == "moment":
         return curve(estimate)
+    header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
     table = [
         [r["name"], count(r["params"]), *(decimal(r[c]) for c in COLUMNS[1:4]), seconds(r["time_s"])]
         for r in rows(estimate, by)
     ]
-    header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
-    return str(
-        tabulate(table, header, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * 5))
-    ).splitlines()
+    form = {"tablefmt": style, "disable_numparse": True, "colalign": ("left", *["right"] * 5)}
+    if style != "plain":
+        return str(tabulate(table, header, **form)).splitlines()
+    # Names give way to figures: of a long one its end is what tells it from others.
+    columns = zip(*(r[1:] for r in (header, *table)), strict=True)
+    width = WIDTH - 1 - sum(2 + max(map(len, column)) for column in columns)
+    table = [[name if len(name) <= width else f"..{name[2 - width :]}", *cells] for name, *cells in table]
+    return str(tabulate([header, *table], **form)).splitlines()  # as headers they would be padded
 
 
 def curve(estimate: Estimate) -> list[str]:
@@ -142,7 +147,7 @@ def _counts(e: Estimate) -> Iterator[str]:
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"norms, activations, optimizer: {decimal(rest, 'FLOP')}"]
     if again:
-        notes.append(f"recomputed: {decimal(again, 'FLOP')}")
+        notes.append(f"{'recomputed' if again > 0 else 'not run'}: {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
         yield f"              {count(e.params.active)} parameters active for a token"
