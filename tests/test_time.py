@@ -161,3 +161,26 @@ def test_an_encoder_does_not_run_while_its_decoder_makes_a_token(name):
     for e in alone:
         assert not any(k.work.op.startswith("encoder") for k in e.times.kernels)
         assert not any(m.live["activations"] for m in e.memory.curve if m.op.startswith("encoder"))
+
+
+def test_a_window_is_computed_by_a_kernel_and_not_around_it():
+    """Of causal pairs, those that a window lets through, counted one by one."""
+    t, w = 256, 64
+    pairs = [(i, j) for i in range(t) for j in range(i + 1)]
+    share = sum(i - j < w for i, j in pairs) / len(pairs)
+    for choice, expected in (("flash", share), ("fused", 1), ("eager", 1)):
+        done = []
+        for windows in ((0,), (w,)):
+            config = {"windows": windows, "context": t, "layers": 2}
+            e = budget.estimate("transformer", seq=t, mode="prefill", attention=choice, config=config)
+            kernels = works(e.program.nodes, "bfloat16", compiled=True)
+            done.append(sum(k.contraction for k in kernels if k.op.endswith((".scores", ".k_cache"))))
+        assert done[1] == pytest.approx(expected * done[0], rel=0.01), choice
+
+
+def test_states_on_the_host_are_there_when_the_step_needs_them():
+    """Their way to the device is beside the optimizer's kernels, not beside the passes before."""
+    plain, away = (budget.estimate("gpt2", batch=8, device="h100", offload=o) for o in ("none", "optimizer"))
+    assert away.times.step > plain.times.step
+    link = 2 * away.memory.host / 50e9
+    assert away.times.step == pytest.approx(away.times.forward + away.times.backward + link, rel=1e-3)

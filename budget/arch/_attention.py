@@ -78,7 +78,8 @@ def attention(
     sizes = {} if cached is None else {"t": cached}
     made = f"b {length} h k"
     yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes)
-    yield from mix(name, a, **(sizes if mode == "decode" else {}))
+    window = {} if cached is None else {"window": cached}
+    yield from mix(name, a, **(sizes if mode == "decode" else window))
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
 
 

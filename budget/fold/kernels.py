@@ -105,7 +105,7 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         first.of or first.name,
         first.phase,
         kind,
-        sum(contraction_flops(o) for o in ops),
+        sum(contraction_flops(o) * _computed(o) for o in ops),
         sum(pointwise_flops(o) for o in ops),
         traffic,
         launches,
@@ -116,6 +116,16 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         narrow=any(t.dtype == "float8" for t in first.ins),
         host=host,
     )
+
+
+def _computed(o: Op) -> Size:
+    """The share of a product that a kernel with a sliding window computes, of what it would without: both
+    are causal, so w t - w^2 / 2 pairs of t^2 / 2. Derived.
+    """
+    if not o.kernel or "window" not in o.sizes:
+        return 1
+    part = o.sizes["window"] / o.sizes["t"]
+    return part * (2 - part)
 
 
 def _kind(o: Op) -> str:

@@ -8,7 +8,7 @@ the two add up. Source: williams-2009 (roofline).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..device import Device
 from ..form import Dispatch, Form, Profile
@@ -142,40 +142,50 @@ def _loss(g: Gemm, form: Form, sms: int) -> Size:
 def time(model: Model, device: Device, profile: Profile, dtype: str, compiled: bool = False) -> Times:
     """Seconds of one run of a program on one device."""
     r = rates(device, profile, dtype)
-    kernels = []
-    sums: dict[str, Size] = {"forward": 0.0, "backward": 0.0, "optimizer": 0.0}
-    for w in works(model.nodes, dtype, compiled):
-        seconds, bound = kernel_time(w, r)
-        kernels.append(Timed(w, seconds * w.times, bound))
-        sums[w.phase] = sums[w.phase] + seconds * w.times
+    kernels = tuple(_timed(works(model.nodes, dtype, compiled), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
-    device_s = sum(sums.values())
-    overhead = _overhead([k.work for k in kernels], weights, device_s, r)
-    return Times(**sums, overhead=overhead, step=device_s + overhead, kernels=tuple(kernels))
+    phases = _phases(kernels)
+    overhead = _overhead(kernels, weights, phases, r)
+    return Times(**phases, overhead=overhead, step=sum(phases.values()) + overhead, kernels=kernels)
 
 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
     """Seconds of one run of kernels that are known already; `weights` as an optimizer steps them."""
-    kernels = tuple(kernels)
     r = rates(device, profile, dtype)
-    device_s = sum(kernel_time(w, r)[0] * w.times for w in kernels)
-    return device_s + _overhead(kernels, weights, device_s, r)
+    timed = tuple(_timed(kernels, r))
+    phases = _phases(timed)
+    return sum(phases.values()) + _overhead(timed, weights, phases, r)
 
 
-def _overhead(kernels: Iterable[Work], weights: Size, device_s: Size, r: Rates) -> Size:
+def _timed(kernels: Iterable[Work], r: Rates) -> Iterator[Timed]:
+    for w in kernels:
+        seconds, bound = kernel_time(w, r)
+        yield Timed(w, seconds * w.times, bound)
+
+
+def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:
+    """Seconds of the device by phase."""
+    sums: dict[str, Size] = {"forward": 0.0, "backward": 0.0, "optimizer": 0.0}
+    for k in kernels:
+        sums[k.work.phase] = sums[k.work.phase] + k.seconds
+    return sums
+
+
+def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size], r: Rates) -> Size:
     """How much longer the host takes than the device. On a processor: a training step's own overhead,
     and its optimizer's loop, which takes one weight after the other.
     """
     if r.serial:
-        stepped = [w for w in kernels if w.phase == "optimizer" and w.op == "optimizer"]
+        stepped = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
         return r.dispatch.step + (weights - 1) * _host(stepped[0], Form(), r) if stepped else 0.0
     host: Size = 0.0
-    link: Size = 0.0  # copies to and from the host, beside the kernels
-    for w in kernels:
+    link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
+    for w, *_ in kernels:
         form = r.forms.get(w.own) or r.forms[w.form]
         host = host + (_host(w, form, r) + r.launch * w.launches) * w.times
-        link = link + w.host * r.link * w.times
-    return maximum(maximum(device_s, host), link) - device_s
+        link[w.phase] = link[w.phase] + w.host * r.link * w.times
+    device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
+    return maximum(device, host) - sum(phases.values())
 
 
 def by_kind(times: Times) -> Mapping[str, Size]:

@@ -63,7 +63,10 @@ def _fuse(
             kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
             # The kernel's backward pass reads its output, whether or not the next product needs it.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
-            yield node._replace(kernel=node.group, kind=kind, ins=ins, outs=outs, holds=holds)
+            sizes = node.sizes
+            if choice in SDPA and "window" in sizes:  # its kernel goes through all pairs
+                sizes = {d: n for d, n in sizes.items() if d != "window"}
+            yield Op(node.name, kind, ins, outs, sizes, group=node.group, kernel=node.group, holds=holds)
         else:
             yield node
 
