@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
+    if sys.stdout is None:
+        raise InputError("output", "standard output is closed; allowed: an open one")
     if not args or args[0] in ("-h", "--help", "help"):
         lines = (f"  {name:<12}{command.load(name).HELP}" for name in command.names())
         print(INTRO.format(commands="\n".join(lines)))
@@ -108,8 +110,9 @@ def program() -> NoReturn:
     gc.set_threshold(200_000)
     vars(argparse)["_"] = str
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed
+            stream.flush()
     os._exit(status)
 
 

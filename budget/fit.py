@@ -9,12 +9,15 @@ from math import inf, log
 
 from .errors import InputError
 from .estimate import Estimate, estimate
-from .model import Model
+from .model import Model, walk
 from .named import Any, NamedTuple
+from .plan.fp8 import is_linear
 from .read import module as modules
 
 SOLVE = ("batch", "seq", "image", "layers")
 MOST = 2**24  # no sensible answer is larger
+QUANTIZED = ("none", "int8", "nf4", "nf4-dq")  # weights to serve from, each in fewer bits
+SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
 FAR = 16  # times a known size: a line through two known ones is not trusted beyond
 
 # Changes that leave the results of training as they are, or nearly; each axis from what is usual on.
@@ -44,19 +47,24 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
         raise InputError("--solve", f"got {solve!r}; allowed: {', '.join(allowed)}")
     if settings.get("inputs") is not None:
         raise InputError("--solve", "the inputs are given; allowed: a module alone, for inputs of any size")
-    low = 32 if solve == "image" else 1
     known: dict[int, Estimate] = {}
+    refused: list[InputError] = []
 
     def excess(n: int) -> float:
         try:
             answer = known[n] = estimate(model, **_sized(settings, solve, n))
         except InputError as error:
             # A context's end, an odd patch: as good as too large, unless nothing is possible at all.
-            if n == low or solve not in ("seq", "image") or error.field not in (solve, "inputs"):
-                raise
-            return inf
+            if solve == "image" or (n > 1 and solve == "seq" and error.field in (solve, "inputs")):
+                refused.append(error)
+                return inf
+            raise
         return float(answer.memory.peak - answer.device.usable_bytes)
 
+    smallest = SIDES if solve == "image" else (1,)
+    low = next((n for n in smallest if excess(n) < inf), 0)
+    if not low:
+        raise refused[0]
     best = _search(excess, low, _halved if solve == "image" else _on_line)
     if best == MOST and known[best].memory.peak == known[low].memory.peak:
         raise InputError("--solve", f"{known[low].model.name} has no {solve}; allowed: a size that it has")
@@ -145,13 +153,20 @@ def _halvings(batch: int) -> Iterator[int]:
 def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
     """What can be changed, each from what is set on."""
     if now.task.workload.mode != "train":
-        return {}
+        stored = now.task.techniques.quantize
+        return {"quantize": QUANTIZED[QUANTIZED.index(stored) :]} if _quantizes(now, stored) else {}
     names = OF_MODULES if modules.is_captured(now.model) else AXES
     used = {axis: getattr(now.task, axis) for axis in names}
     return {
         axis: AXES[axis][AXES[axis].index(value) :] if value in AXES[axis] else (value,)
         for axis, value in used.items()
     }
+
+
+def _quantizes(now: Estimate, stored: str) -> bool:
+    """Whether there are products whose weights plan/quantize.py can store in fewer bits."""
+    named = not modules.is_captured(now.model) and stored in QUANTIZED
+    return named and any(is_linear(o) for o, _ in walk(now.model.nodes))
 
 
 def _asking(model: object, settings: dict[str, Any]) -> Callable[..., Estimate]:

@@ -245,3 +245,11 @@ def test_an_estimate_imports_nothing_slow():
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1], env=clean,
     )  # fmt: skip
     assert done.stderr == "[]\n"
+
+
+def test_a_closed_output_is_one_line():
+    call = ["sh", "-c", f"{sys.executable} -m budget estimate gpt2 >&-"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(call, stderr=subprocess.PIPE, text=True, check=False, cwd=root)
+    assert done.returncode == 2
+    assert done.stderr == "budget: output: standard output is closed; allowed: an open one\n"

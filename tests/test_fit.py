@@ -202,3 +202,19 @@ def test_modules_and_presets_side_by_side(file, capsys):
     assert (status, err) == (0, "")
     assert [answer["model"]["name"] for answer in json.loads(out)] == ["gpt2", "Net", "Net"]
     assert run(capsys, "compare", *modules)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["unet-2d", "inception-v3", "maxvit-t"])
+def test_the_smallest_image_is_one_that_the_network_takes(name):
+    side, answer = largest(name, "image", device="a100-40gb")
+    assert answer is not None and answer.fits
+    assert side >= 64
+
+
+def test_a_model_to_serve_is_quantized_or_its_batch_is_smaller():
+    found = changes("llama-3-70b", mode="decode", batch=64, seq=4096, device="h100")
+    assert found and all(c.estimate.fits for c in found)
+    assert {name for c in found for name in c.settings} == {"quantize", "batch"}
+    assert all(
+        "quantize" not in c.settings for c in changes("unet-2d", mode="forward", batch=10**4, device="t4")
+    )

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from ..estimate import Estimate, estimate
-from ..fit import SOLVE, Change, changes, largest
+from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
 from ..report._units import memory
 from ._model import asked, source_flags, workload_flags, write
@@ -40,7 +40,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     if answer is not None:
         peak, size = answer.memory.peak, answer.device.usable_bytes
         table = (
-            f"{answer.model.name} fits {answer.device.name} up to {args.solve} {best:,}: "
+            f"{answer.model.name} fits {answer.device.name} up to {args.solve} {best:,}"
+            f"{' and more' if best == MOST else ''}: "
             f"peak {memory(peak)} of {memory(size)}"
         )
         plain = {"solve": args.solve, "largest": best, "estimate": answer.to_dict()}
@@ -71,9 +72,7 @@ def _advice(model: object, settings: dict[str, Any]) -> tuple[str, dict[str, obj
     lines += [f"  {describe(c, now)}" for c in found]
     if not now.fits and not found:
         devices = -(-now.memory.peak // now.device.usable_bytes)
-        lines.append(
-            f"  no change of these is enough on one device; the peak is that of {devices:,} together"
-        )
+        lines.append(f"  no change is enough on one device; the peak is that of {devices:,} together")
     return "\n".join(lines), {
         "fits": now.fits,
         "estimate": now.to_dict(),
