@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+MANY = 40  # names are told before a message gets too long
+
+
 class InputError(ValueError):
     """Bad usage or bad input; the command prints it on one line and exits with status 2."""
 
@@ -19,7 +22,8 @@ def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
 
     known = sorted(known)
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known[:40])}"
+    more = f", and {len(known) - MANY} more" if len(known) > MANY else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known[:MANY])}{more}"
     return InputError(field, f"unknown name {str(name)[:80]!r}; {hint}")
 
 

@@ -185,7 +185,7 @@ def _time(e: Estimate) -> Iterator[str]:
         what = unit.removesuffix("/s")
         words.append(f"${cost['usd_per_million']:,.3g} a million {what} at ${cost['usd_per_hour']:g} an hour")
     if cost["joules_per_step"] is not None:
-        words.append(f"at most {decimal(cost['joules_per_step'], 'J')}")
+        words.append(f"at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
     if words:
         yield "cost        " + "   ".join(words)
 
