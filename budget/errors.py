@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-
 MANY = 40  # names are told before a message gets too long
 
 
