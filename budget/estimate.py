@@ -30,6 +30,7 @@ from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
 ATTENTION = tuple(ATTENTIONS)
+KERNELS = {"attention", "scan"}  # groups of operators that `flash` has a kernel for
 EXECUTION = ("compiled", "eager")
 
 
@@ -198,7 +199,7 @@ def _program(model: Model, task: Task) -> Counted:
     t, mode = task.techniques, task.workload.mode
     plans.check(t, mode, task.dtype, task.recompute)
     model = plans.network(model, t, mode, task.dtype)
-    fused = fuse(model, {"attention"}, task.attention)
+    fused = fuse(model, KERNELS if task.attention == "flash" else {"attention"}, task.attention)
     if mode != "train":
         book = flops(fused)
         program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)

@@ -5,10 +5,12 @@ import torch
 from oracle import count_flops, count_params
 from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
+from budget import estimate
 from budget.arch.mamba import Config, build
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
+from budget.model import walk
 from budget.plan.backward import backward
 
 NAMES = {
@@ -92,3 +94,21 @@ def test_bad_input_names_the_field():
         Config(version=2, heads=7)
     with pytest.raises(InputError, match="groups"):
         Config(version=2, groups=5)
+
+
+@pytest.mark.parametrize("name", ["mamba-130m", "mamba2-130m", "jamba-v0.1"])
+def test_a_fused_scan_keeps_the_states_on_the_chip(name):
+    plain, fused = (estimate(name, seq=512, attention=a) for a in ("eager", "flash"))
+    held = {
+        t.name
+        for o, _ in walk(fused.program.nodes)
+        for t in o.outs
+        if not t.on_chip
+        and {"n"} < set(t.dims)
+        and {"s", "i", "w"} & set(t.dims)
+        and {"f", "k"} & set(t.dims)
+    }
+    assert held == set()
+    assert fused.flops == plain.flops
+    assert fused.memory.activations < plain.memory.activations / 3
+    assert fused.times.step < plain.times.step

@@ -5,7 +5,8 @@ memory, and the backward pass computes them again (plan/recompute.py). Source: f
 `fused` is torch's SDPA as transformers calls it with a mask: the mask in the model's dtype and
 the repeated keys and values do reach device memory, and so does the output where queries are
 laid out another way; without a kernel it is written out (plan/_sdpa.py). `causal` is the same told
-that attention is causal, without a mask. `flash` is the kernel alone.
+that attention is causal, without a mask. `flash` is the kernel alone;
+selective scans (the group "scan") have one too. Source: mamba.
 """
 
 from __future__ import annotations
