@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from .device import Device
 from .errors import InputError, shown
+from .files import replace
 from .form import LIKE, Dispatch, Form, Profile, complete
 from .named import Any
 
@@ -169,21 +170,10 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
     Raises InputError where the folder cannot be written or the disk is full.
     """
-    import tempfile
-
     path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".profile-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(dump(profile, notes))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace(path, dump(profile, notes))
     except OSError as error:
         raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
     _profile_for.cache_clear()
