@@ -10,7 +10,7 @@ from . import arch as architectures
 from .config import Settings, Workload, make, size
 from .device import Device
 from .device import load as load_device
-from .dtype import full_name
+from .dtype import computed
 from .errors import InputError, unknown
 from .fold.count import Flops, Params, flops, params
 from .fold.memory import Memory, memory
@@ -147,6 +147,9 @@ def estimate(
     _choice("execution", execution, EXECUTION)
     if modules.is_module(model) or modules.is_captured(model):
         modules.check(model, mode, recompute, attention, config or {}, techniques)
+    if isinstance(model, Model):
+        for field in (*sizes, *(config or {})):
+            raise InputError(field, "a Model has its own; allowed: what its maker takes")
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
@@ -158,10 +161,11 @@ def estimate(
         workload = Workload(mode, model.samples)
     else:
         name, module, settings, usual, uncounted = resolve(model, config or {})
+        architectures.check(module, name, mode, sizes)
         workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
         workload,
-        full_name(dtype or usual.get("dtype", "bf16")),
+        computed(dtype or usual.get("dtype", "bf16")),
         optimizer or usual.get("optimizer", "adamw"),
         recompute,
         attention,
@@ -196,7 +200,7 @@ def _remembered(
 def _program(model: Model, task: Task) -> Counted:
     """A network with its techniques."""
     t, mode = task.techniques, task.workload.mode
-    plans.check(t, mode, task.dtype, task.recompute)
+    plans.check(t, mode, task.dtype, task.recompute, task.optimizer)
     model = plans.network(model, t, mode, task.dtype)
     fused = fuse(model, {"attention"}, task.attention)
     if mode != "train":

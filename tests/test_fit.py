@@ -105,7 +105,7 @@ def test_one_more_does_not_fit(solve):
 
 
 def test_a_size_that_a_network_does_not_have():
-    with pytest.raises(InputError, match="--solve: resnet50 has no seq"):
+    with pytest.raises(InputError, match="seq: resnet50 has no seq; allowed: batch, image"):
         largest("resnet50", "seq")
 
 

@@ -15,6 +15,8 @@ from ..op import Op, group, op
 from ..size import Size, exact_div, floor_div, is_number, or_else
 from ._layers import mlp, norm
 
+TAKES = ("batch", "seq")
+
 SEQ = 1600  # frames: sixteen seconds
 LEAST = 7  # frames, and mels, that leave one position behind two strided convolutions
 

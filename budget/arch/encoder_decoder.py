@@ -13,6 +13,9 @@ from ._layers import norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 
 

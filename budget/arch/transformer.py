@@ -18,6 +18,9 @@ from ._layers import NORMS, Experts, experts, mlp, norm
 from ._loss import cross_entropy
 from ._periods import stack
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 ACTIVATIONS = (
     "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
 )  # fmt: skip

@@ -13,6 +13,9 @@ from ._layers import norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 
 class Config(Settings):
     """Whisper-tiny; every input is padded to half a minute."""
