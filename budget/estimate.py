@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import cache, cached_property, lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 
 from . import arch as architectures
 from .config import Settings, Workload, make, size
 from .device import Device
 from .device import load as load_device
 from .dtype import computed
-from .errors import InputError, unknown
+from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, flops, params
-from .fold.memory import Memory, memory
+from .fold.memory import Memory, Walked
 from .fold.time import Times, time
 from .form import Profile
 from .model import Model, walk
@@ -53,7 +53,7 @@ class Counted(NamedTuple):
     params: Params
     flops: Flops  # as the formula book has it: attention in full, nothing computed twice
     hardware: Flops  # what the device really does, recomputation included
-    walked: Callable[[], Memory]  # worked out by the first who asks
+    walked: Walked
 
 
 class _Estimate(NamedTuple):
@@ -65,7 +65,7 @@ class _Estimate(NamedTuple):
     params: Params
     flops: Flops
     hardware: Flops
-    walked: Callable[[], Memory]
+    walked: Walked
 
 
 class Estimate(_Estimate):
@@ -74,10 +74,15 @@ class Estimate(_Estimate):
     Memory and time are worked out when they are asked for.
     """
 
+    def __repr__(self) -> str:
+        task, device = self.task, self.device.name
+        batch = shown(task.workload.batch)
+        return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
     @property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return self.walked()
+        return self.walked.memory
 
     @cached_property
     def times(self) -> Times:
@@ -207,7 +212,7 @@ def _program(model: Model, task: Task) -> Counted:
         book = flops(fused)
         program = plans.sparse(fused, t, task.dtype)
         hardware = book if program is fused else flops(program)
-        return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
+        return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
     if not recorded:
         fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
@@ -215,11 +220,7 @@ def _program(model: Model, task: Task) -> Counted:
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
     book, hardware = flops(trained, known), flops(program, known)
-    return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
-
-
-def _walk(program: Model, dtype: str) -> Callable[[], Memory]:
-    return cache(lambda: memory(program, dtype))
+    return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
 
 
 def _teacher(student: Model, task: Task) -> Model:

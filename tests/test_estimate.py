@@ -1,10 +1,14 @@
 """What `estimate` takes and refuses, and what its answer can do."""
 
+import pickle
+
+import numpy as np
 import pytest
 
 from budget import InputError, estimate
 from budget.arch import mlp
 from budget.config import Workload
+from budget.device import load
 
 MODEL = mlp.build(mlp.Config(), Workload("forward", 4))
 
@@ -35,3 +39,22 @@ def test_sizes_that_are_used():
     assert estimate(MODEL).model.samples == 4
     assert estimate("video_resnet", seq=8, image=64).flops.forward > 0
     assert estimate("gpt2", seq=512, dtype="fp8", mode="decode").memory.kv_cache > 0
+
+
+@pytest.mark.parametrize("name", ["gpt2", "resnet50"])
+def test_an_estimate_survives_pickling(name):
+    ours = estimate(name, dtype="fp32", lora_rank=8 if name == "gpt2" else 0)
+    peak = ours.memory.peak
+    again = pickle.loads(pickle.dumps(ours))  # noqa: S301 - our own
+    assert again == ours and again.to_dict() == ours.to_dict()
+    assert (again.memory.peak, again.memory.curve) == (peak, ours.memory.curve)
+    assert pickle.loads(pickle.dumps(load("h100"))) == load("h100")  # noqa: S301 - our own
+
+
+def test_estimates_of_one_program_share_its_memory():
+    assert estimate("gpt2").memory is estimate("gpt2", device="h100").memory
+
+
+def test_an_estimate_is_shown_in_one_line():
+    assert repr(estimate("gpt2", batch=4)) == "Estimate(gpt2, train, batch=4, bfloat16, H200 SXM 141GB)"
+    assert len(repr(estimate("mlp", batch=np.arange(1, 9999)))) < 200

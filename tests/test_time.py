@@ -1,7 +1,5 @@
 """The time model against arithmetic by hand, and arrays against single calls."""
 
-from types import MappingProxyType
-
 import numpy as np
 import pytest
 
@@ -26,7 +24,7 @@ def profile(forms=None, **changes):
         "dispatch": FREE, "serial": False, "low": 0.5, "high": 2.0,
     }  # fmt: skip
     made = {"matmul": Form(share=0.5), "pointwise": Form(vector=0.25), **(forms or {})}
-    return Profile(**{**values, "forms": MappingProxyType(complete(made)), **changes})
+    return Profile(**{**values, "forms": complete(made), **changes})
 
 
 def kernel(form="matmul", flops=0, pointwise=0, bytes=0, gemm=None, launches=1, phase="forward"):
