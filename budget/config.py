@@ -96,6 +96,13 @@ def make(cls: type[S], values: Mapping[str, Any]) -> S:
     return cls(**{name: check(cls.fields[name], value) for name, value in values.items()})
 
 
+def table(name: str, value: Any) -> Mapping[str, Any]:
+    """A mapping, empty for None. Raises InputError."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InputError(name, f"got {shown(value)}; allowed: a table of settings")
+    return value or {}
+
+
 def check(field: Field, value: Any) -> Any:
     """One value of a setting, of the right type and range. Raises InputError."""
     least, choices, kind = field.least, field.choices, field.type

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
 from . import arch as architectures
-from .config import Settings, Workload, make, size
+from .config import Settings, Workload, make, size, table
 from .device import Device
 from .device import load as load_device
 from .dtype import computed
@@ -146,14 +146,15 @@ def estimate(
     techniques: the settings of plan/techniques.py: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    config = table("config", config)
     asked = {"batch": batch, "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
     if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, recompute, attention, config or {}, techniques)
+        modules.check(model, mode, recompute, attention, config, techniques)
     if isinstance(model, Model):
-        for field in (*sizes, *(config or {})):
+        for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: what its maker takes")
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
@@ -165,7 +166,7 @@ def estimate(
         usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
         workload = Workload(mode, model.samples)
     else:
-        name, module, settings, usual, uncounted = resolve(model, config or {})
+        name, module, settings, usual, uncounted = resolve(model, config)
         architectures.check(module, name, mode, sizes)
         workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
@@ -178,6 +179,8 @@ def estimate(
         make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
+    if not isinstance(chosen, Device):
+        raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
     if isinstance(model, Model):
         counted = _program(model, task)
     else:

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import product
 from math import inf, log
 
+from .config import table
 from .errors import InputError
 from .estimate import Estimate, estimate
 from .model import Model
@@ -65,7 +66,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
 
 def _sized(settings: Mapping[str, Any], solve: str, n: int) -> dict[str, Any]:
     if solve == "layers":
-        return {**settings, "config": {**(settings.get("config") or {}), "layers": n}}
+        return {**settings, "config": {**table("config", settings.get("config")), "layers": n}}
     return {**settings, solve: n}
 
 

@@ -12,6 +12,13 @@ from budget.device import load
 
 MODEL = mlp.build(mlp.Config(), Workload("forward", 4))
 
+WRONG = [
+    ({"device": None}, "device: got None; allowed: a device's name, or a Device"),
+    ({"device": 7}, "device: got 7"),
+    ({"config": "x"}, "config: got 'x'; allowed: a table of settings"),
+    ({"config": ["layers"]}, "config: got "),
+]
+
 UNUSED = [
     (MODEL, {"batch": 64}, "batch: a Model has its own"),
     (MODEL, {"seq": 1024}, "seq: a Model has its own"),
@@ -33,6 +40,12 @@ UNUSED = [
 def test_what_would_not_be_used_is_refused(model, settings, problem):
     with pytest.raises(InputError, match=f"^{problem}"):
         estimate(model, **settings)
+
+
+@pytest.mark.parametrize(("settings", "problem"), WRONG)
+def test_what_is_no_setting_at_all(settings, problem):
+    with pytest.raises(InputError, match=f"^{problem}"):
+        estimate("gpt2", **settings)
 
 
 def test_sizes_that_are_used():
