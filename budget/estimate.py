@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
 from . import arch as architectures
-from .config import Settings, Workload, make, size, table
+from .config import Settings, Workload, make, one_shape, size, table
 from .device import Device
 from .device import load as load_device
 from .dtype import computed
@@ -168,6 +168,7 @@ def estimate(
     else:
         name, module, settings, usual, uncounted = resolve(model, config)
         architectures.check(module, name, mode, sizes)
+        one_shape({**vars(settings), **sizes})
         workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
         workload,

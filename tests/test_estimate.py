@@ -1,5 +1,6 @@
 """What `estimate` takes and refuses, and what its answer can do."""
 
+import csv
 import pickle
 
 import numpy as np
@@ -9,6 +10,7 @@ from budget import InputError, estimate
 from budget.arch import mlp
 from budget.config import Workload
 from budget.device import load
+from budget.report import render
 
 MODEL = mlp.build(mlp.Config(), Workload("forward", 4))
 
@@ -46,6 +48,43 @@ def test_what_would_not_be_used_is_refused(model, settings, problem):
 def test_what_is_no_setting_at_all(settings, problem):
     with pytest.raises(InputError, match=f"^{problem}"):
         estimate("gpt2", **settings)
+
+
+ARRAYS = [
+    ("gpt2", {"seq": np.array([512, 4096])}, "seq: got .*at most context, 1024"),
+    ("gpt2", {"seq": np.array([[512], [4096]])}, "seq: got .*at most context, 1024"),
+    ("whisper-tiny", {"seq": np.array([8, 2560])}, "seq: got .*at most context, 448"),
+    ("conformer", {"seq": np.array([4, 800])}, "seq: an array with values out of range; allowed: .* from 7"),
+    ("vit-b-16", {"image": np.array([8, 224])}, "patch: got 16; allowed: at most image"),
+    ("gpt2", {"batch": np.array([1, 2, 3]), "seq": np.array([5, 6])}, r"seq: got arrays batch \(3,\), seq"),
+    ("gpt2", {"batch": np.ones(3), "config": {"layers": np.array([5, 6])}}, "batch: got arrays layers"),
+    ("gpt2", {"config": {"layers": np.array([5, 6]), "heads": np.ones(3)}}, "heads: got arrays layers"),
+    ("gpt2", {"batch": np.array(True)}, "batch: got True"),
+    ("gpt2", {"batch": np.float64(1.5)}, "batch: got .*1.5"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings", "problem"), ARRAYS)
+def test_limits_hold_for_every_element(model, settings, problem):
+    with pytest.raises(InputError, match=f"^{problem}") as error:
+        estimate(model, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("four", [np.int64(4), np.uint8(4), np.array(4), np.float32(4)])
+def test_numbers_of_numpy_are_numbers(four):
+    assert estimate("gpt2", batch=four).to_dict() == estimate("gpt2", batch=4).to_dict()
+
+
+@pytest.mark.parametrize("by", ["operator", "moment"])
+def test_arrays_are_csv_by_index(by):
+    table = list(csv.DictReader(render(estimate("gpt2", batch=np.array([1, 3])), "csv", by).splitlines()))
+    for i, batch in enumerate((1, 3)):
+        alone = csv.DictReader(render(estimate("gpt2", batch=batch), "csv", by).splitlines())
+        for row, one in zip([r for r in table if r["index"] == str(i)], alone, strict=True):
+            for name, value in one.items():
+                number = value[:1].isdigit()
+                assert (float(row[name]) == pytest.approx(float(value))) if number else row[name] == value
 
 
 def test_sizes_that_are_used():

@@ -131,7 +131,7 @@ def build(c: Config, w: Workload) -> Model:
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
     seq = or_else(w.seq, minimum(c.context, LONGEST))
-    if c.positions == "learned" and is_number(seq):
+    if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if _zero(c.kv_latent) else c.rope_head_dim
