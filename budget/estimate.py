@@ -248,7 +248,9 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     if isinstance(model, Mapping):
         name, (arch, settings, uncounted) = str(model.get("model_type", "config")), _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
-        name = os.path.basename(os.path.dirname(os.path.abspath(model)))
+        folder, file = os.path.split(os.path.abspath(model))
+        stem = os.path.splitext(file)[0]
+        name = os.path.basename(folder) if stem == "config" else stem
         arch, settings, uncounted = _hugging_face(model)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)
