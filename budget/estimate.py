@@ -155,7 +155,7 @@ def estimate(
         modules.check(model, mode, recompute, attention, config, techniques)
     if isinstance(model, Model):
         for field in (*sizes, *config):
-            raise InputError(field, "a Model has its own; allowed: what its maker takes")
+            raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
