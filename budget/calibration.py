@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 
 from .device import Device
 from .errors import InputError
@@ -107,7 +106,7 @@ def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) 
     )
     widest = networks if any(is_network for is_network, _ in errors) else kernels
     return make(numbers)._replace(
-        low=1 / widest, high=widest, kernels=(1 / kernels, kernels), links=MappingProxyType(links(records))
+        low=1 / widest, high=widest, kernels=(1 / kernels, kernels), links=links(records)
     )
 
 
@@ -217,7 +216,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
         name=device.name,
         provenance="measured",
         device=key(device),
-        forms=MappingProxyType(complete(forms)),
+        forms=complete(forms),
         memory=numbers["memory"],
         steps=((numbers["cache.size"], numbers["memory"] * numbers["cache.drop"]),),
         launch_s=numbers["launch_s"],
@@ -226,7 +225,7 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
         low=1.0,
         high=1.0,
         dtypes=dtypes,
-        versions=MappingProxyType(dict(versions)),
+        versions=dict(versions),
     )
 
 

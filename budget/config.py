@@ -93,7 +93,15 @@ def make(cls: type[S], values: Mapping[str, Any]) -> S:
     for name in values:
         if name not in cls.fields:
             raise unknown(str(name), name, cls.fields)
+    one_shape(values)
     return cls(**{name: check(cls.fields[name], value) for name, value in values.items()})
+
+
+def table(name: str, value: Any) -> Mapping[str, Any]:
+    """A mapping, empty for None. Raises InputError."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InputError(name, f"got {shown(value)}; allowed: a table of settings")
+    return value or {}
 
 
 def check(field: Field, value: Any) -> Any:
@@ -126,7 +134,9 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
     if hasattr(value, "free_symbols"):
         return value
-    if hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
+    if hasattr(value, "dtype") and value.ndim == 0:  # numpy's own numbers
+        value = value.item()
+    if hasattr(value, "dtype"):
         if value.dtype.kind not in "iuf" or not bool(((value >= low) & (value <= HUGE)).all()):
             raise InputError(name, f"an array with values out of range; allowed: {allowed}")
         if not bool((value == value // 1).all()):
@@ -137,6 +147,20 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= HUGE:
         raise InputError(name, f"got {shown(value)}; allowed: {allowed}")
     return value
+
+
+def one_shape(values: Mapping[str, Any]) -> None:
+    """Raise an InputError for arrays that have no common shape."""
+    shapes = {name: value.shape for name, value in values.items() if getattr(value, "ndim", 0) > 0}
+    if len(shapes) < 2:
+        return
+    from numpy import broadcast_shapes
+
+    try:
+        broadcast_shapes(*shapes.values())
+    except ValueError:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InputError(list(shapes)[-1], f"got arrays {found}; allowed: of one shape") from None
 
 
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:

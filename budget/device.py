@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 
 from . import table
 from .dtype import SHORT
@@ -123,12 +122,17 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({device for device, _ in _tables().values()}))
 
 
-@cache
 def load(name: str) -> Device:
     """A device by its id, an alias or the name that its driver shows; `auto` or `cpu`: this machine.
 
     Raises InputError with the nearest known name.
     """
+    found = _load(name)
+    return found._replace(flops=dict(found.flops), measured=dict(found.measured))
+
+
+@cache
+def _load(name: str) -> Device:
     if name == "auto":
         return detect()
     if name == "cpu":
@@ -179,8 +183,8 @@ def cpu() -> Device:
         usable_bytes=facts.memory_bytes,
         memory="RAM",
         bandwidth=min(10e9 * facts.cores, 154e9),
-        flops=MappingProxyType({"fp64": peak / 2, "fp32": peak, "vector": peak}),
-        measured=MappingProxyType({}),
+        flops={"fp64": peak / 2, "fp32": peak, "vector": peak},
+        measured={},
         sms=facts.cores,
         l2_bytes=None,
         tdp_w=None,
@@ -227,8 +231,8 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         usable_bytes=t["visible_mib"] * MIB if "visible_mib" in t else memory,
         memory=t["memory"],
         bandwidth=t["bandwidth_gb_s"] * 1e9,
-        flops=MappingProxyType(rates),
-        measured=MappingProxyType({k.split("_")[1]: t[k] * 1e12 for k in t if k.startswith("measured_")}),
+        flops=rates,
+        measured={k.split("_")[1]: t[k] * 1e12 for k in t if k.startswith("measured_")},
         sms=t.get("sms"),
         l2_bytes=round(t["l2_mb"] * MIB) if "l2_mb" in t else None,
         tdp_w=t.get("tdp_w"),

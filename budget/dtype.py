@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import unknown
+from .errors import InputError, unknown
 
 BYTES: dict[str, float] = {
     "float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2,
@@ -23,9 +23,20 @@ SHORT = {
 }  # fmt: skip
 
 
+COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8")  # what a network as a whole runs in
+
+
 def full_name(name: str) -> str:
     """`bf16` -> `bfloat16`. Raises InputError."""
     full = SHORT.get(name, name)
     if full not in BYTES:
         raise unknown("dtype", name, [*SHORT, *BYTES])
+    return full
+
+
+def computed(name: str) -> str:
+    """The full name of what a network can run in. Raises InputError."""
+    full = full_name(name)
+    if full not in map(full_name, COMPUTED):
+        raise InputError("dtype", f"got {name!r}; allowed: {', '.join(COMPUTED)}")
     return full

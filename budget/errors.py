@@ -29,7 +29,7 @@ def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
 def shown(value: object, width: int = 60) -> str:
     """A value as a message shows it: one short line, whatever it is."""
     try:
-        text = ascii(value)
+        text = ascii(value).replace("\n", " ")  # an array of arrays has a line for each
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list too deep
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import cache, cached_property, lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 
 from . import arch as architectures
-from .config import Settings, Workload, make, size
+from .config import Settings, Workload, make, one_shape, size, table
 from .device import Device
 from .device import load as load_device
-from .dtype import full_name
-from .errors import InputError, unknown
+from .dtype import computed
+from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, flops, params
-from .fold.memory import Memory, memory
+from .fold.memory import Memory, Walked
 from .fold.time import Times, time
 from .form import Profile
 from .model import Model, walk
@@ -54,7 +54,7 @@ class Counted(NamedTuple):
     params: Params
     flops: Flops  # as the formula book has it: attention in full, nothing computed twice
     hardware: Flops  # what the device really does, recomputation included
-    walked: Callable[[], Memory]  # worked out by the first who asks
+    walked: Walked
 
 
 class _Estimate(NamedTuple):
@@ -66,7 +66,7 @@ class _Estimate(NamedTuple):
     params: Params
     flops: Flops
     hardware: Flops
-    walked: Callable[[], Memory]
+    walked: Walked
 
 
 class Estimate(_Estimate):
@@ -75,10 +75,15 @@ class Estimate(_Estimate):
     Memory and time are worked out when they are asked for.
     """
 
+    def __repr__(self) -> str:
+        task, device = self.task, self.device.name
+        batch = shown(task.workload.batch)
+        return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
     @property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return self.walked()
+        return self.walked.memory
 
     @cached_property
     def times(self) -> Times:
@@ -142,12 +147,16 @@ def estimate(
     techniques: the settings of plan/techniques.py: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    config = table("config", config)
     asked = {"batch": batch, "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
     _choice("mode", mode, MODES)
     _choice("execution", execution, EXECUTION)
     if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, recompute, attention, config or {}, techniques)
+        modules.check(model, mode, recompute, attention, config, techniques)
+    if isinstance(model, Model):
+        for field in (*sizes, *config):
+            raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
@@ -158,11 +167,13 @@ def estimate(
         usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
         workload = Workload(mode, model.samples)
     else:
-        name, module, settings, usual, uncounted = resolve(model, config or {})
+        name, module, settings, usual, uncounted = resolve(model, config)
+        architectures.check(module, name, mode, sizes)
+        one_shape({**vars(settings), **sizes})
         workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
     task = Task(
         workload,
-        full_name(dtype or usual.get("dtype", "bf16")),
+        computed(dtype or usual.get("dtype", "bf16")),
         optimizer or usual.get("optimizer", "adamw"),
         recompute,
         attention,
@@ -170,6 +181,8 @@ def estimate(
         make(Techniques, techniques) if techniques else plans.OFF,
     )
     chosen = load_device(device) if isinstance(device, str) else device
+    if not isinstance(chosen, Device):
+        raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
     if isinstance(model, Model):
         counted = _program(model, task)
     else:
@@ -197,14 +210,14 @@ def _remembered(
 def _program(model: Model, task: Task) -> Counted:
     """A network with its techniques."""
     t, mode = task.techniques, task.workload.mode
-    plans.check(t, mode, task.dtype, task.recompute)
+    plans.check(t, mode, task.dtype, task.recompute, task.optimizer)
     model = plans.network(model, t, mode, task.dtype)
     fused = fuse(model, KERNELS if task.attention == "flash" else {"attention"}, task.attention)
     if mode != "train":
         book = flops(fused)
         program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)
         hardware = book if program is fused else flops(program)
-        return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
+        return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
     if not recorded:
         fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
@@ -212,11 +225,7 @@ def _program(model: Model, task: Task) -> Counted:
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
     book, hardware = flops(trained, known), flops(program, known)
-    return Counted(model, program, params(model), book, hardware, _walk(program, task.dtype))
-
-
-def _walk(program: Model, dtype: str) -> Callable[[], Memory]:
-    return cache(lambda: memory(program, dtype))
+    return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
 
 
 def _teacher(student: Model, task: Task) -> Model:
@@ -240,7 +249,9 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     if isinstance(model, Mapping):
         name, (arch, settings, uncounted) = str(model.get("model_type", "config")), _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
-        name = os.path.basename(os.path.dirname(os.path.abspath(model)))
+        folder, file = os.path.split(os.path.abspath(model))
+        stem = os.path.splitext(file)[0]
+        name = os.path.basename(folder) if stem == "config" else stem
         arch, settings, uncounted = _hugging_face(model)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)

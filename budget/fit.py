@@ -7,6 +7,7 @@ from functools import cache
 from itertools import product
 from math import inf, log
 
+from .config import table
 from .errors import InputError
 from .estimate import Estimate, estimate
 from .model import Model, walk
@@ -73,7 +74,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
 
 def _sized(settings: Mapping[str, Any], solve: str, n: int) -> dict[str, Any]:
     if solve == "layers":
-        return {**settings, "config": {**settings.get("config", {}), "layers": n}}
+        return {**settings, "config": {**table("config", settings.get("config")), "layers": n}}
     return {**settings, solve: n}
 
 
@@ -130,14 +131,15 @@ def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
     ask = _asking(model, settings)
     first = ask()
     batch = first.task.workload.batch
-    batches = [batch] if settings.get("inputs") is not None else list(_halvings(batch))
+    given = isinstance(model, Model) or settings.get("inputs") is not None
+    batches = [{}] if given else [{}, *({"batch": n} for n in _halvings(batch // 2))]
     axes = _axes(first)
-    if not ask(**{axis: values[-1] for axis, values in axes.items()}, batch=batches[-1]).fits:
+    if not ask(**{axis: values[-1] for axis, values in axes.items()}, **batches[-1]).fits:
         return  # if the most that can be changed is not enough, nothing less is
     for chosen in product(*axes.values()):
         changed = {axis: v for (axis, values), v in zip(axes.items(), chosen, strict=True) if v != values[0]}
         for size in batches:
-            setting = {**changed, **({"batch": size} if size != batch else {})}
+            setting = {**changed, **size}
             answer = ask(**setting)
             yield Change(setting, answer)
             if answer.fits:

@@ -6,7 +6,6 @@ profile.py finds, reads and writes them; fold/time.py turns them into seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from .named import NamedTuple
 
@@ -77,8 +76,8 @@ class Profile(NamedTuple):
     kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
     dtypes: tuple[str, ...] = ()  # measured ones; none: any
     source: str = ""
-    versions: Mapping[str, str] = MappingProxyType({})
-    links: Mapping[str, tuple[float, float]] = MappingProxyType({})  # see bench/collectives.py
+    versions: Mapping[str, str] = {}
+    links: Mapping[str, tuple[float, float]] = {}  # see bench/collectives.py
 
     @property
     def summary(self) -> str:

@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from types import MappingProxyType
 
 from .device import Device
 from .errors import InputError, shown
+from .files import replace
 from .form import LIKE, Dispatch, Form, Profile, complete
 from .named import Any
 
@@ -51,7 +51,7 @@ def profile_for(device: Device, dtype: str = "") -> Profile:
 def scaled(profile: Profile, reached: float) -> Profile:
     """The datasheet's profile for a device whose large products reach a share of its peak."""
     forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
-    return profile._replace(forms=MappingProxyType(forms))
+    return profile._replace(forms=forms)
 
 
 @cache
@@ -119,7 +119,7 @@ def parse(table: Any, where: str) -> Profile:
             name=str(table["name"]),
             provenance=str(table["provenance"]),
             device=str(table["device"]),
-            forms=MappingProxyType(complete(forms)),
+            forms=complete(forms),
             memory=float(table["memory"]),
             steps=tuple((float(size), float(share)) for size, share in table["steps"]),
             launch_s=float(table["launch_s"]),
@@ -130,10 +130,8 @@ def parse(table: Any, where: str) -> Profile:
             kernels=(float(table["kernels"][0]), float(table["kernels"][1])),
             dtypes=tuple(table.get("dtypes", ())),
             source=str(table.get("source", "")),
-            versions=MappingProxyType(dict(table.get("versions", {}))),
-            links=MappingProxyType(
-                {k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()}
-            ),
+            versions=dict(table.get("versions", {})),
+            links={k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()},
         )
     except KeyError as error:
         raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
@@ -169,21 +167,10 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
     Raises InputError where the folder cannot be written or the disk is full.
     """
-    import tempfile
-
     path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".profile-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(dump(profile, notes))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace(path, dump(profile, notes))
     except OSError as error:
         raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
     _profile_for.cache_clear()

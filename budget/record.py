@@ -172,9 +172,19 @@ def _record(entry: Any, where: str) -> Record:
         )
     if not isinstance(info["workload"], dict):
         raise InputError("results", f"{where}: workload is {shown(info['workload'])}; allowed: a table")
+    _check_collective(info, where)
     suite, case, implementation, split, dtype = (str(info[k]) for k in TEXTS)
     name, workload = str(entry.get("fullname", where)), info["workload"]
     return Record(name, suite, case, implementation, split, dtype, workload, float(taken), info)
+
+
+def _check_collective(info: Mapping[str, Any], where: str) -> None:
+    """Raise an InputError for a collective's record without what its time is predicted from."""
+    workload = info["workload"]
+    for name, table in (("nodes", workload), ("bytes", info)):
+        value = table.get(name)
+        if "collective" in workload and (not isinstance(value, int | float) or not value > 0):
+            raise InputError("results", f"{where}: {name} is {shown(value)}; allowed: a positive number")
 
 
 def results_folder() -> str:

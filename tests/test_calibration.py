@@ -124,6 +124,17 @@ def test_interval_is_the_rank_that_covers():
     assert calibration.interval([]) == 10.0
 
 
+def test_a_limit_for_collectives_alone(folder, capsys, monkeypatch):
+    workload = {"collective": "all_reduce", "nodes": 1}
+    rows = [entry("collectives", "a", "held", workload, 1e-3, bytes=1e6, implementation="gloo")]
+    linked = profile.profile_for(CPU)._replace(links={"all_reduce-1": (1e-5, 1e9)})
+    monkeypatch.setattr(profile, "profile_for", lambda *_: linked)
+    asked = ["validate", results(folder, rows), "--device", "cpu"]
+    assert main(asked) == 0
+    assert main([*asked, "--max-median", "5%"]) == 2
+    assert "--max-median: got records of collectives only" in capsys.readouterr().err
+
+
 def test_links_are_a_start_and_a_bandwidth(folder):
     rows = []
     for size in (1e3, 1e5, 1e6, 1e8):
@@ -139,6 +150,11 @@ def test_links_are_a_start_and_a_bandwidth(folder):
                 implementation="gloo",
             )
         )
+    for drop, name in ((rows[0]["extra_info"]["workload"], "nodes"), (rows[1]["extra_info"], "bytes")):
+        kept = drop.pop(name)
+        with pytest.raises(InputError, match=f"{name} is None; allowed: a positive number"):
+            record.load(results(folder, rows))
+        drop[name] = kept
     start, bandwidth = record.links(record.load(results(folder, rows)))["all_reduce-1"]
     assert (start, bandwidth) == (pytest.approx(2e-5), pytest.approx(4e9))
 

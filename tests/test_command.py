@@ -1,5 +1,6 @@
 """The command line as people use it, and as they misuse it: one line, status 2, never a traceback."""
 
+import csv
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import budget
 from budget import command
 from budget.__main__ import main
 from budget.read import preset
@@ -108,6 +110,26 @@ def test_formats_and_breakdowns(capsys, tmp_path, form, by):
     text = target.read_text("utf-8")
     assert len(text.splitlines()) > 5 or form == "json"
     assert os.listdir(tmp_path) == ["answer"], "nothing half written is left behind"
+
+
+def test_a_comparison_as_csv_has_raw_numbers(capsys):
+    status, out, _ = run(capsys, "compare", "gpt2", "resnet50", "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    e = budget.estimate("gpt2")
+    assert status == 0 and [row["model"] for row in rows] == ["gpt2", "resnet50"]
+    assert [float(rows[0][name]) for name in ("params", "forward", "peak", "time")] == [
+        e.params.total, e.flops.forward, e.memory.peak, e.times.step
+    ]  # fmt: skip
+    assert "GiB" in run(capsys, "compare", "gpt2", "--format", "markdown")[1]
+    assert "allowed: table, markdown, csv, json" in refused(capsys, "compare", "gpt2", "--format", "svg")
+
+
+@pytest.mark.parametrize(("file", "name"), [("small.json", "small"), ("config.json", "nets")])
+def test_a_config_is_named_after_its_file_or_folder(tmp_path, file, name):
+    path = tmp_path / "nets" / file
+    path.parent.mkdir()
+    path.write_text('{"model_type": "gpt2", "n_layer": 2}')
+    assert budget.estimate(path).model.name == budget.estimate(str(path)).model.name == name
 
 
 def test_help_teaches_by_example(capsys):

@@ -162,9 +162,10 @@ def test_every_device_computes_every_format(name):
     assert d.uncertainty == 1
 
 
-def test_a_device_cannot_be_changed():
-    with pytest.raises(TypeError):
-        device.load("h100").flops["bf16"] = 1  # type: ignore[index]
+def test_a_change_to_a_device_is_nobody_elses():
+    rates = device.load("h100").flops
+    rates.clear()  # type: ignore[attr-defined]
+    assert device.load("h100").rate("bf16") > 1e14
     with pytest.raises(AttributeError):
         device.load("h100").bandwidth = 1  # type: ignore[misc]
 

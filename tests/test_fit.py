@@ -104,8 +104,14 @@ def test_one_more_does_not_fit(solve):
     assert not estimate("llama-3-8b", **{**settings, **more}).fits
 
 
+def test_layers_without_a_config():
+    assert largest("gpt2", "layers", config=None)[0] == largest("gpt2", "layers")[0]
+    with pytest.raises(InputError, match="config: got 'x'; allowed: a table"):
+        largest("gpt2", "layers", config="x")
+
+
 def test_a_size_that_a_network_does_not_have():
-    with pytest.raises(InputError, match="--solve: resnet50 has no seq"):
+    with pytest.raises(InputError, match="seq: resnet50 has no seq; allowed: batch, image"):
         largest("resnet50", "seq")
 
 

@@ -101,7 +101,7 @@ def test_a_nested_text_config():
     [
         (["LlamaForCausalLM"], "lm"),
         (["LlamaModel"], "none"),
-        (["LlamaForSequenceClassification"], "lm"),
+        (["LlavaForConditionalGeneration"], "lm"),
         ([], "lm"),
         (None, "lm"),
     ],
@@ -149,6 +149,9 @@ BAD = [
     ({**LLAMA, "tie_word_embeddings": "yes"}, "tie_word_embeddings", "allowed: true or false"),
     ({**LLAMA, "architectures": "LlamaForCausalLM"}, "architectures", "a list of names"),
     ({**LLAMA, "architectures": [1]}, "architectures", "a list of names"),
+    ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, "architectures", "end with ForCausalLM"),
+    ({"model_type": "bert", "architectures": ["BertForTokenClassification"]}, "architectures", "ForMaskedLM"),
+    ({"model_type": "gpt2", "architectures": ["GPT2DoubleHeadsModel"]}, "architectures", "got 'GPT2Double"),
     ({"model_type": "bert", "is_decoder": True}, "is_decoder", "got True; allowed: false"),
     ({"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups", "allowed: 1"),
     ({"model_type": "deepseek_v2"}, "num_experts_per_tok", "missing"),

@@ -1,17 +1,22 @@
 """Architectures: one file each, Config -> Model, found by its file name.
 
-A file has a `Config` (its fields become flags) and `build(config, workload) -> Model`.
+A file has a `Config` (its fields become flags) and `build(config, workload) -> Model`. One that is not of
+images says in `TAKES` which sizes of a workload it reads, and one that makes tokens in `MODES` how it is run.
 Files whose names start with an underscore hold pieces that several share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import unknown
+from ..errors import InputError, unknown
 from ..found import modules
+
+TAKES = ("batch", "image")
+MODES = ("train", "forward")
 
 
 @cache
@@ -25,3 +30,13 @@ def load(name: str) -> ModuleType:
     if name not in names():
         raise unknown("arch", name, names())
     return import_module(f"{__name__}.{name}")
+
+
+def check(module: ModuleType, name: str, mode: str, sizes: Iterable[str]) -> None:
+    """Raise an InputError for a mode that a network does not have, or a size that it would not read."""
+    modes, takes = getattr(module, "MODES", MODES), getattr(module, "TAKES", TAKES)
+    if mode not in modes:
+        raise InputError("mode", f"{name} has no {mode}; allowed: {', '.join(modes)}")
+    for size in sizes:
+        if size not in takes:
+            raise InputError(size, f"{name} has no {size}; allowed: {', '.join(takes)}")

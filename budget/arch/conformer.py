@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Settings, Workload, divides, setting
-from ..errors import InputError
+from ..config import Settings, Workload, divides, setting, size
 from ..model import Model, Node, block, model
 from ..op import Op, group, op
-from ..size import Size, exact_div, floor_div, is_number, or_else
+from ..size import Size, exact_div, floor_div, or_else
 from ._layers import mlp, norm
+
+TAKES = ("batch", "seq")
 
 SEQ = 1600  # frames: sixteen seconds
 LEAST = 7  # frames, and mels, that leave one position behind two strided convolutions
@@ -36,9 +37,7 @@ class Config(Settings):
 
 def build(c: Config, w: Workload) -> Model:
     """Spectrograms [b, frames, mels] to logits [b, s, v], s a quarter of the frames."""
-    frames = or_else(w.seq, SEQ)
-    if is_number(frames) and frames < LEAST:
-        raise InputError("seq", f"got {frames}; allowed: at least {LEAST}")
+    frames = size("seq", or_else(w.seq, SEQ), LEAST)
     s = _halved(_halved(frames))
     sizes = {
         "b": w.batch, "s": s, "t": s, "d": c.d_model, "h": c.heads, "k": exact_div(c.d_model, c.heads),

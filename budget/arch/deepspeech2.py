@@ -13,6 +13,8 @@ from ..op import Op, op
 from ..size import Size, floor_div, or_else
 from ._recurrent import GATES, Cell, recurrent
 
+TAKES = ("batch", "seq")
+
 SEQ = 800  # frames: eight seconds
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
-from ..size import Size, exact_div, floor_div, is_number, or_else
+from ..size import Size, exact_div, floor_div, or_else
 from ._attention import Attention, attention
 from ._layers import mlp
 
@@ -37,8 +37,7 @@ class Config(Settings):
 def build(c: Config, w: Workload) -> Model:
     """Latents [b, c, y, x], time steps and classes to noise and variance [b, s, v], patch by patch."""
     side = floor_div(or_else(w.image, c.image), c.downsampling)
-    if is_number(side):
-        at_most("patch", c.patch, "the latents' side", side)
+    at_most("patch", c.patch, "the latents' side", side)
     across = floor_div(side, c.patch)
     s = across * across
     sizes = {

@@ -12,6 +12,8 @@ from ..model import Model, Node, model
 from ..op import op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
+TAKES = ("batch",)
+
 
 class Config(Settings):
     """The repository's model for Criteo's Kaggle data."""

@@ -13,6 +13,9 @@ from ._layers import norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 
 
@@ -60,7 +63,7 @@ def build(c: Config, w: Workload) -> Model:
     Decode makes one token of each sequence: the encoder has run, its keys and values are cached.
     """
     seq = or_else(w.seq, minimum(c.context, 1024))
-    if c.positions == "learned" and is_number(seq):
+    if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}

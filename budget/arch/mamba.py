@@ -13,6 +13,9 @@ from ._layers import norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, mamba, mamba2
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 SEQ = 2048
 
 

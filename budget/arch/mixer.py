@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
-from ..size import floor_div, is_number, or_else
+from ..size import floor_div, or_else
 from ._layers import mlp, norm
 from ._loss import cross_entropy
 
@@ -35,8 +35,7 @@ def build(c: Config, w: Workload) -> Model:
     The MLPs across patches are as wide as the image has patches.
     """
     side = or_else(w.image, c.image)
-    if is_number(side):
-        at_most("patch", c.patch, "image", side)
+    at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
     sizes = {
         "b": w.batch, "c": c.in_channels, "y": across, "x": across, "y+i": side, "x+j": side, "i": c.patch,

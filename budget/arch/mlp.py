@@ -10,6 +10,8 @@ from ..model import Model, Node, model
 from ..op import op
 from ._loss import cross_entropy
 
+TAKES = ("batch",)
+
 
 class Config(Settings):
     """The worked example: 10 features, hidden layers of 20 and 10, two classes."""

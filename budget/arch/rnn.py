@@ -12,6 +12,9 @@ from ..size import Size, is_number, or_else
 from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 SEQ = 128
 
 

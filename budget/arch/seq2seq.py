@@ -16,6 +16,9 @@ from ._layers import sized
 from ._loss import cross_entropy
 from ._recurrent import Cell, recurrent
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 SEQ = 50
 
 

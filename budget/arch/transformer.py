@@ -18,6 +18,9 @@ from ._layers import NORMS, Experts, experts, mlp, norm
 from ._loss import cross_entropy
 from ._periods import stack
 
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
+
 ACTIVATIONS = (
     "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
 )  # fmt: skip
@@ -128,7 +131,7 @@ def build(c: Config, w: Workload) -> Model:
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
     seq = or_else(w.seq, minimum(c.context, LONGEST))
-    if c.positions == "learned" and is_number(seq):
+    if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if _zero(c.kv_latent) else c.rope_head_dim

@@ -10,6 +10,8 @@ from ..model import Model, Node, model
 from ..size import or_else
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, scope
 
+TAKES = ("batch", "seq", "image")
+
 
 class Config(Settings):
     """R3D-18 as torchvision has it. MC3 and R(2+1)D are presets."""

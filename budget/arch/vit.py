@@ -46,8 +46,7 @@ def build(c: Config, w: Workload) -> Model:
     The table of positions is as long as the image needs.
     """
     side = or_else(w.image, c.image)
-    if is_number(side):
-        at_most("patch", c.patch, "image", side)
+    at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
     s = across * across + c.extra_tokens
     sizes = {

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
 from ..op import op
-from ..size import Size, exact_div, is_number, or_else
+from ..size import Size, exact_div, or_else
 from ._attention import Attention, causal_mask
 from ._layers import norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
+
+TAKES = ("batch", "seq")
+MODES = ("train", "forward", "prefill", "decode")
 
 
 class Config(Settings):
@@ -40,8 +43,7 @@ def build(c: Config, w: Workload) -> Model:
     Decode makes one token of each text: the encoder has run, its keys and values are cached.
     """
     seq = or_else(w.seq, c.context)
-    if is_number(seq):
-        at_most("seq", seq, "context", c.context)
+    at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context}
     return model("whisper", c, w, _nodes(c, w, seq, s), sizes, samples=w.batch, tokens=w.batch * s)

@@ -13,6 +13,8 @@ from ..model import Model, Node, model
 from ..op import op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
+TAKES = ("batch",)
+
 
 class Config(Settings):
     """The paper's towers over Criteo's Kaggle features."""

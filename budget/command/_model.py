@@ -9,6 +9,7 @@ from .. import arch as architectures
 from ..config import Field, Settings
 from ..errors import InputError, unknown
 from ..estimate import ATTENTION, MODES, resolve
+from ..files import replace
 from ..named import Any
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
@@ -201,19 +202,8 @@ def write(text: str, path: str | None) -> None:
     if path is None:
         print(text)
         return
-    import tempfile
-
-    folder = os.path.dirname(os.path.abspath(path))
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".budget-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace(path, text + "\n")
     except (OSError, ValueError) as error:
-        raise InputError(
-            "--output", f"cannot write {path!r}: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError("--output", f"cannot write {path!r}: {why}") from None

@@ -51,8 +51,10 @@ def run(args: Namespace, rest: list[str]) -> int:
     used = profile.load(args.profile) if args.profile else profile.profile_for(chosen, dtypes[0])
     found = rows(records, chosen, used)
     form = partial(table, every=True) if args.all and args.format == "table" else FORMATS[args.format]
-    write(form(found, chosen, used), args.output)
     medians = [s.median for s in summaries(found) if s.name.startswith("all ")]
+    if limit is not None and not medians:
+        raise InputError("--max-median", "got records of collectives only; allowed: with kernels or networks")
+    write(form(found, chosen, used), args.output)
     return 1 if limit is not None and max(medians) > limit else 0
 
 

@@ -61,6 +61,24 @@ class Memory(_Memory):
         )
 
 
+class _Walked(NamedTuple):
+    program: Model
+    dtype: str
+
+
+class Walked(_Walked):
+    """The memory of a program, worked out by the first who asks."""
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Bytes on one device."""
+        return memory(self.program, self.dtype)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Without the answer: pickled, it is many times as large as the program."""
+        return Walked, tuple(self)
+
+
 def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
     """Bytes of a tensor; an unnamed dtype is the model's own."""
     size = BYTES[t.dtype or dtype]

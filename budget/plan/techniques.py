@@ -15,6 +15,7 @@ from ..errors import InputError, shown, unknown
 from ..model import Model
 from ..named import Any
 from ._choices import FUSED, GGUF, GRADIENTS, HOLDS, KEEPS, PRECISION, QUANTIZED
+from .optimizer import CHOICES as OPTIMIZERS
 from .optimizer import optimizer as add_optimizer
 from .recompute import CHOICES as RECOMPUTED
 from .recompute import recompute as add_recompute
@@ -69,6 +70,8 @@ class Techniques(Settings):
             from .offload import check
 
             check(self.offload)
+        if self.lora_dropout >= 1:
+            raise InputError("lora_dropout", f"got {self.lora_dropout}; allowed: from 0 to below 1")
         for name in ("grad_dtype", "lora_dtype"):
             value = getattr(self, name)
             if value and full_name(value) not in GRADIENTS:
@@ -88,10 +91,12 @@ TRAINING = (
 NAMELESS = ("precision", "grad_dtype", "accumulate", "offload")  # need no dimension by its name
 
 
-def check(t: Techniques, mode: str, dtype: str, recompute: str) -> None:
+def check(t: Techniques, mode: str, dtype: str, recompute: str, optimizer: str) -> None:
     """Raise an InputError for techniques that contradict each other, the mode or the dtype."""
     if recompute not in RECOMPUTED:
         raise unknown("recompute", recompute, RECOMPUTED)
+    if optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
     used = {} if t is OFF else t.used
     for name in () if mode == "train" else (*(("recompute",) if recompute != "none" else ()), *used):
         if name == "recompute" or name in TRAINING:

@@ -31,7 +31,11 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides
-HEADS = {"ForCausalLM": "lm", "LMHeadModel": "lm", "ForMaskedLM": "mlm", "Model": "none"}
+# The head of a class, by the first ending that its name has; "": one that is not covered.
+HEADS = {
+    "ForCausalLM": "lm", "LMHeadModel": "lm", "ForConditionalGeneration": "lm", "ForMaskedLM": "mlm",
+    "DoubleHeadsModel": "", "Model": "none",
+}  # fmt: skip
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
@@ -161,6 +165,14 @@ def _head(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
         return {}
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise InputError("architectures", "allowed: a list of names")
-    named = (head for name in classes for end, head in HEADS.items() if name.endswith(end))
-    found = next(named, fields["head"])
+    found = next(map(_head_of, classes), fields["head"])
     return {"head": found, "pooler": False, "head_bias": True} if found == "mlm" else {"head": found}
+
+
+def _head_of(name: str) -> str:
+    """The head that a class of transformers has. Raises InputError for one that is not covered."""
+    found = next((head for end, head in HEADS.items() if name.endswith(end)), "")
+    if not found:
+        allowed = ", ".join(end for end, head in HEADS.items() if head)
+        raise InputError("architectures", f"got {shown(name)}; allowed: names that end with {allowed}")
+    return found

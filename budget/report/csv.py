@@ -1,11 +1,11 @@
-"""CSV: one line an operator (or what `--by` says), raw numbers."""
+"""CSV: one line an operator (or what `--by` says), raw numbers; of arrays one for each index."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from ..named import TYPE_CHECKING
+from ..named import TYPE_CHECKING, Any
 from ._rows import rows
 
 if TYPE_CHECKING:
@@ -15,8 +15,21 @@ if TYPE_CHECKING:
 def render(estimate: Estimate, by: str = "") -> str:
     """Rows with a header line."""
     out = io.StringIO()
-    table = rows(estimate, by or "operator")
+    table = _by_index(rows(estimate, by or "operator"))
     writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return out.getvalue().rstrip("\n")
+
+
+def _by_index(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of plain numbers: where there are arrays all rows for their first element, then the second."""
+    shapes = [v.shape for row in table for v in row.values() if getattr(v, "ndim", 0) > 0]
+    if not shapes:
+        return table
+    import numpy
+
+    shape = numpy.broadcast_shapes(*shapes)
+    size = numpy.prod(shape)
+    flat = [{k: numpy.broadcast_to(v, shape).ravel().tolist() for k, v in row.items()} for row in table]
+    return [{"index": i, **{k: v[i] for k, v in row.items()}} for i in range(size) for row in flat]

@@ -1,0 +1,41 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+
+def replace(path: str, text: str) -> None:
+    """Put a text into a file, new or old, at once; links lead to their target. Raises OSError, ValueError.
+
+    What is no regular file (a terminal, a pipe) cannot be replaced and is written to.
+    """
+    path = os.path.realpath(path)
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    temporary = os.path.join(os.path.dirname(path), f".budget-{os.urandom(8).hex()}")
+    # An ordinary open, so that a new file has the rights that the user's umask gives.
+    file = open(temporary, "x", encoding="utf-8")  # noqa: SIM115 - closed below, before it is removed
+    try:
+        with file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, stat.S_IMODE(mode))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _mode(path: str) -> int | None:
+    """What a path is and who may use it; None for one that is new."""
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None

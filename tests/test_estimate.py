@@ -1,0 +1,112 @@
+"""What `estimate` takes and refuses, and what its answer can do."""
+
+import csv
+import pickle
+
+import numpy as np
+import pytest
+
+from budget import InputError, estimate
+from budget.arch import mlp
+from budget.config import Workload
+from budget.device import load
+from budget.report import render
+
+MODEL = mlp.build(mlp.Config(), Workload("forward", 4))
+
+WRONG = [
+    ({"device": None}, "device: got None; allowed: a device's name, or a Device"),
+    ({"device": 7}, "device: got 7"),
+    ({"config": "x"}, "config: got 'x'; allowed: a table of settings"),
+    ({"config": ["layers"]}, "config: got "),
+]
+
+UNUSED = [
+    (MODEL, {"batch": 64}, "batch: a Model has its own"),
+    (MODEL, {"seq": 1024}, "seq: a Model has its own"),
+    (MODEL, {"config": {"bias": False}}, "bias: a Model has its own"),
+    ("resnet50", {"seq": 512}, "seq: resnet50 has no seq; allowed: batch, image"),
+    ("gpt2", {"image": 512}, "image: gpt2 has no image; allowed: batch, seq"),
+    ("mlp", {"seq": 512}, "seq: mlp has no seq; allowed: batch$"),
+    ("resnet50", {"mode": "decode"}, "mode: resnet50 has no decode; allowed: train, forward"),
+    ("vit-b-16", {"mode": "prefill"}, "mode: vit-b-16 has no prefill"),
+    ("conformer", {"mode": "decode"}, "mode: conformer has no decode"),
+    ("gpt2", {"mode": "forward", "optimizer": "nonsense"}, "optimizer: unknown name 'nonsense'"),
+    ("gpt2", {"dtype": "int4"}, "dtype: got 'int4'; allowed: fp64, fp32, tf32, bf16, fp16, fp8"),
+    ("gpt2", {"dtype": "int64", "mode": "forward"}, "dtype: got 'int64'"),
+    ("gpt2", {"lora_rank": 8, "lora_dropout": 7.0}, "lora_dropout: got 7.0; allowed: from 0 to below 1"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings", "problem"), UNUSED)
+def test_what_would_not_be_used_is_refused(model, settings, problem):
+    with pytest.raises(InputError, match=f"^{problem}"):
+        estimate(model, **settings)
+
+
+@pytest.mark.parametrize(("settings", "problem"), WRONG)
+def test_what_is_no_setting_at_all(settings, problem):
+    with pytest.raises(InputError, match=f"^{problem}"):
+        estimate("gpt2", **settings)
+
+
+ARRAYS = [
+    ("gpt2", {"seq": np.array([512, 4096])}, "seq: got .*at most context, 1024"),
+    ("gpt2", {"seq": np.array([[512], [4096]])}, "seq: got .*at most context, 1024"),
+    ("whisper-tiny", {"seq": np.array([8, 2560])}, "seq: got .*at most context, 448"),
+    ("conformer", {"seq": np.array([4, 800])}, "seq: an array with values out of range; allowed: .* from 7"),
+    ("vit-b-16", {"image": np.array([8, 224])}, "patch: got 16; allowed: at most image"),
+    ("gpt2", {"batch": np.array([1, 2, 3]), "seq": np.array([5, 6])}, r"seq: got arrays batch \(3,\), seq"),
+    ("gpt2", {"batch": np.ones(3), "config": {"layers": np.array([5, 6])}}, "batch: got arrays layers"),
+    ("gpt2", {"config": {"layers": np.array([5, 6]), "heads": np.ones(3)}}, "heads: got arrays layers"),
+    ("gpt2", {"batch": np.array(True)}, "batch: got True"),
+    ("gpt2", {"batch": np.float64(1.5)}, "batch: got .*1.5"),
+]
+
+
+@pytest.mark.parametrize(("model", "settings", "problem"), ARRAYS)
+def test_limits_hold_for_every_element(model, settings, problem):
+    with pytest.raises(InputError, match=f"^{problem}") as error:
+        estimate(model, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("four", [np.int64(4), np.uint8(4), np.array(4), np.float32(4)])
+def test_numbers_of_numpy_are_numbers(four):
+    assert estimate("gpt2", batch=four).to_dict() == estimate("gpt2", batch=4).to_dict()
+
+
+@pytest.mark.parametrize("by", ["operator", "moment"])
+def test_arrays_are_csv_by_index(by):
+    table = list(csv.DictReader(render(estimate("gpt2", batch=np.array([1, 3])), "csv", by).splitlines()))
+    for i, batch in enumerate((1, 3)):
+        alone = csv.DictReader(render(estimate("gpt2", batch=batch), "csv", by).splitlines())
+        for row, one in zip([r for r in table if r["index"] == str(i)], alone, strict=True):
+            for name, value in one.items():
+                number = value[:1].isdigit()
+                assert (float(row[name]) == pytest.approx(float(value))) if number else row[name] == value
+
+
+def test_sizes_that_are_used():
+    assert estimate(MODEL).model.samples == 4
+    assert estimate("video_resnet", seq=8, image=64).flops.forward > 0
+    assert estimate("gpt2", seq=512, dtype="fp8", mode="decode").memory.kv_cache > 0
+
+
+@pytest.mark.parametrize("name", ["gpt2", "resnet50"])
+def test_an_estimate_survives_pickling(name):
+    ours = estimate(name, dtype="fp32", lora_rank=8 if name == "gpt2" else 0)
+    peak = ours.memory.peak
+    again = pickle.loads(pickle.dumps(ours))  # noqa: S301 - our own
+    assert again == ours and again.to_dict() == ours.to_dict()
+    assert (again.memory.peak, again.memory.curve) == (peak, ours.memory.curve)
+    assert pickle.loads(pickle.dumps(load("h100"))) == load("h100")  # noqa: S301 - our own
+
+
+def test_estimates_of_one_program_share_its_memory():
+    assert estimate("gpt2").memory is estimate("gpt2", device="h100").memory
+
+
+def test_an_estimate_is_shown_in_one_line():
+    assert repr(estimate("gpt2", batch=4)) == "Estimate(gpt2, train, batch=4, bfloat16, H200 SXM 141GB)"
+    assert len(repr(estimate("mlp", batch=np.arange(1, 9999)))) < 200
