@@ -207,6 +207,8 @@ def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
     for file in table.files("devices"):
         for device, about in table.load("devices", f"{file}.json").items():
             found.update(dict.fromkeys((device, *about.get("aliases", ())), (device, about)))
+    for device, about in tuple(found.values()):
+        found.setdefault(_slug(about["name"]), (device, about))  # as lists show it
     return found
 
 

@@ -170,7 +170,8 @@ def estimate(
         name, module, settings, usual, uncounted = resolve(model, config)
         architectures.check(module, name, mode, sizes)
         one_shape({**vars(settings), **sizes})
-        workload = Workload(mode, **{"batch": size("batch", usual.get("batch", 1)), **sizes})
+        usual_sizes = {k: size(k, usual[k]) for k in ("batch", "seq", "image") if k in usual}
+        workload = Workload(mode, **{**usual_sizes, **sizes})
     task = Task(
         workload,
         computed(dtype or usual.get("dtype", "bf16")),
@@ -183,6 +184,8 @@ def estimate(
     chosen = load_device(device) if isinstance(device, str) else device
     if not isinstance(chosen, Device):
         raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
+    if task.techniques.precision == "fp8" and "fp8" not in chosen.flops:
+        raise InputError("precision", f"{chosen.name} has no float8; allowed: pure, autocast, master")
     if isinstance(model, Model):
         counted = _program(model, task)
     else:
@@ -247,12 +250,13 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     """(name, architecture's module, Config, a preset's usual workload, uncounted). Raises InputError."""
     usual: Mapping[str, Any] = {}
     if isinstance(model, Mapping):
-        name, (arch, settings, uncounted) = str(model.get("model_type", "config")), _hugging_face(model)
+        name = str(model.get("model_type", "config"))
+        arch, settings, usual, uncounted = _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
         stem = os.path.splitext(file)[0]
         name = os.path.basename(folder) if stem == "config" else stem
-        arch, settings, uncounted = _hugging_face(model)
+        arch, settings, usual, uncounted = _hugging_face(model)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)
     else:
@@ -277,17 +281,18 @@ def _named(name: str) -> Resolved:
     for about in preset.ABOUT:
         table.pop(about, None)
     if "model_type" in table:
-        arch, settings, uncounted = _hugging_face(table)
+        arch, settings, own, uncounted = _hugging_face(table)
+        usual = {**own, **usual}
     else:
         arch, settings, uncounted = table.pop("arch"), table, ()
     return name, arch, settings, usual, uncounted
 
 
-def _hugging_face(source: Any) -> tuple[str, Any, tuple[str, ...]]:
+def _hugging_face(source: Any) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
     from .read import hf_config
 
     values = source if isinstance(source, Mapping) else hf_config.load(source)
-    return *hf_config.read(values), hf_config.uncounted(values)
+    return *hf_config.read(values), hf_config.usual(values), hf_config.uncounted(values)
 
 
 def _is_path(text: str) -> bool:

@@ -110,3 +110,14 @@ def test_estimates_of_one_program_share_its_memory():
 def test_an_estimate_is_shown_in_one_line():
     assert repr(estimate("gpt2", batch=4)) == "Estimate(gpt2, train, batch=4, bfloat16, H200 SXM 141GB)"
     assert len(repr(estimate("mlp", batch=np.arange(1, 9999)))) < 200
+
+
+def test_a_presets_own_sizes_are_its_usual_ones():
+    assert estimate("lstm-ptb-medium").model.tokens == 20 * 35
+    assert estimate("lstm-ptb-medium", seq=70, batch=1).model.tokens == 70
+
+
+def test_float8_needs_a_device_that_has_it():
+    assert estimate("gpt2", device="h100", precision="fp8").times.step > 0
+    with pytest.raises(InputError, match="has no float8"):
+        estimate("gpt2", device="v100", precision="fp8")

@@ -255,3 +255,21 @@ def test_whatever_a_config_holds_is_read_or_refused(family, data):
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right, a traceback is not
     else:
         assert isinstance(config, architectures.load(name).Config)
+
+
+SAID = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
+
+
+@pytest.mark.parametrize("field", ["dtype", "torch_dtype"])
+def test_a_config_says_its_dtype(field):
+    for told, expected in (("float32", "float32"), ("torch.float16", "float16"), ("auto", "bfloat16")):
+        assert estimate({**SAID, field: told}).task.dtype == expected
+    assert estimate({**SAID, field: "float32"}, dtype="bf16").task.dtype == "bfloat16"
+    for told in ("banana", 7):
+        with pytest.raises(InputError, match=f"{field}: .*allowed: float32, bfloat16, float16"):
+            estimate({**SAID, field: told})
+
+
+def test_quantized_weights_are_named_as_left_out():
+    config = {**SAID, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    assert estimate(config).model.uncounted == ("quantized weights",)

@@ -30,6 +30,7 @@ ACTIVATIONS = {
     "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
 }  # fmt: skip
 
+DTYPES = ("float32", "bfloat16", "float16")  # of weights
 AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides
 # The head of a class, by the first ending that its name has; "": one that is not covered.
 HEADS = {
@@ -66,7 +67,22 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     """What a config describes and its architecture leaves out, for a config that `read` takes."""
-    return tuple(_family(values["model_type"]).get("uncounted", ()))
+    left_out = tuple(_family(values["model_type"]).get("uncounted", ()))
+    return (*left_out, "quantized weights") if values.get("quantization_config") else left_out
+
+
+def usual(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload that a config speaks of: its dtype. Raises InputError."""
+    inner = values.get(_family(values["model_type"]).get("nested", ""))
+    for config in (values, inner if isinstance(inner, Mapping) else {}):
+        for field in ("dtype", "torch_dtype"):
+            name = config.get(field)
+            if name in (None, "auto"):
+                continue
+            if not isinstance(name, str) or name.removeprefix("torch.") not in DTYPES:
+                raise InputError(field, f"got {shown(name)}; allowed: {', '.join(DTYPES)}")
+            return {"dtype": name.removeprefix("torch.")}
+    return {}
 
 
 def known() -> tuple[str, ...]:
