@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import estimate
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
 from budget.model import walk
@@ -82,6 +83,34 @@ def test_offloaded_layers_leave_nothing_on_the_device(choice):
         memory(offload_activations(recompute(backward(gpt(layers=24)), choice)), "bfloat16").activations
         == b.activations
     )
+
+
+NESTED = [  # layers within periods of unlike ones, within groups, within both
+    ("gemma-3-1b", {}),
+    ("gemma-3-1b", {"recompute": "full"}),
+    ("gpt-oss-20b", {}),
+    ("hybrid", {}),
+    ("gpt2", {"recompute": "full", "recompute_every": 4}),
+    ("gpt2", {"recompute": "full", "recompute_every": 5}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [*NESTED, *((n, {}) for n in ("vit-b-16", "t5-base", "whisper-small"))]
+)
+def test_layers_leave_the_device_however_they_are_nested(name, how):
+    here, away = (
+        estimate(name, batch=16, offload=o, optimizer="none", **how) for o in ("none", "activations")
+    )
+    a, b = here.memory, away.memory
+    assert b.host > 0 and b.peak < a.peak and b.activations < a.activations
+    assert away.hardware == here.hardware
+
+
+def test_a_group_of_layers_sends_its_input():
+    how = {"recompute": "full", "recompute_every": 4, "offload": "activations", "batch": 4, "seq": 128}
+    c = estimate("gpt2", **how)
+    assert c.memory.host == 12 / 4 * 4 * 128 * 768 * 2  # groups, tokens, width, bytes
 
 
 def test_offloaded_states_are_on_the_host():
