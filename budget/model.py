@@ -42,6 +42,7 @@ class Block(NamedTuple):
 
 
 Node = Op | Block
+MICRO = "micro"  # name of the block that repeats the program for each micro-batch (plan/accumulate.py)
 
 
 class Model(NamedTuple):

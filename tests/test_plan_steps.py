@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from budget import estimate
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
-from budget.model import walk
+from budget.model import rewrite, walk
 from budget.op import HOST
 from budget.plan.accumulate import accumulate
 from budget.plan.backward import backward
 from budget.plan.offload import offload_activations, offload_optimizer
-from budget.plan.optimizer import optimizer
+from budget.plan.optimizer import CHOICES, optimizer
 from budget.plan.recompute import recompute, regroup
 
 torch = pytest.importorskip("torch")
@@ -111,6 +111,29 @@ def test_a_group_of_layers_sends_its_input():
     how = {"recompute": "full", "recompute_every": 4, "offload": "activations", "batch": 4, "seq": 128}
     c = estimate("gpt2", **how)
     assert c.memory.host == 12 / 4 * 4 * 128 * 768 * 2  # groups, tokens, width, bytes
+
+
+@pytest.mark.parametrize("offload", ["activations", "optimizer"])
+def test_the_host_holds_one_micro_batch(offload):
+    one, many = (estimate("gpt2", offload=offload, accumulate=n).memory for n in (1, 8))
+    assert many.host == one.host > 0
+
+
+@pytest.mark.parametrize("name", [name for name in CHOICES if name not in ("none", "sgd")])
+@pytest.mark.parametrize("precision", ["pure", "master"])
+def test_states_of_weights_of_two_dtypes_are_on_the_host(name, precision):
+    program = backward(model(3))
+    half = {"layers.gate.weight": "bfloat16"}
+
+    def mixed(ts):
+        return tuple(t._replace(dtype=half.get(t.name.removeprefix("d:"), "float32")) for t in ts)
+
+    program = program._replace(
+        nodes=rewrite(program.nodes, lambda o: (o._replace(ins=mixed(o.ins), outs=mixed(o.outs)),))
+    )
+    here = optimizer(program, name, master=precision == "master")
+    away = memory(offload_optimizer(here), "bfloat16")
+    assert (away.optimizer, away.host) == (0, memory(here, "bfloat16").optimizer)
 
 
 def test_offloaded_states_are_on_the_host():

@@ -11,6 +11,7 @@ from ..model import Block, Carry, Node
 from ..op import STATE, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
+from .optimizer import state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon
@@ -194,7 +195,8 @@ def _typed(
 ) -> Op:
     """One operator for the step of some weights: states by name, with elements and dtype."""
     sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
-    kept = tuple(Tensor(f"{name}.{k}", (k,), STATE, own) for k, (_, own) in states.items())
+    names = {k: state(f"{name}.{k}", weights[0].dtype) for k in states}
+    kept = tuple(Tensor(names[k], (k,), STATE, own) for k, (_, own) in states.items())
     scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype),)
     grads = Tensor("grads", ("p",), dtype=dtype)
     return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")
