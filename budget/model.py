@@ -124,12 +124,12 @@ def pieces(node: Block, first: int) -> tuple[Block, ...]:
     enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
     carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
     return (
-        Block(f"{node.name}[:{first}]", _renamed(node.body, new), first, node.shared, enters),
+        Block(f"{node.name}[:{first}]", renamed(node.body, new), first, node.shared, enters),
         node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
     )
 
 
-def _renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
+def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
     """The same program with other names for some tensors."""
 
     def tensors(ts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

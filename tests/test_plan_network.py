@@ -17,7 +17,8 @@ from budget.plan.offload import offload_optimizer
 from budget.plan.optimizer import optimizer
 from budget.plan.prune import prune
 from budget.plan.quantize import quantize
-from budget.plan.recompute import recompute, regroup
+from budget.plan.recompute import recompute
+from budget.plan.regroup import regroup
 
 torch = pytest.importorskip("torch")
 from oracle_plan import LLAMA, RANK, gpt, model  # noqa: E402

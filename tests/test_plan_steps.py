@@ -13,7 +13,8 @@ from budget.plan.accumulate import accumulate
 from budget.plan.backward import backward
 from budget.plan.offload import offload_activations, offload_optimizer
 from budget.plan.optimizer import CHOICES, optimizer
-from budget.plan.recompute import recompute, regroup
+from budget.plan.recompute import recompute
+from budget.plan.regroup import regroup
 
 torch = pytest.importorskip("torch")
 from oracle_plan import B, C, D, F, S, gpt, held, model, net, saved  # noqa: E402
@@ -64,11 +65,11 @@ def test_groups_of_layers_keep_what_checkpoint_keeps(every):
     assert params(program).total == params(model(layers)).total
 
 
-@pytest.mark.parametrize("first", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("first", [1, 2, 4, 6])
 def test_only_the_first_layers_are_recomputed(first):
-    kept = [held(recompute(backward(regroup(model(6), first=n)), "full")) for n in (first, min(first, 6))]
+    kept = held(recompute(backward(regroup(model(6), first=first)), "full"))
     per_layer = held(backward(model(2))) - held(backward(model(1)))
-    assert kept[0] == kept[1] == held(backward(model(6))) - min(first, 6) * (per_layer - B * S * D * 4)
+    assert kept == held(backward(model(6))) - first * (per_layer - B * S * D * 4)
 
 
 @pytest.mark.parametrize("choice", ["none", "full"])

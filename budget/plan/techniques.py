@@ -18,7 +18,6 @@ from ._choices import FUSED, GGUF, GRADIENTS, HOLDS, KEEPS, PRECISION, QUANTIZED
 from .optimizer import optimizer as add_optimizer
 from .recompute import CHOICES as RECOMPUTED
 from .recompute import recompute as add_recompute
-from .recompute import regroup
 
 
 class Techniques(Settings):
@@ -167,6 +166,8 @@ def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
 
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
+        from .regroup import regroup
+
         model = regroup(model, t.recompute_every, t.recompute_layers)
     if t.quantize in GGUF:
         from .gguf import gguf
