@@ -174,8 +174,17 @@ def link(
     """
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})
-    linked = tuple(linker.run(nodes, env, "", set()))
+    linked = tuple(linker.run(_running(nodes), env, "", set()))
     return linked, tuple(env[name] for name in outputs or (linker.current,))
+
+
+def _running(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Without blocks that run no time: they make nothing that others could read."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield node
+        elif not (is_number(node.count) and node.count == 0):
+            yield node._replace(body=tuple(_running(node.body)))
 
 
 class _Linker:
