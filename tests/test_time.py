@@ -150,3 +150,26 @@ def test_every_architecture_has_a_time_in_every_mode(name, mode, execution):
     assert 0 < answer["time_s"]["step"] < 1e3
     assert 0 < answer["rate"]["mfu"] < 1
     assert answer["memory_bytes"]["peak"] > 0
+
+
+def spent(fuse, phase, chosen):
+    """Seconds of the chosen kernels of a large model, with parts fused or not."""
+    kernels = budget.estimate("llama-3-8b", device="h100", execution="eager", fuse=fuse).times.kernels
+    return sum(k.seconds for k in kernels if k.work.contraction and k.work.phase == phase and chosen(k.work))
+
+
+@pytest.mark.parametrize(
+    ("fuse", "kind", "runs"), [("cross_entropy", "cross_entropy", 3), ("chunked_cross_entropy", "chunked", 2)]
+)
+def test_a_fused_loss_is_no_faster_than_its_products(fuse, kind, runs):
+    alone = [spent("", phase, lambda w: w.op == "head.logits") for phase in ("forward", "backward")]
+    found = [spent(fuse, phase, lambda w: w.kind == kind) for phase in ("forward", "backward")]
+    assert found[0] >= alone[0] and alone[1] == pytest.approx(2 * alone[0], rel=1e-3)
+    # The backward pass has two products; the one that runs the head again has three.
+    assert runs * alone[0] <= found[1] * 1.001 <= 1.02 * runs * alone[0]
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
+    alone = spent("", phase, lambda w: w.op == "layers.mlp.down")
+    assert spent("mlp", phase, lambda w: w.kind == "mlp") == pytest.approx(alone, rel=0.01)
