@@ -102,6 +102,14 @@ def test_a_student_s_other_heads_have_their_backward_pass(name):
     assert taught.memory.gradients == alone.memory.gradients
 
 
+def test_a_chunk_of_several_batches_is_that_of_each():
+    def kept(batch):
+        return estimate("gpt2", batch=batch, fuse="chunked_cross_entropy").memory.activations
+
+    batches = [5, 8, 11, 23]  # a chunk has a power of two of tokens
+    np.testing.assert_array_equal(kept(np.array(batches)), [kept(b) for b in batches])
+
+
 def test_a_teacher_of_several_batches():
     how = {"teacher": "gpt2-medium", "seq": 16}
     both = estimate("gpt2", batch=np.array([1, 3]), **how)
