@@ -33,9 +33,9 @@ def first_layers(model: Model, field: str, n: int) -> Parts:
     total = sum(layers(node) for node in model.nodes)
     if is_number(total) and total == 0:
         raise InputError(field, f"{model.name} has no repeated layers; allowed: 0")
-    if not hasattr(total, "free_symbols") and (total < n if is_number(total) else (total < n).any()):
-        most = total if is_number(total) else total.min()
-        raise InputError(field, f"got {n}; allowed: 0 to {most:.0f}, the layers of {model.name}")
+    fewest = total.min() if hasattr(total, "min") else total
+    if not hasattr(fewest, "free_symbols") and fewest < n:
+        raise InputError(field, f"got {n}; allowed: 0 to {fewest:.0f}, the layers of {model.name}")
     return _cut(model.nodes, field, n)
 
 
