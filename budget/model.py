@@ -42,6 +42,7 @@ class Block(NamedTuple):
 
 
 Node = Op | Block
+MICRO = "micro"  # name of the block that repeats the program for each micro-batch (plan/accumulate.py)
 
 
 class Model(NamedTuple):
@@ -123,12 +124,12 @@ def pieces(node: Block, first: int) -> tuple[Block, ...]:
     enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
     carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
     return (
-        Block(f"{node.name}[:{first}]", _renamed(node.body, new), first, node.shared, enters),
+        Block(f"{node.name}[:{first}]", renamed(node.body, new), first, node.shared, enters),
         node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
     )
 
 
-def _renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
+def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
     """The same program with other names for some tensors."""
 
     def tensors(ts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -173,8 +174,17 @@ def link(
     """
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})
-    linked = tuple(linker.run(nodes, env, "", set()))
+    linked = tuple(linker.run(_running(nodes), env, "", set()))
     return linked, tuple(env[name] for name in outputs or (linker.current,))
+
+
+def _running(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Without blocks that run no time: they make nothing that others could read."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield node
+        elif not (is_number(node.count) and node.count == 0):
+            yield node._replace(body=tuple(_running(node.body)))
 
 
 class _Linker:

@@ -67,6 +67,19 @@ def exact_div(a: Size, b: Size) -> Size:
     return a / b if hasattr(a, "free_symbols") or hasattr(b, "free_symbols") else a // b
 
 
+def power_of_two(n: Size) -> Size:
+    """The least power of two that is no less than n."""
+    if is_number(n):
+        return 1 << (int(n) - 1).bit_length()
+    if hasattr(n, "free_symbols"):
+        import sympy
+
+        return 2 ** sympy.ceiling(sympy.log(n, 2))
+    import numpy
+
+    return numpy.exp2(numpy.frexp(n - 1)[1])  # exact, as a logarithm is not
+
+
 def or_else(size: Size, usual: Size) -> Size:
     """A setting's size, or the usual one where it is 0."""
     return usual if is_number(size) and size == 0 else size

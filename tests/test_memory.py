@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget import arch
+from budget import arch, estimate
 from budget.config import Workload, make
 from budget.fold.memory import memory
 from budget.model import Block, Model, block, link
@@ -32,6 +32,25 @@ def layer(i=""):
 
 
 START = op("in", "!raw: b c, *c d -> x: b d")
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_block_that_never_runs_is_not_there(within):
+    sizes, never = dict(b=3, c=3, d=5, f=7, e=9), block("never", layer(), 0)
+    head = op("head", "x: b d, *d e -> y: b e")
+    some = (
+        (block("outer", (*layer(), never), 4), head) if within else (block("layers", layer(), 4), never, head)
+    )
+    without = (block("outer", layer(), 4), head) if within else (block("layers", layer(), 4), head)
+    assert program((START, *some), sizes) == program((START, *without), sizes)
+
+
+def test_networks_without_some_of_their_layers():
+    layers = {"layers": 4, "experts": 4, "d_ff": 64}
+    dense, all_dense = ({"experts": 0}, {"dense_layers": 4})
+    a, b = (estimate("transformer", config={**layers, **c}).memory.peak for c in (dense, all_dense))
+    assert a == b
+    assert estimate("deepspeech2", config={"layers": 1}, freeze="conv,rnn0").memory.peak > 0
 
 
 @given(n=st.integers(1, 12), b=st.integers(1, 50), d=st.integers(1, 50), f=st.integers(1, 50))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from budget.model import link
 from budget.op import contraction_flops, elements, gemm, op
+from budget.size import power_of_two
 
 
 def linked(spec, **sizes):
@@ -105,3 +106,13 @@ def test_a_wrong_line_says_what_is_wrong(spec, says):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(KeyError, match="sofmax"):
         op("o", "!x: b -> y: b", "sofmax")
+
+
+@given(st.lists(st.integers(1, 2**40), min_size=1, max_size=5), st.integers(1, 40))
+def test_powers_of_two_of_arrays_and_symbols_are_those_of_numbers(sizes, k):
+    sizes += [1, 2**k - 1, 2**k, 2**k + 1]
+    found = [power_of_two(n) for n in sizes]
+    assert all(p // 2 < n <= p and p.bit_count() == 1 for n, p in zip(sizes, found, strict=True))
+    numpy.testing.assert_array_equal(power_of_two(numpy.array(sizes)), found)
+    n = sympy.Symbol("n", positive=True, integer=True)
+    assert power_of_two(n).subs(n, sizes[0]) == found[0]

@@ -76,10 +76,10 @@ def test_adapters_train_and_save_what_torch_does(layers):
     compare(module, adapters(model(layers), RANK, "down"))
 
 
-@pytest.mark.parametrize("first", [1, 2, 4, 9])
+@pytest.mark.parametrize("first", [1, 2, 4, 5])
 def test_frozen_layers_save_nothing(first):
     module = net(5)
-    for part in list(module)[: 1 + min(first, 5)]:
+    for part in list(module)[: 1 + first]:
         part.requires_grad_(False)
     compare(module, freeze_layers(model(5), first))
 

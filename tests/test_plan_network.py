@@ -1,7 +1,9 @@
 """Techniques that change how a network is computed: fused, quantized, sparse, taught."""
 
+import numpy as np
 import pytest
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
@@ -17,7 +19,8 @@ from budget.plan.offload import offload_optimizer
 from budget.plan.optimizer import optimizer
 from budget.plan.prune import prune
 from budget.plan.quantize import quantize
-from budget.plan.recompute import recompute, regroup
+from budget.plan.recompute import recompute
+from budget.plan.regroup import regroup
 
 torch = pytest.importorskip("torch")
 from oracle_plan import LLAMA, RANK, gpt, model  # noqa: E402
@@ -90,6 +93,29 @@ def test_a_teacher_adds_its_forward_pass_and_its_weights():
     assert b.gradients == a.gradients
     with pytest.raises(InputError, match=r"teacher: answers .*; allowed: answers of one shape"):
         distill(gpt(), gpt("forward", vocab=77))
+
+
+@pytest.mark.parametrize("name", ["googlenet-aux", "inception-v3"])
+def test_a_student_s_other_heads_have_their_backward_pass(name):
+    alone, taught = (estimate(name, batch=2, teacher=t) for t in ("", "resnet18"))
+    assert taught.flops.backward == alone.flops.backward
+    assert taught.memory.gradients == alone.memory.gradients
+
+
+def test_a_chunk_of_several_batches_is_that_of_each():
+    def kept(batch):
+        return estimate("gpt2", batch=batch, fuse="chunked_cross_entropy").memory.activations
+
+    batches = [5, 8, 11, 23]  # a chunk has a power of two of tokens
+    np.testing.assert_array_equal(kept(np.array(batches)), [kept(b) for b in batches])
+
+
+def test_a_teacher_of_several_batches():
+    how = {"teacher": "gpt2-medium", "seq": 16}
+    both = estimate("gpt2", batch=np.array([1, 3]), **how)
+    ones = [estimate("gpt2", batch=b, **how) for b in (1, 3)]
+    np.testing.assert_array_equal(both.flops.backward, [e.flops.backward for e in ones])
+    np.testing.assert_array_equal(both.memory.peak, [e.memory.peak for e in ones])
 
 
 def test_neutral_settings_change_nothing():

@@ -2,8 +2,10 @@
 
 from math import ceil
 
+import numpy as np
 import pytest
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
@@ -142,6 +144,17 @@ def test_eight_bits_keep_small_weights_in_float32():
     large = [V * D, V * D]
     expected = sum(8 * n for n in small) + sum(2 * n + 2 * 4 * ceil(n / 256) for n in large)
     assert memory(program("adamw_8bit"), "bfloat16").optimizer == expected
+
+
+def test_eight_bits_of_several_widths_are_those_of_each():
+    def states(width):
+        return estimate(
+            "gpt2", config={"d_model": width, "heads": 4}, optimizer="adamw_8bit"
+        ).memory.optimizer
+
+    np.testing.assert_array_equal(states(np.array([256, 768])), [states(256), states(768)])
+    with pytest.raises(InputError, match=r"optimizer: adamw_8bit: .*; allowed: one size at a time"):
+        states(np.array([768, 8192]))  # norms on both sides of 4,096
 
 
 def test_newton_schulz_costs_its_products():

@@ -186,3 +186,26 @@ def test_states_on_the_host_are_there_when_the_step_needs_them():
     assert away.times.step > plain.times.step
     link = 2 * away.memory.host / 50e9
     assert away.times.step == pytest.approx(away.times.forward + away.times.backward + link, rel=1e-3)
+
+
+def spent(fuse, phase, chosen):
+    """Seconds of the chosen kernels of a large model, with parts fused or not."""
+    kernels = budget.estimate("llama-3-8b", device="h100", execution="eager", fuse=fuse).times.kernels
+    return sum(k.seconds for k in kernels if k.work.contraction and k.work.phase == phase and chosen(k.work))
+
+
+@pytest.mark.parametrize(
+    ("fuse", "kind", "runs"), [("cross_entropy", "cross_entropy", 3), ("chunked_cross_entropy", "chunked", 2)]
+)
+def test_a_fused_loss_is_no_faster_than_its_products(fuse, kind, runs):
+    alone = [spent("", phase, lambda w: w.op == "head.logits") for phase in ("forward", "backward")]
+    found = [spent(fuse, phase, lambda w: w.kind == kind) for phase in ("forward", "backward")]
+    assert found[0] >= alone[0] and alone[1] == pytest.approx(2 * alone[0], rel=1e-3)
+    # The backward pass has two products; the one that runs the head again has three.
+    assert runs * alone[0] <= found[1] * 1.001 <= 1.02 * runs * alone[0]
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
+    alone = spent("", phase, lambda w: w.op == "layers.mlp.down")
+    assert spent("mlp", phase, lambda w: w.kind == "mlp") == pytest.approx(alone, rel=0.01)

@@ -213,8 +213,7 @@ def scope(name: str, piece: Piece, count: int = 1) -> Piece:
             body.append(next(piece))
     except StopIteration as end:
         x: Features = end.value
-    if count > 0:
-        yield block(name, body, count)
+    yield block(name, body, count)
     return x
 
 

@@ -13,6 +13,7 @@ from ..size import Size, is_number, maximum, minimum, product
 # Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
 # only where an all-reduce would be needed.
 CELLS = ("lstm_cell", "gru_cell")  # a recurrence over these is a loop within the framework
+PRODUCTS = ("matmul", "conv", "attention")
 NORMS = ("batch_norm", "group_norm", "instance_norm", "normalize")
 
 
@@ -101,6 +102,7 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
     if launches > 1:  # each reads and writes about what the operator makes
         traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
     kind = first.kernel or _kind(first)
+    main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
         first.phase,
@@ -110,10 +112,10 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         traffic,
         launches,
         times,
-        "recurrent" if native else _form(first, kind),
+        "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
-        gemm(first) if len(ops) == 1 else None,
-        narrow=any(t.dtype == "float8" for t in first.ins),
+        gemm(main) if len(ops) == 1 or kind not in PRODUCTS else None,
+        narrow=any(t.dtype == "float8" for t in main.ins),
         host=host,
     )
 
@@ -134,17 +136,25 @@ def _kind(o: Op) -> str:
     return "conv" if any("+" in axis for t in (*o.ins, *o.outs) for axis in t.dims) else "matmul"
 
 
-def _form(o: Op, kind: str) -> str:
+def _form(ops: list[Op], kind: str) -> str:
     """The class of the time model: as in a breakdown, but finer."""
-    if kind in ("conv", "attention") and o.phase == "backward":
+    first = ops[0]
+    if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
+    if kind in PRODUCTS:
+        return kind
+    if any(
+        o.kind == "contract" for o in ops
+    ):  # fused around a product (plan/fused.py), as fast as it is alone
+        return "matmul"
     if kind != "pointwise":
-        return kind if kind in ("matmul", "conv", "attention") else "pointwise"
-    if o.phase == "optimizer":
+        return "pointwise"
+    if first.phase == "optimizer":
         return "optimizer"
-    if o.kind in ("gather", "embedding_bag"):
+    if first.kind in ("gather", "embedding_bag"):
         return "gather"
-    return "reduction" if o.rule.reduces or o.rule.walks != "out" or o.kind in NORMS else "pointwise"
+    reduces = first.rule.reduces or first.rule.walks != "out" or first.kind in NORMS
+    return "reduction" if reduces else "pointwise"
 
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:

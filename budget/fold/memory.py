@@ -13,7 +13,7 @@ from functools import cached_property, reduce
 from itertools import islice
 
 from ..dtype import BYTES
-from ..model import Block, Model, Node, walk, weights
+from ..model import MICRO, Block, Model, Node, walk, weights
 from ..named import Any, NamedTuple
 from ..op import CACHE, HOST, INPUT, STATE, WEIGHT, Op, Tensor, elements
 from ..size import Size, ceil_div, is_number, maximum
@@ -118,10 +118,13 @@ def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:
 
 
 def _on_host(model: Model, dtype: str) -> Size:
-    """Bytes offloaded: each tensor once, for as many layers as make it."""
+    """Bytes offloaded: each tensor once, for as many layers as make it. A micro-batch's are gone when the
+    next one starts.
+    """
     seen: set[str] = set()
     total: Size = 0
-    for o, times in walk(model.nodes):
+    nodes = (n._replace(count=1) if isinstance(n, Block) and n.name == MICRO else n for n in model.nodes)
+    for o, times in walk(nodes):
         for t in (*o.ins, *o.outs):
             if t.role == HOST and t.name not in seen:
                 seen.add(t.name)

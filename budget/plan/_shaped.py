@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..errors import InputError
 from ..model import Block, Carry, Node
 from ..op import STATE, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
+from .optimizer import state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon
@@ -37,8 +39,8 @@ def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """Two int8 states and their scales for each large weight, two of float32 for each small one."""
-    small = [w for w in weights if is_number(w.size) and w.size < SMALL]
-    large = [w for w in weights if w not in small]
+    small = [w for w in weights if _is_small(w)]
+    large = [w for w in weights if not _is_small(w)]
     scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
     for name, group, states in (
         ("adamw_8bit", large, {"int8": (2 * _elements(large), "int8"), "scales": (2 * scales, "float32")}),
@@ -46,6 +48,19 @@ def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     ):
         if group:
             yield _typed(name, group, dtype, states, 0)
+
+
+def _is_small(w: Weight) -> bool:
+    """Whether a weight has states of float32; a symbol has not. Raises InputError for sizes of both kinds."""
+    if hasattr(w.size, "free_symbols"):
+        return False
+    small = w.size < SMALL
+    if is_number(w.size):
+        return bool(small)
+    if small.any() and not small.all():
+        text = f"{w.name} has fewer and more than {SMALL:,} elements; allowed: one size at a time"
+        raise InputError("optimizer", f"adamw_8bit: {text}")
+    return bool(small.all())
 
 
 def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -194,7 +209,8 @@ def _typed(
 ) -> Op:
     """One operator for the step of some weights: states by name, with elements and dtype."""
     sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
-    kept = tuple(Tensor(f"{name}.{k}", (k,), STATE, own) for k, (_, own) in states.items())
+    names = {k: state(f"{name}.{k}", weights[0].dtype) for k in states}
+    kept = tuple(Tensor(names[k], (k,), STATE, own) for k, (_, own) in states.items())
     scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype),)
     grads = Tensor("grads", ("p",), dtype=dtype)
     return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 
 from ..errors import InputError
 from ..model import Block, Carry, Model, Node
+from ..named import Any
 from ..op import INPUT, Op, Tensor, elements
+from ..size import Size
 from ._names import untrained
 from .freeze import frozen
 
@@ -18,7 +20,8 @@ from .freeze import frozen
 def distill(student: Model, teacher: Model) -> Model:
     """The student in training with a teacher, a model of mode forward. To be applied before `backward`.
 
-    The loss is the student's own and the divergence of its answer from the teacher's. Raises InputError.
+    The loss is the student's own and the divergence of its answer from the teacher's; losses of other heads
+    stay. Raises InputError.
     """
     untrained(student, "teacher")
     loss = next((n for n in student.nodes if isinstance(n, Op) and n.name.startswith("loss")), None)
@@ -29,7 +32,8 @@ def distill(student: Model, teacher: Model) -> Model:
     answer = next(t for n in reversed(nodes) for t in _made(n) if t.name == f"teacher.{teacher.outputs[0]}")
     made = next(n for n in reversed(nodes) if answer in _made(n))
     sizes = made.sizes if isinstance(made, Op) else {}
-    if [loss.sizes.get(d) for d in logits.dims] != [sizes.get(d) for d in answer.dims]:
+    asked, given = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
+    if len(asked) != len(given) or not all(map(_same, asked, given)):
         theirs, ours = _text(answer, sizes), _text(logits, loss.sizes)
         raise InputError("teacher", f"answers {theirs}, the student {ours}; allowed: answers of one shape")
     divergence, total = Tensor("distill.divergence", ("1",)), Tensor("distill.loss", ("1",))
@@ -40,7 +44,13 @@ def distill(student: Model, teacher: Model) -> Model:
         Op("loss.divergence", "kl", (log_p, q), (divergence,), loss.sizes),
         Op("loss.sum", "add", (Tensor(student.outputs[0], ("1",)), divergence), (total,), loss.sizes),
     )
-    return student._replace(nodes=(*nodes, *student.nodes, *ops), outputs=(total.name,))
+    return student._replace(nodes=(*nodes, *student.nodes, *ops), outputs=(total.name, *student.outputs[1:]))
+
+
+def _same(a: Size, b: Size) -> bool:
+    """Whether two sizes are equal, of arrays all elements."""
+    same: Any = a == b
+    return bool(same.all() if hasattr(same, "all") else same)
 
 
 def _made(node: Node) -> tuple[Tensor, ...]:

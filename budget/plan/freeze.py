@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..errors import InputError
-from ..model import Block, Model, pieces, rewrite, walk
+from ..model import Model, rewrite, walk
 from ..op import FROZEN, WEIGHT, Op
+from ._layers import first_layers
 from ._names import chosen, untrained
 
 
@@ -22,17 +22,12 @@ def freeze(model: Model, patterns: str) -> Model:
 
 
 def freeze_layers(model: Model, first: int) -> Model:
-    """The model with the first layers of its first stack frozen, and what lies before them."""
+    """The model with its first layers frozen, and what lies before them. Raises InputError."""
     untrained(model, "freeze_layers")
-    at = next((i for i, node in enumerate(model.nodes) if isinstance(node, Block) and not node.shared), None)
-    if at is None:
-        raise InputError("freeze_layers", f"{model.name} has no repeated layers; allowed: 0")
-    before, stack, after = model.nodes[:at], model.nodes[at], model.nodes[at + 1 :]
-    assert isinstance(stack, Block)
-    low, *high = pieces(stack, first)
-    below = frozen(model._replace(nodes=(*before, low)), None)
-    tied = {t.name for o, _ in walk(before) for t in o.weights}
-    return model._replace(nodes=(*below.nodes, *high, *frozen(model._replace(nodes=after), tied).nodes))
+    low, high = first_layers(model, "freeze_layers", first)
+    below = frozen(model._replace(nodes=low), None)
+    tied = {t.name for node in low if isinstance(node, Op) for t in node.weights}
+    return model._replace(nodes=(*below.nodes, *frozen(model._replace(nodes=high), tied).nodes))
 
 
 def frozen(model: Model, names: Collection[str] | None) -> Model:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from ..errors import InputError, unknown
 from ..model import Block, Model, Node, rewrite
 from ..op import Op, Tensor
-from ..size import Size, ceil_div, is_number, product
+from ..size import ceil_div, power_of_two, product
 from ._choices import FUSED
 from ._names import untrained
 from .fuse import fuse
@@ -92,7 +92,7 @@ def _with_chunk(model: Model, head: Op) -> Model:
     hidden = product(head.sizes[d] for t in head.weights if not t.added for d in t.dims if d not in wide)
     columns = product(head.sizes[d] for d in wide)
     chunk = Tensor(f"{head.name}#chunk", ("chunk",))
-    sizes = {**head.sizes, "chunk": _power_of_two(ceil_div(rows, ceil_div(columns, hidden))) * columns}
+    sizes = {**head.sizes, "chunk": power_of_two(ceil_div(rows, ceil_div(columns, hidden))) * columns}
 
     def change(o: Op) -> tuple[Op]:
         return (o._replace(outs=(*o.outs, chunk), sizes=sizes) if o.name == head.name else o,)
@@ -110,7 +110,3 @@ def hold_chunk(model: Model) -> Model:
         return n if isinstance(n, Block) or n.kernel != "chunked" else n._replace(holds=(*n.holds, *names))
 
     return model._replace(nodes=tuple(held(n) for n in model.nodes))
-
-
-def _power_of_two(n: Size) -> Size:
-    return 1 << (int(n) - 1).bit_length() if is_number(n) else n

@@ -32,10 +32,14 @@ def offload_activations(model: Model) -> Model:
     """
     is_trained(model, "offload")
     if any(isinstance(n, Block) and n.mirrors for n in model.nodes):
-        return model._replace(nodes=tuple(_levels(model.nodes)))
-    at = next(i for i, n in enumerate(model.nodes) if isinstance(n, Op) and n.phase == "backward")
-    forward, back = _exchanged(Block("", model.nodes[:at]), Block("", model.nodes[at:]), model.outputs)
-    return model._replace(nodes=(*forward, *back))
+        nodes = tuple(_levels(model.nodes))
+    else:
+        at = next(i for i, n in enumerate(model.nodes) if isinstance(n, Op) and n.phase == "backward")
+        forward, back = _exchanged(Block("", model.nodes[:at]), Block("", model.nodes[at:]), model.outputs)
+        nodes = (*forward, *back)
+    if not any(o.kind == "offload" for o, _ in walk(nodes)):
+        raise InputError("offload", f"{model.name} keeps no activations of its layers; allowed: optimizer")
+    return model._replace(nodes=nodes)
 
 
 def offload_optimizer(model: Model) -> Model:
@@ -59,12 +63,25 @@ def _levels(nodes: tuple[Node, ...]) -> Iterator[Node]:
     bodies: dict[str, tuple[Node, ...]] = {}
     for node in nodes:
         if isinstance(node, Block) and node.name in back:
-            body, bodies[node.name] = _exchanged(node, back[node.name])
+            body, bodies[node.name] = _pair(node, back[node.name])
             yield node._replace(body=body)
         elif isinstance(node, Block) and node.mirrors in bodies:
             yield node._replace(body=bodies[node.mirrors])
         else:
             yield node
+
+
+def _pair(forward: Block, back: Block) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The bodies of a layer's two blocks; of a period of unlike layers, each layer's. A group of layers that
+    is run again (it has blocks that mirror none in its backward pass) keeps its input only, as one layer.
+    """
+    nodes = (*forward.body, *back.body)
+    if all(isinstance(n, Block) for n in forward.body) and all(
+        n.mirrors for n in back.body if isinstance(n, Block)
+    ):
+        levels = tuple(_levels(nodes))
+        return levels[: len(forward.body)], levels[len(forward.body) :]
+    return _exchanged(forward, back)
 
 
 def _exchanged(
@@ -84,27 +101,36 @@ def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
     views = {t.name: o.ins[0].name for o in ops if o.rule.view for t in o.outs}
     made = {t.name: (t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view)}
     enters = {c.enter for c in forward.carry if c.enter}
-    entering = {t.name: (t, o) for o in ops for t in o.ins if t.name in enters}
+    entering = {t.name: (t, o) for t, o in _reads(forward.body) if t.name in enters}
     again = {t.name for n in back.body if isinstance(n, Op) and not n.name.startswith("d:") for t in n.outs}
     read: dict[str, tuple[Tensor, Op]] = {}
-    for o, _ in walk(back.body):
-        for t in o.ins:
-            name = t.name
-            while name in views:
-                name = views[name]
-            known = made.get(name) or entering.get(name)
-            if known and name not in again and t.role not in WEIGHTS:
-                read[name] = known
+    for t, _ in _reads(back.body):
+        name = t.name
+        while name in views:
+            name = views[name]
+        known = made.get(name) or entering.get(name)
+        if known and name not in again and t.role not in WEIGHTS:
+            read[name] = known
     return read
+
+
+def _reads(nodes: Iterable[Node]) -> Iterator[tuple[Tensor, Op]]:
+    """What operators read; what enters a block within, by its name outside."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield from ((t, node) for t in node.ins)
+        else:
+            outside = {c.enter: c.init for c in node.carry if c.enter and c.init}
+            for t, o in _reads(node.body):
+                yield t._replace(name=outside.get(t.name, t.name)), o
 
 
 def _send(body: Iterable[Node], sent: dict[str, tuple[Tensor, Op]]) -> Iterator[Node]:
     """Copies to the host, each behind its tensor's maker or before its first reader."""
     for node in body:
-        if isinstance(node, Op):
-            yield from (
-                _copy("offload", sent.pop(t.name)) for t in node.ins if t.name in sent and _enters(t, sent)
-            )
+        for t, _ in _reads((node,)):
+            if t.name in sent and _enters(t, sent):
+                yield _copy("offload", sent.pop(t.name))
         yield node
         if isinstance(node, Op):
             yield from (_copy("offload", sent.pop(t.name)) for t in node.outs if t.name in sent)
@@ -117,16 +143,15 @@ def _enters(t: Tensor, sent: dict[str, tuple[Tensor, Op]]) -> bool:
 def _fetch(body: Iterable[Node], sent: dict[str, tuple[Tensor, Op]], views: dict[str, Op]) -> Iterator[Node]:
     """Copies from the host, each before its first reader; views of them are made anew."""
     for node in body:
-        for o, _ in walk((node,)):
-            for t in o.ins:
-                again = []
-                name = t.name
-                while name in views:
-                    again.append(views.pop(name))
-                    name = again[-1].ins[0].name
-                if name in sent:
-                    yield _copy("reload", sent.pop(name))
-                yield from (v._replace(phase="backward", of=v.name) for v in reversed(again))
+        for t, _ in _reads((node,)):
+            again = []
+            name = t.name
+            while name in views:
+                again.append(views.pop(name))
+                name = again[-1].ins[0].name
+            if name in sent:
+                yield _copy("reload", sent.pop(name))
+            yield from (v._replace(phase="backward", of=v.name) for v in reversed(again))
         yield node
 
 

@@ -65,16 +65,23 @@ def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
     return model._replace(nodes=(*model.nodes, *steps))
 
 
+def state(name: str, dtype: str) -> str:
+    """A state's name: weights of another dtype have others."""
+    return f"{name}/{dtype}" if dtype else name
+
+
 def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node:
     """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
     how = PLAIN[name]
     work = "float32" if master else dtype
     operands = [Tensor("grads", ("p",), dtype=dtype), Tensor("params", ("p",), dtype=dtype)]
-    operands += [Tensor(f"state{i}", ("p",), STATE, own or work) for i, own in enumerate(how.states)]
+    operands += [
+        Tensor(state(f"state{i}", dtype), ("p",), STATE, own or work) for i, own in enumerate(how.states)
+    ]
     outs = [t._replace(role=STATE) for t in operands[1:]]
     outs += [Tensor(f"optimizer#temporary{i}", ("p",), dtype=work) for i in range(how.temporary)]
     if master and dtype != "float32":
-        operands.append(Tensor("master", ("p",), STATE, "float32"))
+        operands.append(Tensor(state("master", dtype), ("p",), STATE, "float32"))
         outs.append(operands[-1])
         if copied:
             outs.append(Tensor("optimizer#grads", ("p",), dtype="float32"))
@@ -100,7 +107,7 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[
         with_copy = master and dtype != "float32"
         yield from how(same, "float32" if with_copy else dtype)
         if with_copy:
-            copy = Tensor("master", ("p",), STATE, "float32")
+            copy = Tensor(state("master", dtype), ("p",), STATE, "float32")
             sizes = {"p": sum(w.size * w.copies for w in same)}
             grads = Tensor("optimizer#grads", ("p",), dtype="float32")
             outs = (copy, grads) if copied else (copy,)

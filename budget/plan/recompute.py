@@ -3,7 +3,7 @@
 One rule serves flash attention (what stays on chip), selective recomputation (attention's
 scores and probabilities) and full recomputation (everything but a layer's input): the forward
 operators that lead to a tensor that was not kept are run again before its first reader.
-`regroup` makes groups of layers, of which only a group's input is kept, or leaves layers out.
+plan/regroup.py makes groups of layers, of which only a group's input is kept, or leaves layers out.
 Sources: flash-attention-2, korthikanti-2022, chen-2016.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ..errors import InputError, unknown
-from ..model import Block, Carry, Model, Node, pieces, rewrite
+from ..errors import unknown
+from ..model import Block, Model, Node, rewrite
 from ..op import Op, Tensor
 
 Lost = Callable[[Op, Tensor], bool]
@@ -29,40 +29,6 @@ CHOICES: dict[str, Lost] = {
     "selective": lambda o, t: _never_kept(o, t) or o.group.startswith("attention"),
     "full": lambda o, t: True,
 }
-
-
-def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
-    """The model with its repeated layers in groups of `every`, or with only the first ones recomputed.
-
-    To be applied before `backward`. Raises InputError where nothing repeats.
-    """
-    field = "recompute_every" if every > 1 else "recompute_layers"
-    stacks = [n for n in model.nodes if isinstance(n, Block) and not n.shared]
-    if not stacks or not all(isinstance(n.count, int) for n in stacks):
-        allowed = "1" if every > 1 else "0"
-        raise InputError(field, f"{model.name} has no counted stack of layers; allowed: {allowed}")
-    nodes: list[Node] = []
-    for node in model.nodes:
-        if node not in stacks or not isinstance(node, Block):
-            nodes.append(node)
-            continue
-        part, *kept = pieces(node, first) if first else (node,)
-        nodes += _groups(part, every) if every > 1 else (part,)
-        nodes += (n._replace(name=n.name + KEPT) for n in kept)
-    return model._replace(nodes=tuple(nodes))
-
-
-def _groups(node: Block, every: int) -> Iterator[Block]:
-    """A block of n layers as n / every blocks of `every`, and one of those left over."""
-    done, inits = 0, [c.init for c in node.carry]
-    for size, count in ((every, node.count // every), (node.count % every, 1)):
-        if size and count:
-            name = f"{node.name}[{done or ''}::{size}]"
-            enters = [c.enter and f"{c.enter}{name}" for c in node.carry]
-            inner = tuple(c._replace(init=e) for c, e in zip(node.carry, enters, strict=True))
-            outer = tuple(Carry(i, e, c.leave) for c, i, e in zip(node.carry, inits, enters, strict=True))
-            yield Block(name, (node._replace(count=size, carry=inner),), count, carry=outer)
-            done, inits = size * count, [c.enter and c.leave for c in node.carry]
 
 
 def recompute(model: Model, choice: str) -> Model:

@@ -19,7 +19,6 @@ from .optimizer import CHOICES as OPTIMIZERS
 from .optimizer import optimizer as add_optimizer
 from .recompute import CHOICES as RECOMPUTED
 from .recompute import recompute as add_recompute
-from .recompute import regroup
 
 
 class Techniques(Settings):
@@ -172,6 +171,8 @@ def network(model: Model, t: Techniques, mode: str, dtype: str) -> Model:
 
         model = freeze_layers(model, t.freeze_layers)
     if t.recompute_every > 1 or t.recompute_layers:
+        from .regroup import regroup
+
         model = regroup(model, t.recompute_every, t.recompute_layers)
     if t.quantize in GGUF:
         from .gguf import gguf

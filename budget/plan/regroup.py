@@ -1,0 +1,51 @@
+"""Which layers are recomputed together: groups of which only the input is kept, or the first layers only.
+
+Source: chen-2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import InputError
+from ..model import Block, Carry, Model, Node
+from ..size import ceil_div
+from ._layers import first_layers, in_one, is_stack, layers
+from .recompute import KEPT
+
+
+def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
+    """The model with its repeated layers in groups of `every`, or with only the first ones recomputed.
+
+    To be applied before `backward`. Raises InputError where nothing repeats, where there are fewer layers,
+    and for groups that end within a period of unlike layers.
+    """
+    field = "recompute_every" if every > 1 else "recompute_layers"
+    stacks = [n for n in model.nodes if isinstance(n, Block) and not n.shared]
+    if not stacks or not all(isinstance(n.count, int) for n in stacks):
+        allowed = "1" if every > 1 else "0"
+        raise InputError(field, f"{model.name} has no counted stack of layers; allowed: {allowed}")
+    low, kept = first_layers(model, "recompute_layers", first) if first else (model.nodes, ())
+    nodes: list[Node] = []
+    for node in low:
+        nodes += _groups(node, every) if is_stack(node) and every > 1 else (node,)
+    nodes += (n._replace(name=n.name + KEPT) if is_stack(n) else n for n in kept)
+    return model._replace(nodes=tuple(nodes))
+
+
+def _groups(node: Block, every: int) -> Iterator[Block]:
+    """A stack of n layers as n / every groups of `every`, and one of those left over."""
+    per = in_one(node)
+    if every % per and every < layers(node):
+        text = f"got {every}, layers come in periods of {per}; allowed: multiples of {per}"
+        raise InputError("recompute_every", text)
+    length = min(ceil_div(every, per), node.count)
+    done, inits = 0, [c.init for c in node.carry]
+    for size, count in ((length, node.count // length), (node.count % length, 1)):
+        if size and count:
+            name = f"{node.name}[{done or ''}::{size}]"
+            enters = [c.enter and f"{c.enter}{name}" for c in node.carry]
+            inner = tuple(c._replace(init=e) for c, e in zip(node.carry, enters, strict=True))
+            outer = tuple(Carry(i, e, c.leave) for c, i, e in zip(node.carry, inits, enters, strict=True))
+            yield Block(name, (node._replace(count=size, carry=inner),), count, carry=outer)
+            done, inits = size * count, [c.enter and c.leave for c in node.carry]
