@@ -4,6 +4,7 @@ pyproject.toml's `force-include` would do the same, but for editable installs to
 folders beside a link to the checkout hides the link.
 """
 
+import os
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -15,4 +16,7 @@ class Folders(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before a build; version: "standard" or "editable"."""
         if version == "standard":
-            build_data["force_include"] |= {"kernels": "budget/kernels", "bench": "budget/bench"}
+            for folder in ("kernels", "bench"):  # without bench/results: records belong to a checkout
+                for name in os.listdir(os.path.join(self.root, folder)):
+                    if name.endswith((".py", ".toml")):
+                        build_data["force_include"][f"{folder}/{name}"] = f"budget/{folder}/{name}"

@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"budget: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:  # of standard output: its reader is gone, or its disk is full
+        if error.filename is not None:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
         if isinstance(error, BrokenPipeError):
             return 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from .config import Settings, Workload
 from .named import Any, NamedTuple
 from .op import INPUT, WEIGHT, Op, Tensor
-from .size import Size, is_number
+from .size import Size, is_number, is_zero
 
 
 class Carry(NamedTuple):
@@ -64,7 +64,7 @@ class Model(NamedTuple):
     @property
     def counts_tokens(self) -> bool:
         """Whether the model works through tokens (text, sound, time steps), not just samples."""
-        return not (is_number(self.tokens) and self.tokens == 0)
+        return not is_zero(self.tokens)
 
 
 def model(
@@ -183,7 +183,7 @@ def _running(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Op):
             yield node
-        elif not (is_number(node.count) and node.count == 0):
+        elif not is_zero(node.count):
             yield node._replace(body=tuple(_running(node.body)))
 
 

@@ -1,6 +1,6 @@
 """`NamedTuple`, and names for annotations, without the standard library's typing.
 
-Importing typing and making its tuples takes a sixth of an estimate. Type checkers see its own.
+Importing typing and making its tuples takes a tenth of an estimate. Type checkers see its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ else:
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, body)
-            fields = body["__annotations__"]
+            fields = body.get("__annotations__", {})
             defaults = [body.pop(field) for field in fields if field in body]
             made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])  # noqa: PYI024 - typing's own does
             return type(name, (made,), {"__slots__": (), **body})

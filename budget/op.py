@@ -2,10 +2,11 @@
 
     op("up", "x: b s d, *d f, +*f -> u: b s f")
 
-is a linear layer with a bias. `name:` names a tensor (left out: what the last operator made);
-`*` marks a weight, `%` a cache, `+` an operand that is added to the contraction, `y+i` the axis that a
-window `i` slides over to give `y`, and `~v` a dimension from which each element picks one
-(embeddings, experts). Parameters, FLOPs, GEMM sizes and the backward pass are derived.
+is a linear layer with a bias. `name:` names a tensor (left out: what the last operator made),
+`name/dtype:` one of a dtype of its own; `*` marks a weight, `!` an input of the network, `%` a cache,
+`+` an operand that is added to the contraction, `y+i` the axis that a window `i` slides over to give
+`y`, and `~v` a dimension from which each element picks one (embeddings, experts). Parameters, FLOPs,
+GEMM sizes and the backward pass are derived.
 Operators that are no contraction name their kind, whose rule is in rule.py.
 
 Dimensions: b batch, s sequence (queries), t keys' positions or time steps, d d_model,

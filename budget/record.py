@@ -192,7 +192,7 @@ def results_folder() -> str:
     beside the user's profiles.
     """
     top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if os.path.isfile(os.path.join(top, "pyproject.toml")):
+    if os.path.isfile(os.path.join(top, "bench", "fit_published.py")):
         return os.path.join(top, "bench", "results")
     return os.path.join(os.path.dirname(user_folder()), "results")
 

@@ -10,9 +10,9 @@ as one; they are reported apart from contractions. `saves` lists what the backwa
 `temps` lists in the same way what lives only while the operator runs.
 
 The eager rules follow what torch's own autograd keeps for the operator as transformers writes
-it (an RMS norm that upcasts saves a float32 copy); the `fused_` ones what a fused kernel keeps.
+it (an RMS norm that upcasts saves a float32 copy); the `fused_` and `_fused` ones what a fused kernel keeps.
 Derived: read off torch 2.13's derivatives.yaml and checked against saved-tensor hooks in
-tests/test_saved.py.
+tests/test_backward.py.
 """
 
 from __future__ import annotations

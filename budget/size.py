@@ -26,6 +26,11 @@ def is_number(size: Size) -> bool:
     return isinstance(size, int | float)
 
 
+def is_zero(size: Size) -> bool:
+    """Whether a size is the plain number 0, which says of a setting that it is not used."""
+    return is_number(size) and bool(size == 0)
+
+
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
     if is_number(a) and is_number(b):
@@ -82,7 +87,7 @@ def power_of_two(n: Size) -> Size:
 
 def or_else(size: Size, usual: Size) -> Size:
     """A setting's size, or the usual one where it is 0."""
-    return usual if is_number(size) and size == 0 else size
+    return usual if is_zero(size) else size
 
 
 def divisible(width: float, by: int = 8) -> int:

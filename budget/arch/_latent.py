@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..named import NamedTuple
 from ..op import Op, op
-from ..size import Size, is_number
+from ..size import Size, is_zero
 from ._attention import Attention, cache, mix
 from ._layers import norm
 
@@ -24,7 +24,7 @@ class Latent(NamedTuple):
 def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> Iterator[Op]:
     """Attention from `n: b s d` to `a: b s d`; k is the width of a head's queries and keys."""
     bias_n, bias_d = (", +*n", ", +*d") if m.bias else ("", "")
-    if is_number(m.q) and m.q == 0:
+    if is_zero(m.q):
         yield op(f"{name}.q", "n: b s d, *d h r k -> q: b s h r k")
     else:
         yield op(f"{name}.q_down", f"n: b s d, *d n{bias_n} -> cq: b s n", n=m.q)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..model import Node, block
 from ..named import NamedTuple
 from ..op import op
-from ..size import Size, is_number, or_else
+from ..size import Size, is_zero, or_else
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # linear maps of each cell, each as wide as its state
 
@@ -22,7 +22,7 @@ class Cell(NamedTuple):
 
     @property
     def projects(self) -> bool:
-        return not (is_number(self.project) and self.project == 0)
+        return not is_zero(self.project)
 
     @property
     def out(self) -> Size:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
 from ..op import op
-from ..size import Size, exact_div, is_number, minimum, or_else
+from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._layers import norm, sized
 from ._loss import cross_entropy
@@ -52,7 +52,7 @@ class Config(Settings):
     head_bias: bool = setting(False, "a constant is added to the logits (BART)")
 
     def __post_init__(self) -> None:
-        if is_number(self.head_dim) and self.head_dim == 0:
+        if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
             divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
 

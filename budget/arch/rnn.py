@@ -8,7 +8,7 @@ from ..config import Settings, Workload, at_most, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
 from ..op import op
-from ..size import Size, is_number, or_else
+from ..size import Size, is_zero, or_else
 from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent
 
@@ -40,12 +40,12 @@ class Config(Settings):
     @property
     def projects(self) -> bool:
         """Whether an LSTM's output is narrower than its state."""
-        return not (is_number(self.proj_size) and self.proj_size == 0)
+        return not is_zero(self.proj_size)
 
     @property
     def worded(self) -> bool:
         """Whether tokens come in, not features."""
-        return not (is_number(self.vocab) and self.vocab == 0)
+        return not is_zero(self.vocab)
 
 
 def build(c: Config, w: Workload) -> Model:

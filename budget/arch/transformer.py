@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..model import Model, Node, model
 from ..named import NamedTuple
 from ..op import op
-from ..size import Size, exact_div, is_number, minimum, or_else
+from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._latent import Latent, latent_attention
 from ._layers import NORMS, Experts, experts, mlp, norm
@@ -101,14 +101,14 @@ class Config(Settings):
     value_head_dim: int = setting(0, "width of a head's values with latent attention; 0: head_dim", least=0)
 
     def __post_init__(self) -> None:
-        if _zero(self.head_dim):
+        if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
-        if not _zero(self.kv_heads):
+        if not is_zero(self.kv_heads):
             divides("kv_heads", self.kv_heads, "heads", self.heads)
-        if not _zero(self.experts):
+        if not is_zero(self.experts):
             at_most("active_experts", self.active_experts, "experts", self.experts)
         at_most("dense_layers", self.dense_layers, "layers", self.layers)
-        if not _zero(self.kv_latent):
+        if not is_zero(self.kv_latent):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
@@ -118,12 +118,12 @@ class Config(Settings):
     @property
     def period(self) -> int:
         """Layers after which the kinds of layers come again."""
-        return lcm(len(self.windows), len(self.rotated), 1 if _zero(self.experts) else self.sparse_every)
+        return lcm(len(self.windows), len(self.rotated), 1 if is_zero(self.experts) else self.sparse_every)
 
     @property
     def width(self) -> Size:
         """head_dim, derived where it is not given."""
-        return exact_div(self.d_model, self.heads) if _zero(self.head_dim) else self.head_dim
+        return exact_div(self.d_model, self.heads) if is_zero(self.head_dim) else self.head_dim
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -134,7 +134,7 @@ def build(c: Config, w: Workload) -> Model:
     if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
     queries = 1 if w.mode == "decode" else seq
-    rotated = c.width * c.rotary_fraction if _zero(c.kv_latent) else c.rope_head_dim
+    rotated = c.width * c.rotary_fraction if is_zero(c.kv_latent) else c.rope_head_dim
     sizes = {
         "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab,
         "c": or_else(c.embed_dim, c.d_model),
@@ -155,11 +155,11 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield alibi()
     if c.kind == "decoder":
         yield causal_mask()
-    dense = 0 if _zero(c.experts) else c.dense_layers
+    dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
-    if not _zero(dense):
+    if not is_zero(dense):
         yield from stack("dense_layers", _kinds(c, 0, sparse=False), dense, layer)
-    kinds = _kinds(c, dense, sparse=not _zero(c.experts))
+    kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
         yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
@@ -172,11 +172,11 @@ def _embedding(c: Config) -> Iterator[Node]:
     A narrow embedding is projected before positions are added (OPT), or behind its norm where it
     has one (ALBERT).
     """
-    e = "d" if _zero(c.embed_dim) else "c"
+    e = "d" if is_zero(c.embed_dim) else "c"
     yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather")
     if c.embed_scale:
         yield op("embed.scale", "x: -> x:", "scale")
-    if not _zero(c.token_types):
+    if not is_zero(c.token_types):
         yield op("embed.types", f"!types/int64: b s, *~g {e} -> te: b s {e}", "gather")
         yield op("embed.add_types", "x:, te: -> x:", "add")
     if e == "c" and not c.embed_norm:
@@ -248,7 +248,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         position="alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
     )  # fmt: skip
-    if not _zero(c.kv_latent):
+    if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
     return attention("attn", a, mode, x=x, cached=minimum(seq, kind.window) if kind.window else None)
@@ -272,7 +272,7 @@ def _head(c: Config, mode: str) -> Iterator[Node]:
         yield op("pooler.tanh", "pooled: -> pooled:", "tanh")
     if c.head == "none":
         return
-    width = "d" if _zero(c.embed_dim) else "c"
+    width = "d" if is_zero(c.embed_dim) else "c"
     if c.head == "mlm":
         yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
         yield op("head.act", f"x: b s {width} -> x: b s {width}", c.activation)
@@ -289,7 +289,3 @@ def _head(c: Config, mode: str) -> Iterator[Node]:
 
 def _kv_heads(c: Config) -> Size:
     return or_else(c.kv_heads, c.heads)
-
-
-def _zero(size: Size) -> bool:
-    return is_number(size) and size == 0

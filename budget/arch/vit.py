@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
 from ..op import op
-from ..size import exact_div, floor_div, is_number, or_else
+from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._layers import norm
 from ._loss import cross_entropy
@@ -68,7 +68,7 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     layer = Layer(Attention(bias=c.qkv_bias), c.activation, gated=c.gated, scale=c.layer_scale)
     yield encoder("layers", layer, c.layers)
     yield norm("norm", "layer_norm", "x", "x")
-    if is_number(c.classes) and c.classes == 0:
+    if is_zero(c.classes):
         return
     yield op("head.class", "x: b s d -> class: b d", "slice")
     if c.patch_mean:

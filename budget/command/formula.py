@@ -38,7 +38,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise InputError("formula", "needs SymPy: pip install 'compute-budget[symbolic]'") from None
     module = architectures.load(args.arch)
     fixed = architecture_flags(module.Config, args, rest)
-    free = args.free.split(",") if args.free else list(getattr(module, "FREE", ()))
+    free = args.free.split(",") if args.free else []
     config = _config(module.Config, fixed, free, sympy)
     batch, seq, image = sympy.symbols("batch seq image", positive=True, integer=True)
     try:

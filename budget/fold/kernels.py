@@ -8,12 +8,12 @@ from ..dtype import BYTES
 from ..model import Block, Node
 from ..named import NamedTuple
 from ..op import CACHE, HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
-from ..size import Size, is_number, maximum, minimum, product
+from ..size import Size, is_zero, maximum, minimum, product
 
-# Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
-# only where an all-reduce would be needed.
 CELLS = ("lstm_cell", "gru_cell")  # a recurrence over these is a loop within the framework
 PRODUCTS = ("matmul", "conv", "attention")
+# Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
+# only where an all-reduce would be needed.
 NORMS = ("batch_norm", "group_norm", "instance_norm", "normalize")
 
 
@@ -68,7 +68,7 @@ def _idle(o: Op) -> bool:
     if o.kind == "table" and o.out.on_chip:
         return True
     sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
-    return any(is_number(n) and n == 0 for n in sizes)
+    return any(is_zero(n) for n in sizes)
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..model import Block, Model, Node, pieces, renamed
 from ..named import TYPE_CHECKING
-from ..size import Size, is_number
+from ..size import Size, is_number, is_zero
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -31,7 +31,7 @@ def in_one(node: Block) -> Size:
 def first_layers(model: Model, field: str, n: int) -> Parts:
     """The nodes up to the n-th layer, and those behind it. Raises InputError where there are fewer."""
     total = sum(layers(node) for node in model.nodes)
-    if is_number(total) and total == 0:
+    if is_zero(total):
         raise InputError(field, f"{model.name} has no repeated layers; allowed: 0")
     fewest = total.min() if hasattr(total, "min") else total
     if not hasattr(fewest, "free_symbols") and fewest < n:

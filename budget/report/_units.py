@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-GIB = 2**30
-
 
 def decimal(value: float, unit: str = "") -> str:
     """1.5e12, "FLOP" -> "1.50 TFLOP"."""

@@ -6,7 +6,7 @@ from json import dumps
 
 from ..fold.time import by_kind
 from ..named import TYPE_CHECKING, Any
-from ..size import is_number, minimum
+from ..size import is_zero, minimum
 from ._rows import rows
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _workload(e: Estimate) -> dict[str, Any]:
     usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
     return {
         **task.workload._asdict(),
-        "seq": usual if is_number(asked) and asked == 0 else asked,
+        "seq": usual if is_zero(asked) else asked,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
         "optimizer": task.optimizer,
