@@ -273,3 +273,12 @@ def test_a_config_says_its_dtype(field):
 def test_quantized_weights_are_named_as_left_out():
     config = {**SAID, "quantization_config": {"quant_method": "gptq", "bits": 4}}
     assert estimate(config).model.uncounted == ("quantized weights",)
+
+
+def test_a_network_for_images_may_name_its_class():
+    for kind, name in (
+        ("mobilenet_v2", "MobileNetV2ForImageClassification"),
+        ("vit", "ViTForImageClassification"),
+    ):
+        told = estimate({"model_type": kind, "architectures": [name]})
+        assert told.params == estimate({"model_type": kind}).params

@@ -177,7 +177,7 @@ def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
 def _head(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Which head the config's own class has; the family's usual one where it names none."""
     classes = values.get("architectures")
-    if classes is None or "head" not in fields:
+    if classes is None or not isinstance(fields.get("head"), str):  # an image network has none, or its width
         return {}
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise InputError("architectures", "allowed: a list of names")
