@@ -13,7 +13,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from budget.bench.journal import Journal
 from budget.bench.record import source_hash, versions
 
 from budget import device as devices
+from budget import files
 from budget import record as records
 from budget.errors import InputError
 
@@ -195,11 +195,8 @@ def save(entries: list[dict], folder: str, device: devices.Device) -> str:
         "version": "collectives",
     }
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".collectives-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
     path = os.path.join(folder, f"collectives-{dist.get_world_size()}.json")
-    os.replace(temporary, path)
+    files.replace(path, json.dumps(content, indent=1))
     return path
 
 
