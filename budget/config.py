@@ -169,6 +169,12 @@ def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
         raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}")
 
 
+def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ...]) -> None:
+    """Raise an InputError where one list is not as long as another one."""
+    if len(values) != len(others):
+        raise InputError(name, f"got {values}; allowed: as many as {of} has, {len(others)}")
+
+
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
     """Raise an InputError where a size does not divide another one; symbols pass."""
     if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and _any(whole % value != 0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from ..config import Settings, Workload, setting
+from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -31,10 +31,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise InputError(
-                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
-            )
+        as_many("widths", self.widths, "depths", self.depths)
         if self.kernel % 2 == 0:
             raise InputError("kernel", f"got {self.kernel}; allowed: odd numbers")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-from ..config import Settings, Workload, divides, setting
-from ..errors import InputError
+from ..config import Settings, Workload, as_many, divides, setting
 from ..model import Model, Node, model
 from ..op import op
 from ..size import floor_div
@@ -35,10 +34,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise InputError(
-                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
-            )
+        as_many("widths", self.widths, "depths", self.depths)
         for width in self.widths:
             divides("head_dim", self.head_dim, "each of widths", width)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from ..config import Settings, Workload, setting
+from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..size import divisible
@@ -35,10 +35,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise InputError(
-                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
-            )
+        as_many("widths", self.widths, "depths", self.depths)
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
             raise InputError("groups", "a basic block has none; allowed: groups 1 and width_per_group 64")
         if self.block == "bottleneck" and any(self.inner(f) < 1 for f in self.widths):

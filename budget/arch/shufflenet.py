@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from ..config import Settings, Workload, setting
+from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
 from ..model import Model, Node, model
 from ..op import op
@@ -23,10 +23,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise InputError(
-                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
-            )
+        as_many("widths", self.widths, "depths", self.depths)
         if any(width % 2 for width in self.widths):
             raise InputError("widths", f"got {self.widths}; allowed: even numbers")
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Settings, Workload, divides, setting
-from ..errors import InputError
+from ..config import Settings, Workload, as_many, divides, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
 from ..size import Size, ceil_div, minimum, or_else
@@ -44,8 +43,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.heads):
-            raise InputError("heads", f"got {self.heads}; allowed: as many as depths has, {len(self.depths)}")
+        as_many("heads", self.heads, "depths", self.depths)
         for i, heads in enumerate(self.heads):
             divides("heads", heads, "d_model", self.d_model * 2**i)
 

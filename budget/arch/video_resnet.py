@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from ..config import Settings, Workload, setting
-from ..errors import InputError
+from ..config import Settings, Workload, as_many, setting
 from ..model import Model, Node, model
 from ..size import or_else
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, scope
@@ -30,10 +29,7 @@ class Config(Settings):
     image: int = setting(112, "side of the image")
 
     def __post_init__(self) -> None:
-        if len(self.depths) != len(self.widths):
-            raise InputError(
-                "widths", f"got {self.widths}; allowed: as many as depths has, {len(self.depths)}"
-            )
+        as_many("widths", self.widths, "depths", self.depths)
 
 
 def build(c: Config, w: Workload) -> Model:
