@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
@@ -25,7 +24,7 @@ from .plan.fuse import fuse
 from .plan.techniques import Techniques
 from .profile import profile_for
 from .read import module as modules
-from .read import preset
+from .read.source import resolve
 from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
@@ -46,9 +45,10 @@ class Task(NamedTuple):
     techniques: Techniques = plans.OFF
 
 
-class Counted(NamedTuple):
-    """What no device changes: a network, its program, and what is counted of it."""
-
+class _Estimate(NamedTuple):
+    task: Task
+    device: Device
+    profile: Profile
     model: Model
     program: Model
     params: Params
@@ -57,16 +57,8 @@ class Counted(NamedTuple):
     walked: Walked
 
 
-class _Estimate(NamedTuple):
-    task: Task
-    device: Device
-    profile: Profile
-    model: Model
-    program: Model
-    params: Params
-    flops: Flops
-    hardware: Flops
-    walked: Walked
+# What no device changes: the fields of an estimate from `model` on.
+Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
 
 
 class Estimate(_Estimate):
@@ -181,16 +173,22 @@ def estimate(
         execution,
         make(Techniques, techniques) if techniques else plans.OFF,
     )
-    chosen = load_device(device) if isinstance(device, str) else device
-    if not isinstance(chosen, Device):
-        raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
-    if task.techniques.precision == "fp8" and "fp8" not in chosen.flops:
-        raise InputError("precision", f"{chosen.name} has no float8; allowed: pure, autocast, master")
+    chosen = _device(device, task.techniques.precision)
     if isinstance(model, Model):
         counted = _program(model, task)
     else:
         counted = _of_architecture(name, module, settings, task, uncounted)
     return Estimate(task, chosen, profile_for(chosen, task.dtype), *counted)
+
+
+def _device(device: object, precision: str) -> Device:
+    """The device that is named or given, checked for what it has to compute in. Raises InputError."""
+    chosen = load_device(device) if isinstance(device, str) else device
+    if not isinstance(chosen, Device):
+        raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
+    if precision == "fp8" and "fp8" not in chosen.flops:
+        raise InputError("precision", f"{chosen.name} has no float8; allowed: pure, autocast, master")
+    return chosen
 
 
 def _of_architecture(*key: Any) -> Counted:
@@ -220,7 +218,7 @@ def _program(model: Model, task: Task) -> Counted:
         book = flops(fused)
         program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)
         hardware = book if program is fused else flops(program)
-        return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
+        return model, program, params(model), book, hardware, Walked(program, task.dtype)
     recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
     if not recorded:
         fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
@@ -228,7 +226,7 @@ def _program(model: Model, task: Task) -> Counted:
     model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
     known: dict[int, tuple[Size, Size]] = {}
     book, hardware = flops(trained, known), flops(program, known)
-    return Counted(model, program, params(model), book, hardware, Walked(program, task.dtype))
+    return model, program, params(model), book, hardware, Walked(program, task.dtype)
 
 
 def _teacher(student: Model, task: Task) -> Model:
@@ -241,62 +239,6 @@ def _teacher(student: Model, task: Task) -> Model:
     except InputError as error:
         raise InputError("teacher", str(error).removeprefix("model: ")) from None
     return fuse(built, {"attention"}, task.attention)
-
-
-Resolved = tuple[str, Any, Any, Mapping[str, Any], tuple[str, ...]]
-
-
-def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
-    """(name, architecture's module, Config, a preset's usual workload, uncounted). Raises InputError."""
-    usual: Mapping[str, Any] = {}
-    if isinstance(model, Mapping):
-        name = str(model.get("model_type", "config"))
-        arch, settings, usual, uncounted = _hugging_face(model)
-    elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
-        folder, file = os.path.split(os.path.abspath(model))
-        stem = os.path.splitext(file)[0]
-        name = os.path.basename(folder) if stem == "config" else stem
-        arch, settings, usual, uncounted = _hugging_face(model)
-    elif isinstance(model, str):
-        name, arch, settings, usual, uncounted = _named(model)
-    else:
-        raise InputError(
-            "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
-        )
-    module = architectures.load(arch)
-    values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
-    return name, module, make(module.Config, values), usual, uncounted
-
-
-@lru_cache(maxsize=64)
-def _named(name: str) -> Resolved:
-    if name in architectures.names():
-        return name, name, {}, {}, ()
-    try:
-        name, found = preset.look_up(name)
-    except InputError:
-        raise unknown("model", name, (*preset.names(), *architectures.names())) from None
-    table = dict(found)
-    usual = table.pop("workload", {})
-    for about in preset.ABOUT:
-        table.pop(about, None)
-    if "model_type" in table:
-        arch, settings, own, uncounted = _hugging_face(table)
-        usual = {**own, **usual}
-    else:
-        arch, settings, uncounted = table.pop("arch"), table, ()
-    return name, arch, settings, usual, uncounted
-
-
-def _hugging_face(source: Any) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
-    from .read import hf_config
-
-    values = source if isinstance(source, Mapping) else hf_config.load(source)
-    return *hf_config.read(values), hf_config.usual(values), hf_config.uncounted(values)
-
-
-def _is_path(text: str) -> bool:
-    return os.sep in text or text.endswith(".json")
 
 
 def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from budget.estimate import resolve
+from budget.read.source import resolve
 
 TABLES, HUB = "Lightning-AI/litgpt tutorials/resource-tables.md", "Lightning-AI/litgpt config_hub"
 METHODS = ("lora", "qlora", "full", "adapter", "adapter_v2")

@@ -8,12 +8,13 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from .. import arch as architectures
 from ..config import Field, Settings
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, MODES, resolve
+from ..estimate import ATTENTION, MODES
 from ..files import replace
 from ..named import Any
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
 from ..plan.techniques import Techniques
+from ..read.source import resolve
 
 DEFAULT_ARCH = "transformer"
 
