@@ -1,7 +1,22 @@
 """Settings that all tests share."""
 
+import gc
+import warnings
+
+import pytest
 from hypothesis import settings
 
 # Timing is for benchmarks: this machine is noisy, and a first call may import torch.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
+
+
+@pytest.fixture
+def quiet():
+    """For captures of modules: torch's own kernels alone, no warnings, and nothing that stays behind."""
+    import torch
+
+    with warnings.catch_warnings(), torch.backends.mkldnn.flags(enabled=False):
+        warnings.simplefilter("ignore")
+        yield
+    gc.collect()

@@ -33,6 +33,21 @@ def model(layers):
     return Model("t", "t", linked, {}, ends)
 
 
+class LoRA(nn.Module):
+    """peft's linear layer."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a, self.b = (
+            nn.Linear(base.in_features, RANK, bias=False),
+            nn.Linear(RANK, base.out_features, bias=False),
+        )
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(x)) * 0.5
+
+
 class Layer(nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,8 +1,5 @@
 """Techniques on captured modules, against MemTracker where it can measure them."""
 
-import gc
-import warnings
-
 import oracle_memory
 import pytest
 import torch
@@ -17,13 +14,7 @@ from oracle_plan import B, C, S, saved
 from oracle_plan import net as gated
 from oracles.modules import made
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings(), torch.backends.mkldnn.flags(enabled=False):
-        warnings.simplefilter("ignore")
-        yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def net():

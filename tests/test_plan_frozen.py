@@ -14,23 +14,8 @@ from budget.plan.optimizer import optimizer
 
 torch = pytest.importorskip("torch")
 from oracle import count_flops  # noqa: E402
-from oracle_plan import RANK, B, C, D, F, S, held, model, net, saved  # noqa: E402
+from oracle_plan import RANK, B, C, D, F, LoRA, S, held, model, net, saved  # noqa: E402
 from torch import nn  # noqa: E402
-
-
-class LoRA(nn.Module):
-    """peft's linear layer."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.a, self.b = (
-            nn.Linear(base.in_features, RANK, bias=False),
-            nn.Linear(RANK, base.out_features, bias=False),
-        )
-
-    def forward(self, x):
-        return self.base(x) + self.b(self.a(x)) * 0.5
 
 
 class Adapter(nn.Module):

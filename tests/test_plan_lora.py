@@ -13,20 +13,12 @@ from budget.plan.fuse import fuse
 from budget.plan.lora import lora
 
 torch = pytest.importorskip("torch")
-from oracle_plan import RANK, B, C, D, F, S, gpt, held, model, net, saved  # noqa: E402
+from oracle_plan import RANK, B, C, D, F, LoRA, S, gpt, held, model, net, saved  # noqa: E402
 from torch import nn  # noqa: E402
 
 
-class Dropped(nn.Module):
-    """peft's linear layer with dropout, by the kernel that a GPU runs: its mask is of booleans."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.a, self.b = (
-            nn.Linear(base.in_features, RANK, bias=False),
-            nn.Linear(RANK, base.out_features, bias=False),
-        )
+class Dropped(LoRA):
+    """The same with dropout, by the kernel that a GPU runs: its mask is of booleans."""
 
     def forward(self, x):
         return self.base(x) + self.b(self.a(torch.native_dropout(x, 0.1, True)[0])) * 0.5

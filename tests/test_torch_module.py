@@ -1,8 +1,5 @@
 """Captured modules against torch: parameters, FLOPs, gradients, optimizer state, peak memory."""
 
-import gc
-import warnings
-
 import oracle_memory
 import pytest
 import torch
@@ -18,6 +15,8 @@ from budget.read.torch_module import capture
 
 pytest.importorskip("transformers")
 from oracles.modules import SHAPES, made
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 aten = torch.ops.aten
 
@@ -36,14 +35,6 @@ COUNTS = {  # what the counter leaves out, and what it counts too high (tests/or
     aten._grouped_mm: grouped_flop,
     aten.convolution_backward: _convolution_backward,
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings(), torch.backends.mkldnn.flags(enabled=False):
-        warnings.simplefilter("ignore")
-        yield
-    gc.collect()
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES, ids=[f"{n}-{'x'.join(map(str, s))}" for n, s in SHAPES])
