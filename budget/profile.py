@@ -44,14 +44,20 @@ def profile_for(device: Device, dtype: str = "") -> Profile:
     dtype: what is computed in; a profile that was not measured in it counts as borrowed, and the
     datasheet's is of what the device's products reach in it.
     """
-    found = _profile_for(device.id, key(device), dtype, user_folder())
-    return scaled(found, device.reached(dtype)) if dtype and found.provenance == "datasheet" else found
+    what = device.id, key(device), dtype, user_folder()
+    found = _profile_for(*what)
+    return _scaled_for(device.reached(dtype), *what) if dtype and found.provenance == "datasheet" else found
 
 
 def scaled(profile: Profile, reached: float) -> Profile:
     """The datasheet's profile for a device whose large products reach a share of its peak."""
     forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
     return profile._replace(forms=forms)
+
+
+@cache
+def _scaled_for(reached: float, *what: str) -> Profile:
+    return scaled(_profile_for(*what), reached)
 
 
 @cache
@@ -174,6 +180,7 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
     except OSError as error:
         raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
     _profile_for.cache_clear()
+    _scaled_for.cache_clear()
     return path
 
 

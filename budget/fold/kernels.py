@@ -143,10 +143,8 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"{kind}_backward"
     if kind in PRODUCTS:
         return kind
-    if any(
-        o.kind == "contract" for o in ops
-    ):  # fused around a product (plan/fused.py), as fast as it is alone
-        return "matmul"
+    if any(o.kind == "contract" for o in ops):
+        return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
     if kind != "pointwise":
         return "pointwise"
     if first.phase == "optimizer":
