@@ -17,6 +17,21 @@ from .activations import tanh
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 
+# Arguments that change from call to call: a kernel is not compiled anew for those that are 1 or divisible
+# by 16. (seq_k is not among them: the reads of a bias are vectors where it is divisible.)
+VARYING = ("blocks", "heads", "kv_heads", "seq_q", "window")
+
+
+@triton.jit
+def place(heads, blocks):
+    """(batch, head, block) of a program: its place in [batch, heads, blocks].
+
+    All on the grid's first axis: the others end at 65,535.
+    """
+    index = tl.program_id(0)
+    row = index // blocks
+    return (row // heads).to(tl.int64), (row % heads).to(tl.int64), index % blocks
+
 
 @triton.jit
 def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
