@@ -15,17 +15,12 @@ pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 import numpy as np
-import repairs
 import torch
 
-INTERPRETED = os.environ["TRITON_INTERPRET"] == "1"
-
-if INTERPRETED:
-    from triton.language import standard
-
-    if not hasattr(standard.max, "rewrite"):  # a JITFunction: imported before this file
-        sys.exit("tests/kernels: something imported triton first; give this folder first, or alone")
-    repairs.repair()
+try:
+    from budget.kernels import settings  # noqa: F401 - repairs the interpreter
+except ImportError as error:
+    sys.exit(f"tests/kernels: {error}; give this folder first, or alone")
 
 
 @pytest.fixture(autouse=True)
