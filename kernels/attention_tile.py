@@ -17,9 +17,9 @@ from .activations import tanh
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 
-# Arguments that change from call to call: a kernel is not compiled anew for those that are 1 or divisible
-# by 16. (seq_k is not among them: the reads of a bias are vectors where it is divisible.)
-VARYING = ("blocks", "heads", "kv_heads", "seq_q", "window")
+# Arguments for which a kernel is not compiled anew where they are 1 or divisible by 16. The lengths are not
+# among them: masked reads of a bias and of a row's sums are vectors where they are divisible.
+VARYING = ("blocks", "heads", "kv_heads", "window")
 
 
 @triton.jit
