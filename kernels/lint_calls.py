@@ -17,7 +17,8 @@ from .attention_decode import launch_decode
 from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
 from .softmax_kernel import launch_softmax, launch_softmax_backward
 
 # Launches, and returns what was written.
@@ -170,8 +171,10 @@ def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
 # What makes a call's tensors and returns its launch, on every architecture.
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(_matmul, 4096, 4096, 4096),
-    "matmul medium": partial(_matmul, 512, 4096, 512, activation="silu", save=True),
-    "matmul skinny": partial(_matmul, 16, 4096, 4096, activation="none"),
+    "matmul medium": partial(_matmul, 512, 4096, 4096, activation="silu", save=True),
+    "matmul small": partial(_matmul, 512, 1024, 1024),
+    "matmul skinny": partial(_matmul, 16, 4096, 65536, activation="none"),
+    "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
     "matmul fp32": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float32),
@@ -193,6 +196,12 @@ CALLS: dict[str, Callable[[], Launch]] = {
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
+    "matmul large split": partial(_matmul, 1024, 8192, 1024, activation="none"),
+    "matmul medium split": partial(_matmul, 256, 4096, 1024, activation="silu", save=True),
+    "matmul small split": partial(_matmul, 128, 4096, 512, activation="silu"),
+    "matmul gated split": partial(_matmul, 256, 4096, 1024, activation="silu", gated=True, save=True),
+    "matmul large N = 50257": partial(_matmul, 4096, 768, 50257, activation="none"),
+    "matmul large odd K": partial(_matmul, 4096, 4097, 4096),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{
         f"attention {d} full backward": partial(_attention, d, causal=False, backward=True)

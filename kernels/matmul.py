@@ -15,7 +15,8 @@ from torch.utils.flop_counter import register_flop_formula
 from . import checks
 from .activations import NAMES
 from .autocast import autocast
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
 from .matmul_reference import reference_epilogue_backward, reference_matmul
 from .settings import runs_triton
 
