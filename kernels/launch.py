@@ -80,7 +80,13 @@ def launch(
         kernel[grid](*sources, **rest)
         return
     device = first.get_device()
-    key = (id(kernel), device, settings.state(), flags, *[None if t is None else _signature(t) for t in tensors])
+    key = (
+        id(kernel),
+        device,
+        settings.state(),
+        flags,
+        *[None if t is None else _signature(t) for t in tensors],
+    )
     plan = _plans.get(key)
     if plan is not None and not _hooked() and driver.active.get_current_device() == device:
         _run(plan, tensors, device)

@@ -41,7 +41,7 @@ def _matmul_kernel(
     DESCRIPTORS: tl.constexpr, STORE_DESCRIPTORS: tl.constexpr,
     A_TRANSPOSED: tl.constexpr, B_TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
-    GROUP: tl.constexpr, PROGRAMS: tl.constexpr,
+    GROUP: tl.constexpr, PROGRAMS: tl.constexpr, FLATTEN: tl.constexpr,
 ):  # fmt: skip
     """Each program walks over output tiles.
 
@@ -53,8 +53,9 @@ def _matmul_kernel(
     tiles_n = tl.cdiv(N, BLOCK_N)
     steps = tl.cdiv(K, BLOCK_K)
     parts = batches * tl.cdiv(steps, split_steps) if SPLIT else batches
-    # Not flatten=True: it serializes the two products of a gate (ptxas warning C7515).
-    for tile in tl.range(tl.program_id(0), parts * tiles_m * tiles_n, PROGRAMS):
+    # Flattened, the next tile's first loads overlap this one's epilogue; of a gate's two products, ptxas may
+    # serialize the wgmma (C7515).
+    for tile in tl.range(tl.program_id(0), parts * tiles_m * tiles_n, PROGRAMS, flatten=FLATTEN):
         part, tile_m, tile_n = _tile_position(tile, tiles_m, tiles_n, GROUP)
         batch = part % batches if SPLIT else part
         first = part // batches * split_steps if SPLIT else 0
@@ -204,7 +205,9 @@ def _launch_product(
         described = [_describe(a, block_m, block_k), _describe(b, block_k, block_n)]
         described.append((None, False) if gate is None else _describe(gate, block_k, block_n))
         complete = all(source is not None for source, _ in described[: 2 if gate is None else 3])
-        use_descriptors = choice.descriptors and complete and (gate is None or described[1][1] == described[2][1])
+        use_descriptors = (
+            choice.descriptors and complete and (gate is None or described[1][1] == described[2][1])
+        )
         if use_descriptors:
             loads, transposed = map(list, zip(*described, strict=True))
         is_split = choice.splits > 1
@@ -229,7 +232,7 @@ def _launch_product(
             "DESCRIPTORS": use_descriptors, "STORE_DESCRIPTORS": store_descriptors,
             "A_TRANSPOSED": transposed[0], "B_TRANSPOSED": transposed[1],
             "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "HALVES": chosen["HALVES"],
-            "GROUP": 8, "PROGRAMS": programs,
+            "GROUP": 8, "PROGRAMS": programs, "FLATTEN": chosen["FLATTEN"],
             "num_warps": chosen["num_warps"], "num_stages": chosen["num_stages"],
         }  # fmt: skip
         return (min(tiles, programs),), sources, rest

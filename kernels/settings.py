@@ -25,8 +25,8 @@ Setting = dict[str, Any]
 Key = tuple[str, str]  # a kernel and a shape class
 
 _compiled_for: contextvars.ContextVar[str | None] = contextvars.ContextVar("architecture", default=None)
-_overrides: contextvars.ContextVar[tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...]] = contextvars.ContextVar(
-    "overrides", default=()
+_overrides: contextvars.ContextVar[tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...]] = (
+    contextvars.ContextVar("overrides", default=())
 )
 
 

@@ -38,6 +38,8 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "STEPS": (4, 8, 16),
     "PER_PROCESSOR": (1, 2),
     "HALVES": (False, True),
+    "FLATTEN": (False, True),
+    "SPLIT_STEPS": (8, 16, 32),
     "DESCRIPTORS": (False, True),
     "num_warps": (4, 8, 16),
     "num_stages": (1, 2, 3, 4),
