@@ -21,8 +21,8 @@ from . import sensors
 from .cases import Case
 from .measure import Samples, measure, sets_of_inputs
 
-ROUNDS = {"quick": (3, 40), "full": (10, 200)}
-BUDGET_S = {"quick": 0.15, "full": 1.0}  # for each group of implementations, when rounds are short
+ROUNDS = {"quick": (3, 40), "full": (10, 200), "campaign": (5, 100)}
+BUDGET_S = {"quick": 0.15, "full": 0.5, "campaign": 0.15}  # for each group of implementations, when rounds are short
 ROWS = 2**16  # compared at once
 FOLDER = os.path.dirname(__file__)
 
