@@ -78,7 +78,10 @@ def build(case: Case, device: torch.device) -> Built:
             random(*n, device=device, dtype=case.dtype) for n in ((b, c, wide, wide), (f, c, window, window))
         )
         both = (x, weight, x.clone(**last), weight.clone(**last)) if device.type != "cpu" else (x, weight)
-        return (random(b, f, side, side, device=device, dtype=case.dtype), *(t.requires_grad_(train) for t in both))
+        return (
+            random(b, f, side, side, device=device, dtype=case.dtype),
+            *(t.requires_grad_(train) for t in both),
+        )
 
     def run(grad, x, weight):
         out = F.conv2d(x, weight, stride=stride)

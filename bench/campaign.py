@@ -6,24 +6,21 @@
 docs/benchmarks.md says when to use which.
 """
 
-# ruff: noqa: T201 - a command prints.
-
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from .campaign_parent import CLOSING_S, Parent, Records
+from .campaign_prepare import WHEEL, environment, prepare, unpack
 from .campaign_summary import gate, summary
 
 PREPARED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepared")
@@ -33,23 +30,31 @@ FIELDS = ("id", "stage", "kernel", "do", "what", "assembler", "silent_s")  # of 
 
 def main(argv: list[str]) -> int:
     """The exit status: 2 for what the caller got wrong."""
-    parser = argparse.ArgumentParser(prog="python -m budget.bench.campaign", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m budget.bench.campaign", description=__doc__.split("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="check and measure until the time is over")
     run.add_argument("--seconds", type=float, default=500, help="in all (500)")
     run.add_argument("--out", required=True, metavar="DIR", help="a folder for the results; made if need be")
     run.add_argument("--stages", default="", metavar="A,B", help="these alone, in this order (all)")
     run.add_argument("--on", default="cuda", choices=("cuda", "cpu"))
-    run.add_argument("--prepared", default=PREPARED, metavar="DIR", help="what `prepare` made (bench/prepared)")
+    run.add_argument(
+        "--prepared", default=PREPARED, metavar="DIR", help="what `prepare` made (bench/prepared)"
+    )
+    ahead = commands.add_parser("prepare", help="compile what the plan needs, without a GPU")
+    ahead.add_argument("--prepared", default=PREPARED, metavar="DIR", help="where to (bench/prepared)")
+    ahead.add_argument("--nvcc-wheel", default="", metavar="FILE", help=f"{WHEEL}, else pip fetches it")
+    ahead.add_argument("--jobs", type=int, default=0, help="processes (one a core)")
     options = parser.parse_args(argv)
     try:
         return RUN[options.command](options)
-    except Refused as error:
+    except RefusedError as error:
         print(f"campaign: {error}", file=sys.stderr)
         return 2
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What the caller got wrong, in one line."""
 
 
@@ -58,14 +63,14 @@ def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     end = start + options.seconds - CLOSING_S
     if options.on == "cuda" and not _gpu():
-        raise Refused("--on: there is no GPU here that its driver tells of; allowed: cpu")
+        raise RefusedError("--on: there is no GPU here that its driver tells of; allowed: cpu")
     if options.seconds < 2 * CLOSING_S:
-        raise Refused(f"--seconds: {options.seconds:g}; allowed: at least {2 * CLOSING_S:g}")
+        raise RefusedError(f"--seconds: {options.seconds:g}; allowed: at least {2 * CLOSING_S:g}")
     try:
         os.makedirs(options.out, exist_ok=True)
         log = open(os.path.join(options.out, "log.txt"), "a", encoding="utf-8")  # noqa: SIM115 - until the end
     except OSError as error:
-        raise Refused(f"--out: cannot write {options.out}: {error.strerror}") from None
+        raise RefusedError(f"--out: cannot write {options.out}: {error.strerror}") from None
     records = Records(options.out)
     with log, tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
         environments = _environments(options, scratch, log)
@@ -93,23 +98,13 @@ def _gpu() -> bool:
 
 def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dict[str, dict[str, str]]:
     """The environment of a worker by its assembler, what was prepared unpacked for it."""
-    base = {**os.environ, "TRITON_CACHE_DIR": os.path.join(scratch, "cache"), "TRITON_STORE_BINARY_ONLY": "1"}
-    base.pop("TRITON_PTXAS_PATH", None)
+    cache, assembler = (os.path.join(scratch, name) for name in ("cache", "ptxas"))
+    bundled = environment(os.environ, cache)
     if options.on == "cpu":
-        base |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return {"newest": base}
-    cache, packed = (os.path.join(options.prepared, name) for name in ("cache.zip", "ptxas.xz"))
-    if os.path.exists(cache):
-        with zipfile.ZipFile(cache) as file:
-            file.extractall(base["TRITON_CACHE_DIR"])
-        print(f"campaign: {cache} unpacked", file=log, flush=True)
-    if not os.path.exists(packed):
-        return {"newest": base}
-    assembler = os.path.join(scratch, "ptxas")
-    with lzma.open(packed) as source, open(assembler, "wb") as target:
-        shutil.copyfileobj(source, target)
-    os.chmod(assembler, 0o755)
-    return {"newest": {**base, "TRITON_PTXAS_PATH": assembler}, "bundled": base}
+        return {"newest": bundled | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}}
+    if not unpack(options.prepared, cache, assembler, log):
+        return {"newest": bundled}
+    return {"newest": environment(os.environ, cache, assembler), "bundled": bundled}
 
 
 def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> dict[str, subprocess.Popen]:
@@ -122,13 +117,17 @@ def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> dict
 
 
 def _stages(
-    options: argparse.Namespace, parent: Parent, compilers: dict[str, subprocess.Popen], start: float, end: float
+    options: argparse.Namespace,
+    parent: Parent,
+    compilers: dict[str, subprocess.Popen],
+    start: float,
+    end: float,
 ) -> None:
-    """Run the stages; each ends when its share of the time is over, earlier ones leave their rest to later ones."""
+    """Run the stages: each ends when its share of the time is over; what one leaves is for the later ones."""
     plan, shares = _plan(parent, end)
     names = options.stages.split(",") if options.stages else list(shares)
     if unknown := [name for name in names if name not in shares]:
-        raise Refused(f"--stages: {unknown[0]!r}; allowed: {', '.join(shares)}")
+        raise RefusedError(f"--stages: {unknown[0]!r}; allowed: {', '.join(shares)}")
     for assembler in parent.environments:
         parent.worker(assembler)
     whole, done = sum(shares[name] for name in names), 0.0
@@ -147,7 +146,7 @@ def _plan(parent: Parent, end: float) -> tuple[list[dict[str, Any]], dict[str, f
     worker = parent.worker("newest")
     problem = worker.ready(end - time.monotonic())
     if problem or not worker.plan:
-        raise Refused(f"the worker did not start ({problem}); log.txt says why")
+        raise RefusedError(f"the worker did not start ({problem}); log.txt says why")
     return [dict(zip(FIELDS, task, strict=True)) for task in worker.plan], worker.shares
 
 
@@ -183,7 +182,12 @@ def _close(records: Records, folder: str) -> None:
     print(texts["summary.txt"], flush=True)
 
 
-RUN = {"run": run}
+def _prepare(options: argparse.Namespace) -> int:
+    print(prepare(options.prepared, options.nvcc_wheel, options.jobs))
+    return 0
+
+
+RUN = {"run": run, "prepare": _prepare}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

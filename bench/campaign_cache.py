@@ -3,8 +3,8 @@
     python -m budget.bench.campaign_cache --jobs 14
 
 Every launch of the plan is made with tensors on the meta device, through the public functions, their custom
-operators and their gradients; Triton compiles instead of running. A worker with the same TRITON_CACHE_DIR then
-finds each kernel in the cache. Prints a line of JSON for each piece of the plan.
+operators and their gradients; Triton compiles instead of running. A worker with the same TRITON_CACHE_DIR
+then finds each kernel in the cache. Prints a line of JSON for each piece of the plan.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from unittest import mock
 
 import torch
 import triton
-from budget.kernels import lint
-from torch._C import DispatchKey, DispatchKeySet  # the way around an operator's implementation for meta tensors
+from torch._C import (
+    DispatchKey,
+    DispatchKeySet,
+)  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from budget.kernels import lint
 
 from . import campaign_checks
 from .campaign_plan import find_case, suites, tasks
@@ -40,6 +44,22 @@ def state_key() -> None:
     from triton.runtime import cache
 
     cache.triton_key = lambda: f"budget-{triton.__version__}"
+    triton.knobs.compilation.listener = _listen
+
+
+_missed: list[str] = []
+
+
+def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
+    if not cache_hit:
+        _missed.append(src.name)
+
+
+def misses() -> list[str]:
+    """The kernels that were not in the cache since this was asked last."""
+    found = _missed.copy()
+    _missed.clear()
+    return found
 
 
 class _Kernels(TorchDispatchMode):
@@ -54,7 +74,9 @@ class _Kernels(TorchDispatchMode):
 @contextlib.contextmanager
 def compiling(architecture: str = "sm90") -> Iterator[list[tuple[str, Any]]]:
     """Compile what is launched; yields the list that (kernel, its compiled code) is added to."""
-    modules = [m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")]
+    modules = [
+        m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")
+    ]
     with contextlib.ExitStack() as stack:
         kernels, _ = stack.enter_context(lint.compiled(architecture))
         for module in modules:
@@ -95,13 +117,15 @@ def compile_piece(piece: str) -> dict[str, Any]:
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
     return {
         "piece": piece, "kernels": [name for name, _ in kernels],
-        "seconds": round(time.perf_counter() - start, 2), "error": error,
+        "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     """Compile the plan in --jobs processes."""
-    parser = argparse.ArgumentParser(prog="python -m budget.bench.campaign_cache", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m budget.bench.campaign_cache", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--only", action="append", help="a piece of the plan (may be given again)")
     options = parser.parse_args(argv)

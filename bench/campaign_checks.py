@@ -73,13 +73,21 @@ CHECKS: dict[str, Entry] = {
     "attention d16": _attention(2, 8, 1024, 16, tiny=None),
     "attention 70,400 heads": _attention(4400, 16, 49, 32, tiny=None),
     "attention packed": Entry(
-        "attention_packed", gate.packed, ((1000, 2048, 1, 4000, 513, 0, 630), 16, 128), {"kv": 4}, ((5, 0, 9), 2, 16)
+        "attention_packed",
+        gate.packed,
+        ((1000, 2048, 1, 4000, 513, 0, 630), 16, 128),
+        {"kv": 4},
+        ((5, 0, 9), 2, 16),
     ),
-    "attention packed d64": Entry("attention_packed", gate.packed, ((2048, 2048, 100), 16, 64), {"causal": False}),
+    "attention packed d64": Entry(
+        "attention_packed", gate.packed, ((2048, 2048, 100), 16, 64), {"causal": False}
+    ),
     "decode batch 1": Entry(
         "attention_decode", gate.heads, (1, 32, 1, 128), {"t": 65536, "kv": 8, "train": False}
     ),
-    "decode d64": Entry("attention_decode", gate.heads, (4, 32, 1, 64), {"t": 16384, "kv": 8, "train": False}),
+    "decode d64": Entry(
+        "attention_decode", gate.heads, (4, 32, 1, 64), {"t": 16384, "kv": 8, "train": False}
+    ),
     "decode d256 bias": Entry(
         "attention_decode", gate.heads, (2, 16, 1, 256), {"t": 8192, "kv": 2, "train": False, "bias": True}
     ),

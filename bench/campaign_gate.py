@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -193,7 +194,7 @@ def packed(device, lengths, h, d, *, kv=0, causal=True, dtype="bfloat16") -> Che
         parts = [
             exact_attention(*(x[a:e].transpose(0, 1)[None] for x in (q, k, v)), None,
                             grad[a:e].transpose(0, 1)[None], rules)
-            for a, e in zip(ends, ends[1:], strict=False) if a < e
+            for a, e in pairwise(ends) if a < e
         ]  # fmt: skip
         return [torch.cat([o.squeeze(0).transpose(0, 1) for o in x]) for x in zip(*parts, strict=True)]
 
@@ -212,7 +213,7 @@ def verdict(check: Check) -> dict[str, Any]:
     theirs = check.torchs() if check.torchs else [None] * len(exact)
     found = [_errors(*three) for three in zip(first, exact, theirs, strict=True)]
     right = all(error <= allowed for error, allowed in found)  # False for NaN
-    worst = max(found, key=lambda pair: pair[0] / pair[1] if pair[0] == pair[0] else math.inf)  # noqa: PLR0124 - NaN
+    worst = max(found, key=lambda pair: pair[0] / pair[1] if pair[0] == pair[0] else math.inf)
     return {
         "right": right, "same": same, "error": worst[0], "allowed": worst[1],
         "output": found.index(worst), "errors": [e for e, _ in found],

@@ -128,7 +128,9 @@ class Parent:
             self.workers[assembler] = Worker(command, self.environments[assembler], self.log)
         return self.workers[assembler]
 
-    def stage(self, tasks: Sequence[Mapping[str, Any]], deadline: float, end: float) -> Iterator[dict[str, Any]]:
+    def stage(
+        self, tasks: Sequence[Mapping[str, Any]], deadline: float, end: float
+    ) -> Iterator[dict[str, Any]]:
         """Run a stage's tasks until its deadline; yields each answer. end: when everything stops."""
         pending = [t for t in tasks if t["assembler"] in self.environments]
         while pending and time.monotonic() < deadline:
@@ -148,7 +150,11 @@ class Parent:
             task["id"], min(task["silent_s"], end - time.monotonic())
         )
         if isinstance(found, str):
-            text = f"nothing heard for {time.monotonic() - start:.0f} s" if found == "hang" else "the worker ended"
+            text = (
+                f"nothing heard for {time.monotonic() - start:.0f} s"
+                if found == "hang"
+                else "the worker ended"
+            )
             found = self._answer(task, found, text)
         else:
             self.records.add(found)

@@ -1,4 +1,4 @@
-"""The plan of a campaign, as data: stages with their shares of the time, and tasks in order of their value."""
+"""The plan of a campaign, as data: stages with their shares of the time, and tasks, the most valuable first."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ STAGES = {
 }
 NEWEST, BUNDLED = "newest", "bundled"  # assemblers: the one that was carried, and Triton's own
 SILENT_S = 25.0  # after which a worker hangs
+COMPILING_S = 75.0  # where torch.compile starts its processes
 
 
 class Task(NamedTuple):
@@ -41,19 +42,35 @@ CEILINGS = ("versions", "copy", "product")
 # suite, cases: today's settings against everything of torch's but what it compiles
 HEADLINE = (
     ("matmul", "plain-8192x8192x8192 plain-4096x4096x14336 gelu-8192x14336x4096 gated-4096x4096x4096"),
-    ("attention", "4x16x4096x4096x128-forward-causal 4x16x4096x4096x128-forward 4x16x4096x4096x128-train-causal"),
+    (
+        "attention",
+        "4x16x4096x4096x128-forward-causal 4x16x4096x4096x128-forward 4x16x4096x4096x128-train-causal",
+    ),
     ("softmax", "4096x8192 4096x32768 1024x131072 4096x8192-train"),
     ("attention", "4x32x1x32768x128x8-forward 4x32x4096x4096x128x8-forward-causal 4x16x4096x4096x128-train"),
-    ("attention", "4x32x4096x4096x64-forward-causal 4x32x4096x4096x64-forward 4x32x4096x4096x64-train-causal"),
+    (
+        "attention",
+        "4x32x4096x4096x64-forward-causal 4x32x4096x4096x64-forward 4x32x4096x4096x64-train-causal",
+    ),
     ("matmul", "plain-2048x4096x4096 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096"),
     ("matmul", "plain-1024x1024x8192 train-8192x4096x4096 gelu-2048x4096x4096 plain-8192x14336x4096"),
     ("matmul", "gelu-4096x5120x1280 gated-8192x14336x4096 fp8-8192x8192x8192 fp8-4096x4096x4096"),
     ("cross_entropy", "8192x128256-train 8192x50257-train"),
-    ("attention", "32x32x1x4096x128x8-forward 1x32x1x65536x128x8-forward packed-8x16x2048x2048x128-train-causal"),
-    ("attention", "1x16x16384x16384x128-forward-causal 2x16x4096x4096x256-train-causal 16x16x512x512x64-forward"),
+    (
+        "attention",
+        "32x32x1x4096x128x8-forward 1x32x1x65536x128x8-forward packed-8x16x2048x2048x128-train-causal",
+    ),
+    (
+        "attention",
+        "1x16x16384x16384x128-forward-causal 2x16x4096x4096x256-train-causal 16x16x512x512x64-forward",
+    ),
     ("softmax", "4096x1024 512x262144"),
 )
-HEADLINE_ON_CPU = (("softmax", "8x16 64x64"), ("matmul", "plain-16x64x64"), ("attention", "8x4x32x32x16-train"))
+HEADLINE_ON_CPU = (
+    ("softmax", "8x16 64x64"),
+    ("matmul", "plain-16x64x64"),
+    ("attention", "8x4x32x32x16-train"),
+)
 
 
 def suites() -> dict[str, Any]:
@@ -83,7 +100,10 @@ def _gate(on: str) -> Iterator[Task]:
     for assembler in (NEWEST, BUNDLED) if on == "cuda" else (NEWEST,):
         for name, entry in CHECKS.items():
             if on == "cuda" or entry.tiny is not None:
-                yield Task(f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler)
+                silent = COMPILING_S if "compiled" in name else SILENT_S
+                yield Task(
+                    f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler, silent
+                )
 
 
 def _headline(on: str) -> Iterator[Task]:

@@ -55,7 +55,8 @@ def gate(lines: Lines) -> str:
     rows = [
         [
             line["task"].partition("/")[2], line["status"], c.get("error"), c.get("allowed"), c.get("output"),
-            {True: "yes", False: "NO"}.get(c.get("same")), line.get("wall_s"), line.get("error_text", "")[:100],
+            {True: "yes", False: "NO"}.get(c.get("same")), line.get("wall_s"),
+            line.get("error_text", "")[:100],
         ]
         for line in lines if line["stage"] == "B" for c in [line.get("check", {})]
     ]  # fmt: skip

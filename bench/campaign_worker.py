@@ -25,7 +25,16 @@ from budget import record as records
 from . import campaign_cache, campaign_checks, campaign_gate, record, sensors
 from .campaign_plan import CEILINGS, STAGES, Task, find_case, suites, tasks
 
-LOUD = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cudaError", "device-side assert", "misaligned address")
+LOUD = (
+    "CUDA error",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "cudaError",
+    "device-side assert",
+    "misaligned address",
+    "illegal memory access",
+    "unspecified launch failure",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -38,12 +47,22 @@ def main(argv: list[str]) -> int:
     plan = {task.id: task for task in tasks(on)}
     if on == "cpu":
         torch.set_num_threads(1)
-    print(json.dumps({"ready": os.getpid(), "plan": list(plan.values()), "shares": {s: share for s, (share, _) in STAGES.items()}}), file=out)
+    print(
+        json.dumps(
+            {
+                "ready": os.getpid(),
+                "plan": list(plan.values()),
+                "shares": {s: share for s, (share, _) in STAGES.items()},
+            }
+        ),
+        file=out,
+    )
     for line in sys.stdin:
         task = plan[line.rstrip("\n")]
         started = time.perf_counter()
         answer = _answer(task, where)
         answer |= {"task": task.id, "stage": task.stage, "kernel": task.kernel, "assembler": task.assembler}
+        answer |= {"compiled": campaign_cache.misses()}
         answer["wall_s"] = round(time.perf_counter() - started, 3)
         print(json.dumps(answer), file=out)
         if answer["status"] == "cuda_error":
@@ -73,11 +92,16 @@ def _line(error: BaseException) -> str:
 def environment(where: torch.device, name: str) -> dict[str, Any]:
     """Versions and clocks; or what the device can do at most."""
     if name == CEILINGS[0]:
-        found: dict[str, Any] = {"versions": record.versions(), "source": record.source_hash(), "assembler": assembler()}
+        found: dict[str, Any] = {
+            "versions": record.versions(),
+            "source": record.source_hash(),
+            "assembler": assembler(),
+        }
         if where.type == "cuda":
             p = torch.cuda.get_device_properties(where)
             found |= {
-                "gpu": p.name, "sms": p.multi_processor_count, "l2": p.L2_cache_size, "memory": p.total_memory,
+                "gpu": p.name, "sms": p.multi_processor_count, "l2": p.L2_cache_size,
+                "memory": p.total_memory,
                 "capability": list(torch.cuda.get_device_capability(where)), **sensors.read(),
             }  # fmt: skip
         return {"environment": found}
@@ -144,7 +168,11 @@ def measure(
     finally:
         if where.type == "cuda":
             torch.cuda.empty_cache()
-    fingerprint = {"versions": _versions(), "source": record.source_hash(), "threads": torch.get_num_threads()}
+    fingerprint = {
+        "versions": _versions(),
+        "source": record.source_hash(),
+        "threads": torch.get_num_threads(),
+    }
     return {
         "key": f"{c.suite}/{c}", "fingerprint": fingerprint, "group": group,
         "device": {"key": records.device_key(device), "name": device.name, "type": where.type},
@@ -161,7 +189,11 @@ def assembler() -> str:
         return ""
 
 
-DO: dict[str, Callable[..., dict[str, Any]]] = {"environment": environment, "check": check, "measure": measure}
+DO: dict[str, Callable[..., dict[str, Any]]] = {
+    "environment": environment,
+    "check": check,
+    "measure": measure,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -52,7 +52,12 @@ def sets_of_inputs(moved: float, device: torch.device) -> int:
 
 
 def measure(
-    functions: Functions, device: torch.device, *, budget_s: float, rounds: tuple[int, int], network: bool = False
+    functions: Functions,
+    device: torch.device,
+    *,
+    budget_s: float,
+    rounds: tuple[int, int],
+    network: bool = False,
 ) -> dict[str, Samples]:
     """Rounds of each function, alternating, until `budget_s` seconds or `rounds` (least, most) are spent.
 
@@ -198,7 +203,10 @@ def _graph(calls: Sequence[Callable[[], Any]], repeat: int) -> Any:
             for call in calls:
                 call()
         torch.cuda.current_stream().wait_stream(stream)
-        graph, outputs = torch.cuda.CUDAGraph(), [None] * len(calls)  # one output a set: as cold as the inputs
+        graph, outputs = (
+            torch.cuda.CUDAGraph(),
+            [None] * len(calls),
+        )  # one output a set: as cold as the inputs
         with torch.cuda.graph(graph):
             for i in range(repeat):
                 outputs[i % len(calls)] = calls[i % len(calls)]()

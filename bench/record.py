@@ -22,7 +22,11 @@ from .cases import Case
 from .measure import Samples, measure, sets_of_inputs
 
 ROUNDS = {"quick": (3, 40), "full": (10, 200), "campaign": (5, 100)}
-BUDGET_S = {"quick": 0.15, "full": 0.5, "campaign": 0.15}  # for each group of implementations, when rounds are short
+BUDGET_S = {
+    "quick": 0.15,
+    "full": 0.5,
+    "campaign": 0.15,
+}  # for each group of implementations, when rounds are short
 ROWS = 2**16  # compared at once
 FOLDER = os.path.dirname(__file__)
 
