@@ -1,4 +1,4 @@
-"""The plan of a campaign, as data: stages with their shares of the time, and tasks, the most valuable first."""
+"""The plan of a campaign, as data: stages with their shares of the time; tasks, the most valuable first."""
 
 from __future__ import annotations
 
