@@ -130,12 +130,13 @@ def _stages(
         raise RefusedError(f"--stages: {unknown[0]!r}; allowed: {', '.join(shares)}")
     for assembler in parent.environments:
         parent.worker(assembler)
-    whole, done = sum(shares[name] for name in names), 0.0
+    whole, done, start = sum(shares[name] for name in names), 0.0, time.monotonic()
     for name in names:
         done += shares[name]
-        deadline = start + (end - start) * done / whole
         tasks = [t for t in plan if t["stage"] == name]
-        if any(t["do"] != "environment" for t in tasks):
+        short = all(t["do"] == "environment" for t in tasks)  # and nothing is worth much without them
+        deadline = end if short else start + (end - start) * done / whole
+        if not short:
             _wait(compilers, deadline)
         print(f"stage {name}: {len(tasks)} tasks, {time.monotonic() - start:.0f} s", flush=True)
         for answer in parent.stage(tasks, deadline, end):

@@ -110,7 +110,9 @@ def _counts(lines: Lines) -> Iterator[str]:
         here = [line for line in lines if line["stage"] == stage]
         counts = Counter(line["status"] for line in here)
         seconds = sum(line.get("wall_s", 0) for line in here)
-        yield f"  {stage}: {', '.join(f'{n} {s}' for s, n in counts.items())}; {seconds:.0f} s"
+        compiled = sum(len(line.get("compiled", ())) for line in here)
+        late = f", {compiled} kernels compiled meanwhile" if compiled else ""
+        yield f"  {stage}: {', '.join(f'{n} {s}' for s, n in counts.items())}; {seconds:.0f} s{late}"
     for line in lines:
         if line["status"] in ("error", "hang", "crash", "cuda_error", "wrong"):
             yield f"  {line['status']}: {line['task']}: {line.get('error_text', '')[:160]}"
