@@ -6,6 +6,7 @@ import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
 from budget.kernels.matmul import matmul
+from budget.kernels.rms_norm import add_rms_norm, rms_norm
 from budget.kernels.softmax import cross_entropy, log_softmax, softmax
 from cases import DEVICE
 
@@ -64,6 +65,18 @@ CASES = [
     (ValueError, "reduction", lambda: cross_entropy(LOGITS, TARGET, reduction="max")),
     (ValueError, "label_smoothing", lambda: cross_entropy(LOGITS, TARGET, label_smoothing=1.5)),
     (TypeError, "ignore_index", lambda: cross_entropy(LOGITS, TARGET, ignore_index=1.0)),
+    (TypeError, "x", lambda: rms_norm(A.double())),
+    (ValueError, "x", lambda: rms_norm(full())),
+    (ValueError, "x", lambda: rms_norm(full(3, 0))),
+    (ValueError, "weight", lambda: rms_norm(A, full(7))),
+    (ValueError, "weight", lambda: rms_norm(A, full(1, 8))),
+    (TypeError, "weight", lambda: rms_norm(A, full(8, dtype=torch.float16))),
+    (ValueError, "weight", lambda: rms_norm(A, full(8, device="meta"))),
+    (ValueError, "eps", lambda: rms_norm(A, eps=-1e-6)),
+    (TypeError, "eps", lambda: rms_norm(A, eps=None)),
+    (ValueError, "offset", lambda: rms_norm(A, offset=1.0)),
+    (ValueError, "residual", lambda: add_rms_norm(A, full(8))),
+    (TypeError, "residual", lambda: add_rms_norm(A, A.half())),
     (TypeError, "q", lambda: attention(Q.double(), K.double(), K.double())),
     (TypeError, "k", lambda: attention(Q, K.half(), K)),
     (ValueError, "k", lambda: attention(Q, K.to("meta"), K)),
