@@ -47,6 +47,17 @@ def rms_norm_cost(rows: int, columns: int, *, residual: bool = False, width: int
     return Cost((added, norm) if residual else (norm,), 0, moved)
 
 
+def rope_cost(
+    batch: int, heads: int, seq: int, head_dim: int, pairs: int, *, width: int = 2, in_place: bool = False
+) -> Cost:
+    """Rotary embedding with float32 tables [seq, pairs]; in place, the rest is not moved."""
+    turned = 2 * pairs
+    line = "x: b h s k, cos: s p, sin: s p -> y: b h s k"
+    o = op("rope", line, kind="rope", b=batch, h=heads, s=seq, k=turned, p=pairs)
+    rows = batch * heads * seq
+    return Cost((o,), 0, width * rows * 2 * (turned if in_place else head_dim) + 2 * 4 * seq * pairs)
+
+
 def attention_cost(
     batch: int, heads: int, kv_heads: int, seq: int, kv_seq: int, head_dim: int,
     *, setting: dict[str, Any], causal: bool = False, width: int = 2,

@@ -19,6 +19,7 @@ from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
 from .matmul_kernel import launch_epilogue_backward, launch_matmul
 from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
+from .rope_kernel import launch_rope
 from .softmax_kernel import launch_softmax, launch_softmax_backward
 
 # Launches, and returns what was written.
@@ -145,6 +146,20 @@ def _rms_norm_backward(*shape: int) -> Launch:
     return launch
 
 
+def _rope(*, interleaved: bool = False, pairs: int = 64, gathered: bool = False) -> Launch:
+    """Queries as a projection leaves them, [batch, seq, heads, head_dim] in memory."""
+    x = random(4, 4096, 32, 128).transpose(1, 2)
+    cos, sin = (random(4096, pairs, dtype=torch.float32) for _ in range(2))
+    out = torch.empty_like(x)
+    positions = torch.arange(4096, device=x.device).expand(4, -1).contiguous() if gathered else None
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rope(x, cos, sin, positions, out, interleaved=interleaved, back=False)
+        return (out,)
+
+    return launch
+
+
 def _attention(
     head_dim: int,
     *,
@@ -209,6 +224,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
     "cross entropy backward": partial(_cross_entropy, backward=True),
     **{f"rms norm {n}": partial(_rms_norm, 8192, n) for n in (128, 4096, 32768)},
     **{f"rms norm {n} backward": partial(_rms_norm_backward, 8192, n) for n in (128, 4096, 32768)},
+    "rope": _rope,
     **{f"attention {d}": partial(_attention, d) for d in (64, 128, 256)},
     **{f"attention {d} backward": partial(_attention, d, backward=True) for d in (64, 128, 256)},
     "attention 64 fp32": partial(_attention, 64, dtype=torch.float32),
@@ -220,6 +236,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{
