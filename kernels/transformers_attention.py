@@ -4,9 +4,9 @@
     register()
     model = AutoModelForCausalLM.from_pretrained(..., attn_implementation="budget")
 
-transformers asks twice: a model for its mask, once a pass (mask), then every layer for its attention (attend).
-A mask stays a rule wherever the kernel knows it, causal or not, a window, which keys are padding; only what
-the kernel does not know (chunks, images that see both ways, sequences packed into one) is written out.
+A model asks for its mask once a pass (mask), every layer for its attention (attend). A mask stays a rule
+where the kernel has it: causal or not, a window, which keys are padding. Only what it has not (chunks, images
+that see both ways, sequences packed into one) is written out.
 """
 
 import functools
@@ -30,15 +30,19 @@ class Mask(NamedTuple):
     window: int | None
     padding: torch.Tensor | None
     written: Callable[[], torch.Tensor]
-    ndim = 4  # as one that is written out: generate() makes masks beforehand, and models look at it
+
+    @property
+    def ndim(self) -> int:
+        """That of a mask written out: generate() makes masks beforehand, and models ask."""
+        return 4
 
 
 def register(name: str = "budget") -> None:
     """Make attn_implementation=name of transformers run budget's attention; again is harmless.
 
-    Causal or not, with grouped heads, sliding windows, soft caps, padding, caches and masks of one's own. Raises
-    ValueError in the model's forward pass for what the kernel has not: dropout in training, attention sinks,
-    a head dimension out of range.
+    Causal or not, with grouped heads, sliding windows, soft caps, padding, caches and masks of one's own.
+    For what the kernel has not, the model's forward pass raises ValueError: dropout in training, attention
+    sinks, a head dimension out of range.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -78,10 +82,11 @@ def mask(
         )  # fmt: skip
         return _additive(seen, dtype)
 
-    cut = local_size is not None and kv_length > local_size
+    cut = local_size is not None and kv_length >= local_size
     # The kernel counts positions from the end; a cache that is longer than what it holds is no such case.
     aligned = isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length
-    if not (allow_is_causal_skip and aligned or allow_is_bidirectional_skip and not cut):
+    causal, both_ways = allow_is_causal_skip and aligned, allow_is_bidirectional_skip and not cut
+    if not (causal or both_ways):
         return written()
     padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
     if padding is not None:
@@ -90,7 +95,7 @@ def mask(
         padding = None if known and bool(padding.all()) else _additive(padding[:, None, None], dtype)
     if padding is None and not cut:
         return None
-    return Mask(allow_is_causal_skip, local_size if cut else None, padding, written)
+    return Mask(causal, local_size if cut else None, padding, written)
 
 
 def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -113,7 +118,7 @@ def attend(
     s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """A layer's attention: query [batch, heads, seq, head_dim] to ([batch, seq, heads, head_dim], no weights).
+    """A layer's attention: query [batch, heads, seq, head_dim] to ([batch, seq, heads, head_dim], None).
 
     The arguments are those of transformers.integrations.sdpa_attention; values may have another head_dim.
     """
@@ -124,9 +129,9 @@ def attend(
     causal = getattr(module, "is_causal", True) if is_causal is None else bool(is_causal)
     window, bias = sliding_window if causal else None, None
     if isinstance(attention_mask, Mask):
-        causal, window, bias, written = attention_mask
+        causal, window, bias = attention_mask.causal, attention_mask.window, attention_mask.padding
         if window not in (None, sliding_window):  # of chunks, or of a layer that does not say its window
-            causal, window, bias = False, None, written()
+            causal, window, bias = False, None, attention_mask.written()
     elif attention_mask is not None:
         if attention_mask.ndim != 4:
             raise ValueError(f"attention_mask: expected 4 dimensions, got {attention_mask.ndim}")
