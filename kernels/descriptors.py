@@ -23,7 +23,7 @@ def describe(tensor: torch.Tensor, block: list[int]) -> TensorDescriptor | None:
 
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """tensor, where it or its transpose can be described, else a copy whose rows start at multiples of 16 bytes.
+    """tensor where it or its transpose can be described, else a copy whose rows start at 16 bytes.
 
     The copy is one more read and write; without it, every tile would be loaded element by element.
     """
