@@ -1,4 +1,4 @@
-"""Launches, planned once: what a launch decides from shapes, strides, dtypes and flags is decided once for each.
+"""Launches, planned once: what follows from shapes, strides, dtypes and flags is decided once for each.
 
 Below about 100 us of work for the GPU the host rules, and Triton's own launch takes 15 to 25 us: it binds
 and specializes every argument anew. A plan keeps the compiled kernel with all arguments but the tensors.
@@ -24,7 +24,7 @@ MOST = 4096  # plans that are kept
 
 
 class Plan(NamedTuple):
-    """A compiled kernel with its arguments; each source is a None, a descriptor to copy, or a tensor's place."""
+    """A compiled kernel and its arguments; a source is None, a descriptor to copy, or True: the tensor."""
 
     kernel: Any
     grid: tuple[int, int, int]

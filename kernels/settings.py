@@ -56,7 +56,7 @@ def overridden(key: Key, setting: Setting) -> Iterator[None]:
 
 
 def state() -> Hashable:
-    """What the settings depend on beside kernel, device and class: a part of the key of what is remembered."""
+    """What the settings depend on beside kernel, device and class: it belongs to the key of what is kept."""
     return _compiled_for.get(), _overrides.get()
 
 
@@ -96,11 +96,20 @@ def load(path: Path = PATH) -> dict[str, Any]:
 _load_once = functools.cache(load)
 
 
+def _tables(kernel: str) -> Any:
+    return _load_once(Path(os.environ.get("BUDGET_KERNEL_SETTINGS", PATH)))[kernel]
+
+
+def first_class(kernel: str, device: torch.device, *shape_classes: str) -> str:
+    """The first of shape_classes that has settings on device."""
+    table = _tables(kernel)[architecture(device)]
+    return next(name for name in shape_classes if name in table)
+
+
 def find(kernel: str, device: torch.device, shape_class: str) -> Setting:
     """The settings of kernel on device for a shape class, without their provenance."""
     for key, changed in reversed(_overrides.get()):
         if key == (kernel, shape_class):
             return dict(changed)
-    tables = _load_once(Path(os.environ.get("BUDGET_KERNEL_SETTINGS", PATH)))[kernel]
-    setting = tables[architecture(device)][shape_class]
+    setting = _tables(kernel)[architecture(device)][shape_class]
     return {name: value for name, value in setting.items() if name != "chosen_by"}
