@@ -311,7 +311,7 @@ def _launch_gradients(
             sequences, lengths = packing.sequences, longest(packing)
         loaded = ((q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"), (dout, "BLOCK_M"))
         described, (*sources_qkv, source_dout) = sources(chosen, packing, *loaded)
-        rest = {f"{name}_strides": strides(t)[0] for name, t in outputs.items()}
+        rest: dict[str, Any] = {f"{name}_strides": strides(t)[0] for name, t in outputs.items()}
         names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides", "log_sum_strides")
         rest |= dict(zip(names, strides(q, k, v, bias, dout, log_sum), strict=True))
         rest |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}

@@ -5,6 +5,8 @@ rescaled when m grows. The loop is split in three, so that only the blocks at th
 what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -155,7 +157,7 @@ def launch_forward(
         heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
         described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
         names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
-        rest = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
         rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
         rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
         rest |= {"BIAS": bias is not None, "PACKED": packing is not None}

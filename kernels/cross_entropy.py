@@ -12,6 +12,7 @@ import triton.language as tl
 
 from . import checks, settings
 from .autocast import autocast
+from .operators import operator
 from .settings import runs_triton
 from .softmax_kernel import LN_2, LOG2_E, as_rows
 
@@ -45,14 +46,14 @@ def cross_entropy(
     checks.require(logits.shape[-1] > 0, "logits: expected at least one class, got 0")
     checks.require_tensor("target", target, (torch.int64,))
     checks.require_device("target", target, "logits", logits)
-    checks.require(
-        target.shape == logits.shape[:-1],
-        f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}",
-    )
+    if target.shape != logits.shape[:-1]:
+        raise ValueError(f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}")
     scale = checks.require_number("scale", scale)
     smoothing = checks.require_number("label_smoothing", label_smoothing)
-    checks.require(0 <= smoothing <= 1, f"label_smoothing: {smoothing} is not from 0 to 1")
-    checks.require(reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
+    if not (0 <= smoothing <= 1):
+        raise ValueError(f"label_smoothing: {smoothing} is not from 0 to 1")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index: expected an int, got {type(ignore_index).__name__}")
     loss, _, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
@@ -97,14 +98,15 @@ def reference_cross_entropy_backward(
     return (dz * (grad * scale).unsqueeze(-1)).masked_fill(ignored.unsqueeze(-1), 0.0)
 
 
-@torch.library.custom_op("budget::cross_entropy", mutates_args=())
+@operator("cross_entropy")
 def _cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     if logits.device.type == "cpu":
         classes = target[target != ignore_index]
         inside = ((classes >= 0) & (classes < logits.shape[-1])).all()
-        checks.require(bool(inside), f"target: a class is not from 0 to {logits.shape[-1] - 1}")
+        if not inside:
+            raise ValueError(f"target: a class is not from 0 to {logits.shape[-1] - 1}")
     if runs_triton(logits):
         outputs = _row_statistics(logits, target)
         launch_cross_entropy(
@@ -128,7 +130,7 @@ def _(logits, target, scale, ignore_index, smoothing):
     return _row_statistics(logits, target)
 
 
-@torch.library.custom_op("budget::cross_entropy_backward", mutates_args=())
+@operator("cross_entropy_backward")
 def _cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,
