@@ -145,6 +145,18 @@ def _operand(text: str) -> Tensor:
     return Tensor(name, tuple(dims.split()), role, dtype, added)
 
 
+def line(o: Op) -> str:
+    """An operator as a line of text: what was written, with the names and dimensions of its tensors."""
+    sides = (", ".join(map(_written, tensors)) for tensors in (o.ins, o.outs))
+    return f"{' -> '.join(sides)} ({o.kind})"
+
+
+def _written(t: Tensor) -> str:
+    mark = next((mark for mark, role in ROLES.items() if role == t.role), "")
+    dtype = f"/{t.dtype}" if t.dtype else ""
+    return f"{'+' if t.added else ''}{mark}{t.name}{dtype}: {' '.join(t.dims)}"
+
+
 def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
