@@ -10,14 +10,15 @@ here runs in an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from .model import Block, Carry, Model, Node
 from .named import Any, NamedTuple
-from .op import CACHE, FROZEN, HOST, INPUT, STATE, WEIGHT, WEIGHTS, Op, Tensor, elements, line
+from .op import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Op, Tensor, elements, line
 from .size import Size
 
-GIVEN = (*WEIGHTS, INPUT, CACHE, STATE, HOST)  # roles of tensors that are there before anything runs
+# Roles of tensors that are there before anything runs.
+PRESENT = (*WEIGHTS, INPUT, CACHE, STATE, HOST, GIVEN)
 PHASES = {
     "network": ("forward",),
     "trained": ("forward", "backward"),
@@ -54,7 +55,8 @@ class Place(NamedTuple):
 def verify(model: Model, stage: str = "") -> None:
     """Check a program, by default as what it looks like. Raises ProgramError."""
     stage = stage or stage_of(model)
-    place = Place(stage, ({},), set())
+    seeds = {f"d:{name}": Known(None, (), "", "the loss") for name in model.outputs}
+    place = Place(stage, (seeds,), set())
     _nodes(model.nodes, place)
     for name in model.outputs:
         if place.find(name) is None:
@@ -106,7 +108,8 @@ def _block(node: Block, place: Place) -> None:
         left = within.find(c.leave)
         if c.leave and left is None:
             raise ProgramError(f"block {node.name}: leaves {c.leave!r}, which nothing in it makes")
-        if c.leave and c.enter and _differ(left.elements, frame[c.enter].elements):
+        repeats = not (isinstance(node.count, int) and node.count == 1)
+        if c.leave and c.enter and repeats and _differ(left.elements, frame[c.enter].elements):
             got, first = _shape(left), _shape(frame[c.enter])
             raise ProgramError(f"block {node.name}: hands on {c.leave!r} {got}, the first one has {first}")
         if c.leave:
@@ -128,13 +131,13 @@ def reads(o: Op, place: Place) -> None:
         if t.role == INPUT and known is not None and known.role != INPUT:
             _fail(o, t, f"is said to be an input, and {known.writer} makes one of that name")
         if known is None:
-            if t.role not in GIVEN and t.name not in updates:
+            if t.role not in PRESENT and t.name not in updates:
                 _fail(o, t, "is written by no operator before")
         elif place.stage != "captured" and t.role not in WEIGHTS and _differ(_count(o, t), known.elements):
             _fail(o, t, f"has {_count(o, t):,} elements, {known.writer} made {_shape(known)}")
 
 
-def sizes(o: Op, place: Place) -> None:
+def sizes(o: Op, _place: Place) -> None:
     """Every dimension has a size."""
     for t in (*o.ins, *o.outs, *o.temporaries):
         _count(o, t)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from ..model import Block, Carry, Node
-from ..op import STATE, Op, Tensor
+from ..op import ACTIVATION, GIVEN, STATE, TEMPORARY, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
-from .optimizer import state
+from .optimizer import all_gradients, state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon
@@ -116,7 +116,7 @@ def _orthogonalized(w: Weight, dtype: str) -> Block:
         Op(
             "optimizer.update",
             "add",
-            (Tensor("grads", ("m", "n"), dtype=dtype),),
+            (all_gradients(dtype, "m", "n"),),
             (update,),
             sizes,
             "optimizer",
@@ -165,23 +165,26 @@ def _preconditioned(w: Weight, a: Size, b: Size, tiles: Size) -> Block:
     x, y = (ceil_div(side * ROOT_FLOPS, 2 * ROOTS_EVERY) for side in (a, b))  # a step's share of a root
     sizes = {"m": a, "i": a, "n": b, "j": b, "x": x, "y": y}
 
-    def tensor(name: str, dims: str) -> Tensor:
-        return Tensor(name, tuple(dims.split()), dtype="float32")
+    def tensor(name: str, dims: str, role: str = ACTIVATION) -> Tensor:
+        return Tensor(name, tuple(dims.split()), role, "float32")
 
     def op(name: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
         return Op(f"optimizer.{name}", "contract", ins, outs, sizes, "optimizer")
 
-    grad, left, right = tensor("grads", "m n"), tensor("left", "i m"), tensor("right", "n j")
-    half, update = tensor(f"{w.name}~half", "i n"), tensor(f"{w.name}~update", "i j")
+    grad = all_gradients("float32", "m", "n")
+    left, right = tensor("left", "i m", GIVEN), tensor("right", "n j", GIVEN)
+    is_vector = len(w.shape) == 1
+    half = grad._replace(dims=("i", "n")) if is_vector else tensor(f"{w.name}~half", "i n")
+    update = tensor(f"{w.name}~update", "i j")
     body = [
         op("factor_right", (grad, grad._replace(dims=("m", "j"))), (tensor(f"{w.name}~right", "n j"),)),
-        op("root_right", (right, tensor("vectors", "n y")), (tensor(f"{w.name}~root", "j y"),)),
+        op("root_right", (right, tensor("vectors", "n y", GIVEN)), (tensor(f"{w.name}~root", "j y"),)),
         op("right", (half, right), (update._replace(dims=("i", "j")),)),
     ]
-    if len(w.shape) > 1:
+    if not is_vector:
         body[:0] = [
             op("factor_left", (grad, grad._replace(dims=("i", "n"))), (tensor(f"{w.name}~left", "m i"),)),
-            op("root_left", (left, tensor("vectors", "m x")), (tensor(f"{w.name}~root", "i x"),)),
+            op("root_left", (left, tensor("vectors", "m x", GIVEN)), (tensor(f"{w.name}~root", "i x"),)),
             op("left", (left, grad), (half,)),
         ]
     return Block(f"shampoo.{w.name}", tuple(body), tiles, shared=True)
@@ -211,6 +214,6 @@ def _typed(
     sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
     names = {k: state(f"{name}.{k}", weights[0].dtype) for k in states}
     kept = tuple(Tensor(names[k], (k,), STATE, own) for k, (_, own) in states.items())
-    scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype),)
-    grads = Tensor("grads", ("p",), dtype=dtype)
+    scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype, part=TEMPORARY),)
+    grads = all_gradients(dtype)
     return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..model import Block, Model, Node, rewrite, walk
-from ..op import STATE, WEIGHT, WEIGHTS, Op, Tensor
+from ..op import HEAD, SAVED, STATE, WEIGHT, WEIGHTS, Op, Tensor, is_convolution
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
@@ -26,8 +26,8 @@ def is_linear(o: Op, head: bool = False) -> bool:
         and o.kind == "contract"
         and len(weights) == 1
         and len(weights[0].dims) > 1
-        and (head or not {"v", "~v"} & set(weights[0].dims))
-        and not any("+" in axis for t in o.ins for axis in t.dims)
+        and (head or o.tag != HEAD)
+        and not is_convolution(o)
     )
 
 
@@ -96,4 +96,4 @@ def trained(model: Model) -> Model:
 
 
 def _transposed(t: Tensor) -> Tensor:
-    return t._replace(name=f"{t.name}#t")
+    return t._replace(name=f"{t.name}#t", part=SAVED, of=t.name)

@@ -23,9 +23,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "flash": (),
     "eager": (),
 }
-# What a fused kernel keeps for its backward pass besides what eager code does.
-_KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused"}
-KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "causal": _KERNEL, "flash": _KERNEL}
+DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
 SDPA = ("fused", "causal")
 
 
@@ -61,13 +59,12 @@ def _fuse(
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))
         elif id(node) in fused:
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
-            kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
+            kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
+            kind = DENSE.get(choice, {}).get(kind, kind)
             # The kernel's backward pass reads its output, whether or not the next product needs it.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
-            sizes = node.sizes
-            if choice in SDPA and "window" in sizes:  # its kernel goes through all pairs
-                sizes = {d: n for d, n in sizes.items() if d != "window"}
-            yield Op(node.name, kind, ins, outs, sizes, group=node.group, kernel=node.group, holds=holds)
+            window = 0 if choice in SDPA else node.window  # its kernel goes through all pairs
+            yield node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds, window=window)
         else:
             yield node
 
