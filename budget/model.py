@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from .config import Settings, Workload
 from .dtype import FLOATING
 from .named import Any, NamedTuple
-from .op import INPUT, WEIGHT, Op, Tensor
+from .op import INPUT, STATE, WEIGHT, Op, Tensor
 from .size import Size, is_number, is_zero
 
 
@@ -176,6 +176,20 @@ def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tu
                 if t.name not in seen:
                     seen.add(t.name)
                     yield t, node, copies
+
+
+def states(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:
+    """Every state of an optimizer once, with an operator that reads it and the number of copies."""
+    seen: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Block):
+            inside = states(node.body, copies if node.shared else copies * node.count)
+        else:
+            inside = ((t, node, copies) for t in node.ins if t.role == STATE)
+        for t, o, n in inside:
+            if t.name not in seen:
+                seen.add(t.name)
+                yield t, o, n
 
 
 def link(

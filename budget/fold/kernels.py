@@ -34,7 +34,7 @@ class Work(NamedTuple):
     contraction: Size  # FLOPs of contractions
     pointwise: Size  # FLOPs of everything else
     bytes: Size
-    launches: int
+    launches: Size
     times: Size
     form: str  # class of the time model: a key of Profile.forms
     own: str = ""  # the operator's kind, which may have a form of its own
@@ -88,9 +88,10 @@ def _key(o: Op, compiled: bool) -> tuple[str, str]:
 def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) -> Work:
     first = ops[0]
     rule = first.rule
-    fused = len(ops) > 1 or compiled
+    fused = len(ops) > 1 or (compiled and first.phase != "optimizer")
     launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
     launches = 1 if fused or native else launches
+    tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
     moved: dict[str, Size] = {}
     host: Size = 0
     for o in ops:
@@ -118,7 +119,7 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         sum(contraction_flops(o) * _computed(o) for o in ops),
         sum(pointwise_flops(o) for o in ops),
         traffic,
-        launches,
+        launches * tensors,
         times,
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",

@@ -13,7 +13,7 @@ from functools import cached_property, reduce
 from itertools import islice
 
 from ..dtype import BYTES
-from ..model import NOTHING, Block, Model, Node, walk, weights
+from ..model import NOTHING, Block, Model, Node, states, walk, weights
 from ..named import Any, NamedTuple
 from ..op import CACHE, COPY, HOST, INPUT, SAVED, STATE, WEIGHT, Op, Tensor, elements
 from ..size import Size, ceil_div, is_number, maximum
@@ -91,10 +91,8 @@ def memory(model: Model, dtype: str) -> Memory:
     walker = _Walker(dtype)
     parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(model.nodes))
     walker.live["parameters"] = parameters
-    for o, _ in walk(model.nodes):
-        for t in o.ins:
-            if t.role == STATE:
-                walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
+    for t, o, copies in states(model.nodes):
+        walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype) * copies
     scope: dict[str, Any] = {}
     walker.plan(model.nodes, (scope,), scope)
     walker.keep |= {scope[name] for name in model.outputs if name in scope}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from ..model import Block, Carry, Node
-from ..op import ACTIVATION, GIVEN, STATE, TEMPORARY, Op, Tensor
+from ..op import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
 from .optimizer import all_gradients, state
@@ -23,7 +23,7 @@ ROOT_FLOPS = 11  # times n^3 for an inverse root: eigenvectors 9, a product 2. S
 
 def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """One weight after the other: the root, its quotient, and the last weight's quotient at once."""
-    yield _step(
+    yield _loop(
         "adamw",
         weights,
         dtype,
@@ -34,7 +34,7 @@ def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """One weight after the other: the mean, the update and the last weight's update. Source: lion."""
-    yield _step("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
+    yield _loop("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
 
 
 def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -44,10 +44,11 @@ def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
     for name, group, states in (
         ("adamw_8bit", large, {"int8": (2 * _elements(large), "int8"), "scales": (2 * scales, "float32")}),
-        ("adamw", small, {"float32": (2 * _elements(small), "float32")}),
+        ("adamw_fused", small, {"float32": (2 * _elements(small), "float32")}),
     ):
         if group:
-            yield _typed(name, group, dtype, states, 0)
+            o = _typed(name, group, dtype, states, 0)
+            yield o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in group)})
 
 
 def _is_small(w: Weight) -> bool:
@@ -70,7 +71,7 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         *lead, rows, columns = (1, *w.shape)
         kept = w.size if len(w.shape) == 1 else product(lead) * (rows + columns)
         second = second + kept * w.copies
-    yield _step("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
+    yield _loop("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
 
 
 def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -82,9 +83,9 @@ def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     others = [w for w in weights if w not in hidden]
     if others:
         n = _elements(others)
-        yield _step("adamw", others, dtype, {"exp_avg": n, "exp_avg_sq": n}, n)
+        yield _typed("adamw", others, dtype, dict.fromkeys(("exp_avg", "exp_avg_sq"), (n, dtype)), n)
     if hidden:
-        yield _step("momentum", hidden, dtype, {"momentum": _elements(hidden)}, 0)
+        yield _typed("momentum", hidden, dtype, {"momentum": (_elements(hidden), dtype)}, 0)
     for w in hidden:
         yield _orthogonalized(w, dtype)
 
@@ -203,8 +204,10 @@ def _elements(weights: Sequence[Weight]) -> Size:
     return sum(w.size * w.copies for w in weights)
 
 
-def _step(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
-    return _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
+def _loop(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
+    """A step that takes one weight after the other, each with launches of its own."""
+    o = _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
+    return o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in weights)})
 
 
 def _typed(
@@ -214,6 +217,9 @@ def _typed(
     sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
     names = {k: state(f"{name}.{k}", weights[0].dtype) for k in states}
     kept = tuple(Tensor(names[k], (k,), STATE, own) for k, (_, own) in states.items())
+    params = Tensor("params", ("p",), FROZEN, weights[0].dtype)
     scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype, part=TEMPORARY),)
-    grads = all_gradients(dtype)
-    return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")
+    ins = (all_gradients(dtype), params, *kept)
+    return Op(
+        f"optimizer.{name}", name, ins, (params._replace(role=STATE), *kept, *scratch), sizes, "optimizer"
+    )
