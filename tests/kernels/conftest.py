@@ -7,6 +7,7 @@ Triton fixes the mode when it is imported, so it is chosen here, before anything
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ import numpy as np
 import repairs
 import torch
 
+HERE = Path(__file__).parent
 INTERPRETED = os.environ["TRITON_INTERPRET"] == "1"
 
 if INTERPRETED:
@@ -26,6 +28,13 @@ if INTERPRETED:
     if not hasattr(standard.max, "rewrite"):  # a JITFunction: imported before this file
         sys.exit("tests/kernels: something imported triton first; give this folder first, or alone")
     repairs.repair()
+
+
+def pytest_collection_modifyitems(items):
+    """The interpreter takes minutes for all of them."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
