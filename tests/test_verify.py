@@ -31,7 +31,7 @@ TECHNIQUES = [
     {"teacher": "gpt2"},
     *({"optimizer": name} for name in ("adamw_fused", "adamw_8bit", "adafactor", "muon", "shampoo")),
 ]
-ATTENTIONS = ("eager", "fused", "causal", "flash")
+ATTENTIONS = ("eager", "sdpa", "fused", "causal", "flash")
 
 
 def programs(name, **settings):
