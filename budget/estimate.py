@@ -72,7 +72,7 @@ def estimate(
         computed(dtype or source.usual.get("dtype", "bf16")),
         optimizer or source.usual.get("optimizer", "adamw"),
         recompute,
-        attention or ("fused" if mode == "train" else "flash"),
+        attention or ("sdpa" if mode == "train" else "flash"),
         execution,
         chosen(techniques),
     )

@@ -54,11 +54,19 @@ def causal_mask(name: str = "mask", **sizes: Size) -> Op:
 
 
 def attention(
-    name: str, a: Attention, mode: str, *, x: str = "n", memory: str = "", out: str = "a", cached: Size = None
+    name: str,
+    a: Attention,
+    mode: str,
+    *,
+    x: str = "n",
+    memory: str = "",
+    out: str = "a",
+    cached: Size = None,
+    window: Size = 0,
 ) -> Iterator[Op]:
     """Attention from `x: b s d` to `out: b s d`; keys and values are made of `memory: b t d`, or of x.
 
-    `cached` is the number of keys in the cache where it is not t: of a sliding window, the window.
+    `cached` is the number of keys in the cache where it is not t; a query sees `window` of them, 0: all.
     In decode mode an encoder's memory is in the cache already, so nothing is projected.
     """
     yield from _project(name, a, mode, x, memory)
@@ -83,7 +91,7 @@ def attention(
     if mode == "decode":
         yield from mix(name, a, **sizes)
     else:
-        yield from mix(name, a, window=0 if cached is None else cached)
+        yield from mix(name, a, window=window)
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
 
 

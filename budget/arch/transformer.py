@@ -253,7 +253,8 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
     if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
-    return attention("attn", a, mode, x=x, cached=minimum(seq, kind.window) if kind.window else None)
+    cached = minimum(seq, kind.window) if kind.window else None
+    return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
 
 
 def _mask(mode: str, window: int) -> str:

@@ -135,7 +135,7 @@ def _computed(o: Op) -> Size:
     """
     if not o.kernel or is_zero(o.window):
         return 1
-    part = o.window / o.sizes["t"]
+    part = minimum(o.window, o.sizes["t"]) / o.sizes["t"]
     return part * (2 - part)
 
 

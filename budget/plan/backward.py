@@ -216,7 +216,7 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     for c in node.carry:
         yield from _sum(*makers[c.leave], grads)
         arrived = grads.pop(c.leave, [])
-        if arrived or (repeats and c.enter in inner and c.leave in inner):
+        if c.leave in inner and (arrived or (repeats and c.enter in inner)):
             # What only the next repetition reads has no gradient yet in the last one.
             seeds[c.leave] = arrived[0].name if arrived else ""
             local[c.leave] = [_gradient(makers[c.leave][1], f"d:{c.leave}@")]
