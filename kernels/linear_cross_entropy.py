@@ -27,7 +27,9 @@ from .settings import runs_triton
 
 __all__ = ["linear_cross_entropy"]
 
-CLASSES_AT_HAND = 8192  # logits a token in memory at a time, or twice the width of hidden if that is more
+# Logits a token in memory at a time: so many, or so many widths of hidden if that is more. Enough for the sum
+# of hidden's gradient, read and written once for them all, to take little time beside their product.
+CLASSES_AT_HAND, WIDTHS_AT_HAND = 16_384, 4
 
 
 @autocast()
@@ -49,7 +51,7 @@ def linear_cross_entropy(
         of hidden's dtype. target: int64, of hidden's leading shape. Logits are rounded to hidden's dtype.
     softcap: logits become softcap * tanh(logits / softcap) (Gemma 2).
     The rest as in cross_entropy().
-    Memory beside the arguments and their gradients, for T tokens: T x max(2 D, 8192) logits of hidden's dtype
+    Memory beside the arguments and their gradients, for T tokens: T x max(4 D, 16384) logits of hidden's dtype
     and, backward, T x D numbers in float32. Work: the product of the forward pass, and three backward.
     Raises TypeError (a dtype, a type) or ValueError (a shape, a device, a number out of range).
     """
@@ -93,7 +95,7 @@ def _check(hidden, weight, target, bias, scale, softcap, ignore_index, label_smo
 def _at_hand(hidden: torch.Tensor, weight: torch.Tensor) -> tuple[int, int]:
     """(classes of all tokens, tokens with all classes) whose logits fill the memory that is allowed."""
     (tokens, width), classes = hidden.shape, weight.shape[0]
-    some = min(classes, max(2 * width, CLASSES_AT_HAND))
+    some = min(classes, max(WIDTHS_AT_HAND * width, CLASSES_AT_HAND))
     rows = tokens * some // classes
     return some, max(rows // 128 * 128, min(rows, 128), 1)  # in whole tiles
 
