@@ -7,6 +7,7 @@ Triton fixes the mode when it is imported, so it is chosen here, before anything
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,19 @@ pytest.importorskip("triton")
 import numpy as np
 import torch
 
+HERE = Path(__file__).parent
+
 try:
     from budget.kernels import settings  # noqa: F401 - repairs the interpreter
 except ImportError as error:
     sys.exit(f"tests/kernels: {error}; give this folder first, or alone")
+
+
+def pytest_collection_modifyitems(items):
+    """The interpreter takes minutes for all of them."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
