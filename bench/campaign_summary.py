@@ -111,8 +111,9 @@ def _networks(lines: Lines) -> Iterator[str]:
         for how, entry in line.get("group", {}).items() if "network" in line else ():
             i = entry["extra_info"]
             peak, step = i["peak_bytes"] or 0, statistics.median(entry["seconds"])
+            wanted = i["predicted_peak_bytes"]
             rows.append([
-                i["case"], how, i["predicted_peak_bytes"] / GB, peak / GB, _off(i["predicted_peak_bytes"], peak),
+                i["case"], how, wanted / GB, peak / GB, _off(wanted, peak),
                 (i["reserved_bytes"] or 0) / GB, (i["used_mib"] or 0) * 2**20 / GB,
                 i["predicted_step_s"] * 1e3, step * 1e3, _off(i["predicted_step_s"], step),
             ])  # fmt: skip
