@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 # Eager: the product, its logits in float32, and their loss.
@@ -47,38 +47,36 @@ def _plain(x: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch
 
 
 def build(case: Case, device: torch.device) -> Built:
-    """The case in each implementation, and its exact result."""
+    """The case in each implementation, and its exact result: the loss, or the gradient of x, for both."""
     train, (s, d, v) = case.sizes["mode"] == "train", case.sizes["shape"]
-    x = random(s, d, device=device, dtype=case.dtype)
-    weight = random(v, d, device=device, dtype=case.dtype) * d**-0.5
-    target = torch.randint(v, (s,), device=device)
 
-    def run(function, x=x, weight=weight):
-        """The loss, or with backward the gradient of x, which then stands for both."""
-        if not train:
-            return function(x, weight, target)
-        leaves = [t.detach().requires_grad_() for t in (x, weight)]
-        return torch.autograd.grad(function(*leaves, target), leaves)[0]
+    def inputs():
+        x, weight = (random(*shape, device=device, dtype=case.dtype) for shape in ((s, d), (v, d)))
+        weight *= d**-0.5
+        return x.requires_grad_(train), weight.requires_grad_(train), torch.randint(v, (s,), device=device)
 
-    functions = {"torch": lambda: run(_plain)}
-    if device.type == "cuda":
+    def run(function):
+        def both(x, weight, target):
+            return torch.autograd.grad(function(x, weight, target), (x, weight))[0]
+
+        return both if train else function
+
+    functions = {"torch": run(_plain)}
+    if device.type != "cpu":
         from budget.kernels.linear_cross_entropy import linear_cross_entropy
 
-        compiled = torch.compile(_plain, dynamic=False)
-        functions["triton"] = lambda: run(linear_cross_entropy)
-        functions["compile"] = lambda: run(compiled)
+        functions |= {"triton": run(linear_cross_entropy), "compile": run(compiled(_plain))}
 
-    def exact():
+    def exact(x, weight, target):
         """In float64, some tokens at a time: all at once are 8 GB of logits."""
-        wide = weight.double()
-        parts = []
+        wide, parts = weight.detach().double(), []
         for at in range(0, s, 1024):
-            part = x[at : at + 1024].double().requires_grad_(train)
+            part = x[at : at + 1024].detach().double().requires_grad_(train)
             loss = F.cross_entropy(F.linear(part, wide), target[at : at + 1024], reduction="sum") / s
             parts.append(torch.autograd.grad(loss, part)[0] if train else loss)
         return torch.cat(parts) if train else sum(parts)
 
-    return Built(functions, exact)
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))
