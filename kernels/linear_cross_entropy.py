@@ -51,8 +51,8 @@ def linear_cross_entropy(
         of hidden's dtype. target: int64, of hidden's leading shape. Logits are rounded to hidden's dtype.
     softcap: logits become softcap * tanh(logits / softcap) (Gemma 2).
     The rest as in cross_entropy().
-    Memory beside the arguments and their gradients, for T tokens: T x max(4 D, 16384) logits of hidden's dtype
-    and, backward, T x D numbers in float32. Work: the product of the forward pass, and three backward.
+    Memory beside the arguments and their gradients, for T tokens: T x max(4 D, 16384) logits of hidden's
+    dtype and, backward, T x D numbers in float32. Work: one product forward, three backward.
     Raises TypeError (a dtype, a type) or ValueError (a shape, a device, a number out of range).
     """
     scale, smoothing, cap = _check(
