@@ -140,7 +140,7 @@ def estimate(
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
-    attention = attention or ("fused" if mode == "train" else "flash")
+    attention = attention or ("sdpa" if mode == "train" else "flash")
     _choice("attention", attention, ATTENTION)
     if isinstance(model, Model):
         usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}

@@ -23,7 +23,7 @@ FAR = 16  # times a known size: a line through two known ones is not trusted bey
 
 # Changes that leave the results of training as they are, or nearly; each axis from what is usual on.
 AXES: dict[str, tuple[str, ...]] = {
-    "attention": ("eager", "fused", "flash"),
+    "attention": ("eager", "fused", "sdpa", "flash"),
     "recompute": ("none", "selective", "full"),
     "optimizer": ("adamw", "adamw_8bit"),
 }
