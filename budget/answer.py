@@ -6,13 +6,13 @@ from functools import cached_property
 
 from .config import Task
 from .device import Device
+from .device.kernel_class import Profile
 from .errors import shown, unknown
 from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
 from .fold.time import Times, by_kind, time
-from .form import Profile
 from .model import Model
 from .named import Any, NamedTuple
 from .size import is_zero
