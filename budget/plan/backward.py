@@ -151,7 +151,7 @@ def _gradients(
             made.append((t, g))
         elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
             made.append((t, g._replace(dims=t.dims)))
-        elif t.added or (how and how != o.kind):
+        elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
         elif how == o.kind:  # a contraction

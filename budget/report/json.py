@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 
+from ..fold.count import modelled
 from ..fold.time import by_kind
 from ..named import TYPE_CHECKING, Any
 from ..size import is_zero, minimum
@@ -43,6 +44,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
             "fits": e.fits,
             "provenance": {
                 "counts": "exact",
+                "modelled": modelled(e.program),
                 "time": e.profile.provenance,
                 "profile": e.profile.name,
                 "interval": "90 %",

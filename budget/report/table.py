@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
+from ..fold.count import modelled
 from ..named import TYPE_CHECKING
 from ..size import is_number
 from . import json
@@ -192,4 +193,6 @@ def _time(e: Estimate) -> Iterator[str]:
 
 def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
-    yield f"trust       counts exact{missing}; time {e.profile.summary}"
+    parts = modelled(e.program)
+    but = f" but for what {', '.join(parts)} move" if parts else ""
+    yield f"trust       counts exact{but}{missing}; time {e.profile.summary}"
