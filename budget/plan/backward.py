@@ -68,7 +68,7 @@ def _reads(nodes: Iterable[Node]) -> Iterator[str]:
             yield from _reads(node.body)
 
 
-def _last_apart(nodes: Iterable[Node], reads: Collection[str], needs: set[str]) -> Iterator[Node]:
+def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
     """Set last repetitions apart whose result nobody reads: what only makes it has no gradient there."""
     for node in nodes:
         if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
