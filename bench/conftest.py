@@ -13,8 +13,9 @@ from budget.bench.journal import Journal
 from budget.bench.record import source_hash, take, versions
 
 from budget import device as devices
-from budget import record as records
+from budget.device import profile as profiles
 from budget.errors import InputError
+from budget.measured import record as records
 
 
 def pytest_addoption(parser):
@@ -46,7 +47,7 @@ def pytest_configure(config):
         pytest.exit(str(error), returncode=2)
     mode = "quick" if config.getoption("--quick") else "full"
     results = config.getoption("--results") or records.results_folder()
-    folder = os.path.join(os.path.abspath(results), records.device_key(device))
+    folder = os.path.join(os.path.abspath(results), profiles.key(device))
     if config.getoption("benchmark_storage") == "file://./.benchmarks":
         config.option.benchmark_storage = f"file://{folder}"
     if not (config.option.benchmark_save or config.option.benchmark_autosave):
@@ -89,8 +90,8 @@ def _runs(item, where: str, mode: str) -> bool:
     if params is None or "case" not in params.params:
         return True
     case = params.params["case"]
-    fast = "float32" if where == "cpu" else "bfloat16"  # what each kind of device is made for
-    return where in params.params["where"] and case.dtype == fast and (mode == "full" or case.quick)
+    made_for = (case.dtype == "float32") == (where == "cpu")  # a GPU's are the narrower formats
+    return where in params.params["where"] and made_for and (mode == "full" or case.quick)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def measured(request, benchmark) -> Callable:
 
     def run(case: Case, implementation: str, build: Callable) -> None:
         key = f"{case.suite}/{case}"
-        if implementation not in journal.groups.get(key, {}):
+        if key not in journal.groups:
             group = take(case, build, device, where, mode)
             try:
                 journal.add(key, group)
@@ -128,7 +129,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["cpu"] = {k: cpu[k] for k in ("brand_raw", "arch", "count") if k in cpu}
     for private in ("node", "release", "python_build"):
         machine_info.pop(private, None)
-    machine_info["device"] = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    machine_info["device"] = {"key": profiles.key(device), "name": device.name, "type": where.type}
     machine_info["versions"] = found
 
 

@@ -7,9 +7,10 @@ from functools import cache
 from itertools import product
 from math import inf, log
 
+from .answer import Estimate
 from .config import table
 from .errors import InputError
-from .estimate import Estimate, estimate
+from .estimate import estimate
 from .model import Model, walk
 from .named import Any, NamedTuple
 from .plan.fp8 import is_linear

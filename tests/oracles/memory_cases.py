@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from budget import estimate
-from budget.estimate import Estimate
+from budget.answer import Estimate
 from budget.read.torch_file import constructing
 
 from .dit import Dit
