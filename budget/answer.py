@@ -136,7 +136,7 @@ class Estimate(_Estimate):
                 "fits": self.fits,
                 "provenance": {
                     "counts": "exact",
-                    "modelled": modelled(e.program),
+                        "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
                     "interval": "90 %",
