@@ -8,7 +8,7 @@ from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
 from .errors import shown, unknown
-from .fold.count import Flops, Params
+from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
@@ -136,6 +136,7 @@ class Estimate(_Estimate):
                 "fits": self.fits,
                 "provenance": {
                     "counts": "exact",
+                        "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
                     "interval": "90 %",

@@ -246,9 +246,9 @@ def contraction_flops(o: Op) -> Size:
 
 def pointwise_flops(o: Op) -> Size:
     """FLOPs of everything that is no contraction: the rule's work for each element of the
-    widest tensor, and one addition for each output element and added operand. Derived.
+    widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
-    added = sum(t.added for t in o.ins)
+    added = sum(t.added for t in o.ins) if o.kind == "contract" else 0
     flops = added * elements(o.out, o.sizes) if added else 0
     rate = o.rule.back if o.phase == "backward" else o.rule.flops
     return flops + rate * widest(o) if rate else flops

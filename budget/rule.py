@@ -57,6 +57,11 @@ class Rule(NamedTuple):
     passes: bool = False  # walks over its input more than once, though no all-reduce is needed
     launches: int = 1  # kernels that eager torch starts for it
     back_launches: int = 1
+    # Tensors as large as the output that these kernels read and write, in its dtype and in float32, where
+    # they are more than the operator's own.
+    moves: tuple[int, int] = (0, 0)
+    back_moves: tuple[int, int] = (0, 0)
+    modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer
     fused: str = ""  # the kind that a fused kernel runs in its place
     autocast: tuple[str, str] = ("", "")  # class in torch.autocast's lists on a GPU, on a CPU
@@ -137,14 +142,23 @@ RULES: dict[str, Rule] = {
     "relu6": Rule(2, 1, (X,), family="activation"),
     "relu6_": Rule(2, 1, (KEPT,), inplace=True, plain="relu6", family="activation"),
     "silu_": Rule(4, 7, (KEPT,), inplace=True, plain="silu", family="activation"),
-    "hardtanh": Rule(2, 1, (X,), family="activation"),
+    "hardtanh": Rule(2, 1, (X,), family="activation", torch=("hardtanh",)),
     "hardtanh_": Rule(2, 1, (KEPT,), inplace=True, plain="hardtanh", family="activation"),
     "hardswish": Rule(4, 5, (X,), family="activation", torch=("hardswish",)),
     "hardswish_": Rule(4, 5, (KEPT,), inplace=True, plain="hardswish", family="activation"),
     "hardsigmoid": Rule(3, 2, (X,), family="activation", torch=("hardsigmoid",)),
     "sigmoid": Rule(3, 3, (OUTPUT,), family="activation", torch=("sigmoid",)),
     "tanh": Rule(3, 3, (OUTPUT,), family="activation", measured=True, torch=("tanh",)),
-    "softcap": Rule(5, 5, (Save("tanh", like=OUT),), launches=3, back_launches=3, fused="softcap_fused"),
+    "softcap": Rule(
+        5,
+        5,
+        (Save("tanh", like=OUT),),
+        launches=3,
+        back_launches=3,
+        fused="softcap_fused",
+        moves=(6, 0),
+        back_moves=(7, 0),
+    ),
     "softcap_fused": Rule(5, 5, (OUTPUT,)),
     "gelu": Rule(
         8, 14, (X,), family="activation", measured=True, torch=("gelu",), config=("gelu", "gelu_python")
@@ -152,36 +166,60 @@ RULES: dict[str, Rule] = {
     "gelu_tanh": Rule(10, 18, (X,), family="activation", config=("gelu_pytorch_tanh",)),
     "gelu_new": Rule(  # the same written out, so that autograd keeps its parts
         10,
-        18,
+        13,
         (X, Save("half"), Save("tanh"), Save("one")),
         launches=8,
-        back_launches=10,
+        back_launches=11,
         family="activation",
         measured=True,
         config=("gelu_new", "gelu_fast"),
+        moves=(18, 0),
+        back_moves=(28, 0),
     ),
     "quick_gelu": Rule(
-        5, 8, (X, Save("sigmoid")), launches=3, back_launches=5, family="activation", config=("quick_gelu",)
+        5,
+        7,
+        (X, Save("sigmoid")),
+        launches=3,
+        back_launches=5,
+        family="activation",
+        config=("quick_gelu",),
+        moves=(7, 0),
+        back_moves=(14, 0),
     ),
     "clamped_glu": Rule(  # (up + 1) x gate x sigmoid(1.702 gate), both clamped before (gpt-oss)
-        10,
-        14,
+        9,
+        15,
         (X, Y, Save("gate"), Save("sigmoid"), Save("up"), Save("glu")),
         launches=7,
-        back_launches=9,
+        back_launches=15,
         family="activation",
+        moves=(16, 0),
+        back_moves=(31, 0),
     ),
     "silu": Rule(4, 7, (X,), family="activation", measured=True, torch=("silu",), config=("silu", "swish")),
     "softplus": Rule(4, 4, (X,), autocast=(SINGLE, ""), torch=("softplus",)),
-    "squared_relu": Rule(2, 2, (X,), family="activation", config=("relu2",)),
+    "squared_relu": Rule(
+        2,
+        4,
+        (X,),
+        family="activation",
+        config=("relu2",),
+        launches=2,
+        back_launches=4,
+        moves=(4, 0),
+        back_moves=(10, 0),
+    ),
     "xielu": Rule(  # written out, with two learned numbers
         12,
-        20,
+        24,
         (X, Save("scaled"), Save("exp"), Save("less"), Save("mask", dtype="bool")),
-        launches=12,
-        back_launches=20,
+        launches=15,
+        back_launches=29,
         family="activation",
         config=("xielu",),
+        moves=(29, 0),
+        back_moves=(60, 0),
     ),
     "glu": Rule(4, 6, (X,), walks="in", family="activation", torch=("glu",)),
     # recurrent cells, an element being one of the gates' linear maps (in0)
@@ -194,6 +232,7 @@ RULES: dict[str, Rule] = {
         back_launches=20,
         family="cell",
         autocast=(LOW, LOW),
+        modelled="recurrent cells",
     ),
     "gru_cell": Rule(
         4,
@@ -204,9 +243,10 @@ RULES: dict[str, Rule] = {
         back_launches=18,
         family="cell",
         autocast=(LOW, LOW),
+        modelled="recurrent cells",
     ),
     "dropout": Rule(2, 1, (Save("mask", like=OUT, dtype="bool"),), torch=("native_dropout",)),
-    "rope": Rule(4, 4, (Y, Z), launches=6, back_launches=6),
+    "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
     # reductions
     "softmax": Rule(
         5,
@@ -228,9 +268,26 @@ RULES: dict[str, Rule] = {
     "softmax_sink": Rule(
         8, 6, (OUTPUT,), reduces=2, launches=4, back_launches=4, autocast=(ANSWERS_SINGLE, "")
     ),
-    "normalize": Rule(2, 4, (X, OUTPUT), reduces=1, passes=True, launches=2, back_launches=3),
+    "normalize": Rule(
+        2,
+        7,
+        (X, OUTPUT),
+        reduces=1,
+        passes=True,
+        launches=2,
+        back_launches=7,
+        moves=(3, 0),
+        back_moves=(15, 0),
+    ),
     "unit": Rule(
-        3, 5, (X, Save("length", row=True)), reduces=1, launches=3, back_launches=7
+        2,
+        9,
+        (X, Save("length", row=True)),
+        reduces=1,
+        launches=3,
+        back_launches=14,
+        moves=(4, 0),
+        back_moves=(24, 0),
     ),  # rows / lengths
     "log_softmax": Rule(5, 3, (OUTPUT,), reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)),
     # losses
@@ -277,44 +334,52 @@ RULES: dict[str, Rule] = {
         torch=("native_layer_norm", "_fused_rms_norm"),
     ),
     "rms_norm": Rule(
-        5,
-        9,
+        4,
+        11,
         (UPCAST, RSTD, NORMED),
-        launches=6,
-        back_launches=8,
+        launches=8,
+        back_launches=16,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
+        moves=(4, 7),
+        back_moves=(8, 20),
     ),
     "fused_rms_norm": Rule(5, 9, (X, RSTD), reduces=1, family="norm"),
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
-        5,
-        9,
+        4,
+        11,
         (X, UPCAST, RSTD, NORMED),
-        launches=6,
-        back_launches=9,
+        launches=8,
+        back_launches=17,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
+        moves=(5, 6),
+        back_moves=(13, 17),
     ),
     "rms_norm_float32": Rule(  # the weight is applied before the cast back
-        5,
-        9,
+        4,
+        11,
         (UPCAST, RSTD, NORMED_FLOAT32),
-        launches=7,
-        back_launches=9,
+        launches=8,
+        back_launches=17,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
+        moves=(2, 9),
+        back_moves=(2, 26),
     ),
     "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
-        8,
-        12,
+        7,
+        17,
         (Save("square", dtype="float32"), UPCAST, RSTD, NORMED_FLOAT32),
-        launches=10,
-        back_launches=14,
+        launches=12,
+        back_launches=24,
         reduces=2,
         family="norm",
+        moves=(2, 14),
+        back_moves=(2, 37),
     ),
     "layer_norm_plain": Rule(6, 10, (X, MEAN, RSTD), reduces=2, family="norm", autocast=(SINGLE, "")),
     "response_norm": Rule(  # channels times their lengths over the grid, these over the mean of them
@@ -378,10 +443,12 @@ RULES: dict[str, Rule] = {
         walks="in",
         torch=("sort", "topk", "histc", "bincount", "searchsorted"),
     ),
-    "scan": Rule(2, 4, (X, OUTPUT)),  # state = decay x state + input, an element after the other
+    "scan": Rule(
+        2, 4, (X, OUTPUT), modelled="scans"
+    ),  # state = decay x state + input, an element after the other
     "cumsum": Rule(1, 1, autocast=(ANSWERS_SINGLE, ""), torch=("cumsum", "logcumsumexp", "cumprod")),
     "segment_sum": Rule(  # of every pair's steps between
-        3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4
+        3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"
     ),
     # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
     "pointwise": Rule(
@@ -424,9 +491,9 @@ RULES: dict[str, Rule] = {
     "reload": Rule(stops=True),
     # optimizers: for each parameter (plan/optimizer.py has their temporaries)
     "sgd": Rule(2, walks="first", family="optimizer"),
-    "momentum": Rule(4, walks="first", family="optimizer"),
-    "adam": Rule(12, walks="first", launches=12, family="optimizer"),
-    "adamw": Rule(14, walks="first", launches=13, family="optimizer"),
+    "momentum": Rule(4, walks="first", launches=3, moves=(8, 0), family="optimizer"),
+    "adam": Rule(12, walks="first", launches=7, moves=(18, 0), family="optimizer"),
+    "adamw": Rule(14, walks="first", launches=8, moves=(20, 0), family="optimizer"),
     "adamw_fused": Rule(14, walks="first", family="optimizer"),
     "adamw_8bit": Rule(18, walks="first", family="optimizer"),
     "adafactor": Rule(10, walks="first", launches=15, family="optimizer"),

@@ -108,8 +108,8 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
-    if launches > 1:  # each reads and writes about what the operator makes
-        traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
+    if launches > 1:
+        traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
     main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
     return Work(
@@ -127,6 +127,18 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         narrow=any(t.dtype == "float8" for t in main.ins),
         host=host,
     )
+
+
+def _in_between(o: Op, dtype: str) -> Size:
+    """Bytes that the kernels of one operator hand to each other, and read and write themselves. Where the
+    kind doesn't say, each reads and writes what the operator makes.
+    """
+    rule = o.rule
+    own, single = rule.back_moves if o.phase == "backward" else rule.moves
+    if own or single:
+        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+    launches = rule.back_launches if o.phase == "backward" else rule.launches
+    return 2 * launches * moved_bytes(o.out, o, dtype)
 
 
 def _computed(o: Op) -> Size:

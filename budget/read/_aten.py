@@ -100,6 +100,11 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         rows, width = map(str, table.shape)
         ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
         yield make("gather", ins, (named(outs[0]),))
+    elif name == "_embedding_bag":
+        table, ids = args[:2]
+        rows, width = map(str, table.shape)
+        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
+        yield make("embedding_bag", ins, tuple(map(named, outs)))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
     elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):
