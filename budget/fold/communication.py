@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from ..model import Block, Model, Node
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, elements
 from ..named import NamedTuple
-from ..op import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Op, Tensor, elements
 from ..size import Size
 
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output

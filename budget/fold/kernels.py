@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..dtype import BYTES
-from ..model import Block, Node
-from ..named import NamedTuple
-from ..op import (
+from ..ir import (
     GRADIENT,
     HOST,
+    Block,
     Gemm,
+    Node,
     Op,
     Tensor,
     contraction_flops,
@@ -20,6 +20,7 @@ from ..op import (
     picked,
     pointwise_flops,
 )
+from ..named import NamedTuple
 from ..size import Size, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")

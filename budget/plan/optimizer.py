@@ -1,4 +1,4 @@
-"""Append the optimizer's step: its state, its temporaries, its arithmetic (rule.py).
+"""Append the optimizer's step: its state, its temporaries, its arithmetic (ir/kinds/).
 
 Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
 one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
@@ -26,7 +26,7 @@ class Plain(NamedTuple):
 
     states: tuple[str, ...] = ()  # what it keeps of each element, by dtype ("" is the weight's own)
     temporary: int = 0  # tensors of all weights' size that live during the step
-    kind: str = ""  # the row in rule.py, where it is not the name
+    kind: str = ""  # the row in ir/kinds/, where it is not the name
 
 
 PLAIN = {

@@ -2,7 +2,7 @@
 
 Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
 their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
-operators that it fuses. Everything else has a kind of rule.py; tensors whose dimensions have no
+operators that it fuses. Everything else has a kind of ir/kinds/; tensors whose dimensions have no
 name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
 """
 

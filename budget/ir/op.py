@@ -1,63 +1,21 @@
-"""Operators: contractions over named dimensions, and everything that follows from one line.
-
-    op("up", "x: b s d, *d f, +*f -> u: b s f")
-
-is a linear layer with a bias. `name:` names a tensor (left out: what the last operator made),
-`name/dtype:` one of a dtype of its own; `*` marks a weight, `!` an input of the network, `%` a cache,
-`+` an operand that is added to the contraction, `y+i` the axis that a window `i` slides over to give
-`y`, and `~v` a dimension from which each element picks one (embeddings, experts). Parameters, FLOPs,
-GEMM sizes and the backward pass are derived.
-Operators that are no contraction name their kind, whose rule is in rule.py.
-
-Dimensions: b batch, s sequence (queries), t keys' positions or time steps, d d_model,
-h key-value heads, r query heads for each of them, k head_dim, f d_ff or output channels,
-v vocabulary, e experts, a experts active for a token, n state, c input channels, R rank,
-z y x space, l i j a window's extent along them, g groups.
-"""
+"""Operators, and everything that follows from one line (ir/line.py): FLOPs, what is saved, the GEMM."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
 
-from .named import NamedTuple
-from .rule import OUT, RULES, Rule, Save
-from .size import Size, product
+from ..named import NamedTuple
+from ..size import Size, product
+from .kinds import RULES
+from .kinds.rule import OUT, Rule, Save
+from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, picked
 
-WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
-FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
-HOST = "host"  # in the memory of the host (plan/offload.py)
-GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
-WEIGHTS = (WEIGHT, FROZEN)
-ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
-ACTIVE = "a"  # the dimension of the experts that a token goes to
-# What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
-# dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
-GRADIENT, SAVED, COPY, SUMMAND = "gradient", "saved", "copy", "summand"
-CHUNK, TEMPORARY = "chunk", "temporary"
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
-
-
-class Tensor(NamedTuple):
-    """A named tensor: its axes, what it is, its dtype ("" is the model's own)."""
-
-    name: str
-    dims: tuple[str, ...]
-    role: str = ACTIVATION
-    dtype: str = ""
-    added: bool = False  # added to a contraction, not contracted
-    on_chip: bool = False  # never reaches device memory: part of a fused kernel
-    part: str = ""  # what it is of another tensor, and of which; "" where it is none but itself
-    of: str = ""
-
-    @property
-    def label(self) -> str:
-        """What it was called in its operator's line: its name without the number that tells it apart."""
-        return self.name.partition("'")[0]
 
 
 class Op(NamedTuple):
@@ -123,18 +81,6 @@ class Op(NamedTuple):
         return tuple(t for t in self.ins if t.role in WEIGHTS)
 
 
-def op(name: str, spec: str, kind: str = "contract", tag: str = "", **sizes: Size) -> Op:
-    """An operator from one line; `sizes` adds to, or overrides, the model's own; `tag` says what it is
-    to its network, for techniques that ask.
-    """
-    if kind not in RULES:
-        raise KeyError(f"operator {name}: unknown kind {kind!r}")
-    ins, outs = _parse(name, spec)
-    if kind == "contract":
-        _check(name, ins, outs[0])
-    return Op(name, kind, ins, outs, sizes, tag=tag)
-
-
 def _select(o: Op, save: Save) -> Tensor:
     like = o.out if save.like == OUT else o.ins[save.like]
     if not save.name:
@@ -147,71 +93,6 @@ def _select(o: Op, save: Save) -> Tensor:
 def beside(o: Op, name: str) -> str:
     """The name of another operator of the same module: the same path, another last part."""
     return ".".join((*o.name.split(".")[:-1], name))
-
-
-def group(name: str, *ops: Op) -> tuple[Op, ...]:
-    """Neighbours that a fused kernel exists for; tensors that only they read then stay on chip."""
-    return tuple(o._replace(group=name) for o in ops)
-
-
-@lru_cache(maxsize=4096)
-def _parse(name: str, spec: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    left, arrow, right = spec.partition("->")
-    if not arrow:
-        raise ValueError(f"operator {name}: no '->' in {spec!r}")
-    ins = [_operand(text) for text in left.split(",")]
-    weights = 0
-    for i, t in enumerate(ins):
-        if t.role == WEIGHT and not t.name:
-            suffix = "bias" if t.added else "weight" + (str(weights) if weights else "")
-            weights += not t.added
-            ins[i] = t._replace(name=f"{name}.{suffix}")
-    outs = [_operand(text) for text in right.split(",")]
-    return tuple(ins), tuple(t if t.name else t._replace(name=name) for t in outs)
-
-
-@lru_cache(maxsize=4096)
-def _check(name: str, ins: tuple[Tensor, ...], out: Tensor) -> None:
-    known = {d for t in ins for axis in t.dims for d in (axis, *axis.split("+"))}
-    lost = [d for d in out.dims if d not in known and not set(d.split("+")) <= known and d != "a"]
-    if lost and all(t.dims for t in ins if t.role != WEIGHT):
-        raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}")
-
-
-def _operand(text: str) -> Tensor:
-    text = text.strip()
-    added = text.startswith("+")
-    text = text.removeprefix("+").lstrip()
-    role = ROLES.get(text[:1], ACTIVATION)
-    text = text.lstrip("*!%")
-    head, _, dims = text.rpartition(":")
-    name, _, dtype = head.strip().partition("/")
-    return Tensor(name, tuple(dims.split()), role, dtype, added)
-
-
-def line(o: Op) -> str:
-    """An operator as a line of text: what was written, with the names and dimensions of its tensors."""
-    sides = (", ".join(map(_written, tensors)) for tensors in (o.ins, o.outs))
-    return f"{' -> '.join(sides)} ({o.kind})"
-
-
-def _written(t: Tensor) -> str:
-    mark = next((mark for mark, role in ROLES.items() if role == t.role), "")
-    dtype = f"/{t.dtype}" if t.dtype else ""
-    return f"{'+' if t.added else ''}{mark}{t.name}{dtype}: {' '.join(t.dims)}"
-
-
-def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
-    """The number of elements of a tensor."""
-    n: Size = 1
-    for d in t.dims:
-        n = n * sizes[d[1:] if d[0] == "~" else d]
-    return n
-
-
-def picked(t: Tensor) -> str:
-    """The dimension from which each element picks one; "" where there is none."""
-    return next((d[1:] for d in t.dims if d[0] == "~"), "")
 
 
 def expert_axis(t: Tensor, o: Op) -> str:
