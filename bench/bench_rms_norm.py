@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 LINE = "*x: s d, *d -> y: s d"
@@ -41,24 +41,34 @@ def _case(split: str, s: int, d: int, mode: str, dtype: str) -> Case:
 def build(case: Case, device: torch.device) -> Built:
     """The case in each implementation, and its exact result."""
     train, (s, d) = case.sizes["mode"] == "train", case.sizes["shape"]
-    x, weight, grad = (random(*shape, device=device, dtype=case.dtype) for shape in ((s, d), (d,), (s, d)))
 
-    def run(function, x=x, weight=weight, grad=grad):
+    def inputs():
+        """x, the weight, and the gradient of the output."""
+        made = [random(*shape, device=device, dtype=case.dtype) for shape in ((s, d), (d,), (s, d))]
+        return (*(t.requires_grad_(train) for t in made[:2]), made[2])
+
+    def run(function):
         """Forward, or with backward: the gradient of x then stands for both."""
-        if not train:
-            return function(x, weight)
-        leaves = [t.detach().requires_grad_() for t in (x, weight)]
-        return torch.autograd.grad(function(*leaves), leaves, grad)[0]
+
+        def both(x, weight, grad):
+            out = function(x, weight)
+            return torch.autograd.grad(out, (x, weight), grad)[0] if train else out
+
+        return both
 
     plain = lambda x, weight: F.rms_norm(x, (d,), weight, EPS)  # noqa: E731 - passed on below
-    functions = {"torch": lambda: run(plain)}
-    if device.type == "cuda":
+    functions = {"torch": run(plain)}
+    if device.type != "cpu":
         from budget.kernels.rms_norm import rms_norm
 
-        compiled = torch.compile(plain, dynamic=False)
-        functions["triton"] = lambda: run(lambda x, weight: rms_norm(x, weight, eps=EPS))
-        functions["compile"] = lambda: run(compiled)
-    return Built(functions, lambda: run(plain, *(t.double() for t in (x, weight, grad))))
+        functions["triton"] = run(lambda x, weight: rms_norm(x, weight, eps=EPS))
+        functions["compile"] = run(compiled(plain))
+
+    def exact(*tensors):
+        x, weight, grad = (t.detach().double() for t in tensors)
+        return functions["torch"](x.requires_grad_(train), weight.requires_grad_(train), grad)
+
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random, torch_dtype
 from budget.bench.record import Built
 
 LINE = "*x: b s h k, !cos: s k, !sin: s k -> y: b s h k"
@@ -44,27 +44,38 @@ def _plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def build(case: Case, device: torch.device) -> Built:
     """The case in each implementation, and its exact result."""
     train, (b, h, s, k) = case.sizes["mode"] == "train", case.sizes["shape"]
-    x, grad = (random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(2))
     angles = torch.arange(s, device=device)[:, None] * 1e4 ** (-torch.arange(k // 2, device=device) * 2 / k)
-    table = torch.cat((angles.cos(), angles.sin()), -1).to(x.dtype).tensor_split(2, -1)  # as a model holds it
+    dtype = torch_dtype(case.dtype)
+    table = torch.cat((angles.cos(), angles.sin()), -1).to(dtype).tensor_split(2, -1)  # as a model holds it
     both = [torch.cat((t, t), -1) for t in table]
 
-    def run(function, x=x, grad=grad):
-        """Forward, or with backward: the gradient then stands for both."""
-        if not train:
-            return function(x)
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(function(leaf), leaf, grad)[0]
+    def inputs():
+        """x as a projection leaves it, and the gradient of the output."""
+        x, grad = (random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(2))
+        return x.requires_grad_(train), grad
 
-    functions = {"torch": lambda: run(lambda x: _plain(x, *both))}
-    if device.type == "cuda":
+    def run(function):
+        """Forward, or with backward: the gradient then stands for both."""
+
+        def passes(x, grad):
+            out = function(x)
+            return torch.autograd.grad(out, x, grad)[0] if train else out
+
+        return passes
+
+    functions = {"torch": run(lambda x: _plain(x, *both))}
+    if device.type != "cpu":
         from budget.kernels.rope import rope
 
-        compiled = torch.compile(_plain, dynamic=False)
-        functions["triton"] = lambda: run(lambda x: rope(x, *table))
-        functions["compile"] = lambda: run(lambda x: compiled(x, *both))
+        fast = compiled(_plain)
+        functions["triton"] = run(lambda x: rope(x, *table))
+        functions["compile"] = run(lambda x: fast(x, *both))
     wide = [t.double() for t in both]
-    return Built(functions, lambda: run(lambda x: _plain(x, *wide), x.double(), grad.double()))
+
+    def exact(x, grad):
+        return run(lambda x: _plain(x, *wide))(x.detach().double().requires_grad_(train), grad.double())
+
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))

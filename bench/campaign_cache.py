@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -35,19 +36,57 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from budget.kernels import lint
 
 from . import campaign_checks, campaign_tune
-from .campaign_plan import find_case, suites, tasks
+from .campaign_plan import NEWEST, find_case, suites, tasks
 
 META = torch.device("meta")
 
 
-def state_key() -> None:
-    """Let Triton's cache be keyed by its version alone, not by the bytes of its compiler's files: a wheel
-    for another Python has other bytes and generates the same code.
+def share_cache() -> None:
+    """Let processes share Triton's cache: keyed by its version alone, not by the bytes of its compiler's
+    files, as a wheel for another Python has other bytes and generates the same code; and what one process
+    compiles, the others wait for.
     """
     from triton.runtime import cache
 
     cache.triton_key = lambda: f"budget-{triton.__version__}"
+    cache.FileCacheManager.get_group = _waited(cache.FileCacheManager.get_group)
+    cache.FileCacheManager.put_group = _released(cache.FileCacheManager.put_group)
     triton.knobs.compilation.listener = _listen
+
+
+def _waited(get_group: Any) -> Any:
+    """A kernel that is not there is compiled next: by one process, while the others wait here for it."""
+
+    def found(self: Any, filename: str) -> Any:
+        group = get_group(self, filename)
+        if group is None and self.cache_dir:
+            _held.append(open(f"{self.cache_dir}.lock", "w", encoding="utf-8"))  # noqa: SIM115 - until it is compiled
+            fcntl.flock(_held[-1], fcntl.LOCK_EX)
+            group = get_group(self, filename)
+            if group is not None:
+                _release()
+        return group
+
+    return found
+
+
+def _released(put_group: Any) -> Any:
+    def put(self: Any, filename: str, group: Any) -> Any:
+        try:
+            return put_group(self, filename, group)
+        finally:
+            _release()
+
+    return put
+
+
+def _release() -> None:
+    """Give back all locks of this process; those of a process that ends are given back with it."""
+    while _held:
+        _held.pop().close()
+
+
+_held: list[Any] = []
 
 
 _missed: list[str] = []
@@ -60,6 +99,7 @@ def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit:
 
 def misses() -> list[str]:
     """The kernels that were not in the cache since this was asked last."""
+    _release()  # of one that did not compile
     found = _missed.copy()
     _missed.clear()
     return found
@@ -88,10 +128,10 @@ def compiling(architecture: str = "sm90") -> Iterator[list[tuple[str, Any]]]:
         yield kernels
 
 
-def pieces(on: str = "cuda") -> list[str]:
+def pieces(assembler: str = NEWEST) -> list[str]:
     """What is compiled together: checks by name, cases as suite/name, each once, in the plan's order."""
     found: dict[str, None] = {}
-    for task in tasks(on):
+    for task in (t for t in tasks("cuda") if t.assembler == assembler):
         if task.do == "check":
             found[task.what["name"]] = None
         elif task.do == "measure" and "triton" in task.what.get("only", ["triton"]):
@@ -123,6 +163,7 @@ def compile_piece(piece: str) -> dict[str, Any]:
         try:
             launch(piece)
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
+            _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
     used = [(name, *resources(kernel)) for name, kernel in kernels] if campaign_tune.AT in piece else []
     return {
@@ -147,12 +188,16 @@ def main(argv: list[str]) -> int:
         prog="python -m budget.bench.campaign_cache", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--assembler", default=NEWEST, help="whose part of the plan")
+    parser.add_argument("--nice", action="store_true", help="give way to other processes")
     parser.add_argument("--only", action="append", help="a piece of the plan (may be given again)")
     options = parser.parse_args(argv)
-    state_key()
+    share_cache()
+    if options.nice:
+        os.nice(19)
     fork = multiprocessing.get_context("fork")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, fork) as pool:
-        waiting = [pool.submit(compile_piece, piece) for piece in options.only or pieces()]
+        waiting = [pool.submit(compile_piece, piece) for piece in options.only or pieces(options.assembler)]
         for done in concurrent.futures.as_completed(waiting):
             print(json.dumps(done.result()), flush=True)
     return 0

@@ -74,6 +74,8 @@ HEADLINE = (
         "1x16x16384x16384x128-forward-causal 2x16x4096x4096x256-train-causal 16x16x512x512x64-forward",
     ),
     ("softmax", "4096x1024 512x262144"),
+    ("rms_norm", "8192x4096-forward 8192x4096-train 262144x128-forward 4096x16384-train"),
+    ("rope", "4x32x4096x128-forward 4x32x4096x128-train 8x12x1024x64-forward"),
 )
 AGAIN = """
 matmul/plain-8192x8192x8192 matmul/plain-4096x4096x14336 matmul/gelu-8192x14336x4096

@@ -9,6 +9,7 @@ The folder (bench/prepared, which git ignores) has
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import os
@@ -26,6 +27,12 @@ PTXAS = "nvidia/cu13/bin/ptxas"
 LARGEST = 40 * 2**20  # of the folder: it travels with a checkout
 SPILLED, SHARED = 64, 227 * 1024  # bytes that a candidate may have on its stack, and share
 ENVIRONMENT = {"TRITON_STORE_BINARY_ONLY": "1"}  # cubins and their facts, nothing that people read
+
+
+def main(options: argparse.Namespace) -> int:
+    """The command: the exit status."""
+    print(prepare(options.prepared, options.nvcc_wheel, options.jobs))
+    return 0
 
 
 def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
@@ -117,6 +124,8 @@ def _compiled(name: str, variables: Mapping[str, str], jobs: int) -> list[dict[s
         "budget.bench.campaign_cache",
         "--jobs",
         str(jobs or os.cpu_count() or 1),
+        "--assembler",
+        name,
     ]
     done = subprocess.run(command, env=dict(variables), stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
     return [{"assembler": name, **json.loads(line)} for line in done.stdout.splitlines()]
