@@ -32,13 +32,15 @@ from torch._C import (
     DispatchKeySet,
 )  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.jit import JITFunction
 
-from budget.kernels import lint
+from budget.kernels import lint, settings
 
 from . import campaign_checks, campaign_tune
 from .campaign_plan import NEWEST, find_case, suites, tasks
 
-META = torch.device("meta")
+META, ARCHITECTURE = torch.device("meta"), "sm90"
+Setting = tuple[str, str, str]  # a kernel, an architecture, a class
 
 
 def share_cache() -> None:
@@ -90,9 +92,11 @@ _held: list[Any] = []
 
 
 _missed: list[str] = []
+_used: set[str] = set()  # keys of the cache that this process has read or written
 
 
 def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
+    _used.update(os.path.basename(os.path.dirname(path)) for path in metadata_group.values())
     if not cache_hit:
         _missed.append(src.name)
 
@@ -115,17 +119,17 @@ class _Kernels(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def compiling(architecture: str = "sm90") -> Iterator[list[tuple[str, Any]]]:
-    """Compile what is launched; yields the list that (kernel, its compiled code) is added to."""
+def compiling(architecture: str = ARCHITECTURE) -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
+    """Compile what is launched: (the kernels and their compiled code, the settings looked up)."""
     modules = [
         m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")
     ]
     with contextlib.ExitStack() as stack:
-        kernels, _ = stack.enter_context(lint.compiled(architecture))
+        kernels, used = stack.enter_context(lint.compiled(architecture))
         for module in modules:
             stack.enter_context(mock.patch.object(module, "runs_triton", return_value=True))
         stack.enter_context(_Kernels())
-        yield kernels
+        yield kernels, used
 
 
 def pieces(assembler: str = NEWEST) -> list[str]:
@@ -159,7 +163,7 @@ def launch(piece: str) -> None:
 def compile_piece(piece: str) -> dict[str, Any]:
     """Compile a piece: {piece, kernels, seconds}, and the error where there is one."""
     start, error = time.perf_counter(), ""
-    with compiling() as kernels:
+    with compiling() as (kernels, _):
         try:
             launch(piece)
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
@@ -167,9 +171,23 @@ def compile_piece(piece: str) -> dict[str, Any]:
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
     used = [(name, *resources(kernel)) for name, kernel in kernels] if campaign_tune.AT in piece else []
     return {
-        "piece": piece, "kernels": [name for name, _ in kernels], "used": used,
+        "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
+
+
+def uncovered() -> list[str]:
+    """The settings of ARCHITECTURE that no launch of the plan looks up. Nothing is compiled."""
+    known = {
+        (kernel, ARCHITECTURE, name)
+        for kernel, tables in settings.load().items()
+        for name in tables.get(ARCHITECTURE, ())
+    }
+    launched = mock.patch.object(JITFunction, "run", return_value=None)
+    with launched, compiling() as (_, used):
+        for piece in pieces():
+            launch(piece)
+    return [f"{kernel} {name}" for kernel, _, name in sorted(known - used)]
 
 
 def resources(kernel: Any) -> tuple[int, int]:
@@ -191,7 +209,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--assembler", default=NEWEST, help="whose part of the plan")
     parser.add_argument("--nice", action="store_true", help="give way to other processes")
     parser.add_argument("--only", action="append", help="a piece of the plan (may be given again)")
+    parser.add_argument("--uncovered", action="store_true", help="print the settings that the plan misses")
     options = parser.parse_args(argv)
+    if options.uncovered:
+        print(json.dumps(uncovered()))
+        return 0
     share_cache()
     if options.nice:
         os.nice(19)

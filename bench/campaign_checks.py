@@ -97,6 +97,12 @@ CHECKS: dict[str, Entry] = {
     "decode 8 queries": Entry(
         "attention_decode", gate.heads, (2, 32, 8, 128), {"t": 8192, "kv": 8, "train": False, "causal": True}
     ),
+    "decode fp32": Entry(
+        "attention_decode",
+        gate.heads,
+        (1, 8, 1, 64),
+        {"t": 4096, "kv": 2, "train": False, "dtype": "float32"},
+    ),
     "softmax 1024 masked": Entry("softmax", gate.rows, (8, 16, 1024, 1024), {"masked": True}, (2, 2, 8, 16)),
     "softmax 32768": Entry("softmax", gate.rows, (2048, 32768), {}),
     "softmax 50257": Entry("softmax", gate.rows, (2048, 50257), {}),
@@ -108,6 +114,7 @@ CHECKS: dict[str, Entry] = {
     "rms norm 4096": Entry("rms_norm", gate.norm, (8192, 4096), {}, (9, 100)),
     "rms norm 16384": Entry("rms_norm", gate.norm, (4096, 16384), {}),
     "rms norm 5000 added": Entry("rms_norm", gate.norm, (4096, 5000), {"added": True}, (9, 100)),
+    "rms norm 65536": Entry("rms_norm", gate.norm, (1024, 65536), {}),
     "rms norm fp32": Entry("rms_norm", gate.norm, (4096, 1024), {"dtype": "float32"}),
     "rope 128": Entry("rope", gate.rotation, (4, 32, 4096, 128), {}, (2, 3, 9, 16)),
     "rope 64 interleaved": Entry(

@@ -71,12 +71,14 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
     """The environment of a worker by its assembler, what was prepared unpacked for it."""
     cache, assembler = (os.path.join(scratch, name) for name in ("cache", "ptxas"))
     os.makedirs(cache)
-    bundled = environment(os.environ, cache)
+    bundled = environment(os.environ, cache) | {
+        "TORCHINDUCTOR_COMPILE_THREADS": "4"
+    }  # for four networks at once
     if options.on == "cpu":
         return {"newest": bundled | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}}
     if not unpack(options.prepared, cache, assembler, log):
         return {"newest": bundled}
-    return {"newest": environment(os.environ, cache, assembler), "bundled": bundled}
+    return {"newest": bundled | {"TRITON_PTXAS_PATH": assembler}, "bundled": bundled}
 
 
 def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> list[subprocess.Popen]:

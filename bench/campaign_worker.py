@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -175,6 +176,17 @@ def again(where: torch.device, case: str, winners: Any = ()) -> dict[str, Any]:
         _free(where)
 
 
+def planted(where: torch.device, how: str) -> dict[str, Any]:
+    """What can become of a task, for the test of the parent."""
+    if how == "hang":
+        time.sleep(1000)
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "cuda_error":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return {}
+
+
 def _free(where: torch.device) -> None:
     if where.type == "cuda":
         torch.cuda.empty_cache()
@@ -208,7 +220,7 @@ def _assembler() -> str:
 
 
 DO: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (environment, check, measure, network, search, again)
+    f.__name__: f for f in (environment, check, measure, network, search, again, planted)
 }
 
 if __name__ == "__main__":
