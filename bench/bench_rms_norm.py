@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
@@ -39,34 +41,30 @@ def _case(split: str, s: int, d: int, mode: str, dtype: str) -> Case:
 
 
 def build(case: Case, device: torch.device) -> Built:
-    """The case in each implementation, and its exact result."""
+    """The case in each implementation, and its exact result: y, or the gradient of x, for both."""
     train, (s, d) = case.sizes["mode"] == "train", case.sizes["shape"]
 
     def inputs():
-        """x, the weight, and the gradient of the output."""
-        made = [random(*shape, device=device, dtype=case.dtype) for shape in ((s, d), (d,), (s, d))]
-        return (*(t.requires_grad_(train) for t in made[:2]), made[2])
+        shapes = ((s, d), (d,), (s, d)) if train else ((s, d), (d,))
+        x, weight, *grad = (random(*shape, device=device, dtype=case.dtype) for shape in shapes)
+        return x.requires_grad_(train), weight.requires_grad_(train), *grad
 
     def run(function):
-        """Forward, or with backward: the gradient of x then stands for both."""
-
         def both(x, weight, grad):
-            out = function(x, weight)
-            return torch.autograd.grad(out, (x, weight), grad)[0] if train else out
+            return torch.autograd.grad(function(x, weight), (x, weight), grad)[0]
 
-        return both
+        return both if train else function
 
-    plain = lambda x, weight: F.rms_norm(x, (d,), weight, EPS)  # noqa: E731 - passed on below
+    plain = lambda x, weight: F.rms_norm(x, (d,), weight, EPS)  # noqa: E731 - twice below
     functions = {"torch": run(plain)}
     if device.type != "cpu":
         from budget.kernels.rms_norm import rms_norm
 
-        functions["triton"] = run(lambda x, weight: rms_norm(x, weight, eps=EPS))
-        functions["compile"] = run(compiled(plain))
+        functions |= {"triton": run(partial(rms_norm, eps=EPS)), "compile": run(compiled(plain))}
 
-    def exact(*tensors):
-        x, weight, grad = (t.detach().double() for t in tensors)
-        return functions["torch"](x.requires_grad_(train), weight.requires_grad_(train), grad)
+    def exact(x, weight, *grad):
+        wide = [t.detach().double().requires_grad_(train) for t in (x, weight)]
+        return functions["torch"](*wide, *(t.double() for t in grad))
 
     return Built(functions, exact, inputs=inputs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random, torch_dtype
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 LINE = "*x: b s h k, !cos: s k, !sin: s k -> y: b s h k"
@@ -42,38 +42,34 @@ def _plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def build(case: Case, device: torch.device) -> Built:
-    """The case in each implementation, and its exact result."""
+    """The case in each implementation, and its exact result: y, or the gradient of x, for both."""
     train, (b, h, s, k) = case.sizes["mode"] == "train", case.sizes["shape"]
     angles = torch.arange(s, device=device)[:, None] * 1e4 ** (-torch.arange(k // 2, device=device) * 2 / k)
-    dtype = torch_dtype(case.dtype)
-    table = torch.cat((angles.cos(), angles.sin()), -1).to(dtype).tensor_split(2, -1)  # as a model holds it
+    table = [t.to(getattr(torch, case.dtype)) for t in (angles.cos(), angles.sin())]  # as a model holds them
     both = [torch.cat((t, t), -1) for t in table]
 
     def inputs():
-        """x as a projection leaves it, and the gradient of the output."""
-        x, grad = (random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(2))
-        return x.requires_grad_(train), grad
+        x, *grad = (
+            random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(1 + train)
+        )
+        return x.requires_grad_(train), *grad
 
     def run(function):
-        """Forward, or with backward: the gradient then stands for both."""
+        def turned_back(x, grad):
+            return torch.autograd.grad(function(x), x, grad)[0]
 
-        def passes(x, grad):
-            out = function(x)
-            return torch.autograd.grad(out, x, grad)[0] if train else out
-
-        return passes
+        return turned_back if train else function
 
     functions = {"torch": run(lambda x: _plain(x, *both))}
     if device.type != "cpu":
         from budget.kernels.rope import rope
 
-        fast = compiled(_plain)
-        functions["triton"] = run(lambda x: rope(x, *table))
-        functions["compile"] = run(lambda x: fast(x, *both))
-    wide = [t.double() for t in both]
+        fused = compiled(_plain)
+        functions |= {"triton": run(lambda x: rope(x, *table)), "compile": run(lambda x: fused(x, *both))}
 
-    def exact(x, grad):
-        return run(lambda x: _plain(x, *wide))(x.detach().double().requires_grad_(train), grad.double())
+    def exact(x, *grad):
+        wide = run(lambda x: _plain(x, *(t.double() for t in both)))
+        return wide(x.detach().double().requires_grad_(train), *(t.double() for t in grad))
 
     return Built(functions, exact, inputs=inputs)
 
