@@ -111,6 +111,12 @@ CHECKS: dict[str, Entry] = {
     "softmax log": Entry("softmax", gate.rows, (8192, 4096), {"log": True}, (6, 100)),
     "cross entropy 50257 smooth": Entry("cross_entropy", gate.losses, (4096, 50257), {"smoothing": 0.1}),
     "cross entropy fp32": Entry("cross_entropy", gate.losses, (2048, 32000), {"dtype": "float32"}),
+    "head and loss 50257": Entry(
+        "linear_cross_entropy", gate.head_losses, (4096, 768, 50257), {}, (12, 32, 100)
+    ),
+    "head and loss softcap": Entry(
+        "linear_cross_entropy", gate.head_losses, (4096, 2048, 32000), {"softcap": 10.0}, (12, 32, 100)
+    ),
     "rms norm 4096": Entry("rms_norm", gate.norm, (8192, 4096), {}, (9, 100)),
     "rms norm 16384": Entry("rms_norm", gate.norm, (4096, 16384), {}),
     "rms norm 5000 added": Entry("rms_norm", gate.norm, (4096, 5000), {"added": True}, (9, 100)),

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from budget.kernels.attention import attention, attention_packed
 from budget.kernels.attention_reference import reference_backward, reference_forward
 from budget.kernels.attention_rules import Rules
+from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.matmul_reference import reference_matmul
 from budget.kernels.rms_norm import add_rms_norm, rms_norm
@@ -123,6 +124,28 @@ def losses(device, b, v, *, smoothing=0.0, dtype="bfloat16") -> Check:
         lambda: _with_gradients(lambda z: cross_entropy(z, target, **more), [x], grad),
         lambda: _with_gradients(theirs, [x.double()], grad),
         lambda: _with_gradients(lambda z: theirs(z.float()), [x], grad),
+    )
+
+
+def head_losses(device, b, d, v, *, softcap=None, dtype="bfloat16") -> Check:
+    """linear_cross_entropy a token, forward and backward, with some tokens ignored."""
+    x, weight = random(b, d, device=device, dtype=dtype), random(v, d, device=device, dtype=dtype) * d**-0.5
+    grad, target = random(b, device=device).abs(), torch.randint(v, (b,), device=device)
+    target[::7] = -100
+
+    def theirs(x, weight):
+        z = F.linear(x, weight)
+        z = z.to(torch.promote_types(torch.float32, z.dtype))
+        z = softcap * torch.tanh(z / softcap) if softcap else z
+        return F.cross_entropy(z, target, reduction="none")
+
+    def ours(x, weight):
+        return linear_cross_entropy(x, weight, target, softcap=softcap, reduction="none")
+
+    return Check(
+        lambda: _with_gradients(ours, [x, weight], grad),
+        lambda: _with_gradients(theirs, [x.double(), weight.double()], grad),
+        lambda: _with_gradients(theirs, [x, weight], grad),
     )
 
 

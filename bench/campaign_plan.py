@@ -76,6 +76,7 @@ HEADLINE = (
     ),
     ("softmax", "4096x1024 512x262144"),
     ("rms_norm", "8192x4096-forward 8192x4096-train 262144x128-forward 4096x16384-train"),
+    ("linear_cross_entropy", "8192x2048x128256-train 8192x768x50257-train 8192x4096x128256-forward"),
     ("rope", "4x32x4096x128-forward 4x32x4096x128-train 8x12x1024x64-forward"),
 )
 AGAIN = """
