@@ -110,7 +110,7 @@ def save(lines: Lines, results: str) -> str:
     stem = os.path.join(folder, f"{_next(os.path.join(results, device)):04d}_campaign")
     machine = next((line["environment"] for line in lines if "environment" in line), {})
     ceilings = {k: v for line in lines for k, v in line.get("ceiling", {}).items()}
-    named = next(line["device"] for line in lines if "device" in line)
+    named = next((line["device"] for line in lines if "device" in line), {"key": device})
     content = {
         "machine_info": {"device": named, "versions": versions, "environment": machine, "ceilings": ceilings},
         "benchmarks": found, "datetime": datetime.datetime.now(datetime.UTC).isoformat(),

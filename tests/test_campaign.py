@@ -209,6 +209,17 @@ def test_a_later_run_wins(tmp_path):
     assert sorted(p.name[:4] for p in Path(results).rglob("*.json")) == ["0001", "0002"]
 
 
+def test_the_journal_of_an_interrupted_suite(tmp_path):
+    """`pytest bench/` leaves one that git ignores: it can be imported too."""
+    place = tmp_path / "device"
+    place.mkdir()
+    kept = {k: v for k, v in line().items() if k in ("key", "fingerprint", "group")}
+    (place / "unfinished-full.jsonl").write_text("\n".join([json.dumps(kept), json.dumps(kept)[:40]]))
+    results = str(tmp_path / "results")
+    assert campaign.main(["import", str(place), "--results", results, "--records-only"]) == 0
+    assert [r.seconds for r in record.read([results], "h200")] == [1.5e-3]
+
+
 def test_bad_places(tmp_path, capsys):
     assert "records.jsonl" in refused(capsys, "import", str(tmp_path))
     out = ["--out", str(tmp_path)]
