@@ -32,6 +32,8 @@ from torch._C import (
     DispatchKeySet,
 )  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.compiler import compiler
+from triton.runtime import cache
 from triton.runtime.jit import JITFunction
 
 from budget.kernels import lint, settings
@@ -44,16 +46,29 @@ Setting = tuple[str, str, str]  # a kernel, an architecture, a class
 
 
 def share_cache() -> None:
-    """Let processes share Triton's cache: keyed by its version alone, not by the bytes of its compiler's
-    files, as a wheel for another Python has other bytes and generates the same code; and what one process
-    compiles, the others wait for.
+    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version alone, not by the
+    bytes of its compiler's files, as a wheel for another Python has other bytes and generates the same code;
+    and what one process compiles, the others wait for.
     """
-    from triton.runtime import cache
-
-    cache.triton_key = lambda: f"budget-{triton.__version__}"
+    compiler.get_cache_key = _keyed(compiler.get_cache_key)
     cache.FileCacheManager.get_group = _waited(cache.FileCacheManager.get_group)
     cache.FileCacheManager.put_group = _released(cache.FileCacheManager.put_group)
     triton.knobs.compilation.listener = _listen
+
+
+def _keyed(get_cache_key: Any) -> Any:
+    def key(src: Any, *rest: Any, **more: Any) -> str:
+        if not _ours(src):
+            return get_cache_key(src, *rest, **more)
+        with mock.patch.object(cache, "triton_key", return_value=f"budget-{triton.__version__}"):
+            return get_cache_key(src, *rest, **more)
+
+    return key
+
+
+def _ours(src: Any) -> bool:
+    """Whether this is the source of a kernel of ours, not of one that torch.compile has written."""
+    return str(getattr(getattr(src, "fn", None), "module", "")).startswith("budget.kernels")
 
 
 def _waited(get_group: Any) -> Any:
@@ -96,6 +111,8 @@ _used: set[str] = set()  # keys of the cache that this process has read or writt
 
 
 def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
+    if not _ours(src):
+        return
     _used.update(os.path.basename(os.path.dirname(path)) for path in metadata_group.values())
     if not cache_hit:
         _missed.append(src.name)

@@ -22,6 +22,8 @@ from .campaign_summary import gate, summary
 
 COMPILERS = 12  # processes for each assembler; they give way to what is measured
 REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # a task that is not done again
+# Four networks are compiled at once; and asking for a GPU must not keep forked children from using it.
+WORKERS = {"TORCHINDUCTOR_COMPILE_THREADS": "4", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 UNREACHED_SHARE = 0.5  # of a follow-up's time, for what the run before it did not reach
 
 
@@ -71,9 +73,7 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
     """The environment of a worker by its assembler, what was prepared unpacked for it."""
     cache, assembler = (os.path.join(scratch, name) for name in ("cache", "ptxas"))
     os.makedirs(cache)
-    bundled = environment(os.environ, cache) | {
-        "TORCHINDUCTOR_COMPILE_THREADS": "4"
-    }  # for four networks at once
+    bundled = environment(os.environ, cache) | WORKERS
     if options.on == "cpu":
         return {"newest": bundled | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}}
     if not unpack(options.prepared, cache, assembler, log):
