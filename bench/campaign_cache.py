@@ -46,7 +46,7 @@ Setting = tuple[str, str, str]  # a kernel, an architecture, a class
 
 
 def share_cache() -> None:
-    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version alone, not by the
+    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version, not by the
     bytes of its compiler's files, as a wheel for another Python has other bytes and generates the same code;
     and what one process compiles, the others wait for.
     """

@@ -90,7 +90,9 @@ def _headline(lines: Lines) -> Iterator[str]:
         rows.append([line["key"].removesuffix("-bfloat16"), *_cells(times)])
     if rows:
         yield "This project's kernels against torch's (ratio above 1: ours is faster)\n"
-        yield tabulate(rows, ["case", "ours", "", "host us", "ours against the others"]) + "\n"
+        yield (
+            tabulate(rows, ["case", "ours", "MB", "host us", "ours against the others (and their MB)"]) + "\n"
+        )
 
 
 def _again(lines: Lines) -> Iterator[str]:
@@ -155,9 +157,16 @@ def _cells(times: dict[str, dict[str, Any]]) -> list[Any]:
     ours = times.get("triton")
     if ours is None:
         return [None, None, None, ", ".join(f"{n} {_rate(i)}" for n, i in times.items())]
-    others = ", ".join(f"{n} {r:.2f} ({_rate(times[n])})" for n, r in ours["ratio_to"].items())
+    others = ", ".join(
+        f"{n} {r:.2f} ({_rate(times[n])}{_megabytes(times[n])})" for n, r in ours["ratio_to"].items()
+    )
     host = ours.get("host_s")
-    return [_rate(ours), None, host and round(host * 1e6, 1), others]
+    return [_rate(ours), _megabytes(ours), host and round(host * 1e6, 1), others]
+
+
+def _megabytes(info: dict[str, Any]) -> str:
+    """What a call holds at its peak beyond its inputs."""
+    return f" {info['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in info else ""
 
 
 def _rate(info: dict[str, Any]) -> str:
