@@ -197,14 +197,20 @@ def _attention(
     return launch
 
 
-def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
+def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16, page: int | None = None) -> Launch:
+    """page: of a cache in pages, of which the lengths are known on the device alone."""
     q = random(4, 32, 1, head_dim, dtype=dtype)
-    k, v = (random(4, 8, 32768, head_dim, dtype=dtype) for _ in range(2))
+    shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
+    k, v = (random(*shape, dtype=dtype) for _ in range(2))
+    lengths = table = None
+    if page is not None:
+        lengths = torch.full((4,), 32768, dtype=torch.int32, device=q.device)
+        table = torch.arange(shape[0], dtype=torch.int32, device=q.device).view(4, -1)
     out, log_sum = torch.empty_like(q), random(4, 32, 1, dtype=torch.float32)
     rules = Rules(True, 0, 0.0, 1 / math.sqrt(head_dim))
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, None, out, log_sum, rules)
+        launch_decode(q, k, v, None, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -241,6 +247,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    **{f"decode {d} paged": partial(_decode, d, page=16) for d in (64, 128)},
     "cross entropy softcap": partial(_cross_entropy, backward=False, softcap=30.0),
     "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
     "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
