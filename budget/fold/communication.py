@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, elements
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, base, elements, window
 from ..named import NamedTuple
 from ..size import Size
 
@@ -90,7 +90,7 @@ class _Walker:
 
 def _axes(t: Tensor) -> Iterator[str]:
     for axis in t.dims:
-        yield from axis.removeprefix("~").split("+")
+        yield from window(base(axis))
 
 
 def _reduce(o: Op, t: Tensor, dims: frozenset[str], times: Size) -> Collective:

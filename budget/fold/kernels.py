@@ -13,12 +13,14 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    base,
     contraction_flops,
     elements,
     gemm,
     is_convolution,
     picked,
     pointwise_flops,
+    window,
 )
 from ..named import NamedTuple
 from ..size import Size, is_zero, maximum, minimum, product
@@ -76,7 +78,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
+    sizes = (o.sizes[base(d)] for d in o.out.dims)
     return any(is_zero(n) for n in sizes)
 
 
@@ -186,5 +188,5 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     n = elements(t, o.sizes)
     if not axis or t.part == GRADIENT:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
+    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
     return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from ..dtype import SPARSE
 from ..named import NamedTuple
 from ..size import Size, product
 from .kinds import RULES
 from .kinds.rule import OUT, Rule, Save
-from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, picked
+from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
@@ -102,7 +103,7 @@ def expert_axis(t: Tensor, o: Op) -> str:
 
 def is_convolution(o: Op) -> bool:
     """Whether a window slides over an axis of it: `y+i`."""
-    return any("+" in axis for t in (*o.ins, *o.outs) for axis in t.dims)
+    return any(len(window(axis)) > 1 for t in (*o.ins, *o.outs) for axis in t.dims)
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ def contracted_dims(o: Op) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _loops(*operands: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
-        dict.fromkeys(d for dims in operands for axis in dims if axis[0] != "~" for d in axis.split("+"))
+        dict.fromkeys(d for dims in operands for axis in dims if not is_picked(axis) for d in window(axis))
     )
 
 
@@ -122,7 +123,7 @@ def contraction_flops(o: Op) -> Size:
     if o.kind != "contract":
         return 0
     flops = 2 * product(o.sizes[d] for d in contracted_dims(o))
-    return flops // 2 if any(t.dtype[:6] == "sparse" for t in o.ins) else flops  # plan/prune.py
+    return flops // 2 if any(t.dtype in SPARSE for t in o.ins) else flops  # plan/prune.py
 
 
 def pointwise_flops(o: Op) -> Size:
@@ -157,7 +158,7 @@ def gemm(o: Op) -> Gemm | None:
     ins = [t for t in o.ins if not t.added]
     if o.kind != "contract" or len(ins) != 2:
         return None
-    a, b, out = ({d for axis in t.dims if axis[0] != "~" for d in axis.split("+")} for t in (*ins, o.out))
+    a, b, out = ({d for axis in t.dims if not is_picked(axis) for d in window(axis)} for t in (*ins, o.out))
     # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
     edges = ((a & out) - b, (b & out) - a, (a & b) - out, a & b & out)
     return Gemm(*(product(o.sizes[d] for d in dims) for dims in edges))

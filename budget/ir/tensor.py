@@ -55,7 +55,7 @@ def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
     for d in t.dims:
-        n = n * sizes[d[1:] if d[0] == "~" else d]
+        n = n * sizes[base(d)]
     return n
 
 
@@ -76,4 +76,4 @@ def window(axis: str) -> tuple[str, ...]:
 
 def picked(t: Tensor) -> str:
     """The dimension from which each element picks one; "" where there is none."""
-    return next((d[1:] for d in t.dims if d[0] == "~"), "")
+    return next((base(d) for d in t.dims if is_picked(d)), "")

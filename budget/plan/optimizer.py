@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError, unknown
 from ..fold.count import trained, training
-from ..model import Model, Node, walk
+from ..ir import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Model, Node, Op, Tensor, walk
 from ..named import TYPE_CHECKING, NamedTuple
-from ..op import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Op, Tensor
 from ..size import Size
 
 if TYPE_CHECKING:

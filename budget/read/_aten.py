@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..dtype import BYTES
+from ..ir import ACTIVATION, RULES, Op, Tensor
 from ..named import Any
-from ..op import ACTIVATION, Op, Tensor
-from ..rule import RULES
 
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]
