@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     "lstm_cell": Rule(4, 8, ("gates:@in0", "in1", "tanh_c:@out"), walks="in", launches=10, back_launches=20),
     "gru_cell": Rule(4, 9, ("gates:@in0", "in1", "in2"), walks="in", launches=9, back_launches=18),
     "dropout": Rule(2, 1, ("mask:bool@out",)),
+    "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
     "rope": Rule(4, 4, ("in1", "in2"), launches=6, back_launches=6),
     # reductions
     "softmax": Rule(5, 4, ("out",), reduces=2),

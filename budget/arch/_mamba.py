@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..named import NamedTuple
 from ..op import Op, group, op
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, maximum
 from ._attention import cache
 
 
@@ -78,8 +78,12 @@ def _selective_scan() -> Iterator[Op]:
 
 
 def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[Op]:
-    """A causal convolution of every channel by itself; eager code pads both ends, then cuts."""
-    slid, out = (m.kernel + 1, 2) if mode == "decode" else (s, s + m.kernel - 1)
+    """A causal convolution of every channel by itself; eager code pads both ends, then cuts.
+
+    What fills a cache is padded to the kernel's length before.
+    """
+    padded = s if mode == "train" else maximum(s, m.kernel)
+    slid, out = (m.kernel + 1, 2) if mode == "decode" else (padded, padded + m.kernel - 1)
     sizes = {"f": width, "l": m.kernel, "y": out, "y+l": slid}
     yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
     yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if m.conv_bias else ''} -> {x}: b y f", **sizes)

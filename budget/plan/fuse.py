@@ -24,7 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "eager": (),
 }
 # What a fused kernel keeps for its backward pass besides what eager code does.
-_KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused"}
+_KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused", "dropout": "dropout_fused"}
 KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "causal": _KERNEL, "flash": _KERNEL}
 SDPA = ("fused", "causal")
 

@@ -18,8 +18,10 @@ from importlib import import_module
 from .. import arch as architectures
 from .. import table
 from ..config import make
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, hint, shown, some
 from ..named import Any
+from . import hf_classes
+from .hf_classes import Uncovered
 
 FOLDER = "families"
 LARGEST = 10_000_000  # bytes; a config has a few thousand
@@ -30,13 +32,13 @@ ACTIVATIONS = {
     "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
 }  # fmt: skip
 
+# Settings in which 0 is our own word for what follows from others; in a config it is a 0.
+DERIVED = (
+    "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
+    "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
+)  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
-AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides
-# The head of a class, by the first ending that its name has; "": one that is not covered.
-HEADS = {
-    "ForCausalLM": "lm", "LMHeadModel": "lm", "ForConditionalGeneration": "lm", "ForMaskedLM": "mlm",
-    "DoubleHeadsModel": "", "Model": "none",
-}  # fmt: skip
+AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
@@ -44,11 +46,20 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     values = source if isinstance(source, Mapping) else load(source)
     kind = values.get("model_type")
     if not isinstance(kind, str):
-        raise InputError("model_type", f"got {shown(kind)}; known: {', '.join(known())}")
+        raise InputError("model_type", f"got {shown(kind)}; known: {some(known())}")
     family = _family(kind)
+    return _read(values, family, kind, hf_classes.head(values, kind, family))
+
+
+def _read(
+    values: Mapping[str, Any], family: Mapping[str, Any], kind: str, head: Mapping[str, Any]
+) -> tuple[str, Any]:
+    """The same for a family, with the settings of a class's head."""
     settings = _complete(values, family)
     if "nested" in family:
-        return read(_nested(settings, family))
+        inner = _nested(settings, family)
+        kind = inner["model_type"]
+        return _read(inner, _family(kind), kind, head)
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
@@ -57,8 +68,9 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     if "rules" in family:
         module = import_module(f"{__package__}.{family['rules']}")
         fields |= getattr(module, kind.replace("-", "_"))(settings)
+    fields |= hf_classes.labels(settings, head, arch.Config)
     try:
-        return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})
+        return family["arch"], make(arch.Config, {**fields, **head})
     except InputError as error:
         problem = str(error).removeprefix(f"{error.field}: ")
         theirs = re.sub(r"\w+", lambda word: str(names.get(word[0], word[0])), problem)
@@ -125,7 +137,7 @@ def _reason(error: Exception) -> str:
 
 def _family(kind: str) -> Mapping[str, Any]:
     if kind not in known():
-        raise unknown("model_type", kind, known())
+        raise Uncovered("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 
 
@@ -140,7 +152,7 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     if not isinstance(inner, Mapping):
         raise InputError(family["nested"], "allowed: a table of settings")
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
-    return {"model_type": family["nested_type"], **inner, "architectures": None, **around}
+    return {"model_type": family["nested_type"], **inner, **around}
 
 
 def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +162,8 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     """
     values = dict(values)
     for other, name in family.get("aliases", {}).items():
-        if other in values:
-            values.setdefault(name, values[other])
+        if other in values and values.setdefault(name, values[other]) != values[other]:
+            raise InputError(other, f"got {shown(values[other])}, and {name} {shown(values[name])}; allowed: one")
     defaults = family.get("defaults", {})
     for name in defaults:
         if name in values and values[name] is None and name not in family.get("nullable", ()):
@@ -161,34 +173,16 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
             raise InputError(name, "missing, and the family has no default")
     for name, allowed in family.get("only", {}).items():
         if values.get(name) is not None and values[name] != allowed:
-            raise InputError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
+            raise Uncovered(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
     return {**defaults, **values}
 
 
 def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
     value = settings[name]
+    if ours in DERIVED and not isinstance(value, bool) and value == 0:
+        raise InputError(name, f"got {shown(value)}; allowed: 1 or more")
     if ours != "activation":
         return value
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[value]
-
-
-def _head(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Which head the config's own class has; the family's usual one where it names none."""
-    classes = values.get("architectures")
-    if classes is None or not isinstance(fields.get("head"), str):  # an image network has none, or its width
-        return {}
-    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
-        raise InputError("architectures", "allowed: a list of names")
-    found = next(map(_head_of, classes), fields["head"])
-    return {"head": found, "pooler": False, "head_bias": True} if found == "mlm" else {"head": found}
-
-
-def _head_of(name: str) -> str:
-    """The head that a class of transformers has. Raises InputError for one that is not covered."""
-    found = next((head for end, head in HEADS.items() if name.endswith(end)), "")
-    if not found:
-        allowed = ", ".join(end for end, head in HEADS.items() if head)
-        raise InputError("architectures", f"got {shown(name)}; allowed: names that end with {allowed}")
-    return found

@@ -235,12 +235,10 @@ def _rotary(hf: Settings, name: str, usual: float) -> dict[str, Any]:
 
 
 def _flag(hf: Settings, name: str, usual: bool) -> bool:
-    value = hf.get(name)
-    if value is None:
-        return usual
-    if not isinstance(value, bool):
+    value = hf.get(name, usual)
+    if value is not None and not isinstance(value, bool):
         raise InputError(name, f"got {shown(value)}; allowed: true or false")
-    return value
+    return bool(value)  # null is no more than false where a class tests it
 
 
 def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1) -> int:
