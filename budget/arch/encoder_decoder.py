@@ -158,7 +158,9 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
 
 
 def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[Node]:
-    """Tokens share one table or not; positions are looked up here, or as distances for all layers of the stack."""
+    """Tokens, from one table for both stacks or not; positions are looked up here, or as distances for all
+    layers of the stack.
+    """
     table = "embed: " if c.tables == 1 else ""
     yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather")
     if c.embed_scale:

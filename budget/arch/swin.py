@@ -38,7 +38,9 @@ class Config(Settings):
     shrink: bool = setting(False, "a window is no larger than its stage's grid, which else is padded")
     positions: bool = setting(False, "a learned position is added to each patch")
     activation: str = setting("gelu", "of the MLPs", choices=("gelu", "gelu_tanh", "relu", "silu"))
-    spare_positions: int = setting(0, "rows of its table that no patch uses (transformers' Swin-v2: 1)", least=0)
+    spare_positions: int = setting(
+        0, "rows of its table that no patch uses (transformers' Swin-v2: 1)", least=0
+    )
     floored: bool = setting(False, "what a window shrinks to is the grid without its rest (transformers)")
     classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
@@ -59,7 +61,9 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     pixels = or_else(w.image, c.image)
     side, whole = ceil_div(pixels, c.patch), floor_div(c.image, c.patch) if c.floored else None
     d: Size = c.d_model
-    yield from sized(_embedding(c), d=d, p=side * side, q=side * side + c.spare_positions, **_patches(c, side))
+    yield from sized(
+        _embedding(c), d=d, p=side * side, q=side * side + c.spare_positions, **_patches(c, side)
+    )
     for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
         if i:
             half = ceil_div(side, 2)

@@ -60,7 +60,8 @@ def build(c: Config, w: Workload) -> Model:
     sizes = {
         "b": w.batch, "c": c.channels, "y": across, "x": across, "y+i": side, "x+j": side, "i": c.patch,
         "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
-        "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)), "f": or_else(c.d_ff, 4 * c.d_model),
+        "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
+        "f": or_else(c.d_ff, 4 * c.d_model),
         "v": c.classes, "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s)

@@ -13,10 +13,10 @@ from ..config import HUGE, Settings
 from ..errors import InputError, shown, some
 from ..named import Any
 
-LABELLED = ("tokens", "last", "pooled", "classifier")  # heads with an output for each label
+LABELLED = ("mlm_pooled", "tokens", "last", "pooled", "classifier")  # heads with an output for each label
 
 
-class Uncovered(InputError):
+class UncoveredError(InputError):
     """What transformers may well have, and the package's own families do not."""
 
 
@@ -33,30 +33,34 @@ def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Map
     known = family.get("classes", {})
     for name in names:
         if name not in known:
-            raise Uncovered("architectures", f"got {shown(name)}; allowed for {kind}: {some(known)}")
+            raise UncoveredError("architectures", f"got {shown(name)}; allowed for {kind}: {some(known)}")
     return _settings(family, known[names[0]])
 
 
 def _settings(family: Mapping[str, Any], word: Any) -> Mapping[str, Any]:
     """What a word of data/heads.json means for an architecture; settings are themselves."""
-    found: Mapping[str, Any] = table.load("heads.json")[family["arch"]][word] if isinstance(word, str) else word
+    found: Mapping[str, Any] = (
+        table.load("heads.json")[family["arch"]][word] if isinstance(word, str) else word
+    )
     return found
 
 
-def labels(hf: Mapping[str, Any], head: Mapping[str, Any], config: type[Settings]) -> dict[str, Any]:
+def labels(
+    hf: Mapping[str, Any], head: Mapping[str, Any], config: type[Settings], usual: int = 2
+) -> dict[str, Any]:
     """A classifier's number of outputs, where the class does not say it. Raises InputError."""
     if "labels" not in config.fields or "labels" in head or head.get("head") not in LABELLED:
         return {}
-    return {"labels": count(hf)}
+    return {"labels": count(hf, usual)}
 
 
-def count(hf: Mapping[str, Any]) -> int:
-    """Labels: as many as have names, else num_labels, else 2, as transformers has it. Raises InputError."""
+def count(hf: Mapping[str, Any], usual: int = 2) -> int:
+    """Labels: as many as have names, else num_labels, else the usual 2. Raises InputError."""
     named, told = hf.get("id2label"), hf.get("num_labels")
     if named is not None and not isinstance(named, Mapping):
         raise InputError("id2label", f"got {shown(named)}; allowed: a table of names")
     if told is None:
-        return 2 if named is None else len(named)
+        return usual if named is None else len(named)
     if isinstance(told, bool) or not isinstance(told, int) or not 0 <= told <= HUGE:
         raise InputError("num_labels", f"got {shown(told)}; allowed: whole numbers from 0 to {HUGE:,}")
     if named is not None and len(named) != told:

@@ -21,20 +21,15 @@ from ..config import make
 from ..errors import InputError, hint, shown, some
 from ..named import Any
 from . import hf_classes
-from .hf_classes import Uncovered
+from .hf_classes import UncoveredError
+from .hf_fields import activation
 
 FOLDER = "families"
 LARGEST = 10_000_000  # bytes; a config has a few thousand
 
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
-    "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
-}  # fmt: skip
-
 # Settings in which 0 is our own word for what follows from others; in a config it is a 0.
 DERIVED = (
-    "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
+    "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
@@ -68,7 +63,7 @@ def _read(
     if "rules" in family:
         module = import_module(f"{__package__}.{family['rules']}")
         fields |= getattr(module, kind.replace("-", "_"))(settings)
-    fields |= hf_classes.labels(settings, head, arch.Config)
+    fields |= hf_classes.labels(settings, head, arch.Config, family.get("labels", 2))
     try:
         return family["arch"], make(arch.Config, {**fields, **head})
     except InputError as error:
@@ -137,7 +132,7 @@ def _reason(error: Exception) -> str:
 
 def _family(kind: str) -> Mapping[str, Any]:
     if kind not in known():
-        raise Uncovered("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
+        raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 
 
@@ -163,7 +158,9 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     values = dict(values)
     for other, name in family.get("aliases", {}).items():
         if other in values and values.setdefault(name, values[other]) != values[other]:
-            raise InputError(other, f"got {shown(values[other])}, and {name} {shown(values[name])}; allowed: one")
+            raise InputError(
+                other, f"got {shown(values[other])}, and {name} {shown(values[name])}; allowed: one"
+            )
     defaults = family.get("defaults", {})
     for name in defaults:
         if name in values and values[name] is None and name not in family.get("nullable", ()):
@@ -173,7 +170,7 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
             raise InputError(name, "missing, and the family has no default")
     for name, allowed in family.get("only", {}).items():
         if values.get(name) is not None and values[name] != allowed:
-            raise Uncovered(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
+            raise UncoveredError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
     return {**defaults, **values}
 
 
@@ -181,8 +178,4 @@ def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
     value = settings[name]
     if ours in DERIVED and not isinstance(value, bool) and value == 0:
         raise InputError(name, f"got {shown(value)}; allowed: 1 or more")
-    if ours != "activation":
-        return value
-    if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
-    return ACTIVATIONS[value]
+    return activation(settings, name) if ours == "activation" else value

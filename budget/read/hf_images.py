@@ -10,7 +10,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ..size import divisible
 from .hf_classes import count
-from .hf_rules import Settings, _flag, _list, _whole
+from .hf_fields import Settings, _flag, _list, _whole
 
 
 def resnet(hf: Settings) -> dict[str, Any]:
@@ -22,6 +22,13 @@ def regnet(hf: Settings) -> dict[str, Any]:
     """Layers of type y squeeze and excite."""
     if hf["layer_type"] not in ("x", "y"):
         raise InputError("layer_type", f"got {shown(hf['layer_type'])}; allowed: x, y")
+    if hf["layer_type"] == "y":  # a quarter of a block's input, rounded, is what squeezes
+        for name, widths in (
+            ("embedding_size", [hf["embedding_size"]]),
+            ("hidden_sizes", _list(hf, "hidden_sizes")),
+        ):
+            if min((_whole({name: width}, name) for width in widths), default=0) < 3:
+                raise InputError(name, f"got {shown(hf[name])}; allowed with layer_type y: 3 or more")
     stride = 2 if _flag(hf, "downsample_in_first_stage", True) else 1
     return {"squeeze": 0.25 * (hf["layer_type"] == "y"), "first_stage_stride": stride, **_labels(hf)}
 
@@ -72,9 +79,16 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
     spared = _list(hf, "depthwise_padding")
     width, ratio = _number(hf, "width_coefficient"), _number(hf, "squeeze_expansion_ratio")
     if _whole(hf, "hidden_dim") != divisible(1280 * width):
-        raise InputError("hidden_dim", f"got {hf['hidden_dim']}; allowed: {divisible(1280 * width)}, by width_coefficient")
+        raise InputError(
+            "hidden_dim", f"got {hf['hidden_dim']}; allowed: {divisible(1280 * width)}, by width_coefficient"
+        )
     # Even a ratio of 0 leaves one channel.
-    return {"squeeze": ratio or 1e-9, **({"even_blocks": spared} if spared else {}), **_image(hf), **_labels(hf)}
+    return {
+        "squeeze": ratio or 1e-9,
+        **({"even_blocks": spared} if spared else {}),
+        **_image(hf),
+        **_labels(hf),
+    }
 
 
 def swin(hf: Settings) -> dict[str, Any]:

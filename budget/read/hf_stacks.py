@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
+from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_fields import activation as _activation
 from .hf_images import _image, _labels, _side
-from .hf_rules import Settings, _flag, _list, _short, _whole
 
 T5_ACTIVATIONS = {
     "relu": ("relu", False), "gelu": ("gelu", False), "gated-gelu": ("gelu_new", True),
@@ -23,6 +24,8 @@ def t5(hf: Settings) -> dict[str, Any]:
         raise InputError("feed_forward_proj", f"got {shown(word)}; allowed: {', '.join(T5_ACTIVATIONS)}")
     activation, gated = T5_ACTIVATIONS[word]
     gated = _flag(hf, "is_gated_act", gated)
+    if hf.get("dense_act_fn") is not None:
+        activation = _activation(hf, "dense_act_fn")
     return {"activation": activation, "gated": gated, "head_scale": _flag(hf, "tie_word_embeddings", True)}
 
 
