@@ -76,8 +76,10 @@ def attention_packed(
 
     q: [rows, heads, head_dim]; k, v: [kv_rows, kv_heads, head_dim].
     cu_seqlens_q, cu_seqlens_k: int32, [sequences + 1]; sequence i is the rows from
-        cu_seqlens[i] to cu_seqlens[i + 1], from 0 to the number of rows.
-    longest_q, longest_k: the longest sequence, or a bound of it (a longer one is cut off).
+        cu_seqlens[i] to cu_seqlens[i + 1], the first from row 0 on. Rows after the last one
+        belong to none: their output and gradients are zeros.
+    longest_q, longest_k: the longest sequence, or a bound of it (a longer one is cut off, and
+        the rest of it gives zeros).
     The rest as in attention().
     """
     _check_heads(q, k, v, dims=3)
@@ -180,6 +182,8 @@ def _attention(
         else:
             launch_forward(q, k, v, bias, packing, out, log_sum, rules)
         return out, log_sum
+    if packing is not None:
+        out.zero_()
     for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
         part = reference_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], bias, rules)
         out[:, :, rows], log_sum[:, :, rows] = part
@@ -219,6 +223,9 @@ def _attention_backward(
         target = dbias.zero_() if needs_bias else None
         launch_backward(*tensors, log_sum, bias, packing, dq, dk, dv, target, rules)
         return dq, dk, dv, dbias
+    if packing is not None:
+        for gradient in (dq, dk, dv):
+            gradient.zero_()
     for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
         dq[:, :, rows], dk[:, :, keys], dv[:, :, keys], dz = reference_backward(
             *(t[:, :, rows] for t in (dout, q)), *(t[:, :, keys] for t in (k, v)),

@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .attention_packing import clear_rest
 from .attention_rules import (
     Packing,
     Rules,
@@ -26,12 +27,14 @@ from .attention_rules import (
     strides,
 )
 from .attention_tile import (
+    VARYING,
     at,
     block_ranges,
     key_bounds,
     load_rows,
     logits,
     offset,
+    place,
     query_bounds,
     sequence,
     store_rows,
@@ -40,24 +43,23 @@ from .attention_tile import (
 LN_2 = tl.constexpr(math.log(2))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _delta_kernel(
-    out, dout, delta, out_strides, dout_strides, delta_strides, heads, seq,
+    out, dout, delta, out_strides, dout_strides, delta_strides, blocks, heads, seq_q,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """delta = sum(out * dout) over the head dimension."""
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
-    start = tl.program_id(0) * BLOCK_M
+    batch, head, block = place(heads, blocks)
+    start = block * BLOCK_M
     out += offset(out_strides, batch, head, 0, False)
     dout += offset(dout_strides, batch, head, 0, False)
     delta += offset(delta_strides, batch, head, 0, False)
-    o = load_rows(out, out_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+    o = load_rows(out, out_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True,
                   False)  # fmt: skip
-    do = load_rows(dout, dout_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+    do = load_rows(dout, dout_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True,
                    False)  # fmt: skip
     row = start + tl.arange(0, BLOCK_M)
-    tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq)
+    tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq_q)
 
 
 @triton.jit
@@ -101,12 +103,12 @@ def _keys_loop(
     return dk, dv
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_backward_keys_kernel(
     q, k, v, bias, dout, log_sum, delta, dk, dv, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
     dk_strides, dv_strides,
-    kv_heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, kv_heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -115,9 +117,8 @@ def _attention_backward_keys_kernel(
 
     q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
     """
-    batch = (tl.program_id(1) // kv_heads).to(tl.int64)
-    kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
-    start = tl.program_id(0) * BLOCK_N
+    batch, kv_head, block = place(kv_heads, blocks)
+    start = block * BLOCK_N
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_k:
@@ -185,12 +186,12 @@ def _queries_loop(
     return dq
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_backward_queries_kernel(
     q, k, v, bias, dout, log_sum, delta, dq, dbias, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
     dq_strides, dbias_strides,
-    heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
     SOFTCAP: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr,
     DESCRIPTORS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -200,9 +201,8 @@ def _attention_backward_queries_kernel(
 
     dbias is a zeroed [batch, heads, seq_q, seq_k].
     """
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
-    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    batch, head, block = place(heads, blocks)
+    start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
@@ -283,20 +283,25 @@ def launch_backward(
     with torch.cuda.device_of(q):
         chosen = find_settings("attention_delta", q)
         del chosen["PRECISION"]
-        _delta_kernel[(triton.cdiv(seq_q, chosen["BLOCK_M"]), batch * heads)](
-            out, dout, delta, *strides(out, dout, delta), heads, seq_q, **chosen
+        blocks = triton.cdiv(seq_q, chosen["BLOCK_M"])
+        _delta_kernel[(batch * heads * blocks,)](
+            out, dout, delta, *strides(out, dout, delta), blocks, heads, seq_q, **chosen
         )
 
         chosen = find_settings("attention_backward_keys", q)
-        grid = (triton.cdiv(longest_k, chosen["BLOCK_N"]), sequences * kv_heads)
-        _attention_backward_keys_kernel[grid](
-            **sources(chosen, packing, **loaded), **others, dk=dk, dv=dv,
-            dk_strides=dk.stride(), dv_strides=dv.stride(), kv_heads=kv_heads, **chosen,
+        blocks = triton.cdiv(longest_k, chosen["BLOCK_N"])
+        _attention_backward_keys_kernel[(sequences * kv_heads * blocks,)](
+            **sources(chosen, packing, **loaded), **others, dk=dk, dv=dv, dk_strides=dk.stride(),
+            dv_strides=dv.stride(), blocks=blocks, kv_heads=kv_heads, **chosen,
         )  # fmt: skip
         chosen = find_settings("attention_backward_queries", q)
-        grid = (triton.cdiv(longest_q, chosen["BLOCK_M"]), sequences * heads)
-        _attention_backward_queries_kernel[grid](
+        blocks = triton.cdiv(longest_q, chosen["BLOCK_M"])
+        _attention_backward_queries_kernel[(sequences * heads * blocks,)](
             **sources(chosen, packing, **loaded), **others, dq=dq, dbias=dbias,
-            dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], heads=heads,
+            dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], blocks=blocks, heads=heads,
             DBIAS=dbias is not None, **chosen,
         )  # fmt: skip
+        if packing is not None:
+            clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
+            for gradient in (dk, dv):
+                clear_rest(gradient, packing.cu_seqlens_k, packing.longest_k)

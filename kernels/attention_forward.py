@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .attention_packing import clear_rest
 from .attention_rules import (
     Packing,
     Rules,
@@ -18,12 +19,14 @@ from .attention_rules import (
     strides,
 )
 from .attention_tile import (
+    VARYING,
     at,
     block_ranges,
     key_bounds,
     load_rows,
     logits,
     offset,
+    place,
     sequence,
     store_rows,
 )
@@ -76,20 +79,19 @@ def finish(accumulator, m, total):
     return output, tl.where(empty, float("inf"), m + tl.log2(tl.where(empty, 1.0, total)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_forward_kernel(
     q, k, v, bias, out, log_sum, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, out_strides, bias_strides, log_sum_strides,
-    heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """q, k and v are tensor descriptors where DESCRIPTORS, else pointers."""
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
+    batch, head, block = place(heads, blocks)
     # Last block first: under a causal mask it has the most keys, and should not end alone.
-    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
@@ -143,13 +145,15 @@ def launch_forward(
     sequences, longest = q.shape[0], q.shape[2]
     if packing is not None:
         sequences, longest = packing.sequences, packing.longest_q
-    heads, kv_heads = q.shape[1], k.shape[1]
+    heads, kv_heads, blocks = q.shape[1], k.shape[1], triton.cdiv(longest, chosen["BLOCK_M"])
     loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
     with torch.cuda.device_of(q):
-        _attention_forward_kernel[(triton.cdiv(longest, chosen["BLOCK_M"]), sequences * heads)](
+        _attention_forward_kernel[(sequences * heads * blocks,)](
             *loaded.values(), bias, out, log_sum, *cu_seqlens(packing),
             *strides(q, k, v, out, bias, log_sum),
-            heads, heads // kv_heads, q.shape[2], k.shape[2],
+            blocks, heads, heads // kv_heads, q.shape[2], k.shape[2],
             BIAS=bias is not None, PACKED=packing is not None,
             **rules.arguments(), **chosen,
         )  # fmt: skip
+        if packing is not None:
+            clear_rest(out, packing.cu_seqlens_q, packing.longest_q)

@@ -17,6 +17,21 @@ from .activations import tanh
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 
+# Arguments for which a kernel is not compiled anew where they are 1 or divisible by 16. The lengths are not
+# among them: masked reads of a bias and of a row's sums are vectors where they are divisible.
+VARYING = ("blocks", "heads", "kv_heads", "window")
+
+
+@triton.jit
+def place(heads, blocks):
+    """(batch, head, block) of a program: its place in [batch, heads, blocks].
+
+    All on the grid's first axis: the others end at 65,535.
+    """
+    index = tl.program_id(0)
+    row = index // blocks
+    return (row // heads).to(tl.int64), (row % heads).to(tl.int64), index % blocks
+
 
 @triton.jit
 def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,

@@ -48,7 +48,7 @@ TARGETS = {
 
 # Calls whose products are for the tensor cores, in 64-row tiles: these need wgmma on Hopper.
 WGMMA = re.compile(r"(matmul|attention) (?!.*fp32)")
-WITHOUT_PRODUCTS = ("_delta_kernel",)
+WITHOUT_PRODUCTS = ("_delta_kernel", "_clear_kernel")
 
 
 class Row(NamedTuple):

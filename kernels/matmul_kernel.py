@@ -92,7 +92,7 @@ def _halves(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return tl.split(x.reshape(ROWS, 2, COLUMNS // 2).permute(0, 2, 1))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("batches",))
 def _matmul_kernel(
     a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b,
     batches, M, N, K,
@@ -186,13 +186,15 @@ def launch_matmul(
         gate_source, gate_transposed = _describe(gate, blocks[2], blocks[1])
     out_block = [1, blocks[0], blocks[1] // 2 if chosen["HALVES"] else blocks[1]]
     described = [a_source, b_source, gate_source]
-    described += [describe(t if t.numel() else out, out_block) for t in (out, linear, gate_linear)]
+    target = describe(out, out_block)
+    described += [target, *(describe(t, out_block) if t.numel() else target for t in (linear, gate_linear))]
     use_descriptors = chosen["DESCRIPTORS"] and gate_transposed == b_transposed and None not in described
     plain = [a, b, b if gate is None else gate, out, linear, gate_linear]
     tiles = batches * triton.cdiv(rows, blocks[0]) * triton.cdiv(columns, blocks[1])
-    programs = min(tiles, settings.processors(a.device) * chosen["PER_PROCESSOR"])
+    # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
+    programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
     with torch.cuda.device_of(a):
-        _matmul_kernel[(programs,)](
+        _matmul_kernel[(min(tiles, programs),)](
             *(described if use_descriptors else plain), bias, residual, scale_a, scale_b,
             batches, rows, columns, inner,
             a.stride(), b.stride(), b.stride() if gate is None else gate.stride(),
@@ -236,7 +238,7 @@ def _describe(
     return describe(matrix, [1, block_rows, block_columns]), False
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _epilogue_backward_kernel(
     grad, linear, gate_linear, grad_linear, grad_gate, grad_bias_parts,
     rows, columns, grad_row_stride,
@@ -244,10 +246,10 @@ def _epilogue_backward_kernel(
     STEPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """A program takes BLOCK_N columns of STEPS x BLOCK_M rows and one row of grad_bias_parts."""
-    j = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     column_sum = tl.zeros((BLOCK_N,), tl.float32)
     for step in range(STEPS):
-        i = (tl.program_id(1) * STEPS + step) * BLOCK_M + tl.arange(0, BLOCK_M)
+        i = (tl.program_id(0) * STEPS + step) * BLOCK_M + tl.arange(0, BLOCK_M)
         inside = (i < rows)[:, None] & (j < columns)[None, :]
         i = i.to(tl.int64)[:, None]
         offsets = i * columns + j[None, :]
@@ -265,7 +267,7 @@ def _epilogue_backward_kernel(
         column_sum += tl.sum(tl.where(inside, dx, 0.0), 0)
     if BIAS:
         # Parts that torch adds up: the same result in every run, unlike atomics.
-        parts = grad_bias_parts + tl.program_id(1).to(tl.int64) * columns + j
+        parts = grad_bias_parts + tl.program_id(0).to(tl.int64) * columns + j
         tl.store(parts, column_sum, mask=j < columns)
 
 
@@ -291,7 +293,7 @@ def launch_epilogue_backward(
     parts = grad_bias.new_empty((chunks, columns) if grad_bias.numel() else (0,))
     flat = grad.reshape(rows, columns)
     flat = flat if flat.stride(1) == 1 or columns == 1 else flat.contiguous()
-    grid = (triton.cdiv(columns, chosen["BLOCK_N"]), chunks)
+    grid = (chunks, triton.cdiv(columns, chosen["BLOCK_N"]))
     with torch.cuda.device_of(linear):
         _epilogue_backward_kernel[grid](
             flat, linear, gate_linear, grad_linear, grad_gate, parts,

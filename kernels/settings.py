@@ -16,6 +16,10 @@ PATH = Path(__file__).with_name("settings.toml")
 
 # Triton fixes the mode of a kernel when @triton.jit runs, so it is read once, here.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+if INTERPRETED:
+    from .interpreter import repair
+
+    repair()
 
 _compiled_for: contextvars.ContextVar[str | None] = contextvars.ContextVar("architecture", default=None)
 

@@ -63,7 +63,7 @@ def _normalize(z, maximum, total, LOG: tl.constexpr, MASKED: tl.constexpr):
         return tl.exp2((z - maximum) * LOG2_E) / total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows", "queries"))
 def _row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr,
@@ -82,7 +82,7 @@ def _row_kernel(
     tl.store(out + row * columns + column, y.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows", "queries"))
 def _long_row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr, COLUMNS: tl.constexpr,
@@ -134,7 +134,7 @@ def _gradient(dy, p, total, scale, LOG: tl.constexpr):
         return scale * p * (dy - total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _row_backward_kernel(
     grad, y, out, rows, columns, grad_stride, scale,
     LOG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -148,7 +148,7 @@ def _row_backward_kernel(
     tl.store(out + row * columns + column, dx.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _long_row_backward_kernel(
     grad, y, out, rows, columns, grad_stride, scale, LOG: tl.constexpr, COLUMNS: tl.constexpr
 ):

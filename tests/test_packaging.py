@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 HEAVY = "import sys; print(sorted({'torch', 'numpy', 'sympy', 'triton'} & set(sys.modules)))"
 

@@ -11,6 +11,7 @@ from ..form import Profile
 from ..validation import Row, Summary, summaries
 from ._figures import measured_against_predicted, roofline
 from ._units import seconds
+from .table import fold
 
 SCHEMA = "budget.validate/1"
 HEAD = ("", "n", "median", "90 %", "bias", "inside")
@@ -25,11 +26,11 @@ def table(found: Sequence[Row], device: Device, profile: Profile, *, every: bool
         return str(tabulate(cells, head, tablefmt="plain", disable_numparse=True, colalign=align))
 
     shown = [r for r in found if every or r.record.is_network]
-    parts = [_headline(found, device), text([_cells(s) for s in summaries(found)], HEAD)]
+    parts = ["\n".join(fold(_headline(found, device))), text([_cells(s) for s in summaries(found)], HEAD)]
     if shown:
         head = ("", "measured", "predicted", "error", "90 % interval", "")
         parts.append(text([_line(r) for r in shown], head))
-    parts.append(_caveat(profile, found))
+    parts.append("\n".join(fold(_caveat(profile, found))))
     return "\n\n".join(parts)
 
 

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from budget.kernels import attention_decode
 
+# Enough keys to be split: 8 blocks of the settings' BLOCK_N.
+KEYS = 256 if DEVICE == "cpu" else 512
 PLAIN = {"causal": False, "window": None, "softcap": None, "scale": None}
 
 
@@ -132,7 +134,7 @@ def test_head_dimensions(head_dim):
 
 @examples(6)
 @given(
-    group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(256, 420),
+    group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(KEYS, KEYS + 164),
     head_dim=st.sampled_from([64, 80]), dtype=dtypes, causal=st.booleans(),
     window=st.sampled_from([None, 40]), softcap=st.sampled_from([None, 3.0]), has_bias=st.booleans(),
     seed=seeds,
@@ -149,7 +151,7 @@ def test_decoding_splits_the_cache(
 
 
 def test_gradients_after_decoding():
-    q, k, v = inputs(1, 2, 1, 1, 300, 64, torch.float32, "contiguous", generator(0))
+    q, k, v = inputs(1, 2, 1, 1, KEYS + 44, 64, torch.float32, "contiguous", generator(0))
     check((q, k, v, None), PLAIN | {"causal": True}, "triton", 0)
 
 
@@ -189,6 +191,29 @@ def test_packed_sequences(lengths, dtype, causal, window, where, seed):
         pairs = ((ours, ours_in), (own, own_in), (oracle, oracle_in))
         for name, *triple in zip("qkv", *(gradients(o, i, grad) for o, i in pairs), strict=True):
             assert_close(f"gradient of {name}", *triple)
+
+
+@pytest.mark.parametrize("where", ["triton", "reference"])
+def test_rows_after_the_last_sequence_are_zeros(where):
+    g = generator(0)
+    tensors = [random((90, 2, 32), torch.float32, generator=g) for _ in range(3)]
+    bounds = torch.tensor([0, 20, 50], dtype=torch.int32, device=DEVICE)
+    with route(where):
+        padded, exact = leaves(tensors), leaves([t[:50] for t in tensors])
+        out, expected = (attention_packed(*t, bounds, bounds, 30, 30) for t in (padded, exact))
+        found = gradients(out, padded, torch.ones_like(out))
+        wanted = gradients(expected, exact, torch.ones_like(expected))
+    for ours, theirs in zip((out, *found), (expected, *wanted), strict=True):
+        assert torch.equal(ours[:50], theirs)
+        assert (ours[50:] == 0).all()
+
+
+def test_a_sequence_longer_than_stated_is_cut_off():
+    q = random((60, 2, 32), torch.float32, generator=generator(0))
+    bounds = torch.tensor([0, 60], dtype=torch.int32, device=DEVICE)
+    out = attention_packed(q, q, q, bounds, bounds, 32, 60)
+    assert (out[:32] != 0).all()
+    assert (out[32:] == 0).all()
 
 
 @pytest.mark.parametrize("where", ["triton", "reference"])

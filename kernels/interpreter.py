@@ -1,13 +1,16 @@
-"""Repairs of Triton's interpreter, so that what a test finds is the kernel's own error.
+"""Repairs of Triton's interpreter: without them TRITON_INTERPRET=1 gives wrong bfloat16 results, silently.
 
 Three faults, in Triton 3.6.0 and 3.7.1: tl.dot reads bfloat16 operands as integers, float32
 to bfloat16 truncates instead of rounding to nearest even, and (3.6.0 only) a one-element array
 is no longer an index for NumPy 2.4 and later.
 """
 
+import functools
+
 import numpy as np
 import torch
 import triton.language as tl
+from triton.language import standard
 from triton.runtime import interpreter
 
 
@@ -22,8 +25,11 @@ def _from_bfloat16(data: np.ndarray) -> np.ndarray:
     return (data.astype(np.uint32) << 16).view(np.float32)
 
 
+@functools.cache
 def repair() -> None:
-    """Patch the interpreter of this process."""
+    """Patch the interpreter of this process, once; ImportError where only a part of Triton is interpreted."""
+    if not hasattr(standard.max, "rewrite"):  # a compiled function
+        raise ImportError("TRITON_INTERPRET: set it before triton is imported")
     builder = interpreter.InterpreterBuilder
     cast, fp_to_fp, dot = builder.cast_impl, builder.create_fp_to_fp, builder.create_dot
 
@@ -46,7 +52,7 @@ def repair() -> None:
     def index(self):
         return int(np.asarray(self.handle.data).reshape(-1)[0])
 
-    patch_tensor = interpreter._patch_lang_tensor
+    patch_tensor = interpreter._patch_lang_tensor  # noqa: SLF001 - there is no public way
 
     def patch_lang_tensor(tensor, *scope):
         patch_tensor(tensor, *scope)
@@ -59,4 +65,4 @@ def repair() -> None:
         source, target, lambda: fp_to_fp(self, source, target, mode)
     )
     builder.create_dot = repaired_dot
-    interpreter._patch_lang_tensor = patch_lang_tensor
+    interpreter._patch_lang_tensor = patch_lang_tensor  # noqa: SLF001
