@@ -24,7 +24,7 @@ from .plan.fuse import fuse
 from .plan.techniques import Techniques
 from .profile import profile_for
 from .read import module as modules
-from .read.source import resolve
+from .read.source import captured, resolve
 from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
@@ -153,6 +153,9 @@ def estimate(
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
+    elif (found := captured(model, mode=mode, dtype=dtype, **asked)) is not None:
+        modules.check(found, mode, recompute, attention, config, techniques)
+        model = found
     attention = attention or ("fused" if mode == "train" else "flash")
     _choice("attention", attention, ATTENTION)
     if isinstance(model, Model):

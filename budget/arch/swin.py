@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Settings, Workload, as_many, divides, setting
+from ..config import Settings, Workload, as_many, at_most, divides, setting
 from ..model import Model, Node, block, model
 from ..op import Op, op
 from ..size import Size, ceil_div, floor_div, is_zero, minimum, or_else
@@ -47,6 +47,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
+        at_most("patch", self.patch, "image", self.image)
         as_many("heads", self.heads, "depths", self.depths)
         for i, heads in enumerate(self.heads):
             divides("heads", heads, "d_model", self.d_model * 2**i)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from .. import arch as architectures
 from ..config import Settings, make
 from ..errors import InputError, unknown
+from ..model import Model
 from ..named import Any
 from . import preset
 
@@ -55,6 +56,25 @@ def _named(name: str) -> Resolved:
     else:
         arch, settings, uncounted = table.pop("arch"), table, ()
     return name, arch, settings, usual, uncounted
+
+
+def captured(model: object, **run: Any) -> Model | None:
+    """The program of transformers' own class, of a config that no family covers; None for any other model.
+
+    run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
+    """
+    from . import hf_config
+
+    if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
+        return None
+    values = model if isinstance(model, Mapping) else hf_config.load(model)
+    try:
+        hf_config.read(values)
+    except hf_config.UncoveredError as why:
+        from . import hf_class
+
+        return hf_class.program(values, why, **run)
+    return None
 
 
 def _hugging_face(source: Any) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

@@ -42,7 +42,7 @@ def to_dict(e: Estimate) -> dict[str, Any]:
             "device": {"name": e.device.name, "id": e.device.id, "count": 1},
             "fits": e.fits,
             "provenance": {
-                "counts": "exact",
+                "counts": "captured" if e.model.config.get("captured") else "exact",
                 "time": e.profile.provenance,
                 "profile": e.profile.name,
                 "interval": "90 %",

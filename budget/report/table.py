@@ -192,4 +192,6 @@ def _time(e: Estimate) -> Iterator[str]:
 
 def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
-    yield f"trust       counts exact{missing}; time {e.profile.summary}"
+    name = e.model.config.get("class", "")
+    counts = f"captured from transformers' {name}" if e.model.config.get("captured") else "exact"
+    yield f"trust       counts {counts}{missing}; time {e.profile.summary}"
