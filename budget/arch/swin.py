@@ -41,7 +41,7 @@ class Config(Settings):
     spare_positions: int = setting(
         0, "rows of its table that no patch uses (transformers' Swin-v2: 1)", least=0
     )
-    floored: bool = setting(False, "what a window shrinks to is the grid without its rest (transformers)")
+    floored: bool = setting(False, "windows shrink, and positions are, by whole patches only (transformers)")
     classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
@@ -62,9 +62,9 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     pixels = or_else(w.image, c.image)
     side, whole = ceil_div(pixels, c.patch), floor_div(c.image, c.patch) if c.floored else None
     d: Size = c.d_model
-    yield from sized(
-        _embedding(c), d=d, p=side * side, q=side * side + c.spare_positions, **_patches(c, side)
-    )
+    grid = floor_div(c.image, c.patch) if c.floored else side
+    rows = grid * grid + c.spare_positions
+    yield from sized(_embedding(c), d=d, p=side * side, q=rows, **_patches(c, side))
     for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
         if i:
             half = ceil_div(side, 2)

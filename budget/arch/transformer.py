@@ -121,9 +121,9 @@ class Config(Settings):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
-        rotated = self.rope_head_dim if not is_zero(self.kv_latent) else self.width * self.rotary_fraction
-        if self.positions == "rotary" and is_number(rotated) and int(rotated) % 2:
-            raise InputError("head_dim", f"{int(rotated)} of it are rotated; allowed: an even number")
+        whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
+        if whole and is_number(self.width) and self.width % 2:
+            raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 

@@ -100,7 +100,7 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
             raise why if why.field == "architectures" else InputError("architectures", told)
         return found
     for auto in AUTO:
-        mapping = getattr(transformers, auto)._model_mapping
+        mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001 - there is no public one
         if type(config) in mapping:
             found = mapping[type(config)]
             return found[0] if isinstance(found, tuple | list) else found
@@ -167,7 +167,9 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
     from . import torch_module
 
     if mode not in torch_module.MODES:
-        raise InputError("mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}")
+        raise InputError(
+            "mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}"
+        )
     made = module(values, why).train(mode == "train")
     workload = Workload(mode, **{name: size(name, x) for name, x in sizes.items() if x is not None})
     first: InputError | None = None

@@ -93,12 +93,12 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
 
 def swin(hf: Settings) -> dict[str, Any]:
     """Squares."""
-    return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+    return {"patch": _side(hf, "patch_size"), "floored": True, **_image(hf), **_labels(hf)}
 
 
 def swinv2(hf: Settings) -> dict[str, Any]:
-    """Its windows shrink to the grid of whole patches; its table of positions has a row too many."""
-    return {**swin(hf), "floored": True, "spare_positions": 1}
+    """Its table of positions has a row too many."""
+    return {**swin(hf), "spare_positions": 1}
 
 
 def _number(hf: Settings, name: str) -> float:

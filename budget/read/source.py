@@ -34,8 +34,11 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
             "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
         )
     module = architectures.load(arch)
-    values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
-    return name, module, make(module.Config, values), usual, uncounted
+    values = vars(settings) if isinstance(settings, Settings) else settings
+    if config.get("dropout") == 0:  # none anywhere, but where a rate of its own is asked for
+        rates = (field for field in module.Config.fields if field.endswith("_dropout"))
+        config = {**dict.fromkeys(rates, 0.0), **config}
+    return name, module, make(module.Config, {**values, **config}), usual, uncounted
 
 
 @lru_cache(maxsize=64)
