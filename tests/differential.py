@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import transformers
+from oracle import _convolution_backward
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -206,7 +207,9 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
 
 def counted(module: Any, given: dict[str, Any], train: bool) -> tuple[int, int]:
     """FLOPs of a forward pass and of the backward pass from the sum of its outputs."""
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+    grouped = {torch.ops.aten.convolution_backward: _convolution_backward}
+    counter = FlopCounterMode(display=False, custom_mapping=grouped)
+    with counter, torch.set_grad_enabled(train):
         out = module(**given)
         forward = counter.get_total_flops()
         named = counter.get_flop_counts().items()

@@ -64,7 +64,8 @@ def build(c: Config, w: Workload) -> Model:
         "f": or_else(c.d_ff, 4 * c.d_model),
         "v": c.classes, "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
-    return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s)
+    ends = ("x",) if is_zero(c.classes) else ()
+    return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)
 
 
 def _nodes(c: Config, w: Workload) -> Iterator[Node]:
