@@ -132,7 +132,8 @@ def _hugging_face(
     config = transformers.AutoConfig.for_model(kind, **fields, **off, **attention)
     if hasattr(config, "use_cache"):
         config.use_cache = False
-    net = getattr(transformers, HEADS[kind])(config)
+    with device:  # where there are many parameters, a processor takes seconds to draw them
+        net = getattr(transformers, HEADS[kind])(config)
     batch = s["batch"]
     if kind in IMAGES:
         side = s.get("image") or config.image_size

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
 from . import arch as architectures
-from .config import Settings, Workload, make, one_shape, size, table
+from .config import Settings, Task, Workload, one_shape, size, table
 from .device import Device
 from .device import load as load_device
 from .dtype import computed
@@ -15,13 +15,13 @@ from .fold.count import Flops, Params, flops, params
 from .fold.memory import Memory, Walked
 from .fold.time import Times, time
 from .form import Profile
-from .model import Model, walk
+from .model import Model
 from .named import Any, NamedTuple
+from .plan import check, chosen
 from .plan import techniques as plans
-from .plan.backward import backward
 from .plan.fuse import CHOICES as ATTENTIONS
-from .plan.fuse import fuse
-from .plan.techniques import Techniques
+from .plan.optimizer import CHOICES as OPTIMIZERS
+from .plan.recompute import CHOICES as RECOMPUTED
 from .profile import profile_for
 from .read import module as modules
 from .read.source import captured, resolve
@@ -29,20 +29,7 @@ from .size import Size
 
 MODES = ("train", "forward", "prefill", "decode")
 ATTENTION = tuple(ATTENTIONS)
-KERNELS = {"attention", "scan"}  # groups of operators that `flash` has a kernel for
 EXECUTION = ("compiled", "eager")
-
-
-class Task(NamedTuple):
-    """How the model is run: everything that is not the model itself."""
-
-    workload: Workload
-    dtype: str
-    optimizer: str
-    recompute: str
-    attention: str
-    execution: str
-    techniques: Techniques = plans.OFF
 
 
 class _Estimate(NamedTuple):
@@ -174,24 +161,25 @@ def estimate(
         recompute,
         attention,
         execution,
-        make(Techniques, techniques) if techniques else plans.OFF,
+        chosen(techniques),
     )
-    chosen = _device(device, task.techniques.precision)
+    _choice("recompute", task.recompute, tuple(RECOMPUTED))
+    _choice("optimizer", task.optimizer, OPTIMIZERS)
+    target = _device(device)
+    check(task, target)
     if isinstance(model, Model):
         counted = _program(model, task)
     else:
         counted = _of_architecture(name, module, settings, task, uncounted)
-    return Estimate(task, chosen, profile_for(chosen, task.dtype), *counted)
+    return Estimate(task, target, profile_for(target, task.dtype), *counted)
 
 
-def _device(device: object, precision: str) -> Device:
-    """The device that is named or given, checked for what it has to compute in. Raises InputError."""
-    chosen = load_device(device) if isinstance(device, str) else device
-    if not isinstance(chosen, Device):
+def _device(device: object) -> Device:
+    """The device that is named or given. Raises InputError."""
+    found = load_device(device) if isinstance(device, str) else device
+    if not isinstance(found, Device):
         raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
-    if precision == "fp8" and "fp8" not in chosen.flops:
-        raise InputError("precision", f"{chosen.name} has no float8; allowed: pure, autocast, master")
-    return chosen
+    return found
 
 
 def _of_architecture(*key: Any) -> Counted:
@@ -212,36 +200,12 @@ def _remembered(
 
 
 def _program(model: Model, task: Task) -> Counted:
-    """A network with its techniques."""
-    t, mode = task.techniques, task.workload.mode
-    plans.check(t, mode, task.dtype, task.recompute, task.optimizer)
-    model = plans.network(model, t, mode, task.dtype)
-    fused = fuse(model, KERNELS if task.attention == "flash" else {"attention"}, task.attention)
-    if mode != "train":
-        book = flops(fused)
-        program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)
-        hardware = book if program is fused else flops(program)
-        return model, program, params(model), book, hardware, Walked(program, task.dtype)
-    recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
-    if not recorded:
-        fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
-    trained, program = plans.step(fused, t, task.optimizer, task.recompute, task.dtype)
-    model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
+    """A network with its techniques, and what is counted of it."""
+    network, book, program = plans.apply(model, task)
     known: dict[int, tuple[Size, Size]] = {}
-    book, hardware = flops(trained, known), flops(program, known)
-    return model, program, params(model), book, hardware, Walked(program, task.dtype)
-
-
-def _teacher(student: Model, task: Task) -> Model:
-    """The teacher of a student, at the same sizes of input. Raises InputError."""
-    w, name = task.workload, task.techniques.teacher
-    seq = student.tokens // student.samples if student.counts_tokens else w.seq
-    try:
-        _, module, settings, *_ = resolve(name, {})
-        built: Model = module.build(settings, w._replace(mode="forward", seq=seq))
-    except InputError as error:
-        raise InputError("teacher", str(error).removeprefix("model: ")) from None
-    return fuse(built, {"attention"}, task.attention)
+    counted = flops(book, known)
+    hardware = counted if program is book else flops(program, known)
+    return network, program, params(network), counted, hardware, Walked(program, task.dtype)
 
 
 def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:

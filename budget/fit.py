@@ -155,7 +155,7 @@ def _halvings(batch: int) -> Iterator[int]:
 def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
     """What can be changed, each from what is set on."""
     if now.task.workload.mode != "train":
-        stored = now.task.techniques.quantize
+        stored = now.task.techniques.used.get("quantize", "none")
         return {"quantize": QUANTIZED[QUANTIZED.index(stored) :]} if _quantizes(now, stored) else {}
     names = OF_MODULES if modules.is_captured(now.model) else AXES
     used = {axis: getattr(now.task, axis) for axis in names}

@@ -15,6 +15,7 @@ from .attention_decode import decodes, launch_decode
 from .attention_forward import launch_forward
 from .attention_reference import reference_backward, reference_forward, unpack
 from .attention_rules import Packing, Rules
+from .autocast import autocast
 from .settings import runs_triton
 
 __all__ = ["attention", "attention_packed"]
@@ -22,6 +23,7 @@ __all__ = ["attention", "attention_packed"]
 MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 256
 
 
+@autocast()
 def attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -58,6 +60,7 @@ def attention(
     return _attention(q, k, v, bias, None, None, 0, 0, *rules)[0]
 
 
+@autocast()
 def attention_packed(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from budget.op import Op, group, op
 
-LOG_SUM_BYTES = 4  # float32, one a row
+LOG_SUM_BYTES = 4  # float32, one a row: a logarithm of a sum, a norm's root mean square
 
 
 class Cost(NamedTuple):
@@ -33,6 +33,29 @@ def softmax_cost(rows: int, columns: int, *, setting: dict[str, Any], width: int
     o = op("softmax", "x: b v -> y: b v", kind="softmax", b=rows, v=columns)
     reads = 1 if "TILE" in setting else 2
     return Cost((o,), 0, width * rows * columns * (reads + 1))
+
+
+def rms_norm_cost(rows: int, columns: int, *, residual: bool = False, width: int = 2) -> Cost:
+    """RMSNorm over rows, with the residual's addition where there is one; a row is read once.
+
+    The second read of a row that does not fit on the chip comes from the cache.
+    """
+    norm = op("rms_norm", "total: b d, *d -> y: b d", kind="fused_rms_norm", b=rows, d=columns)
+    added = op("add", "x: b d, residual: b d -> total: b d", kind="add", b=rows, d=columns)
+    tensors = 4 if residual else 2
+    moved = width * (tensors * rows * columns + columns) + LOG_SUM_BYTES * rows
+    return Cost((added, norm) if residual else (norm,), 0, moved)
+
+
+def rope_cost(
+    batch: int, heads: int, seq: int, head_dim: int, pairs: int, *, width: int = 2, in_place: bool = False
+) -> Cost:
+    """Rotary embedding with float32 tables [seq, pairs]; in place, the rest is not moved."""
+    turned = 2 * pairs
+    line = "x: b h s k, cos: s p, sin: s p -> y: b h s k"
+    o = op("rope", line, kind="rope", b=batch, h=heads, s=seq, k=turned, p=pairs)
+    rows = batch * heads * seq
+    return Cost((o,), 0, width * rows * 2 * (turned if in_place else head_dim) + 2 * 4 * seq * pairs)
 
 
 def attention_cost(

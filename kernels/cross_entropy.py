@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from . import checks, settings
+from .autocast import autocast
 from .settings import runs_triton
 from .softmax_kernel import LN_2, LOG2_E, as_rows
 
@@ -19,6 +20,7 @@ __all__ = ["cross_entropy"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@autocast(to_float32=True)
 def cross_entropy(
     logits: torch.Tensor,
     target: torch.Tensor,

@@ -18,6 +18,8 @@ from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
 from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
+from .rope_kernel import launch_rope
 from .softmax_kernel import launch_softmax, launch_softmax_backward
 
 # Launches, and returns what was written.
@@ -119,6 +121,45 @@ def _cross_entropy(*, backward: bool) -> Launch:
     return launch
 
 
+def _rms_norm(*shape: int) -> Launch:
+    """With all that the model's layers ask for: a weight and the residual's addition."""
+    x, residual, weight = random(*shape), random(*shape), random(shape[-1])
+    out, total = torch.empty_like(x), torch.empty_like(x)
+    inverse = random(*shape[:-1], dtype=torch.float32)
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rms_norm(x, residual, weight, out, total, inverse, eps=1e-6, offset=0.0)
+        return (out, total, inverse)
+
+    return launch
+
+
+def _rms_norm_backward(*shape: int) -> Launch:
+    grad, grad_total, x, weight = random(*shape), random(*shape), random(*shape), random(shape[-1])
+    inverse, dweight = random(*shape[:-1], dtype=torch.float32), random(shape[-1], dtype=torch.float32)
+    dx = torch.empty_like(x)
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rms_norm_backward(grad, grad_total, x, weight, inverse, dx, dweight, offset=0.0)
+        return (dx, dweight)
+
+    return launch
+
+
+def _rope(*, interleaved: bool = False, pairs: int = 64, gathered: bool = False) -> Launch:
+    """Queries as a projection leaves them, [batch, seq, heads, head_dim] in memory."""
+    x = random(4, 4096, 32, 128).transpose(1, 2)
+    cos, sin = (random(4096, pairs, dtype=torch.float32) for _ in range(2))
+    out = torch.empty_like(x)
+    positions = torch.arange(4096, device=x.device).expand(4, -1).contiguous() if gathered else None
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rope(x, cos, sin, positions, out, interleaved=interleaved, back=False)
+        return (out,)
+
+    return launch
+
+
 def _attention(
     head_dim: int,
     *,
@@ -181,6 +222,9 @@ CALLS: dict[str, Callable[[], Launch]] = {
     **{f"softmax {n} backward": partial(_softmax_backward, 8192, n) for n in (1024, 8192, 32768, 262_144)},
     "cross entropy": partial(_cross_entropy, backward=False),
     "cross entropy backward": partial(_cross_entropy, backward=True),
+    **{f"rms norm {n}": partial(_rms_norm, 8192, n) for n in (128, 4096, 32768)},
+    **{f"rms norm {n} backward": partial(_rms_norm_backward, 8192, n) for n in (128, 4096, 32768)},
+    "rope": _rope,
     **{f"attention {d}": partial(_attention, d) for d in (64, 128, 256)},
     **{f"attention {d} backward": partial(_attention, d, backward=True) for d in (64, 128, 256)},
     "attention 64 fp32": partial(_attention, 64, dtype=torch.float32),
@@ -192,6 +236,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from . import checks
 from .activations import NAMES
+from .autocast import autocast
 from .matmul_kernel import launch_epilogue_backward, launch_matmul
 from .matmul_reference import reference_epilogue_backward, reference_matmul
 from .settings import runs_triton
@@ -23,6 +24,7 @@ __all__ = ["matmul"]
 FP8 = (torch.float8_e4m3fn,)
 
 
+@autocast()
 def matmul(
     a: torch.Tensor,
     b: torch.Tensor,

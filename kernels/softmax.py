@@ -8,6 +8,7 @@ import math
 import torch
 
 from . import checks
+from .autocast import autocast
 from .cross_entropy import cross_entropy
 from .settings import runs_triton
 from .softmax_kernel import launch_softmax, launch_softmax_backward
@@ -15,6 +16,7 @@ from .softmax_kernel import launch_softmax, launch_softmax_backward
 __all__ = ["cross_entropy", "log_softmax", "softmax"]
 
 
+@autocast(to_float32=True)
 def softmax(
     x: torch.Tensor,
     *,
@@ -35,6 +37,7 @@ def softmax(
     return _checked_softmax(x, scale, mask, causal, log=False)
 
 
+@autocast(to_float32=True)
 def log_softmax(
     x: torch.Tensor,
     *,

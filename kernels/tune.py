@@ -34,6 +34,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "COLUMNS": (),  # names the class of rows it serves
     "TILE": (2048, 4096, 8192),
     "STEPS": (4, 8, 16),
+    "HEADS": (2, 4, 8, 16),
     "PER_PROCESSOR": (1, 2),
     "HALVES": (False, True),
     "DESCRIPTORS": (False, True),

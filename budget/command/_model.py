@@ -11,16 +11,17 @@ from ..errors import InputError, unknown
 from ..estimate import ATTENTION, MODES
 from ..files import replace
 from ..named import Any
+from ..plan import fields
 from ..plan.optimizer import CHOICES as OPTIMIZERS
 from ..plan.recompute import CHOICES
-from ..plan.techniques import Techniques
 from ..read.source import resolve
+from ._parser import Parser
 
 DEFAULT_ARCH = "transformer"
 
 
-def workload_flags(parser: ArgumentParser) -> None:
-    """Flags of the workload, the training technique and the device."""
+def workload_flags(parser: Parser) -> None:
+    """Flags of the workload and the device; those of the techniques where they are wanted."""
     add = parser.add_argument
     add("--mode", default="train", metavar="M", help=f"{', '.join(MODES)} (train)")
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
@@ -37,8 +38,15 @@ def workload_flags(parser: ArgumentParser) -> None:
         help="compiled, or eager: a launch for each operator (compiled)",
     )
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    parser.set_defaults(techniques={})
+    parser.later = technique_flags
+
+
+def technique_flags(parser: Parser) -> None:
+    """Flags of all techniques, whose files are imported for them."""
+    parser.set_defaults(techniques=fields())
     group = parser.add_argument_group("techniques (docs/techniques.md)")
-    for f in Techniques.fields.values():
+    for f in fields().values():
         choices = f": {', '.join(f.choices)}" if f.choices else ""
         default = "" if f.default in ("", 0) else f" ({f.default})"
         _add_setting(group, f, f.help + choices + default)
@@ -132,8 +140,8 @@ def run_settings(args: Namespace) -> dict[str, Any]:
 
 
 def technique_settings(args: Namespace) -> dict[str, Any]:
-    """The flags of plan/techniques.py that were given."""
-    given = {f: getattr(args, f.name) for f in Techniques.fields.values()}
+    """The flags of techniques that were given."""
+    given = {f: getattr(args, f.name) for f in args.techniques.values()}
     return {f.name: _value(f.type, value) for f, value in given.items() if value is not None}
 
 
@@ -147,7 +155,7 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     values, left = parser.parse_known_args(rest)
     if left:
         known = [_flag(name) for name in cls.fields]
-        known += [f"--{name.replace('_', '-')}" for name in vars(args)]
+        known += [_flag(name) for name in vars(args) if name != "techniques"]
         flag = next((x for x in left if x.startswith("-")), None)
         raise (
             unknown("flag", flag, known)
@@ -158,10 +166,8 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     return {name: _value(kinds[name], value) for name, value in vars(values).items()}
 
 
-def architecture_parser(cls: type[Settings]) -> ArgumentParser:
+def architecture_parser(cls: type[Settings]) -> Parser:
     """A parser made from a Config's fields."""
-    from ..__main__ import Parser
-
     parser = Parser(add_help=False, argument_default=SUPPRESS)
     for f in cls.fields.values():
         _add_setting(parser, f, f"{f.help} ({_shown(f.default)})")

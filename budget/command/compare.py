@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -12,6 +12,7 @@ from ..named import Any
 from ..report._units import count, decimal, memory, seconds
 from ..report.json import rate
 from ._model import from_file, module_flag, settings_from, words, workload_flags, write
+from ._parser import Parser
 
 HELP = "several networks side by side"
 EXAMPLES = """examples:
@@ -22,7 +23,7 @@ EXAMPLES = """examples:
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     parser.usage = f"{parser.prog} [MODEL ...] [--module FILE:FACTORY ...] [flags]"
     module_flag(parser, action="append", default=[])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 
 from .. import report
@@ -10,6 +10,7 @@ from ..estimate import Estimate
 from ..estimate import estimate as compute
 from ..named import Any
 from ._model import asked, source_flags, workload_flags, write
+from ._parser import Parser
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -25,7 +26,7 @@ Flags of an architecture (--layers, --d-model, ...): budget list architectures
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     source_flags(parser)
     workload_flags(parser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from ..errors import InputError
 from ..estimate import Estimate, estimate
@@ -10,6 +10,7 @@ from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
 from ..report._units import memory
 from ._model import asked, source_flags, workload_flags, write
+from ._parser import Parser
 
 HELP = "the largest batch, length or depth that fits, or what would help"
 EXAMPLES = """examples:
@@ -22,7 +23,7 @@ Exit status: 0 it fits, 1 it does not.
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     source_flags(parser)
     workload_flags(parser)

@@ -6,8 +6,13 @@ so the new one is a temporary (fold/memory.py). Derived.
 
 from __future__ import annotations
 
+from ..config import Task, setting
 from ..model import MICRO, Block, Carry, Model
 from ._names import is_trained
+
+SETTINGS = {"accumulate": setting(1, "micro-batches, of the batch each, before one optimizer step")}
+NEEDS = {"accumulate": ("train",)}
+UNNAMED = True
 
 
 def accumulate(model: Model, steps: int) -> Model:
@@ -21,3 +26,11 @@ def accumulate(model: Model, steps: int) -> Model:
     outputs = tuple(Carry("", "", name) for name in model.outputs)
     micro = Block(MICRO, model.nodes, steps, shared=True, carry=outputs)
     return model._replace(nodes=(micro,), samples=model.samples * steps, tokens=model.tokens * steps)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The training program over its micro-batches."""
+    return accumulate(model, task.techniques.accumulate)
+
+
+STAGES = {"accumulate": apply}

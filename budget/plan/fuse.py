@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from ..config import Task
 from ..model import Block, Model, Node, walk
 from ..op import Op, Tensor
 from ._sdpa import laid_out, trained, without_kernels
@@ -37,6 +38,12 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     # A mask that all layers share is no layer's own, and yet made by each kernel for itself.
     masks = {o.out.name for o, _ in walk(model.nodes) if _inside(o, groups, choice) and o.kind == "table"}
     return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs, masks)))
+
+
+def attention(model: Model, task: Task) -> Model:
+    """The model with the kernels that the choice of attention has."""
+    groups = {"attention", "scan"} if task.attention == "flash" else {"attention"}
+    return fuse(model, groups, task.attention)
 
 
 def _inside(node: Node, groups: Collection[str], choice: str) -> bool:

@@ -11,13 +11,16 @@ that nothing runs again and one chunk's logits exist. Source: liger.
 
 from __future__ import annotations
 
+from ..config import Task, setting
 from ..errors import InputError, unknown
 from ..model import Block, Model, Node, rewrite
 from ..op import Op, Tensor
 from ..size import ceil_div, power_of_two, product
-from ._choices import FUSED
 from ._names import untrained
 from .fuse import fuse
+
+FUSED = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
+SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
 MLP = ("act", "mul", "down")  # of an MLP's operators, those that become one (arch/_layers.py names them)
 
@@ -110,3 +113,16 @@ def hold_chunk(model: Model) -> Model:
         return n if isinstance(n, Block) or n.kernel != "chunked" else n._replace(holds=(*n.holds, *names))
 
     return model._replace(nodes=tuple(held(n) for n in model.nodes))
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with the named parts fused."""
+    return fused(model, task.techniques.fuse)
+
+
+def apply_chunk(model: Model, task: Task) -> Model:
+    """The training program with the lifetime of a fused loss's chunk."""
+    return hold_chunk(model)
+
+
+STAGES = {"fuse": apply, "loop": apply_chunk}

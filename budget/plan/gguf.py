@@ -9,9 +9,12 @@ from __future__ import annotations
 from ..errors import InputError, unknown
 from ..model import Model, rewrite, walk
 from ..op import FROZEN, Op, Tensor
-from ._choices import GGUF
 from ._names import untrained
 from .fp8 import is_linear
+
+# Formats of a GGUF file, each with the output projection's, and that of a table that is one with it.
+# Falcon's q8_0 is not modelled. Source: llama-cpp.
+GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
 
 
 def gguf(model: Model, form: str, *, train: bool = False) -> Model:

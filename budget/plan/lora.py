@@ -10,13 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..config import Task, setting
+from ..dtype import full_name
 from ..errors import InputError
 from ..model import Model, rewrite, walk
 from ..named import NamedTuple
 from ..op import WEIGHT, Op, Tensor
 from ..size import Size
-from ._names import chosen, untrained
+from ._names import chosen, untrained, wide
 from .freeze import frozen
+
+SETTINGS = {
+    "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
+    "lora_targets": setting(
+        "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
+    ),
+    "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
+    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
+    "adapters": setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0),
+    "adapter_targets": setting("attn.o,mlp.down", "names of the products that have adapters behind them"),
+}
+NEEDS = {
+    "lora_targets": ("lora_rank",),
+    "lora_dtype": ("lora_rank",),
+    "lora_dropout": ("lora_rank",),
+    "adapter_targets": ("adapters",),
+}
+EXCLUDES = {"adapters": ("lora_rank",)}
 
 
 class Part(NamedTuple):
@@ -158,3 +178,24 @@ def _operands(o: Op, field: str) -> tuple[Tensor, Tensor]:
     if len(xs) != 1 or len(ws) != 1 or "g" in ws[0].dims:
         raise InputError(field, f"{o.name} is no product of one input and one weight; allowed: linear layers")
     return xs[0], ws[0]
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a dtype that adapters cannot have, or a dropout that leaves nothing."""
+    t = task.techniques
+    wide("lora_dtype", t.lora_dtype)
+    if t.lora_dropout >= 1:
+        raise InputError("lora_dropout", f"got {t.lora_dropout}; allowed: from 0 to below 1")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its adapters."""
+    t = task.techniques
+    if t.adapters:
+        return adapters(model, t.adapters, t.adapter_targets)
+    dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
+    dropout = task.workload.mode == "train" and t.lora_dropout > 0
+    return lora(model, t.lora_rank, t.lora_targets or usual(model), dtype, dropout=dropout)
+
+
+STAGES = {"adapt": apply}

@@ -13,10 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..config import Task, setting
 from ..errors import InputError
 from ..model import Model, rewrite, walk
 from ..op import Op, Tensor, elements
 from ..size import Size, minimum
+
+SETTINGS = {
+    "loss_chunk": setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0),
+    "hold_logits": setting(
+        "none",
+        "a loop's float32 logits stay until the step ends or the next has its own",
+        choices=("none", "step", "next"),
+    ),
+}
+NEEDS = {"loss_chunk": ("train",), "hold_logits": ("train",)}
 
 
 def in_chunks(model: Model, tokens: Size) -> Model:
@@ -105,3 +116,21 @@ def _softmax(model: Model, field: str) -> Op:
         if o.kind == "log_softmax" and o.phase == "forward":
             return o
     raise InputError(field, f"{model.name} has no logits that a loss reads; allowed: with a language model")
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where there are no logits that could be made in chunks."""
+    t = task.techniques
+    if t.loss_chunk and "cross_entropy" in t.fuse:
+        raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The training program with its loss in chunks, and with the logits that its loop holds."""
+    t = task.techniques
+    if t.loss_chunk:
+        model = in_chunks(model, t.loss_chunk)
+    return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits)
+
+
+STAGES = {"loop": apply}

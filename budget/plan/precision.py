@@ -10,12 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..config import Task, setting
+from ..dtype import full_name
 from ..errors import InputError, unknown
 from ..model import Model, Node, rewrite
+from ..named import TYPE_CHECKING
 from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
 from . import fp8
-from ._choices import PRECISION
-from ._names import is_trained, untrained
+from ._names import is_trained, untrained, wide
+
+if TYPE_CHECKING:
+    from ..device import Device
+
+PRECISION = ("pure", "autocast", "master", "fp8")
+SETTINGS = {
+    "precision": setting("pure", "what has which dtype", choices=PRECISION),
+    "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
+}
+NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
+UNNAMED = True
 
 SINGLE = "float32"
 
@@ -34,12 +47,14 @@ ANSWERS_SINGLE: dict[str, set[str]] = {
 }
 
 
-def check(choice: str, dtype: str) -> None:
-    """Raise an InputError for a precision that a model's dtype contradicts."""
-    if choice not in PRECISION:
-        raise unknown("precision", choice, PRECISION)
+def check(task: Task, device: Device) -> None:
+    """Raise an InputError for a precision that the model's dtype or the device contradicts."""
+    choice, dtype = task.techniques.precision, task.dtype
+    if choice == "fp8" and "fp8" not in device.flops:
+        raise InputError("precision", f"{device.name} has no float8; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
+    wide("grad_dtype", task.techniques.grad_dtype)
 
 
 def precision(model: Model, choice: str, device: str = "cuda") -> Model:
@@ -139,3 +154,19 @@ def gradients(model: Model, dtype: str) -> Model:
         return (o._replace(outs=tuple(outs)),)
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its casts."""
+    return precision(model, task.techniques.precision)
+
+
+def apply_gradients(model: Model, task: Task) -> Model:
+    """The training program with its gradients in the dtypes that they have."""
+    t = task.techniques
+    if t.precision == "fp8":
+        model = fp8.trained(model)
+    return gradients(model, full_name(t.grad_dtype)) if t.grad_dtype else model
+
+
+STAGES = {"cast": apply, "gradients": apply_gradients}

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..config import Task, setting
 from ..errors import InputError
 from ..model import Block, Model, Node, pieces, rewrite, walk
 from ..op import WEIGHT, Op, Tensor
 from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
+
+SETTINGS = {
+    "prompts": setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0),
+    "prompts_from": setting(0, "first layers without prompts", least=0),
+    "rescale": setting(False, "with prompts: linear layers' outputs are scaled, norms train"),
+}
+NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
+EXCLUDES = {"prompts": ("lora_rank", "adapters")}
 
 
 def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
@@ -113,3 +122,12 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
     gate = Tensor(f"{name}.gate", ("h", "r"), WEIGHT)
     yield Op(f"{name}.gate", "mul", (y, gate), (gated,), sizes)
     yield Op(f"{name}.add", "add", (own, gated), (merge.out,), sizes)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its prompts."""
+    t = task.techniques
+    return prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
+
+
+STAGES = {"adapt": apply}

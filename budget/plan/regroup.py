@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..config import Task, setting
 from ..errors import InputError
 from ..model import Block, Carry, Model, Node
 from ..size import ceil_div
 from ._layers import first_layers, in_one, is_stack, layers
 from .recompute import KEPT
+
+SETTINGS = {
+    "recompute_every": setting(1, "layers in a group of which recomputation keeps the input only"),
+    "recompute_layers": setting(0, "layers that are recomputed, from the first on; 0: all", least=0),
+}
+NEEDS = {"recompute_every": ("train",), "recompute_layers": ("train",)}
 
 
 def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
@@ -49,3 +56,21 @@ def _groups(node: Block, every: int) -> Iterator[Block]:
             outer = tuple(Carry(i, e, c.leave) for c, i, e in zip(node.carry, inits, enters, strict=True))
             yield Block(name, (node._replace(count=size, carry=inner),), count, carry=outer)
             done, inits = size * count, [c.enter and c.leave for c in node.carry]
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where nothing is recomputed that could be grouped."""
+    t = task.techniques
+    if task.recompute == "none":
+        name = "recompute_every" if t.recompute_every > 1 else "recompute_layers"
+        raise InputError(name, "nothing is recomputed; allowed: with recompute full")
+    if t.recompute_every > 1 and task.recompute != "full":
+        raise InputError("recompute_every", f"got recompute {task.recompute}; allowed: with recompute full")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its layers in the groups that are recomputed."""
+    return regroup(model, task.techniques.recompute_every, task.techniques.recompute_layers)
+
+
+STAGES = {"group": apply}

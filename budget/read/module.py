@@ -13,7 +13,7 @@ from ..dtype import full_name
 from ..errors import InputError, shown
 from ..model import Model
 from ..named import Any
-from ..plan.techniques import NAMELESS
+from ..plan import unnamed
 
 CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
@@ -80,7 +80,8 @@ def check(
         raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
     if attention is not None:
         raise InputError("attention", "a torch module calls its own; allowed: nothing here")
-    for name in (*config, *(name for name in techniques if name not in NAMELESS)):
+    nameless = unnamed() if techniques else ()
+    for name in (*config, *(name for name in techniques if name not in nameless)):
         raise InputError(
             name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
         )

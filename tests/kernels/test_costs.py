@@ -1,4 +1,11 @@
-from budget.kernels.costs import attention_cost, matmul_cost, softmax_cost, visited_pairs
+from budget.kernels.costs import (
+    attention_cost,
+    matmul_cost,
+    rms_norm_cost,
+    rope_cost,
+    softmax_cost,
+    visited_pairs,
+)
 
 from budget.kernels import settings
 from budget.op import contraction_flops
@@ -22,6 +29,18 @@ def test_a_long_row_is_read_twice():
     tables = TABLES["softmax"]["sm90"]
     assert softmax_cost(10, 1000, setting=tables["short"]).bytes == 2 * 10 * 1000 * 2
     assert softmax_cost(10, 100_000, setting=tables["long"]).bytes == 2 * 10 * 100_000 * 3
+
+
+def test_a_norm_with_its_residual_moves_two_tensors_more():
+    alone = rms_norm_cost(10, 1000)
+    assert alone.bytes == 2 * (2 * 10 * 1000 + 1000) + 4 * 10
+    assert rms_norm_cost(10, 1000, residual=True).bytes - alone.bytes == 2 * 2 * 10 * 1000
+
+
+def test_a_partial_rotation_moves_the_rest_unless_in_place():
+    tables = 2 * 4 * 100 * 16
+    assert rope_cost(2, 8, 100, 128, 16).bytes == 2 * 2 * 2 * 8 * 100 * 128 + tables
+    assert rope_cost(2, 8, 100, 128, 16, in_place=True).bytes == 2 * 2 * 2 * 8 * 100 * 32 + tables
 
 
 def test_attention_in_full_executes_what_is_computed_and_causal_about_half():

@@ -4,6 +4,8 @@ import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
 from budget.kernels.matmul import matmul
+from budget.kernels.rms_norm import add_rms_norm, rms_norm
+from budget.kernels.rope import rope
 from budget.kernels.softmax import cross_entropy, softmax
 from cases import DEVICE, generator, random, route
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,6 +38,20 @@ SAMPLES = {
     ],
     "softmax_backward": [(tensor(4, 7, grad=False), tensor(4, 7, grad=False).softmax(-1), 2.0, False)],
     "cross_entropy": [(tensor(4, 7), torch.tensor([1, 2, -100, 0], device=DEVICE), 1.0, -100, 0.1)],
+    "rms_norm": [
+        (tensor(3, 4, 7), None, tensor(7), 1e-6, 1.0),
+        (tensor(4, 7), tensor(4, 7), None, 1e-6, 0.0),
+    ],
+    "rms_norm_backward": [
+        (tensor(4, 7, grad=False), None, tensor(4, 7, grad=False), tensor(7, grad=False),
+         tensor(4, grad=False), 1.0, True),
+    ],
+    "rope": [
+        (tensor(2, 3, 5, 8), tensor(5, 3, grad=False), tensor(5, 3, grad=False), None, False, False),
+        (tensor(2, 5, 3, 8).transpose(1, 2), *(tensor(2, 7, 4, grad=False) for _ in range(2)),
+         torch.arange(5, device=DEVICE), True, True),
+    ],
+    "rope_": [(tensor(2, 3, 5, 8, grad=False), *(tensor(5, 4, grad=False) for _ in range(2)), None, False)],
     "attention": [
         (tensor(1, 4, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), None, None, None, 0, 0, *RULES),
         (tensor(1, 2, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), tensor(1, 2, 5, 7), None, None, 0, 0,
@@ -64,6 +80,8 @@ def test_meta_tensors():
     assert softmax(meta(3, 5), causal=True).dtype == torch.bfloat16
     assert matmul(meta(4, 6), meta(6, 8), meta(8), activation="gelu").shape == (4, 8)
     assert matmul(meta(4, 6), meta(6, 8), out_dtype=torch.float32).dtype == torch.float32
+    assert [t.shape for t in add_rms_norm(meta(4, 6), meta(4, 6), meta(6))] == [(4, 6), (4, 6)]
+    assert rope(meta(2, 3, 5, 8), meta(5, 4), meta(5, 4)).shape == (2, 3, 5, 8)
     loss = cross_entropy(meta(3, 5).requires_grad_(), meta(3, dtype=torch.int64))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
@@ -97,13 +115,17 @@ def test_flops_of_packed_sequences():
     assert flops(lambda: attention_packed(q, q, q, BOUNDS, BOUNDS, 5, 5)) == 4 * 2 * 16 * pairs
 
 
+ANGLES = tensor(6, 8, grad=False)
+
+
 class Block(torch.nn.Module):
     """A little of everything."""
 
     def forward(self, x, w, target):
-        h = matmul(x, w, activation="gelu_tanh")
+        h = matmul(rms_norm(x), w, activation="gelu_tanh")
         q = h.unflatten(-1, (2, 16)).transpose(1, 2)
-        h = attention(q, q, q, causal=True).transpose(1, 2).flatten(2)
+        k = rope(q, ANGLES.cos(), ANGLES.sin())
+        h = attention(q, k, q, causal=True).transpose(1, 2).flatten(2)
         return cross_entropy(h * softmax(h), target)
 
 

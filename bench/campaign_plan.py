@@ -1,0 +1,128 @@
+"""The plan of a campaign, as data: stages with their shares of the time; tasks, the most valuable first."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .campaign_checks import CHECKS
+from .cases import Case
+
+# stage: its share of the time, what it is for
+STAGES = {
+    "A": (15, "versions, clocks, and the two ceilings"),
+    "B": (60, "gate: every kernel against float64, with both assemblers"),
+    "C": (90, "headline: this project's kernels against torch's"),
+    "D": (140, "calibration: torch alone, which makes the profile of the device"),
+}
+NEWEST, BUNDLED = "newest", "bundled"  # assemblers: the one that was carried, and Triton's own
+SILENT_S = 25.0  # after which a worker hangs
+COMPILING_S = 75.0  # where torch.compile starts its processes
+
+
+class Task(NamedTuple):
+    """One thing to do; its result is one line.
+
+    kernel: two failures of it skip the rest of its tasks. do and what: the worker's function and its
+    arguments. silent_s: how long nothing may be heard of it.
+    """
+
+    id: str
+    stage: str
+    kernel: str
+    do: str
+    what: Mapping[str, Any]
+    assembler: str = NEWEST
+    silent_s: float = SILENT_S
+
+
+CEILINGS = ("versions", "copy", "product")
+# suite, cases: today's settings against everything of torch's but what it compiles
+HEADLINE = (
+    ("matmul", "plain-8192x8192x8192 plain-4096x4096x14336 gelu-8192x14336x4096 gated-4096x4096x4096"),
+    (
+        "attention",
+        "4x16x4096x4096x128-forward-causal 4x16x4096x4096x128-forward 4x16x4096x4096x128-train-causal",
+    ),
+    ("softmax", "4096x8192 4096x32768 1024x131072 4096x8192-train"),
+    ("attention", "4x32x1x32768x128x8-forward 4x32x4096x4096x128x8-forward-causal 4x16x4096x4096x128-train"),
+    (
+        "attention",
+        "4x32x4096x4096x64-forward-causal 4x32x4096x4096x64-forward 4x32x4096x4096x64-train-causal",
+    ),
+    ("matmul", "plain-2048x4096x4096 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096"),
+    ("matmul", "plain-1024x1024x8192 train-8192x4096x4096 gelu-2048x4096x4096 plain-8192x14336x4096"),
+    ("matmul", "gelu-4096x5120x1280 gated-8192x14336x4096 fp8-8192x8192x8192 fp8-4096x4096x4096"),
+    ("cross_entropy", "8192x128256-train 8192x50257-train"),
+    (
+        "attention",
+        "32x32x1x4096x128x8-forward 1x32x1x65536x128x8-forward packed-8x16x2048x2048x128-train-causal",
+    ),
+    (
+        "attention",
+        "1x16x16384x16384x128-forward-causal 2x16x4096x4096x256-train-causal 16x16x512x512x64-forward",
+    ),
+    ("softmax", "4096x1024 512x262144"),
+)
+HEADLINE_ON_CPU = (
+    ("softmax", "8x16 64x64"),
+    ("matmul", "plain-16x64x64"),
+    ("attention", "8x4x32x32x16-train"),
+)
+
+
+def suites() -> dict[str, Any]:
+    """The modules bench_*.py that have cases, by the suite's name."""
+    names = sorted(n[6:-3] for n in os.listdir(os.path.dirname(__file__)) if n.startswith("bench_"))
+    found = {n: importlib.import_module(f"budget.bench.bench_{n}") for n in names if n != "estimate"}
+    return {n: m for n, m in found.items() if hasattr(m, "cases")}
+
+
+def find_case(suite: str, name: str, on: str) -> Case:
+    """The case of this name that is made for the device. Raises KeyError."""
+    fits = {c.name: c for c in suites()[suite].cases() if (c.dtype == "float32") == (on == "cpu")}
+    return fits[name]
+
+
+def tasks(on: str) -> list[Task]:
+    """All tasks for a device, "cuda" or "cpu", in the order in which they are worth doing."""
+    return [*_environment(), *_gate(on), *_headline(on), *_calibration(on)]
+
+
+def _environment() -> Iterator[Task]:
+    for name in CEILINGS:
+        yield Task(f"A/{name}", "A", "torch", "environment", {"name": name})
+
+
+def _gate(on: str) -> Iterator[Task]:
+    for assembler in (NEWEST, BUNDLED) if on == "cuda" else (NEWEST,):
+        for name, entry in CHECKS.items():
+            if on == "cuda" or entry.tiny is not None:
+                silent = COMPILING_S if "compiled" in name else SILENT_S
+                yield Task(
+                    f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler, silent
+                )
+
+
+def _headline(on: str) -> Iterator[Task]:
+    known = suites()
+    for suite, names in HEADLINE if on == "cuda" else HEADLINE_ON_CPU:
+        for name in names.split():
+            if suite in known:
+                what = {"suite": suite, "case": name, "without": ["compile"]}
+                yield Task(f"C/{suite}/{name}", "C", suite, "measure", what)
+
+
+def _calibration(on: str) -> Iterator[Task]:
+    """Networks and large cases last: many small operators say more a second."""
+    if on == "cpu":
+        return
+    for suite, module in suites().items():
+        for c in module.cases():
+            if c.dtype != "float32":
+                yield Task(
+                    f"D/{suite}/{c}", "D", f"torch {suite}", "measure",
+                    {"suite": suite, "case": c.name, "only": ["torch"]},
+                )  # fmt: skip
