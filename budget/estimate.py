@@ -162,6 +162,7 @@ def estimate(
         attention,
         execution,
         chosen(techniques),
+        usual.get("packing"),
     )
     _choice("recompute", task.recompute, tuple(RECOMPUTED))
     _choice("optimizer", task.optimizer, OPTIMIZERS)

@@ -27,7 +27,8 @@ from .size import Size, product
 WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
 FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
 HOST = "host"  # in the memory of the host (plan/offload.py)
-WEIGHTS = (WEIGHT, FROZEN)
+SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
+WEIGHTS = (WEIGHT, FROZEN, SCALE)
 ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
 
 

@@ -13,7 +13,7 @@ EACH = 15  # variations of a chunk
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_few_variations(chunk):
-    rng = random.Random(chunk)  # noqa: S311 - no secret
+    rng = random.Random(chunk)
     for kind, name, fields in islice(variations(KINDS[chunk::CHUNKS], rng), EACH):
         verdict, why = judge(kind, name, fields, train=True)
         assert verdict != "FAILURE", f"{kind} {name} {fields}: {why}"

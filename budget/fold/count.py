@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..model import Model, walk, weights
 from ..named import NamedTuple
-from ..op import WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
+from ..op import SCALE, WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
 from ..size import Size
 
 
@@ -33,6 +33,8 @@ def params(model: Model) -> Params:
     total: Size = 0
     active: Size = 0
     for t, o, copies in weights(model.nodes):
+        if t.role == SCALE:
+            continue
         n = elements(t, o.sizes) * copies
         total = total + n
         active = active + (n * o.sizes["a"] // o.sizes["e"] if "~e" in t.dims else n)

@@ -74,12 +74,23 @@ def _read(
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     """What a config describes and its architecture leaves out, for a config that `read` takes."""
-    left_out = tuple(_family(values["model_type"]).get("uncounted", ()))
-    return (*left_out, "quantized weights") if values.get("quantization_config") else left_out
+    return tuple(_family(values["model_type"]).get("uncounted", ()))
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The workload that a config speaks of: its dtype. Raises InputError."""
+    """What a config says of its weights: their dtype, and their format where they are in few bits.
+
+    Raises InputError.
+    """
+    told = _dtype(values)
+    if values.get("quantization_config") is None:
+        return told
+    from .hf_quantized import packing
+
+    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"))}
+
+
+def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
     inner = values.get(_family(values["model_type"]).get("nested", ""))
     for config in (values, inner if isinstance(inner, Mapping) else {}):
         for field in ("dtype", "torch_dtype"):

@@ -67,13 +67,14 @@ def captured(model: object, **run: Any) -> Model | None:
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
     from . import hf_config
+    from .hf_classes import UncoveredError
 
     if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
         return None
     values = model if isinstance(model, Mapping) else hf_config.load(model)
     try:
         hf_config.read(values)
-    except hf_config.UncoveredError as why:
+    except UncoveredError as why:
         from . import hf_class
 
         return hf_class.program(values, why, **run)
