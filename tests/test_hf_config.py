@@ -279,11 +279,6 @@ def test_a_config_says_its_dtype(field):
             estimate({**SAID, field: told})
 
 
-def test_quantized_weights_are_named_as_left_out():
-    config = {**SAID, "quantization_config": {"quant_method": "gptq", "bits": 4}}
-    assert estimate(config).model.uncounted == ("quantized weights",)
-
-
 def test_a_network_for_images_may_name_its_class():
     for kind, name in (
         ("mobilenet_v2", "MobileNetV2ForImageClassification"),
