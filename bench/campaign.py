@@ -19,13 +19,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from .campaign_parent import CLOSING_S, Parent, Records
+from .campaign_parent import CLOSING_S, Parent, Records, lane
 from .campaign_prepare import WHEEL, environment, prepare, unpack
 from .campaign_summary import gate, summary
 
 PREPARED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepared")
 COMPILERS = 14  # processes
-FIELDS = ("id", "stage", "kernel", "do", "what", "assembler", "silent_s")  # of a task in the plan
 
 
 def main(argv: list[str]) -> int:
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             _stages(options, parent, compilers, start, end)
         finally:
-            parent.close()
+            parent.keep(())
             for process in compilers.values():
                 process.kill()
             _close(records, options.out)
@@ -128,12 +127,14 @@ def _stages(
     names = options.stages.split(",") if options.stages else list(shares)
     if unknown := [name for name in names if name not in shares]:
         raise RefusedError(f"--stages: {unknown[0]!r}; allowed: {', '.join(shares)}")
-    for assembler in parent.environments:
-        parent.worker(assembler)
     whole, done, start = sum(shares[name] for name in names), 0.0, time.monotonic()
     for name in names:
         done += shares[name]
-        tasks = [t for t in plan if t["stage"] == name]
+        tasks = [t for t in plan if t["stage"] == name and t["assembler"] in parent.environments]
+        soon = [t for t in plan if t["stage"] in names[names.index(name) : names.index(name) + 2]]
+        parent.keep({lane(t) for t in soon})
+        for where in {lane(t) for t in soon if t["assembler"] in parent.environments}:
+            parent.worker(where)
         short = all(t["do"] == "environment" for t in tasks)  # and nothing is worth much without them
         deadline = end if short else start + (end - start) * done / whole
         if not short:
@@ -144,11 +145,11 @@ def _stages(
 
 
 def _plan(parent: Parent, end: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    worker = parent.worker("newest")
+    worker = parent.worker(("newest", ""))
     problem = worker.ready(end - time.monotonic())
     if problem or not worker.plan:
         raise RefusedError(f"the worker did not start ({problem}); log.txt says why")
-    return [dict(zip(FIELDS, task, strict=True)) for task in worker.plan], worker.shares
+    return worker.plan, worker.shares
 
 
 def _wait(compilers: dict[str, subprocess.Popen], deadline: float) -> None:

@@ -15,7 +15,10 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from budget.kernels import lint
 
-from . import campaign_checks
+from . import campaign_checks, campaign_tune
 from .campaign_plan import find_case, suites, tasks
 
 META = torch.device("meta")
@@ -93,18 +96,24 @@ def pieces(on: str = "cuda") -> list[str]:
             found[task.what["name"]] = None
         elif task.do == "measure" and "triton" in task.what.get("only", ["triton"]):
             found[f"{task.what['suite']}/{task.what['case']}"] = None
+        elif task.do == "search":
+            found |= dict.fromkeys(campaign_tune.names(META, **task.what))
     return list(found)
 
 
 def launch(piece: str) -> None:
     """Make every launch of a piece once, on the meta device."""
-    suite, slash, case = piece.partition("/")
+    name, _, candidate = piece.partition(campaign_tune.AT)
+    suite, slash, case = name.partition("/")
     if not slash:
         campaign_checks.made(piece, META).run()
         return
     built = suites()[suite].build(find_case(suite, case, "cuda"), META)
-    if "triton" in built.functions:
-        built.functions["triton"](*(built.inputs() if built.inputs else ()))
+    ours = built.functions.get("triton")
+    if candidate:
+        ours = campaign_tune.named(ours, META, candidate)
+    if ours:
+        ours(*(built.inputs() if built.inputs else ()))
 
 
 def compile_piece(piece: str) -> dict[str, Any]:
@@ -115,10 +124,21 @@ def compile_piece(piece: str) -> dict[str, Any]:
             launch(piece)
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
+    used = [(name, *resources(kernel)) for name, kernel in kernels] if campaign_tune.AT in piece else []
     return {
-        "piece": piece, "kernels": [name for name, _ in kernels],
+        "piece": piece, "kernels": [name for name, _ in kernels], "used": used,
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
+
+
+def resources(kernel: Any) -> tuple[int, int]:
+    """(bytes of the stack, where registers are spilled to; bytes of shared memory) of compiled code."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - Triton's own
+    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), kernel.metadata.shared
 
 
 def main(argv: list[str]) -> int:

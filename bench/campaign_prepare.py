@@ -24,6 +24,7 @@ from typing import Any, TextIO
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
 PTXAS = "nvidia/cu13/bin/ptxas"
 LARGEST = 40 * 2**20  # of the folder: it travels with a checkout
+SPILLED, SHARED = 64, 227 * 1024  # bytes that a candidate may have on its stack, and share
 ENVIRONMENT = {"TRITON_STORE_BINARY_ONLY": "1"}  # cubins and their facts, nothing that people read
 
 
@@ -41,12 +42,19 @@ def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
             shutil.copyfileobj(source, target)
         kernels = _zipped(caches.values(), os.path.join(folder, "cache.zip"))
     facts |= _versions()
+    facts["dropped"] = [p["piece"] for p in facts["pieces"] if p["assembler"] == "newest" and _unfit(p)]
     with open(os.path.join(folder, "plan.json"), "w", encoding="utf-8") as file:
         json.dump(facts, file, indent=1)
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
     failed = [p["piece"] for p in facts["pieces"] if p["error"]]
     large = f"; LARGER than the {LARGEST / 2**20:.0f} MB allowed" if size > LARGEST else ""
     return f"{kernels} kernels, {size / 2**20:.1f} MB{large}; pieces that failed: {failed or 'none'}"
+
+
+def _unfit(piece: Mapping[str, Any]) -> bool:
+    """Whether a candidate for a kernel's settings does not compile, spills, or takes too much memory."""
+    spilled, shared = (max((used[i] for used in piece["used"]), default=0) for i in (1, 2))
+    return bool(piece["error"]) or spilled > SPILLED or shared > SHARED
 
 
 def environment(base: Mapping[str, str], cache: str, assembler: str = "") -> dict[str, str]:
@@ -70,6 +78,7 @@ def unpack(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
             file.extractall(cache)
         for key in os.listdir(cache):
             _grouped(os.path.join(cache, key))
+        shutil.copy(os.path.join(folder, "plan.json"), cache)
     if not os.path.exists(packed):
         return False
     with lzma.open(packed) as source, open(assembler, "wb") as target:

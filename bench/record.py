@@ -7,11 +7,12 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 
+from budget import device as devices
 from budget import record as records
 from budget.device import Device
 from budget.errors import InputError
@@ -58,33 +59,36 @@ def take(
     where: torch.device,
     mode: str,
     only: Collection[str] | None = None,
+    *,
+    verified: bool = True,
 ):
     """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}.
 
-    only: the implementations to measure, of those that the case has (all).
+    only: the implementations to measure, of those that the case has (all). verified: against float64; there
+    is nothing to verify where torch is measured alone.
     """
     torch.manual_seed(0)
     built = build(case, where)
     if only is not None:
         built = built._replace(functions={n: f for n, f in built.functions.items() if n in only})
-    facts = _facts(case, device)
-    calls = built.calls(sets_of_inputs(facts["bytes"], where) if built.inputs else 1)
-    before = _errors(case, built, calls)
+    known = facts(case, device)
+    calls = built.calls(sets_of_inputs(known["bytes"], where) if built.inputs else 1)
+    before = _errors(case, built, calls) if verified else dict.fromkeys(calls)
     peaks = {name: _peak(call, where) for name, (call, *_) in calls.items()}
-    seen = _sensors(where)
+    seen = sensed(where)
     taken = measure(
         calls, where, budget_s=BUDGET_S[mode], rounds=ROUNDS[mode], network=built.reference is None
     )
-    seen |= {f"{k}_after": v for k, v in _sensors(where).items()}
-    after = _errors(case, built, calls)
+    seen |= {f"{k}_after": v for k, v in sensed(where).items()}
+    after = _errors(case, built, calls) if verified else before
     group = {}
     for name, samples in taken.items():
         best = typical(samples, where)
-        _refuse(case, name, facts, best, device)
+        _refuse(case, name, known, best, device)
         group[name] = {
             "seconds": samples.seconds,
             "extra_info": {
-                **facts, **_rates(facts, best, device), **_method(samples, where), **peaks[name],
+                **known, **rates(known, best, device), **method(samples, where), **peaks[name],
                 "implementation": name, "error": before[name], "error_after": after[name], **seen,
             },
         }  # fmt: skip
@@ -142,11 +146,11 @@ def _rows(t: torch.Tensor) -> torch.Tensor:
     return t.reshape(-1, t.shape[-1]) if t.ndim > 1 else t.reshape(1, -1)
 
 
-def _facts(case: Case, device: Device) -> dict[str, Any]:
+def facts(case: Case, device: Device) -> dict[str, Any]:
     """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
     work = records.work(workload)
-    facts = {
+    known = {
         "schema": records.SCHEMA,
         "device": records.device_key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
@@ -154,13 +158,14 @@ def _facts(case: Case, device: Device) -> dict[str, Any]:
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
     }  # fmt: skip
     try:
-        facts["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
+        known["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
     except InputError as error:
-        facts["predicted_s"], facts["not_predicted"] = None, str(error)
-    return facts
+        known["predicted_s"], known["not_predicted"] = None, str(error)
+    return known
 
 
-def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+def rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+    """FLOP/s and B/s, their shares of what the device has, and how far the prediction was off."""
     flops, moved = facts["flops"] / seconds, facts["bytes"] / seconds
     predicted = facts["predicted_s"]
     measured = device.measured.get({"bfloat16": "bf16", "float8": "fp8"}.get(facts["dtype"], facts["dtype"]))
@@ -174,7 +179,8 @@ def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str
     }
 
 
-def _method(samples: Samples, where: torch.device) -> dict[str, Any]:
+def method(samples: Samples, where: torch.device) -> dict[str, Any]:
+    """How the seconds were taken."""
     quartiles = statistics.quantiles(samples.seconds, n=4)
     return {
         "method": samples.method,
@@ -196,11 +202,17 @@ def _refuse(case: Case, name: str, facts: Mapping[str, Any], seconds: float, dev
     assert seconds >= most, f"{case.name}, {name}: {seconds:.3g} s is above the roofline, {most:.3g} s"
 
 
-def _sensors(where: torch.device) -> dict[str, Any]:
+def sensed(where: torch.device) -> dict[str, Any]:
     """Clocks, power, temperature and throttling of a GPU, as its driver tells; load of a processor."""
     if where.type == "cpu":
         return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
     return sensors.read()
+
+
+@cache
+def this_device(where: torch.device) -> Device:
+    """The device that is measured, as the data has it. Raises InputError for one that it does not have."""
+    return devices.load("auto" if where.type == "cuda" else "cpu")
 
 
 def versions() -> dict[str, str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .config import Settings, Workload
+from .dtype import FLOATING
 from .named import Any, NamedTuple
-from .op import INPUT, WEIGHT, Op, Tensor
+from .op import INPUT, STATE, WEIGHT, Op, Tensor
 from .size import Size, is_number, is_zero
 
 
@@ -31,6 +32,8 @@ class Block(NamedTuple):
 
     `shared`: the same weights each time (a recurrence over t, ALBERT's layers).
     `mirrors`: of a backward block, the forward block whose saved tensors it reads.
+    `piece`: other blocks repeat the same operators with weights of their own (see `pieces`).
+    `keeps`: what is kept of a repetition whatever recomputation says: ALL, INPUT or NOTHING.
     """
 
     name: str
@@ -39,10 +42,14 @@ class Block(NamedTuple):
     shared: bool = False
     carry: tuple[Carry, ...] = ()
     mirrors: str = ""
+    piece: bool = False
+    keeps: str = ""
 
 
 Node = Op | Block
-MICRO = "micro"  # name of the block that repeats the program for each micro-batch (plan/accumulate.py)
+ALL = "all"  # of layers that are not recomputed
+INPUT_ONLY = "input"  # of a group of layers that is run again at once (plan/regroup.py)
+NOTHING = "nothing"  # of a micro-batch when the next one starts (plan/accumulate.py)
 
 
 class Model(NamedTuple):
@@ -117,15 +124,16 @@ def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tu
 def pieces(node: Block, first: int) -> tuple[Block, ...]:
     """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
     if is_number(node.count) and node.count <= first:
-        return (node._replace(name=f"{node.name}[:{first}]"),)
+        return (node._replace(name=f"{node.name}[:{first}]", piece=True),)
     new = {
         c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry
     }  # what one piece makes, the other makes too
     enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
     carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
+    head = renamed(node.body, new)
     return (
-        Block(f"{node.name}[:{first}]", renamed(node.body, new), first, node.shared, enters),
-        node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
+        node._replace(name=f"{node.name}[:{first}]", body=head, count=first, carry=enters, piece=True),
+        node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry, piece=True),
     )
 
 
@@ -133,7 +141,12 @@ def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
     """The same program with other names for some tensors."""
 
     def tensors(ts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(t._replace(name=new[t.name]) if t.name in new else t for t in ts)
+        return tuple(
+            t._replace(name=new.get(t.name, t.name), of=new.get(t.of, t.of))
+            if t.name in new or t.of in new
+            else t
+            for t in ts
+        )
 
     def visit(node: Node) -> Node:
         if isinstance(node, Op):
@@ -154,15 +167,29 @@ def weights(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, O
 def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tuple[Tensor, Op, Size]]:
     for node in nodes:
         if isinstance(node, Block):
-            inner: set[str] = set(seen) if node.name not in seen else set()
+            inner = set(seen)
             yield from _weights(node.body, copies if node.shared else copies * node.count, inner)
-            if node.shared or "[" not in node.name:  # the pieces of a block have weights of their own
+            if node.shared or not node.piece:
                 seen |= inner
         elif node.phase == "forward":
             for t in node.weights:
                 if t.name not in seen:
                     seen.add(t.name)
                     yield t, node, copies
+
+
+def states(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:
+    """Every state of an optimizer once, with an operator that reads it and the number of copies."""
+    seen: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Block):
+            inside = states(node.body, copies if node.shared else copies * node.count)
+        else:
+            inside = ((t, node, copies) for t in node.ins if t.role == STATE)
+        for t, o, n in inside:
+            if t.name not in seen:
+                seen.add(t.name)
+                yield t, o, n
 
 
 def link(
@@ -175,7 +202,22 @@ def link(
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})
     linked = tuple(linker.run(_running(nodes), env, "", set()))
-    return linked, tuple(env[name] for name in outputs or (linker.current,))
+    ends = tuple(env[name] for name in outputs or (linker.current,))
+    return _pruned(linked, set(ends)), ends
+
+
+def _pruned(nodes: tuple[Node, ...], wanted: set[str]) -> tuple[Node, ...]:
+    """The nodes with blocks that leave only what a later operator, or the next repetition, reads."""
+    new: list[Node] = []
+    for node in reversed(nodes):
+        if isinstance(node, Op):
+            wanted.update([t.name for t in node.ins])
+        else:
+            carry = tuple(c for c in node.carry if c.enter or c.leave in wanted)
+            wanted.update([name for c in carry for name in (c.init, c.leave)])
+            node = node._replace(body=_pruned(node.body, wanted), carry=carry)  # noqa: PLW2901 - the same node
+        new.append(node)
+    return tuple(reversed(new))
 
 
 def _running(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -244,12 +286,13 @@ class _Linker:
             dims = self.dims[name] = t.dims or ins[0].dims
             if t.dtype:
                 self.dtype[name] = t.dtype
-            elif node.kind != "cast" and ins[0].dtype.startswith("float"):
+            elif not node.rule.casts and ins[0].dtype in FLOATING:
                 self.dtype[name] = ins[0].dtype
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        return Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
+        made = Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
+        return made._replace(tag=node.tag, window=node.window) if node.tag or node.group else made
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

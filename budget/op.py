@@ -21,15 +21,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from .named import NamedTuple
-from .rule import RULES, Rule
+from .rule import OUT, RULES, Rule, Save
 from .size import Size, product
 
 WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
 FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
 HOST = "host"  # in the memory of the host (plan/offload.py)
+GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
 SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
 WEIGHTS = (WEIGHT, FROZEN, SCALE)
 ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
+ACTIVE = "a"  # the dimension of the experts that a token goes to
+# What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
+# dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
+GRADIENT, SAVED, COPY, SUMMAND = "gradient", "saved", "copy", "summand"
+CHUNK, TEMPORARY = "chunk", "temporary"
+# What an operator is to its network; a kind says what it computes. Techniques ask for these.
+HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
+SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 
 
 class Tensor(NamedTuple):
@@ -41,6 +52,13 @@ class Tensor(NamedTuple):
     dtype: str = ""
     added: bool = False  # added to a contraction, not contracted
     on_chip: bool = False  # never reaches device memory: part of a fused kernel
+    part: str = ""  # what it is of another tensor, and of which; "" where it is none but itself
+    of: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it was called in its operator's line: its name without the number that tells it apart."""
+        return self.name.partition("'")[0]
 
 
 class Op(NamedTuple):
@@ -56,11 +74,18 @@ class Op(NamedTuple):
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
     holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
+    tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
+    window: Size = 0  # of attention: positions that a query sees; 0: all
 
     @property
     def rule(self) -> Rule:
         """What its kind of operator does."""
         return RULES[self.kind]
+
+    @property
+    def label(self) -> str:
+        """What it was called in its line: the last part of its name."""
+        return self.name.split(".")[-1]
 
     @property
     def out(self) -> Tensor:
@@ -69,16 +94,29 @@ class Op(NamedTuple):
 
     @property
     def saved(self) -> tuple[Tensor, ...]:
-        """What the backward pass of a non-contraction reads: its own tensors, new ones as `op#x`."""
+        """What the backward pass of a non-contraction reads: its own tensors, and new ones."""
+        rule = self.rule
+        if rule.saves_all:
+            return self.ins
+        trains = any(t.role == WEIGHT for t in self.ins)
+        return tuple(_select(self, save) for save in rule.saves if trains or not save.trained)
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
+        trains = any(t.role == WEIGHT for t in self.ins)
         saves = self.rule.saves
-        if self.rule.trained and not any(t.role == WEIGHT for t in self.ins):
-            saves = tuple(text for text in saves if text not in self.rule.trained)
-        return tuple(t for text in saves for t in (self.ins if text == "ins" else (_select(self, text),)))
+        return tuple(_select(self, save) for save in saves if save.name and (trains or not save.trained))
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
         """What lives only while the operator runs."""
-        return tuple(_select(self, text) for text in self.rule.temps)
+        return tuple(_select(self, save) for save in self.rule.temps)
+
+    @property
+    def again(self) -> bool:
+        """Whether it is a forward operator that the backward pass runs once more."""
+        return self.of == self.name
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -86,24 +124,30 @@ class Op(NamedTuple):
         return tuple(t for t in self.ins if t.role in WEIGHTS)
 
 
-def op(name: str, spec: str, kind: str = "contract", **sizes: Size) -> Op:
-    """An operator from one line; `sizes` adds to, or overrides, the model's own."""
+def op(name: str, spec: str, kind: str = "contract", tag: str = "", **sizes: Size) -> Op:
+    """An operator from one line; `sizes` adds to, or overrides, the model's own; `tag` says what it is
+    to its network, for techniques that ask.
+    """
     if kind not in RULES:
         raise KeyError(f"operator {name}: unknown kind {kind!r}")
     ins, outs = _parse(name, spec)
     if kind == "contract":
         _check(name, ins, outs[0])
-    return Op(name, kind, ins, outs, sizes)
+    return Op(name, kind, ins, outs, sizes, tag=tag)
 
 
-def _select(o: Op, text: str) -> Tensor:
-    what, at, like = text.partition("@")
-    if not at:
-        return o.out if what == "out" else o.ins[int(what[2:])]
-    name, _, dtype = what.partition(":")
-    whose = o.out if like == "out" else o.ins[int(like[2:]) if like[:2] == "in" else 0]
-    dims = whose.dims[:-1] if like == "row" else whose.dims
-    return Tensor(f"{o.name}#{name}", dims, dtype=dtype or whose.dtype)
+def _select(o: Op, save: Save) -> Tensor:
+    like = o.out if save.like == OUT else o.ins[save.like]
+    if not save.name:
+        return like
+    dims = like.dims[:-1] if save.row else like.dims
+    part = COPY if save.copy else SAVED
+    return Tensor(f"{o.name}#{save.name}", dims, dtype=save.dtype or like.dtype, part=part, of=like.name)
+
+
+def beside(o: Op, name: str) -> str:
+    """The name of another operator of the same module: the same path, another last part."""
+    return ".".join((*o.name.split(".")[:-1], name))
 
 
 def group(name: str, *ops: Op) -> tuple[Op, ...]:
@@ -146,12 +190,39 @@ def _operand(text: str) -> Tensor:
     return Tensor(name, tuple(dims.split()), role, dtype, added)
 
 
+def line(o: Op) -> str:
+    """An operator as a line of text: what was written, with the names and dimensions of its tensors."""
+    sides = (", ".join(map(_written, tensors)) for tensors in (o.ins, o.outs))
+    return f"{' -> '.join(sides)} ({o.kind})"
+
+
+def _written(t: Tensor) -> str:
+    mark = next((mark for mark, role in ROLES.items() if role == t.role), "")
+    dtype = f"/{t.dtype}" if t.dtype else ""
+    return f"{'+' if t.added else ''}{mark}{t.name}{dtype}: {' '.join(t.dims)}"
+
+
 def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
     for d in t.dims:
         n = n * sizes[d[1:] if d[0] == "~" else d]
     return n
+
+
+def picked(t: Tensor) -> str:
+    """The dimension from which each element picks one; "" where there is none."""
+    return next((d[1:] for d in t.dims if d[0] == "~"), "")
+
+
+def expert_axis(t: Tensor, o: Op) -> str:
+    """The dimension that counts a weight's experts: one that is picked for a product, not looked up."""
+    return "" if o.rule.looks_up else picked(t)
+
+
+def is_convolution(o: Op) -> bool:
+    """Whether a window slides over an axis of it: `y+i`."""
+    return any("+" in axis for t in (*o.ins, *o.outs) for axis in t.dims)
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:

@@ -35,6 +35,24 @@ def softmax_cost(rows: int, columns: int, *, setting: dict[str, Any], width: int
     return Cost((o,), 0, width * rows * columns * (reads + 1))
 
 
+def linear_cross_entropy_cost(
+    tokens: int, width: int, classes: int, *, at_hand: int, backward: bool = False, size: int = 2
+) -> Cost:
+    """Head and loss of a language model: operands of size bytes, the logits of at_hand classes at a time.
+
+    Backward, the logits' product runs again and two more follow; hidden's gradient is added up in float32.
+    """
+    dims = {"b": tokens, "d": width, "v": classes}
+    head = op("head", "x: b d, *w: v d -> z: b v", **dims)
+    logits, operands = tokens * classes, (tokens + classes) * width
+    if not backward:
+        return Cost((head,), 2 * logits * width, size * (operands + 2 * logits))
+    hidden = op("hidden_gradient", "dz: b v, *w: v d -> dx: b d", **dims)
+    weight = op("weight_gradient", "dz: b v, x: b d -> dw: v d", **dims)
+    sums = 2 * 4 * (-(-classes // at_hand) - 1) * tokens * width
+    return Cost((head, hidden, weight), 6 * logits * width, size * (3 * operands + 5 * logits) + sums)
+
+
 def rms_norm_cost(rows: int, columns: int, *, residual: bool = False, width: int = 2) -> Cost:
     """RMSNorm over rows, with the residual's addition where there is one; a row is read once.
 

@@ -54,11 +54,12 @@ def _matmul(
     activation: str = "gelu",
     gated: bool = False,
     save: bool = False,
+    out_dtype: torch.dtype | None = None,
 ) -> Launch:
     a, b = random(1, m, k, dtype=dtype), random(1, n, k, dtype=dtype).mT
     gate = random(1, n, k, dtype=dtype).mT if gated else None
     is_fp8 = dtype == torch.float8_e4m3fn
-    out = random(1, m, n, dtype=torch.bfloat16 if is_fp8 else dtype)
+    out = random(1, m, n, dtype=out_dtype or (torch.bfloat16 if is_fp8 else dtype))
     scale = random(1, dtype=torch.float32) if is_fp8 else None
     bias = random(n, dtype=out.dtype)
     linear, gate_linear = (torch.empty_like(out) if on else out.new_empty(0) for on in (save, save and gated))
@@ -104,12 +105,12 @@ def _softmax_backward(*shape: int) -> Launch:
     return launch
 
 
-def _cross_entropy(*, backward: bool) -> Launch:
+def _cross_entropy(*, backward: bool, softcap: float = 0.0) -> Launch:
     logits = random(8192, 128_256)
     target = random(8192).to(torch.int64).abs()
     row = random(8192, dtype=torch.float32)
     rows, out = tuple(torch.empty_like(row) for _ in range(3)), torch.empty_like(logits)
-    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0}
+    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0, "softcap": softcap}
 
     def launch() -> tuple[torch.Tensor, ...]:
         if not backward:
@@ -215,6 +216,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
     "matmul skinny": partial(_matmul, 16, 4096, 4096, activation="none"),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
+    "matmul to fp32": partial(_matmul, 4096, 4096, 4096, activation="none", out_dtype=torch.float32),
     "matmul fp32": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float32),
     "epilogue backward": _epilogue_backward,
     "softmax 1024 masked": partial(_softmax, 16, 16, 1024, 1024, masked=True),
@@ -236,6 +238,8 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    "cross entropy softcap": partial(_cross_entropy, backward=False, softcap=30.0),
+    "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
     "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},

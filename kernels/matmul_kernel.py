@@ -191,6 +191,8 @@ def launch_matmul(
     use_descriptors = chosen["DESCRIPTORS"] and gate_transposed == b_transposed and None not in described
     plain = [a, b, b if gate is None else gate, out, linear, gate_linear]
     tiles = batches * triton.cdiv(rows, blocks[0]) * triton.cdiv(columns, blocks[1])
+    # Where the output goes through shared memory as float32, it takes the place of a stage of the operands.
+    stages = chosen["num_stages"] - (use_descriptors and out.itemsize == 4 and a.itemsize < 4)
     # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
     programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
     with torch.cuda.device_of(a):
@@ -207,7 +209,7 @@ def launch_matmul(
             DESCRIPTORS=use_descriptors, A_TRANSPOSED=a_transposed, B_TRANSPOSED=b_transposed,
             BLOCK_M=blocks[0], BLOCK_N=blocks[1], BLOCK_K=blocks[2], HALVES=chosen["HALVES"],
             GROUP=8, PROGRAMS=programs,
-            num_warps=chosen["num_warps"], num_stages=chosen["num_stages"],
+            num_warps=chosen["num_warps"], num_stages=stages,
         )  # fmt: skip
 
 

@@ -144,6 +144,7 @@ def suite(folder, *argv):
     )
 
 
+@pytest.mark.slow
 def test_a_run_makes_records(tmp_path):
     done = suite(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -158,6 +159,7 @@ def test_a_run_makes_records(tmp_path):
     assert not list(tmp_path.rglob("unfinished*"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_taken_up(tmp_path):
     assert suite(tmp_path).returncode == 0
     (saved,) = tmp_path.rglob("*.json")
@@ -175,6 +177,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path):
     assert not list(tmp_path.rglob("unfinished*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_where_one_is_asked_for(tmp_path):
     done = suite(tmp_path, "--on", "cuda")
@@ -191,6 +194,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert "cannot write" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_collectives_between_two_processes(tmp_path):
     argv = ("torch.distributed.run", "--nproc-per-node", "2", "-m", "budget.bench.collectives")
     done = run(*argv, "--quick", "--on", "cpu", folder=tmp_path)

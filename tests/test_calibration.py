@@ -11,7 +11,7 @@ from budget.__main__ import main
 from budget.device import load
 from budget.errors import InputError
 from budget.form import Dispatch
-from budget.report import _validation
+from budget.report import _validation, render
 
 CPU = load("cpu")
 NAME = profile.key(CPU)
@@ -183,7 +183,7 @@ def test_a_long_name_has_a_second_line(folder):
     device = CPU._replace(name=f"{'Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz':48}, 128 cores")
     made = calibration.build(TRUE, CPU, ("float32",), {})
     rows = validation.rows(record.load(results(folder, entries())), CPU, made)
-    text = _validation.table(rows, device, made)
+    text = render(_validation.answer(rows, device, made), "table")
     assert " ".join(device.name.split()) in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
 

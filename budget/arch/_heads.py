@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..model import Node
 from ..named import Any
-from ..op import Op, op
+from ..op import HEAD, Op, op
 from ..size import Size, is_zero, or_else
 from ._layers import activate, dropout, norm
 from ._loss import cross_entropy
@@ -39,7 +39,7 @@ def head(c: Any, mode: str) -> Iterator[Node]:
     width = "c" if narrow else "d"
     if masked:
         yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
-        yield activate("head.act", c.activation, "x", "x", f" b s {width}")
+        yield activate("head.act", c.activation, "x", "x", f" b s {width}", tag="")
         yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
     if masked or c.head == "lm":
         yield from _logits(c, mode, width)
@@ -47,7 +47,7 @@ def head(c: Any, mode: str) -> Iterator[Node]:
         yield from dropout("head", c.head_dropout, mode, "x")
         if c.head_transform:
             yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=c.d_model)
-            yield activate("head.act", c.activation, "x", "x", " b s d")
+            yield activate("head.act", c.activation, "x", "x", " b s d", tag="")
         yield from _of_tokens(c, mode, width)
     if c.head in ("pooled", "mlm_pooled"):
         yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout, "pair." if masked else "")
@@ -63,7 +63,7 @@ def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:
 def of_pooled(labels: Size, width: Size, mode: str, rate: float = 0, at: str = "") -> Iterator[Op]:
     """Labels of what the pooler made: `pooled: b o` to `{at}logits: b v`, and their loss."""
     yield from dropout(f"{at}head", rate, mode, "pooled")
-    yield op(f"{at}head", f"pooled: b o, *o v, +*v -> {at}logits: b v", v=labels, o=width)
+    yield op(f"{at}head", f"pooled: b o, *o v, +*v -> {at}logits: b v", tag=HEAD, v=labels, o=width)
     if mode == "train":
         yield from cross_entropy(f"{at}logits", name=f"{at}loss")
 
@@ -73,7 +73,7 @@ def _logits(c: Any, mode: str, width: str) -> Iterator[Op]:
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
     if not (c.tied or c.tied_bias):
         yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
-    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v")
+    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v", tag=HEAD)
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":
@@ -83,7 +83,7 @@ def _logits(c: Any, mode: str, width: str) -> Iterator[Op]:
 def _of_tokens(c: Any, mode: str, width: str) -> Iterator[Op]:
     """Labels of each token; where they are a sequence's, those of its last token count."""
     bias = ", +*v" if c.head_bias else ""
-    yield op("head.labels", f"x: b s {width}, *{width} v{bias} -> logits: b s v", v=c.labels)
+    yield op("head.labels", f"x: b s {width}, *{width} v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
     if c.head == "last":
         yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
     if mode == "train":

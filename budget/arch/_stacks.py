@@ -47,7 +47,7 @@ def decoder(
     `keys` are the positions of its own that a query sees, `memory` those of the encoder.
     """
     body = (
-        *sized(_attend("attn", layer, layer.attention._replace(mask=True), mode), t=keys),
+        *sized(_attend("attn", layer, layer.attention._replace(mask="mask"), mode), t=keys),
         *sized(_attend("cross", layer, cross or layer.attention, mode, memory="memory"), t=memory),
         *_think(layer),
     )

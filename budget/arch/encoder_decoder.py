@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, model
-from ..op import op
+from ..op import EMBED, HEAD, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._heads import of_pooled, pooled
@@ -146,11 +146,11 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout)
     elif c.head == "tokens":
         yield from dropout("head", c.head_dropout, mode, x)
-        yield op("head.labels", f"{x}: b s d, *d v, +*v -> logits: b s v", v=c.labels)
+        yield op("head.labels", f"{x}: b s d, *d v, +*v -> logits: b s v", tag=HEAD, v=c.labels)
     elif c.head == "lm":
         if c.head_scale:
             yield op("head.scale", "x: -> x:", "scale")
-        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
         if c.head_bias:
             yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
     if mode == "train" and c.head in ("lm", "tokens"):
@@ -162,15 +162,15 @@ def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[No
     layers of the stack.
     """
     table = "embed: " if c.tables == 1 else ""
-    yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather")
+    yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":
         spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
         yield op(f"{part}.relative", spec, "gather", p=c.buckets)
     else:
-        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> positions: b s d", "gather")
-        yield op(f"{part}.embed_add", f"{x}:, positions: -> {x}:", "add")
+        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", "gather")
+        yield op(f"{part}.embed_add", f"{x}:, places: -> {x}:", "add")
     if c.embed_norm:
         yield norm(f"{part}.embed_norm", c.norm, x, x)
     yield from dropout(f"{part}.embed", c.dropout, mode, x)

@@ -8,7 +8,7 @@ from itertools import groupby
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, block, model
-from ..op import op
+from ..op import EMBED, HEAD, op
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm
@@ -88,7 +88,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
-    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     if c.rotary_fraction:
         yield rotary("m")
     yield causal_mask()
@@ -99,12 +99,12 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
     if c.head == "none":
         return
     if c.head == "last":
-        yield op("head.labels", "n: b s d, *d v -> logits: b s v", v=c.labels)
+        yield op("head.labels", "n: b s d, *d v -> logits: b s v", tag=HEAD, v=c.labels)
         yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
         if mode == "train":
             yield from cross_entropy("logits")
         return
-    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if mode == "train":
         yield from cross_entropy("logits", upcast=True)
 
@@ -124,7 +124,7 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
             heads_per_key=exact_div(c.heads, c.kv_heads),
             rope=c.rotary_fraction > 0,
             heads_first=c.rotary_fraction < 1,
-            mask=True,
+            mask="mask",
             dropout=mode == "train" and c.attention_dropout > 0,
         )
         yield from attention("attn", a, mode)

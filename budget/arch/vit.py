@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..model import Model, Node, model
-from ..op import op
+from ..op import HEAD, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._heads import pooled
@@ -90,10 +90,10 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         yield op("head.patches", "x: b s d -> patches: b p d", "slice")
         yield op("head.mean", "patches: b p d -> mean: b d", "mean")
         yield op("head.cat", "class: b d, mean: b d -> class: b z", "cat")
-    yield op("head", "class: b z, *v z, +*v -> logits: b v")
+    yield op("head", "class: b z, *v z, +*v -> logits: b v", tag=HEAD)
     if c.distilled:  # the logits are the mean of both heads'
         yield op("head.distilled", "x: b s d -> distilled: b d", "slice")
-        yield op("head2", "distilled: b d, *v d, +*v -> logits2: b v")
+        yield op("head2", "distilled: b d, *v d, +*v -> logits2: b v", tag=HEAD)
         yield op("head.add", "logits: b v, logits2: b v -> logits: b v", "add")
         yield op("head.half", "logits: -> logits:", "scale")
     if w.mode == "train":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..model import Model, Node, model
-from ..op import op
+from ..op import EMBED, HEAD, op
 from ..size import Size, exact_div, is_number, or_else
 from ._attention import Attention, causal_mask
 from ._layers import dropout, norm, sized
@@ -81,7 +81,7 @@ def _classifier(c: Config, mode: str) -> Iterator[Node]:
     """The encoder's states through a narrow layer, their mean, a label."""
     yield op("head.project", "memory: b s d, *d o, +*o -> z: b s o", o=c.projection)
     yield op("head.mean", "z: b s o -> z: b o", "mean", o=c.projection)
-    yield op("head", "z: b o, *o v, +*v -> logits: b v", o=c.projection, v=c.labels)
+    yield op("head", "z: b o, *o v, +*v -> logits: b v", tag=HEAD, o=c.projection, v=c.labels)
     if mode == "train":
         yield from cross_entropy("logits")
 
@@ -117,13 +117,13 @@ def _encoder(c: Config, mode: str) -> Iterator[Node]:
 
 
 def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield op("decoder.embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
-    yield op("decoder.table", "*p d -> positions: s d", "slice")
-    yield op("decoder.positions", "x: b s d, positions: s d -> x: b s d", "add")
+    yield op("decoder.embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
+    yield op("decoder.table", "*p d -> places: s d", "slice")
+    yield op("decoder.positions", "x: b s d, places: s d -> x: b s d", "add")
     yield from dropout("decoder.positions", c.dropout, mode, "x")
     yield causal_mask()
     count = or_else(c.decoder_layers, c.encoder_layers)
     yield decoder("decoder.layers", _layer(c, mode), count, mode, keys=seq, memory=exact_div(c.frames, 2))
     yield norm("decoder.norm", "layer_norm", "x", "x")
     if c.head == "lm":
-        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)

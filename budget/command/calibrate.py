@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 from .. import calibration, device, machine, profile, record
 from ..errors import InputError, unknown
-from ..report._validation import table
+from ..report import render
+from ..report._validation import answer
 from ..validation import rows
 
 HELP = "measure this machine, so that times are measured ones"
@@ -48,7 +49,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
     notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
     path = profile.save(made, args.profiles or profile.user_folder(), notes)
-    print(table(rows(found, chosen, made), chosen, made))
+    print(render(answer(rows(found, chosen, made), chosen, made), "table"))
     print(f"\nprofile written to {path}")
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..model import Model, walk, weights
 from ..named import NamedTuple
-from ..op import SCALE, WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
+from ..op import ACTIVE, SCALE, WEIGHT, Op, Tensor, contraction_flops, elements, expert_axis, pointwise_flops
 from ..size import Size
 
 
@@ -37,7 +37,8 @@ def params(model: Model) -> Params:
             continue
         n = elements(t, o.sizes) * copies
         total = total + n
-        active = active + (n * o.sizes["a"] // o.sizes["e"] if "~e" in t.dims else n)
+        e = expert_axis(t, o)
+        active = active + (n * o.sizes[ACTIVE] // o.sizes[e] if e else n)
     return Params(total, active, sum(trained(model).values()))
 
 
@@ -52,10 +53,10 @@ def trained(model: Model) -> dict[str, Size]:
 def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
     """The weights that train, each with an operator that reads it and the number of copies."""
     gradients = {
-        t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT
+        t.of for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT
     }
     for t, o, copies in weights(model.nodes):
-        if t.role == WEIGHT and (not gradients or f"d:{t.name}" in gradients):
+        if t.role == WEIGHT and (not gradients or t.name in gradients):
             yield t, o, copies
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..fold.count import training
 from ..model import Model
 from ..named import NamedTuple
-from ..op import Op, Tensor
+from ..op import HEAD, Op, Tensor, expert_axis
 from ..size import Size, maximum, product
 
 
@@ -34,8 +34,8 @@ def trained_weights(model: Model) -> list[Weight]:
             shape(t, o),
             copies,
             t.dtype,
-            "~e" in t.dims,
-            o.kind != "contract" or bool({"v", "~v"} & set(t.dims)),
+            bool(expert_axis(t, o)),
+            o.kind != "contract" or o.tag == HEAD,
         )
         for t, o, copies in training(model)
     ]

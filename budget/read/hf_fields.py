@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from ..config import HUGE
 from ..errors import InputError, shown
 from ..named import Any
+from ..rule import RULES
 
 Settings = Mapping[str, Any]
 LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard
 
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
-    "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
-}  # fmt: skip
+ACTIVATIONS = {name: kind for kind, rule in RULES.items() for name in rule.config}
 
 
 def activation(hf: Settings, name: str) -> str:

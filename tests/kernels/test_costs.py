@@ -1,5 +1,6 @@
 from budget.kernels.costs import (
     attention_cost,
+    linear_cross_entropy_cost,
     matmul_cost,
     rms_norm_cost,
     rope_cost,
@@ -29,6 +30,15 @@ def test_a_long_row_is_read_twice():
     tables = TABLES["softmax"]["sm90"]
     assert softmax_cost(10, 1000, setting=tables["short"]).bytes == 2 * 10 * 1000 * 2
     assert softmax_cost(10, 100_000, setting=tables["long"]).bytes == 2 * 10 * 100_000 * 3
+
+
+def test_head_and_loss_make_the_logits_twice():
+    forward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300)
+    backward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300, backward=True)
+    assert forward.flops == computed(forward) == 2 * 100 * 32 * 1000
+    assert backward.flops == computed(backward) == 3 * forward.flops
+    whole = linear_cross_entropy_cost(100, 32, 1000, at_hand=1000, backward=True)
+    assert backward.bytes - whole.bytes == 3 * 2 * 4 * 100 * 32  # a sum read and written, but for the first
 
 
 def test_a_norm_with_its_residual_moves_two_tensors_more():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
+from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import add_rms_norm, rms_norm
 from budget.kernels.rope import rope
@@ -18,6 +19,7 @@ def tensor(*shape, dtype=torch.float32, grad=True):
 
 
 BOUNDS = torch.tensor([0, 3, 8], dtype=torch.int32, device=DEVICE)
+CLASSES = torch.tensor([1, 2, -100, 0], device=DEVICE)
 NOTHING = (None,) * 3
 RULES = (True, 0, 0.0, 0.25)
 SAMPLES = {
@@ -37,7 +39,18 @@ SAMPLES = {
         (tensor(3, 4, 7), tensor(4, 7), 0.5, False, True),
     ],
     "softmax_backward": [(tensor(4, 7, grad=False), tensor(4, 7, grad=False).softmax(-1), 2.0, False)],
-    "cross_entropy": [(tensor(4, 7), torch.tensor([1, 2, -100, 0], device=DEVICE), 1.0, -100, 0.1)],
+    "cross_entropy": [(tensor(4, 7), CLASSES, 1.0, -100, 0.1)],
+    "linear_cross_entropy": [
+        (tensor(4, 6), tensor(7, 6), CLASSES, tensor(7), 1.0, 2.0, -100,
+         0.1),
+        (tensor(4, 6), tensor(7, 6, grad=False), CLASSES, None, 0.5, 0.0,
+         -100, 0.0),
+    ],
+    "linear_cross_entropy_backward": [
+        (tensor(4, grad=False), tensor(4, 6, grad=False), tensor(7, 6, grad=False),
+         CLASSES, None, *(torch.ones(4, device=DEVICE) for _ in range(2)),
+         1.0, 0.0, -100, 0.0, True, True, False),
+    ],
     "rms_norm": [
         (tensor(3, 4, 7), None, tensor(7), 1e-6, 1.0),
         (tensor(4, 7), tensor(4, 7), None, 1e-6, 0.0),
@@ -109,6 +122,17 @@ def test_flop_counts_are_torchs():
     assert flops(lambda: attention(q, k, k).sum().backward()) == forward + forward * 5 // 2
 
 
+def test_flops_of_head_and_loss():
+    """Those of the head, whose product runs once more in the backward pass."""
+    hidden, weight = meta(10, 6).requires_grad_(), meta(8, 6).requires_grad_()
+    target = meta(10, dtype=torch.int64)
+    head = flops(lambda: hidden @ weight.mT)
+    assert flops(lambda: linear_cross_entropy(hidden, weight, target)) == head
+    assert flops(lambda: linear_cross_entropy(hidden, weight, target).backward()) == 4 * head
+    frozen = weight.detach()
+    assert flops(lambda: linear_cross_entropy(hidden, frozen, target).backward()) == 3 * head
+
+
 def test_flops_of_packed_sequences():
     q = tensor(8, 2, 16, grad=False)
     pairs = 3 * 3 + 5 * 5
@@ -126,7 +150,8 @@ class Block(torch.nn.Module):
         q = h.unflatten(-1, (2, 16)).transpose(1, 2)
         k = rope(q, ANGLES.cos(), ANGLES.sin())
         h = attention(q, k, q, causal=True).transpose(1, 2).flatten(2)
-        return cross_entropy(h * softmax(h), target)
+        loss = linear_cross_entropy(h, w, target, reduction="sum")
+        return loss + cross_entropy(h * softmax(h), target)
 
 
 @pytest.mark.parametrize("where", ["triton", "reference"])
