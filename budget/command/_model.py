@@ -60,7 +60,9 @@ def source_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
     )
-    parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
+    )
     module_flag(parser)
 
 

@@ -13,7 +13,8 @@ from math import prod
 
 from ..config import Task
 from ..errors import InputError
-from ..model import Block, Model, Node
+from ..fold.memory import tensor_bytes
+from ..model import Block, Model, Node, rewrite, weights
 from ..named import NamedTuple
 from ..op import FROZEN, SCALE, Op, Tensor
 from ..size import Size, ceil_div
@@ -52,6 +53,8 @@ class Packing(NamedTuple):
     parts: tuple[Part, ...]
     skipped: tuple[str, ...] = ()  # regular expressions of modules that stay as they are
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
+    types: tuple[tuple[str, str], ...] = ()  # dtypes by the end of our operators' names: a mix (GGUF)
+    total: int = 0  # bytes of a mix's whole file
 
     def holds(self, module: str) -> bool:
         """Whether a module's weight is in the format."""
@@ -94,16 +97,36 @@ def checkpoint(model: Model, task: Task) -> Model:
         raise InputError("quantize", problem)
     if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
-    return packed(model, packing, widened=task.workload.mode == "train")
+    return packed(model, packing, task.dtype, widened=task.workload.mode == "train")
 
 
-def packed(model: Model, packing: Packing, *, widened: bool = False) -> Model:
+def packed(model: Model, packing: Packing, dtype: str, *, widened: bool = False) -> Model:
     """The model with its linear layers' weights in a format. To be applied before `backward`.
 
     widened: each is widened before its product, and never kept so, as in training.
     Raises InputError where some layers of a kind have it and others do not.
     """
+    if packing.types:
+        return _mixed(model, packing, dtype)
     return model._replace(nodes=tuple(_packed(model.nodes, packing, widened)))
+
+
+def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
+    """The model in a mix of types; what the file has besides is stored as it is."""
+
+    def change(o: Op) -> tuple[Op]:
+        found = next((kind for end, kind in packing.types if o.name == end or o.name.endswith(f".{end}")), "")
+        if not found:
+            return (o,)
+        few = (t._replace(role=FROZEN, dtype=found) if t in o.weights and not t.added else t for t in o.ins)
+        return (o._replace(ins=tuple(few)),)
+
+    nodes = rewrite(model.nodes, change)
+    held = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(nodes))
+    rest = Tensor("rest~stored", ("n",), SCALE, "uint8")
+    seen = Tensor("rest~seen", ("n",), dtype="uint8")
+    sizes = {"n": max(packing.total - int(held), 0)}
+    return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
 def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, count: Size = 1) -> Iterator[Node]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -23,9 +22,9 @@ from ..named import Any
 from . import hf_classes
 from .hf_classes import UncoveredError
 from .hf_fields import activation
+from .hf_files import load
 
 FOLDER = "families"
-LARGEST = 10_000_000  # bytes; a config has a few thousand
 
 # Settings in which 0 is our own word for what follows from others; in a config it is a 0.
 DERIVED = (
@@ -106,39 +105,6 @@ def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
 def known() -> tuple[str, ...]:
     """All model_types, sorted."""
     return table.files(FOLDER)
-
-
-def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The table in a JSON file. Raises InputError."""
-    try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise InputError("config", f"{_name(path)} is not a file")
-        if about.st_size > LARGEST:
-            raise InputError("config", f"{_name(path)} has {about.st_size:,} bytes; allowed: to {LARGEST:,}")
-        with open(path, "rb") as file:
-            values = json.loads(file.read(LARGEST))
-    except OSError as error:
-        raise InputError("config", f"{_name(path)}: {error.strerror or 'cannot be read'}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("config", f"{_name(path)} is not JSON: {_reason(error)}") from None
-    if not isinstance(values, dict):
-        raise InputError("config", f"{_name(path)} holds no table of settings")
-    return values
-
-
-def _name(path: str | os.PathLike[str]) -> str:
-    return ascii(os.fspath(path))[1:-1][-80:]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:80]
 
 
 def _family(kind: str) -> Mapping[str, Any]:

@@ -186,9 +186,17 @@ def _modelopt(table: Table, _: str) -> Packing:
     raise InputError(f"{FIELD}.quant_algo", f"got {shown(algorithm)}; allowed: FP8, NVFP4")
 
 
+def _gguf(table: Table, _: str) -> Packing:
+    """Each kind of matrix has a type (the smallest, of a mix); the file's total says what is left over."""
+    types, total = table.get("types"), table.get("total")
+    if not isinstance(types, Mapping) or not isinstance(total, int):
+        raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
+    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total)
+
+
 METHODS: Mapping[str, Callable[[Table, str], Packing]] = {
     "gptq": _gptq, "awq": _awq, "fp8": _fp8, "fbgemm_fp8": _fbgemm, "mxfp4": _mxfp4,
-    "bitsandbytes": _bitsandbytes, "compressed-tensors": _compressed, "modelopt": _modelopt,
+    "bitsandbytes": _bitsandbytes, "compressed-tensors": _compressed, "modelopt": _modelopt, "gguf": _gguf,
 }  # fmt: skip
 FORMATS: Mapping[str, Callable[[Table, str], tuple[str, tuple[Part, ...]]]] = {
     "pack-quantized": _packed, "int-quantized": _plain, "float-quantized": _plain, "naive-quantized": _plain,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -12,8 +13,8 @@ from ..errors import InputError, unknown
 from ..model import Model
 from ..named import Any, NamedTuple
 from ..size import Size
+from . import hf_files, preset
 from . import module as modules
-from . import preset
 
 
 class Named(NamedTuple):
@@ -94,9 +95,11 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
         arch, settings, usual, uncounted = _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
-        stem = os.path.splitext(file)[0]
-        name = os.path.basename(folder) if stem == "config" else stem
-        arch, settings, usual, uncounted = _hugging_face(model)
+        stem = re.sub(r"\.(json|json\.gz|gguf|safetensors)$", "", file)
+        values = hf_files.load(model)
+        inside = {"config": os.path.basename(folder), "-": str(values.get("model_type", "config"))}
+        name = inside.get(stem, stem)
+        arch, settings, usual, uncounted = _hugging_face(values)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)
     else:
@@ -118,6 +121,9 @@ def _named(name: str) -> Resolved:
     try:
         name, found = preset.look_up(name)
     except InputError:
+        if "/" in name:
+            way = "allowed: the hub's names of presets, or its config.json in --config FILE"
+            raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
         raise unknown("model", name, (*preset.names(), *architectures.names())) from None
     table = dict(found)
     usual = table.pop("workload", {})
@@ -141,7 +147,7 @@ def _captured(model: object, **run: Any) -> Model | None:
 
     if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
         return None
-    values = model if isinstance(model, Mapping) else hf_config.load(model)
+    values = model if isinstance(model, Mapping) else hf_files.load(model)
     try:
         hf_config.read(values)
     except UncoveredError as why:
@@ -151,12 +157,14 @@ def _captured(model: object, **run: Any) -> Model | None:
     return None
 
 
-def _hugging_face(source: Any) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
+def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
     from . import hf_config
 
-    values = source if isinstance(source, Mapping) else hf_config.load(source)
     return *hf_config.read(values), hf_config.usual(values), hf_config.uncounted(values)
 
 
 def _is_path(text: str) -> bool:
-    return os.sep in text or text.endswith(".json")
+    """Whether a name is a file's or a folder's: `owner/name` may be a hub's, where nothing is called so."""
+    if text.endswith(hf_files.ENDINGS):
+        return True
+    return os.sep in text and (os.path.exists(text) or not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", text))
