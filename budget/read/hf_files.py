@@ -59,7 +59,9 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
                 try:
                     return _table(gzip.GzipFile(fileobj=file).read(LARGEST + 1), shortened(text))
                 except zlib.error as error:
-                    raise InputError("config", f"{shortened(text)} is not what gzip writes: {error}") from None
+                    raise InputError(
+                        "config", f"{shortened(text)} is not what gzip writes: {error}"
+                    ) from None
             return _table(file.read(LARGEST), shortened(text))
     except EOFError:
         raise InputError("config", f"{shortened(text)} ends too early") from None
