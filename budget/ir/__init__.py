@@ -85,7 +85,7 @@ __all__ = [
     "LATENT_UP", "LOSS", "MERGE", "MIX", "NOTHING", "PROMPT", "QKV", "ROLES", "ROUTER", "RULES", "SAVED",
     "SCALE", "SCORES", "STATE", "SUMMAND", "TEMPORARY", "WEIGHT", "WEIGHTS", "Block", "Carry", "Gemm",
     "Model", "Node", "Op", "Rule", "Tensor", "base", "beside", "block", "contracted_dims",
-    "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "line", "link", "model",
-    "op", "picked", "pieces", "pointwise_flops", "renamed", "rewrite", "states", "walk", "weights",
+    "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "line",
+    "link", "model", "op", "picked", "pieces", "pointwise_flops", "renamed", "rewrite", "states", "walk", "weights",
     "widest", "window",
 ]  # fmt: skip
