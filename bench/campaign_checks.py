@@ -57,6 +57,8 @@ CHECKS: dict[str, Entry] = {
     "matmul one row": _matmul(1, 14336, 4096, tiny=None),
     "matmul medium": _matmul(512, 512, 4096, activation="silu", train=True, tiny=None),
     "matmul weight gradient": _matmul(1024, 1024, 8192, train=True, tiny=None),
+    "matmul small": _matmul(256, 256, 512, activation="gelu", train=True, tiny=None),
+    "matmul split": _matmul(128, 4096, 4096, activation="gelu", train=True, tiny=None),
     "matmul row-major b": _matmul(2048, 4096, 4096, b_row=True),
     "matmul residual": _matmul(2048, 4096, 4096, activation="gelu_tanh", residual=True),
     "matmul batched": _matmul(512, 256, 512, batch=16, biased=False),
@@ -73,6 +75,8 @@ CHECKS: dict[str, Entry] = {
     "attention strided": _attention(2, 16, 2048, 64, strided=True, causal=True),
     "attention fp16": _attention(2, 8, 2048, 128, dtype="float16", tiny=None),
     "attention fp32": _attention(1, 4, 1024, 64, dtype="float32", tiny=None),
+    "attention fp32 d128": _attention(1, 4, 512, 128, dtype="float32", causal=True, tiny=None),
+    "attention fp32 d256": _attention(1, 2, 512, 256, dtype="float32", tiny=None),
     "attention d16": _attention(2, 8, 1024, 16, tiny=None),
     "attention 70,400 heads": _attention(4400, 16, 49, 32, tiny=None),
     "attention packed": Entry(
@@ -97,12 +101,15 @@ CHECKS: dict[str, Entry] = {
     "decode 8 queries": Entry(
         "attention_decode", gate.heads, (2, 32, 8, 128), {"t": 8192, "kv": 8, "train": False, "causal": True}
     ),
-    "decode fp32": Entry(
-        "attention_decode",
-        gate.heads,
-        (1, 8, 1, 64),
-        {"t": 4096, "kv": 2, "train": False, "dtype": "float32"},
-    ),
+    **{
+        f"decode fp32 d{d}": Entry(
+            "attention_decode",
+            gate.heads,
+            (1, 8, 1, d),
+            {"t": 4096, "kv": 2, "train": False, "dtype": "float32"},
+        )
+        for d in (64, 128, 256)
+    },
     "softmax 1024 masked": Entry("softmax", gate.rows, (8, 16, 1024, 1024), {"masked": True}, (2, 2, 8, 16)),
     "softmax 32768": Entry("softmax", gate.rows, (2048, 32768), {}),
     "softmax 50257": Entry("softmax", gate.rows, (2048, 50257), {}),
