@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import torch
 
-from budget import record as records
+from budget.device import profile as profiles
 
 from . import campaign_cache, campaign_checks, campaign_gate, campaign_models, campaign_tune, record, sensors
 from .campaign_plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
@@ -200,7 +200,7 @@ def provenance(where: torch.device) -> dict[str, Any]:
         "source": record.source_hash(),
         "threads": torch.get_num_threads(),
     }
-    named = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    named = {"key": profiles.key(device), "name": device.name, "type": where.type}
     return {"fingerprint": fingerprint, "device": named}
 
 

@@ -13,8 +13,9 @@ from budget.bench.journal import Journal
 from budget.bench.record import source_hash, take, versions
 
 from budget import device as devices
-from budget import record as records
+from budget.device import profile as profiles
 from budget.errors import InputError
+from budget.measured import record as records
 
 
 def pytest_addoption(parser):
@@ -46,7 +47,7 @@ def pytest_configure(config):
         pytest.exit(str(error), returncode=2)
     mode = "quick" if config.getoption("--quick") else "full"
     results = config.getoption("--results") or records.results_folder()
-    folder = os.path.join(os.path.abspath(results), records.device_key(device))
+    folder = os.path.join(os.path.abspath(results), profiles.key(device))
     if config.getoption("benchmark_storage") == "file://./.benchmarks":
         config.option.benchmark_storage = f"file://{folder}"
     if not (config.option.benchmark_save or config.option.benchmark_autosave):
@@ -136,7 +137,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["cpu"] = {k: cpu[k] for k in ("brand_raw", "arch", "count") if k in cpu}
     for private in ("node", "release", "python_build"):
         machine_info.pop(private, None)
-    machine_info["device"] = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    machine_info["device"] = {"key": profiles.key(device), "name": device.name, "type": where.type}
     machine_info["versions"] = found
 
 

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import torch
 
 from budget import device as devices
-from budget import record as records
 from budget.device import Device
+from budget.device import profile as profiles
+from budget.device.profile import profile_for
 from budget.errors import InputError
-from budget.profile import profile_for
+from budget.measured import record as records
+from budget.measured import workload as workloads
 
 from . import sensors
 from .cases import Case
@@ -155,16 +157,16 @@ def _rows(t: torch.Tensor) -> torch.Tensor:
 def facts(case: Case, device: Device) -> dict[str, Any]:
     """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
-    work = records.work(workload)
+    work = workloads.work(workload)
     known = {
         "schema": records.SCHEMA,
-        "device": records.device_key(device), "suite": case.suite, "case": case.name,
+        "device": profiles.key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
         "flops": work.flops, "flops_convention": "1 multiply-add = 2 FLOPs, attention in full",
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
     }  # fmt: skip
     try:
-        known["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
+        known["predicted_s"] = workloads.predict(workload, device, profile_for(device, case.dtype))
     except InputError as error:
         known["predicted_s"], known["not_predicted"] = None, str(error)
     return known

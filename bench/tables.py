@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from budget import record as records
-from budget.record import Record
+from budget.measured import record as records
+from budget.measured.record import Record
 from budget.report._units import decimal, seconds
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

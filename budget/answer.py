@@ -6,14 +6,14 @@ from functools import cached_property
 
 from .config import Task
 from .device import Device
+from .device.kernel_class import Profile
 from .errors import shown, unknown
-from .fold.count import Flops, Params
+from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
 from .fold.time import Times, by_kind, time
-from .form import Profile
-from .model import Model
+from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
 
@@ -136,6 +136,7 @@ class Estimate(_Estimate):
                 "fits": self.fits,
                 "provenance": {
                     "counts": "exact",
+                    "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
                     "interval": "90 %",

@@ -9,18 +9,18 @@ from .answer import Estimate
 from .config import Task, size, table
 from .device import Device
 from .device import load as load_device
+from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, flops, params
 from .fold.memory import Walked
-from .model import Model
+from .ir import Model
 from .named import Any
 from .plan import check, chosen
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.recompute import CHOICES as RECOMPUTED
-from .profile import profile_for
 from .read.source import Named, Ready, find
 from .size import Size
 

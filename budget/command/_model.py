@@ -30,9 +30,7 @@ def workload_flags(parser: Parser) -> None:
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
-    add(
-        "--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (fused to train, flash to serve)"
-    )
+    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (sdpa to train, flash to serve)")
     add(
         "--execution",
         default="compiled",

@@ -8,11 +8,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from .. import calibration, device, machine, profile, record
+from .. import device
+from ..device import machine, profile
 from ..errors import InputError, unknown
+from ..measured import calibration, record
+from ..measured.validation import rows
 from ..report import render
 from ..report._validation import answer
-from ..validation import rows
 
 HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from ..answer import Estimate
 from ..estimate import estimate as compute
 from ..named import Any
-from ..report._estimate import answer
-from ..report._summary import summary
+from ..report._estimate import answer, text
 from ._model import asked, output_flags, source_flags, workload_flags, write
 from ._parser import Parser
 
@@ -47,7 +46,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     found = compute(model, **settings)
     shown = answer(found, args.by)
     if not found.fits:
-        shown = shown._replace(text=lambda: f"{summary(found)}\n{_way_out(model, found, settings)}")
+        shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
     write(shown, args)
     return 1 if args.fits and not found.fits else 0
 

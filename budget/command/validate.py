@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from .. import device, profile, record
+from .. import device
+from ..device import profile
 from ..errors import InputError, unknown
+from ..measured import record
+from ..measured.validation import rows, summaries
 from ..report._validation import answer
-from ..validation import rows, summaries
 from ._model import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Model, walk, weights
+from ..ir import (
+    ACTIVE,
+    ROUTER,
+    WEIGHT,
+    Model,
+    Op,
+    Tensor,
+    contraction_flops,
+    elements,
+    expert_axis,
+    pointwise_flops,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
-from ..op import ACTIVE, WEIGHT, Op, Tensor, contraction_flops, elements, expert_axis, pointwise_flops
 from ..size import Size
 
 
@@ -56,6 +68,15 @@ def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
     for t, o, copies in weights(model.nodes):
         if t.role == WEIGHT and (not gradients or t.name in gradients):
             yield t, o, copies
+
+
+def modelled(model: Model) -> tuple[str, ...]:
+    """Of which parts the pointwise FLOPs and the bytes moved are a model, not those of torch's own calls
+    (tests/test_moved.py has the tolerances); contractions, parameters and lifetimes are exact all the same.
+    """
+    ops = (o for o, _ in walk(model.nodes) if o.phase == "forward")
+    parts = {o.rule.modelled or ("experts" if o.tag == ROUTER else "") for o in ops}
+    return tuple(sorted(parts - {""}))
 
 
 def flops(model: Model, known: dict[int, tuple[Size, Size]] | None = None) -> Flops:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..dtype import BYTES
-from ..model import Block, Node
-from ..named import NamedTuple
-from ..op import (
+from ..ir import (
     GRADIENT,
     HOST,
+    Block,
     Gemm,
+    Node,
     Op,
     Tensor,
+    base,
     contraction_flops,
     elements,
     gemm,
     is_convolution,
     picked,
     pointwise_flops,
+    window,
 )
+from ..named import NamedTuple
 from ..size import Size, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")
@@ -75,7 +78,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
+    sizes = (o.sizes[base(d)] for d in o.out.dims)
     return any(is_zero(n) for n in sizes)
 
 
@@ -108,8 +111,8 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
-    if launches > 1:  # each reads and writes about what the operator makes
-        traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
+    if launches > 1:
+        traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
     main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
     return Work(
@@ -127,6 +130,18 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         narrow=any(t.dtype == "float8" for t in main.ins),
         host=host,
     )
+
+
+def _in_between(o: Op, dtype: str) -> Size:
+    """Bytes that the kernels of one operator hand to each other, and read and write themselves. Where the
+    kind doesn't say, each reads and writes what the operator makes.
+    """
+    rule = o.rule
+    own, single = rule.back_moves if o.phase == "backward" else rule.moves
+    if own or single:
+        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+    launches = rule.back_launches if o.phase == "backward" else rule.launches
+    return 2 * launches * moved_bytes(o.out, o, dtype)
 
 
 def _computed(o: Op) -> Size:
@@ -173,5 +188,5 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     n = elements(t, o.sizes)
     if not axis or t.part == GRADIENT:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
+    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
     return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..model import Block, Carry, Model, Node, pieces
-from ..op import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Op, Tensor
-from ..rule import SAME
+from ..ir import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]
 QUANTIZED = ("float8", "int8")
@@ -68,7 +67,7 @@ def _reads(nodes: Iterable[Node]) -> Iterator[str]:
             yield from _reads(node.body)
 
 
-def _last_apart(nodes: Iterable[Node], reads: Collection[str], needs: set[str]) -> Iterator[Node]:
+def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
     """Set last repetitions apart whose result nobody reads: what only makes it has no gradient there."""
     for node in nodes:
         if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
@@ -151,7 +150,7 @@ def _gradients(
             made.append((t, g))
         elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
             made.append((t, g._replace(dims=t.dims)))
-        elif t.added or (how and how != o.kind):
+        elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
         elif how == o.kind:  # a contraction

@@ -22,13 +22,13 @@ def names() -> tuple[str, ...]:
     return modules(__path__[0])
 
 
-def render(found: Answer | Estimate, form: str, by: str = "") -> str:
+def render(found: Answer | Estimate, name: str, by: str = "") -> str:
     """An answer, or an estimate with a breakdown, as text. Raises InputError for an unknown format."""
-    if form not in names():
-        raise unknown("format", form, names())
+    if name not in names():
+        raise unknown("format", name, names())
     if isinstance(found, Estimate):
         from ._estimate import answer
 
         found = answer(found, by)
-    text: str = import_module(f"{__name__}.{form}").render(found)
+    text: str = import_module(f"{__name__}.{name}").render(found)
     return text

@@ -9,11 +9,8 @@ from ..answer import Estimate, plain
 from ..fold.memory import Moment
 from ..named import Any
 from ._answer import Answer, Column, Table
-from ._summary import summary
-from ._units import count, decimal, memory, seconds
 
 STRETCHES = 24  # lines of a curve
-MOMENTS = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
 
 
 def answer(estimate: Estimate, by: str = "") -> Answer:
@@ -21,11 +18,18 @@ def answer(estimate: Estimate, by: str = "") -> Answer:
     return Answer(
         data=lambda: data(estimate, by),
         records=partial(breakdown, estimate, by or "operator"),
-        text=partial(summary, estimate),
+        text=partial(text, estimate),
         tables=lambda: (breakdown(estimate, by),) if by else (),
         estimates=(estimate,),
         by=by,
     )
+
+
+def text(estimate: Estimate) -> str:
+    """The summary. Raises InputError for an estimate of arrays."""
+    from ._summary import summary  # not for JSON
+
+    return summary(estimate)
 
 
 def data(estimate: Estimate, by: str) -> dict[str, Any]:
@@ -35,9 +39,12 @@ def data(estimate: Estimate, by: str) -> dict[str, Any]:
 
 def breakdown(estimate: Estimate, by: str) -> Table:
     """A table of operators, parts, layers or moments. Raises InputError."""
+    from ._units import count, decimal, memory, seconds
+
     rows = [tuple(row.values()) for row in estimate.rows(by)]
     if by == "moment":
-        return Table(MOMENTS, rows, "Memory over time", partial(curve, estimate))
+        moments = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
+        return Table(moments, rows, "Memory over time", partial(curve, estimate))
     columns = (
         Column("name", by),
         Column("params", "params", count),
@@ -51,6 +58,8 @@ def breakdown(estimate: Estimate, by: str) -> Table:
 
 def curve(estimate: Estimate) -> list[str]:
     """Memory over time, as bars."""
+    from ._units import memory
+
     peak = estimate.memory.peak
     return [
         f"{m.phase:<10}{m.op[:30]:<30}{memory(m.total):>9}  {'#' * round(29 * m.total / peak)}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..answer import Estimate
 from ..errors import InputError
+from ..fold.count import modelled
 from ..size import is_number
 from ._units import count, decimal, memory, seconds
 
@@ -147,4 +148,6 @@ def _time(e: Estimate) -> Iterator[str]:
 
 def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
-    yield f"trust       counts exact{missing}; time {e.profile.summary}"
+    parts = modelled(e.program)
+    but = f" but for what {', '.join(parts)} move" if parts else ""
+    yield f"trust       counts exact{but}{missing}; time {e.profile.summary}"

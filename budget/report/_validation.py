@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..device import Device
-from ..form import Profile
+from ..device.kernel_class import Profile
+from ..measured.validation import Row, summaries
 from ..named import Any
-from ..validation import Row, summaries
 from ._answer import Answer, Column, Table
 from ._figures import measured_against_predicted, roofline
 from ._units import seconds

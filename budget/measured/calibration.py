@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .device import Device
-from .errors import InputError
-from .form import Dispatch, Form, Profile, complete
-from .named import Any, NamedTuple
-from .profile import key
-from .record import Program, Record, links, seconds, work
-from .rule import RULES
+from ..device import Device
+from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
+from ..device.profile import key
+from ..errors import InputError
+from ..ir import RULES
+from ..named import Any, NamedTuple
+from .collectives import links
+from .record import Record
+from .workload import Program, seconds, work
 
 Numbers = Mapping[str, float]
 
@@ -230,9 +232,9 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
     )
 
 
-def _form(fields: Mapping[str, Any]) -> Form:
+def _form(fields: Mapping[str, Any]) -> KernelClass:
     values: dict[str, Any] = {n: tuple(v) if n == "edge" else v for n, v in fields.items()}
-    return Form(**values)
+    return KernelClass(**values)
 
 
 def least_squares(
