@@ -131,13 +131,15 @@ def llama(device, b, s, *, window=None, padded=False) -> Check:
     config = getattr(transformers, f"{kind}Config")(**sizes, **more)
     network = getattr(transformers, f"{kind}ForCausalLM")(config).to(device, torch.bfloat16)
     ids = torch.randint(1000, (b, s), device=device)
-    mask = torch.ones_like(ids)
+    mask, labels = None, ids
     if padded:
+        mask = torch.ones_like(ids)
         mask[0, : s // 3] = 0
+        labels = ids.masked_fill(mask == 0, -100)
 
     def run(net, implementation):
         net.set_attn_implementation(implementation)
-        loss = net(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+        loss = net(input_ids=ids, attention_mask=mask, labels=labels).loss
         layer = net.model.layers[0].self_attn
         return torch.autograd.grad(loss, [layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight])
 

@@ -140,7 +140,7 @@ def _gate(on: str) -> Iterator[Task]:
     for assembler in (NEWEST, BUNDLED) if on == "cuda" else (NEWEST,):
         for name, entry in CHECKS.items():
             if on == "cuda" or entry.tiny is not None:
-                silent = COMPILING_S if "compiled" in name else SILENT_S
+                silent = COMPILING_S if "compiled" in name or "llama" in name else SILENT_S
                 yield Task(
                     f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler, "", silent
                 )
