@@ -86,6 +86,6 @@ __all__ = [
     "SCALE", "SCORES", "STATE", "SUMMAND", "TEMPORARY", "WEIGHT", "WEIGHTS", "Block", "Carry", "Gemm",
     "Model", "Node", "Op", "Rule", "Tensor", "base", "beside", "block", "contracted_dims",
     "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "line",
-    "link", "model", "op", "picked", "pieces", "pointwise_flops", "renamed", "rewrite", "states", "walk", "weights",
-    "widest", "window",
+    "link", "model", "op", "picked", "pieces", "pointwise_flops", "renamed", "rewrite", "states", "walk",
+    "weights", "widest", "window",
 ]  # fmt: skip
