@@ -5,6 +5,8 @@ rescaled when m grows. The loop is split in three, so that only the blocks at th
 what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -15,6 +17,8 @@ from .attention_rules import (
     Rules,
     cu_seqlens,
     find_settings,
+    loadable,
+    longest,
     sources,
     strides,
 )
@@ -32,6 +36,7 @@ from .attention_tile import (
     sequence,
     store_rows,
 )
+from .launch import Prepared, launch
 
 
 @triton.jit
@@ -158,19 +163,25 @@ def launch_forward(
     """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
     if q.numel() == 0:
         return
-    chosen = find_settings("attention_forward", q)
-    sequences, longest = q.shape[0], q.shape[2]
-    if packing is not None:
-        sequences, longest = packing.sequences, packing.longest_q
-    heads, kv_heads, blocks = q.shape[1], k.shape[1], triton.cdiv(longest, chosen["BLOCK_M"])
-    loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
-    with torch.cuda.device_of(q):
-        _attention_forward_kernel[(sequences * heads * blocks,)](
-            *loaded.values(), bias, out, log_sum, *cu_seqlens(packing),
-            *strides(q, k, v, out, bias, log_sum),
-            blocks, heads, heads // kv_heads, q.shape[2], k.shape[2],
-            BIAS=bias is not None, PACKED=packing is not None,
-            **rules.arguments(), **chosen,
-        )  # fmt: skip
+    rich = bias is not None or rules.softcap > 0
+    chosen = find_settings("attention_forward", q, packing, rich)
+    q, k, v = loadable(chosen, packing, q, k, v)
+
+    def prepare() -> Prepared:
+        sequences, rows = q.shape[0], q.shape[2]
         if packing is not None:
-            clear_rest(out, packing.cu_seqlens_q, packing.longest_q)
+            sequences, rows = packing.sequences, packing.longest_q
+        heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
+        described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
+        names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
+        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
+        rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
+        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
+        return (sequences * heads * blocks,), (*loaded, *tensors[3:]), rest
+
+    tensors = (q, k, v, bias, out, log_sum, *cu_seqlens(packing))
+    launch(_attention_forward_kernel, tensors, (rules, longest(packing)), prepare)
+    if packing is not None:
+        clear_rest(out, packing.cu_seqlens_q, packing.longest_q)

@@ -17,7 +17,8 @@ from .attention_decode import launch_decode
 from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
 from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
 from .rope_kernel import launch_rope
 from .softmax_kernel import launch_softmax, launch_softmax_backward
@@ -218,8 +219,10 @@ def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16, page: int | None
 # What makes a call's tensors and returns its launch, on every architecture.
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(_matmul, 4096, 4096, 4096),
-    "matmul medium": partial(_matmul, 512, 4096, 512, activation="silu", save=True),
-    "matmul skinny": partial(_matmul, 16, 4096, 4096, activation="none"),
+    "matmul medium": partial(_matmul, 512, 4096, 4096, activation="silu", save=True),
+    "matmul small": partial(_matmul, 512, 1024, 1024),
+    "matmul skinny": partial(_matmul, 16, 4096, 65536, activation="none"),
+    "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
     "matmul to fp32": partial(_matmul, 4096, 4096, 4096, activation="none", out_dtype=torch.float32),
@@ -249,6 +252,12 @@ HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
     "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
+    "matmul large split": partial(_matmul, 1024, 8192, 1024, activation="none"),
+    "matmul medium split": partial(_matmul, 256, 4096, 1024, activation="silu", save=True),
+    "matmul small split": partial(_matmul, 128, 4096, 512, activation="silu"),
+    "matmul gated split": partial(_matmul, 256, 4096, 1024, activation="silu", gated=True, save=True),
+    "matmul large N = 50257": partial(_matmul, 4096, 768, 50257, activation="none"),
+    "matmul large odd K": partial(_matmul, 4096, 4097, 4096),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{
         f"attention {d} full backward": partial(_attention, d, causal=False, backward=True)
