@@ -6,15 +6,15 @@ import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 
 from .. import arch as architectures
+from .. import report
 from ..config import Field, Settings
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, MODES
+from ..estimate import CHOICES
 from ..files import replace
 from ..named import Any
 from ..plan import fields
-from ..plan.optimizer import CHOICES as OPTIMIZERS
-from ..plan.recompute import CHOICES
 from ..read.source import resolve
+from ..report._answer import Answer
 from ._parser import Parser
 
 DEFAULT_ARCH = "transformer"
@@ -23,14 +23,14 @@ DEFAULT_ARCH = "transformer"
 def workload_flags(parser: Parser) -> None:
     """Flags of the workload and the device; those of the techniques where they are wanted."""
     add = parser.add_argument
-    add("--mode", default="train", metavar="M", help=f"{', '.join(MODES)} (train)")
+    add("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
-    add("--optimizer", metavar="O", help=f"{', '.join(OPTIMIZERS)} (adamw)")
-    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
-    add("--attention", metavar="A", help=f"{', '.join(ATTENTION)} (fused to train, flash to serve)")
+    add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
+    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
+    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (sdpa to train, flash to serve)")
     add(
         "--execution",
         default="compiled",
@@ -204,8 +204,18 @@ def _number(text: str | None) -> Any:
             return text
 
 
-def write(text: str, path: str | None) -> None:
-    """To standard output, or to a file that is replaced only when all of it is written."""
+def output_flags(parser: ArgumentParser) -> None:
+    """Flags that say how and where the answer is written."""
+    names = report.names()
+    parser.add_argument(
+        "--format", default="table", metavar="F", choices=names, help=f"{', '.join(names)} (table)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write there instead")
+
+
+def write(answer: Answer, args: Namespace) -> None:
+    """To standard output, or to a file that is replaced only when all of it is written. Raises InputError."""
+    text, path = report.render(answer, args.format), args.output
     if path is None:
         print(text)
         return

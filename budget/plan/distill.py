@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Carry, Model, Node
+from ..ir import INPUT, LOSS, Block, Carry, Model, Node, Op, Tensor, elements
 from ..named import Any
-from ..op import INPUT, Op, Tensor, elements
 from ..size import Size
 from ._names import untrained
 from .freeze import frozen
@@ -29,7 +28,7 @@ def distill(student: Model, teacher: Model) -> Model:
     stay. Raises InputError.
     """
     untrained(student, "teacher")
-    loss = next((n for n in student.nodes if isinstance(n, Op) and n.name.startswith("loss")), None)
+    loss = next((n for n in student.nodes if isinstance(n, Op) and n.tag == LOSS), None)
     if loss is None:
         raise InputError("teacher", f"{student.name} has no loss; allowed: students with one, in mode train")
     logits = loss.ins[0]

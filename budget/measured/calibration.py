@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .device import Device
-from .errors import InputError
-from .form import Dispatch, Form, Profile, complete
-from .named import Any, NamedTuple
-from .profile import key
-from .record import Program, Record, links, seconds, work
+from ..device import Device
+from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
+from ..device.profile import key
+from ..errors import InputError
+from ..ir import RULES
+from ..named import Any, NamedTuple
+from .collectives import links
+from .record import Record
+from .workload import Program, seconds, work
 
 Numbers = Mapping[str, float]
 
@@ -50,7 +53,7 @@ COVERAGE = 0.9
 LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
 LEAST = 20  # records
 # Kinds of operators with a form of their own, where there are records of them alone.
-OWN = {"gelu", "gelu_new", "silu", "tanh", "layer_norm", "batch_norm", "max_pool", "softmax"}
+OWN = {kind for kind, rule in RULES.items() if rule.measured}
 TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
 MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
 LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must not run away
@@ -229,9 +232,9 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
     )
 
 
-def _form(fields: Mapping[str, Any]) -> Form:
+def _form(fields: Mapping[str, Any]) -> KernelClass:
     values: dict[str, Any] = {n: tuple(v) if n == "edge" else v for n, v in fields.items()}
-    return Form(**values)
+    return KernelClass(**values)
 
 
 def least_squares(

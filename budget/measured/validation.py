@@ -8,11 +8,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from .device import Device
-from .errors import InputError
-from .form import Profile
-from .named import Any, NamedTuple
-from .record import Record, seconds, work
+from ..device import Device
+from ..device.kernel_class import Profile
+from ..errors import InputError
+from ..named import Any, NamedTuple
+from .record import Record
+from .workload import seconds, work
 
 
 class Row(NamedTuple):

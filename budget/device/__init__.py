@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-from . import table
-from .dtype import SHORT
-from .errors import InputError, unknown
-from .named import Any, NamedTuple
+from .. import table
+from ..dtype import SHORT
+from ..errors import InputError, unknown
+from ..named import Any, NamedTuple
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,

@@ -1,70 +1,19 @@
-"""A model is a tuple of operators; what repeats is stored once, with a count.
-
-`link` turns what an architecture file writes (short names, names used again, dimensions left
-out) into a program in which every tensor has one name, every operator knows its sizes, and
-every block knows what it hands from one repetition to the next.
+"""Linking turns what an architecture file writes (short names, names used again, dimensions left out) into a
+program in which every tensor has one name, every operator knows its sizes, and every block knows what it
+hands from one repetition to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from .config import Settings, Workload
-from .named import Any, NamedTuple
-from .op import INPUT, WEIGHT, Op, Tensor
-from .size import Size, is_number, is_zero
-
-
-class Carry(NamedTuple):
-    """A tensor handed from one repetition to the next, by its three names.
-
-    One that every repetition only makes anew has no `init` and no `enter`.
-    """
-
-    init: str  # outside, before the first repetition
-    enter: str  # inside, as a repetition finds it
-    leave: str  # inside, as it leaves it; outside, after the last
-
-
-class Block(NamedTuple):
-    """Operators that are repeated `count` times.
-
-    `shared`: the same weights each time (a recurrence over t, ALBERT's layers).
-    `mirrors`: of a backward block, the forward block whose saved tensors it reads.
-    """
-
-    name: str
-    body: tuple[Node, ...]
-    count: Size = 1
-    shared: bool = False
-    carry: tuple[Carry, ...] = ()
-    mirrors: str = ""
-
-
-Node = Op | Block
-MICRO = "micro"  # name of the block that repeats the program for each micro-batch (plan/accumulate.py)
-
-
-class Model(NamedTuple):
-    """A network at a given size of input.
-
-    `outputs` are the tensors that a loss is taken of; `samples` and `tokens` what one forward
-    pass works through; `uncounted` names what the operators leave out.
-    """
-
-    name: str
-    arch: str
-    nodes: tuple[Node, ...]
-    config: Mapping[str, Any]
-    outputs: tuple[str, ...]
-    samples: Size = 1
-    tokens: Size = 0
-    uncounted: tuple[str, ...] = ()
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the model works through tokens (text, sound, time steps), not just samples."""
-        return not is_zero(self.tokens)
+from ..config import Settings, Workload
+from ..dtype import FLOATING
+from ..named import Any
+from ..size import Size, is_zero
+from .block import Block, Carry, Model, Node
+from .op import Op
+from .tensor import INPUT, WEIGHT, Tensor
 
 
 def model(
@@ -89,82 +38,6 @@ def model(
     return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
 
 
-def block(name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False) -> Block:
-    """Operators repeated `count` times, one after the other."""
-    return Block(name, tuple(body), count, shared)
-
-
-def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:
-    """Every operator with the number of times that it runs."""
-    for node in nodes:
-        if isinstance(node, Block):
-            yield from walk(node.body, times * node.count)
-        else:
-            yield node, times
-
-
-def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:
-    """The same program with each operator replaced by others."""
-    new: list[Node] = []
-    for node in nodes:
-        if isinstance(node, Block):
-            new.append(node._replace(body=rewrite(node.body, change)))
-        else:
-            new += change(node)
-    return tuple(new)
-
-
-def pieces(node: Block, first: int) -> tuple[Block, ...]:
-    """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
-    if is_number(node.count) and node.count <= first:
-        return (node._replace(name=f"{node.name}[:{first}]"),)
-    new = {
-        c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry
-    }  # what one piece makes, the other makes too
-    enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
-    carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
-    return (
-        Block(f"{node.name}[:{first}]", renamed(node.body, new), first, node.shared, enters),
-        node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry),
-    )
-
-
-def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
-    """The same program with other names for some tensors."""
-
-    def tensors(ts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(t._replace(name=new[t.name]) if t.name in new else t for t in ts)
-
-    def visit(node: Node) -> Node:
-        if isinstance(node, Op):
-            holds = tuple(new.get(name, name) for name in node.holds)
-            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs), holds=holds)
-        carry = (Carry(*(new.get(name, name) for name in c)) for c in node.carry)
-        return node._replace(body=tuple(visit(n) for n in node.body), carry=tuple(carry))
-
-    return tuple(visit(node) for node in nodes)
-
-
-def weights(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op, Size]]:
-    """Every weight once, with an operator that reads it and the number of copies."""
-    seen: set[str] = set()
-    yield from _weights(nodes, copies, seen)
-
-
-def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tuple[Tensor, Op, Size]]:
-    for node in nodes:
-        if isinstance(node, Block):
-            inner: set[str] = set(seen) if node.name not in seen else set()
-            yield from _weights(node.body, copies if node.shared else copies * node.count, inner)
-            if node.shared or "[" not in node.name:  # the pieces of a block have weights of their own
-                seen |= inner
-        elif node.phase == "forward":
-            for t in node.weights:
-                if t.name not in seen:
-                    seen.add(t.name)
-                    yield t, node, copies
-
-
 def link(
     nodes: Iterable[Node], sizes: Mapping[str, Size], outputs: Iterable[str] = ()
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
@@ -175,7 +48,22 @@ def link(
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})
     linked = tuple(linker.run(_running(nodes), env, "", set()))
-    return linked, tuple(env[name] for name in outputs or (linker.current,))
+    ends = tuple(env[name] for name in outputs or (linker.current,))
+    return _pruned(linked, set(ends)), ends
+
+
+def _pruned(nodes: tuple[Node, ...], wanted: set[str]) -> tuple[Node, ...]:
+    """The nodes with blocks that leave only what a later operator, or the next repetition, reads."""
+    new: list[Node] = []
+    for node in reversed(nodes):
+        if isinstance(node, Op):
+            wanted.update([t.name for t in node.ins])
+        else:
+            carry = tuple(c for c in node.carry if c.enter or c.leave in wanted)
+            wanted.update([name for c in carry for name in (c.init, c.leave)])
+            node = node._replace(body=_pruned(node.body, wanted), carry=carry)  # noqa: PLW2901 - the same node
+        new.append(node)
+    return tuple(reversed(new))
 
 
 def _running(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -244,12 +132,13 @@ class _Linker:
             dims = self.dims[name] = t.dims or ins[0].dims
             if t.dtype:
                 self.dtype[name] = t.dtype
-            elif node.kind != "cast" and ins[0].dtype.startswith("float"):
+            elif not node.rule.casts and ins[0].dtype in FLOATING:
                 self.dtype[name] = ins[0].dtype
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        return Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
+        made = Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
+        return made._replace(tag=node.tag, window=node.window) if node.tag or node.group else made
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

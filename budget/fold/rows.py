@@ -1,50 +1,46 @@
-"""The breakdown that every format shows: rows of operators, layers or parts with their shares."""
+"""A breakdown of an answer: parameters, FLOPs and seconds by operator, by part of a layer, or by layer."""
 
 from __future__ import annotations
 
 import re
 
 from ..errors import unknown
-from ..model import walk, weights
-from ..named import TYPE_CHECKING, Any
-from ..op import contraction_flops, elements, pointwise_flops
+from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
 from ..size import Size
+from .time import Times
 
-if TYPE_CHECKING:
-    from ..estimate import Estimate
-
-BY = ("operator", "part", "layer", "moment")
+BY = ("operator", "part", "layer")
 COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s")
 
 
-def rows(estimate: Estimate, by: str) -> list[dict[str, Any]]:
-    """One row an operator, a part of a layer (attention, mlp, ...), a layer, or a moment of the memory's
-    curve over time. Raises InputError.
+def rows(network: Model, program: Model, times: Times, by: str = "operator") -> dict[str, dict[str, Size]]:
+    """The COLUMNS of each operator, part (attention, mlp, ...) or layer, by its name, as the program runs.
+
+    Parameters are the network's; what is computed again counts for the operator that it repeats.
+    Raises InputError.
     """
     if by not in BY:
         raise unknown("by", by, BY)
-    if by == "moment":
-        return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in estimate.memory.curve]
     table: dict[str, dict[str, Size]] = {}
 
     def row(op: str) -> dict[str, Size]:
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
-    for o, _ in walk(estimate.program.nodes):
+    for o, _ in walk(program.nodes):
         if o.outs or o.weights:
             row(o.of or o.name)
-    for t, o, copies in weights(estimate.model.nodes):
+    for t, o, copies in weights(network.nodes):
         r = row(o.name)
         r["params"] = r["params"] + elements(t, o.sizes) * copies
-    for o, times in walk(estimate.program.nodes):
+    for o, n in walk(program.nodes):
         r = row(o.of or o.name)
         column = "forward_flops" if o.phase == "forward" else "backward_flops"
-        r[column] = r[column] + contraction_flops(o) * times
-        r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * times
-    for k in estimate.times.kernels:
+        r[column] = r[column] + contraction_flops(o) * n
+        r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
+    for k in times.kernels:
         r = row(k.work.op)
         r["time_s"] = r["time_s"] + k.seconds
-    return [{"name": name, **values} for name, values in table.items()]
+    return table
 
 
 def _key(op: str, by: str) -> str:

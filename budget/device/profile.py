@@ -14,14 +14,14 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from .device import Device
-from .errors import InputError, shown
-from .files import replace
-from .form import LIKE, Dispatch, Form, Profile, complete
-from .named import Any
+from ..errors import InputError, shown
+from ..files import replace
+from ..named import Any
+from . import Device
+from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
 SCHEMA = "budget.profile/1"
-FOLDER = os.path.join(os.path.dirname(__file__), "data", "profiles")
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "profiles")
 
 
 def key(device: Device) -> str:
@@ -120,7 +120,7 @@ def parse(table: Any, where: str) -> Profile:
     if schema != SCHEMA:
         raise InputError("profile", f"{where}: schema {shown(schema)}; allowed: {SCHEMA}")
     try:
-        forms = {name: Form(**_form(values)) for name, values in table["forms"].items()}
+        forms = {name: KernelClass(**_form(values)) for name, values in table["forms"].items()}
         profile = Profile(
             name=str(table["name"]),
             provenance=str(table["provenance"]),
@@ -187,7 +187,7 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 def dump(p: Profile, notes: Iterable[str] = ()) -> str:
     """A profile as JSON: what `parse` reads, without what it fills in by itself."""
     forms = {
-        name: {k: v for k, v in form._asdict().items() if v != Form._field_defaults[k]}
+        name: {k: v for k, v in form._asdict().items() if v != KernelClass._field_defaults[k]}
         for name, form in p.forms.items()
         if LIKE.get(name) is None or form != p.forms[LIKE[name]]
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .named import NamedTuple
+from ..named import NamedTuple
 
 # What a class of kernels is like where a profile says nothing of it.
 LIKE = {
@@ -23,7 +23,7 @@ LIKE = {
 CLASSES = ("matmul", "pointwise", *LIKE)
 
 
-class Form(NamedTuple):
+class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
     share: of the peak rate that large contractions reach. vector: of the peak of everything else.
@@ -65,7 +65,7 @@ class Profile(NamedTuple):
     name: str
     provenance: str  # measured | borrowed | datasheet
     device: str  # key of the device that was measured
-    forms: Mapping[str, Form]
+    forms: Mapping[str, KernelClass]
     memory: float
     steps: tuple[tuple[float, float], ...]
     launch_s: float  # of each kernel, on the device and on its host
@@ -89,7 +89,7 @@ class Profile(NamedTuple):
         return "from the datasheet (budget calibrate measures)"
 
 
-def complete(forms: Mapping[str, Form]) -> dict[str, Form]:
+def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:
     """Every class of kernels, those not given like the class that LIKE names."""
     full = dict(forms)
     for name in CLASSES:
