@@ -47,9 +47,9 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         nested = any(isinstance(inner, Block) for inner in node.body)
         late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
-            head, rest = pieces(node, 1)
+            head, rest = pieces(node, 1, f"{node.name}[0]")
             first = _inside(head, needs)
-            yield head._replace(name=f"{node.name}[0]", body=tuple(_flow(head.body, set(first))))
+            yield head._replace(body=tuple(_flow(head.body, set(first))))
             needs.update(c.leave for c in head.carry if c.leave in first)
             yield from _flow((rest._replace(name=node.name, piece=node.piece),), needs)
             continue
@@ -78,7 +78,7 @@ def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iter
         if not any(reads.isdisjoint(t.name for t in makers[name].outs) for name in lost & needs):
             yield node
             continue
-        head, rest = pieces(node, node.count - 1)
+        head, rest = pieces(node, node.count - 1, f"{node.name}[:-1]")
         needs.update(c.leave for c, last in zip(head.carry, node.carry, strict=True) if last.leave in needs)
         yield from (head, rest._replace(name=node.name, piece=node.piece))
 
