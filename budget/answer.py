@@ -13,7 +13,7 @@ from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
 from .fold.time import Times, by_kind, time
-from .model import Model
+from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
 
@@ -136,7 +136,7 @@ class Estimate(_Estimate):
                 "fits": self.fits,
                 "provenance": {
                     "counts": "exact",
-                        "modelled": modelled(self.program),
+                    "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
                     "interval": "90 %",

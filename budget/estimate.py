@@ -14,7 +14,7 @@ from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, flops, params
 from .fold.memory import Walked
-from .model import Model
+from .ir import Model
 from .named import Any
 from .plan import check, chosen
 from .plan import techniques as plans

@@ -11,7 +11,7 @@ from .answer import Estimate
 from .config import table
 from .errors import InputError
 from .estimate import estimate
-from .model import Model, walk
+from .ir import Model, walk
 from .named import Any, NamedTuple
 from .plan.fp8 import is_linear
 from .read import module as modules

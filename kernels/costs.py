@@ -7,7 +7,7 @@ must cross device memory once. Derived. Re-reads that hit the L2 cache are not c
 
 from typing import Any, NamedTuple
 
-from budget.op import Op, group, op
+from budget.ir import Op, group, op
 
 LOG_SUM_BYTES = 4  # float32, one a row: a logarithm of a sum, a norm's root mean square
 

@@ -6,8 +6,7 @@ from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.model import Block, Model, block, link, walk
-from budget.op import STATE, Op, Tensor, op
+from budget.ir import STATE, Block, Model, Op, Tensor, block, link, op, walk
 from budget.plan.backward import backward
 
 torch = pytest.importorskip("torch")
@@ -108,8 +107,7 @@ def test_muon_leaves_a_classifier_to_adamw(name, head):
 
 def _hidden(e):
     """Elements of the matrices that are no classifier's: convolutions and hidden linear layers."""
-    from budget.model import weights
-    from budget.op import elements
+    from budget.ir import elements, weights
 
     found = [(t, o, n) for t, o, n in weights(e.model.nodes) if o.kind == "contract" and not t.added]
     return sum(elements(t, o.sizes) * n for t, o, n in found) - sum(

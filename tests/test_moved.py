@@ -12,9 +12,8 @@ from torch import nn
 
 from budget.fold.count import modelled
 from budget.fold.kernels import works
-from budget.op import elements, pointwise_flops
+from budget.ir import RULES, elements, pointwise_flops
 from budget.read.torch_module import capture
-from budget.rule import RULES
 
 pytest.importorskip("transformers")
 with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import kernel_time, rates, time
-from budget.op import Gemm
+from budget.ir import Gemm
 
 H100 = load("h100")
 FREE = Dispatch(0, 0, 0)

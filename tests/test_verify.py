@@ -5,11 +5,10 @@ import pytest
 import budget
 from budget import arch
 from budget.errors import InputError
-from budget.model import Block, Model, block, link, rewrite
-from budget.op import op
+from budget.ir import Block, Model, block, link, op, rewrite
+from budget.ir.verify import ProgramError, stage_of, verify
 from budget.plan.backward import backward
 from budget.read import preset
-from budget.verify import ProgramError, stage_of, verify
 
 TECHNIQUES = [
     {"recompute": "selective"},

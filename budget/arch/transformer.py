@@ -8,9 +8,8 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..named import NamedTuple
-from ..op import EMBED, HEAD, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._latent import Latent, latent_attention

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import HEAD, op
+from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._layers import norm

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import EMBED, HEAD, op
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, or_else
 from ._attention import Attention, causal_mask
 from ._layers import norm, sized

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Model, walk, weights
+from ..ir import (
+    ACTIVE,
+    ROUTER,
+    WEIGHT,
+    Model,
+    Op,
+    Tensor,
+    contraction_flops,
+    elements,
+    expert_axis,
+    pointwise_flops,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
-from ..op import ACTIVE, ROUTER, WEIGHT, Op, Tensor, contraction_flops, elements, expert_axis, pointwise_flops
 from ..size import Size
 
 

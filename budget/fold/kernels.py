@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..dtype import BYTES
-from ..model import Block, Node
-from ..named import NamedTuple
-from ..op import (
+from ..ir import (
     GRADIENT,
     HOST,
+    Block,
     Gemm,
+    Node,
     Op,
     Tensor,
+    base,
     contraction_flops,
     elements,
     gemm,
     is_convolution,
     picked,
     pointwise_flops,
+    window,
 )
+from ..named import NamedTuple
 from ..size import Size, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")
@@ -75,7 +78,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
+    sizes = (o.sizes[base(d)] for d in o.out.dims)
     return any(is_zero(n) for n in sizes)
 
 
@@ -185,5 +188,5 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     n = elements(t, o.sizes)
     if not axis or t.part == GRADIENT:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
+    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
     return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

@@ -13,9 +13,26 @@ from functools import cached_property, reduce
 from itertools import islice
 
 from ..dtype import BYTES
-from ..model import NOTHING, Block, Model, Node, states, walk, weights
+from ..ir import (
+    CACHE,
+    COPY,
+    HOST,
+    INPUT,
+    NOTHING,
+    SAVED,
+    STATE,
+    WEIGHT,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    elements,
+    states,
+    walk,
+    weights,
+)
 from ..named import Any, NamedTuple
-from ..op import CACHE, COPY, HOST, INPUT, SAVED, STATE, WEIGHT, Op, Tensor, elements
 from ..size import Size, ceil_div, is_number, maximum
 
 # What a program holds, by kind; `host` is not on the device and not in the total.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import unknown
-from ..model import Model, walk, weights
-from ..op import contraction_flops, elements, pointwise_flops
+from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
 from ..size import Size
 from .time import Times
 

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..device import Device
 from ..device.kernel_class import Dispatch, KernelClass, Profile
-from ..model import Model
+from ..ir import Gemm, Model
 from ..named import NamedTuple
-from ..op import Gemm
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works

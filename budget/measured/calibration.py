@@ -15,8 +15,8 @@ from ..device import Device
 from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
 from ..device.profile import key
 from ..errors import InputError
+from ..ir import RULES
 from ..named import Any, NamedTuple
-from ..rule import RULES
 from .collectives import links
 from .record import Record
 from .workload import Program, seconds, work

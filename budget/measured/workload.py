@@ -1,6 +1,6 @@
 """What a record's workload runs, and how long a profile predicts that it takes.
 
-A workload is a network's name or config with its settings, or operators written as in op.py.
+A workload is a network's name or config with its settings, or operators written as in ir/line.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from ..estimate import estimate
 from ..fold.count import flops, training
 from ..fold.kernels import Work, works
 from ..fold.time import total
-from ..model import Model, model
+from ..ir import Model, model, op
 from ..named import Any, NamedTuple
-from ..op import op
 from ..plan.backward import backward
 from ..plan.fuse import fuse
 from ..plan.recompute import recompute
@@ -58,7 +57,7 @@ def _network(workload: Mapping[str, Any]) -> Program:
 
 
 def _operators(workload: Mapping[str, Any]) -> Program:
-    """Operators as op.py writes them; those of one `group` are one fused kernel."""
+    """Operators as ir/line.py writes them; those of one `group` are one fused kernel."""
     dtype = full_name(workload["dtype"])
     nodes = (op(name, line, kind) for name, line, kind in workload["ops"])
     group = workload.get("group", "")

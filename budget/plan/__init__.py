@@ -23,7 +23,7 @@ from types import ModuleType
 from ..config import Field, Task, Techniques, make
 from ..errors import InputError, shown
 from ..found import modules
-from ..model import Model
+from ..ir import Model
 from ..named import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from ..dtype import full_name
 from ..errors import InputError
-from ..model import Model, walk
-from ..op import Op
+from ..ir import Model, Op, walk
 
 
 def chosen(

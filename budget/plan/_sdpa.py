@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..model import Model, Node, walk
-from ..op import WEIGHT, Op, Tensor
+from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
 FUSABLE, WRITTEN_OUT = "attention", "attention, written out"  # groups of operators

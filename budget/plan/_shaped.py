@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
-from ..model import Block, Carry, Node
-from ..op import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Op, Tensor
+from ..ir import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Block, Carry, Node, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
 from .optimizer import all_gradients, state

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Block, Model, Node
-from ..op import (
+from ..ir import (
     LATENT_DIVIDE,
     LATENT_JOIN,
     LATENT_UP,
@@ -19,6 +18,9 @@ from ..op import (
     MIX,
     SCORES,
     WEIGHTS,
+    Block,
+    Model,
+    Node,
     Op,
     Tensor,
     beside,

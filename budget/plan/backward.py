@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..model import Block, Carry, Model, Node, pieces
-from ..op import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Op, Tensor
-from ..rule import SAME
+from ..ir import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]
 QUANTIZED = ("float8", "int8")

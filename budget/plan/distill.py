@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Carry, Model, Node
+from ..ir import INPUT, LOSS, Block, Carry, Model, Node, Op, Tensor, elements
 from ..named import Any
-from ..op import INPUT, LOSS, Op, Tensor, elements
 from ..size import Size
 from ._names import untrained
 from .freeze import frozen

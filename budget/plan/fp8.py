@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Block, Model, Node, walk
-from ..op import HEAD, SAVED, STATE, WEIGHT, WEIGHTS, Op, Tensor, is_convolution
+from ..ir import HEAD, SAVED, STATE, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, is_convolution, walk
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..model import Block, Model, Node, walk
-from ..op import Op, Tensor
+from ..ir import Block, Model, Node, Op, Tensor, walk
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 

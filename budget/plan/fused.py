@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite
-from ..op import ACTIVATION_OF_MLP, CHUNK, DOWN, GATE, LOSS, Op, Tensor
+from ..ir import ACTIVATION_OF_MLP, CHUNK, DOWN, GATE, LOSS, Block, Model, Node, Op, Tensor, rewrite
 from ..size import ceil_div, power_of_two, product
 from ._names import untrained
 from .fuse import fuse

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..model import Model, rewrite, walk
+from ..ir import QKV, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
-from ..op import QKV, SUMMAND, WEIGHT, Op, Tensor, beside
 from ..size import Size
 from ._names import chosen, untrained, wide
 from .freeze import frozen
@@ -128,7 +127,7 @@ def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tu
     out, sizes = part.out, {**o.sizes, **part.sizes, "R": rank}
     rest = tuple(d for d in o.out.dims if d not in w.dims)
     fan_out = tuple(d for d in out.dims if d not in rest)
-    picked = tuple(d for d in w.dims if d[0] == "~")
+    picked = tuple(d for d in w.dims if is_picked(d))
     fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
     low = Tensor(f"{out.name}~low", (*rest, "R"), dtype=dtype)
     delta = Tensor(f"{out.name}~delta", out.dims, dtype=dtype, part=SUMMAND, of=out.name)
@@ -154,7 +153,7 @@ def _behind(o: Op, width: Size) -> Iterator[Op]:
     _, w = _operands(o, "adapter_targets")
     out = o.out
     features = tuple(d for d in w.dims if d in out.dims)
-    if len(features) != 1 or any(d[0] == "~" for d in w.dims):
+    if len(features) != 1 or any(is_picked(d) for d in w.dims):
         raise InputError(
             "adapter_targets", f"{o.name} is no plain linear layer; allowed: attn.o, mlp.down and the like"
         )

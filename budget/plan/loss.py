@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Model, rewrite, walk
-from ..op import CHUNK, SUMMAND, Op, Tensor, elements
+from ..ir import CHUNK, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
 from ..size import Size, minimum
 
 SETTINGS = {

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite, walk
-from ..op import HOST, STATE, WEIGHTS, Op, Tensor
+from ..ir import HOST, STATE, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._names import is_trained
 
 OFFLOADED = ("none", "activations", "optimizer")

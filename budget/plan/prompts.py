@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Model, Node, pieces, rewrite, walk
-from ..op import PROMPT, WEIGHT, Op, Tensor, beside
+from ..ir import PROMPT, WEIGHT, Block, Model, Node, Op, Tensor, beside, pieces, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import unknown
-from ..model import ALL, INPUT_ONLY, Block, Model, Node, rewrite
-from ..op import Op, Tensor
+from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it

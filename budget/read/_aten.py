@@ -2,7 +2,7 @@
 
 Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
 their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
-operators that it fuses. Everything else has a kind of rule.py; tensors whose dimensions have no
+operators that it fuses. Everything else has a kind of ir/kinds/; tensors whose dimensions have no
 name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..dtype import BYTES
+from ..ir import ACTIVATION, RULES, Op, Tensor
 from ..named import Any
-from ..op import ACTIVATION, Op, Tensor
-from ..rule import RULES
 
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..dtype import BYTES
+from ..ir import FROZEN, GRADIENT, INPUT, WEIGHT, Op, Tensor, elements
 from ..named import Any
-from ..op import FROZEN, GRADIENT, INPUT, WEIGHT, Op, Tensor, elements
 from ._aten import NUMBERS, UNKNOWN, Sizes, kind_of, operators, shaped
 
 Tensors = tuple[Tensor, ...]

@@ -19,8 +19,8 @@ from .. import arch as architectures
 from .. import table
 from ..config import make
 from ..errors import InputError, shown, unknown
+from ..ir import RULES
 from ..named import Any
-from ..rule import RULES
 
 FOLDER = "families"
 LARGEST = 10_000_000  # bytes; a config has a few thousand

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ..config import Workload, size
 from ..dtype import full_name
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import Model
 from ..named import Any
 from ..plan import unnamed
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from .. import arch as architectures
 from ..config import Settings, Workload, make, one_shape, size
 from ..errors import InputError, unknown
-from ..model import Model
+from ..ir import Model
 from ..named import Any, NamedTuple
 from ..size import Size
 from . import module as modules

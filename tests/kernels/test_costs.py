@@ -8,8 +8,8 @@ from budget.kernels.costs import (
     visited_pairs,
 )
 
+from budget.ir import contraction_flops
 from budget.kernels import settings
-from budget.op import contraction_flops
 
 TABLES = settings.load()
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .model import Block, Carry, Model, Node
-from .named import Any, NamedTuple
-from .op import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Op, Tensor, elements, line
-from .size import Size
+from ..named import Any, NamedTuple
+from ..size import Size
+from .block import Block, Carry, Model, Node
+from .line import line
+from .op import Op
+from .tensor import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Tensor, elements
 
 # Roles of tensors that are there before anything runs.
 PRESENT = (*WEIGHTS, INPUT, CACHE, STATE, HOST, GIVEN)
