@@ -6,6 +6,7 @@ Triton's interpreter.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ import torch
 
 from . import campaign_faces as faces
 from . import campaign_gate as gate
+
+SMALL = {"window": 20, "kv": 1, "t": 70, "batch": 2}  # what sizes among the settings become when tiny
 
 
 class Entry(NamedTuple):
@@ -94,6 +97,12 @@ CHECKS: dict[str, Entry] = {
     "decode 8 queries": Entry(
         "attention_decode", gate.heads, (2, 32, 8, 128), {"t": 8192, "kv": 8, "train": False, "causal": True}
     ),
+    "decode fp32": Entry(
+        "attention_decode",
+        gate.heads,
+        (1, 8, 1, 64),
+        {"t": 4096, "kv": 2, "train": False, "dtype": "float32"},
+    ),
     "softmax 1024 masked": Entry("softmax", gate.rows, (8, 16, 1024, 1024), {"masked": True}, (2, 2, 8, 16)),
     "softmax 32768": Entry("softmax", gate.rows, (2048, 32768), {}),
     "softmax 50257": Entry("softmax", gate.rows, (2048, 50257), {}),
@@ -102,6 +111,21 @@ CHECKS: dict[str, Entry] = {
     "softmax log": Entry("softmax", gate.rows, (8192, 4096), {"log": True}, (6, 100)),
     "cross entropy 50257 smooth": Entry("cross_entropy", gate.losses, (4096, 50257), {"smoothing": 0.1}),
     "cross entropy fp32": Entry("cross_entropy", gate.losses, (2048, 32000), {"dtype": "float32"}),
+    "head and loss 50257": Entry(
+        "linear_cross_entropy", gate.head_losses, (4096, 768, 50257), {}, (12, 32, 100)
+    ),
+    "head and loss softcap": Entry(
+        "linear_cross_entropy", gate.head_losses, (4096, 2048, 32000), {"softcap": 10.0}, (12, 32, 100)
+    ),
+    "rms norm 4096": Entry("rms_norm", gate.norm, (8192, 4096), {}, (9, 100)),
+    "rms norm 16384": Entry("rms_norm", gate.norm, (4096, 16384), {}),
+    "rms norm 5000 added": Entry("rms_norm", gate.norm, (4096, 5000), {"added": True}, (9, 100)),
+    "rms norm 65536": Entry("rms_norm", gate.norm, (1024, 65536), {}),
+    "rms norm fp32": Entry("rms_norm", gate.norm, (4096, 1024), {"dtype": "float32"}),
+    "rope 128": Entry("rope", gate.rotation, (4, 32, 4096, 128), {}, (2, 3, 9, 16)),
+    "rope 64 interleaved": Entry(
+        "rope", gate.rotation, (4, 32, 2048, 64), {"interleaved": True}, (2, 3, 9, 16)
+    ),
     "attention compiled": Entry("attention", faces.compiled_attention, (2, 8, 1024, 64), {}),
     "attention in a graph": Entry("attention", faces.graphed_attention, (2, 8, 1024, 64), {}),
     "matmul compiled": Entry("matmul", faces.compiled_matmul, (2048, 2048, 2048), {}),
@@ -115,11 +139,28 @@ def made(name: str, device: torch.device) -> gate.Check:
     """The check of this name, with its tensors on device (meta: nothing but shapes)."""
     entry = CHECKS[name]
     torch.manual_seed(0)
-    small = device.type == "cpu"
-    settings = entry.settings
-    if small:
-        settings = {k: SMALL.get(k, v) for k, v in settings.items()}
-    return entry.make(device, *(entry.tiny if small else entry.sizes), **settings)
+    if device.type == "cpu":
+        return entry.make(device, *(entry.tiny or ()), **_small(entry.settings))
+    return entry.make(device, *entry.sizes, **entry.settings)
 
 
-SMALL = {"window": 20, "kv": 1, "t": 70, "batch": 2}  # what sizes among the settings become when tiny
+def main(argv: list[str]) -> int:
+    """Run one check of each kernel on the GPU, small or (--large) at its size: for tools that look inside."""
+    device, seen = torch.device("cuda"), set()
+    for name, entry in CHECKS.items():
+        if entry.kernel not in seen and entry.tiny is not None:
+            seen.add(entry.kernel)
+            sizes = entry.sizes if "--large" in argv else entry.tiny
+            settings = entry.settings if "--large" in argv else _small(entry.settings)
+            entry.make(device, *sizes, **settings).run()
+            torch.cuda.synchronize()
+            print(name, file=sys.stderr, flush=True)
+    return 0
+
+
+def _small(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: SMALL.get(k, v) for k, v in settings.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

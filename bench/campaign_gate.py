@@ -19,8 +19,11 @@ import torch.nn.functional as F
 from budget.kernels.attention import attention, attention_packed
 from budget.kernels.attention_reference import reference_backward, reference_forward
 from budget.kernels.attention_rules import Rules
+from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.matmul_reference import reference_matmul
+from budget.kernels.rms_norm import add_rms_norm, rms_norm
+from budget.kernels.rope import rope
 from budget.kernels.softmax import cross_entropy, log_softmax, softmax
 
 from .cases import random, torch_dtype
@@ -121,6 +124,71 @@ def losses(device, b, v, *, smoothing=0.0, dtype="bfloat16") -> Check:
         lambda: _with_gradients(lambda z: cross_entropy(z, target, **more), [x], grad),
         lambda: _with_gradients(theirs, [x.double()], grad),
         lambda: _with_gradients(lambda z: theirs(z.float()), [x], grad),
+    )
+
+
+def head_losses(device, b, d, v, *, softcap=None, dtype="bfloat16") -> Check:
+    """linear_cross_entropy a token, forward and backward, with some tokens ignored."""
+    x, weight = random(b, d, device=device, dtype=dtype), random(v, d, device=device, dtype=dtype) * d**-0.5
+    grad, target = random(b, device=device).abs(), torch.randint(v, (b,), device=device)
+    target[::7] = -100
+
+    def theirs(x, weight):
+        z = F.linear(x, weight)
+        z = z.to(torch.promote_types(torch.float32, z.dtype))
+        z = softcap * torch.tanh(z / softcap) if softcap else z
+        return F.cross_entropy(z, target, reduction="none")
+
+    def ours(x, weight):
+        return linear_cross_entropy(x, weight, target, softcap=softcap, reduction="none")
+
+    return Check(
+        lambda: _with_gradients(ours, [x, weight], grad),
+        lambda: _with_gradients(theirs, [x.double(), weight.double()], grad),
+        lambda: _with_gradients(theirs, [x, weight], grad),
+    )
+
+
+def norm(device, s, d, *, added=False, dtype="bfloat16") -> Check:
+    """rms_norm, or with the residual added before it, forward and backward."""
+    x, weight, residual, grad = (
+        random(*n, device=device, dtype=dtype) for n in ((s, d), (d,), (s, d), (s, d))
+    )
+    given = [x, weight, residual] if added else [x, weight]
+
+    def ours(x, weight, residual=None):
+        return rms_norm(x, weight) if residual is None else add_rms_norm(x, residual, weight)[0]
+
+    def theirs(x, weight, residual=None):
+        total = x if residual is None else x + residual
+        if residual is not None and x.dtype == torch.float64:  # what is normed is the sum as it is stored
+            total = total + ((total.detach().to(torch_dtype(dtype)).double()) - total.detach())
+        return F.rms_norm(total, (d,), weight, 1e-6)
+
+    return Check(
+        lambda: _with_gradients(ours, given, grad),
+        lambda: _with_gradients(theirs, [t.double() for t in given], grad),
+        lambda: _with_gradients(theirs, given, grad),
+    )
+
+
+def rotation(device, b, h, s, k, *, interleaved=False, dtype="bfloat16") -> Check:
+    """rope of heads as a projection leaves them, forward and backward."""
+    x, grad = (random(b, s, h, k, device=device, dtype=dtype).transpose(1, 2) for _ in range(2))
+    angles = torch.arange(s, device=device)[:, None] * 1e4 ** (-torch.arange(k // 2, device=device) * 2 / k)
+    cos, sin = angles.cos(), angles.sin()
+
+    def theirs(x):
+        pairs = (
+            x.unflatten(-1, (k // 2, 2)) if interleaved else x.unflatten(-1, (2, k // 2)).transpose(-1, -2)
+        )
+        a, b = pairs.unbind(-1)
+        turned = a * cos - b * sin, a * sin + b * cos
+        return torch.stack(turned, -1).flatten(-2) if interleaved else torch.cat(turned, -1)
+
+    return Check(
+        lambda: _with_gradients(lambda x: rope(x, cos, sin, interleaved=interleaved), [x], grad),
+        lambda: _with_gradients(theirs, [x.double()], grad),
     )
 
 

@@ -17,7 +17,8 @@ from .attention_decode import launch_decode
 from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
 from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
 from .rope_kernel import launch_rope
 from .softmax_kernel import launch_softmax, launch_softmax_backward
@@ -196,14 +197,20 @@ def _attention(
     return launch
 
 
-def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
+def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16, page: int | None = None) -> Launch:
+    """page: of a cache in pages, of which the lengths are known on the device alone."""
     q = random(4, 32, 1, head_dim, dtype=dtype)
-    k, v = (random(4, 8, 32768, head_dim, dtype=dtype) for _ in range(2))
+    shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
+    k, v = (random(*shape, dtype=dtype) for _ in range(2))
+    lengths = table = None
+    if page is not None:
+        lengths = torch.full((4,), 32768, dtype=torch.int32, device=q.device)
+        table = torch.arange(shape[0], dtype=torch.int32, device=q.device).view(4, -1)
     out, log_sum = torch.empty_like(q), random(4, 32, 1, dtype=torch.float32)
     rules = Rules(True, 0, 0.0, 1 / math.sqrt(head_dim))
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, None, out, log_sum, rules)
+        launch_decode(q, k, v, None, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -212,8 +219,10 @@ def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
 # What makes a call's tensors and returns its launch, on every architecture.
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(_matmul, 4096, 4096, 4096),
-    "matmul medium": partial(_matmul, 512, 4096, 512, activation="silu", save=True),
-    "matmul skinny": partial(_matmul, 16, 4096, 4096, activation="none"),
+    "matmul medium": partial(_matmul, 512, 4096, 4096, activation="silu", save=True),
+    "matmul small": partial(_matmul, 512, 1024, 1024),
+    "matmul skinny": partial(_matmul, 16, 4096, 65536, activation="none"),
+    "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
     "matmul to fp32": partial(_matmul, 4096, 4096, 4096, activation="none", out_dtype=torch.float32),
@@ -238,10 +247,17 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    **{f"decode {d} paged": partial(_decode, d, page=16) for d in (64, 128)},
     "cross entropy softcap": partial(_cross_entropy, backward=False, softcap=30.0),
     "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
     "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
+    "matmul large split": partial(_matmul, 1024, 8192, 1024, activation="none"),
+    "matmul medium split": partial(_matmul, 256, 4096, 1024, activation="silu", save=True),
+    "matmul small split": partial(_matmul, 128, 4096, 512, activation="silu"),
+    "matmul gated split": partial(_matmul, 256, 4096, 1024, activation="silu", gated=True, save=True),
+    "matmul large N = 50257": partial(_matmul, 4096, 768, 50257, activation="none"),
+    "matmul large odd K": partial(_matmul, 4096, 4097, 4096),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{
         f"attention {d} full backward": partial(_attention, d, causal=False, backward=True)
