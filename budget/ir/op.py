@@ -103,7 +103,12 @@ def expert_axis(t: Tensor, o: Op) -> str:
 
 def is_convolution(o: Op) -> bool:
     """Whether a window slides over an axis of it: `y+i`."""
-    return any(len(window(axis)) > 1 for t in (*o.ins, *o.outs) for axis in t.dims)
+    return _slides(*[t.dims for t in (*o.ins, *o.outs)])
+
+
+@lru_cache(maxsize=4096)
+def _slides(*operands: tuple[str, ...]) -> bool:
+    return any(len(window(axis)) > 1 for dims in operands for axis in dims)
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ Other letters are an operator's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from ..named import NamedTuple
 from ..size import Size
@@ -55,7 +56,7 @@ def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
     for d in t.dims:
-        n = n * sizes[base(d)]
+        n = n * sizes[d[1:] if d[0] == "~" else d]  # base(d), written out: nothing runs more often
     return n
 
 
@@ -76,4 +77,9 @@ def window(axis: str) -> tuple[str, ...]:
 
 def picked(t: Tensor) -> str:
     """The dimension from which each element picks one; "" where there is none."""
-    return next((base(d) for d in t.dims if is_picked(d)), "")
+    return _picked(t.dims)
+
+
+@lru_cache(maxsize=4096)
+def _picked(dims: tuple[str, ...]) -> str:
+    return next((base(d) for d in dims if is_picked(d)), "")
