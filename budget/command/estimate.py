@@ -10,7 +10,7 @@ from ..estimate import estimate as compute
 from ..launch import Run
 from ..named import Any
 from ..report._estimate import answer, text
-from ._model import asked, output_flags, source_flags, workload_flags, write
+from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
@@ -44,7 +44,7 @@ def flags(parser: Parser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    model, settings = asked(args, rest)
+    model, settings = requested(args, rest)
     found = compute(model, **settings)
     shown = answer(found, args.by)
     if not found.fits:
@@ -69,7 +69,7 @@ def _told(shown: Any, run: Run) -> Any:
 
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
-    """The cheapest change that makes it fit."""
+    """The fastest change that makes the model fit, as one line."""
     from ..fit import changes
     from .fit import describe
 
