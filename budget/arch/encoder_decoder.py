@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, Model, Node, model, op
+from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._heads import of_pooled, pooled
@@ -35,9 +35,12 @@ class Config(Settings):
     vocab: int = setting(32128, "tokens")
     context: int = setting(512, "longest sequence of learned positions; the default length")
     positions: str = setting(
-        "relative", "added to the scores, or to the embedding", choices=("relative", "learned")
+        "relative",
+        "added to the scores, or to the embedding: learned, a table that does not train, or computed",
+        choices=("relative", "learned", "sinusoidal", "computed"),
     )
     buckets: int = setting(32, "relative positions: distances that are told apart")
+    relative_each: bool = setting(False, "relative positions: each layer has a table of its own (UMT5)")
     position_offset: int = setting(0, "learned positions: rows that no position uses (BART: 2)", least=0)
     norm: str = setting("rms_norm_keep", "kind of all norms", choices=("rms_norm_keep", "layer_norm"))
     residual: str = setting(
@@ -81,7 +84,7 @@ def build(c: Config, w: Workload) -> Model:
     if c.part == "encoder" and w.mode == "decode":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
     seq = or_else(w.seq, minimum(c.context, 1024))
-    if c.positions == "learned":
+    if c.positions != "relative":
         at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}
@@ -120,7 +123,8 @@ def _layer(c: Config, position: str, mode: str) -> Layer:
 
 def _encoder(c: Config, mode: str) -> Iterator[Node]:
     yield from _embedding(c, "encoder", "source", "memory", mode)
-    yield encoder("encoder.layers", _layer(c, "relative", mode), c.encoder_layers, x="memory")
+    layers = encoder("encoder.layers", _layer(c, "relative", mode), c.encoder_layers, x="memory")
+    yield _with_tables(c, "encoder", layers)
     if c.residual == "pre":
         yield norm("encoder.norm", c.norm, "memory", "memory")
     if c.positions == "relative":
@@ -132,7 +136,8 @@ def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield causal_mask()
     layer, cross = _layer(c, "relative", mode), _layer(c, "!zeros", mode).attention
     count = or_else(c.decoder_layers, c.encoder_layers)
-    yield decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
+    layers = decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
+    yield _with_tables(c, "decoder", layers)
     if c.residual == "pre":
         yield norm("decoder.norm", c.norm, "x", "x")
     if c.positions == "relative":
@@ -156,6 +161,19 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         yield from cross_entropy("logits")
 
 
+def _distances(c: Config, part: str) -> Op:
+    """What each distance adds to the scores of each head."""
+    spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
+    return op(f"{part}.relative", spec, "gather", p=c.buckets)
+
+
+def _with_tables(c: Config, part: str, layers: Block) -> Block:
+    """Layers, each with its own table of distances where it has one."""
+    if c.positions != "relative" or not c.relative_each:
+        return layers
+    return layers._replace(body=(_distances(c, part), *layers.body))
+
+
 def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[Node]:
     """Tokens, from one table for both stacks or not; positions are looked up here, or as distances for all
     layers of the stack.
@@ -165,10 +183,14 @@ def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[No
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":
-        spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
-        yield op(f"{part}.relative", spec, "gather", p=c.buckets)
+        if not c.relative_each:
+            yield _distances(c, part)
+    elif c.positions == "computed":
+        yield op(f"{part}.positions", f"!{part}_positions/int64: s -> places: s d", "table")
+        yield op(f"{part}.embed_add", f"{x}:, places: s d -> {x}:", "add")
     else:
-        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", "gather")
+        kind = "gather" if c.positions == "learned" else "frozen_gather"
+        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", kind)
         yield op(f"{part}.embed_add", f"{x}:, places: -> {x}:", "add")
     if c.embed_norm:
         yield norm(f"{part}.embed_norm", c.norm, x, x)

@@ -61,7 +61,7 @@ def _read(
     fields = {**fields, **family.get("set", {})}
     if "rules" in family:
         module = import_module(f"{__package__}.{family['rules']}")
-        fields |= getattr(module, kind.replace("-", "_"))(settings)
+        fields |= getattr(module, family.get("rule", kind.replace("-", "_")))(settings)
     fields |= hf_classes.labels(settings, head, arch.Config, family.get("labels", 2))
     try:
         return family["arch"], make(arch.Config, {**fields, **head})

@@ -72,7 +72,7 @@ def find(
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
-        modules.check(own_class, mode, asked, config)
+        modules.check(own_class, mode, requested, config)
         model = own_class
     if isinstance(model, Model):
         own = {k: v for k, v in model.config.items() if k == "dtype"}
