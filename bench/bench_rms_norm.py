@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 LINE = "*x: s d, *d -> y: s d"
@@ -39,26 +41,32 @@ def _case(split: str, s: int, d: int, mode: str, dtype: str) -> Case:
 
 
 def build(case: Case, device: torch.device) -> Built:
-    """The case in each implementation, and its exact result."""
+    """The case in each implementation, and its exact result: y, or the gradient of x, for both."""
     train, (s, d) = case.sizes["mode"] == "train", case.sizes["shape"]
-    x, weight, grad = (random(*shape, device=device, dtype=case.dtype) for shape in ((s, d), (d,), (s, d)))
 
-    def run(function, x=x, weight=weight, grad=grad):
-        """Forward, or with backward: the gradient of x then stands for both."""
-        if not train:
-            return function(x, weight)
-        leaves = [t.detach().requires_grad_() for t in (x, weight)]
-        return torch.autograd.grad(function(*leaves), leaves, grad)[0]
+    def inputs():
+        shapes = ((s, d), (d,), (s, d)) if train else ((s, d), (d,))
+        x, weight, *grad = (random(*shape, device=device, dtype=case.dtype) for shape in shapes)
+        return x.requires_grad_(train), weight.requires_grad_(train), *grad
 
-    plain = lambda x, weight: F.rms_norm(x, (d,), weight, EPS)  # noqa: E731 - passed on below
-    functions = {"torch": lambda: run(plain)}
-    if device.type == "cuda":
+    def run(function):
+        def both(x, weight, grad):
+            return torch.autograd.grad(function(x, weight), (x, weight), grad)[0]
+
+        return both if train else function
+
+    plain = lambda x, weight: F.rms_norm(x, (d,), weight, EPS)  # noqa: E731 - twice below
+    functions = {"torch": run(plain)}
+    if device.type != "cpu":
         from budget.kernels.rms_norm import rms_norm
 
-        compiled = torch.compile(plain, dynamic=False)
-        functions["triton"] = lambda: run(lambda x, weight: rms_norm(x, weight, eps=EPS))
-        functions["compile"] = lambda: run(compiled)
-    return Built(functions, lambda: run(plain, *(t.double() for t in (x, weight, grad))))
+        functions |= {"triton": run(partial(rms_norm, eps=EPS)), "compile": run(compiled(plain))}
+
+    def exact(x, weight, *grad):
+        wide = [t.detach().double().requires_grad_(train) for t in (x, weight)]
+        return functions["torch"](*wide, *(t.double() for t in grad))
+
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 LINE = "*x: b s h k, !cos: s k, !sin: s k -> y: b s h k"
@@ -42,29 +42,36 @@ def _plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def build(case: Case, device: torch.device) -> Built:
-    """The case in each implementation, and its exact result."""
+    """The case in each implementation, and its exact result: y, or the gradient of x, for both."""
     train, (b, h, s, k) = case.sizes["mode"] == "train", case.sizes["shape"]
-    x, grad = (random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(2))
     angles = torch.arange(s, device=device)[:, None] * 1e4 ** (-torch.arange(k // 2, device=device) * 2 / k)
-    table = torch.cat((angles.cos(), angles.sin()), -1).to(x.dtype).tensor_split(2, -1)  # as a model holds it
+    table = [t.to(getattr(torch, case.dtype)) for t in (angles.cos(), angles.sin())]  # as a model holds them
     both = [torch.cat((t, t), -1) for t in table]
 
-    def run(function, x=x, grad=grad):
-        """Forward, or with backward: the gradient then stands for both."""
-        if not train:
-            return function(x)
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(function(leaf), leaf, grad)[0]
+    def inputs():
+        x, *grad = (
+            random(b, s, h, k, device=device, dtype=case.dtype).transpose(1, 2) for _ in range(1 + train)
+        )
+        return x.requires_grad_(train), *grad
 
-    functions = {"torch": lambda: run(lambda x: _plain(x, *both))}
-    if device.type == "cuda":
+    def run(function):
+        def turned_back(x, grad):
+            return torch.autograd.grad(function(x), x, grad)[0]
+
+        return turned_back if train else function
+
+    functions = {"torch": run(lambda x: _plain(x, *both))}
+    if device.type != "cpu":
         from budget.kernels.rope import rope
 
-        compiled = torch.compile(_plain, dynamic=False)
-        functions["triton"] = lambda: run(lambda x: rope(x, *table))
-        functions["compile"] = lambda: run(lambda x: compiled(x, *both))
-    wide = [t.double() for t in both]
-    return Built(functions, lambda: run(lambda x: _plain(x, *wide), x.double(), grad.double()))
+        fused = compiled(_plain)
+        functions |= {"triton": run(lambda x: rope(x, *table)), "compile": run(lambda x: fused(x, *both))}
+
+    def exact(x, *grad):
+        wide = run(lambda x: _plain(x, *(t.double() for t in both)))
+        return wide(x.detach().double().requires_grad_(train), *(t.double() for t in grad))
+
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "compile"))

@@ -15,13 +15,28 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 HARD = ("hang", "crash", "cuda_error")  # what ends a worker
 FAILURES = 2  # of these, and a kernel's other tasks are skipped
 STARTING_S = 90.0  # until a worker has imported torch
 CLOSING_S = 10.0  # before the end: the summary is written
+
+
+Lane = tuple[str, str]  # an assembler, and "" or the kind of worker
+
+
+def lane(task: Mapping[str, Any]) -> Lane:
+    """Which worker runs a task."""
+    return task["assembler"], task["lane"]
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a process that leads a session, and all that it started."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class Worker:
@@ -35,7 +50,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.process.stdout, selectors.EVENT_READ)
         self._buffer = b""
-        self.plan: list[list[Any]] | None = None
+        self.plan: list[dict[str, Any]] | None = None
         self.shares: dict[str, float] = {}  # of the time, by stage
 
     def ready(self, timeout: float) -> str:
@@ -45,13 +60,14 @@ class Worker:
         answer = self._line(timeout)
         if isinstance(answer, str):
             return answer
-        self.plan, self.shares = answer["plan"], answer["shares"]
+        self.shares = answer["shares"]
+        self.plan = [dict(zip(answer["fields"], task, strict=True)) for task in answer["plan"]]
         return ""
 
-    def run(self, task: str, timeout: float) -> dict[str, Any] | str:
+    def run(self, task: str, given: Mapping[str, Any], timeout: float) -> dict[str, Any] | str:
         """The answer to a task, or `hang` or `crash`."""
         try:
-            self.process.stdin.write(task.encode() + b"\n")
+            self.process.stdin.write(json.dumps([task, given]).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             return "crash"
@@ -78,9 +94,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the process and all that it started."""
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        stop(self.process)
         self._selector.close()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
@@ -115,18 +129,31 @@ class Records:
 class Parent:
     """Runs a plan's stages until their deadlines."""
 
-    def __init__(self, records: Records, environments: Mapping[str, Mapping[str, str]], on: str, log: TextIO):
+    def __init__(
+        self,
+        records: Records,
+        environments: Mapping[str, Mapping[str, str]],
+        on: str,
+        log: TextIO,
+        before: Sequence[dict[str, Any]] = (),
+    ):
         self.records, self.environments, self.on, self.log = records, environments, on, log
-        self.workers: dict[str, Worker] = {}
+        self.before = before  # the lines of the run that this one follows
+        self.workers: dict[Lane, Worker] = {}
         self.failures: Counter[str] = Counter()
         self.avoid = ""  # the kernel that failed last
 
-    def worker(self, assembler: str) -> Worker:
-        """The live worker with this assembler, started if there is none."""
-        if assembler not in self.workers:
-            command = [sys.executable, "-m", "budget.bench.campaign_worker", self.on]
-            self.workers[assembler] = Worker(command, self.environments[assembler], self.log)
-        return self.workers[assembler]
+    def worker(self, lane: Lane) -> Worker:
+        """The live worker of a lane, started if there is none."""
+        if lane not in self.workers:
+            command = [sys.executable, "-m", "budget.bench.campaign_worker", self.on, lane[1]]
+            self.workers[lane] = Worker(command, self.environments[lane[0]], self.log)
+        return self.workers[lane]
+
+    def keep(self, lanes: Collection[Lane]) -> None:
+        """End the workers of all other lanes: they hold memory of the device."""
+        for lane in [lane for lane in self.workers if lane not in lanes]:
+            self.workers.pop(lane).stop()
 
     def stage(
         self, tasks: Sequence[Mapping[str, Any]], deadline: float, end: float
@@ -144,10 +171,10 @@ class Parent:
             yield self._answer(task, "not reached", "the stage's time was over")
 
     def _run(self, task: Mapping[str, Any], end: float) -> dict[str, Any]:
-        worker, start = self.worker(task["assembler"]), time.monotonic()
+        worker, start = self.worker(lane(task)), time.monotonic()
         left = end - start
         found: Any = worker.ready(min(STARTING_S, left)) or worker.run(
-            task["id"], min(task["silent_s"], end - time.monotonic())
+            task["id"], self.given(task), min(task["silent_s"], end - time.monotonic())
         )
         if isinstance(found, str):
             text = (
@@ -157,12 +184,13 @@ class Parent:
             )
             found = self._answer(task, found, text)
         else:
-            self.records.add(found)
+            for part in found.pop("parts", [{}]):
+                self.records.add({**found, **part})
         self.avoid = ""
         if found["status"] in HARD:
             self.failures[task["kernel"]] += 1
             self.avoid = task["kernel"]
-            self.workers.pop(task["assembler"]).stop()
+            self.workers.pop(lane(task)).stop()
         return found
 
     def _answer(self, task: Mapping[str, Any], status: str, text: str) -> dict[str, Any]:
@@ -171,8 +199,8 @@ class Parent:
         self.records.add(answer)
         return answer
 
-    def close(self) -> None:
-        """End all workers."""
-        for worker in self.workers.values():
-            worker.stop()
-        self.workers.clear()
+    def given(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """What a task needs of the answers before it."""
+        if task["do"] != "again":
+            return {}
+        return {"winners": [line["tuned"] for line in (*self.before, *self.records.lines) if "tuned" in line]}

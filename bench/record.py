@@ -7,15 +7,18 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 
-from budget import record as records
+from budget import device as devices
 from budget.device import Device
+from budget.device import profile as profiles
+from budget.device.profile import profile_for
 from budget.errors import InputError
-from budget.profile import profile_for
+from budget.measured import record as records
+from budget.measured import workload as workloads
 
 from . import sensors
 from .cases import Case
@@ -32,7 +35,7 @@ FOLDER = os.path.dirname(__file__)
 
 
 class Built(NamedTuple):
-    """Implementations of a case, functions of its inputs, and what they are checked against.
+    """Implementations of a case, functions of its inputs to a tensor or several, and what they should give.
 
     reference: of the same inputs, the exact result, in float64; yardstick is the implementation whose
     error the others may have twice. None where a network is measured, whose loss must be finite.
@@ -41,7 +44,7 @@ class Built(NamedTuple):
     """
 
     functions: Mapping[str, Callable[..., Any]]
-    reference: Callable[..., torch.Tensor] | None = None
+    reference: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = None
     yardstick: str = "torch"
     inputs: Callable[[], tuple[Any, ...]] | None = None
 
@@ -58,33 +61,36 @@ def take(
     where: torch.device,
     mode: str,
     only: Collection[str] | None = None,
+    *,
+    verified: bool = True,
 ):
     """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}.
 
-    only: the implementations to measure, of those that the case has (all).
+    only: the implementations to measure, of those that the case has (all). verified: against float64; there
+    is nothing to verify where torch is measured alone.
     """
     torch.manual_seed(0)
     built = build(case, where)
     if only is not None:
         built = built._replace(functions={n: f for n, f in built.functions.items() if n in only})
-    facts = _facts(case, device)
-    calls = built.calls(sets_of_inputs(facts["bytes"], where) if built.inputs else 1)
-    before = _errors(case, built, calls)
+    known = facts(case, device)
+    calls = built.calls(sets_of_inputs(known["bytes"], where) if built.inputs else 1)
+    before = _errors(case, built, calls) if verified else dict.fromkeys(calls)
     peaks = {name: _peak(call, where) for name, (call, *_) in calls.items()}
-    seen = _sensors(where)
+    seen = sensed(where)
     taken = measure(
         calls, where, budget_s=BUDGET_S[mode], rounds=ROUNDS[mode], network=built.reference is None
     )
-    seen |= {f"{k}_after": v for k, v in _sensors(where).items()}
-    after = _errors(case, built, calls)
+    seen |= {f"{k}_after": v for k, v in sensed(where).items()}
+    after = _errors(case, built, calls) if verified else before
     group = {}
     for name, samples in taken.items():
         best = typical(samples, where)
-        _refuse(case, name, facts, best, device)
+        _refuse(case, name, known, best, device)
         group[name] = {
             "seconds": samples.seconds,
             "extra_info": {
-                **facts, **_rates(facts, best, device), **_method(samples, where), **peaks[name],
+                **known, **rates(known, best, device), **method(samples, where), **peaks[name],
                 "implementation": name, "error": before[name], "error_after": after[name], **seen,
             },
         }  # fmt: skip
@@ -122,14 +128,20 @@ def _errors(case: Case, built: Built, calls: Mapping[str, Sequence[partial]]) ->
         values = {name: float(call()) for name, (call, *_) in calls.items()}
         assert all(map(math.isfinite, values.values())), f"{case.name}: the loss is not finite: {values}"
         return dict.fromkeys(values)
-    exact = built.reference(*next(iter(calls.values()))[0].args)
-    outputs = {n: call() for n, (call, *_) in calls.items()}
-    found = {n: _largest(out, exact) for n, out in outputs.items()}
-    unit = torch.finfo(next(iter(outputs.values())).dtype).eps * exact.abs().max().item()
-    bound = 2 * found.get(built.yardstick, 0.0) + unit
-    for name, error in found.items():
-        assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
-    return found
+    exact = parts(built.reference(*next(iter(calls.values()))[0].args))
+    outputs = {n: parts(call()) for n, (call, *_) in calls.items()}
+    found = {n: [_largest(*pair) for pair in zip(out, exact, strict=True)] for n, out in outputs.items()}
+    own = found.get(built.yardstick, [0.0] * len(exact))
+    for name, errors in found.items():
+        for error, yardstick, out, right in zip(errors, own, outputs[name], exact, strict=True):
+            bound = 2 * yardstick + torch.finfo(out.dtype).eps * right.abs().max().item()
+            assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
+    return {name: max(errors) for name, errors in found.items()}
+
+
+def parts(result: Any) -> Sequence[torch.Tensor]:
+    """A result, or the several that there are."""
+    return (result,) if isinstance(result, torch.Tensor) else result
 
 
 def _largest(out: torch.Tensor, exact: torch.Tensor) -> float:
@@ -142,25 +154,26 @@ def _rows(t: torch.Tensor) -> torch.Tensor:
     return t.reshape(-1, t.shape[-1]) if t.ndim > 1 else t.reshape(1, -1)
 
 
-def _facts(case: Case, device: Device) -> dict[str, Any]:
+def facts(case: Case, device: Device) -> dict[str, Any]:
     """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
-    work = records.work(workload)
-    facts = {
+    work = workloads.work(workload)
+    known = {
         "schema": records.SCHEMA,
-        "device": records.device_key(device), "suite": case.suite, "case": case.name,
+        "device": profiles.key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
         "flops": work.flops, "flops_convention": "1 multiply-add = 2 FLOPs, attention in full",
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
     }  # fmt: skip
     try:
-        facts["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
+        known["predicted_s"] = workloads.predict(workload, device, profile_for(device, case.dtype))
     except InputError as error:
-        facts["predicted_s"], facts["not_predicted"] = None, str(error)
-    return facts
+        known["predicted_s"], known["not_predicted"] = None, str(error)
+    return known
 
 
-def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+def rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+    """FLOP/s and B/s, their shares of what the device has, and how far the prediction was off."""
     flops, moved = facts["flops"] / seconds, facts["bytes"] / seconds
     predicted = facts["predicted_s"]
     measured = device.measured.get({"bfloat16": "bf16", "float8": "fp8"}.get(facts["dtype"], facts["dtype"]))
@@ -174,7 +187,8 @@ def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str
     }
 
 
-def _method(samples: Samples, where: torch.device) -> dict[str, Any]:
+def method(samples: Samples, where: torch.device) -> dict[str, Any]:
+    """How the seconds were taken."""
     quartiles = statistics.quantiles(samples.seconds, n=4)
     return {
         "method": samples.method,
@@ -196,11 +210,17 @@ def _refuse(case: Case, name: str, facts: Mapping[str, Any], seconds: float, dev
     assert seconds >= most, f"{case.name}, {name}: {seconds:.3g} s is above the roofline, {most:.3g} s"
 
 
-def _sensors(where: torch.device) -> dict[str, Any]:
+def sensed(where: torch.device) -> dict[str, Any]:
     """Clocks, power, temperature and throttling of a GPU, as its driver tells; load of a processor."""
     if where.type == "cpu":
         return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
     return sensors.read()
+
+
+@cache
+def this_device(where: torch.device) -> Device:
+    """The device that is measured, as the data has it. Raises InputError for one that it does not have."""
+    return devices.load("auto" if where.type == "cuda" else "cpu")
 
 
 def versions() -> dict[str, str]:

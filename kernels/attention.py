@@ -50,10 +50,10 @@ def attention(
     A query that sees no key gives zeros. Few queries over many keys are split over the keys.
     Raises TypeError (a dtype, a type) or ValueError (a shape, a device, a number out of range).
     """
-    _check_heads(q, k, v, dims=4)
+    check_heads(q, k, v, dims=4)
     if q.shape[0] != k.shape[0]:
         raise ValueError(f"k: batch {k.shape[0]} is not q's {q.shape[0]}")
-    rules = _check_rules(q, causal, window, softcap, scale)
+    rules = check_rules(q, causal, window, softcap, scale)
     if bias is not None:
         checks.require_tensor("bias", bias, (torch.float32, q.dtype))
         checks.require_device("bias", bias, "q", q)
@@ -87,8 +87,8 @@ def attention_packed(
         the rest of it gives zeros).
     The rest as in attention().
     """
-    _check_heads(q, k, v, dims=3)
-    rules = _check_rules(q, causal, window, softcap, scale)
+    check_heads(q, k, v, dims=3)
+    rules = check_rules(q, causal, window, softcap, scale)
     for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
         checks.require_tensor(name, cu_seqlens, (torch.int32,))
         checks.require_device(name, cu_seqlens, "q", q)
@@ -106,7 +106,8 @@ def attention_packed(
     return out.squeeze(0).transpose(0, 1)
 
 
-def _check_heads(q, k, v, dims):
+def check_heads(q, k, v, dims):
+    """Raise TypeError or ValueError unless q, k and v go together, of so many dimensions."""
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         checks.require_tensor(name, tensor)
         if tensor.ndim != dims:
@@ -124,7 +125,8 @@ def _check_heads(q, k, v, dims):
         raise ValueError(f"k: {kv_heads} heads do not divide q's {heads}")
 
 
-def _check_rules(q, causal, window, softcap, scale) -> Rules:
+def check_rules(q, causal, window, softcap, scale) -> Rules:
+    """The rules as the kernels take them; raise TypeError or ValueError for those that they cannot."""
     checks.require_bool("causal", causal)
     if window is not None:
         _require_int("window", window, at_least=1)

@@ -27,9 +27,11 @@ from .attention_tile import (
     at,
     block_ranges,
     key_bounds,
+    load_paged_rows,
     load_rows,
     logits,
     offset,
+    page_of,
     place,
     sequence,
     store_rows,
@@ -44,12 +46,22 @@ def attend(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
+    table=None, k_page=0, v_page=0, PAGE: tl.constexpr = 0,
 ):  # fmt: skip
-    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1]."""
+    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1].
+
+    PAGE: how many keys lie together, in the pages that table names, each k_page (v_page) apart; 0: all.
+    """
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            page = page_of(table, start, seq_k, BLOCK_N, PAGE)
+            k_tile = load_paged_rows(
+                k, k_stride, k_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
         if MASKED or BIAS or SOFTCAP:
             z, _ = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
@@ -66,8 +78,13 @@ def attend(
         rescale = tl.exp2(m - shift)
         total = total * rescale + tl.sum(p, 1)
         accumulator *= rescale[:, None]
-        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            v_tile = load_paged_rows(
+                v, v_stride, v_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         accumulator = tl.dot(p.to(v_tile.dtype), v_tile, accumulator, input_precision=PRECISION)
         m = m_new
     return accumulator, m, total

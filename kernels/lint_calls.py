@@ -56,6 +56,7 @@ def _matmul(
     activation: str = "gelu",
     gated: bool = False,
     save: bool = False,
+    out_dtype: torch.dtype | None = None,
     rows_of_b: bool = False,
 ) -> Launch:
     """b is a linear layer's weight, transposed, or with rows_of_b a row-major [k, n]."""
@@ -65,7 +66,7 @@ def _matmul(
 
     a, b, gate = random(1, m, k, dtype=dtype), weight(), weight() if gated else None
     is_fp8 = dtype == torch.float8_e4m3fn
-    out = random(1, m, n, dtype=torch.bfloat16 if is_fp8 else dtype)
+    out = random(1, m, n, dtype=out_dtype or (torch.bfloat16 if is_fp8 else dtype))
     scale = random(1, dtype=torch.float32) if is_fp8 else None
     bias = random(n, dtype=out.dtype)
     linear, gate_linear = (torch.empty_like(out) if on else out.new_empty(0) for on in (save, save and gated))
@@ -111,12 +112,12 @@ def _softmax_backward(*shape: int) -> Launch:
     return launch
 
 
-def _cross_entropy(*, backward: bool) -> Launch:
+def _cross_entropy(*, backward: bool, softcap: float = 0.0) -> Launch:
     logits = random(8192, 128_256)
     target = random(8192).to(torch.int64).abs()
     row = random(8192, dtype=torch.float32)
     rows, out = tuple(torch.empty_like(row) for _ in range(3)), torch.empty_like(logits)
-    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0}
+    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0, "softcap": softcap}
 
     def launch() -> tuple[torch.Tensor, ...]:
         if not backward:
@@ -214,15 +215,22 @@ def _decode(
     has_bias: bool = False,
     window: int = 0,
     softcap: float = 0.0,
+    page: int | None = None,
 ) -> Launch:
+    """page: of a cache in pages, of which the lengths are known on the device alone."""
     q = random(4, heads, queries, head_dim, dtype=dtype)
-    k, v = (random(4, 8, 32768, head_dim, dtype=dtype) for _ in range(2))
+    shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
+    k, v = (random(*shape, dtype=dtype) for _ in range(2))
+    lengths = table = None
+    if page is not None:
+        lengths = torch.full((4,), 32768, dtype=torch.int32, device=q.device)
+        table = torch.arange(shape[0], dtype=torch.int32, device=q.device).view(4, -1)
     bias = random(4, heads, queries, 32768, dtype=dtype) if has_bias else None
     out, log_sum = torch.empty_like(q), random(*q.shape[:3], dtype=torch.float32)
     rules = Rules(True, window, softcap, 1 / math.sqrt(head_dim))
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, bias, out, log_sum, rules)
+        launch_decode(q, k, v, bias, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -237,6 +245,7 @@ CALLS: dict[str, Callable[[], Launch]] = {
     "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
+    "matmul to fp32": partial(_matmul, 4096, 4096, 4096, activation="none", out_dtype=torch.float32),
     "matmul fp32": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float32),
     "epilogue backward": _epilogue_backward,
     "softmax 1024 masked": partial(_softmax, 16, 16, 1024, 1024, masked=True),
@@ -271,6 +280,9 @@ def _both(what: str, head_dims: tuple[int, ...], **options: Any) -> dict[str, Ca
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    **{f"decode {d} paged": partial(_decode, d, page=16) for d in (64, 128)},
+    "cross entropy softcap": partial(_cross_entropy, backward=False, softcap=30.0),
+    "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
     "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
     "matmul large split": partial(_matmul, 1024, 8192, 1024, activation="none"),

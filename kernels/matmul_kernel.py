@@ -215,7 +215,11 @@ def _launch_product(
         block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]
         targets = [None if t is None else describe(t, block) for t in stores]
         store_descriptors = choice.descriptors and not is_split and targets[0] is not None
+        # A float32 output that goes through shared memory takes the place of a stage of the operands.
+        stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
+        # An output that goes through shared memory as float32 takes the place of a stage of the operands.
+        stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
         programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
         sources = (*loads, *(targets if store_descriptors else stores), bias, residual, scale_a, scale_b)
@@ -233,7 +237,7 @@ def _launch_product(
             "A_TRANSPOSED": transposed[0], "B_TRANSPOSED": transposed[1],
             "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "HALVES": chosen["HALVES"],
             "GROUP": 8, "PROGRAMS": programs, "FLATTEN": chosen["FLATTEN"],
-            "num_warps": chosen["num_warps"], "num_stages": chosen["num_stages"],
+            "num_warps": chosen["num_warps"], "num_stages": stages,
         }  # fmt: skip
         return (min(tiles, programs),), sources, rest
 

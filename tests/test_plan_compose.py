@@ -60,7 +60,7 @@ CHOICES = {
         "muon",
         "shampoo",
     ],
-    "attention": ["fused", "causal", "flash", "eager"],
+    "attention": ["sdpa", "fused", "causal", "flash", "eager"],
 }
 
 

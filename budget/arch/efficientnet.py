@@ -7,7 +7,7 @@ from math import ceil
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
 from ._inverted import fused_residual, inverted_residual
@@ -42,7 +42,7 @@ class Config(Settings):
     inplace: bool = setting(
         True, "activations overwrite their input (torchvision does, transformers doesn't)"
     )
-    classes: int = setting(1000, "outputs")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 

@@ -1,4 +1,4 @@
-"""`budget calibrate`: measure this machine, and let every later estimate on it say "measured"."""
+"""`budget calibrate`: fit a profile of this machine, which later estimates use."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from .. import calibration, device, machine, profile, record
+from .. import device
+from ..device import machine, profile
 from ..errors import InputError, unknown
-from ..report._validation import table
-from ..validation import rows
+from ..measured import calibration, record
+from ..measured.validation import rows
+from ..report import render
+from ..report._validation import answer
 
 HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
@@ -32,7 +35,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, rest: list[str]) -> int:
-    """Measure where needed, fit, write, and say how well it predicts what it has not seen."""
+    """Benchmark if there are no records, fit and save a profile, and print its errors on held-out records."""
     if rest:
         raise unknown("flag", rest[0], ("--device", "--measure", "--profiles", "--help"))
     if find_spec("numpy") is None:
@@ -48,13 +51,13 @@ def run(args: Namespace, rest: list[str]) -> int:
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
     notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
     path = profile.save(made, args.profiles or profile.user_folder(), notes)
-    print(table(rows(found, chosen, made), chosen, made))
+    print(render(answer(rows(found, chosen, made), chosen, made), "table"))
     print(f"\nprofile written to {path}")
     return 0
 
 
 def measure(chosen: device.Device) -> None:
-    """Run the quick suite on this machine. Raises InputError where that is not possible."""
+    """Run the quick benchmarks on this machine. Raises InputError if that is not possible."""
     gpu = machine.gpu() is not None
     here = device.load("auto" if gpu and chosen.id != "cpu" else "cpu")
     if here.id != chosen.id:
@@ -94,7 +97,7 @@ def measure(chosen: device.Device) -> None:
 
 
 def suites() -> str:
-    """The folder of the benchmarks: top-level in a checkout, below budget/ in a wheel."""
+    """The folder of the benchmarks: bench/ in a checkout, budget/bench/ in a wheel."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     top = os.path.join(os.path.dirname(package), "bench")
     return top if os.path.isfile(os.path.join(top, "conftest.py")) else os.path.join(package, "bench")

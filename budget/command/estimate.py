@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 
-from .. import report
-from ..estimate import Estimate
+from ..answer import Estimate
 from ..estimate import estimate as compute
+from ..launch import Run
 from ..named import Any
-from ._model import asked, source_flags, workload_flags, write
+from ..report._estimate import answer, text
+from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   budget estimate llama-3-8b --batch 4 --seq 8192 --device h100 --recompute full
   budget estimate --arch mlp --sizes 10,20,10,2 --batch 100 --optimizer sgd
   budget estimate --config config.json --mode decode --batch 32 --seq 4096
+  budget estimate --run train.yaml --device h100
   budget estimate gpt2-xl --by part
   budget estimate --module path/file.py:factory --batch 8
   budget estimate llama-3-70b --device h100 --fits || echo "too large"
@@ -36,29 +38,43 @@ def flags(parser: Parser) -> None:
         default="",
         help="a breakdown: operator, part, layer, or moment (memory over time)",
     )
-    parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    output_flags(parser)
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")
 
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    model, settings = asked(args, rest)
-    answer = compute(model, **settings)
-    text = report.render(answer, args.format, args.by)
-    if args.format == "table" and not answer.fits:
-        text += "\n" + _way_out(model, answer, settings)
-    write(text, args.output)
-    return 1 if args.fits and not answer.fits else 0
+    model, settings = requested(args, rest)
+    found = compute(model, **settings)
+    shown = answer(found, args.by)
+    if not found.fits:
+        shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
+    if args.run is not None:
+        shown = _told(shown, args.run)
+    write(shown, args)
+    return 1 if args.fits and not found.fits else 0
 
 
-def _way_out(model: object, answer: Estimate, settings: Mapping[str, Any]) -> str:
-    """The cheapest change that makes it fit."""
+def _told(shown: Any, run: Run) -> Any:
+    """The answer with what a launch file says, and what of it is not modelled."""
+    text, data = shown.text, shown.data
+    layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
+    lines = [f"run         {run.form}: {', '.join(run.read)}"]
+    if layout:
+        lines.append(f"layout      {', '.join(layout)}: read; the answer is for one device without it")
+    if run.left:
+        lines.append(f"not modelled  {', '.join(run.left)}")
+    about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}
+    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
+
+
+def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
+    """The fastest change that makes the model fit, as one line."""
     from ..fit import changes
     from .fit import describe
 
     found = changes(model, **settings)
     if not found:
-        devices = -(-answer.memory.peak // answer.device.usable_bytes)
+        devices = -(-now.memory.peak // now.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"
-    return f"to fit      {describe(found[0], answer).lstrip()}"
+    return f"to fit      {describe(found[0], now).lstrip()}"

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Carry, Model, Node
+from ..ir import INPUT, LOSS, Block, Carry, Model, Node, Op, Tensor, elements
 from ..named import Any
-from ..op import INPUT, Op, Tensor, elements
 from ..size import Size
 from ._names import untrained
 from .freeze import frozen
@@ -29,7 +28,7 @@ def distill(student: Model, teacher: Model) -> Model:
     stay. Raises InputError.
     """
     untrained(student, "teacher")
-    loss = next((n for n in student.nodes if isinstance(n, Op) and n.name.startswith("loss")), None)
+    loss = next((n for n in student.nodes if isinstance(n, Op) and n.tag == LOSS), None)
     if loss is None:
         raise InputError("teacher", f"{student.name} has no loss; allowed: students with one, in mode train")
     logits = loss.ins[0]
@@ -37,10 +36,10 @@ def distill(student: Model, teacher: Model) -> Model:
     answer = next(t for n in reversed(nodes) for t in _made(n) if t.name == f"teacher.{teacher.outputs[0]}")
     made = next(n for n in reversed(nodes) if answer in _made(n))
     sizes = made.sizes if isinstance(made, Op) else {}
-    asked, given = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
-    if len(asked) != len(given) or not all(map(_same, asked, given)):
-        theirs, ours = _text(answer, sizes), _text(logits, loss.sizes)
-        raise InputError("teacher", f"answers {theirs}, the student {ours}; allowed: answers of one shape")
+    ours, theirs = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
+    if len(ours) != len(theirs) or not all(map(_same, ours, theirs)):
+        given, wanted = _text(answer, sizes), _text(logits, loss.sizes)
+        raise InputError("teacher", f"answers {given}, the student {wanted}; allowed: answers of one shape")
     divergence, total = Tensor("distill.divergence", ("1",)), Tensor("distill.loss", ("1",))
     log_p, q = logits._replace(name="distill.log_p"), answer._replace(name="distill.q", dims=logits.dims)
     ops = (

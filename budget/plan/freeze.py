@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..config import Task, setting
-from ..model import Model, rewrite, walk
-from ..op import FROZEN, WEIGHT, Op
+from ..ir import FROZEN, WEIGHT, Model, Op, rewrite, walk
 from ._layers import first_layers
 from ._names import chosen, untrained
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite, walk
-from ..op import HOST, STATE, WEIGHTS, Op, Tensor
+from ..ir import HOST, STATE, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._names import is_trained
 
 OFFLOADED = ("none", "activations", "optimizer")
@@ -107,7 +106,7 @@ def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
     made = {t.name: (t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view)}
     enters = {c.enter for c in forward.carry if c.enter}
     entering = {t.name: (t, o) for t, o in _reads(forward.body) if t.name in enters}
-    again = {t.name for n in back.body if isinstance(n, Op) and not n.name.startswith("d:") for t in n.outs}
+    again = {t.name for n in back.body if isinstance(n, Op) and n.again for t in n.outs}
     read: dict[str, tuple[Tensor, Op]] = {}
     for t, _ in _reads(back.body):
         name = t.name

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError, unknown
-from ..model import Model, Node, rewrite
+from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
+from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
-from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
 from . import fp8
 from ._names import is_trained, untrained, wide
 
@@ -30,21 +30,7 @@ SETTINGS = {
 NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
 UNNAMED = True
 
-SINGLE = "float32"
-
-# torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
-UPCAST = {
-    "cuda": {
-        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl",
-        "softplus", "exp",
-    },
-    "cpu": {"nll", "mse", "binary_cross_entropy", "kl"},
-}  # fmt: skip
-KEEPS_INPUT = {"layer_norm", "batch_norm", "group_norm", "instance_norm"}  # whatever their weights are
-ANSWERS_SINGLE: dict[str, set[str]] = {
-    "cuda": {"softmax", "softmax_fused", "softmax_sink", "log_softmax", "cumsum", "reduce"},
-    "cpu": set(),
-}
+DEVICES = ("cuda", "cpu")
 
 
 def check(task: Task, device: Device) -> None:
@@ -73,7 +59,7 @@ class _Autocast:
     """Follows the dtype of every tensor through the program: "" is the low one."""
 
     def __init__(self, device: str):
-        self.upcast, self.single = UPCAST[device], ANSWERS_SINGLE[device]
+        self.device = DEVICES.index(device)
         self.known: dict[str, str] = {}
 
     def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
@@ -94,21 +80,21 @@ class _Autocast:
             yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
-        ins = tuple(self.typed(t) for t in o.ins)
-        if o.kind in ("contract", "lstm_cell", "gru_cell"):
+        ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
+        if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
             yield from (cast for _, cast in casts if cast)
             ins, dtype = tuple(t for t, _ in casts), ""
-        elif o.kind in self.upcast:
+        elif how == SINGLE:
             casts = [self.up(o, t, i) if not t.dtype else (t, None) for i, t in enumerate(ins)]
             yield from (cast for _, cast in casts if cast)
             ins, dtype = tuple(t for t, _ in casts), SINGLE
-        elif o.kind == "cast":
+        elif o.rule.casts:
             dtype = o.out.dtype
-        elif o.kind in KEEPS_INPUT:
+        elif how == AS_INPUT:
             dtype = ins[0].dtype
         else:
-            single = o.kind in self.single or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
+            single = how == ANSWERS_SINGLE or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
             dtype = SINGLE if single else ""
         outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
         self.known.update((t.name, t.dtype) for t in outs)
@@ -140,7 +126,7 @@ class _Autocast:
 
 
 def _casts_weight(node: Node) -> bool:
-    return isinstance(node, Op) and node.kind == "cast" and node.ins[0].role in WEIGHTS
+    return isinstance(node, Op) and node.rule.casts and node.ins[0].role in WEIGHTS
 
 
 def gradients(model: Model, dtype: str) -> Model:

@@ -2,7 +2,7 @@
 
 Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
 their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
-operators that it fuses. Everything else has a kind of rule.py; tensors whose dimensions have no
+operators that it fuses. Everything else has a kind of ir/kinds/; tensors whose dimensions have no
 name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..dtype import BYTES
+from ..ir import ACTIVATION, RULES, Op, Tensor
 from ..named import Any
-from ..op import ACTIVATION, Op, Tensor
-from ..rule import RULES
 
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]
@@ -49,51 +48,7 @@ CONTRACTIONS = {
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
 
-KINDS = {
-    "_adaptive_avg_pool2d": "avg_pool", "_adaptive_avg_pool3d": "avg_pool", "avg_pool1d": "avg_pool",
-    "avg_pool2d": "avg_pool", "avg_pool3d": "avg_pool", "adaptive_max_pool2d": "max_pool",
-    "max_pool2d_with_indices": "max_pool", "max_pool3d_with_indices": "max_pool",
-    "_embedding_bag": "embedding_bag", "_log_softmax": "log_softmax", "_softmax": "softmax",
-    "_safe_softmax": "softmax", "_masked_softmax": "softmax", "nll_loss_forward": "nll",
-    "nll_loss2d_forward": "nll", "nll_loss": "nll", "nll_loss2d": "nll",
-    "binary_cross_entropy_with_logits": "binary_cross_entropy",
-    "binary_cross_entropy": "binary_cross_entropy", "mse_loss": "mse", "native_layer_norm": "layer_norm",
-    "_fused_rms_norm": "layer_norm", "native_group_norm": "group_norm", "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
-    "_batch_norm_with_update": "batch_norm", "_batch_norm_no_update": "batch_norm",
-    "batch_norm": "batch_norm", "cudnn_batch_norm": "batch_norm", "native_dropout": "dropout",
-    "gelu": "gelu", "silu": "silu", "relu": "relu", "threshold": "relu", "sigmoid": "sigmoid",
-    "tanh": "tanh", "softplus": "softplus", "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
-    "exp": "exp", "glu": "glu", "cumsum": "cumsum", "logcumsumexp": "cumsum", "cumprod": "cumsum",
-    "sort": "top_k", "topk": "top_k", "histc": "top_k", "bincount": "top_k", "searchsorted": "top_k",
-    "linalg_vector_norm": "reduction", "max": "reduction", "min": "reduction", "median": "reduction",
-    "upsample_bilinear2d": "pointwise", "upsample_bicubic2d": "pointwise", "upsample_linear1d": "pointwise",
-    "grid_sampler_2d": "pointwise", "_weight_norm_interface": "pointwise", "addcmul": "pointwise",
-    "uniform": "pointwise", "normal": "pointwise", "bernoulli": "pointwise", "rand": "pointwise",
-    "randn": "pointwise", "rand_like": "pointwise", "randn_like": "pointwise", "randint": "pointwise",
-    "randperm": "pointwise", "floor_divide": "pointwise", "normal_functional": "pointwise",
-    "prelu": "pointwise", "_prelu_kernel": "pointwise",
-}  # fmt: skip
-
-MOVES = frozenset(
-    """
-    _assert_async _copy_from _index_put_impl _to_copy _unsafe_index _unsafe_index_put
-    _upsample_nearest_exact2d alias arange as_strided_scatter cat channel_shuffle clone col2im
-    constant_pad_nd contiguous copy diag_embed diagonal_backward diagonal_scatter embedding_renorm empty
-    empty_like empty_permuted empty_strided expand_copy eye fill flip full full_like gather im2col index
-    index_add index_copy index_fill index_put index_select index_select_backward lift_fresh lift_fresh_copy
-    linspace masked_fill masked_scatter masked_select max_unpool2d native_channel_shuffle new_empty
-    new_empty_strided new_full new_ones new_zeros nonzero_static one_hot ones ones_like permute_copy
-    pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad1d_backward reflection_pad2d
-    reflection_pad2d_backward repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
-    resize roll scalar_tensor scatter scatter_add scatter_reduce select_backward select_scatter
-    slice_backward slice_scatter split_copy split_with_sizes_copy stack trace_backward tril tril_indices
-    triu triu_indices unfold_backward unsafe_split upsample_nearest1d upsample_nearest2d
-    upsample_nearest2d_backward upsample_nearest3d value_selecting_reduction_backward view_copy zero zeros
-    zeros_like
-    """.split()  # noqa: SIM905 - two hundred quotes less
-)
-
+KINDS = {name: kind for kind, rule in RULES.items() for name in rule.torch}
 UNKNOWN = "unknown"
 
 
@@ -115,8 +70,6 @@ def kind_of(name: str, tags: Sequence[str], inplace: bool) -> str:
     """The kind of an operator that is no contraction."""
     base = name.removesuffix("_") if inplace else name
     plain = base.removesuffix("_data").removesuffix("_backward")
-    if base in MOVES or plain in MOVES:
-        return "store" if inplace else "copy"
     kind = KINDS.get(base) or KINDS.get(plain)
     if kind is None:
         kind = "reduction" if "reduction" in tags else "pointwise" if "pointwise" in tags else UNKNOWN
@@ -146,6 +99,11 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         rows, width = map(str, table.shape)
         ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
         yield make("gather", ins, (named(outs[0]),))
+    elif name == "_embedding_bag":
+        table, ids = args[:2]
+        rows, width = map(str, table.shape)
+        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
+        yield make("embedding_bag", ins, tuple(map(named, outs)))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
     elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..dtype import BYTES
+from ..ir import FROZEN, GRADIENT, INPUT, WEIGHT, Op, Tensor, elements
 from ..named import Any
-from ..op import FROZEN, INPUT, WEIGHT, Op, Tensor, elements
 from ._aten import NUMBERS, UNKNOWN, Sizes, kind_of, operators, shaped
 
 Tensors = tuple[Tensor, ...]
@@ -146,13 +146,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         """The operators with lifetimes and gradients marked, and what outlives them."""
         if self.reported:
             sys.stderr.write("\r\033[K")
-        grads = {self.storages[g.untyped_storage()._cdata][0]: f"d:{name}" for name, g in gradients.items()}
+        grads = {self.storages[g.untyped_storage()._cdata][0]: name for name, g in gradients.items()}
         alive = {name for name, role, _ in self.storages.values() if role not in (WEIGHT, FROZEN, INPUT)}
         ops = []
         for i, o in enumerate(self.ops):
             named = ((t, grads.get(t.name)) for t in o.outs)
-            outs = tuple(t._replace(name=name, role=WEIGHT) if name else t for t, name in named)
-            ins = tuple(t._replace(name=grads.get(t.name, t.name)) for t in o.ins)
+            outs = tuple(_gradient(t, name, WEIGHT) if name else t for t, name in named)
+            ins = tuple(_gradient(t, grads[t.name], t.role) if t.name in grads else t for t in o.ins)
             ops.append(o._replace(ins=ins, outs=outs, holds=tuple(self.freed.get(i, ()))))
         return tuple(ops), tuple(sorted(alive - set(grads)))
 
@@ -167,3 +167,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         )
         shares = ((name, size / moved) for name, size in sorted(self.unknown.items()))
         return tuple(f"{name} ({share:.1%} of the bytes)" for name, share in shares)
+
+
+def _gradient(t: Tensor, name: str, role: str) -> Tensor:
+    return t._replace(name=f"d:{name}", role=role, part=GRADIENT, of=name)

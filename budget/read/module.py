@@ -1,4 +1,4 @@
-"""A torch module as the model of an estimate: its program, and what of an estimate it can be asked.
+"""A torch module as the model of an estimate: its program, and the settings that it can have.
 
 This file does not import torch: whoever has a module has done so.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ..config import Workload, size
 from ..dtype import full_name
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import Model
 from ..named import Any
 from ..plan import unnamed
 
@@ -64,15 +64,13 @@ def _whole(name: str, value: Any) -> int:
     return whole
 
 
-def check(
-    model: Any,
-    mode: str,
-    recompute: str,
-    attention: str | None,
-    config: Iterable[str],
-    techniques: Mapping[str, Any],
-) -> None:
-    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions."""
+def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[str]) -> None:
+    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions.
+
+    requested: recompute, attention and the settings of techniques.
+    """
+    techniques = dict(requested)
+    recompute, attention = techniques.pop("recompute"), techniques.pop("attention")
     modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
     if mode not in modes:
         raise InputError("mode", f"got {mode!r}; allowed for this torch module: {', '.join(modes)}")

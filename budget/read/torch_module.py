@@ -28,9 +28,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..config import Workload, at_most
 from ..dtype import BYTES
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import FROZEN, INPUT, WEIGHT, Model
 from ..named import Any
-from ..op import FROZEN, INPUT, WEIGHT
 from ._aten import dtype_name
 from ._capture import Recorder
 

@@ -1,29 +1,28 @@
-"""CSV: one line an operator (or what `--by` says), raw numbers; of arrays one for each index."""
+"""CSV: raw numbers, one line per row; for arrays, one line per row and index."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from ..named import TYPE_CHECKING, Any
-from ._rows import rows
-
-if TYPE_CHECKING:
-    from ..estimate import Estimate
+from ..named import Any
+from ._answer import Answer
 
 
-def render(estimate: Estimate, by: str = "") -> str:
-    """Rows with a header line."""
+def render(answer: Answer) -> str:
+    """The answer's records below a header line."""
     out = io.StringIO()
-    table = _by_index(rows(estimate, by or "operator"))
-    writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
+    records = answer.records()
+    keys = [c.key for c in records.columns]
+    table = _by_index([dict(zip(keys, row, strict=True)) for row in records.rows])
+    writer = csv.DictWriter(out, list(table[0]) if table else keys, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return out.getvalue().rstrip("\n")
 
 
 def _by_index(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of plain numbers: where there are arrays all rows for their first element, then the second."""
+    """Rows of scalars. If values are arrays: all rows for the first element, then all for the second, ..."""
     shapes = [v.shape for row in table for v in row.values() if getattr(v, "ndim", 0) > 0]
     if not shapes:
         return table

@@ -1,5 +1,7 @@
 from budget.kernels.costs import (
     attention_cost,
+    decode_cost,
+    linear_cross_entropy_cost,
     matmul_cost,
     rms_norm_cost,
     rope_cost,
@@ -7,8 +9,8 @@ from budget.kernels.costs import (
     visited_pairs,
 )
 
+from budget.ir import contraction_flops
 from budget.kernels import settings
-from budget.op import contraction_flops
 
 TABLES = settings.load()
 
@@ -29,6 +31,15 @@ def test_a_long_row_is_read_twice():
     tables = TABLES["softmax"]["sm90"]
     assert softmax_cost(10, 1000, setting=tables["short"]).bytes == 2 * 10 * 1000 * 2
     assert softmax_cost(10, 100_000, setting=tables["long"]).bytes == 2 * 10 * 100_000 * 3
+
+
+def test_head_and_loss_make_the_logits_twice():
+    forward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300)
+    backward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300, backward=True)
+    assert forward.flops == computed(forward) == 2 * 100 * 32 * 1000
+    assert backward.flops == computed(backward) == 3 * forward.flops
+    whole = linear_cross_entropy_cost(100, 32, 1000, at_hand=1000, backward=True)
+    assert backward.bytes - whole.bytes == 3 * 2 * 4 * 100 * 32  # a sum read and written, but for the first
 
 
 def test_a_norm_with_its_residual_moves_two_tensors_more():
@@ -52,6 +63,14 @@ def test_attention_in_full_executes_what_is_computed_and_causal_about_half():
     tiles = 4096 // 128
     assert causal.flops / full.flops == (tiles + 1) / (2 * tiles)
     assert full.bytes == 2 * 128 * 2 * (2 * 8 + 2 * 2) * 4096 + 4 * 2 * 8 * 4096
+
+
+def test_a_step_of_generation_reads_what_the_cache_holds():
+    setting = TABLES["attention_decode"]["sm90"]["d128"]
+    cost = decode_cost(32, 8, 1, [64, 1], 128, setting=setting)
+    assert computed(cost) == 4 * 32 * 65 * 128
+    assert cost.flops == 4 * 8 * 16 * (64 + 64) * 128
+    assert cost.bytes == 2 * 128 * 2 * (8 * 65 + 2 * 32)
 
 
 def test_visited_pairs_of_uneven_lengths():

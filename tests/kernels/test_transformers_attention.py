@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from budget.kernels.modules import swap
 from budget.kernels.transformers_attention import Mask, attend, register
 from cases import DEVICE, generator, route
 
@@ -134,6 +135,20 @@ def test_packed_sequences_and_a_mask_of_ones_own(calls):
         close(*(m(ids, use_cache=False, **{name: t}).logits for m, t in ((ours, to_ours), (eager, to_eager))))
         assert [rules["bias"].shape[-2:] for rules in calls] == [(LENGTH, LENGTH)] * 2
         assert not any(rules["causal"] for rules in calls)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_compiles_without_a_break(padded):
+    """With windows, padding and the norms swapped in."""
+    eager, ours = models("mistral")
+    swap(ours)
+    ids, there = tokens(), torch.ones(2, LENGTH, dtype=torch.int64, device=DEVICE)
+    there[0, :5] = 1 - padded
+    inputs = {"attention_mask": there if padded else None, "use_cache": False}
+    with route("reference"):
+        compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+        found, expected = (m(ids, **inputs).logits for m in (compiled, eager))
+    close(found[there == 1], expected[there == 1])
 
 
 def test_sees_both_ways(calls):

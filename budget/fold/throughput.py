@@ -1,0 +1,34 @@
+"""Throughput, and the fraction of the device's peak that it is: MFU and HFU. Source: palm."""
+
+from __future__ import annotations
+
+from ..named import NamedTuple
+from ..size import Size, minimum
+from .count import Flops
+
+
+class Throughput(NamedTuple):
+    """Per second and device; `mfu` and `hfu` are fractions of the dtype's peak rate."""
+
+    samples_per_s: Size
+    tokens_per_s: Size
+    tflops_per_device: Size  # of the model: recomputation not counted
+    mfu: Size  # model FLOPs utilization
+    hfu: Size  # hardware FLOPs utilization: recomputation counted
+
+
+def throughput(
+    samples: Size, tokens: Size, model: Flops, hardware: Flops, seconds: Size, peak: float
+) -> Throughput:
+    """The throughput of a step or pass that takes `seconds` on a device with `peak` FLOP/s."""
+    per_second = 1 / seconds
+    hardware_step = hardware.forward + hardware.backward
+    # Sparse or absorbed products compute less than the model has: only what runs counts.
+    model_step = minimum(model.forward + model.backward, hardware_step)
+    return Throughput(
+        samples * per_second,
+        tokens * per_second,
+        model_step * per_second / 1e12,
+        model_step * per_second / peak,
+        hardware_step * per_second / peak,
+    )
