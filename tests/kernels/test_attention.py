@@ -266,6 +266,19 @@ def test_as_exact_as_torchs_fused_attention(dtype, causal):
     assert_close("out", attention(*tensors, causal=causal), own, oracle)
 
 
+def test_what_autograd_saves_may_be_packed():
+    """Row sums come back from a hook (offloading, compression) without the room that the kernels read into."""
+    tensors = leaves(inputs(1, 2, 2, 37, 37, 32, torch.float32, "contiguous", generator(0)))
+    grad = torch.ones(1, 2, 37, 32, device=DEVICE)
+    expected = gradients(attention(*tensors, causal=True), tensors, grad)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: t.clone(memory_format=torch.contiguous_format), lambda t: t
+    ):
+        out = attention(*tensors, causal=True)
+    for ours, theirs in zip(gradients(out, tensors, grad), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_layout_follows_the_query():
     """A [batch, seq, heads, head_dim] tensor seen through a transpose comes back as one."""
     q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2)
