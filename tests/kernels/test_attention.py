@@ -267,7 +267,7 @@ def test_as_exact_as_torchs_fused_attention(dtype, causal):
 
 
 def test_what_autograd_saves_may_be_packed():
-    """Row sums come back from a hook (offloading, compression) without the room that the kernels read into."""
+    """Row sums come back from a hook (offloading, say) without the room that the kernels read into."""
     tensors = leaves(inputs(1, 2, 2, 37, 37, 32, torch.float32, "contiguous", generator(0)))
     grad = torch.ones(1, 2, 37, 32, device=DEVICE)
     expected = gradients(attention(*tensors, causal=True), tensors, grad)
