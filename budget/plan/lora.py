@@ -1,9 +1,9 @@
-"""Low-rank adapters beside frozen products, and bottleneck adapters behind them.
+"""Low-rank adapters parallel to frozen products, and bottleneck adapters after them.
 
-LoRA adds B(A(x)) to a product W x: A takes x to `rank` features, B from there to the product's own.
-All other weights are frozen, as peft leaves them. Sources: lora, peft.
-Adapters are two small layers and a residual behind a product: as in Houlsby et al. they follow each
-attention and each multi-layer perceptron, and the norms train with them. Source: houlsby-2019.
+LoRA adds B(A(x)) to a product W x: A projects x to `rank` features, B projects back. All other weights are
+frozen, as in peft. Sources: lora, peft.
+Bottleneck adapters are two small layers with a residual after a product: as in Houlsby et al. after each
+attention and each multi-layer perceptron, with the norms trained as well. Source: houlsby-2019.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bo
 
 
 def _parts(model: Model) -> Iterator[Part]:
-    """What fused projections make: views of one output."""
+    """The outputs of fused projections: views of one tensor."""
     products = {o.out.name: o.name for o, _ in walk(model.nodes) if o.kind == "contract"}
     for o, _ in walk(model.nodes):
         if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
@@ -78,7 +78,7 @@ def _parts(model: Model) -> Iterator[Part]:
 
 
 def usual(model: Model) -> str:
-    """What peft adapts where nothing is named: queries and values, or the projection that has them both."""
+    """peft's default targets: queries and values, or the fused projection that has them both."""
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))
     return "qkv" if fused else "attn.q,attn.v"
 
