@@ -9,11 +9,9 @@ from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._heads import pooled
-from ._layers import dropout, norm
+from ._layers import ACTIVATIONS, dropout, norm
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
-
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 
 
 class Config(Settings):
