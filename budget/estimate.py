@@ -12,7 +12,7 @@ from .device import load as load_device
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
-from .fold.count import Flops, Params, flops, params
+from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import Any
@@ -108,7 +108,5 @@ def _counted(network: Named | Ready, task: Task) -> Counted:
 @lru_cache(maxsize=64)
 def _remembered(network: Named | Ready, task: Task) -> Counted:
     built, book, program = plans.apply(network.build(task.workload), task)
-    known: dict[int, tuple[Size, Size]] = {}
-    counted = flops(book, known)
-    hardware = counted if program is book else flops(program, known)
+    counted, hardware = each_flops(book, program)
     return built, program, params(built), counted, hardware, Walked(program, task.dtype)

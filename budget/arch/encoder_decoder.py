@@ -8,14 +8,12 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
-from ._layers import norm, sized
+from ._layers import ACTIVATIONS, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
-
-ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 
 
 class Config(Settings):

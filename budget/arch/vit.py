@@ -8,11 +8,9 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
-from ._layers import norm
+from ._layers import ACTIVATIONS, norm
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
-
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 
 
 class Config(Settings):

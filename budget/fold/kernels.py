@@ -13,7 +13,6 @@ from ..ir import (
     Node,
     Op,
     Tensor,
-    base,
     contraction_flops,
     elements,
     gemm,
@@ -78,8 +77,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[base(d)] for d in o.out.dims)
-    return any(is_zero(n) for n in sizes)
+    return is_zero(elements(o.out, o.sizes))
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:

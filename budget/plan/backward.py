@@ -29,7 +29,7 @@ def backward(model: Model) -> Model:
 
 def _gradient(t: Tensor, name: str) -> Tensor:
     """A gradient of a tensor, or a part of it: as large, and on the chip where the tensor is."""
-    return Tensor(name, t.dims, dtype=t.dtype, on_chip=t.on_chip, part=GRADIENT, of=t.name)
+    return Tensor(name, t.dims, ACTIVATION, t.dtype, False, t.on_chip, GRADIENT, t.name)
 
 
 def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
@@ -47,9 +47,9 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         nested = any(isinstance(inner, Block) for inner in node.body)
         late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
-            head, rest = pieces(node, 1)
+            head, rest = pieces(node, 1, f"{node.name}[0]")
             first = _inside(head, needs)
-            yield head._replace(name=f"{node.name}[0]", body=tuple(_flow(head.body, set(first))))
+            yield head._replace(body=tuple(_flow(head.body, set(first))))
             needs.update(c.leave for c in head.carry if c.leave in first)
             yield from _flow((rest._replace(name=node.name, piece=node.piece),), needs)
             continue
@@ -78,7 +78,7 @@ def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iter
         if not any(reads.isdisjoint(t.name for t in makers[name].outs) for name in lost & needs):
             yield node
             continue
-        head, rest = pieces(node, node.count - 1)
+        head, rest = pieces(node, node.count - 1, f"{node.name}[:-1]")
         needs.update(c.leave for c, last in zip(head.carry, node.carry, strict=True) if last.leave in needs)
         yield from (head, rest._replace(name=node.name, piece=node.piece))
 
@@ -113,7 +113,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     arrived: list[Tensor] = []
     for out in o.outs:
         yield from _sum(o, out, grads)
-        arrived += (t._replace(dims=out.dims) for t in grads.pop(out.name, ()))
+        arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
         return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
@@ -121,9 +121,9 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         if t.role == WEIGHT and not shared and t.name not in grads:
             wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
+            grad = _gradient(t, f"d:{t.name}<{o.name}.{i}")
             # What is quantized for a product has a gradient in the model's own dtype.
-            dtype = "" if t.dtype in QUANTIZED else t.dtype
-            wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")._replace(dtype=dtype)))
+            wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
     yield from _gradients(o, arrived, wanted, made)
     for operand, grad in made:
@@ -136,7 +136,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
 
 
 def _of_weight(t: Tensor) -> Tensor:
-    return _gradient(t, f"d:{t.name}")._replace(role=WEIGHT)
+    return Tensor(f"d:{t.name}", t.dims, WEIGHT, t.dtype, part=GRADIENT, of=t.name)
 
 
 def _gradients(
@@ -149,7 +149,7 @@ def _gradients(
         if how == SAME:
             made.append((t, g))
         elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
-            made.append((t, g._replace(dims=t.dims)))
+            made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
