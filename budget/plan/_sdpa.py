@@ -1,4 +1,4 @@
-"""Where torch's SDPA has no kernel, and what it runs there: attention written out, in float32.
+"""Where torch's SDPA has no kernel, and what it runs there: scores in memory, in float32.
 
 A kernel wants a key for each query's head, values as wide as keys, and a mask that needs no
 gradient. Source: torch-sdpa.
@@ -12,8 +12,8 @@ from itertools import groupby
 from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
-FUSABLE, WRITTEN_OUT = "attention", "attention, written out"  # groups of operators
-ATTENTION = (FUSABLE, WRITTEN_OUT)
+FUSABLE, MATERIALIZED = "attention", "attention, materialized"  # groups of operators
+ATTENTION = (FUSABLE, MATERIALIZED)
 
 
 def trained(model: Model) -> frozenset[str]:
@@ -26,14 +26,14 @@ def trained(model: Model) -> frozenset[str]:
 
 
 def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator[Node]:
-    """The nodes with attentions written out that no kernel of SDPA takes."""
+    """The nodes, where attention that no kernel of SDPA takes is materialized: its scores are in memory."""
     for _, run in groupby(nodes, _attention):
         part = tuple(run)
         ops = [o for o in part if isinstance(o, Op)]
         if not _attention(part[0]) or has_kernel(ops, trained):
             yield from part
         else:
-            yield from (o._replace(group=WRITTEN_OUT) for o in written_out(ops))
+            yield from (o._replace(group=MATERIALIZED) for o in materialized(ops))
 
 
 def laid_out(ops: Iterable[Op]) -> Iterator[str]:
@@ -60,7 +60,7 @@ def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
     return not (is_number(keys) and is_number(values)) or keys == values
 
 
-def written_out(ops: Sequence[Op]) -> Iterator[Op]:
+def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     """The same attention without a kernel: what both products read is kept in float32.
 
     Queries and keys are scaled before, not the scores; there is no softcap.
