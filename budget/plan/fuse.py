@@ -5,8 +5,8 @@ memory, and the backward pass computes them again (plan/recompute.py). Source: f
 `sdpa`, the default in training, is torch's SDPA as transformers calls it for sequences without padding:
 no mask and no repeated keys, but for layers whose window is no longer than the sequence; without a kernel
 the scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask in the model's
-dtype and the repeated keys and values do reach device memory. With both the output is copied where queries are
-laid out another way. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
+dtype and the repeated keys and values do reach device memory. With both the output is copied where queries
+are laid out another way. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
