@@ -135,7 +135,7 @@ class Estimate(_Estimate):
                 "device": {"name": self.device.name, "id": self.device.id, "count": 1},
                 "fits": self.fits,
                 "provenance": {
-                    "counts": "exact",
+                    "counts": "captured" if self.model.config.get("captured") else "exact",
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,

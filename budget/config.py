@@ -111,6 +111,7 @@ class Task(NamedTuple):
     attention: str
     execution: str
     techniques: Techniques = Techniques()
+    packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
 
     @property
     def master(self) -> bool:

@@ -75,6 +75,7 @@ def estimate(
         attention or ("sdpa" if mode == "train" else "flash"),
         execution,
         chosen(techniques),
+        source.usual.get("packing"),
     )
     target = _device(device)
     check(task, target)

@@ -215,6 +215,8 @@ def _launch_product(
         block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]
         targets = [None if t is None else describe(t, block) for t in stores]
         store_descriptors = choice.descriptors and not is_split and targets[0] is not None
+        # A float32 output that goes through shared memory takes the place of a stage of the operands.
+        stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
         # An output that goes through shared memory as float32 takes the place of a stage of the operands.
         stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)

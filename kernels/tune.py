@@ -35,6 +35,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "BLOCK_K": (32, 64, 128),
     "COLUMNS": (),  # names the class of rows it serves
     "TILE": (2048, 4096, 8192),
+    "STAGES": (1, 2, 3),
     "STEPS": (4, 8, 16),
     "HEADS": (2, 4, 8, 16),
     "PER_PROCESSOR": (1, 2),

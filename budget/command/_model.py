@@ -8,7 +8,7 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from .. import arch as architectures
 from .. import report
 from ..config import Field, Settings
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
 from ..named import Any
@@ -58,7 +58,10 @@ def source_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
     )
-    parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
+    )
+    parser.add_argument("--run", metavar="FILE", help="a launch file: what it trains, and how")
     module_flag(parser)
 
 
@@ -98,12 +101,38 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
 
 def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     """The requested model, and the arguments of `estimate` for it. Raises InputError."""
+    if getattr(args, "run", None) is not None:
+        return launched(args, rest)
     if args.module is None:
         model, rest = source(args, rest)
         return model, settings_from(model, args, rest)
     if rest or args.arch is not None or args.config is not None:
         raise InputError("--module", "a file's module has no preset, --arch, --config or flags of its own")
     return from_file(args.module, args)
+
+
+def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
+    """What a launch file trains and how; flags beside it win. Raises InputError where the two contradict."""
+    from ..launch import read
+
+    run = args.run = read(args.run)
+    bare, _ = words(rest)
+    if args.module is not None:
+        raise InputError("--run", "a file's module has no launch file; allowed: a preset, --arch or --config")
+    named = bool(bare or args.arch or args.config)
+    if not (named or run.model):
+        raise InputError("--run", f"{run.form} names no model; allowed: with a preset, --arch or --config")
+    model, rest = source(args, rest) if named else (run.model, rest)
+    asked = settings_from(model, args, rest)
+    told = resolve(model, {})[2] if named and run.config else None
+    for name, value in run.config.items():
+        if told is not None and getattr(told, name, value) not in (value, 0):
+            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
+            raise InputError("--run", f"{problem}; allowed: one of the two")
+    usual = {"mode": "train", "recompute": "none", "execution": "compiled", "device": "h200"}
+    given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
+    config = {} if named else dict(run.config)
+    return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:

@@ -150,4 +150,6 @@ def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""
-    yield f"trust       counts exact{but}{missing}; time {e.profile.summary}"
+    own = f"captured from transformers' {e.model.config.get('class')}"
+    counts = own if e.model.config.get("captured") else "exact"
+    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
