@@ -14,7 +14,8 @@ BYTES: dict[str, float] = {
     "q8_0": 34 / 32, "q6_k": 210 / 256, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     # 2:4 sparsity: half of the values, and two bits for the place of each. Source: sparse-2-4
     "sparse8": 0.625, "sparse16": 1.125,
-    "int64": 8, "int32": 4, "bool": 1, "uint8": 1,
+    "int64": 8, "int32": 4, "int16": 2, "bool": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+    "complex32": 4, "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
 SHORT = {

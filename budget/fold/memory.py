@@ -89,7 +89,10 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 def memory(model: Model, dtype: str) -> Memory:
     """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
     walker = _Walker(dtype)
-    parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(model.nodes))
+    own = (
+        (t, o, copies) for t, o, copies in weights(model.nodes) if not t.on_chip
+    )  # not in another's memory
+    parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in own)
     walker.live["parameters"] = parameters
     for o, _ in walk(model.nodes):
         for t in o.ins:

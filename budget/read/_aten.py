@@ -1,22 +1,24 @@
-"""What a call of torch does: from one recorded aten call to operators.
+"""What a call of torch contracts: from one recorded aten call to operators.
 
 Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
 their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
-operators that it fuses. Everything else has a kind of rule.py; tensors whose dimensions have no
-name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
+operators that it fuses. Everything else has a kind (_kinds.py); tensors whose dimensions have no
+name carry their numbers instead: `8 128 768`. Derived: aten's schemas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import strided as STRIDED
 
 from ..dtype import BYTES
 from ..named import Any
 from ..op import ACTIVATION, Op, Tensor
-from ..rule import RULES
 
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]
+Tensors = tuple[Tensor, ...]
 Named = Callable[[Any], Tensor]  # a torch tensor -> the tensor of the program
 
 
@@ -43,58 +45,15 @@ CONTRACTIONS = {
     "addmv": "1: m k, 2: k, +0 -> m",
     "dot": "0: k, 1: k ->",
     "vdot": "0: k, 1: k ->",
+    "conv_tbc": "0: y+l b c, 1: l c f, +2 -> y b f",
+    "_weight_int8pack_mm": "0: m k, 1: n k -> m n",
+    "_weight_int4pack_mm": "0: m k, +1 -> m n",
+    "_weight_int4pack_mm_for_cpu": "0: m k, +1 -> m n",
     "_grouped_mm/2,3": "0: m k, 1: ~e k n -> m n",
     "_grouped_mm/3,2": "0: ~e m k, 1: k n -> m n",
     "_grouped_mm/3,3": "0: b m k, 1: b k n -> b m n",
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
-
-KINDS = {
-    "_adaptive_avg_pool2d": "avg_pool", "_adaptive_avg_pool3d": "avg_pool", "avg_pool1d": "avg_pool",
-    "avg_pool2d": "avg_pool", "avg_pool3d": "avg_pool", "adaptive_max_pool2d": "max_pool",
-    "max_pool2d_with_indices": "max_pool", "max_pool3d_with_indices": "max_pool",
-    "_embedding_bag": "embedding_bag", "_log_softmax": "log_softmax", "_softmax": "softmax",
-    "_safe_softmax": "softmax", "_masked_softmax": "softmax", "nll_loss_forward": "nll",
-    "nll_loss2d_forward": "nll", "nll_loss": "nll", "nll_loss2d": "nll",
-    "binary_cross_entropy_with_logits": "binary_cross_entropy",
-    "binary_cross_entropy": "binary_cross_entropy", "mse_loss": "mse", "native_layer_norm": "layer_norm",
-    "_fused_rms_norm": "layer_norm", "native_group_norm": "group_norm", "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
-    "_batch_norm_with_update": "batch_norm", "_batch_norm_no_update": "batch_norm",
-    "batch_norm": "batch_norm", "cudnn_batch_norm": "batch_norm", "native_dropout": "dropout",
-    "gelu": "gelu", "silu": "silu", "relu": "relu", "threshold": "relu", "sigmoid": "sigmoid",
-    "tanh": "tanh", "softplus": "softplus", "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
-    "exp": "exp", "glu": "glu", "cumsum": "cumsum", "logcumsumexp": "cumsum", "cumprod": "cumsum",
-    "sort": "top_k", "topk": "top_k", "histc": "top_k", "bincount": "top_k", "searchsorted": "top_k",
-    "linalg_vector_norm": "reduction", "max": "reduction", "min": "reduction", "median": "reduction",
-    "upsample_bilinear2d": "pointwise", "upsample_bicubic2d": "pointwise", "upsample_linear1d": "pointwise",
-    "grid_sampler_2d": "pointwise", "_weight_norm_interface": "pointwise", "addcmul": "pointwise",
-    "uniform": "pointwise", "normal": "pointwise", "bernoulli": "pointwise", "rand": "pointwise",
-    "randn": "pointwise", "rand_like": "pointwise", "randn_like": "pointwise", "randint": "pointwise",
-    "randperm": "pointwise", "floor_divide": "pointwise", "normal_functional": "pointwise",
-    "prelu": "pointwise", "_prelu_kernel": "pointwise",
-}  # fmt: skip
-
-MOVES = frozenset(
-    """
-    _assert_async _copy_from _index_put_impl _to_copy _unsafe_index _unsafe_index_put
-    _upsample_nearest_exact2d alias arange as_strided_scatter cat channel_shuffle clone col2im
-    constant_pad_nd contiguous copy diag_embed diagonal_backward diagonal_scatter embedding_renorm empty
-    empty_like empty_permuted empty_strided expand_copy eye fill flip full full_like gather im2col index
-    index_add index_copy index_fill index_put index_select index_select_backward lift_fresh lift_fresh_copy
-    linspace masked_fill masked_scatter masked_select max_unpool2d native_channel_shuffle new_empty
-    new_empty_strided new_full new_ones new_zeros nonzero_static one_hot ones ones_like permute_copy
-    pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad1d_backward reflection_pad2d
-    reflection_pad2d_backward repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
-    resize roll scalar_tensor scatter scatter_add scatter_reduce select_backward select_scatter
-    slice_backward slice_scatter split_copy split_with_sizes_copy stack trace_backward tril tril_indices
-    triu triu_indices unfold_backward unsafe_split upsample_nearest1d upsample_nearest2d
-    upsample_nearest2d_backward upsample_nearest3d value_selecting_reduction_backward view_copy zero zeros
-    zeros_like
-    """.split()  # noqa: SIM905 - two hundred quotes less
-)
-
-UNKNOWN = "unknown"
 
 
 def dtype_name(dtype: Any) -> str:
@@ -111,28 +70,20 @@ def shaped(name: str, t: Any, role: str = ACTIVATION) -> Tensor:
     return Tensor(name, dims, role, dtype) if dtype else Tensor(name, (*dims, str(t.itemsize)), role, "uint8")
 
 
-def kind_of(name: str, tags: Sequence[str], inplace: bool) -> str:
-    """The kind of an operator that is no contraction."""
-    base = name.removesuffix("_") if inplace else name
-    plain = base.removesuffix("_data").removesuffix("_backward")
-    if base in MOVES or plain in MOVES:
-        return "store" if inplace else "copy"
-    kind = KINDS.get(base) or KINDS.get(plain)
-    if kind is None:
-        kind = "reduction" if "reduction" in tags else "pointwise" if "pointwise" in tags else UNKNOWN
-    if inplace and kind != UNKNOWN:
-        return f"{kind}_" if f"{kind}_" in RULES else "pointwise_"
-    return kind
-
-
 def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
     """The operators of a call that contracts, gathers or attends; none for other calls.
 
     make(kind, ins, outs, sizes, kernel) builds an operator.
     """
-    grouped = f"{name}/{args[0].dim()},{args[1].dim()}" if name == "_grouped_mm" else name
-    if spec := CONTRACTIONS.get(grouped):
-        yield _contraction(spec, args, outs[0], named, make)
+    if any(getattr(t, "layout", STRIDED) is not STRIDED for t in args[:3] if hasattr(t, "layout")):
+        yield from _sparse(name, args, outs, named, make)
+        return
+    if name.endswith("_grouped_mm"):
+        name = f"_grouped_mm/{args[0].dim()},{args[1].dim()}"
+    if spec := CONTRACTIONS.get(name):
+        yield from _contraction(spec, args, outs[0], named, make)
+    elif name == "_trilinear":
+        yield from _trilinear(args, outs[0], named, make)
     elif name in ("convolution", "_convolution", "convolution_overrideable"):
         x, weight, bias = args[:3]
         dims, sizes = _window(x, weight, outs[0], *args[6:9:2])
@@ -148,6 +99,11 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         yield make("gather", ins, (named(outs[0]),))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
+    elif name == "flex_attention":
+        yield from _attention(args[:3], outs, named, make)
+    elif name == "flex_attention_backward":
+        lse = named(args[4]).name
+        yield from _attention_backward(lse, (args[5], *args[:3]), outs, named, make)
     elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):
         lse = named(args[6 if "efficient" in name else 5]).name
         yield from _attention_backward(lse, args, outs, named, make)
@@ -155,13 +111,17 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         yield from _attention(args, outs, named, make)
 
 
-def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Op:
+def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Iterator[Op]:
+    """The contraction of a row of CONTRACTIONS; one over nothing only writes zeros, or what is added."""
     sizes = Sizes()
     left, _, right = spec.partition("->")
     ins = []
     for text in left.split(","):
         at, _, letters = text.strip().partition(":")
-        t = args[int(at.removeprefix("+"))]
+        index = int(at.removeprefix("+"))
+        t = args[index] if index < len(args) else None
+        if t is None:
+            continue
         if at.startswith("+"):
             ins.append(named(t)._replace(added=True))
         else:
@@ -170,7 +130,43 @@ def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make:
             ins.append(named(t)._replace(dims=dims))
     dims = tuple(right.split())
     sizes.update(zip((d.removeprefix("~") for d in dims), out.shape, strict=True))
-    return make("contract", tuple(ins), (named(out)._replace(dims=dims),), sizes)  # type: ignore[no-any-return]
+    if all(sizes.values()):
+        yield make("contract", tuple(ins), (named(out)._replace(dims=dims),), sizes)
+    else:
+        yield make("copy", tuple(named(t) for t in args if hasattr(t, "shape")), (named(out),))
+
+
+SPARSE_PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "_sparse_addmm": (1, 2), "mv": (0, 1), "bmm": (0, 1)}
+
+
+def _sparse(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    """A product with a sparse operand: a multiply-add for each value that is there and each column."""
+    if name not in SPARSE_PRODUCTS:
+        return
+    a, b = (args[i] for i in SPARSE_PRODUCTS[name])
+    sparse, dense = (a, b) if a.layout is not STRIDED else (b, a)
+    if dense.layout is STRIDED:
+        columns = dense.numel() // max(dense.shape[0 if sparse is a else -1], 1)
+        reads = tuple(named(t) for t in args if hasattr(t, "layout"))
+        yield make("contract", *counted(2 * sparse._nnz() * columns, reads, tuple(map(named, outs))))
+
+
+def counted(flops: int, ins: Iterable[Tensor], outs: Iterable[Tensor]) -> tuple[Tensors, Tensors]:
+    """Operands of a product whose FLOPs are known, and not from its shapes: they are one dimension."""
+    loop = Tensor("", (str(flops // 2),), on_chip=True)
+    return (loop, *(t._replace(added=True) for t in ins)), (Tensor("", (), on_chip=True), *outs)
+
+
+def _trilinear(args: Args, out: Any, named: Named, make: Any) -> Iterator[Op]:
+    """Three operands multiplied and summed: `expand` says which dimensions each does not have."""
+    rank = args[0].dim() + len(args[3])
+    sizes, ins = Sizes(), []
+    for t, missing in zip(args[:3], args[3:6], strict=True):
+        dims = tuple(f"m{i}" for i in range(rank) if i not in missing)
+        sizes.update(zip(dims, t.shape, strict=True))
+        ins.append(named(t)._replace(dims=dims))
+    kept = tuple(f"m{i}" for i in range(rank) if i not in args[6])
+    yield make("contract", tuple(ins), (named(out)._replace(dims=kept),), sizes)
 
 
 def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple[list[Dims], Sizes]:

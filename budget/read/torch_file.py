@@ -17,7 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import InputError, shown
 from ..named import Any
-from .torch_module import BY_DATA, explained
+from ._as_gpu import one_device
+from ._values import BY_DATA, Knowing
+from .torch_module import explained
 
 
 def load(spec: str) -> tuple[Any, Any]:
@@ -59,7 +61,8 @@ def constructing(where: Any = None) -> Iterator[None]:
     torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
     torch.utils.swap_tensors = lambda tensor, new: setattr(tensor, "data", new)
     try:
-        with where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
+        fakes = where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True)
+        with fakes, Knowing(), one_device():
             yield
     finally:
         torch.nn.init._no_grad_trunc_normal_, torch.utils.swap_tensors = own
