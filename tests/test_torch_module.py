@@ -3,9 +3,8 @@
 import oracle_memory
 import pytest
 import torch
-from oracle import _convolution_backward
+from oracles.counts import COUNTS, as_on_a_gpu
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from budget.fold.count import flops, params
@@ -18,24 +17,6 @@ pytest.importorskip("transformers")
 from oracles.modules import SHAPES, made
 
 pytestmark = pytest.mark.usefixtures("quiet")
-
-aten = torch.ops.aten
-
-
-def sdpa_flop(q, k, v, *rest, out_shape=None, **kwargs):
-    return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])
-
-
-def grouped_flop(a, b, *rest, out_shape=None, **kwargs):
-    return 2 * a[0] * a[1] * b[-1]
-
-
-COUNTS = {  # what the counter leaves out, and what it counts too high (tests/oracle.py)
-    aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, *qkv, **k: 2 * sdpa_flop(*qkv, **k),
-    aten._grouped_mm: grouped_flop,
-    aten.convolution_backward: _convolution_backward,
-}
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES, ids=[f"{n}-{'x'.join(map(str, s))}" for n, s in SHAPES])
@@ -72,13 +53,6 @@ def test_against_torch(name, shape):
 
 def test_dropout_and_attention_are_a_gpu_s(monkeypatch):
     """On a GPU dropout keeps booleans, and attention with dropout stays one kernel."""
-    attention = F.scaled_dot_product_attention
-
-    def fused(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **settings):
-        return attention(q, k, v, attn_mask, 0.0, is_causal, **settings)
-
-    def dropout(x, p=0.5, training=True, inplace=False):
-        return torch.native_dropout(x, p, True)[0] if training and p else x
 
     def training():
         module, inputs = made("gpt2", (8, 256), train=True)
@@ -89,6 +63,5 @@ def test_dropout_and_attention_are_a_gpu_s(monkeypatch):
     model = capture(module, inputs)
     m = memory(optimizer(recompute(model, "none"), "adamw"), "bfloat16")
     assert model.uncounted == ()
-    monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
-    monkeypatch.setattr(F, "dropout", dropout)
+    as_on_a_gpu(monkeypatch)
     assert m.peak == pytest.approx(oracle_memory.peak(training)["Total"], rel=1e-3)

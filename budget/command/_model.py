@@ -58,6 +58,8 @@ def module_flag(parser: ArgumentParser, **settings: Any) -> None:
     """The flag that names a torch module; `settings` are argparse's own."""
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text, **settings)
+    text = "sizes of a module's input, as 8x3x224x224 or int64:8x128; for each input once"
+    parser.add_argument("--input", metavar="SIZES", action="append", help=text)
 
 
 def words(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -91,6 +93,8 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
 def asked(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     """The one model that is named, and `estimate`'s arguments for it. Raises InputError."""
     if args.module is None:
+        if args.input:
+            raise InputError("--input", "sizes of a torch module's input; allowed: with --module")
         model, rest = source(args, rest)
         return model, settings_from(model, args, rest)
     if rest or args.arch is not None or args.config is not None:
@@ -105,7 +109,7 @@ def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
     except ImportError:
         raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
     module, inputs = torch_file.load(spec)
-    return module, {**run_settings(args), "inputs": inputs}
+    return module, {**run_settings(args), "inputs": args.input or inputs}
 
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:

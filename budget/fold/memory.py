@@ -89,9 +89,7 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 def memory(model: Model, dtype: str) -> Memory:
     """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
     walker = _Walker(dtype)
-    own = (
-        (t, o, copies) for t, o, copies in weights(model.nodes) if not t.on_chip
-    )  # not in another's memory
+    own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in own)
     walker.live["parameters"] = parameters
     for o, _ in walk(model.nodes):

@@ -113,8 +113,14 @@ def _sdpa(
 @contextmanager
 def one_device() -> Iterator[None]:
     """`to` and `cuda` of a fake tensor leave it where it is: there is one device, whatever it is called."""
-    with _kernels("AutogradCPU", TO), _attributes([(torch.Tensor, "cuda", _cuda(torch.Tensor.cuda))]):
+    own = [(torch.Tensor, "cuda", _cuda(torch.Tensor.cuda)), (torch.utils, "swap_tensors", _replaced)]
+    with _kernels("AutogradCPU", TO), _attributes(own):
         yield
+
+
+def _replaced(t: Any, new: Any) -> None:
+    """A module's `to` gives a parameter another dtype; torch swaps only what nobody else refers to."""
+    t.data = new.data
 
 
 def _cuda(own: Any) -> Callable[..., Any]:

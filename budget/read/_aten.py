@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from torch import strided as STRIDED
 
 from ..dtype import BYTES
+from ..errors import InputError
 from ..named import Any
 from ..op import ACTIVATION, Op, Tensor
 
+ALIKE = ("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addbmm")  # their operands are of one dtype
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]
 Tensors = tuple[Tensor, ...]
@@ -81,6 +83,8 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
     if name.endswith("_grouped_mm"):
         name = f"_grouped_mm/{args[0].dim()},{args[1].dim()}"
     if spec := CONTRACTIONS.get(name):
+        if name in ALIKE and len(found := {str(t.dtype)[6:] for t in args if hasattr(t, "dtype")}) > 1:
+            raise InputError("inputs", f"{name} of {' and '.join(sorted(found))}; allowed: one dtype")
         yield from _contraction(spec, args, outs[0], named, make)
     elif name == "_trilinear":
         yield from _trilinear(args, outs[0], named, make)

@@ -74,9 +74,10 @@ PATTERNS = {  # the first that matches
         _foreach_(?!mm).*  _fused_(adagrad|adam|adamw|sgd)  _amp_.*  rand\w*  uniform  _philox\w*  dropout
         (bernoulli|binomial|cauchy|exponential|geometric|log_normal|multinomial|normal|poisson)(_functional)?
         _standard_gamma\w*  _sample_dirichlet  _dirichlet_grad  _fused_dropout  _?upsample_.*
-        _?grid_sampler.*  affine_grid_generator  .*_window  fft_r?fftfreq  _?weight_norm.*  _masked_scale  complex  polar  addr
-        rsub  floor_divide  _?prelu\w*  log_sigmoid  _spdiags  glu_(backward_)?jvp  rrelu_with_noise\w*
-        _add_relu  huber  linalg_cross  _thnn_fused_(lstm|gru)_cell(_\w*)?  _transform_bias_rescale_qkv
+        _?grid_sampler.*  affine_grid_generator  .*_window  fft_r?fftfreq  _?weight_norm.*  _masked_scale
+        complex  polar  addr  rsub  floor_divide  _?prelu\w*  log_sigmoid  _spdiags  glu_(backward_)?jvp
+        rrelu_with_noise\w*  _add_relu  huber  linalg_cross  _thnn_fused_(lstm|gru)_cell(_\w*)?
+        _transform_bias_rescale_qkv
         .*fake_quantize.*  _fused_moving_avg_obs_fq_helper.*  quantize_\w+  dequantize  int_repr
     """,
 }

@@ -7,21 +7,27 @@ hooks are as they were before. What torch keeps for the whole process is put bac
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import _lru_cache_wrapper, partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..named import Any
+from ._values import most_known
 
 PLAIN = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device, torch.Size, ModuleType, type)
 CONTAINERS = (dict, list, set, deque)
 SHARED = (*CONTAINERS, torch.Tensor, torch.nn.Module, _lru_cache_wrapper)  # globals that code writes to
 OTHERS = ("torch", "builtins", "typing", "collections", "abc", "functools", "enum", "logging")
+NAMED = (FunctionType, BuiltinFunctionType)
 MISSING = object()
 
 
@@ -31,14 +37,54 @@ class Reached:
     def __init__(self, *roots: Any):
         self.tensors: list[torch.Tensor] = []
         self.seen: dict[int, Any] = {}  # also keeps each alive, so that its id stays its own
+        self.order: dict[int, int] = {}
         self.undo: list[Callable[[], None]] = [_process()]
-        left = list(roots)
+        self.facts: list[Any] = []  # all that is found, in order: what a call depends on
+        collects = gc.isenabled()
+        gc.disable()  # tens of thousands of small objects, none of them garbage
+        try:
+            self._walk(list(roots))
+        finally:
+            if collects:
+                gc.enable()
+
+    def _walk(self, left: list[Any]) -> None:
         while left:
             x = left.pop()
-            if isinstance(x, PLAIN) or id(x) in self.seen:
-                continue
-            self.seen[id(x)] = x
-            left += self._visit(x)
+            if isinstance(x, PLAIN):
+                self.facts.append(id(x) if isinstance(x, ModuleType) else x)
+            elif id(x) in self.seen:
+                self.facts.append(self.order[id(x)])
+            else:
+                self.seen[id(x)] = x
+                self.order[id(x)] = len(self.order)
+                self.facts += (type(x), x.__name__ if isinstance(x, NAMED) else "")
+                left += self._visit(x)
+
+    def signature(self) -> int:
+        """The same number as long as nothing that is reached has changed, nor the process's own state."""
+        switches = (
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            torch.backends.cuda.math_sdp_enabled(),
+        )
+        state = (torch.get_rng_state().numpy().tobytes(), random.getstate(), *map(id, vars(F).values()))
+        return hash((*self.facts, *switches, *state))
+
+    def _look(self, t: torch.Tensor) -> None:
+        """What of a tensor a capture sees: its form, its storage, and what it holds if that is known."""
+        self.facts += (t.dtype, t.layout, t.requires_grad, t.is_leaf)
+        if t.layout != torch.strided or t.is_nested or is_traceable_wrapper_subclass(t):
+            self.facts += (id(t), t._version)
+            return
+        storage = t.untyped_storage()._cdata
+        self.facts += (t.shape, t.stride(), self.order.setdefault(-storage, len(self.order)))
+        if isinstance(t, FakeTensor):
+            self.facts.append(id(vars(t).get("known")))
+        elif t.device.type == "cpu" and not t.is_quantized and t.numel() <= most_known(t):
+            few = t.numel() <= 2**16
+            plain = t.detach().contiguous().flatten()
+            self.facts += (plain.view(torch.uint8).numpy().tobytes(),) if few else (t.data_ptr(), t._version)
 
     def restore(self) -> None:
         """Put back what has changed since."""
@@ -48,13 +94,16 @@ class Reached:
     def _visit(self, x: Any) -> Iterable[Any]:
         if isinstance(x, torch.Tensor):
             self.tensors.append(x)
+            self._look(x)
             return (vars(x), x._backward_hooks, getattr(x, "_post_accumulate_grad_hooks", None))
         if isinstance(x, CONTAINERS):
             self.undo.append(_contents(x))
+            self.facts.append(len(x))
             return (*x.keys(), *x.values()) if isinstance(x, dict) else tuple(x)
         if isinstance(x, tuple | frozenset):
             return x
         if isinstance(x, FunctionType):
+            self.facts.append(x.__code__)
             return self._function(x)
         if isinstance(x, MethodType):
             return (x.__self__, x.__func__)
@@ -79,8 +128,8 @@ class Reached:
                     value = getattr(x, name, MISSING)
                     self.undo.append(_attribute(x, name, value))
                     yield value
-            if isinstance(x, torch.nn.Module) and id(cls) not in self.seen and not _foreign(cls):
-                self.seen[id(cls)] = cls
+            if isinstance(x, torch.nn.Module) and id(cls) not in self.order and not _foreign(cls):
+                self.seen[id(cls)], self.order[id(cls)] = cls, -1
                 yield from self._class(cls)
 
     def _class(self, cls: type) -> Iterator[Any]:

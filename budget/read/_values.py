@@ -22,6 +22,7 @@ from ..named import Any
 BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 LARGEST = 2**22  # elements of a call's tensors: a mask of 2,048 x 2,048
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+GROUPED = torch.ops.aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
 
 
@@ -39,15 +40,19 @@ class Held:
         return self.real
 
 
+def most_known(t: torch.Tensor) -> int:
+    """Elements up to which what a tensor holds is known; of a weight, a number."""
+    return 1 if isinstance(t, torch.nn.Parameter) else LARGEST
+
+
 def know(fake: torch.Tensor, real: torch.Tensor) -> None:
     """A fake tensor holds what a real one does, if that can be told."""
     if isinstance(real, FakeTensor):
         if held := vars(real).get("known"):
             vars(fake)["known"] = held
         return
-    few = 1 if isinstance(real, torch.nn.Parameter) else LARGEST
     there = real.device.type == "cpu" and real.layout == torch.strided and not real.is_quantized
-    if there and type(real) in PLAIN and real.numel() <= few:
+    if there and type(real) in PLAIN and real.numel() <= most_known(real):
         with unset_fake_temporarily(), torch.no_grad():
             vars(fake)["known"] = Held(real.detach())  # the object itself may be swapped
 
@@ -74,6 +79,8 @@ class Values:
         """A call's result. Raises BY_DATA where it depends on data that nobody knows."""
         if kwargs.get("device") is not None and torch.device(kwargs["device"]).type != "cpu":
             kwargs = {**kwargs, "device": torch.device("cpu")}  # the one that there is
+        if func is GROUPED and args[0].dtype != torch.bfloat16:  # which its meta kernel alone knows
+            return func(*(t.bfloat16() for t in args[:2]), *args[2:], **kwargs).to(args[0].dtype)
         operands, known = self._operands(func, args, kwargs)
         try:
             result = func(*args, **kwargs)

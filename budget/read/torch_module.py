@@ -13,15 +13,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 from inspect import signature
+from weakref import WeakKeyDictionary
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ..config import Workload, at_most
+from ..dtype import SHORT
 from ..errors import InputError, shown
 from ..model import Model
 from ..named import Any
@@ -32,9 +34,12 @@ from ._capture import Recorder
 from ._reached import Reached
 from ._stand_ins import stand_ins
 from ._values import BY_DATA
-from .module import CASTS
+from .module import CASTS, Shape
 
 MODES = ("train", "forward")
+BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
+PROGRAMS: MutableMapping[Any, dict[Any, Model]] = WeakKeyDictionary()  # of modules, as they were
+MOST = 8  # programs of one module
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
 
@@ -60,6 +65,9 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
     recorder = Recorder({id(m): name for name, m in module.named_modules()})
     with as_a_gpu() as left_out:
         reached = Reached(module, args, kwargs)
+        known, key = PROGRAMS.setdefault(module, {}), (reached.signature(), mode, dtype)
+        if key in known:
+            return known[key]
         mode_of = (
             t.fake_mode for t in reached.tensors if isinstance(t, FakeTensor)
         )  # a factory's have theirs
@@ -77,7 +85,11 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
             reached.restore()
     uncounted = (*recorder.uncounted(), *left_out)
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
-    return Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
+    made = Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
+    if len(known) >= MOST:
+        known.clear()
+    known[key] = made
+    return made
 
 
 def _check(module: Any) -> None:
@@ -232,7 +244,9 @@ def explained(field: str, context: str) -> Iterator[None]:
     except BY_DATA as error:
         what = str(getattr(error, "func", error)).removeprefix("aten.").partition(".")[0]
         call = {"_local_scalar_dense": ".item(), or a branch on a tensor,"}.get(what, what)
-        problem = f"{call} needs the data of a tensor, which a capture does not have{_where(error)}"
+        problem = (
+            f"{call} needs the data of a tensor, which a capture does not have{_where(error)}{BY_SHAPES}"
+        )
         raise InputError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
@@ -244,6 +258,28 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((TORCH, HERE, "<"))]
     return f"; at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
+    """Inputs without data. A batch replaces the first dimension of the first input, and of all others that
+    have the same one. Raises InputError.
+    """
+    if isinstance(shapes, Mapping):
+        return dict(zip(shapes, of_sizes(module, list(shapes.values()), batch), strict=True))
+    if isinstance(shapes, Shape):
+        shapes = [shapes]
+    own = _dtype(module)
+    made = []
+    for shape in shapes:
+        dtype = getattr(torch, SHORT.get(shape.dtype, shape.dtype) or own, None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(
+                "inputs", f"got dtype {shape.dtype[:40]!r}; allowed: int64, bool, bf16, float32, ..."
+            )
+        with_batch = batch is not None and shape.sizes[0] == shapes[0].sizes[0]
+        sizes = (batch, *shape.sizes[1:]) if with_batch else shape.sizes
+        made.append(torch.empty(sizes, dtype=dtype, device="meta"))
+    return tuple(made)
 
 
 def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
+from torch.utils.flop_counter import addmm_flop, baddbmm_flop, flop_registry, shape_wrapper
 
 aten = torch.ops.aten
 
@@ -62,12 +62,18 @@ COUNTS = {
 }
 
 
+FORMULAS = {**flop_registry, **{call: shape_wrapper(count) for call, count in COUNTS.items()}}
+
+
 class Tracker(TorchDispatchMode):
-    """Bytes of all storages that are alive, and the most that there were."""
+    """FLOPs by torch's formulas, and bytes: of all storages that are alive, and the most that there were.
+
+    FlopCounterMode itself follows modules by hooks, which keep tensors alive.
+    """
 
     def __init__(self, *tensors):
         super().__init__()
-        self.alive, self.bytes, self.peak = {}, 0, 0
+        self.alive, self.bytes, self.peak, self.flops = {}, 0, 0, 0
         for t in tensors:
             self.see(t)
 
@@ -86,7 +92,15 @@ class Tracker(TorchDispatchMode):
         self.bytes -= self.alive.pop(key)[0]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and func._overloadpacket not in FORMULAS:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if formula := FORMULAS.get(func._overloadpacket):
+            self.flops += formula(*args, **kwargs, out_val=result)
         if func is not torch.ops.prim.device.default:
             for t in tree_leaves((result, args)):
                 if isinstance(t, torch.Tensor):
@@ -129,20 +143,16 @@ def measured(build, *, train=True):
 
 
 def _measured(build, train):
-    """Run once for each question, since the counter's hooks keep tensors alive."""
-    module, inputs = build()
-    with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
-        stages = run(module, inputs, train)
-        next(stages)
-        forward = counter.get_total_flops()
-        next(stages, None)
     module, inputs = build()
     own = (*module.parameters(), *module.buffers(), *inputs)
     with Tracker(*own) as tracker:
-        list(run(module, inputs, train))
+        stages = run(module, inputs, train)
+        next(stages)
+        forward = tracker.flops
+        next(stages, None)
     grads = [p.grad.untyped_storage() for p in module.parameters() if p.grad is not None]
     sizes = {storage._cdata: storage.nbytes() for storage in grads}
-    return forward, counter.get_total_flops() - forward, tracker.peak, sum(sizes.values())
+    return forward, tracker.flops - forward, tracker.peak, sum(sizes.values())
 
 
 def run(module, inputs, train):
