@@ -70,22 +70,32 @@ def build(case: Case, device: torch.device) -> Built:
     """The case in each implementation, and its exact result."""
     b, c, f, side, window, stride = case.sizes["shape"]
     train, wide = case.sizes["mode"] == "train", (side - 1) * stride + window
-    x, weight = (
-        random(*n, device=device, dtype=case.dtype) for n in ((b, c, wide, wide), (f, c, window, window))
-    )
-    grad = random(b, f, side, side, device=device, dtype=case.dtype)
+    last = {"memory_format": torch.channels_last}
 
-    def run(x, weight, grad):
+    def inputs():
+        """x and the weight, in both memory formats, and the gradient of the output."""
+        x, weight = (
+            random(*n, device=device, dtype=case.dtype) for n in ((b, c, wide, wide), (f, c, window, window))
+        )
+        both = (x, weight, x.clone(**last), weight.clone(**last)) if device.type != "cpu" else (x, weight)
+        return (
+            random(b, f, side, side, device=device, dtype=case.dtype),
+            *(t.requires_grad_(train) for t in both),
+        )
+
+    def run(grad, x, weight):
         out = F.conv2d(x, weight, stride=stride)
         return torch.autograd.grad(out, (x, weight), grad)[0] if train else out
 
-    ours = [t.requires_grad_(train) for t in (x, weight)]
-    exact = [t.detach().double().requires_grad_(train) for t in (x, weight)]
-    functions = {"torch": lambda: run(*ours, grad)}
-    if device.type == "cuda":
-        last = [t.detach().to(memory_format=torch.channels_last).requires_grad_(train) for t in (x, weight)]
-        functions["channels_last"] = lambda: run(*last, grad)
-    return Built(functions, lambda: run(*exact, grad.double()).detach())
+    functions = {"torch": lambda grad, x, weight, *_: run(grad, x, weight)}
+    if device.type != "cpu":
+        functions["channels_last"] = lambda grad, x, weight, x_last, w_last: run(grad, x_last, w_last)
+
+    def exact(grad, x, weight, *_):
+        wide = [t.detach().double().requires_grad_(train) for t in (x, weight)]
+        return run(grad.double(), *wide).detach()
+
+    return Built(functions, exact, inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "channels_last"))

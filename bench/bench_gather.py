@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 KINDS = {
@@ -57,12 +57,13 @@ def build(case: Case, device: torch.device) -> Built:
     """The case in each implementation, and its exact result."""
     b, rows, v, d = case.sizes["shape"]
     function = KINDS[case.sizes["kind"]][2]
-    ids, table = torch.randint(v, (b, rows), device=device), random(v, d, device=device, dtype=case.dtype)
-    functions = {"torch": lambda: function(ids, table)}
-    if device.type == "cuda":
-        compiled = torch.compile(function)
-        functions["compile"] = lambda: compiled(ids, table)
-    return Built(functions, lambda: function(ids, table.double()))
+    table = random(v, d, device=device, dtype=case.dtype)
+    functions = {"torch": lambda ids: function(ids, table)}
+    if device.type != "cpu":
+        fast = compiled(function)
+        functions["compile"] = lambda ids: fast(ids, table)
+    inputs = lambda: (torch.randint(v, (b, rows), device=device),)  # noqa: E731 - passed on below
+    return Built(functions, lambda ids: function(ids, table.double()), inputs=inputs)
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "compile"))

@@ -9,7 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 
 
@@ -74,12 +74,10 @@ def _case(kind: str, split: str, s: int, d: int, dtype: str) -> Case:
 def build(case: Case, device: torch.device) -> Built:
     """The case in each implementation, and its exact result."""
     line, _, function, _ = KINDS[case.sizes["kind"]]
-    inputs = [random(*case.sizes["shape"], device=device, dtype=case.dtype) for _ in range(line.count("!"))]
-    functions = {"torch": lambda: function(*inputs)}
-    if device.type == "cuda":
-        compiled = torch.compile(function)
-        functions["compile"] = lambda: compiled(*inputs)
-    return Built(functions, lambda: function(*(x.double() for x in inputs)))
+    make = lambda: random(*case.sizes["shape"], device=device, dtype=case.dtype)  # noqa: E731 - a shorter name
+    functions = {"torch": function} | ({"compile": compiled(function)} if device.type != "cpu" else {})
+    exact = lambda *x: function(*(t.double() for t in x))  # noqa: E731 - passed on below
+    return Built(functions, exact, inputs=lambda: tuple(make() for _ in range(line.count("!"))))
 
 
 @parametrize(cases(), cpu=("torch",), cuda=("torch", "compile"))

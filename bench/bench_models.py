@@ -125,7 +125,11 @@ SMALL = [
         {"batch": 128},
     ),
 ]
-# On a GPU the same networks at the sizes that are trained on one.
+# On a GPU the same networks at the sizes that are trained on one, and some that a processor has no time for.
+LARGER = [
+    ("llama-500m", HELD, {"model": llama(22, 1280, 20, 4, 3456)}, {"batch": 4, "seq": 2048}),
+    ("vit-base", HELD, {"model": vit(12, 768, 12, 224, 16)}, {"batch": 64, "image": 224}),
+]
 LARGE = {
     "mlp-10-20-10-2": {"batch": 100},
     "resnet50": {"batch": 128, "image": 224},
@@ -145,9 +149,9 @@ def cases() -> list[Case]:
         for name, split, what, run in SMALL
         for mode in ("forward", "train")
     ]
-    for name, split, what, run in SMALL:
-        large = {**run, **LARGE.get(name, {"batch": 16 * run["batch"]})}
-        found += [_case(name, split, what, large, "bfloat16", mode) for mode in ("forward", "train")]
+    gpu = [(n, split, w, {**r, **LARGE.get(n, {"batch": 16 * r["batch"]})}) for n, split, w, r in SMALL]
+    for name, split, what, run in (*gpu, *LARGER):
+        found += [_case(name, split, what, run, "bfloat16", mode) for mode in ("forward", "train")]
     return found
 
 

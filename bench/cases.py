@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +14,7 @@ FIT, HELD = "fit", "held"  # what calibration learns from, and what it never see
 class Case(NamedTuple):
     """One thing to measure, in as many implementations as its suite has.
 
-    workload: what budget predicts it from, as it stands in the record (budget/record.py).
+    workload: what budget predicts it from, as it stands in the record (budget/measured/record.py).
     quick: part of --quick; what is not runs in the full suite only, on a GPU.
     """
 
@@ -49,4 +49,15 @@ def parametrize(cases: list[Case], cpu: tuple[str, ...], cuda: tuple[str, ...]):
 
 def random(*shape: int, device: torch.device, dtype: str = "float32") -> torch.Tensor:
     """Random data: zeros would be up to 15 % faster on a GPU. Source: kernel-power."""
-    return torch.randn(shape, device=device, dtype=torch.float32).to(getattr(torch, dtype))
+    return torch.randn(shape, device=device, dtype=torch.float32).to(torch_dtype(dtype))
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """torch's dtype of budget's name: its float8 for operands is e4m3."""
+    return torch.float8_e4m3fn if name == "float8" else getattr(torch, name)
+
+
+def compiled(function: Callable) -> Callable:
+    """torch.compile for these shapes alone: what an earlier case compiled must not make them dynamic."""
+    torch._dynamo.reset()  # noqa: SLF001 - the only name it has
+    return torch.compile(function, dynamic=False)

@@ -55,59 +55,76 @@ class Dlrm(nn.Module):
         return self.top(torch.cat((x, dots[:, self.lower[0], self.lower[1]]), 1))
 
 
-def build(settings: Mapping[str, Any], device: torch.device) -> Callable[[], Tensor]:
-    """One forward pass or training step of a workload (budget/record.py); returns a loss or a mean."""
+def build(
+    settings: Mapping[str, Any],
+    device: torch.device,
+    *,
+    attention: str = "sdpa",
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+    mark: Callable[[str], None] = lambda phase: None,
+) -> Callable[[], Tensor]:
+    """One forward pass or training step of a workload (budget/measured/record.py); returns a loss or a mean.
+
+    attention: the implementation that transformers takes. wrap: makes the network what is called, such as
+    torch.compile. mark: told when the network is there, and in each step when a phase is over.
+    """
     dtype = getattr(torch, {"fp32": "float32", "bf16": "bfloat16"}.get(settings["dtype"], settings["dtype"]))
     train = settings["mode"] == "train"
-    network, loss = _network(settings, device, dtype)
+    network, loss = _network(settings, device, dtype, attention)
     network = network.to(device, dtype).train(train)
+    called = wrap(network)
+    mark("built")
     if not train:
-        return lambda: _forward(loss)
+        return lambda: _forward(called, loss)
     optimizer = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[settings["optimizer"]](
         network.parameters(), lr=1e-6
     )
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        value = loss()
+        value = loss(called)
+        mark("forward")
         value.backward()
+        mark("backward")
         optimizer.step()
+        mark("optimizer")
         return value.detach()
 
     return step
 
 
-def _forward(loss: Callable[[], Tensor]) -> Tensor:
+def _forward(net: nn.Module, loss: Callable[[nn.Module], Tensor]) -> Tensor:
     with torch.no_grad():
-        return loss()
+        return loss(net)
 
 
 def _network(
-    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype
-) -> tuple[nn.Module, Callable[[], Tensor]]:
+    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype, attention: str = "sdpa"
+) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    """A network, and its loss or mean as a function of what is called in its place."""
     model, config, train = s["model"], s.get("config", {}), s["mode"] == "train"
     if isinstance(model, Mapping):
-        return _hugging_face(s, device, dtype)
+        return _hugging_face(s, device, dtype, attention)
     batch, entropy = s["batch"], nn.functional.cross_entropy
     random = lambda *shape: torch.randn(shape, device=device, dtype=dtype)  # noqa: E731 - a shorter name
     if model == "mlp":
         net, x = linear_layers(config["sizes"]), random(batch, config["sizes"][0])
         target = torch.randint(config["sizes"][-1], (batch,), device=device)
-        return net, lambda: entropy(net(x), target) if train else net(x).mean()
+        return net, lambda net: entropy(net(x), target) if train else net(x).mean()
     if model == "rnn":
         cells = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
         net = cells[config["cell"]](
             config["input_size"], config["hidden_size"], config["layers"], batch_first=True
         )
         x = random(batch, s["seq"], config["input_size"])
-        return net, lambda: net(x)[0].sum()  # noqa: PLW0108 # a method of what net returns
+        return net, lambda net: net(x)[0].sum()
     if model == "dlrm":
         net, dense = Dlrm(**config), random(batch, config["dense_features"])
         ids = [torch.randint(rows, (batch, 1), device=device) for rows in config["tables"]]
         click = torch.rand(batch, 1, device=device, dtype=dtype)
         return (
             net,
-            lambda: (
+            lambda net: (
                 nn.functional.binary_cross_entropy(net(dense, ids), click)
                 if train
                 else net(dense, ids).mean()
@@ -117,8 +134,8 @@ def _network(
 
 
 def _hugging_face(
-    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype
-) -> tuple[nn.Module, Callable[[], Tensor]]:
+    s: Mapping[str, Any], device: torch.device, dtype: torch.dtype, attention: str
+) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     import transformers
 
     fields = {k: v for k, v in s["model"].items() if k not in ("model_type", "architectures")}
@@ -128,11 +145,12 @@ def _hugging_face(
     off |= (
         {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if kind in ("bert", "vit") else {}
     )
-    attention = {} if kind == "resnet" else {"attn_implementation": "sdpa"}
-    config = transformers.AutoConfig.for_model(kind, **fields, **off, **attention)
+    by = {} if kind == "resnet" else {"attn_implementation": attention}
+    config = transformers.AutoConfig.for_model(kind, **fields, **off, **by)
     if hasattr(config, "use_cache"):
         config.use_cache = False
-    net = getattr(transformers, HEADS[kind])(config)
+    with device:  # where there are many parameters, a processor takes seconds to draw them
+        net = getattr(transformers, HEADS[kind])(config)
     batch = s["batch"]
     if kind in IMAGES:
         side = s.get("image") or config.image_size
@@ -142,5 +160,5 @@ def _hugging_face(
         ids = torch.randint(config.vocab_size, (batch, s["seq"]), device=device)
         inputs, labels = {"input_ids": ids}, ids
     if s["mode"] == "train":
-        return net, lambda: net(**inputs, labels=labels).loss
-    return net, lambda: net(**inputs).logits.mean()  # noqa: PLW0108 # the same
+        return net, lambda net: net(**inputs, labels=labels).loss
+    return net, lambda net: net(**inputs).logits.mean()

@@ -6,58 +6,92 @@ import hashlib
 import math
 import os
 import statistics
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 
-from budget import record as records
+from budget import device as devices
 from budget.device import Device
+from budget.device import profile as profiles
+from budget.device.profile import profile_for
 from budget.errors import InputError
-from budget.profile import profile_for
+from budget.measured import record as records
+from budget.measured import workload as workloads
 
+from . import sensors
 from .cases import Case
-from .measure import Samples, measure
+from .measure import Samples, measure, sets_of_inputs
 
-ROUNDS = {"quick": (3, 40), "full": (10, 200)}
-BUDGET_S = {"quick": 0.15, "full": 1.0}  # for each group of implementations, when rounds are short
+ROUNDS = {"quick": (3, 40), "full": (10, 200), "campaign": (5, 100)}
+BUDGET_S = {
+    "quick": 0.15,
+    "full": 0.5,
+    "campaign": 0.15,
+}  # for each group of implementations, when rounds are short
+ROWS = 2**16  # compared at once
 FOLDER = os.path.dirname(__file__)
 
 
 class Built(NamedTuple):
-    """Implementations of a case, and what they are checked against.
+    """Implementations of a case, functions of its inputs to a tensor or several, and what they should give.
 
-    reference: the exact result, in float64, and the implementation whose error the others may have
-    twice; None where a network is measured, whose loss must be finite and the same again.
+    reference: of the same inputs, the exact result, in float64; yardstick is the implementation whose
+    error the others may have twice. None where a network is measured, whose loss must be finite.
+    inputs: makes a set of them; as many are made as a GPU needs to find none in its L2. Without,
+    the functions take no arguments.
     """
 
-    functions: Mapping[str, Callable[[], Any]]
-    reference: Callable[[], torch.Tensor] | None = None
+    functions: Mapping[str, Callable[..., Any]]
+    reference: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = None
     yardstick: str = "torch"
+    inputs: Callable[[], tuple[Any, ...]] | None = None
+
+    def calls(self, sets: int) -> dict[str, list[Callable[[], Any]]]:
+        """Of each implementation a call for each of the sets of inputs."""
+        made = [self.inputs() for _ in range(sets)] if self.inputs else [()]
+        return {name: [partial(f, *x) for x in made] for name, f in self.functions.items()}
 
 
 def take(
-    case: Case, build: Callable[[Case, torch.device], Built], device: Device, where: torch.device, mode: str
+    case: Case,
+    build: Callable[[Case, torch.device], Built],
+    device: Device,
+    where: torch.device,
+    mode: str,
+    only: Collection[str] | None = None,
+    *,
+    verified: bool = True,
 ):
-    """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}."""
+    """The group of records of a case: {implementation: {"seconds": [...], "extra_info": {...}}}.
+
+    only: the implementations to measure, of those that the case has (all). verified: against float64; there
+    is nothing to verify where torch is measured alone.
+    """
     torch.manual_seed(0)
     built = build(case, where)
-    before = _errors(case, built)
-    sensors = _sensors(where)
-    taken = measure(built.functions, where, budget_s=BUDGET_S[mode], rounds=ROUNDS[mode])
-    sensors |= {f"{k}_after": v for k, v in _sensors(where).items()}
-    after = _errors(case, built)
-    facts = _facts(case, device)
+    if only is not None:
+        built = built._replace(functions={n: f for n, f in built.functions.items() if n in only})
+    known = facts(case, device)
+    calls = built.calls(sets_of_inputs(known["bytes"], where) if built.inputs else 1)
+    before = _errors(case, built, calls) if verified else dict.fromkeys(calls)
+    peaks = {name: _peak(call, where) for name, (call, *_) in calls.items()}
+    seen = sensed(where)
+    taken = measure(
+        calls, where, budget_s=BUDGET_S[mode], rounds=ROUNDS[mode], network=built.reference is None
+    )
+    seen |= {f"{k}_after": v for k, v in sensed(where).items()}
+    after = _errors(case, built, calls) if verified else before
     group = {}
     for name, samples in taken.items():
         best = typical(samples, where)
-        _refuse(case, name, facts, best, device)
+        _refuse(case, name, known, best, device)
         group[name] = {
             "seconds": samples.seconds,
             "extra_info": {
-                **facts, **_rates(facts, best, device), **_method(samples, where),
-                "implementation": name, "error": before[name], "error_after": after[name], **sensors,
+                **known, **rates(known, best, device), **method(samples, where), **peaks[name],
+                "implementation": name, "error": before[name], "error_after": after[name], **seen,
             },
         }  # fmt: skip
     for name, entry in group.items():
@@ -66,45 +100,80 @@ def take(
     return group
 
 
+def _peak(call: Callable[[], Any], where: torch.device) -> dict[str, int]:
+    """Bytes that a call holds at its peak, beyond what is there before it; nothing for a processor."""
+    if where.type != "cuda":
+        return {}
+    call()  # workspaces that stay
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return {
+        "peak_bytes": torch.cuda.max_memory_allocated() - before,
+        "allocated_bytes": before,
+        "reserved_bytes": torch.cuda.memory_reserved(),
+    }
+
+
 def typical(samples: Samples, where: torch.device) -> float:
     """The least of a processor's rounds, which others disturb; the median of a GPU's."""
     return min(samples.seconds) if where.type == "cpu" else statistics.median(samples.seconds)
 
 
-def _errors(case: Case, built: Built) -> dict[str, Any]:
+def _errors(case: Case, built: Built, calls: Mapping[str, Sequence[partial]]) -> dict[str, Any]:
     """Largest error of each implementation; raises AssertionError for a wrong result."""
     if built.reference is None:
-        values = {name: float(function()) for name, function in built.functions.items()}
+        values = {name: float(call()) for name, (call, *_) in calls.items()}
         assert all(map(math.isfinite, values.values())), f"{case.name}: the loss is not finite: {values}"
         return dict.fromkeys(values)
-    exact = built.reference()
-    found = {n: (f().double() - exact).abs().max().item() for n, f in built.functions.items()}
-    unit = torch.finfo(getattr(torch, case.dtype)).eps * exact.abs().max().item()
-    bound = 2 * found.get(built.yardstick, 0.0) + unit
-    for name, error in found.items():
-        assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
-    return found
+    exact = parts(built.reference(*next(iter(calls.values()))[0].args))
+    outputs = {n: parts(call()) for n, (call, *_) in calls.items()}
+    found = {n: [_largest(*pair) for pair in zip(out, exact, strict=True)] for n, out in outputs.items()}
+    own = found.get(built.yardstick, [0.0] * len(exact))
+    for name, errors in found.items():
+        for error, yardstick, out, right in zip(errors, own, outputs[name], exact, strict=True):
+            bound = 2 * yardstick + torch.finfo(out.dtype).eps * right.abs().max().item()
+            assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
+    return {name: max(errors) for name, errors in found.items()}
 
 
-def _facts(case: Case, device: Device) -> dict[str, Any]:
+def parts(result: Any) -> Sequence[torch.Tensor]:
+    """A result, or the several that there are."""
+    return (result,) if isinstance(result, torch.Tensor) else result
+
+
+def _largest(out: torch.Tensor, exact: torch.Tensor) -> float:
+    """The largest difference, by rows: a float64 copy of a large result is larger than the result."""
+    rows = zip(*(_rows(t.detach()).split(ROWS) for t in (out, exact)), strict=True)
+    return max(((a.double() - b).abs().max().item() for a, b in rows), default=0.0)
+
+
+def _rows(t: torch.Tensor) -> torch.Tensor:
+    return t.reshape(-1, t.shape[-1]) if t.ndim > 1 else t.reshape(1, -1)
+
+
+def facts(case: Case, device: Device) -> dict[str, Any]:
     """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
-    work = records.work(workload)
-    facts = {
+    work = workloads.work(workload)
+    known = {
         "schema": records.SCHEMA,
-        "device": records.device_key(device), "suite": case.suite, "case": case.name,
+        "device": profiles.key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
         "flops": work.flops, "flops_convention": "1 multiply-add = 2 FLOPs, attention in full",
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
     }  # fmt: skip
     try:
-        facts["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
+        known["predicted_s"] = workloads.predict(workload, device, profile_for(device, case.dtype))
     except InputError as error:
-        facts["predicted_s"], facts["not_predicted"] = None, str(error)
-    return facts
+        known["predicted_s"], known["not_predicted"] = None, str(error)
+    return known
 
 
-def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+def rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str, Any]:
+    """FLOP/s and B/s, their shares of what the device has, and how far the prediction was off."""
     flops, moved = facts["flops"] / seconds, facts["bytes"] / seconds
     predicted = facts["predicted_s"]
     measured = device.measured.get({"bfloat16": "bf16", "float8": "fp8"}.get(facts["dtype"], facts["dtype"]))
@@ -118,7 +187,8 @@ def _rates(facts: Mapping[str, Any], seconds: float, device: Device) -> dict[str
     }
 
 
-def _method(samples: Samples, where: torch.device) -> dict[str, Any]:
+def method(samples: Samples, where: torch.device) -> dict[str, Any]:
+    """How the seconds were taken."""
     quartiles = statistics.quantiles(samples.seconds, n=4)
     return {
         "method": samples.method,
@@ -128,6 +198,7 @@ def _method(samples: Samples, where: torch.device) -> dict[str, Any]:
         "statistic": "min" if where.type == "cpu" else "median",
         "interquartile_range_s": quartiles[2] - quartiles[0],
         "waited": samples.waited,
+        "host_s": samples.host_s,
     }
 
 
@@ -139,17 +210,17 @@ def _refuse(case: Case, name: str, facts: Mapping[str, Any], seconds: float, dev
     assert seconds >= most, f"{case.name}, {name}: {seconds:.3g} s is above the roofline, {most:.3g} s"
 
 
-def _sensors(where: torch.device) -> dict[str, Any]:
+def sensed(where: torch.device) -> dict[str, Any]:
     """Clocks, power, temperature and throttling of a GPU, as its driver tells; load of a processor."""
     if where.type == "cpu":
         return {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
-    fields = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_throttle_reasons.active")
-    ask = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return dict(zip(fields, (x.strip() for x in told.stdout.split(",")), strict=False))
+    return sensors.read()
+
+
+@cache
+def this_device(where: torch.device) -> Device:
+    """The device that is measured, as the data has it. Raises InputError for one that it does not have."""
+    return devices.load("auto" if where.type == "cuda" else "cpu")
 
 
 def versions() -> dict[str, str]:
@@ -171,16 +242,8 @@ def versions() -> dict[str, str]:
         pass
     if torch.cuda.is_available():
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-        found["driver"] = str(_driver())
+        found |= sensors.driver()
     return found
-
-
-def _driver() -> str:
-    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-    try:
-        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def source_hash() -> str:

@@ -8,7 +8,8 @@ answer.to_dict()
 
 from __future__ import annotations
 
+from .answer import Estimate
 from .errors import InputError
-from .estimate import Estimate, estimate
+from .estimate import estimate
 
 __all__ = ["Estimate", "InputError", "estimate"]

@@ -9,12 +9,12 @@ import argparse
 import gc
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from . import command
+from .command._parser import Parser
 from .errors import InputError, unknown
-from .named import Any, NoReturn
+from .named import NoReturn
 
 INTRO = """What a network costs before it runs: parameters, FLOPs, memory, time, money.
 
@@ -28,29 +28,6 @@ examples:
   budget compare resnet50 vit-b-16 convnext-tiny
   budget COMMAND --help
 """
-
-
-class Help(RawDescriptionHelpFormatter):
-    """Help of a known width: argparse asks the terminal otherwise, which costs an import of shutil."""
-
-    def __init__(self, prog: str):
-        super().__init__(prog, width=79)
-
-
-class Parser(ArgumentParser):
-    """argparse whose errors are one line."""
-
-    def __init__(self, **settings: Any):
-        super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print."""
-        field, _, problem = message.removeprefix("argument ").partition(": ")
-        raise (
-            InputError(field, problem)
-            if problem
-            else InputError("usage", f"{message}; see {self.prog} --help")
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,6 +88,36 @@ class Settings:
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
+class Techniques(Settings):
+    """Settings of the techniques of plan/; without fields, and so without any import, where all are off."""
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """Settings that are not the usual ones."""
+        return {f.name: value for f in self.fields.values() if (value := getattr(self, f.name)) != f.default}
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Task(NamedTuple):
+    """How the model is run: everything that is not the model itself."""
+
+    workload: Workload
+    dtype: str
+    optimizer: str
+    recompute: str
+    attention: str
+    execution: str
+    techniques: Techniques = Techniques()
+
+    @property
+    def master(self) -> bool:
+        """Whether the optimizer keeps a float32 copy of the weights."""
+        return self.techniques.used.get("precision") == "master"
+
+
 def make(cls: type[S], values: Mapping[str, Any]) -> S:
     """Checked Settings from a mapping. Raises InputError that names the field."""
     for name in values:

@@ -24,6 +24,8 @@ SHORT = {
 }  # fmt: skip
 
 
+FLOATING = frozenset({"float64", "float32", "bfloat16", "float16"})  # what arithmetic hands on to its result
+SPARSE = frozenset({"sparse8", "sparse16"})  # of a product that does half the arithmetic
 COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8")  # what a network as a whole runs in
 
 

@@ -3,113 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
-from . import arch as architectures
-from .config import Settings, Workload, make, one_shape, size, table
+from .answer import Estimate
+from .config import Task, size, table
 from .device import Device
 from .device import load as load_device
+from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, flops, params
-from .fold.memory import Memory, Walked
-from .fold.time import Times, time
-from .form import Profile
-from .model import Model, walk
-from .named import Any, NamedTuple
+from .fold.memory import Walked
+from .ir import Model
+from .named import Any
+from .plan import check, chosen
 from .plan import techniques as plans
-from .plan.backward import backward
-from .plan.fuse import CHOICES as ATTENTIONS
-from .plan.fuse import fuse
-from .plan.techniques import Techniques
-from .profile import profile_for
-from .read import module as modules
-from .read.source import resolve
+from .plan.fuse import CHOICES as ATTENTION
+from .plan.optimizer import CHOICES as OPTIMIZERS
+from .plan.recompute import CHOICES as RECOMPUTED
+from .read.source import Named, Ready, find
 from .size import Size
 
-MODES = ("train", "forward", "prefill", "decode")
-ATTENTION = tuple(ATTENTIONS)
-KERNELS = {"attention", "scan"}  # groups of operators that `flash` has a kernel for
-EXECUTION = ("compiled", "eager")
-
-
-class Task(NamedTuple):
-    """How the model is run: everything that is not the model itself."""
-
-    workload: Workload
-    dtype: str
-    optimizer: str
-    recompute: str
-    attention: str
-    execution: str
-    techniques: Techniques = plans.OFF
-
-
-class _Estimate(NamedTuple):
-    task: Task
-    device: Device
-    profile: Profile
-    model: Model
-    program: Model
-    params: Params
-    flops: Flops  # as the formula book has it: attention in full, nothing computed twice
-    hardware: Flops  # what the device really does, recomputation included
-    walked: Walked
-
-
-# What no device changes: the fields of an estimate from `model` on.
+CHOICES = {
+    "mode": ("train", "forward", "prefill", "decode"),
+    "execution": ("compiled", "eager"),
+    "attention": tuple(ATTENTION),
+    "recompute": tuple(RECOMPUTED),
+    "optimizer": OPTIMIZERS,
+}
+# What no device changes: the fields of an Estimate from `model` on.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
-
-
-class Estimate(_Estimate):
-    """The answer. Counts are exact; `times` is a prediction with an interval.
-
-    Memory and time are worked out when they are asked for.
-    """
-
-    def __repr__(self) -> str:
-        task, device = self.task, self.device.name
-        batch = shown(task.workload.batch)
-        return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
-
-    @property
-    def memory(self) -> Memory:
-        """Bytes on one device."""
-        return self.walked.memory
-
-    @cached_property
-    def times(self) -> Times:
-        """Seconds of one step or pass."""
-        compiled = self.task.execution == "compiled"
-        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
-
-    @property
-    def fits(self) -> Any:
-        """Whether the peak is within the device's memory (an array of answers for arrays)."""
-        return self.memory.peak <= self.device.usable_bytes
-
-    def cost(self) -> dict[str, Any]:
-        """Money at the mean of the device's low and high price, energy at its full power.
-
-        None where the device's data has no price or no power. Energy is an upper bound: few
-        programs draw a device's full power all the time.
-        """
-        hours = self.times.step / 3600
-        prices, watts = self.device.usd_per_hour, self.device.tdp_w
-        price = sum(prices) / 2 if prices else None
-        work = self.model.tokens if self.model.counts_tokens else self.model.samples
-        return {
-            "usd_per_hour": price,
-            "usd_per_step": None if price is None else price * hours,
-            "usd_per_million": None if price is None else price * hours / work * 1e6,
-            "joules_per_step": None if watts is None else watts * self.times.step,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """The contract's JSON."""
-        from .report.json import to_dict
-
-        return to_dict(self)
 
 
 def estimate(
@@ -136,111 +59,56 @@ def estimate(
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the sizes asked for).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
-    techniques: the settings of plan/techniques.py: precision, accumulate, lora_rank, offload, ...
+    techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
-    config = table("config", config)
-    asked = {"batch": batch, "seq": seq, "image": image}
-    sizes = {name: size(name, x) for name, x in asked.items() if x is not None}
-    _choice("mode", mode, MODES)
-    _choice("execution", execution, EXECUTION)
-    if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, recompute, attention, config, techniques)
-    if isinstance(model, Model):
-        for field in (*sizes, *config):
-            raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
-    if modules.is_module(model):
-        model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **asked)
-    elif inputs is not None:
-        raise InputError("inputs", "allowed: for a torch module only")
-    attention = attention or ("fused" if mode == "train" else "flash")
-    _choice("attention", attention, ATTENTION)
-    if isinstance(model, Model):
-        usual: Mapping[str, Any] = {k: v for k, v in model.config.items() if k == "dtype"}
-        workload = Workload(mode, model.samples)
-    else:
-        name, module, settings, usual, uncounted = resolve(model, config)
-        architectures.check(module, name, mode, sizes)
-        one_shape({**vars(settings), **sizes})
-        usual_sizes = {k: size(k, usual[k]) for k in ("batch", "seq", "image") if k in usual}
-        workload = Workload(mode, **{**usual_sizes, **sizes})
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
+    given = {"batch": batch, "seq": seq, "image": image}
+    sizes = {name: size(name, x) for name, x in given.items() if x is not None}
+    asked = {"recompute": recompute, "attention": attention, **techniques}
+    source = find(model, mode, sizes, table("config", config), inputs, dtype, asked)
     task = Task(
-        workload,
-        computed(dtype or usual.get("dtype", "bf16")),
-        optimizer or usual.get("optimizer", "adamw"),
+        source.workload,
+        computed(dtype or source.usual.get("dtype", "bf16")),
+        optimizer or source.usual.get("optimizer", "adamw"),
         recompute,
-        attention,
+        attention or ("sdpa" if mode == "train" else "flash"),
         execution,
-        make(Techniques, techniques) if techniques else plans.OFF,
+        chosen(techniques),
     )
-    chosen = _device(device, task.techniques.precision)
-    if isinstance(model, Model):
-        counted = _program(model, task)
-    else:
-        counted = _of_architecture(name, module, settings, task, uncounted)
-    return Estimate(task, chosen, profile_for(chosen, task.dtype), *counted)
+    target = _device(device)
+    check(task, target)
+    return Estimate(task, target, profile_for(target, task.dtype), *_counted(source.network, task))
 
 
-def _device(device: object, precision: str) -> Device:
-    """The device that is named or given, checked for what it has to compute in. Raises InputError."""
-    chosen = load_device(device) if isinstance(device, str) else device
-    if not isinstance(chosen, Device):
+def _choices(**given: str | None) -> None:
+    """Raise an InputError for a value that is none of its setting's."""
+    for field, value in given.items():
+        if value is not None and value not in CHOICES[field]:
+            raise unknown(field, value, CHOICES[field])
+
+
+def _device(device: object) -> Device:
+    """The device that is named or given. Raises InputError."""
+    found = load_device(device) if isinstance(device, str) else device
+    if not isinstance(found, Device):
         raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
-    if precision == "fp8" and "fp8" not in chosen.flops:
-        raise InputError("precision", f"{chosen.name} has no float8; allowed: pure, autocast, master")
-    return chosen
+    return found
 
 
-def _of_architecture(*key: Any) -> Counted:
-    """An architecture's program, remembered for the next one who asks."""
+def _counted(network: Named | Ready, task: Task) -> Counted:
+    """What no device changes, remembered for the next one who asks."""
     try:
-        hash(key)
-    except TypeError:  # sizes are arrays
-        return _remembered.__wrapped__(*key)
-    return _remembered(*key)
+        hash((network, task))
+    except TypeError:  # sizes are arrays, or the network is a Model: no key to remember it by
+        return _remembered.__wrapped__(network, task)
+    return _remembered(network, task)
 
 
 @lru_cache(maxsize=64)
-def _remembered(
-    name: str, module: Any, settings: Settings, task: Task, uncounted: tuple[str, ...]
-) -> Counted:
-    built: Model = module.build(settings, task.workload)
-    return _program(built._replace(name=name, uncounted=(*built.uncounted, *uncounted)), task)
-
-
-def _program(model: Model, task: Task) -> Counted:
-    """A network with its techniques."""
-    t, mode = task.techniques, task.workload.mode
-    plans.check(t, mode, task.dtype, task.recompute, task.optimizer)
-    model = plans.network(model, t, mode, task.dtype)
-    fused = fuse(model, KERNELS if task.attention == "flash" else {"attention"}, task.attention)
-    if mode != "train":
-        book = flops(fused)
-        program = plans.sparse(plans.served(fused, mode, task.attention), t, task.dtype)
-        hardware = book if program is fused else flops(program)
-        return model, program, params(model), book, hardware, Walked(program, task.dtype)
-    recorded = any(o.phase == "backward" for o, _ in walk(fused.nodes))
-    if not recorded:
-        fused = backward(plans.learning(fused, t, _teacher(model, task) if t.teacher else None))
-    trained, program = plans.step(fused, t, task.optimizer, task.recompute, task.dtype)
-    model = model._replace(samples=model.samples * t.accumulate, tokens=model.tokens * t.accumulate)
+def _remembered(network: Named | Ready, task: Task) -> Counted:
+    built, book, program = plans.apply(network.build(task.workload), task)
     known: dict[int, tuple[Size, Size]] = {}
-    book, hardware = flops(trained, known), flops(program, known)
-    return model, program, params(model), book, hardware, Walked(program, task.dtype)
-
-
-def _teacher(student: Model, task: Task) -> Model:
-    """The teacher of a student, at the same sizes of input. Raises InputError."""
-    w, name = task.workload, task.techniques.teacher
-    seq = student.tokens // student.samples if student.counts_tokens else w.seq
-    try:
-        _, module, settings, *_ = resolve(name, {})
-        built: Model = module.build(settings, w._replace(mode="forward", seq=seq))
-    except InputError as error:
-        raise InputError("teacher", str(error).removeprefix("model: ")) from None
-    return fuse(built, {"attention"}, task.attention)
-
-
-def _choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise unknown(field, value, allowed)
+    counted = flops(book, known)
+    hardware = counted if program is book else flops(program, known)
+    return built, program, params(built), counted, hardware, Walked(program, task.dtype)

@@ -7,10 +7,11 @@ from functools import cache
 from itertools import product
 from math import inf, log
 
+from .answer import Estimate
 from .config import table
 from .errors import InputError
-from .estimate import Estimate, estimate
-from .model import Model, walk
+from .estimate import estimate
+from .ir import Model, walk
 from .named import Any, NamedTuple
 from .plan.fp8 import is_linear
 from .read import module as modules
@@ -23,7 +24,7 @@ FAR = 16  # times a known size: a line through two known ones is not trusted bey
 
 # Changes that leave the results of training as they are, or nearly; each axis from what is usual on.
 AXES: dict[str, tuple[str, ...]] = {
-    "attention": ("eager", "fused", "flash"),
+    "attention": ("eager", "fused", "sdpa", "flash"),
     "recompute": ("none", "selective", "full"),
     "optimizer": ("adamw", "adamw_8bit"),
 }
@@ -158,7 +159,7 @@ def _halvings(batch: int) -> Iterator[int]:
 def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
     """What can be changed, each from what is set on."""
     if now.task.workload.mode != "train":
-        stored = now.task.techniques.quantize
+        stored = now.task.techniques.used.get("quantize", "none")
         return {"quantize": QUANTIZED[QUANTIZED.index(stored) :]} if _quantizes(now, stored) else {}
     names = OF_MODULES if modules.is_captured(now.model) else AXES
     used = {axis: getattr(now.task, axis) for axis in names}

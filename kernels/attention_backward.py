@@ -12,52 +12,58 @@ dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
 
 import math
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from .attention_packing import clear_rest
 from .attention_rules import (
     Packing,
     Rules,
     cu_seqlens,
     find_settings,
+    loadable,
+    longest,
     sources,
     strides,
 )
 from .attention_tile import (
+    VARYING,
     at,
     block_ranges,
     key_bounds,
     load_rows,
     logits,
     offset,
+    place,
     query_bounds,
     sequence,
     store_rows,
 )
+from .launch import Prepared, launch
 
 LN_2 = tl.constexpr(math.log(2))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _delta_kernel(
-    out, dout, delta, out_strides, dout_strides, delta_strides, heads, seq,
+    out, dout, delta, out_strides, dout_strides, delta_strides, blocks, heads, seq_q,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """delta = sum(out * dout) over the head dimension."""
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
-    start = tl.program_id(0) * BLOCK_M
+    batch, head, block = place(heads, blocks)
+    start = block * BLOCK_M
     out += offset(out_strides, batch, head, 0, False)
     dout += offset(dout_strides, batch, head, 0, False)
     delta += offset(delta_strides, batch, head, 0, False)
-    o = load_rows(out, out_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+    o = load_rows(out, out_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True,
                   False)  # fmt: skip
-    do = load_rows(dout, dout_strides[2], batch, head, start, seq, BLOCK_M, HEAD_DIM, BLOCK_D, True,
+    do = load_rows(dout, dout_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D, True,
                    False)  # fmt: skip
     row = start + tl.arange(0, BLOCK_M)
-    tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq)
+    tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq_q)
 
 
 @triton.jit
@@ -101,12 +107,12 @@ def _keys_loop(
     return dk, dv
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_backward_keys_kernel(
     q, k, v, bias, dout, log_sum, delta, dk, dv, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
     dk_strides, dv_strides,
-    kv_heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, kv_heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -115,9 +121,8 @@ def _attention_backward_keys_kernel(
 
     q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
     """
-    batch = (tl.program_id(1) // kv_heads).to(tl.int64)
-    kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
-    start = tl.program_id(0) * BLOCK_N
+    batch, kv_head, block = place(kv_heads, blocks)
+    start = block * BLOCK_N
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_k:
@@ -185,12 +190,12 @@ def _queries_loop(
     return dq
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_backward_queries_kernel(
     q, k, v, bias, dout, log_sum, delta, dq, dbias, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
     dq_strides, dbias_strides,
-    heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
     SOFTCAP: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr,
     DESCRIPTORS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -200,9 +205,8 @@ def _attention_backward_queries_kernel(
 
     dbias is a zeroed [batch, heads, seq_q, seq_k].
     """
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
-    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    batch, head, block = place(heads, blocks)
+    start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
@@ -262,41 +266,66 @@ def launch_backward(
         for gradient in (dq, dk, dv):
             gradient.zero_()
         return
-    batch, heads, seq_q, _ = q.shape
-    kv_heads, seq_k = k.shape[1:3]
-    sequences, longest_q, longest_k = batch, seq_q, seq_k
-    if packing is not None:
-        sequences, longest_q, longest_k = packing.sequences, packing.longest_q, packing.longest_k
     delta = torch.empty_like(log_sum)
-    loaded = {
-        "q": (q, "BLOCK_M"),
-        "k": (k, "BLOCK_N"),
-        "v": (v, "BLOCK_N"),
-        "dout": (dout, "BLOCK_M"),
-    }
-    names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides")
-    others = rules.arguments() | dict(zip(names, strides(q, k, v, bias, dout), strict=True))
-    others |= {"bias": bias, "BIAS": bias is not None, "PACKED": packing is not None}
-    others |= {"log_sum": log_sum, "delta": delta, "log_sum_strides": log_sum.stride()}
-    others |= dict(zip(("cu_seqlens_q", "cu_seqlens_k"), cu_seqlens(packing), strict=True))
-    others |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}
-    with torch.cuda.device_of(q):
-        chosen = find_settings("attention_delta", q)
-        del chosen["PRECISION"]
-        _delta_kernel[(triton.cdiv(seq_q, chosen["BLOCK_M"]), batch * heads)](
-            out, dout, delta, *strides(out, dout, delta), heads, seq_q, **chosen
-        )
+    _launch_delta(out, dout, delta)
+    inputs = (q, k, v, bias, dout, log_sum, delta)
+    _launch_gradients("attention_backward_keys", inputs, packing, {"dk": dk, "dv": dv}, rules)
+    _launch_gradients("attention_backward_queries", inputs, packing, {"dq": dq, "dbias": dbias}, rules)
+    if packing is not None:
+        clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
+        for gradient in (dk, dv):
+            clear_rest(gradient, packing.cu_seqlens_k, packing.longest_k)
 
-        chosen = find_settings("attention_backward_keys", q)
-        grid = (triton.cdiv(longest_k, chosen["BLOCK_N"]), sequences * kv_heads)
-        _attention_backward_keys_kernel[grid](
-            **sources(chosen, packing, **loaded), **others, dk=dk, dv=dv,
-            dk_strides=dk.stride(), dv_strides=dv.stride(), kv_heads=kv_heads, **chosen,
-        )  # fmt: skip
-        chosen = find_settings("attention_backward_queries", q)
-        grid = (triton.cdiv(longest_q, chosen["BLOCK_M"]), sequences * heads)
-        _attention_backward_queries_kernel[grid](
-            **sources(chosen, packing, **loaded), **others, dq=dq, dbias=dbias,
-            dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], heads=heads,
-            DBIAS=dbias is not None, **chosen,
-        )  # fmt: skip
+
+def _launch_delta(out: torch.Tensor, dout: torch.Tensor, delta: torch.Tensor) -> None:
+    def prepare() -> Prepared:
+        chosen = find_settings("attention_delta", out)
+        batch, heads, seq_q, _ = out.shape
+        blocks = triton.cdiv(seq_q, chosen["BLOCK_M"])
+        names = ("out_strides", "dout_strides", "delta_strides")
+        rest = dict(zip(names, strides(*tensors), strict=True)) | chosen
+        del rest["PRECISION"]
+        return (batch * heads * blocks,), tensors, rest | {"blocks": blocks, "heads": heads, "seq_q": seq_q}
+
+    tensors = (out, dout, delta)
+    launch(_delta_kernel, tensors, None, prepare)
+
+
+def _launch_gradients(
+    kernel: str,
+    inputs: tuple[Any, ...],
+    packing: Packing | None,
+    outputs: dict[str, torch.Tensor | None],
+    rules: Rules,
+) -> None:
+    """Launch one of the two kernels, which take the same inputs and rules."""
+    of_keys = kernel == "attention_backward_keys"
+    q, k, v, bias, dout, log_sum, delta = inputs
+    chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
+    q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
+
+    def prepare() -> Prepared:
+        (heads, seq_q), (kv_heads, seq_k) = q.shape[1:3], k.shape[1:3]
+        sequences, lengths = q.shape[0], (seq_q, seq_k)
+        if packing is not None:
+            sequences, lengths = packing.sequences, longest(packing)
+        loaded = ((q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"), (dout, "BLOCK_M"))
+        described, (*sources_qkv, source_dout) = sources(chosen, packing, *loaded)
+        rest: dict[str, Any] = {f"{name}_strides": strides(t)[0] for name, t in outputs.items()}
+        names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides", "log_sum_strides")
+        rest |= dict(zip(names, strides(q, k, v, bias, dout, log_sum), strict=True))
+        rest |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}
+        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
+        if of_keys:
+            blocks, rows = triton.cdiv(lengths[1], chosen["BLOCK_N"]), kv_heads
+            rest |= {"kv_heads": kv_heads}
+        else:
+            blocks, rows = triton.cdiv(lengths[0], chosen["BLOCK_M"]), heads
+            rest |= {"heads": heads, "DBIAS": outputs["dbias"] is not None}
+        arguments = (*sources_qkv, bias, source_dout, *tensors[5:])
+        return (sequences * rows * blocks,), arguments, rest | {"blocks": blocks}
+
+    tensors = (q, k, v, bias, dout, log_sum, delta, *outputs.values(), *cu_seqlens(packing))
+    code = _attention_backward_keys_kernel if of_keys else _attention_backward_queries_kernel
+    launch(code, tensors, (rules, longest(packing)), prepare)

@@ -16,20 +16,25 @@ from .attention_tile import block_ranges, key_bounds, offset
 
 MAX_ROWS = 64  # the rows of one program's tile
 MIN_BLOCKS = 8  # with fewer blocks of keys there is nothing to split
+COMBINED = 4096  # elements that a program of the second kernel holds: 32 a thread
 
 
 @triton.jit
 def _attention_decode_kernel(
-    q, k, v, bias, part_out, part_log_sum,
-    q_strides, k_strides, v_strides, bias_strides,
-    kv_heads, group, seq_q, seq_k, chunk, scale, softcap, window,
+    q, k, v, bias, part_out, part_log_sum, lengths, table,
+    q_strides, k_strides, v_strides, bias_strides, table_stride,
+    kv_heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    LENGTHS: tl.constexpr, PAGE: tl.constexpr,
     PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """One chunk of keys; part_out is [chunks, batch * heads * seq_q, HEAD_DIM], float32."""
-    batch = (tl.program_id(1) // kv_heads).to(tl.int64)
-    kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
+    """One chunk of keys; part_out is [chunks, batch * heads * seq_q, HEAD_DIM], float32.
+
+    LENGTHS: lengths says how many of seq_k keys each batch entry has. PAGE: as in attend().
+    """
+    batch = (tl.program_id(0) // kv_heads).to(tl.int64)
+    kv_head = (tl.program_id(0) % kv_heads).to(tl.int64)
     rows = group * seq_q
     row = tl.arange(0, ROWS)
     d = tl.arange(0, BLOCK_D)[None, :]
@@ -38,8 +43,15 @@ def _attention_decode_kernel(
     query = (row % seq_q)[:, None]
     q += batch * q_strides[0]
     q_tile = tl.load(q + head * q_strides[1] + query * q_strides[2] + d, mask=inside, other=0.0)
-    k += offset(k_strides, batch, kv_head, 0, False)
-    v += offset(v_strides, batch, kv_head, 0, False)
+    if LENGTHS:
+        seq_k = tl.minimum(tl.load(lengths + batch), seq_k)
+    if PAGE:
+        table += batch * table_stride
+        k += kv_head * k_strides[1]
+        v += kv_head * v_strides[1]
+    else:
+        k += offset(k_strides, batch, kv_head, 0, False)
+        v += offset(v_strides, batch, kv_head, 0, False)
     bias_rows = bias
     if BIAS:
         bias_rows += batch * bias_strides[0] + head * bias_strides[1]
@@ -47,9 +59,11 @@ def _attention_decode_kernel(
     accumulator = tl.zeros((ROWS, BLOCK_D), tl.float32)
     m = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
-    first = tl.program_id(0) * chunk
     bounds = key_bounds(0, seq_q, seq_q, seq_k, window, CAUSAL, WINDOW)
     ranges = block_ranges(bounds, BLOCK_N)
+    # Of the keys that are there and seen, each chunk has its share, in whole blocks.
+    chunk = tl.cdiv(tl.cdiv(tl.maximum(ranges[3] - ranges[0], 0), BLOCK_N), tl.num_programs(1)) * BLOCK_N
+    first = ranges[0] + tl.program_id(1) * chunk
     for part in tl.static_range(3):  # as in the forward kernel, within the chunk
         if WINDOW or part > 0:
             accumulator, m, total = attend(
@@ -58,10 +72,11 @@ def _attention_decode_kernel(
                 tl.maximum(ranges[part], first), tl.minimum(ranges[part + 1], first + chunk),
                 seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
                 HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, False, part != 1,
+                table, k_strides[0], v_strides[0], PAGE,
             )  # fmt: skip
     output, log_sum = finish(accumulator, m, total)
     # Row (head, query) of this key head is row head * seq_q + query of [batch, heads, seq_q].
-    part_row = (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * rows + row
+    part_row = (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * rows + row
     tl.store(part_out + part_row[:, None] * HEAD_DIM + d, output, mask=inside)
     tl.store(part_log_sum + part_row, log_sum, mask=row < rows)
 
@@ -71,29 +86,28 @@ def _combine_kernel(
     part_out, part_log_sum, out, log_sum, out_strides, heads, seq_q, chunks,
     CHUNKS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One row of [batch, heads, seq_q] a program: the chunks' outputs weighted by their sums."""
+    """BLOCK_D columns of a row of [batch, heads, seq_q]: the chunks' outputs weighted by their sums."""
     row = tl.program_id(0).to(tl.int64)
     rows = tl.num_programs(0)
-    d = tl.arange(0, BLOCK_D)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     part = tl.arange(0, CHUNKS)
     parts = tl.load(part_log_sum + part * rows + row, mask=part < chunks, other=float("inf"))
     parts = tl.where(parts == float("inf"), float("-inf"), parts)  # a chunk that saw no key
     maximum = tl.max(parts, 0)
     maximum = tl.where(maximum == float("-inf"), 0.0, maximum)
-    total = tl.sum(tl.exp2(parts - maximum), 0)
-    accumulator = tl.zeros((BLOCK_D,), tl.float32)
-    for chunk in range(chunks):
-        index = tl.cast(chunk, tl.int64) * rows + row
-        part_sum = tl.load(part_log_sum + index)
-        weight = tl.where(part_sum == float("inf"), 0.0, tl.exp2(part_sum - maximum))
-        values = tl.load(part_out + index * HEAD_DIM + d, mask=d < HEAD_DIM, other=0.0)
-        accumulator += weight * values
+    weights = tl.exp2(parts - maximum)
+    total = tl.sum(weights, 0)
+    # All chunks at once: one after the other, each would wait for its own reads.
+    inside = (part < chunks)[:, None] & (d < HEAD_DIM)[None, :]
+    offsets = (part.to(tl.int64) * rows + row)[:, None] * HEAD_DIM + d[None, :]
+    values = tl.load(part_out + offsets, mask=inside, other=0.0)
+    accumulator = tl.sum(weights[:, None] * values, 0)
     output, row_log_sum = _finish_row(accumulator, maximum, total)
     batch = row // (heads * seq_q)
     out += batch * out_strides[0] + row // seq_q % heads * out_strides[1]
     out += row % seq_q * out_strides[2]
     tl.store(out + d, output.to(out.dtype.element_ty), mask=d < HEAD_DIM)
-    tl.store(log_sum + row, row_log_sum)
+    tl.store(log_sum + row, row_log_sum, mask=tl.program_id(1) == 0)
 
 
 @triton.jit
@@ -121,29 +135,36 @@ def launch_decode(
     out: torch.Tensor,
     log_sum: torch.Tensor,
     rules: Rules,
+    lengths: torch.Tensor | None = None,
+    table: torch.Tensor | None = None,
 ) -> None:
-    """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
+    """Fill out (like q) and log_sum ([batch, heads, seq], float32).
+
+    lengths [batch]: how many keys there are; table [batch, pages]: where, if k and v are pages of them.
+    """
     batch, heads, seq_q, head_dim = q.shape
     kv_heads, seq_k = k.shape[1:3]
+    page = 0 if table is None else seq_k
+    seq_k = seq_k if table is None else table.shape[1] * page
     group = heads // kv_heads
     chosen = find_settings("attention_decode", q)
     # Two programs a processor, in whole blocks of keys.
     blocks = triton.cdiv(seq_k, chosen["BLOCK_N"])
     wanted = triton.cdiv(2 * settings.processors(q.device), batch * kv_heads)
-    chunk_blocks = triton.cdiv(blocks, min(wanted, blocks))
-    chunk = chunk_blocks * chosen["BLOCK_N"]
-    chunks = triton.cdiv(seq_k, chunk)
+    chunks = triton.cdiv(blocks, triton.cdiv(blocks, min(wanted, blocks)))
     rows = batch * heads * seq_q
     part_out = q.new_empty((chunks, rows, head_dim), dtype=torch.float32)
     part_log_sum = q.new_empty((chunks, rows), dtype=torch.float32)
     with torch.cuda.device_of(q):
-        _attention_decode_kernel[(chunks, batch * kv_heads)](
-            q, k, v, bias, part_out, part_log_sum, *strides(q, k, v, bias),
-            kv_heads, group, seq_q, seq_k, chunk, BIAS=bias is not None,
+        _attention_decode_kernel[(batch * kv_heads, chunks)](
+            q, k, v, bias, part_out, part_log_sum, lengths, table, *strides(q, k, v, bias),
+            0 if table is None else table.stride(0), kv_heads, group, seq_q, seq_k,
+            BIAS=bias is not None, LENGTHS=lengths is not None, PAGE=page,
             ROWS=max(16, triton.next_power_of_2(group * seq_q)), **rules.arguments(), **chosen,
         )  # fmt: skip
-        _combine_kernel[(rows,)](
+        chunks_block = triton.next_power_of_2(chunks)
+        columns = max(16, min(chosen["BLOCK_D"], COMBINED // chunks_block))
+        _combine_kernel[(rows, triton.cdiv(head_dim, columns))](
             part_out, part_log_sum, out, log_sum, out.stride(), heads, seq_q, chunks,
-            CHUNKS=triton.next_power_of_2(chunks), HEAD_DIM=head_dim, BLOCK_D=chosen["BLOCK_D"],
-            num_warps=1,
+            CHUNKS=chunks_block, HEAD_DIM=head_dim, BLOCK_D=columns, num_warps=4,
         )  # fmt: skip

@@ -5,28 +5,38 @@ rescaled when m grows. The loop is split in three, so that only the blocks at th
 what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 
+from .attention_packing import clear_rest
 from .attention_rules import (
     Packing,
     Rules,
     cu_seqlens,
     find_settings,
+    loadable,
+    longest,
     sources,
     strides,
 )
 from .attention_tile import (
+    VARYING,
     at,
     block_ranges,
     key_bounds,
+    load_paged_rows,
     load_rows,
     logits,
     offset,
+    page_of,
+    place,
     sequence,
     store_rows,
 )
+from .launch import Prepared, launch
 
 
 @triton.jit
@@ -36,12 +46,22 @@ def attend(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
+    table=None, k_page=0, v_page=0, PAGE: tl.constexpr = 0,
 ):  # fmt: skip
-    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1]."""
+    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1].
+
+    PAGE: how many keys lie together, in the pages that table names, each k_page (v_page) apart; 0: all.
+    """
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            page = page_of(table, start, seq_k, BLOCK_N, PAGE)
+            k_tile = load_paged_rows(
+                k, k_stride, k_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
         if MASKED or BIAS or SOFTCAP:
             z, _ = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
@@ -58,8 +78,13 @@ def attend(
         rescale = tl.exp2(m - shift)
         total = total * rescale + tl.sum(p, 1)
         accumulator *= rescale[:, None]
-        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            v_tile = load_paged_rows(
+                v, v_stride, v_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         accumulator = tl.dot(p.to(v_tile.dtype), v_tile, accumulator, input_precision=PRECISION)
         m = m_new
     return accumulator, m, total
@@ -76,20 +101,19 @@ def finish(accumulator, m, total):
     return output, tl.where(empty, float("inf"), m + tl.log2(tl.where(empty, 1.0, total)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _attention_forward_kernel(
     q, k, v, bias, out, log_sum, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, out_strides, bias_strides, log_sum_strides,
-    heads, group, seq_q, seq_k, scale, softcap, window,
+    blocks, heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """q, k and v are tensor descriptors where DESCRIPTORS, else pointers."""
-    batch = (tl.program_id(1) // heads).to(tl.int64)
-    head = (tl.program_id(1) % heads).to(tl.int64)
+    batch, head, block = place(heads, blocks)
     # Last block first: under a causal mask it has the most keys, and should not end alone.
-    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
     k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
     if start < seq_q:
@@ -139,17 +163,25 @@ def launch_forward(
     """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
     if q.numel() == 0:
         return
-    chosen = find_settings("attention_forward", q)
-    sequences, longest = q.shape[0], q.shape[2]
+    rich = bias is not None or rules.softcap > 0
+    chosen = find_settings("attention_forward", q, packing, rich)
+    q, k, v = loadable(chosen, packing, q, k, v)
+
+    def prepare() -> Prepared:
+        sequences, rows = q.shape[0], q.shape[2]
+        if packing is not None:
+            sequences, rows = packing.sequences, packing.longest_q
+        heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
+        described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
+        names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
+        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
+        rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
+        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
+        return (sequences * heads * blocks,), (*loaded, *tensors[3:]), rest
+
+    tensors = (q, k, v, bias, out, log_sum, *cu_seqlens(packing))
+    launch(_attention_forward_kernel, tensors, (rules, longest(packing)), prepare)
     if packing is not None:
-        sequences, longest = packing.sequences, packing.longest_q
-    heads, kv_heads = q.shape[1], k.shape[1]
-    loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
-    with torch.cuda.device_of(q):
-        _attention_forward_kernel[(triton.cdiv(longest, chosen["BLOCK_M"]), sequences * heads)](
-            *loaded.values(), bias, out, log_sum, *cu_seqlens(packing),
-            *strides(q, k, v, out, bias, log_sum),
-            heads, heads // kv_heads, q.shape[2], k.shape[2],
-            BIAS=bias is not None, PACKED=packing is not None,
-            **rules.arguments(), **chosen,
-        )  # fmt: skip
+        clear_rest(out, packing.cu_seqlens_q, packing.longest_q)

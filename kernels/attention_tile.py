@@ -17,6 +17,21 @@ from .activations import tanh
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 
+# Arguments for which a kernel is not compiled anew where they are 1 or divisible by 16. The lengths are not
+# among them: masked reads of a bias and of a row's sums are vectors where they are divisible.
+VARYING = ("blocks", "heads", "kv_heads", "window")
+
+
+@triton.jit
+def place(heads, blocks):
+    """(batch, head, block) of a program: its place in [batch, heads, blocks].
+
+    All on the grid's first axis: the others end at 65,535.
+    """
+    index = tl.program_id(0)
+    row = index // blocks
+    return (row // heads).to(tl.int64), (row % heads).to(tl.int64), index % blocks
+
 
 @triton.jit
 def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
@@ -42,6 +57,23 @@ def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
             return tl.load(pointers, mask=d < HEAD_DIM, other=0.0)
         else:
             return tl.load(pointers)
+
+
+@triton.jit
+def page_of(table, start, length, ROWS: tl.constexpr, PAGE: tl.constexpr):
+    """The pages that hold rows start to start + ROWS of a sequence of length."""
+    row = start + tl.arange(0, ROWS)
+    return tl.load(table + row // PAGE, mask=row < length, other=0).to(tl.int64)
+
+
+@triton.jit
+def load_paged_rows(source, stride, page_stride, page, start, length, ROWS: tl.constexpr,
+                    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr):  # fmt: skip
+    """load_rows() of rows that lie in pages of PAGE, page_stride apart."""
+    row = start + tl.arange(0, ROWS)
+    d = tl.arange(0, BLOCK_D)[None, :]
+    pointers = source + (page * page_stride + row % PAGE * stride)[:, None] + d
+    return tl.load(pointers, mask=(row < length)[:, None] & (d < HEAD_DIM), other=0.0)
 
 
 @triton.jit

@@ -11,6 +11,9 @@ import triton
 import triton.language as tl
 
 from . import checks, settings
+from .activations import tanh
+from .autocast import autocast
+from .operators import operator
 from .settings import runs_triton
 from .softmax_kernel import LN_2, LOG2_E, as_rows
 
@@ -19,6 +22,7 @@ __all__ = ["cross_entropy"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@autocast(to_float32=True)
 def cross_entropy(
     logits: torch.Tensor,
     target: torch.Tensor,
@@ -43,17 +47,38 @@ def cross_entropy(
     checks.require(logits.shape[-1] > 0, "logits: expected at least one class, got 0")
     checks.require_tensor("target", target, (torch.int64,))
     checks.require_device("target", target, "logits", logits)
-    checks.require(
-        target.shape == logits.shape[:-1],
-        f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}",
-    )
-    scale = checks.require_number("scale", scale)
+    if target.shape != logits.shape[:-1]:
+        raise ValueError(f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}")
+    scale, smoothing = check_options(scale, ignore_index, label_smoothing, reduction)
+    loss, _, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
+    return reduced(loss, target, ignore_index, reduction)
+
+
+def check_options(
+    scale: object, ignore_index: object, label_smoothing: object, reduction: object
+) -> tuple[float, float]:
+    """(scale, label_smoothing) as floats; raise TypeError or ValueError for what a loss cannot take."""
+    number = checks.require_number("scale", scale)
     smoothing = checks.require_number("label_smoothing", label_smoothing)
-    checks.require(0 <= smoothing <= 1, f"label_smoothing: {smoothing} is not from 0 to 1")
-    checks.require(reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
+    if not (0 <= smoothing <= 1):
+        raise ValueError(f"label_smoothing: {smoothing} is not from 0 to 1")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index: expected an int, got {type(ignore_index).__name__}")
-    loss, _, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
+    return number, smoothing
+
+
+def check_classes(target: torch.Tensor, ignore_index: int, classes: int) -> None:
+    """Raise ValueError for a class that does not exist, on the CPU: on a GPU it is a synchronization."""
+    if target.device.type == "cpu":
+        chosen = target[target != ignore_index]
+        inside = ((chosen >= 0) & (chosen < classes)).all()
+        checks.require(bool(inside), f"target: a class is not from 0 to {classes - 1}")
+
+
+def reduced(loss: torch.Tensor, target: torch.Tensor, ignore_index: int, reduction: str) -> torch.Tensor:
+    """The rows' losses as reduction asks for them."""
     if reduction == "none":
         return loss
     total = loss.sum()
@@ -61,10 +86,19 @@ def cross_entropy(
 
 
 def reference_cross_entropy(
-    logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    scale: float,
+    ignore_index: int,
+    smoothing: float,
+    softcap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(loss, maximum, sum of exponentials) a row, in float32 (float64 for float64 logits)."""
+    """(loss, maximum, sum of exponentials) a row, in float32 (float64 for float64 logits).
+
+    softcap: logits * scale become softcap * tanh(logits * scale / softcap); 0 for none.
+    """
     z = logits.to(torch.promote_types(torch.float32, logits.dtype)) * scale
+    z = softcap * torch.tanh(z / softcap) if softcap else z
     maximum = z.amax(-1)
     total = (z - maximum.unsqueeze(-1)).exp().sum(-1)
     ignored = target == ignore_index
@@ -84,25 +118,27 @@ def reference_cross_entropy_backward(
     scale: float,
     ignore_index: int,
     smoothing: float,
+    softcap: float = 0.0,
+    first: int = 0,
+    classes: int | None = None,
 ) -> torch.Tensor:
-    """The gradient of the logits."""
-    z = logits.to(total.dtype) * scale
+    """The gradient of the logits; of the columns from first on, where the rows have more classes."""
+    z, slope = logits.to(total.dtype) * scale, 1.0
+    if softcap:
+        capped = torch.tanh(z / softcap)
+        z, slope = softcap * capped, 1 - capped.square()
     p = (z - maximum.unsqueeze(-1)).exp() / total.unsqueeze(-1)
-    dz = p - smoothing / z.shape[-1]
     ignored = target == ignore_index
-    index = target.masked_fill(ignored, 0).unsqueeze(-1)
-    dz = dz.scatter_add(-1, index, torch.full_like(dz, smoothing - 1))
+    chosen = torch.arange(first, first + z.shape[-1], device=z.device) == target.unsqueeze(-1)
+    dz = (p - smoothing / (classes or z.shape[-1]) - (1 - smoothing) * chosen) * slope
     return (dz * (grad * scale).unsqueeze(-1)).masked_fill(ignored.unsqueeze(-1), 0.0)
 
 
-@torch.library.custom_op("budget::cross_entropy", mutates_args=())
+@operator("cross_entropy")
 def _cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    if logits.device.type == "cpu":
-        classes = target[target != ignore_index]
-        inside = ((classes >= 0) & (classes < logits.shape[-1])).all()
-        checks.require(bool(inside), f"target: a class is not from 0 to {logits.shape[-1] - 1}")
+    check_classes(target, ignore_index, logits.shape[-1])
     if runs_triton(logits):
         outputs = _row_statistics(logits, target)
         launch_cross_entropy(
@@ -126,7 +162,7 @@ def _(logits, target, scale, ignore_index, smoothing):
     return _row_statistics(logits, target)
 
 
-@torch.library.custom_op("budget::cross_entropy_backward", mutates_args=())
+@operator("cross_entropy_backward")
 def _cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,
@@ -167,9 +203,20 @@ _cross_entropy.register_autograd(_backward, setup_context=_setup_context)
 
 
 @triton.jit
+def _softcapped(z, softcap, SOFTCAP: tl.constexpr):
+    """(z under the soft cap, its slope there)."""
+    slope = 1.0
+    if SOFTCAP:
+        capped = tanh(z / softcap)
+        z = softcap * capped
+        slope = 1 - capped * capped
+    return z, slope
+
+
+@triton.jit
 def _cross_entropy_kernel(
-    logits, target, loss, row_maximum, row_total, columns, stride, scale, ignore_index, smoothing,
-    SMOOTHING: tl.constexpr, COLUMNS: tl.constexpr,
+    logits, target, loss, row_maximum, row_total, columns, stride, scale, ignore_index, smoothing, softcap,
+    SMOOTHING: tl.constexpr, SOFTCAP: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """One row a program, in one pass; every lane keeps its own maximum and sum."""
     row = tl.program_id(0).to(tl.int64)
@@ -181,6 +228,7 @@ def _cross_entropy_kernel(
         column = start + lane
         inside = column < columns
         z = tl.load(logits + row * stride + column, mask=inside, other=0.0).to(tl.float32) * scale
+        z, _ = _softcapped(z, softcap, SOFTCAP)
         if SMOOTHING:
             sums += tl.where(inside, z, 0.0)
         z = tl.where(inside, z, float("-inf"))
@@ -196,7 +244,7 @@ def _cross_entropy_kernel(
     chosen = tl.load(target + row)
     exists = (chosen >= 0) & (chosen < columns)
     z = tl.load(logits + row * stride + chosen, mask=exists, other=float("nan"))
-    z = z.to(tl.float32) * scale
+    z, _ = _softcapped(z.to(tl.float32) * scale, softcap, SOFTCAP)
     row_loss = tl.log2(total) * LN_2 + (maximum - z)
     if SMOOTHING:
         row_loss += smoothing * (z - tl.sum(sums, 0) / columns)
@@ -205,18 +253,22 @@ def _cross_entropy_kernel(
 
 @triton.jit
 def _cross_entropy_backward_kernel(
-    grad, logits, target, maximum, total, out, columns, stride, scale, ignore_index, smoothing,
-    COLUMNS: tl.constexpr,
+    grad, logits, target, maximum, total, out, columns, stride, first, classes,
+    scale, ignore_index, smoothing, softcap, SOFTCAP: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """A program takes COLUMNS of one row: (softmax - target distribution) * grad * scale."""
+    """A program takes COLUMNS of one row: (softmax - target distribution) * grad * scale.
+
+    The row may be a part of one of more classes, from first on; out may be logits.
+    """
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns
     chosen = tl.load(target + row)
     z = tl.load(logits + row * stride + column, mask=inside, other=0.0).to(tl.float32) * scale
+    z, slope = _softcapped(z, softcap, SOFTCAP)
     p = tl.exp2((z - tl.load(maximum + row)) * LOG2_E) / tl.load(total + row)
-    dz = p - smoothing / columns
-    dz = tl.where(column == chosen, dz - (1 - smoothing), dz) * (tl.load(grad + row) * scale)
+    dz = p - smoothing / classes
+    dz = tl.where(column + first == chosen, dz - (1 - smoothing), dz) * slope * (tl.load(grad + row) * scale)
     dz = tl.where(chosen == ignore_index, 0.0, dz)
     tl.store(out + row * columns + column, dz.to(out.dtype.element_ty), mask=inside)
 
@@ -231,6 +283,7 @@ def launch_cross_entropy(
     scale: float,
     ignore_index: int,
     smoothing: float,
+    softcap: float = 0.0,
 ) -> None:
     """Fill the contiguous loss, maximum and total."""
     if loss.numel() == 0:
@@ -241,7 +294,7 @@ def launch_cross_entropy(
     with torch.cuda.device_of(logits):
         _cross_entropy_kernel[(rows,)](
             flat, target.contiguous(), loss, maximum, total, columns, flat.stride(0),
-            scale, ignore_index, smoothing, SMOOTHING=smoothing > 0, **chosen,
+            scale, ignore_index, smoothing, softcap, SMOOTHING=smoothing > 0, SOFTCAP=softcap > 0, **chosen,
         )  # fmt: skip
 
 
@@ -256,8 +309,11 @@ def launch_cross_entropy_backward(
     scale: float,
     ignore_index: int,
     smoothing: float,
+    softcap: float = 0.0,
+    first: int = 0,
+    classes: int | None = None,
 ) -> None:
-    """Fill the contiguous out."""
+    """Fill the contiguous out, which may be logits; of the columns from first on, as in the reference."""
     if out.numel() == 0:
         return
     flat = as_rows(logits)
@@ -266,5 +322,5 @@ def launch_cross_entropy_backward(
     with torch.cuda.device_of(logits):
         _cross_entropy_backward_kernel[(rows, triton.cdiv(columns, chosen["COLUMNS"]))](
             grad.contiguous(), flat, target.contiguous(), maximum, total, out, columns, flat.stride(0),
-            scale, ignore_index, smoothing, **chosen,
+            first, classes or columns, scale, ignore_index, smoothing, softcap, SOFTCAP=softcap > 0, **chosen,
         )  # fmt: skip

@@ -33,6 +33,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from . import settings
+from .launch import forget
 from .lint_calls import CALLS, HOPPER_CALLS
 
 BASELINE = Path(__file__).with_name("lint_baseline.json")
@@ -48,7 +49,7 @@ TARGETS = {
 
 # Calls whose products are for the tensor cores, in 64-row tiles: these need wgmma on Hopper.
 WGMMA = re.compile(r"(matmul|attention) (?!.*fp32)")
-WITHOUT_PRODUCTS = ("_delta_kernel",)
+WITHOUT_PRODUCTS = ("_delta_kernel", "_clear_kernel", "_reduce_kernel")
 
 
 class Row(NamedTuple):
@@ -89,6 +90,7 @@ def compiled(architecture: str) -> Iterator[tuple[list[tuple[str, Any]], set[tup
         used.add((kernel, architecture, shape_class))
         return find(kernel, device, shape_class)
 
+    forget()
     driver.set_active(CompilerDriver(TARGETS[architecture][0]))
     with (
         mock.patch.object(JITFunction, "run", compile_only),

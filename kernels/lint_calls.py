@@ -17,7 +17,10 @@ from .attention_decode import launch_decode
 from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
+from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
+from .rope_kernel import launch_rope
 from .softmax_kernel import launch_softmax, launch_softmax_backward
 
 # Launches, and returns what was written.
@@ -52,11 +55,12 @@ def _matmul(
     activation: str = "gelu",
     gated: bool = False,
     save: bool = False,
+    out_dtype: torch.dtype | None = None,
 ) -> Launch:
     a, b = random(1, m, k, dtype=dtype), random(1, n, k, dtype=dtype).mT
     gate = random(1, n, k, dtype=dtype).mT if gated else None
     is_fp8 = dtype == torch.float8_e4m3fn
-    out = random(1, m, n, dtype=torch.bfloat16 if is_fp8 else dtype)
+    out = random(1, m, n, dtype=out_dtype or (torch.bfloat16 if is_fp8 else dtype))
     scale = random(1, dtype=torch.float32) if is_fp8 else None
     bias = random(n, dtype=out.dtype)
     linear, gate_linear = (torch.empty_like(out) if on else out.new_empty(0) for on in (save, save and gated))
@@ -102,18 +106,57 @@ def _softmax_backward(*shape: int) -> Launch:
     return launch
 
 
-def _cross_entropy(*, backward: bool) -> Launch:
+def _cross_entropy(*, backward: bool, softcap: float = 0.0) -> Launch:
     logits = random(8192, 128_256)
     target = random(8192).to(torch.int64).abs()
     row = random(8192, dtype=torch.float32)
     rows, out = tuple(torch.empty_like(row) for _ in range(3)), torch.empty_like(logits)
-    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0}
+    numbers = {"scale": 1.0, "ignore_index": -100, "smoothing": 0.0, "softcap": softcap}
 
     def launch() -> tuple[torch.Tensor, ...]:
         if not backward:
             launch_cross_entropy(logits, target, *rows, **numbers)
             return rows
         launch_cross_entropy_backward(row, logits, target, row, row, out, **numbers)
+        return (out,)
+
+    return launch
+
+
+def _rms_norm(*shape: int) -> Launch:
+    """With all that the model's layers ask for: a weight and the residual's addition."""
+    x, residual, weight = random(*shape), random(*shape), random(shape[-1])
+    out, total = torch.empty_like(x), torch.empty_like(x)
+    inverse = random(*shape[:-1], dtype=torch.float32)
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rms_norm(x, residual, weight, out, total, inverse, eps=1e-6, offset=0.0)
+        return (out, total, inverse)
+
+    return launch
+
+
+def _rms_norm_backward(*shape: int) -> Launch:
+    grad, grad_total, x, weight = random(*shape), random(*shape), random(*shape), random(shape[-1])
+    inverse, dweight = random(*shape[:-1], dtype=torch.float32), random(shape[-1], dtype=torch.float32)
+    dx = torch.empty_like(x)
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rms_norm_backward(grad, grad_total, x, weight, inverse, dx, dweight, offset=0.0)
+        return (dx, dweight)
+
+    return launch
+
+
+def _rope(*, interleaved: bool = False, pairs: int = 64, gathered: bool = False) -> Launch:
+    """Queries as a projection leaves them, [batch, seq, heads, head_dim] in memory."""
+    x = random(4, 4096, 32, 128).transpose(1, 2)
+    cos, sin = (random(4096, pairs, dtype=torch.float32) for _ in range(2))
+    out = torch.empty_like(x)
+    positions = torch.arange(4096, device=x.device).expand(4, -1).contiguous() if gathered else None
+
+    def launch() -> tuple[torch.Tensor, ...]:
+        launch_rope(x, cos, sin, positions, out, interleaved=interleaved, back=False)
         return (out,)
 
     return launch
@@ -154,14 +197,20 @@ def _attention(
     return launch
 
 
-def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
+def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16, page: int | None = None) -> Launch:
+    """page: of a cache in pages, of which the lengths are known on the device alone."""
     q = random(4, 32, 1, head_dim, dtype=dtype)
-    k, v = (random(4, 8, 32768, head_dim, dtype=dtype) for _ in range(2))
+    shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
+    k, v = (random(*shape, dtype=dtype) for _ in range(2))
+    lengths = table = None
+    if page is not None:
+        lengths = torch.full((4,), 32768, dtype=torch.int32, device=q.device)
+        table = torch.arange(shape[0], dtype=torch.int32, device=q.device).view(4, -1)
     out, log_sum = torch.empty_like(q), random(4, 32, 1, dtype=torch.float32)
     rules = Rules(True, 0, 0.0, 1 / math.sqrt(head_dim))
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, None, out, log_sum, rules)
+        launch_decode(q, k, v, None, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -170,10 +219,13 @@ def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Launch:
 # What makes a call's tensors and returns its launch, on every architecture.
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(_matmul, 4096, 4096, 4096),
-    "matmul medium": partial(_matmul, 512, 4096, 512, activation="silu", save=True),
-    "matmul skinny": partial(_matmul, 16, 4096, 4096, activation="none"),
+    "matmul medium": partial(_matmul, 512, 4096, 4096, activation="silu", save=True),
+    "matmul small": partial(_matmul, 512, 1024, 1024),
+    "matmul skinny": partial(_matmul, 16, 4096, 65536, activation="none"),
+    "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
     "matmul fp8": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn),
+    "matmul to fp32": partial(_matmul, 4096, 4096, 4096, activation="none", out_dtype=torch.float32),
     "matmul fp32": partial(_matmul, 4096, 4096, 4096, activation="none", dtype=torch.float32),
     "epilogue backward": _epilogue_backward,
     "softmax 1024 masked": partial(_softmax, 16, 16, 1024, 1024, masked=True),
@@ -181,6 +233,9 @@ CALLS: dict[str, Callable[[], Launch]] = {
     **{f"softmax {n} backward": partial(_softmax_backward, 8192, n) for n in (1024, 8192, 32768, 262_144)},
     "cross entropy": partial(_cross_entropy, backward=False),
     "cross entropy backward": partial(_cross_entropy, backward=True),
+    **{f"rms norm {n}": partial(_rms_norm, 8192, n) for n in (128, 4096, 32768)},
+    **{f"rms norm {n} backward": partial(_rms_norm_backward, 8192, n) for n in (128, 4096, 32768)},
+    "rope": _rope,
     **{f"attention {d}": partial(_attention, d) for d in (64, 128, 256)},
     **{f"attention {d} backward": partial(_attention, d, backward=True) for d in (64, 128, 256)},
     "attention 64 fp32": partial(_attention, 64, dtype=torch.float32),
@@ -192,7 +247,17 @@ CALLS: dict[str, Callable[[], Launch]] = {
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
 HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
+    **{f"decode {d} paged": partial(_decode, d, page=16) for d in (64, 128)},
+    "cross entropy softcap": partial(_cross_entropy, backward=False, softcap=30.0),
+    "cross entropy softcap backward": partial(_cross_entropy, backward=True, softcap=30.0),
+    "rope interleaved, partial, gathered": partial(_rope, interleaved=True, pairs=32, gathered=True),
     "matmul large saving": partial(_matmul, 4096, 4096, 4096, save=True),
+    "matmul large split": partial(_matmul, 1024, 8192, 1024, activation="none"),
+    "matmul medium split": partial(_matmul, 256, 4096, 1024, activation="silu", save=True),
+    "matmul small split": partial(_matmul, 128, 4096, 512, activation="silu"),
+    "matmul gated split": partial(_matmul, 256, 4096, 1024, activation="silu", gated=True, save=True),
+    "matmul large N = 50257": partial(_matmul, 4096, 768, 50257, activation="none"),
+    "matmul large odd K": partial(_matmul, 4096, 4097, 4096),
     **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
     **{
         f"attention {d} full backward": partial(_attention, d, causal=False, backward=True)

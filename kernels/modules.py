@@ -7,8 +7,9 @@ from torch import nn
 
 from .attention import MAX_HEAD_DIM, MIN_HEAD_DIM, attention
 from .matmul import matmul
+from .rms_norm import reference_rms_norm, rms_norm
 
-__all__ = ["FlashAttention", "FusedLinear", "swap"]
+__all__ = ["FlashAttention", "FusedLinear", "FusedRMSNorm", "swap"]
 
 
 class FusedLinear(nn.Linear):  # type: ignore[misc] # torch has no types here
@@ -106,6 +107,34 @@ class FlashAttention(nn.MultiheadAttention):  # type: ignore[misc]
         return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
 
 
+class FusedRMSNorm(nn.RMSNorm):  # type: ignore[misc]
+    """nn.RMSNorm over the last dimension on the kernel; constructor, parameters and names as there.
+
+    offset: 1 where the weight holds the distance from 1 (Gemma), else 0.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        offset: float = 0.0,
+        **factory,
+    ) -> None:
+        super().__init__(normalized_shape, eps, elementwise_affine, **factory)
+        self.offset = offset
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., normalized_shape], normalized; shape and dtype of x."""
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return rms_norm(x, self.weight, eps=eps, offset=self.offset)
+
+    def extra_repr(self) -> str:
+        """nn.RMSNorm's, with the offset."""
+        return f"{super().extra_repr()}, offset={self.offset}"
+
+
 ACTIVATIONS = {nn.ReLU: "relu", nn.SiLU: "silu"}
 
 
@@ -115,9 +144,11 @@ def swap(model: nn.Module) -> nn.Module:
     nn.Linear becomes FusedLinear, and takes in the activation that follows it in an nn.Sequential
     (which leaves an nn.Identity there, so that names stay); nn.MultiheadAttention becomes
     FlashAttention where the kernel can take its place: no dropout, no added bias rows, a head
-    dimension in range. Parameters are shared, not copied: optimizers and checkpoints go on
-    working. Subclasses are left alone, and so is what reads a layer's weight without calling it
-    (nn.TransformerEncoderLayer's inference fast path).
+    dimension in range. A layer that computes RMSNorm, whatever its class, becomes FusedRMSNorm: it
+    has one vector as its weight and an eps, and returns what RMSNorm does. Parameters are shared,
+    not copied: optimizers and checkpoints go on working. Subclasses of torch's layers are left
+    alone, and so is what reads a layer's weight without calling it (nn.TransformerEncoderLayer's
+    inference fast path).
     """
     replacement = _replacement(model)
     if replacement is not model:
@@ -141,7 +172,38 @@ def _replacement(module: nn.Module) -> nn.Module:
         simple = module.bias_k is None and not module.add_zero_attn and not module.dropout
         if simple and MIN_HEAD_DIM <= module.head_dim <= MAX_HEAD_DIM:
             return _shared(module, FlashAttention)
-    return module
+    norm = _rms_norm_settings(module)
+    return module if norm is None else _shared(module, FusedRMSNorm, **norm)
+
+
+def _rms_norm_settings(module: nn.Module) -> dict[str, object] | None:
+    """What FusedRMSNorm needs to compute what module does; None where it cannot.
+
+    Libraries write the layer anew for each model, so it is told by what it returns: for a random weight,
+    and an input so small that eps counts.
+    """
+    state, eps = dict(module.named_parameters()), getattr(module, "variance_epsilon", None)
+    eps = getattr(module, "eps", eps)
+    alone = not [*module.children(), *module.buffers()]
+    if not (alone and list(state) == ["weight"] and state["weight"].ndim == 1 and isinstance(eps, float)):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(rows, state["weight"].numel(), generator=generator) for rows in (1, 4))
+    x, twin = x * eps**0.5, copy.copy(module)
+    twin._parameters = {**module._parameters, "weight": nn.Parameter(weight[0])}  # noqa: SLF001 - a copy
+    try:
+        with torch.no_grad():
+            found, half = type(module).forward(twin, x), type(module).forward(twin.bfloat16(), x.bfloat16())
+    except Exception:  # noqa: BLE001 - another layer's code, which may want other arguments
+        return None
+    if not isinstance(found, torch.Tensor) or half.dtype != torch.bfloat16:
+        return None
+    for offset in (0.0, 1.0):
+        expected = reference_rms_norm(x, weight[0], eps, offset)[0]
+        if found.shape == x.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+            shape = tuple(state["weight"].shape)
+            return {"eps": eps, "offset": offset, "normalized_shape": shape, "elementwise_affine": True}
+    return None
 
 
 def _shared(module: nn.Module, cls: type, **attributes: object) -> nn.Module:

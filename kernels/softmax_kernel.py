@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from . import settings
+from .launch import Prepared, launch, remembered
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2))
@@ -63,7 +64,7 @@ def _normalize(z, maximum, total, LOG: tl.constexpr, MASKED: tl.constexpr):
         return tl.exp2((z - maximum) * LOG2_E) / total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows", "queries"))
 def _row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr,
@@ -82,7 +83,7 @@ def _row_kernel(
     tl.store(out + row * columns + column, y.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows", "queries"))
 def _long_row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr, COLUMNS: tl.constexpr,
@@ -134,7 +135,7 @@ def _gradient(dy, p, total, scale, LOG: tl.constexpr):
         return scale * p * (dy - total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _row_backward_kernel(
     grad, y, out, rows, columns, grad_stride, scale,
     LOG: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -148,7 +149,7 @@ def _row_backward_kernel(
     tl.store(out + row * columns + column, dx.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("rows",))
 def _long_row_backward_kernel(
     grad, y, out, rows, columns, grad_stride, scale, LOG: tl.constexpr, COLUMNS: tl.constexpr
 ):
@@ -174,18 +175,23 @@ def as_rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def row_plan(kernel: str, x: torch.Tensor) -> tuple[bool, dict[str, int]]:
-    """(whether a row fits on the chip, its block sizes and launch options).
+    """(whether a row of x fits on the chip, its block sizes and launch options).
 
     The settings are in classes by row length: the first whose COLUMNS hold the row is used.
     """
-    width = triton.next_power_of_2(x.shape[-1])
+    return _row_plan(kernel, x.device, x.shape[-1])
+
+
+@remembered
+def _row_plan(kernel: str, device: torch.device, columns: int) -> tuple[bool, dict[str, int]]:
+    width = triton.next_power_of_2(columns)
     for name in ("short", "middle", "wide"):
-        chosen = settings.find(kernel, x.device, name)
+        chosen = settings.find(kernel, device, name)
         if width <= chosen["COLUMNS"]:
             rows = max(1, chosen["TILE"] // width)
             options = {"ROWS": rows, "COLUMNS": width, "num_warps": chosen["num_warps"]}
             return True, options
-    return False, settings.find(kernel, x.device, "long")
+    return False, settings.find(kernel, device, "long")
 
 
 def launch_softmax(
@@ -206,13 +212,20 @@ def launch_softmax(
     if mask is not None:
         mask_kind = "boolean" if mask.dtype == torch.bool else "additive"
         mask, mask_sizes, mask_strides = _mask_layout(mask, x.shape)
+    queries = x.shape[-2] if causal else 1
     fits, chosen = row_plan("softmax", x)
+
+    def prepare() -> Prepared:
+        rest = {
+            "rows": rows, "columns": columns, "queries": queries, "x_stride": flat.stride(0), "scale": scale,
+            "mask_sizes": mask_sizes, "mask_strides": mask_strides,
+            "LOG": log, "MASK": mask_kind, "CAUSAL": causal,
+        }  # fmt: skip
+        return (triton.cdiv(rows, chosen.get("ROWS", 1)),), tensors, rest | chosen
+
+    tensors = (flat, out, mask)
     kernel = _row_kernel if fits else _long_row_kernel
-    with torch.cuda.device_of(x):
-        kernel[(triton.cdiv(rows, chosen.get("ROWS", 1)),)](
-            flat, out, mask, rows, columns, x.shape[-2] if causal else 1, flat.stride(0), scale,
-            mask_sizes, mask_strides, LOG=log, MASK=mask_kind, CAUSAL=causal, **chosen,
-        )  # fmt: skip
+    launch(kernel, tensors, (queries, scale, mask_kind, mask_sizes, mask_strides, causal, log), prepare)
 
 
 def launch_softmax_backward(
@@ -224,11 +237,14 @@ def launch_softmax_backward(
     flat = as_rows(grad)
     rows, columns = flat.shape
     fits, chosen = row_plan("softmax_backward", y)
+
+    def prepare() -> Prepared:
+        rest = {"rows": rows, "columns": columns, "grad_stride": flat.stride(0), "scale": scale, "LOG": log}
+        return (triton.cdiv(rows, chosen.get("ROWS", 1)),), tensors, rest | chosen
+
+    tensors = (flat, y, out)
     kernel = _row_backward_kernel if fits else _long_row_backward_kernel
-    with torch.cuda.device_of(y):
-        kernel[(triton.cdiv(rows, chosen.get("ROWS", 1)),)](
-            flat, y, out, rows, columns, flat.stride(0), scale, LOG=log, **chosen
-        )
+    launch(kernel, tensors, (scale, log), prepare)
 
 
 def _mask_layout(

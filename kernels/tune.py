@@ -24,7 +24,9 @@ import torch
 import triton
 
 from . import settings
+from .launch import forget
 from .lint_calls import CALLS, Launch, tensors_on
+from .settings import overridden
 
 # What is tried, where a kernel has such a setting.
 SPACE: dict[str, tuple[Any, ...]] = {
@@ -34,8 +36,11 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "COLUMNS": (),  # names the class of rows it serves
     "TILE": (2048, 4096, 8192),
     "STEPS": (4, 8, 16),
+    "HEADS": (2, 4, 8, 16),
     "PER_PROCESSOR": (1, 2),
     "HALVES": (False, True),
+    "FLATTEN": (False, True),
+    "SPLIT_STEPS": (8, 16, 32),
     "DESCRIPTORS": (False, True),
     "num_warps": (4, 8, 16),
     "num_stages": (1, 2, 3, 4),
@@ -54,18 +59,9 @@ def neighbours(setting: Setting) -> Iterator[Setting]:
                     yield setting | dict(zip(names, values, strict=True))
 
 
-def overridden(key: tuple[str, str], setting: Setting) -> Any:
-    """Patch settings.find: setting in the place of key's entry."""
-    find = settings.find
-
-    def replaced(kernel: str, device: torch.device, shape_class: str) -> Setting:
-        return dict(setting) if (kernel, shape_class) == key else find(kernel, device, shape_class)
-
-    return mock.patch.object(settings, "find", replaced)
-
-
 def looked_up(launch: Launch) -> dict[tuple[str, str], Setting]:
     """The entries, by (kernel, shape class), that launch looks up."""
+    forget()
     with mock.patch.object(settings, "find", wraps=settings.find) as find:
         launch()
     arguments = [call.args for call in find.call_args_list]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import published_litgpt
 
 from budget import estimate
-from budget.plan._choices import GGUF
+from budget.plan.gguf import GGUF
 
 TEXT = """
 ## Memory against published measurements

@@ -85,6 +85,7 @@ ODD = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "module", "image", "batch"), PRESETS)
 def test_presets_equal_torch(name, module, image, batch):
     _equal(_preset(name, image, batch), module, image, batch)

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from budget import arch as architectures
 from budget.config import Workload
 from budget.fold.count import flops, params
-from budget.model import walk
+from budget.ir import walk
 from budget.plan.backward import backward
 from budget.read import hf_config, preset
 

@@ -13,6 +13,8 @@ CASES = {case.name: case for case in SMALL}
 RUNS = [(name, *shape) for name, case in CASES.items() for shape in case.shapes]
 MEDIAN, WORST = 0.02, 0.06
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def compared(name, batch, size):

@@ -14,7 +14,7 @@ from oracle_plan import B, C, S, saved
 from oracle_plan import net as gated
 from oracles.modules import made
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 
 def net():

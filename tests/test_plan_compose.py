@@ -1,6 +1,8 @@
 """Techniques together, by `estimate` and by the command line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 import budget
 from budget import arch
 from budget.__main__ import main
+from budget.config import Techniques
 from budget.errors import InputError
-from budget.plan.techniques import OFF, Techniques
+from budget.plan import fields, files
+from budget.plan.techniques import STAGES
 
 SMALL = {"layers": 6, "d_model": 64, "heads": 4, "vocab": 300, "context": 64}
 GATED = {**SMALL, "norm": "rms_norm", "gated": True, "activation": "silu", "positions": "rotary"}
@@ -56,7 +60,7 @@ CHOICES = {
         "muon",
         "shampoo",
     ],
-    "attention": ["fused", "causal", "flash", "eager"],
+    "attention": ["sdpa", "fused", "causal", "flash", "eager"],
 }
 
 
@@ -113,9 +117,9 @@ def test_any_techniques_compose_or_say_in_one_line_why_not(chosen):
 
 
 def test_without_techniques_nothing_changes():
-    plain, neutral = estimate(), estimate(**{f.name: f.default for f in Techniques.fields.values()})
-    assert plain.task.techniques is OFF
-    assert OFF.used == {}
+    plain, neutral = estimate(), estimate(**{f.name: f.default for f in fields().values()})
+    assert plain.task.techniques == Techniques()
+    assert Techniques().used == {}
     assert plain.to_dict() == neutral.to_dict()
 
 
@@ -154,9 +158,46 @@ def test_llama_3_8b_with_lora_trains_what_peft_says():
     assert e.params.trainable == 6_815_744
 
 
+@pytest.mark.parametrize("technique", files(), ids=lambda m: m.__name__.rpartition(".")[2])
+def test_a_technique_s_file_speaks_of_its_own_settings_and_of_stages_that_there_are(technique):
+    assert technique.STAGES.keys() <= set(STAGES)
+    assert all(callable(apply) for apply in technique.STAGES.values())
+    needs, excludes = (getattr(technique, table, {}) for table in ("NEEDS", "EXCLUDES"))
+    assert needs.keys() | excludes.keys() <= technique.SETTINGS.keys()
+    assert {other for others in (*needs.values(), *excludes.values()) for other in others} <= {
+        *fields(),
+        "train",
+    }
+
+
+def test_no_two_techniques_have_a_setting_of_one_name():
+    names = [name for technique in files() for name in technique.SETTINGS]
+    assert len(names) == len(set(names))
+    assert all(any(stage in t.STAGES for t in files()) for stage in STAGES)
+
+
+def test_what_is_off_is_not_imported():
+    program = (
+        "import sys; from budget.__main__ import main; main(sys.argv[1:]);"
+        "print(sorted(m for m in sys.modules if m.startswith('budget.plan.')))"
+    )
+    off, on = (
+        subprocess.run(
+            [sys.executable, "-c", program, "estimate", "gpt2", *flags],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for flags in ((), ("--lora-rank", "4"))
+    )
+    assert "budget.plan.lora" in on
+    used = ("_sdpa", "backward", "fuse", "optimizer", "recompute", "techniques")
+    assert off == str([f"budget.plan.{name}" for name in used])
+
+
 @pytest.mark.parametrize("name", arch.names())
 def test_no_architecture_has_a_setting_of_the_same_name(name):
-    assert not {*Techniques.fields} & {*arch.load(name).Config.fields}
+    assert not {*fields()} & {*arch.load(name).Config.fields}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +243,6 @@ def test_settings_are_flags_and_json(capsys):
     assert answer["workload"]["techniques"] == used
     assert answer["params"]["trainable"] == 12 * 8 * (768 + 768)
     assert main(command) == 0
-    assert "with        precision autocast" in capsys.readouterr().out
+    assert "with        accumulate 2, lora_rank 8, lora_targets attn.o" in capsys.readouterr().out
     assert main(["estimate", "gpt2", "--freeze", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("budget: freeze: 'nothing' matches no operator; allowed: ")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
-from budget.model import walk
+from budget.ir import walk
 from budget.plan.backward import backward
 from budget.plan.freeze import freeze, freeze_layers
 from budget.plan.lora import adapters, lora

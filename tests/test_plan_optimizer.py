@@ -9,8 +9,7 @@ from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.model import Model, block, link
-from budget.op import op
+from budget.ir import Model, block, link, op
 from budget.plan.backward import backward
 from budget.plan.optimizer import CHOICES, optimizer
 
@@ -31,9 +30,9 @@ BODY = (
 
 def program(name, layers=LAYERS, **settings):
     nodes = (
-        op("embed", "!ids/int64: b s, *~v d -> x: b s d", "gather"),
+        op("embed", "!ids/int64: b s, *~v d -> x: b s d", "gather", "embed"),
         block("layers", BODY, layers),
-        op("head", "x: b s d, *v d -> logits: b s v"),
+        op("head", "x: b s d, *v d -> logits: b s v", tag="head"),
         op("loss", "logits: -> loss: 1", "reduce"),
     )
     linked, ends = link(nodes, dict(b=B, s=S, d=D, f=F, v=V))

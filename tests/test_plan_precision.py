@@ -2,15 +2,15 @@
 
 import pytest
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.model import Model, block, link
-from budget.op import op
+from budget.ir import Model, block, link, op
 from budget.plan import fp8
 from budget.plan.backward import backward
 from budget.plan.optimizer import optimizer
-from budget.plan.precision import check, gradients, precision
+from budget.plan.precision import gradients, precision
 from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
@@ -86,12 +86,12 @@ def test_float32_upcasts_nothing():
     ("choice", "dtype", "error"),
     [
         ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
-        ("autocats", "bfloat16", "precision: unknown name 'autocats'; did you mean 'autocast'"),
+        ("autocats", "bfloat16", "precision: got 'autocats'; allowed: pure, autocast, master, fp8"),
     ],
 )
 def test_bad_input_is_one_line(choice, dtype, error):
     with pytest.raises(InputError, match=error):
-        check(choice, dtype)
+        estimate("gpt2", precision=choice, dtype=dtype, device="h100")
 
 
 def test_the_order_is_checked():

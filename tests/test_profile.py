@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from budget import profile as profiles
 from budget.device import load
+from budget.device import profile as profiles
+from budget.device.kernel_class import KernelClass, complete
+from budget.device.profile import FOLDER, borrow, dump, key, profile_for, save
 from budget.errors import InputError
-from budget.form import Form, complete
-from budget.profile import FOLDER, borrow, dump, key, profile_for, save
 
 CPU, H200 = load("cpu"), load("h200")
 
@@ -28,7 +28,7 @@ def measured(of, **changes):
     """The datasheet's profile with a few numbers of its own."""
     forms = {
         **profile_for(H200).forms,
-        "matmul": Form(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5),
+        "matmul": KernelClass(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5),
     }
     values = {"name": of.name, "provenance": "measured", "device": key(of), "forms": complete(forms)}
     values |= {
@@ -76,10 +76,9 @@ def test_in_a_format_that_was_not_measured_it_is_borrowed(folder):
 
 
 def test_a_processor_borrows_from_the_nearest(folder):
-    for name in ("another-maker-x9-64-cores", key(CPU).replace("core", "kern")):
+    for name in ("another-maker-x9-64-cores", "some-maker-x7-8-kerns"):
         save(measured(CPU, device=name, name=name, serial=True), folder)
-    other = CPU._replace(name=CPU.name + " of another kind")
-    found = profile_for(other, "float32")
+    found = profile_for(CPU._replace(name="Some Maker X7, 8 cores of another kind"), "float32")
     assert found.provenance == "borrowed"
     assert "another-maker" not in found.name
 

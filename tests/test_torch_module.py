@@ -16,7 +16,7 @@ from budget.read.torch_module import capture
 pytest.importorskip("transformers")
 from oracles.modules import SHAPES, made
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES, ids=[f"{n}-{'x'.join(map(str, s))}" for n, s in SHAPES])

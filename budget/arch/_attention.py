@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import MERGE, MIX, QKV, SCORES, Op, op
 from ..named import NamedTuple
-from ..op import Op, group, op
 from ..size import Size, is_number
 from ._layers import norm
 
@@ -32,7 +32,7 @@ class Attention(NamedTuple):
     heads_first: bool = False  # queries, once scaled (Whisper) or rotated in part
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
-    mask: bool = False  # adds the tensor `mask` (see `causal_mask`)
+    mask: str = ""  # a tensor added to the scores (see `causal_mask`)
     sinks: bool = False  # a learned score for each head that takes part in the softmax only
     upcast: bool = True  # softmax in float32, then back
 
@@ -47,21 +47,30 @@ def alibi() -> Op:
     return op("alibi", "!positions/int64: s -> alibi: h r t", "table")
 
 
-def causal_mask() -> Op:
-    """The mask that eager code adds to the scores, made once for all layers."""
-    return op("mask", "!positions/int64: s -> mask: b s t", "table")._replace(group="attention")
+def causal_mask(name: str = "mask", **sizes: Size) -> Op:
+    """The mask that eager code adds to the scores, made once for all layers (of one window)."""
+    line = f"!positions/int64: s -> {name}: b s t"
+    return op(name, line, "table", **sizes)._replace(group="attention")
 
 
 def attention(
-    name: str, a: Attention, mode: str, *, x: str = "n", memory: str = "", out: str = "a", cached: Size = None
+    name: str,
+    a: Attention,
+    mode: str,
+    *,
+    x: str = "n",
+    memory: str = "",
+    out: str = "a",
+    cached: Size = None,
+    window: Size = 0,
 ) -> Iterator[Op]:
     """Attention from `x: b s d` to `out: b s d`; keys and values are made of `memory: b t d`, or of x.
 
-    `cached` is the number of keys in the cache where it is not t: of a sliding window, the window.
+    `cached` is the number of keys in the cache where it is not t; a query sees `window` of them, 0: all.
     In decode mode an encoder's memory is in the cache already, so nothing is projected.
     """
     yield from _project(name, a, mode, x, memory)
-    length = "t" if memory else "s"
+    length = _length(memory, mode)
     if a.norm:
         q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
         yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
@@ -75,26 +84,37 @@ def attention(
     if a.rope:
         yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", "rope")
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
-    sizes = {} if cached is None else {"t": cached}
+    sizes: dict[str, Size] = {} if cached is None else {"t": cached}
+    none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"
-    yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes)
-    window = {} if cached is None else {"window": cached}
-    yield from mix(name, a, **(sizes if mode == "decode" else window))
+    yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes, **none)
+    if mode == "decode":
+        yield from mix(name, a, **sizes)
+    else:
+        yield from mix(name, a, window=window)
     yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:
     if a.fused:
         bias = ", +*h j k" if a.bias else ""
-        yield op(f"{name}.qkv", f"{x}: b s d, *d h j k{bias} -> qkv: b s h j k", j=a.heads_per_key + 2)
+        yield op(
+            f"{name}.qkv", f"{x}: b s d, *d h j k{bias} -> qkv: b s h j k", tag=QKV, j=a.heads_per_key + 2
+        )
         yield op(f"{name}.split", "qkv: -> q: b s h r k, k: b s h k, v: b s h k", "view")
         return
-    source, length = (f"{memory}: b t d", "t") if memory else (f"{x}: b s d", "s")
-    none: dict[str, Size] = {"t": 0} if memory and mode == "decode" else {}
+    length = _length(memory, mode)
+    source = f"{memory or x}: b {length} d"
+    none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
     yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
     yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
     yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
+
+
+def _length(memory: str, mode: str) -> str:
+    """The dimension along which keys and values are made; in the cache, and behind it, it is t."""
+    return ("n" if mode == "decode" else "t") if memory else "s"
 
 
 def cache(name: str, mode: str, *tensors: tuple[str, str, str], **sizes: Size) -> Iterator[Op]:
@@ -106,9 +126,13 @@ def cache(name: str, mode: str, *tensors: tuple[str, str, str], **sizes: Size) -
         yield op(f"{name}.{tensor}_cache", f"{tensor}: {dims} -> %{stored}: {whole}", "cache", **sizes)
 
 
-def mix(name: str, a: Attention, *, value: str = "k", **sizes: Size) -> tuple[Op, ...]:
-    """From `q: b s h r k`, `k: b t h k` and `v: b t h {value}` to `y: b s h r {value}`."""
-    return group("attention", *_mix(name, a, value, sizes))
+def mix(name: str, a: Attention, *, value: str = "k", window: Size = 0, **sizes: Size) -> Iterator[Op]:
+    """From `q: b s h r k`, `k: b t h k` and `v: b t h {value}` to `y: b s h r {value}`.
+
+    A query sees `window` positions, 0: all.
+    """
+    for o in _mix(name, a, value, sizes):
+        yield o._replace(group="attention", window=window)
 
 
 def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:
@@ -119,7 +143,7 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
         yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", repeat, **sizes)
         keys, values = "kr: b t h r k", f"vr: b t h r {v}"
     queries = "q: b h r s k" if a.heads_first else "q: b s h r k"
-    yield op(f"{name}.scores", f"{queries}, {keys} -> w: b h r s t", **sizes)
+    yield op(f"{name}.scores", f"{queries}, {keys} -> w: b h r s t", tag=SCORES, **sizes)
     if a.cosine:
         yield op(f"{name}.scale", "w:, *h r -> w:", "mul")
     elif a.scale:
@@ -129,7 +153,7 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
     if a.position:
         yield op(f"{name}.position", f"w:, {a.position} -> w:", "add")
     if a.mask:
-        yield op(f"{name}.mask", "w:, mask: -> w:", "mask")
+        yield op(f"{name}.mask", f"w:, {a.mask}: -> w:", "mask")
     if a.sinks:
         yield op(f"{name}.softmax", "w:, *h r -> p:", "softmax_sink")
     elif a.upcast:
@@ -137,5 +161,5 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
         yield op(f"{name}.downcast", "p32: -> p:", "cast")
     else:
         yield op(f"{name}.softmax", "w: -> p:", "softmax")
-    yield op(f"{name}.mix", f"p:, {values} -> o: b h r s {v}", **sizes)
-    yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy", **sizes)
+    yield op(f"{name}.mix", f"p:, {values} -> o: b h r s {v}", tag=MIX, **sizes)
+    yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy", MERGE, **sizes)

@@ -11,9 +11,8 @@ from collections.abc import Generator, Iterable
 
 from ..config import Workload
 from ..errors import InputError
-from ..model import Node, block
+from ..ir import HEAD, LOSS, Node, block, op
 from ..named import Any, NamedTuple
-from ..op import op
 from ..size import Size, ceil_div, floor_div, is_number, maximum, minimum, or_else
 from ._loss import cross_entropy
 
@@ -60,6 +59,7 @@ def conv(
     groups: Size = 1,
     bias: bool = False,
     to: str = "",
+    tag: str = "",
 ) -> Piece:
     """A convolution to f channels; its padding is half the kernel where none is given."""
     n = len(x.extents)
@@ -75,6 +75,7 @@ def conv(
     yield op(
         name,
         f"{x.name}: {shape}, *{g}f c {taps}{f', +*{g}f' if bias else ''} -> {y.name}: {grid}",
+        tag=tag,
         **{**y.sizes, **slid, **window, "c": floor_div(x.c, groups), "f": floor_div(f, groups)},
     )
     return y
@@ -200,9 +201,9 @@ def classifier(x: Features, classes: Size, w: Workload, branch: str = "") -> Gen
     if x.extents:
         x = yield from mean(f"{head}pool", x)
     spec = f"{x.name}: b c, *f c, +*f -> {branch}logits: b f"
-    yield op(f"{head}classifier", spec, c=x.c, f=classes)
+    yield op(f"{head}classifier", spec, tag=HEAD, c=x.c, f=classes)
     if w.mode == "train":
-        yield from cross_entropy(f"{branch}logits", name=f"{branch}loss")
+        yield from cross_entropy(f"{branch}logits", name=f"{branch}loss", tag="" if branch else LOSS)
 
 
 def scope(name: str, piece: Piece, count: int = 1) -> Piece:

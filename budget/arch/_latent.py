@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import LATENT_DIVIDE, LATENT_JOIN, LATENT_UP, Op, op
 from ..named import NamedTuple
-from ..op import Op, op
 from ..size import Size, is_zero
 from ._attention import Attention, cache, mix
 from ._layers import norm
@@ -39,8 +39,8 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
     yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")
     yield from cache(name, mode, ("cn", "b s c", "b t c"), ("kr", "b s m", "b t m"), c=m.kv, m=m.rope)
     sizes = {"c": m.kv, "m": m.rope, "p": k - m.rope, "u": m.value, "j": k - m.rope + m.value}
-    yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", **sizes)
-    yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", **sizes)
-    yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", **sizes)
+    yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", tag=LATENT_UP, **sizes)
+    yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", LATENT_DIVIDE, **sizes)
+    yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", LATENT_JOIN, **sizes)
     yield from mix(name, a._replace(heads_first=True), value="u", u=m.value)
     yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)

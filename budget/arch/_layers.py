@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Block, Node
+from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, Block, Node, Op, op
 from ..named import NamedTuple
-from ..op import Op, op
 from ..size import Size
 
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
@@ -36,16 +35,16 @@ def mlp(
         yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", **sizes)
         yield activate(f"{name}.act", activation, "g")
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
-        yield op(f"{name}.mul", "g:, u: -> g:", "mul")
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     else:
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
         yield activate(f"{name}.act", activation, "u")
-    yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", **sizes)
+    yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=DOWN, **sizes)
 
 
 def activate(name: str, kind: str, x: str) -> Op:
     """The activation of `x` as `g`; xIELU (Apertus) has two learned numbers."""
-    return op(name, f"{x}:{', *w, *w' if kind == 'xielu' else ''} -> g:", kind, w=1)
+    return op(name, f"{x}:{', *w, *w' if kind == 'xielu' else ''} -> g:", kind, ACTIVATION_OF_MLP, w=1)
 
 
 class Experts(NamedTuple):
@@ -70,11 +69,11 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", f=m.f)
     yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", f=m.f)
     if m.activation == "clamped_glu":
-        yield op(f"{name}.act", "g:, u: -> g:", m.activation)
+        yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
     else:
         yield activate(f"{name}.act", m.activation, "g")
-        yield op(f"{name}.mul", "g:, u: -> g:", "mul")
-    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", f=m.f)
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
+    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=DOWN, f=m.f)
     yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
     yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
     if m.shared != 0:
@@ -87,7 +86,7 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
 
 
 def _route(m: Experts, x: str) -> Iterator[Op]:
-    yield op("router.logits", f"{x}: b s d, *d e{', +*e' if m.router_bias else ''} -> rl: b s e")
+    yield op("router.logits", f"{x}: b s d, *d e{', +*e' if m.router_bias else ''} -> rl: b s e", tag=ROUTER)
     if m.router == "top_softmax":
         yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
         yield op("router.softmax", "chosen: -> chosen:", "softmax")

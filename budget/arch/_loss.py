@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..op import Op, op
+from ..ir import LOSS, Op, op
 
 
-def cross_entropy(logits: str = "", *, upcast: bool = False, name: str = "loss") -> Iterator[Op]:
-    """From logits, classes on their last axis, to `name: 1`; language models upcast to float32 first."""
+def cross_entropy(
+    logits: str = "", *, upcast: bool = False, name: str = "loss", tag: str = LOSS
+) -> Iterator[Op]:
+    """From logits, classes on their last axis, to `name: 1`; language models upcast to float32 first.
+
+    tag: LOSS, or "" for a loss beside the network's own (an auxiliary head's).
+    """
     x = f"{logits}:" if logits else ""
     if upcast:
-        yield op(f"{name}.upcast", f"{x} -> {name}.logits/float32:", "cast")
+        yield op(f"{name}.upcast", f"{x} -> {name}.logits/float32:", "cast", tag)
         x = ""
-    yield op(f"{name}.log_softmax", f"{x} -> {name}.logp:", "log_softmax")
-    yield op(f"{name}.nll", f"-> {name}: 1", "nll")
+    yield op(f"{name}.log_softmax", f"{x} -> {name}.logp:", "log_softmax", tag)
+    yield op(f"{name}.nll", f"-> {name}: 1", "nll", tag)

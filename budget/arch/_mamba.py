@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import Op, group, op
 from ..named import NamedTuple
-from ..op import Op, group, op
 from ..size import Size, ceil_div
 from ._attention import cache
 
@@ -78,10 +78,17 @@ def _selective_scan() -> Iterator[Op]:
 
 
 def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[Op]:
-    """A causal convolution of every channel by itself; eager code pads both ends, then cuts."""
+    """A causal convolution of every channel by itself; eager code pads both ends, then cuts.
+
+    Decoding it goes over the last inputs, which are cached, with the new one behind them.
+    """
     slid, out = (m.kernel + 1, 2) if mode == "decode" else (s, s + m.kernel - 1)
     sizes = {"f": width, "l": m.kernel, "y": out, "y+l": slid}
-    yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
+    if mode == "decode":
+        yield op(f"ssm.{x}_cache", f"{x}: b s f -> %last: b l f", "cache", **sizes)
+        yield op("ssm.window", f"last: b l f, {x}: b s f -> {x}: b y+l f", "cat", **sizes)
+    else:
+        yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
     yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if m.conv_bias else ''} -> {x}: b y f", **sizes)
     yield op("ssm.cut", f"{x}: b y f -> {x}: b s f", "slice", **sizes)
     yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Node, block
+from ..ir import Node, block, op
 from ..named import NamedTuple
-from ..op import op
 from ..size import Size, is_zero, or_else
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # linear maps of each cell, each as wide as its state
@@ -50,9 +49,9 @@ def _scan(name: str, cell: Cell, x: str, y: str, c: Size, steps: Size, t: str) -
     sizes = {"c": c, "n": cell.n, "m": cell.out, "f": GATES[cell.kind] * cell.n}
     bias = ", +*f" if cell.bias else ""
     yield op(f"{name}.ih", f"{x}: b {t} c, *c f{bias} -> gx: b {t} f", **sizes)
-    yield op(f"{name}.h0", "!h0: b m -> h: b m", "copy", **sizes)
+    yield op(f"{name}.h0", "!zero: 1 -> h: b m", "fill", **sizes)
     if cell.kind == "lstm":
-        yield op(f"{name}.c0", "!c0: b n -> c: b n", "copy", **sizes)
+        yield op(f"{name}.c0", "!zero: 1 -> c: b n", "fill", **sizes)
     body = (
         op("step", f"gx: b {t} f -> gt: b f", "step", **sizes),
         op("hh", f"h: b m, *m f{bias} -> gh: b f", **sizes),

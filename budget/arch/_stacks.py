@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..model import Block, Node, block
+from ..ir import Block, Node, Op, block, op
 from ..named import NamedTuple
-from ..op import Op, op
 from ..size import Size
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized
@@ -45,7 +44,7 @@ def decoder(
     `keys` are the positions of its own that a query sees, `memory` those of the encoder.
     """
     body = (
-        *sized(_attend("attn", layer, layer.attention._replace(mask=True), mode), t=keys),
+        *sized(_attend("attn", layer, layer.attention._replace(mask="mask"), mode), t=keys),
         *sized(_attend("cross", layer, cross or layer.attention, mode, memory="memory"), t=memory),
         *_think(layer),
     )

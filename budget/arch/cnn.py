@@ -9,8 +9,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import HEAD, Model, Node, model, op
 from ._conv import Features, Piece, adaptive_pool, batch_norm, conv, each_element, image, pool
 from ._loss import cross_entropy
 
@@ -57,9 +56,12 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
         x = yield from adaptive_pool("head.pool", x, c.pooled)
     operand, fan_in = f"{x.name}: {x.dims}, *f {x.dims.removeprefix('b ')}", x.sizes
     for i, width in enumerate((*(h for h in c.hidden if h), c.classes)):
-        yield op(f"head.linear{i}", f"{operand}, +*f -> x: b f", **fan_in, f=width)
+        hidden = i < sum(h > 0 for h in c.hidden)
+        yield op(
+            f"head.linear{i}", f"{operand}, +*f -> x: b f", tag="" if hidden else HEAD, **fan_in, f=width
+        )
         operand, fan_in = "x: b c, *f c", {"c": width}
-        if i < sum(h > 0 for h in c.hidden):
+        if hidden:
             yield op(f"head.relu{i}", "x: -> x:", "relu_")
     if w.mode == "train":
         yield from cross_entropy("x")

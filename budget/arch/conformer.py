@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting, size
-from ..model import Model, Node, block, model
-from ..op import Op, group, op
+from ..ir import HEAD, LOSS, Model, Node, Op, block, group, model, op
 from ..size import Size, exact_div, floor_div, or_else
 from ._layers import mlp, norm
 
@@ -54,10 +53,10 @@ def _halved(extent: Size) -> Size:
 def _nodes(c: Config, w: Workload, frames: Size) -> Iterator[Node]:
     yield from _subsample(c, frames)
     yield block("layers", _layer(c.d_model), c.layers)
-    yield op("head", "x: b s d, *v d, +*v -> logits: b s v")
+    yield op("head", "x: b s d, *v d, +*v -> logits: b s v", tag=HEAD)
     if w.mode == "train":
-        yield op("loss.log_softmax", "logits: -> logp/float32:", "log_softmax")
-        yield op("loss", "logp: -> loss: 1", "ctc")
+        yield op("loss.log_softmax", "logits: -> logp/float32:", "log_softmax", LOSS)
+        yield op("loss", "logp: -> loss: 1", "ctc", LOSS)
 
 
 def _subsample(c: Config, frames: Size) -> Iterator[Op]:

@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import ACTIVATION_OF_MLP, DOWN, Model, Node, model, op
 from ..size import Size
 from ._conv import Features, Piece, add, classifier, conv, each_element, image, mean, scope
 
@@ -69,10 +68,10 @@ def _block(c: Config, x: Features) -> Piece:
     yield op("last", f"{y.name}: {y.dims} -> n: b y x c", "view", **y.sizes)
     yield op("norm", "n: b y x c, *c, +*c -> n: b y x c", "layer_norm", **y.sizes)
     yield op("mlp.up", "n: b y x c, *f c, +*f -> u: b y x f", **wide)
-    yield op("mlp.act", "u: b y x f -> u: b y x f", c.activation, **wide)
+    yield op("mlp.act", "u: b y x f -> u: b y x f", c.activation, ACTIVATION_OF_MLP, **wide)
     if c.response_norm:
         yield op("mlp.norm", "u: b y x f, *f, +*f -> u: b y x f", "response_norm", **wide)
-    yield op("mlp.down", "u: b y x f, *c f, +*c -> y: b y x c", **wide)
+    yield op("mlp.down", "u: b y x f, *c f, +*c -> y: b y x c", tag=DOWN, **wide)
     if c.layer_scale:
         yield op("scale", "y: b y x c, *c -> y: b y x c", "mul", **y.sizes)
     yield op("first", f"y: b y x c -> y: {y.dims}", "view", **y.sizes)

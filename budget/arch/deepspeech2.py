@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, block, model
-from ..op import Op, op
+from ..ir import HEAD, LOSS, Model, Node, Op, block, model, op
 from ..size import Size, floor_div, or_else
 from ._recurrent import GATES, Cell, recurrent
 
@@ -58,10 +57,10 @@ def _nodes(c: Config, w: Workload, frames: Size, t: Size) -> Iterator[Node]:
     )
     yield block("layers", layer, c.layers - 1)
     yield op("head.norm", "x: b t c, *c, +*c -> x:", "batch_norm")
-    yield op("head", "x: b t c, *v c -> logits: b t v")
+    yield op("head", "x: b t c, *v c -> logits: b t v", tag=HEAD)
     if w.mode == "train":
-        yield op("loss.log_softmax", "logits: -> logp/float32:", "log_softmax")
-        yield op("loss", "logp: -> loss: 1", "ctc")
+        yield op("loss.log_softmax", "logits: -> logp/float32:", "log_softmax", LOSS)
+        yield op("loss", "logp: -> loss: 1", "ctc", LOSS)
 
 
 def _convolution(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, block, model
-from ..op import Op, op
+from ..ir import EMBED, HEAD, LOSS, Model, Node, Op, block, model, op
 from ..size import Size, exact_div, floor_div, or_else
 from ._attention import Attention, attention
 from ._layers import mlp
@@ -59,9 +58,9 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield from _modulation("head", 2 * c.d_model, "shift", "scale")
     yield op("head.norm", "x: b s d -> n:", "layer_norm_plain")
     yield op("head.modulate", "n:, scale:, shift: -> n:", "modulate")
-    yield op("head", "n: b s d, *d v, +*v -> noise: b s v")
+    yield op("head", "n: b s d, *d v, +*v -> noise: b s v", tag=HEAD)
     if w.mode == "train":
-        yield op("loss", "noise: -> loss: 1", "mse")
+        yield op("loss", "noise: -> loss: 1", "mse", LOSS)
 
 
 def _condition(d: Size, classes: Size) -> Iterator[Op]:
@@ -69,7 +68,7 @@ def _condition(d: Size, classes: Size) -> Iterator[Op]:
     yield op("time.in", "!frequencies: b p, *p d, +*d -> time: b d")
     yield op("time.silu", "time: -> time:", "silu")
     yield op("time.out", "time: b f, *f d, +*d -> time: b d", f=d)
-    yield op("class", "!class/int64: b, *~v d -> class: b d", "gather", v=classes)
+    yield op("class", "!class/int64: b, *~v d -> class: b d", "gather", EMBED, v=classes)
     yield op("condition", "time: b d, class: b d -> condition: b d", "add")
 
 

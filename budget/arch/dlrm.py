@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import HEAD, LOSS, Model, Node, model, op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
 TAKES = ("batch",)
@@ -41,6 +40,6 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield op("interact.dots", "rows: b c d, rows: b t d -> dots: b c t", c=n, t=n, d=d)
     yield op("interact.triangle", "dots: b c t -> dots: b f", "copy", c=n, t=n, f=pairs)
     yield op("interact.cat", "x: b d, dots: b f -> z: b c", "cat", d=d, f=pairs, c=d + pairs)
-    yield from tower("top", "z", (d + pairs, *c.top, 1), "click", last="sigmoid")
+    yield from tower("top", "z", (d + pairs, *c.top, 1), "click", last="sigmoid", head=HEAD)
     if w.mode == "train":
-        yield op("loss", "click: -> loss: 1", "binary_cross_entropy")
+        yield op("loss", "click: -> loss: 1", "binary_cross_entropy", LOSS)

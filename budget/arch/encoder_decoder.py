@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._layers import norm, sized
@@ -112,21 +111,21 @@ def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield norm("decoder.norm", c.norm, "x", "x")
     if c.head_scale:
         yield op("head.scale", "x: -> x:", "scale")
-    yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if c.head_bias:
         yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
 
 
 def _embedding(c: Config, part: str, ids: str, x: str) -> Iterator[Node]:
     """Tokens share one table; positions are looked up here, or as distances for all layers of the stack."""
-    yield op(f"{part}.embed", f"!{ids}/int64: b s, *embed: ~v d -> {x}: b s d", "gather")
+    yield op(f"{part}.embed", f"!{ids}/int64: b s, *embed: ~v d -> {x}: b s d", "gather", EMBED)
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":
         spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
         yield op(f"{part}.relative", spec, "gather", p=c.buckets)
     else:
-        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> positions: b s d", "gather")
-        yield op(f"{part}.embed_add", f"{x}:, positions: -> {x}:", "add")
+        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", "gather")
+        yield op(f"{part}.embed_add", f"{x}:, places: -> {x}:", "add")
     if c.embed_norm:
         yield norm(f"{part}.embed_norm", c.norm, x, x)

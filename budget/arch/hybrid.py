@@ -7,8 +7,7 @@ from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, exact_div, is_number, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm
@@ -81,7 +80,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
-    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     if c.rotary_fraction:
         yield rotary("m")
     yield causal_mask()
@@ -89,7 +88,7 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
     period = next(p for p in range(1, c.layers + 1) if kinds == kinds[:p] * (c.layers // p))
     yield block("layers", _runs(c, mode, s, kinds[:period]), c.layers // period)
     yield norm("norm", "rms_norm")
-    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if mode == "train":
         yield from cross_entropy("logits", upcast=True)
 
@@ -109,7 +108,7 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
             heads_per_key=exact_div(c.heads, c.kv_heads),
             rope=c.rotary_fraction > 0,
             heads_first=c.rotary_fraction < 1,
-            mask=True,
+            mask="mask",
         )
         yield from attention("attn", a, mode)
     else:

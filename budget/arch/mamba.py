@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, or_else
 from ._layers import norm
 from ._loss import cross_entropy
@@ -53,12 +52,12 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
-    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     yield op("float32", "x: -> x/float32:", "cast")  # the residual stream is float32
     yield block("layers", _layer(c, w.mode, s), c.layers)
     yield norm("norm", "rms_norm")
     yield op("cast", "n: -> n:", "cast")
-    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v")
+    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits", upcast=True)
 

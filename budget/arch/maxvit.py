@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from ..config import Settings, Workload, as_many, divides, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import HEAD, Model, Node, model, op
 from ..size import floor_div
 from ._attention import Attention, attention
 from ._conv import Features, Piece, add, batch_norm, conv, conv_norm, each_element, image, mean, pool, scope
@@ -105,6 +104,6 @@ def _head(c: Config, w: Workload, x: Features) -> Iterator[Node]:
     yield op("head.linear", "x: b c, *f c, +*f -> x: b f", c=x.c, f=x.c)
     yield op("head.tanh", "x: -> x:", "tanh")
     bias = ", +*f" if c.outer_bias else ""
-    yield op("head.classifier", f"x: b c, *f c{bias} -> logits: b f", c=x.c, f=c.classes)
+    yield op("head.classifier", f"x: b c, *f c{bias} -> logits: b f", tag=HEAD, c=x.c, f=c.classes)
     if w.mode == "train":
         yield from cross_entropy("logits")

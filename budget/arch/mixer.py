@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, setting
-from ..model import Model, Node, block, model
-from ..op import Op, op
+from ..ir import ACTIVATION_OF_MLP, DOWN, HEAD, Model, Node, Op, block, model, op
 from ..size import floor_div, or_else
 from ._layers import mlp, norm
 from ._loss import cross_entropy
@@ -50,7 +49,7 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield block("layers", _layer(c), c.layers)
     yield norm("norm", "layer_norm", "x", "x")
     yield op("head.pool", "x: b s d -> x: b d", "mean")
-    yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v")
+    yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits")
 
@@ -58,8 +57,8 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
 def _layer(c: Config) -> Iterator[Op]:
     yield norm("tokens.norm", "layer_norm")
     yield op("tokens.up", "n: b s d, *s f, +*f -> u: b d f", f=c.d_tokens)
-    yield op("tokens.act", "u: -> u:", c.activation)
-    yield op("tokens.down", "u: b d f, *f s, +*s -> m: b s d", f=c.d_tokens)
+    yield op("tokens.act", "u: -> u:", c.activation, ACTIVATION_OF_MLP)
+    yield op("tokens.down", "u: b d f, *f s, +*s -> m: b s d", tag=DOWN, f=c.d_tokens)
     yield op("tokens.residual", "x:, m: -> x:", "add")
     yield norm("channels.norm", "layer_norm")
     yield from mlp("channels", c.activation, f=c.d_ff)

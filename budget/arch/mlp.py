@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import HEAD, Model, Node, model, op
 from ._loss import cross_entropy
 
 TAKES = ("batch",)
@@ -37,7 +36,7 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     last = len(c.sizes) - 2
     for i, (fan_in, fan_out) in enumerate(zip(c.sizes, c.sizes[1:], strict=False)):
         x = "b c" if i else "!x: b c"
-        yield op(f"linear{i}", f"{x}, *c f{bias} -> b f", c=fan_in, f=fan_out)
+        yield op(f"linear{i}", f"{x}, *c f{bias} -> b f", tag="" if i < last else HEAD, c=fan_in, f=fan_out)
         if i < last:
             yield op(f"{c.activation}{i}", "->", c.activation)
     if w.mode == "train":

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, is_zero, or_else
 from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent
@@ -57,7 +56,7 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload, steps: Size) -> Iterator[Node]:
     if c.worded:
-        yield op("embed", "!ids/int64: b t, *~v c -> x: b t c", "gather", c=c.input_size)
+        yield op("embed", "!ids/int64: b t, *~v c -> x: b t c", "gather", EMBED, c=c.input_size)
     cell = Cell(c.cell, c.hidden_size, c.bias, c.proj_size)
     width = cell.out * (2 if c.bidirectional else 1)
     x = "x" if c.worded else "!x"
@@ -65,6 +64,6 @@ def _nodes(c: Config, w: Workload, steps: Size) -> Iterator[Node]:
     layer = recurrent("layer", cell, "x", "x", c=width, steps=steps, bidirectional=c.bidirectional)
     yield block("layers", layer, c.layers - 1)
     if c.worded:
-        yield op("head", "x: b t c, *v c, +*v -> logits: b t v", c=width)
+        yield op("head", "x: b t c, *v c, +*v -> logits: b t v", tag=HEAD, c=width)
         if w.mode == "train":
             yield from cross_entropy("logits")

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, block, model
-from ..op import group, op
+from ..ir import EMBED, HEAD, Model, Node, block, group, model, op
 from ..size import Size, or_else
 from ._layers import sized
 from ._loss import cross_entropy
@@ -47,6 +46,8 @@ def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:
     b = 0 if w.mode == "decode" else w.batch
     yield from sized(_encoder(c, t), b=b)
     yield op("attn.k", "context: b t d, *d k -> k: b t k", k=c.d_model, b=b)
+    if w.mode == "decode":
+        yield op("attn.kept", "!keys: b t k, !states: b t d -> k: b t k, context: b t d", "view", k=c.d_model)
     yield from _decoder(c, s)
     if w.mode == "train":
         yield from cross_entropy("logits")
@@ -54,7 +55,7 @@ def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:
 
 def _encoder(c: Config, t: Size) -> Iterator[Node]:
     cell = Cell("lstm", c.d_model)
-    yield op("encoder.embed", "!source/int64: b t, *embed: ~v d -> context: b t d", "gather")
+    yield op("encoder.embed", "!source/int64: b t, *embed: ~v d -> context: b t d", "gather", EMBED)
     yield from recurrent("encoder.both", cell, "context", "context", c=c.d_model, steps=t, bidirectional=True)
     yield from recurrent("encoder.second", cell, "context", "context", c=2 * c.d_model, steps=t)
     layer = (
@@ -67,7 +68,7 @@ def _encoder(c: Config, t: Size) -> Iterator[Node]:
 def _decoder(c: Config, s: Size) -> Iterator[Node]:
     cell = Cell("lstm", c.d_model)
     beside = op("attend", "x: b s d, found: b s d -> xc: b s c", "cat", c=2 * c.d_model)
-    yield op("decoder.embed", "!target/int64: b s, *embed: ~v d -> x: b s d", "gather")
+    yield op("decoder.embed", "!target/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     yield from recurrent("decoder.first", cell, "x", "x", c=c.d_model, steps=s, t="s")
     yield from _attention(c)
     yield beside._replace(name="decoder.attend")
@@ -78,7 +79,7 @@ def _decoder(c: Config, s: Size) -> Iterator[Node]:
         op("residual", "x: b s d, up: b s d -> x:", "add"),
     )
     yield block("decoder.layers", layer, c.decoder_layers - 2)
-    yield op("head", "x: b s d, *v d, +*v -> logits: b s v")
+    yield op("head", "x: b s d, *v d, +*v -> logits: b s v", tag=HEAD)
 
 
 def _attention(c: Config) -> Iterator[Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
+from ..ir import HEAD, Model, Node, model
 from ._conv import Features, Piece, concat, conv, each_element, image, mean, pool
 from ._loss import cross_entropy
 
@@ -39,7 +39,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
             x = yield from _fire(f"fire{i}", x, narrow, narrow * c.expand)
         else:
             x = yield from pool("max_pool", f"pool{i}", x, 3, stride=2, ceil=True)
-    x = yield from _conv_relu("head", x, c.classes, 1)
+    x = yield from _conv_relu("head", x, c.classes, 1, tag=HEAD)
     yield from mean("head.pool", x)
     if w.mode == "train":
         yield from cross_entropy()
@@ -53,7 +53,7 @@ def _fire(name: str, x: Features, narrow: int, wide: int) -> Piece:
 
 
 def _conv_relu(
-    name: str, x: Features, f: int, kernel: int, stride: int = 1, padding: int | None = None
+    name: str, x: Features, f: int, kernel: int, stride: int = 1, padding: int | None = None, tag: str = ""
 ) -> Piece:
-    x = yield from conv(f"{name}.conv", x, f, kernel, stride, padding, bias=True)
+    x = yield from conv(f"{name}.conv", x, f, kernel, stride, padding, bias=True, tag=tag)
     return (yield from each_element(f"{name}.relu", x, "relu_"))

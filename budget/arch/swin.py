@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, as_many, divides, setting
-from ..model import Model, Node, block, model
-from ..op import Op, op
+from ..ir import HEAD, Model, Node, Op, block, model, op
 from ..size import Size, ceil_div, minimum, or_else
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized
@@ -104,7 +103,7 @@ def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
     # transformers runs Swin-v2's softmax in the model's own dtype, Swin's in float32.
     a = Attention(c.qkv_bias, c.key_bias, cosine=c.cosine, position=_bias(name), upcast=not c.cosine)
     if not c.post_norm:
-        yield from sized([norm(f"{name}.norm1", "layer_norm")], **grid)
+        yield op(f"{name}.norm1", "x: b m d, *d, +*d -> n: b m d", "layer_norm", **outside)
     yield op(f"{name}.pad", f"{read}: b m d -> n: b z d", "copy", **outside)
     for step in (*shift, "windows"):
         yield op(f"{name}.{step}", "n: b z d -> n: b z d", "copy", **outside)
@@ -134,7 +133,7 @@ def _positions(c: Config, name: str) -> Iterator[Op]:
     if f:
         table = "biases:"
         yield op(f"{name}.position.up", "!distances: p c, *c f, +*f -> distant: p f", c=2, f=f)
-        yield op(f"{name}.position.relu", "distant: -> distant:", "relu_")
+        yield op(f"{name}.position.relu", "distant: -> distant:", "relu_", f=f)
         yield op(f"{name}.position.down", "distant: p f, *f h -> biases: p h", f=f)
     yield from relative_bias(name, table)
     if f:
@@ -157,6 +156,6 @@ def _merge(c: Config, name: str) -> Iterator[Op]:
 def _head(c: Config, w: Workload) -> Iterator[Op]:
     yield norm("head.norm", "layer_norm", "x", "x")
     yield op("head.pool", "x: b s d -> x: b d", "mean")
-    yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v")
+    yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits")

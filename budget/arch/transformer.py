@@ -8,9 +8,8 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..named import NamedTuple
-from ..op import op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._latent import Latent, latent_attention
@@ -154,7 +153,8 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     if c.positions == "alibi":
         yield alibi()
     if c.kind == "decoder":
-        yield causal_mask()
+        for window in sorted(set(c.windows)) if mode == "decode" else (0,):
+            yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
@@ -173,7 +173,7 @@ def _embedding(c: Config) -> Iterator[Node]:
     has one (ALBERT).
     """
     e = "d" if is_zero(c.embed_dim) else "c"
-    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather")
+    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather", EMBED)
     if c.embed_scale:
         yield op("embed.scale", "x: -> x:", "scale")
     if not is_zero(c.token_types):
@@ -246,12 +246,19 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="alibi: h r t" if c.positions == "alibi" else "",
-        scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0, mask=c.kind == "decoder",
+        scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
+        mask=_mask(mode, kind.window) if c.kind == "decoder" else "",
     )  # fmt: skip
     if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
-    return attention("attn", a, mode, x=x, cached=minimum(seq, kind.window) if kind.window else None)
+    cached = minimum(seq, kind.window) if kind.window else None
+    return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
+
+
+def _mask(mode: str, window: int) -> str:
+    """The mask that layers of a window share; a window's cache holds no more keys than it."""
+    return f"mask{window}" if window and mode == "decode" else "mask"
 
 
 def _experts(c: Config) -> Experts:
@@ -280,7 +287,7 @@ def _head(c: Config, mode: str) -> Iterator[Node]:
     elif width == "c":
         yield op("head.project", "x: b s d, *d c -> x: b s c")
     weight = "*wte: v" if c.tied else "*v"
-    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v")
+    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v", tag=HEAD)
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":

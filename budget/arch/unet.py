@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import HEAD, Model, Node, model
 from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool, resize
 from ._loss import cross_entropy
 
@@ -52,7 +52,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
         x = yield from conv_transposed(f"up{level}.grow", x, x.c if c.widen_late else f, 2, bias=c.up_bias)
         x = yield from _joined(c, f"up{level}", x, skips.pop())
         x = yield from _double(c, f"up{level}", x, f, f)
-    x = yield from conv("head", x, c.classes, 1, bias=True)
+    x = yield from conv("head", x, c.classes, 1, bias=True, tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._layers import norm
@@ -75,6 +74,6 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         yield op("head.patches", "x: b s d -> patches: b p d", "slice")
         yield op("head.mean", "patches: b p d -> mean: b d", "mean")
         yield op("head.cat", "class: b d, mean: b d -> class: b z", "cat")
-    yield op("head", "class: b z, *v z, +*v -> logits: b v")
+    yield op("head", "class: b z, *v z, +*v -> logits: b v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, or_else
 from ._attention import Attention, causal_mask
 from ._layers import norm, sized
@@ -82,11 +81,11 @@ def _encoder(c: Config) -> Iterator[Node]:
 
 
 def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield op("decoder.embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather")
-    yield op("decoder.table", "*p d -> positions: s d", "slice")
-    yield op("decoder.positions", "x: b s d, positions: s d -> x: b s d", "add")
+    yield op("decoder.embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
+    yield op("decoder.table", "*p d -> places: s d", "slice")
+    yield op("decoder.positions", "x: b s d, places: s d -> x: b s d", "add")
     yield causal_mask()
     count = or_else(c.decoder_layers, c.encoder_layers)
     yield decoder("decoder.layers", _LAYER, count, mode, keys=seq, memory=c.frames)
     yield norm("decoder.norm", "layer_norm", "x", "x")
-    yield op("head", "x: b s d, *embed: v d -> logits: b s v")
+    yield op("head", "x: b s d, *embed: v d -> logits: b s v", tag=HEAD)

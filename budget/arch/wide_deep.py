@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import EMBED, HEAD, LOSS, Model, Node, model, op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
 TAKES = ("batch",)
@@ -38,11 +37,12 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield from tables(c.tables, d, 1)
     embeddings = ", ".join(f"e{i}: b d" for i in range(n))
     yield op("deep.cat", f"{embeddings}, !dense: b c -> x: b f", "cat", c=c.dense_features, d=d, f=width)
-    yield from tower("deep", "x", (width, *c.hidden, 1), "deep", last="")
+    yield from tower("deep", "x", (width, *c.hidden, 1), "deep", last="", head=HEAD)
     yield op(
         "wide",
         "!crosses/int64: b l, *~v f, +*f -> wide: b f",
         "embedding_bag",
+        EMBED,
         v=c.wide_rows,
         l=c.crosses,
         f=1,
@@ -50,4 +50,4 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield op("sum", "deep: b f, wide: b f -> click: b f", "add", f=1)
     yield op("sigmoid", "click: -> click:", "sigmoid", f=1)
     if w.mode == "train":
-        yield op("loss", "click: -> loss: 1", "binary_cross_entropy")
+        yield op("loss", "click: -> loss: 1", "binary_cross_entropy", LOSS)

@@ -6,30 +6,31 @@ import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 
 from .. import arch as architectures
+from .. import report
 from ..config import Field, Settings
 from ..errors import InputError, unknown
-from ..estimate import ATTENTION, MODES
+from ..estimate import CHOICES
 from ..files import replace
 from ..named import Any
-from ..plan.optimizer import CHOICES as OPTIMIZERS
-from ..plan.recompute import CHOICES
-from ..plan.techniques import Techniques
+from ..plan import fields
 from ..read.source import resolve
+from ..report._answer import Answer
+from ._parser import Parser
 
 DEFAULT_ARCH = "transformer"
 
 
-def workload_flags(parser: ArgumentParser) -> None:
-    """Flags of the workload, the training technique and the device."""
+def workload_flags(parser: Parser) -> None:
+    """Flags of the workload and the device; those of the techniques where they are wanted."""
     add = parser.add_argument
-    add("--mode", default="train", metavar="M", help=f"{', '.join(MODES)} (train)")
+    add("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
-    add("--optimizer", metavar="O", help=f"{', '.join(OPTIMIZERS)} (adamw)")
-    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES)} (none)")
-    add("--attention", metavar="A", help=f"{', '.join(ATTENTION)} (fused to train, flash to serve)")
+    add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
+    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
+    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (sdpa to train, flash to serve)")
     add(
         "--execution",
         default="compiled",
@@ -37,8 +38,15 @@ def workload_flags(parser: ArgumentParser) -> None:
         help="compiled, or eager: a launch for each operator (compiled)",
     )
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    parser.set_defaults(techniques={})
+    parser.later = technique_flags
+
+
+def technique_flags(parser: Parser) -> None:
+    """Flags of all techniques, whose files are imported for them."""
+    parser.set_defaults(techniques=fields())
     group = parser.add_argument_group("techniques (docs/techniques.md)")
-    for f in Techniques.fields.values():
+    for f in fields().values():
         choices = f": {', '.join(f.choices)}" if f.choices else ""
         default = "" if f.default in ("", 0) else f" ({f.default})"
         _add_setting(group, f, f.help + choices + default)
@@ -136,8 +144,8 @@ def run_settings(args: Namespace) -> dict[str, Any]:
 
 
 def technique_settings(args: Namespace) -> dict[str, Any]:
-    """The flags of plan/techniques.py that were given."""
-    given = {f: getattr(args, f.name) for f in Techniques.fields.values()}
+    """The flags of techniques that were given."""
+    given = {f: getattr(args, f.name) for f in args.techniques.values()}
     return {f.name: _value(f.type, value) for f, value in given.items() if value is not None}
 
 
@@ -151,7 +159,7 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     values, left = parser.parse_known_args(rest)
     if left:
         known = [_flag(name) for name in cls.fields]
-        known += [f"--{name.replace('_', '-')}" for name in vars(args)]
+        known += [_flag(name) for name in vars(args) if name != "techniques"]
         flag = next((x for x in left if x.startswith("-")), None)
         raise (
             unknown("flag", flag, known)
@@ -162,10 +170,8 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     return {name: _value(kinds[name], value) for name, value in vars(values).items()}
 
 
-def architecture_parser(cls: type[Settings]) -> ArgumentParser:
+def architecture_parser(cls: type[Settings]) -> Parser:
     """A parser made from a Config's fields."""
-    from ..__main__ import Parser
-
     parser = Parser(add_help=False, argument_default=SUPPRESS)
     for f in cls.fields.values():
         _add_setting(parser, f, f"{f.help} ({_shown(f.default)})")
@@ -202,8 +208,18 @@ def _number(text: str | None) -> Any:
             return text
 
 
-def write(text: str, path: str | None) -> None:
-    """To standard output, or to a file that is replaced only when all of it is written."""
+def output_flags(parser: ArgumentParser) -> None:
+    """Flags that say how and where the answer is written."""
+    names = report.names()
+    parser.add_argument(
+        "--format", default="table", metavar="F", choices=names, help=f"{', '.join(names)} (table)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write there instead")
+
+
+def write(answer: Answer, args: Namespace) -> None:
+    """To standard output, or to a file that is replaced only when all of it is written. Raises InputError."""
+    text, path = report.render(answer, args.format), args.output
     if path is None:
         print(text)
         return

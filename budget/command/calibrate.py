@@ -8,10 +8,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from .. import calibration, device, machine, profile, record
+from .. import device
+from ..device import machine, profile
 from ..errors import InputError, unknown
-from ..report._validation import table
-from ..validation import rows
+from ..measured import calibration, record
+from ..measured.validation import rows
+from ..report import render
+from ..report._validation import answer
 
 HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
@@ -48,7 +51,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
     notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
     path = profile.save(made, args.profiles or profile.user_folder(), notes)
-    print(table(rows(found, chosen, made), chosen, made))
+    print(render(answer(rows(found, chosen, made), chosen, made), "table"))
     print(f"\nprofile written to {path}")
     return 0
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
-from functools import partial
+from argparse import Namespace
+from collections.abc import Sequence
 
+from ..answer import Estimate
 from ..errors import InputError
-from ..estimate import Estimate, estimate
+from ..estimate import estimate
 from ..named import Any
+from ..report._answer import Answer, Column, Table
 from ..report._units import count, decimal, memory, seconds
-from ..report.json import rate
-from ._model import from_file, module_flag, settings_from, words, workload_flags, write
+from ._model import from_file, module_flag, output_flags, settings_from, words, workload_flags, write
+from ._parser import Parser
 
 HELP = "several networks side by side"
 EXAMPLES = """examples:
@@ -22,13 +23,12 @@ EXAMPLES = """examples:
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     parser.usage = f"{parser.prog} [MODEL ...] [--module FILE:FACTORY ...] [flags]"
     module_flag(parser, action="append", default=[])
     workload_flags(parser)
-    parser.add_argument("--format", default="table", metavar="F", help="table, markdown, csv or json (table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    output_flags(parser)
 
 
 def run(args: Namespace, rest: list[str]) -> int:
@@ -38,60 +38,51 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise InputError("usage", "name the models to compare")
     if rest and not models:
         raise InputError("--module", "a file's module has no flags of its own")
-    if args.format not in FORMATS:
-        raise InputError("--format", f"got {args.format!r}; allowed: {', '.join(FORMATS)}")
     named = [(name, settings_from(name, args, rest)) for name in models]
     named += [from_file(spec, args) for spec in args.module]
     estimates = [estimate(model, **settings) for model, settings in named]
-    write(FORMATS[args.format](estimates), args.output)
+    write(
+        Answer(
+            data=lambda: data(estimates),
+            records=lambda: table(estimates),
+            tables=lambda: (table(estimates),),
+            estimates=estimates,
+        ),
+        args,
+    )
     return 0
 
 
-def _row(e: Estimate) -> list[Any]:
-    """What COLUMNS name: counts, FLOPs, bytes, seconds, shares."""
-    step = e.flops.forward + e.flops.backward
-    counts = (e.params.total, e.flops.forward, step, e.memory.peak)
-    return [e.model.name, *counts, e.fits, e.times.step, rate(e)["mfu"]]
+def data(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """Each estimate under the JSON contract's keys."""
+    return [e.to_dict() for e in estimates]
 
 
-def _table(estimates: Iterable[Estimate], style: str = "plain") -> str:
-    from tabulate import tabulate
-
-    rows = [[shown(x) for shown, x in zip(COLUMNS.values(), _row(e), strict=True)] for e in estimates]
-    align = ("left", *["right"] * 7)
-    return str(tabulate(rows, list(COLUMNS), style, disable_numparse=True, colalign=align))
-
-
-def _csv(estimates: Iterable[Estimate]) -> str:
-    """Raw numbers, as in an estimate's CSV."""
-    from csv import writer
-    from io import StringIO
-
-    out = StringIO()
-    writer(out, lineterminator="\n").writerows([COLUMNS, *map(_row, estimates)])
-    return out.getvalue().rstrip("\n")
-
-
-def _json(estimates: Iterable[Estimate]) -> str:
-    from json import dumps
-
-    return dumps([e.to_dict() for e in estimates], indent=1)
+def table(estimates: Sequence[Estimate]) -> Table:
+    """A row for each: parameters, FLOPs of the forward pass and of a step, bytes at the peak, seconds."""
+    rows = [
+        (
+            e.model.name,
+            e.params.total,
+            e.flops.forward,
+            e.flops.forward + e.flops.backward,
+            e.memory.peak,
+            e.fits,
+            e.times.step,
+            e.throughput.mfu,
+        )
+        for e in estimates
+    ]
+    return Table(COLUMNS, rows)
 
 
-# Each column's name, and how people read its values.
-COLUMNS: dict[str, Callable[[Any], str]] = {
-    "model": str,
-    "params": count,
-    "forward": decimal,
-    "step": decimal,
-    "peak": memory,
-    "fits": lambda fits: "yes" if fits else "no",
-    "time": seconds,
-    "MFU": "{:.0%}".format,
-}
-FORMATS: dict[str, Callable[[Iterable[Estimate]], str]] = {
-    "table": _table,
-    "markdown": partial(_table, style="github"),
-    "csv": _csv,
-    "json": _json,
-}
+COLUMNS = (
+    Column("model", "model"),
+    Column("params", "params", count),
+    Column("forward", "forward", decimal),
+    Column("step", "step", decimal),
+    Column("peak", "peak", memory),
+    Column("fits", "fits", lambda fits: "yes" if fits else "no"),
+    Column("time", "time", seconds),
+    Column("MFU", "MFU", "{:.0%}".format),
+)

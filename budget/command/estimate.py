@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 
-from .. import report
-from ..estimate import Estimate
+from ..answer import Estimate
 from ..estimate import estimate as compute
 from ..named import Any
-from ._model import asked, source_flags, workload_flags, write
+from ..report._estimate import answer, text
+from ._model import asked, output_flags, source_flags, workload_flags, write
+from ._parser import Parser
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -25,7 +26,7 @@ Flags of an architecture (--layers, --d-model, ...): budget list architectures
 """
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     source_flags(parser)
     workload_flags(parser)
@@ -35,29 +36,28 @@ def flags(parser: ArgumentParser) -> None:
         default="",
         help="a breakdown: operator, part, layer, or moment (memory over time)",
     )
-    parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(report.names())} (table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    output_flags(parser)
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")
 
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
     model, settings = asked(args, rest)
-    answer = compute(model, **settings)
-    text = report.render(answer, args.format, args.by)
-    if args.format == "table" and not answer.fits:
-        text += "\n" + _way_out(model, answer, settings)
-    write(text, args.output)
-    return 1 if args.fits and not answer.fits else 0
+    found = compute(model, **settings)
+    shown = answer(found, args.by)
+    if not found.fits:
+        shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
+    write(shown, args)
+    return 1 if args.fits and not found.fits else 0
 
 
-def _way_out(model: object, answer: Estimate, settings: Mapping[str, Any]) -> str:
+def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The cheapest change that makes it fit."""
     from ..fit import changes
     from .fit import describe
 
     found = changes(model, **settings)
     if not found:
-        devices = -(-answer.memory.peak // answer.device.usable_bytes)
+        devices = -(-now.memory.peak // now.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"
-    return f"to fit      {describe(found[0], answer).lstrip()}"
+    return f"to fit      {describe(found[0], now).lstrip()}"

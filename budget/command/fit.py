@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 
-from ..errors import InputError
-from ..estimate import Estimate, estimate
+from ..answer import Estimate
+from ..estimate import estimate
 from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
+from ..report._answer import Answer, Column, Table
 from ..report._units import memory
-from ._model import asked, source_flags, workload_flags, write
+from ._model import asked, output_flags, source_flags, workload_flags, write
+from ._parser import Parser
 
 HELP = "the largest batch, length or depth that fits, or what would help"
 EXAMPLES = """examples:
@@ -20,61 +23,94 @@ EXAMPLES = """examples:
 
 Exit status: 0 it fits, 1 it does not.
 """
+SCHEMA = "budget.fit/1"
+LARGEST = (
+    Column("solve", "solve"),
+    Column("largest", "largest", "{:,}".format),
+    Column("peak_bytes", "peak", memory),
+    Column("memory_bytes", "memory", memory),
+)
+CHANGES = (
+    Column("peak_bytes", "peak", memory),
+    Column("times", "x the time", "{:.2f}".format),
+    Column("flags", "flags"),
+)
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
     source_flags(parser)
     workload_flags(parser)
     parser.add_argument("--solve", metavar="S", help=f"{', '.join(SOLVE)}: how large may it be")
-    parser.add_argument("--format", default="table", metavar="F", help="table or json (table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    output_flags(parser)
 
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the answer; status 1 if nothing fits."""
-    if args.format not in ("table", "json"):
-        raise InputError("--format", f"got {args.format!r}; allowed: table, json")
     model, settings = asked(args, rest)
-    best, answer = (None, None) if args.solve is None else largest(model, args.solve, **settings)
-    if answer is not None:
-        peak, size = answer.memory.peak, answer.device.usable_bytes
-        table = (
-            f"{answer.model.name} fits {answer.device.name} up to {args.solve} {best:,}"
-            f"{' and more' if best == MOST else ''}: "
-            f"peak {memory(peak)} of {memory(size)}"
-        )
-        plain = {"solve": args.solve, "largest": best, "estimate": answer.to_dict()}
-    else:
-        table, plain = _advice(model, settings)
-    if args.format == "json":
-        from json import dumps
+    answer, fits = _largest(model, args.solve, settings) if args.solve else _advice(model, settings)
+    write(answer, args)
+    return 0 if fits else 1
 
-        table = dumps({"schema": "budget.fit/1", **plain}, indent=1)
-    write(table, args.output)
-    return 0 if answer is not None or plain["fits"] else 1
+
+def _largest(model: object, solve: str, settings: dict[str, Any]) -> tuple[Answer, bool]:
+    """The largest size that fits; where not even the smallest does, what would help."""
+    best, found = largest(model, solve, **settings)
+    if found is None:
+        return _advice(model, settings)
+    peak, size = found.memory.peak, found.device.usable_bytes
+    text = (
+        f"{found.model.name} fits {found.device.name} up to {solve} {best:,}"
+        f"{' and more' if best == MOST else ''}: "
+        f"peak {memory(peak)} of {memory(size)}"
+    )
+    answer = Answer(
+        data=lambda: {"schema": SCHEMA, "solve": solve, "largest": best, "estimate": found.to_dict()},
+        records=lambda: Table(LARGEST, [(solve, best, peak, size)]),
+        text=lambda: text,
+        estimates=(found,),
+    )
+    return answer, True
 
 
 def describe(change: Change, now: Estimate) -> str:
     """A change that makes a model fit: its peak, its time for the same work, its flags."""
-    base, then = (e.times.step / e.model.samples for e in (now, change.estimate))
+    peak, slower = _gain(change, now)
     flags = " ".join(f"--{k} {v}" for k, v in change.settings.items())
-    return f"{memory(change.estimate.memory.peak):>10}  {then / base:.2f} x the time  {flags}"
+    return f"{memory(peak):>10}  {slower:.2f} x the time  {flags}"
 
 
-def _advice(model: object, settings: dict[str, Any]) -> tuple[str, dict[str, object]]:
+def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
+    """The peak, and the time for the same work as a multiple of what it is now."""
+    base, then = (e.times.step / e.model.samples for e in (now, change.estimate))
+    return change.estimate.memory.peak, then / base
+
+
+def _advice(model: object, settings: dict[str, Any]) -> tuple[Answer, bool]:
+    """Whether a model fits, and up to eight changes that would make it fit."""
     now = estimate(model, **settings)
-    peak, size = memory(now.memory.peak), memory(now.device.usable_bytes)
-    lines = [
-        f"{now.model.name} {'fits' if now.fits else 'does not fit'} {now.device.name}: peak {peak} of {size}"
-    ]
-    found = [] if now.fits else changes(model, **settings)[:8]
-    lines += [f"  {describe(c, now)}" for c in found]
+    fits = bool(now.fits)
+    found = [] if fits else changes(model, **settings)[:8]
+    rows = [(*_gain(c, now), " ".join(f"--{k} {v}" for k, v in c.settings.items())) for c in found]
+    answer = Answer(
+        data=lambda: {
+            "schema": SCHEMA,
+            "fits": fits,
+            "estimate": now.to_dict(),
+            "changes": [{"settings": c.settings, "estimate": c.estimate.to_dict()} for c in found],
+        },
+        records=lambda: Table(CHANGES, rows),
+        text=lambda: "\n".join(_lines(now, found)),
+        estimates=(now,),
+    )
+    return answer, fits
+
+
+def _lines(now: Estimate, found: Sequence[Change]) -> Iterator[str]:
+    peak, size = now.memory.peak, now.device.usable_bytes
+    verdict = "fits" if now.fits else "does not fit"
+    yield f"{now.model.name} {verdict} {now.device.name}: peak {memory(peak)} of {memory(size)}"
+    yield from (f"  {describe(c, now)}" for c in found)
     if not now.fits and not found:
-        devices = -(-now.memory.peak // now.device.usable_bytes)
-        lines.append(f"  no change is enough on one device; the peak is that of {devices:,} together")
-    return "\n".join(lines), {
-        "fits": now.fits,
-        "estimate": now.to_dict(),
-        "changes": [{"settings": c.settings, "estimate": c.estimate.to_dict()} for c in found],
-    }
+        devices = -(-peak // size)
+        yield f"  no change is enough on one device; the peak is that of {devices:,} together"

@@ -8,8 +8,9 @@ from .. import arch as architectures
 from .. import device
 from ..errors import InputError, unknown
 from ..read import preset
+from ..report._answer import Answer, Column, Table
 from ..report._units import decimal, memory
-from ._model import architecture_parser
+from ._model import architecture_parser, output_flags, write
 
 HELP = "architectures with their flags, presets, devices"
 EXAMPLES = """examples:
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
   budget list architectures transformer
   budget list presets
   budget list devices
+  budget list devices --format csv
 """
 KINDS = ("architectures", "presets", "devices")
 
@@ -25,49 +27,69 @@ def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("kind", nargs="?", help=", ".join(KINDS))
     parser.add_argument("name", nargs="?", help="one of them, in full")
+    output_flags(parser)
 
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the list."""
     if rest:
-        raise unknown("flag", rest[0], ("--help",))
+        raise unknown("flag", rest[0], ("--help", "--format", "--output"))
     if args.kind not in KINDS:
         raise InputError("list", f"got {args.kind or 'nothing'}; allowed: {', '.join(KINDS)}")
-    print(
-        "\n".join(
-            {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name)
-        )
+    write(
+        {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name),
+        args,
     )
     return 0
 
 
-def _architectures(name: str | None) -> list[str]:
+def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
+    """A table, or a text that says the same better."""
+    keys = [c.key for c in table.columns]
+    return Answer(
+        data=lambda: [dict(zip(keys, row, strict=True)) for row in table.rows],
+        records=lambda: table,
+        text=lambda: text,
+        tables=lambda: () if text else (table,),
+        foot=foot,
+    )
+
+
+def _architectures(name: str | None) -> Answer:
     if name is not None:
         module = architectures.load(name)
-        text = architecture_parser(module.Config).format_help().partition("options:\n")[2]
-        return [f"{name}: {_first_line(module)}", "", text.rstrip()]
-    lines = [f"{n:<18}{_first_line(architectures.load(n))}"[:79] for n in architectures.names()]
-    return [*lines, "", "flags of one: budget list architectures NAME"]
+        flags = architecture_parser(module.Config).format_help().partition("options:\n")[2]
+        fields = [(f.name, f.type, f.default, f.help) for f in module.Config.fields.values()]
+        columns = tuple(Column(x, x) for x in ("setting", "type", "default", "help"))
+        return _listed(Table(columns, fields), f"{name}: {_first_line(module)}\n\n{flags.rstrip()}")
+    rows = [(n, _first_line(architectures.load(n))) for n in architectures.names()]
+    lines = [f"{n:<18}{text}"[:79] for n, text in rows]
+    table = Table((Column("name", "architecture"), Column("what", "what")), rows, lines=lambda: lines)
+    return _listed(table, foot="flags of one: budget list architectures NAME")
 
 
 def _first_line(module: object) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
-def _presets(name: str | None) -> list[str]:
+def _presets(name: str | None) -> Answer:
     if name is not None:
-        return [f"{key} = {value}" for key, value in preset.find(name).items()]
-    return list(preset.names())
+        told = list(preset.find(name).items())
+        lines = [f"{key} = {value}" for key, value in told]
+        return _listed(Table((Column("field", "field"), Column("value", "value")), told, lines=lambda: lines))
+    names = preset.names()
+    return _listed(Table((Column("name", "preset"),), [(n,) for n in names], lines=lambda: names))
 
 
-def _devices(name: str | None) -> list[str]:
-    from tabulate import tabulate
-
+def _devices(name: str | None) -> Answer:
     found = [device.load(n) for n in ([name] if name else device.names())]
-    rows = [
-        [d.name, memory(d.memory_bytes), decimal(d.bandwidth, "B/s"), decimal(d.rate("bfloat16"), "FLOP/s")]
-        for d in found
-    ]
-    return str(
-        tabulate(rows, ["device", "memory", "bandwidth", "bf16 dense"], "plain", disable_numparse=True)
-    ).splitlines()
+    rows = [(d.name, d.memory_bytes, d.bandwidth, d.rate("bfloat16")) for d in found]
+    return _listed(Table(DEVICES, rows))
+
+
+DEVICES = (
+    Column("device", "device"),
+    Column("memory_bytes", "memory", memory),
+    Column("bandwidth_bytes_s", "bandwidth", lambda rate: decimal(rate, "B/s")),
+    Column("bf16_flop_s", "bf16 dense", lambda rate: decimal(rate, "FLOP/s")),
+)

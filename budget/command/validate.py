@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from functools import partial
 
-from .. import device, profile, record
+from .. import device
+from ..device import profile
 from ..errors import InputError, unknown
-from ..report._validation import FORMATS, table
-from ..validation import rows, summaries
-from ._model import write
+from ..measured import record
+from ..measured.validation import rows, summaries
+from ..report._validation import answer
+from ._model import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:
@@ -30,8 +31,7 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="FILE", help="predict with this one")
     parser.add_argument("--max-median", metavar="E", help="the largest median error that passes: 5%% or 0.05")
     parser.add_argument("--all", action="store_true", help="show every measurement")
-    parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(FORMATS)} (table)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+    output_flags(parser)
 
 
 def run(args: Namespace, rest: list[str]) -> int:
@@ -40,8 +40,6 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise unknown(
             "flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output")
         )
-    if args.format not in FORMATS:
-        raise unknown("--format", args.format, FORMATS)
     limit = None if args.max_median is None else share(args.max_median)
     chosen = device.load(args.device)
     records = record.read(args.results, profile.key(chosen))
@@ -50,11 +48,10 @@ def run(args: Namespace, rest: list[str]) -> int:
     dtypes = sorted({r.dtype for r in records})
     used = profile.load(args.profile) if args.profile else profile.profile_for(chosen, dtypes[0])
     found = rows(records, chosen, used)
-    form = partial(table, every=True) if args.all and args.format == "table" else FORMATS[args.format]
     medians = [s.median for s in summaries(found) if s.name.startswith("all ")]
     if limit is not None and not medians:
         raise InputError("--max-median", "got records of collectives only; allowed: with kernels or networks")
-    write(form(found, chosen, used), args.output)
+    write(answer(found, chosen, used, every=args.all), args)
     return 1 if limit is not None and max(medians) > limit else 0
 
 

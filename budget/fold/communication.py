@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from ..model import Block, Model, Node
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, base, elements, window
 from ..named import NamedTuple
-from ..op import WEIGHT, Op, Tensor, elements
 from ..size import Size
 
-SUMS = ("contract", "gather", "reduce", "mean")  # forward operators that add up what their output lacks
+BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
 
 
 class Collective(NamedTuple):
@@ -64,7 +63,7 @@ class _Walker:
         parts = [t for t in o.ins if t.name in self.partial]
         passed: frozenset[str] = frozenset()
         sums = o.rule.view or (o.rule.linear and len(parts) == len(o.ins))
-        if sums or (o.kind == "gather" and o.phase == "backward"):
+        if sums or (o.rule.looks_up and o.phase == "backward"):
             # A sum of partial sums is one: added up first, reduced once.
             passed = passed.union(*(self.partial[t.name] for t in parts))
         else:
@@ -83,7 +82,7 @@ class _Walker:
 
     def left(self, o: Op, out: Tensor) -> frozenset[str]:
         """Divided dimensions that the operands have and an output has not."""
-        if o.rule.linear or "#" in out.name or (o.phase == "forward" and o.kind not in SUMS):
+        if o.rule.linear or out.part in BESIDE or (o.phase == "forward" and not o.rule.sums):
             return frozenset()
         inside = {d for t in o.ins if not t.added for d in _axes(t)}
         return frozenset((inside - set(_axes(out))) & self.divided)
@@ -91,7 +90,7 @@ class _Walker:
 
 def _axes(t: Tensor) -> Iterator[str]:
     for axis in t.dims:
-        yield from axis.removeprefix("~").split("+")
+        yield from window(base(axis))
 
 
 def _reduce(o: Op, t: Tensor, dims: frozenset[str], times: Size) -> Collective:

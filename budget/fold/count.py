@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Model, walk, weights
+from ..ir import (
+    ACTIVE,
+    ROUTER,
+    WEIGHT,
+    Model,
+    Op,
+    Tensor,
+    contraction_flops,
+    elements,
+    expert_axis,
+    pointwise_flops,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
-from ..op import WEIGHT, Op, Tensor, contraction_flops, elements, pointwise_flops
 from ..size import Size
 
 
@@ -35,7 +47,8 @@ def params(model: Model) -> Params:
     for t, o, copies in weights(model.nodes):
         n = elements(t, o.sizes) * copies
         total = total + n
-        active = active + (n * o.sizes["a"] // o.sizes["e"] if "~e" in t.dims else n)
+        e = expert_axis(t, o)
+        active = active + (n * o.sizes[ACTIVE] // o.sizes[e] if e else n)
     return Params(total, active, sum(trained(model).values()))
 
 
@@ -50,11 +63,20 @@ def trained(model: Model) -> dict[str, Size]:
 def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
     """The weights that train, each with an operator that reads it and the number of copies."""
     gradients = {
-        t.name for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT
+        t.of for o, _ in walk(model.nodes) if o.phase == "backward" for t in o.outs if t.role == WEIGHT
     }
     for t, o, copies in weights(model.nodes):
-        if t.role == WEIGHT and (not gradients or f"d:{t.name}" in gradients):
+        if t.role == WEIGHT and (not gradients or t.name in gradients):
             yield t, o, copies
+
+
+def modelled(model: Model) -> tuple[str, ...]:
+    """Of which parts the pointwise FLOPs and the bytes moved are a model, not those of torch's own calls
+    (tests/test_moved.py has the tolerances); contractions, parameters and lifetimes are exact all the same.
+    """
+    ops = (o for o, _ in walk(model.nodes) if o.phase == "forward")
+    parts = {o.rule.modelled or ("experts" if o.tag == ROUTER else "") for o in ops}
+    return tuple(sorted(parts - {""}))
 
 
 def flops(model: Model, known: dict[int, tuple[Size, Size]] | None = None) -> Flops:

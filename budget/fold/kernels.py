@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..dtype import BYTES
-from ..model import Block, Node
+from ..ir import (
+    GRADIENT,
+    HOST,
+    Block,
+    Gemm,
+    Node,
+    Op,
+    Tensor,
+    base,
+    contraction_flops,
+    elements,
+    gemm,
+    is_convolution,
+    picked,
+    pointwise_flops,
+    window,
+)
 from ..named import NamedTuple
-from ..op import CACHE, HOST, Gemm, Op, Tensor, contraction_flops, elements, gemm, pointwise_flops
 from ..size import Size, is_zero, maximum, minimum, product
 
-CELLS = ("lstm_cell", "gru_cell")  # a recurrence over these is a loop within the framework
 PRODUCTS = ("matmul", "conv", "attention")
-# Kinds that walk over their input more than once, as softmax does; rule.py counts their reductions
-# only where an all-reduce would be needed.
-NORMS = ("batch_norm", "group_norm", "instance_norm", "normalize")
 
 
 class Work(NamedTuple):
@@ -26,7 +37,7 @@ class Work(NamedTuple):
     contraction: Size  # FLOPs of contractions
     pointwise: Size  # FLOPs of everything else
     bytes: Size
-    launches: int
+    launches: Size
     times: Size
     form: str  # class of the time model: a key of Profile.forms
     own: str = ""  # the operator's kind, which may have a form of its own
@@ -51,7 +62,7 @@ def works(
             yield _work(pending, dtype, compiled, times, native)
             pending = []
         if isinstance(node, Block):
-            inner = any(isinstance(n, Op) and n.kind in CELLS for n in node.body)
+            inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
             yield from works(node.body, dtype, compiled, times * node.count, inner)
         elif _key(node, compiled)[0]:
             pending.append(node)
@@ -67,7 +78,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
+    sizes = (o.sizes[base(d)] for d in o.out.dims)
     return any(is_zero(n) for n in sizes)
 
 
@@ -80,9 +91,10 @@ def _key(o: Op, compiled: bool) -> tuple[str, str]:
 def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) -> Work:
     first = ops[0]
     rule = first.rule
-    fused = len(ops) > 1 or compiled
+    fused = len(ops) > 1 or (compiled and first.phase != "optimizer")
     launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
     launches = 1 if fused or native else launches
+    tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
     moved: dict[str, Size] = {}
     host: Size = 0
     for o in ops:
@@ -95,12 +107,12 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:  # what is read and written moves twice; a cache takes what is new in place
-                written = o.ins[0] if t.role == CACHE else t
+            elif not t.on_chip:  # what is read and written moves twice, but for what only takes a part
+                written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
-    if launches > 1:  # each reads and writes about what the operator makes
-        traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
+    if launches > 1:
+        traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
     main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
     return Work(
@@ -110,7 +122,7 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         sum(contraction_flops(o) * _computed(o) for o in ops),
         sum(pointwise_flops(o) for o in ops),
         traffic,
-        launches,
+        launches * tensors,
         times,
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
@@ -120,20 +132,32 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
     )
 
 
+def _in_between(o: Op, dtype: str) -> Size:
+    """Bytes that the kernels of one operator hand to each other, and read and write themselves. Where the
+    kind doesn't say, each reads and writes what the operator makes.
+    """
+    rule = o.rule
+    own, single = rule.back_moves if o.phase == "backward" else rule.moves
+    if own or single:
+        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+    launches = rule.back_launches if o.phase == "backward" else rule.launches
+    return 2 * launches * moved_bytes(o.out, o, dtype)
+
+
 def _computed(o: Op) -> Size:
     """The share of a product that a kernel with a sliding window computes, of what it would without: both
     are causal, so w t - w^2 / 2 pairs of t^2 / 2. Derived.
     """
-    if not o.kernel or "window" not in o.sizes:
+    if not o.kernel or is_zero(o.window):
         return 1
-    part = o.sizes["window"] / o.sizes["t"]
+    part = minimum(o.window, o.sizes["t"]) / o.sizes["t"]
     return part * (2 - part)
 
 
 def _kind(o: Op) -> str:
     if o.kind != "contract":
         return "pointwise"
-    return "conv" if any("+" in axis for t in (*o.ins, *o.outs) for axis in t.dims) else "matmul"
+    return "conv" if is_convolution(o) else "matmul"
 
 
 def _form(ops: list[Op], kind: str) -> str:
@@ -149,9 +173,9 @@ def _form(ops: list[Op], kind: str) -> str:
         return "pointwise"
     if first.phase == "optimizer":
         return "optimizer"
-    if first.kind in ("gather", "embedding_bag"):
+    if first.rule.looks_up:
         return "gather"
-    reduces = first.rule.reduces or first.rule.walks != "out" or first.kind in NORMS
+    reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
     return "reduction" if reduces else "pointwise"
 
 
@@ -159,10 +183,10 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
     experts) only what is picked, at most all of it.
     """
-    picked = next((d[1:] for d in t.dims if d[0] == "~"), None)
+    axis = picked(t)
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
-    if picked is None or t.name.startswith("d:"):
+    if not axis or t.part == GRADIENT:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
-    return minimum(o.sizes[picked], choices) * (n / o.sizes[picked]) * size
+    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
+    return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

@@ -13,9 +13,26 @@ from functools import cached_property, reduce
 from itertools import islice
 
 from ..dtype import BYTES
-from ..model import MICRO, Block, Model, Node, walk, weights
+from ..ir import (
+    CACHE,
+    COPY,
+    HOST,
+    INPUT,
+    NOTHING,
+    SAVED,
+    STATE,
+    WEIGHT,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    elements,
+    states,
+    walk,
+    weights,
+)
 from ..named import Any, NamedTuple
-from ..op import CACHE, HOST, INPUT, STATE, WEIGHT, Op, Tensor, elements
 from ..size import Size, ceil_div, is_number, maximum
 
 # What a program holds, by kind; `host` is not on the device and not in the total.
@@ -92,10 +109,8 @@ def memory(model: Model, dtype: str) -> Memory:
     own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     parameters = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in own)
     walker.live["parameters"] = parameters
-    for o, _ in walk(model.nodes):
-        for t in o.ins:
-            if t.role == STATE:
-                walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype)
+    for t, o, copies in states(model.nodes):
+        walker.live["optimizer"] = walker.live["optimizer"] + tensor_bytes(t, o.sizes, dtype) * copies
     scope: dict[str, Any] = {}
     walker.plan(model.nodes, (scope,), scope)
     walker.keep |= {scope[name] for name in model.outputs if name in scope}
@@ -124,7 +139,7 @@ def _on_host(model: Model, dtype: str) -> Size:
     """
     seen: set[str] = set()
     total: Size = 0
-    nodes = (n._replace(count=1) if isinstance(n, Block) and n.name == MICRO else n for n in model.nodes)
+    nodes = (n._replace(count=1) if isinstance(n, Block) and n.keeps == NOTHING else n for n in model.nodes)
     for o, times in walk(nodes):
         for t in (*o.ins, *o.outs):
             if t.role == HOST and t.name not in seen:
@@ -186,12 +201,15 @@ class _Walker:
         """The input whose storage an output shares, if any: a view, an update in place, a cast or an
         upcast to the dtype that is there already.
         """
-        if "#" not in t.name:
-            if o.rule.view or o.rule.inplace:
-                return o.ins[-1 if o.kind == "accumulate" else 0].name
-            if o.kind != "cast":
+        rule = o.rule
+        if t.part in (SAVED, COPY):
+            if t.part == SAVED or t.of != o.ins[0].name:
                 return ""
-        elif not t.name.endswith("#up"):
+        elif rule.view or rule.inplace:
+            return o.ins[0].name
+        elif rule.updates:
+            return o.ins[-1].name
+        elif not rule.casts:
             return ""
         return o.ins[0].name if (t.dtype or self.dtype) == (o.ins[0].dtype or self.dtype) else ""
 

@@ -1,1 +1,112 @@
-"""Techniques: one file each, Model -> Model. Found by their file names."""
+"""Techniques: one file each, Model -> Model, found by their file names.
+
+A technique's file has
+- SETTINGS: its settings by name, which become flags and keyword arguments of `estimate`
+- STAGES: by the names of techniques.py's stages, what is done there: (model, task) -> model
+
+and where they are needed
+- NEEDS: by setting, the settings without which it means nothing; "train" is the mode
+- EXCLUDES: by setting, the settings that it contradicts
+- check(task, device): raises an InputError for what else does not go together
+- UNNAMED = True: a torch module, whose dimensions have no names, can have it too
+
+Where no setting differs from its default, none of these files is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from ..config import Field, Task, Techniques, make
+from ..errors import InputError, shown
+from ..found import modules
+from ..ir import Model
+from ..named import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..device import Device
+
+
+@cache
+def files() -> tuple[ModuleType, ...]:
+    """All techniques, sorted by name."""
+    found = (import_module(f"{__name__}.{name}") for name in modules(__path__[0]))
+    return tuple(module for module in found if hasattr(module, "SETTINGS"))
+
+
+@cache
+def fields() -> Mapping[str, Field]:
+    """The settings of all techniques by name."""
+    return _class().fields
+
+
+@cache
+def _class() -> type[Techniques]:
+    told = {name: field for module in files() for name, field in module.SETTINGS.items()}
+    types = {name: type(field.default).__name__ for name, field in told.items()}
+    pickled = {"__reduce__": lambda self: (chosen, (self.used,))}
+    return type("All", (Techniques,), {**told, **pickled, "__annotations__": types})
+
+
+def chosen(values: Mapping[str, Any]) -> Techniques:
+    """Checked settings: all of them where one is not the usual one, else none. Raises InputError."""
+    if not values:
+        return Techniques()
+    settings = make(_class(), values)
+    for name, value in vars(settings).items():
+        if not isinstance(value, str | int | float):
+            raise InputError(name, f"got {shown(value)}; allowed: one whole number")
+    return settings if settings.used else Techniques()
+
+
+def on(task: Task) -> Iterator[ModuleType]:
+    """The techniques of which a setting is not the usual one."""
+    used = task.techniques.used
+    return (module for module in files() if used.keys() & module.SETTINGS) if used else iter(())
+
+
+def run(model: Model, task: Task, *stages: str) -> Model:
+    """The model with what the techniques that are on do at these stages, one after the other."""
+    if task.techniques.used:
+        for stage in stages:
+            for module in on(task):
+                if stage in module.STAGES:
+                    model = module.STAGES[stage](model, task)
+    return model
+
+
+def check(task: Task, device: Device) -> None:
+    """Raise an InputError for techniques that contradict each other, the mode, the dtype or the device."""
+    used, mode = task.techniques.used, task.workload.mode
+    if mode != "train" and task.recompute != "none":
+        raise _untrained("recompute", mode)
+    found = tuple(on(task))
+    needs, excludes = (
+        {name: others for module in found for name, others in getattr(module, table, {}).items()}
+        for table in ("NEEDS", "EXCLUDES")
+    )
+    for name in used:
+        if mode != "train" and "train" in needs.get(name, ()):
+            raise _untrained(name, mode)
+    for module in found:
+        if hasattr(module, "check"):
+            module.check(task, device)
+    for name in used:
+        for other in needs.get(name, ()):
+            if other != "train" and other not in used:
+                raise InputError(name, f"there is no {other}; allowed: with {other}")
+        for other in excludes.get(name, ()):
+            if other in used:
+                raise InputError(name, f"there is a {other} as well; allowed: one of them")
+
+
+def _untrained(name: str, mode: str) -> InputError:
+    return InputError(name, f"there is no backward pass in mode {mode}; allowed: in mode train")
+
+
+def unnamed() -> frozenset[str]:
+    """Settings of techniques that need no dimension by its name."""
+    return frozenset(name for module in files() if hasattr(module, "UNNAMED") for name in module.SETTINGS)

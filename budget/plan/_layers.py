@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..model import Block, Model, Node, pieces, renamed
+from ..ir import Block, Model, Node, pieces, renamed
 from ..named import TYPE_CHECKING
 from ..size import Size, is_number, is_zero
 
@@ -74,5 +74,5 @@ def _written_out(node: Block, field: str, n: int, each: int) -> tuple[Node, ...]
     ends = {c.leave for c in node.carry}
     new = {c.leave: f"{c.leave}@{node.name}" for b in blocks for c in b.carry if c.leave not in ends}
     new |= {c.enter: c.init for c in node.carry if c.enter}
-    # A name with a bracket is a piece's: it has weights of its own.
-    return tuple(b._replace(name=f"{node.name}.{b.name}") for b in renamed(blocks, new))
+    written = (b for b in renamed(blocks, new) if isinstance(b, Block))
+    return tuple(b._replace(name=f"{node.name}.{b.name}", piece=True) for b in written)

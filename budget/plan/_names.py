@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..dtype import full_name
 from ..errors import InputError
-from ..model import Model, walk
-from ..op import Op
+from ..ir import Model, Op, walk
 
 
 def chosen(
@@ -40,6 +40,12 @@ def chosen(
 def can_choose(o: Op) -> bool:
     """Whether an operator is one of the network's with a weight."""
     return o.phase == "forward" and bool(o.weights)
+
+
+def wide(field: str, dtype: str) -> None:
+    """Raise an InputError for a dtype that trained weights or gradients cannot have; "" is the usual one."""
+    if dtype and full_name(dtype) not in ("bfloat16", "float16", "float32"):
+        raise InputError(field, f"got {dtype[:40]!r}; allowed: fp32, bf16, fp16")
 
 
 def untrained(model: Model, technique: str) -> None:

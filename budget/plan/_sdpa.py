@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..model import Model, Node, walk
-from ..op import WEIGHT, Op, Tensor
+from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
-WRITTEN_OUT = "attention, written out"  # no group that can be fused
+FUSABLE, WRITTEN_OUT = "attention", "attention, written out"  # groups of operators
+ATTENTION = (FUSABLE, WRITTEN_OUT)
 
 
 def trained(model: Model) -> frozenset[str]:
@@ -45,10 +45,9 @@ def laid_out(ops: Iterable[Op]) -> Iterator[str]:
             yield part[-1].ins[0].name
 
 
-def _attention(node: Node) -> str:
-    """The name of the attention that an operator belongs to; none outside, and of what is made for all."""
-    own = isinstance(node, Op) and node.group == "attention" and node.kind != "table"
-    return node.name.rpartition(".")[0] if own else ""
+def _attention(node: Node) -> bool:
+    """Whether an operator belongs to an attention, and not to what is made for all of them."""
+    return isinstance(node, Op) and node.group == FUSABLE and node.kind != "table"
 
 
 def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
@@ -88,5 +87,4 @@ def _upcast(o: Op, kind: str, wide: dict[str, Tensor]) -> Iterator[Op]:
     for t in o.ins:
         if t.name not in wide:
             wide[t.name] = t._replace(name=f"{t.name}~float32", dtype="float32")
-            short = t.name.partition("'")[0]
-            yield o._replace(name=f"{o.name}.{short}", kind=kind, ins=(t,), outs=(wide[t.name],))
+            yield o._replace(name=f"{o.name}.{t.label}", kind=kind, ins=(t,), outs=(wide[t.name],))

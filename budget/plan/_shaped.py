@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
-from ..model import Block, Carry, Node
-from ..op import STATE, Op, Tensor
+from ..ir import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Block, Carry, Node, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
 from ._weights import Weight, largest
-from .optimizer import state
+from .optimizer import all_gradients, state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon
@@ -23,7 +22,7 @@ ROOT_FLOPS = 11  # times n^3 for an inverse root: eigenvectors 9, a product 2. S
 
 def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """One weight after the other: the root, its quotient, and the last weight's quotient at once."""
-    yield _step(
+    yield _loop(
         "adamw",
         weights,
         dtype,
@@ -34,7 +33,7 @@ def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     """One weight after the other: the mean, the update and the last weight's update. Source: lion."""
-    yield _step("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
+    yield _loop("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
 
 
 def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -44,10 +43,11 @@ def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
     for name, group, states in (
         ("adamw_8bit", large, {"int8": (2 * _elements(large), "int8"), "scales": (2 * scales, "float32")}),
-        ("adamw", small, {"float32": (2 * _elements(small), "float32")}),
+        ("adamw_fused", small, {"float32": (2 * _elements(small), "float32")}),
     ):
         if group:
-            yield _typed(name, group, dtype, states, 0)
+            o = _typed(name, group, dtype, states, 0)
+            yield o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in group)})
 
 
 def _is_small(w: Weight) -> bool:
@@ -70,7 +70,7 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         *lead, rows, columns = (1, *w.shape)
         kept = w.size if len(w.shape) == 1 else product(lead) * (rows + columns)
         second = second + kept * w.copies
-    yield _step("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
+    yield _loop("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
 
 
 def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -82,9 +82,9 @@ def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     others = [w for w in weights if w not in hidden]
     if others:
         n = _elements(others)
-        yield _step("adamw", others, dtype, {"exp_avg": n, "exp_avg_sq": n}, n)
+        yield _typed("adamw", others, dtype, dict.fromkeys(("exp_avg", "exp_avg_sq"), (n, dtype)), n)
     if hidden:
-        yield _step("momentum", hidden, dtype, {"momentum": _elements(hidden)}, 0)
+        yield _typed("momentum", hidden, dtype, {"momentum": (_elements(hidden), dtype)}, 0)
     for w in hidden:
         yield _orthogonalized(w, dtype)
 
@@ -116,7 +116,7 @@ def _orthogonalized(w: Weight, dtype: str) -> Block:
         Op(
             "optimizer.update",
             "add",
-            (Tensor("grads", ("m", "n"), dtype=dtype),),
+            (all_gradients(dtype, "m", "n"),),
             (update,),
             sizes,
             "optimizer",
@@ -165,23 +165,26 @@ def _preconditioned(w: Weight, a: Size, b: Size, tiles: Size) -> Block:
     x, y = (ceil_div(side * ROOT_FLOPS, 2 * ROOTS_EVERY) for side in (a, b))  # a step's share of a root
     sizes = {"m": a, "i": a, "n": b, "j": b, "x": x, "y": y}
 
-    def tensor(name: str, dims: str) -> Tensor:
-        return Tensor(name, tuple(dims.split()), dtype="float32")
+    def tensor(name: str, dims: str, role: str = ACTIVATION) -> Tensor:
+        return Tensor(name, tuple(dims.split()), role, "float32")
 
     def op(name: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
         return Op(f"optimizer.{name}", "contract", ins, outs, sizes, "optimizer")
 
-    grad, left, right = tensor("grads", "m n"), tensor("left", "i m"), tensor("right", "n j")
-    half, update = tensor(f"{w.name}~half", "i n"), tensor(f"{w.name}~update", "i j")
+    grad = all_gradients("float32", "m", "n")
+    left, right = tensor("left", "i m", GIVEN), tensor("right", "n j", GIVEN)
+    is_vector = len(w.shape) == 1
+    half = grad._replace(dims=("i", "n")) if is_vector else tensor(f"{w.name}~half", "i n")
+    update = tensor(f"{w.name}~update", "i j")
     body = [
         op("factor_right", (grad, grad._replace(dims=("m", "j"))), (tensor(f"{w.name}~right", "n j"),)),
-        op("root_right", (right, tensor("vectors", "n y")), (tensor(f"{w.name}~root", "j y"),)),
+        op("root_right", (right, tensor("vectors", "n y", GIVEN)), (tensor(f"{w.name}~root", "j y"),)),
         op("right", (half, right), (update._replace(dims=("i", "j")),)),
     ]
-    if len(w.shape) > 1:
+    if not is_vector:
         body[:0] = [
             op("factor_left", (grad, grad._replace(dims=("i", "n"))), (tensor(f"{w.name}~left", "m i"),)),
-            op("root_left", (left, tensor("vectors", "m x")), (tensor(f"{w.name}~root", "i x"),)),
+            op("root_left", (left, tensor("vectors", "m x", GIVEN)), (tensor(f"{w.name}~root", "i x"),)),
             op("left", (left, grad), (half,)),
         ]
     return Block(f"shampoo.{w.name}", tuple(body), tiles, shared=True)
@@ -200,8 +203,10 @@ def _elements(weights: Sequence[Weight]) -> Size:
     return sum(w.size * w.copies for w in weights)
 
 
-def _step(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
-    return _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
+def _loop(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
+    """A step that takes one weight after the other, each with launches of its own."""
+    o = _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
+    return o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in weights)})
 
 
 def _typed(
@@ -211,6 +216,9 @@ def _typed(
     sizes = {"p": _elements(weights), "temporary": temporary, **{k: n for k, (n, _) in states.items()}}
     names = {k: state(f"{name}.{k}", weights[0].dtype) for k in states}
     kept = tuple(Tensor(names[k], (k,), STATE, own) for k, (_, own) in states.items())
-    scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype),)
-    grads = Tensor("grads", ("p",), dtype=dtype)
-    return Op(f"optimizer.{name}", name, (grads, *kept), (*kept, *scratch), sizes, "optimizer")
+    params = Tensor("params", ("p",), FROZEN, weights[0].dtype)
+    scratch = (Tensor("optimizer#temporary", ("temporary",), dtype=dtype, part=TEMPORARY),)
+    ins = (all_gradients(dtype), params, *kept)
+    return Op(
+        f"optimizer.{name}", name, ins, (params._replace(role=STATE), *kept, *scratch), sizes, "optimizer"
+    )

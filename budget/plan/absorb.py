@@ -10,10 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Block, Model, Node
-from ..op import WEIGHTS, Op, Tensor
+from ..ir import (
+    LATENT_DIVIDE,
+    LATENT_JOIN,
+    LATENT_UP,
+    MERGE,
+    MIX,
+    SCORES,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    beside,
+)
 
-PARTS = ("kv_up", "kv_divide", "k_join")  # of arch/_latent.py: what is not made any more
+PARTS = (LATENT_UP, LATENT_DIVIDE, LATENT_JOIN)  # what is not made any more
 
 
 def absorb(model: Model) -> Model:
@@ -22,36 +35,35 @@ def absorb(model: Model) -> Model:
 
 
 def _nodes(nodes: Iterable[Node]) -> Iterator[Node]:
-    found: dict[str, dict[str, Op]] = {}  # attentions by name, with the operators that are left out
+    made: dict[str, Op] = {}  # the operators of the attention at hand that are left out
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_nodes(node.body)))
-            continue
-        attention, _, part = node.name.rpartition(".")
-        if part == "kv_up" and node.ins[1].role in WEIGHTS:
-            found[attention] = {part: node}
-        elif attention in found and part in PARTS:
-            found[attention][part] = node
-        elif attention in found and part in ("scores", "mix", "merge"):
-            yield from _attend(attention, part, node, found[attention])
+        elif node.tag == LATENT_UP and node.ins[1].role in WEIGHTS:
+            made = {node.tag: node}
+        elif made and node.tag in PARTS:
+            made[node.tag] = node
+        elif made and node.tag in (SCORES, MIX, MERGE):
+            yield from _attend(node, made)
+            made = {} if node.tag == MERGE else made
         else:
             yield node
 
 
-def _attend(attention: str, part: str, o: Op, made: dict[str, Op]) -> Iterator[Op]:
+def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
     """The products with keys and values, and what comes before and after them."""
-    (cn, weight), kr = made["kv_up"].ins, made["k_join"].ins[1]
-    sizes = {**o.sizes, **made["k_join"].sizes}
+    (cn, weight), kr = made[LATENT_UP].ins, made[LATENT_JOIN].ins[1]
+    sizes = {**o.sizes, **made[LATENT_JOIN].sizes}
     sizes["l"] = sizes["c"] + sizes["m"]
     latent = Tensor(f"{cn.name}~latent", ("b", "t", "l"))
 
     def new(name: str, kind: str, ins: tuple[Tensor, ...], *outs: Tensor) -> Op:
-        return Op(f"{attention}.{name}", kind, ins, outs, sizes)
+        return Op(beside(o, name), kind, ins, outs, sizes)
 
     def weights(which: str, dim: str) -> Tensor:
         return weight._replace(name=f"{weight.name}.{which}", dims=("c", "h", dim))
 
-    if part == "scores":
+    if o.tag == SCORES:
         q = o.ins[0]
         qn, qr, qc, ql = (Tensor(f"{q.name}~{d}", (*q.dims[:-1], d)) for d in "pmcl")
         yield new("q_divide", "view", (q,), qn, qr)
@@ -61,8 +73,10 @@ def _attend(attention: str, part: str, o: Op, made: dict[str, Op]) -> Iterator[O
         yield o._replace(ins=(ql, latent), sizes=sizes)
         return
     narrow = tuple(t._replace(name=f"{t.name}~c", dims=(*t.dims[:-1], "c")) for t in o.outs)
-    if part == "mix":
-        yield o._replace(ins=(o.ins[0], latent._replace(dims=("b", "t", "c"))), outs=narrow, sizes=sizes)
+    if o.tag == MIX:
+        values = Tensor(f"{cn.name}~values", ("b", "t", "c"), on_chip=bool(o.kernel))
+        yield new("values", "slice", (latent,), values)._replace(group=o.group, kernel=o.kernel)
+        yield o._replace(ins=(o.ins[0], values), outs=narrow, sizes=sizes)
         return
     before = o.ins[0]._replace(name=f"{o.ins[0].name}~c", dims=(*o.ins[0].dims[:-1], "c"))
     yield o._replace(ins=(before,), outs=narrow, sizes=sizes)

@@ -6,8 +6,13 @@ so the new one is a temporary (fold/memory.py). Derived.
 
 from __future__ import annotations
 
-from ..model import MICRO, Block, Carry, Model
+from ..config import Task, setting
+from ..ir import NOTHING, Block, Carry, Model
 from ._names import is_trained
+
+SETTINGS = {"accumulate": setting(1, "micro-batches, of the batch each, before one optimizer step")}
+NEEDS = {"accumulate": ("train",)}
+UNNAMED = True
 
 
 def accumulate(model: Model, steps: int) -> Model:
@@ -19,5 +24,13 @@ def accumulate(model: Model, steps: int) -> Model:
         return model
     is_trained(model, "accumulate")
     outputs = tuple(Carry("", "", name) for name in model.outputs)
-    micro = Block(MICRO, model.nodes, steps, shared=True, carry=outputs)
+    micro = Block("micro", model.nodes, steps, shared=True, carry=outputs, keeps=NOTHING)
     return model._replace(nodes=(micro,), samples=model.samples * steps, tokens=model.tokens * steps)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The training program over its micro-batches."""
+    return accumulate(model, task.techniques.accumulate)
+
+
+STAGES = {"accumulate": apply}

@@ -8,10 +8,10 @@ is set apart. Derived: reverse-mode differentiation, operator by operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..model import Block, Carry, Model, Node, pieces
-from ..op import WEIGHT, WEIGHTS, Op, Tensor
+from ..ir import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]
 QUANTIZED = ("float8", "int8")
@@ -20,10 +20,16 @@ QUANTIZED = ("float8", "int8")
 def backward(model: Model) -> Model:
     """The model with its backward operators behind its forward ones."""
     needs: set[str] = set()
-    nodes = tuple(_flow(model.nodes, needs))
-    grads: Grads = {name: [Tensor(f"d:{name}", ())] for name in model.outputs}
+    reads = {*model.outputs, *_reads(model.nodes)}
+    nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
+    grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
     return model._replace(nodes=(*_keep(nodes), *back))
+
+
+def _gradient(t: Tensor, name: str) -> Tensor:
+    """A gradient of a tensor, or a part of it: as large, and on the chip where the tensor is."""
+    return Tensor(name, t.dims, dtype=t.dtype, on_chip=t.on_chip, part=GRADIENT, of=t.name)
 
 
 def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
@@ -45,10 +51,36 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
             first = _inside(head, needs)
             yield head._replace(name=f"{node.name}[0]", body=tuple(_flow(head.body, set(first))))
             needs.update(c.leave for c in head.carry if c.leave in first)
-            yield from _flow((rest._replace(name=node.name),), needs)
+            yield from _flow((rest._replace(name=node.name, piece=node.piece),), needs)
             continue
         needs.update(c.leave for c in node.carry if c.leave in first)
         yield node._replace(body=tuple(_flow(node.body, set(first)))) if nested else node
+
+
+def _reads(nodes: Iterable[Node]) -> Iterator[str]:
+    """Names that operators read, or that blocks begin with."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield from (t.name for t in node.ins)
+        else:
+            yield from (c.init for c in node.carry)
+            yield from _reads(node.body)
+
+
+def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
+    """Set last repetitions apart whose result nobody reads: what only makes it has no gradient there."""
+    for node in nodes:
+        if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
+            yield node
+            continue
+        makers = {t.name: o for o in node.body if isinstance(o, Op) for t in o.outs}
+        lost = {c.leave for c in node.carry if c.enter and c.leave in makers} - reads
+        if not any(reads.isdisjoint(t.name for t in makers[name].outs) for name in lost & needs):
+            yield node
+            continue
+        head, rest = pieces(node, node.count - 1)
+        needs.update(c.leave for c, last in zip(head.carry, node.carry, strict=True) if last.leave in needs)
+        yield from (head, rest._replace(name=node.name, piece=node.piece))
 
 
 def _inside(node: Block, needs: set[str]) -> set[str]:
@@ -65,8 +97,8 @@ def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body)))
         else:
-            extra = tuple(t for t in node.saved if "#" in t.name)
-            yield node._replace(outs=(*node.outs, *extra)) if extra else node
+            kept = node.kept
+            yield node._replace(outs=(*node.outs, *kept)) if kept else node
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
@@ -87,45 +119,43 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
     for i, t in enumerate(o.ins):
         if t.role == WEIGHT and not shared and t.name not in grads:
-            wanted.append((t, Tensor(f"d:{t.name}", t.dims, WEIGHT, t.dtype)))
+            wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
             # What is quantized for a product has a gradient in the model's own dtype.
             dtype = "" if t.dtype in QUANTIZED else t.dtype
-            wanted.append((t, Tensor(f"d:{t.name}<{o.name}.{i}", t.dims, dtype=dtype, on_chip=t.on_chip)))
+            wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")._replace(dtype=dtype)))
     made: list[tuple[Tensor, Tensor]] = []
     yield from _gradients(o, arrived, wanted, made)
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
-            total = Tensor(f"d:{operand.name}", operand.dims, WEIGHT, operand.dtype)
+            total = _of_weight(operand)
             yield _op(o, "accumulate", (grad, total), (total,))
             grads[operand.name] = [total]
         else:
             grads.setdefault(operand.name, []).append(grad)
 
 
+def _of_weight(t: Tensor) -> Tensor:
+    return _gradient(t, f"d:{t.name}")._replace(role=WEIGHT)
+
+
 def _gradients(
     o: Op, arrived: list[Tensor], wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
-    g = arrived[0]
+    g, how = arrived[0], o.rule.gradient
     fused: list[tuple[Tensor, Tensor]] = []
     for t, grad in wanted:
-        if o.kind == "step":
+        if how == SAME:
             made.append((t, g))
-        elif o.kind == "slice":
-            yield _op(o, "pad", (g,), (grad,))
-            made.append((t, grad))
-        elif o.kind == "reduce":
-            yield _op(o, "expand", (g,), (grad,))
-            made.append((t, grad))
-        elif (o.rule.view and len(o.outs) == 1) or _passes(o, t):
+        elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
             made.append((t, g._replace(dims=t.dims)))
-        elif t.added or o.kind == "add":
-            yield _op(o, "reduce", (g,), (grad,))
+        elif how and (t.added or how != o.kind):
+            yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
-        elif o.kind == "contract":
+        elif how == o.kind:  # a contraction
             others = tuple(u for u in o.ins if u is not t and not u.added)
-            yield _op(o, "contract", (g, *others), (grad,))
+            yield _op(o, how, (g, *others), (grad,))
             made.append((t, grad))
         elif o.rule.view:
             yield _op(o, "copy", tuple(arrived), (grad,))
@@ -135,9 +165,10 @@ def _gradients(
     if fused:
         alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
         saved = (t for t in o.saved if t.name != alone)
-        reads = (*arrived, *saved, *(t for t in o.ins if t.role in WEIGHTS and o.kind != "gather"))
+        weights = () if o.rule.looks_up else (t for t in o.ins if t.role in WEIGHTS)
+        reads = (*arrived, *saved, *weights)
         outs = tuple(_whole(o, t, grad) for t, grad in fused)
-        yield _op(o, o.kind.removesuffix("_"), reads, outs)
+        yield _op(o, o.rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
                 yield _op(o, "reduce", (out,), (grad,))
@@ -146,9 +177,11 @@ def _gradients(
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     """The gradient of an operand that a product repeats: of all its copies, before they are added up."""
-    if o.kind != "mul" or o.kernel or t.dims == o.out.dims:
+    if not o.rule.cross or o.kernel or t.dims == o.out.dims:
         return grad
-    return Tensor(f"{grad.name}~", o.out.dims, dtype=o.out.dtype)
+    return grad._replace(
+        name=f"{grad.name}~", dims=o.out.dims, role=ACTIVATION, dtype=o.out.dtype, on_chip=False
+    )
 
 
 def _passes(o: Op, t: Tensor) -> bool:
@@ -160,7 +193,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Add up the gradients that reach one tensor from several readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
-        total = Tensor(f"d:{out.name}+{i}", out.dims, dtype=out.dtype, on_chip=out.on_chip)
+        total = _gradient(out, f"d:{out.name}+{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
         parts = [total]
     if parts:
@@ -175,22 +208,22 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
     inner = _inside(node, needs)
-    last = next(o for o in _ops_backward(node.body))
-    made = {t.name: t for o in _ops_backward(node.body) for t in o.outs}
+    makers = {t.name: (o, t) for o in _ops_backward(node.body) for t in o.outs}
     local: Grads = {}
     seeds: dict[str, str] = {}
+    repeats = not (isinstance(node.count, int) and node.count == 1)
     for c in node.carry:
-        out = made.get(c.leave) or Tensor(c.leave, ())
-        yield from _sum(last, out, grads)
+        yield from _sum(*makers[c.leave], grads)
         arrived = grads.pop(c.leave, [])
-        if arrived or (c.enter in inner and c.leave in inner):
+        if c.leave in inner and (arrived or (repeats and c.enter in inner)):
             # What only the next repetition reads has no gradient yet in the last one.
             seeds[c.leave] = arrived[0].name if arrived else ""
-            local[c.leave] = [Tensor(f"d:{c.leave}@", out.dims)]
+            local[c.leave] = [_gradient(makers[c.leave][1], f"d:{c.leave}@")]
     body = list(_reverse(node.body, local, inner, node.shared))
     carry = []
     for c in node.carry:
-        body += _sum(last, (made.get(c.leave) or Tensor(c.leave, ()))._replace(name=c.enter), local)
+        if c.enter in local:
+            body += _sum(*_reader(node, c.enter), local)
         for g in local.pop(c.enter, ()):
             carry.append(Carry(seeds.get(c.leave, ""), f"d:{c.leave}@" if c.leave in seeds else "", g.name))
             if c.init in needs:
@@ -198,25 +231,46 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
         if c.leave in seeds and not any(x.enter == f"d:{c.leave}@" for x in carry):
             carry.append(Carry(seeds[c.leave], f"d:{c.leave}@", ""))
     for name, parts in list(local.items()):
-        body += _outside(node, last, name, parts, local)
         known = grads.setdefault(name, [])
-        known += [g for g in local[name] if g not in known]
+        if parts[0].role == WEIGHT:
+            known += [g for g in parts if g not in known]
+            continue
+        body += _outside(node, name, local)
+        (total,) = local[name]
+        before = next((g for g in known if g.part == SUMMAND), None)  # of another piece of the same block
+        carry.append(Carry(before.name if before else "", total.name, total.name))
+        grads[name] = [*(g for g in known if g is not before), total]
     if body:
         yield Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
 
 
-def _outside(node: Block, last: Op, name: str, parts: list[Tensor], local: Grads) -> Iterator[Op]:
-    """Gradients of what a block reads from outside, summed over its repetitions: an encoder's
-    output, the sequence that a recurrence walks along. Weights have theirs already.
+def _outside(node: Block, name: str, local: Grads) -> Iterator[Op]:
+    """The gradient of what a block reads from outside, summed over its repetitions: an encoder's
+    output, the sequence that a recurrence walks along.
     """
-    if parts[0].role == WEIGHT:
-        return
-    yield from _sum(last, parts[0]._replace(name=name), local)
+    reader, whole = _reader(node, name)
+    yield from _sum(reader, local[name][0]._replace(name=name, part="", of=""), local)
     (g,) = local[name]
-    whole = next(t for o in _ops_backward(node.body) for t in o.ins if t.name == name)
-    total = whole._replace(name=f"d:{name}@{node.name}")
-    yield _op(last, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,))
+    total = _gradient(whole, f"d:{name}@{node.name}")._replace(part=SUMMAND, on_chip=False)
+    yield _op(reader, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,))
     local[name] = [total]
+
+
+def _reader(node: Block, *names: str) -> tuple[Op, Tensor]:
+    """The last operator of a block that reads a tensor, under one of these names, and what it reads."""
+    for inner in reversed(node.body):
+        if isinstance(inner, Op):
+            found = next(((inner, t) for t in inner.ins if t.name in names), None)
+        else:
+            within = (*names, *(c.enter for c in inner.carry if c.init in names))
+            found = _reader(inner, *within) if _reads_any(inner.body, within) else None
+        if found:
+            return found
+    raise KeyError(names[0])
+
+
+def _reads_any(nodes: Sequence[Node], names: Collection[str]) -> bool:
+    return not set(_reads(nodes)).isdisjoint(names)
 
 
 def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Carry, Model, Node
+from ..ir import INPUT, LOSS, Block, Carry, Model, Node, Op, Tensor, elements
 from ..named import Any
-from ..op import INPUT, Op, Tensor, elements
 from ..size import Size
 from ._names import untrained
 from .freeze import frozen
+from .fuse import fuse
+
+SETTINGS = {"teacher": setting("", "a preset whose answers the network learns")}
+NEEDS = {"teacher": ("train",)}
 
 
 def distill(student: Model, teacher: Model) -> Model:
@@ -24,7 +28,7 @@ def distill(student: Model, teacher: Model) -> Model:
     stay. Raises InputError.
     """
     untrained(student, "teacher")
-    loss = next((n for n in student.nodes if isinstance(n, Op) and n.name.startswith("loss")), None)
+    loss = next((n for n in student.nodes if isinstance(n, Op) and n.tag == LOSS), None)
     if loss is None:
         raise InputError("teacher", f"{student.name} has no loss; allowed: students with one, in mode train")
     logits = loss.ins[0]
@@ -85,3 +89,20 @@ def _renamed(nodes: Iterable[Node]) -> tuple[Node, ...]:
         return node._replace(name=own(node.name), ins=ins, outs=outs)
 
     return tuple(visit(node) for node in nodes)
+
+
+def apply(student: Model, task: Task) -> Model:
+    """The student with its teacher, at the same sizes of input. Raises InputError."""
+    from ..read.source import resolve
+
+    w = task.workload
+    seq = student.tokens // student.samples if student.counts_tokens else w.seq
+    try:
+        _, module, settings, *_ = resolve(task.techniques.teacher, {})
+        teacher: Model = module.build(settings, w._replace(mode="forward", seq=seq))
+    except InputError as error:
+        raise InputError("teacher", str(error).removeprefix("model: ")) from None
+    return distill(student, fuse(teacher, {"attention"}, task.attention))
+
+
+STAGES = {"teach": apply}

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Block, Model, Node, rewrite, walk
-from ..op import STATE, WEIGHT, WEIGHTS, Op, Tensor
+from ..ir import HEAD, SAVED, STATE, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, is_convolution, walk
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
@@ -26,8 +25,8 @@ def is_linear(o: Op, head: bool = False) -> bool:
         and o.kind == "contract"
         and len(weights) == 1
         and len(weights[0].dims) > 1
-        and (head or not {"v", "~v"} & set(weights[0].dims))
-        and not any("+" in axis for t in o.ins for axis in t.dims)
+        and (head or o.tag != HEAD)
+        and not is_convolution(o)
     )
 
 
@@ -67,9 +66,8 @@ def trained(model: Model) -> Model:
         if o.kind == "quantize" and o.weights and o.phase == "forward"
     ]
     narrow_weights, layers = {name for name, _ in made}, sum(times for _, times in made)
-    done: set[str] = set()
 
-    def change(o: Op) -> Iterator[Op]:
+    def change(o: Op, done: set[str]) -> Iterator[Op]:
         if o.phase != "backward" or not any(t.dtype == "float8" for t in o.ins):
             if not (o.kind == "quantize" and o.ins[0].name in direct):
                 yield o
@@ -87,7 +85,15 @@ def trained(model: Model) -> Model:
         outs = tuple(direct.get(t.name, t) for t in o.outs)
         yield o._replace(ins=(left, *read), outs=outs, holds=(*o.holds, *weights))
 
-    nodes = rewrite(model.nodes, change)
+    def visit(nodes: Iterable[Node], done: set[str]) -> Iterator[Node]:
+        """What is quantized within a block is known to that block only."""
+        for node in nodes:
+            if isinstance(node, Block):
+                yield node._replace(body=tuple(visit(node.body, set(done))))
+            else:
+                yield from change(node, done)
+
+    nodes = tuple(visit(model.nodes, set()))
     history = Tensor("fp8.amax", ("n",), STATE, "float32")
     update = Op(
         "fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward"
@@ -96,4 +102,4 @@ def trained(model: Model) -> Model:
 
 
 def _transposed(t: Tensor) -> Tensor:
-    return t._replace(name=f"{t.name}#t")
+    return t._replace(name=f"{t.name}#t", part=SAVED, of=t.name)

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..model import Model, rewrite, walk
-from ..op import FROZEN, WEIGHT, Op
+from ..config import Task, setting
+from ..ir import FROZEN, WEIGHT, Model, Op, rewrite, walk
 from ._layers import first_layers
 from ._names import chosen, untrained
+
+SETTINGS = {
+    "freeze": setting("", "names of operators whose weights do not train"),
+    "freeze_layers": setting(0, "first layers that do not train, with the embeddings", least=0),
+}
+NEEDS = {"freeze": ("train",), "freeze_layers": ("train",)}
 
 
 def freeze(model: Model, patterns: str) -> Model:
@@ -43,3 +49,18 @@ def frozen(model: Model, names: Collection[str] | None) -> Model:
         return (o._replace(ins=tuple(ins)),)
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with what is named frozen."""
+    names = task.techniques.freeze
+    return freeze(model, names) if names else model
+
+
+def apply_layers(model: Model, task: Task) -> Model:
+    """The model with its first layers frozen, adapters that they have included."""
+    first = task.techniques.freeze_layers
+    return freeze_layers(model, first) if first else model
+
+
+STAGES = {"freeze": apply, "bottom": apply_layers}

@@ -2,31 +2,33 @@
 
 For attention's group that is flash attention: scores and probabilities never reach device
 memory, and the backward pass computes them again (plan/recompute.py). Source: flash-attention-2.
-`fused` is torch's SDPA as transformers calls it with a mask: the mask in the model's dtype and
-the repeated keys and values do reach device memory, and so does the output where queries are
-laid out another way; without a kernel it is written out (plan/_sdpa.py). `causal` is the same told
-that attention is causal, without a mask. `flash` is the kernel alone;
-selective scans (the group "scan") have one too. Source: mamba.
+`sdpa`, the default in training, is torch's SDPA as transformers calls it for sequences without padding:
+no mask and no repeated keys, but for layers whose window is no longer than the sequence; without a kernel
+it is written out (plan/_sdpa.py). `fused` is the same for a padded batch: the mask in the model's dtype and
+the repeated keys and values do reach device memory. With both the output is copied where queries are laid
+out another way. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
+Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
+Sources: transformers, torch-sdpa, mamba.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from ..model import Block, Model, Node, walk
-from ..op import Op, Tensor
+from ..config import Task
+from ..ir import Block, Model, Node, Op, Tensor, walk
+from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
+    "sdpa": (),
     "fused": ("repeat", "table"),
     "causal": ("repeat",),
     "flash": (),
     "eager": (),
 }
-# What a fused kernel keeps for its backward pass besides what eager code does.
-_KERNEL = {"softmax": "softmax_fused", "softcap": "softcap_fused"}
-KEEPS = {"fused": {**_KERNEL, "mask": "mask_dense"}, "causal": _KERNEL, "flash": _KERNEL}
-SDPA = ("fused", "causal")
+DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
+SDPA = ("sdpa", "fused", "causal")
 
 
 def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
@@ -34,14 +36,30 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     if choice == "eager":
         return model
     needs = trained(model) if choice in SDPA else ()
+    dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
     # A mask that all layers share is no layer's own, and yet made by each kernel for itself.
-    masks = {o.out.name for o, _ in walk(model.nodes) if _inside(o, groups, choice) and o.kind == "table"}
+    tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
+    masks = {o.out.name for o in tables}
     return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs, masks)))
+
+
+def attention(model: Model, task: Task) -> Model:
+    """The model with the kernels that the choice of attention has."""
+    groups = {"attention", "scan"} if task.attention in ("sdpa", "flash") else {"attention"}
+    return fuse(model, groups, task.attention)
 
 
 def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
     """Whether an operator is part of a fused kernel."""
-    return isinstance(node, Op) and node.group in groups and node.kind not in CHOICES[choice]
+    return isinstance(node, Op) and node.group in groups and node.kind not in CHOICES[_of(node, choice)]
+
+
+def _of(o: Op, choice: str) -> str:
+    """What a choice is for one attention: with a window that the sequence fills, SDPA needs a mask."""
+    if choice != "sdpa" or is_zero(o.window):
+        return choice
+    t = o.sizes["t"]
+    return choice if is_number(o.window) and is_number(t) and o.window > t else "fused"
 
 
 def _fuse(
@@ -61,13 +79,12 @@ def _fuse(
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))
         elif id(node) in fused:
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
-            kind = "merge" if node.ins[0].name in apart else KEEPS[choice].get(node.kind, node.kind)
+            kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
+            kind = DENSE.get(_of(node, choice), {}).get(kind, kind)
             # The kernel's backward pass reads its output, whether or not the next product needs it.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
-            sizes = node.sizes
-            if choice in SDPA and "window" in sizes:  # its kernel goes through all pairs
-                sizes = {d: n for d, n in sizes.items() if d != "window"}
-            yield Op(node.name, kind, ins, outs, sizes, group=node.group, kernel=node.group, holds=holds)
+            window = 0 if choice in SDPA else node.window  # its kernel goes through all pairs
+            yield node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds, window=window)
         else:
             yield node
 

@@ -11,15 +11,17 @@ that nothing runs again and one chunk's logits exist. Source: liger.
 
 from __future__ import annotations
 
+from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite
-from ..op import Op, Tensor
+from ..ir import ACTIVATION_OF_MLP, CHUNK, DOWN, GATE, LOSS, Block, Model, Node, Op, Tensor, rewrite
 from ..size import ceil_div, power_of_two, product
-from ._choices import FUSED
 from ._names import untrained
 from .fuse import fuse
 
-MLP = ("act", "mul", "down")  # of an MLP's operators, those that become one (arch/_layers.py names them)
+FUSED = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
+SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
+
+MLP = (ACTIVATION_OF_MLP, GATE, DOWN)  # of an MLP's operators, those that become one
 
 
 def fused(model: Model, names: str) -> Model:
@@ -38,7 +40,8 @@ def fused(model: Model, names: str) -> Model:
 
 def _norm(model: Model) -> Model:
     def change(o: Op) -> tuple[Op]:
-        return (o._replace(kind="fused_rms_norm") if o.kind.startswith("rms_norm") else o,)
+        fused = o.rule.family == "norm" and o.rule.fused
+        return (o._replace(kind=fused) if fused else o,)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
@@ -48,7 +51,7 @@ def _mlp(model: Model) -> Model:
 
     def change(o: Op) -> tuple[Op]:
         nonlocal count
-        if o.name.split(".")[-1] not in MLP or o.group:
+        if o.tag not in MLP or o.group:
             return (o,)
         count += 1
         return (o._replace(group="mlp"),)
@@ -65,7 +68,7 @@ def _loss(model: Model, name: str) -> Model:
     """The operators from the head's product to the loss as one group."""
     ops = [n for n in model.nodes if isinstance(n, Op)]
     makers = {t.name: o for o in ops for t in o.outs}
-    loss = [o for o in ops if o.name.startswith("loss")]
+    loss = [o for o in ops if o.tag == LOSS]
     chain = list(loss[:1])
     while chain and chain[-1].kind != "contract":
         source = makers.get(chain[-1].ins[0].name)
@@ -76,7 +79,7 @@ def _loss(model: Model, name: str) -> Model:
         raise InputError(
             "fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss"
         )
-    group = "chunked" if name.startswith("chunked") else "cross_entropy"
+    group = "chunked" if name == "chunked_cross_entropy" else "cross_entropy"
     inside = {o.name for o in (*chain, *loss)}
     nodes: list[Node] = [
         n._replace(group=group) if isinstance(n, Op) and n.name in inside else n for n in model.nodes
@@ -91,7 +94,7 @@ def _with_chunk(model: Model, head: Op) -> Model:
     rows = product(head.sizes[d] for d in head.out.dims if d not in wide)
     hidden = product(head.sizes[d] for t in head.weights if not t.added for d in t.dims if d not in wide)
     columns = product(head.sizes[d] for d in wide)
-    chunk = Tensor(f"{head.name}#chunk", ("chunk",))
+    chunk = Tensor(f"{head.name}#chunk", ("chunk",), part=CHUNK, of=head.out.name)
     sizes = {**head.sizes, "chunk": power_of_two(ceil_div(rows, ceil_div(columns, hidden))) * columns}
 
     def change(o: Op) -> tuple[Op]:
@@ -102,11 +105,22 @@ def _with_chunk(model: Model, head: Op) -> Model:
 
 def hold_chunk(model: Model) -> Model:
     """The training program whose chunk of logits lives until the loss's backward pass is over."""
-    names = tuple(
-        t.name for n in model.nodes if isinstance(n, Op) for t in n.outs if t.name.endswith("#chunk")
-    )
+    names = tuple(t.name for n in model.nodes if isinstance(n, Op) for t in n.outs if t.part == CHUNK)
 
     def held(n: Node) -> Node:
         return n if isinstance(n, Block) or n.kernel != "chunked" else n._replace(holds=(*n.holds, *names))
 
     return model._replace(nodes=tuple(held(n) for n in model.nodes))
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with the named parts fused."""
+    return fused(model, task.techniques.fuse)
+
+
+def apply_chunk(model: Model, task: Task) -> Model:
+    """The training program with the lifetime of a fused loss's chunk."""
+    return hold_chunk(model)
+
+
+STAGES = {"fuse": apply, "loop": apply_chunk}

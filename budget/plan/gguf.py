@@ -7,11 +7,13 @@ several. Vectors stay in the model's dtype, where a file has float32. Sources: g
 from __future__ import annotations
 
 from ..errors import InputError, unknown
-from ..model import Model, rewrite, walk
-from ..op import FROZEN, Op, Tensor
-from ._choices import GGUF
+from ..ir import EMBED, FROZEN, HEAD, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
+
+# Formats of a GGUF file, each with the output projection's, and that of a table that is one with it.
+# Falcon's q8_0 is not modelled. Source: llama-cpp.
+GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
 
 
 def gguf(model: Model, form: str, *, train: bool = False) -> Model:
@@ -21,14 +23,13 @@ def gguf(model: Model, form: str, *, train: bool = False) -> Model:
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
-    heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if "v" in t.dims}
+    heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if o.tag == HEAD}
 
     def stored(t: Tensor) -> Tensor:
         return t._replace(role=FROZEN, dtype=GGUF[form] if t.name in heads else form)
 
     def change(o: Op) -> tuple[Op]:
-        looks_up = o.kind == "gather" and any("~v" in t.dims for t in o.weights)
-        if not (looks_up or is_linear(o, head=True)):
+        if not (o.tag == EMBED or is_linear(o, head=True)):
             return (o,)
         return (o._replace(ins=tuple(stored(t) if t in o.weights and not t.added else t for t in o.ins)),)
 

@@ -10,13 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..config import Task, setting
+from ..dtype import full_name
 from ..errors import InputError
-from ..model import Model, rewrite, walk
+from ..ir import QKV, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
-from ..op import WEIGHT, Op, Tensor
 from ..size import Size
-from ._names import chosen, untrained
+from ._names import chosen, untrained, wide
 from .freeze import frozen
+
+SETTINGS = {
+    "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
+    "lora_targets": setting(
+        "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
+    ),
+    "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
+    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
+    "adapters": setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0),
+    "adapter_targets": setting("attn.o,mlp.down", "names of the products that have adapters behind them"),
+}
+NEEDS = {
+    "lora_targets": ("lora_rank",),
+    "lora_dtype": ("lora_rank",),
+    "lora_dropout": ("lora_rank",),
+    "adapter_targets": ("adapters",),
+}
+EXCLUDES = {"adapters": ("lora_rank",)}
 
 
 class Part(NamedTuple):
@@ -54,14 +73,13 @@ def _parts(model: Model) -> Iterator[Part]:
     products = {o.out.name: o.name for o, _ in walk(model.nodes) if o.kind == "contract"}
     for o, _ in walk(model.nodes):
         if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
-            where, short = o.name.rpartition(".")[0], [t.name.partition("'")[0] for t in o.outs]
-            for name, t in zip(short, o.outs, strict=True):
-                yield Part(f"{where}.{name}", products[o.ins[0].name], t, o.sizes)
+            for t in o.outs:
+                yield Part(beside(o, t.label), products[o.ins[0].name], t, o.sizes)
 
 
 def usual(model: Model) -> str:
     """What peft adapts where nothing is named: queries and values, or the projection that has them both."""
-    fused = any(o.name.endswith(".qkv") for o, _ in walk(model.nodes))
+    fused = any(o.tag == QKV for o, _ in walk(model.nodes))
     return "qkv" if fused else "attn.q,attn.v"
 
 
@@ -73,7 +91,7 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     """
     x, w = _operands(o, "lora_targets")
     out, sizes = o.out, {**o.sizes, "R": rank}
-    base, scaled = (out._replace(name=f"{out.name}~{what}") for what in ("base", "scaled"))
+    base, scaled = (_summand(out, what) for what in ("base", "scaled"))
     yield o._replace(outs=(base,))
     if dtype:
         cast = x._replace(name=f"{out.name}~x", dtype=dtype)
@@ -88,16 +106,20 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
         yield from pair
     delta = pairs[0][-1].out
     if parts:
-        delta = out._replace(name=f"{out.name}~padded", dtype=dtype)
+        delta = _summand(out, "padded")._replace(dtype=dtype)
         yield Op(f"{o.name}.lora_pad", "zero_pad", tuple(b.out for _, b in pairs), (delta,), sizes)
     scaled = scaled._replace(dtype=dtype)
     yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
     if dtype:
-        total = scaled._replace(name=f"{out.name}~sum")
+        total = _summand(out, "sum")._replace(dtype=dtype)
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
         yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
     else:
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes)
+
+
+def _summand(out: Tensor, what: str) -> Tensor:
+    return out._replace(name=f"{out.name}~{what}", part=SUMMAND, of=out.name)
 
 
 def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tuple[Op, Op]:
@@ -105,10 +127,10 @@ def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tu
     out, sizes = part.out, {**o.sizes, **part.sizes, "R": rank}
     rest = tuple(d for d in o.out.dims if d not in w.dims)
     fan_out = tuple(d for d in out.dims if d not in rest)
-    picked = tuple(d for d in w.dims if d[0] == "~")
+    picked = tuple(d for d in w.dims if is_picked(d))
     fan_in = tuple(d for d in w.dims if d not in o.out.dims and d not in picked)
     low = Tensor(f"{out.name}~low", (*rest, "R"), dtype=dtype)
-    delta = Tensor(f"{out.name}~delta", out.dims, dtype=dtype)
+    delta = Tensor(f"{out.name}~delta", out.dims, dtype=dtype, part=SUMMAND, of=out.name)
     down = Tensor(f"{part.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
     up = Tensor(f"{part.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
     return (
@@ -121,7 +143,7 @@ def adapters(model: Model, width: Size, targets: str) -> Model:
     """The model with a bottleneck behind the products that match; only these and the norms train."""
     untrained(model, "adapters")
     names = chosen(model, "adapter_targets", targets, products=True)
-    norms = {t.name for o, _ in walk(model.nodes) if "norm" in o.kind for t in o.weights}
+    norms = {t.name for o, _ in walk(model.nodes) if o.rule.family == "norm" for t in o.weights}
     others = {t.name for o, _ in walk(model.nodes) for t in o.weights} - norms
     base = frozen(model, others)
     return model._replace(nodes=rewrite(base.nodes, lambda o: _behind(o, width) if o.name in names else (o,)))
@@ -131,7 +153,7 @@ def _behind(o: Op, width: Size) -> Iterator[Op]:
     _, w = _operands(o, "adapter_targets")
     out = o.out
     features = tuple(d for d in w.dims if d in out.dims)
-    if len(features) != 1 or any(d[0] == "~" for d in w.dims):
+    if len(features) != 1 or any(is_picked(d) for d in w.dims):
         raise InputError(
             "adapter_targets", f"{o.name} is no plain linear layer; allowed: attn.o, mlp.down and the like"
         )
@@ -158,3 +180,24 @@ def _operands(o: Op, field: str) -> tuple[Tensor, Tensor]:
     if len(xs) != 1 or len(ws) != 1 or "g" in ws[0].dims:
         raise InputError(field, f"{o.name} is no product of one input and one weight; allowed: linear layers")
     return xs[0], ws[0]
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a dtype that adapters cannot have, or a dropout that leaves nothing."""
+    t = task.techniques
+    wide("lora_dtype", t.lora_dtype)
+    if t.lora_dropout >= 1:
+        raise InputError("lora_dropout", f"got {t.lora_dropout}; allowed: from 0 to below 1")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its adapters."""
+    t = task.techniques
+    if t.adapters:
+        return adapters(model, t.adapters, t.adapter_targets)
+    dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
+    dropout = task.workload.mode == "train" and t.lora_dropout > 0
+    return lora(model, t.lora_rank, t.lora_targets or usual(model), dtype, dropout=dropout)
+
+
+STAGES = {"adapt": apply}

@@ -13,10 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..config import Task, setting
 from ..errors import InputError
-from ..model import Model, rewrite, walk
-from ..op import Op, Tensor, elements
+from ..ir import CHUNK, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
 from ..size import Size, minimum
+
+SETTINGS = {
+    "loss_chunk": setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0),
+    "hold_logits": setting(
+        "none",
+        "a loop's float32 logits stay until the step ends or the next has its own",
+        choices=("none", "step", "next"),
+    ),
+}
+NEEDS = {"loss_chunk": ("train",), "hold_logits": ("train",)}
 
 
 def in_chunks(model: Model, tokens: Size) -> Model:
@@ -33,16 +43,18 @@ def in_chunks(model: Model, tokens: Size) -> Model:
     made: set[str] = set()
     after, again = _last_chunk(model, softmax)
 
+    summands = {t.name for o, _ in walk(model.nodes) for t in o.outs if t.part == SUMMAND}
+
     def passing(o: Op, t: Tensor) -> bool:
         """Gradients of the loss's own, and what adapters beside the head make on the way."""
         own = o.phase == "backward" and t.dtype == softmax.out.dtype
-        return t.dims == dims and (own or "~" in t.name)
+        return t.dims == dims and (own or not summands.isdisjoint((t.name, t.of)))
 
     def change(o: Op) -> Iterator[Op]:
         parts = [t for t in o.outs if passing(o, t)]
         reads = (f"{t.name}#chunk" for t in o.ins if t.name in made)
         outs = (t._replace(on_chip=True) if t in parts else t for t in o.outs)
-        chunks = (t._replace(name=f"{t.name}#chunk", dims=part) for t in parts)
+        chunks = (_chunk(t)._replace(dims=part) for t in parts)
         yield o._replace(outs=(*outs, *chunks), holds=(*o.holds, *reads), sizes={**o.sizes, **sizes})
         made.update(t.name for t in parts)
         if o.name == after and o.phase == "forward":
@@ -59,9 +71,16 @@ def _last_chunk(model: Model, softmax: Op) -> tuple[str, list[Op]]:
     chain = [makers[softmax.ins[0].name]]
     while chain[-1].kind != "contract" and chain[-1].ins[0].name in makers:
         chain.append(makers[chain[-1].ins[0].name])
-    widened = [o for t in chain[-1].ins if (o := makers.get(t.name)) and o.kind.startswith("dequantize")]
-    again = [o._replace(outs=(o.out._replace(name=f"{o.out.name}#chunk"),)) for o in widened]
+    widened = [o for t in chain[-1].ins if (o := makers.get(t.name)) and o.rule.lost]
+    again = [
+        o._replace(outs=(o.out._replace(name=f"{o.out.name}#chunk", part=CHUNK, of=o.out.name),))
+        for o in widened
+    ]
     return chain[1 if chain[0].kind == "cast" else 0].name, again
+
+
+def _chunk(t: Tensor) -> Tensor:
+    return t._replace(name=f"{t.name}#chunk", part=CHUNK, of=t.name)
 
 
 def hold_logits(model: Model, until: str) -> Model:
@@ -105,3 +124,21 @@ def _softmax(model: Model, field: str) -> Op:
         if o.kind == "log_softmax" and o.phase == "forward":
             return o
     raise InputError(field, f"{model.name} has no logits that a loss reads; allowed: with a language model")
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where there are no logits that could be made in chunks."""
+    t = task.techniques
+    if t.loss_chunk and "cross_entropy" in t.fuse:
+        raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The training program with its loss in chunks, and with the logits that its loop holds."""
+    t = task.techniques
+    if t.loss_chunk:
+        model = in_chunks(model, t.loss_chunk)
+    return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits)
+
+
+STAGES = {"loop": apply}

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Block, Model, Node, rewrite, walk
-from ..op import HOST, STATE, WEIGHTS, Op, Tensor
-from ._choices import OFFLOADED
+from ..ir import HOST, STATE, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._names import is_trained
 
+OFFLOADED = ("none", "activations", "optimizer")
+SETTINGS = {"offload": setting("none", "activations, optimizer, or both by commas, to the host")}
+NEEDS = {"offload": ("train",)}
+UNNAMED = True
 
-def check(names: str) -> frozenset[str]:
+
+def offloaded(names: str) -> frozenset[str]:
     """What is offloaded, from names by commas. Raises InputError."""
     chosen = frozenset(name.strip() for name in names.split(",") if name.strip())
     for name in chosen:
@@ -103,7 +107,7 @@ def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
     made = {t.name: (t, o) for t, o in inner}
     enters = {c.enter for c in forward.carry if c.enter}
     entering = {t.name: (t, o) for t, o in _reads(forward.body) if t.name in enters}
-    again = {t.name for n in back.body if isinstance(n, Op) and not n.name.startswith("d:") for t in n.outs}
+    again = {t.name for n in back.body if isinstance(n, Op) and n.again for t in n.outs}
     read: dict[str, tuple[Tensor, Op]] = {}
     for t, _ in _reads(back.body):
         name = t.name
@@ -163,3 +167,21 @@ def _copy(kind: str, known: tuple[Tensor, Op]) -> Op:
     return Op(
         f"{o.name}.{kind}", kind, ins, outs, o.sizes, "forward" if kind == "offload" else "backward", o.name
     )
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a name of something else."""
+    offloaded(task.techniques.offload)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The training program with its activations on the host, where they are named."""
+    return offload_activations(model) if "activations" in offloaded(task.techniques.offload) else model
+
+
+def apply_states(model: Model, task: Task) -> Model:
+    """The training program with its optimizer's states on the host, where they are named."""
+    return offload_optimizer(model) if "optimizer" in offloaded(task.techniques.offload) else model
+
+
+STAGES = {"offload": apply, "states": apply_states}

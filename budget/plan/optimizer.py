@@ -1,4 +1,4 @@
-"""Append the optimizer's step: its state, its temporaries, its arithmetic (rule.py).
+"""Append the optimizer's step: its state, its temporaries, its arithmetic (ir/kinds/).
 
 Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
 one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError, unknown
 from ..fold.count import trained, training
-from ..model import Model, Node, walk
+from ..ir import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Model, Node, Op, Tensor, walk
 from ..named import TYPE_CHECKING, NamedTuple
-from ..op import STATE, WEIGHT, Op, Tensor
 from ..size import Size
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class Plain(NamedTuple):
 
     states: tuple[str, ...] = ()  # what it keeps of each element, by dtype ("" is the weight's own)
     temporary: int = 0  # tensors of all weights' size that live during the step
-    kind: str = ""  # the row in rule.py, where it is not the name
+    kind: str = ""  # the row in ir/kinds/, where it is not the name
 
 
 PLAIN = {
@@ -74,18 +73,27 @@ def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node
     """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
     how = PLAIN[name]
     work = "float32" if master else dtype
-    operands = [Tensor("grads", ("p",), dtype=dtype), Tensor("params", ("p",), dtype=dtype)]
+    operands = [all_gradients(dtype), Tensor("params", ("p",), FROZEN, dtype)]
     operands += [
         Tensor(state(f"state{i}", dtype), ("p",), STATE, own or work) for i, own in enumerate(how.states)
     ]
     outs = [t._replace(role=STATE) for t in operands[1:]]
-    outs += [Tensor(f"optimizer#temporary{i}", ("p",), dtype=work) for i in range(how.temporary)]
+    outs += [_temporary(f"optimizer#temporary{i}", "p", work) for i in range(how.temporary)]
     if master and dtype != "float32":
         operands.append(Tensor(state("master", dtype), ("p",), STATE, "float32"))
         outs.append(operands[-1])
         if copied:
-            outs.append(Tensor("optimizer#grads", ("p",), dtype="float32"))
+            outs.append(_temporary("optimizer#grads", "p", "float32"))
     return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
+
+
+def all_gradients(dtype: str, *dims: str) -> Tensor:
+    """The gradients that a step reads, of all weights that it takes at once."""
+    return Tensor("grads", dims or ("p",), GIVEN, dtype)
+
+
+def _temporary(name: str, dim: str, dtype: str) -> Tensor:
+    return Tensor(name, (dim,), dtype=dtype, part=TEMPORARY)
 
 
 def _counters(model: Model) -> Node:
@@ -109,6 +117,6 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[
         if with_copy:
             copy = Tensor(state("master", dtype), ("p",), STATE, "float32")
             sizes = {"p": sum(w.size * w.copies for w in same)}
-            grads = Tensor("optimizer#grads", ("p",), dtype="float32")
+            grads = _temporary("optimizer#grads", "p", "float32")
             outs = (copy, grads) if copied else (copy,)
             yield Op("optimizer.master", "cast", (copy,), outs, sizes, "optimizer")

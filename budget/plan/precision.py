@@ -10,36 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..config import Task, setting
+from ..dtype import full_name
 from ..errors import InputError, unknown
-from ..model import Model, Node, rewrite
-from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
+from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
+from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
+from ..named import TYPE_CHECKING
 from . import fp8
-from ._choices import PRECISION
-from ._names import is_trained, untrained
+from ._names import is_trained, untrained, wide
 
-SINGLE = "float32"
+if TYPE_CHECKING:
+    from ..device import Device
 
-# torch.autocast's lists, in terms of kinds: what is cast to float32 before, and what only answers in it.
-UPCAST = {
-    "cuda": {
-        "layer_norm", "layer_norm_plain", "group_norm", "nll", "mse", "binary_cross_entropy", "kl",
-        "softplus", "exp",
-    },
-    "cpu": {"nll", "mse", "binary_cross_entropy", "kl"},
-}  # fmt: skip
-KEEPS_INPUT = {"layer_norm", "batch_norm", "group_norm", "instance_norm"}  # whatever their weights are
-ANSWERS_SINGLE: dict[str, set[str]] = {
-    "cuda": {"softmax", "softmax_fused", "softmax_sink", "log_softmax", "cumsum", "reduce"},
-    "cpu": set(),
+PRECISION = ("pure", "autocast", "master", "fp8")
+SETTINGS = {
+    "precision": setting("pure", "what has which dtype", choices=PRECISION),
+    "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
 }
+NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
+UNNAMED = True
+
+DEVICES = ("cuda", "cpu")
 
 
-def check(choice: str, dtype: str) -> None:
-    """Raise an InputError for a precision that a model's dtype contradicts."""
-    if choice not in PRECISION:
-        raise unknown("precision", choice, PRECISION)
+def check(task: Task, device: Device) -> None:
+    """Raise an InputError for a precision that the model's dtype or the device contradicts."""
+    choice, dtype = task.techniques.precision, task.dtype
+    if choice == "fp8" and "fp8" not in device.flops:
+        raise InputError("precision", f"{device.name} has no float8; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
+    wide("grad_dtype", task.techniques.grad_dtype)
 
 
 def precision(model: Model, choice: str, device: str = "cuda") -> Model:
@@ -58,7 +59,7 @@ class _Autocast:
     """Follows the dtype of every tensor through the program: "" is the low one."""
 
     def __init__(self, device: str):
-        self.upcast, self.single = UPCAST[device], ANSWERS_SINGLE[device]
+        self.device = DEVICES.index(device)
         self.known: dict[str, str] = {}
 
     def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
@@ -79,21 +80,21 @@ class _Autocast:
             yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
-        ins = tuple(self.typed(t) for t in o.ins)
-        if o.kind in ("contract", "lstm_cell", "gru_cell"):
+        ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
+        if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
             yield from (cast for _, cast in casts if cast)
             ins, dtype = tuple(t for t, _ in casts), ""
-        elif o.kind in self.upcast:
+        elif how == SINGLE:
             casts = [self.up(o, t, i) if not t.dtype else (t, None) for i, t in enumerate(ins)]
             yield from (cast for _, cast in casts if cast)
             ins, dtype = tuple(t for t, _ in casts), SINGLE
-        elif o.kind == "cast":
+        elif o.rule.casts:
             dtype = o.out.dtype
-        elif o.kind in KEEPS_INPUT:
+        elif how == AS_INPUT:
             dtype = ins[0].dtype
         else:
-            single = o.kind in self.single or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
+            single = how == ANSWERS_SINGLE or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
             dtype = SINGLE if single else ""
         outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
         self.known.update((t.name, t.dtype) for t in outs)
@@ -125,7 +126,7 @@ class _Autocast:
 
 
 def _casts_weight(node: Node) -> bool:
-    return isinstance(node, Op) and node.kind == "cast" and node.ins[0].role in WEIGHTS
+    return isinstance(node, Op) and node.rule.casts and node.ins[0].role in WEIGHTS
 
 
 def gradients(model: Model, dtype: str) -> Model:
@@ -139,3 +140,19 @@ def gradients(model: Model, dtype: str) -> Model:
         return (o._replace(outs=tuple(outs)),)
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its casts."""
+    return precision(model, task.techniques.precision)
+
+
+def apply_gradients(model: Model, task: Task) -> Model:
+    """The training program with its gradients in the dtypes that they have."""
+    t = task.techniques
+    if t.precision == "fp8":
+        model = fp8.trained(model)
+    return gradients(model, full_name(t.grad_dtype)) if t.grad_dtype else model
+
+
+STAGES = {"cast": apply, "gradients": apply_gradients}

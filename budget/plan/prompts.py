@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Model, Node, pieces, rewrite, walk
-from ..op import WEIGHT, Op, Tensor
+from ..ir import PROMPT, WEIGHT, Block, Model, Node, Op, Tensor, beside, pieces, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
+
+SETTINGS = {
+    "prompts": setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0),
+    "prompts_from": setting(0, "first layers without prompts", least=0),
+    "rescale": setting(False, "with prompts: linear layers' outputs are scaled, norms train"),
+}
+NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
+EXCLUDES = {"prompts": ("lora_rank", "adapters")}
 
 
 def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
@@ -24,7 +32,7 @@ def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> 
     Raises InputError.
     """
     untrained(model, "prompts")
-    norms = {t.name for o, _ in walk(model.nodes) if "norm" in o.kind for t in o.weights}
+    norms = {t.name for o, _ in walk(model.nodes) if o.rule.family == "norm" for t in o.weights}
     others = {t.name for o, _ in walk(model.nodes) for t in o.weights} - norms
     base = frozen(model, others if rescale else None)
     at, stack = _stack(base)
@@ -38,7 +46,7 @@ def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> 
 
 def _rescaled(o: Op) -> Iterator[Op]:
     """scale (W x + shift) of a linear layer; what it makes of prompts is not scaled."""
-    if not is_linear(o, head=True) or ".prompt." in o.name:
+    if not is_linear(o, head=True) or o.tag == PROMPT:
         yield o
         return
     made = tuple(d for t in o.weights if not t.added for d in t.dims if d in o.out.dims)
@@ -74,7 +82,7 @@ def _with_prompts(body: Sequence[Node], length: int) -> Iterator[Node]:
 
 def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[Op]:
     """The attention to prompts, and its gated sum with the attention's own output."""
-    name = f"{merge.name.rpartition('.')[0]}.prompt"
+    name = beside(merge, "prompt")
     scores, mix = (o for o in ops if o.group == "attention" and o.kind == "contract")
     makers = {t.name: o for o in ops for t in o.outs}
     sizes = {**merge.sizes, **scores.sizes, "n": length}
@@ -95,8 +103,7 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
         return t._replace(name=f"{root(t).name}~prompt", dims=dims)
 
     def made(o: Op, kind: str, ins: tuple[Tensor, ...], *outs: Tensor, group: str = "") -> Op:
-        part = o.name.rpartition(".")[2]
-        return Op(f"{name}.{part}", kind, ins, outs, {**o.sizes, **sizes}, group=group)
+        return Op(f"{name}.{o.label}", kind, ins, outs, {**o.sizes, **sizes}, group=group, tag=PROMPT)
 
     for o in {o.name: o for t in (scores.ins[1], mix.ins[1]) for o in lead(t)}.values():
         x = swap(o.ins[0]) if o.kind != "contract" else Tensor(f"{o.name}~prompts", ("n", "d"))
@@ -113,3 +120,12 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
     gate = Tensor(f"{name}.gate", ("h", "r"), WEIGHT)
     yield Op(f"{name}.gate", "mul", (y, gate), (gated,), sizes)
     yield Op(f"{name}.add", "add", (own, gated), (merge.out,), sizes)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its prompts."""
+    t = task.techniques
+    return prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
+
+
+STAGES = {"adapt": apply}

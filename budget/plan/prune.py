@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..config import Task, setting
 from ..errors import InputError
-from ..model import Model, rewrite, walk
-from ..op import WEIGHTS, Op, Tensor
+from ..ir import WEIGHTS, Model, Op, Tensor, rewrite, walk
 from ._names import chosen
 
+SETTINGS = {"sparse": setting("", "names of the products with 2:4 sparse weights")}
 FORMATS = {"bfloat16": "sparse16", "float16": "sparse16", "float8": "sparse8", "int8": "sparse8"}
 
 
@@ -39,3 +40,19 @@ def prune(model: Model, patterns: str, dtype: str) -> Model:
         yield o._replace(ins=tuple(sparse if t.role in WEIGHTS and not t.added else t for t in o.ins))
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where products read other weights than the network's."""
+    t = task.techniques
+    if t.precision in ("autocast", "fp8") or t.quantize != "none":
+        text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
+        raise InputError("sparse", text)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The program with its sparse products."""
+    return prune(model, task.techniques.sparse, task.dtype)
+
+
+STAGES = {"sparse": apply}

@@ -12,12 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Model, rewrite, walk
-from ..op import FROZEN, WEIGHT, Op, Tensor
-from ._choices import QUANTIZED
+from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
+from .gguf import GGUF, gguf
+from .loss import hold_inputs
+
+QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+SETTINGS = {
+    "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *GGUF)),
+    "quantize_head": setting(False, "the output projection as well (Lightning)"),
+    "quantize_half": setting(False, "weights are widened to float16, then cast (Lightning)"),
+    "quantize_keeps": setting(
+        "none",
+        "products keep their inputs, as before bitsandbytes 0.43.2, until the pass ends or the next loss",
+        choices=("none", "pass", "loss"),
+    ),
+}
+NEEDS = {
+    "quantize_head": ("quantize",),
+    "quantize_half": ("quantize",),
+    "quantize_keeps": ("train", "quantize"),
+}
 
 
 def quantize(
@@ -67,3 +85,31 @@ def quantize(
             f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze",
         )
     return model._replace(nodes=nodes)
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for settings that a format does not have."""
+    t = task.techniques
+    for name in t.used if t.quantize in GGUF else ():
+        if name.startswith("quantize_"):
+            raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its weights in few bits."""
+    t, train = task.techniques, task.workload.mode == "train"
+    if t.quantize in GGUF:
+        return gguf(model, t.quantize, train=train)
+    half = t.quantize_half and task.dtype != "float16"
+    keeps = t.quantize_keeps != "none"
+    return quantize(model, t.quantize, train=train, head=t.quantize_head, half=half, keeps_inputs=keeps)
+
+
+def apply_loop(model: Model, task: Task) -> Model:
+    """The training program with the inputs that the last loss's graph holds."""
+    # A recomputed layer's graph goes with the layer.
+    held = task.techniques.quantize_keeps == "loss" and task.recompute != "full"
+    return hold_inputs(model) if held else model
+
+
+STAGES = {"store": apply, "loop": apply_loop}

@@ -12,22 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import unknown
-from ..model import Block, Model, Node, rewrite
-from ..op import Op, Tensor
+from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite
+from ._sdpa import ATTENTION
 
-Lost = Callable[[Op, Tensor], bool]
-KEPT = "~kept"  # marks layers that are not recomputed
+Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
 
 
 def _never_kept(o: Op, t: Tensor) -> bool:
     """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return o.kind.startswith("dequantize") or (t.on_chip and o.kernel != "chunked")
+    return o.rule.lost or (t.on_chip and o.kernel != "chunked")
 
 
 CHOICES: dict[str, Lost] = {
-    "none": _never_kept,
-    "selective": lambda o, t: _never_kept(o, t) or o.group.startswith("attention"),
-    "full": lambda o, t: True,
+    "none": lambda o, t, inner: _never_kept(o, t),
+    # Attention's scores and probabilities; what the output projection reads stays.
+    "selective": lambda o, t, inner: _never_kept(o, t) or (inner and o.group in ATTENTION),
+    "full": lambda o, t, inner: True,
 }
 
 
@@ -54,7 +54,8 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     ops = [node for node in forward if isinstance(node, Op)]
     # Outside the repeated layers only what stays on chip is lost.
     gone = CHOICES["none"] if top else lost
-    makers = {t.name: o for o in ops for t in o.outs if gone(o, t)}
+    outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
+    makers = {t.name: o for o in ops for t in o.outs if gone(o, t, t.name not in outside)}
     done: set[str] = set()
     for node in back:
         if isinstance(node, Block):
@@ -75,9 +76,9 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     """The body of a backward block; of a group of layers, all of it is run again at once."""
-    if KEPT in forward.name:
+    if forward.keeps == ALL:
         lost = CHOICES["none"]
-    elif "::" in forward.name and lost is CHOICES["full"]:
+    elif forward.keeps == INPUT_ONLY and lost is CHOICES["full"]:
         yield from rewrite(forward.body, lambda o: (_rerun(o),))
         lost = CHOICES["none"]
     yield from _again(forward.body, back.body, lost)

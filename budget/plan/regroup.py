@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Carry, Model, Node
+from ..ir import ALL, INPUT_ONLY, Block, Carry, Model, Node, renamed
 from ..size import ceil_div
 from ._layers import first_layers, in_one, is_stack, layers
-from .recompute import KEPT
+
+SETTINGS = {
+    "recompute_every": setting(1, "layers in a group of which recomputation keeps the input only"),
+    "recompute_layers": setting(0, "layers that are recomputed, from the first on; 0: all", least=0),
+}
+NEEDS = {"recompute_every": ("train",), "recompute_layers": ("train",)}
 
 
 def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
@@ -29,7 +35,7 @@ def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
     nodes: list[Node] = []
     for node in low:
         nodes += _groups(node, every) if is_stack(node) and every > 1 else (node,)
-    nodes += (n._replace(name=n.name + KEPT) if is_stack(n) else n for n in kept)
+    nodes += (n._replace(keeps=ALL) if is_stack(n) else n for n in kept)
     return model._replace(nodes=tuple(nodes))
 
 
@@ -40,12 +46,33 @@ def _groups(node: Block, every: int) -> Iterator[Block]:
         text = f"got {every}, layers come in periods of {per}; allowed: multiples of {per}"
         raise InputError("recompute_every", text)
     length = min(ceil_div(every, per), node.count)
-    done, inits = 0, [c.init for c in node.carry]
-    for size, count in ((length, node.count // length), (node.count % length, 1)):
+    done, inits, rest = 0, [c.init for c in node.carry], node.count % length
+    for size, count in ((length, node.count // length), (rest, 1)):
         if size and count:
             name = f"{node.name}[{done or ''}::{size}]"
             enters = [c.enter and f"{c.enter}{name}" for c in node.carry]
-            inner = tuple(c._replace(init=e) for c, e in zip(node.carry, enters, strict=True))
-            outer = tuple(Carry(i, e, c.leave) for c, i, e in zip(node.carry, inits, enters, strict=True))
-            yield Block(name, (node._replace(count=size, carry=inner),), count, carry=outer)
-            done, inits = size * count, [c.enter and c.leave for c in node.carry]
+            new = {c.leave: f"{c.leave}@{name}" for c in node.carry} if rest and not done else {}
+            leaves = [new.get(c.leave, c.leave) for c in node.carry]
+            inner = tuple(map(Carry, enters, (c.enter for c in node.carry), leaves))
+            body = (node._replace(body=renamed(node.body, new), count=size, carry=inner),)
+            outer = tuple(map(Carry, inits, enters, leaves))
+            yield Block(name, body, count, carry=outer, piece=True, keeps=INPUT_ONLY)
+            done, inits = size * count, [e and x for e, x in zip(enters, leaves, strict=True)]
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where nothing is recomputed that could be grouped."""
+    t = task.techniques
+    if task.recompute == "none":
+        name = "recompute_every" if t.recompute_every > 1 else "recompute_layers"
+        raise InputError(name, "nothing is recomputed; allowed: with recompute full")
+    if t.recompute_every > 1 and task.recompute != "full":
+        raise InputError("recompute_every", f"got recompute {task.recompute}; allowed: with recompute full")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its layers in the groups that are recomputed."""
+    return regroup(model, task.techniques.recompute_every, task.techniques.recompute_layers)
+
+
+STAGES = {"group": apply}

@@ -14,8 +14,8 @@ from torch import strided as STRIDED
 
 from ..dtype import BYTES
 from ..errors import InputError
+from ..ir import ACTIVATION, Op, Tensor
 from ..named import Any
-from ..op import ACTIVATION, Op, Tensor
 
 ALIKE = ("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addbmm")  # their operands are of one dtype
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
@@ -101,6 +101,11 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         rows, width = map(str, table.shape)
         ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
         yield make("gather", ins, (named(outs[0]),))
+    elif name == "_embedding_bag":
+        table, ids = args[:2]
+        rows, width = map(str, table.shape)
+        ins = (named(ids), named(table)._replace(dims=(f"~{rows}", width)))
+        yield make("embedding_bag", ins, tuple(map(named, outs)))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
     elif name == "flex_attention":

@@ -24,8 +24,8 @@ from torch.utils.flop_counter import flop_registry
 
 from ..dtype import BYTES
 from ..errors import InputError
+from ..ir import FROZEN, GRADIENT, INPUT, STATE, WEIGHT, WEIGHTS, Op, Tensor, elements
 from ..named import Any, NamedTuple
-from ..op import FROZEN, INPUT, STATE, WEIGHT, WEIGHTS, Op, Tensor, elements
 from ._aten import NUMBERS, Sizes, counted, operators, shaped
 from ._kinds import UNKNOWN, is_arithmetic, kind_of, plain
 from ._values import Values
@@ -242,12 +242,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         ops = []
         for i, o in enumerate(self.ops):
             outs = tuple(new for t in o.outs for new in _split(t, grads.get(t.name)))
-            ins = tuple(t._replace(name=grads[t.name][0].name) if t.name in grads else t for t in o.ins)
+            ins = tuple(_as_gradient(t, grads.get(t.name)) for t in o.ins)
             ops.append(o._replace(ins=ins, outs=outs, holds=tuple(self.freed.get(i, ()))))
         named = {t.name for ts in grads.values() for t in ts}
         for name, dtype in self.trained.items():  # whose gradient is gone: a hook has used it
             if f"d:{name}" not in named:
-                mark = Tensor(f"d:{name}", ("0",), WEIGHT, dtype)
+                mark = Tensor(f"d:{name}", ("0",), WEIGHT, dtype, part=GRADIENT, of=name)
                 ops.append(Op(f"d:{name}", "copy", (), (mark,), NUMBERS, "backward"))
         return tuple(ops), tuple(sorted(alive - set(grads)))
 
@@ -260,7 +260,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
                 storage = self.storages[t.untyped_storage()._cdata]
                 there = homes.setdefault(storage.name, [])
                 left = sizes.setdefault(storage.name, storage.bytes) - t.numel() * t.itemsize
-                grad = shaped(f"d:{name}" + ".indices" * i, t, WEIGHT)
+                grad = shaped(f"d:{name}" + ".indices" * i, t, WEIGHT)._replace(part=GRADIENT, of=name)
                 there.append(grad if left >= 0 else grad._replace(dims=("0",)))
                 sizes[storage.name] = max(left, 0) if left >= 0 else sizes[storage.name]
         for name, left in sizes.items():
@@ -287,10 +287,15 @@ WAY_OUT = "allowed: a formula for it, by torch.utils.flop_counter.register_flop_
 def _split(t: Tensor, grads: Tensors | None) -> Tensors:
     """What an operator makes, by the gradients that are in it."""
     if grads is None or t.role == STATE:
-        return (t._replace(name=grads[0].name) if grads else t,)
+        return (_as_gradient(t, grads),)
     if len(grads) == 1:
-        return (t._replace(name=grads[0].name, role=WEIGHT),)
+        return (_as_gradient(t, grads)._replace(role=WEIGHT),)
     return (t._replace(on_chip=True), *grads)
+
+
+def _as_gradient(t: Tensor, grads: Tensors | None) -> Tensor:
+    """A tensor by the name of the first gradient that is in it."""
+    return t._replace(name=grads[0].name, part=GRADIENT, of=grads[0].of) if grads else t
 
 
 def parts(t: Any) -> list[torch.Tensor]:

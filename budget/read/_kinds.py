@@ -1,4 +1,4 @@
-"""The kind (rule.py) of every call of torch that is no contraction.
+"""The kind (ir/kinds/) of every call of torch that is no contraction.
 
 By its name, by torch's own tags (pointwise, reduction), by those of what it is the backward or the in-place
 form of, or by a pattern. What none of them knows is `unknown`: it may hold a product. Derived: aten's
@@ -12,51 +12,10 @@ from functools import cache
 
 import torch
 
+from ..ir import RULES
 from ..named import Any
 
-KINDS = {
-    "_adaptive_avg_pool2d": "avg_pool", "_adaptive_avg_pool3d": "avg_pool", "avg_pool1d": "avg_pool",
-    "adaptive_avg_pool3d": "avg_pool", "avg_pool2d": "avg_pool", "avg_pool3d": "avg_pool",
-    "_embedding_bag": "embedding_bag", "_embedding_bag_dense": "embedding_bag",
-    "_embedding_bag_per_sample_weights": "embedding_bag", "_embedding_bag_forward_only": "embedding_bag",
-    "_log_softmax": "log_softmax", "_softmax": "softmax",
-    "_safe_softmax": "softmax", "_masked_softmax": "softmax", "nll_loss_forward": "nll",
-    "nll_loss2d_forward": "nll", "nll_loss": "nll", "nll_loss2d": "nll",
-    "_ctc_loss": "ctc", "binary_cross_entropy_with_logits": "binary_cross_entropy",
-    "binary_cross_entropy": "binary_cross_entropy", "mse_loss": "mse", "native_layer_norm": "layer_norm",
-    "_fused_rms_norm": "layer_norm", "native_group_norm": "group_norm", "native_batch_norm": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
-    "_batch_norm_with_update": "batch_norm", "_batch_norm_no_update": "batch_norm",
-    "batch_norm": "batch_norm", "cudnn_batch_norm": "batch_norm", "native_dropout": "dropout",
-    "gelu": "gelu", "silu": "silu", "relu": "relu", "threshold": "relu", "sigmoid": "sigmoid",
-    "tanh": "tanh", "softplus": "softplus", "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
-    "exp": "exp", "glu": "glu", "cumsum": "cumsum", "logcumsumexp": "cumsum", "_logcumsumexp": "cumsum",
-    "cumprod": "cumsum", "cummax": "cumsum", "cummin": "cumsum", "_cummax_helper": "cumsum",
-    "_cummin_helper": "cumsum", "sort": "top_k", "topk": "top_k", "histc": "top_k", "bincount": "top_k",
-    "searchsorted": "top_k", "bucketize": "top_k", "kthvalue": "top_k", "mode": "top_k", "histogram": "top_k",
-}  # fmt: skip
-
-MOVES = frozenset(
-    """
-    _assert_async _assert_scalar _chunk_cat _coalesce _coalesced _convert_indices_from_coo_to_csr
-    _convert_indices_from_csr_to_coo _copy_from _efficientzerotensor _functional_assert_async
-    _functional_assert_scalar _index_put_impl _jagged_to_padded_dense_forward _lazy_clone
-    _mkldnn_transpose _pack_padded_sequence _padded_dense_to_jagged_forward _pin_memory _resize_output
-    _stack _to_copy _to_dense _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr
-    _unsafe_index _unsafe_index_put _unsafe_masked_index _unsafe_masked_index_put_accumulate _unsafe_view
-    alias arange as_strided_scatter block_diag cat channel_shuffle clone col2im constant_pad_nd contiguous
-    copy diag_embed diagonal_backward diagonal_scatter empty empty_like empty_permuted empty_strided eye
-    fill flip full full_like gather im2col index index_add index_copy index_fill index_put index_reduce
-    index_select index_select_backward isin lift_fresh linspace logspace masked_fill masked_scatter
-    masked_select max_unpool2d max_unpool3d native_channel_shuffle new_empty new_empty_strided new_full
-    new_ones new_zeros nonzero nonzero_static one_hot ones ones_like pixel_shuffle pixel_unshuffle put
-    range record_stream repeat repeat_interleave resize resize_as roll rot90 scalar_tensor scatter
-    scatter_add scatter_reduce select_backward select_scatter set slice_backward slice_scatter
-    sparse_compressed_tensor sparse_coo_tensor sparse_mask sparse_resize sparse_resize_and_clear stack
-    take to_padded_tensor trace_backward tril tril_indices triu triu_indices unfold_backward unsafe_split
-    unsafe_split_with_sizes value_selecting_reduction_backward zero zeros zeros_like
-    """.split()  # noqa: SIM905 - two hundred quotes less
-)
+KINDS = {name: kind for kind, rule in RULES.items() for name in rule.torch}
 
 PATTERNS = {  # the first that matches
     "reduction": r"""
@@ -100,8 +59,7 @@ def kind_of(call: Any) -> str:
 def _kind(name: str, tags: frozenset[str]) -> str:
     base = plain(name)
     names = (base, base.removesuffix("_data").removesuffix("_backward").removesuffix("_forward"))
-    known = ("copy" if each in MOVES else KINDS.get(each, "") for each in names)
-    if kind := next(filter(None, known), "") or _tagged(tags):
+    if kind := next(filter(None, map(KINDS.get, names)), "") or _tagged(tags):
         return kind
     matched = (kind for each in names for kind, pattern in MATCHES if pattern.fullmatch(each))
     return next(matched, "") or _tagged(_tags(base) | _tags(names[1])) or UNKNOWN

@@ -19,16 +19,13 @@ from .. import arch as architectures
 from .. import table
 from ..config import make
 from ..errors import InputError, shown, unknown
+from ..ir import RULES
 from ..named import Any
 
 FOLDER = "families"
 LARGEST = 10_000_000  # bytes; a config has a few thousand
 
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu_new", "gelu_fast": "gelu_new", "gelu_python": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "silu": "silu", "swish": "silu",
-    "relu": "relu", "relu2": "squared_relu", "xielu": "xielu",
-}  # fmt: skip
+ACTIVATIONS = {name: kind for kind, rule in RULES.items() for name in rule.config}
 
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
 AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides

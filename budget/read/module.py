@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from ..config import Workload, size
 from ..dtype import full_name
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import Model
 from ..named import Any, NamedTuple
-from ..plan.techniques import NAMELESS
+from ..plan import unnamed
 
 CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
@@ -102,15 +102,13 @@ def _whole(name: str, value: Any) -> int:
     return whole
 
 
-def check(
-    model: Any,
-    mode: str,
-    recompute: str,
-    attention: str | None,
-    config: Iterable[str],
-    techniques: Mapping[str, Any],
-) -> None:
-    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions."""
+def check(model: Any, mode: str, asked: Mapping[str, Any], config: Iterable[str]) -> None:
+    """Raise an InputError for what a torch module does in its own code, or what needs named dimensions.
+
+    asked: recompute, attention and the settings of techniques.
+    """
+    techniques = dict(asked)
+    recompute, attention = techniques.pop("recompute"), techniques.pop("attention")
     modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
     if mode not in modes:
         raise InputError("mode", f"got {mode!r}; allowed for this torch module: {', '.join(modes)}")
@@ -118,7 +116,8 @@ def check(
         raise InputError("recompute", "a torch module does its own, by torch.utils.checkpoint; allowed: none")
     if attention is not None:
         raise InputError("attention", "a torch module calls its own; allowed: nothing here")
-    for name in (*config, *(name for name in techniques if name not in NAMELESS)):
+    nameless = unnamed() if techniques else ()
+    for name in (*config, *(name for name in techniques if name not in nameless)):
         raise InputError(
             name, "a torch module's dimensions have no names; allowed: with a built-in architecture"
         )

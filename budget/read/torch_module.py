@@ -25,9 +25,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from ..config import Workload, at_most
 from ..dtype import SHORT
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import FROZEN, INPUT, WEIGHT, Model
 from ..named import Any
-from ..op import FROZEN, INPUT, WEIGHT
 from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
 from ._capture import Recorder

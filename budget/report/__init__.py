@@ -1,15 +1,20 @@
-"""Formats: one file each with `render(estimate, by) -> str`, found by its file name."""
+"""Formats: one file each with `render(answer) -> str`, found by its file name, for every command.
+
+A command says what it answers as an Answer (_answer.py); a format shows what it can of one, and raises an
+InputError where that is nothing.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 
+from ..answer import Estimate
 from ..errors import unknown
 from ..found import modules
 from ..named import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..estimate import Estimate
+    from ._answer import Answer
 
 
 def names() -> tuple[str, ...]:
@@ -17,9 +22,13 @@ def names() -> tuple[str, ...]:
     return modules(__path__[0])
 
 
-def render(estimate: Estimate, form: str, by: str = "") -> str:
-    """An estimate as text. Raises InputError for an unknown format."""
-    if form not in names():
-        raise unknown("format", form, names())
-    text: str = import_module(f"{__name__}.{form}").render(estimate, by)
+def render(found: Answer | Estimate, name: str, by: str = "") -> str:
+    """An answer, or an estimate with a breakdown, as text. Raises InputError for an unknown format."""
+    if name not in names():
+        raise unknown("format", name, names())
+    if isinstance(found, Estimate):
+        from ._estimate import answer
+
+        found = answer(found, by)
+    text: str = import_module(f"{__name__}.{name}").render(found)
     return text

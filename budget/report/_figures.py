@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from ..device import Device
+from ..measured.validation import Row
 from ..named import NamedTuple
-from ..validation import Row
 from ._units import decimal, seconds
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 460, 70, 45, 12

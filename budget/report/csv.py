@@ -1,22 +1,21 @@
-"""CSV: one line an operator (or what `--by` says), raw numbers; of arrays one for each index."""
+"""CSV: raw numbers, a line a row; of arrays one for each index."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from ..named import TYPE_CHECKING, Any
-from ._rows import rows
-
-if TYPE_CHECKING:
-    from ..estimate import Estimate
+from ..named import Any
+from ._answer import Answer
 
 
-def render(estimate: Estimate, by: str = "") -> str:
-    """Rows with a header line."""
+def render(answer: Answer) -> str:
+    """The answer's records under a header line."""
     out = io.StringIO()
-    table = _by_index(rows(estimate, by or "operator"))
-    writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
+    records = answer.records()
+    keys = [c.key for c in records.columns]
+    table = _by_index([dict(zip(keys, row, strict=True)) for row in records.rows])
+    writer = csv.DictWriter(out, list(table[0]) if table else keys, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return out.getvalue().rstrip("\n")

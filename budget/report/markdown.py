@@ -1,17 +1,25 @@
-"""Markdown: the table's text, and breakdowns as tables."""
+"""Markdown: the text as it is, and tables."""
 
 from __future__ import annotations
 
-from ..named import TYPE_CHECKING
-from . import table
-
-if TYPE_CHECKING:
-    from ..estimate import Estimate
+from ._answer import Answer, Table
 
 
-def render(estimate: Estimate, by: str = "") -> str:
-    """A fenced summary and, with `by`, a table behind it."""
-    parts = ["```text", table.render(estimate), "```"]
-    if by:
-        parts += ["", *table.breakdown(estimate, by, "github")]
-    return "\n".join(parts)
+def render(answer: Answer) -> str:
+    """A fenced summary and tables behind it. Raises InputError for an estimate of arrays."""
+    parts = [_fenced(answer.text()), *map(_table, answer.tables()), answer.foot]
+    return "\n\n".join(filter(None, parts))
+
+
+def _table(table: Table) -> str:
+    from tabulate import tabulate
+
+    if table.lines:
+        return _fenced("\n".join(table.lines()))
+    headings = [c.heading for c in table.columns]
+    align = ("left", *["right"] * (len(headings) - 1))
+    return str(tabulate(table.cells(), headings, "github", disable_numparse=True, colalign=align))
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```" if text else ""

@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from ..answer import Estimate
 from ..errors import InputError
 from ..fold.memory import KINDS
-from ..named import TYPE_CHECKING
 from ..size import is_number
-from . import json
+from ._answer import Answer
+from ._estimate import highest
 from ._figures import COLOURS
+from ._summary import describe
 from ._units import memory, seconds
-from .table import describe, highest
-
-if TYPE_CHECKING:
-    from ..estimate import Estimate
 
 WIDTH, LEFT, RIGHT, TOP, HIGH = 760, 76, 20, 78, 260  # pixels; HIGH: of the curve
 COLOUR = dict(zip(KINDS, COLOURS, strict=True))
 STYLE = "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;font-size:15px}"
 
 
-def render(estimate: Estimate, by: str = "") -> str:
-    """One SVG that needs no other file. Raises InputError for an estimate of arrays, and for a breakdown."""
-    if by or not is_number(estimate.times.step):
+def render(answer: Answer) -> str:
+    """One SVG that needs no other file. Raises InputError for arrays, breakdowns and several estimates."""
+    if len(answer.estimates) != 1 or answer.by or not is_number(answer.estimates[0].times.step):
         raise InputError("format", "svg shows one case, and no breakdown; allowed with these: json, csv")
+    return picture(answer.estimates[0])
+
+
+def picture(estimate: Estimate) -> str:
+    """An estimate as an SVG element."""
     body = [*_title(estimate), *_curve(estimate), *_times(estimate)]
     return "\n".join(
         [
@@ -105,7 +108,7 @@ def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
 
 def _times(e: Estimate) -> Iterator[str]:
     """Shares of the time by class of kernels, as one bar."""
-    times, y = json.seconds(e), TOP + HIGH + 78
+    times, y = e.seconds(), TOP + HIGH + 78
     shares: Mapping[str, float] = times["shares"]
     low, high = seconds(times["low"]), seconds(times["high"])
     yield _text(LEFT, y - 8, f"{seconds(e.times.step)} ({low} to {high}), {e.profile.summary}")

@@ -1,195 +1,31 @@
-"""The answer at a glance: the verdict first, bars for what is where, the caveat in one line."""
+"""Plain text of at most 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from ..errors import InputError
-from ..named import TYPE_CHECKING
-from ..size import is_number
-from . import json
-from ._rows import COLUMNS, rows
-from ._units import count, decimal, memory, seconds
-
-if TYPE_CHECKING:
-    from ..estimate import Estimate
-    from ..fold.memory import Moment
-
-BAR = 32
-WIDTH = 80
-STRETCHES = 24
-# What a headline says of an architecture, where its Config has it.
-HEADLINE = (
-    "kind",
-    "cell",
-    "sizes",
-    "layers",
-    "d_model",
-    "heads",
-    "hidden_size",
-    "experts",
-    "vocab",
-    "classes",
-)
+from ._answer import Answer, Table
+from ._summary import WIDTH, fold
 
 
-def render(estimate: Estimate, by: str = "") -> str:
-    """Plain text of at most 80 columns. Raises InputError for an estimate of arrays."""
-    if not is_number(estimate.times.step):
-        raise InputError("format", "a table shows one case; allowed for arrays: json, csv")
-    lines = [
-        *_head(estimate),
-        "",
-        *_counts(estimate),
-        *_memory(estimate),
-        *_time(estimate),
-        *_trust(estimate),
-    ]
-    if by:
-        lines += ["", *breakdown(estimate, by, "plain")]
-    return "\n".join(line.rstrip() for long in lines for line in fold(long))
+def render(answer: Answer) -> str:
+    """What people read: the text, the tables, the last line. Raises InputError for an estimate of arrays."""
+    parts = [_folded(answer.text()), *map(plain, answer.tables()), _folded(answer.foot)]
+    return "\n\n".join(filter(None, parts))
 
 
-def breakdown(estimate: Estimate, by: str, style: str) -> list[str]:
-    """A table of operators, parts, layers or moments; `style` is one of tabulate's."""
+def _folded(text: str) -> str:
+    return "\n".join(line for long in text.splitlines() for line in fold(long))
+
+
+def plain(table: Table) -> str:
+    """Columns of text. Names give way to figures: of a long one its end is what tells it from others."""
     from tabulate import tabulate
 
-    if by == "moment":
-        return curve(estimate)
-    header = [by, "params", "fwd FLOP", "bwd FLOP", "pointwise", "time"]
-    table = [
-        [r["name"], count(r["params"]), *(decimal(r[c]) for c in COLUMNS[1:4]), seconds(r["time_s"])]
-        for r in rows(estimate, by)
-    ]
-    form = {"tablefmt": style, "disable_numparse": True, "colalign": ("left", *["right"] * 5)}
-    if style != "plain":
-        return str(tabulate(table, header, **form)).splitlines()
-    # Names give way to figures: of a long one its end is what tells it from others.
-    columns = zip(*(r[1:] for r in (header, *table)), strict=True)
-    width = WIDTH - 1 - sum(2 + max(map(len, column)) for column in columns)
-    table = [[name if len(name) <= width else f"..{name[2 - width :]}", *cells] for name, *cells in table]
-    return str(tabulate([header, *table], **form)).splitlines()  # as headers they would be padded
-
-
-def curve(estimate: Estimate) -> list[str]:
-    """Memory over time, as bars."""
-    peak = estimate.memory.peak
-    return [
-        f"{m.phase:<10}{m.op[:30]:<30}{memory(m.total):>9}  {'#' * round(29 * m.total / peak)}"
-        for m in highest(estimate.memory.curve, STRETCHES)
-    ]
-
-
-def highest(moments: Sequence[Moment], stretches: int) -> list[Moment]:
-    """The largest moment of each of at most so many stretches of a curve."""
-    size = -(-len(moments) // stretches)
-    return [max(moments[i : i + size], key=lambda m: m.total) for i in range(0, len(moments), size)]
-
-
-def fold(line: str) -> list[str]:
-    """A line in at most 80 columns, at the gaps between its parts or its words."""
-    lines = []
-    while len(line) > WIDTH:
-        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
-        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
-        lines.append(line[:cut])
-        line = " " * 14 + line[cut:].lstrip()
-    return [*lines, line]
-
-
-def shorten(text: str, width: int) -> str:
-    """Whole words, as many as fit."""
-    while len(text) > width and ", " in text:
-        text = text.rpartition(", ")[0]
-    return text[:width]
-
-
-def describe(estimate: Estimate) -> str:
-    """What kind of network this is, in its own settings."""
-    words = []
-    for key in HEADLINE:
-        value = estimate.model.config.get(key)
-        if value:
-            text = (
-                "-".join(map(str, value))
-                if isinstance(value, tuple)
-                else f"{value:,}"
-                if is_number(value)
-                else value
-            )
-            words.append(text if isinstance(value, tuple | str) else f"{key} {text}")
-    return ", ".join(words)
-
-
-def _head(e: Estimate) -> Iterator[str]:
-    total = count(e.params.total) + " parameters"
-    what = f"{e.model.name}: {describe(e)}"
-    yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
-    task = e.task
-    tokens = f" x {e.model.tokens // e.model.samples:,.0f} tokens" if e.model.counts_tokens else ""
-    mode = {"train": "training step", "forward": "forward pass"}.get(task.workload.mode, task.workload.mode)
-    optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
-    if used := task.techniques.used:
-        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
-
-
-def _counts(e: Estimate) -> Iterator[str]:
-    f, h = e.flops, e.hardware
-    parts = [f"forward {decimal(f.forward, 'FLOP')}"]
-    if f.backward:
-        parts += [
-            f"backward {decimal(f.backward, 'FLOP')}",
-            f"step {decimal(f.forward + f.backward, 'FLOP')}",
-        ]
-    yield "compute     " + "   ".join(parts)
-    again = h.forward + h.backward - f.forward - f.backward
-    rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
-    notes = [f"norms, activations, optimizer: {decimal(rest, 'FLOP')}"]
-    if again:
-        notes.append(f"{'recomputed' if again > 0 else 'not run'}: {decimal(abs(again), 'FLOP')}")
-    yield "              " + "   ".join(notes)
-    if e.params.active != e.params.total:
-        yield f"              {count(e.params.active)} parameters active for a token"
-
-
-def _memory(e: Estimate) -> Iterator[str]:
-    m = e.memory
-    size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
-    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {m.at}"
-    yield (
-        f"{head:<{79 - len(verdict)}} {verdict}"
-        if len(head) + len(verdict) < 79
-        else f"{head}\n            {verdict}"
-    )
-    for kind, value in m.at_peak.items():
-        if value:
-            yield f"              {kind:<12}{memory(value):>10}  {'#' * round(BAR * value / m.peak)}"
-
-
-def _time(e: Estimate) -> Iterator[str]:
-    t = e.times
-    times, rate, cost = json.seconds(e), json.rate(e), e.cost()
-    low, high = seconds(times["low"]), seconds(times["high"])
-    unit = "tokens/s" if e.model.counts_tokens else "samples/s"
-    speed = rate["tokens_per_s"] if e.model.counts_tokens else rate["samples_per_s"]
-    yield (
-        f"time        {'step' if e.flops.backward else 'pass'} {seconds(t.step)} ({low} to {high})   "
-        f"{decimal(speed).strip()} {unit}   MFU {rate['mfu']:.1%}"
-    )
-    shares = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {share:.0%}" for kind, share in shares if share >= 0.005)
-    words = []
-    if cost["usd_per_million"] is not None:
-        what = unit.removesuffix("/s")
-        words.append(f"${cost['usd_per_million']:,.3g} a million {what} at ${cost['usd_per_hour']:g} an hour")
-    if cost["joules_per_step"] is not None:
-        words.append(f"at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
-    if words:
-        yield "cost        " + "   ".join(words)
-
-
-def _trust(e: Estimate) -> Iterator[str]:
-    missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
-    yield f"trust       counts exact{missing}; time {e.profile.summary}"
+    if table.lines:
+        return "\n".join(table.lines())
+    cells = [[c.heading for c in table.columns], *table.cells()]
+    others = list(zip(*(row[1:] for row in cells), strict=True))
+    width = WIDTH - 1 - sum(2 + max(map(len, column)) for column in others)
+    cells = [[name if len(name) <= width else f"..{name[2 - width :]}", *row] for name, *row in cells]
+    align = ("left", *["right"] * len(others))
+    # The headings are a row as others: tabulate pads them otherwise.
+    return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=align))

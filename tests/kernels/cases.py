@@ -9,6 +9,7 @@ from unittest import mock
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.utils.conventions import not_set
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -19,13 +20,28 @@ layouts = st.sampled_from(LAYOUTS)
 seeds = st.integers(0, 2**31)
 routes = st.sampled_from(("triton", "triton", "reference"))
 
-MODULES = ("matmul", "softmax", "cross_entropy", "attention")
+MODULES = (
+    "matmul",
+    "softmax",
+    "cross_entropy",
+    "attention",
+    "rms_norm",
+    "rope",
+    "linear_cross_entropy",
+    "attention_cached",
+)
 
 
 def examples(count):
-    """How many examples a property is tried on. No shrinking: an example takes the interpreter a second."""
+    """How many examples a property is tried on. No shrinking: an example takes the interpreter a second.
+
+    Compiled, an example is several kernels of a second each: fewer, and always the same, for Triton's cache.
+    """
+    compiled = DEVICE != "cpu"
     return settings(
-        max_examples=count,
+        max_examples=min(count, 10) if compiled else count,
+        derandomize=compiled,
+        database=None if compiled else not_set,
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from budget.kernels import attention_decode
 
+# Enough keys to be split: 8 blocks of the settings' BLOCK_N.
+KEYS = 256 if DEVICE == "cpu" else 512
 PLAIN = {"causal": False, "window": None, "softcap": None, "scale": None}
 
 
@@ -132,7 +134,7 @@ def test_head_dimensions(head_dim):
 
 @examples(6)
 @given(
-    group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(256, 420),
+    group=st.sampled_from([1, 4]), seq_q=st.sampled_from([1, 1, 3]), seq_k=st.integers(KEYS, KEYS + 164),
     head_dim=st.sampled_from([64, 80]), dtype=dtypes, causal=st.booleans(),
     window=st.sampled_from([None, 40]), softcap=st.sampled_from([None, 3.0]), has_bias=st.booleans(),
     seed=seeds,
@@ -149,7 +151,7 @@ def test_decoding_splits_the_cache(
 
 
 def test_gradients_after_decoding():
-    q, k, v = inputs(1, 2, 1, 1, 300, 64, torch.float32, "contiguous", generator(0))
+    q, k, v = inputs(1, 2, 1, 1, KEYS + 44, 64, torch.float32, "contiguous", generator(0))
     check((q, k, v, None), PLAIN | {"causal": True}, "triton", 0)
 
 
@@ -170,14 +172,14 @@ def test_packed_sequences(lengths, dtype, causal, window, where, seed):
     longest = [max(pair[i] for pair in lengths) for i in range(2)]
     rules = PLAIN | {"causal": causal, "window": window}
 
-    def apart(q, k, v):
-        parts = []
-        for (q0, q1), (k0, k1) in zip(
-            *(b.tolist() for b in (b.unfold(0, 2, 1) for b in bounds)), strict=True
-        ):
-            one = (t.transpose(0, 1).unsqueeze(0) for t in (q[q0:q1], k[k0:k1], v[k0:k1]))
-            parts.append(eager(*one, **rules)[0].transpose(0, 1))
-        return torch.cat(parts)
+    def sequences(q, k, v):
+        """Each as a batch of one."""
+        pairs = zip(*(b.unfold(0, 2, 1).tolist() for b in bounds), strict=True)
+        for (q0, q1), (k0, k1) in pairs:
+            yield [t.transpose(0, 1).unsqueeze(0) for t in (q[q0:q1], k[k0:k1], v[k0:k1])]
+
+    def apart(*tensors):
+        return torch.cat([eager(*one, **rules)[0].transpose(0, 1) for one in sequences(*tensors)])
 
     tensors = (q, k, v)
     ours_in, own_in, oracle_in = leaves(tensors), leaves(tensors), leaves(tensors, torch.float64)
@@ -187,8 +189,39 @@ def test_packed_sequences(lengths, dtype, causal, window, where, seed):
         assert_close("out", ours, own, oracle)
         grad = random(ours.shape, ours.dtype, generator=g)
         pairs = ((ours, ours_in), (own, own_in), (oracle, oracle_in))
+        wide = (t.detach() for t in oracle_in)
+        grads = (one[0] for one in sequences(grad.double(), *oracle_in[1:]))
+        terms = [
+            gradient_terms(*one, own_grad, rules)
+            for one, own_grad in zip(sequences(*wide), grads, strict=True)
+            if one[0].numel() and one[1].numel()
+        ]
         for name, *triple in zip("qkv", *(gradients(o, i, grad) for o, i in pairs), strict=True):
-            assert_close(f"gradient of {name}", *triple)
+            largest = max((t[name] for t in terms), default=0.0)
+            assert_close(f"gradient of {name}", *triple, terms=largest)
+
+
+@pytest.mark.parametrize("where", ["triton", "reference"])
+def test_rows_after_the_last_sequence_are_zeros(where):
+    g = generator(0)
+    tensors = [random((90, 2, 32), torch.float32, generator=g) for _ in range(3)]
+    bounds = torch.tensor([0, 20, 50], dtype=torch.int32, device=DEVICE)
+    with route(where):
+        padded, exact = leaves(tensors), leaves([t[:50] for t in tensors])
+        out, expected = (attention_packed(*t, bounds, bounds, 30, 30) for t in (padded, exact))
+        found = gradients(out, padded, torch.ones_like(out))
+        wanted = gradients(expected, exact, torch.ones_like(expected))
+    for ours, theirs in zip((out, *found), (expected, *wanted), strict=True):
+        assert torch.equal(ours[:50], theirs)
+        assert (ours[50:] == 0).all()
+
+
+def test_a_sequence_longer_than_stated_is_cut_off():
+    q = random((60, 2, 32), torch.float32, generator=generator(0))
+    bounds = torch.tensor([0, 60], dtype=torch.int32, device=DEVICE)
+    out = attention_packed(q, q, q, bounds, bounds, 32, 60)
+    assert (out[:32] != 0).all()
+    assert (out[32:] == 0).all()
 
 
 @pytest.mark.parametrize("where", ["triton", "reference"])

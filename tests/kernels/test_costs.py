@@ -1,7 +1,16 @@
-from budget.kernels.costs import attention_cost, matmul_cost, softmax_cost, visited_pairs
+from budget.kernels.costs import (
+    attention_cost,
+    decode_cost,
+    linear_cross_entropy_cost,
+    matmul_cost,
+    rms_norm_cost,
+    rope_cost,
+    softmax_cost,
+    visited_pairs,
+)
 
+from budget.ir import contraction_flops
 from budget.kernels import settings
-from budget.op import contraction_flops
 
 TABLES = settings.load()
 
@@ -24,6 +33,27 @@ def test_a_long_row_is_read_twice():
     assert softmax_cost(10, 100_000, setting=tables["long"]).bytes == 2 * 10 * 100_000 * 3
 
 
+def test_head_and_loss_make_the_logits_twice():
+    forward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300)
+    backward = linear_cross_entropy_cost(100, 32, 1000, at_hand=300, backward=True)
+    assert forward.flops == computed(forward) == 2 * 100 * 32 * 1000
+    assert backward.flops == computed(backward) == 3 * forward.flops
+    whole = linear_cross_entropy_cost(100, 32, 1000, at_hand=1000, backward=True)
+    assert backward.bytes - whole.bytes == 3 * 2 * 4 * 100 * 32  # a sum read and written, but for the first
+
+
+def test_a_norm_with_its_residual_moves_two_tensors_more():
+    alone = rms_norm_cost(10, 1000)
+    assert alone.bytes == 2 * (2 * 10 * 1000 + 1000) + 4 * 10
+    assert rms_norm_cost(10, 1000, residual=True).bytes - alone.bytes == 2 * 2 * 10 * 1000
+
+
+def test_a_partial_rotation_moves_the_rest_unless_in_place():
+    tables = 2 * 4 * 100 * 16
+    assert rope_cost(2, 8, 100, 128, 16).bytes == 2 * 2 * 2 * 8 * 100 * 128 + tables
+    assert rope_cost(2, 8, 100, 128, 16, in_place=True).bytes == 2 * 2 * 2 * 8 * 100 * 32 + tables
+
+
 def test_attention_in_full_executes_what_is_computed_and_causal_about_half():
     setting = TABLES["attention_forward"]["sm90"]["d128"]
     shape = (2, 8, 2, 4096, 4096, 128)
@@ -33,6 +63,14 @@ def test_attention_in_full_executes_what_is_computed_and_causal_about_half():
     tiles = 4096 // 128
     assert causal.flops / full.flops == (tiles + 1) / (2 * tiles)
     assert full.bytes == 2 * 128 * 2 * (2 * 8 + 2 * 2) * 4096 + 4 * 2 * 8 * 4096
+
+
+def test_a_step_of_generation_reads_what_the_cache_holds():
+    setting = TABLES["attention_decode"]["sm90"]["d128"]
+    cost = decode_cost(32, 8, 1, [64, 1], 128, setting=setting)
+    assert computed(cost) == 4 * 32 * 65 * 128
+    assert cost.flops == 4 * 8 * 16 * (64 + 64) * 128
+    assert cost.bytes == 2 * 128 * 2 * (8 * 65 + 2 * 32)
 
 
 def test_visited_pairs_of_uneven_lengths():

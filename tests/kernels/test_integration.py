@@ -3,7 +3,11 @@
 import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
+from budget.kernels.attention_cached import attention_cached
+from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
+from budget.kernels.rms_norm import add_rms_norm, rms_norm
+from budget.kernels.rope import rope
 from budget.kernels.softmax import cross_entropy, softmax
 from cases import DEVICE, generator, random, route
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,6 +20,10 @@ def tensor(*shape, dtype=torch.float32, grad=True):
 
 
 BOUNDS = torch.tensor([0, 3, 8], dtype=torch.int32, device=DEVICE)
+CACHE, PAGES = tensor(2, 2, 40, 16, grad=False), tensor(3, 2, 16, 16, grad=False)
+LENGTHS = torch.tensor([7, 12], dtype=torch.int32, device=DEVICE)
+TABLE = torch.tensor([[2], [0]], dtype=torch.int32, device=DEVICE)
+CLASSES = torch.tensor([1, 2, -100, 0], device=DEVICE)
 NOTHING = (None,) * 3
 RULES = (True, 0, 0.0, 0.25)
 SAMPLES = {
@@ -35,7 +43,36 @@ SAMPLES = {
         (tensor(3, 4, 7), tensor(4, 7), 0.5, False, True),
     ],
     "softmax_backward": [(tensor(4, 7, grad=False), tensor(4, 7, grad=False).softmax(-1), 2.0, False)],
-    "cross_entropy": [(tensor(4, 7), torch.tensor([1, 2, -100, 0], device=DEVICE), 1.0, -100, 0.1)],
+    "cross_entropy": [(tensor(4, 7), CLASSES, 1.0, -100, 0.1)],
+    "attention_cached": [
+        (tensor(2, 4, 1, 16, grad=False), CACHE, CACHE, LENGTHS, None, True, 0, 0.0, 0.25),
+        (tensor(2, 2, 3, 16, grad=False), PAGES, PAGES, LENGTHS, TABLE, True, 5, 2.0, 0.25),
+    ],
+    "linear_cross_entropy": [
+        (tensor(4, 6), tensor(7, 6), CLASSES, tensor(7), 1.0, 2.0, -100,
+         0.1),
+        (tensor(4, 6), tensor(7, 6, grad=False), CLASSES, None, 0.5, 0.0,
+         -100, 0.0),
+    ],
+    "linear_cross_entropy_backward": [
+        (tensor(4, grad=False), tensor(4, 6, grad=False), tensor(7, 6, grad=False),
+         CLASSES, None, *(torch.ones(4, device=DEVICE) for _ in range(2)),
+         1.0, 0.0, -100, 0.0, True, True, False),
+    ],
+    "rms_norm": [
+        (tensor(3, 4, 7), None, tensor(7), 1e-6, 1.0),
+        (tensor(4, 7), tensor(4, 7), None, 1e-6, 0.0),
+    ],
+    "rms_norm_backward": [
+        (tensor(4, 7, grad=False), None, tensor(4, 7, grad=False), tensor(7, grad=False),
+         tensor(4, grad=False), 1.0, True),
+    ],
+    "rope": [
+        (tensor(2, 3, 5, 8), tensor(5, 3, grad=False), tensor(5, 3, grad=False), None, False, False),
+        (tensor(2, 5, 3, 8).transpose(1, 2), *(tensor(2, 7, 4, grad=False) for _ in range(2)),
+         torch.arange(5, device=DEVICE), True, True),
+    ],
+    "rope_": [(tensor(2, 3, 5, 8, grad=False), *(tensor(5, 4, grad=False) for _ in range(2)), None, False)],
     "attention": [
         (tensor(1, 4, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), None, None, None, 0, 0, *RULES),
         (tensor(1, 2, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), tensor(1, 2, 5, 7), None, None, 0, 0,
@@ -64,6 +101,12 @@ def test_meta_tensors():
     assert softmax(meta(3, 5), causal=True).dtype == torch.bfloat16
     assert matmul(meta(4, 6), meta(6, 8), meta(8), activation="gelu").shape == (4, 8)
     assert matmul(meta(4, 6), meta(6, 8), out_dtype=torch.float32).dtype == torch.float32
+    assert [t.shape for t in add_rms_norm(meta(4, 6), meta(4, 6), meta(6))] == [(4, 6), (4, 6)]
+    assert rope(meta(2, 3, 5, 8), meta(5, 4), meta(5, 4)).shape == (2, 3, 5, 8)
+    lengths, table = (meta(*shape, dtype=torch.int32) for shape in ((2,), (2, 9)))
+    q = meta(2, 8, 1, 64)
+    assert attention_cached(q, k, k, lengths).shape == (2, 8, 1, 64)
+    assert attention_cached(q, k, k, lengths, table).shape == (2, 8, 1, 64)
     loss = cross_entropy(meta(3, 5).requires_grad_(), meta(3, dtype=torch.int64))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
@@ -91,20 +134,42 @@ def test_flop_counts_are_torchs():
     assert flops(lambda: attention(q, k, k).sum().backward()) == forward + forward * 5 // 2
 
 
+def test_flops_of_a_cache():
+    """Of the keys that are there, not of those that there is room for."""
+    q = tensor(2, 4, 1, 16, grad=False)
+    assert flops(lambda: attention_cached(q, CACHE, CACHE, LENGTHS)) == 4 * 4 * 16 * (7 + 12)
+
+
+def test_flops_of_head_and_loss():
+    """Those of the head, whose product runs once more in the backward pass."""
+    hidden, weight = meta(10, 6).requires_grad_(), meta(8, 6).requires_grad_()
+    target = meta(10, dtype=torch.int64)
+    head = flops(lambda: hidden @ weight.mT)
+    assert flops(lambda: linear_cross_entropy(hidden, weight, target)) == head
+    assert flops(lambda: linear_cross_entropy(hidden, weight, target).backward()) == 4 * head
+    frozen = weight.detach()
+    assert flops(lambda: linear_cross_entropy(hidden, frozen, target).backward()) == 3 * head
+
+
 def test_flops_of_packed_sequences():
     q = tensor(8, 2, 16, grad=False)
     pairs = 3 * 3 + 5 * 5
     assert flops(lambda: attention_packed(q, q, q, BOUNDS, BOUNDS, 5, 5)) == 4 * 2 * 16 * pairs
 
 
+ANGLES = tensor(6, 8, grad=False)
+
+
 class Block(torch.nn.Module):
     """A little of everything."""
 
     def forward(self, x, w, target):
-        h = matmul(x, w, activation="gelu_tanh")
+        h = matmul(rms_norm(x), w, activation="gelu_tanh")
         q = h.unflatten(-1, (2, 16)).transpose(1, 2)
-        h = attention(q, q, q, causal=True).transpose(1, 2).flatten(2)
-        return cross_entropy(h * softmax(h), target)
+        k = rope(q, ANGLES.cos(), ANGLES.sin())
+        h = attention(q, k, q, causal=True).transpose(1, 2).flatten(2)
+        loss = linear_cross_entropy(h, w, target, reduction="sum")
+        return loss + cross_entropy(h * softmax(h), target)
 
 
 @pytest.mark.parametrize("where", ["triton", "reference"])

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from budget.kernels.modules import FlashAttention, FusedLinear, swap
+from budget.kernels.modules import FlashAttention, FusedLinear, FusedRMSNorm, swap
 from cases import DEVICE, generator, random
 from torch import nn
 
@@ -65,6 +65,54 @@ def test_swap_of_a_single_layer_and_of_what_it_leaves_alone():
     model = nn.ModuleDict({"a": nn.MultiheadAttention(32, 2, dropout=0.1), "b": nn.MultiheadAttention(32, 4)})
     swap(model)
     assert [type(m) for m in model.values()] == [nn.MultiheadAttention] * 2
+
+
+def norms():
+    """Layers that compute RMSNorm, of classes that do not know of each other."""
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+    return [nn.RMSNorm(24, eps=1e-5), LlamaRMSNorm(24, 1e-5), GemmaRMSNorm(24, 1e-3), T5LayerNorm(24)]
+
+
+@pytest.mark.parametrize("norm", norms(), ids=lambda norm: type(norm).__name__)
+def test_swap_of_what_computes_rms_norm(norm):
+    nn.init.normal_(norm.weight)
+    model = nn.Sequential(norm).to(DEVICE)
+    original = copy.deepcopy(model)
+    swapped = swap(model)
+    assert type(swapped[0]) is FusedRMSNorm
+    assert swapped[0].weight is norm.weight
+    assert list(swapped.state_dict()) == list(original.state_dict())
+    assert_same(original, swapped, random((3, 24), torch.float32, generator=generator(0)) * 1e-2)
+    assert f"offset={1.0 if 'Gemma' in type(norm).__name__ else 0.0}" in repr(swapped)
+
+
+def test_swap_leaves_what_only_looks_like_rms_norm():
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.eps = nn.Parameter(torch.ones(24)), 1e-6
+
+        def forward(self, x):
+            return self.weight * x / (x.abs().mean(-1, keepdim=True) + self.eps)
+
+    class Gated(Mean):
+        def forward(self, x, gate):
+            return nn.functional.rms_norm(x, (24,), self.weight, self.eps) * gate
+
+    model = nn.ModuleList(
+        [Mean(), Gated(), nn.LayerNorm(24), nn.LayerNorm(24, bias=False), nn.RMSNorm((2, 12))]
+    )
+    classes = [type(m) for m in model]
+    assert [type(m) for m in swap(model)] == classes
+
+
+def test_fused_rms_norm_is_torchs():
+    x = random((3, 24), torch.float32, generator=generator(0))
+    for options in ({}, {"eps": 1e-3}, {"elementwise_affine": False}):
+        close(FusedRMSNorm(24, device=DEVICE, **options)(x), nn.RMSNorm(24, device=DEVICE, **options)(x))
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

@@ -63,8 +63,18 @@ def check(x, mask, scale, causal, log, where, seed):
             gradients(out, [t for t in ins if t is not None and t.requires_grad], grad)
             for out, ins in ((ours, ours_inputs), (own, own_inputs), (oracle, oracle_inputs))
         ]
+    terms = gradient_terms(oracle.detach(), grad.double(), log) * max(1.0, abs(scale))
     for name, *triple in zip(("x", "mask"), *pairs, strict=False):
-        assert_close(f"gradient of {name}", *triple)
+        assert_close(f"gradient of {name}", *triple, terms=terms)
+
+
+def gradient_terms(out, grad, log):
+    """The largest of the two terms whose difference is the gradient: torch's own error in a row of few
+    elements may by chance be none, and differs between processors.
+    """
+    part, weights = (grad, out.exp()) if log else (grad * out, out)
+    both = torch.cat([part.flatten(), (weights * part.sum(-1, keepdim=True)).flatten()])
+    return both.abs().max().item() if both.numel() else 0.0
 
 
 @examples(40)

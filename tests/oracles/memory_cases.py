@@ -14,10 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from budget import estimate
-from budget.estimate import Estimate
+from budget.answer import Estimate
 from budget.read.torch_file import constructing
 
 from .dit import Dit
+from .images import GoogLeNet, maxvit
 from .recommenders import Dlrm
 from .speech import Conformer
 from .unet import UNet
@@ -73,7 +74,7 @@ def family(
     def build(batch: int, size: int) -> tuple[nn.Module, dict[str, Any]]:
         c = config()
         # What the numbers are doesn't matter: of weights, and of how often a layer is dropped in training.
-        rates = patch.object(FakeTensor, "tolist", lambda t: [0.0] * len(t))
+        rates = patch.multiple(FakeTensor, tolist=lambda t: [0.0] * len(t), item=lambda t: 0.0)
         with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
             return cls._from_config(c, **wanted), inputs(c, batch, size)
 
@@ -167,6 +168,21 @@ def dit(*shapes: tuple[int, int], layers: int = 4, d: int = 1152, heads: int = 1
     return Case("dit", build, {"model": "dit", "config": config, "attention": "eager"}, shapes, "image")
 
 
+def own_images(name: str, make: Callable[[int], nn.Module], *shapes: tuple[int, int], **config: Any) -> Case:
+    """An image network of our own oracles; `make` takes the image's side."""
+
+    def build(batch: int, side: int) -> tuple[nn.Module, dict[str, Any]]:
+        target = torch.zeros(batch, dtype=torch.int64)
+        return Trained(make(side), classes_loss), {"x": torch.zeros(batch, 3, side, side), "target": target}
+
+    return Case(name, build, {"model": name, "config": config, "attention": "eager"}, shapes, "image")
+
+
+def classes_loss(out: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the answer; a network that adds its heads' answers up has its loss already."""
+    return out if out.dim() == 0 else F.cross_entropy(out, target)
+
+
 def conformer(*shapes: tuple[int, int], layers: int = 3) -> Case:
     """The defaults of --arch conformer, without its loss, which torch has in float32 only."""
     from budget.arch.conformer import Config, build
@@ -184,7 +200,10 @@ def conformer(*shapes: tuple[int, int], layers: int = 3) -> Case:
 
 def answer(case: Case, batch: int, size: int) -> Estimate:
     """What budget says of a case, as torch runs it: eagerly, with AdamW's foreach loop."""
-    settings = dict(case.settings)
+    settings = {
+        "attention": "fused",
+        **case.settings,
+    }  # fake tensors keep transformers from dropping the mask
     if callable(settings["model"]):
         return estimate(**{**settings, "model": settings["model"](batch, size)}, optimizer="adamw")
     sizes = {"batch": batch, case.size: size} if case.size else {"batch": batch}
@@ -228,6 +247,9 @@ SMALL = (
     family("deepseek_v3", hf.DeepseekV3ForCausalLM, tokens, (1, 1024), (8, 256), **LM, **EXPERTS,
            hidden_size=1024, intermediate_size=3584, n_routed_experts=16, n_group=4, topk_group=2,
            num_attention_heads=16, num_key_value_heads=16, first_k_dense_replace=1),
+    family("gpt_oss", hf.GptOssForCausalLM, tokens, (1, 1024), (8, 256), attention="eager", **EXPERTS, **LM,
+           hidden_size=1024, intermediate_size=1024, num_local_experts=8, num_attention_heads=16,
+           num_key_value_heads=4),
     family("bert", hf.BertForMaskedLM, tokens, (4, 512), (32, 128), num_hidden_layers=3),
     family("roberta", hf.RobertaForMaskedLM, tokens, (4, 500), (32, 128), num_hidden_layers=3),
     family("distilbert", hf.DistilBertForMaskedLM, tokens, (4, 512), (32, 128), n_layers=3),
@@ -242,6 +264,8 @@ SMALL = (
     family("vit", hf.ViTForImageClassification, pixels, (8, 224), (64, 224), num_hidden_layers=3),
     family("swin", hf.SwinForImageClassification, pixels, (4, 224), (16, 224), attention="eager",
            depths=[2, 2, 2, 2]),
+    family("swinv2", hf.Swinv2ForImageClassification, pixels, (4, 256), (16, 256), attention="eager",
+           window_size=8, image_size=256, depths=[2, 2, 2, 2]),
     family("resnet", hf.ResNetForImageClassification, pixels, (8, 224), (64, 160), attention="",
            depths=[2, 2, 2, 2]),
     family("convnext", hf.ConvNextForImageClassification, pixels, (8, 224), (64, 160), attention="",
@@ -263,6 +287,8 @@ SMALL = (
     dlrm((128, 0), (2048, 0)),
     unet((1, 256), (4, 256)),
     dit((4, 256), (64, 256)),
+    own_images("googlenet", lambda side: GoogLeNet(), (8, 224), (32, 224)),
+    own_images("maxvit", lambda side: maxvit((1, 1, 1, 1)), (4, 224), (16, 224), depths=(1, 1, 1, 1)),
 )  # fmt: skip
 GPT2_XL = {"n_layer": 48, "n_embd": 1600, "n_head": 25}
 LLAMA_3_8B = {

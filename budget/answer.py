@@ -1,0 +1,201 @@
+"""The answer of an estimate: what was counted, and what follows from it when it is asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from .config import Task
+from .device import Device
+from .device.kernel_class import Profile
+from .errors import shown, unknown
+from .fold.count import Flops, Params, modelled
+from .fold.memory import Memory, Walked
+from .fold.rows import BY, rows
+from .fold.throughput import Throughput, throughput
+from .fold.time import Times, by_kind, time
+from .ir import Model
+from .named import Any, NamedTuple
+from .size import is_zero
+
+SCHEMA = "budget.estimate/1"
+PLAIN = {int, float, str, bool, type(None)}
+
+
+class _Estimate(NamedTuple):
+    task: Task
+    device: Device
+    profile: Profile
+    model: Model
+    program: Model
+    params: Params
+    flops: Flops  # as the formula book has it: attention in full, nothing computed twice
+    hardware: Flops  # what the device really does, recomputation included
+    walked: Walked
+
+
+class Estimate(_Estimate):
+    """The answer. Counts are exact; `times` is a prediction with an interval.
+
+    Memory and time are worked out when they are asked for.
+    """
+
+    def __repr__(self) -> str:
+        task, device = self.task, self.device.name
+        batch = shown(task.workload.batch)
+        return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes on one device."""
+        return self.walked.memory
+
+    @cached_property
+    def times(self) -> Times:
+        """Seconds of one step or pass."""
+        compiled = self.task.execution == "compiled"
+        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
+
+    @property
+    def fits(self) -> Any:
+        """Whether the peak is within the device's memory (an array of answers for arrays)."""
+        return self.memory.peak <= self.device.usable_bytes
+
+    def cost(self) -> dict[str, Any]:
+        """Money at the mean of the device's low and high price, energy at its full power.
+
+        None where the device's data has no price or no power. Energy is an upper bound: few
+        programs draw a device's full power all the time.
+        """
+        hours = self.times.step / 3600
+        prices, watts = self.device.usd_per_hour, self.device.tdp_w
+        price = sum(prices) / 2 if prices else None
+        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        return {
+            "usd_per_hour": price,
+            "usd_per_step": None if price is None else price * hours,
+            "usd_per_million": None if price is None else price * hours / work * 1e6,
+            "joules_per_step": None if watts is None else watts * self.times.step,
+        }
+
+    @property
+    def throughput(self) -> Throughput:
+        """Samples, tokens and FLOPs in a second, and MFU."""
+        peak = self.device.rate(self.task.dtype)
+        m = self.model
+        return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+
+    def rows(self, by: str = "operator") -> list[dict[str, Any]]:
+        """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
+
+        Raises InputError.
+        """
+        if by == "moment":
+            return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in self.memory.curve]
+        if by not in BY:
+            raise unknown("by", by, (*BY, "moment"))
+        table = rows(self.model, self.program, self.times, by)
+        return [{"name": name, **values} for name, values in table.items()]
+
+    def seconds(self) -> dict[str, Any]:
+        """The time by phase, its interval, and each class of kernels' fraction of it."""
+        t = self.times
+        return {
+            "forward": t.forward,
+            "backward": t.backward,
+            "optimizer": t.optimizer,
+            "communication": 0.0,
+            "bubble": 0.0,
+            "overhead": t.overhead,
+            "step": t.step,
+            "low": t.step * self.profile.low,
+            "high": t.step * self.profile.high,
+            "shares": by_kind(t),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers (lists for arrays) under the JSON contract's keys, in its order.
+
+        Keys may be added, never renamed; their names have the units.
+        """
+        answer: dict[str, Any] = plain(
+            {
+                "schema": SCHEMA,
+                "model": {
+                    "name": self.model.name,
+                    "arch": self.model.arch,
+                    "config": dict(self.model.config),
+                },
+                "workload": _workload(self),
+                "params": self.params._asdict(),
+                "flops": _flops(self),
+                "memory_bytes": _memory(self),
+                "time_s": self.seconds(),
+                "rate": self.throughput._asdict(),
+                "cost": self.cost(),
+                "device": {"name": self.device.name, "id": self.device.id, "count": 1},
+                "fits": self.fits,
+                "provenance": {
+                    "counts": "exact",
+                    "modelled": modelled(self.program),
+                    "time": self.profile.provenance,
+                    "profile": self.profile.name,
+                    "interval": "90 %",
+                    "device": self.device.source,
+                },
+                "ops": self.rows(),
+            }
+        )
+        return answer
+
+
+def _workload(e: Estimate) -> dict[str, Any]:
+    task, asked = e.task, e.task.workload.seq
+    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    return {
+        **task.workload._asdict(),
+        "seq": usual if is_zero(asked) else asked,
+        "tokens": e.model.tokens,
+        "dtype": task.dtype,
+        "optimizer": task.optimizer,
+        "recompute": task.recompute,
+        "attention": task.attention,
+        "execution": task.execution,
+        "techniques": task.techniques.used,
+    }
+
+
+def _flops(e: Estimate) -> dict[str, Any]:
+    book, hardware = e.flops, e.hardware
+    step = book.forward + book.backward
+    return {
+        "forward": book.forward,
+        "backward": book.backward,
+        "step": step,
+        "model_step": step,
+        "hardware_step": hardware.forward + hardware.backward,
+        "pointwise": {
+            "forward": hardware.forward_pointwise,
+            "backward": hardware.backward_pointwise,
+            "optimizer": hardware.optimizer,
+        },
+        "uncounted": list(e.model.uncounted),
+    }
+
+
+def _memory(e: Estimate) -> dict[str, Any]:
+    m = e.memory
+    sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
+    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+
+
+def plain(value: Any) -> Any:
+    """Arrays to lists, whole floats from arrays kept as they are, mappings and tuples walked."""
+    if type(value) in PLAIN:
+        return value
+    if hasattr(value, "items"):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

@@ -1,0 +1,250 @@
+"""Devices: what the arithmetic runs on, from datasheets (data/devices) or detected on this machine.
+
+Peaks are dense rates: what a datasheet prints "with sparsity" is twice as much and is never used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+
+from .. import table
+from ..dtype import SHORT
+from ..errors import InputError, unknown
+from ..named import Any, NamedTuple
+
+# Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
+# its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
+# L4, L40S). Source: modal-gpu-memory. The data says it as `visible_mib` where it is known.
+GIB, MIB = 2**30, 2**20
+
+# An empty kernel launched again and again, on an NVIDIA GPU; assumed for all others, CPUs too.
+# Source: kernel-launch.
+LAUNCH_S = 3e-6
+
+# What computes a format that a device states no rate for, and at which share of its own rate.
+# Quantized operands are widened. Float32 on a TPU is six bfloat16 passes. Source: jax-precision.
+# A TPU's vector unit does 8 x 128 lanes x 4 additions a cycle and core, with two cores at 1.75 GHz
+# 14 TFLOP/s to the matrix unit's 459 (v5p; the clock is recalled). Source: scaling-book-tpus.
+INSTEAD = {
+    "fp4": ("fp8", 1.0),
+    "fp8": ("fp16", 1.0),
+    "int4": ("fp16", 1.0),
+    "int8": ("fp16", 1.0),
+    "fp16": ("bf16", 1.0),
+    "bf16": ("fp32", 1.0),
+    "tf32": ("fp32", 1.0),
+    "fp32": ("bf16", 1 / 6),
+    "vector": ("bf16", 1 / 32),
+}
+# The median over the devices of which somebody measured it in bf16 (`measured_bf16_tflops`). Derived.
+REACHED = 0.795
+KEYS = {full: short for short, full in SHORT.items() if short.startswith(("fp", "bf"))}
+
+
+class Link(NamedTuple):
+    """A way between devices; bandwidth in bytes/s, in one direction, for each device."""
+
+    name: str
+    bandwidth: float
+
+
+class Device(NamedTuple):
+    """One accelerator, or this machine's processor. None: the source does not state it.
+
+    memory_bytes: as sold, binary. usable_bytes: what the driver shows of it, where that is known.
+    bandwidth: bytes/s of the device's memory. l2_bytes: the last cache on the chip.
+    flops: dense peaks in FLOP/s by format (fp64 fp32 tf32 bf16 fp16 fp8 int8 fp4), and `vector`,
+    float32 without tensor units, for pointwise work. `rate` fills the gaps.
+    measured: matrix products as someone measured them, FLOP/s by format.
+    intra, inter: the link to the devices of the same node, and the network card to other nodes.
+    launch_s: the shortest time from the start of one kernel to the start of the next.
+    usd_per_hour: a low and a high price in clouds.
+    provenance: where the rates come from, and uncertainty: the factor by which they may be off.
+    """
+
+    id: str
+    name: str
+    vendor: str
+    year: int | None
+    memory_bytes: int
+    usable_bytes: int
+    memory: str
+    bandwidth: float
+    flops: Mapping[str, float]
+    measured: Mapping[str, float]
+    sms: int | None
+    l2_bytes: int | None
+    tdp_w: float | None
+    intra: Link | None
+    inter: Link | None
+    usd_per_hour: tuple[float, float] | None
+    launch_s: float
+    source: str
+    confidence: str
+    provenance: str
+    uncertainty: float
+    notes: str
+
+    def rate(self, dtype: str) -> float:
+        """Peak FLOP/s in a format (`bf16`, `bfloat16`, `vector`), or of what computes it instead.
+
+        Raises InputError for a format that nothing on the device computes.
+        """
+        key, share = KEYS.get(dtype, dtype), 1.0
+        for _ in range(len(INSTEAD) + 1):  # a bound, as bf16 and fp32 stand in for each other
+            if key in self.flops:
+                return self.flops[key] * share
+            key, part = INSTEAD.get(key, (key, 1.0))
+            share *= part
+        raise InputError(
+            "dtype", f"{self.name} states no rate for {dtype[:40]}; known: {', '.join(self.flops)}"
+        )
+
+    def reached(self, dtype: str) -> float:
+        """The share of the peak that large products were measured to reach, in this format or in the
+        nearest one that was measured; the usual share where none was. What runs without tensor units is
+        taken to reach its peak.
+        """
+        if self.rate(dtype) == self.rate("vector"):
+            return 1.0
+        wide = KEYS.get(dtype, dtype) not in ("fp8", "int8", "fp4")
+        for key in ("bf16",) if wide else ("fp8", "bf16"):
+            if key in self.measured and key in self.flops:
+                return self.measured[key] / self.flops[key]
+        return REACHED
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The ids of all devices in the data, sorted."""
+    return tuple(sorted({device for device, _ in _tables().values()}))
+
+
+def load(name: str) -> Device:
+    """A device by its id, an alias or the name that its driver shows; `auto` or `cpu`: this machine.
+
+    Raises InputError with the nearest known name.
+    """
+    found = _load(name)
+    return found._replace(flops=dict(found.flops), measured=dict(found.measured))
+
+
+@cache
+def _load(name: str) -> Device:
+    if name == "auto":
+        return detect()
+    if name == "cpu":
+        return cpu()
+    found = _tables().get(_slug(name[:80]))
+    if found is None:
+        raise unknown("device", name, [*_tables(), "auto", "cpu"])
+    return _device(*found)
+
+
+def detect() -> Device:
+    """This machine: its GPU or Apple chip where the data has it, otherwise its processor.
+
+    Raises InputError for a GPU that the data does not have: its processor would be no answer.
+    """
+    from . import machine
+
+    gpu = machine.gpu()
+    if gpu is None:
+        found = _tables().get(_slug(machine.processor()))
+        return _device(*found) if found else cpu()
+    name, memory = gpu
+    try:
+        known = load(_slug(name))
+    except InputError as error:
+        raise InputError("device", f"no data on this machine's {name[:80]!r}: {error}") from None
+    return known._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
+
+
+def cpu() -> Device:
+    """This machine's processor, at cores x clock x width of its vector units: an upper bound.
+
+    What a core does in a cycle is what processors with its instructions usually do.
+    Source: peak-flops-per-cycle. Memory: 10 GB/s a core, at most eight channels of DDR4-2400
+    (154 GB/s); assumed. Hence the wide uncertainty.
+    """
+    from . import machine
+
+    facts = machine.facts()
+    peak = facts.cores * facts.hertz * facts.flops_per_cycle
+    unit = f"{facts.flops_per_cycle} FLOPs a cycle ({facts.vector_unit})"
+    return Device(
+        id="cpu",
+        name=f"{facts.processor}, {facts.cores} core{'s' * (facts.cores > 1)}",
+        vendor="this machine",
+        year=None,
+        memory_bytes=facts.memory_bytes,
+        usable_bytes=facts.memory_bytes,
+        memory="RAM",
+        bandwidth=min(10e9 * facts.cores, 154e9),
+        flops={"fp64": peak / 2, "fp32": peak, "vector": peak},
+        measured={},
+        sms=facts.cores,
+        l2_bytes=None,
+        tdp_w=None,
+        intra=None,
+        inter=None,
+        usd_per_hour=None,
+        launch_s=LAUNCH_S,
+        source="peak-flops-per-cycle",
+        confidence="assumed",
+        provenance=f"assumed: {facts.cores} x {facts.hertz / 1e9:.2g} GHz x {unit}, 10 GB/s a core",
+        uncertainty=4.0,
+        notes="rates are upper bounds that few programs reach",
+    )
+
+
+@cache
+def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Each device's id and table, by its id and its aliases."""
+    found = {}
+    for file in table.files("devices"):
+        for device, about in table.load("devices", f"{file}.json").items():
+            found.update(dict.fromkeys((device, *about.get("aliases", ())), (device, about)))
+    for device, about in tuple(found.values()):
+        found.setdefault(_slug(about["name"]), (device, about))  # as lists show it
+    return found
+
+
+def _slug(name: str) -> str:
+    """`NVIDIA GeForce RTX 4090` -> `rtx-4090`: makers and brands say nothing that the rest does not."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return "-".join(w for w in words if w not in ("nvidia", "geforce", "tesla", "amd", "instinct", "apple"))
+
+
+def _device(device: str, t: Mapping[str, Any]) -> Device:
+    """A device from its table."""
+    rates = {key.partition("_")[0]: t[key] * 1e12 for key in t if key.partition("_")[2] in ("tflops", "tops")}
+    if "fp32" in rates:
+        rates["vector"] = rates["fp32"]
+    memory = round(t["memory_gb"] * GIB)
+    return Device(
+        id=device,
+        name=t["name"],
+        vendor=t["vendor"],
+        year=t["year"],
+        memory_bytes=memory,
+        usable_bytes=t["visible_mib"] * MIB if "visible_mib" in t else memory,
+        memory=t["memory"],
+        bandwidth=t["bandwidth_gb_s"] * 1e9,
+        flops=rates,
+        measured={k.split("_")[1]: t[k] * 1e12 for k in t if k.startswith("measured_")},
+        sms=t.get("sms"),
+        l2_bytes=round(t["l2_mb"] * MIB) if "l2_mb" in t else None,
+        tdp_w=t.get("tdp_w"),
+        intra=Link(t["link"], t["link_gb_s"] * 1e9) if "link_gb_s" in t else None,
+        inter=Link("network card", t["nic_gbit_s"] * 1e9 / 8) if "nic_gbit_s" in t else None,
+        usd_per_hour=tuple(t["usd_per_hour"]) if "usd_per_hour" in t else None,
+        launch_s=LAUNCH_S,
+        source=t["source"],
+        confidence=t["confidence"],
+        provenance="datasheet",
+        uncertainty=1.0,
+        notes=t.get("notes", ""),
+    )

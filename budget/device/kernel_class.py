@@ -1,0 +1,100 @@
+"""The time model's numbers: how each class of kernels spends its time on a device, and its host.
+
+profile.py finds, reads and writes them; fold/time.py turns them into seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..named import NamedTuple
+
+# What a class of kernels is like where a profile says nothing of it.
+LIKE = {
+    "conv": "matmul",
+    "conv_backward": "conv",
+    "attention": "matmul",
+    "attention_backward": "attention",
+    "recurrent": "matmul",
+    "reduction": "pointwise",
+    "gather": "pointwise",
+    "optimizer": "pointwise",
+}
+CLASSES = ("matmul", "pointwise", *LIKE)
+
+
+class KernelClass(NamedTuple):
+    """How one class of kernels spends its time; docs/accuracy.md has the equation.
+
+    share: of the peak rate that large contractions reach. vector: of the peak of everything else.
+    edge: what M, N and K lose: a product reaches M/(M + edge) of its share, and so on. tile: rows and
+    columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
+    each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
+    start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
+    forward pass, in a network's code: reshaping heads, modules within modules.
+    """
+
+    share: float = 1.0
+    vector: float = 1.0
+    edge: tuple[float, ...] = (0.0, 0.0, 0.0)
+    tile: tuple[int, ...] = ()
+    traffic: float = 1.0
+    overlap: float = 1.0
+    start_s: float = 0.0
+    host_s: float = 0.0
+
+
+class Dispatch(NamedTuple):
+    """Seconds of the host for each operator of a phase, besides its launches, and for a training step."""
+
+    forward: float
+    backward: float
+    optimizer: float
+    step: float = 0.0
+
+
+class Profile(NamedTuple):
+    """Shares are of the device's rates in its data; an interval multiplies a predicted time.
+
+    memory: share of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
+    share from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
+    links: of collectives by name and number of machines, `all_reduce-1`: seconds before the first byte,
+    and bytes/s over each device's link.
+    """
+
+    name: str
+    provenance: str  # measured | borrowed | datasheet
+    device: str  # key of the device that was measured
+    forms: Mapping[str, KernelClass]
+    memory: float
+    steps: tuple[tuple[float, float], ...]
+    launch_s: float  # of each kernel, on the device and on its host
+    dispatch: Dispatch
+    serial: bool
+    low: float  # a 90 % interval's lower end, as a multiple of the predicted time
+    high: float
+    kernels: tuple[float, float] = (1.0, 1.0)  # the same for a single kernel
+    dtypes: tuple[str, ...] = ()  # measured ones; none: any
+    source: str = ""
+    versions: Mapping[str, str] = {}
+    links: Mapping[str, tuple[float, float]] = {}  # see bench/collectives.py
+
+    @property
+    def summary(self) -> str:
+        """Where the time is from, in one line."""
+        if self.provenance == "measured":
+            return f"measured on this device ({self.name})"
+        if self.provenance == "borrowed":
+            return f"borrowed from {self.name} (budget calibrate measures)"
+        return "from the datasheet (budget calibrate measures)"
+
+
+def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:
+    """Every class of kernels, those not given like the class that LIKE names."""
+    full = dict(forms)
+    for name in CLASSES:
+        like = name
+        while like not in full and like in LIKE:
+            like = LIKE[like]
+        full[name] = full[like]
+    return full

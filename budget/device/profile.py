@@ -1,0 +1,205 @@
+"""Profiles: what share of its datasheet a device reaches, by class of kernel, and how sure that is.
+
+A profile is one of three things, and says which: measured on the device (`budget calibrate` writes
+one into the user's folder, those of a few devices are in data/profiles/); borrowed from a measured
+device of the same sort; or the datasheet's, whose shares are fitted to published runs of many GPUs
+(bench/fit_published.py). Its interval is that of its own residuals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from ..errors import InputError, shown
+from ..files import replace
+from ..named import Any
+from . import Device
+from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
+
+SCHEMA = "budget.profile/1"
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "profiles")
+
+
+def key(device: Device) -> str:
+    """The name of a device's folder of records and of its profile: `h200`, `amd-epyc-2-cores`."""
+    name = device.name if device.id == "cpu" else device.id
+    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def user_folder() -> str:
+    """Where `budget calibrate` keeps profiles. Source: xdg-basedir."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(base, "compute-budget", "profiles")
+
+
+def profile_for(device: Device, dtype: str = "") -> Profile:
+    """The profile of a device: its own, else the nearest one's, else the datasheet's.
+
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed, and the
+    datasheet's is of what the device's products reach in it.
+    """
+    what = device.id, key(device), dtype, user_folder()
+    found = _profile_for(*what)
+    return _scaled_for(device.reached(dtype), *what) if dtype and found.provenance == "datasheet" else found
+
+
+def scaled(profile: Profile, reached: float) -> Profile:
+    """The datasheet's profile for a device whose large products reach a share of its peak."""
+    forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
+    return profile._replace(forms=forms)
+
+
+@cache
+def _scaled_for(reached: float, *what: str) -> Profile:
+    return scaled(_profile_for(*what), reached)
+
+
+@cache
+def _profile_for(device_id: str, name: str, dtype: str, folder: str) -> Profile:
+    for place in (folder, FOLDER):
+        path = os.path.join(place, f"{name}.json")
+        if os.path.isfile(path):
+            return _in_dtype(load(path), dtype)
+    if device_id == "cpu" and (known := _measured(folder)):
+        return borrow(min(known, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
+    return load(os.path.join(FOLDER, "datasheet.json"))
+
+
+def _in_dtype(profile: Profile, dtype: str) -> Profile:
+    if not dtype or not profile.dtypes or dtype in profile.dtypes:
+        return profile
+    return borrow(profile, f"measured in {', '.join(profile.dtypes)}, not in {dtype}")
+
+
+def _measured(folder: str) -> list[Profile]:
+    """All measured profiles of processors: the user's, then those that ship."""
+    files = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
+    found = [load(path) for path in files if path.endswith(".json")]
+    return [p for p in found if p.provenance == "measured" and p.serial]
+
+
+def _distance(a: str, b: str) -> float:
+    """How unlike two devices' names are: of the words `amd-epyc-2-cores`, those that differ."""
+    one, other = set(a.split("-")), set(b.split("-"))
+    return len(one ^ other) / len(one | other)
+
+
+def borrow(profile: Profile, why: str) -> Profile:
+    """Another device's profile: its shares, with an interval that is the measured one and, on top of
+    it, the datasheet's, since between devices the shares differ as they do between published runs.
+    """
+    wide = load(os.path.join(FOLDER, "datasheet.json"))
+    return profile._replace(
+        provenance="borrowed",
+        name=f"{profile.name}: {why}",
+        low=profile.low * wide.low,
+        high=profile.high * wide.high,
+    )
+
+
+def load(path: str) -> Profile:
+    """A profile from its file, checked. Raises InputError that names the file and what is wrong."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            table = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError("profile", f"cannot read {path}: {why}; budget calibrate writes it anew") from None
+    return parse(table, path)
+
+
+def parse(table: Any, where: str) -> Profile:
+    """A profile from its table. Raises InputError."""
+    schema = table.get("schema") if isinstance(table, Mapping) else table
+    if schema != SCHEMA:
+        raise InputError("profile", f"{where}: schema {shown(schema)}; allowed: {SCHEMA}")
+    try:
+        forms = {name: KernelClass(**_form(values)) for name, values in table["forms"].items()}
+        profile = Profile(
+            name=str(table["name"]),
+            provenance=str(table["provenance"]),
+            device=str(table["device"]),
+            forms=complete(forms),
+            memory=float(table["memory"]),
+            steps=tuple((float(size), float(share)) for size, share in table["steps"]),
+            launch_s=float(table["launch_s"]),
+            dispatch=Dispatch(**{k: float(v) for k, v in table["dispatch"].items()}),
+            serial=bool(table["serial"]),
+            low=float(table["low"]),
+            high=float(table["high"]),
+            kernels=(float(table["kernels"][0]), float(table["kernels"][1])),
+            dtypes=tuple(table.get("dtypes", ())),
+            source=str(table.get("source", "")),
+            versions=dict(table.get("versions", {})),
+            links={k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()},
+        )
+    except KeyError as error:
+        raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError("profile", f"{where}: {error}") from None
+    try:
+        _check(profile, where)
+    except TypeError as error:  # a text where a number belongs
+        raise InputError("profile", f"{where}: {error}") from None
+    return profile
+
+
+def _form(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _check(p: Profile, where: str) -> None:
+    positive = [p.memory, *(s for pair in p.steps for s in pair), *(f.share for f in p.forms.values())]
+    positive += [x for f in p.forms.values() for x in (f.traffic, f.vector)]
+    others = [
+        p.launch_s,
+        *p.dispatch,
+        *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap)),
+    ]
+    if not all(0 < x < 1e18 for x in positive) or not all(0 <= x < 1e9 for x in others):
+        raise InputError("profile", f"{where}: a share or a time is not positive and finite")
+    if not 0 < p.low <= 1 <= p.high < 1e6:
+        raise InputError("profile", f"{where}: interval {p.low:g} to {p.high:g}; allowed: low <= 1 <= high")
+
+
+def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
+    """Write a profile to its file in a folder, replaced only when all of it is written; its path.
+
+    Raises InputError where the folder cannot be written or the disk is full.
+    """
+    path = os.path.join(folder, f"{profile.device}.json")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        replace(path, dump(profile, notes))
+    except OSError as error:
+        raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
+    _profile_for.cache_clear()
+    _scaled_for.cache_clear()
+    return path
+
+
+def dump(p: Profile, notes: Iterable[str] = ()) -> str:
+    """A profile as JSON: what `parse` reads, without what it fills in by itself."""
+    forms = {
+        name: {k: v for k, v in form._asdict().items() if v != KernelClass._field_defaults[k]}
+        for name, form in p.forms.items()
+        if LIKE.get(name) is None or form != p.forms[LIKE[name]]
+    }
+    tables = {"dispatch": p.dispatch._asdict(), "forms": forms, "links": p.links, "versions": p.versions}
+    about = {"schema": SCHEMA, "notes": list(notes), **p._asdict(), **tables}
+    return json.dumps(_plain(about), indent=2) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has a form for, with four digits of a measurement."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

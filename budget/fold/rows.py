@@ -1,0 +1,55 @@
+"""A breakdown of an answer: parameters, FLOPs and seconds by operator, by part of a layer, or by layer."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import unknown
+from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
+from ..size import Size
+from .time import Times
+
+BY = ("operator", "part", "layer")
+COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s")
+
+
+def rows(network: Model, program: Model, times: Times, by: str = "operator") -> dict[str, dict[str, Size]]:
+    """The COLUMNS of each operator, part (attention, mlp, ...) or layer, by its name, as the program runs.
+
+    Parameters are the network's; what is computed again counts for the operator that it repeats.
+    Raises InputError.
+    """
+    if by not in BY:
+        raise unknown("by", by, BY)
+    table: dict[str, dict[str, Size]] = {}
+
+    def row(op: str) -> dict[str, Size]:
+        return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
+
+    for o, _ in walk(program.nodes):
+        if o.outs or o.weights:
+            row(o.of or o.name)
+    for t, o, copies in weights(network.nodes):
+        r = row(o.name)
+        r["params"] = r["params"] + elements(t, o.sizes) * copies
+    for o, n in walk(program.nodes):
+        r = row(o.of or o.name)
+        column = "forward_flops" if o.phase == "forward" else "backward_flops"
+        r[column] = r[column] + contraction_flops(o) * n
+        r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
+    for k in times.kernels:
+        r = row(k.work.op)
+        r["time_s"] = r["time_s"] + k.seconds
+    return table
+
+
+def _key(op: str, by: str) -> str:
+    """`layers.attn.q` is an operator; its layer is `layers`, its part `attn`."""
+    if by == "operator":
+        return op
+    # A torch module's layers are numbered, `model.layers.3.mlp.up`: the layer is `model.layers.3`.
+    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", op)
+    head, rest = (numbered[1], numbered[2] or "") if numbered else op.partition(".")[::2]
+    if by == "layer":
+        return head
+    return rest.partition(".")[0].rstrip("0123456789") or head if rest else head

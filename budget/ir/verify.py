@@ -1,0 +1,200 @@
+"""What every program must satisfy, checked: one specification for each stage of a program.
+
+    verify(model)  # raises ProgramError: operator, operand, dimension and line
+
+`network` is what an architecture builds, `trained` has its backward pass, `program` is what runs, with
+recomputation, micro-batches and the optimizer; a captured torch module names tensors after storages, so
+what reads a part of one has fewer elements. Tests verify every architecture, mode and technique; nothing
+here runs in an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..named import Any, NamedTuple
+from ..size import Size
+from .block import Block, Carry, Model, Node
+from .line import line
+from .op import Op
+from .tensor import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Tensor, elements
+
+# Roles of tensors that are there before anything runs.
+PRESENT = (*WEIGHTS, INPUT, CACHE, STATE, HOST, GIVEN)
+PHASES = {
+    "network": ("forward",),
+    "trained": ("forward", "backward"),
+    "program": ("forward", "backward", "optimizer"),
+    "captured": ("forward", "backward", "optimizer"),
+}
+
+
+class ProgramError(ValueError):
+    """A program that contradicts itself; one line that names operator, operand, dimension and line."""
+
+
+class Known(NamedTuple):
+    """A tensor as it was written: its elements, its dimensions, its role and its writer."""
+
+    elements: Size
+    dims: tuple[str, ...]
+    role: str
+    writer: str
+
+
+class Place(NamedTuple):
+    """Where a check stands: the stage, the tensors in reach (innermost scope first), the operators so far."""
+
+    stage: str
+    scopes: tuple[dict[str, Any], ...]
+    operators: set[str]
+
+    def find(self, name: str) -> Any:
+        """What is known of a tensor, or of a block's inside under its name with a `block ` before it."""
+        return next((scope[name] for scope in self.scopes if name in scope), None)
+
+
+def verify(model: Model, stage: str = "") -> None:
+    """Check a program, by default as what it looks like. Raises ProgramError."""
+    stage = stage or stage_of(model)
+    seeds = {f"d:{name}": Known(None, (), "", "the loss") for name in model.outputs}
+    place = Place(stage, (seeds,), set())
+    _nodes(model.nodes, place)
+    for name in model.outputs:
+        if place.find(name) is None:
+            raise ProgramError(f"{model.name}: its output {name!r} is made by no operator")
+
+
+def stage_of(model: Model) -> str:
+    """The furthest stage that a program shows."""
+    if model.arch == "module":
+        return "captured"
+    phases = set(_phases(model.nodes))
+    return "program" if "optimizer" in phases else "trained" if "backward" in phases else "network"
+
+
+def _phases(nodes: tuple[Node, ...]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Op):
+            yield node.phase
+        else:
+            yield from _phases(node.body)
+
+
+def _nodes(nodes: tuple[Node, ...], place: Place) -> None:
+    for node in nodes:
+        if isinstance(node, Op):
+            for check in CHECKS:
+                check(node, place)
+            _write(node, place)
+        else:
+            _block(node, place)
+
+
+def _block(node: Block, place: Place) -> None:
+    """A block's body in a scope of its own; behind it only what it leaves is in reach."""
+    mirrored = place.find(f"block {node.mirrors}") if node.mirrors else None
+    if node.mirrors and mirrored is None:
+        raise ProgramError(f"block {node.name}: mirrors {node.mirrors!r}, which is no block before it")
+    frame: dict[str, Any] = {}
+    for c in node.carry:
+        if c.enter:
+            entered = place.find(c.init) or (_later(node, c, place) if node.mirrors else None)
+            if entered is None:
+                raise ProgramError(f"block {node.name}: carries {c.init or c.enter!r}, which nothing makes")
+            frame[c.enter] = entered
+    inner = (frame, *((mirrored,) if mirrored else ()), *place.scopes)
+    within = place._replace(scopes=inner)
+    _nodes(node.body, within)
+    for c in node.carry:
+        left = within.find(c.leave)
+        if c.leave and left is None:
+            raise ProgramError(f"block {node.name}: leaves {c.leave!r}, which nothing in it makes")
+        repeats = not (isinstance(node.count, int) and node.count == 1)
+        if c.leave and c.enter and repeats and _differ(left.elements, frame[c.enter].elements):
+            got, first = _shape(left), _shape(frame[c.enter])
+            raise ProgramError(f"block {node.name}: hands on {c.leave!r} {got}, the first one has {first}")
+        if c.leave:
+            place.scopes[0][c.leave] = left
+    if not node.mirrors:
+        place.scopes[0][f"block {node.name}"] = frame
+
+
+def _later(node: Block, c: Carry, place: Place) -> Known | None:
+    """A gradient that the last repetition has not got yet: as large as what it leaves for the others."""
+    return Known(None, (), "", node.name) if not c.init or place.find(c.init) is None else None
+
+
+def reads(o: Op, place: Place) -> None:
+    """What it reads was written before, or is there from the start, with as many elements."""
+    updates = {t.name for t in o.outs} if o.rule.inplace else set()
+    for t in o.ins:
+        known = place.find(t.name)
+        if t.role == INPUT and known is not None and known.role != INPUT:
+            _fail(o, t, f"is said to be an input, and {known.writer} makes one of that name")
+        if known is None:
+            if t.role not in PRESENT and t.name not in updates:
+                _fail(o, t, "is written by no operator before")
+        elif place.stage != "captured" and t.role not in WEIGHTS and _differ(_count(o, t), known.elements):
+            _fail(o, t, f"has {_count(o, t):,} elements, {known.writer} made {_shape(known)}")
+
+
+def sizes(o: Op, _place: Place) -> None:
+    """Every dimension has a size."""
+    for t in (*o.ins, *o.outs, *o.temporaries):
+        _count(o, t)
+
+
+def phase(o: Op, place: Place) -> None:
+    """It belongs into this stage, and a backward operator to a forward one."""
+    if o.phase not in PHASES[place.stage]:
+        raise ProgramError(f"operator {o.name}: phase {o.phase} in a {place.stage}, line {line(o)!r}")
+    if o.phase == "forward":
+        place.operators.add(o.name)
+    elif o.of and o.of not in place.operators:
+        raise ProgramError(f"operator {o.name}: belongs to {o.of!r}, which is no operator before it")
+
+
+def writes(o: Op, place: Place) -> None:
+    """One writer a name; only an update, or what runs again, writes what is there."""
+    names = [t.name for t in o.outs]
+    for t in o.outs:
+        known = place.find(t.name)
+        again = o.phase != "forward" or any(t.name == u.name for u in o.ins)
+        if names.count(t.name) > 1 or (known is not None and known.role != STATE and not again):
+            _fail(o, t, f"is written twice, by {known.writer if known else o.name} before")
+
+
+CHECKS: tuple[Callable[[Op, Place], None], ...] = (sizes, reads, phase, writes)
+
+
+def _write(o: Op, place: Place) -> None:
+    here = place.scopes[0]
+    for t in o.ins:
+        if t.role == INPUT and place.find(t.name) is None:
+            here[t.name] = Known(_count(o, t), t.dims, t.role, o.name)
+    for t in o.outs:
+        here[t.name] = Known(_count(o, t), t.dims, t.role, o.name)
+
+
+def _count(o: Op, t: Tensor) -> Size:
+    try:
+        return elements(t, o.sizes)
+    except KeyError as missing:
+        _fail(o, t, f"has a dimension {missing} without a size")
+
+
+def _differ(a: Size, b: Size) -> bool:
+    if a is None or b is None:
+        return False
+    different: Any = a != b
+    return bool(different.any() if hasattr(different, "any") else different)
+
+
+def _shape(known: Known) -> str:
+    return f"{known.elements:,} as ({' '.join(known.dims)})"
+
+
+def _fail(o: Op, t: Tensor, problem: str) -> Any:
+    text = f"operator {o.name}: operand {t.name} ({' '.join(t.dims)}) {problem}; line {line(o)!r}"
+    raise ProgramError(text)

@@ -1,0 +1,287 @@
+"""Fit a profile to records: a few numbers for each class of kernels, by relative least squares.
+
+Each class is fitted to its own suite, then the host's share to small networks. Only records of the
+split `fit` are used. The intervals are those of records predicted without having been fitted to: in
+turn a fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and
+errors are logarithms of ratios, so that microseconds and seconds count alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..device import Device
+from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
+from ..device.profile import key
+from ..errors import InputError
+from ..ir import RULES
+from ..named import Any, NamedTuple
+from .collectives import links
+from .record import Record
+from .workload import Program, seconds, work
+
+Numbers = Mapping[str, float]
+
+# Where a fit starts; what is not fitted keeps these. Any device gets from here to its own values.
+START = {
+    "memory": 4.0,
+    "cache.size": 5e6,
+    "cache.drop": 0.25,
+    "launch_s": 3e-6,
+    "dispatch.forward": 5e-6,
+    "dispatch.backward": 8e-6,
+    "dispatch.optimizer": 8e-6,
+    "dispatch.step": 5e-5,
+    **{f"forms.{name}.vector": 0.3 for name in ("pointwise", "reduction", "optimizer")},
+    **{f"forms.{name}.share": 0.4 for name in ("matmul", "conv", "conv_backward", "recurrent")},
+    **{f"forms.{name}.edge.{axis}": 3.0 for name in ("matmul", "conv", "conv_backward") for axis in range(3)},
+    **{f"forms.{name}.overlap": 0.0 for name in ("matmul", "conv", "conv_backward")},
+    **{
+        f"forms.attention{phase}.{field}": 0.2 for phase in ("", "_backward") for field in ("share", "vector")
+    },
+    "forms.matmul.traffic": 1.5,
+    "forms.recurrent.traffic": 1.1,
+    "forms.recurrent.vector": 0.1,
+    "forms.optimizer.traffic": 0.8,
+}
+# Where a number starts that is not above. A rate that is too low counts and gets better; one that is too
+# high would not count beside the bytes, and nothing would move it.
+UNNAMED = {"traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
+FOLDS = 5
+COVERAGE = 0.9
+LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
+LEAST = 20  # records
+# Kinds of operators with a form of their own, where there are records of them alone.
+OWN = {kind for kind, rule in RULES.items() if rule.measured}
+TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
+MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
+LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must not run away
+
+
+class Case(NamedTuple):
+    """A record to fit to, with its kernels found once."""
+
+    record: Record
+    program: Program
+    measured: float  # logarithm of seconds
+    fold: str  # what is left out together: a network's forward pass and its training step
+
+
+class Stage(NamedTuple):
+    """Numbers that are fitted together to some cases."""
+
+    names: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+
+Maker = Callable[[Numbers], Profile]
+Predict = Callable[[Case, Profile], float]
+
+
+def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) -> Profile:
+    """A measured profile from the records of the split `fit`. Raises InputError where there are too few."""
+    records = list(records)
+    known = [r for r in records if r.split == "fit" and r.predicted]
+    if len(known) < LEAST:
+        raise InputError(
+            "results", f"{len(known)} records to calibrate from; allowed: {LEAST} or more (pytest bench/)"
+        )
+    dtypes = tuple(sorted({r.dtype for r in known}))
+    stages = [s for s in _stages([_case(r) for r in known]) if s.cases]
+
+    def make(numbers: Numbers) -> Profile:
+        return build(numbers, device, dtypes, versions)
+
+    def predict(case: Case, profile: Profile) -> float:
+        return seconds(case.program, device, profile)
+
+    numbers: Numbers = START
+    for stage in stages:
+        numbers = least_squares(numbers, stage.names, stage.cases, make, predict)
+    errors = [
+        (c.record.is_network, e)
+        for stage in _last(stages)
+        for c, e in left_out(numbers, stage, make, predict)
+    ]
+    kernels, networks = (
+        interval([e for is_network, e in errors if is_network == wanted]) for wanted in (False, True)
+    )
+    widest = networks if any(is_network for is_network, _ in errors) else kernels
+    return make(numbers)._replace(
+        low=1 / widest, high=widest, kernels=(1 / kernels, kernels), links=links(records)
+    )
+
+
+def _case(record: Record) -> Case:
+    fold = record.case.rpartition("-")[0] if record.is_network else record.case
+    return Case(record, work(record.workload), math.log(record.seconds), fold)
+
+
+def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
+    """What is fitted to what, in order."""
+
+    def of(*suites: str, mode: str = "") -> tuple[Case, ...]:
+        modes = (mode,) if mode else ("forward", "train")
+        return tuple(c for c in cases if c.record.suite in suites and c.record.workload["mode"] in modes)
+
+    def names(form: str, *fields: str) -> tuple[str, ...]:
+        return tuple(f"forms.{form}.{field}" for field in fields)
+
+    edges = ("share", "edge.0", "edge.1", "edge.2", "start_s")
+    moving = of("memory_bandwidth", "softmax")
+    kinds = sorted({line[2] for c in moving for line in c.record.workload["ops"]} & OWN)
+    yield Stage(
+        (
+            "memory",
+            "cache.size",
+            "cache.drop",
+            "launch_s",
+            *(n for k in kinds for n in names(k, "vector", "start_s")),
+        ),
+        moving,
+    )
+    for kind in ("gather", "embedding_bag"):
+        gathers = tuple(c for c in of("gather") if c.record.workload["ops"][0][2] == kind)
+        yield Stage(names(kind, "traffic", "start_s"), gathers)
+    yield Stage(names("matmul", *edges, "traffic"), of("matmul"))
+    yield Stage(names("conv", *edges), of("convolution", mode="forward"))
+    yield Stage(names("conv_backward", *edges), of("convolution", mode="train"))
+    yield Stage(names("attention", "share", "vector", "start_s"), of("attention", mode="forward"))
+    yield Stage(names("attention_backward", "share", "vector", "start_s"), of("attention", mode="train"))
+    networks = of("models")
+    recurrent = tuple(c for c in networks if any(w.form == "recurrent" for w in c.program.kernels))
+    yield Stage(names("recurrent", "share", "traffic", "vector", "start_s"), recurrent)
+    host = (
+        "dispatch.forward",
+        *names("attention", "host_s"),
+        *names("layer_norm", "host_s"),
+        *names("batch_norm", "host_s"),
+    )
+    yield Stage(host, of("models", mode="forward"))
+    yield Stage(
+        (*host, "dispatch.backward", "dispatch.optimizer", "dispatch.step", *names("optimizer", "traffic")),
+        networks,
+    )
+
+
+def _last(stages: Sequence[Stage]) -> list[Stage]:
+    """For each case the last stage that it is in."""
+    last = {c.record.name: i for i, stage in enumerate(stages) for c in stage.cases}
+    return [
+        s._replace(cases=kept)
+        for i, s in enumerate(stages)
+        if (kept := tuple(c for c in s.cases if last[c.record.name] == i))
+    ]
+
+
+def left_out(
+    numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = MOST
+) -> Iterable[tuple[Case, float]]:
+    """Each case with the error of a prediction that has not seen it."""
+    keys = sorted({c.fold for c in stage.cases})
+    for i in range(FOLDS):
+        out = set(keys[i::FOLDS])
+        seen = [c for c in stage.cases if c.fold not in out]
+        if len(seen) > len(stage.names):
+            profile = make(least_squares(numbers, stage.names, seen, make, predict, most))
+            yield from ((c, math.log(predict(c, profile)) - c.measured) for c in stage.cases if c.fold in out)
+
+
+def interval(errors: Sequence[float], coverage: float = COVERAGE) -> float:
+    """The factor within which a new measurement lies with the given probability, from the errors of
+    predictions that had not seen theirs. Source: split-conformal.
+    """
+    ordered = sorted(map(abs, errors))
+    if not ordered:
+        return 10.0
+    rank = math.ceil(coverage * (len(ordered) + 1))
+    return math.exp(ordered[min(rank, len(ordered)) - 1])
+
+
+def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: Mapping[str, str]) -> Profile:
+    """A profile from its numbers by name: `forms.matmul.edge.0`, `dispatch.forward`, ..."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in numbers.items():
+        if name.startswith("forms."):
+            _, form, field, *axis = name.split(".")
+            table = tables.setdefault(form, {})
+            if axis:
+                table.setdefault(field, [0.0] * 3)[int(axis[0])] = value
+            else:
+                table[field] = value
+    serial = device.id == "cpu"
+    forms = {k: _form(t) for k, t in tables.items()}
+    if not serial:  # an accelerator moves while it computes, and its products run in waves of tiles
+        forms |= {k: f._replace(overlap=1.0, traffic=1.0) for k, f in forms.items() if f.share < 1}
+        forms["matmul"] = forms["matmul"]._replace(tile=TILE)
+    return Profile(
+        name=device.name,
+        provenance="measured",
+        device=key(device),
+        forms=complete(forms),
+        memory=numbers["memory"],
+        steps=((numbers["cache.size"], numbers["memory"] * numbers["cache.drop"]),),
+        launch_s=numbers["launch_s"],
+        dispatch=Dispatch(*(numbers[f"dispatch.{phase}"] for phase in Dispatch._fields)),
+        serial=serial,
+        low=1.0,
+        high=1.0,
+        dtypes=dtypes,
+        versions=dict(versions),
+    )
+
+
+def _form(fields: Mapping[str, Any]) -> KernelClass:
+    values: dict[str, Any] = {n: tuple(v) if n == "edge" else v for n, v in fields.items()}
+    return KernelClass(**values)
+
+
+def least_squares(
+    start: Numbers,
+    names: Sequence[str],
+    cases: Sequence[Case],
+    make: Maker,
+    predict: Predict,
+    most: Numbers = MOST,
+) -> Numbers:
+    """The numbers with those in `names` fitted to the cases, none above its `most`.
+
+    Source: levenberg-marquardt.
+    """
+    import numpy as np
+
+    begin = {**{n: UNNAMED.get(n.rpartition(".")[2], 0.1) for n in names}, **start}
+    x = np.log([begin[n] for n in names])
+    measured = np.array([c.measured for c in cases])
+    bounds = LEAST_LOG, np.log([most.get(n, 1e12) for n in names])
+
+    def at(x: Any) -> Numbers:
+        return {**begin, **dict(zip(names, map(float, np.exp(x)), strict=True))}
+
+    def errors(x: Any) -> Any:
+        profile = make(at(x))
+        return np.log([predict(c, profile) for c in cases]) - measured
+
+    def weights(e: Any) -> Any:
+        return 1 / np.maximum(1, np.abs(e) / LINEAR)
+
+    damping, e = 1e-2, errors(x)
+    for _ in range(40):
+        w, step = weights(e), 1e-4
+        slopes = np.stack([(errors(x + step * axis) - e) / step for axis in np.eye(len(x))], 1)
+        normal, gradient = slopes.T @ (slopes * w[:, None]), slopes.T @ (w * e)
+        cost = (w * e * e).sum()
+        while damping < 1e6:
+            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), *bounds)
+            tried = errors(moved)
+            gain = cost - (weights(tried) * tried * tried).sum()
+            if gain > 0:
+                break
+            damping *= 5
+        if damping >= 1e6:
+            break
+        x, e, damping = moved, tried, damping / 5
+        if gain < 1e-3 * cost:
+            break
+    return at(x)

@@ -1,0 +1,160 @@
+"""Records of measurements: pytest-benchmark's JSON, whose `extra_info` says what was measured.
+
+A record's `workload` is what budget predicts it from (workload.py), so that what is predicted is what was
+measured, by construction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..device.profile import user_folder
+from ..errors import InputError, shown
+from ..named import Any, NamedTuple
+
+SCHEMA = "budget.record/1"
+ASIDE = "budget.speed/1"  # of entries beside the records
+LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
+TEXTS = ("suite", "case", "implementation", "split", "dtype")
+NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
+
+
+class Record(NamedTuple):
+    """One measurement: its name, what it is predicted from, seconds."""
+
+    name: str
+    suite: str
+    case: str
+    implementation: str
+    split: str  # fit | held
+    dtype: str
+    workload: Mapping[str, Any]
+    seconds: float
+    info: Mapping[str, Any]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether a whole network was measured, not a kernel or a collective."""
+        return "model" in self.workload
+
+    @property
+    def collective(self) -> str:
+        """Of a collective its name in a profile's links; empty for anything else."""
+        w = self.workload
+        return f"{w['collective']}-{w['nodes']}" if "collective" in w else ""
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the time model describes this implementation: torch's own, not compiled kernels."""
+        return self.implementation == "torch"
+
+
+def load(path: str) -> list[Record]:
+    """All records of a results file. Raises InputError that names the file and what is wrong with it."""
+    try:
+        if os.path.getsize(path) > LARGEST:
+            raise InputError("results", f"{path}: {os.path.getsize(path):,} bytes; allowed: {LARGEST:,}")
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise InputError("results", f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError("results", f"{path} is truncated or no JSON: {shown(str(error))}") from None
+    entries = content.get("benchmarks") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise InputError("results", f"{path} is not of pytest-benchmark: it has no list `benchmarks`")
+    numbered = ((entry, f"{path}, record {i}") for i, entry in enumerate(entries, 1))
+    return [_record(entry, where) for entry, where in numbered if not _aside(entry)]
+
+
+def _aside(entry: Any) -> bool:
+    """Whether an entry measures budget itself (bench_estimate.py), not the device."""
+    info = entry.get("extra_info") if isinstance(entry, dict) else None
+    return isinstance(info, dict) and info.get("schema") == ASIDE
+
+
+def _record(entry: Any, where: str) -> Record:
+    info = entry.get("extra_info") if isinstance(entry, dict) else None
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        found = shown(info.get("schema")) if isinstance(info, dict) else "none"
+        raise InputError("results", f"{where}: schema {found}; allowed: {SCHEMA}")
+    if missing := [name for name in NEEDED if name not in info]:
+        raise InputError("results", f"{where}: {missing[0]} is missing")
+    stats = entry.get("stats")
+    taken = stats.get(info["statistic"]) if isinstance(stats, dict) else None
+    if isinstance(taken, bool) or not isinstance(taken, int | float) or not 0 < taken < 1e6:
+        raise InputError(
+            "results", f"{where}: {info['statistic']} is {shown(taken)}; allowed: positive seconds"
+        )
+    if not isinstance(info["workload"], dict):
+        raise InputError("results", f"{where}: workload is {shown(info['workload'])}; allowed: a table")
+    _check_collective(info, where)
+    suite, case, implementation, split, dtype = (str(info[k]) for k in TEXTS)
+    name, workload = str(entry.get("fullname", where)), info["workload"]
+    return Record(name, suite, case, implementation, split, dtype, workload, float(taken), info)
+
+
+def _check_collective(info: Mapping[str, Any], where: str) -> None:
+    """Raise an InputError for a collective's record without what its time is predicted from."""
+    workload = info["workload"]
+    for name, table in (("nodes", workload), ("bytes", info)):
+        value = table.get(name)
+        if "collective" in workload and (not isinstance(value, int | float) or not value > 0):
+            raise InputError("results", f"{where}: {name} is {shown(value)}; allowed: a positive number")
+
+
+def results_folder() -> str:
+    """Where `pytest bench/` keeps records, a folder for each device: in a checkout bench/results, else
+    beside the user's profiles.
+    """
+    top = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+    if os.path.isfile(os.path.join(top, "bench", "fit_published.py")):
+        return os.path.join(top, "bench", "results")
+    return os.path.join(os.path.dirname(user_folder()), "results")
+
+
+def read(paths: Sequence[str], device: str) -> list[Record]:
+    """The newest records of a device in files or folders, or where the benchmarks keep them.
+
+    Raises InputError for a place that is not there and for records of another device.
+    """
+    for path in paths:
+        if not os.path.exists(path):
+            raise InputError("results", f"there is no {path}")
+    places = paths or [os.path.join(results_folder(), device)]
+    return newest(
+        [file for place in places for file in ([place] if os.path.isfile(place) else find(place))], device
+    )
+
+
+def _same(one: Record, other: Record) -> bool:
+    """Whether two records are more rounds of one measurement, of which the least counts."""
+    facts = [
+        (r.info["statistic"], r.info.get("method"), r.info.get("versions"), r.workload) for r in (one, other)
+    ]
+    return facts[0] == facts[1] and one.info["statistic"] == "min"
+
+
+def find(folder: str) -> list[str]:
+    """The results files in a folder, oldest first: pytest-benchmark numbers them."""
+    found = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return sorted((p for p in found if p.endswith(".json")), key=lambda p: (os.path.basename(p), p))
+
+
+def newest(paths: Iterable[str], device: str) -> list[Record]:
+    """Of each benchmark the newest record; where the least of all rounds counts, the least of all runs of
+    the same case with the same versions. Raises InputError for records of another device.
+    """
+    latest: dict[str, Record] = {}
+    for path in paths:
+        for record in load(path):
+            if record.info["device"] != device:
+                raise InputError(
+                    "results", f"{path} is of {shown(record.info['device'])}; asked for: {device}"
+                )
+            before = latest.get(record.name)
+            if before is None or not (_same(before, record) and before.seconds < record.seconds):
+                latest[record.name] = record
+    return list(latest.values())

@@ -1,0 +1,73 @@
+"""An estimate as an answer: its numbers, its summary, and the breakdown that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from ..answer import Estimate, plain
+from ..fold.memory import Moment
+from ..named import Any
+from ._answer import Answer, Column, Table
+
+STRETCHES = 24  # lines of a curve
+
+
+def answer(estimate: Estimate, by: str = "") -> Answer:
+    """An estimate, broken down by operator, part, layer or moment where `by` says so."""
+    return Answer(
+        data=lambda: data(estimate, by),
+        records=partial(breakdown, estimate, by or "operator"),
+        text=partial(text, estimate),
+        tables=lambda: (breakdown(estimate, by),) if by else (),
+        estimates=(estimate,),
+        by=by,
+    )
+
+
+def text(estimate: Estimate) -> str:
+    """The summary. Raises InputError for an estimate of arrays."""
+    from ._summary import summary  # not for JSON
+
+    return summary(estimate)
+
+
+def data(estimate: Estimate, by: str) -> dict[str, Any]:
+    """The JSON contract's keys, and the breakdown."""
+    return {**estimate.to_dict(), **({"by": {by: plain(estimate.rows(by))}} if by else {})}
+
+
+def breakdown(estimate: Estimate, by: str) -> Table:
+    """A table of operators, parts, layers or moments. Raises InputError."""
+    from ._units import count, decimal, memory, seconds
+
+    rows = [tuple(row.values()) for row in estimate.rows(by)]
+    if by == "moment":
+        moments = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
+        return Table(moments, rows, "Memory over time", partial(curve, estimate))
+    columns = (
+        Column("name", by),
+        Column("params", "params", count),
+        Column("forward_flops", "fwd FLOP", decimal),
+        Column("backward_flops", "bwd FLOP", decimal),
+        Column("pointwise_flops", "pointwise", decimal),
+        Column("time_s", "time", seconds),
+    )
+    return Table(columns, rows, f"By {by}")
+
+
+def curve(estimate: Estimate) -> list[str]:
+    """Memory over time, as bars."""
+    from ._units import memory
+
+    peak = estimate.memory.peak
+    return [
+        f"{m.phase:<10}{m.op[:30]:<30}{memory(m.total):>9}  {'#' * round(29 * m.total / peak)}"
+        for m in highest(estimate.memory.curve, STRETCHES)
+    ]
+
+
+def highest(moments: Sequence[Moment], stretches: int) -> list[Moment]:
+    """The largest moment of each of at most so many stretches of a curve."""
+    size = -(-len(moments) // stretches)
+    return [max(moments[i : i + size], key=lambda m: m.total) for i in range(0, len(moments), size)]

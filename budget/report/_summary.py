@@ -1,0 +1,153 @@
+"""An estimate at a glance: the verdict first, bars for what is where, the caveat in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answer import Estimate
+from ..errors import InputError
+from ..fold.count import modelled
+from ..size import is_number
+from ._units import count, decimal, memory, seconds
+
+BAR = 32
+WIDTH = 80
+# What a headline says of an architecture, where its Config has it.
+HEADLINE = (
+    "kind",
+    "cell",
+    "sizes",
+    "layers",
+    "d_model",
+    "heads",
+    "hidden_size",
+    "experts",
+    "vocab",
+    "classes",
+)
+
+
+def summary(estimate: Estimate) -> str:
+    """Plain text of at most 80 columns. Raises InputError for an estimate of arrays."""
+    if not is_number(estimate.times.step):
+        raise InputError("format", "a table shows one case; allowed for arrays: json, csv")
+    lines = [
+        *_head(estimate),
+        "",
+        *_counts(estimate),
+        *_memory(estimate),
+        *_time(estimate),
+        *_trust(estimate),
+    ]
+    return "\n".join(line.rstrip() for long in lines for line in fold(long))
+
+
+def fold(line: str) -> list[str]:
+    """A line in at most 80 columns, at the gaps between its parts or its words."""
+    lines = []
+    while len(line) > WIDTH:
+        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
+        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
+        lines.append(line[:cut])
+        line = " " * 14 + line[cut:].lstrip()
+    return [*lines, line]
+
+
+def shorten(text: str, width: int) -> str:
+    """Whole words, as many as fit."""
+    while len(text) > width and ", " in text:
+        text = text.rpartition(", ")[0]
+    return text[:width]
+
+
+def describe(estimate: Estimate) -> str:
+    """What kind of network this is, in its own settings."""
+    words = []
+    for key in HEADLINE:
+        value = estimate.model.config.get(key)
+        if value:
+            text = (
+                "-".join(map(str, value))
+                if isinstance(value, tuple)
+                else f"{value:,}"
+                if is_number(value)
+                else value
+            )
+            words.append(text if isinstance(value, tuple | str) else f"{key} {text}")
+    return ", ".join(words)
+
+
+def _head(e: Estimate) -> Iterator[str]:
+    total = count(e.params.total) + " parameters"
+    what = f"{e.model.name}: {describe(e)}"
+    yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
+    task = e.task
+    tokens = f" x {e.model.tokens // e.model.samples:,.0f} tokens" if e.model.counts_tokens else ""
+    mode = {"train": "training step", "forward": "forward pass"}.get(task.workload.mode, task.workload.mode)
+    optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
+    yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    if used := task.techniques.used:
+        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+
+
+def _counts(e: Estimate) -> Iterator[str]:
+    f, h = e.flops, e.hardware
+    parts = [f"forward {decimal(f.forward, 'FLOP')}"]
+    if f.backward:
+        parts += [
+            f"backward {decimal(f.backward, 'FLOP')}",
+            f"step {decimal(f.forward + f.backward, 'FLOP')}",
+        ]
+    yield "compute     " + "   ".join(parts)
+    again = h.forward + h.backward - f.forward - f.backward
+    rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
+    notes = [f"norms, activations, optimizer: {decimal(rest, 'FLOP')}"]
+    if again:
+        notes.append(f"{'recomputed' if again > 0 else 'not run'}: {decimal(abs(again), 'FLOP')}")
+    yield "              " + "   ".join(notes)
+    if e.params.active != e.params.total:
+        yield f"              {count(e.params.active)} parameters active for a token"
+
+
+def _memory(e: Estimate) -> Iterator[str]:
+    m = e.memory
+    size = e.device.usable_bytes
+    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
+    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {m.at}"
+    yield (
+        f"{head:<{79 - len(verdict)}} {verdict}"
+        if len(head) + len(verdict) < 79
+        else f"{head}\n            {verdict}"
+    )
+    for kind, value in m.at_peak.items():
+        if value:
+            yield f"              {kind:<12}{memory(value):>10}  {'#' * round(BAR * value / m.peak)}"
+
+
+def _time(e: Estimate) -> Iterator[str]:
+    t = e.times
+    times, rate, cost = e.seconds(), e.throughput, e.cost()
+    low, high = seconds(times["low"]), seconds(times["high"])
+    unit = "tokens/s" if e.model.counts_tokens else "samples/s"
+    speed = rate.tokens_per_s if e.model.counts_tokens else rate.samples_per_s
+    yield (
+        f"time        {'step' if e.flops.backward else 'pass'} {seconds(t.step)} ({low} to {high})   "
+        f"{decimal(speed).strip()} {unit}   MFU {rate.mfu:.1%}"
+    )
+    shares = sorted(times["shares"].items(), key=lambda kv: -kv[1])
+    yield "              " + "   ".join(f"{kind} {share:.0%}" for kind, share in shares if share >= 0.005)
+    words = []
+    if cost["usd_per_million"] is not None:
+        what = unit.removesuffix("/s")
+        words.append(f"${cost['usd_per_million']:,.3g} a million {what} at ${cost['usd_per_hour']:g} an hour")
+    if cost["joules_per_step"] is not None:
+        words.append(f"at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
+    if words:
+        yield "cost        " + "   ".join(words)
+
+
+def _trust(e: Estimate) -> Iterator[str]:
+    missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
+    parts = modelled(e.program)
+    but = f" but for what {', '.join(parts)} move" if parts else ""
+    yield f"trust       counts exact{but}{missing}; time {e.profile.summary}"

@@ -1,0 +1,32 @@
+"""Folded stacks: the time as a flame graph, for flamegraph.pl and speedscope. Source: flamegraph.
+
+A line is a path from the network over the phase and its blocks to an operator, and its nanoseconds:
+`gpt2;backward;layers;attn;q 51730`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answer import Estimate
+from ..errors import InputError
+from ..size import is_number
+from ._answer import Answer
+
+
+def render(answer: Answer) -> str:
+    """A line for each operator and phase of all estimates. Raises InputError without one, and for arrays."""
+    if not answer.estimates or not all(is_number(e.times.step) for e in answer.estimates):
+        raise InputError("format", "folded shows the times of single cases; allowed: json, csv")
+    return "\n".join(line for e in answer.estimates for line in _stacks(e))
+
+
+def _stacks(e: Estimate) -> Iterator[str]:
+    seconds: dict[tuple[str, ...], float] = {}
+    for k in e.times.kernels:
+        path = (k.work.phase, *k.work.op.split("."))
+        seconds[path] = seconds.get(path, 0.0) + k.seconds
+    if e.times.overhead:
+        seconds["host",] = e.times.overhead
+    for path, s in seconds.items():
+        yield f"{';'.join((e.model.name, *path))} {round(s * 1e9)}"

@@ -1,0 +1,48 @@
+"""One HTML file that needs no other: pictures, tables, and all records."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ..size import is_number
+from ._answer import Answer, Table
+from .svg import picture
+
+
+def render(answer: Answer) -> str:
+    """A page. Raises InputError for an estimate of arrays."""
+    text, records = answer.text(), answer.records()
+    title = text.partition("\n")[0] or "compute-budget"
+    pictures = [picture(e) for e in answer.estimates if is_number(e.times.step)] + [*answer.pictures()]
+    tables = [t for t in answer.tables() if t.columns != records.columns]
+    body = [
+        f"<pre>{escape(text)}</pre>" if text else "",
+        f"<p>{escape(answer.foot)}</p>" if answer.foot else "",
+        *pictures,
+        *map(_table, tables),
+        _table(records),
+    ]
+    return PAGE.format(title=escape(title), body="\n".join(filter(None, body)))
+
+
+def _table(table: Table) -> str:
+    top = "".join(f"<th>{escape(c.heading)}</th>" for c in table.columns)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table.cells()
+    )
+    title = f"<h2>{escape(table.title)}</h2>\n" if table.title else ""
+    return f"{title}<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff; }}
+table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .7rem; text-align: right; }}
+td:first-child, th:first-child {{ text-align: left; }} tbody tr:nth-child(odd) {{ background: #f4f4f4; }}
+svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-serif; fill: #222; }}
+</style></head><body>
+{body}
+</body></html>"""

@@ -1,0 +1,155 @@
+"""The verifier: clean over everything that can be asked for, and able to find what it is for."""
+
+import pytest
+
+import budget
+from budget import arch
+from budget.errors import InputError
+from budget.ir import Block, Model, block, link, op, rewrite
+from budget.ir.verify import ProgramError, stage_of, verify
+from budget.plan.backward import backward
+from budget.read import preset
+
+TECHNIQUES = [
+    {"recompute": "selective"},
+    {"recompute": "full"},
+    {"recompute": "full", "recompute_every": 2},
+    {"recompute": "full", "recompute_layers": 1},
+    *({"precision": name} for name in ("autocast", "master", "fp8")),
+    {"precision": "master", "grad_dtype": "fp32", "accumulate": 3},
+    *({"fuse": name} for name in ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")),
+    *({"offload": name} for name in ("activations", "optimizer")),
+    {"loss_chunk": 7},
+    {"hold_logits": "next"},
+    {"lora_rank": 4},
+    {"lora_rank": 4, "lora_dtype": "fp32", "lora_dropout": 0.1, "quantize": "nf4", "quantize_keeps": "loss"},
+    {"adapters": 8},
+    {"prompts": 3, "rescale": True},
+    {"freeze_layers": 1},
+    {"sparse": "mlp"},
+    {"teacher": "gpt2"},
+    *({"optimizer": name} for name in ("adamw_fused", "adamw_8bit", "adafactor", "muon", "shampoo")),
+]
+ATTENTIONS = ("eager", "sdpa", "fused", "causal", "flash")
+
+
+def programs(name, **settings):
+    """The network and the program of an estimate, or none where the network has no such thing."""
+    try:
+        e = budget.estimate(name, batch=3, **settings)
+    except InputError:
+        return ()
+    return e.model, e.program
+
+
+def modes(name):
+    return getattr(arch.load(name), "MODES", arch.MODES)
+
+
+@pytest.mark.parametrize("name", arch.names())
+def test_every_architecture_mode_and_technique(name):
+    asked = [{"mode": mode, "attention": a} for mode in modes(name) for a in ATTENTIONS]
+    found = [program for settings in (*asked, *TECHNIQUES) for program in programs(name, **settings)]
+    assert {stage_of(program) for program in found} >= {"network", "program"}
+    for program in found:
+        verify(program)
+
+
+def test_every_preset():
+    names = preset.names()
+    found = [
+        program for name in names for mode in ("train", "forward") for program in programs(name, mode=mode)
+    ]
+    assert len(found) >= 2 * len(names)
+    for program in found:
+        verify(program)
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-3-8b", "gemma-2-2b", "deepseek-v3", "t5-small", "mamba2-130m", "gnmt"]
+)
+def test_a_cache_is_as_large_when_it_is_read(name):
+    for mode in ("prefill", "decode"):
+        for attention in ATTENTIONS:
+            for program in programs(name, mode=mode, attention=attention):
+                verify(program)
+
+
+LAYER = (
+    op("norm", "x:, *d, +*d -> n:", "layer_norm"),
+    op("up", "n: b d, *d f -> u: b f"),
+    op("act", "u: -> u:", "gelu"),
+    op("down", "u: b f, *f d -> m: b d"),
+    op("add", "x:, m: -> x:", "add"),
+)
+SIZES = dict(b=3, c=2, d=5, f=7)
+
+
+def network(nodes=None, **sizes):
+    nodes = nodes or (
+        op("in", "!raw: b c, *c d -> x: b d"),
+        block("layers", LAYER, 4),
+        op("out", "x: -> y:", "scale"),
+    )
+    linked, ends = link(nodes, {**SIZES, **sizes})
+    return Model("t", "t", linked, {}, ends)
+
+
+def changed(name, **fields):
+    """The network with one operator changed behind the linker's back."""
+    change = lambda o: (o._replace(**fields) if o.name == name else o,)  # noqa: E731
+    good = network()
+    verify(good)
+    return good._replace(nodes=rewrite(good.nodes, change))
+
+
+def tensor(name, *dims):
+    return network().nodes[0].out._replace(name=name, dims=dims)
+
+
+def fails(model, *words):
+    with pytest.raises(ProgramError) as error:
+        verify(model)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    for word in words:
+        assert word in text
+
+
+def test_the_error_names_operator_operand_dimension_and_line():
+    fails(changed("layers.up", sizes=dict(b=3, d=4, f=7)), "layers.up", "operand n (b d)", "12 elements",
+          "15 as (b d)", "n: b d, *layers.up.weight: d f -> u: b f")  # fmt: skip
+    fails(changed("layers.up", sizes=dict(b=3, d=5)), "layers.up", "'f' without a size")
+
+
+def test_what_is_read_is_written_before_and_once():
+    fails(changed("out", ins=(tensor("nowhere", "b", "d"),)), "operand nowhere", "written by no operator")
+    fails(
+        changed("out", ins=(tensor("n", "b", "d"),)), "operand n"
+    )  # a block's inside is not in reach behind it
+    fails(changed("out", outs=(tensor("x", "b", "d"),)), "operand x", "written twice")
+    fails(network()._replace(outputs=("z",)), "output 'z'")
+
+
+def test_an_input_is_no_other_tensor():
+    mixed = network((op("in", "!raw: b c, *c d -> x: b d"), op("mix", "x:, !x: b d -> y: b d", "add")))
+    fails(mixed, "operand x (b d)", "is said to be an input")
+
+
+def test_blocks_agree_with_what_is_around_them():
+    good = network()
+    at = next(i for i, n in enumerate(good.nodes) if isinstance(n, Block))
+    nodes = lambda **fields: (*good.nodes[:at], good.nodes[at]._replace(**fields), *good.nodes[at + 1 :])  # noqa: E731
+    (carry,) = good.nodes[at].carry
+    fails(good._replace(nodes=nodes(carry=(carry._replace(leave="gone"),))), "leaves 'gone'")
+    fails(good._replace(nodes=nodes(carry=(carry._replace(init="gone"),))), "carries 'gone'")
+    fails(good._replace(nodes=nodes(carry=(carry._replace(leave="u'1"),))), 'hands on "u\'1" 21 as (b f)')
+    fails(good._replace(nodes=nodes(mirrors="other")), "mirrors 'other'")
+
+
+def test_phases_are_in_their_stage():
+    with pytest.raises(ProgramError, match="phase backward in a network"):
+        verify(backward(network()), "network")
+    lost = backward(network())
+    stray = rewrite(lost.nodes, lambda o: (o._replace(of="nobody") if o.phase == "backward" else o,))
+    fails(lost._replace(nodes=stray), "belongs to 'nobody'")
