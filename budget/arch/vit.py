@@ -26,7 +26,9 @@ class Config(Settings):
     image: int = setting(224, "side of the image, unless the workload has another")
     channels: int = setting(3, "channels of the image")
     classes: int = setting(1000, "classes; 0: no head", least=0)
-    extra_tokens: int = setting(1, "tokens before the patches: the class, and distillation (DeiT: 2)", least=0)
+    extra_tokens: int = setting(
+        1, "tokens before the patches: the class, and distillation (DeiT: 2)", least=0
+    )
     registers: int = setting(0, "further tokens without a position (DINOv2 with registers)", least=0)
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     activation: str = setting("gelu", "of the MLPs", choices=ACTIVATIONS)

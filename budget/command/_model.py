@@ -69,6 +69,8 @@ def module_flag(parser: ArgumentParser, **settings: Any) -> None:
     """Add the flag that names a torch module; settings: argparse's."""
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text, **settings)
+    text = "sizes of a module's input, as 8x3x224x224 or int64:8x128; for each input once"
+    parser.add_argument("--input", metavar="SIZES", action="append", help=text)
 
 
 def words(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -104,6 +106,8 @@ def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     if getattr(args, "run", None) is not None:
         return launched(args, rest)
     if args.module is None:
+        if args.input:
+            raise InputError("--input", "sizes of a torch module's input; allowed: with --module")
         model, rest = source(args, rest)
         return model, settings_from(model, args, rest)
     if rest or args.arch is not None or args.config is not None:
@@ -142,7 +146,7 @@ def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
     except ImportError:
         raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
     module, inputs = torch_file.load(spec)
-    return module, {**run_settings(args), "inputs": inputs}
+    return module, {**run_settings(args), "inputs": args.input or inputs}
 
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:
