@@ -35,7 +35,7 @@ FOLDER = os.path.dirname(__file__)
 
 
 class Built(NamedTuple):
-    """Implementations of a case, functions of its inputs, and what they are checked against.
+    """Implementations of a case, functions of its inputs to a tensor or several, and what they should give.
 
     reference: of the same inputs, the exact result, in float64; yardstick is the implementation whose
     error the others may have twice. None where a network is measured, whose loss must be finite.
@@ -44,7 +44,7 @@ class Built(NamedTuple):
     """
 
     functions: Mapping[str, Callable[..., Any]]
-    reference: Callable[..., torch.Tensor] | None = None
+    reference: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = None
     yardstick: str = "torch"
     inputs: Callable[[], tuple[Any, ...]] | None = None
 
@@ -128,14 +128,20 @@ def _errors(case: Case, built: Built, calls: Mapping[str, Sequence[partial]]) ->
         values = {name: float(call()) for name, (call, *_) in calls.items()}
         assert all(map(math.isfinite, values.values())), f"{case.name}: the loss is not finite: {values}"
         return dict.fromkeys(values)
-    exact = built.reference(*next(iter(calls.values()))[0].args)
-    outputs = {n: call() for n, (call, *_) in calls.items()}
-    found = {n: _largest(out, exact) for n, out in outputs.items()}
-    unit = torch.finfo(next(iter(outputs.values())).dtype).eps * exact.abs().max().item()
-    bound = 2 * found.get(built.yardstick, 0.0) + unit
-    for name, error in found.items():
-        assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
-    return found
+    exact = parts(built.reference(*next(iter(calls.values()))[0].args))
+    outputs = {n: parts(call()) for n, (call, *_) in calls.items()}
+    found = {n: [_largest(*pair) for pair in zip(out, exact, strict=True)] for n, out in outputs.items()}
+    own = found.get(built.yardstick, [0.0] * len(exact))
+    for name, errors in found.items():
+        for error, yardstick, out, right in zip(errors, own, outputs[name], exact, strict=True):
+            bound = 2 * yardstick + torch.finfo(out.dtype).eps * right.abs().max().item()
+            assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
+    return {name: max(errors) for name, errors in found.items()}
+
+
+def parts(result: Any) -> Sequence[torch.Tensor]:
+    """A result, or the several that there are."""
+    return (result,) if isinstance(result, torch.Tensor) else result
 
 
 def _largest(out: torch.Tensor, exact: torch.Tensor) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..ir import (
     ACTIVE,
     ROUTER,
+    SCALE,
     WEIGHT,
     Model,
     Op,
@@ -45,6 +46,8 @@ def params(model: Model) -> Params:
     total: Size = 0
     active: Size = 0
     for t, o, copies in weights(model.nodes):
+        if t.role == SCALE:
+            continue
         n = elements(t, o.sizes) * copies
         total = total + n
         e = expert_axis(t, o)

@@ -26,7 +26,8 @@ WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cach
 FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
 HOST = "host"  # in the memory of the host (plan/offload.py)
 GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
-WEIGHTS = (WEIGHT, FROZEN)
+SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
+WEIGHTS = (WEIGHT, FROZEN, SCALE)
 ACTIVE = "a"  # the dimension of the experts that a token goes to
 # What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
 # dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.

@@ -33,7 +33,7 @@ def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator
         if not _attention(part[0]) or has_kernel(ops, trained):
             yield from part
         else:
-            yield from (o._replace(group=MATERIALIZED) for o in written_out(ops))
+            yield from (o._replace(group=MATERIALIZED) for o in materialized(ops))
 
 
 def laid_out(ops: Iterable[Op]) -> Iterator[str]:
@@ -60,7 +60,7 @@ def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
     return not (is_number(keys) and is_number(values)) or keys == values
 
 
-def written_out(ops: Sequence[Op]) -> Iterator[Op]:
+def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     """The same attention without a kernel: the operands of both products are kept in float32.
 
     Queries and keys are scaled instead of the scores; there is no softcap.

@@ -122,6 +122,9 @@ RULES: dict[str, Rule] = {
         autocast=(LOW, LOW),
         modelled="recurrent cells",
     ),
-    "dropout": Rule(2, 1, (Save("mask", like=OUT, dtype="bool"),), torch=("native_dropout",)),
+    "dropout": Rule(
+        2, 1, (Save("mask", like=OUT, dtype="bool"),), fused="dropout_fused", torch=("native_dropout",)
+    ),
+    "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
     "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
 }
