@@ -13,6 +13,7 @@ from torch import nn
 from budget.fold.count import modelled
 from budget.fold.kernels import works
 from budget.ir import RULES, Model, elements, link, op, pointwise_flops
+from budget.ir.verify import verify
 from budget.plan.backward import backward
 from budget.read.torch_module import capture
 
@@ -64,6 +65,7 @@ def moved(nodes, dtype):
 @pytest.mark.slow
 def test_a_network_moves_what_torch_s_calls_move(case):
     ours, torchs = (ask(case, *case.shapes[-1]) for ask in (answer, captured))
+    verify(torchs.program)
     if case.name in MODELLED:
         assert MODELLED[case.name] in modelled(ours.program)
         return

@@ -62,7 +62,8 @@ def build(c: Config, w: Workload) -> Model:
         "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
         "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
         "f": or_else(c.d_ff, 4 * c.d_model),
-        "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes, "z": (1 + c.patch_mean) * c.d_model,
+        "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
+        "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
     ends = ("x",) if is_zero(c.classes) else ()
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)

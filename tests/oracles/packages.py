@@ -103,11 +103,16 @@ JOINT = {
     "out_channels": 4, "pos_embed_max_size": 16,
 }  # fmt: skip
 FLUX = {
-    "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
-    "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6), "guidance_embeds": False,
+    "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6),
+    "guidance_embeds": False,
 }  # fmt: skip
 DIFFUSERS = {  # class -> its settings, and its inputs' sizes
-    "UNet2DConditionModel": (CROSSED, {"sample": (2, 4, 8, 8), "timestep": 0, "encoder_hidden_states": (2, 7, 32)}),
+    "UNet2DConditionModel": (
+        CROSSED,
+        {"sample": (2, 4, 8, 8), "timestep": 0, "encoder_hidden_states": (2, 7, 32)},
+    ),
     "AutoencoderKL": (CODED, {"sample": (2, 3, 16, 16)}),
     "SD3Transformer2DModel": (
         JOINT,
