@@ -39,7 +39,19 @@ def workload_flags(parser: Parser) -> None:
     )
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
     parser.set_defaults(techniques={})
-    parser.later = technique_flags
+    parser.later, parser.settled = technique_flags, _of_architectures
+
+
+def _of_architectures(args: Namespace, rest: list[str]) -> bool:
+    """Whether the flags that were not recognized are flags of the architectures that are named."""
+    bare = [*words(rest)[0], *filter(None, [getattr(args, "arch", None)])]
+    try:
+        configs = [resolve(model, {})[1].Config for model in bare or [DEFAULT_ARCH]]
+    except InputError:  # the command says what is wrong
+        return False
+    known = {_flag(name) for config in configs for name in config.fields}
+    given = (word.partition("=")[0] for word in rest if word.startswith("--"))
+    return all(flag in known or flag.replace("--no-", "--", 1) in known for flag in given)
 
 
 def technique_flags(parser: Parser) -> None:
