@@ -103,11 +103,15 @@ JOINT = {
     "out_channels": 4, "pos_embed_max_size": 16,
 }  # fmt: skip
 FLUX = {
-    "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
-    "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6), "guidance_embeds": False,
+    "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+    "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6),
+    "guidance_embeds": False,
 }  # fmt: skip
 DIFFUSERS = {  # class -> its settings, and its inputs' sizes
-    "UNet2DConditionModel": (CROSSED, {"sample": (2, 4, 8, 8), "timestep": 0, "encoder_hidden_states": (2, 7, 32)}),
+    "UNet2DConditionModel": (
+        CROSSED,
+        {"sample": (2, 4, 8, 8), "timestep": 0, "encoder_hidden_states": (2, 7, 32)},
+    ),
     "AutoencoderKL": (CODED, {"sample": (2, 3, 16, 16)}),
     "SD3Transformer2DModel": (
         JOINT,
@@ -139,8 +143,7 @@ def diffusers(name):
 
 
 PEFT = {
-    "LoraConfig": {}, "DoRA": {"use_dora": True}, "LoHaConfig": {"target_modules": ["c_proj"]},
-    "LoKrConfig": {"target_modules": ["c_proj"]}, "AdaLoraConfig": {"total_step": 10},
+    "LoraConfig": {}, "DoRA": {"use_dora": True}, "AdaLoraConfig": {"total_step": 10},
     "IA3Config": {"target_modules": ["c_attn"], "feedforward_modules": []},
     "VeraConfig": {"target_modules": ["c_proj"]}, "PrefixTuningConfig": {"num_virtual_tokens": 4},
 }  # fmt: skip
