@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from fuzz_modules import facts, outcome, touched
+from fuzz_modules import differences, facts, outcome, touched
 from oracles.counts import as_on_a_gpu, measured
 from oracles.random_modules import Call, weight
 from torch import nn
@@ -206,12 +206,8 @@ def test_it_is_what_torch_runs(build, mode, monkeypatch):
 
     module, inputs = first()
     answer = budget.estimate(module, inputs=inputs, optimizer="none", mode=mode)
-    forward, backward, peak, gradients = measured(first, train=mode == "train")
-    assert (answer.flops.forward, answer.flops.backward) == (forward, backward)
+    assert differences(answer, measured(first, train=mode == "train")) == []
     assert answer.params.total == sum(p.numel() for p in module.parameters())
-    assert answer.memory.gradients == gradients
-    assert answer.memory.peak == pytest.approx(peak, rel=1e-3)
-    assert answer.model.uncounted == ()
 
 
 @pytest.mark.parametrize("share", [lambda w: w, lambda w: w.t()], ids=["same", "transposed"])

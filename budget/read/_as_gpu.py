@@ -5,7 +5,7 @@
 - `torch.autocast("cuda")` casts by CUDA's lists: norms, softmax and losses run in float32.
 - Kernels that hide several products in one call (mkldnn's recurrent networks, the fast path of
   nn.TransformerEncoder) are off, so that each product is seen.
-Sources: torch-amp, torch-sdpa.
+Sources: torch-autocast, torch-sdpa.
 """
 
 from __future__ import annotations
