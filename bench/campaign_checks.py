@@ -97,6 +97,10 @@ CHECKS: dict[str, Entry] = {
     "attention packed d64": Entry(
         "attention_packed", gate.packed, ((2048, 2048, 100), 16, 64), {"causal": False}
     ),
+    "attention packed d256": Entry("attention_packed", gate.packed, ((1000, 2048, 513), 8, 256), {"kv": 2}),
+    "attention d256 of everything": _attention(
+        1, 8, 1024, 256, causal=True, window=256, softcap=30.0, bias=True, tiny=None
+    ),
     "decode batch 1": Entry(
         "attention_decode", gate.heads, (1, 32, 1, 128), {"t": 65536, "kv": 8, "train": False}
     ),

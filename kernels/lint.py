@@ -102,6 +102,18 @@ def compiled(architecture: str) -> Iterator[tuple[list[tuple[str, Any]], set[tup
         yield kernels, used
 
 
+def resources(code: Any) -> tuple[int, int]:
+    """(bytes of a thread's stack, where registers are spilled to; bytes of shared memory) of a kernel."""
+    if "cubin" not in code.asm:
+        return 0, code.metadata.shared
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), code.metadata.shared
+
+
 def assemble(ptx: str) -> str:
     """What ptxas says of Hopper code: registers, spills, warnings."""
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as source:

@@ -218,8 +218,6 @@ def _launch_product(
         # A float32 output that goes through shared memory takes the place of a stage of the operands.
         stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
-        # An output that goes through shared memory as float32 takes the place of a stage of the operands.
-        stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
         # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
         programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
         sources = (*loads, *(targets if store_descriptors else stores), bias, residual, scale_a, scale_b)

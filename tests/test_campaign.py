@@ -15,9 +15,9 @@ from budget.bench.campaign_plan import STAGES, candidates, find_case, tasks
 from budget.bench.campaign_refused import RefusedError
 from budget.bench.record import source_hash
 
-from budget import record
 from budget.bench import campaign, campaign_import, campaign_lines, campaign_parent, campaign_summary
 from budget.kernels import settings, tune
+from budget.measured import record
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,12 +18,12 @@ from budget.fold.count import flops, params
 from budget.plan.backward import backward
 from budget.read import hf_config
 
-ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
 FAMILIES = [
     kind
     for kind in hf_config.known()
     if hf_config._family(kind)["arch"] == "transformer" and "nested" not in hf_config._family(kind)
 ]
+ENCODERS = [kind for kind in FAMILIES if hf_config._family(kind)["set"].get("kind") == "encoder"]
 BODIES = [kind for kind in FAMILIES if "_vl_" in kind]  # language models that have a head in another one only
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},

@@ -139,6 +139,11 @@ def ministral(hf: Settings) -> dict[str, Any]:
     return {"windows": _layer_types(hf, ["sliding_attention"])}
 
 
+def cwm(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer, from the first on, attends to everything."""
+    return {"windows": _layer_types(hf, ["full_attention"] + ["sliding_attention"] * 3)}
+
+
 def qwen2(hf: Settings) -> dict[str, Any]:
     """Layers from some depth on have a window, if any do."""
     return {"windows": _late_windows(hf) if _flag(hf, "use_sliding_window", False) else (0,)}

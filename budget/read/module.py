@@ -12,7 +12,7 @@ from ..config import Workload, size
 from ..dtype import full_name
 from ..errors import InputError, shown
 from ..ir import Model
-from ..named import Any
+from ..named import Any, NamedTuple
 from ..plan import unnamed
 
 CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
@@ -34,16 +34,54 @@ def program(
     module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
 ) -> Model:
     """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
-    not None. Raises InputError.
+    not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
     from . import torch_module
 
     sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
         inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
+    elif (shapes := sized(inputs)) is not None:
+        if others := sizes.keys() - {"batch"}:
+            raise InputError(
+                min(others), "the inputs' sizes are given; allowed: batch, their first dimension"
+            )
+        inputs = torch_module.of_sizes(module, shapes, sizes.get("batch"))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
     return torch_module.capture(module, inputs, mode, _cast(dtype))
+
+
+class Shape(NamedTuple):
+    """An input by its sizes, of a dtype ("": the module's own)."""
+
+    sizes: tuple[int, ...]
+    dtype: str = ""
+
+
+def sized(inputs: Any) -> Any:
+    """Inputs that are given as sizes, one or a list or dict of them, as Shapes; None for others.
+
+    `8x128`, `int64:8x128`, (8, 128), ("int64", 8, 128). Raises InputError for text that is none of these.
+    """
+    if isinstance(inputs, str):
+        dtype, _, sizes = inputs.rpartition(":")
+        parts = sizes.split("x")
+        if not all(part.isascii() and part.isdigit() and int(part) for part in parts) or ":" in dtype:
+            raise InputError("inputs", f"got {inputs[:60]!r}; allowed: sizes as 8x3x224x224 or int64:8x128")
+        return Shape(tuple(map(int, parts)), dtype)
+    if isinstance(inputs, Mapping):
+        named = {name: sized(x) for name, x in inputs.items()}
+        return named if named and None not in named.values() else None
+    if not isinstance(inputs, tuple | list) or not inputs:
+        return None
+    dtype, *rest = inputs if isinstance(inputs[0], str) else ("", *inputs)
+    if rest and all(isinstance(n, int) and not isinstance(n, bool) for n in rest):
+        if min(rest) < 1:
+            raise InputError("inputs", f"got {shown(inputs)}; allowed: sizes of 1 or more")
+        return Shape(tuple(rest), dtype)
+    found = [sized(x) for x in inputs]
+    return found if None not in found else None
 
 
 def _cast(dtype: str | None) -> str:
