@@ -120,11 +120,11 @@ def build(case: Case, device: torch.device) -> Built:
         return (*(x.requires_grad_(train) for x in made[:3]), made[3])
 
     def run(function):
-        """Forward, or with backward: the gradient of q then stands for all."""
+        """Forward: the output; with backward: the gradients."""
 
         def both(q, key, value, grad):
             out = function(q, key, value)
-            return torch.autograd.grad(out, (q, key, value), grad)[0] if train else out
+            return torch.autograd.grad(out, (q, key, value), grad) if train else out
 
         return both
 
@@ -136,8 +136,8 @@ def build(case: Case, device: torch.device) -> Built:
 
     def exact(*x):
         wide = [t.detach() for t in x]
-        out = _exact(run(sdpa), [unpacked(t) for t in wide] if packed else wide, train)
-        return out.transpose(1, 2).flatten(0, 1) if packed else out
+        found = _exact(run(sdpa), [unpacked(t) for t in wide] if packed else wide, train)
+        return [t.transpose(1, 2).flatten(0, 1) for t in found] if packed else found
 
     functions = {} if packed else {"torch": run(sdpa)}
     if device.type != "cpu" and not packed:
@@ -155,19 +155,21 @@ def build(case: Case, device: torch.device) -> Built:
     return Built(functions, exact, "varlen" if packed else "torch", inputs=inputs)
 
 
-def _exact(function, tensors, train: bool) -> torch.Tensor:
-    """The result in float64, by as many batch entries and heads of the keys as fit at once."""
+def _exact(function, tensors, train: bool) -> list[torch.Tensor]:
+    """The results in float64, by as many batch entries and heads of the keys as fit at once."""
     q, key, value, grad = tensors
     group, scores = q.shape[1] // key.shape[1], q.shape[2] * key.shape[2]
     step = max(1, CHUNK // (group * scores))
-    out = torch.empty(q.shape, dtype=torch.float64, device=q.device)
+    found = [torch.empty(t.shape, dtype=torch.float64, device=q.device) for t in tensors[: 3 if train else 1]]
     for i in range(q.shape[0]):
         for j in range(0, key.shape[1], step):
             rows, keys = slice(j * group, (j + step) * group), slice(j, j + step)
             parts = [q[i : i + 1, rows], key[i : i + 1, keys], value[i : i + 1, keys]]
             wide = [t.double().requires_grad_(train) for t in parts]
-            out[i : i + 1, rows] = function(*wide, grad[i : i + 1, rows].double()).detach()
-    return out
+            out = function(*wide, grad[i : i + 1, rows].double())
+            for into, part, place in zip(found, out if train else (out,), (rows, keys, keys), strict=False):
+                into[i : i + 1, place] = part.detach()
+    return found
 
 
 def _varlen(q, key, value, bounds, longest, causal):

@@ -15,7 +15,7 @@ import pytest
 from budget.bench.clock import replay
 
 import budget
-from budget.record import ASIDE
+from budget.measured.record import ASIDE
 
 ESTIMATE = ["-m", "budget", "estimate", "llama-3-405b", "--format", "json"]
 ROUNDS = 15

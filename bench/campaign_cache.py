@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -31,35 +32,96 @@ from torch._C import (
     DispatchKeySet,
 )  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.compiler import compiler
+from triton.runtime import cache
+from triton.runtime.jit import JITFunction
 
-from budget.kernels import lint
+from budget.kernels import lint, settings
 
 from . import campaign_checks, campaign_tune
-from .campaign_plan import find_case, suites, tasks
+from .campaign_plan import NEWEST, find_case, suites, tasks
 
-META = torch.device("meta")
+UNSEEN = "transformers"  # its models look at numbers, which tensors on the meta device do not have
+META, ARCHITECTURE = torch.device("meta"), "sm90"
+Setting = tuple[str, str, str]  # a kernel, an architecture, a class
 
 
-def state_key() -> None:
-    """Let Triton's cache be keyed by its version alone, not by the bytes of its compiler's files: a wheel
-    for another Python has other bytes and generates the same code.
+def share_cache() -> None:
+    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version, not by the
+    bytes of its compiler's files, as a wheel for another Python has other bytes and generates the same code;
+    and what one process compiles, the others wait for.
     """
-    from triton.runtime import cache
-
-    cache.triton_key = lambda: f"budget-{triton.__version__}"
+    compiler.get_cache_key = _keyed(compiler.get_cache_key)
+    cache.FileCacheManager.get_group = _waited(cache.FileCacheManager.get_group)
+    cache.FileCacheManager.put_group = _released(cache.FileCacheManager.put_group)
     triton.knobs.compilation.listener = _listen
 
 
+def _keyed(get_cache_key: Any) -> Any:
+    def key(src: Any, *rest: Any, **more: Any) -> str:
+        if not _ours(src):
+            return get_cache_key(src, *rest, **more)
+        with mock.patch.object(cache, "triton_key", return_value=f"budget-{triton.__version__}"):
+            return get_cache_key(src, *rest, **more)
+
+    return key
+
+
+def _ours(src: Any) -> bool:
+    """Whether this is the source of a kernel of ours, not of one that torch.compile has written."""
+    return str(getattr(getattr(src, "fn", None), "module", "")).startswith("budget.kernels")
+
+
+def _waited(get_group: Any) -> Any:
+    """A kernel that is not there is compiled next: by one process, while the others wait here for it."""
+
+    def found(self: Any, filename: str) -> Any:
+        group = get_group(self, filename)
+        if group is None and self.cache_dir:
+            _held.append(open(f"{self.cache_dir}.lock", "w", encoding="utf-8"))  # noqa: SIM115 - until it is compiled
+            fcntl.flock(_held[-1], fcntl.LOCK_EX)
+            group = get_group(self, filename)
+            if group is not None:
+                _release()
+        return group
+
+    return found
+
+
+def _released(put_group: Any) -> Any:
+    def put(self: Any, filename: str, group: Any) -> Any:
+        try:
+            return put_group(self, filename, group)
+        finally:
+            _release()
+
+    return put
+
+
+def _release() -> None:
+    """Give back all locks of this process; those of a process that ends are given back with it."""
+    while _held:
+        _held.pop().close()
+
+
+_held: list[Any] = []
+
+
 _missed: list[str] = []
+_used: set[str] = set()  # keys of the cache that this process has read or written
 
 
 def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
+    if not _ours(src):
+        return
+    _used.update(os.path.basename(os.path.dirname(path)) for path in metadata_group.values())
     if not cache_hit:
         _missed.append(src.name)
 
 
 def misses() -> list[str]:
     """The kernels that were not in the cache since this was asked last."""
+    _release()  # of one that did not compile
     found = _missed.copy()
     _missed.clear()
     return found
@@ -75,24 +137,24 @@ class _Kernels(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def compiling(architecture: str = "sm90") -> Iterator[list[tuple[str, Any]]]:
-    """Compile what is launched; yields the list that (kernel, its compiled code) is added to."""
+def compiling(architecture: str = ARCHITECTURE) -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
+    """Compile what is launched: (the kernels and their compiled code, the settings looked up)."""
     modules = [
         m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")
     ]
     with contextlib.ExitStack() as stack:
-        kernels, _ = stack.enter_context(lint.compiled(architecture))
+        kernels, used = stack.enter_context(lint.compiled(architecture))
         for module in modules:
             stack.enter_context(mock.patch.object(module, "runs_triton", return_value=True))
         stack.enter_context(_Kernels())
-        yield kernels
+        yield kernels, used
 
 
-def pieces(on: str = "cuda") -> list[str]:
+def pieces(assembler: str = NEWEST) -> list[str]:
     """What is compiled together: checks by name, cases as suite/name, each once, in the plan's order."""
     found: dict[str, None] = {}
-    for task in tasks(on):
-        if task.do == "check":
+    for task in (t for t in tasks("cuda") if t.assembler == assembler):
+        if task.do == "check" and task.kernel != UNSEEN:
             found[task.what["name"]] = None
         elif task.do == "measure" and "triton" in task.what.get("only", ["triton"]):
             found[f"{task.what['suite']}/{task.what['case']}"] = None
@@ -119,16 +181,31 @@ def launch(piece: str) -> None:
 def compile_piece(piece: str) -> dict[str, Any]:
     """Compile a piece: {piece, kernels, seconds}, and the error where there is one."""
     start, error = time.perf_counter(), ""
-    with compiling() as kernels:
+    with compiling() as (kernels, _):
         try:
             launch(piece)
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
+            _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
     used = [(name, *resources(kernel)) for name, kernel in kernels] if campaign_tune.AT in piece else []
     return {
-        "piece": piece, "kernels": [name for name, _ in kernels], "used": used,
+        "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
+
+
+def uncovered() -> list[str]:
+    """The settings of ARCHITECTURE that no launch of the plan looks up. Nothing is compiled."""
+    known = {
+        (kernel, ARCHITECTURE, name)
+        for kernel, tables in settings.load().items()
+        for name in tables.get(ARCHITECTURE, ())
+    }
+    launched = mock.patch.object(JITFunction, "run", return_value=None)
+    with launched, compiling() as (_, used):
+        for piece in pieces():
+            launch(piece)
+    return [f"{kernel} {name}" for kernel, _, name in sorted(known - used)]
 
 
 def resources(kernel: Any) -> tuple[int, int]:
@@ -147,12 +224,20 @@ def main(argv: list[str]) -> int:
         prog="python -m budget.bench.campaign_cache", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--assembler", default=NEWEST, help="whose part of the plan")
+    parser.add_argument("--nice", action="store_true", help="give way to other processes")
     parser.add_argument("--only", action="append", help="a piece of the plan (may be given again)")
+    parser.add_argument("--uncovered", action="store_true", help="print the settings that the plan misses")
     options = parser.parse_args(argv)
-    state_key()
+    if options.uncovered:
+        print(json.dumps(uncovered()))
+        return 0
+    share_cache()
+    if options.nice:
+        os.nice(19)
     fork = multiprocessing.get_context("fork")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, fork) as pool:
-        waiting = [pool.submit(compile_piece, piece) for piece in options.only or pieces()]
+        waiting = [pool.submit(compile_piece, piece) for piece in options.only or pieces(options.assembler)]
         for done in concurrent.futures.as_completed(waiting):
             print(json.dumps(done.result()), flush=True)
     return 0

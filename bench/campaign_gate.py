@@ -21,7 +21,6 @@ from budget.kernels.attention_reference import reference_backward, reference_for
 from budget.kernels.attention_rules import Rules
 from budget.kernels.matmul import matmul
 from budget.kernels.matmul_reference import reference_matmul
-from budget.kernels.softmax import cross_entropy, log_softmax, softmax
 
 from .cases import random, torch_dtype
 
@@ -38,7 +37,7 @@ class Check(NamedTuple):
     torchs: Callable[[], Outputs] | None = None
 
 
-def _with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor | None) -> Outputs:
+def with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor | None) -> Outputs:
     """The output, and where grad is given the inputs' gradients."""
     if grad is None:
         return (function(*inputs),)
@@ -49,7 +48,7 @@ def _with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor
 
 def product(
     device, m, n, k, *, activation=None, gated=False, dtype="bfloat16", batch=0, train=False, b_row=False,
-    residual=False, biased=True,
+    residual=False, biased=True, out_dtype="",
 ) -> Check:  # fmt: skip
     """matmul with an epilogue; float8 operands have scales."""
     lead, fp8 = ((batch,) if batch else ()), dtype == "float8"
@@ -71,6 +70,7 @@ def product(
 
     def ours(*x):
         more = {"scale_a": scales[0], "scale_b": scales[1]} if fp8 else {}
+        more |= {"out_dtype": torch_dtype(out_dtype)} if out_dtype else {}
         return matmul(**dict(zip(names, x, strict=True)), activation=activation, **more)
 
     def written_out(*x):
@@ -79,49 +79,15 @@ def product(
         return reference_matmul(**given, **scale, activation=activation or "none")[0]
 
     return Check(
-        lambda: _with_gradients(ours, inputs, grad),
-        lambda: _with_gradients(written_out, [t.double() for t in inputs], grad),
-        None if fp8 else lambda: _with_gradients(_rounded(written_out, dtype), inputs, grad),
+        lambda: with_gradients(ours, inputs, grad),
+        lambda: with_gradients(written_out, [t.double() for t in inputs], grad),
+        None if fp8 else lambda: with_gradients(_rounded(written_out, out_dtype or dtype), inputs, grad),
     )
 
 
 def _rounded(function, dtype: str):
     """A reference that computes in float32, its result in dtype."""
     return lambda *x: function(*x).to(torch_dtype(dtype))
-
-
-def rows(device, *shape, log=False, masked=False, dtype="bfloat16") -> Check:
-    """softmax or log_softmax, forward and backward; masked: causal, with a mask of the last dimension."""
-    x, grad = (random(*shape, device=device, dtype=dtype) for _ in range(2))
-    mask = random(shape[0], *[1] * (len(shape) - 2), shape[-1], device=device) > -1 if masked else None
-    ours, torchs = (log_softmax, F.log_softmax) if log else (softmax, F.softmax)
-
-    def written_out(z):
-        if masked:
-            seen = mask & torch.ones(shape[-2:], dtype=torch.bool, device=device).tril(shape[-1] - shape[-2])
-            z = z.masked_fill(~seen, torch.finfo(z.dtype).min)
-            return torchs(z, -1).masked_fill(~seen, 0.0)
-        return torchs(z, -1)
-
-    return Check(
-        lambda: _with_gradients(lambda z: ours(z, mask=mask, causal=masked), [x], grad),
-        lambda: _with_gradients(written_out, [x.double()], grad),
-        lambda: _with_gradients(written_out, [x], grad),
-    )
-
-
-def losses(device, b, v, *, smoothing=0.0, dtype="bfloat16") -> Check:
-    """cross_entropy a row, forward and backward, with some rows ignored."""
-    x, grad = random(b, v, device=device, dtype=dtype), random(b, device=device).abs()
-    target = torch.randint(v, (b,), device=device)
-    target[::7] = -100
-    more = {"label_smoothing": smoothing, "reduction": "none"}
-    theirs = lambda z: F.cross_entropy(z, target, **more)  # noqa: E731 - three times below
-    return Check(
-        lambda: _with_gradients(lambda z: cross_entropy(z, target, **more), [x], grad),
-        lambda: _with_gradients(theirs, [x.double()], grad),
-        lambda: _with_gradients(lambda z: theirs(z.float()), [x], grad),
-    )
 
 
 def heads(
@@ -147,9 +113,9 @@ def heads(
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv != h)
 
     return Check(
-        lambda: _with_gradients(ours, given, grad if train else None),
+        lambda: with_gradients(ours, given, grad if train else None),
         lambda: exact_attention(*given, *[None] * (4 - len(given)), grad if train else None, rules),
-        (lambda: _with_gradients(sdpa, given, grad if train else None)) if plain else None,
+        (lambda: with_gradients(sdpa, given, grad if train else None)) if plain else None,
     )
 
 
@@ -201,7 +167,7 @@ def packed(device, lengths, h, d, *, kv=0, causal=True, dtype="bfloat16") -> Che
     def ours(q, k, v):
         return attention_packed(q, k, v, bounds, bounds, longest, longest, causal=causal)
 
-    return Check(lambda: _with_gradients(ours, [q, k, v], grad), exact)
+    return Check(lambda: with_gradients(ours, [q, k, v], grad), exact)
 
 
 def verdict(check: Check) -> dict[str, Any]:

@@ -32,6 +32,13 @@ def lane(task: Mapping[str, Any]) -> Lane:
     return task["assembler"], task["lane"]
 
 
+def stop(process: subprocess.Popen) -> None:
+    """End a process that leads a session, and all that it started."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 class Worker:
     """One process that runs tasks, with an assembler of its own."""
 
@@ -87,9 +94,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the process and all that it started."""
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        stop(self.process)
         self._selector.close()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
@@ -124,8 +129,16 @@ class Records:
 class Parent:
     """Runs a plan's stages until their deadlines."""
 
-    def __init__(self, records: Records, environments: Mapping[str, Mapping[str, str]], on: str, log: TextIO):
+    def __init__(
+        self,
+        records: Records,
+        environments: Mapping[str, Mapping[str, str]],
+        on: str,
+        log: TextIO,
+        before: Sequence[dict[str, Any]] = (),
+    ):
         self.records, self.environments, self.on, self.log = records, environments, on, log
+        self.before = before  # the lines of the run that this one follows
         self.workers: dict[Lane, Worker] = {}
         self.failures: Counter[str] = Counter()
         self.avoid = ""  # the kernel that failed last
@@ -190,4 +203,4 @@ class Parent:
         """What a task needs of the answers before it."""
         if task["do"] != "again":
             return {}
-        return {"winners": [line["tuned"] for line in self.records.lines if "tuned" in line]}
+        return {"winners": [line["tuned"] for line in (*self.before, *self.records.lines) if "tuned" in line]}

@@ -13,14 +13,15 @@ from .cases import Case
 
 # stage: its share of the time, what it is for
 STAGES = {
-    "A": (15, "versions, clocks, and the two ceilings"),
-    "B": (60, "gate: every kernel against float64, with both assemblers"),
-    "C": (90, "headline: this project's kernels against torch's"),
-    "D": (130, "calibration: torch alone, which makes the profile of the device"),
-    "G": (120, "networks: peak memory and step time, beside what was predicted"),
-    "E": (70, "settings: candidates for each kernel"),
-    "F": (30, "again: cases whose settings changed, in turns with the settings before"),
-    "H": (60, "rest: what torch compiles"),
+    "A": (5, "versions, clocks, and the two ceilings"),
+    "B": (45, "gate: every kernel against float64, with both assemblers"),
+    "C": (40, "headline: this project's kernels against torch's"),
+    "D": (110, "calibration: torch alone, which makes the profile of the device"),
+    "G": (130, "networks: peak memory and step time, beside what was predicted"),
+    "E": (55, "settings: candidates for each kernel"),
+    "F": (20, "again: cases whose settings changed, in turns with the settings before"),
+    "H": (45, "rest: what torch compiles"),
+    "P": (30, "planted failures, on a processor only: what becomes of a worker"),
 }
 CANDIDATES = os.path.join(os.path.dirname(__file__), "campaign_candidates.toml")
 FORKS = "forks"  # a worker that never touches the GPU: its children do
@@ -61,7 +62,10 @@ HEADLINE = (
         "attention",
         "4x32x4096x4096x64-forward-causal 4x32x4096x4096x64-forward 4x32x4096x4096x64-train-causal",
     ),
-    ("matmul", "plain-2048x4096x4096 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096"),
+    (
+        "matmul",
+        "plain-2048x4096x4096 plain-128x1024x1024 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096",
+    ),
     ("matmul", "plain-1024x1024x8192 train-8192x4096x4096 gelu-2048x4096x4096 plain-8192x14336x4096"),
     ("matmul", "gelu-4096x5120x1280 gated-8192x14336x4096 fp8-8192x8192x8192 fp8-4096x4096x4096"),
     ("cross_entropy", "8192x128256-train 8192x50257-train"),
@@ -74,10 +78,14 @@ HEADLINE = (
         "1x16x16384x16384x128-forward-causal 2x16x4096x4096x256-train-causal 16x16x512x512x64-forward",
     ),
     ("softmax", "4096x1024 512x262144"),
+    ("rms_norm", "8192x4096-forward 8192x4096-train 262144x128-forward 4096x16384-train"),
+    ("linear_cross_entropy", "8192x2048x128256-train 8192x768x50257-train 8192x4096x128256-forward"),
+    ("rope", "4x32x4096x128-forward 4x32x4096x128-train 8x12x1024x64-forward"),
 )
 AGAIN = """
 matmul/plain-8192x8192x8192 matmul/plain-4096x4096x14336 matmul/gelu-8192x14336x4096
 matmul/gated-4096x4096x4096 matmul/plain-512x4096x4096 matmul/plain-16x4096x4096 matmul/train-8192x4096x4096
+matmul/plain-128x4096x4096 matmul/plain-1024x1024x8192 rms_norm/8192x4096-train rope/4x32x4096x128-forward
 attention/4x16x4096x4096x128-forward-causal attention/4x16x4096x4096x128-forward
 attention/4x16x4096x4096x128-train-causal attention/4x32x4096x4096x64-forward-causal
 attention/4x32x4096x4096x64-train-causal attention/4x32x1x32768x128x8-forward
@@ -119,7 +127,7 @@ def tasks(on: str) -> list[Task]:
     """All tasks for a device, "cuda" or "cpu", in the order in which they are worth doing."""
     return [
         *_environment(), *_gate(on), *_headline(on), *_calibration(on),
-        *_networks(on), *_settings(on), *_again(on), *_rest(on),
+        *_networks(on), *_settings(on), *_again(on), *_rest(on), *_planted(on),
     ]  # fmt: skip
 
 
@@ -132,7 +140,7 @@ def _gate(on: str) -> Iterator[Task]:
     for assembler in (NEWEST, BUNDLED) if on == "cuda" else (NEWEST,):
         for name, entry in CHECKS.items():
             if on == "cuda" or entry.tiny is not None:
-                silent = COMPILING_S if "compiled" in name else SILENT_S
+                silent = COMPILING_S if "compiled" in name or "llama" in name else SILENT_S
                 yield Task(
                     f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler, "", silent
                 )
@@ -165,8 +173,9 @@ OURS_IN_NETWORKS = ("gpt2-train", "llama-500m-train")
 def _networks(on: str) -> Iterator[Task]:
     """Eager ones alone, as NVML tells the whole device's memory; what compiles first, together."""
     if on == "cpu":
-        specs = [{"case": "mlp-8-8-8-train", "implementation": how} for how in ("torch", "torch")]
-        yield Task("G/two", "G", "network", "network", {"specs": specs}, NEWEST, FORKS)
+        specs = (("mlp-8-8-8-train", "torch"), ("gpt2-tiny-train", "triton"))
+        what = {"specs": [{"case": case, "implementation": how} for case, how in specs]}
+        yield Task("G/two", "G", "network", "network", what, NEWEST, FORKS)
         return
     for name in NETWORKS:
         yield _network([name], "torch")
@@ -190,6 +199,13 @@ def _again(on: str) -> Iterator[Task]:
     if on == "cuda":
         for name in AGAIN.split():
             yield Task(f"F/{name}", "F", name.partition("/")[0], "again", {"case": name})
+
+
+def _planted(on: str) -> Iterator[Task]:
+    """A kernel that fails twice, one that fails once, one that is fine."""
+    if on == "cpu":
+        for kernel, how in (("a", "hang"), ("a", "crash"), ("a", "fine"), ("b", "cuda_error"), ("c", "fine")):
+            yield Task(f"P/{kernel}/{how}", "P", f"planted {kernel}", "planted", {"how": how}, silent_s=3.0)
 
 
 def _rest(on: str) -> Iterator[Task]:

@@ -9,16 +9,16 @@ The folder (bench/prepared, which git ignores) has
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
@@ -28,27 +28,39 @@ SPILLED, SHARED = 64, 227 * 1024  # bytes that a candidate may have on its stack
 ENVIRONMENT = {"TRITON_STORE_BINARY_ONLY": "1"}  # cubins and their facts, nothing that people read
 
 
+def main(options: argparse.Namespace) -> int:
+    """The command: the exit status."""
+    print(prepare(options.prepared, options.nvcc_wheel, options.jobs))
+    return 0
+
+
 def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
-    """Fill the folder; what became of it in one line. wheel: NVIDIA's, else it is fetched with pip."""
+    """Fill the folder, beginning with what is there; what became of it in one line.
+
+    wheel: NVIDIA's, else it is fetched with pip.
+    """
     os.makedirs(folder, exist_ok=True)
+    packed, archive = (os.path.join(folder, name) for name in ("ptxas.xz", "cache.zip"))
     with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
-        assembler = _assembler(wheel or _fetched(scratch), scratch)
-        facts: dict[str, Any] = {"pieces": []}
-        caches = {}
+        cache, assembler = (os.path.join(scratch, name) for name in ("cache", "ptxas"))
+        if wheel or not os.path.exists(packed):
+            _take_assembler(wheel or _fetched(scratch), packed)
+        unpack(folder, cache, assembler, sys.stderr)
+        pieces = []
         for name, path in (("newest", assembler), ("bundled", "")):
-            caches[name] = os.path.join(scratch, name)
-            facts["pieces"] += _compiled(name, environment(os.environ, caches[name], path), jobs)
-        with open(assembler, "rb") as source, lzma.open(os.path.join(folder, "ptxas.xz"), "wb") as target:
-            shutil.copyfileobj(source, target)
-        kernels = _zipped(caches.values(), os.path.join(folder, "cache.zip"))
-    facts |= _versions()
-    facts["dropped"] = [p["piece"] for p in facts["pieces"] if p["assembler"] == "newest" and _unfit(p)]
+            pieces += _compiled(name, environment(os.environ, cache, path), jobs)
+        keys = {key for piece in pieces for key in piece.pop("keys")}
+        kernels = _zipped(cache, keys, archive)
+    dropped = [p["piece"] for p in pieces if p["assembler"] == "newest" and _unfit(p)]
     with open(os.path.join(folder, "plan.json"), "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
+        json.dump({"pieces": pieces, "dropped": dropped, **_versions()}, file, indent=1)
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-    failed = [p["piece"] for p in facts["pieces"] if p["error"]]
+    failed = [p["piece"] for p in pieces if p["error"] and p["piece"] not in dropped]
     large = f"; LARGER than the {LARGEST / 2**20:.0f} MB allowed" if size > LARGEST else ""
-    return f"{kernels} kernels, {size / 2**20:.1f} MB{large}; pieces that failed: {failed or 'none'}"
+    return (
+        f"{kernels} kernels, {size / 2**20:.1f} MB{large}; candidates dropped: {len(dropped)};"
+        f" pieces that failed: {failed or 'none'}"
+    )
 
 
 def _unfit(piece: Mapping[str, Any]) -> bool:
@@ -67,10 +79,11 @@ def environment(base: Mapping[str, str], cache: str, assembler: str = "") -> dic
 def unpack(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
     """Put what was prepared to where the workers look; whether a newer assembler was there.
 
-    A cache of other sources or versions is not used: nothing in it would be found.
+    What other sources or versions left in it is not found, and compiled anew.
     """
+    os.makedirs(cache, exist_ok=True)
     archive, packed = (os.path.join(folder, name) for name in ("cache.zip", "ptxas.xz"))
-    if os.path.exists(archive):
+    if os.path.exists(archive) and os.path.exists(os.path.join(folder, "plan.json")):
         with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
             of = json.load(file)
         print(f"campaign: prepared for source {of['source']}, {of['versions']}", file=log, flush=True)
@@ -103,11 +116,13 @@ def _fetched(scratch: str) -> str:
     return os.path.join(scratch, next(n for n in os.listdir(scratch) if n.endswith(".whl")))
 
 
-def _assembler(wheel: str, scratch: str) -> str:
-    with zipfile.ZipFile(wheel) as file:
-        path = file.extract(PTXAS, scratch)
-    os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
-    return path
+def _take_assembler(wheel: str, packed: str) -> None:
+    with (
+        zipfile.ZipFile(wheel) as file,
+        file.open(PTXAS) as source,
+        lzma.open(packed, "wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
 
 
 def _compiled(name: str, variables: Mapping[str, str], jobs: int) -> list[dict[str, Any]]:
@@ -117,22 +132,22 @@ def _compiled(name: str, variables: Mapping[str, str], jobs: int) -> list[dict[s
         "budget.bench.campaign_cache",
         "--jobs",
         str(jobs or os.cpu_count() or 1),
+        "--assembler",
+        name,
     ]
     done = subprocess.run(command, env=dict(variables), stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
     return [{"assembler": name, **json.loads(line)} for line in done.stdout.splitlines()]
 
 
-def _zipped(caches: Any, path: str) -> int:
-    """Put the compiled kernels into one file; how many there are."""
+def _zipped(cache: str, keys: Collection[str], path: str) -> int:
+    """Put the compiled kernels of these keys into one file; how many there are."""
     count = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
-        for cache in caches:
-            for folder, _, names in os.walk(cache):
-                for name in sorted(names):
-                    if name.endswith((".cubin", ".json")) and not name.startswith("__grp__"):
-                        whole = os.path.join(folder, name)
-                        file.write(whole, os.path.relpath(whole, cache))
-                        count += name.endswith(".cubin")
+        for key in sorted(keys):
+            for name in sorted(os.listdir(os.path.join(cache, key))):
+                if name.endswith((".cubin", ".json")) and not name.startswith("__grp__"):
+                    file.write(os.path.join(cache, key, name), f"{key}/{name}")
+                    count += name.endswith(".cubin")
     return count
 
 

@@ -61,21 +61,21 @@ def gate(lines: Lines) -> str:
             {True: "yes", False: "NO"}.get(c.get("same")), line.get("wall_s"),
             line.get("error_text", "")[:100],
         ]
-        for line in lines if line["stage"] == "B" for c in [line.get("check", {})]
+        for line in lines if line.get("stage") == "B" for c in [line.get("check", {})]
     ]  # fmt: skip
     head = ["check", "status", "error", "allowed", "output", "same again", "s", "why"]
     return tabulate(rows, head, floatfmt=".3g") + "\n"
 
 
 def _gate(lines: Lines) -> Iterator[str]:
-    checked = [line for line in lines if line["stage"] == "B"]
+    checked = [line for line in lines if line.get("stage") == "B"]
     if not checked:
         return
     yield "The gate\n"
     for assembler in dict.fromkeys(line["assembler"] for line in checked):
-        counts = Counter(line["status"] for line in checked if line["assembler"] == assembler)
+        counts = Counter(line.get("status", "ok") for line in checked if line["assembler"] == assembler)
         yield f"  {assembler}: {', '.join(f'{n} {status}' for status, n in counts.items())}"
-    bad = [line for line in checked if line["status"] not in ("ok", "not reached", "skipped")]
+    bad = [line for line in checked if line.get("status", "ok") not in ("ok", "not reached", "skipped")]
     if bad:
         yield gate(bad)
     yield ""
@@ -84,19 +84,21 @@ def _gate(lines: Lines) -> Iterator[str]:
 def _headline(lines: Lines) -> Iterator[str]:
     rows = []
     for line in lines:
-        if line["stage"] != "C" or "group" not in line:
+        if line.get("stage") != "C" or "group" not in line:
             continue
         times = {n: e["extra_info"] for n, e in line["group"].items()}
         rows.append([line["key"].removesuffix("-bfloat16"), *_cells(times)])
     if rows:
         yield "This project's kernels against torch's (ratio above 1: ours is faster)\n"
-        yield tabulate(rows, ["case", "ours", "", "host us", "ours against the others"]) + "\n"
+        yield (
+            tabulate(rows, ["case", "ours", "MB", "host us", "ours against the others (and their MB)"]) + "\n"
+        )
 
 
 def _again(lines: Lines) -> Iterator[str]:
     rows = []
     for line in lines:
-        if line["stage"] == "F" and "before" in line.get("group", {}):
+        if line.get("stage") == "F" and "before" in line.get("group", {}):
             info = line["group"]["triton"]["extra_info"]
             changed = "; ".join(f"{kernel} {c}" for kernel, c, _ in info["settings"])
             rows.append([line["key"], _rate(info), f"{info['ratio_to']['before']:.3f}", changed])
@@ -129,7 +131,7 @@ def _off(predicted: float, measured: float) -> str:
 
 def _calibration(lines: Lines) -> Iterator[str]:
     rows = []
-    found = [line for line in lines if line["stage"] == "D" and "group" in line]
+    found = [line for line in lines if line.get("stage") == "D" and "group" in line]
     for suite in dict.fromkeys(line["key"].partition("/")[0] for line in found):
         here = [line["group"] for line in found if line["key"].startswith(f"{suite}/")]
         errors = [abs(g["torch"]["extra_info"]["predicted_error"] or 0) for g in here if "torch" in g]
@@ -155,9 +157,16 @@ def _cells(times: dict[str, dict[str, Any]]) -> list[Any]:
     ours = times.get("triton")
     if ours is None:
         return [None, None, None, ", ".join(f"{n} {_rate(i)}" for n, i in times.items())]
-    others = ", ".join(f"{n} {r:.2f} ({_rate(times[n])})" for n, r in ours["ratio_to"].items())
+    others = ", ".join(
+        f"{n} {r:.2f} ({_rate(times[n])}{_megabytes(times[n])})" for n, r in ours["ratio_to"].items()
+    )
     host = ours.get("host_s")
-    return [_rate(ours), None, host and round(host * 1e6, 1), others]
+    return [_rate(ours), _megabytes(ours), host and round(host * 1e6, 1), others]
+
+
+def _megabytes(info: dict[str, Any]) -> str:
+    """What a call holds at its peak beyond its inputs."""
+    return f" {info['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in info else ""
 
 
 def _rate(info: dict[str, Any]) -> str:
@@ -167,13 +176,13 @@ def _rate(info: dict[str, Any]) -> str:
 
 def _counts(lines: Lines) -> Iterator[str]:
     yield "Tasks by stage\n"
-    for stage in sorted({line["stage"] for line in lines}):
-        here = [line for line in lines if line["stage"] == stage]
-        counts = Counter(line["status"] for line in here)
+    for stage in sorted({line["stage"] for line in lines if "stage" in line}):
+        here = [line for line in lines if line.get("stage") == stage]
+        counts = Counter(line.get("status", "ok") for line in here)
         seconds = sum(line.get("wall_s", 0) for line in here)
         compiled = sum(len(line.get("compiled", ())) for line in here)
         late = f", {compiled} kernels compiled meanwhile" if compiled else ""
         yield f"  {stage}: {', '.join(f'{n} {s}' for s, n in counts.items())}; {seconds:.0f} s{late}"
     for line in lines:
-        if line["status"] in ("error", "hang", "crash", "cuda_error", "wrong"):
+        if line.get("status", "ok") in ("error", "hang", "crash", "cuda_error", "wrong"):
             yield f"  {line['status']}: {line['task']}: {line.get('error_text', '')[:160]}"

@@ -80,7 +80,7 @@ def search(where: torch.device, case: str, kernel: str, shape_class: str) -> dic
     key, known = (kernel, shape_class), tried(where, case, kernel, shape_class)
     functions = {n: with_settings(built.functions["triton"], {key: s}) for n, s in known.items()}
     given = built.inputs()
-    expected = functions["0"](*given).double()
+    expected = record.parts(functions["0"](*given))
     spill = _dropped()
     dropped = {
         n: why
@@ -139,16 +139,21 @@ def _calls(c: Any, built: Any, functions: Mapping[str, Callable], where: torch.d
     return {n: [partial(f, *x) for x in made] for n, f in functions.items()}
 
 
-def _refused(function: Callable, given: tuple, expected: torch.Tensor) -> str:
+def _refused(function: Callable, given: tuple, expected: Sequence[torch.Tensor]) -> str:
     """Why settings are no candidate; empty where they are one."""
     try:
-        out = function(*given).double()
+        found = record.parts(function(*given))
     except Exception as error:
         if "CUDA error" in str(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
-    error = (torch.linalg.vector_norm(out - expected) / torch.linalg.vector_norm(expected)).item()
+    error = max(_distance(*pair) for pair in zip(found, expected, strict=True))
     return "" if error <= AGREES else f"differs by {error:.2g}"
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    norm = torch.linalg.vector_norm
+    return (norm(one.float() - other.float()) / norm(other.float())).item()
 
 
 def _medians(taken: Mapping[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -20,7 +21,7 @@ from typing import Any, TextIO
 
 import torch
 
-from budget import record as records
+from budget.device import profile as profiles
 
 from . import campaign_cache, campaign_checks, campaign_gate, campaign_models, campaign_tune, record, sensors
 from .campaign_plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
         torch.set_num_threads(1)
     if argv[1:] == [FORKS]:
         campaign_models.import_all()
-    campaign_cache.state_key()
+    campaign_cache.share_cache()
     plan = {task.id: task for task in tasks(where.type)}
     shares = {stage: share for stage, (share, _) in STAGES.items()}
     _say({"ready": os.getpid(), "plan": list(plan.values()), "fields": Task._fields, "shares": shares})
@@ -95,10 +96,10 @@ def environment(where: torch.device, name: str) -> dict[str, Any]:
     if name == "copy":
         size = 2 * 2**30 if where.type == "cuda" else 2**22
         x, y = torch.randint(100, (2, size), dtype=torch.uint8, device=where)
-        return {"ceiling": {"copy_gb_s": 2 * size / _median(lambda: y.copy_(x), where) / 1e9}}
+        return {"ceiling": {"copy_gb_s": 2 * size / _least(lambda: y.copy_(x), where) / 1e9}}
     n = 8192 if where.type == "cuda" else 128
     a, b = (torch.randn(n, n, device=where, dtype=torch.bfloat16) for _ in range(2))
-    return {"ceiling": {"product_tflops": 2 * n**3 / _median(lambda: a @ b, where) / 1e12}}
+    return {"ceiling": {"product_tflops": 2 * n**3 / _least(lambda: a @ b, where) / 1e12}}
 
 
 def _properties(where: torch.device) -> dict[str, Any]:
@@ -111,17 +112,18 @@ def _properties(where: torch.device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _median(function: Callable[[], Any], where: torch.device) -> float:
-    """Of thirteen calls without the first three."""
+def _least(function: Callable[[], Any], where: torch.device, calls: int = 20) -> float:
+    """Seconds of a call among calls back to back, the least of five tries: the clocks are up by then."""
     wait = torch.cuda.synchronize if where.type == "cuda" else lambda: None
     taken = []
-    for _ in range(13):
+    for _ in range(5):
         wait()
         start = time.perf_counter()
-        function()
+        for _ in range(calls):
+            function()
         wait()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken[3:])[5]
+        taken.append((time.perf_counter() - start) / calls)
+    return min(taken)
 
 
 def check(where: torch.device, name: str) -> dict[str, Any]:
@@ -174,6 +176,17 @@ def again(where: torch.device, case: str, winners: Any = ()) -> dict[str, Any]:
         _free(where)
 
 
+def planted(where: torch.device, how: str) -> dict[str, Any]:
+    """What can become of a task, for the test of the parent."""
+    if how == "hang":
+        time.sleep(1000)
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "cuda_error":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return {}
+
+
 def _free(where: torch.device) -> None:
     if where.type == "cuda":
         torch.cuda.empty_cache()
@@ -187,7 +200,7 @@ def provenance(where: torch.device) -> dict[str, Any]:
         "source": record.source_hash(),
         "threads": torch.get_num_threads(),
     }
-    named = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    named = {"key": profiles.key(device), "name": device.name, "type": where.type}
     return {"fingerprint": fingerprint, "device": named}
 
 
@@ -207,7 +220,7 @@ def _assembler() -> str:
 
 
 DO: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (environment, check, measure, network, search, again)
+    f.__name__: f for f in (environment, check, measure, network, search, again, planted)
 }
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ FIT, HELD = "fit", "held"  # what calibration learns from, and what it never see
 class Case(NamedTuple):
     """One thing to measure, in as many implementations as its suite has.
 
-    workload: what budget predicts it from, as it stands in the record (budget/record.py).
+    workload: what budget predicts it from, as it stands in the record (budget/measured/record.py).
     quick: part of --quick; what is not runs in the full suite only, on a GPU.
     """
 

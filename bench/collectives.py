@@ -24,8 +24,9 @@ from budget.bench.record import source_hash, versions
 
 from budget import device as devices
 from budget import files
-from budget import record as records
+from budget.device import profile as profiles
 from budget.errors import InputError
+from budget.measured import record as records
 
 SIZES = {
     "quick": [2**n for n in (10, 14, 18, 22)],
@@ -129,7 +130,7 @@ def entry(
     crossed = size * CROSSED[name](n)
     info = {
         "schema": records.SCHEMA,
-        "device": records.device_key(device),
+        "device": profiles.key(device),
         "suite": "collectives",
         "case": f"{name}-{size}x{n}",
         "split": "held" if index % 2 == HELD else "fit",
@@ -186,7 +187,7 @@ def save(entries: list[dict], folder: str, device: devices.Device) -> str:
     """Write a results file of its own, replaced only when all of it is written."""
     content = {
         "machine_info": {
-            "device": {"key": records.device_key(device), "name": device.name},
+            "device": {"key": profiles.key(device), "name": device.name},
             "versions": versions(),
         },
         "commit_info": {},
@@ -222,7 +223,7 @@ def main(argv: list[str]) -> int:
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
         device = devices.load("auto" if gpu else "cpu")
-        folder = os.path.join(args.results or records.results_folder(), records.device_key(device))
+        folder = os.path.join(args.results or records.results_folder(), profiles.key(device))
         found = measure("quick" if args.quick else "full", folder, where, device)
     except InputError as error:
         return _refuse(str(error))

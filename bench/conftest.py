@@ -13,8 +13,9 @@ from budget.bench.journal import Journal
 from budget.bench.record import source_hash, take, versions
 
 from budget import device as devices
-from budget import record as records
+from budget.device import profile as profiles
 from budget.errors import InputError
+from budget.measured import record as records
 
 
 def pytest_addoption(parser):
@@ -46,7 +47,7 @@ def pytest_configure(config):
         pytest.exit(str(error), returncode=2)
     mode = "quick" if config.getoption("--quick") else "full"
     results = config.getoption("--results") or records.results_folder()
-    folder = os.path.join(os.path.abspath(results), records.device_key(device))
+    folder = os.path.join(os.path.abspath(results), profiles.key(device))
     if config.getoption("benchmark_storage") == "file://./.benchmarks":
         config.option.benchmark_storage = f"file://{folder}"
     if not (config.option.benchmark_save or config.option.benchmark_autosave):
@@ -64,6 +65,8 @@ def pytest_configure(config):
 
 
 STATE = pytest.StashKey[tuple]()
+QUICK = ("torch", "triton", "cudnn", "flash", "varlen", "cublas_gelu")  # on a GPU: what need not be compiled
+LAST = ("bench_attention", "bench_models")  # of a run: what takes longest
 
 
 def pytest_report_header(config):
@@ -78,6 +81,7 @@ def pytest_collection_modifyitems(config, items):
     """Keep the cases and the implementations of this device and suite."""
     where, _, mode, _, _ = config.stash[STATE]
     kept = [i for i in items if _runs(i, where.type, mode)]
+    kept.sort(key=lambda i: i.path.stem in LAST)
     for item in kept:
         item.add_marker(pytest.mark.benchmark(timer=CLOCK))
     config.hook.pytest_deselected(items=[i for i in items if i not in kept])
@@ -90,7 +94,11 @@ def _runs(item, where: str, mode: str) -> bool:
         return True
     case = params.params["case"]
     made_for = (case.dtype == "float32") == (where == "cpu")  # a GPU's are the narrower formats
-    return where in params.params["where"] and made_for and (mode == "full" or case.quick)
+    if mode == "quick" and (
+        not case.quick or (where == "cuda" and params.params["implementation"] not in QUICK)
+    ):
+        return False
+    return where in params.params["where"] and made_for
 
 
 @pytest.fixture
@@ -101,7 +109,8 @@ def measured(request, benchmark) -> Callable:
     def run(case: Case, implementation: str, build: Callable) -> None:
         key = f"{case.suite}/{case}"
         if key not in journal.groups:
-            group = take(case, build, device, where, mode)
+            only = QUICK if mode == "quick" and where.type == "cuda" else None
+            group = take(case, build, device, where, mode, only)
             try:
                 journal.add(key, group)
             except OSError as error:
@@ -128,7 +137,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["cpu"] = {k: cpu[k] for k in ("brand_raw", "arch", "count") if k in cpu}
     for private in ("node", "release", "python_build"):
         machine_info.pop(private, None)
-    machine_info["device"] = {"key": records.device_key(device), "name": device.name, "type": where.type}
+    machine_info["device"] = {"key": profiles.key(device), "name": device.name, "type": where.type}
     machine_info["versions"] = found
 
 

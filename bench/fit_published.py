@@ -21,12 +21,13 @@ from types import MappingProxyType
 
 from budget import device as devices
 from budget import estimate
-from budget.calibration import Case, Numbers, Stage, interval, least_squares, left_out
+from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
+from budget.device.profile import FOLDER, save, scaled
 from budget.fold.kernels import works
 from budget.fold.time import total
-from budget.form import Dispatch, Form, Profile, complete
-from budget.profile import FOLDER, save, scaled
-from budget.record import Program, Record
+from budget.measured.calibration import Case, Numbers, Stage, interval, least_squares, left_out
+from budget.measured.record import Record
+from budget.measured.workload import Program
 
 DATA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "data")
 START = {
@@ -202,9 +203,11 @@ def _case(row: Mapping[str, str], program: Program, taken: float) -> Case:
 def make(numbers: Numbers) -> Profile:
     """A profile of shares of the datasheet."""
     vector = numbers["vector"]
-    forms = {name: Form(share=numbers[name], vector=vector) for name in ("matmul", "conv", "attention")}
+    forms = {
+        name: KernelClass(share=numbers[name], vector=vector) for name in ("matmul", "conv", "attention")
+    }
     forms["conv"] = forms["conv"]._replace(edge=(numbers["conv_edge"],) * 3)
-    forms["pointwise"] = Form(vector=vector)
+    forms["pointwise"] = KernelClass(vector=vector)
     forms = {name: form._replace(start_s=numbers["start"]) for name, form in forms.items()}
     return Profile(
         name="datasheet",

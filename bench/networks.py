@@ -63,7 +63,7 @@ def build(
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
     mark: Callable[[str], None] = lambda phase: None,
 ) -> Callable[[], Tensor]:
-    """One forward pass or training step of a workload (budget/record.py); returns a loss or a mean.
+    """One forward pass or training step of a workload (budget/measured/record.py); returns a loss or a mean.
 
     attention: the implementation that transformers takes. wrap: makes the network what is called, such as
     torch.compile. mark: told when the network is there, and in each step when a phase is over.

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import torch
 
 from budget import device as devices
-from budget import record as records
 from budget.device import Device
+from budget.device import profile as profiles
+from budget.device.profile import profile_for
 from budget.errors import InputError
-from budget.profile import profile_for
+from budget.measured import record as records
+from budget.measured import workload as workloads
 
 from . import sensors
 from .cases import Case
@@ -33,7 +35,7 @@ FOLDER = os.path.dirname(__file__)
 
 
 class Built(NamedTuple):
-    """Implementations of a case, functions of its inputs, and what they are checked against.
+    """Implementations of a case, functions of its inputs to a tensor or several, and what they should give.
 
     reference: of the same inputs, the exact result, in float64; yardstick is the implementation whose
     error the others may have twice. None where a network is measured, whose loss must be finite.
@@ -42,7 +44,7 @@ class Built(NamedTuple):
     """
 
     functions: Mapping[str, Callable[..., Any]]
-    reference: Callable[..., torch.Tensor] | None = None
+    reference: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = None
     yardstick: str = "torch"
     inputs: Callable[[], tuple[Any, ...]] | None = None
 
@@ -126,14 +128,20 @@ def _errors(case: Case, built: Built, calls: Mapping[str, Sequence[partial]]) ->
         values = {name: float(call()) for name, (call, *_) in calls.items()}
         assert all(map(math.isfinite, values.values())), f"{case.name}: the loss is not finite: {values}"
         return dict.fromkeys(values)
-    exact = built.reference(*next(iter(calls.values()))[0].args)
-    outputs = {n: call() for n, (call, *_) in calls.items()}
-    found = {n: _largest(out, exact) for n, out in outputs.items()}
-    unit = torch.finfo(next(iter(outputs.values())).dtype).eps * exact.abs().max().item()
-    bound = 2 * found.get(built.yardstick, 0.0) + unit
-    for name, error in found.items():
-        assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
-    return found
+    exact = parts(built.reference(*next(iter(calls.values()))[0].args))
+    outputs = {n: parts(call()) for n, (call, *_) in calls.items()}
+    found = {n: [_largest(*pair) for pair in zip(out, exact, strict=True)] for n, out in outputs.items()}
+    own = found.get(built.yardstick, [0.0] * len(exact))
+    for name, errors in found.items():
+        for error, yardstick, out, right in zip(errors, own, outputs[name], exact, strict=True):
+            bound = 2 * yardstick + torch.finfo(out.dtype).eps * right.abs().max().item()
+            assert error <= bound, f"{case.name}, {name}: error {error:.3g}, allowed {bound:.3g}"
+    return {name: max(errors) for name, errors in found.items()}
+
+
+def parts(result: Any) -> Sequence[torch.Tensor]:
+    """A result, or the several that there are."""
+    return (result,) if isinstance(result, torch.Tensor) else result
 
 
 def _largest(out: torch.Tensor, exact: torch.Tensor) -> float:
@@ -149,16 +157,16 @@ def _rows(t: torch.Tensor) -> torch.Tensor:
 def facts(case: Case, device: Device) -> dict[str, Any]:
     """What does not depend on the implementation: sizes, FLOPs, bytes, the predicted time."""
     workload = {**case.workload, "dtype": case.dtype}
-    work = records.work(workload)
+    work = workloads.work(workload)
     known = {
         "schema": records.SCHEMA,
-        "device": records.device_key(device), "suite": case.suite, "case": case.name,
+        "device": profiles.key(device), "suite": case.suite, "case": case.name,
         "split": case.split, "sizes": dict(case.sizes), "dtype": case.dtype, "workload": workload,
         "flops": work.flops, "flops_convention": "1 multiply-add = 2 FLOPs, attention in full",
         "bytes": work.bytes, "bound_flops": work.flops / (2 if case.sizes.get("causal") else 1),
     }  # fmt: skip
     try:
-        known["predicted_s"] = records.predict(workload, device, profile_for(device, case.dtype))
+        known["predicted_s"] = workloads.predict(workload, device, profile_for(device, case.dtype))
     except InputError as error:
         known["predicted_s"], known["not_predicted"] = None, str(error)
     return known

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from budget import record as records
-from budget.record import Record
+from budget.measured import record as records
+from budget.measured.record import Record
 from budget.report._units import decimal, seconds
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,6 +24,28 @@ HEAD = """# Benchmarks
 Written by `python -m budget.bench.tables --write` from the records in bench/results, never by hand.
 [bench/README.md](../bench/README.md) says how they were taken, [accuracy.md](accuracy.md) how well they are
 predicted. A ratio above 1 is how many times faster the implementation is than the one named.
+
+## A GPU in two commands
+
+On a machine with an NVIDIA GPU and nothing but Python, torch, Triton, transformers, NumPy, pytest, tabulate
+and psutil (nvidia-ml-py is used where it is there), from a checkout:
+
+    PYTHONPATH=$PWD python3 -m budget.bench.campaign run --seconds 500 --out DIR
+    PYTHONPATH=$PWD python3 -m budget.bench.campaign import DIR
+
+The first checks every kernel against float64, measures them beside torch's, measures torch alone for the
+profile, whole training steps with their peak memory, tries settings, and ends in time whatever happens: each
+result is on disk at once, a worker that hangs or crashes is replaced. `--stages D,G` does some of it,
+`--on cpu` tries it out without a GPU. The second needs no GPU: it makes the folder into records, settings, a
+profile and this page.
+
+Where minutes on the GPU are few, `prepare` compiles the kernels before, into bench/prepared; it needs no GPU,
+but the same Triton. It takes along the newer assembler that NVIDIA's wheel nvidia-cuda-nvcc has. And
+`run --follow-up --after DIR --out DIR2` does what was not reached, then runs the kernels' tests, compiled,
+and looks inside with compute-sanitizer and ncu.
+
+What an H100 was expected to give, before anything had run on a GPU, stands in
+bench/campaign_predictions.toml; a run's summary, beside its records, has the outcomes.
 """
 OURS = "triton"  # this project's kernels
 

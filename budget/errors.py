@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that names the field and what is allowed."""
+"""Errors in a user's input: one line that names the field and what is allowed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class InputError(ValueError):
 
 
 def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for a name that nobody knows: says the nearest known one, or a few."""
+    """The error for an unknown name, with the nearest known one, or a few known ones."""
     return InputError(field, f"unknown name {str(name)[:60]!r}; {hint(name, known)}")
 
 
 def hint(name: object, known: Iterable[str]) -> str:
-    """What someone may have meant by a name: the nearest known one where one is near, else some."""
+    """The known name that is nearest to this one where one is near, else some known names."""
     from difflib import get_close_matches
 
     known = sorted(known)
@@ -42,7 +42,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def shown(value: object, width: int = 60) -> str:
-    """A value as a message shows it: one short line, whatever it is."""
+    """Any value as one short line for a message."""
     try:
         text = ascii(value).replace("\n", " ")  # an array of arrays has a line for each
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list too deep

@@ -16,6 +16,7 @@ from .attention_forward import launch_forward
 from .attention_reference import reference_backward, reference_forward, unpack
 from .attention_rules import Packing, Rules
 from .autocast import autocast
+from .operators import operator
 from .settings import runs_triton
 
 __all__ = ["attention", "attention_packed"]
@@ -49,9 +50,10 @@ def attention(
     A query that sees no key gives zeros. Few queries over many keys are split over the keys.
     Raises TypeError (a dtype, a type) or ValueError (a shape, a device, a number out of range).
     """
-    _check_heads(q, k, v, dims=4)
-    checks.require(q.shape[0] == k.shape[0], f"k: batch {k.shape[0]} is not q's {q.shape[0]}")
-    rules = _check_rules(q, causal, window, softcap, scale)
+    check_heads(q, k, v, dims=4)
+    if q.shape[0] != k.shape[0]:
+        raise ValueError(f"k: batch {k.shape[0]} is not q's {q.shape[0]}")
+    rules = check_rules(q, causal, window, softcap, scale)
     if bias is not None:
         checks.require_tensor("bias", bias, (torch.float32, q.dtype))
         checks.require_device("bias", bias, "q", q)
@@ -85,19 +87,17 @@ def attention_packed(
         the rest of it gives zeros).
     The rest as in attention().
     """
-    _check_heads(q, k, v, dims=3)
-    rules = _check_rules(q, causal, window, softcap, scale)
+    check_heads(q, k, v, dims=3)
+    rules = check_rules(q, causal, window, softcap, scale)
     for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
         checks.require_tensor(name, cu_seqlens, (torch.int32,))
         checks.require_device(name, cu_seqlens, "q", q)
-        checks.require(
-            cu_seqlens.ndim == 1 and cu_seqlens.numel() >= 1,
-            f"{name}: expected shape [sequences + 1], got {tuple(cu_seqlens.shape)}",
+        if not (cu_seqlens.ndim == 1 and cu_seqlens.numel() >= 1):
+            raise ValueError(f"{name}: expected shape [sequences + 1], got {tuple(cu_seqlens.shape)}")
+    if cu_seqlens_q.shape != cu_seqlens_k.shape:
+        raise ValueError(
+            f"cu_seqlens_k: {cu_seqlens_k.numel()} entries, cu_seqlens_q has {cu_seqlens_q.numel()}"
         )
-    checks.require(
-        cu_seqlens_q.shape == cu_seqlens_k.shape,
-        f"cu_seqlens_k: {cu_seqlens_k.numel()} entries, cu_seqlens_q has {cu_seqlens_q.numel()}",
-    )
     for name, value in (("longest_q", longest_q), ("longest_k", longest_k)):
         _require_int(name, value, at_least=0)
     q4, k4, v4 = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
@@ -106,39 +106,46 @@ def attention_packed(
     return out.squeeze(0).transpose(0, 1)
 
 
-def _check_heads(q, k, v, dims):
+def check_heads(q, k, v, dims):
+    """Raise TypeError or ValueError unless q, k and v go together, of so many dimensions."""
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         checks.require_tensor(name, tensor)
-        checks.require(tensor.ndim == dims, f"{name}: expected {dims} dimensions, got {tensor.ndim}")
+        if tensor.ndim != dims:
+            raise ValueError(f"{name}: expected {dims} dimensions, got {tensor.ndim}")
         checks.require_like(name, tensor, "q", q)
     head_dim = q.shape[-1]
-    checks.require(
-        MIN_HEAD_DIM <= head_dim <= MAX_HEAD_DIM,
-        f"q: head dimension {head_dim} is not from {MIN_HEAD_DIM} to {MAX_HEAD_DIM}",
-    )
-    checks.require(k.shape[-1] == head_dim, f"k: head dimension {k.shape[-1]} is not q's {head_dim}")
-    checks.require(k.shape == v.shape, f"v: shape {tuple(v.shape)} is not k's {tuple(k.shape)}")
+    if not (MIN_HEAD_DIM <= head_dim <= MAX_HEAD_DIM):
+        raise ValueError(f"q: head dimension {head_dim} is not from {MIN_HEAD_DIM} to {MAX_HEAD_DIM}")
+    if k.shape[-1] != head_dim:
+        raise ValueError(f"k: head dimension {k.shape[-1]} is not q's {head_dim}")
+    if k.shape != v.shape:
+        raise ValueError(f"v: shape {tuple(v.shape)} is not k's {tuple(k.shape)}")
     heads, kv_heads = q.shape[-3 if dims == 4 else -2], k.shape[-3 if dims == 4 else -2]
-    checks.require(kv_heads > 0 and heads % kv_heads == 0, f"k: {kv_heads} heads do not divide q's {heads}")
+    if not (kv_heads > 0 and heads % kv_heads == 0):
+        raise ValueError(f"k: {kv_heads} heads do not divide q's {heads}")
 
 
-def _check_rules(q, causal, window, softcap, scale) -> Rules:
+def check_rules(q, causal, window, softcap, scale) -> Rules:
+    """The rules as the kernels take them; raise TypeError or ValueError for those that they cannot."""
     checks.require_bool("causal", causal)
     if window is not None:
         _require_int("window", window, at_least=1)
     if softcap is not None:
         softcap = checks.require_number("softcap", softcap)
-        checks.require(softcap > 0, f"softcap: expected a positive number, got {softcap}")
+        if softcap <= 0:
+            raise ValueError(f"softcap: expected a positive number, got {softcap}")
     if scale is not None:
         scale = checks.require_number("scale", scale)
-        checks.require(scale > 0, f"scale: expected a positive number, got {scale}")
+        if scale <= 0:
+            raise ValueError(f"scale: expected a positive number, got {scale}")
     return Rules(causal, window or 0, softcap or 0.0, scale or 1 / math.sqrt(q.shape[-1]))
 
 
 def _require_int(name, value, at_least):
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    checks.require(value >= at_least, f"{name}: expected at least {at_least}, got {value}")
+    if value < at_least:
+        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
 
 
 def _like(t: torch.Tensor) -> torch.Tensor:
@@ -159,7 +166,7 @@ def _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k) -> Packing | None
     return Packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
 
 
-@torch.library.custom_op("budget::attention", mutates_args=())
+@operator("attention")
 def _attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -198,7 +205,7 @@ def _(q, k, v, bias, cu_q, cu_k, longest_q, longest_k, causal, window, softcap, 
     return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("budget::attention_backward", mutates_args=())
+@operator("attention_backward")
 def _attention_backward(
     dout: torch.Tensor,
     q: torch.Tensor,

@@ -12,6 +12,7 @@ dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * 
 # ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
 
 import math
+from typing import Any
 
 import torch
 import triton
@@ -23,6 +24,8 @@ from .attention_rules import (
     Rules,
     cu_seqlens,
     find_settings,
+    loadable,
+    longest,
     sources,
     strides,
 )
@@ -39,6 +42,7 @@ from .attention_tile import (
     sequence,
     store_rows,
 )
+from .launch import Prepared, launch
 
 LN_2 = tl.constexpr(math.log(2))
 
@@ -78,8 +82,9 @@ def _keys_loop(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
+    DK: tl.constexpr, DV: tl.constexpr,
 ):  # fmt: skip
-    """Add the queries from_query to to_query to dk and dv.
+    """Add the queries from_query to to_query to dk (where DK) and dv (where DV).
 
     Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products
     as they stand in registers.
@@ -95,11 +100,13 @@ def _keys_loop(
         p = tl.exp2(z - row_log_sum[None, :])
         do = load_rows(dout, dout_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
                        MASKED, DESCRIPTORS)  # fmt: skip
-        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
-        dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
-        row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
-        dz = p * (dp - row_delta[None, :]) * slope
-        dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
+        if DV:
+            dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+        if DK:
+            dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
+            row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
+            dz = p * (dp - row_delta[None, :]) * slope
+            dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
     return dk, dv
 
 
@@ -112,8 +119,9 @@ def _attention_backward_keys_kernel(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    DK: tl.constexpr, DV: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV of a block of keys of one key head.
+    """dK (where DK) and dV (where DV) of a block of keys of one key head.
 
     q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
     """
@@ -148,13 +156,15 @@ def _attention_backward_keys_kernel(
                         q_strides[2], dout_strides[2], bias_strides,
                         batch, head, key, ranges[part], ranges[part + 1],
                         seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1,
+                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1, DK, DV,
                     )  # fmt: skip
-        dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
-        dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
-        dk_tile *= scale * LN_2
-        store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
-        store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+        if DK:
+            dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
+            dk_tile *= scale * LN_2
+            store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+        if DV:
+            dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
+            store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
 
 
 @triton.jit
@@ -262,46 +272,72 @@ def launch_backward(
         for gradient in (dq, dk, dv):
             gradient.zero_()
         return
-    batch, heads, seq_q, _ = q.shape
-    kv_heads, seq_k = k.shape[1:3]
-    sequences, longest_q, longest_k = batch, seq_q, seq_k
-    if packing is not None:
-        sequences, longest_q, longest_k = packing.sequences, packing.longest_q, packing.longest_k
     delta = torch.empty_like(log_sum)
-    loaded = {
-        "q": (q, "BLOCK_M"),
-        "k": (k, "BLOCK_N"),
-        "v": (v, "BLOCK_N"),
-        "dout": (dout, "BLOCK_M"),
-    }
-    names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides")
-    others = rules.arguments() | dict(zip(names, strides(q, k, v, bias, dout), strict=True))
-    others |= {"bias": bias, "BIAS": bias is not None, "PACKED": packing is not None}
-    others |= {"log_sum": log_sum, "delta": delta, "log_sum_strides": log_sum.stride()}
-    others |= dict(zip(("cu_seqlens_q", "cu_seqlens_k"), cu_seqlens(packing), strict=True))
-    others |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}
-    with torch.cuda.device_of(q):
-        chosen = find_settings("attention_delta", q)
-        del chosen["PRECISION"]
-        blocks = triton.cdiv(seq_q, chosen["BLOCK_M"])
-        _delta_kernel[(batch * heads * blocks,)](
-            out, dout, delta, *strides(out, dout, delta), blocks, heads, seq_q, **chosen
-        )
+    _launch_delta(out, dout, delta)
+    inputs = (q, k, v, bias, dout, log_sum, delta)
+    rich = bias is not None or rules.softcap > 0
+    both = {"dk": dk, "dv": dv}
+    # Apart, one of the two accumulators fits the registers; the scores are computed once more.
+    apart = find_settings("attention_backward_keys", q, packing, rich)["APART"]
+    for outputs in ({"dk": None, "dv": dv}, {"dk": dk, "dv": None}) if apart else (both,):
+        _launch_gradients("attention_backward_keys", inputs, packing, outputs, rules)
+    _launch_gradients("attention_backward_queries", inputs, packing, {"dq": dq, "dbias": dbias}, rules)
+    if packing is not None:
+        clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
+        for gradient in (dk, dv):
+            clear_rest(gradient, packing.cu_seqlens_k, packing.longest_k)
 
-        chosen = find_settings("attention_backward_keys", q)
-        blocks = triton.cdiv(longest_k, chosen["BLOCK_N"])
-        _attention_backward_keys_kernel[(sequences * kv_heads * blocks,)](
-            **sources(chosen, packing, **loaded), **others, dk=dk, dv=dv, dk_strides=dk.stride(),
-            dv_strides=dv.stride(), blocks=blocks, kv_heads=kv_heads, **chosen,
-        )  # fmt: skip
-        chosen = find_settings("attention_backward_queries", q)
-        blocks = triton.cdiv(longest_q, chosen["BLOCK_M"])
-        _attention_backward_queries_kernel[(sequences * heads * blocks,)](
-            **sources(chosen, packing, **loaded), **others, dq=dq, dbias=dbias,
-            dq_strides=dq.stride(), dbias_strides=strides(dbias)[0], blocks=blocks, heads=heads,
-            DBIAS=dbias is not None, **chosen,
-        )  # fmt: skip
+
+def _launch_delta(out: torch.Tensor, dout: torch.Tensor, delta: torch.Tensor) -> None:
+    def prepare() -> Prepared:
+        chosen = find_settings("attention_delta", out)
+        batch, heads, seq_q, _ = out.shape
+        blocks = triton.cdiv(seq_q, chosen["BLOCK_M"])
+        names = ("out_strides", "dout_strides", "delta_strides")
+        rest = dict(zip(names, strides(*tensors), strict=True)) | chosen
+        del rest["PRECISION"]
+        return (batch * heads * blocks,), tensors, rest | {"blocks": blocks, "heads": heads, "seq_q": seq_q}
+
+    tensors = (out, dout, delta)
+    launch(_delta_kernel, tensors, None, prepare)
+
+
+def _launch_gradients(
+    kernel: str,
+    inputs: tuple[Any, ...],
+    packing: Packing | None,
+    outputs: dict[str, torch.Tensor | None],
+    rules: Rules,
+) -> None:
+    """Launch one of the two kernels, which take the same inputs and rules."""
+    of_keys = kernel == "attention_backward_keys"
+    q, k, v, bias, dout, log_sum, delta = inputs
+    chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
+    q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
+
+    def prepare() -> Prepared:
+        (heads, seq_q), (kv_heads, seq_k) = q.shape[1:3], k.shape[1:3]
+        sequences, lengths = q.shape[0], (seq_q, seq_k)
         if packing is not None:
-            clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
-            for gradient in (dk, dv):
-                clear_rest(gradient, packing.cu_seqlens_k, packing.longest_k)
+            sequences, lengths = packing.sequences, longest(packing)
+        loaded = ((q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"), (dout, "BLOCK_M"))
+        described, (*sources_qkv, source_dout) = sources(chosen, packing, *loaded)
+        rest: dict[str, Any] = {f"{name}_strides": strides(t)[0] for name, t in outputs.items()}
+        names = ("q_strides", "k_strides", "v_strides", "bias_strides", "dout_strides", "log_sum_strides")
+        rest |= dict(zip(names, strides(q, k, v, bias, dout, log_sum), strict=True))
+        rest |= {"group": heads // kv_heads, "seq_q": seq_q, "seq_k": seq_k}
+        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
+        if of_keys:
+            blocks, rows = triton.cdiv(lengths[1], chosen["BLOCK_N"]), kv_heads
+            rest |= {"kv_heads": kv_heads, "DK": outputs["dk"] is not None, "DV": outputs["dv"] is not None}
+            del rest["APART"]
+        else:
+            blocks, rows = triton.cdiv(lengths[0], chosen["BLOCK_M"]), heads
+            rest |= {"heads": heads, "DBIAS": outputs["dbias"] is not None}
+        arguments = (*sources_qkv, bias, source_dout, *tensors[5:])
+        return (sequences * rows * blocks,), arguments, rest | {"blocks": blocks}
+
+    tensors = (q, k, v, bias, dout, log_sum, delta, *outputs.values(), *cu_seqlens(packing))
+    code = _attention_backward_keys_kernel if of_keys else _attention_backward_queries_kernel
+    launch(code, tensors, (rules, longest(packing)), prepare)

@@ -21,14 +21,18 @@ COMBINED = 4096  # elements that a program of the second kernel holds: 32 a thre
 
 @triton.jit
 def _attention_decode_kernel(
-    q, k, v, bias, part_out, part_log_sum,
-    q_strides, k_strides, v_strides, bias_strides,
-    kv_heads, group, seq_q, seq_k, chunk, scale, softcap, window,
+    q, k, v, bias, part_out, part_log_sum, lengths, table,
+    q_strides, k_strides, v_strides, bias_strides, table_stride,
+    kv_heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    LENGTHS: tl.constexpr, PAGE: tl.constexpr,
     PRECISION: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """One chunk of keys; part_out is [chunks, batch * heads * seq_q, HEAD_DIM], float32."""
+    """One chunk of keys; part_out is [chunks, batch * heads * seq_q, HEAD_DIM], float32.
+
+    LENGTHS: lengths says how many of seq_k keys each batch entry has. PAGE: as in attend().
+    """
     batch = (tl.program_id(0) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(0) % kv_heads).to(tl.int64)
     rows = group * seq_q
@@ -39,8 +43,15 @@ def _attention_decode_kernel(
     query = (row % seq_q)[:, None]
     q += batch * q_strides[0]
     q_tile = tl.load(q + head * q_strides[1] + query * q_strides[2] + d, mask=inside, other=0.0)
-    k += offset(k_strides, batch, kv_head, 0, False)
-    v += offset(v_strides, batch, kv_head, 0, False)
+    if LENGTHS:
+        seq_k = tl.minimum(tl.load(lengths + batch), seq_k)
+    if PAGE:
+        table += batch * table_stride
+        k += kv_head * k_strides[1]
+        v += kv_head * v_strides[1]
+    else:
+        k += offset(k_strides, batch, kv_head, 0, False)
+        v += offset(v_strides, batch, kv_head, 0, False)
     bias_rows = bias
     if BIAS:
         bias_rows += batch * bias_strides[0] + head * bias_strides[1]
@@ -48,9 +59,11 @@ def _attention_decode_kernel(
     accumulator = tl.zeros((ROWS, BLOCK_D), tl.float32)
     m = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
-    first = tl.program_id(1) * chunk
     bounds = key_bounds(0, seq_q, seq_q, seq_k, window, CAUSAL, WINDOW)
     ranges = block_ranges(bounds, BLOCK_N)
+    # Of the keys that are there and seen, each chunk has its share, in whole blocks.
+    chunk = tl.cdiv(tl.cdiv(tl.maximum(ranges[3] - ranges[0], 0), BLOCK_N), tl.num_programs(1)) * BLOCK_N
+    first = ranges[0] + tl.program_id(1) * chunk
     for part in tl.static_range(3):  # as in the forward kernel, within the chunk
         if WINDOW or part > 0:
             accumulator, m, total = attend(
@@ -59,6 +72,7 @@ def _attention_decode_kernel(
                 tl.maximum(ranges[part], first), tl.minimum(ranges[part + 1], first + chunk),
                 seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
                 HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, False, part != 1,
+                table, k_strides[0], v_strides[0], PAGE,
             )  # fmt: skip
     output, log_sum = finish(accumulator, m, total)
     # Row (head, query) of this key head is row head * seq_q + query of [batch, heads, seq_q].
@@ -121,25 +135,31 @@ def launch_decode(
     out: torch.Tensor,
     log_sum: torch.Tensor,
     rules: Rules,
+    lengths: torch.Tensor | None = None,
+    table: torch.Tensor | None = None,
 ) -> None:
-    """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
+    """Fill out (like q) and log_sum ([batch, heads, seq], float32).
+
+    lengths [batch]: how many keys there are; table [batch, pages]: where, if k and v are pages of them.
+    """
     batch, heads, seq_q, head_dim = q.shape
     kv_heads, seq_k = k.shape[1:3]
+    page = 0 if table is None else seq_k
+    seq_k = seq_k if table is None else table.shape[1] * page
     group = heads // kv_heads
     chosen = find_settings("attention_decode", q)
     # Two programs a processor, in whole blocks of keys.
     blocks = triton.cdiv(seq_k, chosen["BLOCK_N"])
     wanted = triton.cdiv(2 * settings.processors(q.device), batch * kv_heads)
-    chunk_blocks = triton.cdiv(blocks, min(wanted, blocks))
-    chunk = chunk_blocks * chosen["BLOCK_N"]
-    chunks = triton.cdiv(seq_k, chunk)
+    chunks = triton.cdiv(blocks, triton.cdiv(blocks, min(wanted, blocks)))
     rows = batch * heads * seq_q
     part_out = q.new_empty((chunks, rows, head_dim), dtype=torch.float32)
     part_log_sum = q.new_empty((chunks, rows), dtype=torch.float32)
     with torch.cuda.device_of(q):
         _attention_decode_kernel[(batch * kv_heads, chunks)](
-            q, k, v, bias, part_out, part_log_sum, *strides(q, k, v, bias),
-            kv_heads, group, seq_q, seq_k, chunk, BIAS=bias is not None,
+            q, k, v, bias, part_out, part_log_sum, lengths, table, *strides(q, k, v, bias),
+            0 if table is None else table.stride(0), kv_heads, group, seq_q, seq_k,
+            BIAS=bias is not None, LENGTHS=lengths is not None, PAGE=page,
             ROWS=max(16, triton.next_power_of_2(group * seq_q)), **rules.arguments(), **chosen,
         )  # fmt: skip
         chunks_block = triton.next_power_of_2(chunks)

@@ -5,6 +5,8 @@ rescaled when m grows. The loop is split in three, so that only the blocks at th
 what the queries see pay for a mask: the window's edge, the blocks seen in full, the diagonal.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -15,6 +17,8 @@ from .attention_rules import (
     Rules,
     cu_seqlens,
     find_settings,
+    loadable,
+    longest,
     sources,
     strides,
 )
@@ -23,13 +27,16 @@ from .attention_tile import (
     at,
     block_ranges,
     key_bounds,
+    load_paged_rows,
     load_rows,
     logits,
     offset,
+    page_of,
     place,
     sequence,
     store_rows,
 )
+from .launch import Prepared, launch
 
 
 @triton.jit
@@ -39,12 +46,22 @@ def attend(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
+    table=None, k_page=0, v_page=0, PAGE: tl.constexpr = 0,
 ):  # fmt: skip
-    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1]."""
+    """Attend to the keys from_key to to_key; query holds the rows' positions, [M, 1].
+
+    PAGE: how many keys lie together, in the pages that table names, each k_page (v_page) apart; 0: all.
+    """
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            page = page_of(table, start, seq_k, BLOCK_N, PAGE)
+            k_tile = load_paged_rows(
+                k, k_stride, k_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
         if MASKED or BIAS or SOFTCAP:
             z, _ = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
@@ -61,8 +78,13 @@ def attend(
         rescale = tl.exp2(m - shift)
         total = total * rescale + tl.sum(p, 1)
         accumulator *= rescale[:, None]
-        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
+        if PAGE:
+            v_tile = load_paged_rows(
+                v, v_stride, v_page, page, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D, PAGE
+            )
+        else:
+            v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
+                               MASKED, DESCRIPTORS)  # fmt: skip
         accumulator = tl.dot(p.to(v_tile.dtype), v_tile, accumulator, input_precision=PRECISION)
         m = m_new
     return accumulator, m, total
@@ -141,19 +163,25 @@ def launch_forward(
     """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
     if q.numel() == 0:
         return
-    chosen = find_settings("attention_forward", q)
-    sequences, longest = q.shape[0], q.shape[2]
-    if packing is not None:
-        sequences, longest = packing.sequences, packing.longest_q
-    heads, kv_heads, blocks = q.shape[1], k.shape[1], triton.cdiv(longest, chosen["BLOCK_M"])
-    loaded = sources(chosen, packing, q=(q, "BLOCK_M"), k=(k, "BLOCK_N"), v=(v, "BLOCK_N"))
-    with torch.cuda.device_of(q):
-        _attention_forward_kernel[(sequences * heads * blocks,)](
-            *loaded.values(), bias, out, log_sum, *cu_seqlens(packing),
-            *strides(q, k, v, out, bias, log_sum),
-            blocks, heads, heads // kv_heads, q.shape[2], k.shape[2],
-            BIAS=bias is not None, PACKED=packing is not None,
-            **rules.arguments(), **chosen,
-        )  # fmt: skip
+    rich = bias is not None or rules.softcap > 0
+    chosen = find_settings("attention_forward", q, packing, rich)
+    q, k, v = loadable(chosen, packing, q, k, v)
+
+    def prepare() -> Prepared:
+        sequences, rows = q.shape[0], q.shape[2]
         if packing is not None:
-            clear_rest(out, packing.cu_seqlens_q, packing.longest_q)
+            sequences, rows = packing.sequences, packing.longest_q
+        heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
+        described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
+        names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
+        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
+        rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
+        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
+        return (sequences * heads * blocks,), (*loaded, *tensors[3:]), rest
+
+    tensors = (q, k, v, bias, out, log_sum, *cu_seqlens(packing))
+    launch(_attention_forward_kernel, tensors, (rules, longest(packing)), prepare)
+    if packing is not None:
+        clear_rest(out, packing.cu_seqlens_q, packing.longest_q)

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from .attention_tile import offset, store_rows
+from .launch import Prepared, launch
 
 
 @triton.jit(do_not_specialize=("sequences", "heads", "longest", "rows"))
@@ -32,9 +33,14 @@ def _clear_kernel(
 
 def clear_rest(out: torch.Tensor, cu_seqlens: torch.Tensor, longest: int) -> None:
     """Zeros in the rows of out [1, heads, rows, head_dim] that no sequence has, or has after longest."""
-    _, heads, rows, head_dim = out.shape
-    sequences = cu_seqlens.numel() - 1
-    _clear_kernel[((sequences + 1) * heads,)](
-        out, cu_seqlens, out.stride(), sequences, heads, longest, rows,
-        HEAD_DIM=head_dim, BLOCK_D=triton.next_power_of_2(head_dim), BLOCK_M=16, num_warps=4,
-    )  # fmt: skip
+
+    def prepare() -> Prepared:
+        _, heads, rows, head_dim = out.shape
+        sequences = cu_seqlens.numel() - 1
+        rest = {
+            "out_strides": out.stride(), "sequences": sequences, "heads": heads, "longest": longest,
+            "rows": rows, "HEAD_DIM": head_dim, "BLOCK_D": triton.next_power_of_2(head_dim), "BLOCK_M": 16,
+        }  # fmt: skip
+        return ((sequences + 1) * heads,), (out, cu_seqlens), rest | {"num_warps": 4}
+
+    launch(_clear_kernel, (out, cu_seqlens), longest, prepare)

@@ -7,7 +7,8 @@ import torch
 import triton
 
 from . import settings
-from .descriptors import describe
+from .descriptors import aligned, describe
+from .launch import remembered
 
 
 class Rules(NamedTuple):
@@ -50,37 +51,58 @@ def cu_seqlens(packing: Packing | None) -> tuple[torch.Tensor | None, torch.Tens
     return (None, None) if packing is None else (packing.cu_seqlens_q, packing.cu_seqlens_k)
 
 
+def longest(packing: Packing | None) -> tuple[int, int]:
+    """The longest sequences of queries and keys; zeros without packing."""
+    return (0, 0) if packing is None else (packing.longest_q, packing.longest_k)
+
+
 def strides(*tensors: torch.Tensor | None) -> list[tuple[int, ...]]:
     """The strides of the tensors, of zeros where there is none."""
     return [(0, 0, 0, 0) if t is None else t.stride() for t in tensors]
 
 
-def find_settings(kernel: str, q: torch.Tensor) -> dict[str, Any]:
-    """The kernel's settings, block and precision arguments for q's head dimension and dtype."""
-    head_dim = q.shape[-1]
+def find_settings(
+    kernel: str, q: torch.Tensor, packing: Packing | None = None, rich: bool = False
+) -> dict[str, Any]:
+    """The kernel's settings, block and precision arguments; not to be changed.
+
+    Their class is that of q's head dimension and dtype, of its own where there is one for packed
+    sequences or for rich logits (a bias, a soft cap).
+    """
+    return _find_settings(kernel, q.device, q.dtype, q.shape[-1], packing is not None, rich)
+
+
+@remembered
+def _find_settings(
+    kernel: str, device: torch.device, dtype: torch.dtype, head_dim: int, packed: bool, rich: bool
+) -> dict[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
-    shape_class = "fp32" if q.dtype == torch.float32 else f"d{max(block_d, 64)}"
+    is_float32 = dtype == torch.float32
+    base = f"{'fp32_' if is_float32 else ''}d{max(block_d, 64)}"
+    variants = [f"{base}_{name}" for name, holds in (("packed", packed), ("rich", rich)) if holds]
+    general = ["fp32"] if is_float32 else []
+    chosen = settings.find(kernel, device, settings.first_class(kernel, device, *variants, base, *general))
     # IEEE only matters for float32, where the default would be TF32.
-    shape = {"HEAD_DIM": head_dim, "BLOCK_D": block_d, "PRECISION": "ieee"}
-    return settings.find(kernel, q.device, shape_class) | shape
+    return chosen | {"HEAD_DIM": head_dim, "BLOCK_D": block_d, "PRECISION": "ieee"}
+
+
+def loadable(
+    chosen: dict[str, Any], packing: Packing | None, *tensors: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """tensors, copied where the settings want descriptors and their memory allows none."""
+    return tuple(map(aligned, tensors)) if chosen["DESCRIPTORS"] and packing is None else tensors
 
 
 def sources(
-    chosen: dict[str, Any], packing: Packing | None, **tensors: tuple[torch.Tensor, str]
-) -> dict[str, Any]:
-    """The kernel's arguments for tensors, each given with the block size it is loaded in.
+    chosen: dict[str, Any], packing: Packing | None, *tensors: tuple[torch.Tensor, str]
+) -> tuple[bool, list[Any]]:
+    """(whether they are descriptors, the arguments) for tensors, each with the block that it is loaded in.
 
-    Replaces DESCRIPTORS among the chosen settings by whether they are descriptors. Not for
-    packed sequences: a descriptor would read past a sequence's end into the next, and a NaN
+    No descriptors of packed sequences: one would read past a sequence's end into the next, and a NaN
     there times a zero is a NaN.
     """
-    loaded = {name: tensor for name, (tensor, _) in tensors.items()}
     if chosen["DESCRIPTORS"] and packing is None:
-        described = {
-            name: describe(tensor, [1, 1, chosen[block], chosen["BLOCK_D"]])
-            for name, (tensor, block) in tensors.items()
-        }
-        if None not in described.values():
-            return described
-    chosen["DESCRIPTORS"] = False
-    return loaded
+        described = [describe(t, [1, 1, chosen[block], chosen["BLOCK_D"]]) for t, block in tensors]
+        if None not in described:
+            return True, described
+    return False, [t for t, _ in tensors]

@@ -60,6 +60,23 @@ def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
 
 
 @triton.jit
+def page_of(table, start, length, ROWS: tl.constexpr, PAGE: tl.constexpr):
+    """The pages that hold rows start to start + ROWS of a sequence of length."""
+    row = start + tl.arange(0, ROWS)
+    return tl.load(table + row // PAGE, mask=row < length, other=0).to(tl.int64)
+
+
+@triton.jit
+def load_paged_rows(source, stride, page_stride, page, start, length, ROWS: tl.constexpr,
+                    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PAGE: tl.constexpr):  # fmt: skip
+    """load_rows() of rows that lie in pages of PAGE, page_stride apart."""
+    row = start + tl.arange(0, ROWS)
+    d = tl.arange(0, BLOCK_D)[None, :]
+    pointers = source + (page * page_stride + row % PAGE * stride)[:, None] + d
+    return tl.load(pointers, mask=(row < length)[:, None] & (d < HEAD_DIM), other=0.0)
+
+
+@triton.jit
 def store_rows(base, stride, start, length, value, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr,
                BLOCK_D: tl.constexpr):  # fmt: skip
     """The counterpart of load_rows."""

@@ -9,7 +9,7 @@ FLOATS = (*HALF, torch.float32)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ValueError(message) unless condition holds."""
+    """Raise ValueError(message) unless condition holds; for messages that are quickly made."""
     if not condition:
         raise ValueError(message)
 
@@ -34,17 +34,16 @@ def require_like(name: str, value: torch.Tensor, other_name: str, other: torch.T
 
 def require_device(name: str, value: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
     """Raise ValueError unless value is on the device of other."""
-    require(
-        value.device == other.device,
-        f"{name}: device {value.device} differs from {other_name}'s {other.device}",
-    )
+    if value.device != other.device:
+        raise ValueError(f"{name}: device {value.device} differs from {other_name}'s {other.device}")
 
 
 def require_number(name: str, value: object) -> float:
     """value as a float; raise unless it is a finite real number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    require(math.isfinite(value), f"{name}: expected a finite number, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
     return float(value)
 
 
@@ -60,4 +59,5 @@ def require_broadcast(name: str, value: torch.Tensor, shape: tuple[int, ...]) ->
     fits = missing >= 0 and all(
         size in (1, wanted) for size, wanted in zip(value.shape, shape[missing:], strict=True)
     )
-    require(fits, f"{name}: shape {tuple(value.shape)} does not broadcast to {tuple(shape)}")
+    if not fits:
+        raise ValueError(f"{name}: shape {tuple(value.shape)} does not broadcast to {tuple(shape)}")

@@ -7,7 +7,7 @@ must cross device memory once. Derived. Re-reads that hit the L2 cache are not c
 
 from typing import Any, NamedTuple
 
-from budget.op import Op, group, op
+from budget.ir import Op, group, op
 
 LOG_SUM_BYTES = 4  # float32, one a row: a logarithm of a sum, a norm's root mean square
 
@@ -92,6 +92,27 @@ def attention_cost(
     queries, keys = batch * heads * seq, batch * kv_heads * kv_seq
     moved = width * head_dim * 2 * (queries + keys) + LOG_SUM_BYTES * queries
     return Cost(ops, 4 * batch * heads * head_dim * pairs, moved)
+
+
+def decode_cost(
+    heads: int, kv_heads: int, seq: int, lengths: list[int], head_dim: int,
+    *, setting: dict[str, Any], width: int = 2,
+) -> Cost:  # fmt: skip
+    """A step of generation: seq queries a batch entry over caches of lengths keys, which are read once.
+
+    The queries that share a key head are rows of one tile, 16 at least; the chunks' parts are not counted.
+    """
+    group = heads // kv_heads
+    rows = max(16, 1 << (group * seq - 1).bit_length())
+    keys = sum(lengths)
+    sizes = {"h": kv_heads, "r": group * seq, "t": keys, "k": head_dim}
+    ops = (
+        op("scores", "q: h r k, key: h t k -> z: h r t", **sizes),
+        op("values", "z: h r t, value: h t k -> out: h r k", **sizes),
+    )
+    whole = sum(-(-n // setting["BLOCK_N"]) * setting["BLOCK_N"] for n in lengths)
+    moved = width * head_dim * 2 * (kv_heads * keys + len(lengths) * heads * seq)
+    return Cost(ops, 4 * kv_heads * rows * whole * head_dim, moved)
 
 
 def visited_pairs(seq: int, kv_seq: int, block_m: int, block_n: int, *, causal: bool) -> int:

@@ -13,6 +13,7 @@ import triton.language as tl
 from . import checks, settings
 from .activations import tanh
 from .autocast import autocast
+from .operators import operator
 from .settings import runs_triton
 from .softmax_kernel import LN_2, LOG2_E, as_rows
 
@@ -46,10 +47,8 @@ def cross_entropy(
     checks.require(logits.shape[-1] > 0, "logits: expected at least one class, got 0")
     checks.require_tensor("target", target, (torch.int64,))
     checks.require_device("target", target, "logits", logits)
-    checks.require(
-        target.shape == logits.shape[:-1],
-        f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}",
-    )
+    if target.shape != logits.shape[:-1]:
+        raise ValueError(f"target: shape {tuple(target.shape)} is not logits' {tuple(logits.shape[:-1])}")
     scale, smoothing = check_options(scale, ignore_index, label_smoothing, reduction)
     loss, _, _ = _cross_entropy(logits, target, scale, ignore_index, smoothing)
     return reduced(loss, target, ignore_index, reduction)
@@ -61,8 +60,10 @@ def check_options(
     """(scale, label_smoothing) as floats; raise TypeError or ValueError for what a loss cannot take."""
     number = checks.require_number("scale", scale)
     smoothing = checks.require_number("label_smoothing", label_smoothing)
-    checks.require(0 <= smoothing <= 1, f"label_smoothing: {smoothing} is not from 0 to 1")
-    checks.require(reduction in REDUCTIONS, f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
+    if not (0 <= smoothing <= 1):
+        raise ValueError(f"label_smoothing: {smoothing} is not from 0 to 1")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: {reduction!r} is not one of {', '.join(REDUCTIONS)}")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index: expected an int, got {type(ignore_index).__name__}")
     return number, smoothing
@@ -133,7 +134,7 @@ def reference_cross_entropy_backward(
     return (dz * (grad * scale).unsqueeze(-1)).masked_fill(ignored.unsqueeze(-1), 0.0)
 
 
-@torch.library.custom_op("budget::cross_entropy", mutates_args=())
+@operator("cross_entropy")
 def _cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, scale: float, ignore_index: int, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -161,7 +162,7 @@ def _(logits, target, scale, ignore_index, smoothing):
     return _row_statistics(logits, target)
 
 
-@torch.library.custom_op("budget::cross_entropy_backward", mutates_args=())
+@operator("cross_entropy_backward")
 def _cross_entropy_backward(
     grad: torch.Tensor,
     logits: torch.Tensor,

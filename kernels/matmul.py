@@ -15,8 +15,10 @@ from torch.utils.flop_counter import register_flop_formula
 from . import checks
 from .activations import NAMES
 from .autocast import autocast
-from .matmul_kernel import launch_epilogue_backward, launch_matmul
+from .matmul_epilogue import launch_epilogue_backward
+from .matmul_kernel import launch_matmul
 from .matmul_reference import reference_epilogue_backward, reference_matmul
+from .operators import operator
 from .settings import runs_triton
 
 __all__ = ["matmul"]
@@ -100,12 +102,12 @@ def _check(a, b, bias, activation, gate, residual, scale_a, scale_b, out_dtype, 
     checks.require_tensor("a", a, checks.FLOATS + FP8)
     checks.require_tensor("b", b, checks.FLOATS + FP8)
     checks.require_like("b", b, "a", a)
-    checks.require(a.ndim >= 2, f"a: expected at least 2 dimensions, got {a.ndim}")
-    checks.require(b.ndim >= 2, f"b: expected at least 2 dimensions, got {b.ndim}")
-    checks.require(
-        a.shape[-1] == b.shape[-2],
-        f"b: has {b.shape[-2]} rows, but a has {a.shape[-1]} columns",
-    )
+    if a.ndim < 2:
+        raise ValueError(f"a: expected at least 2 dimensions, got {a.ndim}")
+    if b.ndim < 2:
+        raise ValueError(f"b: expected at least 2 dimensions, got {b.ndim}")
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"b: has {b.shape[-2]} rows, but a has {a.shape[-1]} columns")
     batch_shape = a.shape[:-2]
     if b.ndim > 2:
         try:
@@ -113,10 +115,8 @@ def _check(a, b, bias, activation, gate, residual, scale_a, scale_b, out_dtype, 
         except RuntimeError:
             message = f"b: batch {tuple(b.shape[:-2])} does not fit a's {tuple(a.shape[:-2])}"
             raise ValueError(message) from None
-    checks.require(
-        activation is None or activation in NAMES,
-        f"activation: {activation!r} is not one of None, {', '.join(NAMES)}",
-    )
+    if not (activation is None or activation in NAMES):
+        raise ValueError(f"activation: {activation!r} is not one of None, {', '.join(NAMES)}")
     checks.require_bool("tf32", tf32)
     is_fp8 = a.dtype in FP8
     out_dtype = out_dtype or (torch.bfloat16 if is_fp8 else a.dtype)
@@ -124,19 +124,22 @@ def _check(a, b, bias, activation, gate, residual, scale_a, scale_b, out_dtype, 
         raise TypeError(f"out_dtype: {out_dtype} is not float16, bfloat16 or float32")
     extra_dtype = out_dtype if is_fp8 else a.dtype
     rows, columns = a.shape[-2], b.shape[-1]
-    shapes = {"bias": (columns,), "residual": (*batch_shape, rows, columns)}
     for name, extra in (("bias", bias), ("residual", residual)):
         if extra is not None:
             checks.require_tensor(name, extra, (extra_dtype,))
             checks.require_device(name, extra, "a", a)
-            checks.require_broadcast(name, extra, shapes[name])
-    checks.require(bias is None or tuple(bias.shape) == (columns,), f"bias: expected shape ({columns},)")
-    _check_scales(a, b, scale_a, scale_b, is_fp8)
+    if residual is not None:
+        checks.require_broadcast("residual", residual, (*batch_shape, rows, columns))
+    if bias is not None and bias.shape != (columns,):
+        raise ValueError(f"bias: expected shape ({columns},), got {tuple(bias.shape)}")
+    if is_fp8 or scale_a is not None or scale_b is not None:
+        _check_scales(a, b, scale_a, scale_b, is_fp8)
     if gate is not None:
         checks.require(not is_fp8, "gate: float8 operands have no gated product")
         checks.require_tensor("gate", gate)
         checks.require_like("gate", gate, "a", a)
-        checks.require(gate.shape == b.shape, f"gate: shape {tuple(gate.shape)} is not b's {tuple(b.shape)}")
+        if gate.shape != b.shape:
+            raise ValueError(f"gate: shape {tuple(gate.shape)} is not b's {tuple(b.shape)}")
     return out_dtype
 
 
@@ -147,13 +150,12 @@ def _check_scales(a, b, scale_a, scale_b, is_fp8):
     ):
         if scale is None:
             continue
-        checks.require(is_fp8, f"{name}: only float8 operands are scaled")
+        if not is_fp8:
+            raise ValueError(f"{name}: only float8 operands are scaled")
         checks.require_tensor(name, scale, (torch.float32,))
         checks.require_device(name, scale, "a", a)
-        checks.require(
-            scale.numel() == 1 or tuple(scale.shape) == (length,),
-            f"{name}: expected one element or shape ({length},), got {tuple(scale.shape)}",
-        )
+        if not (scale.numel() == 1 or tuple(scale.shape) == (length,)):
+            raise ValueError(f"{name}: expected one element or shape ({length},), got {tuple(scale.shape)}")
     checks.require(not is_fp8 or not (a.requires_grad or b.requires_grad), "a: float8 has no gradient here")
 
 
@@ -171,7 +173,7 @@ def _outputs(a, b, gate, activation, out_dtype, save):
     return out, linear, gate_linear
 
 
-@torch.library.custom_op("budget::matmul", mutates_args=())
+@operator("matmul")
 def _matmul(
     a: torch.Tensor,
     b: torch.Tensor,
@@ -202,7 +204,7 @@ def _(a, b, bias, gate, residual, scale_a, scale_b, activation, out_dtype, tf32,
     return _outputs(a, b, gate, activation, out_dtype, save)
 
 
-@torch.library.custom_op("budget::matmul_epilogue_backward", mutates_args=())
+@operator("matmul_epilogue_backward")
 def _epilogue_backward(
     grad: torch.Tensor,
     linear: torch.Tensor,

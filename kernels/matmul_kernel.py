@@ -1,46 +1,16 @@
-"""The Triton code of matmul.py: one persistent product kernel, one backward epilogue."""
+"""The Triton code of matmul.py: one persistent product kernel, split over K where tiles are few."""
 
-# ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import settings
-from .activations import activate, activation_slope
-from .descriptors import describe
-
-
-@triton.jit
-def _load_tile(source, strides, batch, row, column, rows, columns, ROWS: tl.constexpr,
-               COLUMNS: tl.constexpr, DESCRIPTORS: tl.constexpr, TRANSPOSED: tl.constexpr):  # fmt: skip
-    """The [ROWS, COLUMNS] tile at (row, column) of a batch, zero outside the matrix."""
-    if DESCRIPTORS and TRANSPOSED:
-        return source.load([batch, column, row]).reshape(COLUMNS, ROWS).T
-    elif DESCRIPTORS:
-        return source.load([batch, row, column]).reshape(ROWS, COLUMNS)
-    else:
-        i = row + tl.arange(0, ROWS)
-        j = column + tl.arange(0, COLUMNS)
-        offsets = i.to(tl.int64)[:, None] * strides[1] + j.to(tl.int64)[None, :] * strides[2]
-        inside = (i < rows)[:, None] & (j < columns)[None, :]
-        return tl.load(source + batch.to(tl.int64) * strides[0] + offsets, mask=inside, other=0.0)
-
-
-@triton.jit
-def _store_tile(target, value, batch, row, column, rows, columns, ROWS: tl.constexpr,
-                COLUMNS: tl.constexpr, DESCRIPTORS: tl.constexpr):  # fmt: skip
-    """Store a tile of a contiguous [batches, rows, columns] output."""
-    if DESCRIPTORS:
-        value = value.to(target.dtype).reshape(1, ROWS, COLUMNS)
-        target.store([batch, row, column], value)
-    else:
-        i = row + tl.arange(0, ROWS)
-        j = column + tl.arange(0, COLUMNS)
-        offsets = (batch.to(tl.int64) * rows + i.to(tl.int64)[:, None]) * columns + j[None, :]
-        inside = (i < rows)[:, None] & (j < columns)[None, :]
-        tl.store(target + offsets, value.to(target.dtype.element_ty), mask=inside)
+from .descriptors import aligned, describe
+from .launch import Prepared, launch, remembered
+from .matmul_epilogue import launch_reduce, vector_stride
+from .matmul_tile import finish_tile, load_tile, store_tile
 
 
 @triton.jit
@@ -55,104 +25,131 @@ def _tile_position(tile, tiles_m, tiles_n, GROUP: tl.constexpr):
 
 
 @triton.jit
-def _finish_tile(
-    x, gate_x, batch, row, column, M, N,
-    out, linear, gate_linear, bias, residual, scale_a, scale_b,
-    residual_strides, scale_a_stride, scale_b_stride,
-    ACTIVATION: tl.constexpr, SAVE: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr, SCALE_A: tl.constexpr, SCALE_B: tl.constexpr,
-    DESCRIPTORS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """The epilogue of one accumulated tile, from the scales to the store."""
-    i = row + tl.arange(0, ROWS)
-    j = column + tl.arange(0, COLUMNS)
-    if SCALE_A:
-        x *= tl.load(scale_a + i * scale_a_stride, mask=i < M, other=0.0)[:, None]
-    if SCALE_B:
-        x *= tl.load(scale_b + j * scale_b_stride, mask=j < N, other=0.0)[None, :]
-    if BIAS:
-        x += tl.load(bias + j, mask=j < N, other=0.0).to(tl.float32)[None, :]
-    if SAVE:
-        _store_tile(linear, x, batch, row, column, M, N, ROWS, COLUMNS, DESCRIPTORS)
-    if GATED:
-        if SAVE:
-            _store_tile(gate_linear, gate_x, batch, row, column, M, N, ROWS, COLUMNS, DESCRIPTORS)
-        x *= activate(gate_x, ACTIVATION)
-    else:
-        x = activate(x, ACTIVATION)
-    if RESIDUAL:
-        x += _load_tile(residual, residual_strides, batch, row, column, M, N, ROWS, COLUMNS,
-                        False, False).to(tl.float32)  # fmt: skip
-    _store_tile(out, x, batch, row, column, M, N, ROWS, COLUMNS, DESCRIPTORS)
-
-
-@triton.jit
 def _halves(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The left and the right half of a tile."""
     return tl.split(x.reshape(ROWS, 2, COLUMNS // 2).permute(0, 2, 1))
 
 
-@triton.jit(do_not_specialize=("batches",))
+@triton.jit(do_not_specialize=("batches", "split_steps"))
 def _matmul_kernel(
     a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b,
-    batches, M, N, K,
+    batches, M, N, K, split_steps,
     a_strides, b_strides, gate_strides, residual_strides, scale_a_stride, scale_b_stride,
     ACTIVATION: tl.constexpr, PRECISION: tl.constexpr, SAVE: tl.constexpr,
     GATED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
-    SCALE_A: tl.constexpr, SCALE_B: tl.constexpr,
-    DESCRIPTORS: tl.constexpr, A_TRANSPOSED: tl.constexpr, B_TRANSPOSED: tl.constexpr,
+    SCALE_A: tl.constexpr, SCALE_B: tl.constexpr, SPLIT: tl.constexpr,
+    DESCRIPTORS: tl.constexpr, STORE_DESCRIPTORS: tl.constexpr,
+    A_TRANSPOSED: tl.constexpr, B_TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, HALVES: tl.constexpr,
-    GROUP: tl.constexpr, PROGRAMS: tl.constexpr,
+    GROUP: tl.constexpr, PROGRAMS: tl.constexpr, FLATTEN: tl.constexpr,
 ):  # fmt: skip
     """Each program walks over output tiles.
 
-    a, b, gate and the outputs are tensor descriptors where DESCRIPTORS, else pointers. HALVES
-    finishes a tile in two halves, to save registers.
+    a, b and gate are tensor descriptors where DESCRIPTORS, the outputs where STORE_DESCRIPTORS, else
+    pointers. HALVES finishes a tile in two halves, to save registers. SPLIT: a tile is a sum of
+    split_steps steps, stored as it is in out [splits * batches, M, N], a gate's in gate_linear.
     """
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
-    # Not flatten=True: it serializes the two products of a gate (ptxas warning C7515).
-    for tile in tl.range(tl.program_id(0), batches * tiles_m * tiles_n, PROGRAMS):
-        batch, tile_m, tile_n = _tile_position(tile, tiles_m, tiles_n, GROUP)
+    steps = tl.cdiv(K, BLOCK_K)
+    parts = batches * tl.cdiv(steps, split_steps) if SPLIT else batches
+    # Flattened, the next tile's first loads overlap this one's epilogue; of a gate's two products, ptxas may
+    # serialize the wgmma (C7515).
+    for tile in tl.range(tl.program_id(0), parts * tiles_m * tiles_n, PROGRAMS, flatten=FLATTEN):
+        part, tile_m, tile_n = _tile_position(tile, tiles_m, tiles_n, GROUP)
+        batch = part % batches if SPLIT else part
+        first = part // batches * split_steps if SPLIT else 0
         row = tile_m * BLOCK_M
         column = tile_n * BLOCK_N
         x = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         gate_x = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        for step in range(tl.cdiv(K, BLOCK_K)):
-            k = step * BLOCK_K
-            a_tile = _load_tile(a, a_strides, batch, row, k, M, K, BLOCK_M, BLOCK_K,
-                                DESCRIPTORS, A_TRANSPOSED)  # fmt: skip
-            b_tile = _load_tile(b, b_strides, batch, k, column, K, N, BLOCK_K, BLOCK_N,
-                                DESCRIPTORS, B_TRANSPOSED)  # fmt: skip
+        for step in range(tl.minimum(split_steps, steps - first) if SPLIT else steps):
+            k = (first + step) * BLOCK_K
+            a_tile = load_tile(a, a_strides, batch, row, k, M, K, BLOCK_M, BLOCK_K,
+                               DESCRIPTORS, A_TRANSPOSED)  # fmt: skip
+            b_tile = load_tile(b, b_strides, batch, k, column, K, N, BLOCK_K, BLOCK_N,
+                               DESCRIPTORS, B_TRANSPOSED)  # fmt: skip
             x = tl.dot(a_tile, b_tile, x, input_precision=PRECISION)
             if GATED:
-                gate_tile = _load_tile(gate, gate_strides, batch, k, column, K, N, BLOCK_K,
-                                       BLOCK_N, DESCRIPTORS, B_TRANSPOSED)  # fmt: skip
+                gate_tile = load_tile(gate, gate_strides, batch, k, column, K, N, BLOCK_K,
+                                      BLOCK_N, DESCRIPTORS, B_TRANSPOSED)  # fmt: skip
                 gate_x = tl.dot(a_tile, gate_tile, gate_x, input_precision=PRECISION)
 
-        if HALVES:
-            x, x_right = _halves(x, BLOCK_M, BLOCK_N)
-            gate_x, gate_x_right = _halves(gate_x, BLOCK_M, BLOCK_N)
-            _finish_tile(
+        if SPLIT:
+            store_tile(out, x, part, row, column, M, N, BLOCK_M, BLOCK_N, False)
+            if GATED:
+                store_tile(gate_linear, gate_x, part, row, column, M, N, BLOCK_M, BLOCK_N, False)
+        else:
+            if HALVES:
+                x, x_right = _halves(x, BLOCK_M, BLOCK_N)
+                gate_x, gate_x_right = _halves(gate_x, BLOCK_M, BLOCK_N)
+                finish_tile(
+                    x, gate_x, batch, row, column, M, N,
+                    out, linear, gate_linear, bias, residual, scale_a, scale_b,
+                    residual_strides, scale_a_stride, scale_b_stride,
+                    ACTIVATION, SAVE, GATED, BIAS, RESIDUAL, SCALE_A, SCALE_B,
+                    STORE_DESCRIPTORS, BLOCK_M, BLOCK_N // 2,
+                )  # fmt: skip
+                x, gate_x = x_right, gate_x_right
+                column += BLOCK_N // 2
+            finish_tile(
                 x, gate_x, batch, row, column, M, N,
                 out, linear, gate_linear, bias, residual, scale_a, scale_b,
                 residual_strides, scale_a_stride, scale_b_stride,
                 ACTIVATION, SAVE, GATED, BIAS, RESIDUAL, SCALE_A, SCALE_B,
-                DESCRIPTORS, BLOCK_M, BLOCK_N // 2,
+                STORE_DESCRIPTORS, BLOCK_M, BLOCK_N // 2 if HALVES else BLOCK_N,
             )  # fmt: skip
-            x, gate_x = x_right, gate_x_right
-            column += BLOCK_N // 2
-        _finish_tile(
-            x, gate_x, batch, row, column, M, N,
-            out, linear, gate_linear, bias, residual, scale_a, scale_b,
-            residual_strides, scale_a_stride, scale_b_stride,
-            ACTIVATION, SAVE, GATED, BIAS, RESIDUAL, SCALE_A, SCALE_B,
-            DESCRIPTORS, BLOCK_M, BLOCK_N // 2 if HALVES else BLOCK_N,
-        )  # fmt: skip
 
 
 # Elsewhere float8_e4m3fn is not a type of the tensor cores (gfx942 has another e4m3).
 FLOAT8_ARCHITECTURES = ("sm90", "sm100", "interpreter")
+
+# The share of the processors that the tiles of a class must occupy for a smaller one not to be taken.
+FILLED = 0.4
+
+
+class Choice(NamedTuple):
+    """How a product runs: the class of its settings, in how many parts of K, through descriptors or not."""
+
+    shape_class: str
+    splits: int
+    split_steps: int
+    descriptors: bool
+
+
+@remembered
+def choose(
+    device: torch.device, dtype: torch.dtype, batches: int, rows: int, columns: int, inner: int, gated: bool
+) -> Choice:
+    """The first class of the shape whose tiles, split over K where they are few, fill the processors.
+
+    A split costs a second pass over its parts, so it has at least SPLIT_STEPS steps.
+    """
+    processors = settings.processors(device)
+    for shape_class in shape_classes(dtype, rows, columns, gated):
+        chosen = settings.find("matmul", device, shape_class)
+        tiles = batches * triton.cdiv(rows, chosen["BLOCK_M"]) * triton.cdiv(columns, chosen["BLOCK_N"])
+        steps = triton.cdiv(inner, chosen["BLOCK_K"])
+        wanted = min(processors * chosen["PER_PROCESSOR"] // tiles, steps // chosen["SPLIT_STEPS"])
+        split_steps = triton.cdiv(steps, max(1, wanted))
+        splits = triton.cdiv(steps, max(1, split_steps)) if wanted > 1 else 1
+        choice = Choice(shape_class, splits, split_steps, chosen["DESCRIPTORS"])
+        if tiles * splits >= FILLED * processors:
+            break
+    return choice
+
+
+def shape_classes(dtype: torch.dtype, rows: int, columns: int, gated: bool) -> tuple[str, ...]:
+    """The classes of settings.toml that a product can run in, the preferred one first."""
+    if dtype == torch.float32:
+        return ("fp32",)
+    if rows <= 64:
+        return ("skinny",)
+    if gated:
+        return ("gated",)
+    if dtype.itemsize == 1:
+        return ("fp8",)
+    return ("large", "medium", "small") if rows >= 1024 and columns >= 1024 else ("medium", "small")
 
 
 def launch_matmul(
@@ -177,131 +174,83 @@ def launch_matmul(
         a, b = a.to(torch.float16), b.to(torch.float16)  # exact
     batches, rows, inner = a.shape
     columns = b.shape[2]
-    chosen = settings.find("matmul", a.device, shape_class(a, b, gate))
-    blocks = [chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["BLOCK_K"]]
-    a_source, a_transposed = _describe(a, blocks[0], blocks[2])
-    b_source, b_transposed = _describe(b, blocks[2], blocks[1])
-    gate_source, gate_transposed = (b_source, b_transposed)
-    if gate is not None:
-        gate_source, gate_transposed = _describe(gate, blocks[2], blocks[1])
-    out_block = [1, blocks[0], blocks[1] // 2 if chosen["HALVES"] else blocks[1]]
-    described = [a_source, b_source, gate_source]
-    target = describe(out, out_block)
-    described += [target, *(describe(t, out_block) if t.numel() else target for t in (linear, gate_linear))]
-    use_descriptors = chosen["DESCRIPTORS"] and gate_transposed == b_transposed and None not in described
-    plain = [a, b, b if gate is None else gate, out, linear, gate_linear]
-    tiles = batches * triton.cdiv(rows, blocks[0]) * triton.cdiv(columns, blocks[1])
-    # Where the output goes through shared memory as float32, it takes the place of a stage of the operands.
-    stages = chosen["num_stages"] - (use_descriptors and out.itemsize == 4 and a.itemsize < 4)
-    # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
-    programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
-    with torch.cuda.device_of(a):
-        _matmul_kernel[(min(tiles, programs),)](
-            *(described if use_descriptors else plain), bias, residual, scale_a, scale_b,
-            batches, rows, columns, inner,
-            a.stride(), b.stride(), b.stride() if gate is None else gate.stride(),
-            (0, 0, 0) if residual is None else residual.stride(),
-            _vector_stride(scale_a), _vector_stride(scale_b),
-            ACTIVATION=activation, PRECISION="tf32" if tf32 else "ieee",
-            SAVE=linear.numel() > 0, GATED=gate is not None, BIAS=bias is not None,
-            RESIDUAL=residual is not None,
-            SCALE_A=scale_a is not None, SCALE_B=scale_b is not None,
-            DESCRIPTORS=use_descriptors, A_TRANSPOSED=a_transposed, B_TRANSPOSED=b_transposed,
-            BLOCK_M=blocks[0], BLOCK_N=blocks[1], BLOCK_K=blocks[2], HALVES=chosen["HALVES"],
-            GROUP=8, PROGRAMS=programs,
-            num_warps=chosen["num_warps"], num_stages=stages,
-        )  # fmt: skip
+    choice = choose(a.device, a.dtype, batches, rows, columns, inner, gate is not None)
+    if choice.descriptors:
+        a = _aligned(a)
+        if choice.shape_class != "skinny":  # b is read once there, and a copy would read it twice
+            b, gate = _aligned(b), None if gate is None else _aligned(gate)
+    saved = tuple(t if t.numel() else None for t in (linear, gate_linear))
+    epilogue = (bias, residual, scale_a, scale_b)
+    if choice.splits == 1:
+        _launch_product(a, b, gate, out, *saved, *epilogue, choice, activation, tf32)
+        return
+    parts = [
+        out.new_empty((choice.splits * batches, rows, columns), dtype=torch.float32)
+        for _ in range(1 if gate is None else 2)
+    ]
+    gate_parts = None if gate is None else parts[1]
+    _launch_product(a, b, gate, parts[0], None, gate_parts, *(None,) * 4, choice, "none", tf32)
+    launch_reduce(parts[0], gate_parts, out, *saved, *epilogue, activation)
 
 
-def shape_class(a: torch.Tensor, b: torch.Tensor, gate: torch.Tensor | None) -> str:
-    """The class of settings.toml that a product belongs to."""
-    if a.dtype == torch.float32:
-        return "fp32"
-    if a.shape[1] <= 64:
-        return "skinny"
-    if gate is not None:
-        return "gated"
-    if a.itemsize == 1:
-        return "fp8"
-    return "large" if a.shape[1] >= 1024 and b.shape[2] >= 1024 else "medium"
+def _launch_product(
+    a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b, choice, activation, tf32
+):
+    def prepare() -> Prepared:
+        chosen = settings.find("matmul", a.device, choice.shape_class)
+        block_m, block_n, block_k = (chosen[f"BLOCK_{axis}"] for axis in "MNK")
+        batches, rows, inner = a.shape
+        columns = b.shape[2]
+        loads, transposed = [a, b, gate], [False] * 3
+        described = [_describe(a, block_m, block_k), _describe(b, block_k, block_n)]
+        described.append((None, False) if gate is None else _describe(gate, block_k, block_n))
+        complete = all(source is not None for source, _ in described[: 2 if gate is None else 3])
+        use_descriptors = (
+            choice.descriptors and complete and (gate is None or described[1][1] == described[2][1])
+        )
+        if use_descriptors:
+            loads, transposed = map(list, zip(*described, strict=True))
+        is_split = choice.splits > 1
+        stores = [out, linear, gate_linear]
+        block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]
+        targets = [None if t is None else describe(t, block) for t in stores]
+        store_descriptors = choice.descriptors and not is_split and targets[0] is not None
+        # A float32 output that goes through shared memory takes the place of a stage of the operands.
+        stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
+        tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
+        # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
+        programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
+        sources = (*loads, *(targets if store_descriptors else stores), bias, residual, scale_a, scale_b)
+        rest = {
+            "batches": batches, "M": rows, "N": columns, "K": inner, "split_steps": choice.split_steps,
+            "a_strides": a.stride(), "b_strides": b.stride(),
+            "gate_strides": b.stride() if gate is None else gate.stride(),
+            "residual_strides": (0, 0, 0) if residual is None else residual.stride(),
+            "scale_a_stride": vector_stride(scale_a), "scale_b_stride": vector_stride(scale_b),
+            "ACTIVATION": activation, "PRECISION": "tf32" if tf32 else "ieee",
+            "SAVE": linear is not None, "GATED": gate is not None, "BIAS": bias is not None,
+            "RESIDUAL": residual is not None,
+            "SCALE_A": scale_a is not None, "SCALE_B": scale_b is not None, "SPLIT": is_split,
+            "DESCRIPTORS": use_descriptors, "STORE_DESCRIPTORS": store_descriptors,
+            "A_TRANSPOSED": transposed[0], "B_TRANSPOSED": transposed[1],
+            "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "HALVES": chosen["HALVES"],
+            "GROUP": 8, "PROGRAMS": programs, "FLATTEN": chosen["FLATTEN"],
+            "num_warps": chosen["num_warps"], "num_stages": stages,
+        }  # fmt: skip
+        return (min(tiles, programs),), sources, rest
+
+    tensors = (a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b)
+    launch(_matmul_kernel, tensors, (choice, activation, tf32), prepare)
 
 
-def _vector_stride(scale: torch.Tensor | None) -> int:
-    return 0 if scale is None or scale.numel() == 1 else scale.stride(0)
+def _aligned(matrix: torch.Tensor) -> torch.Tensor:
+    """aligned(), but not for a matrix that is repeated over the batch: the copies would be many."""
+    return matrix if matrix.stride(0) == 0 and matrix.shape[0] > 1 else aligned(matrix)
 
 
-def _describe(
-    matrix: torch.Tensor, block_rows: int, block_columns: int
-) -> tuple[TensorDescriptor | None, bool]:
-    """(descriptor, whether it is of the transposed matrix); None where the strides allow none."""
+def _describe(matrix: torch.Tensor, block_rows: int, block_columns: int):
+    """(descriptor, whether it is of the transposed matrix); no descriptor where the strides allow none."""
     transposed = matrix.stride(2) != 1 and matrix.stride(1) == 1
     if transposed:
         return describe(matrix.mT, [1, block_columns, block_rows]), True
     return describe(matrix, [1, block_rows, block_columns]), False
-
-
-@triton.jit(do_not_specialize=("rows",))
-def _epilogue_backward_kernel(
-    grad, linear, gate_linear, grad_linear, grad_gate, grad_bias_parts,
-    rows, columns, grad_row_stride,
-    ACTIVATION: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr,
-    STEPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """A program takes BLOCK_N columns of STEPS x BLOCK_M rows and one row of grad_bias_parts."""
-    j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    column_sum = tl.zeros((BLOCK_N,), tl.float32)
-    for step in range(STEPS):
-        i = (tl.program_id(0) * STEPS + step) * BLOCK_M + tl.arange(0, BLOCK_M)
-        inside = (i < rows)[:, None] & (j < columns)[None, :]
-        i = i.to(tl.int64)[:, None]
-        offsets = i * columns + j[None, :]
-        dy = tl.load(grad + i * grad_row_stride + j[None, :], mask=inside, other=0.0)
-        dy = dy.to(tl.float32)
-        x = tl.load(linear + offsets, mask=inside, other=0.0).to(tl.float32)
-        if GATED:
-            gate_x = tl.load(gate_linear + offsets, mask=inside, other=0.0).to(tl.float32)
-            dgate = dy * x * activation_slope(gate_x, ACTIVATION)
-            tl.store(grad_gate + offsets, dgate.to(grad_gate.dtype.element_ty), mask=inside)
-            dx = dy * activate(gate_x, ACTIVATION)
-        else:
-            dx = dy * activation_slope(x, ACTIVATION)
-        tl.store(grad_linear + offsets, dx.to(grad_linear.dtype.element_ty), mask=inside)
-        column_sum += tl.sum(tl.where(inside, dx, 0.0), 0)
-    if BIAS:
-        # Parts that torch adds up: the same result in every run, unlike atomics.
-        parts = grad_bias_parts + tl.program_id(0).to(tl.int64) * columns + j
-        tl.store(parts, column_sum, mask=j < columns)
-
-
-def launch_epilogue_backward(
-    grad: torch.Tensor,
-    linear: torch.Tensor,
-    gate_linear: torch.Tensor | None,
-    grad_linear: torch.Tensor,
-    grad_gate: torch.Tensor,
-    grad_bias: torch.Tensor,
-    *,
-    activation: str,
-) -> None:
-    """Fill the gradients of matmul's epilogue (those that have elements)."""
-    columns = linear.shape[-1]
-    rows = linear.shape[:-1].numel()
-    if linear.numel() == 0:
-        grad_bias.zero_()
-        return
-    chosen = settings.find("matmul_epilogue_backward", linear.device, "all")
-    chunk = chosen["STEPS"] * chosen["BLOCK_M"]
-    chunks = triton.cdiv(rows, chunk)
-    parts = grad_bias.new_empty((chunks, columns) if grad_bias.numel() else (0,))
-    flat = grad.reshape(rows, columns)
-    flat = flat if flat.stride(1) == 1 or columns == 1 else flat.contiguous()
-    grid = (chunks, triton.cdiv(columns, chosen["BLOCK_N"]))
-    with torch.cuda.device_of(linear):
-        _epilogue_backward_kernel[grid](
-            flat, linear, gate_linear, grad_linear, grad_gate, parts,
-            rows, columns, flat.stride(0),
-            ACTIVATION=activation, GATED=gate_linear is not None, BIAS=grad_bias.numel() > 0,
-            **chosen,
-        )  # fmt: skip
-    if grad_bias.numel():
-        torch.sum(parts, dim=0, out=grad_bias)

@@ -6,6 +6,7 @@ The Triton code is in rms_norm_kernel.py.
 import torch
 
 from . import checks
+from .operators import operator
 from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward
 from .settings import runs_triton
 
@@ -95,7 +96,7 @@ def reference_rms_norm_backward(
     return dx, (grad * normalized).flatten(0, -2).sum(0) if x.ndim > 1 else grad * normalized
 
 
-@torch.library.custom_op("budget::rms_norm", mutates_args=())
+@operator("rms_norm")
 def _rms_norm(
     x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor | None, eps: float, offset: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -122,7 +123,7 @@ def _(x, residual, weight, eps, offset):
     return _outputs(x, residual)
 
 
-@torch.library.custom_op("budget::rms_norm_backward", mutates_args=())
+@operator("rms_norm_backward")
 def _rms_norm_backward(
     grad: torch.Tensor,
     grad_total: torch.Tensor | None,

@@ -7,6 +7,7 @@ the same kernel with the sine's sign turned. Source: rope.
 import torch
 
 from . import checks
+from .operators import operator
 from .rope_kernel import launch_rope
 from .settings import runs_triton
 
@@ -120,7 +121,7 @@ def _require_positions(positions: torch.Tensor | None, cos: torch.Tensor) -> Non
         checks.require(bool(inside), f"positions: a position is not from 0 to {cos.shape[-2] - 1}")
 
 
-@torch.library.custom_op("budget::rope", mutates_args=())
+@operator("rope")
 def _rope(
     x: torch.Tensor,
     cos: torch.Tensor,

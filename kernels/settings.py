@@ -5,7 +5,7 @@ import contextvars
 import functools
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,12 @@ if INTERPRETED:
 
     repair()
 
+Setting = dict[str, Any]
+Key = tuple[str, str]  # a kernel and a shape class
+
 _compiled_for: contextvars.ContextVar[str | None] = contextvars.ContextVar("architecture", default=None)
+# No context variable: on a GPU, autograd runs backward in a thread of its own, which has another context.
+_overrides: list[tuple[Key, tuple[tuple[str, Any], ...]]] = []
 
 
 def runs_triton(tensor: torch.Tensor) -> bool:
@@ -37,6 +42,21 @@ def compiling_for(architecture: str) -> Iterator[None]:
         yield
     finally:
         _compiled_for.reset(token)
+
+
+@contextlib.contextmanager
+def overridden(key: Key, setting: Setting) -> Iterator[None]:
+    """Let find() give setting in the place of key's entry (to try it)."""
+    _overrides.append((key, tuple(setting.items())))
+    try:
+        yield
+    finally:
+        _overrides.pop()
+
+
+def state() -> Hashable:
+    """What the settings depend on beside kernel, device and class: it belongs to the key of what is kept."""
+    return _compiled_for.get(), tuple(_overrides)
 
 
 def architecture(device: torch.device) -> str:
@@ -75,8 +95,20 @@ def load(path: Path = PATH) -> dict[str, Any]:
 _load_once = functools.cache(load)
 
 
-def find(kernel: str, device: torch.device, shape_class: str) -> dict[str, Any]:
+def _tables(kernel: str) -> Any:
+    return _load_once(Path(os.environ.get("BUDGET_KERNEL_SETTINGS", PATH)))[kernel]
+
+
+def first_class(kernel: str, device: torch.device, *shape_classes: str) -> str:
+    """The first of shape_classes that has settings on device."""
+    table = _tables(kernel)[architecture(device)]
+    return next(name for name in shape_classes if name in table)
+
+
+def find(kernel: str, device: torch.device, shape_class: str) -> Setting:
     """The settings of kernel on device for a shape class, without their provenance."""
-    tables = _load_once(Path(os.environ.get("BUDGET_KERNEL_SETTINGS", PATH)))[kernel]
-    setting = tables[architecture(device)][shape_class]
+    for key, changed in reversed(_overrides):
+        if key == (kernel, shape_class):
+            return dict(changed)
+    setting = _tables(kernel)[architecture(device)][shape_class]
     return {name: value for name, value in setting.items() if name != "chosen_by"}

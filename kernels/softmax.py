@@ -10,6 +10,7 @@ import torch
 from . import checks
 from .autocast import autocast
 from .cross_entropy import cross_entropy
+from .operators import operator
 from .settings import runs_triton
 from .softmax_kernel import launch_softmax, launch_softmax_backward
 
@@ -96,7 +97,7 @@ def reference_softmax_backward(grad: torch.Tensor, y: torch.Tensor, scale: float
     return scale * (grad - y.exp() * grad.sum(-1, keepdim=True))
 
 
-@torch.library.custom_op("budget::softmax", mutates_args=())
+@operator("softmax")
 def _softmax(
     x: torch.Tensor, mask: torch.Tensor | None, scale: float, causal: bool, log: bool
 ) -> torch.Tensor:
@@ -113,7 +114,7 @@ def _(x, mask, scale, causal, log):
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op("budget::softmax_backward", mutates_args=())
+@operator("softmax_backward")
 def _softmax_backward(grad: torch.Tensor, y: torch.Tensor, scale: float, log: bool) -> torch.Tensor:
     out = y.new_empty(y.shape)
     if runs_triton(y):

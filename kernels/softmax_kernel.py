@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from . import settings
+from .launch import Prepared, launch, remembered
 
 LOG2_E = tl.constexpr(math.log2(math.e))
 LN_2 = tl.constexpr(math.log(2))
@@ -22,11 +23,12 @@ LN_2 = tl.constexpr(math.log(2))
 @triton.jit
 def _logits(
     x, mask, row, column, rows, columns, queries, x_stride, scale,
-    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr,
+    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr, EVICTION: tl.constexpr = "",
 ):  # fmt: skip
     """x * scale + mask for rows [R, 1] and columns [1, C] in float32; -inf outside and masked."""
     inside = (row < rows) & (column < columns)
-    z = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32) * scale
+    z = tl.load(x + row * x_stride + column, mask=inside, other=0.0, eviction_policy=EVICTION)
+    z = z.to(tl.float32) * scale
     if MASK != "none":
         # The row number in mixed radix over the mask's (outer, middle, inner) leading dimensions.
         inner = row % mask_sizes[1]
@@ -86,31 +88,34 @@ def _row_kernel(
 def _long_row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr, COLUMNS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """One row a program, in steps of COLUMNS: maximum and sum in one pass, the output in a second.
 
-    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes.
+    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes. The second
+    pass goes backwards: what was read last is still in L2.
     """
     MASKED: tl.constexpr = CAUSAL or MASK != "none"
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, COLUMNS)
     maxima = tl.full((COLUMNS,), float("-inf"), tl.float32)
     totals = tl.zeros((COLUMNS,), tl.float32)
-    for start in range(0, columns, COLUMNS):
+    for start in tl.range(0, columns, COLUMNS, num_stages=STAGES):
         z = _logits(x, mask, row, start + lane, rows, columns, queries, x_stride, scale,
-                    mask_sizes, mask_strides, MASK, CAUSAL)  # fmt: skip
+                    mask_sizes, mask_strides, MASK, CAUSAL, "evict_last")  # fmt: skip
         new_maxima = tl.maximum(maxima, z)
         shift = _finite_maximum(new_maxima, True)
         totals = totals * tl.exp2((maxima - shift) * LOG2_E) + tl.exp2((z - shift) * LOG2_E)
         maxima = new_maxima
     maximum = _finite_maximum(tl.max(maxima, 0), MASKED)
     total = tl.sum(totals * tl.exp2((maxima - maximum) * LOG2_E), 0)
-    for start in range(0, columns, COLUMNS):
-        column = start + lane
+    steps = tl.cdiv(columns, COLUMNS)
+    for step in tl.range(0, steps, num_stages=STAGES):
+        column = (steps - 1 - step) * COLUMNS + lane
         z = _logits(x, mask, row, column, rows, columns, queries, x_stride, scale,
-                    mask_sizes, mask_strides, MASK, CAUSAL)  # fmt: skip
-        y = _normalize(z, maximum, total, LOG, MASKED)
-        tl.store(out + row * columns + column, y.to(out.dtype.element_ty), mask=column < columns)
+                    mask_sizes, mask_strides, MASK, CAUSAL, "evict_first")  # fmt: skip
+        y = _normalize(z, maximum, total, LOG, MASKED).to(out.dtype.element_ty)
+        tl.store(out + row * columns + column, y, mask=column < columns, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -174,18 +179,23 @@ def as_rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def row_plan(kernel: str, x: torch.Tensor) -> tuple[bool, dict[str, int]]:
-    """(whether a row fits on the chip, its block sizes and launch options).
+    """(whether a row of x fits on the chip, its block sizes and launch options).
 
     The settings are in classes by row length: the first whose COLUMNS hold the row is used.
     """
-    width = triton.next_power_of_2(x.shape[-1])
+    return _row_plan(kernel, x.device, x.shape[-1])
+
+
+@remembered
+def _row_plan(kernel: str, device: torch.device, columns: int) -> tuple[bool, dict[str, int]]:
+    width = triton.next_power_of_2(columns)
     for name in ("short", "middle", "wide"):
-        chosen = settings.find(kernel, x.device, name)
+        chosen = settings.find(kernel, device, name)
         if width <= chosen["COLUMNS"]:
             rows = max(1, chosen["TILE"] // width)
             options = {"ROWS": rows, "COLUMNS": width, "num_warps": chosen["num_warps"]}
             return True, options
-    return False, settings.find(kernel, x.device, "long")
+    return False, settings.find(kernel, device, "long")
 
 
 def launch_softmax(
@@ -206,13 +216,20 @@ def launch_softmax(
     if mask is not None:
         mask_kind = "boolean" if mask.dtype == torch.bool else "additive"
         mask, mask_sizes, mask_strides = _mask_layout(mask, x.shape)
+    queries = x.shape[-2] if causal else 1
     fits, chosen = row_plan("softmax", x)
+
+    def prepare() -> Prepared:
+        rest = {
+            "rows": rows, "columns": columns, "queries": queries, "x_stride": flat.stride(0), "scale": scale,
+            "mask_sizes": mask_sizes, "mask_strides": mask_strides,
+            "LOG": log, "MASK": mask_kind, "CAUSAL": causal,
+        }  # fmt: skip
+        return (triton.cdiv(rows, chosen.get("ROWS", 1)),), tensors, rest | chosen
+
+    tensors = (flat, out, mask)
     kernel = _row_kernel if fits else _long_row_kernel
-    with torch.cuda.device_of(x):
-        kernel[(triton.cdiv(rows, chosen.get("ROWS", 1)),)](
-            flat, out, mask, rows, columns, x.shape[-2] if causal else 1, flat.stride(0), scale,
-            mask_sizes, mask_strides, LOG=log, MASK=mask_kind, CAUSAL=causal, **chosen,
-        )  # fmt: skip
+    launch(kernel, tensors, (queries, scale, mask_kind, mask_sizes, mask_strides, causal, log), prepare)
 
 
 def launch_softmax_backward(
@@ -224,11 +241,14 @@ def launch_softmax_backward(
     flat = as_rows(grad)
     rows, columns = flat.shape
     fits, chosen = row_plan("softmax_backward", y)
+
+    def prepare() -> Prepared:
+        rest = {"rows": rows, "columns": columns, "grad_stride": flat.stride(0), "scale": scale, "LOG": log}
+        return (triton.cdiv(rows, chosen.get("ROWS", 1)),), tensors, rest | chosen
+
+    tensors = (flat, y, out)
     kernel = _row_backward_kernel if fits else _long_row_backward_kernel
-    with torch.cuda.device_of(y):
-        kernel[(triton.cdiv(rows, chosen.get("ROWS", 1)),)](
-            flat, y, out, rows, columns, flat.stride(0), scale, LOG=log, **chosen
-        )
+    launch(kernel, tensors, (scale, log), prepare)
 
 
 def _mask_layout(

@@ -9,7 +9,6 @@ where the kernel has it: causal or not, a window, which keys are padding. Only w
 that see both ways, sequences packed into one) is written out.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -74,13 +73,16 @@ def mask(
     if isinstance(attention_mask, Mask):
         return attention_mask
 
-    @functools.cache
+    made: list[torch.Tensor] = []  # for all layers; torch.compile cannot look into functools.cache
+
     def written() -> torch.Tensor:
-        seen = sdpa_mask(
-            q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset,
-            attention_mask=attention_mask, local_size=local_size, allow_is_causal_skip=False, **rest,
-        )  # fmt: skip
-        return _additive(seen, dtype)
+        if not made:
+            seen = sdpa_mask(
+                q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset,
+                attention_mask=attention_mask, local_size=local_size, allow_is_causal_skip=False, **rest,
+            )  # fmt: skip
+            made.append(_additive(seen, dtype))
+        return made[0]
 
     cut = local_size is not None and kv_length >= local_size
     # The kernel counts positions from the end; a cache that is longer than what it holds is no such case.
@@ -127,7 +129,7 @@ def attend(
     if s_aux is not None:
         raise ValueError("s_aux: budget's attention has no attention sinks; use eager or flash_attention_3")
     causal = getattr(module, "is_causal", True) if is_causal is None else bool(is_causal)
-    window, bias = sliding_window if causal else None, None
+    window, bias = None, None  # a window that cuts comes with a Mask
     if isinstance(attention_mask, Mask):
         causal, window, bias = attention_mask.causal, attention_mask.window, attention_mask.padding
         if window not in (None, sliding_window):  # of chunks, or of a layer that does not say its window

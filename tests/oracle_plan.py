@@ -8,8 +8,7 @@ from torch import nn
 from budget import arch
 from budget.config import Workload, make
 from budget.fold.memory import memory
-from budget.model import Model, block, link
-from budget.op import op
+from budget.ir import Model, block, link, op
 
 B, S, D, F, C = 2, 7, 48, 80, 5
 BODY = (

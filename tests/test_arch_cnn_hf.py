@@ -31,8 +31,7 @@ from budget.arch import load
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.count import flops, params
-from budget.model import walk
-from budget.op import elements
+from budget.ir import elements, walk
 from budget.plan.backward import backward
 from budget.read import hf_config, preset
 

@@ -9,7 +9,7 @@ from budget.arch.hybrid import Config, build
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
-from budget.model import Block
+from budget.ir import Block
 from budget.plan.backward import backward
 
 SMALL = {

@@ -10,7 +10,7 @@ from budget.arch.mamba import Config, build
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
-from budget.model import walk
+from budget.ir import walk
 from budget.plan.backward import backward
 
 NAMES = {

@@ -14,8 +14,7 @@ from budget.arch.transformer import Config, build
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.count import flops, params
-from budget.model import walk
-from budget.op import CACHE, elements
+from budget.ir import CACHE, elements, walk
 from budget.plan.backward import backward
 from budget.read import hf_config, preset
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.model import Model, block, link, walk
-from budget.op import op
+from budget.ir import Model, block, link, op, walk
 from budget.plan.backward import backward
 from budget.plan.fuse import fuse
 from budget.plan.recompute import recompute

@@ -17,11 +17,13 @@ from budget.bench.measure import measure
 from torch.utils.flop_counter import FlopCounterMode
 
 import budget
-from budget import record
 from budget.bench import journal as journals
 from budget.bench import networks
 from budget.device import load
-from budget.profile import profile_for
+from budget.device import profile as profiles
+from budget.device.profile import profile_for
+from budget.measured import record
+from budget.measured import workload as workloads
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -89,9 +91,9 @@ def test_no_network_is_in_both_splits():
 def test_every_case_is_predicted(case):
     device = CPU if case.dtype == "float32" else H200
     workload = json.loads(json.dumps({**case.workload, "dtype": case.dtype}))
-    program = record.work(workload)
+    program = workloads.work(workload)
     assert program.bytes > 0
-    assert 0 < record.seconds(program, device, profile_for(device, case.dtype)) < 100
+    assert 0 < workloads.seconds(program, device, profile_for(device, case.dtype)) < 100
 
 
 FITTED = [c for c in CASES if c.suite == "models" and c.dtype == "float32" and c.split == "fit"]
@@ -109,7 +111,7 @@ def test_the_network_that_runs_is_the_one_predicted(case):
         step = networks.build({"model": what, **settings}, torch.device("cpu"))
         with FlopCounterMode(display=False) as counter:
             step()
-        assert counter.get_total_flops() == record.work({"model": what, **settings}).flops
+        assert counter.get_total_flops() == workloads.work({"model": what, **settings}).flops
 
 
 def test_functions_take_turns():
@@ -148,7 +150,7 @@ def suite(folder, *argv):
 def test_a_run_makes_records(tmp_path):
     done = suite(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = record.read([str(tmp_path)], record.device_key(CPU))
+    found = record.read([str(tmp_path)], profiles.key(CPU))
     assert [(r.suite, r.case, r.implementation) for r in found] == [("softmax", "8x16", "torch")]
     info = found[0].info
     wanted = (
@@ -168,11 +170,11 @@ def test_an_interrupted_run_is_taken_up(tmp_path):
     info = content["extra_info"]
     fingerprint = {"versions": info["versions"], "source": info["source_hash"], "threads": CPU.sms}
     key = "softmax/8x16-float32"
-    journal = Journal(str(tmp_path / record.device_key(CPU) / "unfinished-quick.jsonl"), fingerprint)
+    journal = Journal(str(tmp_path / profiles.key(CPU) / "unfinished-quick.jsonl"), fingerprint)
     journal.add(key, {"torch": {"seconds": [123.0, 124.0], "extra_info": info}})
     done = suite(tmp_path)
     assert done.returncode == 0, done.stdout
-    (found,) = record.read([str(tmp_path)], record.device_key(CPU))
+    (found,) = record.read([str(tmp_path)], profiles.key(CPU))
     assert found.seconds == 123.0  # what was measured before, not measured again
     assert not list(tmp_path.rglob("unfinished*"))
 
@@ -199,7 +201,7 @@ def test_collectives_between_two_processes(tmp_path):
     argv = ("torch.distributed.run", "--nproc-per-node", "2", "-m", "budget.bench.collectives")
     done = run(*argv, "--quick", "--on", "cpu", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = record.read([str(tmp_path)], record.device_key(CPU))
+    found = record.read([str(tmp_path)], profiles.key(CPU))
     assert {r.collective for r in found} == {f"{name}-1" for name in CROSSED}
     assert {r.split for r in found} == {"fit", "held"}
 

@@ -6,11 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from budget import calibration, profile, record, validation
 from budget.__main__ import main
-from budget.device import load
+from budget.device import load, profile
+from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
-from budget.form import Dispatch
+from budget.measured import calibration, record, validation
+from budget.measured import workload as workloads
+from budget.measured.collectives import links
 from budget.report import _validation, render
 
 CPU = load("cpu")
@@ -88,7 +90,7 @@ def entries(noise=0.0):
         for mode in ("forward", "train")
     ]
     for i, (suite, case, workload) in enumerate(work):
-        seconds = record.predict(workload, CPU, made) * math.exp(random.normal(0, noise))
+        seconds = workloads.predict(workload, CPU, made) * math.exp(random.normal(0, noise))
         found.append(entry(suite, case, "held" if i % 5 == 2 else "fit", workload, seconds))
     return found
 
@@ -156,7 +158,7 @@ def test_links_are_a_start_and_a_bandwidth(folder):
         with pytest.raises(InputError, match=f"{name} is None; allowed: a positive number"):
             record.load(results(folder, rows))
         drop[name] = kept
-    start, bandwidth = record.links(record.load(results(folder, rows)))["all_reduce-1"]
+    start, bandwidth = links(record.load(results(folder, rows)))["all_reduce-1"]
     assert (start, bandwidth) == (pytest.approx(2e-5), pytest.approx(4e9))
 
 
@@ -261,9 +263,9 @@ def test_of_runs_with_the_same_versions_the_least_counts(folder):
 
 
 def test_a_network_without_its_own_code_is_faster():
-    program = record.work(mlp(8, "forward"))
+    program = workloads.work(mlp(8, "forward"))
     slow = calibration.build(TRUE, CPU, ("float32",), {})._replace(dispatch=Dispatch(1e-3, 1e-3, 1e-3))
-    assert record.seconds(program._replace(bare=True), CPU, slow) < record.seconds(program, CPU, slow)
+    assert workloads.seconds(program._replace(bare=True), CPU, slow) < workloads.seconds(program, CPU, slow)
 
 
 def test_too_few_held_out_is_an_error(folder):

@@ -7,8 +7,7 @@ import pytest
 from budget import arch
 from budget.config import Workload, make
 from budget.fold.communication import collectives
-from budget.model import walk, weights
-from budget.op import elements
+from budget.ir import elements, walk, weights
 from budget.plan.backward import backward
 from budget.plan.fuse import fuse
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget import device, machine, table
+from budget import device, table
+from budget.device import machine
+from budget.device.profile import profile_for
 from budget.errors import InputError
-from budget.profile import profile_for
 
 GIB, MIB = 2**30, 2**20
 LINES = [

@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM as Speech
 from budget import arch as architectures
 from budget.config import Workload
 from budget.fold.count import flops, params
-from budget.model import walk
+from budget.ir import walk
 from budget.plan.backward import backward
 from budget.read import hf_config, preset
 
@@ -106,7 +106,9 @@ def test_a_nested_language_model_is_counted_with_its_head(family, tie):
     text = {"model_type": NESTED[family], **HEADS, "head_dim": 8}
     fields = {"text_config": text, "vision_config": {"num_attention_heads": 16}, **tie}
     config = AutoConfig.for_model(family, **fields)
-    auto = AutoModelForImageTextToText if type(config) in AutoModelForImageTextToText._model_mapping else Speech
+    auto = (
+        AutoModelForImageTextToText if type(config) in AutoModelForImageTextToText._model_mapping else Speech
+    )
     with torch.device("meta"):
         module = auto.from_config(config)
     module.tie_weights()

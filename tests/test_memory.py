@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from budget import arch, estimate
 from budget.config import Workload, make
 from budget.fold.memory import memory
-from budget.model import Block, Model, block, link
-from budget.op import op
+from budget.ir import Block, Model, block, link, op
 from budget.plan.backward import backward
 from budget.plan.optimizer import optimizer
 from budget.plan.recompute import CHOICES, recompute

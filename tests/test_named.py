@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import typing
 
@@ -41,6 +42,26 @@ def test_the_same_as_typing():
     assert repr(ours) == repr(theirs).replace("Theirs", "Ours")
     for name in ("_fields", "_field_defaults", "__doc__", "__slots__", "__module__"):
         assert getattr(Ours, name) == getattr(Theirs, name), name
+
+
+def test_wrong_fields_are_errors():
+    for make in (Ours, Theirs):
+        for values, named in (((), {}), ((1, 2, 3), {}), ((1,), {"z": 3}), ((1,), {"x": 3})):
+            with pytest.raises(TypeError):
+                make(*values, **named)
+        with pytest.raises(TypeError):
+            make._make([1])
+        with pytest.raises(ValueError, match="z"):
+            make(1)._replace(z=3)
+    with pytest.raises(TypeError, match="default"):
+        type(NamedTuple)("Wrong", (NamedTuple,), {"__annotations__": {"x": int, "y": int}, "x": 1})
+
+
+def test_patterns_and_signatures():
+    match Ours(1, 5):
+        case Ours(x, y):
+            assert (x, y) == (1, 5)
+    assert str(inspect.signature(Ours)) == "(x, y=2)"
 
 
 def test_copies():

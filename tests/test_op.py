@@ -9,8 +9,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget.model import link
-from budget.op import contraction_flops, elements, gemm, op
+from budget.ir import contraction_flops, elements, gemm, link, op
 from budget.size import power_of_two
 
 

@@ -4,8 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from budget import estimate
-from budget.model import walk
-from budget.op import contraction_flops
+from budget.ir import contraction_flops, walk
 
 B, T, LAYERS = 2, 7, 2  # batch, cached tokens
 HEADS, C, M, P, U = 3, 16, 4, 8, 6  # widths: latent, with a position, a head's keys without one, its values

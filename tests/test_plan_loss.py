@@ -5,8 +5,7 @@ import pytest
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.memory import memory
-from budget.model import Model, link
-from budget.op import op
+from budget.ir import Model, link, op
 from budget.plan.backward import backward
 from budget.plan.loss import hold_logits, in_chunks
 from budget.plan.optimizer import optimizer

@@ -7,8 +7,7 @@ from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
-from budget.model import walk
-from budget.op import WEIGHT
+from budget.ir import WEIGHT, walk
 from budget.plan.accumulate import accumulate
 from budget.plan.backward import backward
 from budget.plan.distill import distill

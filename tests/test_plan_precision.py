@@ -6,8 +6,7 @@ from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.model import Model, block, link
-from budget.op import op
+from budget.ir import Model, block, link, op
 from budget.plan import fp8
 from budget.plan.backward import backward
 from budget.plan.optimizer import optimizer

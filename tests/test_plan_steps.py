@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from budget import estimate
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
-from budget.model import rewrite, walk
-from budget.op import HOST
+from budget.ir import HOST, rewrite, walk
 from budget.plan.accumulate import accumulate
 from budget.plan.backward import backward
 from budget.plan.offload import offload_activations, offload_optimizer

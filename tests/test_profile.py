@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from budget import profile as profiles
 from budget.device import load
+from budget.device import profile as profiles
+from budget.device.kernel_class import KernelClass, complete
+from budget.device.profile import FOLDER, borrow, dump, key, profile_for, save
 from budget.errors import InputError
-from budget.form import Form, complete
-from budget.profile import FOLDER, borrow, dump, key, profile_for, save
 
 CPU, H200 = load("cpu"), load("h200")
 
@@ -28,7 +28,7 @@ def measured(of, **changes):
     """The datasheet's profile with a few numbers of its own."""
     forms = {
         **profile_for(H200).forms,
-        "matmul": Form(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5),
+        "matmul": KernelClass(share=0.25, edge=(1.5, 0.25, 8.0), tile=(128, 128), overlap=0.5),
     }
     values = {"name": of.name, "provenance": "measured", "device": key(of), "forms": complete(forms)}
     values |= {

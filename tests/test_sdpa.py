@@ -3,7 +3,7 @@
 import pytest
 
 from budget import estimate
-from budget.model import walk
+from budget.ir import walk
 
 T5 = {"model_type": "t5", "num_layers": 2, "d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 128}
 FALCON = {"model_type": "falcon", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}

@@ -6,12 +6,12 @@ import pytest
 import budget
 from budget import arch as architectures
 from budget.device import load
-from budget.estimate import MODES
+from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
+from budget.device.profile import profile_for
+from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import kernel_time, rates, time
-from budget.form import Dispatch, Form, Profile, complete
-from budget.op import Gemm
-from budget.profile import profile_for
+from budget.ir import Gemm
 
 H100 = load("h100")
 FREE = Dispatch(0, 0, 0)
@@ -23,7 +23,7 @@ def profile(forms=None, **changes):
         "launch_s": 0.0,
         "dispatch": FREE, "serial": False, "low": 0.5, "high": 2.0,
     }  # fmt: skip
-    made = {"matmul": Form(share=0.5), "pointwise": Form(vector=0.25), **(forms or {})}
+    made = {"matmul": KernelClass(share=0.5), "pointwise": KernelClass(vector=0.25), **(forms or {})}
     return Profile(**{**values, "forms": complete(made), **changes})
 
 
@@ -47,23 +47,25 @@ def test_the_longer_of_arithmetic_and_traffic_counts():
 def test_without_overlap_both_count():
     both = kernel(flops=1e12, bytes=1e9)
     apart = sum(seconds(kernel(**part), profile())[0] for part in ({"flops": 1e12}, {"bytes": 1e9}))
-    assert seconds(both, profile({"matmul": Form(share=0.5, overlap=0.0)}))[0] == pytest.approx(apart)
+    assert seconds(both, profile({"matmul": KernelClass(share=0.5, overlap=0.0)}))[0] == pytest.approx(apart)
 
 
 def test_a_small_product_loses_its_edges():
     g = Gemm(4, 1000, 50, 1)
     flops = 2 * 4 * 1000 * 50
     whole, _ = seconds(kernel(flops=flops, gemm=g), profile())
-    cut, _ = seconds(kernel(flops=flops, gemm=g), profile({"matmul": Form(share=0.5, edge=(4, 0, 50))}))
+    cut, _ = seconds(
+        kernel(flops=flops, gemm=g), profile({"matmul": KernelClass(share=0.5, edge=(4, 0, 50))})
+    )
     assert cut == pytest.approx(whole * 2 * 2)
 
 
 @pytest.mark.parametrize(("rows", "waves"), [(128 * 132, 1), (128 * 132 + 1, 2), (128 * 264, 2), (128, 1)])
 def test_tiles_run_in_whole_waves(rows, waves):
     g = Gemm(rows, 128, 64, 1)
-    p = profile({"matmul": Form(tile=(128, 128))})
+    p = profile({"matmul": KernelClass(tile=(128, 128))})
     tiles = max(-(-rows // 128), 132)
-    full, _ = seconds(kernel(flops=1e12, gemm=g), profile({"matmul": Form()}))
+    full, _ = seconds(kernel(flops=1e12, gemm=g), profile({"matmul": KernelClass()}))
     assert H100.sms == 132
     assert seconds(kernel(flops=1e12, gemm=g), p)[0] == pytest.approx(full * waves * 132 / tiles)
 
@@ -78,7 +80,7 @@ def test_bandwidth_falls_where_a_cache_ends():
 
 
 def test_libraries_rearrange_matrices_but_not_vectors():
-    p = profile({"matmul": Form(traffic=5.0)})
+    p = profile({"matmul": KernelClass(traffic=5.0)})
     moved = {m: seconds(kernel(bytes=1e9, gemm=Gemm(m, 10**6, 10**6, 1)), p)[0] for m in (1, 10**6)}
     assert moved[10**6] / moved[1] == pytest.approx(5, rel=1e-4)
 
@@ -141,7 +143,7 @@ def test_a_cache_is_read_once_and_written_in_place():
 
 
 @pytest.mark.parametrize("execution", ["compiled", "eager"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CHOICES["mode"])
 @pytest.mark.parametrize("name", architectures.names())
 def test_every_architecture_has_a_time_in_every_mode(name, mode, execution):
     if mode not in getattr(architectures.load(name), "MODES", architectures.MODES):

@@ -1,7 +1,7 @@
 """The default attention in training, against MemTracker's peaks of transformers' own code without a mask.
 
-Fake tensors keep transformers from seeing that the positions of one sequence are consecutive, so its mask stays;
-told so, it asks SDPA for causal attention, as it does with real ones.
+Fake tensors keep transformers from seeing that the positions of one sequence are consecutive, so its mask
+stays; told so, it asks SDPA for causal attention, as it does with real ones.
 """
 
 from unittest.mock import patch

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import MERGE, MIX, QKV, SCORES, Op, op
 from ..named import NamedTuple
-from ..op import MERGE, MIX, QKV, SCORES, Op, op
 from ..size import Size, is_number
 from ._layers import norm
 

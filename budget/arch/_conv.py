@@ -11,9 +11,8 @@ from collections.abc import Generator, Iterable
 
 from ..config import Workload
 from ..errors import InputError
-from ..model import Node, block
+from ..ir import HEAD, LOSS, Node, block, op
 from ..named import Any, NamedTuple
-from ..op import HEAD, LOSS, op
 from ..size import Size, ceil_div, floor_div, is_number, is_zero, maximum, minimum, or_else
 from ._loss import cross_entropy
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Node
+from ..ir import HEAD, Node, Op, op
 from ..named import Any
-from ..op import HEAD, Op, op
 from ..size import Size, is_zero, or_else
 from ._layers import activate, dropout, norm
 from ._loss import cross_entropy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..op import op
+from ..ir import op
 from ..size import Size
 from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
 

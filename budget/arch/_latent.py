@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import LATENT_DIVIDE, LATENT_JOIN, LATENT_UP, Op, op
 from ..named import NamedTuple
-from ..op import LATENT_DIVIDE, LATENT_JOIN, LATENT_UP, Op, op
 from ..size import Size, is_zero
 from ._attention import Attention, cache, mix
 from ._layers import norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..op import LOSS, Op, op
+from ..ir import LOSS, Op, op
 
 
 def cross_entropy(

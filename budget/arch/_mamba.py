@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir import Op, group, op
 from ..named import NamedTuple
-from ..op import Op, group, op
 from ..size import Size, ceil_div, maximum
 from ._attention import cache
 

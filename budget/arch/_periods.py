@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-from ..model import Node, block
+from ..ir import Node, block
 from ..named import TYPE_CHECKING
 from ..size import Size
 

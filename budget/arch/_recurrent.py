@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Node, block
+from ..ir import Node, block, op
 from ..named import NamedTuple
-from ..op import op
 from ..size import Size, is_zero, or_else
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # linear maps of each cell, each as wide as its state

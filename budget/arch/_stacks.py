@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..model import Block, Node, block
+from ..ir import Block, Node, Op, block, op
 from ..named import NamedTuple
-from ..op import Op, op
 from ..size import Size
 from ._attention import Attention, attention
 from ._layers import dropout, mlp, norm, sized

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from ..model import Node
-from ..op import EMBED, op
+from ..ir import EMBED, Node, op
 from ..size import Size
 
 # Rows of Criteo's 26 categorical features in its Kaggle data set. Source: dlrm-repository.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..op import Op, op
+from ..ir import Op, op
 from ..size import Size
 
 

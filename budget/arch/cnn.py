@@ -9,8 +9,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import HEAD, op
+from ..ir import HEAD, Model, Node, model, op
 from ._conv import Features, Piece, adaptive_pool, batch_norm, conv, each_element, image, pool
 from ._loss import cross_entropy
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting, size
-from ..model import Model, Node, block, model
-from ..op import HEAD, LOSS, Op, group, op
+from ..ir import HEAD, LOSS, Model, Node, Op, block, group, model, op
 from ..size import Size, exact_div, floor_div, or_else
 from ._layers import mlp, norm
 

@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import ACTIVATION_OF_MLP, DOWN, op
+from ..ir import ACTIVATION_OF_MLP, DOWN, Model, Node, model, op
 from ..size import Size
 from ._conv import Features, Piece, add, classifier, conv, each_element, image, mean, scope
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, block, model
-from ..op import HEAD, LOSS, Op, op
+from ..ir import HEAD, LOSS, Model, Node, Op, block, model, op
 from ..size import Size, floor_div, or_else
 from ._recurrent import GATES, Cell, recurrent
 

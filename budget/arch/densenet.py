@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ._conv import Features, Piece, batch_norm, classifier, concat, conv, conv_norm, each_element, image, pool
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, block, model
-from ..op import EMBED, HEAD, LOSS, Op, op
+from ..ir import EMBED, HEAD, LOSS, Model, Node, Op, block, model, op
 from ..size import Size, exact_div, floor_div, or_else
 from ._attention import Attention, attention
 from ._layers import mlp

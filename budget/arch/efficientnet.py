@@ -7,7 +7,7 @@ from math import ceil
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
 from ._inverted import fused_residual, inverted_residual

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Block, Model, Node, model
-from ..op import EMBED, HEAD, Op, op
+from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._heads import of_pooled, pooled
-from ._layers import dropout, norm, sized
+from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 HEADS = ("lm", "none", "tokens", "pooled")  # of each token; of a dense layer on one token of each sequence
 
 
@@ -71,8 +69,7 @@ class Config(Settings):
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
             divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
-        if self.tables > 3:
-            raise InputError("tables", f"got {self.tables}; allowed: 1, 2, 3")
+        at_most("tables", self.tables, "one for each of encoder, decoder and head", 3)
         if self.part == "encoder" and self.head not in ("none", "tokens"):
             raise InputError("head", f"got {self.head}; allowed for an encoder: none, tokens")
 

@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import Model, Node, model, op
 from ._branches import chain
 from ._conv import Features, Piece, adaptive_pool, classifier, concat, conv_norm, image, pool, scope
 

@@ -7,8 +7,7 @@ from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import EMBED, HEAD, op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm

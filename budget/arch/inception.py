@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ._branches import chain
 from ._conv import Features, Piece, classifier, concat, image, mean, pool, scope
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import EMBED, HEAD, op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, or_else
 from ._layers import norm
 from ._loss import cross_entropy

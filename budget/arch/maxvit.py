@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from ..config import Settings, Workload, as_many, divides, setting
-from ..model import Model, Node, model
-from ..op import HEAD, op
+from ..ir import HEAD, Model, Node, model, op
 from ..size import floor_div
 from ._attention import Attention, attention
 from ._conv import Features, Piece, add, batch_norm, conv, conv_norm, each_element, image, mean, pool, scope

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, setting
-from ..model import Model, Node, block, model
-from ..op import ACTIVATION_OF_MLP, DOWN, HEAD, Op, op
+from ..ir import ACTIVATION_OF_MLP, DOWN, HEAD, Model, Node, Op, block, model, op
 from ..size import floor_div, or_else
 from ._layers import mlp, norm
 from ._loss import cross_entropy

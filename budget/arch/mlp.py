@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import HEAD, op
+from ..ir import HEAD, Model, Node, model, op
 from ._loss import cross_entropy
 
 TAKES = ("batch",)

@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import Model, Node, model, op
 from ..size import divisible
 from ._conv import Features, classifier, conv_norm, image, mean, scope
 from ._inverted import inverted_residual

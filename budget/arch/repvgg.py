@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ._conv import Features, Piece, add, batch_norm, classifier, conv, conv_norm, each_element, image, scope
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, setting
 from ..errors import InputError
-from ..model import Model, Node, block, model
-from ..op import EMBED, HEAD, op
+from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, is_zero, or_else
 from ._loss import cross_entropy
 from ._recurrent import GATES, Cell, recurrent

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, block, model
-from ..op import EMBED, HEAD, group, op
+from ..ir import EMBED, HEAD, Model, Node, block, group, model, op
 from ..size import Size, or_else
 from ._layers import sized
 from ._loss import cross_entropy

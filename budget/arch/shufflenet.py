@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import op
+from ..ir import Model, Node, model, op
 from ._conv import Features, Piece, classifier, concat, conv_norm, each_element, image, pool, scope
 
 

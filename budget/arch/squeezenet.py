@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
-from ..op import HEAD
+from ..ir import HEAD, Model, Node, model
 from ._conv import Features, Piece, concat, conv, each_element, image, mean, pool
 from ._loss import cross_entropy
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, as_many, at_most, divides, setting
-from ..model import Model, Node, block, model
-from ..op import HEAD, Op, op
+from ..ir import HEAD, Model, Node, Op, block, model, op
 from ..size import Size, ceil_div, floor_div, is_zero, minimum, or_else
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized

@@ -8,22 +8,18 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, model
+from ..ir import EMBED, Model, Node, model, op
 from ..named import NamedTuple
-from ..op import EMBED, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._heads import HEADS, ends, head
 from ._latent import Latent, latent_attention
-from ._layers import NORMS, Experts, dropout, experts, mlp, norm
+from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = (
-    "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
-)  # fmt: skip
 ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
@@ -61,7 +57,7 @@ class Config(Settings):
         "or both side by side behind one norm (parallel) or two",
         choices=("pre", "output", "post", "sandwich", "parallel", "parallel_two_norms"),
     )
-    activation: str = setting("gelu_new", "of the MLP", choices=ACTIVATIONS)
+    activation: str = setting("gelu_new", "of the MLP", choices=(*ACTIVATIONS, "clamped_glu"))
     gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     out_bias: bool = setting(True, "attention's output has a bias")

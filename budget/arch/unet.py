@@ -6,8 +6,7 @@ from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import HEAD
+from ..ir import HEAD, Model, Node, model
 from ._conv import Features, Piece, concat, conv, conv_transposed, each_element, image, pool, resize
 from ._loss import cross_entropy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, as_many, setting
-from ..model import Model, Node, model
+from ..ir import Model, Node, model
 from ..size import or_else
 from ._conv import Features, Piece, add, classifier, conv_norm, each_element, scope
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..model import Model, Node, model
-from ..op import HEAD, op
+from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._heads import pooled
-from ._layers import dropout, norm
+from ._layers import ACTIVATIONS, dropout, norm
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
-
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 
 
 class Config(Settings):
@@ -29,7 +26,9 @@ class Config(Settings):
     image: int = setting(224, "side of the image, unless the workload has another")
     channels: int = setting(3, "channels of the image")
     classes: int = setting(1000, "classes; 0: no head", least=0)
-    extra_tokens: int = setting(1, "tokens before the patches: the class, and distillation (DeiT: 2)", least=0)
+    extra_tokens: int = setting(
+        1, "tokens before the patches: the class, and distillation (DeiT: 2)", least=0
+    )
     registers: int = setting(0, "further tokens without a position (DINOv2 with registers)", least=0)
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     activation: str = setting("gelu", "of the MLPs", choices=ACTIVATIONS)
@@ -63,7 +62,8 @@ def build(c: Config, w: Workload) -> Model:
         "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
         "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
         "f": or_else(c.d_ff, 4 * c.d_model),
-        "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes, "z": (1 + c.patch_mean) * c.d_model,
+        "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
+        "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
     ends = ("x",) if is_zero(c.classes) else ()
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..model import Model, Node, model
-from ..op import EMBED, HEAD, op
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, is_number, or_else
 from ._attention import Attention, causal_mask
 from ._layers import dropout, norm, sized

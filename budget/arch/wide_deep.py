@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, setting
-from ..model import Model, Node, model
-from ..op import EMBED, HEAD, LOSS, op
+from ..ir import EMBED, HEAD, LOSS, Model, Node, model, op
 from ._tables import CRITEO_KAGGLE, tables, tower
 
 TAKES = ("batch",)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 from ..answer import Estimate
 from ..estimate import estimate as compute
-from ..launch import Run
-from ..named import Any
-from ..report._estimate import answer
-from ..report._summary import fold, summary
-from ._model import asked, output_flags, source_flags, workload_flags, write
+from ..named import TYPE_CHECKING, Any
+from ..report._estimate import answer, text
+from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
+
+if TYPE_CHECKING:
+    from ..launch import Run
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -45,11 +46,11 @@ def flags(parser: Parser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    model, settings = asked(args, rest)
+    model, settings = requested(args, rest)
     found = compute(model, **settings)
     shown = answer(found, args.by)
     if not found.fits:
-        shown = shown._replace(text=lambda: f"{summary(found)}\n{_way_out(model, found, settings)}")
+        shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
     if args.run is not None:
         shown = _told(shown, args.run)
     write(shown, args)
@@ -65,13 +66,12 @@ def _told(shown: Any, run: Run) -> Any:
         lines.append(f"layout      {', '.join(layout)}: read; the answer is for one device without it")
     if run.left:
         lines.append(f"not modelled  {', '.join(run.left)}")
-    folded = "\n".join(line for text in lines for line in fold(text))
     about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}
-    return shown._replace(text=lambda: f"{text()}\n{folded}", data=lambda: {**data(), "run": about})
+    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
 
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
-    """The cheapest change that makes it fit."""
+    """The fastest change that makes the model fit, as one line."""
     from ..fit import changes
     from .fit import describe
 

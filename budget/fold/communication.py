@@ -1,4 +1,4 @@
-"""Communication: what dividing dimensions over devices makes them say to each other.
+"""Communication: the collectives that sharding dimensions over devices requires.
 
 Contract a divided dimension and partial sums remain: the first reader that is not a sum itself
 needs an all-reduce. That one rule gives data parallelism (divide b: each weight's gradient) and
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from ..model import Block, Model, Node
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, base, elements, window
 from ..named import NamedTuple
-from ..op import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Op, Tensor, elements
 from ..size import Size
 
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
@@ -91,7 +90,7 @@ class _Walker:
 
 def _axes(t: Tensor) -> Iterator[str]:
     for axis in t.dims:
-        yield from axis.removeprefix("~").split("+")
+        yield from window(base(axis))
 
 
 def _reduce(o: Op, t: Tensor, dims: frozenset[str], times: Size) -> Collective:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Model, walk, weights
+from ..ir import (
+    ACTIVE,
+    ROUTER,
+    SCALE,
+    WEIGHT,
+    Model,
+    Op,
+    Tensor,
+    contraction_flops,
+    elements,
+    expert_axis,
+    pointwise_flops,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
-from ..op import ACTIVE, SCALE, WEIGHT, Op, Tensor, contraction_flops, elements, expert_axis, pointwise_flops
 from ..size import Size
 
 
@@ -29,7 +42,7 @@ class Flops(NamedTuple):
 
 
 def params(model: Model) -> Params:
-    """Each weight once, however many operators read it; an expert counts as active by its share."""
+    """Each weight once, however many operators read it; of an expert the routed fraction is active."""
     total: Size = 0
     active: Size = 0
     for t, o, copies in weights(model.nodes):
@@ -60,12 +73,27 @@ def training(model: Model) -> Iterator[tuple[Tensor, Op, Size]]:
             yield t, o, copies
 
 
-def flops(model: Model, known: dict[int, tuple[Size, Size]] | None = None) -> Flops:
-    """FLOPs of one pass over the model's operators, in whatever phases they are.
-
-    known: of operators counted before, by `id`: programs made from one another share most of theirs.
+def modelled(model: Model) -> tuple[str, ...]:
+    """Of which parts the pointwise FLOPs and the bytes moved are a model, not those of torch's own calls
+    (tests/test_moved.py has the tolerances); contractions, parameters and lifetimes are exact all the same.
     """
-    known = {} if known is None else known
+    ops = (o for o, _ in walk(model.nodes) if o.phase == "forward")
+    parts = {o.rule.modelled or ("experts" if o.tag == ROUTER else "") for o in ops}
+    return tuple(sorted(parts - {""}))
+
+
+def flops(model: Model) -> Flops:
+    """FLOPs of one pass over the model's operators, in whatever phases they are."""
+    return each_flops(model)[0]
+
+
+def each_flops(*models: Model) -> list[Flops]:
+    """The same of programs that were made from one another: an operator that they share is counted once."""
+    known: dict[int, tuple[Size, Size]] = {}  # by id: all of them are alive while this runs
+    return [_flops(model, known) for model in models]
+
+
+def _flops(model: Model, known: dict[int, tuple[Size, Size]]) -> Flops:
     sums: dict[str, Size] = {"forward": 0, "backward": 0, "optimizer": 0}
     rest: dict[str, Size] = dict(sums)
     for o, times in walk(model.nodes):

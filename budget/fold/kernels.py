@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..dtype import BYTES
-from ..model import Block, Node
-from ..named import NamedTuple
-from ..op import (
+from ..ir import (
     GRADIENT,
     HOST,
+    Block,
     Gemm,
+    Node,
     Op,
     Tensor,
     contraction_flops,
@@ -19,7 +19,9 @@ from ..op import (
     is_convolution,
     picked,
     pointwise_flops,
+    window,
 )
+from ..named import NamedTuple
 from ..size import Size, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")
@@ -75,8 +77,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = (o.sizes[d.removeprefix("~")] for d in o.out.dims)
-    return any(is_zero(n) for n in sizes)
+    return is_zero(elements(o.out, o.sizes))
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:
@@ -108,8 +109,8 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
-    if launches > 1:  # each reads and writes about what the operator makes
-        traffic = maximum(traffic, 2 * launches * moved_bytes(first.out, first, dtype))
+    if launches > 1:
+        traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
     main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
     return Work(
@@ -129,8 +130,20 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
     )
 
 
+def _in_between(o: Op, dtype: str) -> Size:
+    """Bytes read and written by the kernels that eager code runs for one operator. Where the kind does not
+    say, each kernel reads and writes one tensor of the output's size.
+    """
+    rule = o.rule
+    own, single = rule.back_moves if o.phase == "backward" else rule.moves
+    if own or single:
+        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+    launches = rule.back_launches if o.phase == "backward" else rule.launches
+    return 2 * launches * moved_bytes(o.out, o, dtype)
+
+
 def _computed(o: Op) -> Size:
-    """The share of a product that a kernel with a sliding window computes, of what it would without: both
+    """The fraction of a product that a kernel computes with a sliding window, relative to none: both
     are causal, so w t - w^2 / 2 pairs of t^2 / 2. Derived.
     """
     if not o.kernel or is_zero(o.window):
@@ -173,5 +186,5 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     n = elements(t, o.sizes)
     if not axis or t.part == GRADIENT:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and "+" not in d)
+    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
     return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

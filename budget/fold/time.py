@@ -1,6 +1,6 @@
 """Time: for each kernel the larger of arithmetic over its unit's rate and bytes over bandwidth.
 
-A device's profile (profile.py) says what share of the datasheet's rates each class of kernel
+A device's profile (device/profile.py) has the fraction of the datasheet's rates that each class of kernel
 reaches, what it loses on small products, and what a launch costs. An accelerator's host queues
 kernels while the device works: a step takes the longer of the two. A processor is its own host:
 the two add up. Source: williams-2009 (roofline).
@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..device import Device
-from ..form import Dispatch, Form, Profile
-from ..model import Model
+from ..device.kernel_class import Dispatch, KernelClass, Profile
+from ..ir import Gemm, Model
 from ..named import NamedTuple
-from ..op import Gemm
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
@@ -42,7 +41,7 @@ class Times(NamedTuple):
 class Rates(NamedTuple):
     """A device and a profile as a kernel's time needs them: seconds for one of each."""
 
-    forms: Mapping[str, Form]
+    forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
     narrow: float  # of one in float8
     link: float  # of a byte to or from the host's memory
@@ -112,21 +111,21 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
 
 
-def _host(w: Work, form: Form, r: Rates) -> Size:
+def _host(w: Work, form: KernelClass, r: Rates) -> Size:
     """Seconds of the host for one run of a kernel's operator, besides its launches."""
     if w.phase == "forward":
         return 0.0 if w.form == "recurrent" else r.dispatch.forward + form.host_s
     return r.dispatch.backward if w.phase == "backward" else r.dispatch.optimizer * w.launches
 
 
-def _packing(g: Gemm, form: Form) -> Size:
+def _packing(g: Gemm, form: KernelClass) -> Size:
     """How often a product moves its operands: libraries rearrange them first, unless one is a vector."""
     if form.traffic == 1:
         return 1.0
     return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n)
 
 
-def _loss(g: Gemm, form: Form, sms: int) -> Size:
+def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     """How many times longer than at its peak a product takes: small sizes, and the last wave's idle
     units. Where there are fewer tiles than units, K is taken to be split among them.
     """
@@ -177,7 +176,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     """
     if r.serial:
         stepped = [k.work for k in kernels if k.work.phase == "optimizer" and k.work.op == "optimizer"]
-        return r.dispatch.step + (weights - 1) * _host(stepped[0], Form(), r) if stepped else 0.0
+        return r.dispatch.step + (weights - 1) * _host(stepped[0], KernelClass(), r) if stepped else 0.0
     host: Size = 0.0
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
@@ -189,7 +188,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
 
 
 def by_kind(times: Times) -> Mapping[str, Size]:
-    """Share of the kernels' time by class."""
+    """The fraction of the kernels' time by class."""
     shares: dict[str, Size] = {}
     for k in times.kernels:
         shares[k.work.kind] = shares.get(k.work.kind, 0) + k.seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..model import Block, Model, Node, pieces, renamed
+from ..ir import Block, Model, Node, pieces, renamed
 from ..named import TYPE_CHECKING
 from ..size import Size, is_number, is_zero
 

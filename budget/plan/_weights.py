@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..fold.count import training
-from ..model import Model
+from ..ir import HEAD, Model, Op, Tensor, base, expert_axis, is_picked, window
 from ..named import NamedTuple
-from ..op import HEAD, Op, Tensor, expert_axis
 from ..size import Size, maximum, product
 
 
@@ -45,16 +44,14 @@ def shape(t: Tensor, o: Op) -> tuple[Size, ...]:
     """A linear layer's [out, in], a convolution's [out, in, height, width], experts' [e, out, in],
     a table's [rows, width]; anything else is a vector.
     """
-    size = {d: o.sizes[d.removeprefix("~")] for d in t.dims}
-    picked = [d for d in t.dims if d[0] == "~"]
-    rest = [d for d in t.dims if d[0] != "~"]
+    size = {d: o.sizes[base(d)] for d in t.dims}
+    picked = [d for d in t.dims if is_picked(d)]
+    rest = [d for d in t.dims if not is_picked(d)]
     if o.kind == "gather":
         return (*(size[d] for d in picked), product(size[d] for d in rest))
     if t.added or o.kind != "contract":
         return (*(size[d] for d in picked), product(size[d] for d in rest))
-    windows = [
-        d for d in rest if any("+" in axis and d == axis.split("+")[1] for u in o.ins for axis in u.dims)
-    ]
+    windows = [d for d in rest if any(d in window(axis)[1:] for u in o.ins for axis in u.dims)]
     made = [d for d in rest if d in o.out.dims and d not in windows]
     read = [d for d in rest if d not in made and d not in windows]
     lead = [product(size[d] for d in part) for part in (made, read)]

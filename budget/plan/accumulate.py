@@ -7,7 +7,7 @@ so the new one is a temporary (fold/memory.py). Derived.
 from __future__ import annotations
 
 from ..config import Task, setting
-from ..model import NOTHING, Block, Carry, Model
+from ..ir import NOTHING, Block, Carry, Model
 from ._names import is_trained
 
 SETTINGS = {"accumulate": setting(1, "micro-batches, of the batch each, before one optimizer step")}

@@ -7,8 +7,7 @@ several. Vectors stay in the model's dtype, where a file has float32. Sources: g
 from __future__ import annotations
 
 from ..errors import InputError, unknown
-from ..model import Model, rewrite, walk
-from ..op import EMBED, FROZEN, HEAD, Op, Tensor
+from ..ir import EMBED, FROZEN, HEAD, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 

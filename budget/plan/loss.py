@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Model, rewrite, walk
-from ..op import CHUNK, SUMMAND, Op, Tensor, elements
+from ..ir import CHUNK, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
 from ..size import Size, minimum
 
 SETTINGS = {
@@ -49,7 +48,7 @@ def in_chunks(model: Model, tokens: Size) -> Model:
     def passing(o: Op, t: Tensor) -> bool:
         """Gradients of the loss's own, and what adapters beside the head make on the way."""
         own = o.phase == "backward" and t.dtype == softmax.out.dtype
-        return t.dims == dims and (own or {t.name, t.of} & summands)
+        return t.dims == dims and (own or not summands.isdisjoint((t.name, t.of)))
 
     def change(o: Op) -> Iterator[Op]:
         parts = [t for t in o.outs if passing(o, t)]

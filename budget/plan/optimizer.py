@@ -1,4 +1,4 @@
-"""Append the optimizer's step: its state, its temporaries, its arithmetic (rule.py).
+"""Append the optimizer's step: its state, its temporaries, its arithmetic (ir/kinds/).
 
 Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
 one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError, unknown
 from ..fold.count import trained, training
-from ..model import Model, Node, walk
+from ..ir import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Model, Node, Op, Tensor, walk
 from ..named import TYPE_CHECKING, NamedTuple
-from ..op import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Op, Tensor
 from ..size import Size
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class Plain(NamedTuple):
 
     states: tuple[str, ...] = ()  # what it keeps of each element, by dtype ("" is the weight's own)
     temporary: int = 0  # tensors of all weights' size that live during the step
-    kind: str = ""  # the row in rule.py, where it is not the name
+    kind: str = ""  # the row in ir/kinds/, where it is not the name
 
 
 PLAIN = {

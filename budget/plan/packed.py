@@ -14,9 +14,8 @@ from math import prod
 from ..config import Task
 from ..errors import InputError
 from ..fold.memory import tensor_bytes
-from ..model import Block, Model, Node, rewrite, weights
+from ..ir import FROZEN, SCALE, Block, Model, Node, Op, Tensor, rewrite, weights
 from ..named import NamedTuple
-from ..op import FROZEN, SCALE, Op, Tensor
 from ..size import Size, ceil_div
 from ._weights import shape
 from .fp8 import is_linear

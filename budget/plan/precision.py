@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError, unknown
-from ..model import Model, Node, rewrite
+from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
+from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
-from ..op import INPUT, WEIGHT, WEIGHTS, Op, Tensor
-from ..rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from . import fp8
 from ._names import is_trained, untrained, wide
 

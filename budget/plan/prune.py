@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Model, rewrite, walk
-from ..op import WEIGHTS, Op, Tensor
+from ..ir import WEIGHTS, Model, Op, Tensor, rewrite, walk
 from ._names import chosen
 
 SETTINGS = {"sparse": setting("", "names of the products with 2:4 sparse weights")}

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..model import Model, rewrite, walk
-from ..op import FROZEN, WEIGHT, Op, Tensor
+from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 from .gguf import GGUF, gguf

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import ALL, INPUT_ONLY, Block, Carry, Model, Node, renamed
+from ..ir import ALL, INPUT_ONLY, Block, Carry, Model, Node, renamed
 from ..size import ceil_div
 from ._layers import first_layers, in_one, is_stack, layers
 

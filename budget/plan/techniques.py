@@ -11,7 +11,7 @@ Derived: what each needs to see of the others.
 from __future__ import annotations
 
 from ..config import Task
-from ..model import Model, walk
+from ..ir import Model, walk
 from . import run
 from .backward import backward
 from .fuse import attention

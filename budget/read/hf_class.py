@@ -11,7 +11,7 @@ from copy import deepcopy
 
 from ..config import Workload, size
 from ..errors import InputError, shown
-from ..model import Model
+from ..ir import Model
 from ..named import Any
 from .hf_classes import UncoveredError
 

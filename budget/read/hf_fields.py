@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ..config import HUGE
 from ..errors import InputError, shown
+from ..ir import RULES
 from ..named import Any
-from ..rule import RULES
 
 Settings = Mapping[str, Any]
 LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard

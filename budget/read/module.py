@@ -1,4 +1,4 @@
-"""A torch module as the model of an estimate: its program, and what of an estimate it can be asked.
+"""A torch module as the model of an estimate: its program, and the settings that it can have.
 
 This file does not import torch: whoever has a module has done so.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from ..config import Workload, size
 from ..dtype import full_name
 from ..errors import InputError, shown
-from ..model import Model
-from ..named import Any
+from ..ir import Model
+from ..named import Any, NamedTuple
 from ..plan import unnamed
 
 CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
@@ -34,16 +34,54 @@ def program(
     module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
 ) -> Model:
     """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
-    not None. Raises InputError.
+    not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
     from . import torch_module
 
     sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
         inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
+    elif (shapes := sized(inputs)) is not None:
+        if others := sizes.keys() - {"batch"}:
+            raise InputError(
+                min(others), "the inputs' sizes are given; allowed: batch, their first dimension"
+            )
+        inputs = torch_module.of_sizes(module, shapes, sizes.get("batch"))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
     return torch_module.capture(module, inputs, mode, _cast(dtype))
+
+
+class Shape(NamedTuple):
+    """An input by its sizes, of a dtype ("": the module's own)."""
+
+    sizes: tuple[int, ...]
+    dtype: str = ""
+
+
+def sized(inputs: Any) -> Any:
+    """Inputs that are given as sizes, one or a list or dict of them, as Shapes; None for others.
+
+    `8x128`, `int64:8x128`, (8, 128), ("int64", 8, 128). Raises InputError for text that is none of these.
+    """
+    if isinstance(inputs, str):
+        dtype, _, sizes = inputs.rpartition(":")
+        parts = sizes.split("x")
+        if not all(part.isascii() and part.isdigit() and int(part) for part in parts) or ":" in dtype:
+            raise InputError("inputs", f"got {inputs[:60]!r}; allowed: sizes as 8x3x224x224 or int64:8x128")
+        return Shape(tuple(map(int, parts)), dtype)
+    if isinstance(inputs, Mapping):
+        named = {name: sized(x) for name, x in inputs.items()}
+        return named if named and None not in named.values() else None
+    if not isinstance(inputs, tuple | list) or not inputs:
+        return None
+    dtype, *rest = inputs if isinstance(inputs[0], str) else ("", *inputs)
+    if rest and all(isinstance(n, int) and not isinstance(n, bool) for n in rest):
+        if min(rest) < 1:
+            raise InputError("inputs", f"got {shown(inputs)}; allowed: sizes of 1 or more")
+        return Shape(tuple(rest), dtype)
+    found = [sized(x) for x in inputs]
+    return found if None not in found else None
 
 
 def _cast(dtype: str | None) -> str:
@@ -64,12 +102,12 @@ def _whole(name: str, value: Any) -> int:
     return whole
 
 
-def check(model: Any, mode: str, asked: Mapping[str, Any], config: Iterable[str]) -> None:
+def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[str]) -> None:
     """Raise an InputError for what a torch module does in its own code, or what needs named dimensions.
 
-    asked: recompute, attention and the settings of techniques.
+    requested: recompute, attention and the settings of techniques.
     """
-    techniques = dict(asked)
+    techniques = dict(requested)
     recompute, attention = techniques.pop("recompute"), techniques.pop("attention")
     modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
     if mode not in modes:

@@ -1,4 +1,4 @@
-"""What `estimate` is asked about: a preset, an architecture, a file, a config, a Model or a torch module."""
+"""The model of an estimate: a preset, an architecture, a file, a config, a Model or a torch module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from .. import arch as architectures
 from ..config import Settings, Workload, make, one_shape, size
 from ..errors import InputError, unknown
-from ..model import Model
+from ..ir import Model
 from ..named import Any, NamedTuple
 from ..size import Size
 from . import hf_files, preset
@@ -18,7 +18,7 @@ from . import module as modules
 
 
 class Named(NamedTuple):
-    """An architecture with its settings, under the name that it was asked for by."""
+    """An architecture with its settings, and the name that the user gave."""
 
     name: str
     arch: Any  # its module
@@ -26,13 +26,13 @@ class Named(NamedTuple):
     uncounted: tuple[str, ...]
 
     def build(self, workload: Workload) -> Model:
-        """The network for a workload. Raises InputError for sizes that it cannot have."""
+        """The network for a workload. Raises InputError for sizes that are not possible."""
         built: Model = self.arch.build(self.settings, workload)
         return built._replace(name=self.name, uncounted=(*built.uncounted, *self.uncounted))
 
 
 class Ready(NamedTuple):
-    """A Model, which has its sizes."""
+    """A Model, whose sizes are fixed."""
 
     model: Model
 
@@ -42,7 +42,7 @@ class Ready(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A network to build, the workload to build it for, and the dtype and the optimizer it usually has."""
+    """A network, the workload to build it for, and its usual settings (dtype, optimizer)."""
 
     network: Named | Ready
     workload: Workload
@@ -56,14 +56,14 @@ def find(
     config: Mapping[str, Any],
     inputs: Any,
     dtype: str | None,
-    asked: Mapping[str, Any],
+    requested: Mapping[str, Any],
 ) -> Source:
-    """The source of a model. `asked`: the other settings, of which a torch module cannot have all.
+    """The source of a model. requested: the other settings, some of which a torch module cannot have.
 
-    Raises InputError for what is not known, and for what this kind of model cannot be asked.
+    Raises InputError for an unknown name, and for settings that this kind of model cannot have.
     """
     if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, asked, config)
+        modules.check(model, mode, requested, config)
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
     elif inputs is not None:
@@ -72,7 +72,7 @@ def find(
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
-        modules.check(own_class, mode, asked, config)
+        modules.check(own_class, mode, requested, config)
         model = own_class
     if isinstance(model, Model):
         own = {k: v for k, v in model.config.items() if k == "dtype"}

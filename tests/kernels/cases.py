@@ -20,7 +20,16 @@ layouts = st.sampled_from(LAYOUTS)
 seeds = st.integers(0, 2**31)
 routes = st.sampled_from(("triton", "triton", "reference"))
 
-MODULES = ("matmul", "softmax", "cross_entropy", "attention", "rms_norm", "rope", "linear_cross_entropy")
+MODULES = (
+    "matmul",
+    "softmax",
+    "cross_entropy",
+    "attention",
+    "rms_norm",
+    "rope",
+    "linear_cross_entropy",
+    "attention_cached",
+)
 
 
 def examples(count):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
+from budget.kernels.attention_cached import attention_cached
 from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import add_rms_norm, rms_norm
@@ -23,6 +24,8 @@ FP8 = full(4, 8, dtype=torch.float8_e4m3fn), full(8, 6, dtype=torch.float8_e4m3f
 Q, K = full(2, 4, 5, 32), full(2, 2, 7, 32)
 ROWS, BOUNDS = full(5, 2, 16), torch.tensor([0, 5], dtype=torch.int32, device=DEVICE)
 ANGLES = full(5, 16)
+LENGTHS = torch.tensor([1, 2], dtype=torch.int32, device=DEVICE)
+TABLE = torch.zeros(2, 3, dtype=torch.int32, device=DEVICE)
 HEAD = full(20, 9)
 LOGITS, TARGET = full(3, 9), torch.zeros(3, dtype=torch.int64, device=DEVICE)
 
@@ -69,6 +72,16 @@ CASES = [
     (ValueError, "reduction", lambda: cross_entropy(LOGITS, TARGET, reduction="max")),
     (ValueError, "label_smoothing", lambda: cross_entropy(LOGITS, TARGET, label_smoothing=1.5)),
     (TypeError, "ignore_index", lambda: cross_entropy(LOGITS, TARGET, ignore_index=1.0)),
+    (TypeError, "q", lambda: attention_cached(Q.double(), K, K, LENGTHS)),
+    (ValueError, "q", lambda: attention_cached(full(2, 4, 33, 32), K, K, LENGTHS)),
+    (ValueError, "q", lambda: attention_cached(Q.clone().requires_grad_(), K, K, LENGTHS)),
+    (ValueError, "k", lambda: attention_cached(Q, K[:1], K[:1], LENGTHS)),
+    (ValueError, "k", lambda: attention_cached(Q, full(2, 2, 32, 7).mT, K, LENGTHS)),
+    (TypeError, "lengths", lambda: attention_cached(Q, K, K, LENGTHS.long())),
+    (ValueError, "lengths", lambda: attention_cached(Q, K, K, LENGTHS[:1])),
+    (TypeError, "table", lambda: attention_cached(Q, K, K, LENGTHS, TABLE.long())),
+    (ValueError, "table", lambda: attention_cached(Q, K, K, LENGTHS, TABLE[:1])),
+    (ValueError, "window", lambda: attention_cached(Q, K, K, LENGTHS, window=0)),
     (TypeError, "hidden", lambda: linear_cross_entropy(TARGET, HEAD, TARGET)),
     (ValueError, "weight", lambda: linear_cross_entropy(LOGITS, HEAD.mT, TARGET)),
     (ValueError, "weight", lambda: linear_cross_entropy(LOGITS, full(0, 9), TARGET)),

@@ -1,5 +1,6 @@
 from budget.kernels.costs import (
     attention_cost,
+    decode_cost,
     linear_cross_entropy_cost,
     matmul_cost,
     rms_norm_cost,
@@ -8,8 +9,8 @@ from budget.kernels.costs import (
     visited_pairs,
 )
 
+from budget.ir import contraction_flops
 from budget.kernels import settings
-from budget.op import contraction_flops
 
 TABLES = settings.load()
 
@@ -62,6 +63,14 @@ def test_attention_in_full_executes_what_is_computed_and_causal_about_half():
     tiles = 4096 // 128
     assert causal.flops / full.flops == (tiles + 1) / (2 * tiles)
     assert full.bytes == 2 * 128 * 2 * (2 * 8 + 2 * 2) * 4096 + 4 * 2 * 8 * 4096
+
+
+def test_a_step_of_generation_reads_what_the_cache_holds():
+    setting = TABLES["attention_decode"]["sm90"]["d128"]
+    cost = decode_cost(32, 8, 1, [64, 1], 128, setting=setting)
+    assert computed(cost) == 4 * 32 * 65 * 128
+    assert cost.flops == 4 * 8 * 16 * (64 + 64) * 128
+    assert cost.bytes == 2 * 128 * 2 * (8 * 65 + 2 * 32)
 
 
 def test_visited_pairs_of_uneven_lengths():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from budget.kernels.attention import attention, attention_packed
+from budget.kernels.attention_cached import attention_cached
 from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import add_rms_norm, rms_norm
@@ -19,6 +20,9 @@ def tensor(*shape, dtype=torch.float32, grad=True):
 
 
 BOUNDS = torch.tensor([0, 3, 8], dtype=torch.int32, device=DEVICE)
+CACHE, PAGES = tensor(2, 2, 40, 16, grad=False), tensor(3, 2, 16, 16, grad=False)
+LENGTHS = torch.tensor([7, 12], dtype=torch.int32, device=DEVICE)
+TABLE = torch.tensor([[2], [0]], dtype=torch.int32, device=DEVICE)
 CLASSES = torch.tensor([1, 2, -100, 0], device=DEVICE)
 NOTHING = (None,) * 3
 RULES = (True, 0, 0.0, 0.25)
@@ -40,6 +44,10 @@ SAMPLES = {
     ],
     "softmax_backward": [(tensor(4, 7, grad=False), tensor(4, 7, grad=False).softmax(-1), 2.0, False)],
     "cross_entropy": [(tensor(4, 7), CLASSES, 1.0, -100, 0.1)],
+    "attention_cached": [
+        (tensor(2, 4, 1, 16, grad=False), CACHE, CACHE, LENGTHS, None, True, 0, 0.0, 0.25),
+        (tensor(2, 2, 3, 16, grad=False), PAGES, PAGES, LENGTHS, TABLE, True, 5, 2.0, 0.25),
+    ],
     "linear_cross_entropy": [
         (tensor(4, 6), tensor(7, 6), CLASSES, tensor(7), 1.0, 2.0, -100,
          0.1),
@@ -95,6 +103,10 @@ def test_meta_tensors():
     assert matmul(meta(4, 6), meta(6, 8), out_dtype=torch.float32).dtype == torch.float32
     assert [t.shape for t in add_rms_norm(meta(4, 6), meta(4, 6), meta(6))] == [(4, 6), (4, 6)]
     assert rope(meta(2, 3, 5, 8), meta(5, 4), meta(5, 4)).shape == (2, 3, 5, 8)
+    lengths, table = (meta(*shape, dtype=torch.int32) for shape in ((2,), (2, 9)))
+    q = meta(2, 8, 1, 64)
+    assert attention_cached(q, k, k, lengths).shape == (2, 8, 1, 64)
+    assert attention_cached(q, k, k, lengths, table).shape == (2, 8, 1, 64)
     loss = cross_entropy(meta(3, 5).requires_grad_(), meta(3, dtype=torch.int64))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
@@ -120,6 +132,12 @@ def test_flop_counts_are_torchs():
     assert flops(lambda: attention(q, k, k, causal=True)) == forward
     # Five products backward, as torch counts its own fused attention.
     assert flops(lambda: attention(q, k, k).sum().backward()) == forward + forward * 5 // 2
+
+
+def test_flops_of_a_cache():
+    """Of the keys that are there, not of those that there is room for."""
+    q = tensor(2, 4, 1, 16, grad=False)
+    assert flops(lambda: attention_cached(q, CACHE, CACHE, LENGTHS)) == 4 * 4 * 16 * (7 + 12)
 
 
 def test_flops_of_head_and_loss():

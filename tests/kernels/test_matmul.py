@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from budget.kernels.activations import NAMES
 from budget.kernels.matmul import matmul
+from budget.kernels.matmul_kernel import choose
+from budget.kernels.settings import compiling_for, find
 from cases import (
     DEVICE,
     assert_close,
@@ -21,6 +23,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 sizes = st.integers(1, 100)
+sizes_of_products = st.integers(1, 20) | st.integers(1, 20_000)
 activations = st.sampled_from(NAMES)
 
 
@@ -103,6 +106,40 @@ def test_batches_broadcast(batches, m, k, n, dtype, layout, has_gate, where, see
     residual = random((m, n), dtype, generator=g)
     tensors = (a, b, random((n,), dtype, generator=g), gate if has_gate else None, residual)
     check(tensors, "silu", where, seed)
+
+
+# Few tiles and a long K: the product is split over K, and the epilogue comes with the sum of the parts.
+SPLIT_K = 300 if DEVICE == "cpu" else 5000
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_split_over_k(dtype, gated):
+    g = generator(0)
+    m, k, n = 29, SPLIT_K, 24
+    choice = choose(torch.device(DEVICE), dtype, 1, m, n, k, gated)
+    assert choice.splits > 1
+    a, residual = random((m, k), dtype, generator=g), random((m, n), dtype, generator=g)
+    b, gate = (random((k, n), dtype, "transposed", generator=g, scale=k**-0.5) for _ in range(2))
+    bias = random((n,), dtype, generator=g)
+    check((a, b, bias, gate if gated else None, residual), "silu", "triton", 0)
+    first, second = (matmul(a, b, bias, activation="gelu") for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@given(
+    batches=st.integers(1, 3), rows=sizes_of_products, columns=sizes_of_products, inner=sizes_of_products,
+    dtype=dtypes, gated=st.booleans(), architecture=st.sampled_from(["sm90", "generic", "interpreter"]),
+)  # fmt: skip
+def test_parts_cover_k_once(batches, rows, columns, inner, dtype, gated, architecture):
+    with compiling_for(architecture):
+        device = torch.device("cpu")
+        choice = choose(device, dtype, batches, rows, columns, inner, gated)
+        chosen = find("matmul", device, choice.shape_class)
+    steps = -(-inner // chosen["BLOCK_K"])
+    assert (choice.splits - 1) * choice.split_steps < steps <= choice.splits * choice.split_steps
+    if choice.splits > 1:
+        assert choice.split_steps >= chosen["SPLIT_STEPS"]
 
 
 @pytest.mark.parametrize("where", ["triton", "reference"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .named import NamedTuple
+from ..named import NamedTuple
 
 # The widest vector unit among /proc/cpuinfo's flags, and the float32 operations of one core in a
 # cycle that usually come with it. Source: peak-flops-per-cycle. ARM: two units of 4 lanes, assumed.

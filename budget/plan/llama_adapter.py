@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..model import Block, Model, Node, pieces, rewrite, walk
-from ..op import PROMPT, WEIGHT, Op, Tensor, beside
+from ..ir import PROMPT, WEIGHT, Block, Model, Node, Op, Tensor, beside, pieces, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
@@ -26,7 +25,7 @@ NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
 EXCLUDES = {"prompts": ("lora_rank", "adapters")}
 
 
-def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
+def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
     """The model with prompts in its layers from `start` on, everything else frozen.
 
     rescale: what linear layers make is shifted and scaled by trained vectors, and the norms train too.
@@ -126,7 +125,7 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
 def apply(model: Model, task: Task) -> Model:
     """The model with its prompts."""
     t = task.techniques
-    return prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
+    return llama_adapter(model, t.prompts, t.prompts_from, rescale=t.rescale)
 
 
 STAGES = {"adapt": apply}

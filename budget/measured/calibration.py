@@ -1,6 +1,6 @@
 """Fit a profile to records: a few numbers for each class of kernels, by relative least squares.
 
-Each class is fitted to its own suite, then the host's share to small networks. Only records of the
+Each class is fitted to its own suite, then the host's overhead to small networks. Only records of the
 split `fit` are used. The intervals are those of records predicted without having been fitted to: in
 turn a fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and
 errors are logarithms of ratios, so that microseconds and seconds count alike.
@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .device import Device
-from .errors import InputError
-from .form import Dispatch, Form, Profile, complete
-from .named import Any, NamedTuple
-from .profile import key
-from .record import Program, Record, links, seconds, work
-from .rule import RULES
+from ..device import Device
+from ..device.kernel_class import Dispatch, KernelClass, Profile, complete
+from ..device.profile import key
+from ..errors import InputError
+from ..ir import RULES
+from ..named import Any, NamedTuple
+from .collectives import links
+from .record import Record
+from .workload import Program, seconds, work
 
 Numbers = Mapping[str, float]
 
@@ -58,7 +60,7 @@ LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must no
 
 
 class Case(NamedTuple):
-    """A record to fit to, with its kernels found once."""
+    """A record with its kernels."""
 
     record: Record
     program: Program
@@ -67,7 +69,7 @@ class Case(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Numbers that are fitted together to some cases."""
+    """Parameters that are fitted together to some cases."""
 
     names: tuple[str, ...]
     cases: tuple[Case, ...]
@@ -117,7 +119,7 @@ def _case(record: Record) -> Case:
 
 
 def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
-    """What is fitted to what, in order."""
+    """The stages of the fit, in order."""
 
     def of(*suites: str, mode: str = "") -> tuple[Case, ...]:
         modes = (mode,) if mode else ("forward", "train")
@@ -164,7 +166,7 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
 
 
 def _last(stages: Sequence[Stage]) -> list[Stage]:
-    """For each case the last stage that it is in."""
+    """The last stage of each case."""
     last = {c.record.name: i for i, stage in enumerate(stages) for c in stage.cases}
     return [
         s._replace(cases=kept)
@@ -176,7 +178,7 @@ def _last(stages: Sequence[Stage]) -> list[Stage]:
 def left_out(
     numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = MOST
 ) -> Iterable[tuple[Case, float]]:
-    """Each case with the error of a prediction that has not seen it."""
+    """Each case with its error under cross-validation."""
     keys = sorted({c.fold for c in stage.cases})
     for i in range(FOLDS):
         out = set(keys[i::FOLDS])
@@ -230,9 +232,9 @@ def build(numbers: Numbers, device: Device, dtypes: tuple[str, ...], versions: M
     )
 
 
-def _form(fields: Mapping[str, Any]) -> Form:
+def _form(fields: Mapping[str, Any]) -> KernelClass:
     values: dict[str, Any] = {n: tuple(v) if n == "edge" else v for n, v in fields.items()}
-    return Form(**values)
+    return KernelClass(**values)
 
 
 def least_squares(

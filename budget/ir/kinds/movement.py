@@ -1,0 +1,71 @@
+"""Contractions, and what moves data: copies, views, sums, look-ups."""
+
+from __future__ import annotations
+
+from .rule import ANSWERS_SINGLE, LOW, SAME, Rule, X
+
+RULES: dict[str, Rule] = {
+    "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
+    "view": Rule(view=True),
+    "copy": Rule(
+        torch=tuple(
+            """
+            _assert_async _assert_scalar _chunk_cat _coalesce _coalesced
+            _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo _copy_from
+            _efficientzerotensor _functional_assert_async _functional_assert_scalar _index_put_impl
+            _jagged_to_padded_dense_forward _lazy_clone _mkldnn_transpose _pack_padded_sequence
+            _padded_dense_to_jagged_forward _pin_memory _resize_output _stack _to_copy _to_dense
+            _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr _unsafe_index
+            _unsafe_index_put _unsafe_masked_index _unsafe_masked_index_put_accumulate _unsafe_view
+            alias arange as_strided_scatter block_diag cat channel_shuffle clone col2im constant_pad_nd
+            contiguous copy diag_embed diagonal_backward diagonal_scatter empty empty_like
+            empty_permuted empty_strided eye fill flip full full_like gather im2col index index_add
+            index_copy index_fill index_put index_reduce index_select index_select_backward isin
+            lift_fresh linspace logspace masked_fill masked_scatter masked_select max_unpool2d
+            max_unpool3d native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros
+            nonzero nonzero_static one_hot ones ones_like pixel_shuffle pixel_unshuffle put range
+            record_stream repeat repeat_interleave resize resize_as roll rot90 scalar_tensor scatter
+            scatter_add scatter_reduce select_backward select_scatter set slice_backward slice_scatter
+            sparse_compressed_tensor sparse_coo_tensor sparse_mask sparse_resize sparse_resize_and_clear
+            stack take to_padded_tensor trace_backward tril tril_indices triu triu_indices
+            unfold_backward unsafe_split unsafe_split_with_sizes value_selecting_reduction_backward zero
+            zeros zeros_like
+            """.split()  # noqa: SIM905 - two hundred quotes less
+        )
+    ),
+    "copy_": Rule(walks="first", inplace=True),  # into what is there
+    "merge": Rule(saves=(X,)),  # a copy of a kernel's output, which the kernel's own backward pass reads
+    "slice": Rule(view=True, gradient="pad"),
+    "split": Rule(view=True),  # into parts, all of them read
+    "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
+    "repeat": Rule(back=1),  # each element several times; its gradients are added up
+    "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added
+    "broadcast": Rule(back=1),  # the same, left to the product that reads it
+    "step": Rule(view=True, gradient=SAME),  # one time step of a sequence
+    "store": Rule(walks="first", updates=True, part=True),  # one time step's gradient into the sequence's
+    "pad": Rule(),
+    "cat": Rule(),
+    "zero_pad": Rule(saves_all=True),  # copied between zeros
+    "add": Rule(flops=1, linear=True, gradient="reduce"),
+    "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
+    "accumulate": Rule(1, 1, linear=True, updates=True),
+    "gather": Rule(saves=(X,), sums=True, looks_up=True),
+    "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained
+    "embedding_bag": Rule(
+        1,
+        1,
+        (X,),
+        looks_up=True,
+        torch=(
+            "_embedding_bag",
+            "_embedding_bag_dense",
+            "_embedding_bag_forward_only",
+            "_embedding_bag_per_sample_weights",
+        ),
+    ),  # rows of a table, added up
+    "reduce": Rule(1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, "")),
+    "cast": Rule(casts=True),
+    "cache": Rule(part=True),
+    "fill": Rule(stops=True),  # zeros, a recurrence's first state
+    "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
+}

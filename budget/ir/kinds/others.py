@@ -1,0 +1,55 @@
+"""What techniques and optimizers add, and calls of torch as they are recorded."""
+
+from __future__ import annotations
+
+from .rule import OUT, Rule, Save
+
+RULES: dict[str, Rule] = {
+    "quantize": Rule(3, linear=True),  # to float8, for a product
+    "dequantize": Rule(2, stops=True, lost=True),  # from 4 or 8 bits, for a product; never kept
+    "dequantize_half": Rule(  # to float16, then cast
+        3, stops=True, lost=True, temps=(Save("half", like=OUT, dtype="float16"),), launches=2
+    ),
+    "compress": Rule(4, linear=True),  # to 2:4 sparsity, for a product
+    "offload": Rule(stops=True),
+    "reload": Rule(stops=True),
+    # optimizers: for each parameter (plan/optimizer.py has their temporaries)
+    "sgd": Rule(2, walks="first", family="optimizer"),
+    "momentum": Rule(4, walks="first", launches=3, moves=(8, 0), family="optimizer"),
+    "adam": Rule(12, walks="first", launches=7, moves=(18, 0), family="optimizer"),
+    "adamw": Rule(14, walks="first", launches=8, moves=(20, 0), family="optimizer"),
+    "adamw_fused": Rule(14, walks="first", family="optimizer"),
+    "adamw_8bit": Rule(18, walks="first", family="optimizer"),
+    "adafactor": Rule(10, walks="first", launches=15, family="optimizer"),
+    "lion": Rule(7, walks="first", launches=6, family="optimizer"),
+    # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
+    "pointwise": Rule(
+        1,
+        1,
+        torch=(
+            "upsample_bilinear2d",
+            "upsample_bicubic2d",
+            "upsample_linear1d",
+            "grid_sampler_2d",
+            "_weight_norm_interface",
+            "addcmul",
+            "uniform",
+            "normal",
+            "bernoulli",
+            "rand",
+            "randn",
+            "rand_like",
+            "randn_like",
+            "randint",
+            "randperm",
+            "floor_divide",
+            "normal_functional",
+            "prelu",
+            "_prelu_kernel",
+        ),
+    ),
+    "pointwise_": Rule(1, 1, inplace=True),
+    "reduction": Rule(1, 1, walks="first", torch=("linalg_vector_norm", "max", "min", "median")),
+    "resident": Rule(view=True),  # declares what is there before anything runs
+    "unknown": Rule(),
+}

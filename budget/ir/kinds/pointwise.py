@@ -1,0 +1,130 @@
+"""What works element by element, and recurrent cells."""
+
+from __future__ import annotations
+
+from .rule import KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
+
+RULES: dict[str, Rule] = {
+    "mul": Rule(1, 2, (X, Y), cross=True),
+    "scale": Rule(1, 1),
+    "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
+    "mask": Rule(1, 0, linear=True),
+    "mask_dense": Rule(1, 0, (Save("mask", like=1),)),  # as SDPA turns choices into numbers
+    "exp": Rule(1, 1, (OUTPUT,), autocast=(SINGLE, ""), torch=("exp",)),
+    "clamp": Rule(1, 1, (X,)),
+    "relu": Rule(1, 1, (OUTPUT,), family="activation", torch=("relu", "threshold"), config=("relu",)),
+    "relu_": Rule(1, 1, (OUTPUT,), inplace=True, plain="relu", family="activation"),
+    "relu6": Rule(2, 1, (X,), family="activation"),
+    "relu6_": Rule(2, 1, (KEPT,), inplace=True, plain="relu6", family="activation"),
+    "silu_": Rule(4, 7, (KEPT,), inplace=True, plain="silu", family="activation"),
+    "hardtanh": Rule(2, 1, (X,), family="activation", torch=("hardtanh",)),
+    "hardtanh_": Rule(2, 1, (KEPT,), inplace=True, plain="hardtanh", family="activation"),
+    "hardswish": Rule(4, 5, (X,), family="activation", torch=("hardswish",)),
+    "hardswish_": Rule(4, 5, (KEPT,), inplace=True, plain="hardswish", family="activation"),
+    "hardsigmoid": Rule(3, 2, (X,), family="activation", torch=("hardsigmoid",)),
+    "sigmoid": Rule(3, 3, (OUTPUT,), family="activation", torch=("sigmoid",)),
+    "tanh": Rule(3, 3, (OUTPUT,), family="activation", measured=True, torch=("tanh",)),
+    "softcap": Rule(
+        5,
+        5,
+        (Save("tanh", like=OUT),),
+        launches=3,
+        back_launches=3,
+        fused="softcap_fused",
+        moves=(6, 0),
+        back_moves=(7, 0),
+    ),
+    "softcap_fused": Rule(5, 5, (OUTPUT,)),
+    "gelu": Rule(
+        8, 14, (X,), family="activation", measured=True, torch=("gelu",), config=("gelu", "gelu_python")
+    ),
+    "gelu_tanh": Rule(10, 18, (X,), family="activation", config=("gelu_pytorch_tanh",)),
+    "gelu_new": Rule(  # the same written out, so that autograd keeps its parts
+        10,
+        13,
+        (X, Save("half"), Save("tanh"), Save("one")),
+        launches=8,
+        back_launches=11,
+        family="activation",
+        measured=True,
+        config=("gelu_new", "gelu_fast"),
+        moves=(18, 0),
+        back_moves=(28, 0),
+    ),
+    "quick_gelu": Rule(
+        5,
+        7,
+        (X, Save("sigmoid")),
+        launches=3,
+        back_launches=5,
+        family="activation",
+        config=("quick_gelu",),
+        moves=(7, 0),
+        back_moves=(14, 0),
+    ),
+    "clamped_glu": Rule(  # (up + 1) x gate x sigmoid(1.702 gate), both clamped before (gpt-oss)
+        9,
+        15,
+        (X, Y, Save("gate"), Save("sigmoid"), Save("up"), Save("glu")),
+        launches=7,
+        back_launches=15,
+        family="activation",
+        moves=(16, 0),
+        back_moves=(31, 0),
+    ),
+    "silu": Rule(4, 7, (X,), family="activation", measured=True, torch=("silu",), config=("silu", "swish")),
+    "softplus": Rule(4, 4, (X,), autocast=(SINGLE, ""), torch=("softplus",)),
+    # x tanh(softplus(x))
+    "mish": Rule(8, 15, (X,), family="activation", torch=("mish",), config=("mish",)),
+    "squared_relu": Rule(
+        2,
+        4,
+        (X,),
+        family="activation",
+        config=("relu2",),
+        launches=2,
+        back_launches=4,
+        moves=(4, 0),
+        back_moves=(10, 0),
+    ),
+    "xielu": Rule(  # written out, with two learned numbers
+        12,
+        24,
+        (X, Save("scaled"), Save("exp"), Save("less"), Save("mask", dtype="bool")),
+        launches=15,
+        back_launches=29,
+        family="activation",
+        config=("xielu",),
+        moves=(29, 0),
+        back_moves=(60, 0),
+    ),
+    "glu": Rule(4, 6, (X,), walks="in", family="activation", torch=("glu",)),
+    # recurrent cells, an element being one of the gates' linear maps (in0)
+    "lstm_cell": Rule(
+        4,
+        8,
+        (Save("gates"), Y, Save("tanh_c", like=OUT)),
+        walks="in",
+        launches=10,
+        back_launches=20,
+        family="cell",
+        autocast=(LOW, LOW),
+        modelled="recurrent cells",
+    ),
+    "gru_cell": Rule(
+        4,
+        9,
+        (Save("gates"), Y, Z),
+        walks="in",
+        launches=9,
+        back_launches=18,
+        family="cell",
+        autocast=(LOW, LOW),
+        modelled="recurrent cells",
+    ),
+    "dropout": Rule(
+        2, 1, (Save("mask", like=OUT, dtype="bool"),), fused="dropout_fused", torch=("native_dropout",)
+    ),
+    "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
+    "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
+}

@@ -1,0 +1,178 @@
+"""Operators, and everything that follows from one line (ir/line.py): FLOPs, what is saved, the GEMM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from ..dtype import SPARSE
+from ..named import NamedTuple
+from ..size import Size, product
+from .kinds import RULES
+from .kinds.rule import OUT, Rule, Save
+from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
+
+# What an operator is to its network; a kind says what it computes. Techniques ask for these.
+HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
+SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
+
+
+class Op(NamedTuple):
+    """One operator. `sizes` gives every dimension; `of` is the forward operator it belongs to."""
+
+    name: str
+    kind: str
+    ins: tuple[Tensor, ...]
+    outs: tuple[Tensor, ...]
+    sizes: Mapping[str, Size]
+    phase: str = "forward"
+    of: str = ""
+    group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
+    kernel: str = ""  # the fused kernel that this operator is part of
+    holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
+    tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
+    window: Size = 0  # of attention: positions that a query sees; 0: all
+
+    @property
+    def rule(self) -> Rule:
+        """What its kind of operator does."""
+        return RULES[self.kind]
+
+    @property
+    def label(self) -> str:
+        """What it was called in its line: the last part of its name."""
+        return self.name.split(".")[-1]
+
+    @property
+    def out(self) -> Tensor:
+        """Its output; others, if any, are made on the side."""
+        return self.outs[0]
+
+    @property
+    def saved(self) -> tuple[Tensor, ...]:
+        """What the backward pass of a non-contraction reads: its own tensors, and new ones."""
+        rule = self.rule
+        if rule.saves_all:
+            return self.ins
+        trains = any(t.role == WEIGHT for t in self.ins)
+        return tuple(_select(self, save) for save in rule.saves if trains or not save.trained)
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
+        new = [save for save in self.rule.saves if save.name]
+        if not new:
+            return ()
+        trains = any(t.role == WEIGHT for t in self.ins)
+        return tuple([_select(self, save) for save in new if trains or not save.trained])
+
+    @property
+    def temporaries(self) -> tuple[Tensor, ...]:
+        """What lives only while the operator runs."""
+        return tuple([_select(self, save) for save in self.rule.temps])
+
+    @property
+    def again(self) -> bool:
+        """Whether it is a forward operator that the backward pass runs once more."""
+        return self.of == self.name
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The weights that it reads, trained or frozen."""
+        return tuple(t for t in self.ins if t.role in WEIGHTS)
+
+
+def _select(o: Op, save: Save) -> Tensor:
+    like = o.out if save.like == OUT else o.ins[save.like]
+    if not save.name:
+        return like
+    dims = like.dims[:-1] if save.row else like.dims
+    part = COPY if save.copy else SAVED
+    return Tensor(f"{o.name}#{save.name}", dims, dtype=save.dtype or like.dtype, part=part, of=like.name)
+
+
+def beside(o: Op, name: str) -> str:
+    """The name of another operator of the same module: the same path, another last part."""
+    return ".".join((*o.name.split(".")[:-1], name))
+
+
+def expert_axis(t: Tensor, o: Op) -> str:
+    """The dimension that counts a weight's experts: one that is picked for a product, not looked up."""
+    return "" if o.rule.looks_up else picked(t)
+
+
+def is_convolution(o: Op) -> bool:
+    """Whether a window slides over an axis of it: `y+i`."""
+    return _slides(*[t.dims for t in (*o.ins, *o.outs)])
+
+
+@lru_cache(maxsize=4096)
+def _slides(*operands: tuple[str, ...]) -> bool:
+    return any(len(window(axis)) > 1 for dims in operands for axis in dims)
+
+
+def contracted_dims(o: Op) -> tuple[str, ...]:
+    """All dimensions that a contraction loops over; `y+i` is y and i, `~v` picks one."""
+    return _loops(*(t.dims for t in (*o.ins, o.out) if not t.added))
+
+
+@lru_cache(maxsize=4096)
+def _loops(*operands: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(d for dims in operands for axis in dims if not is_picked(axis) for d in window(axis))
+    )
+
+
+def contraction_flops(o: Op) -> Size:
+    """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
+    if o.kind != "contract":
+        return 0
+    flops = 2 * product(o.sizes[d] for d in contracted_dims(o))
+    return flops // 2 if any(t.dtype in SPARSE for t in o.ins) else flops  # plan/prune.py
+
+
+def pointwise_flops(o: Op) -> Size:
+    """FLOPs of everything that is no contraction: the rule's work for each element of the
+    widest tensor, and for a contraction one addition for each output element and added operand. Derived.
+    """
+    added = sum(t.added for t in o.ins) if o.kind == "contract" else 0
+    flops = added * elements(o.out, o.sizes) if added else 0
+    rate = o.rule.back if o.phase == "backward" else o.rule.flops
+    return flops + rate * widest(o) if rate else flops
+
+
+def widest(o: Op) -> Size:
+    """Elements of the operator's first input or first output, whichever it walks over."""
+    walks = o.rule.walks
+    if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
+        return elements(o.ins[0], o.sizes)
+    return elements(o.out, o.sizes)
+
+
+class Gemm(NamedTuple):
+    """The matrix product that a device sees."""
+
+    m: Size
+    n: Size
+    k: Size
+    batch: Size
+
+
+def gemm(o: Op) -> Gemm | None:
+    """M, N, K and batch of a contraction of two operands: which of them hold which dimension."""
+    ins = [t for t in o.ins if not t.added]
+    if o.kind != "contract" or len(ins) != 2:
+        return None
+    edges = _edges(*(t.dims for t in (*ins, o.out)))
+    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+
+
+@lru_cache(maxsize=4096)
+def _edges(*operands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The dimensions of M, N, K and batch, from those of two operands and their product."""
+    a, b, out = ({d for axis in dims if not is_picked(axis) for d in window(axis)} for dims in operands)
+    # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
+    edges = ((a & out) - b, (b & out) - a, (a & b) - out, a & b & out)
+    return tuple(tuple(sorted(dims)) for dims in edges)

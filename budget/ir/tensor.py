@@ -1,0 +1,86 @@
+"""Tensors: named axes, what they are there for, and what they are of one another.
+
+An axis is a letter; `y+i` is what a window `i` slides over to give `y`, and `~v` a dimension from which each
+element picks one. Letters mean the same to every question and technique, whatever the network:
+
+    every network   b batch, s positions (queries), t keys' positions or time steps, d width of the stream,
+                    f width inside or output channels, v vocabulary or classes, c input channels or features
+    attention       h key-value heads, r query heads for each of them, k head_dim, p positions of a table
+    experts         e experts, a those of them that a token goes to
+    images, sound   z y x space, l i j a window's extent along them, g groups of channels
+    recurrences     n state, m output
+    techniques      R rank of an adapter, chunk tokens of a loss
+
+Other letters are an operator's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from ..named import NamedTuple
+from ..size import Size
+
+WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
+FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
+HOST = "host"  # in the memory of the host (plan/offload.py)
+GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
+SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
+WEIGHTS = (WEIGHT, FROZEN, SCALE)
+ACTIVE = "a"  # the dimension of the experts that a token goes to
+# What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
+# dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
+GRADIENT, SAVED, COPY, SUMMAND = "gradient", "saved", "copy", "summand"
+CHUNK, TEMPORARY = "chunk", "temporary"
+
+
+class Tensor(NamedTuple):
+    """A named tensor: its axes, what it is, its dtype ("" is the model's own)."""
+
+    name: str
+    dims: tuple[str, ...]
+    role: str = ACTIVATION
+    dtype: str = ""
+    added: bool = False  # added to a contraction, not contracted
+    on_chip: bool = False  # never reaches device memory: part of a fused kernel
+    part: str = ""  # what it is of another tensor, and of which; "" where it is none but itself
+    of: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it was called in its operator's line: its name without the number that tells it apart."""
+        return self.name.partition("'")[0]
+
+
+def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
+    """The number of elements of a tensor."""
+    n: Size = 1
+    for d in t.dims:
+        n = n * sizes[d[1:] if d[0] == "~" else d]  # base(d), written out: nothing runs more often
+    return n
+
+
+def base(dim: str) -> str:
+    """A dimension without the mark that elements pick from it."""
+    return dim[1:] if dim[0] == "~" else dim
+
+
+def is_picked(dim: str) -> bool:
+    """Whether each element picks one of a dimension."""
+    return dim[0] == "~"
+
+
+def window(axis: str) -> tuple[str, ...]:
+    """The dimensions of an axis: the one that a window slides over to give, and the window's own; or one."""
+    return tuple(axis.split("+"))
+
+
+def picked(t: Tensor) -> str:
+    """The dimension from which each element picks one; "" where there is none."""
+    return _picked(t.dims)
+
+
+@lru_cache(maxsize=4096)
+def _picked(dims: tuple[str, ...]) -> str:
+    return next((base(d) for d in dims if is_picked(d)), "")

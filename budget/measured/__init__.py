@@ -1,0 +1,1 @@
+"""Measurements: records of benchmarks, calibration of a profile to them, validation against them."""

@@ -1,0 +1,283 @@
+"""The campaign: its parent outlives what becomes of workers, its plan reaches every setting, its import."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from budget.bench.campaign_plan import STAGES, candidates, find_case, tasks
+from budget.bench.campaign_refused import RefusedError
+from budget.bench.record import source_hash
+
+from budget.bench import campaign, campaign_import, campaign_lines, campaign_parent, campaign_summary
+from budget.kernels import settings, tune
+from budget.measured import record
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*argv, seconds=150, **environment):
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TRITON_"))}
+    env = {**outside, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    ask = [sys.executable, "-m", *argv]
+    return subprocess.run(
+        ask, cwd=ROOT, capture_output=True, text=True, check=False, env=env | environment, timeout=seconds
+    )
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """A campaign on the processor, in a minute: (its folder, what it printed)."""
+    folder = tmp_path_factory.mktemp("campaign")
+    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "60", "--out", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.mark.slow
+def test_a_dry_run_does_every_stage(dry):
+    folder, printed = dry
+    lines = campaign_lines.read(str(folder))
+    reached = {line["stage"] for line in lines if line["status"] == "ok"}
+    assert {"A", "B", "C", "G"} <= reached
+    assert not [line for line in lines if line["stage"] != "P" and line["status"] in ("wrong", "error")]
+    assert {p.name for p in folder.iterdir()} == {
+        "records.jsonl", "env.json", "gate.txt", "summary.txt", "log.txt",
+    }  # fmt: skip
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 4e6
+    assert (folder / "summary.txt").read_text() in printed
+
+
+@pytest.mark.slow
+def test_a_crash_a_hang_and_a_cuda_error_are_outlived(dry):
+    lines = [line for line in campaign_lines.read(str(dry[0])) if line["stage"] == "P"]
+    became = [(line["task"], line["status"]) for line in lines]
+    assert became == [  # after a failure comes another kernel; two failures skip the rest of one
+        ("P/a/hang", "hang"),
+        ("P/b/cuda_error", "cuda_error"),
+        ("P/a/crash", "crash"),
+        ("P/c/fine", "ok"),
+        ("P/a/fine", "skipped"),
+    ]
+
+
+@pytest.mark.slow
+def test_its_records_are_imported(dry, tmp_path):
+    assert campaign.main(["import", str(dry[0]), "--results", str(tmp_path), "--records-only"]) == 0
+    (device,) = os.listdir(tmp_path)
+    found = record.read([str(tmp_path)], device)
+    assert {r.suite for r in found} == {"softmax", "matmul", "attention", "models"}
+    lines = [line for line in campaign_lines.read(str(dry[0])) if "group" in line]
+    least = {line["key"]: min(line["group"]["torch"]["seconds"]) for line in lines}
+    assert {f"{r.suite}/{r.case}-{r.dtype}": r.seconds for r in found} == least
+
+
+def test_the_plan_reaches_every_setting_of_hopper():
+    done = run("budget.bench.campaign_cache", "--uncovered")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_every_task_has_its_case_and_its_stage():
+    for on in ("cuda", "cpu"):
+        plan = tasks(on)
+        assert len({t.id for t in plan}) == len(plan)
+        assert {t.stage for t in plan} <= set(STAGES)
+        for task in plan:
+            if task.do == "measure":
+                find_case(task.what["suite"], task.what["case"], on)
+            for spec in task.what.get("specs", ()):
+                find_case("models", spec["case"], on)
+
+
+def test_candidates_are_settings_that_there_are():
+    known = settings.load()
+    for entry in candidates():
+        find_case(*entry["case"].split("/"), "cuda")
+        current = known[entry["kernel"]]["sm90"][entry["class"]]
+        changed = [current | more for more in entry["settings"]]
+        assert all(set(more) <= set(current) for more in entry["settings"])
+        assert current not in changed
+        assert len({json.dumps(c, sort_keys=True) for c in changed}) == len(changed)
+
+
+ECHO = """
+import json, sys
+print(json.dumps({"shares": {"A": 1}, "fields": ["id"], "plan": [["x"]]}), flush=True)
+for line in sys.stdin:
+    print(json.dumps({"alive": "still"}), flush=True)
+    print(json.dumps({"task": json.loads(line)[0], "status": "ok"}), flush=True)
+    sys.exit(0)
+"""
+
+
+def test_a_worker_that_is_alive_and_one_that_has_ended(tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        worker = campaign_parent.Worker([sys.executable, "-c", ECHO], os.environ, log)
+        assert worker.ready(30) == ""
+        assert worker.plan == [{"id": "x"}]
+        assert worker.run("x", {}, 30) == {"task": "x", "status": "ok"}
+        assert worker.run("x", {}, 30) == "crash"
+        worker.stop()
+        silent = campaign_parent.Worker(
+            [sys.executable, "-c", "import time; time.sleep(99)"], os.environ, log
+        )
+        start = time.monotonic()
+        assert silent.ready(0.2) == "hang"
+        assert time.monotonic() - start < 10
+        silent.stop()
+
+
+def test_a_full_disk_loses_no_record(tmp_path, monkeypatch, capsys):
+    records = campaign_parent.Records(str(tmp_path))
+    records.add({"task": "a"})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(campaign_parent.os, "fsync", full)
+    records.add({"task": "b"})
+    records.add({"task": "c"})
+    said = capsys.readouterr()
+    assert [json.loads(line)["task"] for line in said.out.splitlines()] == ["b", "c"]
+    assert said.err.count("\n") == 1
+    assert "No space left" in said.err
+
+
+def line(source="", case="8x16", seconds=(1e-3, 2e-3), **more):
+    info = {
+        "schema": record.SCHEMA, "device": "h200", "suite": "softmax", "case": case, "split": "fit",
+        "dtype": "bfloat16", "implementation": "torch", "statistic": "median", "flops": 1, "bytes": 1,
+        "workload": {"ops": [["softmax", "!x: s t -> z: s t", "softmax"]], "mode": "forward", "sizes": {}},
+        "tflops": 1.0, "gb_s": 1.0, "ratio_to": {}, **more,
+    }  # fmt: skip
+    return {
+        "task": f"C/softmax/{case}", "stage": "C", "kernel": "softmax", "status": "ok", "assembler": "newest",
+        "key": f"softmax/{case}-bfloat16", "group": {"torch": {"seconds": list(seconds), "extra_info": info}},
+        "fingerprint": {"source": source or source_hash(), "versions": {"python": "3.12.3"}},
+        "device": {"key": "h200", "name": "H200", "type": "cuda"},
+    }  # fmt: skip
+
+
+def folder(path, *lines, end="\n"):
+    path.mkdir()
+    (path / "records.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines)[:-1] + end)
+    return str(path)
+
+
+def refused(capsys, *argv):
+    assert campaign.main([*argv]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("campaign: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_records_of_other_sources_are_refused(tmp_path, capsys):
+    results = str(tmp_path / "results")
+    other = folder(tmp_path / "run", line(source="0123"))
+    assert "0123" in refused(capsys, "import", other, "--results", results)
+    assert not os.path.exists(results)
+    assert campaign.main(["import", other, "--results", results, "--records-only", "--any-source"]) == 0
+    assert [r.seconds for r in record.read([results], "h200")] == [1.5e-3]
+
+
+def test_a_truncated_line(tmp_path, capsys):
+    """The last may be: the run was killed. One in between says that the file is broken."""
+    results = str(tmp_path / "results")
+    cut = folder(tmp_path / "cut", line(), line(case="4x4"), end='\n{"task": "C/')
+    assert campaign.main(["import", cut, "--results", results, "--records-only"]) == 0
+    assert len(record.read([results], "h200")) == 2
+    capsys.readouterr()
+    broken = folder(tmp_path / "broken", line(), line(), end="\n")
+    path = Path(broken, "records.jsonl")
+    path.write_text(path.read_text().replace('"task"', '"ta', 1))
+    assert "line 1" in refused(capsys, "import", broken, "--results", results)
+
+
+def test_a_later_run_wins(tmp_path):
+    results = str(tmp_path / "results")
+    first, second = (
+        folder(tmp_path / name, line(seconds=s)) for name, s in (("1", (1e-3, 1e-3)), ("2", (9e-4, 9e-4)))
+    )
+    assert campaign.main(["import", first, second, "--results", results, "--records-only"]) == 0
+    assert [r.seconds for r in record.read([results], "h200")] == [9e-4]
+    assert sorted(p.name[:4] for p in Path(results).rglob("*.json")) == ["0001", "0002"]
+
+
+def test_the_journal_of_an_interrupted_suite(tmp_path):
+    """`pytest bench/` leaves one that git ignores: it can be imported too."""
+    place = tmp_path / "device"
+    place.mkdir()
+    kept = {k: v for k, v in line().items() if k in ("key", "fingerprint", "group")}
+    (place / "unfinished-full.jsonl").write_text("\n".join([json.dumps(kept), json.dumps(kept)[:40]]))
+    results = str(tmp_path / "results")
+    assert campaign.main(["import", str(place), "--results", results, "--records-only"]) == 0
+    assert [r.seconds for r in record.read([results], "h200")] == [1.5e-3]
+
+
+def test_bad_places(tmp_path, capsys):
+    assert "records.jsonl" in refused(capsys, "import", str(tmp_path))
+    out = ["--out", str(tmp_path)]
+    assert "--seconds" in refused(capsys, "run", "--on", "cpu", "--seconds", "5", *out)
+    taken = tmp_path / "file"
+    taken.write_text("")
+    assert "--out" in refused(capsys, "run", "--on", "cpu", "--seconds", "60", "--out", str(taken))
+
+
+def test_no_gpu_where_one_is_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("budget.bench.campaign_run._gpu", lambda: False)
+    assert "no GPU" in refused(capsys, "run", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_were_faster_are_merged(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text(Path(settings.PATH).read_text())
+    before = settings.load(path)
+    found = {
+        "case": "softmax/4096x8192", "kernel": "softmax", "class": "middle", "kept": True, "seconds": 1e-5,
+        "best_ratio": 1.2, "setting": {"COLUMNS": 8192, "TILE": 8192, "num_warps": 16},
+    }  # fmt: skip
+    lines = [
+        {"environment": {"gpu": "NVIDIA H200", "capability": [9, 0]}},
+        {"tuned": found, "fingerprint": {"versions": {"torch": "2.11.0", "triton": "3.6.0"}}},
+        {"tuned": {**found, "kernel": "matmul", "kept": False}},
+    ]
+    assert campaign_import.merge(lines, str(path)) == ["softmax sm90 middle"]
+    after = settings.load(path)
+    merged = after["softmax"]["sm90"]["middle"]
+    assert "NVIDIA H200" in merged.pop("chosen_by")
+    assert merged == found["setting"]
+    before["softmax"]["sm90"]["middle"] = after["softmax"]["sm90"]["middle"] = {}
+    assert after == before
+
+
+def test_tuned_settings_reach_a_kernel_and_leave_it():
+    device = torch.device("meta")
+    with settings.compiling_for("sm90"):
+        usual = settings.find("softmax", device, "middle")
+        with tune.overridden(("softmax", "middle"), {"num_warps": 2}):
+            assert settings.find("softmax", device, "middle") == {"num_warps": 2}
+            with ThreadPoolExecutor(1) as other:  # as autograd's, on a GPU
+                seen = other.submit(settings.find, "softmax", torch.device("cpu"), "middle").result()
+            assert seen == {"num_warps": 2}
+        assert settings.find("softmax", device, "middle") == usual
+
+
+def test_a_summary_of_nothing_and_of_failures():
+    assert "Predicted" in campaign_summary.summary([])
+    failed = {"task": "B/newest/x", "stage": "B", "kernel": "k", "assembler": "newest", "status": "hang"}
+    assert "hang" in campaign_summary.gate([failed])
+    assert "B/newest/x" in campaign_summary.summary([failed])
+
+
+def test_a_place_that_is_no_run(tmp_path):
+    with pytest.raises(RefusedError, match="allowed: a table"):
+        campaign_lines.read(folder(tmp_path / "list", [1, 2]))

@@ -1,0 +1,188 @@
+"""What the verifier found and what stood in spellings: mended, each against an oracle that is not ours."""
+
+import pytest
+
+from budget import estimate
+from budget.errors import InputError
+from budget.fold.count import flops
+from budget.fold.memory import memory
+from budget.ir import STATE, Block, Model, Op, Tensor, block, link, op, walk
+from budget.plan.backward import backward
+
+torch = pytest.importorskip("torch")
+from oracle import count_flops  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+
+def test_selective_recomputation_keeps_what_korthikanti_keeps():
+    """34 sbh bytes a layer with two dropout masks of a byte each (Korthikanti et al. 2022, table 2)."""
+    s, b, h = 128, 2, 256
+    config = {"d_model": h, "heads": 4, "d_ff": 4 * h, "vocab": 50, "context": s, "activation": "gelu"}
+
+    def kept(layers):
+        settings = {"seq": s, "batch": b, "attention": "eager", "recompute": "selective", "optimizer": "none"}
+        return estimate("transformer", config={**config, "layers": layers}, **settings).memory.activations
+
+    statistics = 2 * 2 * 4 * s * b  # of two norms, a mean and a deviation each in float32
+    assert kept(5) - kept(4) == 32 * s * b * h + statistics
+
+
+class Skips(nn.Module):
+    """WaveNet's layers: a residual to the next one, a skip to the output, which is all that is read."""
+
+    def __init__(self, layers, d):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"inner": nn.Linear(d, d), "residual": nn.Linear(d, d), "skip": nn.Linear(d, d)})
+            for _ in range(layers)
+        )
+        self.start = nn.Linear(d, d)
+
+    def forward(self, x):
+        x, total = self.start(x), 0
+        for layer in self.layers:
+            u = torch.tanh(layer["inner"](x))
+            total = total + layer["skip"](u)
+            x = x + layer["residual"](u)
+        return total
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 7])
+def test_what_the_last_layer_makes_for_nobody_has_no_gradient(layers):
+    b, d = 3, 8
+    body = (
+        op("inner", "x: b d, *d f, +*f -> u: b f", f=d),
+        op("act", "u: -> u:", "tanh"),
+        op("skip", "u: b f, *f d, +*d -> k: b d", f=d),
+        op("sum", "total:, k: -> total:", "add"),
+        op("residual", "u: b f, *f d, +*d -> r: b d", f=d),
+        op("add", "x:, r: -> x:", "add"),
+    )
+    nodes = (
+        op("start", "!raw: b c, *c d, +*d -> x: b d", c=d),
+        op("zero", "!zero: 1 -> total: b d", "fill"),
+        block("layers", body, layers),
+        op("out", "total: -> y:", "scale"),
+    )
+    linked, ends = link(nodes, {"b": b, "d": d})
+    with torch.device("meta"):
+        expected = count_flops(Skips(layers, d), torch.empty(b, d))
+    assert flops(backward(Model("t", "t", linked, {}, ends)))[:2] == expected
+
+
+def test_a_state_is_held_once_for_each_repetition():
+    state = Tensor("moment", ("n",), STATE, "float32")
+    step = Op("step", "sgd", (state,), (state,), {"n": 5}, "optimizer")
+    again = step._replace(name="again")
+    repeated = Model("t", "t", (Block("layers", (step, again), 7),), {}, ())
+    shared = repeated._replace(nodes=(Block("steps", (step, again), 7, shared=True),))
+    states = [torch.zeros(5) for _ in range(7)]
+    assert memory(repeated, "float32").optimizer == sum(t.nbytes for t in states)
+    assert memory(shared, "float32").optimizer == states[0].nbytes
+
+
+def changed(name, **settings):
+    """Names of the products that a technique changed, in the network's order."""
+    program = estimate(name, batch=2, **settings).program
+    return {o.name for o, _ in walk(program.nodes) if any(t.dtype == "float8" for t in o.ins)}
+
+
+def test_fp8_leaves_a_classifier_alone():
+    """Transformer Engine's layers take the place of hidden linear layers; of a ResNet there is none."""
+    assert changed("resnet50", precision="fp8") == set()
+    assert changed("vgg16", precision="fp8") >= {"head.linear0", "head.linear1"}
+    assert "head.linear2" not in changed("vgg16", precision="fp8")
+
+
+@pytest.mark.parametrize(("name", "head"), [("resnet50", 1000 * 2048), ("vgg16", 1000 * 4096)])
+def test_muon_leaves_a_classifier_to_adamw(name, head):
+    """torch.optim.Muon takes hidden matrices only: the classifier has AdamW's second state."""
+    e = estimate(name, batch=2, optimizer="muon", dtype="fp32")
+    states = {t.name: o for o, _ in walk(e.program.nodes) for t in o.ins if t.role == STATE}
+    second = states["adamw.exp_avg_sq"]
+    vectors = e.params.total - head - _hidden(e)
+    assert second.sizes["exp_avg_sq"] == head + vectors
+
+
+def _hidden(e):
+    """Elements of the matrices that are no classifier's: convolutions and hidden linear layers."""
+    from budget.ir import elements, weights
+
+    found = [(t, o, n) for t, o, n in weights(e.model.nodes) if o.kind == "contract" and not t.added]
+    return sum(elements(t, o.sizes) * n for t, o, n in found) - sum(
+        elements(t, o.sizes) for t, o, _ in found if o.name in ("head.classifier", "head.linear2")
+    )
+
+
+class Launches(TorchDispatchMode):
+    """Calls of kernels: those of an optimizer's step that take a gradient's worth of work."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = (t for x in args for t in (x if isinstance(x, list) else [x]))
+        if any(isinstance(t, torch.Tensor) and t.numel() == 64 * 64 for t in tensors):
+            self.calls.append(str(func))
+        return out
+
+
+STEPS = {
+    "adamw": lambda p: torch.optim.AdamW(p, foreach=True),
+    "adamw_loop": lambda p: torch.optim.AdamW(p, foreach=False),
+    "adamw_fused": lambda p: torch.optim.AdamW(p, fused=True),
+    "adam": lambda p: torch.optim.Adam(p, foreach=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, foreach=True),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_an_optimizer_starts_torch_s_kernels(name):
+    """Foreach: as many for all weights as for one; the loop: so many for each weight."""
+
+    def calls(weights):
+        params = [nn.Parameter(torch.zeros(64, 64)) for _ in range(weights)]
+        for p in params:
+            p.grad = torch.zeros(64, 64)
+        step = STEPS[name](params)
+        step.step()
+        with Launches() as seen:
+            step.step()
+        return len(seen.calls)
+
+    one, three = calls(1), calls(3)
+    assert three == (3 * one if name == "adamw_loop" else one)
+
+    def ours(layers):
+        config = {"sizes": (64,) * (layers + 1), "bias": False}
+        kernels = estimate("mlp", batch=2, config=config, optimizer=name, execution="compiled").times.kernels
+        return sum(
+            k.work.launches for k in kernels if k.work.phase == "optimizer" and k.work.op != "optimizer.steps"
+        )
+
+    assert ours(3) == (3 * ours(1) if name == "adamw_loop" else ours(1))
+    assert ours(1) == one
+
+
+@pytest.mark.parametrize("device", ["h100", "h200", "a100-80gb"])
+def test_fused_is_faster_than_foreach_and_foreach_than_the_loop(device):
+    """The order in which torch.optim.AdamW's documentation lists its implementations by speed."""
+    fused, foreach, loop = (
+        estimate("gpt2", batch=8, device=device, optimizer=name).times.optimizer
+        for name in ("adamw_fused", "adamw", "adamw_loop")
+    )
+    assert fused < foreach < loop
+
+
+def test_a_network_that_is_frozen_to_its_end_has_no_backward_pass():
+    assert estimate("rnn", batch=3, freeze_layers=1).memory.activations >= 0
+    assert estimate("mlp", batch=3, freeze="linear*").flops.backward == 0
+
+
+def test_nothing_but_an_mlp_is_fused_as_one():
+    with pytest.raises(InputError, match="has no mlp"):
+        estimate("resnet50", batch=2, fuse="mlp")

@@ -1,0 +1,135 @@
+"""Pointwise FLOPs and bytes moved, against the calls that torch makes of the same network, captured.
+
+Per kind: the kernels that torch starts for what transformers writes out, and the tensors that they move.
+Per family: the sums of a whole network, forward and backward.
+"""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from budget.fold.count import modelled
+from budget.fold.kernels import works
+from budget.ir import RULES, Model, elements, link, op, pointwise_flops
+from budget.ir.verify import verify
+from budget.plan.backward import backward
+from budget.read.torch_module import capture
+
+pytest.importorskip("transformers")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from oracles.memory_cases import SMALL, answer, captured
+    from oracles.written_out import KINDS, Function, x
+
+pytestmark = pytest.mark.usefixtures("quiet")
+PHASES = ("forward", "backward")
+CLOSE = 0.07  # of bytes, and of pointwise FLOPs outside of attention's kernel
+# Where torch's code does more than a family's operators say: the tolerances of bytes, and what it does.
+LOOSER = {
+    "cohere2": (0.19, "interleaved rotary embeddings: stacks and repeated cosines"),
+    "gpt_neox": (0.12, "a quarter of each head is rotated, and joined with the rest"),
+    "falcon": (0.14, "queries, keys and values are sliced out of one tensor and copied"),
+    "bloom": (0.09, "the same, and ALiBi's products"),
+    "mixtral": (0.18, "tokens are sorted by expert, gathered and scattered"),
+    "deepseek_v3": (0.13, "the same, and heads are joined of parts"),
+    "t5": (0.1, "casts around norms, masks of each layer"),
+    "whisper": (0.14, "keys, queries and values are copied, heads first"),
+    "swin": (0.15, "products of batches copy their operands"),
+    "swinv2": (0.09, "the same"),
+    "unet": (0.08, "gradients of joined tensors are sliced"),
+}
+MODELLED = {  # what is a model of torch's code, and says so (budget.fold.count.modelled)
+    "mamba": "scans", "mamba2": "scans", "jamba": "scans", "bamba": "scans", "lstm": "recurrent cells",
+}  # fmt: skip
+FLOPS = {  # the same of pointwise FLOPs
+    "cohere2": (0.13, "interleaved rotary embeddings"),
+    "dit": (0.12, "modulation's sums over positions"),
+    "gpt_neox": (0.08, "a quarter of each head is rotated"),
+}
+
+
+def moved(nodes, dtype):
+    """{phase: (bytes, pointwise FLOPs outside of attention's kernel)}."""
+    sums = {phase: [0, 0] for phase in PHASES}
+    for w in works(nodes, dtype):
+        if w.phase in sums:
+            sums[w.phase][0] += w.bytes * w.times
+            sums[w.phase][1] += w.pointwise * w.times * (w.kind != "attention")
+    return sums
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_a_network_moves_what_torch_s_calls_move(case):
+    ours, torchs = (ask(case, *case.shapes[-1]) for ask in (answer, captured))
+    verify(torchs.program)
+    if case.name in MODELLED:
+        assert MODELLED[case.name] in modelled(ours.program)
+        return
+    assert set(modelled(ours.program)) <= {"experts"}
+    a, b = moved(ours.program.nodes, "bfloat16"), moved(torchs.program.nodes, torchs.task.dtype)
+    print(case.name, {p: [round(x / y, 3) for x, y in zip(a[p], b[p], strict=True)] for p in PHASES})
+    for phase in PHASES:
+        assert a[phase][0] == pytest.approx(b[phase][0], rel=LOOSER.get(case.name, (CLOSE, ""))[0])
+        assert a[phase][1] == pytest.approx(b[phase][1], rel=FLOPS.get(case.name, (CLOSE, ""))[0])
+
+
+class Written(nn.Module):
+    """A function behind leaves that need gradients, as a layer's input does."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.lead = part, nn.Parameter(torch.zeros(1))
+
+    def forward(self, *args):
+        return self.part(*(t.requires_grad_(t.is_floating_point()) for t in args))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_written_out_kind_starts_torch_s_kernels(kind):
+    part, inputs = KINDS[kind]()
+    model = capture(Written(part).to(torch.bfloat16), inputs)
+    n, rule = inputs[0].numel(), RULES[kind.partition(":")[0]]
+    for phase, launches, moves in (
+        ("forward", rule.launches, rule.moves),
+        ("backward", rule.back_launches, rule.back_moves),
+    ):
+        ops = [o for o in model.nodes if o.outs and o.phase == phase and "loss" not in (o.name + o.of)]
+        ops = [o for o in ops if not o.name.startswith("d:ones_like")]  # of the sum that is the loss
+        sums = {}
+        work = sum(pointwise_flops(o) for o in ops) / n
+        assert work == pytest.approx(rule.flops if phase == "forward" else rule.back, abs=0.5)
+        for o in ops:
+            for t in (*o.ins, *o.outs):
+                dtype = "bfloat16" if t.dtype == "bool" else t.dtype
+                sums[dtype] = sums.get(dtype, 0) + elements(t, o.sizes) / n / (2 if t.dtype == "bool" else 1)
+        assert len(ops) == launches
+        assert sums["bfloat16"] == pytest.approx(moves[0], abs=0.1)
+        assert sums.get("float32", 0) == pytest.approx(moves[1], abs=0.1)
+
+
+CALLS = [kind for kind, rule in RULES.items() if rule.family == "activation" and rule.torch and kind != "glu"]
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_an_activation_of_one_call_reads_and_writes_what_torch_s_does(kind):
+    function = {"threshold": nn.functional.relu}.get(kind) or getattr(nn.functional, kind)
+    captured, loss = (
+        moved(capture(Written(Function(f)).to(torch.bfloat16), (x(3, 5, 7),)).nodes, "bfloat16")
+        for f in (function, lambda t: t + 0)
+    )
+    linked, ends = link([op("in", "!x: b d, *d d -> y: b d"), op("act", "y: -> z:", kind)], {"b": 15, "d": 7})
+    program = backward(Model("t", "t", linked, {}, ends))
+    nodes = [o for o in program.nodes if "act" in o.name]
+    assert "d:act" in [o.name for o in nodes]
+    ours = moved(nodes, "bfloat16")
+    loss = moved(
+        capture(Written(Function(lambda t: t + 0)).to(torch.bfloat16), (x(3, 5, 7),)).nodes, "bfloat16"
+    )
+    n = 2 * 3 * 5 * 7
+    assert ours["forward"][0] == captured["forward"][0] - loss["forward"][0] + 2 * n
+    assert ours["backward"][0] == captured["backward"][0] - loss["backward"][0]
+    assert (ours["forward"][1], ours["backward"][1]) == (RULES[kind].flops * n / 2, RULES[kind].back * n / 2)
