@@ -25,7 +25,7 @@ RICHER = ("attn.v", "mlp.down")
 
 
 def more_bits(i: int, layers: int) -> bool:
-    """Whether a layer's RICHER matrices have the larger format: first and last ones, a third of the others."""
+    """Whether a layer's RICHER matrices have the larger format: first, last, and a third of the others."""
     eighth = layers // 8
     return i < eighth or i >= 7 * layers // 8 or (i - eighth) % 3 == 2
 
