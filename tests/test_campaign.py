@@ -33,9 +33,9 @@ def run(*argv, seconds=150, **environment):
 
 @pytest.fixture(scope="module")
 def dry(tmp_path_factory):
-    """A campaign on the processor, in a minute: (its folder, what it printed)."""
+    """A campaign on the processor, in a minute and a half: (its folder, what it printed)."""
     folder = tmp_path_factory.mktemp("campaign")
-    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "60", "--out", str(folder))
+    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "90", "--out", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
