@@ -78,6 +78,7 @@ def test_its_records_are_imported(dry, tmp_path):
     assert {f"{r.suite}/{r.case}-{r.dtype}": r.seconds for r in found} == least
 
 
+@pytest.mark.slow
 def test_the_plan_reaches_every_setting_of_hopper():
     done = run("budget.bench.campaign_cache", "--uncovered")
     assert done.returncode == 0, done.stderr
