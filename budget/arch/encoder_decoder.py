@@ -69,7 +69,8 @@ class Config(Settings):
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
             divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
-        at_most("tables", self.tables, "one for each of encoder, decoder and head", 3)
+        if self.tables > 3:
+            raise InputError("tables", f"got {self.tables}; allowed: 1, 2, 3")
         if self.part == "encoder" and self.head not in ("none", "tokens"):
             raise InputError("head", f"got {self.head}; allowed for an encoder: none, tokens")
 
