@@ -104,7 +104,8 @@ JOINT = {
 }  # fmt: skip
 FLUX = {
     "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
-    "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6),
+    "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 16,
+    "axes_dims_rope": (4, 6, 6),
     "guidance_embeds": False,
 }  # fmt: skip
 DIFFUSERS = {  # class -> its settings, and its inputs' sizes
