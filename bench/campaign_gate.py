@@ -19,12 +19,8 @@ import torch.nn.functional as F
 from budget.kernels.attention import attention, attention_packed
 from budget.kernels.attention_reference import reference_backward, reference_forward
 from budget.kernels.attention_rules import Rules
-from budget.kernels.linear_cross_entropy import linear_cross_entropy
 from budget.kernels.matmul import matmul
 from budget.kernels.matmul_reference import reference_matmul
-from budget.kernels.rms_norm import add_rms_norm, rms_norm
-from budget.kernels.rope import rope
-from budget.kernels.softmax import cross_entropy, log_softmax, softmax
 
 from .cases import random, torch_dtype
 
@@ -41,7 +37,7 @@ class Check(NamedTuple):
     torchs: Callable[[], Outputs] | None = None
 
 
-def _with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor | None) -> Outputs:
+def with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor | None) -> Outputs:
     """The output, and where grad is given the inputs' gradients."""
     if grad is None:
         return (function(*inputs),)
@@ -52,7 +48,7 @@ def _with_gradients(function, inputs: Sequence[torch.Tensor], grad: torch.Tensor
 
 def product(
     device, m, n, k, *, activation=None, gated=False, dtype="bfloat16", batch=0, train=False, b_row=False,
-    residual=False, biased=True,
+    residual=False, biased=True, out_dtype="",
 ) -> Check:  # fmt: skip
     """matmul with an epilogue; float8 operands have scales."""
     lead, fp8 = ((batch,) if batch else ()), dtype == "float8"
@@ -74,6 +70,7 @@ def product(
 
     def ours(*x):
         more = {"scale_a": scales[0], "scale_b": scales[1]} if fp8 else {}
+        more |= {"out_dtype": torch_dtype(out_dtype)} if out_dtype else {}
         return matmul(**dict(zip(names, x, strict=True)), activation=activation, **more)
 
     def written_out(*x):
@@ -82,114 +79,15 @@ def product(
         return reference_matmul(**given, **scale, activation=activation or "none")[0]
 
     return Check(
-        lambda: _with_gradients(ours, inputs, grad),
-        lambda: _with_gradients(written_out, [t.double() for t in inputs], grad),
-        None if fp8 else lambda: _with_gradients(_rounded(written_out, dtype), inputs, grad),
+        lambda: with_gradients(ours, inputs, grad),
+        lambda: with_gradients(written_out, [t.double() for t in inputs], grad),
+        None if fp8 else lambda: with_gradients(_rounded(written_out, out_dtype or dtype), inputs, grad),
     )
 
 
 def _rounded(function, dtype: str):
     """A reference that computes in float32, its result in dtype."""
     return lambda *x: function(*x).to(torch_dtype(dtype))
-
-
-def rows(device, *shape, log=False, masked=False, dtype="bfloat16") -> Check:
-    """softmax or log_softmax, forward and backward; masked: causal, with a mask of the last dimension."""
-    x, grad = (random(*shape, device=device, dtype=dtype) for _ in range(2))
-    mask = random(shape[0], *[1] * (len(shape) - 2), shape[-1], device=device) > -1 if masked else None
-    ours, torchs = (log_softmax, F.log_softmax) if log else (softmax, F.softmax)
-
-    def written_out(z):
-        if masked:
-            seen = mask & torch.ones(shape[-2:], dtype=torch.bool, device=device).tril(shape[-1] - shape[-2])
-            z = z.masked_fill(~seen, torch.finfo(z.dtype).min)
-            return torchs(z, -1).masked_fill(~seen, 0.0)
-        return torchs(z, -1)
-
-    return Check(
-        lambda: _with_gradients(lambda z: ours(z, mask=mask, causal=masked), [x], grad),
-        lambda: _with_gradients(written_out, [x.double()], grad),
-        lambda: _with_gradients(written_out, [x], grad),
-    )
-
-
-def losses(device, b, v, *, smoothing=0.0, dtype="bfloat16") -> Check:
-    """cross_entropy a row, forward and backward, with some rows ignored."""
-    x, grad = random(b, v, device=device, dtype=dtype), random(b, device=device).abs()
-    target = torch.randint(v, (b,), device=device)
-    target[::7] = -100
-    more = {"label_smoothing": smoothing, "reduction": "none"}
-    theirs = lambda z: F.cross_entropy(z, target, **more)  # noqa: E731 - three times below
-    return Check(
-        lambda: _with_gradients(lambda z: cross_entropy(z, target, **more), [x], grad),
-        lambda: _with_gradients(theirs, [x.double()], grad),
-        lambda: _with_gradients(lambda z: theirs(z.float()), [x], grad),
-    )
-
-
-def head_losses(device, b, d, v, *, softcap=None, dtype="bfloat16") -> Check:
-    """linear_cross_entropy a token, forward and backward, with some tokens ignored."""
-    x, weight = random(b, d, device=device, dtype=dtype), random(v, d, device=device, dtype=dtype) * d**-0.5
-    grad, target = random(b, device=device).abs(), torch.randint(v, (b,), device=device)
-    target[::7] = -100
-
-    def theirs(x, weight):
-        z = F.linear(x, weight)
-        z = z.to(torch.promote_types(torch.float32, z.dtype))
-        z = softcap * torch.tanh(z / softcap) if softcap else z
-        return F.cross_entropy(z, target, reduction="none")
-
-    def ours(x, weight):
-        return linear_cross_entropy(x, weight, target, softcap=softcap, reduction="none")
-
-    return Check(
-        lambda: _with_gradients(ours, [x, weight], grad),
-        lambda: _with_gradients(theirs, [x.double(), weight.double()], grad),
-        lambda: _with_gradients(theirs, [x, weight], grad),
-    )
-
-
-def norm(device, s, d, *, added=False, dtype="bfloat16") -> Check:
-    """rms_norm, or with the residual added before it, forward and backward."""
-    x, weight, residual, grad = (
-        random(*n, device=device, dtype=dtype) for n in ((s, d), (d,), (s, d), (s, d))
-    )
-    given = [x, weight, residual] if added else [x, weight]
-
-    def ours(x, weight, residual=None):
-        return rms_norm(x, weight) if residual is None else add_rms_norm(x, residual, weight)[0]
-
-    def theirs(x, weight, residual=None):
-        total = x if residual is None else x + residual
-        if residual is not None and x.dtype == torch.float64:  # what is normed is the sum as it is stored
-            total = total + ((total.detach().to(torch_dtype(dtype)).double()) - total.detach())
-        return F.rms_norm(total, (d,), weight, 1e-6)
-
-    return Check(
-        lambda: _with_gradients(ours, given, grad),
-        lambda: _with_gradients(theirs, [t.double() for t in given], grad),
-        lambda: _with_gradients(theirs, given, grad),
-    )
-
-
-def rotation(device, b, h, s, k, *, interleaved=False, dtype="bfloat16") -> Check:
-    """rope of heads as a projection leaves them, forward and backward."""
-    x, grad = (random(b, s, h, k, device=device, dtype=dtype).transpose(1, 2) for _ in range(2))
-    angles = torch.arange(s, device=device)[:, None] * 1e4 ** (-torch.arange(k // 2, device=device) * 2 / k)
-    cos, sin = angles.cos(), angles.sin()
-
-    def theirs(x):
-        pairs = (
-            x.unflatten(-1, (k // 2, 2)) if interleaved else x.unflatten(-1, (2, k // 2)).transpose(-1, -2)
-        )
-        a, b = pairs.unbind(-1)
-        turned = a * cos - b * sin, a * sin + b * cos
-        return torch.stack(turned, -1).flatten(-2) if interleaved else torch.cat(turned, -1)
-
-    return Check(
-        lambda: _with_gradients(lambda x: rope(x, cos, sin, interleaved=interleaved), [x], grad),
-        lambda: _with_gradients(theirs, [x.double()], grad),
-    )
 
 
 def heads(
@@ -215,9 +113,9 @@ def heads(
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv != h)
 
     return Check(
-        lambda: _with_gradients(ours, given, grad if train else None),
+        lambda: with_gradients(ours, given, grad if train else None),
         lambda: exact_attention(*given, *[None] * (4 - len(given)), grad if train else None, rules),
-        (lambda: _with_gradients(sdpa, given, grad if train else None)) if plain else None,
+        (lambda: with_gradients(sdpa, given, grad if train else None)) if plain else None,
     )
 
 
@@ -269,7 +167,7 @@ def packed(device, lengths, h, d, *, kv=0, causal=True, dtype="bfloat16") -> Che
     def ours(q, k, v):
         return attention_packed(q, k, v, bounds, bounds, longest, longest, causal=causal)
 
-    return Check(lambda: _with_gradients(ours, [q, k, v], grad), exact)
+    return Check(lambda: with_gradients(ours, [q, k, v], grad), exact)
 
 
 def verdict(check: Check) -> dict[str, Any]:

@@ -19,9 +19,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from budget import record as records
 from budget.errors import InputError
 from budget.files import replace
+from budget.measured import record as records
 
 from . import campaign_summary
 from .campaign_lines import read

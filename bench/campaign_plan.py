@@ -62,7 +62,10 @@ HEADLINE = (
         "attention",
         "4x32x4096x4096x64-forward-causal 4x32x4096x4096x64-forward 4x32x4096x4096x64-train-causal",
     ),
-    ("matmul", "plain-2048x4096x4096 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096"),
+    (
+        "matmul",
+        "plain-2048x4096x4096 plain-128x1024x1024 plain-512x4096x4096 plain-128x4096x4096 plain-16x4096x4096",
+    ),
     ("matmul", "plain-1024x1024x8192 train-8192x4096x4096 gelu-2048x4096x4096 plain-8192x14336x4096"),
     ("matmul", "gelu-4096x5120x1280 gated-8192x14336x4096 fp8-8192x8192x8192 fp8-4096x4096x4096"),
     ("cross_entropy", "8192x128256-train 8192x50257-train"),
@@ -82,6 +85,7 @@ HEADLINE = (
 AGAIN = """
 matmul/plain-8192x8192x8192 matmul/plain-4096x4096x14336 matmul/gelu-8192x14336x4096
 matmul/gated-4096x4096x4096 matmul/plain-512x4096x4096 matmul/plain-16x4096x4096 matmul/train-8192x4096x4096
+matmul/plain-128x4096x4096 matmul/plain-1024x1024x8192 rms_norm/8192x4096-train rope/4x32x4096x128-forward
 attention/4x16x4096x4096x128-forward-causal attention/4x16x4096x4096x128-forward
 attention/4x16x4096x4096x128-train-causal attention/4x32x4096x4096x64-forward-causal
 attention/4x32x4096x4096x64-train-causal attention/4x32x1x32768x128x8-forward
@@ -136,7 +140,7 @@ def _gate(on: str) -> Iterator[Task]:
     for assembler in (NEWEST, BUNDLED) if on == "cuda" else (NEWEST,):
         for name, entry in CHECKS.items():
             if on == "cuda" or entry.tiny is not None:
-                silent = COMPILING_S if "compiled" in name else SILENT_S
+                silent = COMPILING_S if "compiled" in name or "llama" in name else SILENT_S
                 yield Task(
                     f"B/{assembler}/{name}", "B", entry.kernel, "check", {"name": name}, assembler, "", silent
                 )

@@ -102,6 +102,7 @@ def _stages(options: argparse.Namespace, parent: Parent, start: float, end: floa
     names = options.stages.split(",") if options.stages else list(shares)
     if unknown := [name for name in names if name not in shares]:
         raise RefusedError(f"--stages: {unknown[0]!r}; allowed: {', '.join(shares)}")
+    names = list(dict.fromkeys(("A", *names)))  # nothing is worth much without versions and ceilings
     if options.follow_up:
         done = {line["task"] for line in parent.before if line["status"] in REACHED}
         plan = [task for task in plan if task["id"] not in done or task["stage"] == "A"]
@@ -110,7 +111,7 @@ def _stages(options: argparse.Namespace, parent: Parent, start: float, end: floa
     whole, passed, ready = sum(shares[n] for n in names if tasks[n]), 0.0, time.monotonic()
     for i, name in enumerate(names):
         _start(parent, [t for n in names[i : i + 2] for t in tasks[n]])
-        short = all(t["do"] == "environment" for t in tasks[name])  # and nothing is worth much without them
+        short = all(t["do"] == "environment" for t in tasks[name])  # it takes what it takes
         passed += shares[name] if tasks[name] else 0.0
         deadline = end if short else ready + (end - ready) * passed / whole
         print(f"stage {name}: {len(tasks[name])} tasks, {time.monotonic() - start:.0f} s", flush=True)

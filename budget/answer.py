@@ -1,4 +1,4 @@
-"""The answer of an estimate: what was counted, and what follows from it when it is asked for."""
+"""The result of an estimate: what was counted, and what follows from it, computed on demand."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class _Estimate(NamedTuple):
     model: Model
     program: Model
     params: Params
-    flops: Flops  # as the formula book has it: attention in full, nothing computed twice
-    hardware: Flops  # what the device really does, recomputation included
+    flops: Flops  # the model's: attention in full, recomputation not counted
+    hardware: Flops  # what the device computes, recomputation included
     walked: Walked
 
 
 class Estimate(_Estimate):
-    """The answer. Counts are exact; `times` is a prediction with an interval.
+    """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
-    Memory and time are worked out when they are asked for.
+    Memory and time are computed on first access.
     """
 
     def __repr__(self) -> str:
@@ -57,14 +57,14 @@ class Estimate(_Estimate):
 
     @property
     def fits(self) -> Any:
-        """Whether the peak is within the device's memory (an array of answers for arrays)."""
+        """Whether the peak fits the device's memory (an array of booleans for arrays)."""
         return self.memory.peak <= self.device.usable_bytes
 
     def cost(self) -> dict[str, Any]:
-        """Money at the mean of the device's low and high price, energy at its full power.
+        """Cost at the mean of the device's low and high price, energy at its TDP.
 
-        None where the device's data has no price or no power. Energy is an upper bound: few
-        programs draw a device's full power all the time.
+        None if the device's price or TDP is not known. Energy is an upper bound: few programs
+        draw the full power all the time.
         """
         hours = self.times.step / 3600
         prices, watts = self.device.usd_per_hour, self.device.tdp_w
@@ -79,7 +79,7 @@ class Estimate(_Estimate):
 
     @property
     def throughput(self) -> Throughput:
-        """Samples, tokens and FLOPs in a second, and MFU."""
+        """Samples, tokens and FLOPs per second, MFU and HFU."""
         peak = self.device.rate(self.task.dtype)
         m = self.model
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
@@ -97,7 +97,7 @@ class Estimate(_Estimate):
         return [{"name": name, **values} for name, values in table.items()]
 
     def seconds(self) -> dict[str, Any]:
-        """The time by phase, its interval, and each class of kernels' fraction of it."""
+        """The time by phase with its interval, and the fraction that each class of kernel takes."""
         t = self.times
         return {
             "forward": t.forward,
@@ -113,9 +113,9 @@ class Estimate(_Estimate):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers (lists for arrays) under the JSON contract's keys, in its order.
+        """The JSON object, in plain numbers (lists for arrays).
 
-        Keys may be added, never renamed; their names have the units.
+        Keys may be added but are never renamed; they include units.
         """
         answer: dict[str, Any] = plain(
             {
@@ -135,7 +135,7 @@ class Estimate(_Estimate):
                 "device": {"name": self.device.name, "id": self.device.id, "count": 1},
                 "fits": self.fits,
                 "provenance": {
-                    "counts": "exact",
+                    "counts": "captured" if self.model.config.get("captured") else "exact",
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
@@ -149,11 +149,11 @@ class Estimate(_Estimate):
 
 
 def _workload(e: Estimate) -> dict[str, Any]:
-    task, asked = e.task, e.task.workload.seq
+    task, seq = e.task, e.task.workload.seq
     usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
     return {
         **task.workload._asdict(),
-        "seq": usual if is_zero(asked) else asked,
+        "seq": usual if is_zero(seq) else seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
         "optimizer": task.optimizer,
@@ -189,7 +189,7 @@ def _memory(e: Estimate) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Arrays to lists, whole floats from arrays kept as they are, mappings and tuples walked."""
+    """A value of nested mappings, sequences and arrays as JSON has it: arrays become lists."""
     if type(value) in PLAIN:
         return value
     if hasattr(value, "items"):

@@ -20,7 +20,7 @@ HUGE = 10**15  # larger sizes are slips of the keyboard: no axis of any network 
 
 
 class Workload(NamedTuple):
-    """What a network is asked to do: sizes of its input, and the mode.
+    """How a network is run: the sizes of its input, and the mode.
 
     batch: sequences, images or samples on one device; seq: tokens, time steps or frames (0: the
     architecture's default); image: pixels along a side (0: the default).
@@ -89,11 +89,11 @@ class Settings:
 
 
 class Techniques(Settings):
-    """Settings of the techniques of plan/; without fields, and so without any import, where all are off."""
+    """Settings of the techniques of plan/. This class has no fields, and needs no import: all are off."""
 
     @property
     def used(self) -> dict[str, Any]:
-        """Settings that are not the usual ones."""
+        """Settings that differ from their defaults."""
         return {f.name: value for f in self.fields.values() if (value := getattr(self, f.name)) != f.default}
 
     if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Task(NamedTuple):
     attention: str
     execution: str
     techniques: Techniques = Techniques()
+    packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
 
     @property
     def master(self) -> bool:

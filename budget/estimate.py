@@ -1,4 +1,4 @@
-"""The face: what a network costs, from a name, a file, a config or a Model."""
+"""The public function: what a network costs, given a name, a file, a config, a Model or a torch module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .device import load as load_device
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
-from .fold.count import Flops, Params, flops, params
+from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import Any
@@ -31,7 +31,7 @@ CHOICES = {
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
 }
-# What no device changes: the fields of an Estimate from `model` on.
+# The parts of an Estimate that do not depend on the device: its fields from `model` on.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
 
 
@@ -57,7 +57,7 @@ def estimate(
     model: a preset's name, an architecture's name, a path to a Hugging Face config.json, such a
     config as a dict, a Model, or a torch module, which brings its own dtype and attention.
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
-    one tensor (without them, tokens or images of the sizes asked for).
+    one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
@@ -65,8 +65,8 @@ def estimate(
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
     given = {"batch": batch, "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
-    asked = {"recompute": recompute, "attention": attention, **techniques}
-    source = find(model, mode, sizes, table("config", config), inputs, dtype, asked)
+    requested = {"recompute": recompute, "attention": attention, **techniques}
+    source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
     task = Task(
         source.workload,
         computed(dtype or source.usual.get("dtype", "bf16")),
@@ -75,6 +75,7 @@ def estimate(
         attention or ("sdpa" if mode == "train" else "flash"),
         execution,
         chosen(techniques),
+        source.usual.get("packing"),
     )
     target = _device(device)
     check(task, target)
@@ -82,14 +83,14 @@ def estimate(
 
 
 def _choices(**given: str | None) -> None:
-    """Raise an InputError for a value that is none of its setting's."""
+    """Raise an InputError for a value that its setting does not allow."""
     for field, value in given.items():
         if value is not None and value not in CHOICES[field]:
             raise unknown(field, value, CHOICES[field])
 
 
 def _device(device: object) -> Device:
-    """The device that is named or given. Raises InputError."""
+    """A device, by its name or as it is. Raises InputError."""
     found = load_device(device) if isinstance(device, str) else device
     if not isinstance(found, Device):
         raise InputError("device", f"got {shown(device)}; allowed: a device's name, or a Device")
@@ -97,18 +98,23 @@ def _device(device: object) -> Device:
 
 
 def _counted(network: Named | Ready, task: Task) -> Counted:
-    """What no device changes, remembered for the next one who asks."""
+    """The parts of an estimate that do not depend on the device, cached."""
     try:
         hash((network, task))
-    except TypeError:  # sizes are arrays, or the network is a Model: no key to remember it by
+    except TypeError:  # not hashable: sizes are arrays, or the network is a Model
         return _remembered.__wrapped__(network, task)
     return _remembered(network, task)
 
 
 @lru_cache(maxsize=64)
 def _remembered(network: Named | Ready, task: Task) -> Counted:
-    built, book, program = plans.apply(network.build(task.workload), task)
-    known: dict[int, tuple[Size, Size]] = {}
-    counted = flops(book, known)
-    hardware = counted if program is book else flops(program, known)
+    model = network.build(task.workload)
+    try:
+        built, book, program = plans.apply(model, task)
+        counted, hardware = each_flops(book, program)
+    except KeyError:
+        from .ir.verify import verify
+
+        verify(model)  # names the operator, operand and line of a dimension without a size
+        raise
     return built, program, params(built), counted, hardware, Walked(program, task.dtype)

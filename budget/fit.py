@@ -1,4 +1,4 @@
-"""Does it fit, what is the largest that does, and what would make it fit."""
+"""Fitting a model into memory: the largest size that fits, and changes that make a model fit."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ QUANTIZED = ("none", "int8", "nf4", "nf4-dq")  # weights to serve from, each in 
 SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
 FAR = 16  # times a known size: a line through two known ones is not trusted beyond
 
-# Changes that leave the results of training as they are, or nearly; each axis from what is usual on.
+# Changes that leave the results of training the same, or nearly; each axis starts with the usual value.
 AXES: dict[str, tuple[str, ...]] = {
     "attention": ("eager", "fused", "sdpa", "flash"),
     "recompute": ("none", "selective", "full"),
     "optimizer": ("adamw", "adamw_8bit"),
 }
-OF_MODULES = ("optimizer",)  # the axes that a torch module does not have in its own code
+OF_MODULES = ("optimizer",)  # axes that a torch module's own code does not fix
 
 
 class Change(NamedTuple):
-    """Settings that make a model fit, and what they give."""
+    """Settings that make a model fit, and the estimate with them."""
 
     settings: dict[str, Any]
     estimate: Estimate
@@ -116,21 +116,21 @@ def _on_line(known: Known, low: int, high: int) -> int:
 
 
 def changes(model: object, **settings: Any) -> list[Change]:
-    """Changes that make a model fit, the fastest first, and of about equally fast ones the smaller ones."""
+    """Changes that make a model fit, fastest first; among about equally fast ones, the simpler first."""
     found = [c for c in _candidates(model, settings) if c.estimate.fits]
-    # Steps of 5 %: predicted times are not surer than that.
+    # In steps of 5 %: predicted times are no more accurate than that.
     found.sort(
         key=lambda c: (round(log(c.estimate.times.step / c.estimate.model.samples) / 0.05), len(c.settings))
     )
     kept: list[Change] = []
-    for c in found:  # what adds to a change that is enough already is no news
+    for c in found:  # skip supersets of a change that is enough
         if not any(set(k.settings.items()) <= set(c.settings.items()) for k in kept):
             kept.append(c)
     return kept
 
 
 def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
-    """For each choice along the axes the largest batch that fits, or else the smallest."""
+    """For each combination along the axes: the largest batch that fits, else the smallest."""
     ask = _asking(model, settings)
     first = ask()
     batch = first.task.workload.batch
@@ -139,7 +139,7 @@ def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
     batches = [{}] if given else [{}, *({"batch": n} for n in _halvings(batch // 2))]
     axes = _axes(first)
     if not ask(**{axis: values[-1] for axis, values in axes.items()}, **batches[-1]).fits:
-        return  # if the most that can be changed is not enough, nothing less is
+        return  # if all changes together are not enough, no fewer are
     for chosen in product(*axes.values()):
         changed = {axis: v for (axis, values), v in zip(axes.items(), chosen, strict=True) if v != values[0]}
         for size in batches:
@@ -157,7 +157,7 @@ def _halvings(batch: int) -> Iterator[int]:
 
 
 def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
-    """What can be changed, each from what is set on."""
+    """What can be changed: for each axis the present value and those after it."""
     if now.task.workload.mode != "train":
         stored = now.task.techniques.used.get("quantize", "none")
         return {"quantize": QUANTIZED[QUANTIZED.index(stored) :]} if _quantizes(now, stored) else {}
@@ -170,7 +170,7 @@ def _axes(now: Estimate) -> dict[str, tuple[str, ...]]:
 
 
 def _quantizes(now: Estimate, stored: str) -> bool:
-    """Whether there are products whose weights plan/quantize.py can store in fewer bits."""
+    """Whether plan/quantize.py can quantize weights of this model further."""
     named = not modules.is_captured(now.model) and stored in QUANTIZED
     return named and any(is_linear(o) for o, _ in walk(now.model.nodes))
 

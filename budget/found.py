@@ -1,4 +1,4 @@
-"""What is found by its file name: an architecture, a command, a format is one new file."""
+"""Modules found by their file names: an architecture, a technique, a format or a command is one new file."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from functools import cache
 
 @cache
 def modules(folder: str) -> tuple[str, ...]:
-    """The modules in a package's folder, sorted; those that start with an underscore are shared pieces."""
+    """The modules in a package's folder, sorted, without those whose names start with an underscore."""
     return tuple(sorted(name[:-3] for name in os.listdir(folder) if name.endswith(".py") and name[0] != "_"))

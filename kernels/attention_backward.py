@@ -82,8 +82,9 @@ def _keys_loop(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
+    DK: tl.constexpr, DV: tl.constexpr,
 ):  # fmt: skip
-    """Add the queries from_query to to_query to dk and dv.
+    """Add the queries from_query to to_query to dk (where DK) and dv (where DV).
 
     Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products
     as they stand in registers.
@@ -99,11 +100,13 @@ def _keys_loop(
         p = tl.exp2(z - row_log_sum[None, :])
         do = load_rows(dout, dout_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
                        MASKED, DESCRIPTORS)  # fmt: skip
-        dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
-        dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
-        row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
-        dz = p * (dp - row_delta[None, :]) * slope
-        dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
+        if DV:
+            dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
+        if DK:
+            dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
+            row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
+            dz = p * (dp - row_delta[None, :]) * slope
+            dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
     return dk, dv
 
 
@@ -116,8 +119,9 @@ def _attention_backward_keys_kernel(
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
     PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    DK: tl.constexpr, DV: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV of a block of keys of one key head.
+    """dK (where DK) and dV (where DV) of a block of keys of one key head.
 
     q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
     """
@@ -152,13 +156,15 @@ def _attention_backward_keys_kernel(
                         q_strides[2], dout_strides[2], bias_strides,
                         batch, head, key, ranges[part], ranges[part + 1],
                         seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1,
+                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1, DK, DV,
                     )  # fmt: skip
-        dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
-        dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
-        dk_tile *= scale * LN_2
-        store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
-        store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+        if DK:
+            dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
+            dk_tile *= scale * LN_2
+            store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
+        if DV:
+            dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
+            store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
 
 
 @triton.jit
@@ -269,7 +275,12 @@ def launch_backward(
     delta = torch.empty_like(log_sum)
     _launch_delta(out, dout, delta)
     inputs = (q, k, v, bias, dout, log_sum, delta)
-    _launch_gradients("attention_backward_keys", inputs, packing, {"dk": dk, "dv": dv}, rules)
+    rich = bias is not None or rules.softcap > 0
+    both = {"dk": dk, "dv": dv}
+    # Apart, one of the two accumulators fits the registers; the scores are computed once more.
+    apart = find_settings("attention_backward_keys", q, packing, rich)["APART"]
+    for outputs in ({"dk": None, "dv": dv}, {"dk": dk, "dv": None}) if apart else (both,):
+        _launch_gradients("attention_backward_keys", inputs, packing, outputs, rules)
     _launch_gradients("attention_backward_queries", inputs, packing, {"dq": dq, "dbias": dbias}, rules)
     if packing is not None:
         clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
@@ -319,7 +330,8 @@ def _launch_gradients(
         rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
         if of_keys:
             blocks, rows = triton.cdiv(lengths[1], chosen["BLOCK_N"]), kv_heads
-            rest |= {"kv_heads": kv_heads}
+            rest |= {"kv_heads": kv_heads, "DK": outputs["dk"] is not None, "DV": outputs["dv"] is not None}
+            del rest["APART"]
         else:
             blocks, rows = triton.cdiv(lengths[0], chosen["BLOCK_M"]), heads
             rest |= {"heads": heads, "DBIAS": outputs["dbias"] is not None}

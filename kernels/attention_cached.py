@@ -13,6 +13,7 @@ from .attention_decode import MAX_ROWS, launch_decode
 from .attention_reference import reference_forward
 from .attention_rules import Rules
 from .autocast import autocast
+from .operators import operator
 from .settings import runs_triton
 
 __all__ = ["attention_cached"]
@@ -83,7 +84,7 @@ def _require_contents(k, lengths, table):
         checks.require(inside, f"table: a page is not from 0 to {k.shape[0] - 1}")
 
 
-@torch.library.custom_op("budget::attention_cached", mutates_args=())
+@operator("attention_cached")
 def _attention_cached(
     q: torch.Tensor,
     k: torch.Tensor,

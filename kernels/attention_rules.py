@@ -77,9 +77,11 @@ def _find_settings(
     kernel: str, device: torch.device, dtype: torch.dtype, head_dim: int, packed: bool, rich: bool
 ) -> dict[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
-    base = f"{'fp32_' if dtype == torch.float32 else ''}d{max(block_d, 64)}"
+    is_float32 = dtype == torch.float32
+    base = f"{'fp32_' if is_float32 else ''}d{max(block_d, 64)}"
     variants = [f"{base}_{name}" for name, holds in (("packed", packed), ("rich", rich)) if holds]
-    chosen = settings.find(kernel, device, settings.first_class(kernel, device, *variants, base))
+    general = ["fp32"] if is_float32 else []
+    chosen = settings.find(kernel, device, settings.first_class(kernel, device, *variants, base, *general))
     # IEEE only matters for float32, where the default would be TF32.
     return chosen | {"HEAD_DIM": head_dim, "BLOCK_D": block_d, "PRECISION": "ieee"}
 

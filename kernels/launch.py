@@ -101,7 +101,7 @@ def launch(
     _plans[key] = Plan(compiled, (*grid, 1, 1)[:3], templates, tuple(rest[name] for name in names))
 
 
-def _template(source: Source) -> Source:
+def _template(source: Source) -> Any:
     if isinstance(source, TensorDescriptor):
         return _copied(source, None)  # without the tensor: a plan keeps none alive
     return None if source is None else True

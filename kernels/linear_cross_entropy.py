@@ -23,6 +23,7 @@ from .cross_entropy import (
 )
 from .matmul_kernel import launch_matmul
 from .matmul_reference import reference_matmul
+from .operators import operator
 from .settings import runs_triton
 
 __all__ = ["linear_cross_entropy"]
@@ -120,7 +121,7 @@ def _product(
         out.copy_(reference_matmul(a, b, bias, None, added, None, None, "none")[0])
 
 
-@torch.library.custom_op("budget::linear_cross_entropy", mutates_args=())
+@operator("linear_cross_entropy")
 def _linear_cross_entropy(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -160,7 +161,7 @@ def _(hidden, weight, target, bias, scale, softcap, ignore_index, smoothing):
     return _row_statistics(hidden)
 
 
-@torch.library.custom_op("budget::linear_cross_entropy_backward", mutates_args=())
+@operator("linear_cross_entropy_backward")
 def _linear_cross_entropy_backward(
     grad: torch.Tensor,
     hidden: torch.Tensor,

@@ -6,7 +6,8 @@ is; on Hopper, a tensor-core kernel without warp-group instructions (wgmma), wgm
 serializes (C7510 to C7519), more registers or spilled bytes than lint_baseline.json records;
 settings that no launch compiles. Prints a table; the exit status is 1 where there is a violation.
 
---record writes lint_baseline.json anew. --markdown prints the table for docs/kernels.md.
+The baseline is by Triton's version, and by the assembler's where TRITON_PTXAS_PATH names another than
+Triton's own. --record writes its entry anew. --markdown prints the table for docs/kernels.md.
 """
 
 # ruff: noqa: T201 - a command prints.
@@ -101,6 +102,18 @@ def compiled(architecture: str) -> Iterator[tuple[list[tuple[str, Any]], set[tup
         yield kernels, used
 
 
+def resources(code: Any) -> tuple[int, int]:
+    """(bytes of a thread's stack, where registers are spilled to; bytes of shared memory) of a kernel."""
+    if "cubin" not in code.asm:
+        return 0, code.metadata.shared
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), code.metadata.shared
+
+
 def assemble(ptx: str) -> str:
     """What ptxas says of Hopper code: registers, spills, warnings."""
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as source:
@@ -109,6 +122,12 @@ def assemble(ptx: str) -> str:
         ptxas = triton.knobs.nvidia.ptxas.path
         command = [ptxas, "-v", "--gpu-name=sm_90a", "-o", os.devnull, source.name]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr  # noqa: S603
+
+
+def toolchain() -> str:
+    """What registers and spills depend on: Triton's version, and an assembler that is not its own."""
+    own = "TRITON_PTXAS_PATH" not in os.environ
+    return triton.__version__ + ("" if own else f", ptxas {triton.knobs.nvidia.ptxas.version}")
 
 
 def examine(architecture: str, call: str, kernel: str, code: Any) -> Row:
@@ -189,6 +208,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write lint_baseline.json anew")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--call", action="append", help="only this call (may be given again)")
+    parser.add_argument("--target", choices=TARGETS, help="only this one; unused settings are not looked for")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     options = parser.parse_args()
     if settings.INTERPRETED:
@@ -198,6 +218,7 @@ def main() -> int:
     jobs = [(architecture, call) for architecture in TARGETS for call in CALLS]
     jobs += [("sm90", call) for call in HOPPER_CALLS]
     jobs = [job for job in jobs if options.call is None or job[1] in options.call]
+    jobs = [job for job in jobs if options.target in (None, job[0])]
     rows: list[Row] = []
     used: set[tuple[str, str, str]] = set()
     fork = multiprocessing.get_context("fork")
@@ -210,19 +231,19 @@ def main() -> int:
 
     recorded = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if options.record:
-        recorded[triton.__version__] = {
+        recorded[toolchain()] = {
             f"{row.call}: {row.kernel}": [row.registers, row.spilled]
             for row in rows
             if row.registers is not None
         }
         BASELINE.write_text(json.dumps(recorded, indent=1) + "\n")
-    rows = compared(rows, recorded.get(triton.__version__, {}))
-    if options.call is None:
+    rows = compared(rows, recorded.get(toolchain(), {}))
+    if options.call is None and options.target is None:
         rows += unused(used)
     print(table(rows, "github" if options.markdown else "simple"))
     violations = sum(bool(row.problem) for row in rows)
-    if triton.__version__ not in recorded:
-        print(f"no baseline for Triton {triton.__version__}: registers and spills not compared")
+    if toolchain() not in recorded:
+        print(f"no baseline for Triton {toolchain()}: registers and spills not compared")
     print(f"{len(rows)} kernels, {violations} violations")
     return 1 if violations else 0
 

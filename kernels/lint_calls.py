@@ -9,6 +9,7 @@ import contextvars
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -56,9 +57,14 @@ def _matmul(
     gated: bool = False,
     save: bool = False,
     out_dtype: torch.dtype | None = None,
+    rows_of_b: bool = False,
 ) -> Launch:
-    a, b = random(1, m, k, dtype=dtype), random(1, n, k, dtype=dtype).mT
-    gate = random(1, n, k, dtype=dtype).mT if gated else None
+    """b is a linear layer's weight, transposed, or with rows_of_b a row-major [k, n]."""
+
+    def weight() -> torch.Tensor:
+        return random(1, k, n, dtype=dtype) if rows_of_b else random(1, n, k, dtype=dtype).mT
+
+    a, b, gate = random(1, m, k, dtype=dtype), weight(), weight() if gated else None
     is_fp8 = dtype == torch.float8_e4m3fn
     out = random(1, m, n, dtype=out_dtype or (torch.bfloat16 if is_fp8 else dtype))
     scale = random(1, dtype=torch.float32) if is_fp8 else None
@@ -172,18 +178,21 @@ def _attention(
     softcap: float = 0.0,
     has_bias: bool = False,
     packed: bool = False,
+    length: int = 4096,
+    repeated: bool = False,
 ) -> Launch:
-    """Grouped heads; packed is sequences of one length, as long as they are alike for tune."""
-    shape = (1, 16384) if packed else (4, 4096)
+    """Grouped heads; packed is sequences of one length, repeated one key head seen as eight."""
+    shape = (1, 16384) if packed else (4, length)
     q, dout = (random(shape[0], 32, shape[1], head_dim, dtype=dtype) for _ in range(2))
-    k, v = (random(shape[0], 8, shape[1], head_dim, dtype=dtype) for _ in range(2))
+    k, v = (random(shape[0], 1 if repeated else 8, shape[1], head_dim, dtype=dtype) for _ in range(2))
+    k, v = (t.expand(-1, 8, -1, -1) for t in (k, v))
     rules = Rules(causal, window, softcap, 1 / math.sqrt(head_dim))
-    bias = random(1, 32, 4096, 4096).expand(4, -1, -1, -1) if has_bias else None
-    dbias = random(4, 32, 4096, 4096, dtype=torch.float32) if has_bias and backward else None
+    bias = random(1, 32, length, length, dtype=dtype).expand(4, -1, -1, -1) if has_bias else None
+    dbias = random(4, 32, length, length, dtype=torch.float32) if has_bias and backward else None
     bounds = torch.arange(0, 16385, 2048, dtype=torch.int32, device=q.device)
     packing = Packing(bounds, bounds, 2048, 2048) if packed else None
     out, log_sum = torch.empty_like(q), random(*q.shape[:3], dtype=torch.float32)
-    gradients = tuple(torch.empty_like(t) for t in (q, k, v))
+    gradients = tuple(t.new_empty(t.shape) for t in (q, k, v))
 
     def launch() -> tuple[torch.Tensor, ...]:
         if not backward:
@@ -197,20 +206,31 @@ def _attention(
     return launch
 
 
-def _decode(head_dim: int, dtype: torch.dtype = torch.bfloat16, page: int | None = None) -> Launch:
+def _decode(
+    head_dim: int,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    heads: int = 32,
+    queries: int = 1,
+    has_bias: bool = False,
+    window: int = 0,
+    softcap: float = 0.0,
+    page: int | None = None,
+) -> Launch:
     """page: of a cache in pages, of which the lengths are known on the device alone."""
-    q = random(4, 32, 1, head_dim, dtype=dtype)
+    q = random(4, heads, queries, head_dim, dtype=dtype)
     shape = (4, 8, 32768, head_dim) if page is None else (4 * 32768 // page, 8, page, head_dim)
     k, v = (random(*shape, dtype=dtype) for _ in range(2))
     lengths = table = None
     if page is not None:
         lengths = torch.full((4,), 32768, dtype=torch.int32, device=q.device)
         table = torch.arange(shape[0], dtype=torch.int32, device=q.device).view(4, -1)
-    out, log_sum = torch.empty_like(q), random(4, 32, 1, dtype=torch.float32)
-    rules = Rules(True, 0, 0.0, 1 / math.sqrt(head_dim))
+    bias = random(4, heads, queries, 32768, dtype=dtype) if has_bias else None
+    out, log_sum = torch.empty_like(q), random(*q.shape[:3], dtype=torch.float32)
+    rules = Rules(True, window, softcap, 1 / math.sqrt(head_dim))
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, None, out, log_sum, rules, lengths, table)
+        launch_decode(q, k, v, bias, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -238,11 +258,24 @@ CALLS: dict[str, Callable[[], Launch]] = {
     "rope": _rope,
     **{f"attention {d}": partial(_attention, d) for d in (64, 128, 256)},
     **{f"attention {d} backward": partial(_attention, d, backward=True) for d in (64, 128, 256)},
-    "attention 64 fp32": partial(_attention, 64, dtype=torch.float32),
-    "attention 64 fp32 backward": partial(_attention, 64, dtype=torch.float32, backward=True),
+    **{f"attention {d} fp32": partial(_attention, d, dtype=torch.float32) for d in (64, 128, 256)},
+    **{
+        f"attention {d} fp32 backward": partial(_attention, d, dtype=torch.float32, backward=True)
+        for d in (64, 128, 256)
+    },
     **{f"decode {d}": partial(_decode, d) for d in (64, 128, 256)},
     "decode 64 fp32": partial(_decode, 64, torch.float32),
 }
+
+
+def _both(what: str, head_dims: tuple[int, ...], **options: Any) -> dict[str, Callable[[], Launch]]:
+    """Both passes of attention for some head dimensions."""
+    return {
+        f"attention {d} {what}{' backward' * backward}": partial(_attention, d, backward=backward, **options)
+        for backward in (False, True)
+        for d in head_dims
+    }
+
 
 # On Hopper, which the settings are made for, also the variants. Attention above is causal.
 _RICH = {"window": 1024, "softcap": 50.0, "has_bias": True}
@@ -258,13 +291,33 @@ HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     "matmul gated split": partial(_matmul, 256, 4096, 1024, activation="silu", gated=True, save=True),
     "matmul large N = 50257": partial(_matmul, 4096, 768, 50257, activation="none"),
     "matmul large odd K": partial(_matmul, 4096, 4097, 4096),
-    **{f"attention {d} full": partial(_attention, d, causal=False) for d in (64, 128, 256)},
-    **{
-        f"attention {d} full backward": partial(_attention, d, causal=False, backward=True)
-        for d in (64, 128, 256)
-    },
-    "attention 80 packed": partial(_attention, 80, packed=True),
-    "attention 80 packed backward": partial(_attention, 80, packed=True, backward=True),
-    "attention 128 window bias softcap": partial(_attention, 128, **_RICH),
-    "attention 128 window bias softcap backward": partial(_attention, 128, **_RICH, backward=True),
+    "matmul large row-major b": partial(_matmul, 4096, 4096, 4096, rows_of_b=True),
+    "matmul skinny odd K": partial(_matmul, 16, 4097, 65536, activation="none"),
+    "matmul gated gelu": partial(_matmul, 4096, 4096, 4096, gated=True, save=True),
+    "matmul fp8 odd K": partial(_matmul, 4096, 4100, 4096, activation="none", dtype=torch.float8_e4m3fn),
+    "matmul fp8 row-major b": partial(
+        _matmul, 4096, 4096, 4096, activation="none", dtype=torch.float8_e4m3fn, rows_of_b=True
+    ),
+    "matmul fp8 skinny": partial(_matmul, 16, 4096, 65536, activation="none", dtype=torch.float8_e4m3fn),
+    "matmul fp32 split": partial(_matmul, 256, 4096, 256, activation="none", dtype=torch.float32),
+    "matmul fp32 gated": partial(
+        _matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True, dtype=torch.float32
+    ),
+    **_both("full", (64, 128, 256), causal=False),
+    **_both("packed", (64, 80, 256), packed=True),
+    **_both("bias", (128, 256), has_bias=True, causal=False),
+    **_both("window bias softcap", (64, 128, 256), **_RICH),
+    **_both("window", (128,), window=1024),
+    **_both("repeated keys", (128,), repeated=True),
+    **_both("odd length", (64, 128), length=4001),
+    **_both("fp16", (128,), dtype=torch.float16),
+    **_both("fp32 window bias softcap", (256,), **_RICH, dtype=torch.float32),
+    "attention 128 softcap": partial(_attention, 128, softcap=30.0),
+    "attention 16": partial(_attention, 16),
+    "decode 128 bias": partial(_decode, 128, has_bias=True),
+    "decode 256 64 rows bias softcap": partial(
+        _decode, 256, heads=64, queries=8, has_bias=True, window=4096, softcap=30.0
+    ),
+    "decode 256 64 rows fp32": partial(_decode, 256, torch.float32, heads=64, queries=8),
+    "decode 128 64 rows": partial(_decode, 128, heads=64, queries=8),
 }

@@ -215,9 +215,9 @@ def _launch_product(
         block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]
         targets = [None if t is None else describe(t, block) for t in stores]
         store_descriptors = choice.descriptors and not is_split and targets[0] is not None
-        tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
-        # An output that goes through shared memory as float32 takes the place of a stage of the operands.
+        # A float32 output that goes through shared memory takes the place of a stage of the operands.
         stages = chosen["num_stages"] - (store_descriptors and out.itemsize == 4 and a.itemsize < 4)
+        tiles = choice.splits * batches * triton.cdiv(rows, block_m) * triton.cdiv(columns, block_n)
         # A constant of the kernel: the number of tiles, where they are few, would compile it for each.
         programs = settings.processors(a.device) * chosen["PER_PROCESSOR"]
         sources = (*loads, *(targets if store_descriptors else stores), bias, residual, scale_a, scale_b)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from . import settings
+from .launch import Prepared, launch, remembered
 from .softmax_kernel import as_rows
 
 
@@ -159,18 +160,19 @@ def _long_rms_norm_backward_kernel(
         tl.debug_barrier()  # what one thread stored of the sums, another may load for the next row
 
 
-def _plan(kernel: str, x: torch.Tensor) -> tuple[bool, dict[str, int], dict[str, Any]]:
+@remembered
+def _plan(kernel: str, device: torch.device, columns: int) -> tuple[bool, dict[str, int], dict[str, Any]]:
     """(whether a row fits on the chip, its block sizes and launch options, the settings they are from).
 
     The settings are in classes by row length: the first whose COLUMNS hold the row is used.
     """
-    width = triton.next_power_of_2(x.shape[-1])
+    width = triton.next_power_of_2(columns)
     for name in ("short", "middle"):
-        chosen = settings.find(kernel, x.device, name)
+        chosen = settings.find(kernel, device, name)
         if width <= chosen["COLUMNS"]:
             rows = max(1, chosen["TILE"] // width)
             return True, {"ROWS": rows, "COLUMNS": width, "num_warps": chosen["num_warps"]}, chosen
-    chosen = settings.find(kernel, x.device, "long")
+    chosen = settings.find(kernel, device, "long")
     return False, {name: chosen[name] for name in ("COLUMNS", "num_warps")}, chosen
 
 
@@ -188,16 +190,20 @@ def launch_rms_norm(
     """Fill the contiguous out, inverse and, with a residual, total."""
     if x.numel() == 0:
         return
-    flat = as_rows(x)
-    added = flat if residual is None else as_rows(residual)
-    fits, options, _ = _plan("rms_norm", x)
-    kernel = _rms_norm_kernel if fits else _long_rms_norm_kernel
-    with torch.cuda.device_of(x):
-        kernel[(triton.cdiv(flat.shape[0], options.get("ROWS", 1)),)](
-            flat, added, _contiguous(weight), out, total, inverse, *flat.shape, flat.stride(0),
-            added.stride(0), eps, offset, RESIDUAL=residual is not None, WEIGHT=weight is not None,
-            **options,
-        )  # fmt: skip
+    flat, added = as_rows(x), None if residual is None else as_rows(residual)
+    fits, options, _ = _plan("rms_norm", x.device, x.shape[-1])
+
+    def prepare() -> Prepared:
+        rows, columns = flat.shape
+        rest = {
+            "rows": rows, "columns": columns, "x_stride": flat.stride(0), "eps": eps, "offset": offset,
+            "residual_stride": 0 if added is None else added.stride(0),
+            "RESIDUAL": added is not None, "WEIGHT": weight is not None,
+        }  # fmt: skip
+        return (triton.cdiv(rows, options.get("ROWS", 1)),), tensors, rest | options
+
+    tensors = (flat, added, _contiguous(weight), out, total, inverse)
+    launch(_rms_norm_kernel if fits else _long_rms_norm_kernel, tensors, (eps, offset), prepare)
 
 
 def launch_rms_norm_backward(
@@ -216,20 +222,25 @@ def launch_rms_norm_backward(
         dweight.zero_()
         return
     flat, flat_grad = as_rows(x), as_rows(grad)
-    added = flat if grad_total is None else as_rows(grad_total)
+    added = None if grad_total is None else as_rows(grad_total)
     rows, columns = flat.shape
-    fits, options, chosen = _plan("rms_norm_backward", x)
+    fits, options, chosen = _plan("rms_norm_backward", x.device, columns)
     tiles = triton.cdiv(rows, options.get("ROWS", 1))
     programs = min(tiles, settings.processors(x.device) * chosen["PER_PROCESSOR"])
-    parts = dweight.new_empty((programs, columns) if dweight.numel() else (0,))
+    parts = dweight.new_empty((programs, columns)) if dweight.numel() else None
+
+    def prepare() -> Prepared:
+        rest = {
+            "rows": rows, "columns": columns, "grad_stride": flat_grad.stride(0), "offset": offset,
+            "grad_total_stride": 0 if added is None else added.stride(0), "x_stride": flat.stride(0),
+            "TOTAL": added is not None, "WEIGHT": weight is not None, "PARTS": parts is not None,
+        }  # fmt: skip
+        return (programs,), tensors, rest | options
+
+    tensors = (flat_grad, added, flat, _contiguous(weight), inverse, dx, parts)
     kernel = _rms_norm_backward_kernel if fits else _long_rms_norm_backward_kernel
-    with torch.cuda.device_of(x):
-        kernel[(programs,)](
-            flat_grad, added, flat, _contiguous(weight), inverse, dx, parts, rows, columns,
-            flat_grad.stride(0), added.stride(0), flat.stride(0), offset,
-            TOTAL=grad_total is not None, WEIGHT=weight is not None, PARTS=dweight.numel() > 0, **options,
-        )  # fmt: skip
-    if dweight.numel():
+    launch(kernel, tensors, (offset,), prepare)
+    if parts is not None:
         torch.sum(parts, dim=0, out=dweight)
 
 

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from . import settings
+from .launch import Prepared, launch
 
 
 @triton.jit
@@ -69,22 +70,29 @@ def launch_rope(
     """Fill out, which may be x itself; its last dimension is contiguous."""
     if x.numel() == 0:
         return
-    batch, heads, seq, head_dim = x.shape
-    in_place, pairs = out is x, cos.shape[-1]
-    x = x if x.stride(-1) == 1 or head_dim == 1 else x.contiguous()
+    in_place = out is x
+    x = x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
     if sin.stride() != cos.stride():
         cos, sin = cos.contiguous(), sin.contiguous()
-    several = cos.ndim == 3 and cos.shape[0] > 1
-    table_strides = (cos.stride(0) if several else 0, *cos.stride()[-2:])
-    positions = None if positions is None else positions.expand(batch, seq)
-    rest = 0 if in_place or 2 * pairs == head_dim else triton.next_power_of_2(head_dim - 2 * pairs)
-    chosen = settings.find("rope", x.device, "all")
-    programs = batch * triton.cdiv(heads, chosen["HEADS"]) * triton.cdiv(seq, chosen["BLOCK_M"])
-    with torch.cuda.device_of(x):
-        _rope_kernel[(programs,)](
-            x, cos, sin, positions, out, x.stride(), out.stride(), table_strides,
-            (0, 0) if positions is None else positions.stride(),
-            heads, seq, cos.shape[-2], head_dim, pairs,
-            INTERLEAVED=interleaved, BACK=back, POSITIONS=positions is not None, REST=rest,
-            PAIRS=triton.next_power_of_2(max(pairs, 1)), **chosen,
-        )  # fmt: skip
+
+    def prepare() -> Prepared:
+        batch, heads, seq, head_dim = x.shape
+        rows, pairs = cos.shape[-2:]
+        several = cos.ndim == 3 and cos.shape[0] > 1
+        ids = None if positions is None else positions.expand(batch, seq)
+        nothing_left = in_place or 2 * pairs == head_dim
+        chosen = settings.find("rope", x.device, "all")
+        programs = batch * triton.cdiv(heads, chosen["HEADS"]) * triton.cdiv(seq, chosen["BLOCK_M"])
+        rest = {
+            "x_strides": x.stride(), "out_strides": out.stride(),
+            "table_strides": (cos.stride(0) if several else 0, *cos.stride()[-2:]),
+            "position_strides": (0, 0) if ids is None else ids.stride(),
+            "heads": heads, "seq": seq, "table_rows": rows, "head_dim": head_dim, "pairs": pairs,
+            "INTERLEAVED": interleaved, "BACK": back, "POSITIONS": ids is not None,
+            "REST": 0 if nothing_left else triton.next_power_of_2(head_dim - 2 * pairs),
+            "PAIRS": triton.next_power_of_2(max(pairs, 1)),
+        }  # fmt: skip
+        return (programs,), tensors, rest | chosen
+
+    tensors = (x, cos, sin, positions, out)
+    launch(_rope_kernel, tensors, (interleaved, back, in_place), prepare)

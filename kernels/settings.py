@@ -25,9 +25,8 @@ Setting = dict[str, Any]
 Key = tuple[str, str]  # a kernel and a shape class
 
 _compiled_for: contextvars.ContextVar[str | None] = contextvars.ContextVar("architecture", default=None)
-_overrides: contextvars.ContextVar[tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...]] = (
-    contextvars.ContextVar("overrides", default=())
-)
+# No context variable: on a GPU, autograd runs backward in a thread of its own, which has another context.
+_overrides: list[tuple[Key, tuple[tuple[str, Any], ...]]] = []
 
 
 def runs_triton(tensor: torch.Tensor) -> bool:
@@ -48,16 +47,16 @@ def compiling_for(architecture: str) -> Iterator[None]:
 @contextlib.contextmanager
 def overridden(key: Key, setting: Setting) -> Iterator[None]:
     """Let find() give setting in the place of key's entry (to try it)."""
-    token = _overrides.set((*_overrides.get(), (key, tuple(setting.items()))))
+    _overrides.append((key, tuple(setting.items())))
     try:
         yield
     finally:
-        _overrides.reset(token)
+        _overrides.pop()
 
 
 def state() -> Hashable:
     """What the settings depend on beside kernel, device and class: it belongs to the key of what is kept."""
-    return _compiled_for.get(), _overrides.get()
+    return _compiled_for.get(), tuple(_overrides)
 
 
 def architecture(device: torch.device) -> str:
@@ -108,7 +107,7 @@ def first_class(kernel: str, device: torch.device, *shape_classes: str) -> str:
 
 def find(kernel: str, device: torch.device, shape_class: str) -> Setting:
     """The settings of kernel on device for a shape class, without their provenance."""
-    for key, changed in reversed(_overrides.get()):
+    for key, changed in reversed(_overrides):
         if key == (kernel, shape_class):
             return dict(changed)
     setting = _tables(kernel)[architecture(device)][shape_class]

@@ -23,11 +23,12 @@ LN_2 = tl.constexpr(math.log(2))
 @triton.jit
 def _logits(
     x, mask, row, column, rows, columns, queries, x_stride, scale,
-    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr,
+    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr, EVICTION: tl.constexpr = "",
 ):  # fmt: skip
     """x * scale + mask for rows [R, 1] and columns [1, C] in float32; -inf outside and masked."""
     inside = (row < rows) & (column < columns)
-    z = tl.load(x + row * x_stride + column, mask=inside, other=0.0).to(tl.float32) * scale
+    z = tl.load(x + row * x_stride + column, mask=inside, other=0.0, eviction_policy=EVICTION)
+    z = z.to(tl.float32) * scale
     if MASK != "none":
         # The row number in mixed radix over the mask's (outer, middle, inner) leading dimensions.
         inner = row % mask_sizes[1]
@@ -87,31 +88,34 @@ def _row_kernel(
 def _long_row_kernel(
     x, out, mask, rows, columns, queries, x_stride, scale, mask_sizes, mask_strides,
     LOG: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr, COLUMNS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """One row a program, in steps of COLUMNS: maximum and sum in one pass, the output in a second.
 
-    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes.
+    Every lane keeps its own maximum and sum, so that only the last step reduces across lanes. The second
+    pass goes backwards: what was read last is still in L2.
     """
     MASKED: tl.constexpr = CAUSAL or MASK != "none"
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, COLUMNS)
     maxima = tl.full((COLUMNS,), float("-inf"), tl.float32)
     totals = tl.zeros((COLUMNS,), tl.float32)
-    for start in range(0, columns, COLUMNS):
+    for start in tl.range(0, columns, COLUMNS, num_stages=STAGES):
         z = _logits(x, mask, row, start + lane, rows, columns, queries, x_stride, scale,
-                    mask_sizes, mask_strides, MASK, CAUSAL)  # fmt: skip
+                    mask_sizes, mask_strides, MASK, CAUSAL, "evict_last")  # fmt: skip
         new_maxima = tl.maximum(maxima, z)
         shift = _finite_maximum(new_maxima, True)
         totals = totals * tl.exp2((maxima - shift) * LOG2_E) + tl.exp2((z - shift) * LOG2_E)
         maxima = new_maxima
     maximum = _finite_maximum(tl.max(maxima, 0), MASKED)
     total = tl.sum(totals * tl.exp2((maxima - maximum) * LOG2_E), 0)
-    for start in range(0, columns, COLUMNS):
-        column = start + lane
+    steps = tl.cdiv(columns, COLUMNS)
+    for step in tl.range(0, steps, num_stages=STAGES):
+        column = (steps - 1 - step) * COLUMNS + lane
         z = _logits(x, mask, row, column, rows, columns, queries, x_stride, scale,
-                    mask_sizes, mask_strides, MASK, CAUSAL)  # fmt: skip
-        y = _normalize(z, maximum, total, LOG, MASKED)
-        tl.store(out + row * columns + column, y.to(out.dtype.element_ty), mask=column < columns)
+                    mask_sizes, mask_strides, MASK, CAUSAL, "evict_first")  # fmt: skip
+        y = _normalize(z, maximum, total, LOG, MASKED).to(out.dtype.element_ty)
+        tl.store(out + row * columns + column, y, mask=column < columns, eviction_policy="evict_first")
 
 
 @triton.jit

@@ -1,9 +1,10 @@
 """Measure settings on this machine's GPU and write the best ones: `python -m budget.kernels.tune [CALL ...]`.
 
 Tries the values in SPACE around the settings in force, on the launches of lint_calls.py with random
-data: Triton's do_bench flushes the L2 cache before every sample, the candidates take turns, and a
-candidate counts only if its output is that of the settings in force. settings.toml (or --output) then
-says what was measured, on what. Exit status 2 where there is no GPU.
+data. What spills or does not fit is found by compiling, on all cores, before anything runs; a candidate
+counts only if its output is that of the settings in force. Triton's do_bench flushes the L2 cache before
+every sample, and the candidates take turns. settings.toml (or --output) then says what was measured, on
+what. Exit status 2 where there is no GPU.
 """
 
 # ruff: noqa: T201 - a command prints.
@@ -11,11 +12,15 @@ says what was measured, on what. Exit status 2 where there is no GPU.
 import argparse
 import datetime
 import itertools
+import math
 import re
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,8 +30,9 @@ import triton
 
 from . import settings
 from .launch import forget
+from .lint import TARGETS, compiled, resources
 from .lint_calls import CALLS, Launch, tensors_on
-from .settings import overridden
+from .settings import Key, Setting, overridden
 
 # What is tried, where a kernel has such a setting.
 SPACE: dict[str, tuple[Any, ...]] = {
@@ -35,6 +41,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "BLOCK_K": (32, 64, 128),
     "COLUMNS": (),  # names the class of rows it serves
     "TILE": (2048, 4096, 8192),
+    "STAGES": (1, 2, 3),
     "STEPS": (4, 8, 16),
     "HEADS": (2, 4, 8, 16),
     "PER_PROCESSOR": (1, 2),
@@ -46,7 +53,9 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "num_stages": (1, 2, 3, 4),
 }
 ROUNDS = 3
-Setting = dict[str, Any]
+FINALISTS = 5
+MOST_SPILLED = 64  # bytes of a thread's stack
+AGREES = 1e-2
 
 
 def neighbours(setting: Setting) -> Iterator[Setting]:
@@ -59,7 +68,7 @@ def neighbours(setting: Setting) -> Iterator[Setting]:
                     yield setting | dict(zip(names, values, strict=True))
 
 
-def looked_up(launch: Launch) -> dict[tuple[str, str], Setting]:
+def looked_up(launch: Launch) -> dict[Key, Setting]:
     """The entries, by (kernel, shape class), that launch looks up."""
     forget()
     with mock.patch.object(settings, "find", wraps=settings.find) as find:
@@ -68,34 +77,71 @@ def looked_up(launch: Launch) -> dict[tuple[str, str], Setting]:
     return {(kernel, name): settings.find(kernel, device, name) for kernel, device, name in arguments}
 
 
-def seconds(launch: Launch, key: tuple[str, str], setting: Setting) -> float:
-    """The median device time of launch with setting in the place of key's."""
+def seconds(launch: Launch, key: Key, setting: Setting, milliseconds: int) -> float:
+    """The median device time of launch with setting in the place of key's, measured for so long."""
     with overridden(key, setting):
-        return triton.testing.do_bench(launch, return_mode="median") / 1000
+        taken = triton.testing.do_bench(launch, milliseconds // 5, milliseconds, return_mode="median")
+    return taken / 1000
 
 
-def agrees(launch: Launch, key: tuple[str, str], setting: Setting, expected: list[torch.Tensor]) -> bool:
-    """Whether setting runs at all and gives the expected output."""
+def fits(architecture: str, call: str, key: Key, setting: Setting) -> bool:
+    """Whether a call with setting compiles for architecture, spills next to nothing and fits its memory.
+
+    Needs no GPU; what is compiled is in Triton's cache for the launch that measures it.
+    """
+    try:
+        with overridden(key, setting), compiled(architecture) as (kernels, _):
+            CALLS[call]()()
+        used = [resources(kernel) for _, kernel in kernels]
+    except Exception:  # noqa: BLE001 - whatever the compiler raises: not a candidate
+        return False
+    limit = TARGETS[architecture][1]
+    return all(stack <= MOST_SPILLED and shared <= limit for stack, shared in used)
+
+
+def pruned(architecture: str, call: str, key: Key, candidates: Sequence[Setting]) -> list[Setting]:
+    """The candidates that fit, and the first (the settings in force) in any case; compiled on all cores."""
+    first, *others = candidates
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        fitting = pool.map(partial(fits, architecture, call, key), others)
+        return [first, *itertools.compress(others, fitting)]
+
+
+def agrees(launch: Launch, key: Key, setting: Setting, expected: list[torch.Tensor]) -> bool:
+    """Whether setting runs at all and gives the expected output, but for another order of its sums."""
     try:
         with overridden(key, setting):
             outputs = launch()
-    except Exception:  # noqa: BLE001 - too much shared memory, a shape the compiler refuses: not a candidate
+    except Exception:  # noqa: BLE001 - a shape that the launch refuses: not a candidate
         return False
-    pairs = zip(outputs, expected, strict=True)
-    return all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.02, equal_nan=True) for a, b in pairs)
+    return all(distance(ours, theirs) <= AGREES for ours, theirs in zip(outputs, expected, strict=True))
 
 
-def best(launch: Launch, key: tuple[str, str], current: Setting) -> tuple[Setting, float, float]:
-    """(the fastest setting, its seconds, those of the current one)."""
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The norm of the difference over the norm, of what is finite; infinite where that is not the same."""
+    finite = theirs.isfinite()
+    if not torch.equal(finite, ours.isfinite()):
+        return math.inf
+    ours, theirs = ours[finite].double(), theirs[finite].double()
+    size = torch.linalg.vector_norm(theirs).item()
+    difference = torch.linalg.vector_norm(ours - theirs).item()
+    return difference / size if size else math.inf * difference if difference else 0.0
+
+
+def best(launch: Launch, key: Key, candidates: Sequence[Setting]) -> tuple[Setting, float, float]:
+    """(the fastest candidate, its seconds, the first's): all in turns, then the fastest again and longer."""
+    forget()
     expected = [t.clone() for t in launch()]
-    candidates = [s for s in neighbours(current) if agrees(launch, key, s, expected)]
-    samples: list[list[float]] = [[] for _ in candidates]
-    for _ in range(ROUNDS):
-        for times, setting in zip(samples, candidates, strict=True):
-            times.append(seconds(launch, key, setting))
-    medians = [statistics.median(times) for times in samples]
-    fastest = min(range(len(medians)), key=medians.__getitem__)
-    return candidates[fastest], medians[fastest], medians[0]
+    current, *others = candidates
+    right = [current, *(s for s in others if agrees(launch, key, s, expected))]
+    for milliseconds, rounds, kept in ((10, 1, FINALISTS), (50, ROUNDS, 1)):
+        samples = [[seconds(launch, key, s, milliseconds) for s in right] for _ in range(rounds)]
+        medians = [statistics.median(times) for times in zip(*samples, strict=True)]
+        ranked = sorted(range(len(right)), key=medians.__getitem__)[:kept]
+        before = medians[0]
+        if kept > 1:
+            right = [right[i] for i in sorted({0, *ranked})]
+    return right[ranked[0]], medians[ranked[0]], before
 
 
 def provenance(call: str, taken: float) -> str:
@@ -140,7 +186,7 @@ def main() -> int:
     architecture = settings.architecture(torch.device("cuda", torch.cuda.current_device()))
     if options.output != settings.PATH:
         shutil.copy(settings.PATH, options.output)
-    tuned: set[tuple[str, str]] = set()
+    tuned: set[Key] = set()
     for call in options.call or CALLS:
         with tensors_on("cuda"):
             launch = CALLS[call]()
@@ -148,7 +194,10 @@ def main() -> int:
             if key in tuned:
                 continue
             tuned.add(key)
-            setting, taken, before = best(launch, key, current)
+            candidates = list(neighbours(current))
+            if architecture in TARGETS:
+                candidates = pruned(architecture, call, key, candidates)
+            setting, taken, before = best(launch, key, candidates)
             print(
                 f"{call}: {key[0]} {key[1]} {before * 1e6:.1f} -> {taken * 1e6:.1f} us {setting}", flush=True
             )

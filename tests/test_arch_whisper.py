@@ -55,7 +55,7 @@ CASES = [
             "max_source_positions": 20,
             "max_target_positions": 9,
         },
-        {"d_model": 30, "encoder_layers": 1, "heads": 3, "d_ff": 7, "mels": 13, "frames": 20, "context": 9},
+        {"d_model": 30, "encoder_layers": 1, "heads": 3, "d_ff": 7, "mels": 13, "frames": 40, "context": 9},
         1,
         9,
     ),

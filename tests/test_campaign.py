@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from budget.bench.campaign_plan import STAGES, candidates, find_case, tasks
 from budget.bench.campaign_refused import RefusedError
 from budget.bench.record import source_hash
 
-from budget import record
 from budget.bench import campaign, campaign_import, campaign_lines, campaign_parent, campaign_summary
 from budget.kernels import settings, tune
+from budget.measured import record
 
 ROOT = Path(__file__).parents[1]
 
@@ -258,11 +260,14 @@ def test_settings_that_were_faster_are_merged(tmp_path):
 
 
 def test_tuned_settings_reach_a_kernel_and_leave_it():
-    device = settings.torch.device("meta")
+    device = torch.device("meta")
     with settings.compiling_for("sm90"):
         usual = settings.find("softmax", device, "middle")
         with tune.overridden(("softmax", "middle"), {"num_warps": 2}):
             assert settings.find("softmax", device, "middle") == {"num_warps": 2}
+            with ThreadPoolExecutor(1) as other:  # as autograd's, on a GPU
+                seen = other.submit(settings.find, "softmax", torch.device("cpu"), "middle").result()
+            assert seen == {"num_warps": 2}
         assert settings.find("softmax", device, "middle") == usual
 
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
 from budget.ir import walk
+from budget.plan.adapters import adapters
 from budget.plan.backward import backward
 from budget.plan.freeze import freeze, freeze_layers
-from budget.plan.lora import adapters, lora
+from budget.plan.lora import lora
 from budget.plan.optimizer import optimizer
 
 torch = pytest.importorskip("torch")

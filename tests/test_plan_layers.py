@@ -5,12 +5,12 @@ import pytest
 from budget import estimate
 from budget.errors import InputError
 
-# A window changes no parameter and no FLOP of a training step, but makes two layers a period, or five.
+# With a kernel that needs no mask a window changes nothing of a training step, but makes periods of layers.
 PERIODS = [{"windows": (64, 0)}, {"windows": (64, 0, 0, 64, 64)}]
 
 
 def answer(config, **how):
-    e = estimate("gpt2", config=config, batch=2, seq=64, **how)
+    e = estimate("gpt2", config=config, batch=2, seq=64, attention="flash", **how)
     m = e.memory
     return e.params, e.hardware, m.activations, m.gradients, m.optimizer, m.peak
 

@@ -35,6 +35,7 @@ class Attention(NamedTuple):
     mask: str = ""  # a tensor added to the scores (see `causal_mask`)
     sinks: bool = False  # a learned score for each head that takes part in the softmax only
     upcast: bool = True  # softmax in float32, then back
+    dropout: bool = False  # some of its weights are dropped: a mask that only eager code keeps
 
 
 def rotary(dim: str = "k") -> Op:
@@ -161,5 +162,7 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
         yield op(f"{name}.downcast", "p32: -> p:", "cast")
     else:
         yield op(f"{name}.softmax", "w: -> p:", "softmax")
+    if a.dropout:
+        yield op(f"{name}.drop_weights", "p: -> p:", "dropout")
     yield op(f"{name}.mix", f"p:, {values} -> o: b h r s {v}", tag=MIX, **sizes)
     yield op(f"{name}.merge", f"o: b h r s {v} -> y: b s h r {v}", "copy", MERGE, **sizes)

@@ -13,7 +13,7 @@ from ..config import Workload
 from ..errors import InputError
 from ..ir import HEAD, LOSS, Node, block, op
 from ..named import Any, NamedTuple
-from ..size import Size, ceil_div, floor_div, is_number, maximum, minimum, or_else
+from ..size import Size, ceil_div, floor_div, is_number, is_zero, maximum, minimum, or_else
 from ._loss import cross_entropy
 
 AXES, WINDOW = ("z", "y", "x"), ("l", "i", "j")
@@ -195,11 +195,14 @@ def mean(name: str, x: Features) -> Piece:
 def classifier(x: Features, classes: Size, w: Workload, branch: str = "") -> Generator[Node, None, None]:
     """Average over the grid if there is one, a linear layer to the classes, in training the loss.
 
+    Without classes the average is all there is.
     branch: what the names of a head that is not the network's last one begin with.
     """
     head = branch or "head."
     if x.extents:
         x = yield from mean(f"{head}pool", x)
+    if is_zero(classes):
+        return
     spec = f"{x.name}: b c, *f c, +*f -> {branch}logits: b f"
     yield op(f"{head}classifier", spec, tag=HEAD, c=x.c, f=classes)
     if w.mode == "train":

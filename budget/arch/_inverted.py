@@ -31,14 +31,15 @@ def inverted_residual(
     add_kind: str = "add",
     pad: int = 0,
     same: bool = False,
+    expands: bool = False,
 ) -> Piece:
     """Expand, filter each channel by itself, squeeze and excite, project; add where that fits.
 
     pad: zeros along each axis that an operator of its own adds, in place of the convolution's;
-    same: such an operator before each convolution.
+    same: such an operator before each convolution. expands: a convolution does even where nothing widens.
     """
     y = x
-    if expanded != x.c:
+    if expands or expanded != x.c:
         y = yield from conv_norm("expand", y, expanded, 1, act=act, same=same)
     if pad:
         y = yield from resize("pad", "pad", y, tuple(extent + pad for extent in y.extents))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, Block, Node, Op, op
+from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, RULES, Block, Node, Op, op
 from ..named import NamedTuple
 from ..size import Size
 
+ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
 
 
@@ -27,8 +28,9 @@ def mlp(
     x: str = "n",
     out: str = "m",
     f: Size = None,
+    dropout: float = 0.0,
 ) -> Iterator[Op]:
-    """From `x: b s d` to `out: b s d` over f hidden units, gated or not."""
+    """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped."""
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
     if gated:
@@ -39,12 +41,23 @@ def mlp(
     else:
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
         yield activate(f"{name}.act", activation, "u")
+    if dropout:
+        yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
     yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=DOWN, **sizes)
 
 
-def activate(name: str, kind: str, x: str) -> Op:
-    """The activation of `x` as `g`; xIELU (Apertus) has two learned numbers."""
-    return op(name, f"{x}:{', *w, *w' if kind == 'xielu' else ''} -> g:", kind, ACTIVATION_OF_MLP, w=1)
+def activate(
+    name: str, kind: str, x: str, out: str = "g", dims: str = "", tag: str = ACTIVATION_OF_MLP
+) -> Op:
+    """The activation of `x` as `out`; xIELU (Apertus) has two learned numbers."""
+    learned = ", *w, *w" if kind == "xielu" else ""
+    return op(name, f"{x}:{dims}{learned} -> {out}:{dims}", kind, tag, w=1)
+
+
+def dropout(name: str, rate: float, mode: str, x: str) -> Iterator[Op]:
+    """Part of `x` is dropped, in training alone; which is a mask of booleans, kept for the backward pass."""
+    if rate and mode == "train":
+        yield op(f"{name}.dropout", f"{x}: -> {x}:", "dropout")
 
 
 class Experts(NamedTuple):
@@ -76,7 +89,7 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=DOWN, f=m.f)
     yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
     yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
-    if m.shared != 0:
+    if m.shared_gate or m.shared != 0:  # a gate of an expert without any width is there all the same
         yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared)
         if m.shared_gate:
             yield op("shared.choose", f"{x}: b s d, *d -> sg: b s")

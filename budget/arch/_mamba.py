@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..ir import Op, group, op
 from ..named import NamedTuple
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, maximum
 from ._attention import cache
 
 
@@ -80,9 +80,11 @@ def _selective_scan() -> Iterator[Op]:
 def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[Op]:
     """A causal convolution of every channel by itself; eager code pads both ends, then cuts.
 
-    Decoding it goes over the last inputs, which are cached, with the new one behind them.
+    What fills a cache is padded to the kernel's length before. Decoding it goes over the last inputs, which
+    are cached, with the new one behind them.
     """
-    slid, out = (m.kernel + 1, 2) if mode == "decode" else (s, s + m.kernel - 1)
+    padded = s if mode == "train" else maximum(s, m.kernel)
+    slid, out = (m.kernel + 1, 2) if mode == "decode" else (padded, padded + m.kernel - 1)
     sizes = {"f": width, "l": m.kernel, "y": out, "y+l": slid}
     if mode == "decode":
         yield op(f"ssm.{x}_cache", f"{x}: b s f -> %last: b l f", "cache", **sizes)

@@ -8,7 +8,7 @@ from ..ir import Block, Node, Op, block, op
 from ..named import NamedTuple
 from ..size import Size
 from ._attention import Attention, attention
-from ._layers import mlp, norm, sized
+from ._layers import dropout, mlp, norm, sized
 
 
 class Layer(NamedTuple):
@@ -21,6 +21,8 @@ class Layer(NamedTuple):
     gated: bool = False
     bias: bool = True  # of the MLP
     scale: bool = False  # what a part adds to the stream is weighed, channel by channel
+    dropout: float = 0.0  # part of what a part adds that is dropped; 0 where nothing is trained
+    inner_dropout: float = 0.0  # the same inside the MLP, behind its activation
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
@@ -58,7 +60,10 @@ def _attend(
 
 
 def _think(layer: Layer, x: str = "x") -> Iterator[Node]:
-    part = lambda n: mlp("mlp", layer.activation, gated=layer.gated, bias=layer.bias, x=n, out="a")  # noqa: E731
+    def part(n: str) -> Iterator[Op]:
+        drops = layer.inner_dropout
+        return mlp("mlp", layer.activation, gated=layer.gated, bias=layer.bias, x=n, out="a", dropout=drops)
+
     yield from _residual("mlp", layer, x, part)
 
 
@@ -67,10 +72,12 @@ def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)
         yield from part("n")
+        yield from dropout(name, layer.dropout, "train", "a")
         if layer.scale:
             yield op(f"{name}.weigh", "a: b s d, *d -> a: b s d", "mul")
         yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")
     else:
         yield from part(x)
+        yield from dropout(name, layer.dropout, "train", "a")
         yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")
         yield norm(f"{name}.norm", layer.norm, x, x)

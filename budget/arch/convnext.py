@@ -25,7 +25,7 @@ class Config(Settings):
     )
     activation: str = setting("gelu", "of the MLP", choices=("gelu", "gelu_tanh", "relu", "silu"))
     inplace: bool = setting(True, "residuals are added in place (torchvision does, transformers doesn't)")
-    classes: int = setting(1000, "outputs")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 

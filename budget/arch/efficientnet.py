@@ -42,7 +42,7 @@ class Config(Settings):
     inplace: bool = setting(
         True, "activations overwrite their input (torchvision does, transformers doesn't)"
     )
-    classes: int = setting(1000, "outputs")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 

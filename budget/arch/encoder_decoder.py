@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..ir import EMBED, HEAD, Model, Node, model, op
+from ..errors import InputError
+from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
-from ._layers import norm, sized
+from ._heads import of_pooled, pooled
+from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
+HEADS = ("lm", "none", "tokens", "pooled")  # of each token; of a dense layer on one token of each sequence
 
 
 class Config(Settings):
@@ -32,9 +34,12 @@ class Config(Settings):
     vocab: int = setting(32128, "tokens")
     context: int = setting(512, "longest sequence of learned positions; the default length")
     positions: str = setting(
-        "relative", "added to the scores, or to the embedding", choices=("relative", "learned")
+        "relative",
+        "added to the scores, or to the embedding: learned, a table that does not train, or computed",
+        choices=("relative", "learned", "sinusoidal", "computed"),
     )
     buckets: int = setting(32, "relative positions: distances that are told apart")
+    relative_each: bool = setting(False, "relative positions: each layer has a table of its own (UMT5)")
     position_offset: int = setting(0, "learned positions: rows that no position uses (BART: 2)", least=0)
     norm: str = setting("rms_norm_keep", "kind of all norms", choices=("rms_norm_keep", "layer_norm"))
     residual: str = setting(
@@ -46,14 +51,28 @@ class Config(Settings):
     gated: bool = setting(False, "MLPs multiply two projections, one of them activated (T5 1.1)")
     bias: bool = setting(False, "linear layers have a bias")
     scale_scores: bool = setting(False, "scores are divided by the root of head_dim")
+    part: str = setting("both", "which stacks there are", choices=("both", "encoder"))
+    tables: int = setting(
+        1, "tables of embeddings: 1: shared, 2: one for each stack, 3: and one that nothing uses (BART)"
+    )
+    head: str = setting("lm", "a language model's, none, or a classifier's", choices=HEADS)
+    labels: int = setting(2, "outputs of a classifier", least=0)
     tied: bool = setting(True, "the head's weight is the embedding's")
     head_scale: bool = setting(True, "what the head reads is multiplied by a constant (T5 1.0)")
     head_bias: bool = setting(False, "a constant is added to the logits (BART)")
+    dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
+    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    activation_dropout: float = setting(0.0, "training: part of the MLPs' hidden units, dropped", least=0)
+    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
             divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
+        if self.tables > 3:
+            raise InputError("tables", f"got {self.tables}; allowed: 1, 2, 3")
+        if self.part == "encoder" and self.head not in ("none", "tokens"):
+            raise InputError("head", f"got {self.head}; allowed for an encoder: none, tokens")
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -61,8 +80,10 @@ def build(c: Config, w: Workload) -> Model:
 
     Decode makes one token of each sequence: the encoder has run, its keys and values are cached.
     """
+    if c.part == "encoder" and w.mode == "decode":
+        raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
     seq = or_else(w.seq, minimum(c.context, 1024))
-    if c.positions == "learned":
+    if c.positions != "relative":
         at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}
@@ -72,60 +93,104 @@ def build(c: Config, w: Workload) -> Model:
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     # Where nothing runs in the encoder, its weights are there all the same.
     length = 0 if w.mode == "decode" else seq
-    yield from sized(_encoder(c), **_heads(c, c.heads), f=c.d_ff, s=length, t=length)
-    heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, c.d_ff)
-    yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
-    if w.mode == "train":
-        yield from cross_entropy("logits")
+    if c.tables == 3:
+        yield op("spare", "*v d -> spare: v d", "resident")
+    yield from sized(_encoder(c, w.mode), **_heads(c, c.heads), f=c.d_ff, s=length, t=length)
+    x = "memory"
+    if c.part == "both":
+        x, heads, d_ff = "x", or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, c.d_ff)
+        yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
+    yield from sized(_head(c, w.mode, x), s=s)
 
 
 def _heads(c: Config, heads: Size) -> dict[str, Size]:
     return {"h": heads, "k": or_else(c.head_dim, exact_div(c.d_model, heads))}
 
 
-def _layer(c: Config, position: str) -> Layer:
+def _layer(c: Config, position: str, mode: str) -> Layer:
     a = Attention(
         bias=c.bias,
         out_bias=c.bias,
         scale=c.scale_scores,
         position=f"{position}: h r s t" if c.positions == "relative" else "",
         upcast=False,
+        dropout=mode == "train" and c.attention_dropout > 0,
     )
-    return Layer(a, c.activation, c.norm, c.residual == "pre", c.gated, c.bias)
+    dropped = (c.dropout, c.activation_dropout) if mode == "train" else (0.0, 0.0)
+    return Layer(a, c.activation, c.norm, c.residual == "pre", c.gated, c.bias, False, *dropped)
 
 
-def _encoder(c: Config) -> Iterator[Node]:
-    yield from _embedding(c, "encoder", "source", "memory")
-    yield encoder("encoder.layers", _layer(c, "relative"), c.encoder_layers, x="memory")
+def _encoder(c: Config, mode: str) -> Iterator[Node]:
+    yield from _embedding(c, "encoder", "source", "memory", mode)
+    layers = encoder("encoder.layers", _layer(c, "relative", mode), c.encoder_layers, x="memory")
+    yield _with_tables(c, "encoder", layers)
     if c.residual == "pre":
         yield norm("encoder.norm", c.norm, "memory", "memory")
+    if c.positions == "relative":
+        yield from dropout("encoder.norm", c.dropout, mode, "memory")
 
 
 def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield from _embedding(c, "decoder", "target", "x")
+    yield from _embedding(c, "decoder", "target", "x", mode)
     yield causal_mask()
-    layer, cross = _layer(c, "relative"), _layer(c, "!zeros").attention
+    layer, cross = _layer(c, "relative", mode), _layer(c, "!zeros", mode).attention
     count = or_else(c.decoder_layers, c.encoder_layers)
-    yield decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
+    layers = decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
+    yield _with_tables(c, "decoder", layers)
     if c.residual == "pre":
         yield norm("decoder.norm", c.norm, "x", "x")
-    if c.head_scale:
-        yield op("head.scale", "x: -> x:", "scale")
-    yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
-    if c.head_bias:
-        yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
+    if c.positions == "relative":
+        yield from dropout("decoder.norm", c.dropout, mode, "x")
 
 
-def _embedding(c: Config, part: str, ids: str, x: str) -> Iterator[Node]:
-    """Tokens share one table; positions are looked up here, or as distances for all layers of the stack."""
-    yield op(f"{part}.embed", f"!{ids}/int64: b s, *embed: ~v d -> {x}: b s d", "gather", EMBED)
+def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
+    if c.head == "pooled":
+        yield from pooled(c.d_model, x=x)
+        yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout)
+    elif c.head == "tokens":
+        yield from dropout("head", c.head_dropout, mode, x)
+        yield op("head.labels", f"{x}: b s d, *d v, +*v -> logits: b s v", tag=HEAD, v=c.labels)
+    elif c.head == "lm":
+        if c.head_scale:
+            yield op("head.scale", "x: -> x:", "scale")
+        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
+        if c.head_bias:
+            yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
+    if mode == "train" and c.head in ("lm", "tokens"):
+        yield from cross_entropy("logits")
+
+
+def _distances(c: Config, part: str) -> Op:
+    """What each distance adds to the scores of each head."""
+    spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
+    return op(f"{part}.relative", spec, "gather", p=c.buckets)
+
+
+def _with_tables(c: Config, part: str, layers: Block) -> Block:
+    """Layers, each with its own table of distances where it has one."""
+    if c.positions != "relative" or not c.relative_each:
+        return layers
+    return layers._replace(body=(_distances(c, part), *layers.body))
+
+
+def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[Node]:
+    """Tokens, from one table for both stacks or not; positions are looked up here, or as distances for all
+    layers of the stack.
+    """
+    table = "embed: " if c.tables == 1 else ""
+    yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":
-        spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
-        yield op(f"{part}.relative", spec, "gather", p=c.buckets)
+        if not c.relative_each:
+            yield _distances(c, part)
+    elif c.positions == "computed":
+        yield op(f"{part}.positions", f"!{part}_positions/int64: s -> places: s d", "table")
+        yield op(f"{part}.embed_add", f"{x}:, places: s d -> {x}:", "add")
     else:
-        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", "gather")
+        kind = "gather" if c.positions == "learned" else "frozen_gather"
+        yield op(f"{part}.positions", f"!{part}_positions/int64: b s, *~p d -> places: b s d", kind)
         yield op(f"{part}.embed_add", f"{x}:, places: -> {x}:", "add")
     if c.embed_norm:
         yield norm(f"{part}.embed_norm", c.norm, x, x)
+    yield from dropout(f"{part}.embed", c.dropout, mode, x)

@@ -8,7 +8,7 @@ from itertools import groupby
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, block, model, op
-from ..size import Size, ceil_div, exact_div, is_number, or_else
+from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm
 from ._loss import cross_entropy
@@ -29,6 +29,7 @@ class Config(Settings):
         (4, 12, 20, 28), "layers that attend, counted from 0", least=0
     )
     heads: int = setting(32, "attention: query heads")
+    head_dim: int = setting(0, "attention: width of a head; 0: d_model / heads", least=0)
     kv_heads: int = setting(8, "attention: key-value heads")
     rotary_fraction: float = setting(0.0, "attention: part of a head that is rotated", least=0)
     attention_bias: bool = setting(False, "attention's projections have a bias")
@@ -49,9 +50,15 @@ class Config(Settings):
     conv_bias: bool = setting(True, "the convolution has a bias")
     vocab: int = setting(65536, "tokens")
     tied: bool = setting(False, "the head's weight is the embedding's")
+    head: str = setting(
+        "lm", "a language model's, none, or a classifier of the last token", choices=("lm", "none", "last")
+    )
+    labels: int = setting(2, "outputs of a classifier", least=0)
+    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
 
     def __post_init__(self) -> None:
-        divides("heads", self.heads, "d_model", self.d_model)
+        if is_zero(self.head_dim):
+            divides("heads", self.heads, "d_model", self.d_model)
         divides("kv_heads", self.kv_heads, "heads", self.heads)
         at_most("active_experts", self.active_experts, "experts", self.experts)
         if self.mamba_version not in (1, 2):
@@ -69,7 +76,7 @@ def build(c: Config, w: Workload) -> Model:
     """Tokens [b, s] to logits [b, s, v]; decode runs one step from cached keys, values and states."""
     seq = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else seq
-    head_dim = exact_div(c.d_model, c.heads)
+    head_dim = or_else(c.head_dim, exact_div(c.d_model, c.heads))
     rotated = head_dim * c.rotary_fraction
     sizes = {
         "b": w.batch, "s": s, "t": seq, "d": c.d_model, "v": c.vocab, "f": c.d_ff, "e": c.experts,
@@ -88,6 +95,14 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
     period = next(p for p in range(1, c.layers + 1) if kinds == kinds[:p] * (c.layers // p))
     yield block("layers", _runs(c, mode, s, kinds[:period]), c.layers // period)
     yield norm("norm", "rms_norm")
+    if c.head == "none":
+        return
+    if c.head == "last":
+        yield op("head.labels", "n: b s d, *d v -> logits: b s v", tag=HEAD, v=c.labels)
+        yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
+        if mode == "train":
+            yield from cross_entropy("logits")
+        return
     yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if mode == "train":
         yield from cross_entropy("logits", upcast=True)
@@ -109,6 +124,7 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
             rope=c.rotary_fraction > 0,
             heads_first=c.rotary_fraction < 1,
             mask="mask",
+            dropout=mode == "train" and c.attention_dropout > 0,
         )
         yield from attention("attn", a, mode)
     else:

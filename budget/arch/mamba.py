@@ -25,6 +25,7 @@ class Config(Settings):
     layers: int = setting(24, "mixers, one after the other")
     d_model: int = setting(768, "width of the residual stream")
     expand: int = setting(2, "inner width, in d_model")
+    inner: int = setting(0, "inner width; 0: expand x d_model", least=0)
     state_size: int = setting(16, "width of a channel's state")
     conv_kernel: int = setting(4, "taps of the causal convolution")
     dt_rank: int = setting(0, "Mamba: rank of the step size's projection; 0: d_model / 16", least=0)
@@ -35,13 +36,19 @@ class Config(Settings):
     bias: bool = setting(False, "the projections into and out of a mixer have a bias")
     conv_bias: bool = setting(True, "the convolution has a bias")
     tied: bool = setting(True, "the head's weight is the embedding's")
+    head: str = setting("lm", "a language model's, or none", choices=("lm", "none"))
 
     def __post_init__(self) -> None:
         if self.version not in (1, 2):
             raise InputError("version", f"got {self.version}; allowed: 1 or 2")
         if self.version == 2:
-            divides("heads", self.heads, "expand x d_model", self.expand * self.d_model)
+            divides("heads", self.heads, "expand x d_model", self.width)
             divides("groups", self.groups, "heads", self.heads)
+
+    @property
+    def width(self) -> Size:
+        """The inner width, derived where it is not given."""
+        return or_else(self.inner, self.expand * self.d_model)
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -57,13 +64,15 @@ def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
     yield block("layers", _layer(c, w.mode, s), c.layers)
     yield norm("norm", "rms_norm")
     yield op("cast", "n: -> n:", "cast")
+    if c.head == "none":
+        return
     yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits", upcast=True)
 
 
 def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:
-    f = c.expand * c.d_model
+    f = c.width
     yield op("norm.cast", "x: -> n:", "cast")
     yield norm("norm", "rms_norm", "n")
     if c.version == 1:

@@ -38,6 +38,9 @@ class Config(Settings):
     inplace: bool = setting(
         True, "activations overwrite their input (torchvision does, transformers doesn't)"
     )
+    always_expand: bool = setting(
+        False, "blocks behind the first stage expand even where nothing widens (transformers)"
+    )
     padded: bool = setting(False, "zeros are added by an operator before each convolution (transformers)")
     width: float = setting(
         1.0, "multiplies all channels, which are then rounded to multiples of 8", least=0.01
@@ -45,7 +48,7 @@ class Config(Settings):
     stem: int = setting(32, "channels of the first convolution, before `width`")
     head: int = setting(1280, "channels of the last convolution, whatever `width` is")
     hidden: int = setting(0, "width of a linear layer before the classifier; 0 is none", least=0)
-    classes: int = setting(1000, "outputs")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 
@@ -99,6 +102,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
                 squeeze=divisible(inner // 4) if c.stage("squeeze", i) else 0,
                 gate="hardsigmoid",
                 same=c.padded,
+                expands=c.always_expand and i > 0,
             )
             x = yield from scope(name, piece, count)
     x = yield from conv_norm("head", x, c.head, 1, act=outer, same=c.padded)

@@ -30,7 +30,7 @@ class Config(Settings):
     first_stage_stride: int = setting(1, "stride of the first stage")
     activation: str = setting("relu", "behind the norms", choices=("relu", "gelu", "silu"))
     inplace: bool = setting(True, "relu overwrites its input (torchvision does, transformers doesn't)")
-    classes: int = setting(1000, "outputs")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Settings, Workload, as_many, divides, setting
+from ..config import Settings, Workload, as_many, at_most, divides, setting
 from ..ir import HEAD, Model, Node, Op, block, model, op
-from ..size import Size, ceil_div, minimum, or_else
+from ..size import Size, ceil_div, floor_div, is_zero, minimum, or_else
 from ._attention import Attention, attention
 from ._layers import mlp, norm, sized
 from ._loss import cross_entropy
@@ -37,11 +37,16 @@ class Config(Settings):
     shrink: bool = setting(False, "a window is no larger than its stage's grid, which else is padded")
     positions: bool = setting(False, "a learned position is added to each patch")
     activation: str = setting("gelu", "of the MLPs", choices=("gelu", "gelu_tanh", "relu", "silu"))
-    classes: int = setting(1000, "outputs")
+    spare_positions: int = setting(
+        0, "rows of its table that no patch uses (transformers' Swin-v2: 1)", least=0
+    )
+    floored: bool = setting(False, "windows shrink, and positions are, by whole patches only (transformers)")
+    classes: int = setting(1000, "outputs; 0: no head", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
+        at_most("patch", self.patch, "image", self.image)
         as_many("heads", self.heads, "depths", self.depths)
         for i, heads in enumerate(self.heads):
             divides("heads", heads, "d_model", self.d_model * 2**i)
@@ -53,15 +58,19 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload) -> Iterator[Node]:
-    side = ceil_div(or_else(w.image, c.image), c.patch)
+    pixels = or_else(w.image, c.image)
+    side, whole = ceil_div(pixels, c.patch), floor_div(c.image, c.patch) if c.floored else None
     d: Size = c.d_model
-    yield from sized(_embedding(c), d=d, p=side * side, **_patches(c, side))
+    grid = floor_div(c.image, c.patch) if c.floored else side
+    rows = grid * grid + c.spare_positions
+    yield from sized(_embedding(c), d=d, p=side * side, q=rows, **_patches(c, side))
     for i, (depth, heads) in enumerate(zip(c.depths, c.heads, strict=True)):
         if i:
             half = ceil_div(side, 2)
             yield from sized(_merge(c, f"merge{i}"), y=side, x=side, d=d, f=2 * d, c=4 * d, s=half * half)
             side, d = half, 2 * d
-        sizes = _sizes(c, w, side, d, heads)
+            whole = floor_div(whole, 2) if c.floored else None
+        sizes = _sizes(c, w, side, d, heads, side if whole is None else whole)
         pair = (*_layer(c, "plain", sizes), *_layer(c, "shifted", sizes))
         if depth > 1:
             yield block(f"stage{i}", pair, depth // 2)
@@ -76,9 +85,9 @@ def _patches(c: Config, side: Size) -> dict[str, Size]:
     return {"c": c.in_channels, "y": side, "x": side, **window}
 
 
-def _sizes(c: Config, w: Workload, side: Size, d: Size, heads: Size) -> dict[str, Size]:
+def _sizes(c: Config, w: Workload, side: Size, d: Size, heads: Size, most: Size) -> dict[str, Size]:
     """Sizes of a stage's blocks: m tokens of its grid, and over all images n windows of s tokens."""
-    window = minimum(c.window, side) if c.shrink else c.window
+    window = minimum(c.window, most) if c.shrink else c.window
     across = ceil_div(side, window)
     padded = across * window
     grid = {"m": side * side, "z": padded * padded, "n": w.batch * across * across}
@@ -90,7 +99,7 @@ def _embedding(c: Config) -> Iterator[Op]:
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
     yield norm("embed.norm", "layer_norm", "x", "x")
     if c.positions:
-        yield op("embed.positions", "x:, *p d -> x:", "add")
+        yield op("embed.positions", "x:, *q d -> x:", "add")
 
 
 def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
@@ -156,6 +165,8 @@ def _merge(c: Config, name: str) -> Iterator[Op]:
 def _head(c: Config, w: Workload) -> Iterator[Op]:
     yield norm("head.norm", "layer_norm", "x", "x")
     yield op("head.pool", "x: b s d -> x: b d", "mean")
+    if is_zero(c.classes):
+        return
     yield op("head.classifier", "x: b d, *v d, +*v -> logits: b v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits")

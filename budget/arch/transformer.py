@@ -8,21 +8,18 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, Model, Node, model, op
+from ..ir import EMBED, Model, Node, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
+from ._heads import HEADS, ends, head
 from ._latent import Latent, latent_attention
-from ._layers import NORMS, Experts, experts, mlp, norm
-from ._loss import cross_entropy
+from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = (
-    "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
-)  # fmt: skip
 ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
@@ -44,6 +41,9 @@ class Config(Settings):
     token_types: int = setting(0, "token types, each with an embedding (BERT: 2)", least=0)
 
     positions: str = setting("learned", "how positions enter", choices=("learned", "rotary", "alibi", "none"))
+    buckets: int = setting(
+        0, "distances for each of which a head's scores learn a summand (MPNet); 0: none", least=0
+    )
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
@@ -57,7 +57,7 @@ class Config(Settings):
         "or both side by side behind one norm (parallel) or two",
         choices=("pre", "output", "post", "sandwich", "parallel", "parallel_two_norms"),
     )
-    activation: str = setting("gelu_new", "of the MLP", choices=ACTIVATIONS)
+    activation: str = setting("gelu_new", "of the MLP", choices=(*ACTIVATIONS, "clamped_glu"))
     gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     out_bias: bool = setting(True, "attention's output has a bias")
@@ -75,11 +75,20 @@ class Config(Settings):
     share_layers: bool = setting(False, "all layers use the same weights (ALBERT)")
     embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
 
-    head: str = setting("lm", "a language model's, a masked one's, or none", choices=("lm", "mlm", "none"))
+    head: str = setting("lm", "a language model's, a masked one's, a classifier's, or none", choices=HEADS)
+    labels: int = setting(2, "outputs of a classifier", least=0)
+    head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
     head_bias: bool = setting(False, "the output projection has a bias")
     tied: bool = setting(True, "the output projection is the embedding")
     logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
-    pooler: bool = setting(False, "a dense layer on the first token, without a head (BERT)")
+    tied_bias: bool = setting(True, "an output projection of its own shares the head's bias (not BERT's)")
+    pooler: bool = setting(False, "a dense layer on the first token (BERT)")
+    pooler_activation: str = setting("tanh", "of the pooler", choices=("tanh", "gelu", "relu"))
+    dropout: float = setting(0.0, "training: part of what attention and MLP add that is dropped", least=0)
+    dropout_mlp_only: bool = setting(False, "only of what the MLP adds (DistilBERT)")
+    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0)
+    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
 
     experts: int = setting(0, "experts of each layer; 0: a plain MLP", least=0)
     active_experts: int = setting(2, "experts that a token goes to")
@@ -111,6 +120,9 @@ class Config(Settings):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+        whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
+        if whole and is_number(self.width) and self.width % 2:
+            raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 
@@ -141,17 +153,20 @@ def build(c: Config, w: Workload) -> Model:
         "m": int(rotated) if is_number(rotated) else rotated, "f": or_else(c.d_ff, 4 * c.d_model),
         "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
     }  # fmt: skip
-    end = "x" if c.head == "none" else "loss" if w.mode == "train" else "logits"
-    nodes = _nodes(c, w.mode, seq)
-    return model("transformer", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * queries, outputs=(end,))
+    nodes, tokens = _nodes(c, w.mode, seq), w.batch * queries
+    return model(
+        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
+    )
 
 
 def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield from _embedding(c)
+    yield from _embedding(c, mode)
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
         yield alibi()
+    if not is_zero(c.buckets):
+        yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
     if c.kind == "decoder":
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
             yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
@@ -163,10 +178,10 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
         yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
-    yield from _head(c, mode)
+    yield from head(c, mode)
 
 
-def _embedding(c: Config) -> Iterator[Node]:
+def _embedding(c: Config, mode: str) -> Iterator[Node]:
     """Tokens, their types and positions.
 
     A narrow embedding is projected before positions are added (OPT), or behind its norm where it
@@ -187,6 +202,7 @@ def _embedding(c: Config) -> Iterator[Node]:
         yield op("embed.add_positions", "x:, pe: -> x:", "add")
     if c.embed_norm:
         yield norm("embed.norm", c.norm, "x", "x", bias=c.norm_bias, dim=e)
+    yield from dropout("embed", c.embed_dropout, mode, "x")
     if e == "c":
         yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
 
@@ -218,6 +234,7 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     if before:
         yield norm("norm1", c.norm, bias=c.norm_bias)
     yield from _attend(c, mode, seq, kind, x)
+    yield from dropout("attn", 0 if c.dropout_mlp_only else c.dropout, mode, "a")
     if behind:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
@@ -230,6 +247,7 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield from experts("experts", _experts(c), x=x)
     else:
         yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x)
+    yield from dropout("mlp", c.dropout, mode, "m")
     if behind:
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
     if c.residual.startswith("parallel"):
@@ -245,9 +263,10 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
         norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
-        position="alibi: h r t" if c.positions == "alibi" else "",
+        position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
         mask=_mask(mode, kind.window) if c.kind == "decoder" else "",
+        dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
@@ -268,30 +287,6 @@ def _experts(c: Config) -> Experts:
         normalize=c.normalize_experts,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
-
-
-def _head(c: Config, mode: str) -> Iterator[Node]:
-    """Logits and their loss; what the head reads of a masked model is transformed first."""
-    bias = ", +*v" if c.head_bias else ""
-    if c.pooler:
-        yield op("pooler.first", "x: b s d -> first: b d", "slice")
-        yield op("pooler.dense", "first: b d, *d o, +*o -> pooled: b o", o=c.d_model)
-        yield op("pooler.tanh", "pooled: -> pooled:", "tanh")
-    if c.head == "none":
-        return
-    width = "d" if is_zero(c.embed_dim) else "c"
-    if c.head == "mlm":
-        yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
-        yield op("head.act", f"x: b s {width} -> x: b s {width}", c.activation)
-        yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
-    elif width == "c":
-        yield op("head.project", "x: b s d, *d c -> x: b s c")
-    weight = "*wte: v" if c.tied else "*v"
-    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v", tag=HEAD)
-    if c.logit_softcap > 0:
-        yield op("head.softcap", "logits: -> logits:", "softcap")
-    if mode == "train":
-        yield from cross_entropy("logits", upcast=c.kind == "decoder")
 
 
 def _kv_heads(c: Config) -> Size:

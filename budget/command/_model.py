@@ -8,7 +8,7 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from .. import arch as architectures
 from .. import report
 from ..config import Field, Settings
-from ..errors import InputError, unknown
+from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
 from ..named import Any
@@ -21,7 +21,7 @@ DEFAULT_ARCH = "transformer"
 
 
 def workload_flags(parser: Parser) -> None:
-    """Flags of the workload and the device; those of the techniques where they are wanted."""
+    """Add the flags of the workload and the device, and on demand those of the techniques."""
     add = parser.add_argument
     add("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
@@ -39,11 +39,23 @@ def workload_flags(parser: Parser) -> None:
     )
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
     parser.set_defaults(techniques={})
-    parser.later = technique_flags
+    parser.later, parser.settled = technique_flags, _of_architectures
+
+
+def _of_architectures(args: Namespace, rest: list[str]) -> bool:
+    """Whether the flags that were not recognized are flags of the architectures that are named."""
+    bare = [*words(rest)[0], *filter(None, [getattr(args, "arch", None)])]
+    try:
+        configs = [resolve(model, {})[1].Config for model in bare or [DEFAULT_ARCH]]
+    except InputError:  # the command says what is wrong
+        return False
+    known = {_flag(name) for config in configs for name in config.fields}
+    given = (word.partition("=")[0] for word in rest if word.startswith("--"))
+    return all(flag in known or flag.replace("--no-", "--", 1) in known for flag in given)
 
 
 def technique_flags(parser: Parser) -> None:
-    """Flags of all techniques, whose files are imported for them."""
+    """Add the flags of all techniques, which imports their files."""
     parser.set_defaults(techniques=fields())
     group = parser.add_argument_group("techniques (docs/techniques.md)")
     for f in fields().values():
@@ -53,17 +65,20 @@ def technique_flags(parser: Parser) -> None:
 
 
 def source_flags(parser: ArgumentParser) -> None:
-    """Flags that name one model; a preset is a bare word (see `words`)."""
+    """Add the flags that name one model; a preset is a positional argument (see `words`)."""
     parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE | --module F] [flags]"
     parser.add_argument(
         "--arch", metavar="A", help="an architecture with its own flags: budget list architectures"
     )
-    parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json, read offline")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config.json, a model's folder, .gguf; -: standard input"
+    )
+    parser.add_argument("--run", metavar="FILE", help="a launch file: what it trains, and how")
     module_flag(parser)
 
 
 def module_flag(parser: ArgumentParser, **settings: Any) -> None:
-    """The flag that names a torch module; `settings` are argparse's own."""
+    """Add the flag that names a torch module; settings: argparse's."""
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text, **settings)
     text = "sizes of a module's input, as 8x3x224x224 or int64:8x128; for each input once"
@@ -71,9 +86,9 @@ def module_flag(parser: ArgumentParser, **settings: Any) -> None:
 
 
 def words(rest: list[str]) -> tuple[list[str], list[str]]:
-    """(bare words, flags with their values) of what a command's own parser left over.
+    """(positional arguments, flags with their values) among the arguments that a parser did not recognize.
 
-    An architecture's flags are not known yet, so a word behind a flag is taken for its value.
+    An architecture's flags are not known yet, so a word after a flag is taken for its value.
     """
     bare: list[str] = []
     flags: list[str] = []
@@ -84,7 +99,7 @@ def words(rest: list[str]) -> tuple[list[str], list[str]]:
 
 
 def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
-    """The one model that is named, and the architecture's flags. Raises InputError for several."""
+    """The name of the model, and the architecture's flags. Raises InputError for several models."""
     bare, flags = words(rest)
     if len(bare) > 1:
         raise InputError("usage", f"{bare[1]!r} is one argument too many")
@@ -98,8 +113,10 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     return str(named[0]) if named else DEFAULT_ARCH, flags
 
 
-def asked(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
-    """The one model that is named, and `estimate`'s arguments for it. Raises InputError."""
+def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The requested model, and the arguments of `estimate` for it. Raises InputError."""
+    if getattr(args, "run", None) is not None:
+        return launched(args, rest)
     if args.module is None:
         if args.input:
             raise InputError("--input", "sizes of a torch module's input; allowed: with --module")
@@ -110,8 +127,32 @@ def asked(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     return from_file(args.module, args)
 
 
+def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
+    """What a launch file trains and how; flags beside it win. Raises InputError where the two contradict."""
+    from ..launch import read
+
+    run = args.run = read(args.run)
+    bare, _ = words(rest)
+    if args.module is not None:
+        raise InputError("--run", "a file's module has no launch file; allowed: a preset, --arch or --config")
+    named = bool(bare or args.arch or args.config)
+    if not (named or run.model):
+        raise InputError("--run", f"{run.form} names no model; allowed: with a preset, --arch or --config")
+    model, rest = source(args, rest) if named else (run.model, rest)
+    asked = settings_from(model, args, rest)
+    told = resolve(model, {})[2] if named and run.config else None
+    for name, value in run.config.items():
+        if told is not None and getattr(told, name, value) not in (value, 0):
+            problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
+            raise InputError("--run", f"{problem}; allowed: one of the two")
+    usual = {"mode": "train", "recompute": "none", "execution": "compiled", "device": "h200"}
+    given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
+    config = {} if named else dict(run.config)
+    return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+
+
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
-    """A torch module that the user's own file makes, and `estimate`'s arguments. Raises InputError."""
+    """A torch module from the user's file, and the arguments of `estimate`. Raises InputError."""
     try:
         from ..read import torch_file
     except ImportError:
@@ -121,13 +162,13 @@ def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
 
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:
-    """The flags as `estimate`'s arguments. Raises InputError."""
+    """The flags as arguments of `estimate`. Raises InputError."""
     config = architecture_flags(resolve(model, {})[1].Config, args, rest) if rest else {}
     return {**run_settings(args), "config": config}
 
 
 def run_settings(args: Namespace) -> dict[str, Any]:
-    """The flags of the workload, the technique and the device as `estimate`'s arguments."""
+    """The flags of the workload, the techniques and the device as arguments of `estimate`."""
     return {
         "batch": _number(args.batch),
         "seq": _number(args.seq),
@@ -144,7 +185,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
 
 
 def technique_settings(args: Namespace) -> dict[str, Any]:
-    """The flags of techniques that were given."""
+    """The techniques' flags that were given."""
     given = {f: getattr(args, f.name) for f in args.techniques.values()}
     return {f.name: _value(f.type, value) for f, value in given.items() if value is not None}
 
@@ -154,7 +195,7 @@ def _flag(name: str) -> str:
 
 
 def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) -> dict[str, Any]:
-    """The values of an architecture's own flags. Raises InputError for a flag that nobody knows."""
+    """The values of an architecture's own flags. Raises InputError for an unknown flag."""
     parser = architecture_parser(cls)
     values, left = parser.parse_known_args(rest)
     if left:
@@ -171,7 +212,7 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
 
 
 def architecture_parser(cls: type[Settings]) -> Parser:
-    """A parser made from a Config's fields."""
+    """A parser of the flags that a Config's fields define."""
     parser = Parser(add_help=False, argument_default=SUPPRESS)
     for f in cls.fields.values():
         _add_setting(parser, f, f"{f.help} ({_shown(f.default)})")
@@ -196,7 +237,7 @@ def _value(kind: str, value: Any) -> Any:
 
 
 def _number(text: str | None) -> Any:
-    """A number where the text is one; the text itself otherwise, for the check that names the field."""
+    """The text as a number if it is one, else as it is: the check that names the field refuses it later."""
     if text is None:
         return None
     try:
@@ -209,7 +250,7 @@ def _number(text: str | None) -> Any:
 
 
 def output_flags(parser: ArgumentParser) -> None:
-    """Flags that say how and where the answer is written."""
+    """Add the flags --format and --output."""
     names = report.names()
     parser.add_argument(
         "--format", default="table", metavar="F", choices=names, help=f"{', '.join(names)} (table)"
@@ -218,7 +259,7 @@ def output_flags(parser: ArgumentParser) -> None:
 
 
 def write(answer: Answer, args: Namespace) -> None:
-    """To standard output, or to a file that is replaced only when all of it is written. Raises InputError."""
+    """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
     text, path = report.render(answer, args.format), args.output
     if path is None:
         print(text)

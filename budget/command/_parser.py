@@ -1,4 +1,4 @@
-"""argparse as all commands have it: errors of one line, help of one width, and flags made when wanted."""
+"""The argument parser of all commands: one-line errors, help 79 columns wide, and flags added on demand."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from ..named import Any, NoReturn
 
 
 class Help(RawDescriptionHelpFormatter):
-    """Help of a known width: argparse asks the terminal otherwise, which costs an import of shutil."""
+    """Help of a fixed width: argparse would import shutil to ask the terminal."""
 
     def __init__(self, prog: str):
         super().__init__(prog, width=79)
 
 
 class Parser(ArgumentParser):
-    """A parser of which some flags are made only for its help and where a flag is left over.
+    """A parser that adds some of its flags only if needed: for help, or if a flag was not recognized.
 
-    later: adds those flags to the parser. Every answer waits for what is imported for them.
+    later: the function that adds them. Importing what defines them would slow every command down.
+    settled: whether arguments that were not recognized are no such flags.
     """
 
     later: Callable[[Parser], None] | None = None
+    settled: Callable[[Namespace, list[str]], bool]
 
     def __init__(self, **settings: Any):
         super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override] # no namespace but argparse's
-        """argparse's own, once more with all flags where one is left over."""
+        """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""
         known, rest = super().parse_known_args(args, namespace)
-        if self.later and any(word.startswith("--") for word in rest):
+        if self.later and any(word.startswith("--") for word in rest) and not self.settled(known, rest):
             self._complete()
             return super().parse_known_args(args, namespace)
         return known, rest
 
     def format_help(self) -> str:
-        """argparse's own, with all flags."""
+        """As argparse's, with all flags."""
         self._complete()
         return super().format_help()
 

@@ -1,4 +1,4 @@
-"""`budget calibrate`: measure this machine, and let every later estimate on it say "measured"."""
+"""`budget calibrate`: fit a profile of this machine, which later estimates use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, rest: list[str]) -> int:
-    """Measure where needed, fit, write, and say how well it predicts what it has not seen."""
+    """Benchmark if there are no records, fit and save a profile, and print its errors on held-out records."""
     if rest:
         raise unknown("flag", rest[0], ("--device", "--measure", "--profiles", "--help"))
     if find_spec("numpy") is None:
@@ -57,7 +57,7 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 
 def measure(chosen: device.Device) -> None:
-    """Run the quick suite on this machine. Raises InputError where that is not possible."""
+    """Run the quick benchmarks on this machine. Raises InputError if that is not possible."""
     gpu = machine.gpu() is not None
     here = device.load("auto" if gpu and chosen.id != "cpu" else "cpu")
     if here.id != chosen.id:
@@ -97,7 +97,7 @@ def measure(chosen: device.Device) -> None:
 
 
 def suites() -> str:
-    """The folder of the benchmarks: top-level in a checkout, below budget/ in a wheel."""
+    """The folder of the benchmarks: bench/ in a checkout, budget/bench/ in a wheel."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     top = os.path.join(os.path.dirname(package), "bench")
     return top if os.path.isfile(os.path.join(top, "conftest.py")) else os.path.join(package, "bench")

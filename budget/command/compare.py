@@ -54,12 +54,12 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 
 def data(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
-    """Each estimate under the JSON contract's keys."""
+    """The JSON of all estimates."""
     return [e.to_dict() for e in estimates]
 
 
 def table(estimates: Sequence[Estimate]) -> Table:
-    """A row for each: parameters, FLOPs of the forward pass and of a step, bytes at the peak, seconds."""
+    """One row per estimate: parameters, FLOPs of the forward pass and of a step, peak bytes, seconds, MFU."""
     rows = [
         (
             e.model.name,

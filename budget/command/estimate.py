@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 from ..answer import Estimate
 from ..estimate import estimate as compute
-from ..named import Any
+from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
-from ._model import asked, output_flags, source_flags, workload_flags, write
+from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
+
+if TYPE_CHECKING:
+    from ..launch import Run
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -18,6 +21,7 @@ EXAMPLES = """examples:
   budget estimate llama-3-8b --batch 4 --seq 8192 --device h100 --recompute full
   budget estimate --arch mlp --sizes 10,20,10,2 --batch 100 --optimizer sgd
   budget estimate --config config.json --mode decode --batch 32 --seq 4096
+  budget estimate --run train.yaml --device h100
   budget estimate gpt2-xl --by part
   budget estimate --module path/file.py:factory --batch 8
   budget estimate llama-3-70b --device h100 --fits || echo "too large"
@@ -42,17 +46,32 @@ def flags(parser: Parser) -> None:
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
-    model, settings = asked(args, rest)
+    model, settings = requested(args, rest)
     found = compute(model, **settings)
     shown = answer(found, args.by)
     if not found.fits:
         shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
+    if args.run is not None:
+        shown = _told(shown, args.run)
     write(shown, args)
     return 1 if args.fits and not found.fits else 0
 
 
+def _told(shown: Any, run: Run) -> Any:
+    """The answer with what a launch file says, and what of it is not modelled."""
+    text, data = shown.text, shown.data
+    layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
+    lines = [f"run         {run.form}: {', '.join(run.read)}"]
+    if layout:
+        lines.append(f"layout      {', '.join(layout)}: read; the answer is for one device without it")
+    if run.left:
+        lines.append(f"not modelled  {', '.join(run.left)}")
+    about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}
+    return shown._replace(text=lambda: "\n".join([text(), *lines]), data=lambda: {**data(), "run": about})
+
+
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
-    """The cheapest change that makes it fit."""
+    """The fastest change that makes the model fit, as one line."""
     from ..fit import changes
     from .fit import describe
 

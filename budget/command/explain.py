@@ -1,4 +1,4 @@
-"""`budget explain`: what a word of an answer means, and where its rule or constant is from."""
+"""`budget explain`: what a term of an answer means, and its source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def flags(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, rest: list[str]) -> int:
-    """Print one explanation, or the words there are."""
+    """Print one explanation, or all terms."""
     if rest:
         raise unknown("flag", rest[0], ("--help",))
     terms = table.load("explain.json")

@@ -1,4 +1,4 @@
-"""`budget fit`: the largest that fits, or what would make it fit."""
+"""`budget fit`: the largest size that fits a device, or changes that would make a model fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
 from ..report._answer import Answer, Column, Table
 from ..report._units import memory
-from ._model import asked, output_flags, source_flags, workload_flags, write
+from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
 
 HELP = "the largest batch, length or depth that fits, or what would help"
@@ -46,15 +46,15 @@ def flags(parser: Parser) -> None:
 
 
 def run(args: Namespace, rest: list[str]) -> int:
-    """Print the answer; status 1 if nothing fits."""
-    model, settings = asked(args, rest)
+    """Print the answer; exit status 1 if the model does not fit."""
+    model, settings = requested(args, rest)
     answer, fits = _largest(model, args.solve, settings) if args.solve else _advice(model, settings)
     write(answer, args)
     return 0 if fits else 1
 
 
 def _largest(model: object, solve: str, settings: dict[str, Any]) -> tuple[Answer, bool]:
-    """The largest size that fits; where not even the smallest does, what would help."""
+    """The largest size that fits; if not even the smallest does, changes that would help."""
     best, found = largest(model, solve, **settings)
     if found is None:
         return _advice(model, settings)
@@ -74,14 +74,14 @@ def _largest(model: object, solve: str, settings: dict[str, Any]) -> tuple[Answe
 
 
 def describe(change: Change, now: Estimate) -> str:
-    """A change that makes a model fit: its peak, its time for the same work, its flags."""
+    """One change in one line: the new peak, the relative time for the same work, the flags."""
     peak, slower = _gain(change, now)
     flags = " ".join(f"--{k} {v}" for k, v in change.settings.items())
     return f"{memory(peak):>10}  {slower:.2f} x the time  {flags}"
 
 
 def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
-    """The peak, and the time for the same work as a multiple of what it is now."""
+    """The new peak in bytes, and the time for the same work relative to the present one."""
     base, then = (e.times.step / e.model.samples for e in (now, change.estimate))
     return change.estimate.memory.peak, then / base
 

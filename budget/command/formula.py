@@ -1,4 +1,4 @@
-"""`budget formula`: the closed forms behind the numbers, in the batch, the length and the widths."""
+"""`budget formula`: parameters and FLOPs as closed formulas of batch, length and chosen settings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 
 def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:
-    """A Config with some of its fields symbols. Its checks of values are not for symbols."""
+    """A Config with some fields as symbols. Checks of values do not apply to symbols."""
     fields = cls.fields
     for name in free:
         if name not in fields:

@@ -1,4 +1,4 @@
-"""`budget list`: what there is to estimate, and what to run it on."""
+"""`budget list`: the architectures, presets and devices that are known."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 
 def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
-    """A table, or a text that says the same better."""
+    """A table, or a text in its place."""
     keys = [c.key for c in table.columns]
     return Answer(
         data=lambda: [dict(zip(keys, row, strict=True)) for row in table.rows],
@@ -74,9 +74,11 @@ def _first_line(module: object) -> str:
 
 def _presets(name: str | None) -> Answer:
     if name is not None:
-        told = list(preset.find(name).items())
-        lines = [f"{key} = {value}" for key, value in told]
-        return _listed(Table((Column("field", "field"), Column("value", "value")), told, lines=lambda: lines))
+        fields = list(preset.find(name).items())
+        lines = [f"{key} = {value}" for key, value in fields]
+        return _listed(
+            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
+        )
     names = preset.names()
     return _listed(Table((Column("name", "preset"),), [(n,) for n in names], lines=lambda: names))
 

@@ -1,4 +1,4 @@
-"""`budget validate`: predicted against measured, on what calibration has not seen."""
+"""`budget validate`: predicted against measured times, on records that calibration did not use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise unknown(
             "flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output")
         )
-    limit = None if args.max_median is None else share(args.max_median)
+    limit = None if args.max_median is None else fraction(args.max_median)
     chosen = device.load(args.device)
     records = record.read(args.results, profile.key(chosen))
     if not records:
@@ -55,12 +55,12 @@ def run(args: Namespace, rest: list[str]) -> int:
     return 1 if limit is not None and max(medians) > limit else 0
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """`5%` or `0.05` as 0.05. Raises InputError."""
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = -1.0
     if not 0 <= value < 100:
-        raise InputError("--max-median", f"got {text[:40]!r}; allowed: a share as 5% or 0.05")
+        raise InputError("--max-median", f"got {text[:40]!r}; allowed: a fraction as 5% or 0.05")
     return value

@@ -23,7 +23,7 @@ GIB, MIB = 2**30, 2**20
 # Source: kernel-launch.
 LAUNCH_S = 3e-6
 
-# What computes a format that a device states no rate for, and at which share of its own rate.
+# The format that is used instead of one without a stated rate, and the fraction of its rate.
 # Quantized operands are widened. Float32 on a TPU is six bfloat16 passes. Source: jax-precision.
 # A TPU's vector unit does 8 x 128 lanes x 4 additions a cycle and core, with two cores at 1.75 GHz
 # 14 TFLOP/s to the matrix unit's 459 (v5p; the clock is recalled). Source: scaling-book-tpus.
@@ -92,19 +92,19 @@ class Device(NamedTuple):
 
         Raises InputError for a format that nothing on the device computes.
         """
-        key, share = KEYS.get(dtype, dtype), 1.0
+        key, fraction = KEYS.get(dtype, dtype), 1.0
         for _ in range(len(INSTEAD) + 1):  # a bound, as bf16 and fp32 stand in for each other
             if key in self.flops:
-                return self.flops[key] * share
+                return self.flops[key] * fraction
             key, part = INSTEAD.get(key, (key, 1.0))
-            share *= part
+            fraction *= part
         raise InputError(
             "dtype", f"{self.name} states no rate for {dtype[:40]}; known: {', '.join(self.flops)}"
         )
 
     def reached(self, dtype: str) -> float:
-        """The share of the peak that large products were measured to reach, in this format or in the
-        nearest one that was measured; the usual share where none was. What runs without tensor units is
+        """The fraction of the peak rate that large products were measured to reach, in this format or in the
+        nearest one that was measured; the usual fraction if none was. What runs without tensor units is
         taken to reach its peak.
         """
         if self.rate(dtype) == self.rate("vector"):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ..named import NamedTuple
 
-# What a class of kernels is like where a profile says nothing of it.
+# The class whose numbers another one has, if a profile has none for it.
 LIKE = {
     "conv": "matmul",
     "conv_backward": "conv",
@@ -26,9 +26,9 @@ CLASSES = ("matmul", "pointwise", *LIKE)
 class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
-    share: of the peak rate that large contractions reach. vector: of the peak of everything else.
-    edge: what M, N and K lose: a product reaches M/(M + edge) of its share, and so on. tile: rows and
-    columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
+    share: the fraction of the peak rate that large contractions reach. vector: that of everything else.
+    edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
+    and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
     each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
     forward pass, in a network's code: reshaping heads, modules within modules.
@@ -54,10 +54,10 @@ class Dispatch(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """Shares are of the device's rates in its data; an interval multiplies a predicted time.
+    """A device's efficiencies, relative to its data's peak rates; an interval multiplies a predicted time.
 
-    memory: share of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
-    share from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
+    memory: the fraction of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
+    fraction from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
     links: of collectives by name and number of machines, `all_reduce-1`: seconds before the first byte,
     and bytes/s over each device's link.
     """
@@ -90,7 +90,7 @@ class Profile(NamedTuple):
 
 
 def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:
-    """Every class of kernels, those not given like the class that LIKE names."""
+    """All classes of kernels; one that is not given is like the class that LIKE names."""
     full = dict(forms)
     for name in CLASSES:
         like = name

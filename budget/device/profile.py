@@ -1,8 +1,8 @@
-"""Profiles: what share of its datasheet a device reaches, by class of kernel, and how sure that is.
+"""Profiles: what fraction of its peak rates a device reaches, by class of kernel, and the uncertainty.
 
 A profile is one of three things, and says which: measured on the device (`budget calibrate` writes
 one into the user's folder, those of a few devices are in data/profiles/); borrowed from a measured
-device of the same sort; or the datasheet's, whose shares are fitted to published runs of many GPUs
+device of the same sort; or the datasheet's, whose efficiencies are fitted to published runs of many GPUs
 (bench/fit_published.py). Its interval is that of its own residuals.
 """
 
@@ -50,7 +50,7 @@ def profile_for(device: Device, dtype: str = "") -> Profile:
 
 
 def scaled(profile: Profile, reached: float) -> Profile:
-    """The datasheet's profile for a device whose large products reach a share of its peak."""
+    """The datasheet's profile for a device whose large products reach a fraction of its peak rate."""
     forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
     return profile._replace(forms=forms)
 
@@ -85,14 +85,14 @@ def _measured(folder: str) -> list[Profile]:
 
 
 def _distance(a: str, b: str) -> float:
-    """How unlike two devices' names are: of the words `amd-epyc-2-cores`, those that differ."""
+    """The distance of two devices' names: the fraction of their words that differ."""
     one, other = set(a.split("-")), set(b.split("-"))
     return len(one ^ other) / len(one | other)
 
 
 def borrow(profile: Profile, why: str) -> Profile:
-    """Another device's profile: its shares, with an interval that is the measured one and, on top of
-    it, the datasheet's, since between devices the shares differ as they do between published runs.
+    """Another device's profile: its efficiencies, with an interval that is the measured one widened by the
+    datasheet's, since efficiencies differ between devices as they do between published runs.
     """
     wide = load(os.path.join(FOLDER, "datasheet.json"))
     return profile._replace(
@@ -185,7 +185,7 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
 
 def dump(p: Profile, notes: Iterable[str] = ()) -> str:
-    """A profile as JSON: what `parse` reads, without what it fills in by itself."""
+    """A profile as JSON for `parse`, without the defaults that it fills in."""
     forms = {
         name: {k: v for k, v in form._asdict().items() if v != KernelClass._field_defaults[k]}
         for name, form in p.forms.items()
@@ -197,7 +197,7 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has a form for, with four digits of a measurement."""
+    """A value as JSON has it, floats with four significant digits."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

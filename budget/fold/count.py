@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..ir import (
     ACTIVE,
     ROUTER,
+    SCALE,
     WEIGHT,
     Model,
     Op,
@@ -41,10 +42,12 @@ class Flops(NamedTuple):
 
 
 def params(model: Model) -> Params:
-    """Each weight once, however many operators read it; an expert counts as active by its share."""
+    """Each weight once, however many operators read it; of an expert the routed fraction is active."""
     total: Size = 0
     active: Size = 0
     for t, o, copies in weights(model.nodes):
+        if t.role == SCALE:
+            continue
         n = elements(t, o.sizes) * copies
         total = total + n
         e = expert_axis(t, o)
@@ -79,12 +82,18 @@ def modelled(model: Model) -> tuple[str, ...]:
     return tuple(sorted(parts - {""}))
 
 
-def flops(model: Model, known: dict[int, tuple[Size, Size]] | None = None) -> Flops:
-    """FLOPs of one pass over the model's operators, in whatever phases they are.
+def flops(model: Model) -> Flops:
+    """FLOPs of one pass over the model's operators, in whatever phases they are."""
+    return each_flops(model)[0]
 
-    known: of operators counted before, by `id`: programs made from one another share most of theirs.
-    """
-    known = {} if known is None else known
+
+def each_flops(*models: Model) -> list[Flops]:
+    """The same of programs that were made from one another: an operator that they share is counted once."""
+    known: dict[int, tuple[Size, Size]] = {}  # by id: all of them are alive while this runs
+    return [_flops(model, known) for model in models]
+
+
+def _flops(model: Model, known: dict[int, tuple[Size, Size]]) -> Flops:
     sums: dict[str, Size] = {"forward": 0, "backward": 0, "optimizer": 0}
     rest: dict[str, Size] = dict(sums)
     for o, times in walk(model.nodes):

@@ -1,4 +1,4 @@
-"""A breakdown of an answer: parameters, FLOPs and seconds by operator, by part of a layer, or by layer."""
+"""A breakdown of parameters, FLOPs and time by operator, by part of a layer, or by layer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time
 
 
 def rows(network: Model, program: Model, times: Times, by: str = "operator") -> dict[str, dict[str, Size]]:
-    """The COLUMNS of each operator, part (attention, mlp, ...) or layer, by its name, as the program runs.
+    """COLUMNS of each operator, part (attention, mlp, ...) or layer by name, in the order of the program.
 
-    Parameters are the network's; what is computed again counts for the operator that it repeats.
-    Raises InputError.
+    Parameters are the network's; recomputation counts for the operator that is recomputed. Raises InputError.
     """
     if by not in BY:
         raise unknown("by", by, BY)

@@ -1,4 +1,4 @@
-"""What a second of running brings, and what part of the device's peak that is: MFU and HFU. Source: palm."""
+"""Throughput, and the fraction of the device's peak that it is: MFU and HFU. Source: palm."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from .count import Flops
 
 
 class Throughput(NamedTuple):
-    """Per second and device; `mfu` and `hfu` are fractions of the peak rate of the dtype."""
+    """Per second and device; `mfu` and `hfu` are fractions of the dtype's peak rate."""
 
     samples_per_s: Size
     tokens_per_s: Size
-    tflops_per_device: Size  # of the model: nothing that is computed again
+    tflops_per_device: Size  # of the model: recomputation not counted
     mfu: Size  # model FLOPs utilization
-    hfu: Size  # hardware FLOPs utilization, with what is computed again
+    hfu: Size  # hardware FLOPs utilization: recomputation counted
 
 
 def throughput(
     samples: Size, tokens: Size, model: Flops, hardware: Flops, seconds: Size, peak: float
 ) -> Throughput:
-    """Of a step or pass that takes `seconds` on a device of `peak` FLOP/s."""
+    """The throughput of a step or pass that takes `seconds` on a device with `peak` FLOP/s."""
     per_second = 1 / seconds
     hardware_step = hardware.forward + hardware.backward
-    # Where less runs than the model has (sparse products, absorbed ones), no more than that is used.
+    # Sparse or absorbed products compute less than the model has: only what runs counts.
     model_step = minimum(model.forward + model.backward, hardware_step)
     return Throughput(
         samples * per_second,

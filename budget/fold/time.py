@@ -1,6 +1,6 @@
 """Time: for each kernel the larger of arithmetic over its unit's rate and bytes over bandwidth.
 
-A device's profile (profile.py) says what share of the datasheet's rates each class of kernel
+A device's profile (device/profile.py) has the fraction of the datasheet's rates that each class of kernel
 reaches, what it loses on small products, and what a launch costs. An accelerator's host queues
 kernels while the device works: a step takes the longer of the two. A processor is its own host:
 the two add up. Source: williams-2009 (roofline).
@@ -188,7 +188,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
 
 
 def by_kind(times: Times) -> Mapping[str, Size]:
-    """Share of the kernels' time by class."""
+    """The fraction of the kernels' time by class."""
     shares: dict[str, Size] = {}
     for k in times.kernels:
         shares[k.work.kind] = shares.get(k.work.kind, 0) + k.seconds

@@ -93,18 +93,17 @@ def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tu
     return tuple(new)
 
 
-def pieces(node: Block, first: int) -> tuple[Block, ...]:
-    """A block as its first repetitions, `name[:3]`, and the others, `name[3:]`."""
+def pieces(node: Block, first: Size, name: str = "") -> tuple[Block, ...]:
+    """A block as its first repetitions, `name[:3]` or as they are called, and the others, `name[3:]`."""
+    name = name or f"{node.name}[:{first}]"
     if is_number(node.count) and node.count <= first:
-        return (node._replace(name=f"{node.name}[:{first}]", piece=True),)
-    new = {
-        c.leave: f"{c.leave}@{node.name}[:{first}]" for c in node.carry
-    }  # what one piece makes, the other makes too
+        return (node._replace(name=name, piece=True),)
+    new = {c.leave: f"{c.leave}@{name}" for c in node.carry}  # what one piece makes, the other makes too
     enters = tuple(c._replace(leave=new[c.leave]) for c in node.carry)
     carry = tuple(c._replace(init=new[c.leave]) if c.enter else c for c in node.carry)
     head = renamed(node.body, new)
     return (
-        node._replace(name=f"{node.name}[:{first}]", body=head, count=first, carry=enters, piece=True),
+        node._replace(name=name, body=head, count=first, carry=enters, piece=True),
         node._replace(name=f"{node.name}[{first}:]", count=node.count - first, carry=carry, piece=True),
     )
 

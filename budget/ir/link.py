@@ -137,8 +137,8 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        made = Op(path + node.name, node.kind, ins, tuple(outs), sizes, group=node.group)
-        return made._replace(tag=node.tag, window=node.window) if node.tag or node.group else made
+        name, tag = path + node.name, node.tag
+        return Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, tag=tag, window=node.window)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

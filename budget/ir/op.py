@@ -62,14 +62,16 @@ class Op(NamedTuple):
     @property
     def kept(self) -> tuple[Tensor, ...]:
         """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
+        new = [save for save in self.rule.saves if save.name]
+        if not new:
+            return ()
         trains = any(t.role == WEIGHT for t in self.ins)
-        saves = self.rule.saves
-        return tuple(_select(self, save) for save in saves if save.name and (trains or not save.trained))
+        return tuple([_select(self, save) for save in new if trains or not save.trained])
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
         """What lives only while the operator runs."""
-        return tuple(_select(self, save) for save in self.rule.temps)
+        return tuple([_select(self, save) for save in self.rule.temps])
 
     @property
     def again(self) -> bool:
@@ -103,7 +105,12 @@ def expert_axis(t: Tensor, o: Op) -> str:
 
 def is_convolution(o: Op) -> bool:
     """Whether a window slides over an axis of it: `y+i`."""
-    return any(len(window(axis)) > 1 for t in (*o.ins, *o.outs) for axis in t.dims)
+    return _slides(*[t.dims for t in (*o.ins, *o.outs)])
+
+
+@lru_cache(maxsize=4096)
+def _slides(*operands: tuple[str, ...]) -> bool:
+    return any(len(window(axis)) > 1 for dims in operands for axis in dims)
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:
@@ -158,7 +165,14 @@ def gemm(o: Op) -> Gemm | None:
     ins = [t for t in o.ins if not t.added]
     if o.kind != "contract" or len(ins) != 2:
         return None
-    a, b, out = ({d for axis in t.dims if not is_picked(axis) for d in window(axis)} for t in (*ins, o.out))
+    edges = _edges(*(t.dims for t in (*ins, o.out)))
+    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+
+
+@lru_cache(maxsize=4096)
+def _edges(*operands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The dimensions of M, N, K and batch, from those of two operands and their product."""
+    a, b, out = ({d for axis in dims if not is_picked(axis) for d in window(axis)} for dims in operands)
     # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
     edges = ((a & out) - b, (b & out) - a, (a & b) - out, a & b & out)
-    return Gemm(*(product(o.sizes[d] for d in dims) for dims in edges))
+    return tuple(tuple(sorted(dims)) for dims in edges)

@@ -17,6 +17,7 @@ Other letters are an operator's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from ..named import NamedTuple
 from ..size import Size
@@ -25,7 +26,8 @@ WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cach
 FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
 HOST = "host"  # in the memory of the host (plan/offload.py)
 GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
-WEIGHTS = (WEIGHT, FROZEN)
+SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
+WEIGHTS = (WEIGHT, FROZEN, SCALE)
 ACTIVE = "a"  # the dimension of the experts that a token goes to
 # What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
 # dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
@@ -55,7 +57,7 @@ def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
     for d in t.dims:
-        n = n * sizes[base(d)]
+        n = n * sizes[d[1:] if d[0] == "~" else d]  # base(d), written out: nothing runs more often
     return n
 
 
@@ -76,4 +78,9 @@ def window(axis: str) -> tuple[str, ...]:
 
 def picked(t: Tensor) -> str:
     """The dimension from which each element picks one; "" where there is none."""
-    return next((base(d) for d in t.dims if is_picked(d)), "")
+    return _picked(t.dims)
+
+
+@lru_cache(maxsize=4096)
+def _picked(dims: tuple[str, ...]) -> str:
+    return next((base(d) for d in dims if is_picked(d)), "")

@@ -1,1 +1,1 @@
-"""What was measured: records of benchmarks, the profile they are fitted to, and how well it predicts them."""
+"""Measurements: records of benchmarks, calibration of a profile to them, validation against them."""

@@ -1,6 +1,6 @@
 """Fit a profile to records: a few numbers for each class of kernels, by relative least squares.
 
-Each class is fitted to its own suite, then the host's share to small networks. Only records of the
+Each class is fitted to its own suite, then the host's overhead to small networks. Only records of the
 split `fit` are used. The intervals are those of records predicted without having been fitted to: in
 turn a fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and
 errors are logarithms of ratios, so that microseconds and seconds count alike.
@@ -60,7 +60,7 @@ LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must no
 
 
 class Case(NamedTuple):
-    """A record to fit to, with its kernels found once."""
+    """A record with its kernels."""
 
     record: Record
     program: Program
@@ -69,7 +69,7 @@ class Case(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Numbers that are fitted together to some cases."""
+    """Parameters that are fitted together to some cases."""
 
     names: tuple[str, ...]
     cases: tuple[Case, ...]
@@ -119,7 +119,7 @@ def _case(record: Record) -> Case:
 
 
 def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
-    """What is fitted to what, in order."""
+    """The stages of the fit, in order."""
 
     def of(*suites: str, mode: str = "") -> tuple[Case, ...]:
         modes = (mode,) if mode else ("forward", "train")
@@ -166,7 +166,7 @@ def _stages(cases: Sequence[Case]) -> Iterable[Stage]:
 
 
 def _last(stages: Sequence[Stage]) -> list[Stage]:
-    """For each case the last stage that it is in."""
+    """The last stage of each case."""
     last = {c.record.name: i for i, stage in enumerate(stages) for c in stage.cases}
     return [
         s._replace(cases=kept)
@@ -178,7 +178,7 @@ def _last(stages: Sequence[Stage]) -> list[Stage]:
 def left_out(
     numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = MOST
 ) -> Iterable[tuple[Case, float]]:
-    """Each case with the error of a prediction that has not seen it."""
+    """Each case with its error under cross-validation."""
     keys = sorted({c.fold for c in stage.cases})
     for i in range(FOLDS):
         out = set(keys[i::FOLDS])

@@ -1,4 +1,4 @@
-"""What collectives need: seconds before the first byte, and bytes a second."""
+"""Fit of latency and bandwidth to records of collectives."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .record import Record
 
 
 def links(records: Iterable[Record]) -> dict[str, tuple[float, float]]:
-    """Of each collective, by name and machines, (seconds before the first byte, bytes/s): the relative
-    least squares of a + bytes / b, two unknowns in closed form.
+    """(latency in seconds, bandwidth in bytes/s) of each collective, by name and number of machines:
+    relative least squares of a + bytes / b, in closed form.
     """
     groups: dict[str, list[tuple[float, float]]] = {}
     for r in records:

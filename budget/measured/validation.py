@@ -1,4 +1,4 @@
-"""Predicted against measured: the errors of each kernel and network, and how many intervals held.
+"""Validation of predicted times: the errors for kernels and networks, and the coverage of intervals.
 
 An error is predicted / measured - 1. Only records of the split `held` count: calibration has not seen them.
 """
@@ -102,7 +102,7 @@ def summarize(name: str, found: Sequence[Row]) -> Summary:
 
 
 def summaries(found: Sequence[Row]) -> list[Summary]:
-    """One for each suite, one for all kernels, for networks by mode and for all of them."""
+    """One summary per suite, one for all kernels, one per mode of networks, one for all networks."""
     groups: dict[str, list[Row]] = {}
     for row in found:
         groups.setdefault(row.group, []).append(row)

@@ -1,4 +1,4 @@
-"""What a record's workload runs, and how long a profile predicts that it takes.
+"""The kernels that a record's workload runs, and the time that a profile predicts for them.
 
 A workload is a network's name or config with its settings, or operators written as in ir/line.py.
 """
@@ -24,17 +24,17 @@ from ..plan.recompute import recompute
 
 
 class Program(NamedTuple):
-    """What runs: kernels, and how many weights an optimizer steps one after the other."""
+    """The kernels of a workload, and the number of weights that its optimizer updates one by one."""
 
     kernels: tuple[Work, ...]
     weights: float
     flops: float
     dtype: str
-    bare: bool  # operators called one by one: a network's code does not stand between them
+    bare: bool  # single operators, without the overhead of a network's code around them
 
     @property
     def bytes(self) -> float:
-        """All that its kernels move."""
+        """The bytes that its kernels read and write."""
         return float(sum(w.bytes * w.times for w in self.kernels))
 
 
@@ -79,7 +79,7 @@ def _program(program: Model, kernels: tuple[Work, ...], total: float, dtype: str
 
 
 def seconds(program: Program, device: Device, profile: Profile) -> float:
-    """The predicted time of a program; of bare operators without a network's own code around them."""
+    """The predicted time of a program; for bare operators without the host's overhead of a network."""
     if program.bare:
         forms = {name: form._replace(host_s=0.0) for name, form in profile.forms.items()}
         profile = profile._replace(dispatch=Dispatch(0, 0, 0), forms=forms)

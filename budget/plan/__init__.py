@@ -4,13 +4,13 @@ A technique's file has
 - SETTINGS: its settings by name, which become flags and keyword arguments of `estimate`
 - STAGES: by the names of techniques.py's stages, what is done there: (model, task) -> model
 
-and where they are needed
+and if needed
 - NEEDS: by setting, the settings without which it means nothing; "train" is the mode
 - EXCLUDES: by setting, the settings that it contradicts
 - check(task, device): raises an InputError for what else does not go together
 - UNNAMED = True: a torch module, whose dimensions have no names, can have it too
 
-Where no setting differs from its default, none of these files is imported.
+If no setting differs from its default, none of these files is imported.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def fields() -> Mapping[str, Field]:
 
 @cache
 def _class() -> type[Techniques]:
-    told = {name: field for module in files() for name, field in module.SETTINGS.items()}
-    types = {name: type(field.default).__name__ for name, field in told.items()}
+    settings = {name: field for module in files() for name, field in module.SETTINGS.items()}
+    types = {name: type(field.default).__name__ for name, field in settings.items()}
     pickled = {"__reduce__": lambda self: (chosen, (self.used,))}
-    return type("All", (Techniques,), {**told, **pickled, "__annotations__": types})
+    return type("All", (Techniques,), {**settings, **pickled, "__annotations__": types})
 
 
 def chosen(values: Mapping[str, Any]) -> Techniques:
-    """Checked settings: all of them where one is not the usual one, else none. Raises InputError."""
+    """Checked settings of all techniques, or of none if all are off. Raises InputError."""
     if not values:
         return Techniques()
     settings = make(_class(), values)
@@ -63,13 +63,13 @@ def chosen(values: Mapping[str, Any]) -> Techniques:
 
 
 def on(task: Task) -> Iterator[ModuleType]:
-    """The techniques of which a setting is not the usual one."""
+    """The techniques with a setting that differs from its default."""
     used = task.techniques.used
     return (module for module in files() if used.keys() & module.SETTINGS) if used else iter(())
 
 
 def run(model: Model, task: Task, *stages: str) -> Model:
-    """The model with what the techniques that are on do at these stages, one after the other."""
+    """The model after the techniques that are on have been applied at these stages, in this order."""
     if task.techniques.used:
         for stage in stages:
             for module in on(task):
@@ -108,5 +108,5 @@ def _untrained(name: str, mode: str) -> InputError:
 
 
 def unnamed() -> frozenset[str]:
-    """Settings of techniques that need no dimension by its name."""
+    """Settings of techniques that do not refer to dimensions by name."""
     return frozenset(name for module in files() if hasattr(module, "UNNAMED") for name in module.SETTINGS)

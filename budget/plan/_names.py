@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import Model, Op, walk
+from ..ir import Model, Op, Tensor, walk
 
 
 def chosen(
@@ -61,3 +61,11 @@ def is_trained(model: Model, technique: str) -> None:
         raise InputError(technique, "needs a backward pass; allowed: mode train, after backward")
     if "optimizer" in phases:
         raise InputError(technique, "comes too late; allowed: before optimizer")
+
+
+def operands(o: Op, field: str) -> tuple[Tensor, Tensor]:
+    """The activation and the weight of a product. Raises InputError for a product of another kind."""
+    xs, ws = [t for t in o.ins if not t.added and t not in o.weights], [t for t in o.weights if not t.added]
+    if len(xs) != 1 or len(ws) != 1 or "g" in ws[0].dims:
+        raise InputError(field, f"{o.name} is no product of one input and one weight; allowed: linear layers")
+    return xs[0], ws[0]

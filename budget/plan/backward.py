@@ -1,9 +1,9 @@
-"""Append the backward pass: for each operand, the output's gradient with the other operands.
+"""Append the backward pass: each operand's gradient is the output's, contracted with the other operands.
 
-The network's input needs no gradient, so "backward = 2 x forward" comes out where it is true
-and not where it is false. Where a block's first repetition needs less than the others (a
-recurrence whose first state is an input, frozen layers below a trained one), that repetition
-is set apart. Derived: reverse-mode differentiation, operator by operator.
+The network's input needs no gradient, so "backward = 2 x forward" follows where it is true and does not
+where it is false. A repetition of a block that needs less than the others is split off: the first one
+where its input needs no gradient (a recurrence's initial state, frozen layers below a trained one), the
+last one where nothing reads its result. Derived: reverse-mode differentiation, operator by operator.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def backward(model: Model) -> Model:
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
-    """A gradient of a tensor, or a part of it: as large, and on the chip where the tensor is."""
-    return Tensor(name, t.dims, dtype=t.dtype, on_chip=t.on_chip, part=GRADIENT, of=t.name)
+    """A gradient of a tensor: of its shape, on the chip where it is."""
+    return Tensor(name, t.dims, ACTIVATION, t.dtype, False, t.on_chip, GRADIENT, t.name)
 
 
 def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
-    """Add to `needs` the activations that need a gradient; set first repetitions apart."""
+    """Add to `needs` the activations that need a gradient; split off first repetitions."""
     for node in nodes:
         if isinstance(node, Op):
             if not node.rule.stops:
@@ -47,9 +47,9 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         nested = any(isinstance(inner, Block) for inner in node.body)
         late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
         if late and not (isinstance(node.count, int) and node.count == 1):
-            head, rest = pieces(node, 1)
+            head, rest = pieces(node, 1, f"{node.name}[0]")
             first = _inside(head, needs)
-            yield head._replace(name=f"{node.name}[0]", body=tuple(_flow(head.body, set(first))))
+            yield head._replace(body=tuple(_flow(head.body, set(first))))
             needs.update(c.leave for c in head.carry if c.leave in first)
             yield from _flow((rest._replace(name=node.name, piece=node.piece),), needs)
             continue
@@ -68,7 +68,7 @@ def _reads(nodes: Iterable[Node]) -> Iterator[str]:
 
 
 def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
-    """Set last repetitions apart whose result nobody reads: what only makes it has no gradient there."""
+    """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
     for node in nodes:
         if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
             yield node
@@ -78,13 +78,13 @@ def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iter
         if not any(reads.isdisjoint(t.name for t in makers[name].outs) for name in lost & needs):
             yield node
             continue
-        head, rest = pieces(node, node.count - 1)
+        head, rest = pieces(node, node.count - 1, f"{node.name}[:-1]")
         needs.update(c.leave for c, last in zip(head.carry, node.carry, strict=True) if last.leave in needs)
         yield from (head, rest._replace(name=node.name, piece=node.piece))
 
 
 def _inside(node: Block, needs: set[str]) -> set[str]:
-    """What needs a gradient inside a block, given what does outside."""
+    """The tensors that need a gradient inside a block, given those outside."""
     inner = needs | {c.enter for c in node.carry if c.init in needs}
     for _ in _flow(node.body, inner):
         pass
@@ -92,7 +92,7 @@ def _inside(node: Block, needs: set[str]) -> set[str]:
 
 
 def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Let forward operators write what only the backward pass reads."""
+    """Forward operators with the additional tensors that they save for the backward pass."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body)))
@@ -113,7 +113,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     arrived: list[Tensor] = []
     for out in o.outs:
         yield from _sum(o, out, grads)
-        arrived += (t._replace(dims=out.dims) for t in grads.pop(out.name, ()))
+        arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
         return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
@@ -121,9 +121,9 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         if t.role == WEIGHT and not shared and t.name not in grads:
             wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
+            grad = _gradient(t, f"d:{t.name}<{o.name}.{i}")
             # What is quantized for a product has a gradient in the model's own dtype.
-            dtype = "" if t.dtype in QUANTIZED else t.dtype
-            wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")._replace(dtype=dtype)))
+            wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
     yield from _gradients(o, arrived, wanted, made)
     for operand, grad in made:
@@ -136,7 +136,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
 
 
 def _of_weight(t: Tensor) -> Tensor:
-    return _gradient(t, f"d:{t.name}")._replace(role=WEIGHT)
+    return Tensor(f"d:{t.name}", t.dims, WEIGHT, t.dtype, part=GRADIENT, of=t.name)
 
 
 def _gradients(
@@ -149,7 +149,7 @@ def _gradients(
         if how == SAME:
             made.append((t, g))
         elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
-            made.append((t, g._replace(dims=t.dims)))
+            made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
@@ -176,7 +176,7 @@ def _gradients(
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of an operand that a product repeats: of all its copies, before they are added up."""
+    """The gradient of an operand that a product broadcasts, before it is summed to the operand's shape."""
     if not o.rule.cross or o.kernel or t.dims == o.out.dims:
         return grad
     return grad._replace(
@@ -190,7 +190,7 @@ def _passes(o: Op, t: Tensor) -> bool:
 
 
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
-    """Add up the gradients that reach one tensor from several readers."""
+    """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
         total = _gradient(out, f"d:{out.name}+{i}")
@@ -245,8 +245,8 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
 
 
 def _outside(node: Block, name: str, local: Grads) -> Iterator[Op]:
-    """The gradient of what a block reads from outside, summed over its repetitions: an encoder's
-    output, the sequence that a recurrence walks along.
+    """The gradient of a tensor that a block reads from outside, summed over its repetitions: an encoder's
+    output, the input sequence of a recurrence.
     """
     reader, whole = _reader(node, name)
     yield from _sum(reader, local[name][0]._replace(name=name, part="", of=""), local)

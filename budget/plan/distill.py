@@ -1,6 +1,6 @@
-"""Distillation: a teacher's forward pass beside the student's, and a loss between their logits.
+"""Distillation: a teacher's forward pass in addition to the student's, and a loss between their logits.
 
-The teacher's weights are there and never trained, so nothing of its pass is kept but its answer.
+The teacher's weights are frozen, so of its pass only the logits are kept.
 Source: hinton-2015.
 """
 
@@ -36,10 +36,10 @@ def distill(student: Model, teacher: Model) -> Model:
     answer = next(t for n in reversed(nodes) for t in _made(n) if t.name == f"teacher.{teacher.outputs[0]}")
     made = next(n for n in reversed(nodes) if answer in _made(n))
     sizes = made.sizes if isinstance(made, Op) else {}
-    asked, given = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
-    if len(asked) != len(given) or not all(map(_same, asked, given)):
-        theirs, ours = _text(answer, sizes), _text(logits, loss.sizes)
-        raise InputError("teacher", f"answers {theirs}, the student {ours}; allowed: answers of one shape")
+    ours, theirs = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
+    if len(ours) != len(theirs) or not all(map(_same, ours, theirs)):
+        given, wanted = _text(answer, sizes), _text(logits, loss.sizes)
+        raise InputError("teacher", f"answers {given}, the student {wanted}; allowed: answers of one shape")
     divergence, total = Tensor("distill.divergence", ("1",)), Tensor("distill.loss", ("1",))
     log_p, q = logits._replace(name="distill.log_p"), answer._replace(name="distill.q", dims=logits.dims)
     ops = (
@@ -69,7 +69,7 @@ def _text(t: Tensor, sizes: object) -> str:
 
 
 def _renamed(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Everything that the teacher makes and has, under names of its own; its input is the student's."""
+    """The teacher's operators and tensors under names of their own; its inputs are the student's."""
     own: Callable[[str], str] = lambda name: f"teacher.{name}" if name else ""  # noqa: E731
     inputs: set[str] = set()
 

@@ -30,6 +30,10 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
     Raises InputError for what a technique cannot do to this model.
     """
     network = run(model, task, *NETWORK)
+    if task.packing is not None:
+        from .packed import checkpoint
+
+        network = checkpoint(network, task)
     book = attention(network, task)
     if task.workload.mode != "train":
         return network, book, run(_served(book, task), task, "sparse")

@@ -11,29 +11,28 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from importlib import import_module
 
 from .. import arch as architectures
 from .. import table
 from ..config import make
-from ..errors import InputError, shown, unknown
-from ..ir import RULES
+from ..errors import InputError, hint, shown, some
 from ..named import Any
+from . import hf_classes
+from .hf_classes import UncoveredError
+from .hf_fields import activation
+from .hf_files import load
 
 FOLDER = "families"
-LARGEST = 10_000_000  # bytes; a config has a few thousand
 
-ACTIVATIONS = {name: kind for kind, rule in RULES.items() for name in rule.config}
-
+# Settings in which 0 is our own word for what follows from others; in a config it is a 0.
+DERIVED = (
+    "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
+    "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
+)  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
-AROUND = ("architectures", "tie_word_embeddings")  # what the config around a nested one decides
-# The head of a class, by the first ending that its name has; "": one that is not covered.
-HEADS = {
-    "ForCausalLM": "lm", "LMHeadModel": "lm", "ForConditionalGeneration": "lm", "ForMaskedLM": "mlm",
-    "DoubleHeadsModel": "", "Model": "none",
-}  # fmt: skip
+AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
 
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
@@ -41,11 +40,20 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     values = source if isinstance(source, Mapping) else load(source)
     kind = values.get("model_type")
     if not isinstance(kind, str):
-        raise InputError("model_type", f"got {shown(kind)}; known: {', '.join(known())}")
+        raise InputError("model_type", f"got {shown(kind)}; known: {some(known())}")
     family = _family(kind)
+    return _read(values, family, kind, hf_classes.head(values, kind, family))
+
+
+def _read(
+    values: Mapping[str, Any], family: Mapping[str, Any], kind: str, head: Mapping[str, Any]
+) -> tuple[str, Any]:
+    """The same for a family, with the settings of a class's head."""
     settings = _complete(values, family)
     if "nested" in family:
-        return read(_nested(settings, family))
+        inner = _nested(settings, family)
+        kind = inner["model_type"]
+        return _read(inner, _family(kind), kind, head)
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
@@ -53,9 +61,10 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     fields = {**fields, **family.get("set", {})}
     if "rules" in family:
         module = import_module(f"{__package__}.{family['rules']}")
-        fields |= getattr(module, kind.replace("-", "_"))(settings)
+        fields |= getattr(module, family.get("rule", kind.replace("-", "_")))(settings)
+    fields |= hf_classes.labels(settings, head, arch.Config, family.get("labels", 2))
     try:
-        return family["arch"], make(arch.Config, {**fields, **_head(values, fields)})
+        return family["arch"], make(arch.Config, {**fields, **head})
     except InputError as error:
         problem = str(error).removeprefix(f"{error.field}: ")
         theirs = re.sub(r"\w+", lambda word: str(names.get(word[0], word[0])), problem)
@@ -64,12 +73,23 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     """What a config describes and its architecture leaves out, for a config that `read` takes."""
-    left_out = tuple(_family(values["model_type"]).get("uncounted", ()))
-    return (*left_out, "quantized weights") if values.get("quantization_config") else left_out
+    return tuple(_family(values["model_type"]).get("uncounted", ()))
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The workload that a config speaks of: its dtype. Raises InputError."""
+    """What a config says of its weights: their dtype, and their format where they are in few bits.
+
+    Raises InputError.
+    """
+    told = _dtype(values)
+    if values.get("quantization_config") is None:
+        return told
+    from .hf_quantized import packing
+
+    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"))}
+
+
+def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:
     inner = values.get(_family(values["model_type"]).get("nested", ""))
     for config in (values, inner if isinstance(inner, Mapping) else {}):
         for field in ("dtype", "torch_dtype"):
@@ -87,42 +107,9 @@ def known() -> tuple[str, ...]:
     return table.files(FOLDER)
 
 
-def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The table in a JSON file. Raises InputError."""
-    try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise InputError("config", f"{_name(path)} is not a file")
-        if about.st_size > LARGEST:
-            raise InputError("config", f"{_name(path)} has {about.st_size:,} bytes; allowed: to {LARGEST:,}")
-        with open(path, "rb") as file:
-            values = json.loads(file.read(LARGEST))
-    except OSError as error:
-        raise InputError("config", f"{_name(path)}: {error.strerror or 'cannot be read'}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("config", f"{_name(path)} is not JSON: {_reason(error)}") from None
-    if not isinstance(values, dict):
-        raise InputError("config", f"{_name(path)} holds no table of settings")
-    return values
-
-
-def _name(path: str | os.PathLike[str]) -> str:
-    return ascii(os.fspath(path))[1:-1][-80:]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:80]
-
-
 def _family(kind: str) -> Mapping[str, Any]:
     if kind not in known():
-        raise unknown("model_type", kind, known())
+        raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 
 
@@ -137,7 +124,7 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     if not isinstance(inner, Mapping):
         raise InputError(family["nested"], "allowed: a table of settings")
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
-    return {"model_type": family["nested_type"], **inner, "architectures": None, **around}
+    return {"model_type": family["nested_type"], **inner, **around}
 
 
 def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +134,10 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     """
     values = dict(values)
     for other, name in family.get("aliases", {}).items():
-        if other in values:
-            values.setdefault(name, values[other])
+        if other in values and values.setdefault(name, values[other]) != values[other]:
+            raise InputError(
+                other, f"got {shown(values[other])}, and {name} {shown(values[name])}; allowed: one"
+            )
     defaults = family.get("defaults", {})
     for name in defaults:
         if name in values and values[name] is None and name not in family.get("nullable", ()):
@@ -158,34 +147,12 @@ def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
             raise InputError(name, "missing, and the family has no default")
     for name, allowed in family.get("only", {}).items():
         if values.get(name) is not None and values[name] != allowed:
-            raise InputError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
+            raise UncoveredError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
     return {**defaults, **values}
 
 
 def _translate(ours: str, name: str, settings: Mapping[str, Any]) -> Any:
     value = settings[name]
-    if ours != "activation":
-        return value
-    if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
-    return ACTIVATIONS[value]
-
-
-def _head(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Which head the config's own class has; the family's usual one where it names none."""
-    classes = values.get("architectures")
-    if classes is None or not isinstance(fields.get("head"), str):  # an image network has none, or its width
-        return {}
-    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
-        raise InputError("architectures", "allowed: a list of names")
-    found = next(map(_head_of, classes), fields["head"])
-    return {"head": found, "pooler": False, "head_bias": True} if found == "mlm" else {"head": found}
-
-
-def _head_of(name: str) -> str:
-    """The head that a class of transformers has. Raises InputError for one that is not covered."""
-    found = next((head for end, head in HEADS.items() if name.endswith(end)), "")
-    if not found:
-        allowed = ", ".join(end for end, head in HEADS.items() if head)
-        raise InputError("architectures", f"got {shown(name)}; allowed: names that end with {allowed}")
-    return found
+    if ours in DERIVED and not isinstance(value, bool) and value == 0:
+        raise InputError(name, f"got {shown(value)}; allowed: 1 or more")
+    return activation(settings, name) if ours == "activation" else value

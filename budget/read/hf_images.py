@@ -5,13 +5,12 @@ Source: transformers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ..config import HUGE
 from ..errors import InputError, shown
 from ..named import Any
 from ..size import divisible
-from .hf_rules import Settings, _flag, _list, _whole
+from .hf_classes import count
+from .hf_fields import Settings, _flag, _list, _whole
 
 
 def resnet(hf: Settings) -> dict[str, Any]:
@@ -23,6 +22,13 @@ def regnet(hf: Settings) -> dict[str, Any]:
     """Layers of type y squeeze and excite."""
     if hf["layer_type"] not in ("x", "y"):
         raise InputError("layer_type", f"got {shown(hf['layer_type'])}; allowed: x, y")
+    if hf["layer_type"] == "y":  # a quarter of a block's input, rounded, is what squeezes
+        for name, widths in (
+            ("embedding_size", [hf["embedding_size"]]),
+            ("hidden_sizes", _list(hf, "hidden_sizes")),
+        ):
+            if min((_whole({name: width}, name) for width in widths), default=0) < 3:
+                raise InputError(name, f"got {shown(hf[name])}; allowed with layer_type y: 3 or more")
     stride = 2 if _flag(hf, "downsample_in_first_stage", True) else 1
     return {"squeeze": 0.25 * (hf["layer_type"] == "y"), "first_stage_stride": stride, **_labels(hf)}
 
@@ -58,6 +64,7 @@ def mobilenet_v2(hf: Settings) -> dict[str, Any]:
         "head": 1280 if keeps else divisible(round(1280 * scale)),
         "strides": tuple(strides),
         "expand": (1, *(ratio,) * 6),
+        "always_expand": True,
         "activation": hf["hidden_act"],
         **_image(hf),
         **_labels(hf),
@@ -70,15 +77,28 @@ def efficientnet(hf: Settings) -> dict[str, Any]:
     if _list(hf, "in_channels") != before:
         raise InputError("in_channels", f"got {shown(hf['in_channels'])}; allowed, by out_channels: {before}")
     spared = _list(hf, "depthwise_padding")
-    return {**({"even_blocks": spared} if spared else {}), **_image(hf), **_labels(hf)}
+    width, ratio = _number(hf, "width_coefficient"), _number(hf, "squeeze_expansion_ratio")
+    if _whole(hf, "hidden_dim") != divisible(1280 * width):
+        raise InputError(
+            "hidden_dim", f"got {hf['hidden_dim']}; allowed: {divisible(1280 * width)}, by width_coefficient"
+        )
+    # Even a ratio of 0 leaves one channel.
+    return {
+        "squeeze": ratio or 1e-9,
+        **({"even_blocks": spared} if spared else {}),
+        **_image(hf),
+        **_labels(hf),
+    }
 
 
 def swin(hf: Settings) -> dict[str, Any]:
     """Squares."""
-    return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
+    return {"patch": _side(hf, "patch_size"), "floored": True, **_image(hf), **_labels(hf)}
 
 
-swinv2 = swin
+def swinv2(hf: Settings) -> dict[str, Any]:
+    """Its table of positions has a row too many."""
+    return {**swin(hf), "spare_positions": 1}
 
 
 def _number(hf: Settings, name: str) -> float:
@@ -103,7 +123,5 @@ def _side(hf: Settings, name: str) -> int:
 
 
 def _labels(hf: Settings) -> dict[str, Any]:
-    """The classifier's outputs: as many as have names, else 2, as transformers has it."""
-    named = hf.get("id2label")
-    usual = len(named) if isinstance(named, Mapping) and named else 2
-    return {"classes": _whole(hf, "num_labels", usual)}
+    """The classifier's outputs; none where there are no labels."""
+    return {"classes": count(hf)}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
-from .hf_rules import Settings, _flag, _late_windows, _layer_types, _rotary, _short, _whole
+from .hf_fields import Settings, _flag, _short, _whole
+from .hf_rules import _late_windows, _layer_types, _rotary
 
 
 def qwen2_moe(hf: Settings) -> dict[str, Any]:

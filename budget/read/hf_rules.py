@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..config import HUGE
 from ..errors import InputError, shown
 from ..named import Any
-
-Settings = Mapping[str, Any]
-LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard
+from .hf_fields import Settings, _flag, _list, _short, _whole
 
 
 def opt(hf: Settings) -> dict[str, Any]:
@@ -73,6 +70,8 @@ def falcon(hf: Settings) -> dict[str, Any]:
         two = hf.get("num_ln_in_parallel_attn") is None or _whole(hf, "num_ln_in_parallel_attn") == 2
         kv_heads, residual = _whole(hf, "num_kv_heads", heads), "parallel_two_norms" if two else "parallel"
     else:
+        if hf.get("num_ln_in_parallel_attn") == 2:
+            raise InputError("num_ln_in_parallel_attn", "got 2; allowed without new_decoder_architecture: 1")
         kv_heads, residual = 1 if _flag(hf, "multi_query", True) else heads, "parallel" if parallel else "pre"
     positions = "alibi" if _flag(hf, "alibi", False) else "rotary"
     shared = not new and kv_heads == 1
@@ -85,6 +84,17 @@ def phi(hf: Settings) -> dict[str, Any]:
 
 
 glm = glm4 = nemotron = persimmon = phi
+
+
+def helium(hf: Settings) -> dict[str, Any]:
+    """Heads and their width make the model's width: the class takes one for the other."""
+    heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
+    if hf.get("head_dim") is not None and _whole(hf, "head_dim") * heads != width:
+        raise InputError("head_dim", f"got {hf['head_dim']}; allowed: hidden_size / num_attention_heads")
+    return {}
+
+
+olmoe = helium
 
 
 def stablelm(hf: Settings) -> dict[str, Any]:
@@ -127,6 +137,11 @@ ministral3 = mixtral = phi3 = phimoe = starcoder2 = mistral
 def ministral(hf: Settings) -> dict[str, Any]:
     """Every layer has the same window, unless they are listed."""
     return {"windows": _layer_types(hf, ["sliding_attention"])}
+
+
+def cwm(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer, from the first on, attends to everything."""
+    return {"windows": _layer_types(hf, ["full_attention"] + ["sliding_attention"] * 3)}
 
 
 def qwen2(hf: Settings) -> dict[str, Any]:
@@ -232,36 +247,3 @@ def _rotary(hf: Settings, name: str, usual: float) -> dict[str, Any]:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InputError(name, f"got {shown(value)}; allowed: 0 to 1")
     return {"rotary_fraction": value}
-
-
-def _flag(hf: Settings, name: str, usual: bool) -> bool:
-    value = hf.get(name)
-    if value is None:
-        return usual
-    if not isinstance(value, bool):
-        raise InputError(name, f"got {shown(value)}; allowed: true or false")
-    return value
-
-
-def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1) -> int:
-    value = hf.get(name)
-    if value is None and usual is not None:
-        return usual
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= HUGE:
-        raise InputError(name, f"got {shown(value)}; allowed: whole numbers from {least} to {HUGE:,}")
-    return value
-
-
-def _list(hf: Settings, name: str) -> list[Any]:
-    value = hf.get(name)
-    if not isinstance(value, list | tuple):
-        raise InputError(name, f"got {shown(value)}; allowed: a list")
-    return list(value)
-
-
-def _short(count: int, name: str) -> int:
-    if count > LONGEST_PATTERN:
-        raise InputError(name, f"got {count:,}; allowed: up to {LONGEST_PATTERN:,} layers that differ")
-    return count

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
+from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_fields import activation as _activation
 from .hf_images import _image, _labels, _side
-from .hf_rules import Settings, _flag, _list, _short, _whole
 
 T5_ACTIVATIONS = {
     "relu": ("relu", False), "gelu": ("gelu", False), "gated-gelu": ("gelu_new", True),
@@ -22,6 +23,9 @@ def t5(hf: Settings) -> dict[str, Any]:
     if not isinstance(word, str) or word not in T5_ACTIVATIONS:
         raise InputError("feed_forward_proj", f"got {shown(word)}; allowed: {', '.join(T5_ACTIVATIONS)}")
     activation, gated = T5_ACTIVATIONS[word]
+    gated = _flag(hf, "is_gated_act", gated)
+    if hf.get("dense_act_fn") is not None:
+        activation = _activation(hf, "dense_act_fn")
     return {"activation": activation, "gated": gated, "head_scale": _flag(hf, "tie_word_embeddings", True)}
 
 
@@ -36,14 +40,25 @@ def vit(hf: Settings) -> dict[str, Any]:
 deit = vit
 
 
+def whisper(hf: Settings) -> dict[str, Any]:
+    """A position of the encoder is two frames of the spectrogram."""
+    return {"frames": 2 * _whole(hf, "max_source_positions")}
+
+
+def bart(hf: Settings) -> dict[str, Any]:
+    """Tables that are not tied to the head are tied to nothing."""
+    return {"tables": 1 if _flag(hf, "tie_word_embeddings", True) else 3}
+
+
+mbart = bart
+
+
 def dinov2(hf: Settings) -> dict[str, Any]:
-    """The MLP's width is a multiple, two thirds of it where it is gated; without a class, no classifier."""
+    """The MLP's width is a multiple, two thirds of it where it is gated."""
     gated = _flag(hf, "use_swiglu_ffn", False)
     width = _whole(hf, "mlp_ratio") * _whole(hf, "hidden_size")
     swiglu = {"activation": "silu", "d_ff": (2 * width // 3 + 7) // 8 * 8}
-    classes = [] if hf.get("architectures") is None else _list(hf, "architectures")
-    classifies = "Dinov2ForImageClassification" in classes
-    return {**vit(hf), **(swiglu if gated else {"d_ff": width}), **({} if classifies else {"classes": 0})}
+    return {**vit(hf), **(swiglu if gated else {"d_ff": width})}
 
 
 def mamba(hf: Settings) -> dict[str, Any]:

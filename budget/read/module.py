@@ -1,4 +1,4 @@
-"""A torch module as the model of an estimate: its program, and what of an estimate it can be asked.
+"""A torch module as the model of an estimate: its program, and the settings that it can have.
 
 This file does not import torch: whoever has a module has done so.
 """
@@ -102,12 +102,12 @@ def _whole(name: str, value: Any) -> int:
     return whole
 
 
-def check(model: Any, mode: str, asked: Mapping[str, Any], config: Iterable[str]) -> None:
+def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[str]) -> None:
     """Raise an InputError for what a torch module does in its own code, or what needs named dimensions.
 
-    asked: recompute, attention and the settings of techniques.
+    requested: recompute, attention and the settings of techniques.
     """
-    techniques = dict(asked)
+    techniques = dict(requested)
     recompute, attention = techniques.pop("recompute"), techniques.pop("attention")
     modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
     if mode not in modes:

@@ -1,8 +1,9 @@
-"""What `estimate` is asked about: a preset, an architecture, a file, a config, a Model or a torch module."""
+"""The model of an estimate: a preset, an architecture, a file, a config, a Model or a torch module."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -12,12 +13,12 @@ from ..errors import InputError, unknown
 from ..ir import Model
 from ..named import Any, NamedTuple
 from ..size import Size
+from . import hf_files, preset
 from . import module as modules
-from . import preset
 
 
 class Named(NamedTuple):
-    """An architecture with its settings, under the name that it was asked for by."""
+    """An architecture with its settings, and the name that the user gave."""
 
     name: str
     arch: Any  # its module
@@ -25,13 +26,13 @@ class Named(NamedTuple):
     uncounted: tuple[str, ...]
 
     def build(self, workload: Workload) -> Model:
-        """The network for a workload. Raises InputError for sizes that it cannot have."""
+        """The network for a workload. Raises InputError for sizes that are not possible."""
         built: Model = self.arch.build(self.settings, workload)
         return built._replace(name=self.name, uncounted=(*built.uncounted, *self.uncounted))
 
 
 class Ready(NamedTuple):
-    """A Model, which has its sizes."""
+    """A Model, whose sizes are fixed."""
 
     model: Model
 
@@ -41,7 +42,7 @@ class Ready(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A network to build, the workload to build it for, and the dtype and the optimizer it usually has."""
+    """A network, the workload to build it for, and its usual settings (dtype, optimizer)."""
 
     network: Named | Ready
     workload: Workload
@@ -55,14 +56,14 @@ def find(
     config: Mapping[str, Any],
     inputs: Any,
     dtype: str | None,
-    asked: Mapping[str, Any],
+    requested: Mapping[str, Any],
 ) -> Source:
-    """The source of a model. `asked`: the other settings, of which a torch module cannot have all.
+    """The source of a model. requested: the other settings, some of which a torch module cannot have.
 
-    Raises InputError for what is not known, and for what this kind of model cannot be asked.
+    Raises InputError for an unknown name, and for settings that this kind of model cannot have.
     """
     if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, asked, config)
+        modules.check(model, mode, requested, config)
     if modules.is_module(model):
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
     elif inputs is not None:
@@ -70,6 +71,9 @@ def find(
     elif isinstance(model, Model):
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
+    elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
+        modules.check(own_class, mode, requested, config)
+        model = own_class
     if isinstance(model, Model):
         own = {k: v for k, v in model.config.items() if k == "dtype"}
         return Source(Ready(model), Workload(mode, model.samples), own)
@@ -91,9 +95,11 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
         arch, settings, usual, uncounted = _hugging_face(model)
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
-        stem = os.path.splitext(file)[0]
-        name = os.path.basename(folder) if stem == "config" else stem
-        arch, settings, usual, uncounted = _hugging_face(model)
+        stem = re.sub(r"\.(json|json\.gz|gguf|safetensors)$", "", file)
+        values = hf_files.load(model)
+        inside = {"config": os.path.basename(folder), "-": str(values.get("model_type", "config"))}
+        name = inside.get(stem, stem)
+        arch, settings, usual, uncounted = _hugging_face(values)
     elif isinstance(model, str):
         name, arch, settings, usual, uncounted = _named(model)
     else:
@@ -101,8 +107,11 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
             "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
         )
     module = architectures.load(arch)
-    values = {**(vars(settings) if isinstance(settings, Settings) else settings), **config}
-    return name, module, make(module.Config, values), usual, uncounted
+    values = vars(settings) if isinstance(settings, Settings) else settings
+    if config.get("dropout") == 0:  # none anywhere, but where a rate of its own is asked for
+        rates = (field for field in module.Config.fields if field.endswith("_dropout"))
+        config = {**dict.fromkeys(rates, 0.0), **config}
+    return name, module, make(module.Config, {**values, **config}), usual, uncounted
 
 
 @lru_cache(maxsize=64)
@@ -112,6 +121,9 @@ def _named(name: str) -> Resolved:
     try:
         name, found = preset.look_up(name)
     except InputError:
+        if "/" in name:
+            way = "allowed: the hub's names of presets, or its config.json in --config FILE"
+            raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
         raise unknown("model", name, (*preset.names(), *architectures.names())) from None
     table = dict(found)
     usual = table.pop("workload", {})
@@ -125,12 +137,34 @@ def _named(name: str) -> Resolved:
     return name, arch, settings, usual, uncounted
 
 
-def _hugging_face(source: Any) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
+def _captured(model: object, **run: Any) -> Model | None:
+    """The program of transformers' own class, of a config that no family covers; None for any other model.
+
+    run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
+    """
+    from . import hf_config
+    from .hf_classes import UncoveredError
+
+    if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
+        return None
+    values = model if isinstance(model, Mapping) else hf_files.load(model)
+    try:
+        hf_config.read(values)
+    except UncoveredError as why:
+        from . import hf_class
+
+        return hf_class.program(values, why, **run)
+    return None
+
+
+def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
     from . import hf_config
 
-    values = source if isinstance(source, Mapping) else hf_config.load(source)
     return *hf_config.read(values), hf_config.usual(values), hf_config.uncounted(values)
 
 
 def _is_path(text: str) -> bool:
-    return os.sep in text or text.endswith(".json")
+    """Whether a name is a file's or a folder's: `owner/name` may be a hub's, where nothing is called so."""
+    if text.endswith(hf_files.ENDINGS):
+        return True
+    return os.sep in text and (os.path.exists(text) or not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", text))

@@ -1,7 +1,7 @@
-"""Formats: one file each with `render(answer) -> str`, found by its file name, for every command.
+"""Output formats: one file each with `render(answer) -> str`, found by its file name, for every command.
 
-A command says what it answers as an Answer (_answer.py); a format shows what it can of one, and raises an
-InputError where that is nothing.
+A command builds an Answer (_answer.py); a format renders the parts of it that it supports, and raises an
+InputError if it supports none.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """All formats, sorted."""
+    """The names of all formats, sorted."""
     return modules(__path__[0])
 
 
 def render(found: Answer | Estimate, name: str, by: str = "") -> str:
-    """An answer, or an estimate with a breakdown, as text. Raises InputError for an unknown format."""
+    """An answer, or an estimate with a breakdown, in a format. Raises InputError for an unknown format."""
     if name not in names():
         raise unknown("format", name, names())
     if isinstance(found, Estimate):

@@ -1,4 +1,4 @@
-"""What a command answers, in the parts that formats show."""
+"""The result of a command, as the parts that formats render."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..named import Any, NamedTuple
 
 
 class Column(NamedTuple):
-    """A column of a table: its name for programs, its heading for people, and how they read its values."""
+    """A column of a table: its key in CSV and JSON, its heading, and how its values are formatted."""
 
     key: str
     heading: str
@@ -17,7 +17,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of raw values. `lines` makes text of them where a table would be long: bars, say."""
+    """Rows of raw values. lines: plain text to show instead of a long table, such as bars."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
@@ -25,21 +25,21 @@ class Table(NamedTuple):
     lines: Callable[[], Sequence[str]] | None = None
 
     def cells(self) -> list[list[str]]:
-        """The values as people read them."""
+        """The rows, formatted for people."""
         return [[c.show(x) for c, x in zip(self.columns, row, strict=True)] for row in self.rows]
 
 
 def nothing() -> tuple[()]:
-    """No tables, no pictures."""
+    """No tables, no plots."""
     return ()
 
 
 class Answer(NamedTuple):
-    """The parts of an answer, each a function that is called where a format shows it.
+    """The parts of an answer. They are functions, so that only what a format renders is computed.
 
-    data: plain numbers under the keys of the command's JSON. records: the rows that a spreadsheet wants.
-    text: what people read first; tables: what they read then; foot: the last line.
-    estimates: those that are pictured, `by` as asked; pictures: SVG elements of other things.
+    data: the object of JSON. records: the rows of CSV. text: a summary in plain text, followed by tables and
+    foot, the last paragraph. estimates: for formats of estimates (svg, folded), with the requested breakdown,
+    `by`. pictures: other SVG elements.
     """
 
     data: Callable[[], Any]

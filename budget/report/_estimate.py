@@ -1,4 +1,4 @@
-"""An estimate as an answer: its numbers, its summary, and the breakdown that was asked for."""
+"""An estimate as an Answer: its JSON, its summary, and the requested breakdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRETCHES = 24  # lines of a curve
 
 
 def answer(estimate: Estimate, by: str = "") -> Answer:
-    """An estimate, broken down by operator, part, layer or moment where `by` says so."""
+    """An estimate; by: operator, part, layer or moment for a breakdown, else empty."""
     return Answer(
         data=lambda: data(estimate, by),
         records=partial(breakdown, estimate, by or "operator"),
@@ -33,12 +33,12 @@ def text(estimate: Estimate) -> str:
 
 
 def data(estimate: Estimate, by: str) -> dict[str, Any]:
-    """The JSON contract's keys, and the breakdown."""
+    """The estimate's JSON, with the breakdown under the key `by`."""
     return {**estimate.to_dict(), **({"by": {by: plain(estimate.rows(by))}} if by else {})}
 
 
 def breakdown(estimate: Estimate, by: str) -> Table:
-    """A table of operators, parts, layers or moments. Raises InputError."""
+    """A table of operators, parts, layers or moments. Raises InputError for another name."""
     from ._units import count, decimal, memory, seconds
 
     rows = [tuple(row.values()) for row in estimate.rows(by)]
@@ -57,7 +57,7 @@ def breakdown(estimate: Estimate, by: str) -> Table:
 
 
 def curve(estimate: Estimate) -> list[str]:
-    """Memory over time, as bars."""
+    """Memory over time, one line of text with a bar per stretch of time."""
     from ._units import memory
 
     peak = estimate.memory.peak
@@ -68,6 +68,6 @@ def curve(estimate: Estimate) -> list[str]:
 
 
 def highest(moments: Sequence[Moment], stretches: int) -> list[Moment]:
-    """The largest moment of each of at most so many stretches of a curve."""
+    """The peak of each of at most `stretches` equal parts of a curve."""
     size = -(-len(moments) // stretches)
     return [max(moments[i : i + size], key=lambda m: m.total) for i in range(0, len(moments), size)]

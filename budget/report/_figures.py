@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn from numbers alone: a roofline, and predicted against measured times."""
+"""Plots as SVG: a roofline, and predicted against measured times."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """Whole decades around positive values."""
+    """The powers of ten around positive values."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
 def measured_against_predicted(found: Sequence[Row]) -> str:
-    """Each record a point; on the line the prediction is right, between the dashed ones within a fifth."""
+    """One point per record. On the solid line predicted equals measured; the dashed lines are 20 % away."""
     low, high = _span([t for r in found for t in (r.predicted, r.record.seconds)])
     axes = Axes(low, high, low, high)
     lines = [
@@ -54,7 +54,7 @@ def measured_against_predicted(found: Sequence[Row]) -> str:
 
 
 def roofline(found: Sequence[Row], device: Device) -> str:
-    """FLOP/s over FLOPs per byte, of contractions, under the device's stated rates."""
+    """A roofline plot: FLOP/s of contractions over arithmetic intensity, below the device's peak rates."""
     chosen = [r for r in found if r.flops]
     if not chosen:
         return "<p>No contractions were measured.</p>"
@@ -78,10 +78,10 @@ def _points(axes: Axes, points: Sequence[tuple[Row, float, float]]) -> Iterator[
     for r, x, y in points:
         colour = COLOURS[groups.index(r.group) % len(COLOURS)]
         times = f"measured {seconds(r.record.seconds)}, predicted {seconds(r.predicted)}"
-        told = f"{r.record.case}: {times} ({r.error:+.1%})"
+        label = f"{r.record.case}: {times} ({r.error:+.1%})"
         yield (
             f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="4" fill="{colour}" fill-opacity=".7">'
-            f"<title>{escape(told)}</title></circle>"
+            f"<title>{escape(label)}</title></circle>"
         )
 
 

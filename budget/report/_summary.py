@@ -1,4 +1,4 @@
-"""An estimate at a glance: the verdict first, bars for what is where, the caveat in one line."""
+"""The summary of an estimate: parameters, FLOPs, memory with a bar per kind, time, cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._units import count, decimal, memory, seconds
 
 BAR = 32
 WIDTH = 80
-# What a headline says of an architecture, where its Config has it.
+# Settings that the first line shows, if the architecture has them.
 HEADLINE = (
     "kind",
     "cell",
@@ -43,7 +43,7 @@ def summary(estimate: Estimate) -> str:
 
 
 def fold(line: str) -> list[str]:
-    """A line in at most 80 columns, at the gaps between its parts or its words."""
+    """A line broken into lines of at most 80 columns: between its parts if possible, else between words."""
     lines = []
     while len(line) > WIDTH:
         cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
@@ -54,14 +54,14 @@ def fold(line: str) -> list[str]:
 
 
 def shorten(text: str, width: int) -> str:
-    """Whole words, as many as fit."""
+    """The text without its last comma-separated parts, so that it fits the width."""
     while len(text) > width and ", " in text:
         text = text.rpartition(", ")[0]
     return text[:width]
 
 
 def describe(estimate: Estimate) -> str:
-    """What kind of network this is, in its own settings."""
+    """The network's main settings in one line."""
     words = []
     for key in HEADLINE:
         value = estimate.model.config.get(key)
@@ -134,8 +134,8 @@ def _time(e: Estimate) -> Iterator[str]:
         f"time        {'step' if e.flops.backward else 'pass'} {seconds(t.step)} ({low} to {high})   "
         f"{decimal(speed).strip()} {unit}   MFU {rate.mfu:.1%}"
     )
-    shares = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {share:.0%}" for kind, share in shares if share >= 0.005)
+    fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
+    yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
     words = []
     if cost["usd_per_million"] is not None:
         what = unit.removesuffix("/s")
@@ -150,4 +150,6 @@ def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""
-    yield f"trust       counts exact{but}{missing}; time {e.profile.summary}"
+    own = f"captured from transformers' {e.model.config.get('class')}"
+    counts = own if e.model.config.get("captured") else "exact"
+    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"

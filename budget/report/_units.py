@@ -1,4 +1,4 @@
-"""Numbers as people read them: decimal units for FLOPs and rates, binary ones for memory."""
+"""Numbers formatted for people: decimal units for FLOPs and rates, binary units for memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def count(value: float) -> str:
 
 
 def memory(value: float) -> str:
-    """Bytes in GiB, or in smaller binary units below a tenth of one."""
+    """Bytes in GiB; below 0.1 GiB in MiB, and so on."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if value >= 2**power * 0.1:
             return f"{_three(value / 2**power)} {unit}"
@@ -29,7 +29,7 @@ def memory(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds from microseconds to years."""
+    """Seconds in a unit from nanoseconds to years."""
     for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s")):
         if value >= size * (1 if size == 1 else 2):
             return f"{_three(value / size)} {unit}"
@@ -40,7 +40,7 @@ def seconds(value: float) -> str:
 
 
 def _three(value: float) -> str:
-    """Three significant digits, without a trailing exponent."""
+    """Three significant digits, without an exponent."""
     if value == int(value) and abs(value) < 1000:
         return f"{value:.0f}"
     return f"{value:,.2f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"

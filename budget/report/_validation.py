@@ -1,4 +1,4 @@
-"""Predicted against measured as an answer: errors by group, every record, two figures."""
+"""A comparison of predicted with measured times as an Answer: errors by group, all records, two plots."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RECORD = (
 
 
 def answer(found: Sequence[Row], device: Device, profile: Profile, *, every: bool = False) -> Answer:
-    """The errors of predictions on a device; of networks each in a line, or of every record."""
+    """The prediction errors on a device. every: the table lists all records, not only the networks."""
     method = sorted({str(r.record.info.get("method", "unknown")) for r in found})
     return Answer(
         data=lambda: data(found, device, profile),
@@ -72,7 +72,7 @@ def _record(r: Row) -> tuple[Any, ...]:
 
 
 def data(found: Sequence[Row], device: Device, profile: Profile) -> dict[str, Any]:
-    """Everything, raw numbers."""
+    """The JSON of `budget validate`."""
     keys = [c.key for c in RECORD]
     return {
         "schema": SCHEMA,

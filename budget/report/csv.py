@@ -1,4 +1,4 @@
-"""CSV: raw numbers, a line a row; of arrays one for each index."""
+"""CSV: raw numbers, one line per row; for arrays, one line per row and index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._answer import Answer
 
 
 def render(answer: Answer) -> str:
-    """The answer's records under a header line."""
+    """The answer's records below a header line."""
     out = io.StringIO()
     records = answer.records()
     keys = [c.key for c in records.columns]
@@ -22,7 +22,7 @@ def render(answer: Answer) -> str:
 
 
 def _by_index(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of plain numbers: where there are arrays all rows for their first element, then the second."""
+    """Rows of scalars. If values are arrays: all rows for the first element, then all for the second, ..."""
     shapes = [v.shape for row in table for v in row.values() if getattr(v, "ndim", 0) > 0]
     if not shapes:
         return table

@@ -1,6 +1,6 @@
-"""Folded stacks: the time as a flame graph, for flamegraph.pl and speedscope. Source: flamegraph.
+"""Folded stacks: input of flamegraph.pl and speedscope, which draw the predicted time as a flame graph.
 
-A line is a path from the network over the phase and its blocks to an operator, and its nanoseconds:
+Each line is a path (network, phase, blocks, operator) and its time in nanoseconds. Source: flamegraph.
 `gpt2;backward;layers;attn;q 51730`.
 """
 
@@ -15,7 +15,7 @@ from ._answer import Answer
 
 
 def render(answer: Answer) -> str:
-    """A line for each operator and phase of all estimates. Raises InputError without one, and for arrays."""
+    """One line per operator and phase of each estimate. Raises InputError for arrays or no estimate."""
     if not answer.estimates or not all(is_number(e.times.step) for e in answer.estimates):
         raise InputError("format", "folded shows the times of single cases; allowed: json, csv")
     return "\n".join(line for e in answer.estimates for line in _stacks(e))

@@ -1,4 +1,4 @@
-"""One HTML file that needs no other: pictures, tables, and all records."""
+"""HTML: a self-contained page with plots, tables and all records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .svg import picture
 
 
 def render(answer: Answer) -> str:
-    """A page. Raises InputError for an estimate of arrays."""
+    """The page. Raises InputError for an estimate of arrays."""
     text, records = answer.text(), answer.records()
     title = text.partition("\n")[0] or "compute-budget"
     pictures = [picture(e) for e in answer.estimates if is_number(e.times.step)] + [*answer.pictures()]

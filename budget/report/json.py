@@ -1,4 +1,4 @@
-"""JSON: what scripts rely on. Keys may be added, never renamed; units in the keys."""
+"""JSON, for scripts: keys may be added but are never renamed; keys include units."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from ._answer import Answer
 
 
 def render(answer: Answer) -> str:
-    """One JSON object or list, with a line for each of its members: people find their way, and the encoder
-    that is written in C does the work.
-    """
+    """One JSON object or list, with a line per member: readable, and json's indentation would be slow."""
     data = answer.data()
     if isinstance(data, list):
         return "[\n" + ",\n".join(map(dumps, data)) + "\n]"

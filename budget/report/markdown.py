@@ -1,4 +1,4 @@
-"""Markdown: the text as it is, and tables."""
+"""Markdown: the summary as a code block, then tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ._answer import Answer, Table
 
 
 def render(answer: Answer) -> str:
-    """A fenced summary and tables behind it. Raises InputError for an estimate of arrays."""
+    """The answer's text, tables and last paragraph. Raises InputError for an estimate of arrays."""
     parts = [_fenced(answer.text()), *map(_table, answer.tables()), answer.foot]
     return "\n\n".join(filter(None, parts))
 

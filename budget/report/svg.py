@@ -1,4 +1,4 @@
-"""A picture: memory over one step, by what it holds, and where the time goes."""
+"""SVG: a plot of memory over one step, by kind of tensor, and of the time by class of kernel."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STYLE = "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;fon
 
 
 def render(answer: Answer) -> str:
-    """One SVG that needs no other file. Raises InputError for arrays, breakdowns and several estimates."""
+    """A self-contained SVG. Raises InputError for arrays, for a breakdown and for several estimates."""
     if len(answer.estimates) != 1 or answer.by or not is_number(answer.estimates[0].times.step):
         raise InputError("format", "svg shows one case, and no breakdown; allowed with these: json, csv")
     return picture(answer.estimates[0])
 
 
 def picture(estimate: Estimate) -> str:
-    """An estimate as an SVG element."""
+    """The plot of one estimate, as an SVG element."""
     body = [*_title(estimate), *_curve(estimate), *_times(estimate)]
     return "\n".join(
         [
@@ -58,17 +58,17 @@ def _title(e: Estimate) -> Iterator[str]:
 
 
 def _curve(e: Estimate) -> Iterator[str]:
-    """Each kind an area on top of those before it; the device's memory a dashed line, where it is near."""
+    """A stacked area per kind of tensor, and a dashed line at the device's memory if it is in the plot."""
     size = e.device.usable_bytes
     curve = highest(e.memory.curve, WIDTH - LEFT - RIGHT)
     top = max(e.memory.peak, size) if size < 2 * e.memory.peak else e.memory.peak
     across = (WIDTH - LEFT - RIGHT) / len(curve)
     up = HIGH / top
     floor = TOP + HIGH
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = floor - share * HIGH
+    for level in (0, 0.25, 0.5, 0.75, 1):
+        y = floor - level * HIGH
         yield _line(LEFT, y, WIDTH - RIGHT, y, "#ddd")
-        yield _text(LEFT - 6, y + 4, memory(share * top), 'text-anchor="end"')
+        yield _text(LEFT - 6, y + 4, memory(level * top), 'text-anchor="end"')
     below = [0.0] * len(curve)
     shown = [k for k in KINDS if any(m.live[k] for m in curve)]
     for kind in shown:
@@ -88,7 +88,7 @@ def _curve(e: Estimate) -> Iterator[str]:
 
 
 def _steps(values: Sequence[float], across: float, floor: float, up: float) -> Iterator[str]:
-    """The corners of a curve that is level while an operator runs."""
+    """The corners of a step function that is constant while an operator runs."""
     heights = [f"{floor - value * up:.1f}" for value in values]
     starts = [i for i, height in enumerate(heights) if i == 0 or height != heights[i - 1]]
     for start, end in zip(starts, [*starts[1:], len(heights)], strict=True):
@@ -96,7 +96,7 @@ def _steps(values: Sequence[float], across: float, floor: float, up: float) -> I
 
 
 def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
-    """The names of the phases under the curve, where each begins."""
+    """The names of the phases below the plot, each at its start."""
     for phase in dict.fromkeys(phases):
         x = LEFT + phases.index(phase) * across
         at_end = x > WIDTH - 90
@@ -107,16 +107,16 @@ def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
 
 
 def _times(e: Estimate) -> Iterator[str]:
-    """Shares of the time by class of kernels, as one bar."""
+    """One bar, divided by the fraction of the time that each class of kernel takes."""
     times, y = e.seconds(), TOP + HIGH + 78
-    shares: Mapping[str, float] = times["shares"]
+    fractions: Mapping[str, float] = times["shares"]
     low, high = seconds(times["low"]), seconds(times["high"])
     yield _text(LEFT, y - 8, f"{seconds(e.times.step)} ({low} to {high}), {e.profile.summary}")
     x = float(LEFT)
-    for i, (kind, share) in enumerate(sorted(shares.items(), key=lambda pair: -pair[1])):
-        width = share * (WIDTH - LEFT - RIGHT)
+    for i, (kind, fraction) in enumerate(sorted(fractions.items(), key=lambda pair: -pair[1])):
+        width = fraction * (WIDTH - LEFT - RIGHT)
         place = f'x="{x:.1f}" y="{y}" width="{width:.1f}" height="22"'
         yield f'<rect {place} fill="#222" fill-opacity="{0.7 * 0.6**i:.2f}"/>'
         x += width
-        if share > 0.05:
-            yield _text(x - width / 2, y + 37, f"{kind} {share:.0%}", 'text-anchor="middle"')
+        if fraction > 0.05:
+            yield _text(x - width / 2, y + 37, f"{kind} {fraction:.0%}", 'text-anchor="middle"')

@@ -7,7 +7,7 @@ from ._summary import WIDTH, fold
 
 
 def render(answer: Answer) -> str:
-    """What people read: the text, the tables, the last line. Raises InputError for an estimate of arrays."""
+    """The answer's text, tables and last paragraph. Raises InputError for an estimate of arrays."""
     parts = [_folded(answer.text()), *map(plain, answer.tables()), _folded(answer.foot)]
     return "\n\n".join(filter(None, parts))
 
@@ -17,7 +17,7 @@ def _folded(text: str) -> str:
 
 
 def plain(table: Table) -> str:
-    """Columns of text. Names give way to figures: of a long one its end is what tells it from others."""
+    """A table in plain text. Long names lose their beginning: their ends differ."""
     from tabulate import tabulate
 
     if table.lines:
@@ -27,5 +27,5 @@ def plain(table: Table) -> str:
     width = WIDTH - 1 - sum(2 + max(map(len, column)) for column in others)
     cells = [[name if len(name) <= width else f"..{name[2 - width :]}", *row] for name, *row in cells]
     align = ("left", *["right"] * len(others))
-    # The headings are a row as others: tabulate pads them otherwise.
+    # The headings are passed as a row, since tabulate pads headings.
     return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=align))

@@ -22,10 +22,11 @@ def command(module, *arguments):
 
 def test_every_architecture_has_every_class():
     for kernel, tables in TABLES.items():
-        hopper = set(tables["sm90"]) - {"fp8"}
+        hopper = {name for name in tables["sm90"] if not name.endswith(("_packed", "_rich"))} - {"fp8"}
         assert set(tables) == {"sm90", "sm100", "sm80", "gfx942", "generic", "interpreter"}, kernel
         for architecture, classes in tables.items():
-            assert set(classes) - {"fp8"} == hopper, f"{kernel}.{architecture}"
+            found = {name for name in classes if not name.endswith(("_packed", "_rich"))} - {"fp8"}
+            assert found == hopper, f"{kernel}.{architecture}"
 
 
 def test_every_setting_says_how_it_was_chosen():
@@ -88,15 +89,37 @@ def test_tune_tries_the_neighbours_of_the_current_setting():
     assert len(tried) == len({tuple(t.items()) for t in tried}) == 1 + 3 + 2 + 6
 
 
-def test_tune_picks_the_fastest_that_agrees(monkeypatch):
-    """On a launch that knows its settings: 2 is fastest but wrong, 3 is the fastest of the right ones."""
-    times = {1: 3.0, 2: 1.0, 3: 2.0}
-    monkeypatch.setattr(tune, "SPACE", {"num_stages": (1, 2, 3)})
-    monkeypatch.setattr(tune, "seconds", lambda launch, key, setting: times[setting["num_stages"]])
+@pytest.mark.parametrize("wrong", [0.0, 1.03, -1.0, float("nan"), float("inf")])
+def test_tune_picks_the_fastest_that_agrees(monkeypatch, wrong):
+    """On a launch that knows its settings: 16 is fastest but wrong, 8 is the fastest of the right ones."""
+    times = {4: 3.0, 16: 1.0, 8: 2.0}
+    monkeypatch.setattr(tune, "seconds", lambda launch, key, setting, _: times[setting["num_warps"]])
+    probabilities = torch.full((4, 1000), 1e-3)
 
     def launch():
-        stages = settings.find("softmax", torch.device("cpu"), "long")["num_stages"]
-        return (torch.tensor([float(stages == 2)]),)
+        warps = settings.find("softmax", torch.device("cpu"), "long")["num_warps"]
+        return (probabilities * (wrong if warps == 16 else 1 + 1e-4 * (warps == 8)),)
 
-    monkeypatch.setattr(settings, "find", lambda *_: {"num_stages": 1})
-    assert tune.best(launch, ("softmax", "long"), {"num_stages": 1}) == ({"num_stages": 3}, 2.0, 3.0)
+    key, candidates = ("softmax", "long"), [{"num_warps": warps} for warps in (4, 16, 8)]
+    assert settings.find("softmax", torch.device("cpu"), "long")["num_warps"] == 4
+    assert tune.best(launch, key, candidates) == ({"num_warps": 8}, 2.0, 3.0)
+
+
+def test_tune_drops_what_spills_before_it_runs():
+    """In a process that is not interpreted; the settings in force stay whatever they do."""
+    code = """
+if __name__ == "__main__":
+    from budget.kernels import settings, tune
+    import torch
+    with settings.compiling_for("sm90"):
+        current = settings.find("matmul", torch.device("meta"), "small")
+    small = current | {"num_stages": 2}
+    large = [current | {"num_stages": 20}, current | {"BLOCK_M": 48}]
+    key = ("matmul", "small")
+    assert [s for s in [small, *large] if tune.fits("sm90", "matmul small", key, s)] == [small]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.returncode == 0, result.stderr

@@ -104,8 +104,8 @@ JOINT = {
 }  # fmt: skip
 FLUX = {
     "in_channels": 4, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
-    "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 16,
-    "axes_dims_rope": (4, 6, 6),
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32, "pooled_projection_dim": 16, "axes_dims_rope": (4, 6, 6),
     "guidance_embeds": False,
 }  # fmt: skip
 DIFFUSERS = {  # class -> its settings, and its inputs' sizes
@@ -144,7 +144,8 @@ def diffusers(name):
 
 
 PEFT = {
-    "LoraConfig": {}, "DoRA": {"use_dora": True}, "AdaLoraConfig": {"total_step": 10},
+    "LoraConfig": {}, "DoRA": {"use_dora": True}, "LoHaConfig": {"target_modules": ["c_proj"]},
+    "LoKrConfig": {"target_modules": ["c_proj"]}, "AdaLoraConfig": {"total_step": 10},
     "IA3Config": {"target_modules": ["c_attn"], "feedforward_modules": []},
     "VeraConfig": {"target_modules": ["c_proj"]}, "PrefixTuningConfig": {"num_virtual_tokens": 4},
 }  # fmt: skip

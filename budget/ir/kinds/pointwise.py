@@ -74,6 +74,8 @@ RULES: dict[str, Rule] = {
     ),
     "silu": Rule(4, 7, (X,), family="activation", measured=True, torch=("silu",), config=("silu", "swish")),
     "softplus": Rule(4, 4, (X,), autocast=(SINGLE, ""), torch=("softplus",)),
+    # x tanh(softplus(x))
+    "mish": Rule(8, 15, (X,), family="activation", torch=("mish",), config=("mish",)),
     "squared_relu": Rule(
         2,
         4,
@@ -120,6 +122,9 @@ RULES: dict[str, Rule] = {
         autocast=(LOW, LOW),
         modelled="recurrent cells",
     ),
-    "dropout": Rule(2, 1, (Save("mask", like=OUT, dtype="bool"),), torch=("native_dropout",)),
+    "dropout": Rule(
+        2, 1, (Save("mask", like=OUT, dtype="bool"),), fused="dropout_fused", torch=("native_dropout",)
+    ),
+    "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
     "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
 }

@@ -25,7 +25,7 @@ NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
 EXCLUDES = {"prompts": ("lora_rank", "adapters")}
 
 
-def prompts(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
+def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:
     """The model with prompts in its layers from `start` on, everything else frozen.
 
     rescale: what linear layers make is shifted and scaled by trained vectors, and the norms train too.
@@ -125,7 +125,7 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
 def apply(model: Model, task: Task) -> Model:
     """The model with its prompts."""
     t = task.techniques
-    return prompts(model, t.prompts, t.prompts_from, rescale=t.rescale)
+    return llama_adapter(model, t.prompts, t.prompts_from, rescale=t.rescale)
 
 
 STAGES = {"adapt": apply}

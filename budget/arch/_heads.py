@@ -1,0 +1,89 @@
+"""Heads of a transformer, of a language model or of a task: one or two linear layers.
+
+Source: transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..ir import HEAD, Node, Op, op
+from ..named import Any
+from ..size import Size, is_zero, or_else
+from ._layers import activate, dropout, norm
+from ._loss import cross_entropy
+
+# A language model's, a masked one's (with one for the pair of sentences, too), none, or a classifier's: of
+# each token, of the last one, of what the pooler makes of the first one.
+HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled")
+
+
+def ends(head: str, mode: str) -> tuple[str, ...]:
+    """What a network with this head makes: in training its loss, else logits or hidden states."""
+    if head == "none":
+        return ("x",)
+    end = "loss" if mode == "train" else "logits"
+    return (end, f"pair.{end}") if head == "mlm_pooled" else (end,)
+
+
+def head(c: Any, mode: str) -> Iterator[Node]:
+    """From `x: b s d` to logits, and their loss in training; `c` is a transformer's Config."""
+    masked, narrow = c.head in ("mlm", "mlm_pooled"), not is_zero(c.embed_dim)
+    if c.pooler:
+        yield from pooled(c.d_model, c.pooler_activation)
+    if narrow and not masked and (c.head == "lm" or not c.embed_norm):  # back to the embedding's width (OPT)
+        yield op("head.project", "x: b s d, *d c -> x: b s c")
+    elif not masked:
+        narrow = False
+    width = "c" if narrow else "d"
+    if masked:
+        yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
+        yield activate("head.act", c.activation, "x", "x", f" b s {width}", tag="")
+        yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
+    if masked or c.head == "lm":
+        yield from _logits(c, mode, width)
+    if c.head in ("tokens", "last"):
+        yield from dropout("head", c.head_dropout, mode, "x")
+        if c.head_transform:
+            yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=c.d_model)
+            yield activate("head.act", c.activation, "x", "x", " b s d", tag="")
+        yield from _of_tokens(c, mode, width)
+    if c.head in ("pooled", "mlm_pooled"):
+        yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout, "pair." if masked else "")
+
+
+def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:
+    """The first token of `x: b s d` through a dense layer of the same width: `pooled: b o`."""
+    yield op("pooler.first", f"{x}: b s d -> first: b d", "slice")
+    yield op("pooler.dense", "first: b d, *d o, +*o -> pooled: b o", o=width)
+    yield op(f"pooler.{activation}", "pooled: -> pooled:", activation)
+
+
+def of_pooled(labels: Size, width: Size, mode: str, rate: float = 0, at: str = "") -> Iterator[Op]:
+    """Labels of what the pooler made: `pooled: b o` to `{at}logits: b v`, and their loss."""
+    yield from dropout(f"{at}head", rate, mode, "pooled")
+    yield op(f"{at}head", f"pooled: b o, *o v, +*v -> {at}logits: b v", tag=HEAD, v=labels, o=width)
+    if mode == "train":
+        yield from cross_entropy(f"{at}logits", name=f"{at}loss")
+
+
+def _logits(c: Any, mode: str, width: str) -> Iterator[Op]:
+    """Scores of the vocabulary."""
+    weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
+    if not (c.tied or c.tied_bias):
+        yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
+    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v", tag=HEAD)
+    if c.logit_softcap > 0:
+        yield op("head.softcap", "logits: -> logits:", "softcap")
+    if mode == "train":
+        yield from cross_entropy("logits", upcast=c.kind == "decoder")
+
+
+def _of_tokens(c: Any, mode: str, width: str) -> Iterator[Op]:
+    """Labels of each token; where they are a sequence's, those of its last token count."""
+    bias = ", +*v" if c.head_bias else ""
+    yield op("head.labels", f"x: b s {width}, *{width} v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
+    if c.head == "last":
+        yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
+    if mode == "train":
+        yield from cross_entropy("logits")

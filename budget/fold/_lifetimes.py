@@ -1,0 +1,226 @@
+"""Lifetimes: a program as changes of the bytes alive, from each tensor's writer to its last reader.
+
+Of a block that is repeated many times the first two and the last repetition are walked. Between them memory
+grows by the same amount each time: by what the second repetition changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..dtype import BYTES
+from ..ir import (
+    CACHE,
+    COPY,
+    HOST,
+    INPUT,
+    SAVED,
+    STATE,
+    WEIGHT,
+    Block,
+    Node,
+    Op,
+    Tensor,
+    elements,
+)
+from ..named import Any, NamedTuple
+from ..size import Size, ceil_div
+
+# What a program holds, by kind; `host` is not on the device and not in the total.
+KINDS = ("inputs", "parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache")
+STAYS = ("gradients", "kv_cache")  # once it is there
+_KIND = {WEIGHT: "gradients", CACHE: "kv_cache"}
+
+Scope = dict[Any, Any]  # tensors by name -> their storages; repetitions of a block, homes of its gradients
+
+
+def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
+    """Bytes of a tensor; an unnamed dtype is the model's own."""
+    size = BYTES[t.dtype or dtype]
+    n = elements(t, sizes)
+    return n * size if isinstance(size, int) else ceil_div(n * int(size * 2**20), 2**20)
+
+
+class Step(NamedTuple):
+    """An operator, and what is the same each time that it runs."""
+
+    op: Op
+    reads: tuple[str, ...]
+    inputs: tuple[tuple[str, Size], ...]
+    writes: tuple[tuple[str, str, str, Size], ...]  # name, the input whose storage it is, kind, bytes
+    extra: Size  # bytes of temporaries
+
+
+class Repeat(NamedTuple):
+    """A block with the steps of its body."""
+
+    block: Block
+    steps: tuple[Step | Repeat, ...]
+
+
+def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
+    """Nodes with what memory asks of them."""
+    return tuple(Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes)
+
+
+def _step(o: Op, dtype: str) -> Step:
+    writes = []
+    for t in o.outs:
+        shared = _shares(o, t, dtype)
+        if t.role in (STATE, HOST) and not shared:
+            continue
+        kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
+        writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
+    extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
+    reads = (*[t.name for t in o.ins], *o.holds)
+    inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
+    return Step(o, reads, inputs, tuple(writes), extra)
+
+
+def _shares(o: Op, t: Tensor, dtype: str) -> str:
+    """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
+    dtype that is there already.
+    """
+    rule = o.rule
+    if t.part == SAVED:
+        return ""
+    if t.part == COPY:
+        casts = t.of == o.ins[0].name
+    elif rule.updates:
+        return o.ins[-1].name
+    elif rule.view or rule.inplace:
+        return o.ins[0].name
+    else:
+        casts = rule.casts
+    return o.ins[0].name if casts and (t.dtype or dtype) == (o.ins[0].dtype or dtype) else ""
+
+
+class Event(NamedTuple):
+    """An operator runs: the storages that it makes and those that nothing reads after it. Without an
+    operator, a block's second repetition starts (`skipped` is None) or repetitions are skipped behind it.
+    """
+
+    op: Op | None
+    made: list[int]
+    gone: list[int]
+    extra: Size
+    skipped: Size = None
+
+
+class Lifetimes:
+    """Every storage of a program with the events between which it is alive."""
+
+    def __init__(self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = ()):
+        self.events: list[Event] = []
+        self.size: list[Size] = []  # of each storage
+        self.kind: list[str] = []
+        self.last: dict[int, int] = {}  # storage -> the last event that reads it
+        self.inputs: Size = 0
+        self.kept: Size = 0  # activations when the forward pass ends
+        self.ended: dict[str, Size] = {}  # what is alive when the program ends
+        scope: Scope = {}
+        self.keep: set[int] = set()
+        self.walk(steps(nodes, dtype), (scope,), scope)
+        self.keep |= {scope[name] for name in outputs if name in scope}
+        for storage, event in self.last.items():
+            if storage not in self.keep:
+                self.events[event].gone.append(storage)
+
+    def new(self, size: Size, kind: str) -> int:
+        self.size.append(size)
+        self.kind.append(kind)
+        return len(self.size) - 1
+
+    def walk(self, found: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
+        """Write down the events of steps; `home` is the scope to which weights belong."""
+        for step in found:
+            if isinstance(step, Repeat):
+                self.repeat(step, scopes, home)
+            else:
+                self.step(step, scopes, home)
+
+    def step(self, step: Step, scopes: tuple[Scope, ...], home: Scope) -> None:
+        here, now, last = scopes[0], len(self.events), self.last
+        for name, size in step.inputs:
+            if _find(name, scopes) is None:
+                scopes[-1][name] = storage = self.new(size, "inputs")
+                self.inputs = self.inputs + size
+                self.keep.add(storage)
+        for name in step.reads:
+            for scope in scopes:  # _find, written out: half of all the time is spent here
+                if name in scope:
+                    last[scope[name]] = now
+                    break
+        made: list[int] = []
+        for name, source, kind, size in step.writes:
+            if source and (shared := _find(source, scopes)) is not None:
+                here[name] = shared
+                last[shared] = now
+                continue
+            # A gradient that is there already: the new one is added to it.
+            added = kind == "gradients" and name in home
+            storage = here[name] = self.new(size, "temporaries" if added else kind)
+            if kind in STAYS and not added:
+                self.keep.add(storage)
+                home[name] = storage
+            made.append(storage)
+            last[storage] = now
+        self.events.append(Event(step.op, made, [], step.extra))
+
+    def repeat(self, step: Repeat, scopes: tuple[Scope, ...], home: Scope) -> None:
+        node, n = step.block, step.block.count
+        many = not isinstance(n, int) or n > 3
+        frames: list[Scope] = []
+        mirrored = _find((node.mirrors,), scopes) or []
+        carried = {c.enter: _find(c.init, scopes) for c in node.carry if c.enter}
+        left: dict[str, Any] = {}
+        for i in range(3 if many else int(n)):
+            if many and i > 0:
+                self.events.append(Event(None, [], [], 0, n - 3 if i == 2 else None))
+            frame: Scope = {k: v for k, v in carried.items() if v is not None}
+            frames.append(frame)
+            past = (mirrored[-1 - i],) if i < len(mirrored) else ()
+            # A layer's gradients stay where they are when it runs again, for another micro-batch.
+            own = home if node.shared else home.setdefault((node.name, i), {})
+            inner = (frame, *past, *scopes) if node.shared else (frame, *past, own, *scopes)
+            self.walk(step.steps, inner, own)
+            left = {c.leave: _find(c.leave, inner) for c in node.carry}
+            carried = {c.enter: left[c.leave] for c in node.carry if c.enter}
+        scopes[0].update((name, storage) for name, storage in left.items() if storage is not None)
+        if not node.mirrors:
+            scopes[0][node.name,] = frames
+
+    def replay(self, there: Mapping[str, Size]) -> Iterator[tuple[Op, dict[str, Size], Size, Size]]:
+        """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of
+        them; `there` before anything runs. The bytes by kind are one dictionary that goes on changing.
+        """
+        live = {**dict.fromkeys(KINDS, 0), **there, "inputs": self.inputs}
+        kind, size, total = self.kind, self.size, sum(live.values())
+        before: list[dict[str, Size]] = []  # as the second repetitions of the blocks around started
+        for o, made, gone, extra, skipped in self.events:
+            if o is None:
+                if skipped is None:
+                    before.append(dict(live))
+                else:
+                    start = before.pop()
+                    for k in KINDS:
+                        live[k] = live[k] + (live[k] - start[k]) * skipped
+                    total = sum(live.values())
+                continue
+            for storage in made:
+                live[kind[storage]] = live[kind[storage]] + size[storage]
+                total = total + size[storage]
+            yield o, live, extra, total + extra
+            for storage in gone:
+                live[kind[storage]] = live[kind[storage]] - size[storage]
+                total = total - size[storage]
+            if o.phase == "forward":
+                self.kept = live["activations"]
+        self.ended = live
+
+
+def _find(name: Any, scopes: tuple[Scope, ...]) -> Any:
+    for scope in scopes:
+        if name in scope:
+            return scope[name]
+    return None

@@ -1,0 +1,180 @@
+"""Launch files of training frameworks, to the arguments of `estimate`: one file a format, found by its name.
+
+A format's file has
+- `is_mine(table)`: whether a file's table is of this format
+- `FIELDS`: by a field's path (`training.seq_len`), what it means: a name of `estimate`'s arguments, or a
+  function of its value that gives some
+- `SILENT`: beginnings of the fields that change neither counts nor bytes: logs, paths, learning rates
+- `finish(run)`, where there is one: what several fields say together
+
+Nothing of a file is run, and no tag constructs an object. What is not in FIELDS and not SILENT is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from types import ModuleType
+
+from ..errors import InputError, shown
+from ..found import modules
+from ..named import Any, NamedTuple
+
+LARGEST = 1_000_000  # bytes; a launch file has a few thousand
+ALIASES = 100  # of a YAML file: more is an explosion
+AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
+Meaning = str | Callable[[Any], Mapping[str, Any]]
+
+
+class Run(NamedTuple):
+    """What a launch file asks for.
+
+    model: a preset's or an architecture's name, a path, a hub's name, or "". config: settings of it.
+    settings: arguments of `estimate`. layout: degrees of parallelism, read and not modelled on one device.
+    """
+
+    form: str
+    model: str
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    layout: Mapping[str, int]
+    read: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def read(path: str) -> Run:
+    """The run of a launch file. Raises InputError that names the file's own field."""
+    table = load(path)
+    form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
+    if module is None:
+        raise InputError(
+            "--run", f"{_name(path)} is of no known format; allowed: {', '.join(n for n, _ in _formats())}"
+        )
+    told: dict[str, Any] = {}
+    known, left = [], []
+    for field, value in _flat(table):
+        meaning = module.FIELDS.get(field)
+        if meaning is None:
+            if not field.startswith(module.SILENT) and value not in (*AUTO, False, [], {}):
+                left.append(field)
+            continue
+        if isinstance(value, str) and value.lower() in AUTO:
+            continue
+        known.append(f"{field} {shown(value, 30)}")
+        try:
+            told |= {meaning: value} if isinstance(meaning, str) else meaning(value)
+        except InputError as error:
+            problem = str(error).removeprefix(f"{error.field}: ")
+            raise InputError(field, problem) from None
+        except (TypeError, ValueError, AttributeError):
+            raise InputError(field, f"got {shown(value)}, which is not of its kind") from None
+    if hasattr(module, "finish"):
+        told = module.finish(told)
+    return _run(form, told, tuple(known), tuple(left))
+
+
+def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple[str, ...]) -> Run:
+    parts: dict[str, dict[str, Any]] = {"config": {}, "layout": {}}
+    settings: dict[str, Any] = {}
+    for name, value in told.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            parts[head][rest] = value
+        elif value not in AUTO:
+            settings[name] = value
+    model = str(settings.pop("model", ""))
+    layout = {
+        axis: n for axis, n in parts["layout"].items() if n not in (0, None) and (n != 1 or axis == "zero")
+    }
+    return Run(form, model, parts["config"], {"mode": "train", **settings}, layout, known, left)
+
+
+def load(path: str) -> Mapping[str, Any]:
+    """The table in a TOML, JSON or YAML file, or the arguments of a shell's line. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError("--run", f"{_name(path)}: {error.strerror or 'cannot be read'}") from None
+    if len(content) > LARGEST:
+        raise InputError("--run", f"{_name(path)} has more than {LARGEST:,} bytes")
+    try:
+        table = _parsed(os.path.splitext(path)[1].lower(), content.decode())
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError("--run", f"{_name(path)} cannot be read: {why}") from None
+    if not isinstance(table, Mapping):
+        raise InputError("--run", f"{_name(path)} holds no table of settings")
+    return table
+
+
+def _parsed(ending: str, text: str) -> Any:
+    if ending == ".toml":
+        import tomllib
+
+        return tomllib.loads(text)
+    if ending == ".json":
+        return json.loads(text)
+    if ending in (".yaml", ".yml"):
+        return _yaml(text)
+    return arguments(shlex.split(text.replace("\\\n", " "), comments=True))
+
+
+def arguments(words: list[str]) -> dict[str, Any]:
+    """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}."""
+    table: dict[str, Any] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name, given, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            table[name] = _value(value) if given else True
+        elif name:
+            table[name], name = _value(word), ""
+    return table
+
+
+def _value(word: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(word.lower(), word)
+
+
+def _yaml(text: str) -> Any:
+    """A YAML file's table: tags that construct objects are refused, and aliases beyond a hundred."""
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError("--run", "YAML needs PyYAML: pip install 'compute-budget[run]'") from None
+    try:
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > ALIASES:
+            raise InputError("--run", f"has more than {ALIASES} aliases; allowed: values written out")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _flat(table: Mapping[str, Any], path: str = "", deep: int = 0) -> Iterator[tuple[str, Any]]:
+    """Fields by their paths: tables are walked, lists are values."""
+    for name, value in table.items():
+        if isinstance(value, Mapping) and value and deep < 8:
+            yield from _flat(value, f"{path}{name}.", deep + 1)
+        else:
+            yield f"{path}{name}", value
+
+
+def _formats() -> Iterator[tuple[str, ModuleType]]:
+    names = (name for name in modules(__path__[0]) if not name.startswith("_"))
+    return ((name, import_module(f"{__name__}.{name}")) for name in names)
+
+
+def _name(path: str) -> str:
+    return ascii(os.path.basename(path))[1:-1][-60:]

@@ -1,0 +1,77 @@
+"""What the words of several frameworks mean: dtypes, optimizers, adapters' targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+
+Told = Mapping[str, Any]
+
+# Optimizers by the names that transformers, DeepSpeed, torchtitan, Axolotl and others give them.
+OPTIMIZERS = {
+    "adamw": "adamw", "adam": "adam", "fusedadam": "adamw_fused", "adamw_torch": "adamw", "adamw_hf": "adamw",
+    "adamw_torch_fused": "adamw_fused", "adamw_fused": "adamw_fused", "adamw_bnb_8bit": "adamw_8bit",
+    "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw",
+    "adafactor": "adafactor", "sgd": "sgd", "lion": "lion", "lion_32bit": "lion", "muon": "muon",
+}  # fmt: skip
+# Products by the names of transformers' modules.
+TARGETS = {
+    "q_proj": "attn.q", "k_proj": "attn.k", "v_proj": "attn.v", "o_proj": "attn.o", "qkv_proj": "attn.qkv",
+    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "down_proj": "mlp.down",
+}  # fmt: skip
+ALL = "attn.q,attn.k,attn.v,attn.o,mlp.gate,mlp.up,mlp.down"
+
+
+def optimizer(name: Any) -> Told:
+    """An optimizer by its name. Raises InputError."""
+    found = OPTIMIZERS.get(str(name).lower())
+    if found is None:
+        raise InputError("optimizer", f"got {shown(name)}; allowed: {', '.join(sorted(OPTIMIZERS))}")
+    return {"optimizer": found}
+
+
+def whole(ours: str) -> Callable[[Any], Told]:
+    """A whole number of 1 or more. Raises InputError."""
+
+    def read(value: Any) -> Told:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(ours, f"got {shown(value)}; allowed: whole numbers from 1")
+        return {ours: value}
+
+    return read
+
+
+def degree(axis: str) -> Callable[[Any], Told]:
+    """A degree of parallelism; -1 is what is left, which one device does not know."""
+
+    def read(value: Any) -> Told:
+        if isinstance(value, bool) or not isinstance(value, int) or value < -1:
+            raise InputError(axis, f"got {shown(value)}; allowed: whole numbers, or -1")
+        return {f"layout.{axis}": value}
+
+    return read
+
+
+def when(told: Told) -> Callable[[Any], Told]:
+    """What a flag says where it is set."""
+    return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
+
+
+def targets(value: Any) -> Told:
+    """Modules with adapters, by names or all. Raises InputError."""
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+    if names in (["all"], ["all-linear"]):
+        return {"lora_targets": ALL}
+    for name in names:
+        if name not in TARGETS:
+            raise InputError("lora_targets", f"got {shown(name)}; allowed: all, {', '.join(TARGETS)}")
+    return {"lora_targets": ",".join(TARGETS[name] for name in names)}
+
+
+def recompute(value: Any) -> Told:
+    """none, selective or full, as torchtitan and Megatron say it. Raises InputError."""
+    if value not in ("none", "selective", "full"):
+        raise InputError("recompute", f"got {shown(value)}; allowed: none, selective, full")
+    return {"recompute": value}

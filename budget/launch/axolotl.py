@@ -1,0 +1,44 @@
+"""Axolotl's YAML. Source: axolotl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from ._shared import ALL, optimizer, targets, when, whole
+
+FIELDS = {
+    "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
+    "gradient_accumulation_steps": whole("accumulate"), "optimizer": optimizer,
+    "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
+    "adapter": "adapter", "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
+    "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target_modules": targets,
+    "lora_target_linear": when({"lora_targets": ALL}),
+    "gradient_checkpointing": when({"recompute": "full"}),
+    "tensor_parallel_size": lambda v: {"layout.tp": v}, "context_parallel_size": lambda v: {"layout.cp": v},
+}  # fmt: skip
+SILENT = (
+    "datasets", "dataset_", "output_dir", "val_set", "wandb", "learning_rate", "lr_", "warmup",
+    "num_epochs", "logging", "save", "eval", "weight_decay", "special_tokens", "model_type",
+    "tokenizer_type", "hub_", "chat_template", "lora_alpha", "max_steps", "debug", "saves_per", "evals_per",
+    "train_on_inputs", "pad_to", "flash_attention", "tf32", "seed", "resume", "plugins", "strict",
+    "group_by", "gradient_checkpointing_kwargs", "xformers", "lora_model_dir", "test_datasets",
+)  # fmt: skip
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """A file with a base model."""
+    return "base_model" in table
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """LoRA or QLoRA, or all weights. Raises InputError."""
+    adapter, four, eight = told.pop("adapter", None), told.pop("four", False), told.pop("eight", False)
+    if adapter not in (None, "lora", "qlora"):
+        raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
+    if adapter is None:
+        return {name: value for name, value in told.items() if not name.startswith("lora_")}
+    if four or eight or adapter == "qlora":
+        told["quantize"] = "int8" if eight else "nf4-dq"
+    return {"lora_rank": 8, "lora_dtype": "fp32", **told}

@@ -1,0 +1,45 @@
+"""DeepSpeed's JSON: 16-bit weights with float32 copies, and where they lie. Source: deepspeed-config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from ._shared import optimizer, when, whole
+
+FIELDS = {
+    "train_micro_batch_size_per_gpu": whole("batch"),
+    "gradient_accumulation_steps": whole("accumulate"),
+    "bf16.enabled": when({"dtype": "bfloat16", "precision": "master"}),
+    "fp16.enabled": when({"dtype": "float16", "precision": "master"}),
+    "optimizer.type": optimizer,
+    "zero_optimization.stage": lambda v: {"layout.zero": _stage(v)},
+    "zero_optimization.offload_optimizer.device": lambda v: {"offload": "optimizer"} if v == "cpu" else {},
+    "tensor_parallel.autotp_size": lambda v: {"layout.tp": v},
+    "train_batch_size": lambda v: {"global": v} if isinstance(v, int) else {},
+}
+SILENT = (
+    "optimizer.params", "scheduler", "gradient_clipping", "steps_per_print", "wall_clock", "tensorboard",
+    "wandb", "csv_monitor", "comms_logger", "flops_profiler", "fp16.", "bf16.", "zero_allow_untested",
+    "zero_optimization.overlap_comm", "zero_optimization.contiguous_gradients", "dump_state",
+    "prescale_gradients", "zero_optimization.gather_16bit", "zero_optimization.stage3_gather",
+)  # fmt: skip
+OWN = ("zero_optimization", "train_micro_batch_size_per_gpu", "train_batch_size")
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """A file with one of its own fields at the top."""
+    return any(name in table for name in OWN)
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """Float32 where no 16 bits are enabled."""
+    told.pop("global", None)
+    return {"dtype": "float32", **told} if "precision" not in told else told
+
+
+def _stage(value: Any) -> int:
+    if isinstance(value, bool) or value not in (0, 1, 2, 3):
+        raise InputError("zero_optimization.stage", f"got {shown(value)}; allowed: 0, 1, 2, 3")
+    return int(value)

@@ -1,0 +1,48 @@
+"""LLaMA-Factory's YAML. Source: llama-factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from ._shared import ALL, optimizer, targets, when, whole
+
+QUANTIZED = {4: "nf4-dq", 8: "int8"}
+FIELDS = {
+    "model_name_or_path": "model", "stage": "stage", "finetuning_type": "kind", "cutoff_len": whole("seq"),
+    "per_device_train_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
+    "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}), "optim": optimizer,
+    "lora_rank": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target": targets,
+    "quantization_bit": "bits",
+    "disable_gradient_checkpointing": lambda v: {"recompute": "none"} if v else {},
+}  # fmt: skip
+SILENT = (
+    "dataset", "template", "output_dir", "logging", "save", "plot_loss", "overwrite", "learning_rate",
+    "lr_", "num_train_epochs", "warmup", "do_", "max_samples", "preprocessing", "val_size",
+    "per_device_eval", "eval", "report_to", "lora_alpha", "ddp_timeout", "trust_remote_code", "resume",
+    "max_grad_norm", "flash_attn", "dataloader", "seed", "weight_decay", "max_steps",
+)  # fmt: skip
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """A file with a type of fine-tuning."""
+    return "finetuning_type" in table
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """It recomputes unless told otherwise, and adapts all linear layers. Raises InputError."""
+    kind, stage, bits = told.pop("kind"), told.pop("stage", "sft"), told.pop("bits", None)
+    if kind not in ("full", "lora"):
+        raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora")
+    if stage not in ("pt", "sft"):
+        raise InputError("stage", f"got {shown(stage)}; allowed: pt, sft")
+    if kind == "full":
+        told = {name: value for name, value in told.items() if not name.startswith("lora_")}
+        return {"recompute": "full", "optimizer": "adamw_fused", **told}
+    if bits is not None:
+        if bits not in QUANTIZED:
+            raise InputError("quantization_bit", f"got {shown(bits)}; allowed: 4, 8")
+        told["quantize"] = QUANTIZED[bits]
+    return {"recompute": "full", "optimizer": "adamw_fused", "lora_rank": 8, "lora_targets": ALL,
+            "lora_dtype": "fp32", **told}  # fmt: skip

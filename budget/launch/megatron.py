@@ -1,0 +1,79 @@
+"""Megatron-LM's arguments, a shell's line or a YAML of them. Source: megatron-lm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from ._shared import degree, optimizer, recompute, when, whole
+
+NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
+POSITIONS = {"learned_absolute": "learned", "rope": "rotary", "none": "none"}
+
+
+def _one_of(ours: str, names: Mapping[str, str]) -> Any:
+    def read(value: Any) -> Mapping[str, Any]:
+        if value not in names:
+            raise InputError(ours, f"got {shown(value)}; allowed: {', '.join(names)}")
+        return {f"config.{ours}": names[value]}
+
+    return read
+
+
+FIELDS = {
+    "num_layers": whole("config.layers"), "hidden_size": whole("config.d_model"),
+    "num_attention_heads": whole("config.heads"), "ffn_hidden_size": whole("config.d_ff"),
+    "kv_channels": whole("config.head_dim"), "num_query_groups": whole("groups"),
+    "group_query_attention": "grouped", "max_position_embeddings": whole("config.context"),
+    "padded_vocab_size": whole("config.vocab"), "vocab_size": whole("vocab"),
+    "make_vocab_size_divisible_by": whole("multiple"),
+    "seq_length": whole("seq"), "micro_batch_size": whole("batch"), "global_batch_size": "global",
+    "swiglu": when({"config.gated": True, "config.activation": "silu"}),
+    "squared_relu": when({"config.activation": "squared_relu"}),
+    "normalization": _one_of("norm", NORMS), "position_embedding_type": _one_of("positions", POSITIONS),
+    "use_rotary_position_embeddings": when({"config.positions": "rotary"}),
+    "untie_embeddings_and_output_weights": when({"config.tied": False}),
+    "disable_bias_linear": when(
+        {"config.qkv_bias": False, "config.out_bias": False, "config.mlp_bias": False}
+    ),
+    "add_qkv_bias": when({"config.qkv_bias": True}), "qk_layernorm": when({"config.qk_norm": True}),
+    "num_experts": whole("config.experts"), "moe_router_topk": whole("config.active_experts"),
+    "moe_ffn_hidden_size": whole("config.expert_d_ff"),
+    "bf16": when({"dtype": "bfloat16", "precision": "master"}),
+    "fp16": when({"dtype": "float16", "precision": "master"}),
+    "optimizer": optimizer, "recompute_granularity": recompute,
+    "recompute_activations": when({"recompute": "selective"}),
+    "tensor_model_parallel_size": degree("tp"), "pipeline_model_parallel_size": degree("pp"),
+    "context_parallel_size": degree("cp"), "expert_model_parallel_size": degree("ep"),
+    "use_distributed_optimizer": when({"layout.zero": 1}),
+}  # fmt: skip
+SILENT = (
+    "lr", "min_lr", "weight_decay", "adam_", "clip_grad", "init_method_std", "log_", "save", "load",
+    "eval_", "data_path", "tokenizer_", "vocab_file", "merge_file", "split", "train_iters", "train_samples",
+    "seed", "distributed_backend", "exit_", "tensorboard", "wandb", "num_workers", "attention_dropout",
+    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn", "nproc", "nnodes",
+    "node_rank", "master_", "norm_epsilon", "rotary_base", "ckpt_", "dataloader_type", "mock_data",
+)  # fmt: skip
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """Arguments that tell the layers and the width."""
+    return {"num_layers", "hidden_size"} <= set(table)
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """A decoder of one stack. The vocabulary is padded, for each device of the tensors' axis."""
+    told.pop("global", None)
+    groups, grouped = told.pop("groups", None), told.pop("grouped", False)
+    vocab, multiple = told.pop("vocab", None), told.pop("multiple", 128)
+    if vocab and "config.vocab" not in told:
+        pad = multiple * max(told.get("layout.tp", 1), 1)
+        told["config.vocab"] = -(-vocab // pad) * pad
+    if grouped and groups:
+        told["config.kv_heads"] = groups
+    width = told.get("config.d_model")
+    if told.get("config.gated") and width and "config.d_ff" not in told:
+        told["config.d_ff"] = int(4 * width * 2 / 3) // 64 * 64  # Source: megatron-lm
+    bias = {"config.activation": "gelu", "config.fused_qkv": True}
+    return {"model": "transformer", "dtype": "float32", "optimizer": "adamw", **bias, **told}

@@ -1,0 +1,182 @@
+"""Weights of a checkpoint in few bits, with the scales and zero points that lie beside them, to the byte.
+
+Products read them as they are, as the kernels of each format do. What is stored for a weight is said by
+`Part`s: so many numbers of a dtype for so many outputs and inputs. Which weights a format leaves alone is
+said in the names of transformers' modules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import prod
+
+from ..config import Task
+from ..errors import InputError
+from ..fold.memory import tensor_bytes
+from ..ir import FROZEN, SCALE, Block, Model, Node, Op, Tensor, rewrite, weights
+from ..named import NamedTuple
+from ..size import Size, ceil_div
+from ._weights import shape
+from .fp8 import is_linear
+
+
+class Part(NamedTuple):
+    """A tensor beside a weight [out, in]: a number for each `outs` x `ins` of it, rounded up.
+
+    0 outputs or inputs: one number for all of them. flat: a number for each so many elements, instead.
+    fixed: so many numbers, whatever the weight.
+    """
+
+    name: str
+    dtype: str
+    outs: int = 0
+    ins: int = 0
+    flat: int = 0
+    fixed: int = 0
+
+    def numbers(self, out: Size, inner: Size) -> Size:
+        """Numbers for a weight [out, inner]."""
+        if self.fixed:
+            return self.fixed
+        if self.flat:
+            return ceil_div(out * inner, self.flat)
+        return (ceil_div(out, self.outs) if self.outs else 1) * (ceil_div(inner, self.ins) if self.ins else 1)
+
+
+class Packing(NamedTuple):
+    """A format: the dtype of a weight, what lies beside it, and which modules have it."""
+
+    name: str
+    weight: str
+    parts: tuple[Part, ...]
+    skipped: tuple[str, ...] = ()  # regular expressions of modules that stay as they are
+    only: tuple[str, ...] = ()  # of those that do not, where these are told instead
+    types: tuple[tuple[str, str], ...] = ()  # dtypes by the end of our operators' names: a mix (GGUF)
+    total: int = 0  # bytes of a mix's whole file
+
+    def holds(self, module: str) -> bool:
+        """Whether a module's weight is in the format."""
+        if self.only and not any(re.search(text, module) for text in self.only):
+            return False
+        return not any(re.search(text, module) for text in self.skipped)
+
+
+# What transformers calls a module, by the end of our operator's name: names of several families.
+MODULES = {
+    "attn.q": ("self_attn.q_proj", "attn.q_proj", "self_attn.q_b_proj"),
+    "attn.k": ("self_attn.k_proj", "attn.k_proj"),
+    "attn.v": ("self_attn.v_proj", "attn.v_proj"),
+    "attn.qkv": ("self_attn.qkv_proj", "attn.c_attn", "self_attention.query_key_value"),
+    "attn.o": ("self_attn.o_proj", "attn.c_proj", "self_attention.dense"),
+    "attn.q_down": ("self_attn.q_a_proj",),
+    "attn.kv_down": ("self_attn.kv_a_proj_with_mqa",),
+    "attn.kv_up": ("self_attn.kv_b_proj",),
+    "mlp.gate": ("mlp.gate_proj", "mlp.gate_up_proj", "feed_forward.w1"),
+    "mlp.up": ("mlp.up_proj", "mlp.gate_up_proj", "mlp.c_fc", "mlp.fc1", "mlp.dense_h_to_4h"),
+    "mlp.down": ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "mlp.dense_4h_to_h"),
+    "experts.gate": ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
+    "experts.up": ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
+    "experts.down": ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
+    "shared.gate": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
+    "shared.up": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
+    "shared.down": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
+    "head.logits": ("lm_head",),
+}
+
+
+def checkpoint(model: Model, task: Task) -> Model:
+    """A network as a checkpoint in its format is loaded for a task. Raises InputError.
+
+    Weights of few bits do not train: without adapters beside them, training widens them.
+    """
+    used, packing = task.techniques.used, task.packing
+    if used.get("quantize", "none") != "none":
+        problem = f"got {used['quantize']}, and the checkpoint is in {packing.name}; allowed: none"
+        raise InputError("quantize", problem)
+    if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
+        return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
+    return packed(model, packing, task.dtype, widened=task.workload.mode == "train")
+
+
+def packed(model: Model, packing: Packing, dtype: str, *, widened: bool = False) -> Model:
+    """The model with its linear layers' weights in a format. To be applied before `backward`.
+
+    widened: each is widened before its product, and never kept so, as in training.
+    Raises InputError where some layers of a kind have it and others do not.
+    """
+    if packing.types:
+        return _mixed(model, packing, dtype)
+    return model._replace(nodes=tuple(_packed(model.nodes, packing, widened)))
+
+
+def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
+    """The model in a mix of types; what the file has besides is stored as it is."""
+
+    def change(o: Op) -> tuple[Op]:
+        found = next((kind for end, kind in packing.types if o.name == end or o.name.endswith(f".{end}")), "")
+        if not found:
+            return (o,)
+        few = (t._replace(role=FROZEN, dtype=found) if t in o.weights and not t.added else t for t in o.ins)
+        return (o._replace(ins=tuple(few)),)
+
+    nodes = rewrite(model.nodes, change)
+    held = sum(tensor_bytes(t, o.sizes, dtype) * copies for t, o, copies in weights(nodes))
+    rest = Tensor("rest~stored", ("n",), SCALE, "uint8")
+    seen = Tensor("rest~seen", ("n",), dtype="uint8")
+    sizes = {"n": max(packing.total - int(held), 0)}
+    return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
+
+
+def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, count: Size = 1) -> Iterator[Node]:
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(_packed(node.body, packing, widened, count * node.count)))
+        elif (named := _modules(node)) and _held(packing, named, count):
+            yield from _stored(node, packing, widened)
+        else:
+            yield node
+
+
+def _modules(o: Op) -> tuple[str, ...]:
+    """What transformers may call an operator's module; none where it is no linear layer of a kind known."""
+    if not is_linear(o, head=True):
+        return ()
+    return next((names for end, names in MODULES.items() if o.name == end or o.name.endswith(f".{end}")), ())
+
+
+def _held(packing: Packing, names: tuple[str, ...], count: Size) -> bool:
+    """Whether a module, by any of its names, is in the format, in all layers alike. Raises InputError."""
+    head = names == ("lm_head",)
+    layers = range(int(count)) if isinstance(count, int) and not head else range(1)
+    found = set()
+    for i in layers:
+        paths = [name if head else f"model.layers.{i}.{name}" for name in names]
+        found.add(all(packing.holds(path) for path in paths))
+    if len(found) > 1:
+        raise InputError(
+            "quantization_config", f"{names[0]} is left out of some layers; allowed: of all or none"
+        )
+    return found.pop()
+
+
+def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
+    """A product whose weight is in few bits, and what lies beside the weight."""
+    weight = next(t for t in o.weights if not t.added)
+    sizes = shape(weight, o)
+    experts = "~e" in weight.dims
+    out, inner = sizes[-2:]
+    copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
+    for part in packing.parts:
+        name = f"{weight.name}~{part.name}"
+        dims, n = (("~e", "n"), part.numbers(out, inner)) if experts else (("n",), part.numbers(out, inner))
+        counts = {**o.sizes, "n": n, **({"e": copies} if experts else {})}
+        beside = Tensor(name, dims, SCALE, part.dtype)
+        seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
+        yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)
+    few = weight._replace(role=FROZEN, dtype=packing.weight)
+    if widened:
+        wide = Tensor(f"{weight.name}~wide", weight.dims)
+        yield Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes)
+        few = wide
+    yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))

@@ -1,0 +1,185 @@
+"""What no family covers: a config's own class in transformers, made on the meta device to be captured.
+
+Only transformers' own code runs, which is installed here; a config's `auto_map` is never followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+
+from ..config import Workload, size
+from ..errors import InputError, shown
+from ..ir import Model
+from ..named import Any
+from .hf_classes import UncoveredError
+
+# What a config without a class is taken for: the first of these that its model_type has.
+AUTO = (
+    "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText",
+    "AutoModelForSpeechSeq2Seq", "AutoModel",
+)  # fmt: skip
+TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
+
+
+def module(values: Mapping[str, Any], why: UncoveredError) -> Any:
+    """A config's class as a torch module without weights. Raises InputError: why there is none."""
+    try:
+        import torch
+        import transformers
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    except ImportError:
+        told = str(why).removeprefix(f"{why.field}: ")
+        way = "pip install 'compute-budget[hf]' answers what transformers can build"
+        raise InputError(why.field, f"{told[:200]}; {way}") from None
+    kind = values.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise why
+    quiet = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        config = CONFIG_MAPPING[kind].from_dict(_plain(values))
+        cls = _class(values, config, why)
+        with torch.device("meta"):
+            made = _made(cls, config, _dtype(torch, config))
+            made.tie_weights()
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
+    finally:
+        transformers.logging.set_verbosity(quiet)
+    return made
+
+
+def inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """What a class may run on, the likeliest first: text, images, sound, two of them."""
+    from inspect import signature
+
+    import torch
+
+    takes = signature(made.forward).parameters
+    config = made.config
+    with torch.device("meta"):
+        text = _text(made, takes, workload)
+        pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
+        main = getattr(made, "main_input_name", "")
+        if "input_values" in takes:
+            yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
+        if "input_features" in takes:
+            for given in _features(config, workload):
+                yield {**given, **text}
+                yield given
+        if main == "pixel_values" and pixels:
+            yield pixels
+        if text:
+            yield text
+            yield {**text, **pixels}
+        if pixels:
+            yield pixels
+            yield {**pixels, **text}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what would run code or change weights."""
+    return {k: v for k, v in values.items() if k not in ("auto_map", "quantization_config")}
+
+
+def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
+    """The class that a config names, or the usual one of its kind. Raises InputError."""
+    import transformers
+
+    names = values.get("architectures") or ()
+    if names:
+        name = names[0] if isinstance(names, list | tuple) else names
+        found = getattr(transformers, name, None) if isinstance(name, str) else None
+        if getattr(found, "config_class", None) is not type(config):
+            told = f"got {shown(name)}, which transformers does not have for {config.model_type}"
+            raise why if why.field == "architectures" else InputError("architectures", told)
+        return found
+    for auto in AUTO:
+        mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001 - there is no public one
+        if type(config) in mapping:
+            found = mapping[type(config)]
+            return found[0] if isinstance(found, tuple | list) else found
+    raise why
+
+
+def _dtype(torch: Any, config: Any) -> Any:
+    """The config's dtype, or bfloat16."""
+    told = getattr(config, "dtype", None)
+    return told if isinstance(told, torch.dtype) else torch.bfloat16
+
+
+def _made(cls: Any, config: Any, dtype: Any) -> Any:
+    """A loop over experts would ask which of them are hit: a product over groups of tokens does not."""
+    try:
+        return cls._from_config(deepcopy(config), dtype=dtype, experts_implementation="grouped_mm")
+    except ValueError:  # it has none, or a way of its own
+        return cls._from_config(config, dtype=dtype)
+
+
+def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
+    import torch
+
+    if "input_ids" not in takes and "decoder_input_ids" not in takes:
+        return {}
+    limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
+    usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
+    ids = torch.zeros(workload.batch, workload.seq or usual, dtype=torch.int64)
+    given = {"input_ids": ids} if "input_ids" in takes else {}
+    if "decoder_input_ids" in takes:
+        given["decoder_input_ids"] = ids
+    head = getattr(made, "get_output_embeddings", lambda: None)()
+    if workload.mode == "train" and head is not None and "labels" in takes:
+        given["labels"] = ids
+    return given
+
+
+def _pixels(config: Any, workload: Workload) -> Any:
+    import torch
+
+    vision = getattr(config, "vision_config", config)
+    side = workload.image or getattr(vision, "image_size", None) or 224
+    height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
+    return torch.zeros(workload.batch, getattr(vision, "num_channels", None) or 3, height, width)
+
+
+def _features(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """Spectrograms: channels first or last."""
+    import torch
+
+    for name in ("num_mel_bins", "feature_size", "input_feat_per_channel", "feature_projection_input_dim"):
+        channels = getattr(config, name, None)
+        if channels:
+            positions = getattr(config, "max_source_positions", None)
+            frames = 2 * positions if positions else workload.seq or FRAMES
+            with suppress(TypeError):
+                yield {"input_features": torch.zeros(workload.batch, channels, frames)}
+                yield {"input_features": torch.zeros(workload.batch, frames, channels)}
+
+
+def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
+    """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
+    from ..dtype import full_name
+    from . import torch_module
+
+    if mode not in torch_module.MODES:
+        raise InputError(
+            "mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}"
+        )
+    made = module(values, why).train(mode == "train")
+    workload = Workload(mode, **{name: size(name, x) for name, x in sizes.items() if x is not None})
+    first: InputError | None = None
+    for given in inputs(made, workload):
+        cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
+        try:
+            model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
+        except InputError as error:
+            first = first or error
+            continue
+        about = {"class": type(made).__name__, "model_type": values["model_type"], "captured": True}
+        return model._replace(config={**model.config, **about})
+    raise first or InputError("config", f"{type(made).__name__} takes inputs that are not known here")

@@ -1,0 +1,68 @@
+"""Which head a config's own class has: `architectures` says it, by the class's exact name.
+
+A family's `classes` have the names of transformers' classes, each with a word of data/heads.json or with
+settings of its own. A name that is not there is a class of someone else's code, or one that is not covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import table
+from ..config import HUGE, Settings
+from ..errors import InputError, shown, some
+from ..named import Any
+
+LABELLED = ("mlm_pooled", "tokens", "last", "pooled", "classifier")  # heads with an output for each label
+
+
+class UncoveredError(InputError):
+    """What transformers may well have, and the package's own families do not."""
+
+
+def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings that the config's class stands for; none where it names no class.
+
+    Raises InputError.
+    """
+    names = values.get("architectures")
+    if names is None or names == []:
+        return _settings(family, family["usual"]) if "usual" in family else {}
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError("architectures", f"got {shown(names)}; allowed: a list of names")
+    known = family.get("classes", {})
+    for name in names:
+        if name not in known:
+            raise UncoveredError("architectures", f"got {shown(name)}; allowed for {kind}: {some(known)}")
+    return _settings(family, known[names[0]])
+
+
+def _settings(family: Mapping[str, Any], word: Any) -> Mapping[str, Any]:
+    """What a word of data/heads.json means for an architecture; settings are themselves."""
+    found: Mapping[str, Any] = (
+        table.load("heads.json")[family["arch"]][word] if isinstance(word, str) else word
+    )
+    return found
+
+
+def labels(
+    hf: Mapping[str, Any], head: Mapping[str, Any], config: type[Settings], usual: int = 2
+) -> dict[str, Any]:
+    """A classifier's number of outputs, where the class does not say it. Raises InputError."""
+    if "labels" not in config.fields or "labels" in head or head.get("head") not in LABELLED:
+        return {}
+    return {"labels": count(hf, usual)}
+
+
+def count(hf: Mapping[str, Any], usual: int = 2) -> int:
+    """Labels: as many as have names, else num_labels, else the usual 2. Raises InputError."""
+    named, told = hf.get("id2label"), hf.get("num_labels")
+    if named is not None and not isinstance(named, Mapping):
+        raise InputError("id2label", f"got {shown(named)}; allowed: a table of names")
+    if told is None:
+        return usual if named is None else len(named)
+    if isinstance(told, bool) or not isinstance(told, int) or not 0 <= told <= HUGE:
+        raise InputError("num_labels", f"got {shown(told)}; allowed: whole numbers from 0 to {HUGE:,}")
+    if named is not None and len(named) != told:
+        raise InputError("num_labels", f"got {told}, and id2label has {len(named)}; allowed: one number")
+    return told

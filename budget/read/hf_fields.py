@@ -1,0 +1,54 @@
+"""Fields of Hugging Face configs, checked: flags, whole numbers, lists, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..config import HUGE
+from ..errors import InputError, shown
+from ..ir import RULES
+from ..named import Any
+
+Settings = Mapping[str, Any]
+LONGEST_PATTERN = 10_000  # layers with a pattern of their own; more is a slip of the keyboard
+
+ACTIVATIONS = {name: kind for kind, rule in RULES.items() for name in rule.config}
+
+
+def activation(hf: Settings, name: str) -> str:
+    """Our name of an activation. Raises InputError."""
+    value = hf[name]
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise InputError(name, f"got {shown(value)}; allowed: {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[value]
+
+
+def _flag(hf: Settings, name: str, usual: bool) -> bool:
+    value = hf.get(name, usual)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(name, f"got {shown(value)}; allowed: true or false")
+    return bool(value)  # null is no more than false where a class tests it
+
+
+def _whole(hf: Settings, name: str, usual: int | None = None, *, least: int = 1) -> int:
+    value = hf.get(name)
+    if value is None and usual is not None:
+        return usual
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= HUGE:
+        raise InputError(name, f"got {shown(value)}; allowed: whole numbers from {least} to {HUGE:,}")
+    return value
+
+
+def _list(hf: Settings, name: str) -> list[Any]:
+    value = hf.get(name)
+    if not isinstance(value, list | tuple):
+        raise InputError(name, f"got {shown(value)}; allowed: a list")
+    return list(value)
+
+
+def _short(count: int, name: str) -> int:
+    if count > LONGEST_PATTERN:
+        raise InputError(name, f"got {count:,}; allowed: up to {LONGEST_PATTERN:,} layers that differ")
+    return count

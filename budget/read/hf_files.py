@@ -1,0 +1,169 @@
+"""The files that people have, to the table of a config: a folder, config.json, .json.gz, .safetensors, .gguf.
+
+Of files of weights the headers are read and nothing else, within bounds. Pickles (.pt, .bin) run code when
+they are loaded: they are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from functools import cache
+
+from ..errors import InputError
+from ..named import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+LARGEST = 10_000_000  # bytes of a config; one has a few thousand
+HEADER = 100_000_000  # bytes of a header of weights: safetensors' own bound. Source: safetensors
+ENDINGS = (".json", ".json.gz", ".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+INDEX = "model.safetensors.index.json"
+
+
+def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The config that a file, a folder or standard input (`-`) holds. Raises InputError."""
+    text = os.fspath(path)
+    try:
+        if os.path.basename(text) == "-" and not os.path.exists(text):
+            return _table(_standard_input(), "standard input")
+        if os.path.isdir(text):
+            return _folder(text)
+        if text.endswith(PICKLES):
+            raise InputError("config", f"{shortened(text)} is a pickle, which runs code when loaded; {_WAY}")
+        about = os.stat(text)
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError("config", f"{shortened(text)} is not a file")
+        with open(text, "rb") as file:
+            if text.endswith(".gguf"):
+                from .gguf_file import config
+
+                return config(file, about.st_size, shortened(text))
+            if text.endswith(".safetensors"):
+                _safetensors(file, about.st_size, text)
+                return _beside(text)
+            if text.endswith(INDEX):
+                return _folder(os.path.dirname(text) or ".")
+            if about.st_size > LARGEST:
+                much = f"{shortened(text)} has {about.st_size:,} bytes"
+                raise InputError("config", f"{much}; allowed: to {LARGEST:,}")
+            if text.endswith(".gz"):
+                import gzip
+                import zlib
+
+                try:
+                    return _table(gzip.GzipFile(fileobj=file).read(LARGEST + 1), shortened(text))
+                except zlib.error as error:
+                    raise InputError(
+                        "config", f"{shortened(text)} is not what gzip writes: {error}"
+                    ) from None
+            return _table(file.read(LARGEST), shortened(text))
+    except EOFError:
+        raise InputError("config", f"{shortened(text)} ends too early") from None
+    except OSError as error:
+        raise InputError("config", f"{shortened(text)}: {error.strerror or 'cannot be read'}") from None
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("config", f"{shortened(text)} is not JSON: {_reason(error)}") from None
+    except RecursionError:
+        raise InputError("config", f"{shortened(text)} is not JSON: nested too deeply") from None
+
+
+@cache
+def _standard_input() -> bytes:
+    """Read once, however often it is asked for."""
+    return sys.stdin.buffer.read(LARGEST + 1)
+
+
+_WAY = "allowed: the config.json beside it, or weights saved as .safetensors"
+
+
+def _folder(folder: str) -> Mapping[str, Any]:
+    """The config of a folder as transformers saves it; weights that an index names must be there."""
+    index = os.path.join(folder, INDEX)
+    if os.path.isfile(index):
+        _shards(folder, load_json(index))
+    path = os.path.join(folder, "config.json")
+    if os.path.isfile(path):
+        return load_json(path)
+    files = sorted(name for name in os.listdir(folder) if name.endswith(".gguf"))
+    if len(files) == 1:
+        return load(os.path.join(folder, files[0]))
+    problem = f"{shortened(folder)} has no config.json, and {len(files)} files of .gguf; allowed: one"
+    raise InputError("config", problem)
+
+
+def load_json(path: str) -> Mapping[str, Any]:
+    """The table in a JSON file of a config's size. Raises InputError."""
+    with open(path, "rb") as file:
+        return _table(file.read(LARGEST + 1), shortened(path))
+
+
+def _shards(folder: str, index: Mapping[str, Any]) -> None:
+    """Raise an InputError where a file that an index names is not there."""
+    named = index.get("weight_map")
+    if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named.values()):
+        raise InputError("config", f"{INDEX} has no weight_map of names")
+    files = sorted(set(named.values()))
+    missing = [name for name in files if not os.path.isfile(os.path.join(folder, os.path.basename(name)))]
+    if missing:
+        raise InputError(
+            "config", f"{INDEX} names {len(missing)} files that are not there: {missing[0][:80]}"
+        )
+
+
+def _beside(path: str) -> Mapping[str, Any]:
+    beside = os.path.join(os.path.dirname(path) or ".", "config.json")
+    if not os.path.isfile(beside):
+        raise InputError("config", f"{shortened(path)} holds weights and no architecture; {_WAY}")
+    return load_json(beside)
+
+
+def _safetensors(file: BinaryIO, size: int, path: str) -> None:
+    """Raise an InputError for a header that is none: its length, its JSON, tensors' places in the file."""
+    name = shortened(path)
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(HEADER, size - 8):
+        problem = f"{name} tells a header of {length:,} bytes"
+        raise InputError("config", f"{problem}; allowed: 2 to {min(HEADER, max(size - 8, 2)):,}")
+    header = _table(file.read(length), name, HEADER)
+    places = []
+    for tensor, about in header.items():
+        if tensor == "__metadata__":
+            continue
+        place = about.get("data_offsets") if isinstance(about, Mapping) else None
+        if not (isinstance(place, list) and len(place) == 2 and all(isinstance(n, int) for n in place)):
+            raise InputError("config", f"{name}: {tensor[:60]!r} has no data_offsets")
+        places.append((*place, tensor))
+    end = 0
+    for start, stop, tensor in sorted(places):
+        if start < end or stop < start or stop > size - 8 - length:
+            problem = f"{name}: {tensor[:60]!r} overlaps another tensor, or the file's end"
+            raise InputError("config", problem)
+        end = stop
+
+
+def _table(content: bytes, name: str, largest: int = LARGEST) -> Mapping[str, Any]:
+    if len(content) > largest:
+        raise InputError("config", f"{name} has more than {largest:,} bytes")
+    values = json.loads(content)
+    if not isinstance(values, dict):
+        raise InputError("config", f"{name} holds no table of settings")
+    return values
+
+
+def shortened(path: str | os.PathLike[str]) -> str:
+    """A path as a message shows it: its end, in ASCII."""
+    return ascii(os.fspath(path))[1:-1][-80:]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}"
+    return "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:80]

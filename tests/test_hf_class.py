@@ -1,0 +1,68 @@
+"""What no family covers: transformers' own class, captured, against transformers itself."""
+
+import sys
+
+import pytest
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from budget import estimate
+from budget.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+         "vocab_size": 99, "max_position_embeddings": 40}  # fmt: skip
+CASES = [
+    ("mpnet", "MPNetModel", SMALL),
+    ("bert", "BertModel", {**SMALL, "is_decoder": True}),
+    ("bart", "BartForCausalLM", {"d_model": 48, "decoder_layers": 1, "decoder_attention_heads": 4,
+                                 "encoder_attention_heads": 4, "vocab_size": 99}),
+    ("vit", "ViTForMaskedImageModeling", {**SMALL, "image_size": 32, "patch_size": 8, "encoder_stride": 8}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "fields"), CASES)
+def test_equals_transformers(kind, name, fields):
+    table = {"model_type": kind, "architectures": [name], **fields, "auto_map": {"AutoModel": "evil.Code"}}
+    images = kind == "vit"
+    found = estimate(table, mode="forward", batch=2, **({} if images else {"seq": 9}))
+    config = CONFIG_MAPPING[kind](**fields)
+    with torch.device("meta"):
+        real = getattr(transformers, name)._from_config(config, attn_implementation="eager").eval()
+        shown = torch.zeros(2, 3, 32, 32) if images else torch.zeros(2, 9, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(shown)
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
+    assert found.to_dict()["provenance"]["counts"] == "captured"
+
+
+def test_a_family_of_its_own_is_not_captured():
+    told = estimate({"model_type": "bert", **SMALL}, seq=9).to_dict()
+    assert told["provenance"]["counts"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"model_type": "nonsense"}, "model_type"),
+        ({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}, "architectures"),
+        ({"model_type": "bert", "architectures": ["LlamaForCausalLM"]}, "architectures"),
+        ({"model_type": "mpnet", "architectures": ["BertModel"]}, "architectures"),
+    ],
+)
+def test_what_transformers_has_not_either_is_refused(table, field):
+    with pytest.raises(InputError, match=rf"^{field}: ") as error:
+        estimate(table, seq=9)
+    assert len(str(error.value)) <= 300
+
+
+def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for table in ({"model_type": "mpnet"}, {"model_type": "bert", "architectures": ["BertForNothing"]}):
+        with pytest.raises(InputError, match=r"pip install 'compute-budget\[hf\]'") as error:
+            estimate(table)
+        assert "\n" not in str(error.value)

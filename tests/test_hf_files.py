@@ -1,0 +1,152 @@
+"""Files that people have, good ones and bad ones: one line says what is wrong."""
+
+import gzip
+import io
+import json
+import struct
+from math import prod
+
+import pytest
+
+from budget import estimate
+from budget.__main__ import main
+from budget.errors import InputError
+from budget.read import hf_files, preset
+from budget.read.source import resolve
+
+GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 4}
+
+
+def total(source):
+    return estimate(source, mode="forward", seq=16).params.total
+
+
+def header(**tensors):
+    text = json.dumps(
+        {name: {"dtype": "F32", "shape": [1], "data_offsets": at} for name, at in tensors.items()}
+    )
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def test_a_folder_and_what_lies_in_it(tmp_path):
+    folder = tmp_path / "my-gpt2"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(GPT2))
+    (folder / "model.safetensors").write_bytes(header(a=[0, 4], b=[4, 8]) + bytes(8))
+    (folder / "config.json.gz").write_bytes(gzip.compress(json.dumps(GPT2).encode()))
+    expected = total(GPT2)
+    for name in ("", "config.json", "config.json.gz", "model.safetensors"):
+        assert total(folder / name) == expected
+    assert resolve(str(folder), {})[0] == "my-gpt2"
+    assert resolve(folder / "config.json.gz", {})[0] == "my-gpt2"
+
+
+def test_standard_input(monkeypatch, capsys):
+    class Input:
+        buffer = io.BytesIO(json.dumps(GPT2).encode())
+
+    hf_files._standard_input.cache_clear()
+    monkeypatch.setattr("sys.stdin", Input)
+    assert main(["estimate", "--config", "-", "--mode", "forward", "--seq", "16", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["params"]["total"], told["model"]["name"]) == (total(GPT2), "gpt2")
+    hf_files._standard_input.cache_clear()
+
+
+def test_an_index_names_its_files(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(GPT2))
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}))
+    (tmp_path / "model-1.safetensors").write_bytes(header(a=[0, 4]) + bytes(4))
+    with pytest.raises(InputError, match=r"names 1 files that are not there: model-2"):
+        total(tmp_path)
+    (tmp_path / "model-2.safetensors").write_bytes(header(b=[0, 4]) + bytes(4))
+    assert total(tmp_path) == total(index) == total(GPT2)
+
+
+BAD = {
+    "a.safetensors": (struct.pack("<Q", 10**9) + b"{}", "tells a header of 1,000,000,000 bytes"),
+    "b.safetensors": (header(a=[0, 8], b=[4, 12]) + bytes(12), "'b' overlaps another tensor"),
+    "c.safetensors": (header(a=[0, 2**60]), "'a' overlaps another tensor, or the file's end"),
+    "d.safetensors": (b"", "tells a header of 0 bytes"),
+    "e.safetensors": (header(a=[0, 4]) + bytes(4), "holds weights and no architecture"),
+    "f.safetensors": (header(a=["0", 4]) + bytes(4), "no data_offsets"),
+    "a.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0), "tells of 1,152,921,504,606,846,976 tensors"),
+    "b.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**60), "entries of metadata"),
+    "c.gguf": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**59), "letters"),
+    "d.gguf": (b"GGUF" + struct.pack("<I", 9), "has version 9"),
+    "e.gguf": (b"PK\3\4" + bytes(50), "begins with something else"),
+    "f.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 0, 5), "ends before"),
+    "a.bin": (b"\x80\x04.", "is a pickle, which runs code"),
+    "a.pt": (b"PK", "allowed: the config.json beside it"),
+    "a.json.gz": (b"nothing zipped", "config: "),
+    "b.json.gz": (gzip.compress(bytes(20_000_000)), "more than 10,000,000 bytes"),
+    "c.json.gz": (gzip.compress(b"{}" * 1000)[:-9], "config: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_refused_in_one_line(tmp_path, capsys, name):
+    content, problem = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    assert main(["estimate", "--config", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert problem in err
+    assert err.count("\n") == 1
+    assert len(err) <= 320
+
+
+def test_names_of_the_hub_are_presets():
+    for name, expected in (("meta-llama/Meta-Llama-3-8B", "llama-3-8b"),
+                           ("google-bert/bert-base-uncased", "bert-base"),
+                           ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b")):  # fmt: skip
+        assert preset.look_up(name)[0] == expected
+        assert total(name) == total(expected)
+    with pytest.raises(InputError, match=r"no file and no preset is called 'nobody/nothing'"):
+        total("nobody/nothing")
+
+
+Q4_K, Q6_K, F32 = (12, 144 / 256), (14, 210 / 256), (0, 4)
+
+
+def gguf(path, metadata, tensors):
+    """A file's header, written after the format's own description."""
+
+    def text(t):
+        return struct.pack("<Q", len(t)) + t.encode()
+
+    def value(v):
+        if isinstance(v, str):
+            return struct.pack("<I", 8) + text(v)
+        if isinstance(v, list):
+            return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(text, v))
+        return struct.pack("<II", 4, v)
+
+    content = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    content += b"".join(text(k) + value(v) for k, v in metadata.items())
+    for name, (shape, (kind, _)) in tensors.items():
+        content += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, 0)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_mix_of_types_counts_to_the_byte(tmp_path, tied):
+    d, f, kv, v, layers = 512, 1024, 128, 1000, 4
+    tensors = {"token_embd.weight": ((d, v), Q6_K if tied else Q4_K), "output_norm.weight": ((d,), F32)}
+    if not tied:
+        tensors["output.weight"] = (d, v), Q6_K
+    for i in range(layers):
+        mixed = Q6_K if i % 2 else Q4_K
+        shapes = {"attn_q": ((d, d), Q4_K), "attn_k": ((d, kv), Q4_K), "attn_v": ((d, kv), mixed),
+                  "attn_output": ((d, d), Q4_K), "ffn_gate": ((d, f), Q4_K), "ffn_up": ((d, f), Q4_K),
+                  "ffn_down": ((f, d), mixed), "attn_norm": ((d,), F32), "ffn_norm": ((d,), F32)}  # fmt: skip
+        tensors |= {f"blk.{i}.{name}.weight": of for name, of in shapes.items()}
+    about = {"general.architecture": "llama", "llama.block_count": layers, "llama.embedding_length": d,
+             "llama.feed_forward_length": f, "llama.attention.head_count": 8,
+             "llama.attention.head_count_kv": 2, "llama.context_length": 256,
+             "tokenizer.ggml.tokens": ["a"] * v}  # fmt: skip
+    gguf(tmp_path / "model.gguf", about, tensors)
+    found = estimate(tmp_path / "model.gguf", mode="decode", seq=64)
+    assert found.params.total == sum(prod(shape) for shape, _ in tensors.values())
+    assert found.memory.parameters == sum(prod(shape) * size for shape, (_, size) in tensors.values())

@@ -1,0 +1,172 @@
+"""Checkpoints in few bits, to the byte: against transformers' own layers, and by hand."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
+from transformers.integrations.mxfp4 import Mxfp4GptOssExperts
+from transformers.utils.quantization_config import FineGrainedFP8Config
+
+from budget import estimate
+from budget.errors import InputError
+
+LLAMA = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 3,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
+         "dtype": "bfloat16"}  # fmt: skip
+MATRICES = [(256, 256), (128, 256), (128, 256), (256, 256), (384, 256), (384, 256), (256, 384)]
+REST = 2 * (2 * 1000 * 256 + (2 * 3 + 1) * 256)  # tables and norms, in 16 bits
+
+
+def stored(table, **quantization):
+    found = estimate({**table, "quantization_config": quantization}, mode="forward", seq=16)
+    plain = estimate(table, mode="forward", seq=16)
+    assert found.params.total == plain.params.total
+    assert found.flops == plain.flops
+    return found.memory.parameters
+
+
+def of_transformers(table, replace, **how):
+    fields = {k: v for k, v in table.items() if k not in ("model_type", "dtype")}
+    with torch.device("meta"):
+        config = AutoConfig.for_model(table["model_type"], **fields)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = replace(model, **how)
+        quantizing = {id(b): b for n, b in model.named_buffers() if "inv_freq" not in n}
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *quantizing.values()))
+
+
+@pytest.mark.parametrize("block", [[128, 128], [64, 32]])
+def test_fp8_in_blocks_equals_transformers(block):
+    how = {"modules_to_not_convert": ["lm_head"],
+           "quantization_config": FineGrainedFP8Config(weight_block_size=block)}  # fmt: skip
+    expected = of_transformers(LLAMA, replace_with_fp8_linear, **how)
+    assert stored(LLAMA, quant_method="fp8", weight_block_size=block) == expected
+
+
+OSS = {"model_type": "gpt_oss", "hidden_size": 256, "intermediate_size": 192, "num_hidden_layers": 2,
+       "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
+       "num_local_experts": 4,
+       "num_experts_per_tok": 2, "dtype": "bfloat16"}  # fmt: skip
+KEPT = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+
+
+def test_mxfp4_equals_transformers():
+    fields = {k: v for k, v in OSS.items() if k not in ("model_type", "dtype")}
+    with torch.device("meta"):
+        experts = Mxfp4GptOssExperts(AutoConfig.for_model("gpt_oss", **fields))
+    matrices = sum(t.numel() for name, t in experts.named_parameters() if "bias" not in name)
+    plain = estimate(OSS, mode="forward", seq=16).memory.parameters - 2 * 2 * 4 * 3 * 192 * 256
+    blocks = matrices + matrices // 16  # 16 bytes of blocks have one of scales
+    assert stored(OSS, quant_method="mxfp4", modules_to_not_convert=KEPT) == plain + 2 * blocks
+
+
+def test_gpt_oss_20b_as_it_is_published():
+    """The sum that its model.safetensors.index.json tells."""
+    table = {"model_type": "gpt_oss", "num_hidden_layers": 24, "num_local_experts": 32}
+    assert stored(table, quant_method="mxfp4", modules_to_not_convert=KEPT) == 13_761_264_768
+
+
+BY_HAND = {
+    "gptq": ({"bits": 4, "group_size": 64},
+             lambda n, k: k // 8 * n * 4 + k // 64 * n * 2 + k // 64 * (n // 8) * 4 + 4 * k),
+    "gptq 8": ({"quant_method": "gptq", "bits": 8, "group_size": -1},
+               lambda n, k: k // 4 * n * 4 + n * 2 + n // 4 * 4 + 4 * k),
+    "awq": ({"bits": 4, "group_size": 64}, lambda n, k: k * n // 2 + k // 64 * n * 2 + k // 64 * n // 8 * 4),
+    "fbgemm_fp8": ({}, lambda n, k: n * k + 4 * n + 4),
+    "bitsandbytes": ({"load_in_8bit": True}, lambda n, k: n * k + 4 * n),
+    "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            lambda n, k: n * k // 2 + n * k // 64 * 4 + 64),
+    "nf4, twice": ({"load_in_4bit": True, "bnb_4bit_use_double_quant": True},
+                   lambda n, k: n * k // 2 + n * k // 64 + -(-n * k // 16384) * 4 + 64 + 1024 + 4),
+    "modelopt": ({"quant_algo": "NVFP4"}, lambda n, k: n * k // 2 + n * k // 16 + 4 + 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_is_stored_for_a_matrix(name):
+    table, each = BY_HAND[name]
+    table = {"quant_method": name, **table} if "load_in_4bit" not in table else table
+    assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
+
+
+def compressed(form, ignore=("lm_head",), activations=None, **weights):
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    return {"quant_method": "compressed-tensors", "format": form, "config_groups": {"group_0": group},
+            "ignore": list(ignore)}  # fmt: skip
+
+
+COMPRESSED = [
+    (compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=64),
+     lambda n, k: n * k // 2 + n * k // 64 * 2 + 16),
+    (compressed("pack-quantized", num_bits=4, type="int", strategy="channel", symmetric=False),
+     lambda n, k: n * k // 2 + n * 2 + 16 + n // 8 * 4),
+    (compressed("int-quantized", num_bits=8, type="int", strategy="channel"), lambda n, k: n * k + 2 * n),
+    (compressed("float-quantized", num_bits=8, type="float", strategy="tensor",
+                activations={"dynamic": False}),
+     lambda n, k: n * k + 2 + 2),
+    (compressed("nvfp4-pack-quantized", num_bits=4, type="float", activations={"dynamic": False}),
+     lambda n, k: n * k // 2 + n * k // 16 + 4 + 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "each"), COMPRESSED, ids=[t["format"] for t, _ in COMPRESSED])
+def test_compressed_tensors(table, each):
+    assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "kept"),
+    [
+        (["lm_head", "re:.*mlp.*"], 4),
+        (["lm_head", *(f"model.layers.{i}.mlp.down_proj" for i in range(3))], 6),
+        (["re:.*lm_head", "re:.*self_attn\\.(q|k)_proj"], None),
+    ],
+)
+def test_ignored_modules_stay(ignore, kept):
+    table = compressed("int-quantized", num_bits=8, type="int", strategy="channel", ignore=ignore)
+    few = MATRICES[:kept] if kept else MATRICES[2:]
+    plain = [m for m in MATRICES if m not in few] if not kept else MATRICES[kept:]
+    plain = MATRICES[:2] if kept is None else plain
+    expected = REST + 3 * (sum(n * k + 2 * n for n, k in few) + sum(2 * n * k for n, k in plain))
+    assert stored(LLAMA, **table) == expected
+
+
+def test_adapters_train_beside_weights_of_few_bits():
+    table = {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}
+    found = estimate(table, seq=16, lora_rank=4)
+    assert found.params.trainable < found.params.total / 10
+    assert found.memory.parameters < estimate(LLAMA, seq=16, lora_rank=4).memory.parameters
+    whole = estimate(table, seq=16)
+    assert whole.memory.parameters == estimate(LLAMA, seq=16).memory.parameters
+    assert whole.model.uncounted == ("gptq 4 bits: widened to train",)
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"quant_method": "hqq"}, "quantization_config.quant_method"),
+        ({"quant_method": ["gptq"]}, "quantization_config.quant_method"),
+        ({"quant_method": "gptq", "bits": 5}, "quantization_config.bits"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": "a"}, "group_size"),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*": {}}}, "quantization_config.dynamic"),
+        ({"quant_method": "fp8", "weight_block_size": [128]}, "quantization_config.weight_block_size"),
+        ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"},
+         "quantization_config.modules_to_not_convert"),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0.mlp"]}, "quantization_config"),
+        ({"quant_method": "compressed-tensors"}, "quantization_config.config_groups"),
+        (compressed("odd"), "quantization_config.format"),
+        (compressed("int-quantized", num_bits=8, strategy="odd"), "quantization_config.strategy"),
+        ([1], "quantization_config"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(table, field):
+    with pytest.raises(InputError) as error:
+        estimate({**LLAMA, "quantization_config": table}, mode="forward", seq=16)
+    assert error.value.field == field
+    assert len(str(error.value)) <= 300
+
+
+def test_a_checkpoint_is_not_quantized_again():
+    with pytest.raises(InputError, match=r"^quantize: got int8, and the checkpoint is in awq"):
+        estimate({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}}, mode="forward",
+                 quantize="int8")  # fmt: skip

@@ -1,0 +1,201 @@
+"""Launch files: what each format says, what is named as left out, and what is refused."""
+
+import json
+
+import pytest
+
+from budget import estimate
+from budget.__main__ import main
+from budget.errors import InputError
+from budget.launch import arguments, read
+
+TITAN = """
+[model]
+name = "llama3"
+flavor = "8B"
+[optimizer]
+name = "AdamW"
+lr = 3e-4
+[training]
+local_batch_size = 2
+seq_len = 4096
+compile = true
+[parallelism]
+data_parallel_shard_degree = -1
+tensor_parallel_degree = 8
+[activation_checkpoint]
+mode = "selective"
+"""
+DEEPSPEED = {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 8, "bf16": {"enabled": True},
+             "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}, "aio": {"x": 1},
+             "optimizer": {"type": "AdamW", "params": {"lr": "auto"}}}  # fmt: skip
+MEGATRON = """#!/bin/bash
+torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --hidden-size 4096 --num-attention-heads 32 \\
+  --group-query-attention --num-query-groups 8 --ffn-hidden-size 14336 --seq-length 8192 --swiglu --bf16 \\
+  --max-position-embeddings 8192 --micro-batch-size 1 --normalization RMSNorm \\
+  --position-embedding-type rope \\
+  --untie-embeddings-and-output-weights --disable-bias-linear --tensor-model-parallel-size 2 \\
+  --use-distributed-optimizer --recompute-granularity full --vocab-size 128256 --fancy 3
+"""
+ARGUMENTS = """
+model_name_or_path: gpt2
+per_device_train_batch_size: 4
+bf16: true
+optim: adafactor
+fsdp: full_shard
+"""
+AXOLOTL = """
+base_model: meta-llama/Meta-Llama-3-8B
+adapter: qlora
+load_in_4bit: true
+sequence_len: 4096
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+lora_r: 32
+lora_target_modules: [q_proj, v_proj]
+bf16: auto
+gradient_checkpointing: true
+sample_packing: true
+datasets: [{path: x}]
+"""
+FACTORY = """
+model_name_or_path: Qwen/Qwen2.5-7B-Instruct
+stage: sft
+finetuning_type: lora
+lora_target: all
+cutoff_len: 2048
+per_device_train_batch_size: 1
+quantization_bit: 8
+bf16: true
+"""
+FILES = {
+    "a.toml": (
+        TITAN, "torchtitan", "llama-3-8b", {"tp": 8, "fsdp": -1}, ("training.compile",),
+        {"batch": 2, "seq": 4096, "precision": "autocast", "recompute": "selective",
+         "optimizer": "adamw_fused"},
+    ),
+    "a.json": (
+        json.dumps(DEEPSPEED), "deepspeed", "", {"zero": 3}, ("aio.x",),
+        {"batch": 4, "accumulate": 8, "precision": "master", "dtype": "bfloat16", "offload": "optimizer"},
+    ),
+    "a.sh": (
+        MEGATRON, "megatron", "transformer", {"tp": 2, "zero": 1}, ("fancy",),
+        {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full"},
+    ),
+    "a.yaml": (
+        ARGUMENTS, "training_arguments", "gpt2", {}, ("fsdp",),
+        {"batch": 4, "dtype": "bfloat16", "optimizer": "adafactor"},
+    ),
+    "b.yml": (
+        AXOLOTL, "axolotl", "meta-llama/Meta-Llama-3-8B", {}, ("sample_packing",),
+        {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "attn.q,attn.v",
+         "quantize": "nf4-dq", "recompute": "full"},
+    ),
+    "c.yaml": (
+        FACTORY, "llama_factory", "Qwen/Qwen2.5-7B-Instruct", {}, (),
+        {"batch": 1, "seq": 2048, "lora_rank": 8, "quantize": "int8", "recompute": "full"},
+    ),
+}  # fmt: skip
+
+
+def written(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_says_what_runs(tmp_path, capsys, name):
+    text, form, model, layout, left, settings = FILES[name]
+    path = written(tmp_path, name, text)
+    run = read(path)
+    assert (run.form, run.model, run.layout, run.left) == (form, model, layout, left)
+    assert settings.items() <= run.settings.items()
+    preset = [] if model else ["gpt2", "--seq", "64"]
+    assert main(["estimate", *preset, "--run", path, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["run"]["form"] == form
+    assert told["workload"]["batch"] == settings["batch"]
+    assert main(["estimate", *preset, "--run", path]) == 0
+    out = capsys.readouterr().out
+    assert all(field in out for field in left)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_megatrons_arguments_are_llama_3_8b(tmp_path):
+    run = read(written(tmp_path, "a.sh", MEGATRON))
+    assert run.config["vocab"] == 128256  # a multiple of 128 x 2 as it is
+    ours = estimate(run.model, config=run.config, mode="forward", seq=64)
+    llama = estimate("llama-3-8b", mode="forward", seq=64)
+    assert ours.params == llama.params
+    assert ours.flops.forward == llama.flops.forward
+
+
+def test_a_vocabulary_is_padded_for_each_device(tmp_path):
+    line = "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --vocab-size 50257"
+    assert read(written(tmp_path, "a.sh", line)).config["vocab"] == 50304
+    line += " --tensor-model-parallel-size 8"
+    assert read(written(tmp_path, "b.sh", line)).config["vocab"] == 51200
+
+
+def test_flags_win_over_the_file(tmp_path, capsys):
+    path = written(tmp_path, "a.yaml", ARGUMENTS)
+    assert main(["estimate", "--run", path, "--batch", "2", "--optimizer", "sgd", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["workload"]
+    assert (told["batch"], told["optimizer"]) == (2, "sgd")
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{c}: &{c} [{','.join([f'*{p}'] * 11)}]\n" for p, c in zip("abcdefghijk", "bcdefghijkl", strict=True)
+)
+BAD = {
+    "a.yaml": (
+        "finetuning_type: !!python/object/apply:os.system [exit]",
+        "could not determine a constructor",
+    ),
+    "b.yaml": (BOMB + "finetuning_type: lora\n", "more than 100 aliases"),
+    "c.yaml": ("a: [", "cannot be read"),
+    "d.yaml": ("- 1", "no table"),
+    "e.yaml": ("learning_rate: 1\n", "is of no known format; allowed: axolotl, deepspeed"),
+    "f.yaml": ("base_model: gpt2\nmicro_batch_size: many\n", "micro_batch_size: got 'many'"),
+    "g.yaml": ("base_model: gpt2\noptimizer: sophia\n", "optimizer: got 'sophia'"),
+    "h.yaml": ("base_model: gpt2\nadapter: oft\n", "adapter: got 'oft'; allowed: lora, qlora"),
+    "i.yaml": ("base_model: gpt2\nlora_target_modules: 7\n", "lora_target_modules: got 7"),
+    "a.toml": (
+        "[model]\nflavor = '9B'\nname='llama3'\n[training]\nseq_len=1\n",
+        "model.flavor: got 'llama3 9B'",
+    ),
+    "b.toml": ("[model\n", "cannot be read"),
+    "a.json": ('{"zero_optimization": {"stage": 7}}', "zero_optimization.stage: got 7"),
+    "b.json": ('{"zero_optimization": {"stage": 1}}', "deepspeed names no model"),
+    "a.sh": ("--num-layers 2 --hidden-size 8 --normalization Odd", "normalization: got 'Odd'"),
+    "b.sh": ("--num-layers 2 --hidden-size 'x", "cannot be read"),
+    "big.json": ('{"a": "' + "x" * 1_000_000 + '"}', "more than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_refused_in_one_line(tmp_path, capsys, name):
+    text, problem = BAD[name]
+    assert main(["estimate", "--run", written(tmp_path, name, text)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert problem in err
+    assert err.count("\n") == 1
+    assert len(err) <= 320
+
+
+def test_a_file_that_contradicts_the_model_is_refused(tmp_path, capsys):
+    path = written(tmp_path, "a.sh", MEGATRON)
+    assert main(["estimate", "gpt2", "--run", path]) == 2
+    assert "allowed: one of the two" in capsys.readouterr().err
+
+
+def test_arguments_of_a_shell():
+    words = ["x.py", "--a", "1", "--b", "--c=2.5", "--d", "true", "--e-f", "g"]
+    assert arguments(words) == {"a": 1, "b": True, "c": 2.5, "d": True, "e_f": "g"}
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"^--run: none.yaml: No such file"):
+        read(str(tmp_path / "none.yaml"))
