@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 
 import torch
@@ -19,7 +19,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._as_gpu import one_device
 from ._values import BY_DATA, Knowing
-from .torch_module import explained
+from .torch_module import explained, silent
 
 
 def load(spec: str) -> tuple[Any, Any]:
@@ -44,13 +44,16 @@ def _make(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise InputError("--module", f"{name} is a {type(factory).__name__}; allowed: a function or class")
     process = os.getpid()
-    with explained("--module", f"in {name}"), redirect_stdout(sys.stderr):  # its prints are no answer
+    with explained("--module", f"in {name}"), silent():
         try:
             with constructing():
                 made = factory()
-        except BY_DATA:  # it reads numbers from tensors: those that it puts on the CPU are real here
-            with constructing(torch.device("meta")):
-                made = factory()
+        except (*BY_DATA, RuntimeError) as error:  # it takes no fakes; what it puts on the CPU is real here
+            try:
+                with constructing(torch.device("meta")):
+                    made = factory()
+            except Exception:  # noqa: BLE001 - the first one says more
+                raise error from None
     if os.getpid() != process:
         os._exit(0)  # it forked: one process answers
     return made
@@ -79,7 +82,7 @@ def _attribute(path: str, name: str) -> Any:
     code = module_from_spec(found)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.modules[found.name] = code
-    with explained("--module", f"{path} is run"), redirect_stdout(sys.stderr):
+    with explained("--module", f"{path} is run"), silent():
         found.loader.exec_module(code)
     if not hasattr(code, name):
         public = [k for k, v in vars(code).items() if callable(v) and not k.startswith("_")]

@@ -130,8 +130,7 @@ def _run(
     given = ", ".join(
         f"{name} {list(t.shape)} {str(t.dtype)[6:]}" for name, t in _flat(module, args, kwargs).items()
     )
-    # a module's prints are no part of the answer
-    with _watched(recorder), torch.set_grad_enabled(train), redirect_stdout(sys.stderr), recorder:
+    with _watched(recorder), torch.set_grad_enabled(train), recorder:
         with explained("inputs", f"given {given}"):
             out = module(*args, **kwargs)
         if not train:
@@ -157,20 +156,30 @@ def _marks(p: torch.Tensor, name: str, trained: dict[str, str]) -> Any:
 
 @contextmanager
 def _watched(recorder: Recorder) -> Iterator[None]:
-    """The recorder knows which module runs; torch prints nothing of what is raised."""
+    """The recorder knows which module runs, and nothing is printed."""
     hooks = (
         register_module_forward_pre_hook(recorder.enter),
         register_module_forward_hook(recorder.leave, always_call=True),
     )
+    try:
+        with silent():
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """torch does not print what it raises as well, nor a module on standard output, which is for answers."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         log.setLevel(level)
-        for hook in hooks:
-            hook.remove()
 
 
 def _loss(out: Any) -> Any:
@@ -249,6 +258,8 @@ def explained(field: str, context: str) -> Iterator[None]:
         raise InputError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
+        if "UninitializedParameter" in text:
+            text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None
 
 
