@@ -31,9 +31,9 @@ from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
 from ._capture import Recorder
 from ._reached import Reached
+from ._shapes import CASTS, Shape
 from ._stand_ins import stand_ins
 from ._values import BY_DATA
-from .module import CASTS, Shape
 
 MODES = ("train", "forward")
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
