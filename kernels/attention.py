@@ -14,7 +14,7 @@ from .attention_backward import launch_backward
 from .attention_decode import decodes, launch_decode
 from .attention_forward import launch_forward
 from .attention_reference import reference_backward, reference_forward, unpack
-from .attention_rules import Packing, Rules
+from .attention_rules import Packing, Rules, row_numbers
 from .autocast import autocast
 from .operators import operator
 from .settings import runs_triton
@@ -185,7 +185,7 @@ def _attention(
     """(out, base-2 log of the sum of exponentials [batch, heads, seq])."""
     rules = Rules(causal, window, softcap, scale)
     packing = _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
-    out, log_sum = _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    out, log_sum = _like(q), row_numbers(q)
     if runs_triton(q):
         q, k, v = (_with_rows(t) for t in (q, k, v))
         if packing is None and decodes(q, k):
@@ -203,7 +203,7 @@ def _attention(
 
 @_attention.register_fake
 def _(q, k, v, bias, cu_q, cu_k, longest_q, longest_k, causal, window, softcap, scale):
-    return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    return _like(q), row_numbers(q)
 
 
 @operator("attention_backward")

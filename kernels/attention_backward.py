@@ -9,8 +9,6 @@ With dz the gradient of a natural logit: p = exp(z - log_sum), delta = sum(out *
 dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * scale.
 """
 
-# ruff: noqa: RET505 - Triton compiles what follows an `if` that returned: it needs the else.
-
 import math
 from typing import Any
 
@@ -26,8 +24,10 @@ from .attention_rules import (
     find_settings,
     loadable,
     longest,
+    row_numbers,
     sources,
     strides,
+    with_room,
 )
 from .attention_tile import (
     VARYING,
@@ -68,11 +68,12 @@ def _delta_kernel(
 
 @triton.jit
 def _load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.constexpr):
+    """Numbers of ROWS rows; other after length, where there is memory to be read (ROOM)."""
     row = start + tl.arange(0, ROWS)
+    value = tl.load(base + row)
     if MASKED:
-        return tl.load(base + row, mask=row < length, other=other)
-    else:
-        return tl.load(base + row)
+        value = tl.where(row < length, value, other)
+    return value
 
 
 @triton.jit
@@ -272,7 +273,7 @@ def launch_backward(
         for gradient in (dq, dk, dv):
             gradient.zero_()
         return
-    delta = torch.empty_like(log_sum)
+    log_sum, delta = with_room(log_sum), row_numbers(q)
     _launch_delta(out, dout, delta)
     inputs = (q, k, v, bias, dout, log_sum, delta)
     rich = bias is not None or rules.softcap > 0

@@ -83,7 +83,7 @@ def _attention_decode_kernel(
 
 @triton.jit
 def _combine_kernel(
-    part_out, part_log_sum, out, log_sum, out_strides, heads, seq_q, chunks,
+    part_out, part_log_sum, out, log_sum, out_strides, log_sum_strides, heads, seq_q, chunks,
     CHUNKS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_D columns of a row of [batch, heads, seq_q]: the chunks' outputs weighted by their sums."""
@@ -107,7 +107,8 @@ def _combine_kernel(
     out += batch * out_strides[0] + row // seq_q % heads * out_strides[1]
     out += row % seq_q * out_strides[2]
     tl.store(out + d, output.to(out.dtype.element_ty), mask=d < HEAD_DIM)
-    tl.store(log_sum + row, row_log_sum, mask=tl.program_id(1) == 0)
+    log_sum += batch * log_sum_strides[0] + row // seq_q % heads * log_sum_strides[1] + row % seq_q
+    tl.store(log_sum, row_log_sum, mask=tl.program_id(1) == 0)
 
 
 @triton.jit
@@ -165,6 +166,6 @@ def launch_decode(
         chunks_block = triton.next_power_of_2(chunks)
         columns = max(16, min(chosen["BLOCK_D"], COMBINED // chunks_block))
         _combine_kernel[(rows, triton.cdiv(head_dim, columns))](
-            part_out, part_log_sum, out, log_sum, out.stride(), heads, seq_q, chunks,
+            part_out, part_log_sum, out, log_sum, out.stride(), log_sum.stride(), heads, seq_q, chunks,
             CHUNKS=chunks_block, HEAD_DIM=head_dim, BLOCK_D=columns, num_warps=4,
         )  # fmt: skip
