@@ -61,6 +61,8 @@ CHECKS: dict[str, Entry] = {
     "matmul gated silu": _matmul(4096, 4096, 4096, gated=True, activation="silu", train=True),
     "matmul fp8": _matmul(4096, 4096, 4096, dtype="float8", tiny=None),
     "matmul skinny": _matmul(16, 4096, 4096),
+    "matmul skinny odd K": _matmul(16, 4096, 4097, tiny=None),
+    "matmul fp32 gated": _matmul(512, 512, 1024, dtype="float32", gated=True, activation="silu", tiny=None),
     "matmul one row": _matmul(1, 14336, 4096, tiny=None),
     "matmul medium": _matmul(512, 512, 4096, activation="silu", train=True, tiny=None),
     "matmul weight gradient": _matmul(1024, 1024, 8192, train=True, tiny=None),

@@ -14,6 +14,7 @@ from .cases import Case
 # stage: its share of the time, what it is for
 STAGES = {
     "A": (5, "versions, clocks, and the two ceilings"),
+    "P": (150, "planted failures, on a processor only: what becomes of a worker"),
     "B": (45, "gate: every kernel against float64, with both assemblers"),
     "C": (40, "headline: this project's kernels against torch's"),
     "D": (110, "calibration: torch alone, which makes the profile of the device"),
@@ -21,7 +22,6 @@ STAGES = {
     "E": (55, "settings: candidates for each kernel"),
     "F": (20, "again: cases whose settings changed, in turns with the settings before"),
     "H": (45, "rest: what torch compiles"),
-    "P": (30, "planted failures, on a processor only: what becomes of a worker"),
 }
 CANDIDATES = os.path.join(os.path.dirname(__file__), "campaign_candidates.toml")
 FORKS = "forks"  # a worker that never touches the GPU: its children do
@@ -173,7 +173,7 @@ OURS_IN_NETWORKS = ("gpt2-train", "llama-500m-train")
 def _networks(on: str) -> Iterator[Task]:
     """Eager ones alone, as NVML tells the whole device's memory; what compiles first, together."""
     if on == "cpu":
-        specs = (("mlp-8-8-8-train", "torch"), ("gpt2-tiny-train", "triton"))
+        specs = (("mlp-8-8-8-train", "torch"), ("gpt2-tiny-train", "torch"))
         what = {"specs": [{"case": case, "implementation": how} for case, how in specs]}
         yield Task("G/two", "G", "network", "network", what, NEWEST, FORKS)
         return

@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
+AT = " @ "  # in the name of a candidate for settings (campaign_tune.py)
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
 PTXAS = "nvidia/cu13/bin/ptxas"
 LARGEST = 40 * 2**20  # of the folder: it travels with a checkout
@@ -51,7 +52,7 @@ def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
             pieces += _compiled(name, environment(os.environ, cache, path), jobs)
         keys = {key for piece in pieces for key in piece.pop("keys")}
         kernels = _zipped(cache, keys, archive)
-    dropped = [p["piece"] for p in pieces if p["assembler"] == "newest" and _unfit(p)]
+    dropped = [p["piece"] for p in pieces if AT in p["piece"] and p["assembler"] == "newest" and _unfit(p)]
     with open(os.path.join(folder, "plan.json"), "w", encoding="utf-8") as file:
         json.dump({"pieces": pieces, "dropped": dropped, **_versions()}, file, indent=1)
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))

@@ -44,7 +44,8 @@ def attention(
     Positions are aligned at the end: query i stands at key position p = i + kv_seq - seq.
     causal: p sees the keys up to p.
     window: p sees the keys nearer than window: p - window < j, and j < p + window if not causal.
-    bias: broadcasts to [batch, heads, seq, kv_seq]; q's dtype or float32; has a gradient.
+    bias: broadcasts to [batch, heads, seq, kv_seq]; q's dtype or float32. Its gradient is computed in full,
+        4 x batch x heads x seq x kv_seq bytes, then summed: ValueError where the GPU has less memory.
     softcap: logits become softcap * tanh(logits / softcap), before the bias.
     scale: positive, 1 / sqrt(head_dim) by default.
     A query that sees no key gives zeros. Few queries over many keys are split over the keys.
@@ -268,10 +269,18 @@ def _backward(ctx, dout, _dlog_sum):
         return (None,) * 12
     q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
     needs_bias = ctx.needs_input_grad[3]
+    if needs_bias:
+        _require_room(q, k)
     dq, dk, dv, dbias = _attention_backward(
         dout, q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k, *ctx.numbers, needs_bias
     )
     return dq, dk, dv, dbias.to(bias.dtype) if needs_bias else None, *(None,) * 8
+
+
+def _require_room(q, k):
+    size = 4 * q.shape[:3].numel() * k.shape[2]
+    if q.is_cuda and size > torch.cuda.get_device_properties(q.device).total_memory:
+        raise ValueError(f"bias: its gradient takes {size / 2**30:.0f} GiB in full, more than the GPU has")
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)

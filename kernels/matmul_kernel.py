@@ -126,7 +126,9 @@ def choose(
     A split costs a second pass over its parts, so it has at least SPLIT_STEPS steps.
     """
     processors = settings.processors(device)
-    for shape_class in shape_classes(dtype, rows, columns, gated):
+    for name in shape_classes(dtype, rows, columns, gated):
+        of_gate = (f"{name}_gated",) if gated else ()
+        shape_class = settings.first_class("matmul", device, *of_gate, name)
         chosen = settings.find("matmul", device, shape_class)
         tiles = batches * triton.cdiv(rows, chosen["BLOCK_M"]) * triton.cdiv(columns, chosen["BLOCK_N"])
         steps = triton.cdiv(inner, chosen["BLOCK_K"])
@@ -210,6 +212,9 @@ def _launch_product(
         )
         if use_descriptors:
             loads, transposed = map(list, zip(*described, strict=True))
+        elif choice.descriptors:  # settings of pointers, of the same blocks
+            names = (f"{choice.shape_class}_pointers", choice.shape_class)
+            chosen = settings.find("matmul", a.device, settings.first_class("matmul", a.device, *names))
         is_split = choice.splits > 1
         stores = [out, linear, gate_linear]
         block = [1, block_m, block_n // 2 if chosen["HALVES"] else block_n]

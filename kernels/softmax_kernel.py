@@ -23,7 +23,7 @@ LN_2 = tl.constexpr(math.log(2))
 @triton.jit
 def _logits(
     x, mask, row, column, rows, columns, queries, x_stride, scale,
-    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr, EVICTION: tl.constexpr = "",
+    mask_sizes, mask_strides, MASK: tl.constexpr, CAUSAL: tl.constexpr, EVICTION: tl.constexpr,
 ):  # fmt: skip
     """x * scale + mask for rows [R, 1] and columns [1, C] in float32; -inf outside and masked."""
     inside = (row < rows) & (column < columns)
@@ -76,7 +76,7 @@ def _row_kernel(
     row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     column = tl.arange(0, COLUMNS)[None, :]
     z = _logits(x, mask, row, column, rows, columns, queries, x_stride, scale,
-                mask_sizes, mask_strides, MASK, CAUSAL)  # fmt: skip
+                mask_sizes, mask_strides, MASK, CAUSAL, "")  # fmt: skip
     maximum = _finite_maximum(tl.max(z, 1), MASKED)[:, None]
     total = tl.sum(tl.exp2((z - maximum) * LOG2_E), 1)[:, None]
     y = _normalize(z, maximum, total, LOG, MASKED)

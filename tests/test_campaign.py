@@ -33,9 +33,9 @@ def run(*argv, seconds=150, **environment):
 
 @pytest.fixture(scope="module")
 def dry(tmp_path_factory):
-    """A campaign on the processor, in a minute: (its folder, what it printed)."""
+    """A campaign on the processor, in a minute and a half: (its folder, what it printed)."""
     folder = tmp_path_factory.mktemp("campaign")
-    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "60", "--out", str(folder))
+    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "90", "--out", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -78,6 +78,7 @@ def test_its_records_are_imported(dry, tmp_path):
     assert {f"{r.suite}/{r.case}-{r.dtype}": r.seconds for r in found} == least
 
 
+@pytest.mark.slow
 def test_the_plan_reaches_every_setting_of_hopper():
     done = run("budget.bench.campaign_cache", "--uncovered")
     assert done.returncode == 0, done.stderr

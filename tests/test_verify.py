@@ -55,6 +55,7 @@ def test_every_architecture_mode_and_technique(name):
         verify(program)
 
 
+@pytest.mark.slow
 def test_every_preset():
     names = preset.names()
     found = [

@@ -77,6 +77,9 @@ class Config(Settings):
 
     head: str = setting("lm", "a language model's, a masked one's, a classifier's, or none", choices=HEADS)
     labels: int = setting(2, "outputs of a classifier", least=0)
+    head_activation: str = setting(
+        "", "of a masked model's head; empty: the MLP's", choices=("", *ACTIVATIONS)
+    )
     head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
     head_bias: bool = setting(False, "the output projection has a bias")
     tied: bool = setting(True, "the output projection is the embedding")

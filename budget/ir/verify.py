@@ -161,7 +161,9 @@ def writes(o: Op, place: Place) -> None:
     names = [t.name for t in o.outs]
     for t in o.outs:
         known = place.find(t.name)
-        again = o.phase != "forward" or any(t.name == u.name for u in o.ins)
+        rule = o.rule
+        updates = (rule.inplace or rule.updates) and any(t.name == u.name for u in o.ins)
+        again = o.phase != "forward" or updates
         if names.count(t.name) > 1 or (known is not None and known.role != STATE and not again):
             _fail(o, t, f"is written twice, by {known.writer if known else o.name} before")
 

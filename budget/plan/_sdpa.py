@@ -78,7 +78,7 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
         else:
             if o.kind == "contract":
                 yield from _upcast(o, "scale" if o is scores else "cast", wide)
-            wide[o.out.name] = o.out._replace(dtype="float32")
+            wide[o.out.name] = o.out._replace(name=f"{o.out.name}~float32", dtype="float32")
             ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
             yield o._replace(ins=ins, outs=(wide[o.out.name],))
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from ..errors import InputError
 from ..ir import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Block, Carry, Node, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
+from ._states import all_gradients, state
 from ._weights import Weight, largest
-from .optimizer import all_gradients, state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon

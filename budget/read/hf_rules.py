@@ -78,12 +78,20 @@ def falcon(hf: Settings) -> dict[str, Any]:
     return {"kv_heads": kv_heads, "broadcast_keys": shared, "residual": residual, "positions": positions}
 
 
-def phi(hf: Settings) -> dict[str, Any]:
+def glm(hf: Settings) -> dict[str, Any]:
     """Half of a head is rotated."""
     return _rotary(hf, "partial_rotary_factor", 0.5)
 
 
-glm = glm4 = nemotron = persimmon = phi
+glm4 = nemotron = persimmon = glm
+
+
+def phi(hf: Settings) -> dict[str, Any]:
+    """The same; norms of queries and keys are as wide as a head would be that nobody widened."""
+    heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
+    if hf.get("head_dim") is not None and hf.get("qk_layernorm") and hf["head_dim"] != width // heads:
+        raise InputError("head_dim", "allowed with qk_layernorm: hidden_size / num_attention_heads")
+    return glm(hf)
 
 
 def helium(hf: Settings) -> dict[str, Any]:
