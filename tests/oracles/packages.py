@@ -144,8 +144,8 @@ def diffusers(name):
 
 
 PEFT = {
-    "LoraConfig": {}, "DoRA": {"use_dora": True}, "LoHaConfig": {"target_modules": ["c_proj"]},
-    "LoKrConfig": {"target_modules": ["c_proj"]}, "AdaLoraConfig": {"total_step": 10},
+    "LoraConfig": {}, "DoRA": {"use_dora": True},
+    "AdaLoraConfig": {"total_step": 10},
     "IA3Config": {"target_modules": ["c_attn"], "feedforward_modules": []},
     "VeraConfig": {"target_modules": ["c_proj"]}, "PrefixTuningConfig": {"num_virtual_tokens": 4},
 }  # fmt: skip
