@@ -18,9 +18,9 @@ import torch
 
 from budget.kernels import settings, tune
 
-from . import record
-from .campaign_plan import candidates, find_case, suites
-from .measure import measure, sets_of_inputs
+from .. import record
+from ..measure import measure, sets_of_inputs
+from .plan import candidates, find_case, suites
 
 KEPT = 1.03  # times as fast as the settings in force
 FINALISTS = 3

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from .campaign_refused import RefusedError
+from .refused import RefusedError
 
 NAMES = ("records.jsonl", "unfinished-full.jsonl", "unfinished-quick.jsonl")
 

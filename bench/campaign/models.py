@@ -21,9 +21,9 @@ import torch
 
 import budget
 
-from . import networks, record, sensors
-from .campaign_plan import find_case
-from .measure import Samples
+from .. import networks, record, sensors
+from ..measure import Samples
+from .plan import find_case
 
 READY_S = 100.0  # until all networks have made their first steps
 SOON_S = 40.0  # until one has been measured

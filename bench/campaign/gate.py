@@ -22,7 +22,7 @@ from budget.kernels.attention_rules import Rules
 from budget.kernels.matmul import matmul
 from budget.kernels.matmul_reference import reference_matmul
 
-from .cases import random, torch_dtype
+from ..cases import random, torch_dtype
 
 SCORES = 2**27  # in float64 that are held at once: a gigabyte
 ROUNDINGS = 4

@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Mapping
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TINY = [sys.executable, "-m", "budget.bench.campaign_checks"]
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+TINY = [sys.executable, "-m", "budget.bench.campaign.checks"]
 KEPT = 6000  # characters of what a command printed last
 # name, share of the time, command, variables
 COMMANDS = (

@@ -1,6 +1,6 @@
 """A campaign's worker: imports torch once, then runs the tasks that it is told, one line of JSON each.
 
-    python -m budget.bench.campaign_worker cuda [forks]
+    python -m budget.bench.campaign.worker cuda [forks]
 
 Reads a task a line from stdin, its id and what it needs of the answers before it. Answers on the descriptor
 that stdout was, while everything printed goes to stderr. A CUDA error ends the process: nothing after it
@@ -23,8 +23,9 @@ import torch
 
 from budget.device import profile as profiles
 
-from . import campaign_cache, campaign_checks, campaign_gate, campaign_models, campaign_tune, record, sensors
-from .campaign_plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
+from .. import record, sensors
+from . import checks, gate, models, precompile, tune
+from .plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
 
 # What a driver says when nothing can follow. A launch that is refused says "Triton Error", and all goes on.
 LOUD = (
@@ -42,8 +43,8 @@ def main(argv: list[str]) -> int:
     if where.type == "cpu":
         torch.set_num_threads(1)
     if argv[1:] == [FORKS]:
-        campaign_models.import_all()
-    campaign_cache.share_cache()
+        models.import_all()
+    precompile.share_cache()
     plan = {task.id: task for task in tasks(where.type)}
     shares = {stage: share for stage, (share, _) in STAGES.items()}
     _say({"ready": os.getpid(), "plan": list(plan.values()), "fields": Task._fields, "shares": shares})
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
         task, started = plan[name], time.perf_counter()
         answer = {"task": task.id, "stage": task.stage, "kernel": task.kernel, "assembler": task.assembler}
         answer |= _answer(task, where, given)
-        answer |= {"compiled": campaign_cache.misses(), "wall_s": round(time.perf_counter() - started, 3)}
+        answer |= {"compiled": precompile.misses(), "wall_s": round(time.perf_counter() - started, 3)}
         _say(answer)
         if answer["status"] == "cuda_error":
             os._exit(3)  # no destructor may touch the device again
@@ -131,7 +132,7 @@ def check(where: torch.device, name: str) -> dict[str, Any]:
     compiles = "compiled" in name or "graph" in name  # these ask for memory in their own ways
     torch.use_deterministic_algorithms(not compiles, warn_only=True)
     try:
-        found = campaign_gate.verdict(campaign_checks.made(name, where))
+        found = gate.verdict(checks.made(name, where))
     finally:
         torch.use_deterministic_algorithms(False)
         _free(where)
@@ -157,13 +158,13 @@ def measure(
 
 def network(where: torch.device, specs: Any) -> dict[str, Any]:
     """Networks in processes of their own; a part for each."""
-    return {"parts": campaign_models.run(where, specs, provenance, alive)}
+    return {"parts": models.run(where, specs, provenance, alive)}
 
 
 def search(where: torch.device, **what: str) -> dict[str, Any]:
     """Candidates for the settings of a kernel."""
     try:
-        return campaign_tune.search(where, **what) | provenance(where)
+        return tune.search(where, **what) | provenance(where)
     finally:
         _free(where)
 
@@ -171,7 +172,7 @@ def search(where: torch.device, **what: str) -> dict[str, Any]:
 def again(where: torch.device, case: str, winners: Any = ()) -> dict[str, Any]:
     """A case with the settings that were found."""
     try:
-        return campaign_tune.again(where, case, winners) | provenance(where)
+        return tune.again(where, case, winners) | provenance(where)
     finally:
         _free(where)
 

@@ -146,7 +146,7 @@ class Parent:
     def worker(self, lane: Lane) -> Worker:
         """The live worker of a lane, started if there is none."""
         if lane not in self.workers:
-            command = [sys.executable, "-m", "budget.bench.campaign_worker", self.on, lane[1]]
+            command = [sys.executable, "-m", "budget.bench.campaign.worker", self.on, lane[1]]
             self.workers[lane] = Worker(command, self.environments[lane[0]], self.log)
         return self.workers[lane]
 

@@ -12,8 +12,8 @@ from budget.kernels.rms_norm import rms_norm
 from budget.kernels.rope import rope
 from budget.kernels.softmax import cross_entropy, softmax
 
-from .campaign_gate import Check
-from .cases import compiled, random
+from ..cases import compiled, random
+from .gate import Check
 
 
 def _check(function, exact, inputs, wrap) -> Check:

@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from .campaign_follow import follow
-from .campaign_lines import read
-from .campaign_parent import CLOSING_S, Parent, Records, lane, stop
-from .campaign_prepare import environment, unpack
-from .campaign_refused import RefusedError
-from .campaign_summary import gate, summary
+from .follow import follow
+from .lines import read
+from .parent import CLOSING_S, Parent, Records, lane, stop
+from .prepare import environment, unpack
+from .refused import RefusedError
+from .summary import gate, summary
 
 COMPILERS = 12  # processes for each assembler; they give way to what is measured
 REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # a task that is not done again
@@ -83,7 +83,7 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
 
 def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> list[subprocess.Popen]:
     """Start compiling what the cache lacks, for each assembler."""
-    command = [sys.executable, "-m", "budget.bench.campaign_cache", "--nice", "--jobs", str(COMPILERS)]
+    command = [sys.executable, "-m", "budget.bench.campaign.precompile", "--nice", "--jobs", str(COMPILERS)]
     return [
         subprocess.Popen(  # noqa: S603 - this project's own program
             [*command, "--assembler", name],

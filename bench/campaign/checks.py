@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from . import campaign_faces as faces
-from . import campaign_gate as gate
-from . import campaign_gate_rows as by_row
+from . import faces, gate
+from . import gate_rows as by_row
 
 SMALL = {
     "window": 20,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-PREDICTIONS = os.path.join(os.path.dirname(__file__), "campaign_predictions.toml")
+PREDICTIONS = os.path.join(os.path.dirname(__file__), "predictions.toml")
 GB = 1e9
 Lines = Sequence[dict[str, Any]]
 

@@ -1,6 +1,6 @@
 """Compile a campaign's kernels before they are measured: no GPU is needed, and many processes share the work.
 
-    python -m budget.bench.campaign_cache --jobs 14
+    python -m budget.bench.campaign.precompile --jobs 14
 
 Every launch of the plan is made with tensors on the meta device, through the public functions, their custom
 operators and their gradients; Triton compiles instead of running. A worker with the same TRITON_CACHE_DIR
@@ -38,8 +38,8 @@ from triton.runtime.jit import JITFunction
 
 from budget.kernels import lint, settings
 
-from . import campaign_checks, campaign_tune
-from .campaign_plan import NEWEST, find_case, suites, tasks
+from . import checks, tune
+from .plan import NEWEST, find_case, suites, tasks
 
 UNSEEN = "transformers"  # its models look at numbers, which tensors on the meta device do not have
 META, ARCHITECTURE = torch.device("meta"), "sm90"
@@ -159,21 +159,21 @@ def pieces(assembler: str = NEWEST) -> list[str]:
         elif task.do == "measure" and "triton" in task.what.get("only", ["triton"]):
             found[f"{task.what['suite']}/{task.what['case']}"] = None
         elif task.do == "search":
-            found |= dict.fromkeys(campaign_tune.names(META, **task.what))
+            found |= dict.fromkeys(tune.names(META, **task.what))
     return list(found)
 
 
 def launch(piece: str) -> None:
     """Make every launch of a piece once, on the meta device."""
-    name, _, candidate = piece.partition(campaign_tune.AT)
+    name, _, candidate = piece.partition(tune.AT)
     suite, slash, case = name.partition("/")
     if not slash:
-        campaign_checks.made(piece, META).run()
+        checks.made(piece, META).run()
         return
     built = suites()[suite].build(find_case(suite, case, "cuda"), META)
     ours = built.functions.get("triton")
     if candidate:
-        ours = campaign_tune.named(ours, META, candidate)
+        ours = tune.named(ours, META, candidate)
     if ours:
         ours(*(built.inputs() if built.inputs else ()))
 
@@ -187,7 +187,7 @@ def compile_piece(piece: str) -> dict[str, Any]:
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
             _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
-    used = [(name, *resources(kernel)) for name, kernel in kernels] if campaign_tune.AT in piece else []
+    used = [(name, *resources(kernel)) for name, kernel in kernels] if tune.AT in piece else []
     return {
         "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
@@ -221,7 +221,7 @@ def resources(kernel: Any) -> tuple[int, int]:
 def main(argv: list[str]) -> int:
     """Compile the plan in --jobs processes."""
     parser = argparse.ArgumentParser(
-        prog="python -m budget.bench.campaign_cache", description=__doc__.split("\n")[0]
+        prog="python -m budget.bench.campaign.precompile", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--assembler", default=NEWEST, help="whose part of the plan")

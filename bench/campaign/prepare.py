@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
-AT = " @ "  # in the name of a candidate for settings (campaign_tune.py)
+AT = " @ "  # in the name of a candidate for settings (tune.py)
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
 PTXAS = "nvidia/cu13/bin/ptxas"
 LARGEST = 40 * 2**20  # of the folder: it travels with a checkout
@@ -130,7 +130,7 @@ def _compiled(name: str, variables: Mapping[str, str], jobs: int) -> list[dict[s
     command = [
         sys.executable,
         "-m",
-        "budget.bench.campaign_cache",
+        "budget.bench.campaign.precompile",
         "--jobs",
         str(jobs or os.cpu_count() or 1),
         "--assembler",

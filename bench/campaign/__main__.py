@@ -13,10 +13,11 @@ import argparse
 import os
 import sys
 
-from . import campaign_import, campaign_prepare, campaign_run
-from .campaign_refused import RefusedError
+from . import importing, prepare
+from .refused import RefusedError
+from .run import run as run_stages
 
-PREPARED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepared")
+PREPARED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "prepared")
 
 
 def main(argv: list[str]) -> int:
@@ -43,20 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--after", default="", metavar="DIR", help="that run's folder, for --follow-up")
     run.add_argument("--on", default="cuda", choices=("cuda", "cpu"))
     run.add_argument("--prepared", default=PREPARED, metavar="DIR", help="what `prepare` made")
-    run.set_defaults(does=campaign_run.run)
+    run.set_defaults(does=run_stages)
 
     ahead = commands.add_parser("prepare", help="compile what the plan needs, without a GPU")
     ahead.add_argument("--prepared", default=PREPARED, metavar="DIR", help="where to (bench/prepared)")
-    ahead.add_argument("--nvcc-wheel", default="", metavar="FILE", help=f"{campaign_prepare.WHEEL}")
+    ahead.add_argument("--nvcc-wheel", default="", metavar="FILE", help=f"{prepare.WHEEL}")
     ahead.add_argument("--jobs", type=int, default=0, help="processes (one a core)")
-    ahead.set_defaults(does=campaign_prepare.main)
+    ahead.set_defaults(does=prepare.main)
 
     after = commands.add_parser("import", help="make records, settings, a profile and pages of a run")
     after.add_argument("folders", nargs="+", metavar="DIR", help="a run's folder; several are read in order")
     after.add_argument("--results", default="", metavar="DIR", help="where records go (bench/results)")
     after.add_argument("--records-only", action="store_true", help="no settings, no profile, no pages")
     after.add_argument("--any-source", action="store_true", help="also what was measured with other sources")
-    after.set_defaults(does=campaign_import.main)
+    after.set_defaults(does=importing.main)
     return parser
 
 

@@ -11,8 +11,8 @@ from budget.kernels.rms_norm import add_rms_norm, rms_norm
 from budget.kernels.rope import rope
 from budget.kernels.softmax import cross_entropy, log_softmax, softmax
 
-from .campaign_gate import Check, with_gradients
-from .cases import random, torch_dtype
+from ..cases import random, torch_dtype
+from .gate import Check, with_gradients
 
 
 def rows(device, *shape, log=False, masked=False, dtype="bfloat16") -> Check:

@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .campaign_checks import CHECKS
-from .cases import Case
+from ..cases import Case
+from .checks import CHECKS
 
 # stage: its share of the time, what it is for
 STAGES = {
@@ -23,7 +23,8 @@ STAGES = {
     "F": (20, "again: cases whose settings changed, in turns with the settings before"),
     "H": (45, "rest: what torch compiles"),
 }
-CANDIDATES = os.path.join(os.path.dirname(__file__), "campaign_candidates.toml")
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the suites
+CANDIDATES = os.path.join(os.path.dirname(__file__), "candidates.toml")
 FORKS = "forks"  # a worker that never touches the GPU: its children do
 NEWEST, BUNDLED = "newest", "bundled"  # assemblers: the one that was carried, and Triton's own
 SILENT_S = 25.0  # after which a worker hangs
@@ -112,7 +113,7 @@ def candidates() -> list[dict[str, Any]]:
 
 def suites() -> dict[str, Any]:
     """The modules bench_*.py that have cases, by the suite's name."""
-    names = sorted(n[6:-3] for n in os.listdir(os.path.dirname(__file__)) if n.startswith("bench_"))
+    names = sorted(n[6:-3] for n in os.listdir(FOLDER) if n.startswith("bench_"))
     found = {n: importlib.import_module(f"budget.bench.bench_{n}") for n in names if n != "estimate"}
     return {n: m for n, m in found.items() if hasattr(m, "cases")}
 

@@ -23,11 +23,11 @@ from budget.errors import InputError
 from budget.files import replace
 from budget.measured import record as records
 
-from . import campaign_summary
-from .campaign_lines import read
-from .campaign_refused import RefusedError
+from . import summary
+from .lines import read
+from .refused import RefusedError
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 SETTINGS = os.path.join(TOP, "kernels", "settings.toml")
 PROFILES = os.path.join(TOP, "budget", "data", "profiles")
 Lines = Sequence[Mapping[str, Any]]
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _check(runs: Sequence[tuple[str, Lines]], any_source: bool) -> None:
     """Raise RefusedError for what other sources measured, before anything is written."""
-    from .record import source_hash
+    from ..record import source_hash
 
     here = source_hash()
     for folder, lines in runs:
@@ -118,7 +118,7 @@ def save(lines: Lines, results: str) -> str:
     }  # fmt: skip
     texts = {
         ".json": json.dumps(content, indent=1) + "\n",
-        "_gate.txt": campaign_summary.gate(lines), "_summary.txt": campaign_summary.summary(lines),
+        "_gate.txt": summary.gate(lines), "_summary.txt": summary.summary(lines),
     }  # fmt: skip
     try:
         os.makedirs(folder, exist_ok=True)
