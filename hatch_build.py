@@ -17,6 +17,11 @@ class Folders(BuildHookInterface):
         """Called by hatchling before a build; version: "standard" or "editable"."""
         if version == "standard":
             for folder in ("kernels", "bench"):  # without bench/results: records belong to a checkout
-                for name in os.listdir(os.path.join(self.root, folder)):
-                    if name.endswith((".py", ".toml")):
-                        build_data["force_include"][f"{folder}/{name}"] = f"budget/{folder}/{name}"
+                for place in (folder, f"{folder}/campaign"):
+                    for name in self._sources(place):
+                        build_data["force_include"][f"{place}/{name}"] = f"budget/{place}/{name}"
+
+    def _sources(self, place: str) -> list[str]:
+        path = os.path.join(self.root, place)
+        names = os.listdir(path) if os.path.isdir(path) else []
+        return [name for name in names if name.endswith((".py", ".toml"))]

@@ -247,7 +247,9 @@ def versions() -> dict[str, str]:
 
 
 def source_hash() -> str:
-    """Of all files of the kernels and the benchmarks: other code, other measurements."""
+    """Of the files of the kernels and the suites: other code, other measurements. What a campaign chooses of
+    them, and what it makes of the results (bench/campaign/), changes no measurement.
+    """
     from budget import kernels
 
     digest = hashlib.sha256()

@@ -45,7 +45,7 @@ but the same Triton. It takes along the newer assembler that NVIDIA's wheel nvid
 and looks inside with compute-sanitizer and ncu.
 
 What an H100 was expected to give, before anything had run on a GPU, stands in
-bench/campaign_predictions.toml; a run's summary, beside its records, has the outcomes.
+bench/campaign/predictions.toml; a run's summary, beside its records, has the outcomes.
 """
 OURS = "triton"  # this project's kernels
 

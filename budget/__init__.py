@@ -8,8 +8,21 @@ answer.to_dict()
 
 from __future__ import annotations
 
-from .answer import Estimate
-from .errors import InputError
-from .estimate import estimate
+import gc
+
+# No garbage collection during imports, a twentieth of a start: what they make stays. Afterwards it is moved
+# to the oldest generation, where it would be by then: freeze and unfreeze do that, in CPython.
+collecting = gc.isenabled()
+gc.disable()
+try:
+    from .answer import Estimate
+    from .errors import InputError
+    from .estimate import estimate
+finally:
+    if collecting:
+        if hasattr(gc, "freeze") and not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 __all__ = ["Estimate", "InputError", "estimate"]

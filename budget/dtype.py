@@ -20,7 +20,8 @@ BYTES: dict[str, float] = {
     "iq1_s": 50 / 256, "iq1_m": 56 / 256, "iq2_xxs": 66 / 256, "iq2_xs": 74 / 256, "iq2_s": 82 / 256,
     "iq3_xxs": 98 / 256, "iq3_s": 110 / 256, "iq4_xs": 136 / 256, "iq4_nl": 18 / 32, "q8_1": 40 / 32,
     "tq1_0": 54 / 256, "tq2_0": 66 / 256, "mxfp4": 17 / 32,
-    "int64": 8, "int32": 4, "bool": 1, "uint8": 1,
+    "int64": 8, "int32": 4, "int16": 2, "bool": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+    "complex32": 4, "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
 SHORT = {

@@ -108,6 +108,13 @@ def _counted(network: Named | Ready, task: Task) -> Counted:
 
 @lru_cache(maxsize=64)
 def _remembered(network: Named | Ready, task: Task) -> Counted:
-    built, book, program = plans.apply(network.build(task.workload), task)
-    counted, hardware = each_flops(book, program)
+    model = network.build(task.workload)
+    try:
+        built, book, program = plans.apply(model, task)
+        counted, hardware = each_flops(book, program)
+    except KeyError:
+        from .ir.verify import verify
+
+        verify(model)  # names the operator, operand and line of a dimension without a size
+        raise
     return built, program, params(built), counted, hardware, Walked(program, task.dtype)

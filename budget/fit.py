@@ -15,6 +15,7 @@ from .ir import Model, walk
 from .named import Any, NamedTuple
 from .plan.fp8 import is_linear
 from .read import module as modules
+from .read._shapes import sized
 
 SOLVE = ("batch", "seq", "image", "layers")
 MOST = 2**24  # no sensible answer is larger
@@ -47,8 +48,10 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
     allowed = SOLVE[:-1] if modules.is_module(model) else SOLVE
     if solve not in allowed:
         raise InputError("--solve", f"got {solve!r}; allowed: {', '.join(allowed)}")
-    if settings.get("inputs") is not None:
-        raise InputError("--solve", "the inputs are given; allowed: a module alone, for inputs of any size")
+    if (inputs := settings.get("inputs")) is not None and (solve != "batch" or not sized(inputs)):
+        raise InputError(
+            "--solve", "the inputs are given; allowed: a module alone, or batch of --input's sizes"
+        )
     known: dict[int, Estimate] = {}
     refused: list[InputError] = []
 
@@ -132,7 +135,8 @@ def _candidates(model: object, settings: dict[str, Any]) -> Iterator[Change]:
     ask = _asking(model, settings)
     first = ask()
     batch = first.task.workload.batch
-    given = isinstance(model, Model) or settings.get("inputs") is not None
+    inputs = settings.get("inputs")
+    given = isinstance(model, Model) or (inputs is not None and not sized(inputs))
     batches = [{}] if given else [{}, *({"batch": n} for n in _halvings(batch // 2))]
     axes = _axes(first)
     if not ask(**{axis: values[-1] for axis, values in axes.items()}, **batches[-1]).fits:

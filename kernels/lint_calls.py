@@ -17,7 +17,7 @@ from .attention_backward import launch_backward
 from .attention_decode import launch_decode
 from .attention_forward import launch_forward
 from .attention_rules import Packing, Rules, row_numbers
-from .cross_entropy import launch_cross_entropy, launch_cross_entropy_backward
+from .cross_entropy_kernel import launch_cross_entropy, launch_cross_entropy_backward
 from .matmul_epilogue import launch_epilogue_backward
 from .matmul_kernel import launch_matmul
 from .rms_norm_kernel import launch_rms_norm, launch_rms_norm_backward

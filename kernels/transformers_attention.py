@@ -129,7 +129,7 @@ def attend(
     if s_aux is not None:
         raise ValueError("s_aux: budget's attention has no attention sinks; use eager or flash_attention_3")
     causal = getattr(module, "is_causal", True) if is_causal is None else bool(is_causal)
-    window, bias = sliding_window if causal else None, None
+    window, bias = None, None  # a window that cuts comes with a Mask
     if isinstance(attention_mask, Mask):
         causal, window, bias = attention_mask.causal, attention_mask.window, attention_mask.padding
         if window not in (None, sliding_window):  # of chunks, or of a layer that does not say its window

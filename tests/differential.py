@@ -192,6 +192,8 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
 def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[int, int, int]:
     """Parameters, forward and backward FLOPs of the real class; -1 for what does not run."""
     config = AutoConfig.for_model(kind, **fields)
+    if train:
+        config.use_cache = False  # in training there is none
     experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
     with torch.device("meta"):
         cls = getattr(transformers, name)

@@ -117,7 +117,6 @@ def test_labels_count_as_classes():
     ("kind", "field", "value"),
     [
         ("resnet", "layer_type", "dense"),
-        ("resnet", "num_labels", 0),
         ("resnet", "downsample_in_first_stage", 1),
         ("regnet", "hidden_sizes", [200, 192, 512, 1088]),
         ("regnet", "layer_type", "z"),

@@ -15,7 +15,7 @@ SEQUENCES = (
     "conformer", "deepspeech2", "encoder_decoder", "hybrid", "mamba", "rnn", "seq2seq", "whisper",
 )  # fmt: skip
 MODES = ("train", "prefill", "decode")
-LSTM_ONLY, VERSIONS = ("proj_size",), ("version", "mamba_version")
+LSTM_ONLY, VERSIONS = ("proj_size",), ("version", "mamba_version", "tables")
 MAMBA2 = {"heads": {"version": 2}, "groups": {"version": 2}, "chunk": {"version": 2}}
 HYBRID2 = {"mamba_heads": {"mamba_version": 2}, "groups": {"mamba_version": 2}, "chunk": {"mamba_version": 2}}
 BESIDE = {"mamba": MAMBA2, "hybrid": HYBRID2}

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from budget.bench.campaign_plan import STAGES, candidates, find_case, tasks
-from budget.bench.campaign_refused import RefusedError
+from budget.bench.campaign import __main__ as campaign
+from budget.bench.campaign import importing, parent, summary
+from budget.bench.campaign import lines as results
+from budget.bench.campaign.plan import STAGES, candidates, find_case, tasks
+from budget.bench.campaign.refused import RefusedError
 from budget.bench.record import source_hash
 
-from budget import record
-from budget.bench import campaign, campaign_import, campaign_lines, campaign_parent, campaign_summary
 from budget.kernels import settings, tune
+from budget.measured import record
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +35,9 @@ def run(*argv, seconds=150, **environment):
 
 @pytest.fixture(scope="module")
 def dry(tmp_path_factory):
-    """A campaign on the processor, in a minute: (its folder, what it printed)."""
+    """A campaign on the processor, in a minute and a half: (its folder, what it printed)."""
     folder = tmp_path_factory.mktemp("campaign")
-    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "60", "--out", str(folder))
+    done = run("budget.bench.campaign", "run", "--on", "cpu", "--seconds", "90", "--out", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -43,7 +45,7 @@ def dry(tmp_path_factory):
 @pytest.mark.slow
 def test_a_dry_run_does_every_stage(dry):
     folder, printed = dry
-    lines = campaign_lines.read(str(folder))
+    lines = results.read(str(folder))
     reached = {line["stage"] for line in lines if line["status"] == "ok"}
     assert {"A", "B", "C", "G"} <= reached
     assert not [line for line in lines if line["stage"] != "P" and line["status"] in ("wrong", "error")]
@@ -56,7 +58,7 @@ def test_a_dry_run_does_every_stage(dry):
 
 @pytest.mark.slow
 def test_a_crash_a_hang_and_a_cuda_error_are_outlived(dry):
-    lines = [line for line in campaign_lines.read(str(dry[0])) if line["stage"] == "P"]
+    lines = [line for line in results.read(str(dry[0])) if line["stage"] == "P"]
     became = [(line["task"], line["status"]) for line in lines]
     assert became == [  # after a failure comes another kernel; two failures skip the rest of one
         ("P/a/hang", "hang"),
@@ -73,13 +75,14 @@ def test_its_records_are_imported(dry, tmp_path):
     (device,) = os.listdir(tmp_path)
     found = record.read([str(tmp_path)], device)
     assert {r.suite for r in found} == {"softmax", "matmul", "attention", "models"}
-    lines = [line for line in campaign_lines.read(str(dry[0])) if "group" in line]
+    lines = [line for line in results.read(str(dry[0])) if "group" in line]
     least = {line["key"]: min(line["group"]["torch"]["seconds"]) for line in lines}
     assert {f"{r.suite}/{r.case}-{r.dtype}": r.seconds for r in found} == least
 
 
+@pytest.mark.slow
 def test_the_plan_reaches_every_setting_of_hopper():
-    done = run("budget.bench.campaign_cache", "--uncovered")
+    done = run("budget.bench.campaign.precompile", "--uncovered")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
 
@@ -119,15 +122,13 @@ for line in sys.stdin:
 
 def test_a_worker_that_is_alive_and_one_that_has_ended(tmp_path):
     with open(tmp_path / "log.txt", "w") as log:
-        worker = campaign_parent.Worker([sys.executable, "-c", ECHO], os.environ, log)
+        worker = parent.Worker([sys.executable, "-c", ECHO], os.environ, log)
         assert worker.ready(30) == ""
         assert worker.plan == [{"id": "x"}]
         assert worker.run("x", {}, 30) == {"task": "x", "status": "ok"}
         assert worker.run("x", {}, 30) == "crash"
         worker.stop()
-        silent = campaign_parent.Worker(
-            [sys.executable, "-c", "import time; time.sleep(99)"], os.environ, log
-        )
+        silent = parent.Worker([sys.executable, "-c", "import time; time.sleep(99)"], os.environ, log)
         start = time.monotonic()
         assert silent.ready(0.2) == "hang"
         assert time.monotonic() - start < 10
@@ -135,13 +136,13 @@ def test_a_worker_that_is_alive_and_one_that_has_ended(tmp_path):
 
 
 def test_a_full_disk_loses_no_record(tmp_path, monkeypatch, capsys):
-    records = campaign_parent.Records(str(tmp_path))
+    records = parent.Records(str(tmp_path))
     records.add({"task": "a"})
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(campaign_parent.os, "fsync", full)
+    monkeypatch.setattr(parent.os, "fsync", full)
     records.add({"task": "b"})
     records.add({"task": "c"})
     said = capsys.readouterr()
@@ -232,7 +233,7 @@ def test_bad_places(tmp_path, capsys):
 
 
 def test_no_gpu_where_one_is_asked_for(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("budget.bench.campaign_run._gpu", lambda: False)
+    monkeypatch.setattr("budget.bench.campaign.run._gpu", lambda: False)
     assert "no GPU" in refused(capsys, "run", "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -250,7 +251,7 @@ def test_settings_that_were_faster_are_merged(tmp_path):
         {"tuned": found, "fingerprint": {"versions": {"torch": "2.11.0", "triton": "3.6.0"}}},
         {"tuned": {**found, "kernel": "matmul", "kept": False}},
     ]
-    assert campaign_import.merge(lines, str(path)) == ["softmax sm90 middle"]
+    assert importing.merge(lines, str(path)) == ["softmax sm90 middle"]
     after = settings.load(path)
     merged = after["softmax"]["sm90"]["middle"]
     assert "NVIDIA H200" in merged.pop("chosen_by")
@@ -272,12 +273,12 @@ def test_tuned_settings_reach_a_kernel_and_leave_it():
 
 
 def test_a_summary_of_nothing_and_of_failures():
-    assert "Predicted" in campaign_summary.summary([])
+    assert "Predicted" in summary.summary([])
     failed = {"task": "B/newest/x", "stage": "B", "kernel": "k", "assembler": "newest", "status": "hang"}
-    assert "hang" in campaign_summary.gate([failed])
-    assert "B/newest/x" in campaign_summary.summary([failed])
+    assert "hang" in summary.gate([failed])
+    assert "B/newest/x" in summary.summary([failed])
 
 
 def test_a_place_that_is_no_run(tmp_path):
     with pytest.raises(RefusedError, match="allowed: a table"):
-        campaign_lines.read(folder(tmp_path / "list", [1, 2]))
+        results.read(folder(tmp_path / "list", [1, 2]))

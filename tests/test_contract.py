@@ -186,3 +186,18 @@ def test_a_network_that_is_frozen_to_its_end_has_no_backward_pass():
 def test_nothing_but_an_mlp_is_fused_as_one():
     with pytest.raises(InputError, match="has no mlp"):
         estimate("resnet50", batch=2, fuse="mlp")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "fused", "flash"])
+@pytest.mark.parametrize(("name", "field"), [("encoder_decoder", "encoder_layers"), ("gpt2", "layers")])
+def test_full_recomputation_keeps_a_layer_s_input_and_nothing_else(name, field, attention):
+    """Chen et al. 2016: of a checkpointed segment its input is kept; b s d numbers of two bytes."""
+    b, s, d = 2, 64, 64
+    config = {"d_model": d, "heads": 4, "d_ff": 128, "vocab": 50, "context": s}
+
+    def kept(layers):
+        settings = {"seq": s, "batch": b, "attention": attention, "recompute": "full", "optimizer": "none"}
+        more = {"decoder_layers": 2} if name == "encoder_decoder" else {}
+        return estimate(name, config={**config, **more, field: layers}, **settings).memory.activations
+
+    assert kept(6) - kept(5) == b * s * d * 2

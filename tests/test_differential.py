@@ -12,6 +12,7 @@ EACH = 15  # variations of a chunk
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.slow
 def test_a_few_variations(chunk):
     rng = random.Random(chunk)
     for kind, name, fields in islice(variations(KINDS[chunk::CHUNKS], rng), EACH):

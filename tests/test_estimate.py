@@ -2,6 +2,8 @@
 
 import csv
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,6 +117,13 @@ def test_an_estimate_is_shown_in_one_line():
 def test_a_presets_own_sizes_are_its_usual_ones():
     assert estimate("lstm-ptb-medium").model.tokens == 20 * 35
     assert estimate("lstm-ptb-medium", seq=70, batch=1).model.tokens == 70
+
+
+def test_importing_leaves_the_collector_as_it_was():
+    program = "import gc; {}; import budget; print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    for before, after in (("0", "True False"), ("gc.disable()", "False False"), ("gc.freeze()", "True True")):
+        command = [sys.executable, "-c", program.format(before)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == after
 
 
 def test_float8_needs_a_device_that_has_it():

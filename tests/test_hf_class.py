@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
          "vocab_size": 99, "max_position_embeddings": 40}  # fmt: skip
 CASES = [
-    ("mpnet", "MPNetModel", SMALL),
+    ("bert-generation", "BertGenerationEncoder", SMALL),
     ("bert", "BertModel", {**SMALL, "is_decoder": True}),
     ("bart", "BartForCausalLM", {"d_model": 48, "decoder_layers": 1, "decoder_attention_heads": 4,
                                  "encoder_attention_heads": 4, "vocab_size": 99}),
@@ -62,7 +62,7 @@ def test_what_transformers_has_not_either_is_refused(table, field):
 
 def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    for table in ({"model_type": "mpnet"}, {"model_type": "bert", "architectures": ["BertForNothing"]}):
+    for table in ({"model_type": "esm"}, {"model_type": "bert", "architectures": ["BertForNothing"]}):
         with pytest.raises(InputError, match=r"pip install 'compute-budget\[hf\]'") as error:
             estimate(table)
         assert "\n" not in str(error.value)

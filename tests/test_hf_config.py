@@ -1,7 +1,10 @@
 """Hugging Face configs: every family's defaults, and what people get wrong."""
 
+import contextlib
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +21,12 @@ from budget.fold.count import flops, params
 from budget.plan.backward import backward
 from budget.read import hf_config
 
-ENCODERS = ("albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta")
 FAMILIES = [
     kind
     for kind in hf_config.known()
     if hf_config._family(kind)["arch"] == "transformer" and "nested" not in hf_config._family(kind)
 ]
+ENCODERS = [kind for kind in FAMILIES if hf_config._family(kind)["set"].get("kind") == "encoder"]
 BODIES = [kind for kind in FAMILIES if "_vl_" in kind]  # language models that have a head in another one only
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
@@ -286,3 +289,18 @@ def test_a_network_for_images_may_name_its_class():
     ):
         told = estimate({"model_type": kind, "architectures": [name]})
         assert told.params == estimate({"model_type": kind}).params
+
+
+def test_the_page_of_accuracy_names_every_family():
+    page = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
+    told = page.partition("## Configs of Hugging Face")[2].partition("\n## ")[0]
+    names = set(re.findall(r"[\w.-]*\w", told))
+    assert set(hf_config.known()) <= names
+
+
+@pytest.mark.parametrize("kind", hf_config.known())
+def test_every_word_of_a_familys_classes_is_known(kind):
+    for name in hf_config._family(kind)["classes"]:
+        table = {"model_type": kind, "architectures": [name], "text_config": {}, **REQUIRED.get(kind, {})}
+        with contextlib.suppress(InputError):
+            hf_config.read(table)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from oracles import hf
 from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForSeq2SeqLM as Speech
 
 from budget import arch as architectures
 from budget.config import Workload
@@ -74,6 +75,11 @@ NESTED = {
     "llava": "mistral", "llava_next": "llama", "mistral3": "ministral3", "paligemma": "gemma2",
     "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen3_vl": "qwen3_vl_text",
     "qwen3_vl_moe": "qwen3_vl_moe_text", "smolvlm": "llama",
+    "cohere2_vision": "cohere2", "cosmos3_omni": "qwen3_vl_text", "exaone4_5": "exaone4", "fuyu": "persimmon",
+    "idefics2": "mistral", "llava_next_video": "llama", "llava_onevision": "qwen2", "qianfan_ocr": "qwen3",
+    "video_llama_3": "qwen2", "video_llava": "llama", "vipllava": "llama", "deepseek_vl": "llama",
+    "deepseek_vl_hybrid": "llama", "got_ocr2": "qwen2", "janus": "llama", "lighton_ocr": "qwen3",
+    "qwen3_asr": "qwen3", "granite_speech": "granite", "glmasr": "llama", "kimi_k25": "deepseek_v3",
 }  # fmt: skip
 BILLIONS = {  # as their cards and papers round them
     "olmo-2-1b": 1.48, "olmo-2-7b": 7.3, "olmo-2-13b": 13.7, "olmo-2-32b": 32.2, "olmoe-1b-7b": 6.92,
@@ -99,10 +105,14 @@ TIES = ({}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False})
 def test_a_nested_language_model_is_counted_with_its_head(family, tie):
     text = {"model_type": NESTED[family], **HEADS, "head_dim": 8}
     fields = {"text_config": text, "vision_config": {"num_attention_heads": 16}, **tie}
+    config = AutoConfig.for_model(family, **fields)
+    auto = (
+        AutoModelForImageTextToText if type(config) in AutoModelForImageTextToText._model_mapping else Speech
+    )
     with torch.device("meta"):
-        module = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family, **fields))
+        module = auto.from_config(config)
     module.tie_weights()
-    language = {*module.get_decoder().parameters(), *module.lm_head.parameters()}
+    language = {*module.get_decoder().parameters(), *module.get_output_embeddings().parameters()}
     _, config = hf_config.read({"model_type": family, **fields})
     model = architectures.load("transformer").build(config, Workload("forward", 1, 9))
     assert params(model).total == sum(p.numel() for p in language)

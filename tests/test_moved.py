@@ -12,14 +12,16 @@ from torch import nn
 
 from budget.fold.count import modelled
 from budget.fold.kernels import works
-from budget.ir import RULES, elements, pointwise_flops
+from budget.ir import RULES, Model, elements, link, op, pointwise_flops
+from budget.ir.verify import verify
+from budget.plan.backward import backward
 from budget.read.torch_module import capture
 
 pytest.importorskip("transformers")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from oracles.memory_cases import SMALL, answer, captured
-    from oracles.written_out import KINDS
+    from oracles.written_out import KINDS, Function, x
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PHASES = ("forward", "backward")
@@ -63,6 +65,7 @@ def moved(nodes, dtype):
 @pytest.mark.slow
 def test_a_network_moves_what_torch_s_calls_move(case):
     ours, torchs = (ask(case, *case.shapes[-1]) for ask in (answer, captured))
+    verify(torchs.program)
     if case.name in MODELLED:
         assert MODELLED[case.name] in modelled(ours.program)
         return
@@ -106,3 +109,27 @@ def test_a_written_out_kind_starts_torch_s_kernels(kind):
         assert len(ops) == launches
         assert sums["bfloat16"] == pytest.approx(moves[0], abs=0.1)
         assert sums.get("float32", 0) == pytest.approx(moves[1], abs=0.1)
+
+
+CALLS = [kind for kind, rule in RULES.items() if rule.family == "activation" and rule.torch and kind != "glu"]
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_an_activation_of_one_call_reads_and_writes_what_torch_s_does(kind):
+    function = {"threshold": nn.functional.relu}.get(kind) or getattr(nn.functional, kind)
+    captured, loss = (
+        moved(capture(Written(Function(f)).to(torch.bfloat16), (x(3, 5, 7),)).nodes, "bfloat16")
+        for f in (function, lambda t: t + 0)
+    )
+    linked, ends = link([op("in", "!x: b d, *d d -> y: b d"), op("act", "y: -> z:", kind)], {"b": 15, "d": 7})
+    program = backward(Model("t", "t", linked, {}, ends))
+    nodes = [o for o in program.nodes if "act" in o.name]
+    assert "d:act" in [o.name for o in nodes]
+    ours = moved(nodes, "bfloat16")
+    loss = moved(
+        capture(Written(Function(lambda t: t + 0)).to(torch.bfloat16), (x(3, 5, 7),)).nodes, "bfloat16"
+    )
+    n = 2 * 3 * 5 * 7
+    assert ours["forward"][0] == captured["forward"][0] - loss["forward"][0] + 2 * n
+    assert ours["backward"][0] == captured["backward"][0] - loss["backward"][0]
+    assert (ours["forward"][1], ours["backward"][1]) == (RULES[kind].flops * n / 2, RULES[kind].back * n / 2)

@@ -181,18 +181,18 @@ def test_what_is_off_is_not_imported():
         "import sys; from budget.__main__ import main; main(sys.argv[1:]);"
         "print(sorted(m for m in sys.modules if m.startswith('budget.plan.')))"
     )
-    off, on = (
+    off, own, on = (
         subprocess.run(
             [sys.executable, "-c", program, "estimate", "gpt2", *flags],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.splitlines()[-1]
-        for flags in ((), ("--lora-rank", "4"))
+        for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
     used = ("_sdpa", "backward", "fuse", "optimizer", "recompute", "techniques")
-    assert off == str([f"budget.plan.{name}" for name in used])
+    assert off == own == str([f"budget.plan.{name}" for name in used])
 
 
 @pytest.mark.parametrize("name", arch.names())

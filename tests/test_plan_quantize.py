@@ -101,3 +101,16 @@ def test_a_table_that_is_the_head_has_the_head_s_format():
 def test_habits_that_make_no_sense_are_named(settings, field):
     with pytest.raises(InputError, match=rf"{field}: .*allowed"):
         estimate("gpt2", **settings)
+
+
+@pytest.mark.parametrize(("form", "published"), [("q4_k_m", 4_920_734_272), ("q5_k_m", 5_732_987_456)])
+def test_mixes_of_gguf_have_the_published_bytes(form, published):
+    """Llama-3-8B's files, less the header that both have alike; their norms are float32, ours of 16 bits."""
+    found = estimate("llama-3-8b", mode="decode", seq=64, quantize=form)
+    assert found.memory.parameters + 2 * (2 * 32 + 1) * 4096 == published - 7_836_224
+
+
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt2", "llama-3-70b"])
+def test_mixes_are_refused_where_their_rule_is_another(name):
+    with pytest.raises(InputError, match=r"^quantize: "):
+        estimate(name, mode="decode", seq=64, quantize="q4_k_m")

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import budget
 from budget import InputError
 from budget.__main__ import main
+from budget.fit import largest
 from budget.ir import walk
 
 FILE = """
@@ -51,6 +52,20 @@ def three(): return 3
 def raises(): raise ValueError("no\\nsuch thing")
 def leaves(): raise SystemExit(7)
 def still(): return nn.Dropout(), torch.zeros(2, 4)
+def prints():
+    print("made")
+    return net()
+def forks():
+    import os
+    os.fork()
+    return net()
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.mix = nn.Embedding(50, 8), nn.Linear(8, 8)
+
+    def forward(self, ids, x):
+        return self.mix(self.table(ids)) + x
 number = 5
 drawn = nn.Linear(3, 3)
 """
@@ -142,6 +157,56 @@ def test_what_does_not_go_with_a_module(file, capsys, flags, field):
     status, _, err = run(capsys, "--module", f"{file}:mlp", *flags)
     assert status == 2
     assert err.startswith(f"budget: {field}: "), err
+
+
+def test_inputs_by_their_sizes(file, capsys):
+    status, out, err = run(capsys, "--module", f"{file}:net", "--input", "4x10", "--format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["flops"]["forward"] == 2 * 4 * (10 * 20 + 20 * 2)
+    two = ("--module", f"{file}:Two", "--input", "int64:3x7", "--input", "3x7x8", "--batch", "5")
+    status, out, _ = run(capsys, *two, "--format", "json")
+    assert status == 0
+    assert json.loads(out)["flops"]["forward"] == 2 * 5 * 7 * 8 * 8
+    shapes = (
+        budget.estimate(nn.Linear(10, 20), inputs=(4, 10)),
+        budget.estimate(nn.Linear(10, 20), inputs="4x10"),
+    )
+    assert shapes[0].to_dict() == shapes[1].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--input", "4x0"), "inputs: got '4x0'; allowed: sizes as 8x3x224x224 or int64:8x128"),
+        (("--input", "int99:4x10"), "inputs: got dtype 'int99'; allowed: int64, bool, bf16"),
+        (("--input", "4x10", "--seq", "3"), "seq: the inputs' sizes are given; allowed: batch"),
+        (("--input", "float64:4x10"), "inputs: addmm of float32 and float64; allowed: one dtype"),
+        (("--input", "4x9"), "inputs: "),
+    ],
+)
+def test_sizes_that_are_wrong(file, capsys, flags, says):
+    status, out, err = run(capsys, "--module", f"{file}:net", *flags)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"budget: {says}")
+
+
+def test_the_largest_batch_of_given_sizes(file):
+    model, settings = nn.Linear(1000, 2000), {"inputs": (4, 100, 1000), "device": "h100"}
+    best, answer = largest(model, "batch", **settings)
+    assert answer.model.samples == best
+    assert answer.fits
+    assert not budget.estimate(model, batch=best + best // 1000 + 1, **settings).fits
+    with pytest.raises(InputError, match="allowed: a module alone, or batch of --input's sizes"):
+        largest(model, "seq", **settings)
+
+
+@pytest.mark.parametrize("factory", ["prints", "forks"])
+def test_what_a_factory_does_besides_is_no_part_of_the_answer(file, factory):
+    asked = ("estimate", "--module", f"{file}:{factory}", "--input", "4x10", "--format", "json")
+    done = subprocess.run(
+        [sys.executable, "-m", "budget", *asked], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["params"]["total"] == 262
 
 
 def test_the_users_module_is_as_it_was():

@@ -55,6 +55,7 @@ def test_every_architecture_mode_and_technique(name):
         verify(program)
 
 
+@pytest.mark.slow
 def test_every_preset():
     names = preset.names()
     found = [
@@ -153,3 +154,11 @@ def test_phases_are_in_their_stage():
     lost = backward(network())
     stray = rewrite(lost.nodes, lambda o: (o._replace(of="nobody") if o.phase == "backward" else o,))
     fails(lost._replace(nodes=stray), "belongs to 'nobody'")
+
+
+def test_an_author_reads_which_line_is_wrong():
+    bad = network((op("in", "!raw: b c, *c d -> x: b d"), op("up", "x: b d, *d q -> y: b q")))
+    with pytest.raises(ProgramError, match=r"operator up: operand .* dimension 'q' without a size; line"):
+        budget.estimate(bad)
+    with pytest.raises(ValueError, match="operator up: no operand has the output's dimension 'z'; line"):
+        op("up", "x: b d, *d f -> y: b z")

@@ -38,7 +38,8 @@ def head(c: Any, mode: str) -> Iterator[Node]:
     width = "c" if narrow else "d"
     if masked:
         yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
-        yield activate("head.act", c.activation, "x", "x", f" b s {width}", tag="")
+        act = c.head_activation or c.activation
+        yield activate("head.act", act, "x", "x", f" b s {width}", tag="")
         yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
     if masked or c.head == "lm":
         yield from _logits(c, mode, width)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, Block, Node, Op, op
+from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, RULES, Block, Node, Op, op
 from ..named import NamedTuple
 from ..size import Size
 
+ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
 
 

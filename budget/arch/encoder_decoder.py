@@ -10,14 +10,13 @@ from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask
 from ._heads import of_pooled, pooled
-from ._layers import dropout, norm, sized
+from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 HEADS = ("lm", "none", "tokens", "pooled")  # of each token; of a dense layer on one token of each sequence
 
 

@@ -14,15 +14,12 @@ from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._heads import HEADS, ends, head
 from ._latent import Latent, latent_attention
-from ._layers import NORMS, Experts, dropout, experts, mlp, norm
+from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ACTIVATIONS = (
-    "gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu", "squared_relu", "clamped_glu", "xielu",
-)  # fmt: skip
 ROUTERS = ("softmax", "sigmoid", "top_softmax")
 LONGEST = 8192  # default length of models whose context is longer
 
@@ -44,6 +41,9 @@ class Config(Settings):
     token_types: int = setting(0, "token types, each with an embedding (BERT: 2)", least=0)
 
     positions: str = setting("learned", "how positions enter", choices=("learned", "rotary", "alibi", "none"))
+    buckets: int = setting(
+        0, "distances for each of which a head's scores learn a summand (MPNet); 0: none", least=0
+    )
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
@@ -57,7 +57,7 @@ class Config(Settings):
         "or both side by side behind one norm (parallel) or two",
         choices=("pre", "output", "post", "sandwich", "parallel", "parallel_two_norms"),
     )
-    activation: str = setting("gelu_new", "of the MLP", choices=ACTIVATIONS)
+    activation: str = setting("gelu_new", "of the MLP", choices=(*ACTIVATIONS, "clamped_glu"))
     gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     out_bias: bool = setting(True, "attention's output has a bias")
@@ -77,6 +77,9 @@ class Config(Settings):
 
     head: str = setting("lm", "a language model's, a masked one's, a classifier's, or none", choices=HEADS)
     labels: int = setting(2, "outputs of a classifier", least=0)
+    head_activation: str = setting(
+        "", "of a masked model's head; empty: the MLP's", choices=("", *ACTIVATIONS)
+    )
     head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
     head_bias: bool = setting(False, "the output projection has a bias")
     tied: bool = setting(True, "the output projection is the embedding")
@@ -165,6 +168,8 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield rotary("m")
     if c.positions == "alibi":
         yield alibi()
+    if not is_zero(c.buckets):
+        yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
     if c.kind == "decoder":
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
             yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
@@ -261,7 +266,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
         norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
-        position="alibi: h r t" if c.positions == "alibi" else "",
+        position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
         mask=_mask(mode, kind.window) if c.kind == "decoder" else "",
         dropout=mode == "train" and c.attention_dropout > 0,

@@ -9,11 +9,9 @@ from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention
 from ._heads import pooled
-from ._layers import dropout, norm
+from ._layers import ACTIVATIONS, dropout, norm
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
-
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu")
 
 
 class Config(Settings):
@@ -28,7 +26,10 @@ class Config(Settings):
     image: int = setting(224, "side of the image, unless the workload has another")
     channels: int = setting(3, "channels of the image")
     classes: int = setting(1000, "classes; 0: no head", least=0)
-    extra_tokens: int = setting(1, "tokens before the patches: the class, and distillation (DeiT: 2)")
+    extra_tokens: int = setting(
+        1, "tokens before the patches: the class, and distillation (DeiT: 2)", least=0
+    )
+    registers: int = setting(0, "further tokens without a position (DINOv2 with registers)", least=0)
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     activation: str = setting("gelu", "of the MLPs", choices=ACTIVATIONS)
     gated: bool = setting(False, "the MLPs multiply two projections, one of them activated")
@@ -55,13 +56,14 @@ def build(c: Config, w: Workload) -> Model:
     side = or_else(w.image, c.image)
     at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
-    s = across * across + c.extra_tokens
+    s = across * across + c.extra_tokens + c.registers
     sizes = {
         "b": w.batch, "c": c.channels, "y": across, "x": across, "y+i": side, "x+j": side, "i": c.patch,
         "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
         "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
         "f": or_else(c.d_ff, 4 * c.d_model),
-        "v": c.classes, "z": (1 + c.patch_mean) * c.d_model,
+        "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
+        "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
     ends = ("x",) if is_zero(c.classes) else ()
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)
@@ -72,8 +74,11 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
     if c.mask_token:
         yield op("embed.mask", "*d -> mask: d", "resident")
-    yield op("embed.class", "x: b p d, *a d -> x: b s d", "cat")
-    yield op("embed.positions", "x:, *s d -> x:", "add")
+    if not is_zero(c.extra_tokens):
+        yield op("embed.class", "x: b p d, *a d -> x: b q d", "cat")
+    yield op("embed.positions", "x: b q d, *q d -> x: b q d", "add")
+    if not is_zero(c.registers):
+        yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
     yield from dropout("embed", c.dropout, w.mode, "x")
     attention = Attention(bias=c.qkv_bias, dropout=w.mode == "train" and c.attention_dropout > 0)
     dropped = c.dropout if w.mode == "train" else 0.0
@@ -84,7 +89,10 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         yield from pooled(or_else(c.pooler_width, c.d_model))
     if is_zero(c.classes):
         return
-    yield op("head.class", "x: b s d -> class: b d", "slice")
+    if is_zero(c.extra_tokens):
+        yield op("head.mean", "x: b s d -> class: b d", "mean")
+    else:
+        yield op("head.class", "x: b s d -> class: b d", "slice")
     if c.patch_mean:
         yield op("head.patches", "x: b s d -> patches: b p d", "slice")
         yield op("head.mean", "patches: b p d -> mean: b d", "mean")

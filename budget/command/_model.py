@@ -39,7 +39,19 @@ def workload_flags(parser: Parser) -> None:
     )
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
     parser.set_defaults(techniques={})
-    parser.later = technique_flags
+    parser.later, parser.settled = technique_flags, _of_architectures
+
+
+def _of_architectures(args: Namespace, rest: list[str]) -> bool:
+    """Whether the flags that were not recognized are flags of the architectures that are named."""
+    bare = [*words(rest)[0], *filter(None, [getattr(args, "arch", None)])]
+    try:
+        configs = [resolve(model, {})[1].Config for model in bare or [DEFAULT_ARCH]]
+    except InputError:  # the command says what is wrong
+        return False
+    known = {_flag(name) for config in configs for name in config.fields}
+    given = (word.partition("=")[0] for word in rest if word.startswith("--"))
+    return all(flag in known or flag.replace("--no-", "--", 1) in known for flag in given)
 
 
 def technique_flags(parser: Parser) -> None:
@@ -69,6 +81,8 @@ def module_flag(parser: ArgumentParser, **settings: Any) -> None:
     """Add the flag that names a torch module; settings: argparse's."""
     text = "a torch module, or (module, inputs), that a file's function returns"
     parser.add_argument("--module", metavar="FILE:FACTORY", help=text, **settings)
+    text = "sizes of a module's input, as 8x3x224x224 or int64:8x128; for each input once"
+    parser.add_argument("--input", metavar="SIZES", action="append", help=text)
 
 
 def words(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -104,6 +118,8 @@ def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     if getattr(args, "run", None) is not None:
         return launched(args, rest)
     if args.module is None:
+        if args.input:
+            raise InputError("--input", "sizes of a torch module's input; allowed: with --module")
         model, rest = source(args, rest)
         return model, settings_from(model, args, rest)
     if rest or args.arch is not None or args.config is not None:
@@ -142,7 +158,7 @@ def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
     except ImportError:
         raise InputError("--module", "torch is not installed: pip install 'compute-budget[torch]'") from None
     module, inputs = torch_file.load(spec)
-    return module, {**run_settings(args), "inputs": inputs}
+    return module, {**run_settings(args), "inputs": args.input or inputs}
 
 
 def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any]:

@@ -20,9 +20,11 @@ class Parser(ArgumentParser):
     """A parser that adds some of its flags only if needed: for help, or if a flag was not recognized.
 
     later: the function that adds them. Importing what defines them would slow every command down.
+    settled: whether arguments that were not recognized are no such flags.
     """
 
     later: Callable[[Parser], None] | None = None
+    settled: Callable[[Namespace, list[str]], bool]
 
     def __init__(self, **settings: Any):
         super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
@@ -30,7 +32,7 @@ class Parser(ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override] # no namespace but argparse's
         """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""
         known, rest = super().parse_known_args(args, namespace)
-        if self.later and any(word.startswith("--") for word in rest):
+        if self.later and any(word.startswith("--") for word in rest) and not self.settled(known, rest):
             self._complete()
             return super().parse_known_args(args, namespace)
         return known, rest

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 from ..answer import Estimate
 from ..estimate import estimate as compute
-from ..launch import Run
-from ..named import Any
+from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
 from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
+
+if TYPE_CHECKING:
+    from ..launch import Run
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:

@@ -1,4 +1,4 @@
-"""Communication: what dividing dimensions over devices makes them say to each other.
+"""Communication: the collectives that sharding dimensions over devices requires.
 
 Contract a divided dimension and partial sums remain: the first reader that is not a sum itself
 needs an all-reduce. That one rule gives data parallelism (divide b: each weight's gradient) and

@@ -42,7 +42,7 @@ class Flops(NamedTuple):
 
 
 def params(model: Model) -> Params:
-    """Each weight once, however many operators read it; an expert counts as active by its share."""
+    """Each weight once, however many operators read it; of an expert the routed fraction is active."""
     total: Size = 0
     active: Size = 0
     for t, o, copies in weights(model.nodes):

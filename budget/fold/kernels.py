@@ -13,6 +13,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    base,
     contraction_flops,
     elements,
     gemm,
@@ -77,7 +78,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return is_zero(elements(o.out, o.sizes))
+    return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(o: Op, compiled: bool) -> tuple[str, str]:
@@ -131,8 +132,8 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
 
 
 def _in_between(o: Op, dtype: str) -> Size:
-    """Bytes that the kernels of one operator hand to each other, and read and write themselves. Where the
-    kind doesn't say, each reads and writes what the operator makes.
+    """Bytes read and written by the kernels that eager code runs for one operator. Where the kind does not
+    say, each kernel reads and writes one tensor of the output's size.
     """
     rule = o.rule
     own, single = rule.back_moves if o.phase == "backward" else rule.moves
@@ -143,7 +144,7 @@ def _in_between(o: Op, dtype: str) -> Size:
 
 
 def _computed(o: Op) -> Size:
-    """The share of a product that a kernel with a sliding window computes, of what it would without: both
+    """The fraction of a product that a kernel computes with a sliding window, relative to none: both
     are causal, so w t - w^2 / 2 pairs of t^2 / 2. Derived.
     """
     if not o.kernel or is_zero(o.window):

@@ -75,8 +75,9 @@ class Walked(_Walked):
 
 def memory(model: Model, dtype: str) -> Memory:
     """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
+    own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     there: dict[str, Size] = {
-        "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in weights(model.nodes)),
+        "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in own),
         "optimizer": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)),
     }
     lifetimes = Lifetimes(model.nodes, dtype, model.outputs)

@@ -30,7 +30,7 @@ def op(name: str, spec: str, kind: str = "contract", tag: str = "", **sizes: Siz
         raise KeyError(f"operator {name}: unknown kind {kind!r}")
     ins, outs = _parse(name, spec)
     if kind == "contract":
-        _check(name, ins, outs[0])
+        _check(name, spec, ins, outs[0])
     return Op(name, kind, ins, outs, sizes, tag=tag)
 
 
@@ -56,11 +56,11 @@ def _parse(name: str, spec: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
 
 
 @lru_cache(maxsize=4096)
-def _check(name: str, ins: tuple[Tensor, ...], out: Tensor) -> None:
+def _check(name: str, spec: str, ins: tuple[Tensor, ...], out: Tensor) -> None:
     known = {d for t in ins for axis in t.dims for d in (axis, *axis.split("+"))}
     lost = [d for d in out.dims if d not in known and not set(d.split("+")) <= known and d != "a"]
     if lost and all(t.dims for t in ins if t.role != WEIGHT):
-        raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}")
+        raise ValueError(f"operator {name}: no operand has the output's dimension {lost[0]!r}; line {spec!r}")
 
 
 def _operand(text: str) -> Tensor:

@@ -10,7 +10,7 @@ here runs in an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from ..named import Any, NamedTuple
 from ..size import Size
@@ -84,7 +84,7 @@ def _phases(nodes: tuple[Node, ...]) -> Iterator[str]:
 def _nodes(nodes: tuple[Node, ...], place: Place) -> None:
     for node in nodes:
         if isinstance(node, Op):
-            for check in CHECKS:
+            for check in SPECS[place.stage]:
                 check(node, place)
             _write(node, place)
         else:
@@ -127,7 +127,8 @@ def _later(node: Block, c: Carry, place: Place) -> Known | None:
 
 def reads(o: Op, place: Place) -> None:
     """What it reads was written before, or is there from the start, with as many elements."""
-    updates = {t.name for t in o.outs} if o.rule.inplace else set()
+    captured = place.stage == "captured"
+    updates = {t.name for t in o.outs} if o.rule.inplace or o.rule.updates or captured else set()
     for t in o.ins:
         known = place.find(t.name)
         if t.role == INPUT and known is not None and known.role != INPUT:
@@ -135,7 +136,7 @@ def reads(o: Op, place: Place) -> None:
         if known is None:
             if t.role not in PRESENT and t.name not in updates:
                 _fail(o, t, "is written by no operator before")
-        elif place.stage != "captured" and t.role not in WEIGHTS and _differ(_count(o, t), known.elements):
+        elif not captured and t.role not in WEIGHTS and _differ(_count(o, t), known.elements):
             _fail(o, t, f"has {_count(o, t):,} elements, {known.writer} made {_shape(known)}")
 
 
@@ -160,12 +161,21 @@ def writes(o: Op, place: Place) -> None:
     names = [t.name for t in o.outs]
     for t in o.outs:
         known = place.find(t.name)
-        again = o.phase != "forward" or any(t.name == u.name for u in o.ins)
+        rule = o.rule
+        updates = (rule.inplace or rule.updates) and any(t.name == u.name for u in o.ins)
+        again = o.phase != "forward" or updates
         if names.count(t.name) > 1 or (known is not None and known.role != STATE and not again):
             _fail(o, t, f"is written twice, by {known.writer if known else o.name} before")
 
 
-CHECKS: tuple[Callable[[Op, Place], None], ...] = (sizes, reads, phase, writes)
+Check = Callable[[Op, Place], None]
+WRITTEN: tuple[Check, ...] = (sizes, reads, phase, writes)
+SPECS: Mapping[str, tuple[Check, ...]] = {
+    "network": WRITTEN,
+    "trained": WRITTEN,
+    "program": WRITTEN,
+    "captured": (sizes, reads),  # storages are written in place, and names are torch's
+}
 
 
 def _write(o: Op, place: Place) -> None:

@@ -1,7 +1,7 @@
-"""Where torch's SDPA has no kernel, and what it runs there: attention written out, in float32.
+"""Attention that no SDPA kernel covers, and what torch runs instead: materialized scores, in float32.
 
-A kernel wants a key for each query's head, values as wide as keys, and a mask that needs no
-gradient. Source: torch-sdpa.
+A kernel requires one key head per query head, values as wide as keys, and a mask without a gradient.
+Source: torch-sdpa.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from itertools import groupby
 from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
-FUSABLE, WRITTEN_OUT = "attention", "attention, written out"  # groups of operators
-ATTENTION = (FUSABLE, WRITTEN_OUT)
+FUSABLE, MATERIALIZED = "attention", "attention, materialized"  # groups of operators
+ATTENTION = (FUSABLE, MATERIALIZED)
 
 
 def trained(model: Model) -> frozenset[str]:
-    """Activations that lead back to a trained weight, so that they need a gradient."""
+    """Activations that depend on a trained weight and so need a gradient."""
     needs: set[str] = set()
     for o, _ in walk(model.nodes):
         if not o.rule.stops and any(t.role == WEIGHT or t.name in needs for t in o.ins):
@@ -26,18 +26,18 @@ def trained(model: Model) -> frozenset[str]:
 
 
 def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator[Node]:
-    """The nodes with attentions written out that no kernel of SDPA takes."""
+    """The nodes, with each attention that no SDPA kernel covers replaced by its materialized form."""
     for _, run in groupby(nodes, _attention):
         part = tuple(run)
         ops = [o for o in part if isinstance(o, Op)]
         if not _attention(part[0]) or has_kernel(ops, trained):
             yield from part
         else:
-            yield from (o._replace(group=WRITTEN_OUT) for o in written_out(ops))
+            yield from (o._replace(group=MATERIALIZED) for o in materialized(ops))
 
 
 def laid_out(ops: Iterable[Op]) -> Iterator[str]:
-    """Outputs of kernels that are copied, since the queries are not laid out as what is made of them."""
+    """Kernel outputs that are copied, since their layout is the queries' and not the next reader's."""
     for _, run in groupby(ops, _attention):
         part = tuple(run)
         queries = next((o.ins[0].dims for o in part if o.kind == "contract"), ())
@@ -46,12 +46,12 @@ def laid_out(ops: Iterable[Op]) -> Iterator[str]:
 
 
 def _attention(node: Node) -> bool:
-    """Whether an operator belongs to an attention, and not to what is made for all of them."""
+    """Whether an operator is part of one attention; tables are made for all layers."""
     return isinstance(node, Op) and node.group == FUSABLE and node.kind != "table"
 
 
 def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
-    """Whether SDPA has one for the operators of one attention; `trained` tensors need a gradient."""
+    """Whether SDPA has a kernel for one attention's operators; `trained` tensors need a gradient."""
     products = [o for o in ops if o.kind == "contract"]
     added = (t for o in ops if o.kind in ("add", "mask") for t in o.ins[1:])
     if any(o.kind == "broadcast" for o in ops) or any(t.name in trained for t in added):
@@ -60,10 +60,10 @@ def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
     return not (is_number(keys) and is_number(values)) or keys == values
 
 
-def written_out(ops: Sequence[Op]) -> Iterator[Op]:
-    """The same attention without a kernel: what both products read is kept in float32.
+def materialized(ops: Sequence[Op]) -> Iterator[Op]:
+    """The same attention without a kernel: the operands of both products are kept in float32.
 
-    Queries and keys are scaled before, not the scores; there is no softcap.
+    Queries and keys are scaled instead of the scores; there is no softcap.
     """
     wide: dict[str, Tensor] = {}
     scores = next(o for o in ops if o.kind == "contract")
@@ -78,7 +78,7 @@ def written_out(ops: Sequence[Op]) -> Iterator[Op]:
         else:
             if o.kind == "contract":
                 yield from _upcast(o, "scale" if o is scores else "cast", wide)
-            wide[o.out.name] = o.out._replace(dtype="float32")
+            wide[o.out.name] = o.out._replace(name=f"{o.out.name}~float32", dtype="float32")
             ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
             yield o._replace(ins=ins, outs=(wide[o.out.name],))
 

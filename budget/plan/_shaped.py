@@ -1,6 +1,6 @@
-"""Optimizers that look at each weight's shape, or take one weight after the other.
+"""Optimizers that depend on each weight's shape, or that update one weight at a time.
 
-Each takes the trained weights of one dtype, and the dtype that it works in.
+Each function takes the trained weights of one dtype, and the dtype of its states.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from ..errors import InputError
 from ..ir import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Block, Carry, Node, Op, Tensor
 from ..size import Size, ceil_div, is_number, maximum, minimum, product
+from ._states import all_gradients, state
 from ._weights import Weight, largest
-from .optimizer import all_gradients, state
 
 SMALL, BLOCK = 4096, 256  # below SMALL elements states stay float32; one scale a BLOCK. Source: bitsandbytes
 NEWTON_SCHULZ = 5  # steps. Source: muon
@@ -21,7 +21,7 @@ ROOT_FLOPS = 11  # times n^3 for an inverse root: eigenvectors 9, a product 2. S
 
 
 def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """One weight after the other: the root, its quotient, and the last weight's quotient at once."""
+    """One weight at a time. Temporaries: the root, its quotient, and the previous weight's quotient."""
     yield _loop(
         "adamw",
         weights,
@@ -32,12 +32,12 @@ def adamw_loop(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """One weight after the other: the mean, the update and the last weight's update. Source: lion."""
+    """One weight at a time. Temporaries: the mean, the update, and the previous weight's. Source: lion."""
     yield _loop("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
 
 
 def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """Two int8 states and their scales for each large weight, two of float32 for each small one."""
+    """Two int8 states with scales for each large weight, two float32 states for each small one."""
     small = [w for w in weights if _is_small(w)]
     large = [w for w in weights if not _is_small(w)]
     scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
@@ -51,7 +51,7 @@ def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def _is_small(w: Weight) -> bool:
-    """Whether a weight has states of float32; a symbol has not. Raises InputError for sizes of both kinds."""
+    """Whether a weight has float32 states, being small. Raises InputError for an array of both."""
     if hasattr(w.size, "free_symbols"):
         return False
     small = w.size < SMALL
@@ -64,7 +64,7 @@ def _is_small(w: Weight) -> bool:
 
 
 def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """A second moment's row and column for each matrix, all of it for a vector."""
+    """Row and column statistics of the second moment for a matrix, the whole second moment for a vector."""
     second: Size = 0
     for w in weights:
         *lead, rows, columns = (1, *w.shape)
@@ -74,7 +74,7 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """Momentum and Newton-Schulz steps for the hidden layers' matrices, AdamW for what is left.
+    """Momentum and Newton-Schulz steps for the hidden layers' matrices, AdamW for everything else.
 
     A convolution's kernel is a matrix [out, in x window], an expert's weights one matrix each.
     """
@@ -90,8 +90,8 @@ def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def _orthogonalized(w: Weight, dtype: str) -> Block:
-    """Newton-Schulz steps in bfloat16 for one weight's matrices, one after the other. What Python
-    still holds is read (as an operand that is added), so that it lives as long as torch lets it.
+    """Newton-Schulz iterations in bfloat16 for one weight's matrices, one at a time. Tensors that Python
+    variables still reference are added operands, so that they live as long as in torch's loop.
     """
     lead, rows, columns = _matrix(w)
     side = minimum(rows, columns)
@@ -204,7 +204,7 @@ def _elements(weights: Sequence[Weight]) -> Size:
 
 
 def _loop(name: str, weights: Sequence[Weight], dtype: str, states: dict[str, Size], temporary: Size) -> Op:
-    """A step that takes one weight after the other, each with launches of its own."""
+    """A step that updates one weight at a time, each with its own launches."""
     o = _typed(name, weights, dtype, {k: (n, dtype) for k, n in states.items()}, temporary)
     return o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in weights)})
 

@@ -1,9 +1,8 @@
-"""Latent attention as engines decode it: from the cached vectors themselves.
+"""Latent attention as inference engines decode it: weight absorption.
 
-The product that makes each head's keys and values of a latent vector (arch/_latent.py) moves to the other
-side: queries are multiplied by its keys' part once, outputs by its values' part, and all heads attend to
-the one cached vector of each token. Code that is written for training makes keys and values of the whole
-cache anew for each token. Source: deepseek-v2.
+The up-projection from latent vectors to keys and values (arch/_latent.py) is absorbed into the queries and
+the outputs: all heads attend to one cached latent vector per token. Code written for training recomputes
+keys and values of the whole cache for each token. Source: deepseek-v2.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def _nodes(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
-    """The products with keys and values, and what comes before and after them."""
+    """The products with keys and values, with the absorbed projections before and after them."""
     (cn, weight), kr = made[LATENT_UP].ins, made[LATENT_JOIN].ins[1]
     sizes = {**o.sizes, **made[LATENT_JOIN].sizes}
     sizes["l"] = sizes["c"] + sizes["m"]

@@ -1,7 +1,7 @@
-"""Bottleneck adapters behind products: two small layers and a residual.
+"""Bottleneck adapters: two small layers with a residual after a product.
 
-As in Houlsby et al. they follow each attention and each multi-layer perceptron, and the norms train with
-them. Source: houlsby-2019.
+As in Houlsby et al. after each attention and each multi-layer perceptron, with the norms trained as well.
+Source: houlsby-2019.
 """
 
 from __future__ import annotations

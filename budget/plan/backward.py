@@ -1,9 +1,9 @@
-"""Append the backward pass: for each operand, the output's gradient with the other operands.
+"""Append the backward pass: each operand's gradient is the output's, contracted with the other operands.
 
-The network's input needs no gradient, so "backward = 2 x forward" comes out where it is true
-and not where it is false. Where a block's first repetition needs less than the others (a
-recurrence whose first state is an input, frozen layers below a trained one), that repetition
-is set apart. Derived: reverse-mode differentiation, operator by operator.
+The network's input needs no gradient, so "backward = 2 x forward" follows where it is true and does not
+where it is false. A repetition of a block that needs less than the others is split off: the first one
+where its input needs no gradient (a recurrence's initial state, frozen layers below a trained one), the
+last one where nothing reads its result. Derived: reverse-mode differentiation, operator by operator.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def backward(model: Model) -> Model:
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
-    """A gradient of a tensor, or a part of it: as large, and on the chip where the tensor is."""
+    """A gradient of a tensor: of its shape, on the chip where it is."""
     return Tensor(name, t.dims, ACTIVATION, t.dtype, False, t.on_chip, GRADIENT, t.name)
 
 
 def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
-    """Add to `needs` the activations that need a gradient; set first repetitions apart."""
+    """Add to `needs` the activations that need a gradient; split off first repetitions."""
     for node in nodes:
         if isinstance(node, Op):
             if not node.rule.stops:
@@ -68,7 +68,7 @@ def _reads(nodes: Iterable[Node]) -> Iterator[str]:
 
 
 def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
-    """Set last repetitions apart whose result nobody reads: what only makes it has no gradient there."""
+    """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
     for node in nodes:
         if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
             yield node
@@ -84,7 +84,7 @@ def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iter
 
 
 def _inside(node: Block, needs: set[str]) -> set[str]:
-    """What needs a gradient inside a block, given what does outside."""
+    """The tensors that need a gradient inside a block, given those outside."""
     inner = needs | {c.enter for c in node.carry if c.init in needs}
     for _ in _flow(node.body, inner):
         pass
@@ -92,7 +92,7 @@ def _inside(node: Block, needs: set[str]) -> set[str]:
 
 
 def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Let forward operators write what only the backward pass reads."""
+    """Forward operators with the additional tensors that they save for the backward pass."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body)))
@@ -176,7 +176,7 @@ def _gradients(
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of an operand that a product repeats: of all its copies, before they are added up."""
+    """The gradient of an operand that a product broadcasts, before it is summed to the operand's shape."""
     if not o.rule.cross or o.kernel or t.dims == o.out.dims:
         return grad
     return grad._replace(
@@ -190,7 +190,7 @@ def _passes(o: Op, t: Tensor) -> bool:
 
 
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
-    """Add up the gradients that reach one tensor from several readers."""
+    """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
         total = _gradient(out, f"d:{out.name}+{i}")
@@ -245,8 +245,8 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
 
 
 def _outside(node: Block, name: str, local: Grads) -> Iterator[Op]:
-    """The gradient of what a block reads from outside, summed over its repetitions: an encoder's
-    output, the sequence that a recurrence walks along.
+    """The gradient of a tensor that a block reads from outside, summed over its repetitions: an encoder's
+    output, the input sequence of a recurrence.
     """
     reader, whole = _reader(node, name)
     yield from _sum(reader, local[name][0]._replace(name=name, part="", of=""), local)

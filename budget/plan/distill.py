@@ -1,6 +1,6 @@
-"""Distillation: a teacher's forward pass beside the student's, and a loss between their logits.
+"""Distillation: a teacher's forward pass in addition to the student's, and a loss between their logits.
 
-The teacher's weights are there and never trained, so nothing of its pass is kept but its answer.
+The teacher's weights are frozen, so of its pass only the logits are kept.
 Source: hinton-2015.
 """
 
@@ -69,7 +69,7 @@ def _text(t: Tensor, sizes: object) -> str:
 
 
 def _renamed(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Everything that the teacher makes and has, under names of its own; its input is the student's."""
+    """The teacher's operators and tensors under names of their own; its inputs are the student's."""
     own: Callable[[str], str] = lambda name: f"teacher.{name}" if name else ""  # noqa: E731
     inputs: set[str] = set()
 

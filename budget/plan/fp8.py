@@ -1,8 +1,8 @@
-"""Products in float8, as Transformer Engine's linear layers have them with delayed scaling.
+"""Linear layers in float8, as in Transformer Engine with delayed scaling.
 
-Weights stay in 16 bits. A pass makes of each a float8 copy and a transposed one, both kept for the
-backward pass; a layer's input is kept in float8; gradients of outputs are cast when they arrive.
-Everything between the products, the attention's own two and the head stay in 16 bits.
+Weights stay in 16 bits. Each pass casts a weight to float8 and to a transposed float8 copy, both kept for
+the backward pass; a layer's input is saved in float8; output gradients are cast on arrival. Attention's
+own products, the head and everything that is no linear layer stay in 16 bits.
 Source: transformer-engine.
 """
 
@@ -18,7 +18,7 @@ TENSORS = 5  # of a linear layer: input, weight and output; the gradients of out
 
 
 def is_linear(o: Op, head: bool = False) -> bool:
-    """A product of an activation and a weight that is a matrix, but no convolution; no head unless asked."""
+    """A product of an activation and a weight matrix; no convolution, and no head unless requested."""
     weights = [t for t in o.weights if not t.added]
     return (
         o.phase == "forward"

@@ -1,7 +1,7 @@
 """Freeze parts of a network: their weights have no gradient and no optimizer state.
 
-The backward pass then saves less by itself: a product with a frozen weight does not keep its input,
-and below the lowest trained operator nothing is kept at all. Derived.
+What is saved for the backward pass then follows: a product with a frozen weight does not save its input,
+and below the lowest trained operator nothing is saved. Derived.
 """
 
 from __future__ import annotations

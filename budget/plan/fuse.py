@@ -1,12 +1,12 @@
-"""Fuse neighbours into one kernel: tensors that only they read stay on the chip.
+"""Fuse adjacent operators into one kernel: tensors that only they read never reach device memory.
 
-For attention's group that is flash attention: scores and probabilities never reach device
-memory, and the backward pass computes them again (plan/recompute.py). Source: flash-attention-2.
+For attention that is flash attention: the backward pass recomputes scores and probabilities
+(plan/recompute.py). Source: flash-attention-2.
 `sdpa`, the default in training, is torch's SDPA as transformers calls it for sequences without padding:
-no mask and no repeated keys, but for layers whose window is no longer than the sequence; without a kernel
-it is written out (plan/_sdpa.py). `fused` is the same for a padded batch: the mask in the model's dtype and
-the repeated keys and values do reach device memory. With both the output is copied where queries are laid
-out another way. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
+no mask and no repeated keys, except in layers whose window is no longer than the sequence; where SDPA has
+no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask in the
+model's dtype and the repeated keys and values reach device memory. Both copy the output where the queries'
+layout requires it. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
@@ -37,7 +37,7 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
         return model
     needs = trained(model) if choice in SDPA else ()
     dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
-    # A mask that all layers share is no layer's own, and yet made by each kernel for itself.
+    # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
     tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
     masks = {o.out.name for o in tables}
     return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs, masks)))
@@ -55,7 +55,7 @@ def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
 
 
 def _of(o: Op, choice: str) -> str:
-    """What a choice is for one attention: with a window that the sequence fills, SDPA needs a mask."""
+    """The choice for one attention: SDPA needs a mask where the sequence is as long as the window."""
     if choice != "sdpa" or is_zero(o.window):
         return choice
     t = o.sizes["t"]
@@ -81,7 +81,7 @@ def _fuse(
             ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
             kind = DENSE.get(_of(node, choice), {}).get(kind, kind)
-            # The kernel's backward pass reads its output, whether or not the next product needs it.
+            # The kernel's backward pass reads its output, whether or not the next product's does.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
             window = 0 if choice in SDPA else node.window  # its kernel goes through all pairs
             yield node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds, window=window)

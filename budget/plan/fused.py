@@ -1,9 +1,9 @@
-"""Fused norms, multi-layer perceptrons and losses: what a kernel need not keep, by the rules there are.
+"""Fused norms, multi-layer perceptrons and losses, expressed with the kinds that exist.
 
 norm: an RMS norm keeps its input and one statistic a row. Source: liger.
-mlp: activations, and a gate's product, are computed again from what the products made; the last
-product reads them without their being stored. Source: megatron-lm.
-cross_entropy: logits never exist in memory; the head's product runs again in the backward pass.
+mlp: activations and gating are recomputed from the products' outputs; the down projection reads
+them without their being stored. Source: megatron-lm.
+cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
 Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
 that nothing runs again and one chunk's logits exist. Source: liger.

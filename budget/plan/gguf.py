@@ -1,13 +1,15 @@
 """Weights in few bits as a GGUF file holds them, for inference: all matrices and the vocabulary's table.
 
-Of llama.cpp's formats those that have one block for all layers; the mixes (Q4_K_M and the like) have
-several. Vectors stay in the model's dtype, where a file has float32. Sources: ggml, llama-cpp.
+Of llama.cpp's formats those that have one block for all layers, and the two mixes that people use most, in
+which some layers' values and last projections have more bits. Vectors stay in the model's dtype, where a file
+has float32. Sources: ggml, llama-cpp.
 """
 
 from __future__ import annotations
 
+from ..dtype import BYTES
 from ..errors import InputError, unknown
-from ..ir import EMBED, FROZEN, HEAD, Model, Op, Tensor, rewrite, walk
+from ..ir import EMBED, FROZEN, HEAD, SCALE, Model, Op, Tensor, elements, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 
@@ -15,22 +17,59 @@ from .fp8 import is_linear
 # Falcon's q8_0 is not modelled. Source: llama-cpp.
 GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
 
+# Mixes: the format of most matrices, and that of some layers' values and last projections, and of the output.
+# Derived: with them Llama-3-8B's files have the published bytes, but for the same 7,836,224 of their headers.
+MIXES = {"q4_k_m": ("q4_k", "q6_k"), "q5_k_m": ("q5_k", "q6_k")}
+FORMATS = (*GGUF, *MIXES)
+RICHER = ("attn.v", "mlp.down")
+
+
+def more_bits(i: int, layers: int) -> bool:
+    """Whether a layer's RICHER matrices have the larger format: first, last, and a third of the others."""
+    eighth = layers // 8
+    return i < eighth or i >= 7 * layers // 8 or (i - eighth) % 3 == 2
+
 
 def gguf(model: Model, form: str, *, train: bool = False) -> Model:
     """The model with its matrices in a format, which products read as they are. Raises InputError."""
-    if form not in GGUF:
-        raise unknown("quantize", form, GGUF)
+    if form not in FORMATS:
+        raise unknown("quantize", form, FORMATS)
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
+    base, top = MIXES.get(form, (form, ""))
     heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if o.tag == HEAD}
 
     def stored(t: Tensor) -> Tensor:
-        return t._replace(role=FROZEN, dtype=GGUF[form] if t.name in heads else form)
+        return t._replace(role=FROZEN, dtype=(top or GGUF[form]) if t.name in heads else base)
 
     def change(o: Op) -> tuple[Op]:
         if not (o.tag == EMBED or is_linear(o, head=True)):
             return (o,)
         return (o._replace(ins=tuple(stored(t) if t in o.weights and not t.added else t for t in o.ins)),)
 
-    return model._replace(nodes=rewrite(model.nodes, change))
+    nodes = rewrite(model.nodes, change)
+    return model._replace(nodes=(_richer(model, base, top), *nodes) if top else nodes)
+
+
+def _richer(model: Model, base: str, top: str) -> Op:
+    """What some layers' matrices have beyond the format of most, in bytes. Raises InputError."""
+    rows = [
+        (o, times) for o, times in walk(model.nodes) if o.name.endswith(tuple(f".{end}" for end in RICHER))
+    ]
+    layers = sum(times for o, times in rows if o.name.endswith(f".{RICHER[0]}"))
+    down = sum(times for o, times in rows if o.name.endswith(f".{RICHER[1]}"))
+    shapes = {elements(o.weights[0], o.sizes) for o, _ in rows}
+    if not isinstance(layers, int) or not layers or layers != down or len(shapes) > len(RICHER):
+        raise InputError(
+            "quantize", f"{model.name}'s layers are no dense decoder's alike; allowed: {', '.join(GGUF)}"
+        )
+    if layers == 80:
+        raise InputError(
+            "quantize", "values of 80 layers have a mix of their own; allowed: a .gguf in --config"
+        )
+    richer = sum(more_bits(i, layers) for i in range(layers))
+    each = sum(elements(o.weights[0], o.sizes) for o in {o.name[-6:]: o for o, _ in rows}.values())
+    extra = Tensor("richer~stored", ("n",), SCALE, "uint8")
+    sizes = {"n": round(richer * each * (BYTES[top] - BYTES[base]))}
+    return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), sizes)

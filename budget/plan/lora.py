@@ -1,7 +1,7 @@
-"""Low-rank adapters beside frozen products.
+"""Low-rank adapters parallel to frozen products.
 
-LoRA adds B(A(x)) to a product W x: A takes x to `rank` features, B from there to the product's own.
-All other weights are frozen, as peft leaves them. Sources: lora, peft.
+LoRA adds B(A(x)) to a product W x: A projects x to `rank` features, B projects back. All other weights are
+frozen, as in peft. Sources: lora, peft.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bo
 
 
 def _parts(model: Model) -> Iterator[Part]:
-    """What fused projections make: views of one output."""
+    """The outputs of fused projections: views of one tensor."""
     products = {o.out.name: o.name for o, _ in walk(model.nodes) if o.kind == "contract"}
     for o, _ in walk(model.nodes):
         if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
@@ -72,7 +72,7 @@ def _parts(model: Model) -> Iterator[Part]:
 
 
 def usual(model: Model) -> str:
-    """What peft adapts where nothing is named: queries and values, or the projection that has them both."""
+    """peft's default targets: queries and values, or the fused projection that has them both."""
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))
     return "qkv" if fused else "attn.q,attn.v"
 

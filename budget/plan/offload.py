@@ -103,7 +103,8 @@ def _sent(forward: Block, back: Block) -> dict[str, tuple[Tensor, Op]]:
     """
     ops = [n for n in forward.body if isinstance(n, Op)]
     views = {t.name: o.ins[0].name for o in ops if o.rule.view for t in o.outs}
-    made = {t.name: (t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view)}
+    inner = ((t, o) for o in ops for t in o.outs if not (t.on_chip or o.rule.view or t.role == STATE))
+    made = {t.name: (t, o) for t, o in inner}
     enters = {c.enter for c in forward.carry if c.enter}
     entering = {t.name: (t, o) for t, o in _reads(forward.body) if t.name in enters}
     again = {t.name for n in back.body if isinstance(n, Op) and n.again for t in n.outs}

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import InputError, unknown
 from ..fold.count import trained, training
-from ..ir import FROZEN, GIVEN, STATE, TEMPORARY, WEIGHT, Model, Node, Op, Tensor, walk
+from ..ir import FROZEN, STATE, TEMPORARY, WEIGHT, Model, Node, Op, Tensor, walk
 from ..named import TYPE_CHECKING, NamedTuple
 from ..size import Size
+from ._states import all_gradients, state
 
 if TYPE_CHECKING:
     from ._weights import Weight
@@ -64,11 +65,6 @@ def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
     return model._replace(nodes=(*model.nodes, *steps))
 
 
-def state(name: str, dtype: str) -> str:
-    """A state's name: weights of another dtype have others."""
-    return f"{name}/{dtype}" if dtype else name
-
-
 def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node:
     """One step of the weights of one dtype: torch's foreach steps take them one dtype at a time."""
     how = PLAIN[name]
@@ -85,11 +81,6 @@ def _step(name: str, dtype: str, size: Size, master: bool, copied: bool) -> Node
         if copied:
             outs.append(_temporary("optimizer#grads", "p", "float32"))
     return Op("optimizer", how.kind or name, tuple(operands), tuple(outs), {"p": size}, "optimizer")
-
-
-def all_gradients(dtype: str, *dims: str) -> Tensor:
-    """The gradients that a step reads, of all weights that it takes at once."""
-    return Tensor("grads", dims or ("p",), GIVEN, dtype)
 
 
 def _temporary(name: str, dim: str, dtype: str) -> Tensor:

@@ -17,7 +17,8 @@ from ..errors import InputError, unknown
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
-from .gguf import GGUF, gguf
+from .gguf import FORMATS as GGUF
+from .gguf import gguf
 from .loss import hold_inputs
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")

@@ -1,8 +1,8 @@
-"""Compute again in the backward pass what the forward pass did not keep.
+"""Recompute in the backward pass what the forward pass did not keep (activation checkpointing).
 
 One rule serves flash attention (what stays on chip), selective recomputation (attention's
 scores and probabilities) and full recomputation (everything but a layer's input): the forward
-operators that lead to a tensor that was not kept are run again before its first reader.
+operators that produce a tensor that was not kept run again before its first reader.
 plan/regroup.py makes groups of layers, of which only a group's input is kept, or leaves layers out.
 Sources: flash-attention-2, korthikanti-2022, chen-2016.
 """
@@ -32,7 +32,7 @@ CHOICES: dict[str, Lost] = {
 
 
 def recompute(model: Model, choice: str) -> Model:
-    """The training program with lost tensors computed again. To be applied after `backward`.
+    """The training program with its recomputation. To be applied after `backward`.
 
     Raises InputError for an unknown choice.
     """
@@ -48,7 +48,7 @@ def _phase(node: Node) -> str:
 
 
 def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool = False) -> Iterator[Node]:
-    """Backward nodes with what they need computed again before them, level by level."""
+    """Backward nodes, each after the recomputation that it needs, level by level."""
     forward, back = tuple(forward), tuple(back)
     blocks = {node.name: node for node in forward if isinstance(node, Block)}
     ops = [node for node in forward if isinstance(node, Op)]
@@ -75,7 +75,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
-    """The body of a backward block; of a group of layers, all of it is run again at once."""
+    """The body of a backward block; a group of layers is recomputed as a whole before its first operator."""
     if forward.keeps == ALL:
         lost = CHOICES["none"]
     elif forward.keeps == INPUT_ONLY and lost is CHOICES["full"]:
@@ -85,12 +85,12 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
 
 
 def _rerun(o: Op) -> Op:
-    """A forward operator in the backward pass; what it held, the operators behind it hold."""
+    """A forward operator run again in the backward pass, without the tensors that it held."""
     return o._replace(phase="backward", of=o.name, holds=())
 
 
 def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
-    """Collect in `wanted` the lost tensors that lead to those of these names."""
+    """Collect in `wanted` the lost tensors that these tensors are computed from."""
     for name in names:
         if name in makers and name not in done and name not in wanted:
             wanted.add(name)

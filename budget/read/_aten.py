@@ -1,21 +1,26 @@
-"""What a call of torch does: from one recorded aten call to operators.
+"""What a call of torch contracts: from one recorded aten call to operators.
 
 Contractions are written over generic dimensions (m, n, k of a product, a convolution's own), so
 their FLOPs are those that torch's FlopCounterMode counts. An attention kernel becomes the
-operators that it fuses. Everything else has a kind of ir/kinds/; tensors whose dimensions have no
-name carry their numbers instead: `8 128 768`. Derived: aten's schemas and tags.
+operators that it fuses. Everything else has a kind (_kinds.py); tensors whose dimensions have no
+name carry their numbers instead: `8 128 768`. Derived: aten's schemas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import strided as STRIDED
 
 from ..dtype import BYTES
-from ..ir import ACTIVATION, RULES, Op, Tensor
+from ..errors import InputError
+from ..ir import ACTIVATION, Op, Tensor
 from ..named import Any
 
+ALIKE = ("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addbmm")  # their operands are of one dtype
 Args = tuple[Any, ...]  # of a call, its tensors by keyword behind the others
 Dims = tuple[str, ...]
+Tensors = tuple[Tensor, ...]
 Named = Callable[[Any], Tensor]  # a torch tensor -> the tensor of the program
 
 
@@ -42,14 +47,15 @@ CONTRACTIONS = {
     "addmv": "1: m k, 2: k, +0 -> m",
     "dot": "0: k, 1: k ->",
     "vdot": "0: k, 1: k ->",
+    "conv_tbc": "0: y+l b c, 1: l c f, +2 -> y b f",
+    "_weight_int8pack_mm": "0: m k, 1: n k -> m n",
+    "_weight_int4pack_mm": "0: m k, +1 -> m n",
+    "_weight_int4pack_mm_for_cpu": "0: m k, +1 -> m n",
     "_grouped_mm/2,3": "0: m k, 1: ~e k n -> m n",
     "_grouped_mm/3,2": "0: ~e m k, 1: k n -> m n",
     "_grouped_mm/3,3": "0: b m k, 1: b k n -> b m n",
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
-
-KINDS = {name: kind for kind, rule in RULES.items() for name in rule.torch}
-UNKNOWN = "unknown"
 
 
 def dtype_name(dtype: Any) -> str:
@@ -66,26 +72,22 @@ def shaped(name: str, t: Any, role: str = ACTIVATION) -> Tensor:
     return Tensor(name, dims, role, dtype) if dtype else Tensor(name, (*dims, str(t.itemsize)), role, "uint8")
 
 
-def kind_of(name: str, tags: Sequence[str], inplace: bool) -> str:
-    """The kind of an operator that is no contraction."""
-    base = name.removesuffix("_") if inplace else name
-    plain = base.removesuffix("_data").removesuffix("_backward")
-    kind = KINDS.get(base) or KINDS.get(plain)
-    if kind is None:
-        kind = "reduction" if "reduction" in tags else "pointwise" if "pointwise" in tags else UNKNOWN
-    if inplace and kind != UNKNOWN:
-        return f"{kind}_" if f"{kind}_" in RULES else "pointwise_"
-    return kind
-
-
 def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
     """The operators of a call that contracts, gathers or attends; none for other calls.
 
     make(kind, ins, outs, sizes, kernel) builds an operator.
     """
-    grouped = f"{name}/{args[0].dim()},{args[1].dim()}" if name == "_grouped_mm" else name
-    if spec := CONTRACTIONS.get(grouped):
-        yield _contraction(spec, args, outs[0], named, make)
+    if any(getattr(t, "layout", STRIDED) is not STRIDED for t in args[:3] if hasattr(t, "layout")):
+        yield from _sparse(name, args, outs, named, make)
+        return
+    if name.endswith("_grouped_mm"):
+        name = f"_grouped_mm/{args[0].dim()},{args[1].dim()}"
+    if spec := CONTRACTIONS.get(name):
+        if name in ALIKE and len(found := {str(t.dtype)[6:] for t in args if hasattr(t, "dtype")}) > 1:
+            raise InputError("inputs", f"{name} of {' and '.join(sorted(found))}; allowed: one dtype")
+        yield from _contraction(spec, args, outs[0], named, make)
+    elif name == "_trilinear":
+        yield from _trilinear(args, outs[0], named, make)
     elif name in ("convolution", "_convolution", "convolution_overrideable"):
         x, weight, bias = args[:3]
         dims, sizes = _window(x, weight, outs[0], *args[6:9:2])
@@ -106,6 +108,11 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         yield make("embedding_bag", ins, tuple(map(named, outs)))
     elif name == "embedding_dense_backward":
         yield make("gather", (named(args[0]), named(args[1])), (named(outs[0]),))
+    elif name == "flex_attention":
+        yield from _attention(args[:3], outs, named, make)
+    elif name == "flex_attention_backward":
+        lse = named(args[4]).name
+        yield from _attention_backward(lse, (args[5], *args[:3]), outs, named, make)
     elif name.startswith("_scaled_dot_product") and name.endswith("_backward"):
         lse = named(args[6 if "efficient" in name else 5]).name
         yield from _attention_backward(lse, args, outs, named, make)
@@ -113,13 +120,17 @@ def operators(name: str, args: Args, outs: list[Any], named: Named, make: Any) -
         yield from _attention(args, outs, named, make)
 
 
-def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Op:
+def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make: Any) -> Iterator[Op]:
+    """The contraction of a row of CONTRACTIONS; one over nothing only writes zeros, or what is added."""
     sizes = Sizes()
     left, _, right = spec.partition("->")
     ins = []
     for text in left.split(","):
         at, _, letters = text.strip().partition(":")
-        t = args[int(at.removeprefix("+"))]
+        index = int(at.removeprefix("+"))
+        t = args[index] if index < len(args) else None
+        if t is None:
+            continue
         if at.startswith("+"):
             ins.append(named(t)._replace(added=True))
         else:
@@ -128,7 +139,43 @@ def _contraction(spec: str, args: tuple[Any, ...], out: Any, named: Named, make:
             ins.append(named(t)._replace(dims=dims))
     dims = tuple(right.split())
     sizes.update(zip((d.removeprefix("~") for d in dims), out.shape, strict=True))
-    return make("contract", tuple(ins), (named(out)._replace(dims=dims),), sizes)  # type: ignore[no-any-return]
+    if all(sizes.values()):
+        yield make("contract", tuple(ins), (named(out)._replace(dims=dims),), sizes)
+    else:
+        yield make("copy", tuple(named(t) for t in args if hasattr(t, "shape")), (named(out),))
+
+
+SPARSE_PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "_sparse_addmm": (1, 2), "mv": (0, 1), "bmm": (0, 1)}
+
+
+def _sparse(name: str, args: Args, outs: list[Any], named: Named, make: Any) -> Iterator[Op]:
+    """A product with a sparse operand: a multiply-add for each value that is there and each column."""
+    if name not in SPARSE_PRODUCTS:
+        return
+    a, b = (args[i] for i in SPARSE_PRODUCTS[name])
+    sparse, dense = (a, b) if a.layout is not STRIDED else (b, a)
+    if dense.layout is STRIDED:
+        columns = dense.numel() // max(dense.shape[0 if sparse is a else -1], 1)
+        reads = tuple(named(t) for t in args if hasattr(t, "layout"))
+        yield make("contract", *counted(2 * sparse._nnz() * columns, reads, tuple(map(named, outs))))
+
+
+def counted(flops: int, ins: Iterable[Tensor], outs: Iterable[Tensor]) -> tuple[Tensors, Tensors]:
+    """Operands of a product whose FLOPs are known, and not from its shapes: they are one dimension."""
+    loop = Tensor("", (str(flops // 2),), on_chip=True)
+    return (loop, *(t._replace(added=True) for t in ins)), (Tensor("", (), on_chip=True), *outs)
+
+
+def _trilinear(args: Args, out: Any, named: Named, make: Any) -> Iterator[Op]:
+    """Three operands multiplied and summed: `expand` says which dimensions each does not have."""
+    rank = args[0].dim() + len(args[3])
+    sizes, ins = Sizes(), []
+    for t, missing in zip(args[:3], args[3:6], strict=True):
+        dims = tuple(f"m{i}" for i in range(rank) if i not in missing)
+        sizes.update(zip(dims, t.shape, strict=True))
+        ins.append(named(t)._replace(dims=dims))
+    kept = tuple(f"m{i}" for i in range(rank) if i not in args[6])
+    yield make("contract", tuple(ins), (named(out)._replace(dims=kept),), sizes)
 
 
 def _window(x: Any, weight: Any, y: Any, transposed: bool, groups: int) -> tuple[list[Dims], Sizes]:

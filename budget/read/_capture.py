@@ -1,8 +1,8 @@
 """Every call that torch makes, recorded with what it reads and writes and with how long that lives.
 
-A dispatch mode sees the calls below autograd, forward and backward. Tensors are named after
-their storages: views are nothing, and what is written in place stays what it was. When Python
-and autograd let a storage go, the operator before that holds it until then (Op.holds), so the
+A dispatch mode sees the calls below autograd, forward and backward. What has a name is a storage: views
+are nothing, what is written in place stays what it was, and a storage that grows is another one. When
+Python and autograd let a storage go, the operator before that holds it until then (Op.holds), so the
 memory walk has true lifetimes. Derived: torch.utils._python_dispatch.
 """
 
@@ -12,25 +12,43 @@ import itertools
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
+from threading import get_ident
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils.flop_counter import flop_registry
 
 from ..dtype import BYTES
-from ..ir import FROZEN, GRADIENT, INPUT, WEIGHT, Op, Tensor, elements
-from ..named import Any
-from ._aten import NUMBERS, UNKNOWN, Sizes, kind_of, operators, shaped
+from ..errors import InputError
+from ..ir import FROZEN, GRADIENT, INPUT, STATE, WEIGHT, WEIGHTS, Op, Tensor, elements
+from ..named import Any, NamedTuple
+from ._aten import NUMBERS, Sizes, counted, operators, shaped
+from ._kinds import UNKNOWN, is_arithmetic, kind_of, plain
+from ._values import Values
 
 Tensors = tuple[Tensor, ...]
 DEVICE = torch.ops.prim.device.default
+PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, FakeTensor)
 PROGRESS_S = 0.2  # seconds between two lines of progress
+
+
+class Storage(NamedTuple):
+    """What a storage is called, what it is, its bytes, and a reference that tells when it goes."""
+
+    name: str
+    role: str
+    bytes: int
+    ref: Any
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
     """The operators so far, and what each storage is called."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, paths: Mapping[int, str]):
         super().__init__()
@@ -43,61 +61,118 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.calls = 0
         self.numbers = itertools.count()
         self.freed: dict[int, list[str]] = {}  # index of an operator -> what is let go behind it
-        self.storages: dict[int, tuple[str, str, Any]] = {}  # address -> name, role, a reference
+        self.storages: dict[int, Storage] = {}  # by address
         self.made_by: dict[int, str] = {}  # sequence number of an autograd node -> its operator
-        self.unknown: dict[str, float] = {}  # calls that nobody knows, and the bytes they move
+        self.trained: dict[str, str] = {}  # parameters that got a gradient -> their dtype
+        self.arithmetic: dict[str, float] = {}  # calls whose work is not counted, and the bytes they move
+        self.values = Values()
+        self.thread = get_ident()
         self.reported = 0.0
 
     def declare(self, path: str, tensors: Mapping[str, torch.Tensor], role: str) -> None:
-        """Tensors that are there before anything runs: a module's own, the inputs."""
-        named = [shaped(name, t, role) for name, t in tensors.items() if self._new(t, name, role)]
+        """Tensors that are there before anything runs: a module's own, the inputs.
+
+        A weight beyond its storage, which another one has filled, takes no memory of its own.
+        """
+        named: list[Tensor] = []
+        for name, tensor in tensors.items():
+            for i, t in enumerate(parts(tensor)):
+                own = f"{name}.{i}" if i else name
+                new = self._new(t, own, role)
+                if role not in WEIGHTS:
+                    named += [self._whole(t)] if new else []
+                    continue
+                size, whole = t.numel() * t.itemsize, t.untyped_storage().nbytes()
+                named.append(shaped(own, t, role)._replace(on_chip=size > whole if new else True))
+                if new and size > whole:
+                    named.append(Tensor(f"{own}.storage", (str(whole),), INPUT, "uint8"))
         if named:
             self.ops.append(Op(path, "resident", tuple(named), (), NUMBERS))
 
     def enter(self, module: torch.nn.Module, _args: object) -> None:
         """A hook before a module's forward pass."""
-        path = self.paths.get(id(module), self.stack[-1])
-        self.stack.append(path)
+        if get_ident() == self.thread:
+            self.stack.append(self.paths.get(id(module), self.stack[-1]))
 
     def leave(self, _module: torch.nn.Module, _args: object, _out: object) -> None:
         """A hook behind a module's forward pass."""
-        self.stack.pop()
+        if get_ident() == self.thread:
+            self.stack.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and record it."""
-        if func is DEVICE and isinstance(args[0], FakeTensor):
+        if func is DEVICE and type(args[0]) is FakeTensor:
             return args[0].fake_device  # a third of all calls, and no work
-        result = func(*args, **(kwargs or {}))
-        outs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        if outs:
+        if any(t not in PLAIN and hasattr(t, "__tensor_flatten__") for t in types):
+            return NotImplemented  # it says itself what it is made of
+        kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._higher_order(func, args, kwargs)
+        if _is_composite(func):
+            with self:
+                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **kwargs)
+        result = self.values.run(func, args, kwargs)
+        outs = [t for x in _leaves(result) for t in parts(x)]
+        written = _written(func)
+        if outs or written:
             self.calls += 1
-            named = (v for v in (kwargs or {}).values() if isinstance(v, torch.Tensor))
-            self._record(func, (*args, *named), outs)
+            self._record(
+                func, args, kwargs, outs, [t for x in _given(written, args, kwargs) for t in parts(x)]
+            )
             if self.calls % 64 == 0:
                 self._progress()
         return result
 
-    def _record(self, func: Any, args: tuple[Any, ...], outs: list[Any]) -> None:
-        name, inplace = func._schema.name.removeprefix("aten::"), func._schema.is_mutable
+    def _higher_order(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Flexible attention. Raises InputError for what hides its calls."""
+        result = func(*args, **kwargs)
+        if not func.__name__.startswith("flex_attention"):
+            raise InputError("module", f"{func.__name__} hides its calls; allowed: the same without it")
+        self.calls += 1
+        outs = [t for x in _leaves(result) for t in parts(x)]
+        self._record(func, args, kwargs, outs, [])
+        return result
+
+    def _record(self, func: Any, args: Any, kwargs: Any, outs: list[Any], written: list[Any]) -> None:
+        full = func.__name__ if isinstance(func, HigherOrderOperator) else func._schema.name
+        name = plain(full.removeprefix("aten::"))
+        grown = [t for t in written if self._grown(t)]
         fresh = {id(t): t for t in outs if self._new(t, f"t{next(self.numbers)}")}
+        fresh.update((id(t), t) for t in grown)
         op_name, of = self._who(name)
-        if not fresh and (not inplace or torch.Tag.inplace_view in func.tags):
+        if not fresh and (not written or torch.Tag.inplace_view in func.tags):
             return  # a view
+        made = {id(t): t for t in fresh.values()} or {id(t): t for t in written}
+
+        def named(t: Any) -> Tensor:
+            return self._named(t)
 
         def make(kind: str, ins: Tensors, outs: Tensors, sizes: Sizes = NUMBERS, kernel: str = "") -> Op:
+            outs = outs if fresh else tuple(t._replace(role=STATE) for t in outs)  # written in place
             return Op(op_name, kind, ins, outs, sizes, self.phase, of, kernel=kernel)
 
-        if found := list(operators(name, args, outs, self._named, make)):
+        flat = (*args, *(v for v in kwargs.values() if isinstance(v, torch.Tensor)))
+        if found := list(operators(name, flat, outs or list(made.values()), named, make)):
             self.ops += found
             return
-        reads = [t for t in tree_leaves(args) if isinstance(t, torch.Tensor)]
-        kind = kind_of(name, [tag.name for tag in func.tags], inplace and not fresh)
+        reads = [t for x in (*args, *kwargs.values()) for y in _leaves(x) for t in parts(y)]
+        reads = [t for t in reads if id(t) not in fresh]
         ins = tuple(map(self._named, reads))
-        made = tuple(map(self._whole, fresh.values())) or (ins[0]._replace(name=f"{ins[0].name}'"),)
-        self.ops.append(make(kind, ins, made))
+        out = tuple(map(self._whole, made.values()))
+        kind = "copy" if _is_view(func) else kind_of(func)
         if kind == UNKNOWN:
-            moved = sum(t.numel() * t.itemsize for t in (*reads, *fresh.values()))
-            self.unknown[name] = self.unknown.get(name, 0) + moved
+            formula = flop_registry.get(func._overloadpacket)
+            if formula is not None:
+                work = formula(*args, **kwargs, out_val=outs[0] if len(outs) == 1 else tuple(outs))
+                self.ops.append(make("contract", *counted(work, ins, out)))
+                return
+            if not is_arithmetic(full):
+                raise InputError(
+                    "module", f"{full} may hold products, and nobody knows their FLOPs; {WAY_OUT}"
+                )
+            moved = sum(t.numel() * t.itemsize for t in (*reads, *made.values()))
+            self.arithmetic[name] = self.arithmetic.get(name, 0) + moved
+        self.ops.append(make(kind, ins, out))
 
     def _who(self, name: str) -> tuple[str, str]:
         """An operator's name, and the forward operator that it belongs to."""
@@ -117,21 +192,37 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         key = storage._cdata
         if key in self.storages:
             return False
-        self.storages[key] = name, role, weakref.ref(storage, lambda _: self._let_go(key))
+        ref = weakref.ref(storage, lambda _: self._let_go(key))
+        self.storages[key] = Storage(name, role, storage.nbytes(), ref)
+        return True
+
+    def _grown(self, t: torch.Tensor) -> bool:
+        """Whether what was written to has another size now: then it is another storage, of another name."""
+        storage = t.untyped_storage()
+        before = self.storages.get(storage._cdata)
+        if before is None or before.bytes == storage.nbytes():
+            return False
+        self._free(before.name)
+        name = f"t{next(self.numbers)}"
+        self.storages[storage._cdata] = before._replace(name=name, role="activation", bytes=storage.nbytes())
         return True
 
     def _let_go(self, key: int) -> None:
-        name, _, _ = self.storages.pop(key)
+        self._free(self.storages.pop(key).name)
+
+    def _free(self, name: str) -> None:
         self.freed.setdefault(len(self.ops) - 1, []).append(name)
 
     def _named(self, t: torch.Tensor) -> Tensor:
         """A torch tensor by its storage's name; one from outside of the module is an input."""
+        if len(strided := parts(t)) > 1:
+            t = strided[-1]
         self._new(t, f"outside{next(self.numbers)}", INPUT)
-        name, role, _ = self.storages[t.untyped_storage()._cdata]
-        return shaped(name, t, role)
+        storage = self.storages[t.untyped_storage()._cdata]
+        return shaped(storage.name, t, storage.role)
 
     def _whole(self, t: torch.Tensor) -> Tensor:
-        """A new tensor with all of its storage."""
+        """A tensor with all of its storage."""
         named, size = self._named(t), t.untyped_storage().nbytes()
         if size == t.numel() * t.itemsize:
             return named
@@ -146,18 +237,39 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         """The operators with lifetimes and gradients marked, and what outlives them."""
         if self.reported:
             sys.stderr.write("\r\033[K")
-        grads = {self.storages[g.untyped_storage()._cdata][0]: name for name, g in gradients.items()}
-        alive = {name for name, role, _ in self.storages.values() if role not in (WEIGHT, FROZEN, INPUT)}
+        grads = self._gradients(gradients)
+        alive = {s.name for s in self.storages.values() if s.role not in (WEIGHT, FROZEN, INPUT)}
         ops = []
         for i, o in enumerate(self.ops):
-            named = ((t, grads.get(t.name)) for t in o.outs)
-            outs = tuple(_gradient(t, name, WEIGHT) if name else t for t, name in named)
-            ins = tuple(_gradient(t, grads[t.name], t.role) if t.name in grads else t for t in o.ins)
+            outs = tuple(new for t in o.outs for new in _split(t, grads.get(t.name)))
+            ins = tuple(_as_gradient(t, grads.get(t.name)) for t in o.ins)
             ops.append(o._replace(ins=ins, outs=outs, holds=tuple(self.freed.get(i, ()))))
+        named = {t.name for ts in grads.values() for t in ts}
+        for name, dtype in self.trained.items():  # whose gradient is gone: a hook has used it
+            if f"d:{name}" not in named:
+                mark = Tensor(f"d:{name}", ("0",), WEIGHT, dtype, part=GRADIENT, of=name)
+                ops.append(Op(f"d:{name}", "copy", (), (mark,), NUMBERS, "backward"))
         return tuple(ops), tuple(sorted(alive - set(grads)))
 
+    def _gradients(self, gradients: Mapping[str, torch.Tensor]) -> dict[str, Tensors]:
+        """Of each storage that gradients are in: these, and what is left of it."""
+        homes: dict[str, list[Tensor]] = {}
+        sizes: dict[str, int] = {}
+        for name, g in gradients.items():
+            for i, t in enumerate(reversed(parts(g))):
+                storage = self.storages[t.untyped_storage()._cdata]
+                there = homes.setdefault(storage.name, [])
+                left = sizes.setdefault(storage.name, storage.bytes) - t.numel() * t.itemsize
+                grad = shaped(f"d:{name}" + ".indices" * i, t, WEIGHT)._replace(part=GRADIENT, of=name)
+                there.append(grad if left >= 0 else grad._replace(dims=("0",)))
+                sizes[storage.name] = max(left, 0) if left >= 0 else sizes[storage.name]
+        for name, left in sizes.items():
+            if left:
+                homes[name].append(Tensor(f"{homes[name][0].name}.rest", (str(left),), WEIGHT, "uint8"))
+        return {name: tuple(ts) for name, ts in homes.items()}
+
     def uncounted(self) -> tuple[str, ...]:
-        """Calls that are not counted, with their share of all bytes that are moved."""
+        """Calls whose arithmetic is not counted, with their share of all bytes that are moved."""
         moved = sum(
             elements(t, o.sizes) * BYTES[t.dtype]
             for o in self.ops
@@ -165,9 +277,72 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             for t in (*o.ins, *o.outs)
             if not t.on_chip
         )
-        shares = ((name, size / moved) for name, size in sorted(self.unknown.items()))
-        return tuple(f"{name} ({share:.1%} of the bytes)" for name, share in shares)
+        shares = ((name, size / moved) for name, size in sorted(self.arithmetic.items()))
+        return tuple(f"FLOPs of {name} ({share:.1%} of the bytes)" for name, share in shares)
 
 
-def _gradient(t: Tensor, name: str, role: str) -> Tensor:
-    return t._replace(name=f"d:{name}", role=role, part=GRADIENT, of=name)
+WAY_OUT = "allowed: a formula for it, by torch.utils.flop_counter.register_flop_formula"
+
+
+def _split(t: Tensor, grads: Tensors | None) -> Tensors:
+    """What an operator makes, by the gradients that are in it."""
+    if grads is None or t.role == STATE:
+        return (_as_gradient(t, grads),)
+    if len(grads) == 1:
+        return (_as_gradient(t, grads)._replace(role=WEIGHT),)
+    return (t._replace(on_chip=True), *grads)
+
+
+def _as_gradient(t: Tensor, grads: Tensors | None) -> Tensor:
+    """A tensor by the name of the first gradient that is in it."""
+    return t._replace(name=grads[0].name, part=GRADIENT, of=grads[0].of) if grads else t
+
+
+def parts(t: Any) -> list[torch.Tensor]:
+    """The strided tensors that a tensor is made of: itself, or indices and values."""
+    if not isinstance(t, torch.Tensor):
+        return []
+    if type(t) not in PLAIN and is_traceable_wrapper_subclass(t):
+        return [part for name in t.__tensor_flatten__()[0] for part in parts(getattr(t, name))]
+    if t.layout == torch.strided:
+        return [t]
+    if t.layout == torch.sparse_coo:
+        return [t._indices(), t._values()]
+    rows = t.layout in (torch.sparse_csr, torch.sparse_bsr)
+    indices = (t.crow_indices(), t.col_indices()) if rows else (t.ccol_indices(), t.row_indices())
+    return [*indices, t.values()]
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    """What is in a call's result or argument: itself, or the elements of a list."""
+    if isinstance(x, list | tuple):
+        for y in x:
+            yield from _leaves(y)
+    elif x is not None:
+        yield x
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether a call is made of others, which autograd shows elsewhere; torch.inference_mode does not."""
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    return bool(has(func.name(), "CompositeImplicitAutograd")) and not has(func.name(), "CPU")
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    """Whether a call's result shares its argument's storage; of a sparse tensor there are new indices."""
+    infos = [r.alias_info for r in func._schema.returns]
+    return any(info is not None and not info.is_write for info in infos)
+
+
+@cache
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    """The arguments that a call writes to, by place and by name."""
+    arguments = enumerate(func._schema.arguments)
+    return tuple((i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write)
+
+
+def _given(which: tuple[tuple[int, str], ...], args: Any, kwargs: Any) -> Iterator[Any]:
+    for i, name in which:
+        yield from _leaves(args[i] if i < len(args) else kwargs.get(name))

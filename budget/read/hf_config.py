@@ -22,7 +22,6 @@ from ..named import Any
 from . import hf_classes
 from .hf_classes import UncoveredError
 from .hf_fields import activation
-from .hf_files import load
 
 FOLDER = "families"
 
@@ -37,7 +36,11 @@ AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config ar
 
 def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Any]:
     """(name of the architecture, its Config). Raises InputError that names the config's own field."""
-    values = source if isinstance(source, Mapping) else load(source)
+    if not isinstance(source, Mapping):
+        from .hf_files import load
+
+        source = load(source)
+    values = source
     kind = values.get("model_type")
     if not isinstance(kind, str):
         raise InputError("model_type", f"got {shown(kind)}; known: {some(known())}")

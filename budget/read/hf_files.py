@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 LARGEST = 10_000_000  # bytes of a config; one has a few thousand
 HEADER = 100_000_000  # bytes of a header of weights: safetensors' own bound. Source: safetensors
-ENDINGS = (".json", ".json.gz", ".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 INDEX = "model.safetensors.index.json"
 

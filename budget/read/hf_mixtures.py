@@ -42,6 +42,11 @@ def deepseek_v3(hf: Settings) -> dict[str, Any]:
 deepseek_v2 = deepseek_v3
 
 
+def youtu(hf: Settings) -> dict[str, Any]:
+    """Latent attention and plain MLPs."""
+    return {"head_dim": _whole(hf, "qk_nope_head_dim") + _whole(hf, "qk_rope_head_dim")}
+
+
 def glm4_moe(hf: Settings) -> dict[str, Any]:
     """Half of a head is rotated; a head's width is rounded down where it is not given."""
     width = _whole(hf, "head_dim", _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads"))

@@ -78,12 +78,20 @@ def falcon(hf: Settings) -> dict[str, Any]:
     return {"kv_heads": kv_heads, "broadcast_keys": shared, "residual": residual, "positions": positions}
 
 
-def phi(hf: Settings) -> dict[str, Any]:
+def glm(hf: Settings) -> dict[str, Any]:
     """Half of a head is rotated."""
     return _rotary(hf, "partial_rotary_factor", 0.5)
 
 
-glm = glm4 = nemotron = persimmon = phi
+glm4 = nemotron = persimmon = glm
+
+
+def phi(hf: Settings) -> dict[str, Any]:
+    """The same; norms of queries and keys are as wide as a head would be that nobody widened."""
+    heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")
+    if hf.get("head_dim") is not None and hf.get("qk_layernorm") and hf["head_dim"] != width // heads:
+        raise InputError("head_dim", "allowed with qk_layernorm: hidden_size / num_attention_heads")
+    return glm(hf)
 
 
 def helium(hf: Settings) -> dict[str, Any]:
@@ -137,6 +145,11 @@ ministral3 = mixtral = phi3 = phimoe = starcoder2 = mistral
 def ministral(hf: Settings) -> dict[str, Any]:
     """Every layer has the same window, unless they are listed."""
     return {"windows": _layer_types(hf, ["sliding_attention"])}
+
+
+def cwm(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer, from the first on, attends to everything."""
+    return {"windows": _layer_types(hf, ["full_attention"] + ["sliding_attention"] * 3)}
 
 
 def qwen2(hf: Settings) -> dict[str, Any]:

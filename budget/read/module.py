@@ -14,8 +14,8 @@ from ..errors import InputError, shown
 from ..ir import Model
 from ..named import Any
 from ..plan import unnamed
+from ._shapes import CASTS, sized
 
-CASTS = ("float64", "float32", "tf32", "bfloat16", "float16")
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
 
 
@@ -34,13 +34,19 @@ def program(
     module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
 ) -> Model:
     """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
-    not None. Raises InputError.
+    not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
     from . import torch_module
 
     sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
         inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
+    elif (shapes := sized(inputs)) is not None:
+        if others := sizes.keys() - {"batch"}:
+            raise InputError(
+                min(others), "the inputs' sizes are given; allowed: batch, their first dimension"
+            )
+        inputs = torch_module.of_sizes(module, shapes, sizes.get("batch"))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
     return torch_module.capture(module, inputs, mode, _cast(dtype))

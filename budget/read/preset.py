@@ -30,7 +30,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
     Raises InputError that says the nearest known name.
     """
     for spelled in (_exact, _spelled):
-        for presets in _files():
+        for presets in _files(name):
             heading = spelled(name, presets)
             if heading is not None:
                 found = presets[heading]
@@ -43,8 +43,10 @@ def names() -> tuple[str, ...]:
     return tuple(name for presets in _files() for name, told in presets.items() if "same_as" not in told)
 
 
-def _files() -> Iterator[Mapping[str, Mapping[str, Any]]]:
-    return (table.load(FOLDER, f"{name}.json") for name in table.files(FOLDER))
+def _files(likely: str = "") -> Iterator[Mapping[str, Mapping[str, Any]]]:
+    """All files' tables; a file that a name begins with is read first, and often alone."""
+    files = sorted(table.files(FOLDER), key=lambda file: not likely.startswith(file))
+    return (table.load(FOLDER, f"{file}.json") for file in files)
 
 
 def _exact(name: str, headings: Mapping[str, object]) -> str | None:

@@ -13,8 +13,11 @@ from ..errors import InputError, unknown
 from ..ir import Model
 from ..named import Any, NamedTuple
 from ..size import Size
-from . import hf_files, preset
 from . import module as modules
+from . import preset
+
+# A name that ends so is a file's, whether it is one that can be read (hf_files.py) or not.
+ENDINGS = (".json", ".json.gz", ".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 class Named(NamedTuple):
@@ -96,6 +99,8 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
     elif isinstance(model, os.PathLike) or (isinstance(model, str) and _is_path(model)):
         folder, file = os.path.split(os.path.abspath(model))
         stem = re.sub(r"\.(json|json\.gz|gguf|safetensors)$", "", file)
+        from . import hf_files
+
         values = hf_files.load(model)
         inside = {"config": os.path.basename(folder), "-": str(values.get("model_type", "config"))}
         name = inside.get(stem, stem)
@@ -142,11 +147,11 @@ def _captured(model: object, **run: Any) -> Model | None:
 
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
-    from . import hf_config
-    from .hf_classes import UncoveredError
-
     if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
         return None
+    from . import hf_config, hf_files
+    from .hf_classes import UncoveredError
+
     values = model if isinstance(model, Mapping) else hf_files.load(model)
     try:
         hf_config.read(values)
@@ -165,6 +170,6 @@ def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any
 
 def _is_path(text: str) -> bool:
     """Whether a name is a file's or a folder's: `owner/name` may be a hub's, where nothing is called so."""
-    if text.endswith(hf_files.ENDINGS):
+    if text.endswith(ENDINGS):
         return True
     return os.sep in text and (os.path.exists(text) or not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", text))

@@ -17,7 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import InputError, shown
 from ..named import Any
-from .torch_module import BY_DATA, explained
+from ._as_gpu import one_device
+from ._values import BY_DATA, Knowing
+from .torch_module import explained, silent
 
 
 def load(spec: str) -> tuple[Any, Any]:
@@ -41,28 +43,35 @@ def load(spec: str) -> tuple[Any, Any]:
 def _make(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise InputError("--module", f"{name} is a {type(factory).__name__}; allowed: a function or class")
-    with explained("--module", f"in {name}"):
+    process = os.getpid()
+    with explained("--module", f"in {name}"), silent():
         try:
             with constructing():
-                return factory()
-        except BY_DATA:  # it reads numbers from tensors: those that it puts on the CPU are real here
-            with constructing(torch.device("meta")):
-                return factory()
+                made = factory()
+        except (*BY_DATA, RuntimeError) as error:  # it takes no fakes; what it puts on the CPU is real here
+            try:
+                with constructing(torch.device("meta")):
+                    made = factory()
+            except Exception:  # noqa: BLE001 - the first one says more
+                raise error from None
+    if os.getpid() != process:
+        os._exit(0)  # it forked: one process answers
+    return made
 
 
 @contextmanager
 def constructing(where: Any = None) -> Iterator[None]:
     """Modules made in here have fake parameters, which an initialiser that looks at numbers leaves as
-    they are, and whose dtype may be changed (`.bfloat16()`): torch swaps only what nobody refers to.
+    they are.
     """
-    own = torch.nn.init._no_grad_trunc_normal_, torch.utils.swap_tensors
+    own = torch.nn.init._no_grad_trunc_normal_
     torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *_, **__: tensor
-    torch.utils.swap_tensors = lambda tensor, new: setattr(tensor, "data", new)
     try:
-        with where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True):
+        fakes = where or active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True)
+        with fakes, Knowing(), one_device():
             yield
     finally:
-        torch.nn.init._no_grad_trunc_normal_, torch.utils.swap_tensors = own
+        torch.nn.init._no_grad_trunc_normal_ = own
 
 
 def _attribute(path: str, name: str) -> Any:
@@ -73,7 +82,7 @@ def _attribute(path: str, name: str) -> Any:
     code = module_from_spec(found)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.modules[found.name] = code
-    with explained("--module", f"{path} is run"):
+    with explained("--module", f"{path} is run"), silent():
         found.loader.exec_module(code)
     if not hasattr(code, name):
         public = [k for k, v in vars(code).items() if callable(v) and not k.startswith("_")]

@@ -3,40 +3,44 @@
     capture(module, {"input_ids": ids})
 
 No memory, no GPU: FakeTensorMode gives every tensor a shape and a storage without contents, and
-torch's own dispatch does the rest (_capture.py). The module is as it was when this returns.
+torch's own dispatch does the rest (_capture.py). The module is as it was when this returns or raises
+(_stand_ins.py, _reached.py).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, redirect_stdout
 from inspect import signature
+from weakref import WeakKeyDictionary
 
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ..config import Workload, at_most
-from ..dtype import BYTES
+from ..dtype import SHORT
 from ..errors import InputError, shown
 from ..ir import FROZEN, INPUT, WEIGHT, Model
 from ..named import Any
+from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
 from ._capture import Recorder
+from ._reached import Reached
+from ._shapes import CASTS, Shape
+from ._stand_ins import stand_ins
+from ._values import BY_DATA
 
 MODES = ("train", "forward")
+BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
+PROGRAMS: MutableMapping[Any, dict[Any, Model]] = WeakKeyDictionary()  # of modules, as they were
+MOST = 8  # programs of one module
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
-BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> Model:
@@ -46,31 +50,68 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
     the module is cast to first. Raises InputError.
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
+    _check(module)
     args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (inputs, {})
-    args = args if isinstance(args, tuple | list) else (args,)
-    if not any(isinstance(t, torch.Tensor) for t in tree_leaves((args, kwargs))):
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    first = next(tensors_in((args, kwargs)), None)
+    if first is None:
         raise InputError("inputs", f"got {shown(inputs)}; allowed: a tensor, or a dict or tuple of tensors")
+    if any(t.is_nested and t.layout == torch.strided for t in tensors_in((args, kwargs))):
+        raise InputError("inputs", "got a nested tensor of strided layout; allowed: layout=torch.jagged")
+    samples = int(first.size(0)) if first.dim() else 1
+    if samples == 0:
+        raise InputError("inputs", f"got {list(first.shape)}; allowed: a first dimension of 1 or more")
     recorder = Recorder({id(m): name for name, m in module.named_modules()})
-    own = (*module.parameters(), *module.buffers(), *tree_leaves((args, kwargs)))
-    mode_of = (t.fake_mode for t in own if isinstance(t, FakeTensor))  # a factory's tensors have theirs
-    with next(mode_of, None) or FakeTensorMode(allow_non_fake_inputs=True), _faked(module, dtype) as fake:
-        args, kwargs = tree_map(fake, tuple(args)), tree_map(fake, kwargs)
-        _declare(module, _flat(module, args, kwargs), recorder)
-        gradients, kept = _run(module, args, kwargs, mode, recorder)
-        ops, outputs = recorder.program(gradients)  # while what the caller has is alive
-        del kept
-        kind = f"torch module, {recorder.calls:,} calls"
-        config = {"kind": kind, "mode": mode, "dtype": _dtype(module)}
-    first = next(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
-    samples = first.shape[0] if first.dim() else 1
+    with as_a_gpu() as left_out:
+        reached = Reached(module, args, kwargs)
+        known, key = PROGRAMS.setdefault(module, {}), (reached.signature(), mode, dtype)
+        if key in known:
+            return known[key]
+        mode_of = (
+            t.fake_mode for t in reached.tensors if isinstance(t, FakeTensor)
+        )  # a factory's have theirs
+        fakes = next(mode_of, None) or FakeTensorMode(allow_non_fake_inputs=True)
+        cast = getattr(torch, dtype) if dtype else None
+        try:
+            with fakes, stand_ins(reached.tensors, cast):
+                _declare(module, _flat(module, args, kwargs), recorder)
+                gradients, kept = _run(module, args, kwargs, mode, recorder)
+                ops, outputs = recorder.program(gradients)  # while what the caller has is alive
+                del kept, gradients
+                kind = f"torch module, {recorder.calls:,} calls"
+                config = {"kind": kind, "mode": mode, "dtype": _dtype(module)}
+        finally:
+            reached.restore()
+    uncounted = (*recorder.uncounted(), *left_out)
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
-    return Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, recorder.uncounted())
+    made = Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
+    if len(known) >= MOST:
+        known.clear()
+    known[key] = made
+    return made
+
+
+def _check(module: Any) -> None:
+    """Raise an InputError for a module that no capture can run."""
+    for path, m in module.named_modules():
+        where = f"{path or 'the module'} is a {type(m).__name__}"
+        if isinstance(m, torch.jit.ScriptModule):
+            raise InputError(
+                "module", f"{where}: TorchScript hides its calls; allowed: the nn.Module it is of"
+            )
+        if isinstance(m, torch.nn.parallel.DistributedDataParallel):
+            raise InputError("module", f"{where}, which needs other processes; allowed: its .module")
+        if isinstance(m, torch.nn.modules.lazy.LazyModuleMixin) and m.has_uninitialized_params():
+            text = f"{where} whose parameters have no sizes yet; allowed: after a first call on an input"
+            raise InputError("module", text)
 
 
 def _declare(module: Any, inputs: Mapping[str, Any], recorder: Recorder) -> None:
     """What is there before anything runs: parameters, buffers and inputs."""
+    once = {id(p) for p in module.parameters()}
     for path, m in module.named_modules():
-        own = dict(m.named_parameters(path, recurse=False))
+        own = {n: p for n, p in m.named_parameters(path, recurse=False) if id(p) in once}
+        once -= set(map(id, own.values()))
         recorder.declare(path or "parameters", {n: p for n, p in own.items() if p.requires_grad}, WEIGHT)
         recorder.declare(path or "parameters", {n: p for n, p in own.items() if not p.requires_grad}, FROZEN)
         recorder.declare(path or "buffers", dict(m.named_buffers(path, recurse=False)), INPUT)
@@ -84,100 +125,120 @@ def _run(
 
     Returns the gradients by name, and what the caller holds in the end.
     """
+    train = mode == "train"
+    parameters = dict(module.named_parameters())
+    given = ", ".join(
+        f"{name} {list(t.shape)} {str(t.dtype)[6:]}" for name, t in _flat(module, args, kwargs).items()
+    )
+    with _watched(recorder), torch.set_grad_enabled(train), recorder:
+        with explained("inputs", f"given {given}"):
+            out = module(*args, **kwargs)
+        if not train:
+            return {}, out
+        recorder.stack.append("loss")
+        with explained("module", "in the loss"):
+            loss = _loss(out)
+        del out  # as a training loop does: the outputs die when autograd no longer needs them
+        recorder.phase = "backward"
+        nodes = [_marks(p, name, recorder.trained) for name, p in parameters.items() if p.requires_grad]
+        with explained("module", "in the backward pass"):
+            loss.backward()
+        del nodes
+        return {name: p.grad for name, p in parameters.items() if p.grad is not None}, loss
+
+
+def _marks(p: torch.Tensor, name: str, trained: dict[str, str]) -> Any:
+    """The node that accumulates a parameter's gradient, which says that it has run while it is held."""
+    node = torch.autograd.graph.get_gradient_edge(p).node
+    node.register_prehook(lambda _: trained.setdefault(name, dtype_name(p.dtype)) and None)
+    return node
+
+
+@contextmanager
+def _watched(recorder: Recorder) -> Iterator[None]:
+    """The recorder knows which module runs, and nothing is printed."""
     hooks = (
         register_module_forward_pre_hook(recorder.enter),
         register_module_forward_hook(recorder.leave, always_call=True),
     )
-    train = mode == "train"
-    tensors = _flat(module, args, kwargs)
-    given = ", ".join(f"{name} {list(t.shape)} {str(t.dtype)[6:]}" for name, t in tensors.items())
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # prints what is raised as well
-    level = log.level
     try:
-        log.setLevel(logging.CRITICAL)
-        # mkldnn hides a recurrent network in one call; other devices and bf16 do not have it
-        with torch.set_grad_enabled(train), _without_mkldnn(), recorder:
-            with explained("inputs", f"given {given}"):
-                out = module(*args, **kwargs)
-            if not train:
-                return {}, out
-            recorder.stack.append("loss")
-            loss = _loss(out)
-            del out  # as a training loop does: the outputs die when autograd no longer needs them
-            recorder.phase = "backward"
-            with explained("module", "in the backward pass"):
-                loss.backward()
-            return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}, loss
+        with silent():
+            yield
     finally:
-        log.setLevel(level)
         for hook in hooks:
             hook.remove()
 
 
 @contextmanager
-def _without_mkldnn() -> Iterator[None]:
-    """mkldnn off; torch's own `mkldnn.flags` warns about a switch that it sets besides."""
-    before: bool = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+def silent() -> Iterator[None]:
+    """torch does not print what it raises as well, nor a module on standard output, which is for answers."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
-        torch._C._set_mkldnn_enabled(before)
+        log.setLevel(level)
 
 
 def _loss(out: Any) -> Any:
-    loss = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
-    if loss is None:
-        first = (t for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.requires_grad)
-        loss = next(first, None)
-    if loss is None:
+    """What the backward pass starts from: the output's `loss`, the sum of several, or of the first tensor."""
+    named = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
+    trained = [t for t in tensors_in(named) if t.requires_grad]
+    if not trained:
+        trained = [t for t in tensors_in(out) if t.requires_grad]
+        losses = isinstance(out, Mapping) and all(t.dim() == 0 for t in trained)
+        trained = trained if losses else trained[:1]
+    if not trained:
         raise InputError("module", "no output needs a gradient; allowed: trained parameters, or mode forward")
-    return loss if loss.dim() == 0 else loss.float().sum()
+    first, *others = map(_scalar, trained)
+    for loss in others:
+        first = first + loss
+    return first
 
 
-@contextmanager
-def _faked(module: Any, dtype: str) -> Iterator[Any]:
-    """The module with fake parameters and buffers, and its own again afterwards."""
-    made: dict[int, Any] = {}
-    cast = getattr(torch, dtype) if dtype else None
+def _scalar(t: torch.Tensor) -> torch.Tensor:
+    if t.is_nested:
+        t = t.values()
+    elif t.layout != torch.strided:
+        t = t.to_dense()
+    if t.is_complex():
+        t = torch.view_as_real(t)
+    return t if t.dim() == 0 else t.float().sum()
 
-    def fake(t: Any) -> Any:
-        if not isinstance(t, torch.Tensor):
-            return t
-        if id(t) not in made:
-            floating = t.dtype.is_floating_point and cast is not None
-            new = torch.empty_strided(t.size(), t.stride(), dtype=cast if floating else t.dtype, device="cpu")
-            is_parameter = isinstance(t, torch.nn.Parameter)
-            made[id(t)] = torch.nn.Parameter(new, t.requires_grad) if is_parameter else new
-        return made[id(t)]
 
-    own: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    try:
-        for m in module.modules():
-            plain = {k: v for k, v in vars(m).items() if isinstance(v, torch.Tensor)}
-            for home, tensors in ((m._parameters, m._parameters), (m._buffers, m._buffers), (vars(m), plain)):
-                own.append((home, dict(tensors)))
-                home.update({k: fake(v) for k, v in tensors.items()})
-        yield fake
-    finally:
-        for home, tensors in own:
-            home.update(tensors)
+def tensors_in(x: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a nest of mappings, sequences and objects, as those of a dataclass, in their order."""
+    if isinstance(x, torch.Tensor):
+        yield x
+    elif isinstance(x, Mapping):
+        for value in x.values():
+            yield from tensors_in(value)
+    elif isinstance(x, list | tuple | set):
+        for value in x:
+            yield from tensors_in(value)
+    elif hasattr(x, "__dataclass_fields__"):
+        for name in x.__dataclass_fields__:
+            yield from tensors_in(getattr(x, name, None))
+    elif hasattr(x, "__dict__") and not isinstance(x, type | torch.nn.Module) and not callable(x):
+        yield from tensors_in(vars(x))
 
 
 def _dtype(module: Any) -> str:
     """The dtype of most of the parameters."""
     sums: dict[str, int] = {}
     for p in module.parameters():
-        sums[dtype_name(p.dtype)] = sums.get(dtype_name(p.dtype), 0) + p.numel()
-    most = max(sums, key=lambda name: sums[name], default="")
-    return most if most in BYTES else "float32"
+        name = dtype_name(p.dtype.to_real() if p.dtype.is_complex else p.dtype)
+        if name in CASTS or name == "float8":
+            sums[name] = sums.get(name, 0) + p.numel()
+    return max(sums, key=lambda name: sums[name], default="float32")
 
 
 def _flat(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors of the inputs by the names that forward gives them."""
     takes = [*signature(module.forward).parameters, *(f"input {i}" for i in range(len(args)))]
-    named = [*zip(takes, args, strict=False), *kwargs.items()]
-    leaves = [(name, [t for t in tree_leaves(v) if isinstance(t, torch.Tensor)]) for name, v in named]
+    leaves = [(name, list(tensors_in(v))) for name, v in (*zip(takes, args, strict=False), *kwargs.items())]
     return {f"{name}.{i}" if i else name: t for name, tensors in leaves for i, t in enumerate(tensors)}
 
 
@@ -191,10 +252,14 @@ def explained(field: str, context: str) -> Iterator[None]:
     except BY_DATA as error:
         what = str(getattr(error, "func", error)).removeprefix("aten.").partition(".")[0]
         call = {"_local_scalar_dense": ".item(), or a branch on a tensor,"}.get(what, what)
-        problem = f"{call} needs the data of a tensor, which a capture does not have{_where(error)}"
+        problem = (
+            f"{call} needs the data of a tensor, which a capture does not have{_where(error)}{BY_SHAPES}"
+        )
         raise InputError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
+        if "UninitializedParameter" in text:
+            text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None
 
 
@@ -203,6 +268,28 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((TORCH, HERE, "<"))]
     return f"; at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
+    """Inputs without data. A batch replaces the first dimension of the first input, and of all others that
+    have the same one. Raises InputError.
+    """
+    if isinstance(shapes, Mapping):
+        return dict(zip(shapes, of_sizes(module, list(shapes.values()), batch), strict=True))
+    if isinstance(shapes, Shape):
+        shapes = [shapes]
+    own = _dtype(module)
+    made = []
+    for shape in shapes:
+        dtype = getattr(torch, SHORT.get(shape.dtype, shape.dtype) or own, None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(
+                "inputs", f"got dtype {shape.dtype[:40]!r}; allowed: int64, bool, bf16, float32, ..."
+            )
+        with_batch = batch is not None and shape.sizes[0] == shapes[0].sizes[0]
+        sizes = (batch, *shape.sizes[1:]) if with_batch else shape.sizes
+        made.append(torch.empty(sizes, dtype=dtype, device="meta"))
+    return tuple(made)
 
 
 def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:

@@ -57,8 +57,23 @@ def check(
     # The logits are rounded in both; the losses and gradients of both are therefore those of rounded logits.
     unit = torch.finfo(dtype).eps * oracle[0].abs().max().item()
     assert_close("loss", ours[0], own[0], oracle[0], terms=unit / torch.finfo(torch.float32).eps)
-    for name, *triple in zip(("first", "second", "third"), ours[1:], own[1:], oracle[1:], strict=False):
-        assert_close(f"{name} gradient", *triple)
+    terms = gradient_terms(hidden, weight, target, grad, options)
+    names = [n for i, n in enumerate(terms) if i not in frozen and (n != "bias" or has_bias)]
+    for name, *triple in zip(names, ours[1:], own[1:], oracle[1:], strict=True):
+        assert_close(f"gradient of {name}", *triple, terms=terms[name])
+
+
+def gradient_terms(hidden, weight, target, grad, options):
+    """The size of what the gradients add up, which cancels: to nothing in the sum over all classes.
+
+    Times that of the logits: a probability is known to as many roundings.
+    """
+    wide, rows = hidden.double(), weight.double()
+    size = (1 + (wide @ rows.mT).abs().max().item()) * grad.abs().max().item() * options["scale"]
+    size /= (target != -100).sum().item() if options["reduction"] == "mean" else 1
+    tokens = hidden.shape[0]
+    hidden_size, weight_size = wide.abs().max().item(), rows.abs().max().item()
+    return {"hidden": 2 * size * weight_size, "weight": size * tokens * hidden_size, "bias": size * tokens}
 
 
 @examples(20)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from budget import estimate
 from budget.answer import Estimate
+from budget.read import hf_config
 from budget.read.torch_file import constructing
 
 from .dit import Dit
@@ -198,12 +199,18 @@ def conformer(*shapes: tuple[int, int], layers: int = 3) -> Case:
     return Case("conformer", real, told, shapes)
 
 
+def without_dropout(model: Any) -> dict[str, Any]:
+    """Settings of a network in eval mode, as the oracle has it: a config's dropout is for training mode."""
+    if not isinstance(model, Mapping):
+        return {}
+    _, config = hf_config.read(model)
+    return {"config": {name: 0.0 for name in config.fields if name.endswith("dropout")}}
+
+
 def answer(case: Case, batch: int, size: int) -> Estimate:
     """What budget says of a case, as torch runs it: eagerly, with AdamW's foreach loop."""
-    settings = {
-        "attention": "fused",
-        **case.settings,
-    }  # fake tensors keep transformers from dropping the mask
+    # On fake tensors transformers never drops its mask.
+    settings = {"attention": "fused", **without_dropout(case.settings["model"]), **case.settings}
     if callable(settings["model"]):
         return estimate(**{**settings, "model": settings["model"](batch, size)}, optimizer="adamw")
     sizes = {"batch": batch, case.size: size} if case.size else {"batch": batch}

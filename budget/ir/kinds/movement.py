@@ -10,20 +10,26 @@ RULES: dict[str, Rule] = {
     "copy": Rule(
         torch=tuple(
             """
-            _assert_async _copy_from _index_put_impl _to_copy _unsafe_index _unsafe_index_put
-            _upsample_nearest_exact2d alias arange as_strided_scatter cat channel_shuffle clone col2im
-            constant_pad_nd contiguous copy diag_embed diagonal_backward diagonal_scatter embedding_renorm
-            empty empty_like empty_permuted empty_strided expand_copy eye fill flip full full_like gather
-            im2col index index_add index_copy index_fill index_put index_select index_select_backward
-            lift_fresh lift_fresh_copy linspace masked_fill masked_scatter masked_select max_unpool2d
-            native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros nonzero_static
-            one_hot ones ones_like permute_copy pixel_shuffle pixel_unshuffle reflection_pad1d
-            reflection_pad1d_backward reflection_pad2d reflection_pad2d_backward repeat repeat_interleave
-            replication_pad1d replication_pad2d replication_pad3d resize roll scalar_tensor scatter
-            scatter_add scatter_reduce select_backward select_scatter slice_backward slice_scatter
-            split_copy split_with_sizes_copy stack trace_backward tril tril_indices triu triu_indices
-            unfold_backward unsafe_split upsample_nearest1d upsample_nearest2d upsample_nearest2d_backward
-            upsample_nearest3d value_selecting_reduction_backward view_copy zero zeros zeros_like
+            _assert_async _assert_scalar _chunk_cat _coalesce _coalesced
+            _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo _copy_from
+            _efficientzerotensor _functional_assert_async _functional_assert_scalar _index_put_impl
+            _jagged_to_padded_dense_forward _lazy_clone _mkldnn_transpose _pack_padded_sequence
+            _padded_dense_to_jagged_forward _pin_memory _resize_output _stack _to_copy _to_dense
+            _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr _unsafe_index
+            _unsafe_index_put _unsafe_masked_index _unsafe_masked_index_put_accumulate _unsafe_view
+            alias arange as_strided_scatter block_diag cat channel_shuffle clone col2im constant_pad_nd
+            contiguous copy diag_embed diagonal_backward diagonal_scatter empty empty_like
+            empty_permuted empty_strided eye fill flip full full_like gather im2col index index_add
+            index_copy index_fill index_put index_reduce index_select index_select_backward isin
+            lift_fresh linspace logspace masked_fill masked_scatter masked_select max_unpool2d
+            max_unpool3d native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros
+            nonzero nonzero_static one_hot ones ones_like pixel_shuffle pixel_unshuffle put range
+            record_stream repeat repeat_interleave resize resize_as roll rot90 scalar_tensor scatter
+            scatter_add scatter_reduce select_backward select_scatter set slice_backward slice_scatter
+            sparse_compressed_tensor sparse_coo_tensor sparse_mask sparse_resize sparse_resize_and_clear
+            stack take to_padded_tensor trace_backward tril tril_indices triu triu_indices
+            unfold_backward unsafe_split unsafe_split_with_sizes value_selecting_reduction_backward zero
+            zeros zeros_like
             """.split()  # noqa: SIM905 - two hundred quotes less
         )
     ),
@@ -45,7 +51,18 @@ RULES: dict[str, Rule] = {
     "accumulate": Rule(1, 1, linear=True, updates=True),
     "gather": Rule(saves=(X,), sums=True, looks_up=True),
     "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained
-    "embedding_bag": Rule(1, 1, (X,), looks_up=True, torch=("_embedding_bag",)),  # rows of a table, added up
+    "embedding_bag": Rule(
+        1,
+        1,
+        (X,),
+        looks_up=True,
+        torch=(
+            "_embedding_bag",
+            "_embedding_bag_dense",
+            "_embedding_bag_forward_only",
+            "_embedding_bag_per_sample_weights",
+        ),
+    ),  # rows of a table, added up
     "reduce": Rule(1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, "")),
     "cast": Rule(casts=True),
     "cache": Rule(part=True),

@@ -74,6 +74,8 @@ RULES: dict[str, Rule] = {
     ),
     "silu": Rule(4, 7, (X,), family="activation", measured=True, torch=("silu",), config=("silu", "swish")),
     "softplus": Rule(4, 4, (X,), autocast=(SINGLE, ""), torch=("softplus",)),
+    # x tanh(softplus(x))
+    "mish": Rule(8, 15, (X,), family="activation", torch=("mish",), config=("mish",)),
     "squared_relu": Rule(
         2,
         4,

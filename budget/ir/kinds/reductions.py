@@ -160,7 +160,9 @@ RULES: dict[str, Rule] = {
         autocast=(SINGLE, SINGLE),
         torch=("nll_loss_forward", "nll_loss2d_forward", "nll_loss", "nll_loss2d"),
     ),
-    "ctc": Rule(6, 6, (X,), walks="in", launches=2, family="loss"),  # all alignments of a transcript
+    "ctc": Rule(
+        6, 6, (X,), walks="in", launches=2, family="loss", torch=("_ctc_loss",)
+    ),  # all alignments of a transcript
     "binary_cross_entropy": Rule(
         8,
         5,
@@ -198,6 +200,7 @@ RULES: dict[str, Rule] = {
         torch=(
             "_adaptive_avg_pool2d",
             "_adaptive_avg_pool3d",
+            "adaptive_avg_pool3d",
             "avg_pool1d",
             "avg_pool2d",
             "avg_pool3d",
@@ -210,12 +213,36 @@ RULES: dict[str, Rule] = {
         0,
         (Save("index", like=OUT, dtype="int64"),),
         walks="in",
-        torch=("sort", "topk", "histc", "bincount", "searchsorted"),
+        torch=(
+            "sort",
+            "topk",
+            "histc",
+            "bincount",
+            "searchsorted",
+            "bucketize",
+            "kthvalue",
+            "mode",
+            "histogram",
+        ),
     ),
     "scan": Rule(
         2, 4, (X, OUTPUT), modelled="scans"
     ),  # state = decay x state + input, an element after the other
-    "cumsum": Rule(1, 1, autocast=(ANSWERS_SINGLE, ""), torch=("cumsum", "logcumsumexp", "cumprod")),
+    "cumsum": Rule(
+        1,
+        1,
+        autocast=(ANSWERS_SINGLE, ""),
+        torch=(
+            "cumsum",
+            "logcumsumexp",
+            "_logcumsumexp",
+            "cumprod",
+            "cummax",
+            "cummin",
+            "_cummax_helper",
+            "_cummin_helper",
+        ),
+    ),
     "segment_sum": Rule(  # of every pair's steps between
         3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"
     ),

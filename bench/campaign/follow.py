@@ -1,0 +1,68 @@
+"""After a campaign, on the same machine: the kernels' tests compiled, and the tools that look inside.
+
+Each command has a share of the time that is left; what it printed last goes into follow.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+TINY = [sys.executable, "-m", "budget.bench.campaign.checks"]
+KEPT = 6000  # characters of what a command printed last
+# name, share of the time, command, variables
+COMMANDS = (
+    (
+        "the kernels' tests, compiled",
+        0.55,
+        [sys.executable, "-m", "pytest", "tests/kernels", "-n", "14", "-q", "-x", "--maxfail", "40",
+         "-p", "no:cacheprovider"],
+        {"TRITON_INTERPRET": "0"},
+    ),
+    (
+        "compute-sanitizer, one small call of each kernel",
+        0.25,
+        ["compute-sanitizer", "--tool", "memcheck", *TINY],
+        {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+    ),
+    (
+        "ncu, three kernels",
+        0.20,
+        ["ncu", "--clock-control", "none", "--section", "SpeedOfLight", "--section", "Occupancy", "--section",
+         "WarpStateStats", "--kernel-name", "regex:_(matmul|attention_forward|row)_kernel",
+         "--launch-count", "4", *TINY, "--large"],
+        {},
+    ),
+)  # fmt: skip
+
+
+def follow(folder: str, environment: Mapping[str, str], end: float) -> None:
+    """Run the commands until the end."""
+    shares = [share for _, share, _, _ in COMMANDS]
+    for i, (name, share, command, variables) in enumerate(COMMANDS):
+        limit = (end - time.monotonic()) * share / sum(shares[i:])
+        print(f"follow-up: {name}, {limit:.0f} s", flush=True)
+        text = _output(command, {**environment, **variables}, limit)
+        with open(os.path.join(folder, "follow.txt"), "a", encoding="utf-8") as file:
+            file.write(f"== {name}: {' '.join(command)}\n{text[-KEPT:]}\n\n")
+
+
+def _output(command: list[str], environment: Mapping[str, str], limit: float) -> str:
+    """What a command printed, and how it ended."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the commands above
+            command, cwd=TOP, env=dict(environment), timeout=max(limit, 1.0), check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or b""
+        return (
+            said.decode(errors="replace") if isinstance(said, bytes) else said
+        ) + f"\nstopped after {limit:.0f} s"
+    except OSError as error:
+        return f"cannot be run: {error.strerror}"
+    return f"{done.stdout}\nexit status {done.returncode}"

@@ -1,0 +1,228 @@
+"""Whole training steps: peak memory, memory by phase and step time, beside what was predicted before.
+
+Each network runs in a process of its own, forked from a worker that has imported everything and never touched
+the GPU: what is measured is what a person's program would hold. Several of them, when they have to compile
+first, do that at the same time and are then measured one after the other.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+import budget
+
+from .. import networks, record, sensors
+from ..measure import Samples
+from .plan import find_case
+
+READY_S = 100.0  # until all networks have made their first steps
+SOON_S = 40.0  # until one has been measured
+STEPS, ROUNDS = 5, 6
+CRASHED = {"status": "crash", "error_text": "the process ended"}
+HOW = {
+    "torch": {},
+    "triton": {"attention": "budget"},  # this project's, registered with transformers
+    "compile": {"wrap": lambda net: torch.compile(net, dynamic=False)},
+}
+Provenance = Callable[[torch.device], dict[str, Any]]
+Spec = Mapping[str, str]  # {"case": ..., "implementation": ...}
+
+
+def import_all() -> None:
+    """Import what the children need, once, before any fork."""
+    import transformers
+
+    for name in networks.HEADS.values():
+        getattr(transformers, name)
+
+
+def run(
+    where: torch.device,
+    specs: Sequence[Spec],
+    provenance: Callable[[torch.device], Any],
+    alive: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """What became of each network: the group of its record, or why there is none.
+
+    provenance: asked in the child, as it may touch the device. alive: told when a network is ready, measured.
+    """
+    children = [_Child(where, spec, provenance) for spec in specs]
+    try:
+        end = time.monotonic() + READY_S
+        for child in children:
+            child.wait(end - time.monotonic())
+            alive(f"{child.spec['case']} is ready")
+        found = []
+        for child in children:
+            found.append(child.measured())
+            if len(children) > 1:  # NVML tells the whole device's memory
+                for entry in found[-1].get("group", {}).values():
+                    entry["extra_info"]["used_mib"] = None
+            alive(f"{child.spec['case']} is measured")
+        return found
+    finally:
+        for child in children:
+            child.stop()
+
+
+class _Child:
+    """A forked process that makes its first steps, says so, waits, measures, answers."""
+
+    def __init__(self, where: torch.device, spec: Spec, provenance: Provenance):
+        self.ready, self.spec, self.answer = False, spec, CRASHED
+        read, write = os.pipe()
+        go_read, self._go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(read)
+            os.close(self._go)
+            _child(where, spec, provenance, write, go_read)
+        os.close(write)
+        os.close(go_read)
+        self._from = read
+
+    def wait(self, timeout: float) -> None:
+        """Until it is ready; a child that says anything else, or nothing, has given its answer."""
+        line = self._line(timeout)
+        self.ready = line == {"ready": True}
+        if not self.ready and line:
+            self.answer = line
+
+    def measured(self) -> dict[str, Any]:
+        """The answer, measured now where the child was ready."""
+        if self.ready:
+            os.write(self._go, b"go")
+            self.answer = self._line(SOON_S) or self.answer
+        self.stop()  # its memory is the next one's
+        return {"network": dict(self.spec), **self.answer}
+
+    def _line(self, timeout: float) -> dict[str, Any]:
+        """A line of JSON; empty at the end of the pipe, a `hang` where nothing came in time."""
+        end, text = time.monotonic() + timeout, b""
+        while not text.endswith(b"\n"):
+            if not select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]:
+                return {"status": "hang", "error_text": f"nothing heard for {timeout:.0f} s"}
+            part = os.read(self._from, 2**16)
+            if not part:
+                return {}
+            text += part
+        return json.loads(text)
+
+    def stop(self) -> None:
+        """End the process, if it has not ended yet."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self._from)
+            os.close(self._go)
+            self.pid = 0
+
+
+def _child(where: torch.device, spec: Spec, provenance: Provenance, write: int, go: int) -> None:
+    def say(answer: Mapping[str, Any]) -> None:
+        os.write(write, json.dumps(answer).encode() + b"\n")
+
+    try:
+        steps = measured(where, **spec)
+        next(steps)
+        say({"ready": True})
+        os.read(go, 2)
+        say({"status": "ok", **next(steps), **provenance(where)})
+    except Exception as error:  # noqa: BLE001 - the parent has to know
+        traceback.print_exc()
+        say(
+            {"status": "error", "error_text": f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]}
+        )
+    os._exit(0)
+
+
+def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """Budget's answer before anything runs: the peak, what it holds, the step."""
+    settings = {k: v for k, v in workload.items() if k != "model"}
+    e = budget.estimate(workload["model"], device=device, **settings)
+    return {
+        "predicted_peak_bytes": int(e.memory.peak), "predicted_at": e.memory.at,
+        "predicted_at_peak": {k: int(v) for k, v in e.memory.at_peak.items()},
+        "predicted_kept_bytes": int(e.memory.activations), "predicted_step_s": float(e.times.step),
+        "parameters": int(e.params.total),
+    }  # fmt: skip
+
+
+def measured(where: torch.device, case: str, implementation: str) -> Iterator[dict[str, Any]]:
+    """Two steps; and when asked again, what they held and how long a step takes."""
+    device = record.this_device(where)
+    c = find_case("models", case, where.type)
+    execution = {"execution": "compiled"} if implementation == "compile" else {}
+    c = c._replace(workload={**c.workload, **execution})
+    facts = record.facts(c, device) | predicted({**c.workload, "dtype": c.dtype}, device)
+    if implementation == "triton":
+        from budget.kernels import transformers_attention
+
+        transformers_attention.register()
+    meter = Meter(where)
+    torch.manual_seed(0)
+    step = networks.build({**c.workload, "dtype": c.dtype}, where, mark=meter.mark, **HOW[implementation])
+    for _ in range(2):
+        meter.mark("start")
+        loss = float(step())
+    yield {}
+    meter.mark("start")
+    step()
+    meter.mark("end")
+    steady, meter.on = meter.steps[-1], False
+    seconds = [_seconds(step, where) for _ in range(ROUNDS)]
+    samples = Samples(seconds, None, STEPS, "steps back to back", "as in a run")
+    best = record.typical(samples, where)
+    info = {
+        **facts, **record.rates(facts, best, device), **record.method(samples, where),
+        "implementation": implementation, "loss": loss, "ratio_to": {},
+        "peak_bytes": steady[-1].get("peak"), "reserved_bytes": steady[-1].get("reserved"),
+        "used_mib": steady[-1].get("used_mib"), "first_step": meter.steps[0], "steady_step": steady,
+        "error": None, "error_after": None, **record.sensed(where),
+    }  # fmt: skip
+    yield {"key": f"models/{c}", "group": {implementation: {"seconds": seconds, "extra_info": info}}}
+
+
+class Meter:
+    """Memory at each mark of each step, and the peak since the step's start."""
+
+    def __init__(self, where: torch.device):
+        self.cuda, self.on, self.steps = where.type == "cuda", True, [[]]
+
+    def mark(self, phase: str) -> None:
+        """Note what is allocated, reserved and used now."""
+        if not self.on:
+            return
+        if phase == "start":
+            gc.collect()
+            self.steps.append([])
+        found: dict[str, Any] = {"phase": phase}
+        if self.cuda:
+            torch.cuda.synchronize()
+            if phase == "start":
+                torch.cuda.reset_peak_memory_stats()
+            found |= {
+                "allocated": torch.cuda.memory_allocated(), "peak": torch.cuda.max_memory_allocated(),
+                "reserved": torch.cuda.memory_reserved(), "used_mib": sensors.read().get("memory.used"),
+            }  # fmt: skip
+        self.steps[-1].append(found)
+
+
+def _seconds(step: Callable[[], Any], where: torch.device) -> float:
+    """Seconds of a step, of several back to back."""
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / STEPS

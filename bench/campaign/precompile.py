@@ -1,0 +1,247 @@
+"""Compile a campaign's kernels before they are measured: no GPU is needed, and many processes share the work.
+
+    python -m budget.bench.campaign.precompile --jobs 14
+
+Every launch of the plan is made with tensors on the meta device, through the public functions, their custom
+operators and their gradients; Triton compiles instead of running. A worker with the same TRITON_CACHE_DIR
+then finds each kernel in the cache. Prints a line of JSON for each piece of the plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+from torch._C import (
+    DispatchKey,
+    DispatchKeySet,
+)  # the way around an operator's implementation for meta tensors
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.compiler import compiler
+from triton.runtime import cache
+from triton.runtime.jit import JITFunction
+
+from budget.kernels import lint, settings
+
+from . import checks, tune
+from .plan import NEWEST, find_case, suites, tasks
+
+UNSEEN = "transformers"  # its models look at numbers, which tensors on the meta device do not have
+META, ARCHITECTURE = torch.device("meta"), "sm90"
+Setting = tuple[str, str, str]  # a kernel, an architecture, a class
+
+
+def share_cache() -> None:
+    """Let processes share Triton's cache of this project's kernels: keyed by Triton's version, not by the
+    bytes of its compiler's files, as a wheel for another Python has other bytes and generates the same code;
+    and what one process compiles, the others wait for.
+    """
+    compiler.get_cache_key = _keyed(compiler.get_cache_key)
+    cache.FileCacheManager.get_group = _waited(cache.FileCacheManager.get_group)
+    cache.FileCacheManager.put_group = _released(cache.FileCacheManager.put_group)
+    triton.knobs.compilation.listener = _listen
+
+
+def _keyed(get_cache_key: Any) -> Any:
+    def key(src: Any, *rest: Any, **more: Any) -> str:
+        if not _ours(src):
+            return get_cache_key(src, *rest, **more)
+        with mock.patch.object(cache, "triton_key", return_value=f"budget-{triton.__version__}"):
+            return get_cache_key(src, *rest, **more)
+
+    return key
+
+
+def _ours(src: Any) -> bool:
+    """Whether this is the source of a kernel of ours, not of one that torch.compile has written."""
+    return str(getattr(getattr(src, "fn", None), "module", "")).startswith("budget.kernels")
+
+
+def _waited(get_group: Any) -> Any:
+    """A kernel that is not there is compiled next: by one process, while the others wait here for it."""
+
+    def found(self: Any, filename: str) -> Any:
+        group = get_group(self, filename)
+        if group is None and self.cache_dir:
+            _held.append(open(f"{self.cache_dir}.lock", "w", encoding="utf-8"))  # noqa: SIM115 - until it is compiled
+            fcntl.flock(_held[-1], fcntl.LOCK_EX)
+            group = get_group(self, filename)
+            if group is not None:
+                _release()
+        return group
+
+    return found
+
+
+def _released(put_group: Any) -> Any:
+    def put(self: Any, filename: str, group: Any) -> Any:
+        try:
+            return put_group(self, filename, group)
+        finally:
+            _release()
+
+    return put
+
+
+def _release() -> None:
+    """Give back all locks of this process; those of a process that ends are given back with it."""
+    while _held:
+        _held.pop().close()
+
+
+_held: list[Any] = []
+
+
+_missed: list[str] = []
+_used: set[str] = set()  # keys of the cache that this process has read or written
+
+
+def _listen(src: Any, metadata: Any, metadata_group: Any, times: Any, cache_hit: bool) -> None:
+    if not _ours(src):
+        return
+    _used.update(os.path.basename(os.path.dirname(path)) for path in metadata_group.values())
+    if not cache_hit:
+        _missed.append(src.name)
+
+
+def misses() -> list[str]:
+    """The kernels that were not in the cache since this was asked last."""
+    _release()  # of one that did not compile
+    found = _missed.copy()
+    _missed.clear()
+    return found
+
+
+class _Kernels(TorchDispatchMode):
+    """Meta tensors take the way of CUDA tensors through this project's operators."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.namespace == "budget":
+            return function.redispatch(DispatchKeySet(DispatchKey.CUDA), *args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def compiling(architecture: str = ARCHITECTURE) -> Iterator[tuple[list[tuple[str, Any]], set[Setting]]]:
+    """Compile what is launched: (the kernels and their compiled code, the settings looked up)."""
+    modules = [
+        m for n, m in sys.modules.items() if n.startswith("budget.kernels") and hasattr(m, "runs_triton")
+    ]
+    with contextlib.ExitStack() as stack:
+        kernels, used = stack.enter_context(lint.compiled(architecture))
+        for module in modules:
+            stack.enter_context(mock.patch.object(module, "runs_triton", return_value=True))
+        stack.enter_context(_Kernels())
+        yield kernels, used
+
+
+def pieces(assembler: str = NEWEST) -> list[str]:
+    """What is compiled together: checks by name, cases as suite/name, each once, in the plan's order."""
+    found: dict[str, None] = {}
+    for task in (t for t in tasks("cuda") if t.assembler == assembler):
+        if task.do == "check" and task.kernel != UNSEEN:
+            found[task.what["name"]] = None
+        elif task.do == "measure" and "triton" in task.what.get("only", ["triton"]):
+            found[f"{task.what['suite']}/{task.what['case']}"] = None
+        elif task.do == "search":
+            found |= dict.fromkeys(tune.names(META, **task.what))
+    return list(found)
+
+
+def launch(piece: str) -> None:
+    """Make every launch of a piece once, on the meta device."""
+    name, _, candidate = piece.partition(tune.AT)
+    suite, slash, case = name.partition("/")
+    if not slash:
+        checks.made(piece, META).run()
+        return
+    built = suites()[suite].build(find_case(suite, case, "cuda"), META)
+    ours = built.functions.get("triton")
+    if candidate:
+        ours = tune.named(ours, META, candidate)
+    if ours:
+        ours(*(built.inputs() if built.inputs else ()))
+
+
+def compile_piece(piece: str) -> dict[str, Any]:
+    """Compile a piece: {piece, kernels, seconds}, and the error where there is one."""
+    start, error = time.perf_counter(), ""
+    with compiling() as (kernels, _):
+        try:
+            launch(piece)
+        except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
+            _release()
+            error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
+    used = [(name, *resources(kernel)) for name, kernel in kernels] if tune.AT in piece else []
+    return {
+        "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
+        "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
+    }  # fmt: skip
+
+
+def uncovered() -> list[str]:
+    """The settings of ARCHITECTURE that no launch of the plan looks up. Nothing is compiled."""
+    known = {
+        (kernel, ARCHITECTURE, name)
+        for kernel, tables in settings.load().items()
+        for name in tables.get(ARCHITECTURE, ())
+    }
+    launched = mock.patch.object(JITFunction, "run", return_value=None)
+    with launched, compiling() as (_, used):
+        for piece in pieces():
+            launch(piece)
+    return [f"{kernel} {name}" for kernel, _, name in sorted(known - used)]
+
+
+def resources(kernel: Any) -> tuple[int, int]:
+    """(bytes of the stack, where registers are spilled to; bytes of shared memory) of compiled code."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - Triton's own
+    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), kernel.metadata.shared
+
+
+def main(argv: list[str]) -> int:
+    """Compile the plan in --jobs processes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m budget.bench.campaign.precompile", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--assembler", default=NEWEST, help="whose part of the plan")
+    parser.add_argument("--nice", action="store_true", help="give way to other processes")
+    parser.add_argument("--only", action="append", help="a piece of the plan (may be given again)")
+    parser.add_argument("--uncovered", action="store_true", help="print the settings that the plan misses")
+    options = parser.parse_args(argv)
+    if options.uncovered:
+        print(json.dumps(uncovered()))
+        return 0
+    share_cache()
+    if options.nice:
+        os.nice(19)
+    fork = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(options.jobs, fork) as pool:
+        waiting = [pool.submit(compile_piece, piece) for piece in options.only or pieces(options.assembler)]
+        for done in concurrent.futures.as_completed(waiting):
+            print(json.dumps(done.result()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,279 @@
+"""torch as a GPU would run it, where its code for processors goes another way. For fake tensors only.
+
+- Dropout is one kernel that keeps a mask of booleans; with p in attention the fused kernel stays, and
+  draws its own mask again in the backward pass.
+- `torch.autocast("cuda")` casts by CUDA's lists: norms, softmax and losses run in float32.
+- Kernels that hide several products in one call (mkldnn's recurrent networks, the fast path of
+  nn.TransformerEncoder) are off, so that each product is seen.
+Sources: torch-autocast, torch-sdpa.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+import torch
+from torch._higher_order_ops.cond import CondOp
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.amp.autocast_mode import autocast
+
+from ..errors import InputError
+from ..named import Any
+from ._values import value
+
+aten = torch.ops.aten
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # torch's own kernels, made of other calls
+
+# What CUDA runs in float32 within autocast, besides what the lists for processors have as well.
+FLOAT32 = """
+    acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Tensor_Scalar
+    pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm group_norm cosine_similarity
+    poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss
+    smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss
+    triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
+    upsample_trilinear3d upsample_bicubic2d upsample_nearest1d.vec upsample_nearest2d.vec
+    upsample_nearest3d.vec upsample_linear1d.vec upsample_bilinear2d.vec upsample_trilinear3d.vec
+    upsample_bicubic2d.vec
+""".split()  # noqa: SIM905
+FLOAT32_OUT = """
+    softmax.int log_softmax.int sum sum.dim_IntList prod prod.dim_int cumsum cumprod linalg_vector_norm
+""".split()  # noqa: SIM905
+ONE = Lock()
+
+
+@contextmanager
+def as_a_gpu() -> Iterator[list[str]]:
+    """Within, torch takes the ways above, in all threads that run fake tensors, one capture at a time.
+
+    Gives what the capture leaves out: the branch that a torch.cond of unknown data did not take.
+    """
+    with ONE, ExitStack() as stack:
+        stack.enter_context(_switched(torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled))
+        stack.enter_context(
+            _switched(torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled)
+        )
+        stack.enter_context(one_device())
+        stack.enter_context(_kernels("AutogradCPU", KERNELS))
+        stack.enter_context(_autocasts())
+        left_out: list[str] = []
+        stack.enter_context(_attributes(_compiled(left_out)))
+        yield left_out
+
+
+@contextmanager
+def _switched(get: Callable[[], bool], put: Callable[[bool], None]) -> Iterator[None]:
+    """A switch of torch's, off; `torch.backends.mkldnn.flags` warns about another one that it sets."""
+    before = get()
+    put(False)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+@contextmanager
+def _kernels(key: str, kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Kernels of one's own for some of torch's calls."""
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        for name, kernel in kernels.items():
+            library.impl(name, kernel, key)
+        yield
+    finally:
+        library._destroy()
+
+
+def _dropout(x: Any, p: float, train: bool) -> Any:
+    if train and 0 < p < 1 and isinstance(x, FakeTensor) and x.numel():
+        return torch.native_dropout(x, p, True)[0]
+    return aten.dropout.default._op_dk(COMPOSITE, x, p, train)
+
+
+def _sdpa(
+    q: Any,
+    k: Any,
+    v: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    p = 0.0 if isinstance(q, FakeTensor) else dropout_p
+    return aten.scaled_dot_product_attention.default._op_dk(
+        COMPOSITE, q, k, v, attn_mask, p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+
+
+@contextmanager
+def one_device() -> Iterator[None]:
+    """`to` and `cuda` of a fake tensor leave it where it is: there is one device, whatever it is called."""
+    own = [(torch.Tensor, "cuda", _cuda(torch.Tensor.cuda)), (torch.utils, "swap_tensors", _replaced)]
+    with _kernels("AutogradCPU", TO), _attributes(own):
+        yield
+
+
+def _replaced(t: Any, new: Any) -> None:
+    """A module's `to` gives a parameter another dtype; torch swaps only what nobody else refers to."""
+    t.data = new.data
+
+
+def _cuda(own: Any) -> Callable[..., Any]:
+    return lambda x, *args, **kwargs: x if isinstance(x, FakeTensor) else own(x, *args, **kwargs)
+
+
+def _to(x: Any, *, device: Any = None, **settings: Any) -> Any:
+    device = torch.device("cpu") if device is not None and isinstance(x, FakeTensor) else device
+    return aten.to.dtype_layout._op_dk(COMPOSITE, x, device=device, **settings)
+
+
+def _to_device(x: Any, device: Any, *rest: Any, **settings: Any) -> Any:
+    device = torch.device("cpu") if isinstance(x, FakeTensor) else device
+    return aten.to.device._op_dk(COMPOSITE, x, device, *rest, **settings)
+
+
+def _counts(sizes: Any) -> Any:
+    """How many of packed sequences are left at each step. Raises InputError where nobody knows."""
+    known = value(sizes)
+    if known is None:
+        raise InputError("inputs", "packed sequences of unknown lengths; allowed: lengths that are data")
+    return known
+
+
+def _packed(call: Any) -> Callable[..., Any]:
+    return lambda data, sizes, *rest: call._op_dk(COMPOSITE, data, _counts(sizes), *rest)
+
+
+def _padded(data: Any, sizes: Any, batch_first: bool, padding: float, total: int) -> Any:
+    """Packed sequences as one tensor, with their lengths, as torch's own kernel makes it."""
+    known = _counts(sizes)
+    with unset_fake_temporarily():
+        left = known.tolist()
+    out = data.new_full((max(total, len(left)), left[0], *data.shape[1:]), padding)
+    row = 0
+    for step, count in enumerate(left):
+        out[step, :count].copy_(data[row : row + count])
+        row += count
+    lengths = torch.tensor([sum(count > i for count in left) for i in range(left[0])])
+    return out.transpose(0, 1) if batch_first else out, lengths
+
+
+def _packed_back(grad: Any, size: Any, sizes: Any, batch_first: bool) -> Any:
+    """The gradient of what was packed."""
+    steps = size[1 if batch_first else 0]
+    return _padded(grad, sizes, batch_first, 0.0, steps)[0]
+
+
+TO: dict[str, Callable[..., Any]] = {"to.dtype_layout": _to, "to.device": _to_device}
+KERNELS: dict[str, Callable[..., Any]] = {
+    "dropout": _dropout,
+    "scaled_dot_product_attention": _sdpa,
+    **{f"{name}.data": _packed(getattr(aten, name).data) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+    "_pad_packed_sequence": _padded,
+    "_pack_padded_sequence_backward": _packed_back,
+}
+
+
+@contextmanager
+def _autocasts() -> Iterator[None]:
+    """`autocast("cuda")` is the processor's, with CUDA's lists added."""
+    init, enter, leave = autocast.__init__, autocast.__enter__, autocast.__exit__
+    within: dict[int, Any] = {}
+
+    def made(self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any) -> None:
+        cuda = device_type == "cuda"
+        dtype = torch.get_autocast_dtype("cuda") if cuda and dtype is None else dtype
+        init(self, "cpu" if cuda else device_type, dtype, *args, **kwargs)
+        self.as_cuda = cuda and self._enabled
+
+    def entered(self: Any) -> Any:
+        if getattr(self, "as_cuda", False) and not within:
+            within[id(self)] = _kernels("AutocastCPU", _policies())
+            within[id(self)].__enter__()
+        return enter(self)
+
+    def left(self: Any, *error: Any) -> Any:
+        if id(self) in within:
+            within.pop(id(self)).__exit__(None, None, None)
+        return leave(self, *error)
+
+    autocast.__init__, autocast.__enter__, autocast.__exit__ = made, entered, left
+    try:
+        yield
+    finally:
+        for one in within.values():
+            one.__exit__(None, None, None)
+        autocast.__init__, autocast.__enter__, autocast.__exit__ = init, enter, leave
+
+
+@contextmanager
+def _attributes(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes of torch's own modules and classes, replaced."""
+    before = [(where, name, vars(where).get(name)) for where, name, _ in changes]
+    try:
+        for where, name, new in changes:
+            setattr(where, name, new)
+        yield
+    finally:
+        for where, name, old in before:
+            if old is None:  # it is a base class's
+                delattr(where, name)
+            else:
+                setattr(where, name, old)
+
+
+def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
+    """What torch compiles to run it, and would not where calls are recorded: flex_attention, torch.cond."""
+
+    def branch(_: Any, condition: Any, first: Any, second: Any, operands: Any = ()) -> Any:
+        known = value(condition) if isinstance(condition, torch.Tensor) else condition
+        if known is None:
+            left_out[:] = ["FLOPs of torch.cond's other branch (the first is counted)"]
+        return (first if known is None or known else second)(*operands)
+
+    found: list[tuple[Any, str, Any]] = [(CondOp, "__call__", branch)]
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    if flex is not None:  # it also trains, though what it is given seems to be on a processor
+        found.append((flex, "_validate_device", lambda *_: None))
+        found.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
+    return found
+
+
+def _policies() -> dict[str, Callable[..., Any]]:
+    """A kernel for each call that CUDA's lists have and the processor's do not."""
+    found = {}
+    for names, policy in ((FLOAT32, _widened), (FLOAT32_OUT, _summed)):
+        for name in names:
+            base, _, overload = name.partition(".")
+            if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "AutocastCPU"):
+                found[name] = policy(getattr(getattr(aten, base), overload or "default"))
+    return found
+
+
+def _widened(call: Any) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
+            return call(*map(_wide, args), **{k: _wide(v) for k, v in kwargs.items()})
+
+    return kernel
+
+
+def _summed(call: Any) -> Callable[..., Any]:
+    def kernel(x: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
+            narrow = x.dtype in (torch.bfloat16, torch.float16) and kwargs.get("dtype") is None
+            return (
+                call(x, *args, **{**kwargs, "dtype": torch.float32}) if narrow else call(x, *args, **kwargs)
+            )
+
+    return kernel
+
+
+def _wide(x: Any) -> Any:
+    narrow = isinstance(x, torch.Tensor) and x.dtype in (torch.bfloat16, torch.float16)
+    return x.float() if narrow else x

@@ -1,0 +1,228 @@
+"""What fake tensors hold, where it is known: small ones that follow from data which are there.
+
+Lengths, masks, positions, indices and what is drawn at random decide which way a forward pass goes and
+how large its tensors are. Where all of a call's operands are known, it is run on them as well, so that
+`.item()`, a branch or `nonzero` has an answer. Weights are never known, nor is what is made of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    unset_fake_temporarily,
+)
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..named import Any
+
+BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
+LARGEST = 2**22  # elements of a call's tensors: a mask of 2,048 x 2,048
+PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+GROUPED = torch.ops.aten._grouped_mm.default
+FEW = 2**12  # elements of a product's operands
+
+
+class Held:
+    """A tensor that is there: copied when it is asked for, since calls may write to it."""
+
+    def __init__(self, real: torch.Tensor):
+        self.real, self.copied = real, False
+
+    def get(self) -> torch.Tensor:
+        """The copy."""
+        if not self.copied:
+            with unset_fake_temporarily(), torch.no_grad():
+                self.real, self.copied = self.real.clone(), True
+        return self.real
+
+
+def most_known(t: torch.Tensor) -> int:
+    """Elements up to which what a tensor holds is known; of a weight, a number."""
+    return 1 if isinstance(t, torch.nn.Parameter) else LARGEST
+
+
+def know(fake: torch.Tensor, real: torch.Tensor) -> None:
+    """A fake tensor holds what a real one does, if that can be told."""
+    if isinstance(real, FakeTensor):
+        if held := vars(real).get("known"):
+            vars(fake)["known"] = held
+        return
+    there = real.device.type == "cpu" and real.layout == torch.strided and not real.is_quantized
+    if there and type(real) in PLAIN and real.numel() <= most_known(real):
+        with unset_fake_temporarily(), torch.no_grad():
+            vars(fake)["known"] = Held(real.detach())  # the object itself may be swapped
+
+
+def value(t: Any) -> torch.Tensor | None:
+    """What a tensor holds, if it is known."""
+    if not isinstance(t, FakeTensor):
+        return t if type(t) is torch.Tensor and t.device.type == "cpu" and t.numel() <= LARGEST else None
+    held = vars(t).get("known")
+    if held is None:
+        return None
+    real = held.get()
+    return None if getattr(real.untyped_storage(), "lost", False) else real
+
+
+class Values:
+    """Runs calls on fake tensors, and on what they hold where that is known."""
+
+    def __init__(self) -> None:
+        self.random = False  # whether something was drawn
+        self.drawn = False  # whether what was drawn decided something
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A call's result. Raises BY_DATA where it depends on data that nobody knows."""
+        if kwargs.get("device") is not None and torch.device(kwargs["device"]).type != "cpu":
+            kwargs = {**kwargs, "device": torch.device("cpu")}  # the one that there is
+        if func is GROUPED and args[0].dtype != torch.bfloat16:  # which its meta kernel alone knows
+            return func(*(t.bfloat16() for t in args[:2]), *args[2:], **kwargs).to(args[0].dtype)
+        operands, known = self._operands(func, args, kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except BY_DATA:
+            sized = SIZED.get(func._schema.name)
+            if not known and sized is not None and (made := sized(*args, **kwargs)) is not None:
+                return made
+            if not known:
+                raise
+            self.drawn = self.drawn or self.random
+            return tree_map(_fake, self._real(func, args, kwargs))
+        if known:
+            made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+            if sum(t.numel() for t in (*operands, *made)) <= LARGEST:
+                self._pair(func, args, kwargs, made)
+        elif func._schema.is_mutable:
+            for t in operands:
+                if _is_written(func, args, kwargs, t) and (real := value(t)) is not None:
+                    real.untyped_storage().lost = True
+        return result
+
+    def _operands(self, func: Any, args: Any, kwargs: Any) -> tuple[list[torch.Tensor], bool]:
+        """A call's tensors, all of them where they are known."""
+        operands, known = [], True
+        for x in tree_leaves((args, kwargs)) if func._schema.is_mutable else _flat(args, kwargs):
+            if isinstance(x, torch.Tensor):
+                operands.append(x)
+                known = known and value(x) is not None
+        if known and not operands:
+            known = "empty" not in func._schema.name
+        if known and torch.Tag.pointwise not in func.tags and sum(t.numel() for t in operands) > FEW:
+            known = not any(word in func._schema.name for word in ("mm", "conv", "dot", "linalg", "fft"))
+        return operands, known
+
+    def _real(self, func: Any, args: Any, kwargs: Any) -> Any:
+        reals = tree_map(lambda x: value(x) if isinstance(x, torch.Tensor) else x, (args, kwargs))
+        with unset_fake_temporarily():
+            return func(*reals[0], **reals[1])
+
+    def _pair(self, func: Any, args: Any, kwargs: Any, made: list[torch.Tensor]) -> None:
+        try:
+            result = self._real(func, args, kwargs)
+        except Exception:  # noqa: BLE001 - then it stays unknown
+            return
+        reals = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.random = self.random or torch.Tag.nondeterministic_seeded in func.tags
+        for fake, real in zip(made, reals, strict=False):
+            if isinstance(fake, FakeTensor) and fake.shape == real.shape:
+                held = Held(real)
+                held.copied = func._schema.name != "aten::lift_fresh"
+                vars(fake)["known"] = held
+
+
+def _ctc(log_probs: Any, targets: Any, _: Any, lengths: Any, *_rest: Any) -> Any:
+    """A loss for each sample, and all alignments: as long as the longest target, else as all may be."""
+    known = value(lengths) if isinstance(lengths, torch.Tensor) else lengths
+    with unset_fake_temporarily():
+        longest = targets.shape[-1] if known is None else max(map(int, known))
+    samples = log_probs.shape[1]
+    loss = log_probs.new_empty((samples,))
+    return loss, log_probs.new_empty((samples, log_probs.shape[0], 2 * longest + 1))
+
+
+def _packed(data: Any, lengths: Any, batch_first: bool) -> Any:
+    """The rows of sequences of known lengths, and how many are left at each step."""
+    if (known := value(lengths)) is None:
+        return None
+    with unset_fake_temporarily():
+        longest = known.tolist()
+        left = torch.tensor([sum(n > step for n in longest) for step in range(max(longest))])
+    rows = data.transpose(0, 1) if batch_first else data
+    return data.new_empty((sum(longest), *rows.shape[2:])), _fake(left)
+
+
+def _selected(data: Any, mask: Any) -> Any:
+    known = value(mask)
+    with unset_fake_temporarily():
+        count = (
+            None if known is None else int(known.expand(torch.broadcast_shapes(data.shape, mask.shape)).sum())
+        )
+    return None if count is None else data.new_empty((count,))
+
+
+def _indexed(data: Any, indices: Any) -> Any:
+    """Rows where a known mask is true."""
+    found: list[Any] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            found.append(index)
+        elif (known := value(index)) is None:
+            return None
+        else:
+            with unset_fake_temporarily():
+                rows = known.nonzero(as_tuple=True)
+            found += map(_fake, rows)
+    return torch.ops.aten.index.Tensor(data, found)
+
+
+# Calls whose sizes follow from one operand alone; None where that is not known.
+SIZED: dict[str, Any] = {
+    "aten::_ctc_loss": _ctc,
+    "aten::_pack_padded_sequence": _packed,
+    "aten::masked_select": _selected,
+    "aten::index": _indexed,
+}
+
+
+def _flat(args: Any, kwargs: Any) -> Any:
+    """The arguments, and those in lists."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, list | tuple):
+            yield from x
+        else:
+            yield x
+
+
+def _is_written(func: Any, args: Any, kwargs: Any, t: torch.Tensor) -> bool:
+    for i, a in enumerate(func._schema.arguments):
+        if a.alias_info is not None and a.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(a.name)
+            if given is t or (isinstance(given, list | tuple) and any(x is t for x in given)):
+                return True
+    return False
+
+
+def _fake(x: Any) -> Any:
+    if not isinstance(x, torch.Tensor):
+        return x
+    fake = torch.empty_strided(x.size(), x.stride(), dtype=x.dtype)
+    know(fake, x)
+    return fake
+
+
+class Knowing(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
+    """Values are kept of what is made in here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = Values()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a call."""
+        if any(is_traceable_wrapper_subclass_type(t) for t in types):
+            return NotImplemented
+        return self.values.run(func, args, kwargs or {})
