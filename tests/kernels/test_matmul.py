@@ -65,8 +65,8 @@ def check(tensors, activation, where, seed):
 def gradient_terms(a, b, bias, gate, grad, dtype):
     """The size of what the gradients add up, times the roundings that it is known to.
 
-    Terms that cancel leave the roundings of the large ones: a few in float32 (a derivative has some), and where
-    the epilogue's gradient is a tensor, one in its dtype, whose errors add up as a norm does.
+    Terms that cancel leave the roundings of the large ones: a few in float32 (a derivative has some), and
+    where the epilogue's gradient is a tensor, one in its dtype, whose errors add up as a norm does.
     """
     with torch.no_grad():
         a, b, grad = a.abs(), b.abs(), grad.abs()
