@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
 # Examples must not depend on which of our modules a worker has imported: Hypothesis draws their constants.
-providers._get_local_constants = lambda: providers.Constants()
+providers._get_local_constants = providers.Constants
 
 # Timing is for benchmarks: this machine is noisy, and a first call may import torch.
 settings.register_profile("project", deadline=None, derandomize=True)
