@@ -201,13 +201,20 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
         module.tie_weights()
         total = sum(p.numel() for p in module.parameters())
         try:
-            forward, back = counted(module, inputs(kind, name, config), train)
+            forward, back = counted(module, inputs(kind, name, config), train, ends(kind, name))
         except Exception:  # noqa: BLE001 - whatever it is, the class does not run
             return total, -1, -1
     return total, forward, back
 
 
-def counted(module: Any, given: dict[str, Any], train: bool) -> tuple[int, int]:
+def ends(kind: str, name: str) -> tuple[str, ...]:
+    """How the outputs that are trained are called; what is pooled is one where a family has nothing else."""
+    family = hf_config._family(kind)
+    pooled = "pooling" in family.get("set", {}) or family.get("classes", {}).get(name) == "projected"
+    return ("logits", "embeds", "last_hidden_state", *(("pooler_output",) if pooled else ()))
+
+
+def counted(module: Any, given: dict[str, Any], train: bool, ends: tuple[str, ...]) -> tuple[int, int]:
     """FLOPs of a forward pass and of the backward pass from the sum of its outputs."""
     grouped = {torch.ops.aten.convolution_backward: _convolution_backward}
     counter = FlopCounterMode(display=False, custom_mapping=grouped)
@@ -218,7 +225,7 @@ def counted(module: Any, given: dict[str, Any], train: bool) -> tuple[int, int]:
         rotary = sum(sum(ops.values()) for path, ops in named if path.endswith("rotary_emb"))
         if train:
             tensors = [v for k, v in out.items() if isinstance(v, torch.Tensor) and v.requires_grad
-                       and (k.endswith("logits") or k in ("last_hidden_state", "logits"))]  # fmt: skip
+                       and k.endswith(ends)]  # fmt: skip
             sum(t.sum() for t in tensors).backward()
     return forward - rotary, counter.get_total_flops() - forward
 

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 import transformers as hf
+from differential import base, judge
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import count_params
@@ -28,6 +29,8 @@ FAMILIES = {
     "vit": (hf.ViTForImageClassification, LAYERS),
     "deit": (hf.DeiTForImageClassification, LAYERS),
     "dinov2": (hf.Dinov2Model, LAYERS),
+    "clip_vision_model": (hf.CLIPVisionModel, LAYERS),
+    "siglip_vision_model": (hf.SiglipVisionModel, LAYERS),
     "mamba": (hf.MambaForCausalLM, LAYERS),
     "mamba2": (hf.Mamba2ForCausalLM, LAYERS),
     "jamba": (hf.JambaForCausalLM, LAYERS),
@@ -86,6 +89,25 @@ def test_fields_that_take_a_computation(table, cls):
     with torch.device("meta"):
         real = cls(AutoConfig.for_model(table["model_type"], **fields))
     assert total(table) == count_params(real)
+
+
+ODD = {"num_hidden_layers": 1, "intermediate_size": 70, "num_attention_heads": 3, "hidden_act": "gelu"}
+CLASSES = [
+    ("clip_text_model", "CLIPTextModel", ODD),
+    ("clip_text_model", "CLIPTextModelWithProjection", {**ODD, "projection_dim": 20}),
+    ("clip_vision_model", "CLIPVisionModel", {**ODD, "image_size": 39}),
+    ("clip_vision_model", "CLIPVisionModelWithProjection", {"projection_dim": 20, "num_channels": 1}),
+    ("siglip_text_model", "SiglipTextModel", {}),
+    ("siglip_text_model", "SiglipTextModel", {**ODD, "projection_size": 20}),
+    ("siglip_vision_model", "SiglipVisionModel", {**ODD, "patch_size": 5}),
+    ("siglip_vision_model", "SiglipVisionModel", {"vision_use_head": False}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "fields"), CLASSES)
+def test_a_class_equals_transformers(kind, name, fields):
+    """Parameters, forward and backward FLOPs."""
+    assert judge(kind, name, {**base(kind), **fields}, train=True) == ("equal", "")
 
 
 @pytest.mark.parametrize(

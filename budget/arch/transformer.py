@@ -75,8 +75,11 @@ class Config(Settings):
     share_layers: bool = setting(False, "all layers use the same weights (ALBERT)")
     embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
 
-    head: str = setting("lm", "a language model's, a masked one's, a classifier's, or none", choices=HEADS)
+    head: str = setting(
+        "lm", "a language model's, a masked one's, a classifier's, a projection, or none", choices=HEADS
+    )
     labels: int = setting(2, "outputs of a classifier", least=0)
+    projection: int = setting(0, "width of one token's state, projected (CLIP, SigLIP); 0: d_model", least=0)
     head_activation: str = setting(
         "", "of a masked model's head; empty: the MLP's", choices=("", *ACTIVATIONS)
     )
