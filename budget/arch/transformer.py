@@ -76,7 +76,7 @@ class Config(Settings):
     embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
 
     head: str = setting(
-        "lm", "a language model's, a masked one's, a classifier's, a projection, or none", choices=HEADS
+        "lm", "a (masked) language model's, a classifier's, a projection, or none", choices=HEADS
     )
     labels: int = setting(2, "outputs of a classifier", least=0)
     projection: int = setting(0, "width of one token's state, projected (CLIP, SigLIP); 0: d_model", least=0)

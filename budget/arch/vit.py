@@ -44,8 +44,8 @@ class Config(Settings):
     embed_norm: bool = setting(False, "a norm before the layers (CLIP)")
     pooling: str = setting(
         "",
-        "what is made of all tokens: the class token's norm, in place of everybody's (CLIP), or what a learned "
-        "query attends to, through a norm and an MLP (SigLIP)",
+        "what is made of all tokens: the class token, alone in its norm (CLIP), or what a learned query "
+        "attends to, through a norm and an MLP (SigLIP)",
         choices=("", "class_norm", "attention"),
     )
     projection: int = setting(0, "width of what is pooled, projected; 0: it is not", least=0)
