@@ -15,6 +15,7 @@ from budget import arch as architectures
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
+from budget.ir.verify import verify
 from budget.read import hf_config
 
 FEW = {"num_layers": 2}
@@ -34,6 +35,7 @@ FAMILIES = {
     "mamba": (hf.MambaForCausalLM, LAYERS),
     "mamba2": (hf.Mamba2ForCausalLM, LAYERS),
     "jamba": (hf.JambaForCausalLM, LAYERS),
+    "lfm2": (hf.Lfm2ForCausalLM, LAYERS),
     "bamba": (hf.BambaForCausalLM, {**LAYERS, "attn_layer_indices": [3]}),
 }
 NAMES = {
@@ -101,6 +103,13 @@ CLASSES = [
     ("siglip_text_model", "SiglipTextModel", {**ODD, "projection_size": 20}),
     ("siglip_vision_model", "SiglipVisionModel", {**ODD, "patch_size": 5}),
     ("siglip_vision_model", "SiglipVisionModel", {"vision_use_head": False}),
+    ("granitemoehybrid", "GraniteMoeHybridForCausalLM", {"position_embedding_type": "rope"}),
+    ("granitemoehybrid", "GraniteMoeHybridForCausalLM", {"num_local_experts": 0, "num_experts_per_tok": 0}),
+    ("granitemoehybrid", "GraniteMoeHybridModel", {"layer_types": ["attention", "mamba", "mamba"]}),
+    ("lfm2", "Lfm2ForCausalLM", {"conv_bias": True, "tie_word_embeddings": False}),
+    ("lfm2", "Lfm2ForCausalLM", {"layer_types": None, "full_attn_idxs": [2], "conv_L_cache": 5}),
+    ("lfm2", "Lfm2Model", {"block_ffn_dim_multiplier": 1.3, "block_ff_dim": 91}),
+    ("lfm2", "", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv"] * 3}),
 ]
 
 
@@ -108,6 +117,15 @@ CLASSES = [
 def test_a_class_equals_transformers(kind, name, fields):
     """Parameters, forward and backward FLOPs."""
     assert judge(kind, name, {**base(kind), **fields}, train=True) == ("equal", "")
+
+
+@pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
+@pytest.mark.parametrize("kind", ["granitemoehybrid", "lfm2"])
+def test_hybrids_are_sound_in_every_mode(kind, mode):
+    arch, config = hf_config.read({"model_type": kind, **base(kind)})
+    model = architectures.load(arch).build(config, Workload(mode, 2, 9))
+    verify(model)
+    assert flops(model).forward > 0
 
 
 @pytest.mark.parametrize(
@@ -128,6 +146,9 @@ def test_a_class_equals_transformers(kind, name, fields):
         ({"model_type": "jamba", "num_key_value_heads": 5}, "num_key_value_heads"),
         ({"model_type": "bamba", "attn_layer_indices": [32]}, "attn_layer_indices"),
         ({"model_type": "bamba", "num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"model_type": "lfm2", "layer_types": ["conv"]}, "layer_types"),
+        ({"model_type": "lfm2", "block_ffn_dim_multiplier": "a"}, "block_ffn_dim_multiplier"),
+        ({"model_type": "granitemoehybrid", "num_experts_per_tok": 9}, "num_experts_per_tok"),
     ],
 )
 def test_what_is_wrong_is_named(table, field):
