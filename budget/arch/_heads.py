@@ -39,7 +39,8 @@ def head(c: Any, mode: str) -> Iterator[Node]:
         narrow = False
     width = "c" if narrow else "d"
     if masked:
-        yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
+        bias = ", +*o" if c.head_dense_bias else ""
+        yield op("head.dense", f"x: b s d, *d o{bias} -> x: b s o", o=or_else(c.embed_dim, c.d_model))
         act = c.head_activation or c.activation
         yield activate("head.act", act, "x", "x", f" b s {width}", tag="")
         yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)

@@ -50,6 +50,7 @@ class Config(Settings):
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
     embed_norm: bool = setting(False, "a norm behind the embedding")
+    first_norm: bool = setting(True, "the first layer has a norm before attention (not ModernBERT's)")
     final_norm: bool = setting(True, "a norm behind the last layer")
     residual: str = setting(
         "pre",
@@ -71,7 +72,9 @@ class Config(Settings):
     softmax_float32: bool = setting(False, "attention's softmax is computed in float32")
     softcap: float = setting(0.0, "scores are kept below this by tanh; 0: not", least=0)
     sinks: bool = setting(False, "a learned score for each head that only takes part in the softmax")
-    windows: tuple[int, ...] = setting((0,), "window of each layer in turn; 0: all positions", least=0)
+    windows: tuple[int, ...] = setting(
+        (0,), "window of each layer in turn, an encoder's to each side; 0: all", least=0
+    )
     share_layers: bool = setting(False, "all layers use the same weights (ALBERT)")
     embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
 
@@ -84,6 +87,7 @@ class Config(Settings):
         "", "of a masked model's head; empty: the MLP's", choices=("", *ACTIVATIONS)
     )
     head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
+    head_dense_bias: bool = setting(True, "the dense layer of a masked model's head has a bias")
     head_bias: bool = setting(False, "the output projection has a bias")
     tied: bool = setting(True, "the output projection is the embedding")
     logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
@@ -122,6 +126,8 @@ class Config(Settings):
         if not is_zero(self.experts):
             at_most("active_experts", self.active_experts, "experts", self.experts)
         at_most("dense_layers", self.dense_layers, "layers", self.layers)
+        if not self.first_norm and (self.residual != "pre" or not is_zero(self.experts)):
+            raise InputError("first_norm", "got false; allowed with residual pre and without experts")
         if not is_zero(self.kv_latent):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
         if self.rotary_fraction > 1:
@@ -173,13 +179,17 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield alibi()
     if not is_zero(c.buckets):
         yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
-    if c.kind == "decoder":
+    if _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
             yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
         yield from stack("dense_layers", _kinds(c, 0, sparse=False), dense, layer)
+    if not c.first_norm:
+        first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
+        yield from stack("first_layer", (first,), 1, layer)
+        dense = 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
@@ -219,6 +229,7 @@ class Kind(NamedTuple):
     window: int
     rotates: bool
     sparse: bool
+    normed: bool = True
 
 
 def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
@@ -237,9 +248,9 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     """Attention and MLP on the residual stream x, with the norms where the family puts them."""
     before, behind = c.residual not in ("output", "post"), c.residual in ("output", "sandwich")
     x = "n" if before else "x"
-    if before:
+    if before and kind.normed:
         yield norm("norm1", c.norm, bias=c.norm_bias)
-    yield from _attend(c, mode, seq, kind, x)
+    yield from _attend(c, mode, seq, kind, x if kind.normed else "x")
     yield from dropout("attn", 0 if c.dropout_mlp_only else c.dropout, mode, "a")
     if behind:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
@@ -271,7 +282,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
-        mask=_mask(mode, kind.window) if c.kind == "decoder" else "",
+        mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
@@ -279,6 +290,11 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
+
+
+def _is_masked(c: Config, window: int) -> bool:
+    """Whether a layer of this window sees less than everything."""
+    return c.kind == "decoder" or window > 0
 
 
 def _mask(mode: str, window: int) -> str:

@@ -40,18 +40,13 @@ def lfm2(hf: Settings) -> dict[str, Any]:
                 raise InputError(name, f"got {shown(factor)}; allowed: numbers up to 1,000")
             multiple = _whole(hf, "block_multiple_of")
             width = multiple * -(-int(factor * width) // multiple)
+    known = _attention(hf, layers)
     if hf.get("layer_types") is None:
-        listed = hf.get("full_attn_idxs")
-        known = (
-            range(layers)
-            if listed is None
-            else [i for i in range(layers) if i in _list(hf, "full_attn_idxs")]
-        )
-    else:
-        known = _attention(hf, layers)
+        named = range(layers) if hf.get("full_attn_idxs") is None else _list(hf, "full_attn_idxs")
+        known = tuple(i for i in range(layers) if i in named) or (layers,)
     return {
         "d_ff": width,
-        "attention_layers": tuple(known) or (layers,),
+        "attention_layers": known,
         "expert_layers": (layers,),
         "tied": _flag(hf, "tie_embedding", _flag(hf, "tie_word_embeddings", True)),
     }
