@@ -103,6 +103,9 @@ CLASSES = [
     ("siglip_text_model", "SiglipTextModel", {**ODD, "projection_size": 20}),
     ("siglip_vision_model", "SiglipVisionModel", {**ODD, "patch_size": 5}),
     ("siglip_vision_model", "SiglipVisionModel", {"vision_use_head": False}),
+    ("deepseek_v32", "", {"attention_bias": True, "index_n_heads": 4}),
+    ("deepseek_v32", "DeepseekV32Model", {"mlp_layer_types": ["dense", "dense", "sparse"]}),
+    ("glm_moe_dsa", "GlmMoeDsaForCausalLM", {"index_head_dim": 16, "tie_word_embeddings": True}),
     ("modernbert", "ModernBertForMaskedLM", {"classifier_bias": True, "decoder_bias": False}),
     ("modernbert", "ModernBertForMaskedLM", {"num_hidden_layers": 1, "tie_word_embeddings": False}),
     ("modernbert", "ModernBertModel", {"norm_bias": True, "attention_bias": True, "mlp_bias": True}),
@@ -124,8 +127,8 @@ def test_a_class_equals_transformers(kind, name, fields):
 
 
 @pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
-@pytest.mark.parametrize("kind", ["granitemoehybrid", "lfm2"])
-def test_hybrids_are_sound_in_every_mode(kind, mode):
+@pytest.mark.parametrize("kind", ["granitemoehybrid", "lfm2", "deepseek_v32", "clip_text_model"])
+def test_a_network_is_sound_in_every_mode(kind, mode):
     arch, config = hf_config.read({"model_type": kind, **base(kind)})
     model = architectures.load(arch).build(config, Workload(mode, 2, 9))
     verify(model)
@@ -151,6 +154,10 @@ def test_hybrids_are_sound_in_every_mode(kind, mode):
         ({"model_type": "bamba", "attn_layer_indices": [32]}, "attn_layer_indices"),
         ({"model_type": "bamba", "num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"model_type": "lfm2", "layer_types": ["conv"]}, "layer_types"),
+        ({"model_type": "deepseek_v32", "mlp_layer_types": ["sparse", "dense"]}, "mlp_layer_types"),
+        ({"model_type": "glm_moe_dsa", "indexer_types": ["full", "shared"]}, "indexer_types"),
+        ({"model_type": "glm_moe_dsa", "index_n_heads": 0}, "index_n_heads"),
+        ({"model_type": "deepseek_v32", "q_lora_rank": None}, "q_lora_rank"),
         ({"model_type": "lfm2", "block_ffn_dim_multiplier": "a"}, "block_ffn_dim_multiplier"),
         ({"model_type": "granitemoehybrid", "num_experts_per_tok": 9}, "num_experts_per_tok"),
     ],

@@ -116,6 +116,10 @@ class Config(Settings):
     kv_latent: int = setting(0, "width of the latent vector of keys and values; 0: plain attention", least=0)
     q_latent: int = setting(0, "width of the latent vector of queries; 0: none", least=0)
     rope_head_dim: int = setting(64, "part of head_dim that is rotated, with latent attention")
+    index_heads: int = setting(
+        0, "heads that choose what queries see, with latent attention; 0: none", least=0
+    )
+    index_dim: int = setting(128, "their width")
     value_head_dim: int = setting(0, "width of a head's values with latent attention; 0: head_dim", least=0)
 
     def __post_init__(self) -> None:
@@ -130,6 +134,8 @@ class Config(Settings):
             raise InputError("first_norm", "got false; allowed with residual pre and without experts")
         if not is_zero(self.kv_latent):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
+        if not is_zero(self.index_heads) and (is_zero(self.kv_latent) or is_zero(self.q_latent)):
+            raise InputError("index_heads", "allowed: 0, or with kv_latent and q_latent")
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
         whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
@@ -287,7 +293,8 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
     )  # fmt: skip
     if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
-        return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
+        latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim)
+        return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
 
