@@ -35,8 +35,9 @@ from budget.plan.backward import backward
 from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
-# Without a cache it would look into the positions for packed sequences, which have no data here.
+# These would look into positions and tokens, which have no data here: for packed sequences, for padding.
 masking_utils.find_packed_sequence_indices = lambda *_, **__: None
+transformers.PreTrainedModel.warn_if_padding_and_no_attention_mask = lambda *_, **__: None
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SMALL = {
@@ -64,6 +65,9 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},
     "persimmon": {"num_attention_heads": 3},
+    "codegen": {"n_head": 4, "rotary_dim": 4}, "gptj": {"rotary_dim": 4}, "helium": {"head_dim": 8},
+    "minicpm3": {"num_key_value_heads": 6, "head_dim": None},
+    "youtu": {"num_key_value_heads": 6, "head_dim": None},
     "gemma3_text": {"num_hidden_layers": 7}, "cohere2": {"num_hidden_layers": 5},
     "deepseek_v3": {"num_key_value_heads": 6, "head_dim": None},
     "deepseek_v2": {"num_key_value_heads": 6, "head_dim": None},
