@@ -17,8 +17,10 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -35,10 +37,6 @@ from budget.plan.backward import backward
 from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
-# These would look into positions and tokens, which have no data here: for packed sequences, for padding.
-masking_utils.find_packed_sequence_indices = lambda *_, **__: None
-transformers.PreTrainedModel.warn_if_padding_and_no_attention_mask = lambda *_, **__: None
-
 BATCH, SEQ, SIDE = 2, 9, 32
 SMALL = {
     "vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
@@ -207,7 +205,7 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     if train:
         config.use_cache = False  # in training there is none
     experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
-    with torch.device("meta"):
+    with torch.device("meta"), without_looks():
         cls = getattr(transformers, name)
         module = cls._from_config(config, attn_implementation="eager", **experts).eval()
         module.tie_weights()
@@ -217,6 +215,17 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
         except Exception:  # noqa: BLE001 - whatever it is, the class does not run
             return total, -1, -1
     return total, forward, back
+
+
+@contextmanager
+def without_looks() -> Iterator[None]:
+    """Nothing looks into positions for packed sequences, or into tokens for padding: they have no data."""
+    packed = patch.object(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None)
+    padded = patch.object(
+        transformers.PreTrainedModel, "warn_if_padding_and_no_attention_mask", lambda *_, **__: None
+    )
+    with packed, padded:
+        yield
 
 
 def ends(kind: str, name: str) -> tuple[str, ...]:

@@ -154,6 +154,7 @@ def test_a_network_is_sound_in_every_mode(kind, mode):
         ({"model_type": "bamba", "attn_layer_indices": [32]}, "attn_layer_indices"),
         ({"model_type": "bamba", "num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"model_type": "lfm2", "layer_types": ["conv"]}, "layer_types"),
+        ({"model_type": "lfm2", "head_dim": 7}, "head_dim"),
         ({"model_type": "deepseek_v32", "mlp_layer_types": ["sparse", "dense"]}, "mlp_layer_types"),
         ({"model_type": "glm_moe_dsa", "indexer_types": ["full", "shared"]}, "indexer_types"),
         ({"model_type": "glm_moe_dsa", "index_n_heads": 0}, "index_n_heads"),

@@ -78,6 +78,11 @@ class Config(Settings):
             divides("groups", self.groups, "mamba_heads", self.mamba_heads)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+        width = (
+            or_else(self.head_dim, exact_div(self.d_model, self.heads)) if self.rotary_fraction == 1 else 0
+        )
+        if is_number(width) and width % 2:
+            raise InputError("head_dim", f"got {width}, all of it rotated; allowed: even numbers")
         if not is_number(self.layers):
             raise InputError("layers", "allowed: one number, since its layers differ")
 
