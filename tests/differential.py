@@ -3,9 +3,9 @@
     python tests/differential.py [--count 40000] [--seed 0] [--only bert,t5] [--seconds 3600]
 
 Each variation is a small config of a covered family and one of its classes, with fields that the class
-really reads changed: one at a time, or several. It is equal, refused, or a failure; what transformers
-itself cannot build is none of these. Prints the failures, and how many there were of each;
-tests/test_differential.py runs a few.
+really reads changed: one at a time, or several. It is equal, equal in its parameters where the class
+does not run, refused, or a failure; what transformers itself cannot build is none of these. Prints the
+failures, and how many there were of each; tests/test_differential.py runs a few.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
 from oracle import _convolution_backward
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig
+from transformers import AutoConfig, masking_utils
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import arch as architectures
@@ -35,7 +37,6 @@ from budget.plan.backward import backward
 from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
-
 BATCH, SEQ, SIDE = 2, 9, 32
 SMALL = {
     "vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
@@ -62,9 +63,14 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},
     "persimmon": {"num_attention_heads": 3},
+    "codegen": {"n_head": 4, "rotary_dim": 4}, "gptj": {"rotary_dim": 4}, "helium": {"head_dim": 8},
+    "minicpm3": {"num_key_value_heads": 6, "head_dim": None},
+    "youtu": {"num_key_value_heads": 6, "head_dim": None},
     "gemma3_text": {"num_hidden_layers": 7}, "cohere2": {"num_hidden_layers": 5},
     "deepseek_v3": {"num_key_value_heads": 6, "head_dim": None},
     "deepseek_v2": {"num_key_value_heads": 6, "head_dim": None},
+    "deepseek_v32": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
+    "glm_moe_dsa": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
     "convnext": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},
     "convnextv2": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},
     "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1]},
@@ -78,6 +84,10 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "bamba": {"num_hidden_layers": 4, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
               "head_dim": None,
               "mamba_d_state": 6, "mamba_chunk_size": 4, "attn_layer_indices": [1]},
+    "granitemoehybrid": {"num_hidden_layers": 3, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
+                         "mamba_d_state": 6, "mamba_chunk_size": 4, "head_dim": None,
+                         "layer_types": ["linear_attention", "full_attention", "linear_attention"]},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},
     "dinov2": {"image_size": 32, "patch_size": 8},
@@ -195,19 +205,37 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     if train:
         config.use_cache = False  # in training there is none
     experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
-    with torch.device("meta"):
+    with torch.device("meta"), without_looks():
         cls = getattr(transformers, name)
         module = cls._from_config(config, attn_implementation="eager", **experts).eval()
         module.tie_weights()
         total = sum(p.numel() for p in module.parameters())
         try:
-            forward, back = counted(module, inputs(kind, name, config), train)
+            forward, back = counted(module, inputs(kind, name, config), train, ends(kind, name))
         except Exception:  # noqa: BLE001 - whatever it is, the class does not run
             return total, -1, -1
     return total, forward, back
 
 
-def counted(module: Any, given: dict[str, Any], train: bool) -> tuple[int, int]:
+@contextmanager
+def without_looks() -> Iterator[None]:
+    """Nothing looks into positions for packed sequences, or into tokens for padding: they have no data."""
+    packed = patch.object(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None)
+    padded = patch.object(
+        transformers.PreTrainedModel, "warn_if_padding_and_no_attention_mask", lambda *_, **__: None
+    )
+    with packed, padded:
+        yield
+
+
+def ends(kind: str, name: str) -> tuple[str, ...]:
+    """How the outputs that are trained are called; what is pooled is one where a family has nothing else."""
+    family = hf_config._family(kind)
+    pooled = "pooling" in family.get("set", {}) or family.get("classes", {}).get(name) == "projected"
+    return ("logits", "embeds", "last_hidden_state", *(("pooler_output",) if pooled else ()))
+
+
+def counted(module: Any, given: dict[str, Any], train: bool, ends: tuple[str, ...]) -> tuple[int, int]:
     """FLOPs of a forward pass and of the backward pass from the sum of its outputs."""
     grouped = {torch.ops.aten.convolution_backward: _convolution_backward}
     counter = FlopCounterMode(display=False, custom_mapping=grouped)
@@ -218,7 +246,7 @@ def counted(module: Any, given: dict[str, Any], train: bool) -> tuple[int, int]:
         rotary = sum(sum(ops.values()) for path, ops in named if path.endswith("rotary_emb"))
         if train:
             tensors = [v for k, v in out.items() if isinstance(v, torch.Tensor) and v.requires_grad
-                       and (k.endswith("logits") or k in ("last_hidden_state", "logits"))]  # fmt: skip
+                       and k.endswith(ends)]  # fmt: skip
             sum(t.sum() for t in tensors).backward()
     return forward - rotary, counter.get_total_flops() - forward
 
@@ -277,7 +305,7 @@ def variations(kinds: list[str], rng: random.Random) -> Iterator[tuple[str, str,
 
 
 def judge(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[str, str]:
-    """(equal, refused, unbuildable or FAILURE, what is wrong)."""
+    """(equal, parameters equal, refused, unbuildable or FAILURE; what is wrong)."""
     try:
         theirs = reference(kind, name or usual(kind), dict(fields), train)
     except Exception as error:  # noqa: BLE001 - transformers has no such network
@@ -291,6 +319,8 @@ def judge(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> 
     if theirs is None:
         return "unbuildable", why[:80]
     same = all(a == b or b < 0 for a, b in zip(found, theirs, strict=True))
+    if same and -1 in theirs:
+        return "parameters equal", "the class does not run"
     return ("equal", "") if same else ("FAILURE", f"{found} for {theirs}")
 
 

@@ -1,4 +1,4 @@
-"""What no family covers: transformers' own class, captured, against transformers itself."""
+"""What no family covers: transformers' own class, captured, against transformers itself on the CPU."""
 
 import sys
 
@@ -15,11 +15,21 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
          "vocab_size": 99, "max_position_embeddings": 40}  # fmt: skip
+T5GEMMA = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
+GEMMA3N = {**SMALL, "num_key_value_heads": 2, "head_dim": 12, "num_kv_shared_layers": 0,
+           "vocab_size_per_layer_input": 99, "hidden_size_per_layer_input": 8, "laurel_rank": 4,
+           "intermediate_size": [64, 64], "layer_types": ["sliding_attention", "full_attention"]}  # fmt: skip
 CASES = [
     ("bert-generation", "BertGenerationEncoder", SMALL),
     ("bert", "BertModel", {**SMALL, "is_decoder": True}),
     ("bart", "BartForCausalLM", {"d_model": 48, "decoder_layers": 1, "decoder_attention_heads": 4,
                                  "encoder_attention_heads": 4, "vocab_size": 99}),
+    ("xlnet", "XLNetModel", {"d_model": 48, "n_layer": 1, "n_head": 4, "d_inner": 64, "vocab_size": 99}),
+    ("t5gemma", "T5GemmaModel", {"encoder": T5GEMMA, "decoder": T5GEMMA}),
+    ("gemma3n_text", "Gemma3nForCausalLM", {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}),
+    ("nemotron_h", "NemotronHForCausalLM", {**SMALL, "layers_block_type": ["mamba", "attention"],
+                                            "mamba_num_heads": 8, "mamba_head_dim": 12, "n_groups": 2,
+                                            "num_key_value_heads": 2}),
     ("vit", "ViTForMaskedImageModeling", {**SMALL, "image_size": 32, "patch_size": 8, "encoder_stride": 8}),
 ]  # fmt: skip
 
@@ -30,14 +40,29 @@ def test_equals_transformers(kind, name, fields):
     images = kind == "vit"
     found = estimate(table, mode="forward", batch=2, **({} if images else {"seq": 9}))
     config = CONFIG_MAPPING[kind](**fields)
-    with torch.device("meta"):
-        real = getattr(transformers, name)._from_config(config, attn_implementation="eager").eval()
-        shown = torch.zeros(2, 3, 32, 32) if images else torch.zeros(2, 9, dtype=torch.long)
+    config.use_cache = False
+    real = getattr(transformers, name)._from_config(config, attn_implementation="eager").eval()
+    shown = torch.zeros(2, 3, 32, 32) if images else torch.zeros(2, 9, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        real(shown)
+        real(shown, **({"decoder_input_ids": shown} if kind == "t5gemma" else {}))
     assert found.params.total == sum(p.numel() for p in real.parameters())
     assert found.flops.forward == counter.get_total_flops()
     assert found.to_dict()["provenance"]["counts"] == "captured"
+
+
+def test_what_no_input_reaches_is_named():
+    """A class for text and images runs on text; one that wraps its text model is not taken for that."""
+    text = {
+        **SMALL,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "intermediate_size_mlp": 64,
+        "num_local_experts": 2,
+    }
+    told = estimate({"model_type": "llama4", "text_config": text}, mode="forward", seq=9)
+    assert told.model.config["class"] == "Llama4ForConditionalGeneration"
+    assert "vision_model, which no input reaches" in told.model.uncounted
+    assert not estimate({"model_type": "siglip"}, mode="forward", seq=9).model.uncounted
 
 
 def test_a_family_of_its_own_is_not_captured():

@@ -24,10 +24,14 @@ from budget.read import hf_config
 FAMILIES = [
     kind
     for kind in hf_config.known()
-    if hf_config._family(kind)["arch"] == "transformer" and "nested" not in hf_config._family(kind)
+    if hf_config._family(kind)["arch"] == "transformer"
+    and "nested" not in hf_config._family(kind)
+    and kind != "siglip_text_model"  # no AutoModel has it: test_hf_config_stacks.py
 ]
 ENCODERS = [kind for kind in FAMILIES if hf_config._family(kind)["set"].get("kind") == "encoder"]
-BODIES = [kind for kind in FAMILIES if "_vl_" in kind]  # language models that have a head in another one only
+BODIES = [  # language models that have a head in another one only, and such without any
+    kind for kind in FAMILIES if "_vl_" in kind or hf_config._family(kind)["set"].get("head") == "none"
+]
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
     "mpt": {"n_layers": 2}, "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},

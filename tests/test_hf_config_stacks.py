@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 import transformers as hf
+from differential import base, judge
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import count_params
@@ -14,6 +15,7 @@ from budget import arch as architectures
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
+from budget.ir.verify import verify
 from budget.read import hf_config
 
 FEW = {"num_layers": 2}
@@ -28,9 +30,12 @@ FAMILIES = {
     "vit": (hf.ViTForImageClassification, LAYERS),
     "deit": (hf.DeiTForImageClassification, LAYERS),
     "dinov2": (hf.Dinov2Model, LAYERS),
+    "clip_vision_model": (hf.CLIPVisionModel, LAYERS),
+    "siglip_vision_model": (hf.SiglipVisionModel, LAYERS),
     "mamba": (hf.MambaForCausalLM, LAYERS),
     "mamba2": (hf.Mamba2ForCausalLM, LAYERS),
     "jamba": (hf.JambaForCausalLM, LAYERS),
+    "lfm2": (hf.Lfm2ForCausalLM, LAYERS),
     "bamba": (hf.BambaForCausalLM, {**LAYERS, "attn_layer_indices": [3]}),
 }
 NAMES = {
@@ -88,6 +93,48 @@ def test_fields_that_take_a_computation(table, cls):
     assert total(table) == count_params(real)
 
 
+ODD = {"num_hidden_layers": 1, "intermediate_size": 70, "num_attention_heads": 3, "hidden_act": "gelu"}
+CLASSES = [
+    ("clip_text_model", "CLIPTextModel", ODD),
+    ("clip_text_model", "CLIPTextModelWithProjection", {**ODD, "projection_dim": 20}),
+    ("clip_vision_model", "CLIPVisionModel", {**ODD, "image_size": 39}),
+    ("clip_vision_model", "CLIPVisionModelWithProjection", {"projection_dim": 20, "num_channels": 1}),
+    ("siglip_text_model", "SiglipTextModel", {}),
+    ("siglip_text_model", "SiglipTextModel", {**ODD, "projection_size": 20}),
+    ("siglip_vision_model", "SiglipVisionModel", {**ODD, "patch_size": 5}),
+    ("siglip_vision_model", "SiglipVisionModel", {"vision_use_head": False}),
+    ("deepseek_v32", "", {"attention_bias": True, "index_n_heads": 4}),
+    ("deepseek_v32", "DeepseekV32Model", {"mlp_layer_types": ["dense", "dense", "sparse"]}),
+    ("glm_moe_dsa", "GlmMoeDsaForCausalLM", {"index_head_dim": 16, "tie_word_embeddings": True}),
+    ("modernbert", "ModernBertForMaskedLM", {"classifier_bias": True, "decoder_bias": False}),
+    ("modernbert", "ModernBertForMaskedLM", {"num_hidden_layers": 1, "tie_word_embeddings": False}),
+    ("modernbert", "ModernBertModel", {"norm_bias": True, "attention_bias": True, "mlp_bias": True}),
+    ("modernbert", "", {"num_hidden_layers": 7, "local_attention": 4, "global_attn_every_n_layers": 2}),
+    ("granitemoehybrid", "GraniteMoeHybridForCausalLM", {"position_embedding_type": "rope"}),
+    ("granitemoehybrid", "GraniteMoeHybridForCausalLM", {"num_local_experts": 0, "num_experts_per_tok": 0}),
+    ("granitemoehybrid", "GraniteMoeHybridModel", {"layer_types": ["attention", "mamba", "mamba"]}),
+    ("lfm2", "Lfm2ForCausalLM", {"conv_bias": True, "tie_word_embeddings": False}),
+    ("lfm2", "Lfm2ForCausalLM", {"layer_types": None, "full_attn_idxs": [2], "conv_L_cache": 5}),
+    ("lfm2", "Lfm2Model", {"block_ffn_dim_multiplier": 1.3, "block_ff_dim": 91}),
+    ("lfm2", "", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv"] * 3}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "fields"), CLASSES)
+def test_a_class_equals_transformers(kind, name, fields):
+    """Parameters, forward and backward FLOPs."""
+    assert judge(kind, name, {**base(kind), **fields}, train=True) == ("equal", "")
+
+
+@pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
+@pytest.mark.parametrize("kind", ["granitemoehybrid", "lfm2", "deepseek_v32", "clip_text_model"])
+def test_a_network_is_sound_in_every_mode(kind, mode):
+    arch, config = hf_config.read({"model_type": kind, **base(kind)})
+    model = architectures.load(arch).build(config, Workload(mode, 2, 9))
+    verify(model)
+    assert flops(model).forward > 0
+
+
 @pytest.mark.parametrize(
     ("table", "field"),
     [
@@ -106,6 +153,14 @@ def test_fields_that_take_a_computation(table, cls):
         ({"model_type": "jamba", "num_key_value_heads": 5}, "num_key_value_heads"),
         ({"model_type": "bamba", "attn_layer_indices": [32]}, "attn_layer_indices"),
         ({"model_type": "bamba", "num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"model_type": "lfm2", "layer_types": ["conv"]}, "layer_types"),
+        ({"model_type": "lfm2", "head_dim": 7}, "head_dim"),
+        ({"model_type": "deepseek_v32", "mlp_layer_types": ["sparse", "dense"]}, "mlp_layer_types"),
+        ({"model_type": "glm_moe_dsa", "indexer_types": ["full", "shared"]}, "indexer_types"),
+        ({"model_type": "glm_moe_dsa", "index_n_heads": 0}, "index_n_heads"),
+        ({"model_type": "deepseek_v32", "q_lora_rank": None}, "q_lora_rank"),
+        ({"model_type": "lfm2", "block_ffn_dim_multiplier": "a"}, "block_ffn_dim_multiplier"),
+        ({"model_type": "granitemoehybrid", "num_experts_per_tok": 9}, "num_experts_per_tok"),
     ],
 )
 def test_what_is_wrong_is_named(table, field):

@@ -14,14 +14,16 @@ from ._layers import activate, dropout, norm
 from ._loss import cross_entropy
 
 # A language model's, a masked one's (with one for the pair of sentences, too), none, or a classifier's: of
-# each token, of the last one, of what the pooler makes of the first one.
-HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled")
+# each token, of the last one, of what the pooler makes of the first one; or one token's state, projected.
+HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled", "projected")
 
 
 def ends(head: str, mode: str) -> tuple[str, ...]:
     """What a network with this head makes: in training its loss, else logits or hidden states."""
     if head == "none":
         return ("x",)
+    if head == "projected":
+        return ("x", "embeds")
     end = "loss" if mode == "train" else "logits"
     return (end, f"pair.{end}") if head == "mlm_pooled" else (end,)
 
@@ -37,7 +39,8 @@ def head(c: Any, mode: str) -> Iterator[Node]:
         narrow = False
     width = "c" if narrow else "d"
     if masked:
-        yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=or_else(c.embed_dim, c.d_model))
+        bias = ", +*o" if c.head_dense_bias else ""
+        yield op("head.dense", f"x: b s d, *d o{bias} -> x: b s o", o=or_else(c.embed_dim, c.d_model))
         act = c.head_activation or c.activation
         yield activate("head.act", act, "x", "x", f" b s {width}", tag="")
         yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
@@ -51,6 +54,10 @@ def head(c: Any, mode: str) -> Iterator[Node]:
         yield from _of_tokens(c, mode, width)
     if c.head in ("pooled", "mlm_pooled"):
         yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout, "pair." if masked else "")
+    if c.head == "projected":
+        yield op("head.last", "x: b s d -> last: b d", "slice")
+        bias = ", +*o" if c.head_bias else ""
+        yield op("head.project", f"last: b d, *d o{bias} -> embeds: b o", o=or_else(c.projection, c.d_model))
 
 
 def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:

@@ -8,6 +8,7 @@ from ..ir import LATENT_DIVIDE, LATENT_JOIN, LATENT_UP, Op, op
 from ..named import NamedTuple
 from ..size import Size, is_zero
 from ._attention import Attention, cache, mix
+from ._indexer import indexer
 from ._layers import norm
 
 
@@ -19,6 +20,8 @@ class Latent(NamedTuple):
     value: Size = 128
     rope: Size = 64
     bias: bool = False
+    index_heads: Size = 0  # of an indexer that chooses the positions that a query sees; 0: it sees all
+    index_dim: Size = 0
 
 
 def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> Iterator[Op]:
@@ -42,5 +45,8 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
     yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", tag=LATENT_UP, **sizes)
     yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", LATENT_DIVIDE, **sizes)
     yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", LATENT_JOIN, **sizes)
+    if not is_zero(m.index_heads):
+        yield from indexer("index", mode, m.q, m.index_heads, m.index_dim)
+        a = a._replace(mask="chosen")
     yield from mix(name, a._replace(heads_first=True), value="u", u=m.value)
     yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)

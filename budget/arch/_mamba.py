@@ -1,4 +1,4 @@
-"""Selective state spaces as transformers' eager code runs them: the mixers of Mamba and Mamba-2.
+"""Selective state spaces as transformers' eager code runs them: the mixers of Mamba, Mamba-2 and LFM2.
 
 The group "scan" is what one fused kernel does in their own CUDA code. Eager transformers walks
 Mamba's states step by step; here the walk is one operator of a stated work for each element,
@@ -77,7 +77,9 @@ def _selective_scan() -> Iterator[Op]:
     yield op("ssm.gate", "y:, gate: -> y/float32:", "mul")
 
 
-def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[Op]:
+def _convolution(
+    m: Mixer, x: str, width: Size, mode: str, s: Size, *, activated: bool = True
+) -> Iterator[Op]:
     """A causal convolution of every channel by itself; eager code pads both ends, then cuts.
 
     What fills a cache is padded to the kernel's length before. Decoding it goes over the last inputs, which
@@ -93,7 +95,26 @@ def _convolution(m: Mixer, x: str, width: Size, mode: str, s: Size) -> Iterator[
         yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
     yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if m.conv_bias else ''} -> {x}: b y f", **sizes)
     yield op("ssm.cut", f"{x}: b y f -> {x}: b s f", "slice", **sizes)
-    yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)
+    if activated:
+        yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)
+
+
+def gated_convolution(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:
+    """LFM2's mixer, from `x: b s d` to `out: b s d`: a convolution between two gates, as wide as its input.
+
+    Source: transformers.
+    """
+    sizes = {"f": m.f, "z": 3 * m.f}
+    bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
+    for o in (
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.split", "xz: b s z -> B: b s f, C: b s f, u: b s f", "split"),
+        op("ssm.gate_in", "B:, u: -> u: b s f", "mul"),
+        *_convolution(m, "u", m.f, mode, s, activated=False),
+        op("ssm.gate_out", "C: b s f, u: b s f -> y: b s f", "mul"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+    ):
+        yield o._replace(sizes={**sizes, **o.sizes})
 
 
 def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:

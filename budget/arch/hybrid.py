@@ -1,4 +1,7 @@
-"""Hybrids: some layers attend, the others are Mamba's mixers; each has an MLP or experts behind it."""
+"""Hybrids: some layers attend, the others are Mamba's mixers or gated convolutions.
+
+Each has an MLP or experts behind it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._layers import Experts, experts, mlp, norm
 from ._loss import cross_entropy
-from ._mamba import Mixer, mamba, mamba2
+from ._mamba import Mixer, gated_convolution, mamba, mamba2
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
@@ -35,10 +38,17 @@ class Config(Settings):
     attention_bias: bool = setting(False, "attention's projections have a bias")
     d_ff: int = setting(14336, "hidden width of the MLP and of each expert")
     mlp_bias: bool = setting(False, "the MLP's projections have a bias")
+    embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Granite)")
     experts: int = setting(16, "experts of a layer that has them")
     active_experts: int = setting(2, "experts that a token goes to")
+    shared_d_ff: int = setting(0, "hidden width of an expert that every token goes to; 0: none", least=0)
+    router: str = setting("softmax", "what turns scores into weights", choices=("softmax", "top_softmax"))
     expert_layers: tuple[int, ...] = setting(tuple(range(1, 32, 2)), "layers with experts, from 0", least=0)
-    mamba_version: int = setting(1, "1: Mamba with norms inside (Jamba), 2: Mamba-2 (Bamba)")
+    qk_norm: bool = setting(False, "attention: a norm of each head's queries and keys")
+    mamba_version: int = setting(
+        1, "1: Mamba with norms inside (Jamba), 2: Mamba-2 (Bamba), 0: a gated convolution (LFM2)",
+        least=0,
+    )  # fmt: skip
     expand: int = setting(2, "mixer: inner width, in d_model")
     state_size: int = setting(16, "mixer: width of a channel's state")
     conv_kernel: int = setting(4, "mixer: taps of the causal convolution")
@@ -61,13 +71,18 @@ class Config(Settings):
             divides("heads", self.heads, "d_model", self.d_model)
         divides("kv_heads", self.kv_heads, "heads", self.heads)
         at_most("active_experts", self.active_experts, "experts", self.experts)
-        if self.mamba_version not in (1, 2):
-            raise InputError("mamba_version", f"got {self.mamba_version}; allowed: 1 or 2")
+        if self.mamba_version not in (0, 1, 2):
+            raise InputError("mamba_version", f"got {self.mamba_version}; allowed: 0, 1 or 2")
         if self.mamba_version == 2:
             divides("mamba_heads", self.mamba_heads, "expand x d_model", self.expand * self.d_model)
             divides("groups", self.groups, "mamba_heads", self.mamba_heads)
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
+        width = (
+            or_else(self.head_dim, exact_div(self.d_model, self.heads)) if self.rotary_fraction == 1 else 0
+        )
+        if is_number(width) and width % 2:
+            raise InputError("head_dim", f"got {width}, all of it rotated; allowed: even numbers")
         if not is_number(self.layers):
             raise InputError("layers", "allowed: one number, since its layers differ")
 
@@ -88,6 +103,8 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
     yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
+    if c.embed_scale:
+        yield op("embed.scale", "x: -> x:", "scale")
     if c.rotary_fraction:
         yield rotary("m")
     yield causal_mask()
@@ -121,6 +138,7 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
             bias=c.attention_bias,
             out_bias=c.attention_bias,
             heads_per_key=exact_div(c.heads, c.kv_heads),
+            norm="rms_norm" if c.qk_norm else "",
             rope=c.rotary_fraction > 0,
             heads_first=c.rotary_fraction < 1,
             mask="mask",
@@ -132,7 +150,8 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
     yield op("residual1", "x:, a: -> x:", "add")
     yield norm("norm2", "rms_norm")
     if has_experts:
-        yield from experts("experts", Experts(f=c.d_ff, normalize=False))
+        m = Experts(f=c.d_ff, router=c.router, normalize=False, shared=c.shared_d_ff)
+        yield from experts("experts", m)
     else:
         yield from mlp("mlp", "silu", gated=True, bias=c.mlp_bias)
     yield op("residual2", "x:, m: -> x:", "add")
@@ -140,7 +159,10 @@ def _layer(c: Config, mode: str, s: Size, attends: bool, has_experts: bool) -> I
 
 def _mixer(c: Config, mode: str, s: Size) -> Iterator[Node]:
     f = c.expand * c.d_model
-    if c.mamba_version == 1:
+    if c.mamba_version == 0:
+        m = Mixer(c.d_model, 0, c.conv_kernel, c.mamba_bias, c.conv_bias)
+        yield from gated_convolution(m, mode, s)
+    elif c.mamba_version == 1:
         rank = or_else(c.dt_rank, ceil_div(c.d_model, 16))
         yield from mamba(
             Mixer(f, c.state_size, c.conv_kernel, c.mamba_bias, c.conv_bias, rank, norms=True), mode, s

@@ -50,6 +50,7 @@ class Config(Settings):
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
     embed_norm: bool = setting(False, "a norm behind the embedding")
+    first_norm: bool = setting(True, "the first layer has a norm before attention (not ModernBERT's)")
     final_norm: bool = setting(True, "a norm behind the last layer")
     residual: str = setting(
         "pre",
@@ -71,16 +72,22 @@ class Config(Settings):
     softmax_float32: bool = setting(False, "attention's softmax is computed in float32")
     softcap: float = setting(0.0, "scores are kept below this by tanh; 0: not", least=0)
     sinks: bool = setting(False, "a learned score for each head that only takes part in the softmax")
-    windows: tuple[int, ...] = setting((0,), "window of each layer in turn; 0: all positions", least=0)
+    windows: tuple[int, ...] = setting(
+        (0,), "window of each layer in turn, an encoder's to each side; 0: all", least=0
+    )
     share_layers: bool = setting(False, "all layers use the same weights (ALBERT)")
     embed_scale: bool = setting(False, "embeddings are multiplied by a constant (Gemma)")
 
-    head: str = setting("lm", "a language model's, a masked one's, a classifier's, or none", choices=HEADS)
+    head: str = setting(
+        "lm", "a (masked) language model's, a classifier's, a projection, or none", choices=HEADS
+    )
     labels: int = setting(2, "outputs of a classifier", least=0)
+    projection: int = setting(0, "width of one token's state, projected (CLIP, SigLIP); 0: d_model", least=0)
     head_activation: str = setting(
         "", "of a masked model's head; empty: the MLP's", choices=("", *ACTIVATIONS)
     )
     head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
+    head_dense_bias: bool = setting(True, "the dense layer of a masked model's head has a bias")
     head_bias: bool = setting(False, "the output projection has a bias")
     tied: bool = setting(True, "the output projection is the embedding")
     logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
@@ -109,6 +116,10 @@ class Config(Settings):
     kv_latent: int = setting(0, "width of the latent vector of keys and values; 0: plain attention", least=0)
     q_latent: int = setting(0, "width of the latent vector of queries; 0: none", least=0)
     rope_head_dim: int = setting(64, "part of head_dim that is rotated, with latent attention")
+    index_heads: int = setting(
+        0, "heads that choose what queries see, with latent attention; 0: none", least=0
+    )
+    index_dim: int = setting(128, "their width")
     value_head_dim: int = setting(0, "width of a head's values with latent attention; 0: head_dim", least=0)
 
     def __post_init__(self) -> None:
@@ -119,8 +130,12 @@ class Config(Settings):
         if not is_zero(self.experts):
             at_most("active_experts", self.active_experts, "experts", self.experts)
         at_most("dense_layers", self.dense_layers, "layers", self.layers)
+        if not self.first_norm and (self.residual != "pre" or not is_zero(self.experts)):
+            raise InputError("first_norm", "got false; allowed with residual pre and without experts")
         if not is_zero(self.kv_latent):
             at_most("rope_head_dim", self.rope_head_dim, "head_dim", self.width)
+        if not is_zero(self.index_heads) and (is_zero(self.kv_latent) or is_zero(self.q_latent)):
+            raise InputError("index_heads", "allowed: 0, or with kv_latent and q_latent")
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
         whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
@@ -170,13 +185,17 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         yield alibi()
     if not is_zero(c.buckets):
         yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
-    if c.kind == "decoder":
+    if _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
             yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
         yield from stack("dense_layers", _kinds(c, 0, sparse=False), dense, layer)
+    if not c.first_norm:
+        first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
+        yield from stack("first_layer", (first,), 1, layer)
+        dense = 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
@@ -216,6 +235,7 @@ class Kind(NamedTuple):
     window: int
     rotates: bool
     sparse: bool
+    normed: bool = True
 
 
 def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
@@ -234,9 +254,9 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     """Attention and MLP on the residual stream x, with the norms where the family puts them."""
     before, behind = c.residual not in ("output", "post"), c.residual in ("output", "sandwich")
     x = "n" if before else "x"
-    if before:
+    if before and kind.normed:
         yield norm("norm1", c.norm, bias=c.norm_bias)
-    yield from _attend(c, mode, seq, kind, x)
+    yield from _attend(c, mode, seq, kind, x if kind.normed else "x")
     yield from dropout("attn", 0 if c.dropout_mlp_only else c.dropout, mode, "a")
     if behind:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
@@ -268,14 +288,20 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
-        mask=_mask(mode, kind.window) if c.kind == "decoder" else "",
+        mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
-        return latent_attention("attn", a._replace(heads_per_key=1), Latent(*dims, c.out_bias), c.width, mode)
+        latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim)
+        return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
+
+
+def _is_masked(c: Config, window: int) -> bool:
+    """Whether a layer of this window sees less than everything."""
+    return c.kind == "decoder" or window > 0
 
 
 def _mask(mode: str, window: int) -> str:

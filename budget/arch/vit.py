@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
+from ..errors import InputError
 from ..ir import HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
-from ._attention import Attention
+from ._attention import Attention, attention
 from ._heads import pooled
-from ._layers import ACTIVATIONS, dropout, norm
+from ._layers import ACTIVATIONS, dropout, mlp, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
 
@@ -39,6 +40,15 @@ class Config(Settings):
     distilled: bool = setting(False, "the second extra token has a head of its own (DeiT)")
     pooler: bool = setting(False, "a dense layer on the class token")
     pooler_width: int = setting(0, "its width; 0: d_model", least=0)
+    patch_bias: bool = setting(True, "the projection of patches has a bias")
+    embed_norm: bool = setting(False, "a norm before the layers (CLIP)")
+    pooling: str = setting(
+        "",
+        "what is made of all tokens: the class token, alone in its norm (CLIP), or what a learned query "
+        "attends to, through a norm and an MLP (SigLIP)",
+        choices=("", "class_norm", "attention"),
+    )
+    projection: int = setting(0, "width of what is pooled, projected; 0: it is not", least=0)
     dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
     attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
 
@@ -46,6 +56,10 @@ class Config(Settings):
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
         at_most("patch", self.patch, "image", self.image)
+        if self.pooling == "class_norm" and is_zero(self.extra_tokens):
+            raise InputError("pooling", "got class_norm; allowed without extra_tokens: attention")
+        if not (is_zero(self.projection) or self.pooling):
+            raise InputError("projection", "allowed with pooling: a width")
 
 
 def build(c: Config, w: Workload) -> Model:
@@ -65,12 +79,14 @@ def build(c: Config, w: Workload) -> Model:
         "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
         "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
-    ends = ("x",) if is_zero(c.classes) else ()
+    pooled = ("pooled" if is_zero(c.projection) else "embeds",) if c.pooling else ()
+    ends = ("x", *pooled) if is_zero(c.classes) else ()
     return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)
 
 
 def _nodes(c: Config, w: Workload) -> Iterator[Node]:
-    yield op("embed.patches", "!image: b c y+i x+j, *d c i j, +*d -> x: b d y x")
+    bias = ", +*d" if c.patch_bias else ""
+    yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x")
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
     if c.mask_token:
         yield op("embed.mask", "*d -> mask: d", "resident")
@@ -81,11 +97,13 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     if not is_zero(c.registers):
         yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
     yield from dropout("embed", c.dropout, w.mode, "x")
-    attention = Attention(bias=c.qkv_bias, dropout=w.mode == "train" and c.attention_dropout > 0)
+    if c.embed_norm:
+        yield norm("embed.norm", "layer_norm", "x", "x")
+    a = Attention(bias=c.qkv_bias, dropout=w.mode == "train" and c.attention_dropout > 0)
     dropped = c.dropout if w.mode == "train" else 0.0
-    layer = Layer(attention, c.activation, gated=c.gated, scale=c.layer_scale, dropout=dropped)
+    layer = Layer(a, c.activation, gated=c.gated, scale=c.layer_scale, dropout=dropped)
     yield encoder("layers", layer, c.layers)
-    yield norm("norm", "layer_norm", "x", "x")
+    yield from _pooling(c)
     if c.pooler:
         yield from pooled(or_else(c.pooler_width, c.d_model))
     if is_zero(c.classes):
@@ -106,3 +124,25 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         yield op("head.half", "logits: -> logits:", "scale")
     if w.mode == "train":
         yield from cross_entropy("logits")
+
+
+def _pooling(c: Config) -> Iterator[Node]:
+    """The last norm, and from `x: b s d` to `pooled: b d`, projected or not."""
+    if c.pooling == "class_norm":
+        yield op("pool.class", "x: b s d -> pooled: b d", "slice")
+        yield norm("norm", "layer_norm", "pooled", "pooled")
+    else:
+        yield norm("norm", "layer_norm", "x", "x")
+    if c.pooling == "attention":
+        a = Attention(upcast=False, scale=False, scale_q=True)
+        query = (
+            op("pool.query", "*d -> query: b s d", "repeat"),
+            *attention("pool.attn", a, "forward", x="query", memory="x"),
+            norm("pool.norm", "layer_norm", "a"),
+            *mlp("pool.mlp", c.activation),
+            op("pool.residual", "m:, a: -> m:", "add"),
+            op("pool.first", "m: b s d -> pooled: b d", "slice"),
+        )
+        yield from sized(query, s=1)
+    if not is_zero(c.projection):
+        yield op("pool.project", "pooled: b d, *d o -> embeds: b o", o=c.projection)

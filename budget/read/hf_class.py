@@ -5,13 +5,14 @@ Only transformers' own code runs, which is installed here; a config's `auto_map`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 
 from ..config import Workload, size
 from ..errors import InputError, shown
-from ..ir import Model
+from ..ir import Model, walk
 from ..named import Any
 from .hf_classes import UncoveredError
 
@@ -23,8 +24,11 @@ AUTO = (
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
 
 
-def module(values: Mapping[str, Any], why: UncoveredError) -> Any:
-    """A config's class as a torch module without weights. Raises InputError: why there is none."""
+def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> Any:
+    """A config's class as a torch module without weights, of this dtype or the config's, usually bfloat16.
+
+    Raises InputError: why there is none.
+    """
     try:
         import torch
         import transformers
@@ -41,8 +45,9 @@ def module(values: Mapping[str, Any], why: UncoveredError) -> Any:
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
         cls = _class(values, config, why)
+        _without_cache(config)
         with torch.device("meta"):
-            made = _made(cls, config, _dtype(torch, config))
+            made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
             made.tie_weights()
     except InputError:
         raise
@@ -54,37 +59,50 @@ def module(values: Mapping[str, Any], why: UncoveredError) -> Any:
     return made
 
 
-def inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+def inputs(made: Any, workload: Workload) -> list[dict[str, Any]]:
     """What a class may run on, the likeliest first: text, images, sound, two of them."""
+    import torch
+
+    with torch.device("meta"):  # while these are made, and no longer
+        return list(_inputs(made, workload))
+
+
+def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     from inspect import signature
 
     import torch
 
     takes = signature(made.forward).parameters
     config = made.config
-    with torch.device("meta"):
-        text = _text(made, takes, workload)
-        pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
-        main = getattr(made, "main_input_name", "")
-        if "input_values" in takes:
-            yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
-        if "input_features" in takes:
-            for given in _features(config, workload):
-                yield {**given, **text}
-                yield given
-        if main == "pixel_values" and pixels:
-            yield pixels
-        if text:
-            yield text
-            yield {**text, **pixels}
-        if pixels:
-            yield pixels
-            yield {**pixels, **text}
+    text = _text(made, takes, workload)
+    pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
+    main = getattr(made, "main_input_name", "")
+    if "input_values" in takes:
+        yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
+    if "input_features" in takes:
+        for given in _features(config, workload):
+            yield {**given, **text}
+            yield given
+    if main == "pixel_values" and pixels:
+        yield pixels
+    if text:
+        yield text
+        yield {**text, **pixels}
+    if pixels:
+        yield pixels
+        yield {**pixels, **text}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what would run code or change weights."""
     return {k: v for k, v in values.items() if k not in ("auto_map", "quantization_config")}
+
+
+def _without_cache(config: Any) -> None:
+    """One pass over whole sequences reads no cache: some classes cannot even make theirs."""
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if getattr(part, "use_cache", None):
+            part.use_cache = False
 
 
 def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
@@ -103,7 +121,9 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
         mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001 - there is no public one
         if type(config) in mapping:
             found = mapping[type(config)]
-            return found[0] if isinstance(found, tuple | list) else found
+            found = found[0] if isinstance(found, tuple | list) else found
+            if found.config_class is not config.sub_configs.get("text_config"):  # a part of it alone
+                return found
     raise why
 
 
@@ -161,6 +181,22 @@ def _features(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
                 yield {"input_features": torch.zeros(workload.batch, frames, channels)}
 
 
+def _unreached(made: Any, model: Model) -> tuple[str, ...]:
+    """The outermost modules of which nothing reads a weight: a tower of images, where the input is text."""
+    read = {t.name for o, _ in walk(model.nodes) if o.kind != "resident" for t in o.ins}
+    names = tuple(name for name, _ in made.named_parameters())
+
+    def outermost(module: Any, path: str) -> Iterator[str]:
+        for name, child in module.named_children():
+            own = {n for n in names if n.startswith(f"{path}{name}.")}
+            if own and read.isdisjoint(own):
+                yield re.sub(r"\d+", "*", f"{path}{name}")
+            elif own - read:
+                yield from outermost(child, f"{path}{name}.")
+
+    return tuple(f"{name}, which no input reaches" for name in dict.fromkeys(outermost(made, "")))
+
+
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
     """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
     from ..dtype import full_name
@@ -170,16 +206,19 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
         raise InputError(
             "mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}"
         )
-    made = module(values, why).train(mode == "train")
     workload = Workload(mode, **{name: size(name, x) for name, x in sizes.items() if x is not None})
     first: InputError | None = None
-    for given in inputs(made, workload):
-        cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
-        try:
-            model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
-        except InputError as error:
-            first = first or error
-            continue
-        about = {"class": type(made).__name__, "model_type": values["model_type"], "captured": True}
-        return model._replace(config={**model.config, **about})
+    told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
+    for usual in ("",) if told else ("", "float32"):  # XLNet mixes float32 into whatever its weights are
+        made = module(values, why, usual).train(mode == "train")
+        for given in inputs(made, workload):
+            cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
+            try:
+                model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
+            except InputError as error:
+                first = first or error
+                continue
+            about = {"class": type(made).__name__, "model_type": values["model_type"], "captured": True}
+            left = (*model.uncounted, *_unreached(made, model))
+            return model._replace(config={**model.config, **about}, uncounted=left)
     raise first or InputError("config", f"{type(made).__name__} takes inputs that are not known here")

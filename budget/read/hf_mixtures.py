@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
-from .hf_fields import Settings, _flag, _short, _whole
+from .hf_classes import UncoveredError
+from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_rules import _late_windows, _layer_types, _rotary
 
 
@@ -40,6 +41,22 @@ def deepseek_v3(hf: Settings) -> dict[str, Any]:
 
 
 deepseek_v2 = deepseek_v3
+
+
+def deepseek_v32(hf: Settings) -> dict[str, Any]:
+    """Which layers have experts may be listed: all but the first."""
+    if hf.get("indexer_types") is not None and set(_list(hf, "indexer_types")) != {"full"}:
+        raise UncoveredError("indexer_types", "allowed: full for each layer")
+    if hf.get("mlp_layer_types") is None:
+        return deepseek_v3(hf)
+    kinds, layers = _list(hf, "mlp_layer_types"), _whole(hf, "num_hidden_layers")
+    dense = kinds.count("dense")
+    if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
+        raise UncoveredError("mlp_layer_types", f"allowed: dense, then sparse, for each of {layers} layers")
+    return deepseek_v3({**hf, "first_k_dense_replace": dense})
+
+
+glm_moe_dsa = deepseek_v32
 
 
 def youtu(hf: Settings) -> dict[str, Any]:

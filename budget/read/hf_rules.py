@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_fields import Settings, _flag, _list, _short, _whole, activation
 
 
 def opt(hf: Settings) -> dict[str, Any]:
@@ -198,6 +198,17 @@ def cohere2(hf: Settings) -> dict[str, Any]:
 def exaone4(hf: Settings) -> dict[str, Any]:
     """As Cohere's, but where no layer has a window, all of them rotate."""
     return {"windows": _full_every(hf, 4), "rotated": (1,)} if hf["sliding_window"] is None else cohere2(hf)
+
+
+def modernbert(hf: Settings) -> dict[str, Any]:
+    """All but every third layer see half a window to each side, and the token itself."""
+    every = _short(_whole(hf, "global_attn_every_n_layers", 3), "global_attn_every_n_layers")
+    sides = {**hf, "sliding_window": _whole(hf, "local_attention", least=0) // 2 + 1}
+    kinds = ["full_attention"] + ["sliding_attention"] * (every - 1)
+    return {
+        "windows": _layer_types(sides, kinds),
+        "head_activation": activation(hf, "classifier_activation"),
+    }
 
 
 def _late_windows(hf: Settings) -> tuple[int, ...]:

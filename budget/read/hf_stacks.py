@@ -37,7 +37,12 @@ def vit(hf: Settings) -> dict[str, Any]:
     return {"patch": _side(hf, "patch_size"), **_image(hf), **_labels(hf)}
 
 
-deit = vit
+deit = clip_vision_model = vit
+
+
+def siglip_vision_model(hf: Settings) -> dict[str, Any]:
+    """A learned query attends to all patches, unless the tower goes without its head."""
+    return {**vit(hf), "pooling": "attention" if _flag(hf, "vision_use_head", True) else ""}
 
 
 def whisper(hf: Settings) -> dict[str, Any]:

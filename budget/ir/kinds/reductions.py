@@ -208,6 +208,7 @@ RULES: dict[str, Rule] = {
     ),
     "mean": Rule(1, 1, walks="in", sums=True),
     "correct": Rule(1, stops=True),  # of scores, before a choice
+    "choose": Rule(3, stops=True, launches=6),  # a mask that leaves each row's largest
     "top_k": Rule(
         1,
         0,

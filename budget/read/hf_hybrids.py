@@ -1,0 +1,65 @@
+"""What the fields of Hugging Face's hybrids mean whose layers are listed by name.
+
+As hf_rules.py has it for the others. Source: transformers.
+"""
+
+from __future__ import annotations
+
+from ..errors import InputError, shown
+from ..named import Any
+from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_stacks import _head_width
+
+ATTENTION, OTHERS = ("full_attention", "attention"), ("linear_attention", "mamba", "conv")
+
+
+def granitemoehybrid(hf: Settings) -> dict[str, Any]:
+    """All layers have experts and a shared one, or the shared one is their MLP."""
+    if hf["mamba_d_head"] != "auto":
+        _head_width(hf, "mamba_d_head", "mamba_expand", "mamba_n_heads")
+    layers, shared = _layers(hf), _whole(hf, "shared_intermediate_size", least=0)
+    experts = _whole(hf, "num_local_experts", least=0)
+    mlp: dict[str, Any] = {"expert_layers": (layers,), "d_ff": shared, "active_experts": 1}
+    if experts:
+        active = _whole(hf, "num_experts_per_tok")
+        mlp = {"experts": experts, "active_experts": active, "shared_d_ff": shared}
+        mlp["expert_layers"] = tuple(range(layers))
+    rotates = hf.get("position_embedding_type") == "rope"
+    return {**mlp, "attention_layers": _attention(hf, layers), "rotary_fraction": float(rotates)}
+
+
+def lfm2(hf: Settings) -> dict[str, Any]:
+    """The MLP's width is two thirds of what the config says, rounded up, if it is adjusted."""
+    width, layers = _whole(hf, "block_ff_dim", _whole(hf, "intermediate_size")), _layers(hf)
+    if _flag(hf, "block_auto_adjust_ff_dim", True):
+        width = 2 * width // 3
+        factor = hf.get("block_ffn_dim_multiplier")
+        if factor is not None:
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 1000:
+                name = "block_ffn_dim_multiplier"
+                raise InputError(name, f"got {shown(factor)}; allowed: numbers up to 1,000")
+            multiple = _whole(hf, "block_multiple_of")
+            width = multiple * -(-int(factor * width) // multiple)
+    known = _attention(hf, layers)
+    if hf.get("layer_types") is None:
+        named = range(layers) if hf.get("full_attn_idxs") is None else _list(hf, "full_attn_idxs")
+        known = tuple(i for i in range(layers) if i in named) or (layers,)
+    return {
+        "d_ff": width,
+        "attention_layers": known,
+        "expert_layers": (layers,),
+        "tied": _flag(hf, "tie_embedding", _flag(hf, "tie_word_embeddings", True)),
+    }
+
+
+def _layers(hf: Settings) -> int:
+    return _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+
+
+def _attention(hf: Settings, layers: int) -> tuple[int, ...]:
+    """The layers that attend, by their names; where there are no names, none does."""
+    kinds = [OTHERS[0]] * layers if hf.get("layer_types") is None else _list(hf, "layer_types")
+    if len(kinds) != layers or any(kind not in (*ATTENTION, *OTHERS) for kind in kinds):
+        names = ", ".join((*ATTENTION, *OTHERS))
+        raise InputError("layer_types", f"allowed, for each of {layers} layers: {names}")
+    return tuple(i for i, kind in enumerate(kinds) if kind in ATTENTION) or (layers,)
