@@ -200,6 +200,14 @@ def test_master_weights_are_in_float32_beside_their_states():
     assert memory(program("adamw_loop", master=True), "bfloat16").optimizer == 12 * n
 
 
+@pytest.mark.parametrize("name", [n for n in CHOICES if n != "none"])
+def test_under_autocast_an_optimizer_sees_the_float32_weights_and_not_their_casts(name):
+    one = {"batch": 1, "seq": 32, "optimizer": name}
+    cast, wide = estimate("gpt2", precision="autocast", **one), estimate("gpt2", dtype="fp32", **one)
+    assert cast.memory.optimizer == wide.memory.optimizer
+    assert cast.flops.optimizer == wide.flops.optimizer
+
+
 def test_bad_input_is_one_line():
     with pytest.raises(InputError, match="optimizer: unknown name 'adamww'; did you mean 'adamw"):
         program("adamww")
