@@ -171,17 +171,20 @@ def _gradients(
         yield _op(o, o.rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
-                yield _op(o, "reduce", (out,), (grad,))
+                yield _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
         made += fused
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of an operand that a product broadcasts, before it is summed to the operand's shape."""
-    if not o.rule.cross or o.kernel or t.dims == o.out.dims:
+    """The gradient as the operator makes it: before it is summed to the shape of an operand that a product
+    broadcasts, or cast to the dtype of one that was cast for the operator.
+    """
+    whole = grad._replace(name=f"{grad.name}~", role=ACTIVATION, dtype=o.out.dtype, on_chip=False)
+    if o.kernel or t.on_chip:
         return grad
-    return grad._replace(
-        name=f"{grad.name}~", dims=o.out.dims, role=ACTIVATION, dtype=o.out.dtype, on_chip=False
-    )
+    if o.rule.cross and t.dims != o.out.dims:
+        return whole._replace(dims=o.out.dims)
+    return whole if o.rule.upcasts and t.dtype != o.out.dtype else grad
 
 
 def _passes(o: Op, t: Tensor) -> bool:

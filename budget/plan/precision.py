@@ -116,13 +116,13 @@ class _Autocast:
             low[t.name] = made
         cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
         return made._replace(added=t.added), cast._replace(
-            group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else ""
+            group="" if weight else o.group, kernel=o.kernel if t.on_chip else ""
         )
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
         cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes)
-        return made, cast._replace(group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else "")
+        return made, cast._replace(group=o.group, kernel=o.kernel if t.on_chip else "")
 
 
 def _casts_weight(node: Node) -> bool:

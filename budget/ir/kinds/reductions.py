@@ -24,6 +24,7 @@ RULES: dict[str, Rule] = {
         5,
         4,
         (OUTPUT,),
+        upcasts=True,
         reduces=2,
         fused="softmax_fused",
         autocast=(ANSWERS_SINGLE, ""),
@@ -61,7 +62,9 @@ RULES: dict[str, Rule] = {
         moves=(4, 0),
         back_moves=(24, 0),
     ),  # rows / lengths
-    "log_softmax": Rule(5, 3, (OUTPUT,), reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)),
+    "log_softmax": Rule(
+        5, 3, (OUTPUT,), upcasts=True, reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)
+    ),
     "instance_norm": Rule(8, 12, (X,), passes=True, family="norm", autocast=(AS_INPUT, AS_INPUT)),
     "layer_norm": Rule(
         8,

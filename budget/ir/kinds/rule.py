@@ -46,6 +46,7 @@ class Rule(NamedTuple):
     updates: bool = False  # the output overwrites the last input: sums, parts written into a whole
     part: bool = False  # only as much of the output is written as the first input has
     casts: bool = False  # the output is the input in another dtype, and its storage where it has that already
+    upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
