@@ -74,9 +74,11 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
     if c.mask_token:
         yield op("embed.mask", "*d -> mask: d", "resident")
+    # Positions are those of the sequence, unless registers, which have none, come behind them.
+    q = "s" if is_zero(c.registers) else "q"
     if not is_zero(c.extra_tokens):
-        yield op("embed.class", "x: b p d, *a d -> x: b q d", "cat")
-    yield op("embed.positions", "x: b q d, *q d -> x: b q d", "add")
+        yield op("embed.class", f"x: b p d, *a d -> x: b {q} d", "cat")
+    yield op("embed.positions", f"x: b {q} d, *{q} d -> x: b {q} d", "add")
     if not is_zero(c.registers):
         yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
     yield from dropout("embed", c.dropout, w.mode, "x")
