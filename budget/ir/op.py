@@ -90,7 +90,8 @@ def _select(o: Op, save: Save) -> Tensor:
         return like
     dims = like.dims[:-1] if save.row else like.dims
     part = COPY if save.copy else SAVED
-    return Tensor(f"{o.name}#{save.name}", dims, dtype=save.dtype or like.dtype, part=part, of=like.name)
+    dtype = "" if save.own else save.dtype or like.dtype
+    return Tensor(f"{o.name}#{save.name}", dims, dtype=dtype, part=part, of=like.name)
 
 
 def beside(o: Op, name: str) -> str:

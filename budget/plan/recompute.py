@@ -9,10 +9,10 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import unknown
-from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite
+from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -75,13 +75,30 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
-    """The body of a backward block; a group of layers is recomputed as a whole before its first operator."""
+    """The body of a backward block; of a layer of which only the input is kept, all is there at once."""
     if forward.keeps == ALL:
         lost = CHOICES["none"]
-    elif forward.keeps == INPUT_ONLY and lost is CHOICES["full"]:
-        yield from rewrite(forward.body, lambda o: (_rerun(o),))
+    elif lost is CHOICES["full"] and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
+        body = forward.body if forward.keeps == INPUT_ONLY else _until_needed(forward.body, back.body)
+        yield from rewrite(body, lambda o: (_rerun(o),))
         lost = CHOICES["none"]
     yield from _again(forward.body, back.body, lost)
+
+
+def _is_layer(node: Block) -> bool:
+    """Whether a block is one that is recomputed as a whole: a layer, and no period of them."""
+    return not node.shared and all(isinstance(n, Op) or n.shared for n in node.body)
+
+
+def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
+    """A layer up to the last tensor that its backward pass reads: there torch's checkpoint stops."""
+    reads = {name for o, _ in walk(back) for name in (*(t.name for t in o.ins), *o.holds)}
+    needed = [
+        i
+        for i, node in enumerate(body)
+        if isinstance(node, Block) or any(t.name in reads for t in node.outs)
+    ]
+    return body[: needed[-1] + 1] if needed else ()
 
 
 def _rerun(o: Op) -> Op:

@@ -26,6 +26,7 @@ class Save(NamedTuple):
     dtype: str = ""  # of a new tensor, where it is not the operand's
     row: bool = False  # with the last axis reduced: a norm's statistics
     copy: bool = False  # the operand in another dtype: no new tensor where it has that dtype already
+    own: bool = False  # a new tensor in the model's own dtype, whatever the operand's
     trained: bool = False  # needed for the gradient of a trained weight only
 
 
@@ -62,6 +63,7 @@ class Rule(NamedTuple):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
+    back_most: int = 0  # float32 tensors of its operand's size that its backward pass has alive at once
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer
     fused: str = ""  # the kind that a fused kernel runs in its place
