@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..ir import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir import ACTIVATION, GRADIENT, LEAF, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
 from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]
@@ -36,7 +36,9 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Add to `needs` the activations that need a gradient; split off first repetitions."""
     for node in nodes:
         if isinstance(node, Op):
-            if not node.rule.stops:
+            if node.tag == LEAF:
+                needs.update(out.name for out in node.outs)
+            elif not node.rule.stops:
                 for t in node.ins:
                     if t.role == WEIGHT or t.name in needs:
                         needs.update([out.name for out in node.outs])
