@@ -208,6 +208,23 @@ def test_under_autocast_an_optimizer_sees_the_float32_weights_and_not_their_cast
     assert cast.flops.optimizer == wide.flops.optimizer
 
 
+@pytest.mark.parametrize("name", [n for n in TORCH if n != "muon"])
+def test_gradients_in_another_dtype_than_the_weights_are_refused_where_torch_refuses_them(name):
+    net = Net().to(torch.bfloat16)
+    for p in net.parameters():
+        p.grad_dtype = torch.float32
+        p.grad = torch.zeros_like(p, dtype=torch.float32)
+    chosen = {"optimizer": name, "grad_dtype": "fp32", "batch": 1, "seq": 32}
+    try:
+        TORCH[name](net)[0].step()
+    except RuntimeError:
+        with pytest.raises(InputError, match=f"grad_dtype: got fp32 .*{name} refuses; allowed: the weights'"):
+            estimate("gpt2", **chosen)
+    else:
+        estimate("gpt2", **chosen)
+    estimate("gpt2", **chosen, precision="master")
+
+
 def test_bad_input_is_one_line():
     with pytest.raises(InputError, match="optimizer: unknown name 'adamww'; did you mean 'adamw"):
         program("adamww")

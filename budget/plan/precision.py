@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError, unknown
+from ..fold.count import trained
 from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
@@ -31,6 +32,8 @@ NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
 UNNAMED = True
 
 DEVICES = ("cuda", "cpu")
+# Optimizers whose moments have the weights' dtype, and which raise for gradients in another. Source: torch-optim
+ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
 
 def check(task: Task, device: Device) -> None:
@@ -152,7 +155,14 @@ def apply_gradients(model: Model, task: Task) -> Model:
     t = task.techniques
     if t.precision == "fp8":
         model = fp8.trained(model)
-    return gradients(model, full_name(t.grad_dtype)) if t.grad_dtype else model
+    if not t.grad_dtype:
+        return model
+    dtype = full_name(t.grad_dtype)
+    of = {own or task.dtype for own in trained(model)} - {dtype}
+    if of and not task.master and task.optimizer in ONE_DTYPE:
+        text = f"got {t.grad_dtype} for weights in {min(of)}, which torch's {task.optimizer} refuses"
+        raise InputError("grad_dtype", f"{text}; allowed: the weights' own dtype, or precision master")
+    return gradients(model, dtype)
 
 
 STAGES = {"cast": apply, "gradients": apply_gradients}
