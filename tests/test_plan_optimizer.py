@@ -11,7 +11,7 @@ from budget.fold.count import flops
 from budget.fold.memory import memory
 from budget.ir import Model, block, link, op
 from budget.plan.backward import backward
-from budget.plan.optimizer import CHOICES, optimizer
+from budget.plan.optimizer import ALIASES, CHOICES, optimizer
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -223,6 +223,14 @@ def test_gradients_in_another_dtype_than_the_weights_are_refused_where_torch_ref
     else:
         estimate("gpt2", **chosen)
     estimate("gpt2", **chosen, precision="master")
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_transformers_names_are_names_here(name):
+    hf = pytest.importorskip("transformers")
+    assert name == "adamw_hf" or name in set(hf.training_args.OptimizerNames)
+    one = {"batch": 1, "seq": 32}
+    assert estimate("gpt2", optimizer=name, **one) == estimate("gpt2", optimizer=ALIASES[name], **one)
 
 
 def test_bad_input_is_one_line():

@@ -39,6 +39,12 @@ PLAIN = {
 }
 SHAPED = ("adamw_loop", "adamw_8bit", "adafactor", "lion", "muon", "shampoo")  # functions of plan/_shaped.py
 CHOICES = (*PLAIN, *SHAPED)
+# The names that transformers' TrainingArguments give them. A paged one keeps the same states.
+ALIASES = {
+    "adamw_torch": "adamw", "adamw_hf": "adamw", "adamw_torch_fused": "adamw_fused",
+    "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit",
+    "paged_adamw_32bit": "adamw", "lion_32bit": "lion", "paged_lion_32bit": "lion",
+}  # fmt: skip
 
 
 def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
