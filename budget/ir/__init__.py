@@ -83,9 +83,9 @@ from .tensor import (
 __all__ = [
     "ACTIVATION", "ACTIVATION_OF_MLP", "ACTIVE", "ALL", "CACHE", "CHUNK", "COPY", "DOWN", "EMBED", "FROZEN",
     "GATE", "GIVEN", "GRADIENT", "HEAD", "HOST", "INPUT", "INPUT_ONLY", "LATENT_DIVIDE", "LATENT_JOIN",
-    "LATENT_UP", "LEAF", "LOSS", "MERGE", "MIX", "NOTHING", "PROMPT", "QKV", "ROLES", "ROUTER", "RULES", "SAVED",
-    "SCALE", "SCORES", "STATE", "SUMMAND", "TEMPORARY", "WEIGHT", "WEIGHTS", "Block", "Carry", "Gemm",
-    "Model", "Node", "Op", "Rule", "Tensor", "base", "beside", "block", "contracted_dims",
+    "LATENT_UP", "LEAF", "LOSS", "MERGE", "MIX", "NOTHING", "PROMPT", "QKV", "ROLES", "ROUTER", "RULES",
+    "SAVED", "SCALE", "SCORES", "STATE", "SUMMAND", "TEMPORARY", "WEIGHT", "WEIGHTS", "Block", "Carry",
+    "Gemm", "Model", "Node", "Op", "Rule", "Tensor", "base", "beside", "block", "contracted_dims",
     "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "line",
     "link", "model", "op", "picked", "pieces", "pointwise_flops", "renamed", "rewrite", "states", "walk",
     "weights", "widest", "window",

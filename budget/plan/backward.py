@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..ir import ACTIVATION, GRADIENT, LEAF, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir import (
+    ACTIVATION,
+    GRADIENT,
+    LEAF,
+    SUMMAND,
+    WEIGHT,
+    WEIGHTS,
+    Block,
+    Carry,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    pieces,
+)
 from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]

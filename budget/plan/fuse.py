@@ -4,9 +4,10 @@ For attention that is flash attention: the backward pass recomputes scores and p
 (plan/recompute.py). Source: flash-attention-2.
 `sdpa`, the default in training, is torch's SDPA as transformers calls it for sequences without padding:
 no mask and no repeated keys, except in layers whose window is no longer than the sequence; where SDPA has
-no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in booleans
-and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both copy the output where the queries'
-layout requires it. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
+no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in
+booleans and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both
+copy the output where the queries' layout requires it. `causal` has no mask, but repeated keys. `flash` is the
+kernel alone.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """

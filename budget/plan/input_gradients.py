@@ -10,9 +10,7 @@ from ..config import Task, setting
 from ..ir import EMBED, LEAF, Model, rewrite
 from ._names import untrained
 
-SETTINGS = {
-    "input_gradients": setting(False, "what embeddings make requires a gradient, frozen or not (transformers)")
-}
+SETTINGS = {"input_gradients": setting(False, "what embeddings make requires a gradient (transformers)")}
 NEEDS = {"input_gradients": ("train",)}
 
 

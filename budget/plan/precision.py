@@ -32,7 +32,7 @@ NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
 UNNAMED = True
 
 DEVICES = ("cuda", "cpu")
-# Optimizers whose moments have the weights' dtype, and which raise for gradients in another. Source: torch-optim
+# Their moments have the weights' dtype; they raise for gradients in another. Source: torch-optim
 ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
 

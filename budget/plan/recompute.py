@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import unknown
-from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import ALL, COPY, INPUT_ONLY, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -68,9 +68,10 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
             done |= wanted
             for o in ops:
                 if any(t.name in wanted for t in o.outs):
-                    # Besides its output, an operator makes again only what was lost.
+                    # Besides its output, an operator makes again only what was lost, of what was kept.
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    yield _rerun(o)._replace(outs=outs)
+                    copies = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+                    yield _rerun(o)._replace(ins=tuple(copies.get(t.name, t) for t in o.ins), outs=outs)
         yield node
 
 
@@ -81,8 +82,24 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     elif lost is CHOICES["full"] and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
         body = forward.body if forward.keeps == INPUT_ONLY else _until_needed(forward.body, back.body)
         yield from rewrite(body, lambda o: (_rerun(o),))
-        lost = CHOICES["none"]
+        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), _arguments(body))
+        return
     yield from _again(forward.body, back.body, lost)
+
+
+def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
+    """What a layer reads from outside, weights aside."""
+    made = {t.name for o, _ in walk(body) for t in o.outs}
+    reads = (t.name for o, _ in walk(body) for t in o.ins if t.role not in WEIGHTS)
+    return tuple(dict.fromkeys(name for name in reads if name not in made))
+
+
+def _holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
+    """The backward pass of a layer whose checkpoint holds its arguments until that pass ends."""
+    back = tuple(nodes)
+    last = max((i for i, node in enumerate(back) if isinstance(node, Op)), default=-1)
+    for i, node in enumerate(back):
+        yield node._replace(holds=(*node.holds, *names)) if isinstance(node, Op) and i == last else node
 
 
 def _is_layer(node: Block) -> bool:
@@ -94,9 +111,7 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
     """A layer up to the last tensor that its backward pass reads: there torch's checkpoint stops."""
     reads = {name for o, _ in walk(back) for name in (*(t.name for t in o.ins), *o.holds)}
     needed = [
-        i
-        for i, node in enumerate(body)
-        if isinstance(node, Block) or any(t.name in reads for t in node.outs)
+        i for i, node in enumerate(body) if isinstance(node, Block) or any(t.name in reads for t in node.outs)
     ]
     return body[: needed[-1] + 1] if needed else ()
 
