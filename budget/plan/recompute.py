@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import unknown
-from ..ir import ALL, COPY, INPUT_ONLY, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import ACTIVATION, ALL, COPY, INPUT_ONLY, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -80,9 +80,13 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     if forward.keeps == ALL:
         lost = CHOICES["none"]
     elif lost is CHOICES["full"] and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
-        body = forward.body if forward.keeps == INPUT_ONLY else _until_needed(forward.body, back.body)
+        group = forward.keeps == INPUT_ONLY
+        body = forward.body if group else _until_needed(forward.body, back.body)
+        held = _arguments(body)
+        if group:  # a reentrant checkpoint holds its results and their gradients too
+            held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
         yield from rewrite(body, lambda o: (_rerun(o),))
-        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), _arguments(body))
+        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), held)
         return
     yield from _again(forward.body, back.body, lost)
 
@@ -95,11 +99,16 @@ def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
 
 
 def _holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
-    """The backward pass of a layer whose checkpoint holds its arguments until that pass ends."""
-    back = tuple(nodes)
-    last = max((i for i, node in enumerate(back) if isinstance(node, Op)), default=-1)
-    for i, node in enumerate(back):
-        yield node._replace(holds=(*node.holds, *names)) if isinstance(node, Op) and i == last else node
+    """The backward pass of a layer whose checkpoint holds some tensors until that pass ends."""
+    *rest, last = nodes
+    yield from rest
+    if isinstance(last, Op):
+        yield last._replace(holds=(*last.holds, *names))
+        return
+    yield last
+    *_, (o, _) = walk((last,))
+    end = o.out._replace(name=f"{o.out.name}~end", role=ACTIVATION)
+    yield Op(f"{o.name}.end", "view", (o.out,), (end,), o.sizes, "backward", o.of, holds=names)
 
 
 def _is_layer(node: Block) -> bool:
