@@ -19,6 +19,7 @@ from .named import Any
 from .plan import check, chosen
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
+from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.source import Named, Ready, find
@@ -62,6 +63,7 @@ def estimate(
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    optimizer = ALIASES.get(str(optimizer), optimizer)
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
     given = {"batch": batch, "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}

@@ -5,6 +5,10 @@ import warnings
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+
+# Examples must not depend on which of our modules a worker has imported: Hypothesis draws their constants.
+providers._get_local_constants = providers.Constants
 
 # Timing is for benchmarks: this machine is noisy, and a first call may import torch.
 settings.register_profile("project", deadline=None, derandomize=True)

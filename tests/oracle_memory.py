@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,11 +21,21 @@ class Tracker(MemTracker):
                 self._peak_mem[device], self._peak_mem_snap[device] = now["Total"], dict(now)
 
 
+def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, foreach=True)
+
+
 def peak(
-    build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dtype = torch.bfloat16, micro: int = 1
+    build: Callable[[], tuple[nn.Module, dict[str, Any]]],
+    dtype: torch.dtype = torch.bfloat16,
+    micro: int = 1,
+    *,
+    training: bool = False,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adamw,
 ) -> dict[str, int]:
-    """Bytes by kind at the peak of the second AdamW step, each after `micro` passes; `build` makes the
-    module and its inputs.
+    """Bytes by kind at the peak of the second step, each after `micro` passes; `build` makes the
+    module and its inputs. training: dropout and checkpoints are on. around: of each forward pass.
 
     Beside what the tracker finds: all weights, the trained ones, and AdamW's numbers of steps.
     """
@@ -35,7 +46,7 @@ def peak(
         # saves other tensors than torch's own code: without it the answer is the same on every machine.
         with torch.backends.mkldnn.flags(enabled=False), FakeTensorMode():
             module, inputs = build()
-            module.eval()
+            module.train(training)
             trained = [p for p in module.parameters() if p.requires_grad]
             own = {
                 "Weights": sum(p.nbytes for p in module.parameters()),
@@ -43,20 +54,21 @@ def peak(
                 "Steps": 4 * len(trained),
             }
             _frozen_to_buffers(module)
-            optimizer = torch.optim.AdamW(module.parameters(), foreach=True)
+            step = optimizer(module.parameters())
             tracker = Tracker()
             given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
-            tracker.track_external(module, optimizer, *given)
+            tracker.track_external(module, step, *given)
             with tracker:
                 for _ in range(2):
                     for _ in range(micro):
                         tracker.reset_mod_stats()
-                        out = module(**inputs)
+                        with around():
+                            out = module(**inputs)
                         loss = out.loss if getattr(out, "loss", None) is not None else out[0].float().sum()
                         del out
                         loss.backward()
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    step.step()
+                    step.zero_grad()
             snapshot = tracker.get_tracker_snapshot("peak")
     finally:
         torch.set_default_dtype(before)

@@ -191,7 +191,7 @@ def test_what_is_off_is_not_imported():
         for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
-    used = ("_sdpa", "backward", "fuse", "optimizer", "recompute", "techniques")
+    used = ("_sdpa", "_states", "backward", "fuse", "optimizer", "recompute", "techniques")
     assert off == own == str([f"budget.plan.{name}" for name in used])
 
 

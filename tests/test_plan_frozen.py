@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from budget.fold.count import flops, params
 from budget.fold.memory import memory
-from budget.ir import walk
+from budget.ir import EMBED, walk
 from budget.plan.adapters import adapters
 from budget.plan.backward import backward
 from budget.plan.freeze import freeze, freeze_layers
+from budget.plan.input_gradients import input_gradients
 from budget.plan.lora import lora
 from budget.plan.optimizer import optimizer
 
@@ -125,3 +126,18 @@ def test_adapters_in_float32_keep_casts_of_their_inputs(layers):
     statistics = layers * 2 * B * S * (4 - 2)
     assert ours.activations - out.numel() * 2 - theirs == statistics
     assert ours.gradients == 4 * layers * 2 * RANK * (D + F)
+
+
+@pytest.mark.parametrize("trained", [1, 3])
+def test_embeddings_with_a_gradient_send_it_through_frozen_layers(trained):
+    """As transformers' enable_input_require_grads does."""
+    module, first = net(5), 5 - trained
+    for part in list(module)[: 1 + first]:
+        part.requires_grad_(False)
+    module[0].register_forward_hook(lambda module, args, out: out.requires_grad_(True))
+    ours = freeze_layers(model(5), first)
+    embed = ours.nodes[0]._replace(tag=EMBED)
+    program = backward(input_gradients(ours._replace(nodes=(embed, *ours.nodes[1:]))))
+    theirs, _ = saved(module, torch.randn(B, S, C))
+    assert held(program) == theirs
+    assert flops(program)[:2] == count_flops(module.to("meta"), torch.empty(B, S, C, device="meta"))

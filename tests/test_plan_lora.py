@@ -106,3 +106,36 @@ def test_a_flash_kernel_keeps_its_output_where_the_next_product_is_frozen():
     ]
     low = 5 * 2 * 32 * 4 * 2
     assert kept[1].activations - kept[0].activations == low
+
+
+SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
+WIDE = {**SMALL, "intermediate_size": 160}
+FAMILIES = {
+    "llama": WIDE,
+    "gpt_neox": WIDE,
+    "falcon": SMALL,
+    "bert": WIDE,
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300},
+    "t5": {"d_model": 64, "d_kv": 16, "num_heads": 4, "num_layers": 2, "d_ff": 160, "vocab_size": 300},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore")  # peft's: Conv1D is transposed
+def test_all_linear_is_peft_s(family):
+    hf, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    config = hf.AutoConfig.for_model(family, **FAMILIES[family])
+    auto = {"bert": hf.AutoModelForMaskedLM, "t5": hf.AutoModelForSeq2SeqLM}.get(
+        family, hf.AutoModelForCausalLM
+    )
+    with torch.device("meta"):
+        module = auto.from_config(config)
+        config.architectures = [type(module).__name__]
+        adapted = peft.get_peft_model(module, peft.LoraConfig(r=4, target_modules="all-linear"))
+    ours = estimate(config.to_dict(), batch=1, seq=16, lora_rank=4, lora_targets="all-linear")
+    assert ours.params.trainable == adapted.get_nb_trainable_parameters()[0]
+
+
+def test_all_linear_is_refused_with_experts():
+    with pytest.raises(InputError, match="lora_targets: got all-linear with experts; allowed: names"):
+        estimate("mixtral-8x7b", batch=1, seq=16, lora_rank=4, lora_targets="all-linear")

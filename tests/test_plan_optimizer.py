@@ -11,7 +11,7 @@ from budget.fold.count import flops
 from budget.fold.memory import memory
 from budget.ir import Model, block, link, op
 from budget.plan.backward import backward
-from budget.plan.optimizer import CHOICES, optimizer
+from budget.plan.optimizer import ALIASES, CHOICES, optimizer
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -101,14 +101,18 @@ def test_the_state_is_torch_s_to_the_byte(name):
     assert memory(program(name), "float32").optimizer == sum(t.numel() * t.element_size() for t in on_device)
 
 
-def largest_in_step(name, dtype):
-    """Bytes that MemTracker finds beyond weights, gradients and states, at most, during a step."""
+def largest_in_step(name, dtype, master=False):
+    """Bytes that MemTracker finds beyond weights, gradients and states, at most, during a step.
+
+    master: the step updates a float32 copy of the weights, from float32 copies of all gradients.
+    """
     torch.set_default_dtype(dtype)
     with FakeTensorMode():
         net = Net()
         torch.set_default_dtype(torch.float32)
-        steps = TORCH[name](net)
-        for p in net.parameters():
+        updated = Net() if master else net
+        steps = TORCH[name](updated)
+        for p in (*net.parameters(), *updated.parameters()):
             p.grad = torch.zeros_like(p)
         for step in steps:
             step.step()
@@ -116,8 +120,13 @@ def largest_in_step(name, dtype):
         for step in steps:
             tracker = MemTracker()
             tracker.track_external(net, *steps, *(p.grad for p in net.parameters()))
+            if master:
+                tracker.track_external(updated)
+                updated.zero_grad()
             before = tracker.get_tracker_snapshot("current")[torch.device("cpu")]["Total"]
             with tracker:
+                for p, q in zip(net.parameters(), updated.parameters(), strict=True):
+                    q.grad = p.grad.float() if master else q.grad
                 step.step()
             after = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
             worst = max(worst, after["Total"] - before)
@@ -130,6 +139,13 @@ def test_temporaries_are_torch_s(name, dtype):
     curve = memory(program(name), dtype).curve
     ours = max((m.live["temporaries"] for m in curve if m.phase == "optimizer"), default=0)
     assert ours == pytest.approx(largest_in_step(name, getattr(torch, dtype)), abs=300)
+
+
+@pytest.mark.parametrize("name", [n for n in TORCH if n not in ("adafactor", "adamw_fused")])
+def test_a_master_s_float32_gradients_live_beside_the_temporaries(name):
+    curve = memory(program(name, master=True), "bfloat16").curve
+    ours = max(m.live["temporaries"] for m in curve if m.phase == "optimizer")
+    assert ours == pytest.approx(largest_in_step(name, torch.bfloat16, master=True), abs=300)
 
 
 def test_every_optimizer_reads_shapes_or_not_and_never_fails():
@@ -182,6 +198,39 @@ def test_master_weights_are_in_float32_beside_their_states():
     n = memory(program("none"), "bfloat16").parameters / 2
     assert memory(program("adamw", master=True), "bfloat16").optimizer == 12 * n
     assert memory(program("adamw_loop", master=True), "bfloat16").optimizer == 12 * n
+
+
+@pytest.mark.parametrize("name", [n for n in CHOICES if n != "none"])
+def test_under_autocast_an_optimizer_sees_the_float32_weights_and_not_their_casts(name):
+    one = {"batch": 1, "seq": 32, "optimizer": name}
+    cast, wide = estimate("gpt2", precision="autocast", **one), estimate("gpt2", dtype="fp32", **one)
+    assert cast.memory.optimizer == wide.memory.optimizer
+    assert cast.flops.optimizer == wide.flops.optimizer
+
+
+@pytest.mark.parametrize("name", [n for n in TORCH if n != "muon"])
+def test_gradients_in_another_dtype_than_the_weights_are_refused_where_torch_refuses_them(name):
+    net = Net().to(torch.bfloat16)
+    for p in net.parameters():
+        p.grad_dtype = torch.float32
+        p.grad = torch.zeros_like(p, dtype=torch.float32)
+    chosen = {"optimizer": name, "grad_dtype": "fp32", "batch": 1, "seq": 32}
+    try:
+        TORCH[name](net)[0].step()
+    except RuntimeError:
+        with pytest.raises(InputError, match=f"grad_dtype: got fp32 .*{name} refuses; allowed: the weights'"):
+            estimate("gpt2", **chosen)
+    else:
+        estimate("gpt2", **chosen)
+    estimate("gpt2", **chosen, precision="master")
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_transformers_names_are_names_here(name):
+    hf = pytest.importorskip("transformers")
+    assert name == "adamw_hf" or name in set(hf.training_args.OptimizerNames)
+    one = {"batch": 1, "seq": 32}
+    assert estimate("gpt2", optimizer=name, **one) == estimate("gpt2", optimizer=ALIASES[name], **one)
 
 
 def test_bad_input_is_one_line():

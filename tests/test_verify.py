@@ -148,6 +148,13 @@ def test_blocks_agree_with_what_is_around_them():
     fails(good._replace(nodes=nodes(mirrors="other")), "mirrors 'other'")
 
 
+def test_an_axis_has_one_letter():
+    """Else the gradient of a sum is summed over the one and written as the other."""
+    nodes = (op("in", "!raw: b c, *c d -> x: b d"), op("up", "!other: b c, *c e -> y: b e"))
+    residual = network((*nodes, op("add", "x: b d, y: b e -> x: b d", "add")), d=4, e=4)
+    fails(backward(residual), "one axis with two letters")
+
+
 def test_phases_are_in_their_stage():
     with pytest.raises(ProgramError, match="phase backward in a network"):
         verify(backward(network()), "network")

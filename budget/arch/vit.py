@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import HEAD, Model, Node, model, op
+from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import exact_div, floor_div, is_zero, or_else
 from ._attention import Attention, attention
 from ._heads import pooled
@@ -86,13 +86,14 @@ def build(c: Config, w: Workload) -> Model:
 
 def _nodes(c: Config, w: Workload) -> Iterator[Node]:
     bias = ", +*d" if c.patch_bias else ""
-    yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x")
+    yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x", tag=EMBED)
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
     if c.mask_token:
         yield op("embed.mask", "*d -> mask: d", "resident")
+    placed = "s" if is_zero(c.registers) else "q"  # what has a position
     if not is_zero(c.extra_tokens):
-        yield op("embed.class", "x: b p d, *a d -> x: b q d", "cat")
-    yield op("embed.positions", "x: b q d, *q d -> x: b q d", "add")
+        yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
+    yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
     if not is_zero(c.registers):
         yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
     yield from dropout("embed", c.dropout, w.mode, "x")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..dtype import BYTES
 from ..ir import (
+    ACTIVATION,
     CACHE,
     COPY,
     HOST,
@@ -24,7 +25,7 @@ from ..ir import (
     elements,
 )
 from ..named import Any, NamedTuple
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, maximum
 
 # What a program holds, by kind; `host` is not on the device and not in the total.
 KINDS = ("inputs", "parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache")
@@ -72,9 +73,18 @@ def _step(o: Op, dtype: str) -> Step:
         kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
         writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
+    if o.rule.back_most and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
+        extra = _beyond(o, dtype)
     reads = (*[t.name for t in o.ins], *o.holds)
     inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
     return Step(o, reads, inputs, tuple(writes), extra)
+
+
+def _beyond(o: Op, dtype: str) -> Size:
+    """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
+    most = o.rule.back_most * BYTES["float32"] * elements(o.out, o.sizes)
+    own = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
+    return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in own))
 
 
 def _shares(o: Op, t: Tensor, dtype: str) -> str:

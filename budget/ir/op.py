@@ -14,6 +14,7 @@ from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, p
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
@@ -90,7 +91,8 @@ def _select(o: Op, save: Save) -> Tensor:
         return like
     dims = like.dims[:-1] if save.row else like.dims
     part = COPY if save.copy else SAVED
-    return Tensor(f"{o.name}#{save.name}", dims, dtype=save.dtype or like.dtype, part=part, of=like.name)
+    dtype = "" if save.own else save.dtype or like.dtype
+    return Tensor(f"{o.name}#{save.name}", dims, dtype=dtype, part=part, of=like.name)
 
 
 def beside(o: Op, name: str) -> str:

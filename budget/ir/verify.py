@@ -17,7 +17,7 @@ from ..size import Size
 from .block import Block, Carry, Model, Node
 from .line import line
 from .op import Op
-from .tensor import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Tensor, elements
+from .tensor import CACHE, GIVEN, HOST, INPUT, STATE, WEIGHTS, Tensor, base, elements
 
 # Roles of tensors that are there before anything runs.
 PRESENT = (*WEIGHTS, INPUT, CACHE, STATE, HOST, GIVEN)
@@ -168,8 +168,17 @@ def writes(o: Op, place: Place) -> None:
             _fail(o, t, f"is written twice, by {known.writer if known else o.name} before")
 
 
+def sums(o: Op, _place: Place) -> None:
+    """A sum of gradients sums something: one that does not stands where two letters mean one axis."""
+    if o.kind != "reduce" or o.phase != "backward":
+        return
+    given, made = ([d for d in t.dims if _differ(o.sizes[base(d)], 1)] for t in (o.ins[0], o.out))
+    if given != made and not _differ(_count(o, o.ins[0]), _count(o, o.out)):
+        _fail(o, o.out, f"has the elements of what it sums, ({' '.join(given)}): one axis with two letters")
+
+
 Check = Callable[[Op, Place], None]
-WRITTEN: tuple[Check, ...] = (sizes, reads, phase, writes)
+WRITTEN: tuple[Check, ...] = (sizes, reads, phase, writes, sums)
 SPECS: Mapping[str, tuple[Check, ...]] = {
     "network": WRITTEN,
     "trained": WRITTEN,

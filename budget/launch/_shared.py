@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..plan.optimizer import ALIASES, CHOICES
 
 Told = Mapping[str, Any]
 
 # Optimizers by the names that transformers, DeepSpeed, torchtitan, Axolotl and others give them.
-OPTIMIZERS = {
-    "adamw": "adamw", "adam": "adam", "fusedadam": "adamw_fused", "adamw_torch": "adamw", "adamw_hf": "adamw",
-    "adamw_torch_fused": "adamw_fused", "adamw_fused": "adamw_fused", "adamw_bnb_8bit": "adamw_8bit",
-    "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw",
-    "adafactor": "adafactor", "sgd": "sgd", "lion": "lion", "lion_32bit": "lion", "muon": "muon",
-}  # fmt: skip
+OPTIMIZERS = {**{name: name for name in CHOICES}, **ALIASES, "fusedadam": "adamw_fused"}
 # Products by the names of transformers' modules.
 TARGETS = {
     "q_proj": "attn.q", "k_proj": "attn.k", "v_proj": "attn.v", "o_proj": "attn.o", "qkv_proj": "attn.qkv",

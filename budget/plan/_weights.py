@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..fold.count import training
-from ..ir import HEAD, Model, Op, Tensor, base, expert_axis, is_picked, window
+from ..ir import HEAD, Model, Op, Tensor, base, expert_axis, is_picked, walk, window
 from ..named import NamedTuple
 from ..size import Size, maximum, product
 
@@ -27,17 +27,25 @@ class Weight(NamedTuple):
 
 def trained_weights(model: Model) -> list[Weight]:
     """Every weight that has a gradient, in the order in which the network reads them."""
-    return [
-        Weight(
-            t.name,
-            shape(t, o),
-            copies,
-            t.dtype,
-            bool(expert_axis(t, o)),
-            o.kind != "contract" or o.tag == HEAD,
-        )
-        for t, o, copies in training(model)
-    ]
+    readers: dict[str, Op] = {}
+    for o, _ in walk(model.nodes):
+        for t in o.ins:
+            readers.setdefault(t.name, o)
+    return [_weight(t, copies, *_used(t, o, readers)) for t, o, copies in training(model)]
+
+
+def _weight(t: Tensor, copies: Size, used: Tensor, o: Op) -> Weight:
+    experts, embeds = bool(expert_axis(used, o)), o.kind != "contract" or o.tag == HEAD
+    return Weight(t.name, shape(used, o), copies, t.dtype, experts, embeds)
+
+
+def _used(t: Tensor, o: Op, readers: Mapping[str, Op]) -> tuple[Tensor, Op]:
+    """A weight, or its cast to another dtype, as the operator has it that computes with it."""
+    while o.rule.casts and o.out.name in readers:
+        cast = o.out.name
+        o = readers[cast]
+        t = next(u for u in o.ins if u.name == cast)
+    return t, o
 
 
 def shape(t: Tensor, o: Op) -> tuple[Size, ...]:

@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..ir import ACTIVATION, GRADIENT, SUMMAND, WEIGHT, WEIGHTS, Block, Carry, Model, Node, Op, Tensor, pieces
+from ..ir import (
+    ACTIVATION,
+    GRADIENT,
+    LEAF,
+    SUMMAND,
+    WEIGHT,
+    WEIGHTS,
+    Block,
+    Carry,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    pieces,
+)
 from ..ir.kinds.rule import SAME
 
 Grads = dict[str, list[Tensor]]
@@ -36,7 +50,9 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Add to `needs` the activations that need a gradient; split off first repetitions."""
     for node in nodes:
         if isinstance(node, Op):
-            if not node.rule.stops:
+            if node.tag == LEAF:
+                needs.update(out.name for out in node.outs)
+            elif not node.rule.stops:
                 for t in node.ins:
                     if t.role == WEIGHT or t.name in needs:
                         needs.update([out.name for out in node.outs])
@@ -171,17 +187,20 @@ def _gradients(
         yield _op(o, o.rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
-                yield _op(o, "reduce", (out,), (grad,))
+                yield _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
         made += fused
 
 
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of an operand that a product broadcasts, before it is summed to the operand's shape."""
-    if not o.rule.cross or o.kernel or t.dims == o.out.dims:
+    """The gradient as the operator makes it: before it is summed to the shape of an operand that a product
+    broadcasts, or cast to the dtype of one that was cast for the operator.
+    """
+    whole = grad._replace(name=f"{grad.name}~", role=ACTIVATION, dtype=o.out.dtype, on_chip=False)
+    if o.kernel or t.on_chip:
         return grad
-    return grad._replace(
-        name=f"{grad.name}~", dims=o.out.dims, role=ACTIVATION, dtype=o.out.dtype, on_chip=False
-    )
+    if o.rule.cross and t.dims != o.out.dims:
+        return whole._replace(dims=o.out.dims)
+    return whole if o.rule.upcasts and t.dtype != o.out.dtype else grad
 
 
 def _passes(o: Op, t: Tensor) -> bool:

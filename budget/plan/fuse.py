@@ -4,9 +4,10 @@ For attention that is flash attention: the backward pass recomputes scores and p
 (plan/recompute.py). Source: flash-attention-2.
 `sdpa`, the default in training, is torch's SDPA as transformers calls it for sequences without padding:
 no mask and no repeated keys, except in layers whose window is no longer than the sequence; where SDPA has
-no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask in the
-model's dtype and the repeated keys and values reach device memory. Both copy the output where the queries'
-layout requires it. `causal` has no mask, but repeated keys. `flash` is the kernel alone.
+no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in
+booleans and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both
+copy the output where the queries' layout requires it. `causal` has no mask, but repeated keys. `flash` is the
+kernel alone.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..ir import Block, Model, Node, Op, Tensor, walk
+from ..ir import Block, Model, Node, Op, Tensor, rewrite, walk
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -40,7 +41,17 @@ def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
     tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
     masks = {o.out.name for o in tables}
-    return model._replace(nodes=tuple(_fuse(model.nodes, groups, choice, needs, masks)))
+    choices = {o.ins[1].name for o, _ in walk(model.nodes) if o.kind == "mask" and choice in SDPA}
+    nodes = rewrite(model.nodes, lambda o: (_with_choices(o, choices),)) if choices else model.nodes
+    return model._replace(nodes=tuple(_fuse(nodes, groups, choice, needs, masks)))
+
+
+def _with_choices(o: Op, masks: Collection[str]) -> Op:
+    """An operator with its masks as transformers gives them to SDPA: in booleans."""
+    ins, outs = (
+        tuple(t._replace(dtype="bool") if t.name in masks else t for t in ts) for ts in (o.ins, o.outs)
+    )
+    return o._replace(ins=ins, outs=outs)
 
 
 def attention(model: Model, task: Task) -> Model:

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import QKV, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
+from ..ir import QKV, ROUTER, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
 from ._names import chosen, operands, untrained, wide
+from .fp8 import is_linear
 from .freeze import frozen
 
+ALL = "all-linear"  # peft's name for every linear layer but the head
 SETTINGS = {
     "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
     "lora_targets": setting(
-        "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv)"
+        "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv), or all-linear"
     ),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
     "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
@@ -49,7 +51,11 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bo
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
-    names = chosen(model, "lora_targets", targets, products=True, more=[p.name for p in fused])
+    more = [p.name for p in fused]
+    if targets == ALL:
+        names = _linear_layers(model)
+    else:
+        names = chosen(model, "lora_targets", targets, products=True, more=more)
     base = frozen(model, None)
 
     def change(o: Op) -> Iterator[Op]:
@@ -60,6 +66,13 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bo
             yield o
 
     return base._replace(nodes=rewrite(base.nodes, change))
+
+
+def _linear_layers(model: Model) -> frozenset[str]:
+    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ."""
+    if any(o.tag == ROUTER for o, _ in walk(model.nodes)):
+        raise InputError("lora_targets", f"got {ALL} with experts; allowed: names of products, by commas")
+    return frozenset(o.name for o, _ in walk(model.nodes) if is_linear(o))
 
 
 def _parts(model: Model) -> Iterator[Part]:

@@ -39,6 +39,12 @@ PLAIN = {
 }
 SHAPED = ("adamw_loop", "adamw_8bit", "adafactor", "lion", "muon", "shampoo")  # functions of plan/_shaped.py
 CHOICES = (*PLAIN, *SHAPED)
+# The names that transformers' TrainingArguments give them. A paged one keeps the same states.
+ALIASES = {
+    "adamw_torch": "adamw", "adamw_hf": "adamw", "adamw_torch_fused": "adamw_fused",
+    "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit",
+    "paged_adamw_32bit": "adamw", "lion_32bit": "lion", "paged_lion_32bit": "lion",
+}  # fmt: skip
 
 
 def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
@@ -103,11 +109,16 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[
     how: Callable[[Sequence[Weight], str], Iterator[Node]] = getattr(_shaped, name)
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]
-        with_copy = master and dtype != "float32"
-        yield from how(same, "float32" if with_copy else dtype)
-        if with_copy:
-            copy = Tensor(state("master", dtype), ("p",), STATE, "float32")
-            sizes = {"p": sum(w.size * w.copies for w in same)}
-            grads = _temporary("optimizer#grads", "p", "float32")
-            outs = (copy, grads) if copied else (copy,)
-            yield Op("optimizer.master", "cast", (copy,), outs, sizes, "optimizer")
+        if not master or dtype == "float32":
+            yield from how(same, dtype)
+            continue
+        sizes = {"p": sum(w.size * w.copies for w in same)}
+        kept = Tensor(state("master", dtype), ("p",), STATE, "float32")
+        grads = _temporary("optimizer#grads", "p", "float32")
+        if copied:
+            yield Op("optimizer.grads", "cast", (all_gradients(dtype),), (grads,), sizes, "optimizer")
+        yield from how(same, "float32")
+        # The copies of the gradients are there until all weights have been updated.
+        holds = (grads.name,) if copied else ()
+        params = Tensor("params", ("p",), STATE, dtype)
+        yield Op("optimizer.master", "cast", (kept,), (params,), sizes, "optimizer", holds=holds)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError, unknown
+from ..fold.count import trained
 from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
@@ -31,6 +32,8 @@ NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
 UNNAMED = True
 
 DEVICES = ("cuda", "cpu")
+# Their moments have the weights' dtype; they raise for gradients in another. Source: torch-optim
+ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
 
 def check(task: Task, device: Device) -> None:
@@ -116,13 +119,13 @@ class _Autocast:
             low[t.name] = made
         cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
         return made._replace(added=t.added), cast._replace(
-            group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else ""
+            group="" if weight else o.group, kernel=o.kernel if t.on_chip else ""
         )
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
         cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes)
-        return made, cast._replace(group=o.group if t.on_chip else "", kernel=o.kernel if t.on_chip else "")
+        return made, cast._replace(group=o.group, kernel=o.kernel if t.on_chip else "")
 
 
 def _casts_weight(node: Node) -> bool:
@@ -152,7 +155,14 @@ def apply_gradients(model: Model, task: Task) -> Model:
     t = task.techniques
     if t.precision == "fp8":
         model = fp8.trained(model)
-    return gradients(model, full_name(t.grad_dtype)) if t.grad_dtype else model
+    if not t.grad_dtype:
+        return model
+    dtype = full_name(t.grad_dtype)
+    of = {own or task.dtype for own in trained(model)} - {dtype}
+    if of and not task.master and task.optimizer in ONE_DTYPE:
+        text = f"got {t.grad_dtype} for weights in {min(of)}, which torch's {task.optimizer} refuses"
+        raise InputError("grad_dtype", f"{text}; allowed: the weights' own dtype, or precision master")
+    return gradients(model, dtype)
 
 
 STAGES = {"cast": apply, "gradients": apply_gradients}

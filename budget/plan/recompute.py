@@ -9,10 +9,10 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import unknown
-from ..ir import ALL, INPUT_ONLY, Block, Model, Node, Op, Tensor, rewrite
+from ..ir import ACTIVATION, ALL, COPY, INPUT_ONLY, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -68,20 +68,61 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
             done |= wanted
             for o in ops:
                 if any(t.name in wanted for t in o.outs):
-                    # Besides its output, an operator makes again only what was lost.
+                    # Besides its output, an operator makes again only what was lost, of what was kept.
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    yield _rerun(o)._replace(outs=outs)
+                    copies = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+                    yield _rerun(o)._replace(ins=tuple(copies.get(t.name, t) for t in o.ins), outs=outs)
         yield node
 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
-    """The body of a backward block; a group of layers is recomputed as a whole before its first operator."""
+    """The body of a backward block; of a layer of which only the input is kept, all is there at once."""
     if forward.keeps == ALL:
         lost = CHOICES["none"]
-    elif forward.keeps == INPUT_ONLY and lost is CHOICES["full"]:
-        yield from rewrite(forward.body, lambda o: (_rerun(o),))
-        lost = CHOICES["none"]
+    elif lost is CHOICES["full"] and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
+        group = forward.keeps == INPUT_ONLY
+        body = forward.body if group else _until_needed(forward.body, back.body)
+        held = _arguments(body)
+        if group:  # a reentrant checkpoint holds its results and their gradients too
+            held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
+        yield from rewrite(body, lambda o: (_rerun(o),))
+        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), held)
+        return
     yield from _again(forward.body, back.body, lost)
+
+
+def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
+    """What a layer reads from outside, weights aside."""
+    made = {t.name for o, _ in walk(body) for t in o.outs}
+    reads = (t.name for o, _ in walk(body) for t in o.ins if t.role not in WEIGHTS)
+    return tuple(dict.fromkeys(name for name in reads if name not in made))
+
+
+def _holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
+    """The backward pass of a layer whose checkpoint holds some tensors until that pass ends."""
+    *rest, last = nodes
+    yield from rest
+    if isinstance(last, Op):
+        yield last._replace(holds=(*last.holds, *names))
+        return
+    yield last
+    *_, (o, _) = walk((last,))
+    end = o.out._replace(name=f"{o.out.name}~end", role=ACTIVATION)
+    yield Op(f"{o.name}.end", "view", (o.out,), (end,), o.sizes, "backward", o.of, holds=names)
+
+
+def _is_layer(node: Block) -> bool:
+    """Whether a block is one that is recomputed as a whole: a layer, and no period of them."""
+    return not node.shared and all(isinstance(n, Op) or n.shared for n in node.body)
+
+
+def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
+    """A layer up to the last tensor that its backward pass reads: there torch's checkpoint stops."""
+    reads = {name for o, _ in walk(back) for name in (*(t.name for t in o.ins), *o.holds)}
+    needed = [
+        i for i, node in enumerate(body) if isinstance(node, Block) or any(t.name in reads for t in node.outs)
+    ]
+    return body[: needed[-1] + 1] if needed else ()
 
 
 def _rerun(o: Op) -> Op:

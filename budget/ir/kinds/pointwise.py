@@ -9,7 +9,9 @@ RULES: dict[str, Rule] = {
     "scale": Rule(1, 1),
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
-    "mask_dense": Rule(1, 0, (Save("mask", like=1),)),  # as SDPA turns choices into numbers
+    "mask_dense": Rule(
+        1, 0, (Save("mask", like=1, own=True, copy=True),)
+    ),  # as SDPA turns choices into numbers
     "exp": Rule(1, 1, (OUTPUT,), autocast=(SINGLE, ""), torch=("exp",)),
     "clamp": Rule(1, 1, (X,)),
     "relu": Rule(1, 1, (OUTPUT,), family="activation", torch=("relu", "threshold"), config=("relu",)),

@@ -24,6 +24,7 @@ RULES: dict[str, Rule] = {
         5,
         4,
         (OUTPUT,),
+        upcasts=True,
         reduces=2,
         fused="softmax_fused",
         autocast=(ANSWERS_SINGLE, ""),
@@ -61,7 +62,9 @@ RULES: dict[str, Rule] = {
         moves=(4, 0),
         back_moves=(24, 0),
     ),  # rows / lengths
-    "log_softmax": Rule(5, 3, (OUTPUT,), reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)),
+    "log_softmax": Rule(
+        5, 3, (OUTPUT,), upcasts=True, reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)
+    ),
     "instance_norm": Rule(8, 12, (X,), passes=True, family="norm", autocast=(AS_INPUT, AS_INPUT)),
     "layer_norm": Rule(
         8,
@@ -79,6 +82,7 @@ RULES: dict[str, Rule] = {
         (UPCAST, RSTD, NORMED),
         launches=8,
         back_launches=16,
+        back_most=6,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -92,6 +96,7 @@ RULES: dict[str, Rule] = {
         (X, UPCAST, RSTD, NORMED),
         launches=8,
         back_launches=17,
+        back_most=6,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -104,6 +109,7 @@ RULES: dict[str, Rule] = {
         (UPCAST, RSTD, NORMED_FLOAT32),
         launches=8,
         back_launches=17,
+        back_most=6,
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -116,6 +122,7 @@ RULES: dict[str, Rule] = {
         (Save("square", dtype="float32"), UPCAST, RSTD, NORMED_FLOAT32),
         launches=12,
         back_launches=24,
+        back_most=6,
         reduces=2,
         family="norm",
         moves=(2, 14),

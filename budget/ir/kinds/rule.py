@@ -26,6 +26,7 @@ class Save(NamedTuple):
     dtype: str = ""  # of a new tensor, where it is not the operand's
     row: bool = False  # with the last axis reduced: a norm's statistics
     copy: bool = False  # the operand in another dtype: no new tensor where it has that dtype already
+    own: bool = False  # a new tensor in the model's own dtype, whatever the operand's
     trained: bool = False  # needed for the gradient of a trained weight only
 
 
@@ -46,6 +47,7 @@ class Rule(NamedTuple):
     updates: bool = False  # the output overwrites the last input: sums, parts written into a whole
     part: bool = False  # only as much of the output is written as the first input has
     casts: bool = False  # the output is the input in another dtype, and its storage where it has that already
+    upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
@@ -61,6 +63,7 @@ class Rule(NamedTuple):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
+    back_most: int = 0  # float32 tensors of its operand's size that its backward pass has alive at once
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer
     fused: str = ""  # the kind that a fused kernel runs in its place
