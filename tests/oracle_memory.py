@@ -46,7 +46,7 @@ def peak(
         # saves other tensors than torch's own code: without it the answer is the same on every machine.
         with torch.backends.mkldnn.flags(enabled=False), FakeTensorMode():
             module, inputs = build()
-            module.train(training)
+            module.train() if training else module.eval()
             trained = [p for p in module.parameters() if p.requires_grad]
             own = {
                 "Weights": sum(p.nbytes for p in module.parameters()),
