@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, RULES, Block, Node, Op, op
 from ..named import NamedTuple
-from ..size import Size
+from ..size import Size, is_zero
 
 ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
@@ -89,7 +89,7 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=DOWN, f=m.f)
     yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
     yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
-    if m.shared_gate or m.shared != 0:  # a gate of an expert without any width is there all the same
+    if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
         yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared)
         if m.shared_gate:
             yield op("shared.choose", f"{x}: b s d, *d -> sg: b s")
