@@ -240,7 +240,7 @@ def _decode(
 CALLS: dict[str, Callable[[], Launch]] = {
     "matmul large": partial(_matmul, 4096, 4096, 4096),
     "matmul medium": partial(_matmul, 512, 4096, 4096, activation="silu", save=True),
-    "matmul small": partial(_matmul, 256, 1024, 1024),
+    "matmul small": partial(_matmul, 256, 512, 1024),
     "matmul skinny": partial(_matmul, 16, 4096, 65536, activation="none"),
     "matmul skinny split": partial(_matmul, 16, 4096, 4096, activation="silu", gated=True),
     "matmul gated": partial(_matmul, 4096, 4096, 4096, activation="silu", gated=True, save=True),
