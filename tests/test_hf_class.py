@@ -1,5 +1,6 @@
 """What no family covers: transformers' own class, captured, against transformers itself on the CPU."""
 
+import subprocess
 import sys
 
 import pytest
@@ -83,6 +84,24 @@ def test_what_transformers_has_not_either_is_refused(table, field):
     with pytest.raises(InputError, match=rf"^{field}: ") as error:
         estimate(table, seq=9)
     assert len(str(error.value)) <= 300
+
+
+def test_the_light_install_says_so_in_one_line():
+    """In a process of its own: nothing that needs torch may be imported on the way to the error."""
+    program = (
+        "import sys; sys.modules.update(torch=None, transformers=None);"
+        "from budget.__main__ import main; sys.exit(main(['estimate', '--config', '-']))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        input='{"model_type": "esm"}',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert len(told.stderr.splitlines()) == 1
+    assert "pip install 'compute-budget[hf]'" in told.stderr
 
 
 def test_without_transformers_one_line_says_what_would_answer(monkeypatch):

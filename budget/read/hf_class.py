@@ -29,14 +29,11 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> A
 
     Raises InputError: why there is none.
     """
-    try:
-        import torch
-        import transformers
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    except ImportError:
-        told = str(why).removeprefix(f"{why.field}: ")
-        way = "pip install 'compute-budget[hf]' answers what transformers can build"
-        raise InputError(why.field, f"{told[:200]}; {way}") from None
+    _require_transformers(why)
+    import torch
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     kind = values.get("model_type")
     if kind not in CONFIG_MAPPING:
         raise why
@@ -181,6 +178,17 @@ def _features(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
                 yield {"input_features": torch.zeros(workload.batch, frames, channels)}
 
 
+def _require_transformers(why: UncoveredError) -> None:
+    """Raise an InputError that says what would answer, where torch or transformers is not installed."""
+    try:
+        import torch  # noqa: F401 - whether it is there
+        import transformers  # noqa: F401
+    except ImportError:
+        told = str(why).removeprefix(f"{why.field}: ")
+        way = "pip install 'compute-budget[hf]' answers what transformers can build"
+        raise InputError(why.field, f"{told[:200]}; {way}") from None
+
+
 def _unreached(made: Any, model: Model) -> tuple[str, ...]:
     """The outermost modules of which nothing reads a weight: a tower of images, where the input is text."""
     read = {t.name for o, _ in walk(model.nodes) if o.kind != "resident" for t in o.ins}
@@ -199,6 +207,7 @@ def _unreached(made: Any, model: Model) -> tuple[str, ...]:
 
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
     """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
+    _require_transformers(why)
     from ..dtype import full_name
     from . import torch_module
 
