@@ -1,26 +1,28 @@
-"""`budget list`: the architectures, presets and devices that are known."""
+"""`budget list`: the architectures, presets, devices and clusters that are known."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
 from .. import arch as architectures
-from .. import device
+from .. import cluster, device
 from ..errors import InputError, unknown
 from ..read import preset
 from ..report._answer import Answer, Column, Table
 from ..report._units import decimal, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices"
+HELP = "architectures with their flags, presets, devices, clusters"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
   budget list presets
   budget list devices
   budget list devices --format csv
+  budget list clusters
+  budget list clusters dgx-h100
 """
-KINDS = ("architectures", "presets", "devices")
+KINDS = ("architectures", "presets", "devices", "clusters")
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -36,10 +38,13 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise unknown("flag", rest[0], ("--help", "--format", "--output"))
     if args.kind not in KINDS:
         raise InputError("list", f"got {args.kind or 'nothing'}; allowed: {', '.join(KINDS)}")
-    write(
-        {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name),
-        args,
-    )
+    lists = {
+        "architectures": _architectures,
+        "presets": _presets,
+        "devices": _devices,
+        "clusters": _clusters,
+    }
+    write(lists[args.kind](args.name), args)
     return 0
 
 
@@ -94,4 +99,44 @@ DEVICES = (
     Column("memory_bytes", "memory", memory),
     Column("bandwidth_bytes_s", "bandwidth", lambda rate: decimal(rate, "B/s")),
     Column("bf16_flop_s", "bf16 dense", lambda rate: decimal(rate, "FLOP/s")),
+)
+
+
+def _clusters(name: str | None) -> Answer:
+    """All clusters, or one with each of its tiers."""
+    if name is not None:
+        found = cluster.load(name)
+        tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in found.tiers]
+        measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in found.tiers)
+        foot = "\n".join(x for x in (found.notes, f"source: {', '.join(found.source)}{measured}") if x)
+        return _listed(Table(TIERS, tiers), foot=foot)
+    rows = []
+    for c in map(cluster.load, cluster.names()):
+        inner, outer = c.tiers[0], c.tiers[-1]
+        beyond = outer.bandwidth / outer.oversubscription if outer is not inner else None
+        rows.append((c.id, c.sold[0], c.node, inner.bandwidth, beyond))
+    return _listed(Table(CLUSTERS, rows), foot="its links: budget list clusters NAME")
+
+
+def _joined(tier: cluster.Tier) -> str:
+    return "x".join(map(str, tier.torus)) or str(tier.devices or "any")
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else decimal(rate, "B/s")
+
+
+CLUSTERS = (
+    Column("cluster", "cluster"),
+    Column("device", "device"),
+    Column("node", "node"),
+    Column("inside_bytes_s", "inside", _rate),
+    Column("outside_bytes_s", "outside", _rate),
+)
+TIERS = (
+    Column("link", "link"),
+    Column("devices", "joins"),
+    Column("bytes_s", "a device, one way", _rate),
+    Column("reached", "reached", lambda share: f"{share:.0%}"),
+    Column("step_s", "a step", lambda seconds: f"{seconds * 1e6:.3g} us"),
 )
