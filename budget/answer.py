@@ -16,6 +16,7 @@ from .fold.time import Times, by_kind, time
 from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
+from .stack import Stack
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -24,6 +25,7 @@ PLAIN = {int, float, str, bool, type(None)}
 class _Estimate(NamedTuple):
     task: Task
     device: Device
+    stack: Stack
     profile: Profile
     model: Model
     program: Model
@@ -139,6 +141,7 @@ class Estimate(_Estimate):
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
+                    "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
                 },
@@ -160,6 +163,7 @@ def _workload(e: Estimate) -> dict[str, Any]:
         "recompute": task.recompute,
         "attention": task.attention,
         "execution": task.execution,
+        "stack": e.stack.name,
         "techniques": task.techniques.used,
     }
 
