@@ -9,9 +9,9 @@ from budget import stack
 from budget.__main__ import main
 
 NAMES = (
-    "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge", "torchtitan",
-    "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer", "gpt-fast", "llama.cpp",
-    "litgpt", "timm", "dle", "tensorflow",
+    "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
+    "torchtitan", "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer",
+    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow",
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem)
 
 
 def test_no_file_and_no_stack():
-    with pytest.raises(budget.InputError, match="^stack: unknown name 'vlm'; did you mean 'vllm'"):
+    with pytest.raises(budget.InputError, match=r"^stack: unknown name 'vlm'; did you mean 'vllm'\?"):
         budget.estimate("gpt2", mode="decode", stack="vlm")
     with pytest.raises(budget.InputError, match=r"^stack: cannot read nowhere\.json: No such file"):
         budget.estimate("gpt2", stack="nowhere.json")
