@@ -17,6 +17,7 @@ from .fold.time import Times, by_kind, time
 from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
+from .stack import Stack
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -25,6 +26,7 @@ PLAIN = {int, float, str, bool, type(None)}
 class _Estimate(NamedTuple):
     task: Task
     device: Device
+    stack: Stack
     profile: Profile
     model: Model
     program: Model
@@ -165,6 +167,7 @@ class Estimate(_Estimate):
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
+                    "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
                 },
@@ -185,6 +188,7 @@ def _workload(e: Estimate) -> dict[str, Any]:
         "recompute": task.recompute,
         "attention": task.attention,
         "execution": task.execution,
+        "stack": e.stack.name,
         "techniques": task.techniques.used,
     }
 

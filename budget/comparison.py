@@ -11,7 +11,7 @@ from .named import Any
 
 # The settings that may be lists. Others, such as inputs, have lists of their own.
 LISTS = (
-    "batch", "seq", "image", "mode", "dtype", "optimizer", "recompute", "attention", "execution", "device",
+    "batch", "seq", "image", "mode", "dtype", "optimizer", "recompute", "attention", "execution", "device", "stack",
 )  # fmt: skip
 MOST = 1000  # estimates
 

@@ -31,13 +31,9 @@ def workload_flags(parser: Parser) -> None:
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
-    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (sdpa to train, flash to serve)")
-    add(
-        "--execution",
-        default="compiled",
-        metavar="E",
-        help="compiled, or eager: a launch for each operator (compiled)",
-    )
+    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
+    add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
+    add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
@@ -146,7 +142,7 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         if told is not None and getattr(told, name, value) not in (value, 0):
             problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
             raise InputError("--run", f"{problem}; allowed: one of the two")
-    usual = {"mode": "train", "recompute": "none", "execution": "compiled", "device": "h200"}
+    usual = {"mode": "train", "recompute": "none", "device": "h200"}
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
     return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
@@ -180,6 +176,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "recompute": names(args.recompute),
         "attention": names(args.attention),
         "execution": names(args.execution),
+        "stack": names(args.stack),
         **technique_settings(args),
         "device": names(args.device),
     }

@@ -39,6 +39,7 @@ ASKED = (
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
     Figure("execution", "execution", lambda e: e.task.execution),
+    Figure("stack", "stack", lambda e: e.stack.name),
     Figure("device", "device", lambda e: e.device.name, shared="on 1 x {}".format),
     Figure(
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
