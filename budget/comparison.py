@@ -11,7 +11,8 @@ from .named import Any
 
 # The settings that may be lists. Others, such as inputs, have lists of their own.
 LISTS = (
-    "batch", "seq", "image", "mode", "dtype", "optimizer", "recompute", "attention", "execution", "device", "stack",
+    "batch", "seq", "image", "mode", "dtype", "optimizer",
+    "recompute", "attention", "execution", "stack", "device",
 )  # fmt: skip
 MOST = 1000  # estimates
 

@@ -38,7 +38,6 @@ ASKED = (
     Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
-    Figure("execution", "execution", lambda e: e.task.execution),
     Figure("stack", "stack", lambda e: e.stack.name),
     Figure("device", "device", lambda e: e.device.name, shared="on 1 x {}".format),
     Figure(
