@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from . import arch as architectures
 from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
@@ -71,7 +72,7 @@ class Estimate(_Estimate):
         hours = self.times.step / 3600
         prices, watts = self.device.usd_per_hour, self.device.tdp_w
         price = sum(prices) / 2 if prices else None
-        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        work = self.model.tokens if self.unit == "tokens" else self.model.samples
         return {
             "usd_per_hour": price,
             "usd_per_step": None if price is None else price * hours,
@@ -85,6 +86,31 @@ class Estimate(_Estimate):
         peak = self.device.rate(self.task.dtype)
         m = self.model
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+
+    @property
+    def seq(self) -> Any:
+        """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
+        asked = self.task.workload.seq
+        return self.length if is_zero(asked) else asked
+
+    @property
+    def length(self) -> Any:
+        """Tokens, time steps or frames of one sample; 0 where samples have none."""
+        return self.model.tokens // self.model.samples if self.model.counts_tokens else 0
+
+    @property
+    def unit(self) -> str:
+        """What the network works through: tokens, images, or samples of another kind."""
+        arch, tokens = self.model.arch, self.model.counts_tokens
+        if arch in architectures.names() and "image" in architectures.takes_of(architectures.load(arch)):
+            return "images"
+        return "tokens" if tokens else "samples"
+
+    @property
+    def rate(self) -> tuple[Any, str]:
+        """How many units of work a second, and the unit."""
+        found = self.throughput
+        return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
@@ -152,11 +178,10 @@ class Estimate(_Estimate):
 
 
 def _workload(e: Estimate) -> dict[str, Any]:
-    task, seq = e.task, e.task.workload.seq
-    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    task = e.task
     return {
         **task.workload._asdict(),
-        "seq": usual if is_zero(seq) else seq,
+        "seq": e.seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
         "optimizer": task.optimizer,

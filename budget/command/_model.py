@@ -15,6 +15,7 @@ from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
+from ._lists import names, sizes
 from ._parser import Parser
 
 DEFAULT_ARCH = "transformer"
@@ -166,18 +167,18 @@ def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any
 def run_settings(args: Namespace) -> dict[str, Any]:
     """The flags of the workload, the techniques and the device as arguments of `estimate`."""
     return {
-        "batch": _number(args.batch),
-        "seq": _number(args.seq),
-        "image": _number(args.image),
-        "mode": args.mode,
-        "dtype": args.dtype,
-        "optimizer": args.optimizer,
-        "recompute": args.recompute,
-        "attention": args.attention,
-        "execution": args.execution,
-        "stack": args.stack,
+        "batch": sizes("--batch", args.batch),
+        "seq": sizes("--seq", args.seq),
+        "image": sizes("--image", args.image),
+        "mode": names(args.mode),
+        "dtype": names(args.dtype),
+        "optimizer": names(args.optimizer),
+        "recompute": names(args.recompute),
+        "attention": names(args.attention),
+        "execution": names(args.execution),
+        "stack": names(args.stack),
         **technique_settings(args),
-        "device": args.device,
+        "device": names(args.device),
     }
 
 
@@ -248,16 +249,30 @@ def _number(text: str | None) -> Any:
 
 def output_flags(parser: ArgumentParser) -> None:
     """Add the flags --format and --output."""
-    names = report.names()
+    forms = report.names()
+    text = f"{', '.join(forms)} (that of the output's ending, or table)"
+    parser.add_argument("--format", metavar="F", choices=forms, help=text)
     parser.add_argument(
-        "--format", default="table", metavar="F", choices=names, help=f"{', '.join(names)} (table)"
+        "--output", metavar="FILE", help="write there instead: x.svg, x.html, x.json, x.csv, x.md"
     )
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+
+
+def _format(path: str) -> str:
+    """The format of a file by its name's ending; a table where there is none. Raises InputError."""
+    ending = os.path.splitext(path)[1].lstrip(".").lower()
+    form = {"": "table", "txt": "table", "log": "table", "md": "markdown"}.get(ending, ending)
+    if form not in report.names():
+        kinds = ", ".join(f".{name}" for name in (*report.names(), "md", "txt"))
+        raise InputError(
+            "--output", f"no format is called .{ending}; allowed: --format F, or an ending of {kinds}"
+        )
+    return form
 
 
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
-    text, path = report.render(answer, args.format), args.output
+    path = args.output
+    text = report.render(answer, args.format or _format(path or ""))
     if path is None:
         print(text)
         return

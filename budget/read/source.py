@@ -129,7 +129,8 @@ def _named(name: str) -> Resolved:
         if "/" in name:
             way = "allowed: the hub's names of presets, or its config.json in --config FILE"
             raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
-        raise unknown("model", name, (*preset.names(), *architectures.names())) from None
+        way = "`budget list presets` has the names; --config FILE and --module FILE:FACTORY take any model"
+        raise unknown("model", name, (*preset.names(), *architectures.names()), way) from None
     table = dict(found)
     usual = table.pop("workload", {})
     for about in preset.ABOUT:
