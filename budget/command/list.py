@@ -1,26 +1,27 @@
-"""`budget list`: the architectures, presets and devices that are known."""
+"""`budget list`: the architectures, presets, devices and software stacks that are known."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
 from .. import arch as architectures
-from .. import device
+from .. import device, stack
 from ..errors import InputError, unknown
 from ..read import preset
 from ..report._answer import Answer, Column, Table
 from ..report._units import decimal, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices"
+HELP = "architectures with their flags, presets, devices, software stacks"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
   budget list presets
   budget list devices
   budget list devices --format csv
+  budget list stacks
 """
-KINDS = ("architectures", "presets", "devices")
+KINDS = ("architectures", "presets", "devices", "stacks")
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -36,10 +37,8 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise unknown("flag", rest[0], ("--help", "--format", "--output"))
     if args.kind not in KINDS:
         raise InputError("list", f"got {args.kind or 'nothing'}; allowed: {', '.join(KINDS)}")
-    write(
-        {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name),
-        args,
-    )
+    lists = {"architectures": _architectures, "presets": _presets, "devices": _devices, "stacks": _stacks}
+    write(lists[args.kind](args.name), args)
     return 0
 
 
@@ -87,6 +86,21 @@ def _devices(name: str | None) -> Answer:
     found = [device.load(n) for n in ([name] if name else device.names())]
     rows = [(d.name, d.memory_bytes, d.bandwidth, d.rate("bfloat16")) for d in found]
     return _listed(Table(DEVICES, rows))
+
+
+def _stacks(name: str | None) -> Answer:
+    if name is not None:
+        found = stack.load(name)
+        lines = [f"{field} = {value}" for field, value in found._asdict().items() if value]
+        fields = [(field, str(value)) for field, value in found._asdict().items()]
+        return _listed(
+            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
+        )
+    rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
+    lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
+    columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
+    usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
+    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
 
 
 DEVICES = (
