@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import MERGE, MIX, QKV, SCORES, Op, op
+from ..ir import KEY, MERGE, MIX, OUTPUT, QKV, QUERY, SCORES, VALUE, Op, op
 from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import norm
@@ -93,7 +93,8 @@ def attention(
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
-    yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+    out_bias = ", +*d" if a.out_bias else ""
+    yield op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:
@@ -108,9 +109,10 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
     source = f"{memory or x}: b {length} d"
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
-    yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
-    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
-    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
+    q_bias = ", +*h r k" if a.bias else ""
+    yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
+    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
+    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 
 
 def _length(memory: str, mode: str) -> str:

@@ -1,18 +1,18 @@
-"""`budget list`: the architectures, presets, devices and clusters that are known."""
+"""`budget list`: the architectures, presets, devices, clusters and software stacks that are known."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
 from .. import arch as architectures
-from .. import cluster, device
+from .. import cluster, device, stack
 from ..errors import InputError, unknown
 from ..read import preset
 from ..report._answer import Answer, Column, Table
 from ..report._units import decimal, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices, clusters"
+HELP = "architectures with their flags, presets, devices, clusters, software stacks"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
@@ -21,8 +21,9 @@ EXAMPLES = """examples:
   budget list devices --format csv
   budget list clusters
   budget list clusters dgx-h100
+  budget list stacks
 """
-KINDS = ("architectures", "presets", "devices", "clusters")
+KINDS = ("architectures", "presets", "devices", "clusters", "stacks")
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         "presets": _presets,
         "devices": _devices,
         "clusters": _clusters,
+        "stacks": _stacks,
     }
     write(lists[args.kind](args.name), args)
     return 0
@@ -92,6 +94,21 @@ def _devices(name: str | None) -> Answer:
     found = [device.load(n) for n in ([name] if name else device.names())]
     rows = [(d.name, d.memory_bytes, d.bandwidth, d.rate("bfloat16")) for d in found]
     return _listed(Table(DEVICES, rows))
+
+
+def _stacks(name: str | None) -> Answer:
+    if name is not None:
+        found = stack.load(name)
+        lines = [f"{field} = {value}" for field, value in found._asdict().items() if value]
+        fields = [(field, str(value)) for field, value in found._asdict().items()]
+        return _listed(
+            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
+        )
+    rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
+    lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
+    columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
+    usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
+    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
 
 
 DEVICES = (

@@ -86,6 +86,7 @@ class Device(NamedTuple):
     provenance: str
     uncertainty: float
     notes: str
+    generation: str = ""  # of its architecture: sm90, gfx942, tpu; its kernels are chosen by it
 
     def rate(self, dtype: str) -> float:
         """Peak FLOP/s in a format (`bf16`, `bfloat16`, `vector`), or of what computes it instead.
@@ -247,4 +248,5 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         provenance="datasheet",
         uncertainty=1.0,
         notes=t.get("notes", ""),
+        generation=t.get("generation", ""),
     )

@@ -13,7 +13,21 @@ from __future__ import annotations
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..ir import ACTIVATION_OF_MLP, CHUNK, DOWN, GATE, LOSS, Block, Model, Node, Op, Tensor, rewrite
+from ..ir import (
+    ACTIVATION_OF_MLP,
+    CHUNK,
+    DOWN,
+    EXPERT_DOWN,
+    GATE,
+    LOSS,
+    SHARED_DOWN,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+)
 from ..size import ceil_div, power_of_two, product
 from ._names import untrained
 from .fuse import fuse
@@ -21,7 +35,13 @@ from .fuse import fuse
 FUSED = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
-MLP = (ACTIVATION_OF_MLP, GATE, DOWN)  # of an MLP's operators, those that become one
+MLP = (
+    ACTIVATION_OF_MLP,
+    GATE,
+    DOWN,
+    EXPERT_DOWN,
+    SHARED_DOWN,
+)  # operators that become one
 
 
 def fused(model: Model, names: str) -> Model:

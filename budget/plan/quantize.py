@@ -91,8 +91,8 @@ def quantize(
 def check(task: Task, device: object) -> None:
     """Raise an InputError for settings that a format does not have."""
     t = task.techniques
-    for name in t.used if t.quantize in GGUF else ():
-        if name.startswith("quantize_"):
+    for name in NEEDS if t.quantize in GGUF else ():
+        if name in t.used:
             raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
 
 
