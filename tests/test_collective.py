@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 
 from budget import cluster
 from budget.errors import InputError
-from budget.fold.collective import KINDS, algorithms, bucketed, bus_bandwidth, seconds, spans
+from budget.fold import collective
+from budget.fold.collective import KINDS, bus_bandwidth
 
 DGX, POD, MESH = (cluster.load(name) for name in ("dgx-h100", "tpu-v5e-pod", "mi300x-roce"))
 META = cluster.load("meta-24k-roce")
 GIB = 2**30
 LARGE = 1024 * GIB  # so large that steps take nothing
+
+
+def seconds(c, kind, size, degree, stride=1, **how):
+    return collective.seconds(c, kind, size, ((degree, stride),), **how)
 
 
 def near(value):
@@ -42,7 +47,9 @@ def test_a_large_all_reduce_by_the_switch():
     """Each device sends its tensor and gets, as its part of the sum's senders, 1/n of it more."""
     link = DGX.tiers[0].link
     assert seconds(DGX, "all_reduce", LARGE, 8) == near(LARGE * 9 / 8 / (link.bandwidth * link.reduced))
-    assert algorithms(DGX, "all_reduce", LARGE, 8)["ring"] > seconds(DGX, "all_reduce", LARGE, 8)
+    assert collective.algorithms(DGX, "all_reduce", LARGE, ((8, 1),))["ring"] > seconds(
+        DGX, "all_reduce", LARGE, 8
+    )
 
 
 @pytest.mark.parametrize("nodes", [2, 16, 128])
@@ -83,9 +90,22 @@ def test_an_oversubscribed_layer_slows_only_what_has_few_members_below_it():
 
 
 def test_members_of_a_group():
-    assert [(s.inner, s.members) for s in spans(META, 1024, 8)] == [(1, 1), (1, 384), (384, 1024)]
-    assert [(s.inner, s.members) for s in spans(DGX, 16, 2)] == [(1, 4), (4, 16)]
-    assert [(s.inner, s.members) for s in spans(DGX, 4, 1)] == [(1, 4), (4, 4)]
+    assert [(s.inner, s.members) for s in collective.spans(META, ((1024, 8),))] == [
+        (1, 1),
+        (1, 384),
+        (384, 1024),
+    ]
+    assert [(s.inner, s.members) for s in collective.spans(DGX, ((16, 2),))] == [(1, 4), (4, 16)]
+    assert [(s.inner, s.members) for s in collective.spans(DGX, ((4, 1),))] == [(1, 4), (4, 4)]
+
+
+def test_levels_are_one_group():
+    """Two evenly spaced levels are one; of unevenly spaced ones each counts what it has in a node."""
+    for c in (DGX, META, POD):
+        for kind in KINDS:
+            one, two = seconds(c, kind, GIB, 64, 2), collective.seconds(c, kind, GIB, ((8, 2), (8, 16)))
+            assert one == pytest.approx(two, rel=1e-12), (c.id, kind)
+    assert [(s.inner, s.members) for s in collective.spans(DGX, ((2, 1), (16, 4)))] == [(1, 4), (4, 32)]
 
 
 def test_a_pair_in_a_mesh_has_one_link_of_seven():
@@ -133,10 +153,10 @@ def test_a_send_takes_the_nearest_tier():
 
 def test_buckets():
     whole = seconds(DGX, "all_reduce", GIB, 8, 8)
-    total, last = bucketed(DGX, "all_reduce", GIB, 8, 8, GIB / 16)
+    total, last = collective.bucketed(DGX, "all_reduce", GIB, ((8, 8),), GIB / 16)
     assert total == 16 * last
     assert whole < total < 1.5 * whole
-    assert bucketed(DGX, "all_reduce", GIB, 8, 8, 2 * GIB) == (whole, whole)
+    assert collective.bucketed(DGX, "all_reduce", GIB, ((8, 8),), 2 * GIB) == (whole, whole)
 
 
 def test_an_unknown_kind_is_an_error():

@@ -12,7 +12,7 @@ from ..report._answer import Answer, Column, Table
 from ..report._units import decimal, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices, clusters, software stacks"
+HELP = "architectures with their flags, presets, devices, clusters, stacks"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer

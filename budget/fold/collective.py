@@ -1,9 +1,10 @@
 """Collectives: the seconds of one, of so many bytes, in a group of devices on a cluster.
 
-A group is `degree` devices, each `stride` after the one before, in the order in which ranks fill nodes. All
-devices run the same program, so all groups communicate at once: each has its members' share of every network
-card. Bytes are those of the whole (gathered or reduced) tensor as one device has it; of an all-to-all, the
-device's whole buffer; of a send, the message. Sizes may be arrays.
+A group is levels of (size, stride): so many devices, each `stride` after the one before in the order in which
+ranks fill nodes; several levels, from the nearest to the farthest, where its devices are not evenly spaced.
+All devices run the same program, so all groups communicate at once: each has its part of every card.
+Bytes are those of the whole (gathered or reduced) tensor as one device has it; of an all-to-all, the device's
+whole buffer; of a send, the message. Sizes may be arrays.
 
 One collective can run by several algorithms; as in NCCL, the one that takes least is taken. Each takes what
 its steps take and what its largest flow takes over the slowest links that it crosses:
@@ -26,8 +27,9 @@ from collections.abc import Sequence
 from ..cluster import Cluster, Tier
 from ..errors import unknown
 from ..named import NamedTuple
-from ..size import Size, floor_div, log2, maximum, minimum
+from ..size import Size, floor_div, log2, maximum, minimum, product
 
+Levels = Sequence[tuple[Size, Size]]
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 # Small messages reach a part of the bandwidth: a flow of x seconds takes x (1 + RAMP / (x + HALF)). Few
 # members do too: n of them on a switch 1 - 1/n^2. With each link's `reached`, `reduced` and times, fitted
@@ -45,47 +47,56 @@ class Span(NamedTuple):
     members: Size
 
 
-def spans(cluster: Cluster, degree: Size, stride: Size = 1) -> tuple[Span, ...]:
-    """What a group of `degree` devices, each `stride` after the one before, has of each tier."""
+def spans(cluster: Cluster, group: Levels) -> tuple[Span, ...]:
+    """What a group has of each tier."""
     found: list[Span] = []
     inner: Size = 1
     for tier in cluster.tiers:
         whole = tier.devices is None or tier is cluster.tiers[-1]
-        members = degree if whole else minimum(degree, maximum(floor_div(tier.devices, stride), 1))
+        members = degree(group) if whole else product(_among(tier.devices or 1, level) for level in group)
         found.append(Span(tier, inner, members))
         inner = members
     return tuple(found)
 
 
-def seconds(
-    cluster: Cluster, kind: str, size: Size, degree: Size, stride: Size = 1, *, alone: bool = False
-) -> Size:
+def degree(group: Levels) -> Size:
+    """How many devices a group has."""
+    return product(size for size, _ in group)
+
+
+def _among(devices: Size, level: tuple[Size, Size]) -> Size:
+    """How many of a level's members are among so many neighbours."""
+    size, stride = level
+    return minimum(size, maximum(floor_div(devices, stride), 1))
+
+
+def seconds(cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False) -> Size:
     """Seconds of one collective: 0 in a group of one. `alone`: no other group of the node sends meanwhile.
 
     Raises InputError for an unknown kind.
     """
-    times = tuple(algorithms(cluster, kind, size, degree, stride, alone=alone).values())
+    times = tuple(algorithms(cluster, kind, size, group, alone=alone).values())
     least = times[0]
     for other in times[1:]:
         least = minimum(least, other)
-    return least * minimum(degree - 1, 1)  # a group of one has nothing to do
+    return least * minimum(degree(group) - 1, 1)  # a group of one has nothing to do
 
 
 def algorithms(
-    cluster: Cluster, kind: str, size: Size, degree: Size, stride: Size = 1, *, alone: bool = False
+    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False
 ) -> dict[str, Size]:
     """Seconds by each algorithm that the cluster has for this kind."""
     if kind not in KINDS:
         raise unknown("collective", kind, KINDS)
-    parts = spans(cluster, degree, stride)
+    parts, members = spans(cluster, group), degree(group)
     if kind == "send":
-        return {"send": _send(cluster, size, stride, alone)}
+        return {"send": _send(cluster, size, group[0][1], alone)}
     if cluster.tiers[0].torus:
-        return {"torus": _torus(parts, kind, size, degree, stride, alone)}
+        return {"torus": _torus(parts, kind, size, group, alone)}
     if kind == "all_to_all":
-        return {"pairs": _pairs(parts, size, degree, alone)}
+        return {"pairs": _pairs(parts, size, members, alone)}
     twice = 2 if kind == "all_reduce" else 1
-    flow = twice * size * (degree - 1) / degree
+    flow = twice * size * (members - 1) / members
     slowest = _least([_rate(s, alone) * s.inner for s in parts], parts)
     found = {"ring": _start(parts) + twice * _ring_steps(parts) + _ramped(flow / slowest)}
     if kind == "all_reduce":
@@ -97,22 +108,18 @@ def algorithms(
     return found
 
 
-def bus_bandwidth(kind: str, size: Size, degree: Size, seconds: Size) -> Size:
+def bus_bandwidth(kind: str, size: Size, members: Size, seconds: Size) -> Size:
     """Bytes/s that cross each device's links by a ring's count, as NCCL's tests print it. Source:
     nccl-tests.
     """
-    part = 1 if kind == "send" else (degree - 1) / degree
+    part = 1 if kind == "send" else (members - 1) / members
     return size * part * (2 if kind == "all_reduce" else 1) / seconds
 
 
-def bucketed(
-    cluster: Cluster, kind: str, size: Size, degree: Size, stride: Size, bucket: Size
-) -> tuple[Size, Size]:
+def bucketed(cluster: Cluster, kind: str, size: Size, group: Levels, bucket: Size) -> tuple[Size, Size]:
     """Seconds of a tensor sent in buckets of so many bytes, and of its last bucket, which nothing hides."""
-    last = minimum(size, bucket)
-    count = maximum(size / bucket, 1)
-    one = seconds(cluster, kind, last, degree, stride)
-    return count * one, one
+    one = seconds(cluster, kind, minimum(size, bucket), group)
+    return maximum(size / bucket, 1) * one, one
 
 
 def _ramped(flow: Size) -> Size:
@@ -136,9 +143,9 @@ def _start(parts: Sequence[Span]) -> Size:
 def _ring_steps(parts: Sequence[Span]) -> Size:
     """Seconds of the steps of a ring once around: between nodes as often as there are nodes, less one."""
     total: Size = 0.0
-    degree = parts[-1].members
+    members = parts[-1].members
     for s in parts:
-        total = total + (degree / s.inner - degree / s.members) * s.tier.link.step_s
+        total = total + (members / s.inner - members / s.members) * s.tier.link.step_s
     return total
 
 
@@ -193,15 +200,14 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
     return slowest
 
 
-def _pairs(parts: Sequence[Span], size: Size, degree: Size, alone: bool) -> Size:
+def _pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool) -> Size:
     """An all-to-all: every device to every other one, within and beyond the node at the same time."""
     slowest: Size = 0.0
     steps: Size = 0.0
     for s in parts:
-        beyond = (
-            degree if s is not parts[0] else s.members
-        )  # what leaves for farther tiers crosses this one too
-        slowest = maximum(slowest, size * (beyond - s.inner) / degree / _rate(s, alone))
+        # What leaves for farther tiers crosses this one too, but not the links inside the node.
+        beyond = s.members if s is parts[0] else members
+        slowest = maximum(slowest, size * (beyond - s.inner) / members / _rate(s, alone))
         steps = steps + log2(s.members / s.inner) * s.tier.link.step_s
     return _start(parts) + steps + _ramped(slowest)
 
@@ -225,7 +231,16 @@ def _axis(tier: Tier) -> float:
     return tier.bandwidth * tier.link.reached / (2 * len(tier.torus))
 
 
-def _torus(parts: Sequence[Span], kind: str, size: Size, degree: Size, stride: Size, alone: bool) -> Size:
+def _apart(group: Levels, before: int, axis: int) -> Size:
+    """How far neighbours of a group lie apart along a torus's axis: groups between them share its links."""
+    apart: Size = axis
+    for size, stride in group:
+        here = maximum(stride / before, 1)
+        apart = minimum(apart, here + (1 - minimum(size - 1, 1)) * axis)
+    return maximum(apart, 1)
+
+
+def _torus(parts: Sequence[Span], kind: str, size: Size, group: Levels, alone: bool) -> Size:
     """Rings along each axis that a group spans, both ways round where the axis is whole, all axes at once.
 
     An all-to-all is bound by its longest axis: over half of its ring, n/8 of a device's buffer on each link.
@@ -236,15 +251,16 @@ def _torus(parts: Sequence[Span], kind: str, size: Size, degree: Size, stride: S
     links: Size = 0.0
     longest: Size = 1.0
     hops: Size = 0.0
-    before = 1
+    before, reached = 1, group[0][0] * 0 + 1
     for axis in tier.torus:
-        apart = maximum(stride / before, 1)  # neighbours of the group lie so far apart: they share the links
-        along = maximum(minimum(stride * inside / before, axis) / apart, 1)
+        upto = product(_among(before * axis, level) for level in group)
+        along = upto / reached
+        apart = _apart(group, before, axis)
         both = 1 + floor_div(along * apart, axis)  # a ring where the axis is whole, else a line
         links = links + minimum(along - 1, 1) * both / apart
         longest = maximum(longest, along * apart * 2 / both)
         hops = hops + (along - 1) * apart
-        before = before * axis
+        before, reached = before * axis, upto
     rate = _axis(tier) * maximum(links, 1e-30)
     twice = 2 if kind == "all_reduce" else 1
     part = (inside - 1) / inside
@@ -255,10 +271,8 @@ def _torus(parts: Sequence[Span], kind: str, size: Size, degree: Size, stride: S
     took = link.start_s + twice * hops * link.step_s + flow
     for s in parts[1:]:
         within = s.members / s.inner
-        over = (
-            size * (degree - s.inner) / degree
-            if kind == "all_to_all"
-            else twice * size / s.inner * (within - 1) / within
-        )
+        over = twice * size / s.inner * (within - 1) / within
+        if kind == "all_to_all":
+            over = size * (1 - s.inner / degree(group))
         took = took + over / _rate(s, alone) + twice * log2(within) * s.tier.link.step_s
     return took
