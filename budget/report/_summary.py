@@ -89,6 +89,8 @@ def _head(e: Estimate) -> Iterator[str]:
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    if lacking := e.device.lacks(task.dtype):
+        yield f"dtype       {lacking}"
     if used := task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
