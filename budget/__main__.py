@@ -61,12 +61,9 @@ def _run(args: list[str]) -> int:
         print(INTRO.format(commands="\n".join(lines)))
         return 0
     if args[0] == "--version":
-        from importlib.metadata import PackageNotFoundError, version
+        from . import __version__
 
-        try:
-            print(f"compute-budget {version('compute-budget')}")
-        except PackageNotFoundError:
-            print("compute-budget, not installed")
+        print(f"compute-budget {__version__}")
         return 0
     if args[0] not in command.names():
         raise unknown("command", args[0], command.names())

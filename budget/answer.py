@@ -9,6 +9,7 @@ from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
 from .errors import shown, unknown
+from .face import Shown
 from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
@@ -36,7 +37,7 @@ class _Estimate(NamedTuple):
     walked: Walked
 
 
-class Estimate(_Estimate):
+class Estimate(Shown, _Estimate):
     """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are computed on first access.
@@ -46,6 +47,10 @@ class Estimate(_Estimate):
         task, device = self.task, self.device.name
         batch = shown(task.workload.batch)
         return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
+    def __dir__(self) -> list[str]:
+        """What an answer has, without what tuples have and what it was made from."""
+        return sorted({*super().__dir__()} - {"count", "index", "walked"})
 
     @property
     def memory(self) -> Memory:

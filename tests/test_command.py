@@ -189,7 +189,7 @@ WRONG = [
     (["estimate", "gpt2", "--batch", "8..2"], "--batch: got 8..2"),
     (["estimate", "gpt2", "--batch", "1,x"], "batch: got 'x'"),
     (["estimate", "gpt2", "--output", "x.png"], ".svg"),
-    (["fit", "gpt2", "--batch", "1,2"], "batch: got [1, 2]"),
+    (["fit", "gpt2", "--batch", "1,2"], "one case at a time"),
     (["estimate", "gpt2", "--seq-len", "8"], "did you mean '--seq'"),
     (["estimate", "gpt2", "--gpu", "h100"], "did you mean '--device'"),
     (["estimate", "gpt2", "--lora", "8"], "did you mean '--lora-rank'"),
