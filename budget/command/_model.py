@@ -15,6 +15,7 @@ from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
+from ..report._terminal import colour, coloured
 from ._lists import names, sizes
 from ._parser import Parser
 
@@ -272,9 +273,10 @@ def _format(path: str) -> str:
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
     path = args.output
-    text = report.render(answer, args.format or _format(path or ""))
+    form = args.format or _format(path or "")
+    text = report.render(answer, form)
     if path is None:
-        print(text)
+        print(colour(text) if form == "table" and coloured() else text)
         return
     try:
         replace(path, text + "\n")
