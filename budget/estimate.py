@@ -54,7 +54,7 @@ def estimate(
     execution: str | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
-    reserve: int | float | str | None = None,
+    reserve: float | str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
     **techniques: Any,
@@ -159,4 +159,11 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
 
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
-    return built, program, params(built), counted, hardware, Walked(program, task.dtype)
+    return (
+        built,
+        program,
+        params(built),
+        counted,
+        hardware,
+        Walked(program, task.dtype, task.workload.mode == "decode"),
+    )
