@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from . import arch as architectures
 from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
 from .errors import shown, unknown
+from .face import Shown
 from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
@@ -16,6 +18,7 @@ from .fold.time import Times, by_kind, time
 from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
+from .stack import Stack
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -24,6 +27,7 @@ PLAIN = {int, float, str, bool, type(None)}
 class _Estimate(NamedTuple):
     task: Task
     device: Device
+    stack: Stack
     profile: Profile
     model: Model
     program: Model
@@ -33,7 +37,7 @@ class _Estimate(NamedTuple):
     walked: Walked
 
 
-class Estimate(_Estimate):
+class Estimate(Shown, _Estimate):
     """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are computed on first access.
@@ -43,6 +47,10 @@ class Estimate(_Estimate):
         task, device = self.task, self.device.name
         batch = shown(task.workload.batch)
         return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
+    def __dir__(self) -> list[str]:
+        """What an answer has, without what tuples have and what it was made from."""
+        return sorted({*super().__dir__()} - {"count", "index", "walked"})
 
     @property
     def memory(self) -> Memory:
@@ -69,7 +77,7 @@ class Estimate(_Estimate):
         hours = self.times.step / 3600
         prices, watts = self.device.usd_per_hour, self.device.tdp_w
         price = sum(prices) / 2 if prices else None
-        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        work = self.model.tokens if self.unit == "tokens" else self.model.samples
         return {
             "usd_per_hour": price,
             "usd_per_step": None if price is None else price * hours,
@@ -83,6 +91,31 @@ class Estimate(_Estimate):
         peak = self.device.rate(self.task.dtype)
         m = self.model
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+
+    @property
+    def seq(self) -> Any:
+        """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
+        asked = self.task.workload.seq
+        return self.length if is_zero(asked) else asked
+
+    @property
+    def length(self) -> Any:
+        """Tokens, time steps or frames of one sample; 0 where samples have none."""
+        return self.model.tokens // self.model.samples if self.model.counts_tokens else 0
+
+    @property
+    def unit(self) -> str:
+        """What the network works through: tokens, images, or samples of another kind."""
+        arch, tokens = self.model.arch, self.model.counts_tokens
+        if arch in architectures.names() and "image" in architectures.takes_of(architectures.load(arch)):
+            return "images"
+        return "tokens" if tokens else "samples"
+
+    @property
+    def rate(self) -> tuple[Any, str]:
+        """How many units of work a second, and the unit."""
+        found = self.throughput
+        return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
@@ -139,8 +172,10 @@ class Estimate(_Estimate):
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
+                    "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
+                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
             }
@@ -149,17 +184,17 @@ class Estimate(_Estimate):
 
 
 def _workload(e: Estimate) -> dict[str, Any]:
-    task, seq = e.task, e.task.workload.seq
-    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    task = e.task
     return {
         **task.workload._asdict(),
-        "seq": usual if is_zero(seq) else seq,
+        "seq": e.seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
         "optimizer": task.optimizer,
         "recompute": task.recompute,
         "attention": task.attention,
         "execution": task.execution,
+        "stack": e.stack.name,
         "techniques": task.techniques.used,
     }
 

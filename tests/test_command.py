@@ -157,7 +157,7 @@ WRONG = [
     (["estimate", "gpt2", "--batch", "0"], "batch: got 0"),
     (["estimate", "gpt2", "--batch", "-4"], "batch: got -4"),
     (["estimate", "gpt2", "--batch", "1.5"], "batch: got 1.5"),
-    (["estimate", "gpt2", "--batch", "nan"], "batch: got nan"),
+    (["estimate", "gpt2", "--batch", "nan"], "batch: got 'nan'"),
     (["estimate", "gpt2", "--batch", "many"], "batch: got 'many'"),
     (["estimate", "gpt2", "--batch", "1e40"], "batch"),
     (["estimate", "gpt2", "--batch"], "--batch"),
@@ -186,6 +186,16 @@ WRONG = [
     (["formula", "--arch", "mlp", "--free", "colour"], "--free"),
     (["fit", "gpt2", "--solve", "colour"], "--solve"),
     (["compare", "gpt2", "gtp2"], "did you mean"),
+    (["estimate", "gpt2", "--batch", "8..2"], "--batch: got 8..2"),
+    (["estimate", "gpt2", "--batch", "1,x"], "batch: got 'x'"),
+    (["estimate", "gpt2", "--output", "x.png"], ".svg"),
+    (["fit", "gpt2", "--batch", "1,2"], "one case at a time"),
+    (["estimate", "gpt2", "--seq-len", "8"], "did you mean '--seq'"),
+    (["estimate", "gpt2", "--gpu", "h100"], "did you mean '--device'"),
+    (["estimate", "gpt2", "--lora", "8"], "did you mean '--lora-rank'"),
+    (["estimate", "--model", "gpt2"], "without a flag"),
+    (["estimate", "yi-34b"], "--module"),
+    (["estimate", "llama"], "'llama-7b'"),
 ]  # fmt: skip
 
 

@@ -6,8 +6,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from ..answer import Estimate
+from ..comparison import cases
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
+from ..report._comparison import answer as comparison
 from ..report._estimate import answer, text
 from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
@@ -47,6 +49,9 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
     model, settings = requested(args, rest)
+    if len(each := cases(settings)) > 1:
+        write(comparison([compute(model, **one) for one in each]), args)
+        return 0
     found = compute(model, **settings)
     shown = answer(found, args.by)
     if not found.fits:

@@ -6,6 +6,8 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
+from ..comparison import cases
+from ..errors import InputError
 from ..estimate import estimate
 from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
@@ -48,6 +50,8 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the answer; exit status 1 if the model does not fit."""
     model, settings = requested(args, rest)
+    if len(cases(settings)) > 1:
+        raise InputError("fit", "got lists; allowed: one case at a time")
     answer, fits = _largest(model, args.solve, settings) if args.solve else _advice(model, settings)
     write(answer, args)
     return 0 if fits else 1

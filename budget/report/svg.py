@@ -12,7 +12,7 @@ from ..size import is_number
 from ._answer import Answer
 from ._estimate import highest
 from ._figures import COLOURS
-from ._summary import describe
+from ._summary import describe, where
 from ._units import memory, seconds
 
 WIDTH, LEFT, RIGHT, TOP, HIGH = 760, 76, 20, 78, 260  # pixels; HIGH: of the curve
@@ -54,7 +54,9 @@ def _title(e: Estimate) -> Iterator[str]:
     verdict = "fits" if e.fits else "does not fit"
     yield _text(LEFT, 22, f"{e.model.name}: {describe(e)}"[:90], 'class="head"')
     sizes = f"batch {e.task.workload.batch:,.0f}, {e.task.dtype}, on 1 x {e.device.name}"
-    yield _text(LEFT, 41, f"{sizes}: {memory(m.peak)} of {memory(size)} at the peak, in {m.at}; {verdict}")
+    yield _text(
+        LEFT, 41, f"{sizes}: {memory(m.peak)} of {memory(size)} at the peak, in {where(m.at)}; {verdict}"
+    )
 
 
 def _curve(e: Estimate) -> Iterator[str]:
