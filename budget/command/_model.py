@@ -29,7 +29,7 @@ def workload_flags(parser: Parser) -> None:
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
-    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
+    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
     add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")

@@ -1,4 +1,4 @@
-"""`budget list`: the architectures, presets, devices and software stacks that are known."""
+"""`budget list`: the architectures, presets, devices, clusters and software stacks that are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
 from .. import arch as architectures
-from .. import device, stack
+from .. import cluster, device, stack
 from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
@@ -17,7 +17,7 @@ from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices, software stacks"
+HELP = "architectures with their flags, presets, devices, clusters, stacks"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
@@ -26,6 +26,8 @@ EXAMPLES = """examples:
   budget list devices
   budget list devices a100
   budget list devices --format csv
+  budget list clusters
+  budget list clusters dgx-h100
   budget list stacks
 """
 
@@ -144,6 +146,26 @@ def _stacks(name: str | None) -> Answer:
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
 
 
+def _clusters(name: str | None) -> Answer:
+    """All clusters, or one with each of its tiers."""
+    if name is not None:
+        found = cluster.load(name)
+        tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in found.tiers]
+        measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in found.tiers)
+        foot = "\n".join(x for x in (found.notes, f"source: {', '.join(found.source)}{measured}") if x)
+        return _listed(Table(TIERS, tiers), foot=foot)
+    rows = []
+    for c in map(cluster.load, cluster.names()):
+        inner, outer = c.tiers[0], c.tiers[-1]
+        beyond = outer.bandwidth / outer.oversubscription if outer is not inner else None
+        rows.append((c.id, c.sold[0], c.node, inner.bandwidth, beyond))
+    return _listed(Table(CLUSTERS, rows), foot="its links: budget list clusters NAME")
+
+
+def _joined(tier: cluster.Tier) -> str:
+    return "x".join(map(str, tier.torus)) or str(tier.devices or "any")
+
+
 def _or_none(show: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: "-" if value is None else show(value)
 
@@ -152,6 +174,20 @@ PRESETS = (
     Column("name", "preset"),
     Column("arch", "architecture"),
     Column("params", "params", count),
+)
+CLUSTERS = (
+    Column("cluster", "cluster"),
+    Column("device", "device"),
+    Column("node", "node"),
+    Column("inside_bytes_s", "inside GB/s", lambda rate: f"{rate / 1e9:,.4g}"),
+    Column("outside_bytes_s", "outside GB/s", _or_none(lambda rate: f"{rate / 1e9:,.3g}")),
+)
+TIERS = (
+    Column("link", "link"),
+    Column("devices", "joins"),
+    Column("bytes_s", "GB/s", lambda rate: f"{rate / 1e9:,.4g}"),
+    Column("reached", "reached", lambda share: f"{share:.0%}"),
+    Column("step_s", "us a step", lambda seconds: f"{seconds * 1e6:.3g}"),
 )
 DEVICES = (
     Column("id", "id"),
@@ -167,11 +203,13 @@ LISTS: Mapping[str, Callable[[str | None], Answer]] = {
     "architectures": _architectures,
     "presets": _presets,
     "devices": _devices,
+    "clusters": _clusters,
     "stacks": _stacks,
 }
 NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "architectures": architectures.names,
     "presets": preset.names,
     "devices": device.names,
+    "clusters": cluster.names,
     "stacks": stack.names,
 }

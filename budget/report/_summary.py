@@ -86,6 +86,8 @@ def _head(e: Estimate) -> Iterator[str]:
     what = f"{e.model.name}: {describe(e)}"
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
     yield workload(e)
+    if lacking := e.device.lacks(e.task.dtype):
+        yield f"dtype       {lacking}"
     if used := e.task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
