@@ -15,6 +15,7 @@ from . import table
 from .config import Field, check, size
 from .device import Device
 from .device import load as load_device
+from .device.profile import profile_for
 from .errors import InputError, shown, unknown
 from .named import Any, NamedTuple
 from .size import product
@@ -62,8 +63,11 @@ class Tier(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """Devices and what joins them. `sold`: the ids of the devices that it is sold with, the usual one
-    first.
+    """Devices and what joins them.
+
+    sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
+    machine, by collective and number of nodes (`all_reduce-1`): seconds before the first byte, and bytes/s as
+    NCCL's tests count them on the bus (measured/collectives.py).
     """
 
     id: str
@@ -73,6 +77,7 @@ class Cluster(NamedTuple):
     source: tuple[str, ...]
     provenance: str
     notes: str
+    records: Mapping[str, tuple[float, float]] = {}
 
     @property
     def node(self) -> int:
@@ -219,18 +224,33 @@ def _sources(about: Mapping[str, Any]) -> tuple[str, ...]:
 
 def usual(device: Device) -> Cluster:
     """The cluster that a device is usually sold in, as the clusters' tables say; else one made of what the
-    device's own table says of its links. Raises InputError where nothing is known.
+    device's own table says of its links. What `budget calibrate` found on this machine replaces both.
+    Raises InputError where nothing is known.
     """
+    records = profile_for(device).links
     for name in names():
         if device.id in table.load("clusters", f"{name}.json").get("usual", ()):
-            return load(name)
-    return _assumed(device)
+            found = load(name)
+            break
+    else:
+        found = _assumed(device, records)
+    if not records:
+        return found
+    return found._replace(records=records, provenance=f"{found.provenance}; collectives measured here")
 
 
-def _assumed(device: Device) -> Cluster:
+def _assumed(device: Device, records: Mapping[str, tuple[float, float]]) -> Cluster:
     """A node of eight with the device's own links, or of four on PCIe; its own network card, or one of 100
-    Gbit/s a node. Assumed. Raises InputError for a device that is sold without any link.
+    Gbit/s a node. Assumed. Of a device that is sold without any link, what was measured on this machine.
+    Raises InputError where nothing was.
     """
+    if device.intra is None and records:
+        best = max(bandwidth for _, bandwidth in records.values())
+        link = {"name": "measured here", "kind": "switch", "gb_s": best / 1e9, "reached": 1, "measured": True}
+        made = read(
+            device.id, {"name": f"{device.name}, as measured", "tiers": [{"link": link, "devices": 64}]}
+        )
+        return made._replace(sold=(device.id,), provenance="measured")
     if device.intra is None:
         raise InputError(
             "cluster", f"no links between {device.name}s are known; allowed: a JSON file that has them"

@@ -91,6 +91,7 @@ def estimate(
         execution or own["execution"],
         chosen({**defaults, **techniques}),
         source.usual.get("packing"),
+        source.usual.get("kept"),
     )
     check(task, target)
     profile = profile_for(target, task.dtype)

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from budget import cluster, device
+from budget.device import profile as profiles
 from budget.errors import InputError
+from budget.fold.collective import seconds
 
 ALL = [cluster.load(name) for name in cluster.names()]
 
@@ -124,3 +126,34 @@ def test_a_file_of_ones_own(tmp_path):
 def test_a_device_in_the_wrong_cluster():
     with pytest.raises(InputError, match=r"cluster: dgx-h100 joins h100-sxm.*; for t4: "):
         cluster.suits(cluster.load("dgx-h100"), device.load("t4"))
+
+
+MEASURED = {"all_reduce-1": (2e-5, 4e9), "all_reduce-4": (1e-4, 1e9), "send_receive-1": (1e-5, 2e9)}
+
+
+def linked(monkeypatch, name):
+    found = device.load(name)
+    profile = profiles.profile_for(found)._replace(links=MEASURED)
+    monkeypatch.setattr(cluster, "profile_for", lambda *_: profile)
+    return cluster.usual(found)
+
+
+def test_what_was_measured_here_replaces_the_datasheet(monkeypatch):
+    plain, found = cluster.load("dgx-h100"), linked(monkeypatch, "h100")
+    assert "measured here" in found.provenance
+    within, beyond = ((4, 1),), ((4, 8),)
+    gib = 2.0**30
+    assert seconds(found, "all_reduce", gib, within) == pytest.approx(2e-5 + gib * 1.5 / 4e9)
+    assert seconds(found, "all_reduce", gib, beyond) == pytest.approx(1e-4 + gib * 1.5 / 1e9)
+    assert seconds(found, "send", gib, ((2, 1),)) == pytest.approx(1e-5 + gib / 2e9)
+    assert seconds(found, "send", gib, ((2, 8),)) == seconds(plain, "send", gib, ((2, 8),))
+    for group in (within, beyond):  # not measured: as before
+        assert seconds(found, "all_gather", gib, group) == seconds(plain, "all_gather", gib, group)
+
+
+def test_a_processor_has_what_was_measured_and_nothing_else(monkeypatch):
+    with pytest.raises(InputError, match="no links"):
+        cluster.usual(device.load("m1"))
+    found = linked(monkeypatch, "m1")
+    assert found.provenance.startswith("measured")
+    assert seconds(found, "all_reduce", 1e9, ((4, 1),)) == pytest.approx(2e-5 + 1e9 * 1.5 / 4e9)
