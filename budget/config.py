@@ -115,9 +115,14 @@ class Task(NamedTuple):
     kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
 
     @property
+    def precision(self) -> str:
+        """What has which dtype (plan/precision.py)."""
+        return str(self.techniques.used.get("precision", "pure"))
+
+    @property
     def master(self) -> bool:
         """Whether the optimizer keeps a float32 copy of the weights."""
-        return self.techniques.used.get("precision") == "master"
+        return self.precision == "master"
 
 
 def make(cls: type[S], values: Mapping[str, Any]) -> S:

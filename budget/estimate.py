@@ -17,14 +17,14 @@ from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
 from .named import Any
-from .plan import check, chosen
+from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.module import is_captured
-from .read.source import Named, Ready, find
+from .read.source import Named, Ready, Source, find
 from .size import Size
 from .stack import Stack, usual
 from .stack import load as load_stack
@@ -80,7 +80,7 @@ def estimate(
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(software.settings(mode), kind, source.network)
+    defaults |= _defaults(software.settings(mode), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     task = Task(
         source.workload,
@@ -114,14 +114,21 @@ def _stack(stack: object, mode: str) -> Stack:
     return found
 
 
-def _defaults(settings: Mapping[str, Any], dtype: str, network: Named | Ready) -> dict[str, Any]:
-    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have."""
+def _defaults(
+    settings: Mapping[str, Any], dtype: str, source: Source, techniques: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have.
+
+    Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
+    """
+    network = source.network
     captured = isinstance(network, Ready) and is_captured(network.model)
-    narrow = dtype in ("bfloat16", "float16")
+    mixed = dtype in ("bfloat16", "float16") and not source.usual.get("packing")
     return {
         name: value
         for name, value in settings.items()
-        if (name == "execution" or not captured) and (name != "precision" or narrow)
+        if (name == "execution" or not captured)
+        and (name != "precision" or (mixed and not (techniques and keeps_weights(techniques))))
     }
 
 

@@ -19,6 +19,7 @@ from .fp8 import is_linear
 from .freeze import frozen
 
 ALL = "all-linear"  # peft's name for every linear layer but the head
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
     "lora_targets": setting(

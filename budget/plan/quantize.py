@@ -22,6 +22,7 @@ from .gguf import gguf
 from .loss import hold_inputs
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),

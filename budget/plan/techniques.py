@@ -38,16 +38,23 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
         from .packed import checkpoint
 
         network = checkpoint(network, task)
+    book, program = programs(network, task)
+    if task.workload.mode != "train":
+        return network, book, program
+    micro = {"samples": program.samples, "tokens": program.tokens}
+    return network._replace(**micro), run(book, task, "accumulate"), program
+
+
+def programs(network: Model, task: Task) -> tuple[Model, Model]:
+    """The programs of a network with its techniques: as the formula book counts it, and as it runs."""
     book = attention(network, task)
     if task.workload.mode != "train":
-        return network, book, run(_served(book, task), task, "sparse")
+        return book, run(_served(book, task), task, "sparse")
     if not any(o.phase == "backward" for o, _ in walk(book.nodes)):  # a captured module has its own
         book = backward(run(book, task, *LEARNING))
     book = run(book, task, "gradients")
     again = run(recompute(book, task.recompute), task, *KEPT)
-    program = run(optimizer(again, task.optimizer, master=task.master), task, "states")
-    micro = {"samples": program.samples, "tokens": program.tokens}
-    return network._replace(**micro), run(book, task, "accumulate"), program
+    return book, run(optimizer(again, task.optimizer, master=task.master), task, "states")
 
 
 def _served(model: Model, task: Task) -> Model:

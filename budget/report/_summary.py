@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
+from ..read.module import is_captured
 from ..size import is_number
 from ._terminal import width
 from ._units import count, decimal, memory, seconds
@@ -28,6 +29,14 @@ HEADLINE = (
 )
 
 
+BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
+# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+PRECISIONS = {
+    "pure": "pure {}",
+    "autocast": "{} + float32 master",
+    "master": "{} + float32 master",
+    "fp8": "fp8 + {}",
+}
 MODES = {"train": "training step", "forward": "forward pass"}
 
 
@@ -98,9 +107,15 @@ def workload(e: Estimate) -> str:
     tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    return (
-        f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
-    )
+    return f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on 1 x {e.device.name}"
+
+
+def dtypes(e: Estimate) -> str:
+    """The dtype of the products, and in training that of what is stored."""
+    name, task = BRIEF.get(e.task.dtype, ""), e.task
+    if task.workload.mode != "train" or not name or is_captured(e.model):
+        return task.dtype
+    return PRECISIONS[task.precision].format(name)
 
 
 def where(op: str) -> str:
@@ -146,6 +161,10 @@ def _memory(e: Estimate) -> Iterator[str]:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
     if e.process != m.peak:
         yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
+    if (other := e.otherwise) is not None:
+        name, peak = other
+        said = PRECISIONS[name].format(BRIEF[e.task.dtype])
+        yield f"              {said}: {memory(peak)} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:
