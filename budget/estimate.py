@@ -123,7 +123,7 @@ def _defaults(
     """
     network = source.network
     captured = isinstance(network, Ready) and is_captured(network.model)
-    mixed = dtype in ("bfloat16", "float16") and not source.usual.get("packing")
+    mixed = dtype in ("bfloat16", "float16")
     return {
         name: value
         for name, value in settings.items()

@@ -11,8 +11,8 @@ and if needed
 - UNNAMED = True: a torch module, whose dimensions have no names, can have it too
 
 What differs from its default is imported, and nothing else where the files are called like their settings.
-- KEEPS_WEIGHTS = True: the network's own weights stay as they are stored (adapters), so that nothing makes
-  float32 of them where nobody asks for it
+- KEEPS_WEIGHTS = True: the network's own weights stay as they are stored (adapters, sparse products), so that
+  nothing makes float32 of them where nobody asks for it
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ def chosen(values: Mapping[str, Any]) -> Techniques:
 
 def keeps_weights(values: Mapping[str, Any]) -> bool:
     """Whether one of these settings leaves the network's own weights as they are stored."""
-    differ = {name for name, value in values.items() if name in fields() and value != fields()[name].default}
-    kept = (m for m in _having(frozenset(differ)) if hasattr(m, "KEEPS_WEIGHTS"))
-    return any(differ & m.SETTINGS.keys() for m in kept)
+    kept = (m for m in _having(frozenset(values)) if hasattr(m, "KEEPS_WEIGHTS"))
+    return any(values.get(name, f.default) != f.default for m in kept for name, f in m.SETTINGS.items())
 
 
 def on(task: Task) -> Iterator[ModuleType]:
