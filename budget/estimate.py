@@ -30,7 +30,7 @@ from .stack import load as load_stack
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager"),
+    "execution": ("compiled", "eager", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
@@ -91,7 +91,7 @@ def estimate(
     )
     target = _device(device)
     check(task, target)
-    profile = profile_for(target, task.dtype)
+    profile = profile_for(target, task.dtype, software)
     return Estimate(task, target, software, profile, *_counted(source.network, task))
 
 
