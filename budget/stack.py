@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from . import table
@@ -17,8 +17,8 @@ from .errors import InputError, shown, unknown
 from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
-# What a stack reaches, relative to data/kernels.json: the rate of products and of attention, and the bandwidth of
-# matrices that are read once (stream) and of all that is no product (pointwise).
+# What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
+# matrices that are read once (stream), and that of all that is no product (pointwise).
 CLASSES = ("product", "attention", "stream", "pointwise")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
@@ -75,7 +75,8 @@ class Stack(NamedTuple):
 
 
 FIELDS = (
-    "about", "source", "train", "serve", "overlap", "attention", "reached", "launch_s", "dispatch_s", "intervals", "notes",
+    "about", "source", "train", "serve", "overlap", "attention", "reached", "launch_s", "dispatch_s",
+    "intervals", "notes",
 )  # fmt: skip
 
 
@@ -136,26 +137,31 @@ def parse(about: Any, file: str) -> Stack:
     keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
     if not all(isinstance(key, str) for key in keys):
         raise _wrong(file, "source", f"got {shown(source)}; allowed: keys of references.json")
-    overlap = _numbers(about.get("overlap", {}), AXES, f"{file}: overlap", most=1)
     return Stack(
-        file.removesuffix(".json"),
-        str(about["about"]),
-        keys,
-        about.get("train"),
-        about.get("serve"),
-        {**dict.fromkeys(AXES, 0.0), **overlap},
-        {"": "fa2", **_attention(about.get("attention", {}), file)},
-        {
-            gen: _numbers(of, CLASSES, f"{file}: reached.{gen}", most=10, least=0.01)
-            for gen, of in _table(about.get("reached", {}), f"{file}: reached").items()
+        name=file.removesuffix(".json"),
+        about=str(about["about"]),
+        source=keys,
+        train=about.get("train"),
+        serve=about.get("serve"),
+        overlap={
+            **dict.fromkeys(AXES, 0.0),
+            **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
         },
-        *(_seconds(about.get(field), f"{file}: {field}") for field in ("launch_s", "dispatch_s")),
-        {
-            gen: _interval(of, f"{file}: intervals.{gen}")
-            for gen, of in _table(about.get("intervals", {}), f"{file}: intervals").items()
-        },
-        str(about.get("notes", "")),
+        attention={"": "fa2", **_attention(about.get("attention", {}), file)},
+        reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 10)),
+        launch_s=_seconds(about.get("launch_s"), f"{file}: launch_s"),
+        dispatch_s=_seconds(about.get("dispatch_s"), f"{file}: dispatch_s"),
+        intervals=_each(about, "intervals", file, _interval),
+        notes=str(about.get("notes", "")),
     )
+
+
+def _each(
+    about: Mapping[str, Any], field: str, file: str, check: Callable[[Any, str], Any]
+) -> dict[str, Any]:
+    """A field's values by generation of devices, checked."""
+    values = _table(about.get(field, {}), f"{file}: {field}")
+    return {name: check(of, f"{file}: {field}.{name[:20]}") for name, of in values.items()}
 
 
 def _table(values: Any, where: str) -> Mapping[str, Any]:
@@ -192,7 +198,7 @@ def _interval(value: Any, where: str) -> tuple[float, float]:
 
 
 def _numbers(
-    values: Any, allowed: tuple[str, ...], where: str, most: float, least: float = 0
+    values: Any, allowed: tuple[str, ...], where: str, least: float, most: float
 ) -> dict[str, float]:
     """A checked table of numbers."""
     for name, value in _table(values, where).items():

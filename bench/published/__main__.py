@@ -1,4 +1,4 @@
-"""Predict every row of a published table from its inputs alone: `python -m budget.bench.published TABLE.csv`."""
+"""Predictions of every row of a published table: `python -m budget.bench.published TABLE.csv`."""
 
 from __future__ import annotations
 

@@ -1,50 +1,39 @@
-"""What stacks reach, fitted to published runs: `python -m budget.bench.published.fit [--write] TABLE.csv ...`
+"""What stacks reach, fitted to published runs.
 
-A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of devices,
-shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its neighbours. No row
-has a constant of its own. Judged on what was left out: parts of a pair's rows, whole pairs, whole sources.
-Source: published-training.
+A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
+devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
+neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
+Sources: published-training, published-inference.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from statistics import median
 
 import numpy as np
 
 from budget import device as devices
 from budget import stack as stacks
-from budget.errors import InputError
 from budget.device import software
-from budget.device.kernel_class import Dispatch, Profile
-from budget.device.profile import FOLDER, load, save
-from budget.files import replace
-from budget.measured.calibration import interval
+from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
+from budget.device.profile import FOLDER, load
+from budget.errors import InputError
 from budget.fold.kernels import Work, works
 from budget.fold.time import kernel_time, rates
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
-from budget.table import DATA
 
 from .predict import run
 from .rows import NotCoveredError, Part
 from .table import read
 
-# Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's; what is measured, from the
-# model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
+# Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
+# from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
-BASE = ("conv", "edge", "pointwise", "launch_s", "dispatch_s")
-COVERAGE = 0.9
-FEWEST = 6  # rows of a pair with an interval of its own
-FOLDS = 5
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 
 
@@ -155,16 +144,13 @@ def _dispatch(w: Work, d: Dispatch) -> Any:
 def base(numbers: Numbers) -> Profile:
     """The profile that all stacks share."""
     found = load(os.path.join(FOLDER, "datasheet.json"))
-    edge = (numbers["edge",],) * 3
     forms = {
-        **found.forms,
-        "conv": found.forms["conv"]._replace(share=numbers["conv",], edge=edge),
-        "conv_backward": found.forms["conv"]._replace(share=numbers["conv",], edge=edge),
-        "pointwise": found.forms["pointwise"]._replace(traffic=numbers["pointwise",]),
+        "matmul": KernelClass(),
+        "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
+        "pointwise": KernelClass(traffic=numbers["pointwise",]),
     }
-    return found._replace(
-        forms=forms, launch_s=numbers["launch_s",], dispatch=Dispatch(*[numbers["dispatch_s",]] * 3)
-    )
+    launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
+    return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)
 
 
 def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
@@ -207,18 +193,21 @@ def start() -> dict[tuple[str, ...], float]:
     }  # fmt: skip
 
 
-def fit(found: Sequence[Case], begin: Numbers) -> dict[tuple[str, ...], float]:
+def fit(found: Sequence[Case], begin: Numbers, known: Numbers | None = None) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    Source: levenberg-marquardt.
+    known: numbers to go on from, of which what all stacks share stays. Source: levenberg-marquardt.
     """
-    names = [*begin, *_names(found)]
-    x = np.array([math.log(begin.get(n, 1.0)) for n in names])
-    origin, width = x.copy(), np.array([_width(n) for n in names])
+    names = [*(() if known else begin), *_names(found)]
+    rest = {**begin, **(known or {})}
+    origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
+    x = np.array([math.log(rest.get(n, 1.0)) for n in names])
+    width = np.array([_width(n) for n in names])
     measured = np.array([c.measured for c in found])
+    shared = {n: v for n, v in rest.items() if len(n) == 1}
 
     def at(x: Any) -> dict[tuple[str, ...], float]:
-        return {n: math.exp(v) for n, v in zip(names, x, strict=True)}
+        return {**shared, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
         return (predictions(found, at(x)) - measured) / ROW
@@ -230,7 +219,7 @@ def fit(found: Sequence[Case], begin: Numbers) -> dict[tuple[str, ...], float]:
         )
 
     e, damping = errors(x), 1e-2
-    for _ in range(12):
+    for _ in range(25):
         slopes = _slopes(found, names, x, e, at, measured)
         w = np.minimum(1, FAR / np.maximum(np.abs(e) * ROW, 1e-9))
         normal = slopes.T @ (slopes * w[:, None]) + np.diag(1 / width**2)
@@ -246,7 +235,7 @@ def fit(found: Sequence[Case], begin: Numbers) -> dict[tuple[str, ...], float]:
             break
         gain = before - cost(tried, moved)
         x, e, damping = moved, tried, damping / 5
-        if gain < 1e-3 * before:
+        if gain < 1e-5 * before:
             break
     return at(x)
 
@@ -286,120 +275,18 @@ def _width(name: tuple[str, ...]) -> float:
 
 
 def left_out(
-    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, least: int = 1
+    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers, shared: bool
 ) -> dict[str, float]:
-    """Errors as logarithms, by row and quantity, each predicted from the rows with other keys."""
+    """Errors as logarithms, by row and quantity, each predicted from the rows with other keys.
+
+    shared: what all stacks share is fitted anew as well; without it that of all rows stays.
+    """
     errors: dict[str, float] = {}
     for k in sorted({key(c) for c in found}, key=str):
         out = [c for c in found if key(c) == k]
-        if len(out) >= least:
-            numbers = fit([c for c in found if key(c) != k], begin)
-            wrong = predictions(out, numbers) - np.array([c.measured for c in out])
-            errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
+        some = {c.stack for c in out}
+        seen = [c for c in found if key(c) != k and (shared or c.stack in some)]
+        numbers = fit(seen, begin, None if shared else {n: v for n, v in known.items() if len(n) == 1})
+        wrong = predictions(out, numbers) - np.array([c.measured for c in out])
+        errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors
-
-
-def _score(name: str, errors: Sequence[float]) -> str:
-    sizes = sorted(abs(math.exp(e) - 1) for e in errors)
-    if not sizes:
-        return f"{name:<34}    0"
-    return f"{name:<34}{len(sizes):5}{median(sizes):9.1%}{sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]:9.1%}{math.exp(median(errors)):8.2f}"
-
-
-def main(argv: list[str]) -> int:
-    """Fit, print the scoreboard, and write the stacks' files if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m budget.bench.published.fit", description=__doc__)
-    parser.add_argument("tables", nargs="+")
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--rows", action="store_true")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(argv)
-    found = list(cases(options.tables))
-    begin = start()
-    numbers = fit(found, begin)
-    wrong = predictions(found, numbers) - np.array([c.measured for c in found])
-    if options.rows:
-        for c, w in sorted(zip(found, wrong, strict=True), key=lambda r: (r[0].stack, r[0].generation, r[1])):
-            print(
-                f"{c.id:18}{c.stack:20}{c.generation:7}{c.quantity:14}{math.exp(c.measured):10.4g} s  x {math.exp(w):.2f}"
-            )
-    for n, v in numbers.items():
-        if len(n) == 1:
-            print(n[0], f"{v:.3g}")
-    for stack in sorted({c.stack for c in found}):
-        for g in ("", *sorted({c.generation for c in found if c.stack == stack})):
-            print(
-                f"{stack + ' ' + g:30}",
-                "  ".join(
-                    f"{c} {v:.2f}" for c, v in fitted(stack, numbers, [g] if g else []).reached[g].items()
-                ),
-            )
-            if g:
-                print(
-                    _score(
-                        f"  {stack} {g}",
-                        [
-                            w
-                            for c, w in zip(found, wrong, strict=True)
-                            if c.stack == stack and c.generation == g
-                        ],
-                    )
-                )
-    print(_score("all", list(wrong)))
-    if options.quick:
-        return 0
-    folds = {}
-    for name, key in (
-        ("a fifth of each pair left out", lambda c: hash_of(c.id) % FOLDS),
-        ("device left out", lambda c: (c.stack, c.generation)),
-        ("source left out", lambda c: c.source),
-    ):
-        folds[name] = left_out(found, key, begin)
-        print(_score(name, list(folds[name].values())))
-    if options.write:
-        write(found, numbers, folds)
-    return 0
-
-
-def write(found: Sequence[Case], numbers: Numbers, folds: Mapping[str, Mapping[str, float]]) -> None:
-    """Write what was fitted, and the intervals that the errors of rows left out give, into the data."""
-    rows, pairs, sources = ({k: v for k, v in errors.items()} for errors in folds.values())
-    anywhere, elsewhere = (interval(list(e.values()), COVERAGE) for e in (sources, pairs))
-    profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
-    save(profile, FOLDER, NOTES)
-    for name in stacks.names():
-        path = os.path.join(DATA, "stacks", f"{name}.json")
-        with open(path, encoding="utf-8") as file:
-            about = json.load(file)
-        own = [c for c in found if c.stack == name]
-        for field in ("reached", "intervals"):
-            about.pop(field, None)
-        if own:
-            generations = sorted({c.generation for c in own})
-            reached = fitted(name, numbers, generations).reached
-            about["reached"] = {
-                g: {c: _short(v) for c, v in of.items() if abs(v - 1) > 0.005} for g, of in reached.items()
-            }
-            about["intervals"] = {"": [_short(1 / elsewhere), _short(elsewhere)]}
-            for g in generations:
-                errors = [rows[f"{c.id} {c.quantity}"] for c in own if c.generation == g]
-                if len(errors) >= FEWEST:
-                    wide = interval(errors, COVERAGE)
-                    about["intervals"][g] = [_short(1 / wide), _short(wide)]
-        replace(path, json.dumps(about, indent=2) + "\n")
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-NOTES = ("What all stacks share, fitted to published runs by bench/published/fit.py; stacks have the rest.",)
-
-
-def hash_of(text: str) -> int:
-    """A number for a row that stays the same."""
-    return sum(i * ord(c) for i, c in enumerate(text, 1))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -23,18 +23,20 @@ COLUMNS = (
 )
 TELLS = ("engine", "weight_precision", "tpot_ms")
 NUMBERS = (
-    "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "n_gpus", "tp", "pp", "ep", "batch", "input_len",
-    "output_len", "ttft_ms", "tpot_ms", "e2e_latency_ms", "decode_tok_s_total", "prefill_tok_s", "output_tok_s_total",
+    "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "n_gpus", "tp", "pp", "ep",
+    "batch", "input_len", "output_len", "ttft_ms", "tpot_ms", "e2e_latency_ms", "decode_tok_s_total",
+    "prefill_tok_s", "output_tok_s_total",
 )  # fmt: skip
 WORDS = ()
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
-    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"}, "fp32": {"dtype": "fp32"},
-    "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"}, "fp8": {"dtype": "fp8"},
-    "int8": {"quantize": "int8", "quantize_head": True}, "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"},
-    "q5_k": {"quantize": "q5_k_m"}, "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"},
-    "q4_1": {"quantize": "q4_1"}, "q4f16": {"quantize": "q4_0"},
-    "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"},
+    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
+    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"},
+    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
+    "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"}, "q5_k": {"quantize": "q5_k_m"},
+    "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"}, "q4_1": {"quantize": "q4_1"},
+    "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
+    "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def _predict(row: Row, a: Asked) -> Predicted:
 
 
 def summary(found: list[Predicted]) -> list[dict[str, Any]]:
-    """By software and quantity: how many rows, the median and the 90th percentile of the errors, the share inside."""
+    """By software and quantity: rows, median and 90th percentile of the errors, and the share inside."""
     groups: dict[tuple[str, str], list[Predicted]] = {}
     for p in found:
         if p.error is not None and p.asked is not None:

@@ -70,17 +70,17 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
-    "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer",
-    "vllm": "vllm", "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
-    "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm", "pytorch-image-models": "timm",
-    "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge", "torchtitan": "torchtitan",
-    "megatron": "megatron", "nemo": "megatron", "bigscience": "megatron", "simumax": "megatron",
-    "korthikanti": "megatron", "narayanan": "megatron", "megascale": "megatron", "primus": "megatron",
-    "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax", "pax": "jax-pax", "palm": "jax-pax",
-    "deeplearningexamples": "dle", "nanogpt": "torch-compile", "llm.c": "torch-compile",
-    "transformers": "transformers", "accelerate": "transformers", "llama-factory": "transformers",
-    "qlora": "transformers", "peft": "transformers", "fms-fsdp": "torch-compile", "ibm": "torch-compile",
-    "tensorflow": "tensorflow", "jax": "jax-pax",
+    "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
+    "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
+    "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm",
+    "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
+    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "bigscience": "megatron",
+    "simumax": "megatron", "korthikanti": "megatron", "narayanan": "megatron", "megascale": "megatron",
+    "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
+    "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
+    "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
+    "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
+    "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 
 @cache
 def _preset(name: str) -> str:
-    """The preset that a table's name means, or nothing: `meta-llama/Llama-3.1-8B-Instruct`, `resnet50.a1_in1k`."""
+    """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`)."""
     short = name.rpartition("/")[2]
     for text in (
         name,
@@ -174,8 +174,9 @@ def _preset(name: str) -> str:
 
 
 SIZES = {
-    "layers": "layers", "hidden": "d_model", "heads": "heads", "kv_heads": "kv_heads", "head_dim": "head_dim",
-    "ffn": "d_ff", "vocab": "vocab", "n_experts": "experts", "topk": "active_experts", "moe_ffn": "expert_d_ff",
+    "layers": "layers", "hidden": "d_model", "heads": "heads", "kv_heads": "kv_heads",
+    "head_dim": "head_dim", "ffn": "d_ff", "vocab": "vocab", "n_experts": "experts",
+    "topk": "active_experts", "moe_ffn": "expert_d_ff",
 }  # fmt: skip
 
 

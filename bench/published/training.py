@@ -10,9 +10,9 @@ from .table import Row
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
 TELLS = ("micro_batch", "tokens_per_s_per_gpu")
 NUMBERS = (
-    "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch", "n_gpus", "tp", "pp",
-    "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn", "tokens_per_s_per_gpu", "iter_time_s",
-    "samples_per_s_total",
+    "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch",
+    "n_gpus", "tp", "pp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
+    "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total",
 )  # fmt: skip
 WORDS = ()
 NODE = 8
@@ -63,7 +63,7 @@ def _parts(row: Row, software: str, on: str, batch: int, seq: int, gpus: int) ->
     }
     if "no flash" in row.get("notes", "") or row.get("kind") == "bert_train":
         settings["attention"] = "eager"
-    if row.get("kind") in ("llm_lora",):
+    if row.get("kind") == "llm_lora":
         settings["lora_rank"] = 16
     again = max(round(number(row, "global_batch", 0) / (batch * gpus)), 1)
     sharded = gpus if row.get("zero_stage", "").startswith(("fsdp", "zero", "dist-opt")) else 1

@@ -2,8 +2,8 @@
 
 A profile is one of three things, and says which: measured on the device (`budget calibrate` writes
 one into the user's folder, those of a few devices are in data/profiles/); borrowed from a measured
-device of the same sort; or the datasheet's, whose efficiencies are fitted to published runs of many GPUs
-(bench/fit_published.py). Its interval is that of its own residuals.
+device of the same sort; or the datasheet's, which a software stack reaches in
+part (software.py). Its interval is that of published runs that no fit had seen.
 """
 
 from __future__ import annotations

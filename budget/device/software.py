@@ -1,8 +1,8 @@
 """What a software stack reaches on a device: its profile, from data/kernels.json and the stack's own file.
 
-A share is that of the kernels that a stack chooses on this generation of devices, times what the stack reaches
-of it in situ, fitted to published runs (bench/published/fit.py). Of a pair that nobody measured the stack's
-other generations tell, with a wider interval.
+A share is that of the kernels that a stack chooses on this generation of devices, times what the stack
+reaches of it in situ, fitted to published runs (bench/published/fit.py). Of a pair that nobody measured the
+stack's other generations tell, with a wider interval.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -53,12 +53,13 @@ def works(
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
     `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
-    bits are widened where they are used. native: the framework's own loop starts them, not the network's code.
+    bits are widened where they are used. native: the framework's own loop starts them, no network's code.
     """
     pending: list[Op] = []
+    last = "", ""
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not _idle(n))]
-    for node, after in zip(run, (*run[1:], None), strict=True):
-        key = ("", "") if isinstance(node, Block) else _key(node, execution, after)
+    keys = _side_by_side(run) if execution == "graph" else [(n, _key(n, execution)) for n in run]
+    for node, key in keys:
         if pending and key != last:
             yield _work(pending, dtype, execution, times, native)
             pending = []
@@ -83,21 +84,32 @@ def _idle(o: Op) -> bool:
     return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
-def _key(o: Op, execution: str, after: Node | None = None) -> tuple[str, str]:
+def _key(node: Node, execution: str) -> tuple[str, str]:
     """What neighbours must share to run as one kernel; an empty name runs alone."""
-    if execution == "graph":
-        if o.rule.family == "dequantize" and isinstance(after, Op) and _reads(after, o):
-            o = after
-        if o.kind == "contract" and not o.kernel and o.phase == "forward":
-            return f"products of {o.ins[0].name}", o.phase
-    pointwise = (
-        "pointwise" if execution != "eager" and o.kind != "contract" and o.phase != "optimizer" else ""
-    )
-    return o.kernel or pointwise, o.phase
+    if isinstance(node, Block):
+        return "", ""
+    fuses = execution != "eager" and node.kind != "contract" and node.phase != "optimizer"
+    return node.kernel or ("pointwise" if fuses else ""), node.phase
 
 
-def _reads(o: Op, before: Op) -> bool:
-    return any(t.name == before.out.name for t in o.ins)
+def _side_by_side(run: Sequence[Node]) -> list[tuple[Node, tuple[str, str]]]:
+    """Operators with their keys; products of one input behind the first, with what widens their weights."""
+    kept: list[tuple[Node, tuple[str, str]]] = []
+    ends: dict[str, int] = {}
+    wide: list[Op] = []
+    for node in run:
+        if isinstance(node, Op) and node.rule.family == "dequantize":
+            wide.append(node)
+            continue
+        key, at = _key(node, "graph"), len(kept)
+        if isinstance(node, Op) and node.kind == "contract" and not key[0]:
+            source = node.ins[0].name
+            key, at = (f"products of {source}", node.phase), ends.get(source, at)
+            ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
+            ends[source] = at + 1 + len(wide)
+        kept[at:at] = [(o, key) for o in (*wide, node)]
+        wide = []
+    return kept
 
 
 def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) -> Work:
@@ -164,7 +176,7 @@ def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
 
 
 def _experts(o: Op) -> str:
-    """The dimension from which rows pick a weight, of which several are at work in one product; or nothing."""
+    """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
     return next((axis for t in o.weights if (axis := picked(t))), "")
 
 
