@@ -33,6 +33,10 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a command line goes on
+        from .command.completion import complete
+
+        complete()
     try:
         status = _run(args)
         sys.stdout.flush()  # here, so that a closed pipe is noticed here

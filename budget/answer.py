@@ -175,6 +175,7 @@ class Estimate(Shown, _Estimate):
                     "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
+                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
             }

@@ -112,6 +112,7 @@ class Task(NamedTuple):
     execution: str
     techniques: Techniques = Techniques()
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
+    kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
 
     @property
     def master(self) -> bool:

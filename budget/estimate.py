@@ -74,8 +74,8 @@ def estimate(
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
-    software = _stack(stack, mode)
-    kind = computed(dtype or source.usual.get("dtype", "bf16"))
+    software, target = _stack(stack, mode), _device(device)
+    kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(software.settings(mode), kind, source.network)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
@@ -88,11 +88,18 @@ def estimate(
         execution or own["execution"],
         chosen({**defaults, **techniques}),
         source.usual.get("packing"),
+        source.usual.get("kept"),
     )
-    target = _device(device)
     check(task, target)
     profile = profile_for(target, task.dtype)
     return Estimate(task, target, software, profile, *_counted(source.network, task))
+
+
+def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
+    """A network's own dtype, the device's usual one where it has none or the device lacks it. A network whose
+    tensors have their dtypes already keeps them.
+    """
+    return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
 
 
 def _stack(stack: object, mode: str) -> Stack:

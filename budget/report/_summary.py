@@ -8,6 +8,7 @@ from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
 from ..size import is_number
+from ._terminal import width
 from ._units import count, decimal, memory, seconds
 
 BAR = 32
@@ -46,11 +47,11 @@ def summary(estimate: Estimate) -> str:
 
 
 def fold(line: str) -> list[str]:
-    """A line broken into lines of at most 80 columns: between its parts if possible, else between words."""
-    lines = []
-    while len(line) > WIDTH:
-        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
-        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
+    """A line broken into lines that the terminal has room for: between its parts, or else between words."""
+    lines, most = [], min(width(), WIDTH)
+    while len(line) > most:
+        cut = max(line.rfind("   ", 13, most), line.rfind("; ", 13, most) + 1)
+        cut = cut if cut > 13 else max(line.rfind(" ", 13, most), 14)
         lines.append(line[:cut])
         line = " " * 14 + line[cut:].lstrip()
     return [*lines, line]
@@ -89,6 +90,8 @@ def _head(e: Estimate) -> Iterator[str]:
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    if lacking := e.device.lacks(task.dtype):
+        yield f"dtype       {lacking}"
     if used := task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
