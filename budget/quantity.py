@@ -42,6 +42,7 @@ DAYS = Kind(DAY, "30, 30d, 6 weeks or 12h", 1e7)
 SHARE = Kind({"%": 0.01}, "40% or 0.4", 1.0)
 WATTS = Kind({"W": 1.0, "kW": 1e3}, "700, 700W or 1.7 kW", 1e7)
 PLAIN = Kind({}, "1.2")
+NUMBER = r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)"
 
 
 def read(field: str, given: Any, kind: Kind, least: float = 0.0) -> float:
@@ -61,7 +62,7 @@ def read(field: str, given: Any, kind: Kind, least: float = 0.0) -> float:
 
 
 def _of_text(text: str, units: Mapping[str, float]) -> float:
-    found = re.fullmatch(r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)(.*)", text.strip()[:80], re.DOTALL)
+    found = re.fullmatch(NUMBER + r"(.*)", text.strip()[:80], re.DOTALL)
     if found is None or (text.strip()[:1] == "$" and units is not USD.units):
         raise ValueError(text)
     number, unit = found[1].replace(",", ""), re.sub(r"[\s-]", "", found[2])
