@@ -11,7 +11,7 @@ from ..report._alternatives import Extra
 from ..report._scale import answer
 from ._model import output_flags, write
 
-HELP = "backwards from a budget: what to train, how good it gets, what it takes"
+HELP = "backwards from a budget: what to train, and what it takes"
 EXAMPLES = """examples:
   budget scale --usd 1e6 --device h100
   budget scale --compute 1e24 --devices 1024
