@@ -56,11 +56,14 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
 
 
 def _products(device: Device, dtype: str) -> float:
-    """The fraction of the peak that large products reach, by generation where it is known, else by device."""
+    """The fraction of the peak that large products reach: of this device, else of its generation, else as a
+    device's own data or the usual one.
+    """
     kind = SHORTS.get(dtype, dtype)
     if device.rate(kind) == device.rate("vector"):
         return 1.0
-    found = table.load("kernels.json")["products"].get(device.generation, {})
+    known = table.load("kernels.json")["products"]
+    found = known.get(device.id) or known.get(device.generation, {})
     share: float | None = found.get("bf16" if kind in WIDE else kind)
     return device.reached(kind) if share is None else share
 
