@@ -121,7 +121,6 @@ def test_a_comparison_as_csv_has_raw_numbers(capsys):
         e.params.total, e.flops.forward, e.memory.peak, e.times.step
     ]  # fmt: skip
     assert "GiB" in run(capsys, "compare", "gpt2", "--format", "markdown")[1]
-    assert "svg shows one case" in refused(capsys, "compare", "gpt2", "resnet50", "--format", "svg")
 
 
 @pytest.mark.parametrize(("file", "name"), [("small.json", "small"), ("config.json", "nets")])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from budget import arch, estimate
 from budget.config import Workload, make
+from budget.fold.curve import MOST, over_time, unrolled
 from budget.fold.memory import memory
 from budget.ir import Block, Model, block, link, op
 from budget.plan.backward import backward
@@ -77,6 +78,45 @@ def test_blocks_within_blocks(outer, inner):
         written.activations,
         written.gradients,
     )
+
+
+@given(outer=st.integers(1, 6), inner=st.integers(1, 6))
+def test_the_curve_of_a_block_is_that_of_its_layers_written_out(outer, inner):
+    sizes = dict(b=5, c=3, d=7, f=11)
+    nested = block("stages", (block("layers", layer(), inner),), outer)
+    nodes = [o for i in range(outer) for j in range(inner) for o in layer(f"{i}.{j}")]
+    ours, written = (
+        memory(backward(program_of(p, sizes)), "float32") for p in ((START, nested), (START, *nodes))
+    )
+    assert [m.total for m in unrolled(ours)] == [m.total for m in written.curve]
+
+
+def program_of(nodes, sizes):
+    linked, ends = link(nodes, sizes)
+    return Model("t", "t", linked, {}, ends)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gpt2", {}),
+        ("lstm-ptb-medium", {}),
+        ("gpt2", {"batch": 8, "accumulate": 4}),
+        ("resnet50", {"mode": "forward"}),
+    ],
+)
+def test_the_curve_takes_the_step_s_time_and_reaches_its_peak(name, settings):
+    e = estimate(name, **settings)
+    points = over_time(e.memory, e.times)
+    assert max(p.total for p in points) == e.memory.peak
+    assert sum(p.seconds for p in points) == pytest.approx(e.times.step)
+
+
+def test_of_many_repetitions_some_stand_for_all():
+    few = estimate("rnn", seq=100_000, config={"layers": 1, "hidden_size": 8, "input_size": 8})
+    found = unrolled(few.memory)
+    assert len(found) < 10 * MOST
+    assert max(m.total for m in found) == pytest.approx(few.memory.peak, rel=1e-3)
 
 
 def gpt(batch, **settings):

@@ -236,11 +236,11 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
     first: InputError | None = None
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     for usual in ("",) if told else ("", "float32"):  # XLNet mixes float32 into whatever its weights are
-        made = module(values, why, usual).train(mode == "train")
+        made = module(values, why, full_name(dtype) if dtype else usual).train(mode == "train")
         for given in inputs(made, workload):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
             try:
-                model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
+                model = torch_module.capture(made, cast, mode)
             except InputError as error:
                 first = first or error
                 continue

@@ -85,15 +85,22 @@ def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
+    yield workload(e)
+    if lacking := e.device.lacks(e.task.dtype):
+        yield f"dtype       {lacking}"
+    if used := e.task.techniques.used:
+        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+
+
+def workload(e: Estimate) -> str:
+    """What is run, on what, in one line."""
     task = e.task
     tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
-    if lacking := e.device.lacks(task.dtype):
-        yield f"dtype       {lacking}"
-    if used := task.techniques.used:
-        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+    return (
+        f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    )
 
 
 def where(op: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from ..size import is_number
 from ._answer import Answer, Table
-from .svg import picture
+from .svg import drawn
 
 
 def render(answer: Answer) -> str:
@@ -18,7 +17,7 @@ def render(answer: Answer) -> str:
 def body(answer: Answer) -> str:
     """What stands on the page: the text, pictures and tables; all of what a notebook shows."""
     text, records = answer.text(), answer.records()
-    pictures = [picture(e) for e in answer.estimates if is_number(e.times.step)] + [*answer.pictures()]
+    pictures = [*drawn(answer), *answer.pictures()]
     tables = [t for t in answer.tables() if t.columns != records.columns]
     parts = [
         f"<pre>{escape(text)}</pre>" if text else "",
