@@ -12,7 +12,7 @@ from ._model import output_flags, write
 
 HELP = "the part of a long run that is training: failures, checkpoints"
 EXAMPLES = """examples:
-  budget goodput --devices 16384               devices fail as often as Llama 3's
+  budget goodput --devices 16384              devices fail as often as Llama 3's
   budget goodput --devices 1024 --checkpoint 120 --restart 1800
   budget goodput --devices 1024 --interval 3600            a checkpoint an hour
 """
