@@ -8,6 +8,7 @@ from . import arch as architectures
 from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
+from .device.reserve import Reserve
 from .errors import shown, unknown
 from .face import Shown
 from .fold.count import Flops, Params, modelled
@@ -28,6 +29,7 @@ class _Estimate(NamedTuple):
     task: Task
     device: Device
     stack: Stack
+    reserve: Reserve
     profile: Profile
     model: Model
     program: Model
@@ -65,8 +67,13 @@ class Estimate(Shown, _Estimate):
 
     @property
     def fits(self) -> Any:
-        """Whether the peak fits the device's memory (an array of booleans for arrays)."""
-        return self.memory.peak <= self.device.usable_bytes
+        """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
+        return self.process <= self.device.usable_bytes
+
+    @property
+    def process(self) -> Any:
+        """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
+        return self.reserve.process(self.memory.peak)
 
     def cost(self) -> dict[str, Any]:
         """Cost at the mean of the device's low and high price, energy at its TDP.
@@ -220,7 +227,15 @@ def _flops(e: Estimate) -> dict[str, Any]:
 def _memory(e: Estimate) -> dict[str, Any]:
     m = e.memory
     sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
-    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+    return {
+        **sizes,
+        "allocated": m.peak,
+        "reserved": e.reserve.reserved(m.peak),
+        "process": e.process,
+        "peak_at": m.at,
+        "at_peak": dict(m.at_peak),
+        "device": e.device.usable_bytes,
+    }
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from .answer import Estimate
 from .config import Task, size, table
 from .device import Device
 from .device import load as load_device
+from .device import reserve as reserves
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
@@ -53,6 +54,7 @@ def estimate(
     execution: str | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
+    reserve: float | str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
     **techniques: Any,
@@ -65,6 +67,7 @@ def estimate(
     one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
+    reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
@@ -92,7 +95,8 @@ def estimate(
     )
     check(task, target)
     profile = profile_for(target, task.dtype)
-    return Estimate(task, target, software, profile, *_counted(source.network, task))
+    kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
+    return Estimate(task, target, software, kept, profile, *_counted(source.network, task))
 
 
 def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
@@ -156,4 +160,11 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
 
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
-    return built, program, params(built), counted, hardware, Walked(program, task.dtype)
+    return (
+        built,
+        program,
+        params(built),
+        counted,
+        hardware,
+        Walked(program, task.dtype, task.workload.mode == "decode"),
+    )

@@ -157,3 +157,22 @@ def test_nothing_is_left_over_when_a_step_ends():
     m = memory(trained, "float32")
     assert m.curve[-1].live["activations"] < m.activations / 10
     assert isinstance(trained.nodes[-1], Block) is False and trained.nodes[-1].phase == "optimizer"
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "gemma2-9b", "deepseek-v2-lite", "mamba2-1.3b", "jamba-v0.1"])
+def test_a_cache_is_resident_while_a_token_is_decoded(name):
+    memory = estimate(name, mode="decode", batch=4, seq=2048, device="h200").memory
+    held = {moment.live["kv_cache"] for moment in memory.curve}
+    assert held == {memory.kv_cache}
+    assert memory.kv_cache > 0
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "mamba2-1.3b", "jamba-v0.1"])
+def test_a_prefill_makes_the_logits_of_the_last_token(name):
+    short, long = (estimate(name, mode="prefill", batch=8, seq=s, device="h200") for s in (1024, 2048))
+    whole = estimate(name, mode="forward", batch=8, seq=2048, device="h200")
+    vocab = whole.model.config["vocab"]
+    width = whole.model.config["d_model"]
+    assert whole.flops.forward - long.flops.forward == 2 * 8 * 2047 * vocab * width
+    logits = (row for e in (short, long) for row in e.rows() if row["name"].startswith("head"))
+    assert len({row["forward_flops"] for row in logits if row["forward_flops"]}) == 1  # whatever the length

@@ -36,6 +36,7 @@ def workload_flags(parser: Parser) -> None:
     add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
     add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
 
@@ -180,6 +181,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "stack": names(args.stack),
         **technique_settings(args),
         "device": names(args.device),
+        "reserve": _number(args.reserve),
     }
 
 

@@ -131,7 +131,7 @@ def _counts(e: Estimate) -> Iterator[str]:
 def _memory(e: Estimate) -> Iterator[str]:
     m = e.memory
     size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
+    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
     head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
     yield (
         f"{head:<{79 - len(verdict)}} {verdict}"
@@ -144,6 +144,8 @@ def _memory(e: Estimate) -> Iterator[str]:
             bar = f"{bar} ({memory(m.activations)} before the backward pass)".lstrip()
         if value or bar:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
+    if e.process != m.peak:
+        yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
 
 
 def _time(e: Estimate) -> Iterator[str]:
