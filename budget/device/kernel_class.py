@@ -90,8 +90,8 @@ class Profile(NamedTuple):
         if self.provenance == "borrowed":
             return f"borrowed from {self.name} (budget calibrate measures)"
         if self.provenance == "published":
-            return f"from published runs of {self.name} (budget calibrate measures)"
-        return f"from the datasheet: {self.name} (budget calibrate measures)"
+            return f"from published runs of {self.name}"
+        return f"from the datasheet, as {self.name} runs elsewhere"
 
 
 def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:

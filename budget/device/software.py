@@ -44,7 +44,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
     return base._replace(
-        name=f"{stack.name} on {generation}" if known else f"{stack.name}, unmeasured on {device.name}",
+        name=f"{stack.name} on {generation}" if known else stack.name,
         provenance="published" if known else "datasheet",
         forms=complete(forms),
         memory=stream,
