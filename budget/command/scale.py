@@ -9,6 +9,7 @@ from ..errors import unknown
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
+from . import _priced as priced
 from ._model import output_flags, write
 
 HELP = "backwards from a budget: what to train, and what it takes"
@@ -35,10 +36,7 @@ TERMS = {
     "dtype": ("T", "bf16, fp8, fp16 (bf16)"),
     "law": ("L", "a law of budget/data/laws, or a file of fit-law (chinchilla)"),
     "mfu": ("M", "40%%, of 6 N D; else that of the estimate on one device"),
-    "price": ("$", "dollars an hour and device, or on-demand, reserved, spot (on-demand)"),
-    "power": ("W", "watts of a device (its TDP)"),
-    "pue": ("P", "a number, or aws, google, meta, microsoft, oracle, industry (aws)"),
-    "grid": ("G", "g CO2e a kWh, or a country (United States)"),
+    **priced.TERMS,
 }
 ALSO = {
     "inference_tokens": ("D", "tokens that will be generated: what training and serving cost together"),
