@@ -67,8 +67,7 @@ class Estimate(Shown, _Estimate):
     @cached_property
     def times(self) -> Times:
         """Seconds of one step or pass."""
-        compiled = self.task.execution == "compiled"
-        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
+        return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
 
     @property
     def fits(self) -> Any:
