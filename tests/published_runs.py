@@ -25,14 +25,15 @@ PAGE = Path(__file__).parents[1] / "docs/accuracy.md"
 BEGIN, END = "<!-- runs: tests/published_runs.py --write writes this -->", "<!-- runs end -->"
 HEAD = """## Whole runs against what was reported
 
-`python tests/published_runs.py --write` writes this; tests/test_published_runs.py holds it. Rows marked * have
-figures that were recalled, not read. Gopher's own count is a quarter above 6 N D.
+`python tests/published_runs.py --write` writes this, tests/test_published_runs.py holds it. Rows marked *
+have figures that were recalled, not read. Gopher's own count is a quarter above 6 N D.
 """
 
 
-LOST = """The predicted hours know one device: no communication, no pipeline, no restarts. The reported ones are {low:g}
-to {high:g} times as many (median {median:g}), {inside} of {all} within the interval. `budget scale` divides by that
-where a plan needs many devices, and says so; the same runs made the number, so they are no test of it."""
+LOST = """The predicted hours know one device: no communication, no pipeline, no restarts. The reported ones
+are {low:g} to {high:g} times as many (median {median:g}), {inside} of {all} within the interval.
+`budget scale` divides by that where a plan needs many devices, and says so; the same runs made the number,
+so they are no test of it."""
 
 
 class Check(NamedTuple):
