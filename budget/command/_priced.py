@@ -13,7 +13,7 @@ LENGTH = {
 }
 TERMS = {
     "price": ("$", "dollars an hour and device, or on-demand, reserved, spot (on-demand)"),
-    "power": ("W", "watts of a device (its TDP)"),
+    "power": ("W", "watts of a device, or measured: what the GPU here draws now (its TDP)"),
     "pue": ("P", "a number, or aws, google, meta, microsoft, oracle, industry (aws)"),
     "grid": ("G", "g CO2e a kWh, or a country (United States)"),
 }
