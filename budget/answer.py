@@ -8,7 +8,9 @@ from . import arch as architectures
 from .config import Task
 from .device import Device
 from .device.kernel_class import Profile
+from .device.reserve import Reserve
 from .errors import shown, unknown
+from .face import Shown
 from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
@@ -27,6 +29,7 @@ class _Estimate(NamedTuple):
     task: Task
     device: Device
     stack: Stack
+    reserve: Reserve
     profile: Profile
     model: Model
     program: Model
@@ -36,7 +39,7 @@ class _Estimate(NamedTuple):
     walked: Walked
 
 
-class Estimate(_Estimate):
+class Estimate(Shown, _Estimate):
     """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are computed on first access.
@@ -46,6 +49,10 @@ class Estimate(_Estimate):
         task, device = self.task, self.device.name
         batch = shown(task.workload.batch)
         return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
+
+    def __dir__(self) -> list[str]:
+        """What an answer has, without what tuples have and what it was made from."""
+        return sorted({*super().__dir__()} - {"count", "index", "walked"})
 
     @property
     def memory(self) -> Memory:
@@ -60,8 +67,13 @@ class Estimate(_Estimate):
 
     @property
     def fits(self) -> Any:
-        """Whether the peak fits the device's memory (an array of booleans for arrays)."""
-        return self.memory.peak <= self.device.usable_bytes
+        """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
+        return self.process <= self.device.usable_bytes
+
+    @property
+    def process(self) -> Any:
+        """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
+        return self.reserve.process(self.memory.peak)
 
     def cost(self) -> dict[str, Any]:
         """Cost at the mean of the device's low and high price, energy at its TDP.
@@ -170,6 +182,7 @@ class Estimate(_Estimate):
                     "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
+                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
             }
@@ -214,7 +227,15 @@ def _flops(e: Estimate) -> dict[str, Any]:
 def _memory(e: Estimate) -> dict[str, Any]:
     m = e.memory
     sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
-    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+    return {
+        **sizes,
+        "allocated": m.peak,
+        "reserved": e.reserve.reserved(m.peak),
+        "process": e.process,
+        "peak_at": m.at,
+        "at_peak": dict(m.at_peak),
+        "device": e.device.usable_bytes,
+    }
 
 
 def plain(value: Any) -> Any:

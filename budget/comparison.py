@@ -7,6 +7,7 @@ from itertools import product
 from .answer import Estimate
 from .errors import InputError
 from .estimate import estimate
+from .face import Shown
 from .named import Any
 
 # The settings that may be lists. Others, such as inputs, have lists of their own.
@@ -17,10 +18,13 @@ LISTS = (
 MOST = 1000  # estimates
 
 
-class Comparison(tuple[Estimate, ...]):
+class Comparison(Shown, tuple[Estimate, ...]):
     """Estimates side by side."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Comparison of {len(self)} estimates"
 
 
 def compare(*models: object, **settings: Any) -> Comparison:

@@ -9,6 +9,7 @@ from .answer import Estimate
 from .config import Task, size, table
 from .device import Device
 from .device import load as load_device
+from .device import reserve as reserves
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
@@ -53,6 +54,7 @@ def estimate(
     execution: str | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
+    reserve: float | str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
     **techniques: Any,
@@ -65,6 +67,7 @@ def estimate(
     one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
+    reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
@@ -74,8 +77,8 @@ def estimate(
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
-    software = _stack(stack, mode)
-    kind = computed(dtype or source.usual.get("dtype", "bf16"))
+    software, target = _stack(stack, mode), _device(device)
+    kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(software.settings(mode), kind, source.network)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
@@ -88,11 +91,19 @@ def estimate(
         execution or own["execution"],
         chosen({**defaults, **techniques}),
         source.usual.get("packing"),
+        source.usual.get("kept"),
     )
-    target = _device(device)
     check(task, target)
     profile = profile_for(target, task.dtype)
-    return Estimate(task, target, software, profile, *_counted(source.network, task))
+    kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
+    return Estimate(task, target, software, kept, profile, *_counted(source.network, task))
+
+
+def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
+    """A network's own dtype, the device's usual one where it has none or the device lacks it. A network whose
+    tensors have their dtypes already keeps them.
+    """
+    return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
 
 
 def _stack(stack: object, mode: str) -> Stack:
@@ -149,4 +160,11 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
 
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
-    return built, program, params(built), counted, hardware, Walked(program, task.dtype)
+    return (
+        built,
+        program,
+        params(built),
+        counted,
+        hardware,
+        Walked(program, task.dtype, task.workload.mode == "decode"),
+    )

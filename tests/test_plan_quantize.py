@@ -130,7 +130,7 @@ def renamed(nodes):
 
 @pytest.mark.parametrize("form", ["q4_k_m", "gptq"])
 def test_formats_ask_what_an_operator_is_not_how_it_is_called(form):
-    model = gpt(**LLAMA)
+    model = gpt(**LLAMA, fused_qkv=False)
     scales = Part("scales", "float16", outs=1, ins=32)
 
     def held(network):

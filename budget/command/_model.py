@@ -15,6 +15,7 @@ from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
+from ..report._terminal import colour, coloured
 from ._lists import names, sizes
 from ._parser import Parser
 
@@ -28,13 +29,14 @@ def workload_flags(parser: Parser) -> None:
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
-    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
+    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
     add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
     add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
     add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
 
@@ -179,6 +181,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "stack": names(args.stack),
         **technique_settings(args),
         "device": names(args.device),
+        "reserve": _number(args.reserve),
     }
 
 
@@ -272,9 +275,10 @@ def _format(path: str) -> str:
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
     path = args.output
-    text = report.render(answer, args.format or _format(path or ""))
+    form = args.format or _format(path or "")
+    text = report.render(answer, form)
     if path is None:
-        print(text)
+        print(colour(text) if form == "table" and coloured() else text)
         return
     try:
         replace(path, text + "\n")

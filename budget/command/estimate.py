@@ -82,6 +82,6 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
 
     found = changes(model, **settings)
     if not found:
-        devices = -(-now.memory.peak // now.device.usable_bytes)
+        devices = -(-now.process // now.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"
     return f"to fit      {describe(found[0], now).lstrip()}"

@@ -18,6 +18,8 @@ from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
 
+COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
+
 
 class Timed(NamedTuple):
     """A kernel with its time: seconds for all of its runs, and what bounds it."""
@@ -78,11 +80,11 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 
 def _host_bandwidth(device: Device) -> float:
-    """Bytes/s to or from the host, one way: PCIe of 16 lanes, the fifth generation from 2022 on.
-
-    Source: pcie.
+    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
+    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
     """
-    return 50e9 if (device.year or 0) >= 2022 else 25e9
+    rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
+    return COPIES * rate
 
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:

@@ -136,13 +136,17 @@ def checkpoint(model: Model, task: Task) -> Model:
         raise InputError("quantize", problem)
     if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
-    return packed(model, packing, task.dtype, widened=task.workload.mode == "train")
+    wide = task.kept.unpacked if task.kept is not None else ()
+    return packed(model, packing, task.dtype, widened=task.workload.mode == "train", wide=wide)
 
 
-def packed(model: Model, packing: Packing, dtype: str, *, widened: bool = False) -> Model:
+def packed(
+    model: Model, packing: Packing, dtype: str, *, widened: bool = False, wide: tuple[str, ...] = ()
+) -> Model:
     """The model with its linear layers' weights in a format. To be applied before `backward`.
 
     widened: each is widened before its product, and never kept so, as in training.
+    wide: tags of those that stay as they are (plan/kept.py).
     A linear layer whose module's name is not known stays as it is, and is named in `uncounted`. Routers are
     no linear layers to transformers. Raises InputError where some layers of a kind have it and others do not.
     """
@@ -150,7 +154,7 @@ def packed(model: Model, packing: Packing, dtype: str, *, widened: bool = False)
         return _mixed(model, packing, dtype)
     unknown = {o.label for o, _ in walk(model.nodes) if is_linear(o) and o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
-    nodes = tuple(_packed(model.nodes, packing, widened))
+    nodes = tuple(_packed(model.nodes, packing, widened, wide))
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
 
 
@@ -173,11 +177,13 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
-def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, count: Size = 1) -> Iterator[Node]:
+def _packed(
+    nodes: tuple[Node, ...], packing: Packing, widened: bool, wide: tuple[str, ...], count: Size = 1
+) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_packed(node.body, packing, widened, count * node.count)))
-        elif (named := _modules(node)) and _held(packing, named, count):
+            yield node._replace(body=tuple(_packed(node.body, packing, widened, wide, count * node.count)))
+        elif node.tag not in wide and (named := _modules(node)) and _held(packing, named, count):
             yield from _stored(node, packing, widened)
         else:
             yield node

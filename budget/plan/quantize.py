@@ -47,11 +47,13 @@ def quantize(
     head: bool = False,
     half: bool = False,
     keeps_inputs: bool = False,
+    left: tuple[str, ...] = (),
 ) -> Model:
     """The model with its linear layers' weights in a format of few bits. To be applied before `backward`.
 
     head: the output projection as well. half: weights are widened to float16, then cast.
     keeps_inputs: products keep their inputs for the backward pass, needed or not.
+    left: tags of layers that stay as they are (plan/kept.py).
     Raises InputError for weights that train: nothing updates a weight of few bits.
     """
     if form not in QUANTIZED:
@@ -65,7 +67,13 @@ def quantize(
     def change(o: Op) -> Iterator[Op]:
         nonlocal found
         weight = next((t for t in o.weights if not t.added), None)
-        if weight is None or not is_linear(o, head) or weight.dtype or (train and weight.role == WEIGHT):
+        if (
+            weight is None
+            or not is_linear(o, head)
+            or o.tag in left
+            or weight.dtype
+            or (train and weight.role == WEIGHT)
+        ):
             yield o
             return
         if weight.name in tables:
@@ -103,7 +111,9 @@ def apply(model: Model, task: Task) -> Model:
         return gguf(model, t.quantize, train=train)
     half = t.quantize_half and task.dtype != "float16"
     keeps = t.quantize_keeps != "none"
-    return quantize(model, t.quantize, train=train, head=t.quantize_head, half=half, keeps_inputs=keeps)
+    how = {"head": t.quantize_head, "half": half, "keeps_inputs": keeps}
+    left = task.kept.unpacked if task.kept is not None else ()
+    return quantize(model, t.quantize, train=train, **how, left=left)
 
 
 def apply_loop(model: Model, task: Task) -> Model:

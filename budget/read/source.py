@@ -65,6 +65,8 @@ def find(
 
     Raises InputError for an unknown name, and for settings that this kind of model cannot have.
     """
+    if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
+        model = model.to_dict()
     if modules.is_module(model) or modules.is_captured(model):
         modules.check(model, mode, requested, config)
     if modules.is_module(model):

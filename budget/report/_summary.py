@@ -8,6 +8,7 @@ from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
 from ..size import is_number
+from ._terminal import width
 from ._units import count, decimal, memory, seconds
 
 BAR = 32
@@ -46,11 +47,11 @@ def summary(estimate: Estimate) -> str:
 
 
 def fold(line: str) -> list[str]:
-    """A line broken into lines of at most 80 columns: between its parts if possible, else between words."""
-    lines = []
-    while len(line) > WIDTH:
-        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
-        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
+    """A line broken into lines that the terminal has room for: between its parts, or else between words."""
+    lines, most = [], min(width(), WIDTH)
+    while len(line) > most:
+        cut = max(line.rfind("   ", 13, most), line.rfind("; ", 13, most) + 1)
+        cut = cut if cut > 13 else max(line.rfind(" ", 13, most), 14)
         lines.append(line[:cut])
         line = " " * 14 + line[cut:].lstrip()
     return [*lines, line]
@@ -84,13 +85,22 @@ def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
+    yield workload(e)
+    if lacking := e.device.lacks(e.task.dtype):
+        yield f"dtype       {lacking}"
+    if used := e.task.techniques.used:
+        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+
+
+def workload(e: Estimate) -> str:
+    """What is run, on what, in one line."""
     task = e.task
     tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
-    if used := task.techniques.used:
-        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+    return (
+        f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    )
 
 
 def where(op: str) -> str:
@@ -121,7 +131,7 @@ def _counts(e: Estimate) -> Iterator[str]:
 def _memory(e: Estimate) -> Iterator[str]:
     m = e.memory
     size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
+    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
     head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
     yield (
         f"{head:<{79 - len(verdict)}} {verdict}"
@@ -134,6 +144,8 @@ def _memory(e: Estimate) -> Iterator[str]:
             bar = f"{bar} ({memory(m.activations)} before the backward pass)".lstrip()
         if value or bar:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
+    if e.process != m.peak:
+        yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
 
 
 def _time(e: Estimate) -> Iterator[str]:
