@@ -106,11 +106,12 @@ class Layout(Settings):
             {"tp": etp, "ep": self.ep, "dp": edp, "pp": self.pp},
         )
         near, far = _split(dense["dp"], shard)
+        pp = dense["pp"]
         divides("layout.shard", far.size, "the devices of one expert", edp)
         return {
             "tp": Group((dense["tp"],)),
             "cp": Group((dense["cp"],)),
-            "pp": Group((dense["pp"],)),
+            "pp": Group((pp,)),
             "ep": Group((experts["ep"],)),
             "etp": Group((experts["tp"],)),
             "dp": _joined(dense["cp"], near),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Node, Op, Tensor, elements, walk
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import Size
+from ..size import Size, is_one
 from .shard import axis_of, has_copies, stored
 
 
@@ -27,7 +27,9 @@ class Units:
 
     def __init__(self, layout: Layout, nodes: Iterable[Node]):
         self.layout = layout
-        self.casts = _casts(nodes) if layout.zero == 3 else {}
+        found = _casts(nodes) if layout.zero == 3 else {}
+        self.casts = {name: o for name, o in found.items() if not self.alone(o.ins[0], o)}
+        self.gathered: set[str] = set()
 
     def run(self, nodes: Iterable[Node], phase: str = "forward") -> Iterator[Node]:
         """The nodes of one unit: whole weights before it, scattered gradients behind it."""
@@ -35,12 +37,13 @@ class Units:
         body = [node for node in nodes if not (isinstance(node, Op) and _made(node) in self.casts)]
         if self.layout.zero == 3:
             yield from self.gather(body, phase)
-            body = [_reading_whole(node) for node in body]
+            body = [self.reading_whole(node) for node in body]
         grads: dict[str, tuple[Tensor, Op]] = {}
         for node in body:
             if isinstance(node, Op):
                 grads.update((t.name, (t, node)) for t in node.outs if t.role == WEIGHT)
-                yield node._replace(ins=_temporary(node.ins), outs=_temporary(node.outs))
+                ins, outs = (tuple(self.temporary(t, node) for t in ts) for ts in (node.ins, node.outs))
+                yield node._replace(ins=ins, outs=outs)
             elif node.shared:  # what all repetitions of a recurrence add to is kept whole
                 yield node
             else:
@@ -59,6 +62,9 @@ class Units:
                     continue
                 seen.add(t.name)
                 maker, weight = (cast, cast.ins[0]) if cast else (o, t)
+                if self.alone(weight, maker):
+                    continue
+                self.gathered.add(t.name)
                 part, size = stored(weight, maker, self.layout)
                 whole = t._replace(name=_whole(t), role=ACTIVATION, added=False)
                 if cast:
@@ -75,6 +81,8 @@ class Units:
         """A unit's gradients, added up: each device keeps its part."""
         found: dict[str, list[Piece]] = {}
         for t, o in grads:
+            if self.alone(t, o):
+                continue
             part, size = stored(t, o, self.layout)
             mine = part._replace(name=f"{t.name}@shard")
             piece = Piece(t._replace(role=ACTIVATION), mine, {**o.sizes, **size})
@@ -85,6 +93,25 @@ class Units:
                 given = tuple(piece.made._replace(role=GIVEN) for piece in parts)
                 sizes = {name: size for piece in parts for name, size in piece.sizes.items()}
                 yield Op("gradients.copies", "all_reduce", given, (), sizes, "backward", axis="replicate")
+
+    def alone(self, t: Tensor, o: Op) -> bool:
+        """Whether one device alone has a weight, or a gradient: nothing is divided."""
+        return is_one(self.layout.group(axis_of(t, o, self.layout)).size) and not has_copies(self.layout)
+
+    def reading_whole(self, node: Node) -> Node:
+        """An operator, or a recurrence, that reads gathered weights."""
+        if isinstance(node, Block):
+            return node._replace(body=tuple(map(self.reading_whole, node.body))) if node.shared else node
+        ins = (
+            t._replace(name=_whole(t), role=ACTIVATION) if _is_weight(t) and t.name in self.gathered else t
+            for t in node.ins
+        )
+        return node._replace(ins=tuple(ins))
+
+    def temporary(self, t: Tensor, o: Op) -> Tensor:
+        """An operand; a whole gradient as what it is, there until it is scattered."""
+        whole = t.part == GRADIENT and t.role == WEIGHT and not self.alone(t, o)
+        return t._replace(role=ACTIVATION) if whole else t
 
 
 def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
@@ -117,19 +144,6 @@ def _is_weight(t: Tensor) -> bool:
 
 def _whole(t: Tensor) -> str:
     return f"{t.name}@whole"
-
-
-def _reading_whole(node: Node) -> Node:
-    """An operator, or a recurrence, that reads gathered weights."""
-    if isinstance(node, Block):
-        return node._replace(body=tuple(map(_reading_whole, node.body))) if node.shared else node
-    ins = (t._replace(name=_whole(t), role=ACTIVATION) if _is_weight(t) else t for t in node.ins)
-    return node._replace(ins=tuple(ins))
-
-
-def _temporary(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The operands with whole gradients as what they are: there until they are scattered."""
-    return tuple(t._replace(role=ACTIVATION) if t.part == GRADIENT else t for t in tensors)
 
 
 def _together(kind: str, axis: str, parts: Sequence[Piece], phase: str) -> Op:

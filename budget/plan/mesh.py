@@ -23,7 +23,7 @@ from ..config import divides
 from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import Size, exact_div, is_number, is_zero, minimum
+from ..size import Size, exact_div, is_one, is_zero, minimum
 
 WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
 EXPERTS = "~e"  # the experts that rows pick; rows themselves go where their experts are
@@ -127,7 +127,7 @@ def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
             found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
     for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):
         found.append(Axis("dp", size, (*_experts(experts), Prefer("b")), given="b", rows="", inner="dp"))
-    return tuple(axis for axis in found if not (is_number(axis.degree) and axis.degree == 1))
+    return tuple(axis for axis in found if not (is_one(axis.degree)))
 
 
 def _experts(divided: bool) -> tuple[Prefer, ...]:

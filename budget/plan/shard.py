@@ -22,7 +22,7 @@ from ..fold.count import training
 from ..ir import GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, elements, expert_axis, walk
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import Size, ceil_div, is_number, is_zero
+from ..size import Size, ceil_div, is_number, is_one, is_zero
 from .mesh import EXPERTS, Axis
 
 Partial = Mapping[str, Sequence[Axis]]  # by weight: the axes over which its gradient is a partial sum
@@ -107,7 +107,7 @@ def _once(kind: str, axis: str, part: Part, size: Size, phase: str) -> Op:
 def _parts(
     model: Model, layout: Layout, names: set[str] | None = None, *, of_weights: bool = False
 ) -> list[Part]:
-    """The trained weights, or those of some names, or their gradients: by who holds the same, and by dtype."""
+    """The trained weights (names: some of them), or their gradients, by who holds the same and by dtype."""
     made = (t for o, _ in walk(model.nodes) for t in o.outs if t.role == WEIGHT and t.part == GRADIENT)
     dtypes = {t.of: t.dtype for t in made}
     sums: dict[tuple[str, str], Size] = {}
@@ -120,7 +120,7 @@ def _parts(
 
 def axis_of(t: Tensor, o: Op, layout: Layout) -> str:
     """The devices that hold the same of a weight, or of its gradient: experts have groups of their own."""
-    if is_number(layout.ep) and layout.ep == 1 and is_zero(layout.etp):
+    if is_one(layout.ep) and is_zero(layout.etp):
         return "dp"
     return "edp" if EXPERTS in t.dims and (expert_axis(t, o) or t.part == GRADIENT) else "dp"
 
@@ -132,4 +132,4 @@ def has_copies(layout: Layout) -> bool:
 
 def _alone(layout: Layout) -> bool:
     """Whether no two devices hold the same weights."""
-    return is_number(layout.replicas) and layout.replicas == 1
+    return is_one(layout.replicas)
