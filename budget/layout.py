@@ -9,7 +9,7 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
-from .config import Settings, divides, make, setting
+from .config import Settings, any_of, divides, make, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
 from .size import Size, exact_div, is_number, is_zero, minimum, product
@@ -74,6 +74,11 @@ class Layout(Settings):
             if not is_number(value) or value > most:  # what a program looks like, and no size in it
                 known = ", ".join(map(str, range(most + 1)))
                 raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
+        near = self.tp if is_zero(self.etp) else self.etp
+        divides("layout.etp", near, "tp", self.tp)
+        divides("layout.ep", near * self.ep, "tp x cp x dp", self.tp * self.cp * self.dp)
+        if not is_zero(self.shard):
+            divides("layout.shard", self.shard, "dp", self.dp)
         if sorted(self.order.split("-")) != sorted(ORDER.split("-")):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
@@ -141,15 +146,11 @@ def _split(level: Level, near: Size) -> tuple[Level, Level]:
 
 def _joined(a: Level, b: Level) -> Group:
     """Two axes as one group, the nearer one first; one level where the second begins where the first ends."""
-    if _any(a.stride > b.stride):
+    if any_of(a.stride > b.stride):
         a, b = b, a
-    if not _any(a.stride * a.size != b.stride):
+    if not any_of(a.stride * a.size != b.stride):
         return Group((Level(a.size * b.size, a.stride),))
     return Group((a, b))
-
-
-def _any(condition: Any) -> bool:
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
 
 
 def parse(text: str) -> Layout:

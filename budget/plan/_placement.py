@@ -85,15 +85,12 @@ def _check(axis: Axis, dim: str, size: Size) -> None:
     rest = size % axis.degree
     if not (rest.any() if hasattr(rest, "any") else rest):
         return
+    field = "layout.ep" if dim == "e" else f"layout.{axis.name}"
     if not (is_number(size) and is_number(axis.degree)):
-        raise InputError(
-            f"layout.{axis.name}", f"some degrees do not divide {EVENLY[dim]}; allowed: its divisors"
-        )
+        raise InputError(field, f"some degrees do not divide {EVENLY[dim]}; allowed: its divisors")
     near = ", ".join(map(str, nearest(int(size), int(axis.degree))))
     more = ", or sp=0" if axis.name == "tp" and dim == "s" else ""
-    raise InputError(
-        f"layout.{axis.name}", f"{axis.degree} does not divide {EVENLY[dim]}, {size:,}; allowed: {near}{more}"
-    )
+    raise InputError(field, f"{axis.degree} does not divide {EVENLY[dim]}, {size:,}; allowed: {near}{more}")
 
 
 def nearest(whole: int, degree: int) -> list[int]:

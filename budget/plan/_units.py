@@ -11,6 +11,7 @@ from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Node, Op, 
 from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, is_one
+from ._layers import outside
 from .shard import axis_of, has_copies, stored
 
 
@@ -55,7 +56,7 @@ class Units:
         """What gathers the weights that a unit reads, in the dtype in which its products read them."""
         found: dict[str, list[Piece]] = {}
         seen: set[str] = set()
-        for o in _own(body):
+        for o in outside(body):
             for t in o.ins:
                 cast = self.casts.get(t.name)
                 if t.name in seen or not (cast or _is_weight(t)):
@@ -127,15 +128,6 @@ def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
 
 def _made(o: Op) -> str:
     return o.outs[0].name if o.outs else ""
-
-
-def _own(body: Iterable[Node]) -> Iterator[Op]:
-    """A unit's operators: those of layers are of other units."""
-    for node in body:
-        if isinstance(node, Op):
-            yield node
-        elif node.shared:
-            yield from _own(node.body)
 
 
 def _is_weight(t: Tensor) -> bool:

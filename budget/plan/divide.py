@@ -14,12 +14,13 @@ Derived; the tests hold volumes to the papers' formulas and counts to torch's DT
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..ir import (
     ACTIVATION,
     ACTIVE,
+    GIVEN,
     INPUT,
     SSM_IN,
     WEIGHT,
@@ -42,10 +43,13 @@ Scope = dict[tuple[str, Placement], str]  # conversions that were made: of which
 
 
 class Divided(NamedTuple):
-    """One device's program, and the axes over which each weight's gradient is still a partial sum."""
+    """One device's program; by weight, the axes over which its gradient is still a partial sum; and what each
+    axis divides, by its number.
+    """
 
     model: Model
     partial: Mapping[str, tuple[Axis, ...]]
+    divides: frozenset[tuple[int, str]]
 
 
 def divide(model: Model, axes: Sequence[Axis]) -> Divided:
@@ -53,9 +57,18 @@ def divide(model: Model, axes: Sequence[Axis]) -> Divided:
     divider = _Divider(axes)
     divider.prepare(model.nodes)
     nodes = tuple(divider.run(model.nodes, {}))
-    divider.check(model)
     outputs = tuple(divider.renamed.get(name, name) for name in model.outputs)
-    return Divided(model._replace(nodes=nodes, outputs=outputs), divider.partial)
+    return Divided(model._replace(nodes=nodes, outputs=outputs), divider.partial, frozenset(divider.divides))
+
+
+def check(model: Model, axes: Sequence[Axis], divides: Collection[tuple[int, str]]) -> None:
+    """Raise an InputError for an axis that divides nothing of a network."""
+    for i, axis in enumerate(axes):
+        if axis.experts and (i, EXPERTS) not in divides:
+            raise InputError("layout.ep", f"{model.name} has no experts to divide; allowed: 1")
+        if not any(i == which for which, _ in divides):
+            what = {"cp": "no sequence", "tp": "neither heads nor widths"}.get(axis.name, "nothing")
+            raise InputError(f"layout.{axis.name}", f"{model.name} has {what} to divide; allowed: 1")
 
 
 class _Divider:
@@ -88,15 +101,6 @@ class _Divider:
                 want = tuple(moved(dim, t.dims, own) or WHOLE for dim in read)
                 known = self.place.setdefault(t.name, want)
                 self.place[t.name] = tuple(a if a == b else WHOLE for a, b in zip(known, want, strict=True))
-
-    def check(self, model: Model) -> None:
-        """Raise an InputError for an axis that divides nothing of this network."""
-        for i, axis in enumerate(self.axes):
-            if axis.experts and (i, EXPERTS) not in self.divides:
-                raise InputError("layout.ep", f"{model.name} has no experts to divide; allowed: 1")
-            if not any(i == which for which, _ in self.divides):
-                what = {"cp": "no sequence", "tp": "neither heads nor widths"}.get(axis.name, "nothing")
-                raise InputError(f"layout.{axis.name}", f"{model.name} has {what} to divide; allowed: 1")
 
     def run(self, nodes: Iterable[Node], scope: Scope) -> Iterator[Node]:
         """The nodes of one device; `scope` has the conversions that are in reach."""
@@ -236,8 +240,8 @@ class _Divider:
         divided = [axis.name for axis, dim in zip(self.axes, chosen, strict=True) if dim and dim in rows]
         for name in dict.fromkeys(divided):
             for n in range(o.rule.reduces):
-                row = Tensor(f"{o.name}#{name}{n}", dims, dtype="float32")
-                yield Op(f"{o.name}.{name}{n}", "all_reduce", (), (row,), sizes, o.phase, axis=name)
+                row = Tensor(f"{o.name}#{name}{n}", dims, GIVEN, "float32")
+                yield Op(f"{o.name}.{name}{n}", "all_reduce", (row,), (), sizes, o.phase, axis=name)
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
         """A block, whose repetitions hand on what they carry as it lies between layers."""

@@ -102,8 +102,6 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
 def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
     """The same for a network with so many key-value heads; None: as many as there are devices."""
     etp = layout.tp if is_zero(layout.etp) else layout.etp
-    divides("layout.etp", etp, "tp", layout.tp)
-    divides("layout.ep", etp * layout.ep, "tp x cp x dp", layout.tp * layout.cp * layout.dp)
     over_tp = minimum(layout.ep, exact_div(layout.tp, etp))  # experts take what tp leaves, then cp, then dp
     over_cp = minimum(exact_div(layout.ep, over_tp), layout.cp)
     over_dp = exact_div(layout.ep, over_tp * over_cp)
