@@ -155,7 +155,7 @@ def _joined(a: Level, b: Level) -> Group:
 
 
 def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> None:
-    """Raise an InputError for a degree that does not divide a size, with the nearest that do; symbols pass."""
+    """Raise an InputError for a degree that does not divide a size, with the nearest that do."""
     if hasattr(whole, "free_symbols") or hasattr(degree, "free_symbols") or not any_of(whole % degree != 0):
         return
     if not (is_number(whole) and is_number(degree)):
@@ -170,6 +170,11 @@ def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> Non
 
 def parse(text: str) -> Layout:
     """A layout of a line such as `tp=8,pp=4,stages=7+8+8+7`. Raises InputError."""
+    return layout(told(text))
+
+
+def told(text: str) -> dict[str, Any]:
+    """The settings of such a line, unchecked but for its form. Raises InputError."""
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, given, value = part.partition("=")
@@ -178,7 +183,7 @@ def parse(text: str) -> Layout:
             problem = "comes twice" if given else "has no value"
             raise InputError("layout", f"{shown(name)} {problem}; allowed: as tp=8,pp=4,dp=16")
         values[name] = _value(name, value.strip())
-    return layout(values)
+    return values
 
 
 def layout(given: Any) -> Layout:
