@@ -89,12 +89,12 @@ class Spread(NamedTuple):
         return max((self.held(rank, rank.stages[0]) for rank in self.ranks), key=lambda m: m.peak)
 
     def run(
-        self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], compiled: bool
+        self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str
     ) -> tuple[Ran, ...]:
         """The seconds of each rank."""
         found = []
         for rank in self.ranks:
-            times = time(rank.program, device, profile, self.dtype, compiled)
+            times = time(rank.program, device, profile, self.dtype, execution)
             said = self.say(rank, times, cluster, overlap)
             found.append(Ran(rank, times, said, _of_weights(rank.program)))
         return tuple(found)

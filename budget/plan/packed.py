@@ -152,9 +152,14 @@ def packed(
     """
     if packing.types:
         return _mixed(model, packing, dtype)
-    unknown = {o.label for o, _ in walk(model.nodes) if is_linear(o) and o.tag not in (*MODULES, ROUTER)}
+    ops = [o for o, _ in walk(model.nodes) if is_linear(o)]
+    frozen = any(t.role == FROZEN for o in ops for t in o.weights)  # all but adapters are
+    base = (o for o in ops if not frozen or any(t.role == FROZEN for t in o.weights))
+    unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     nodes = tuple(_packed(model.nodes, packing, widened, wide))
+    if nodes == model.nodes:
+        raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
 
 

@@ -20,10 +20,12 @@ from .fp8 import is_linear
 from .gguf import FORMATS as GGUF
 from .gguf import gguf
 from .loss import hold_inputs
+from .packed import packed
+from .packings import NAMED
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
 SETTINGS = {
-    "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *GGUF)),
+    "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),
     "quantize_half": setting(False, "weights are widened to float16, then cast (Lightning)"),
     "quantize_keeps": setting(
@@ -99,7 +101,7 @@ def quantize(
 def check(task: Task, device: object) -> None:
     """Raise an InputError for settings that a format does not have."""
     t = task.techniques
-    for name in NEEDS if t.quantize in GGUF else ():
+    for name in NEEDS if t.quantize in (*GGUF, *NAMED) else ():
         if name in t.used:
             raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
 
@@ -109,10 +111,15 @@ def apply(model: Model, task: Task) -> Model:
     t, train = task.techniques, task.workload.mode == "train"
     if t.quantize in GGUF:
         return gguf(model, t.quantize, train=train)
+    left = task.kept.unpacked if task.kept is not None else ()
+    if t.quantize in NAMED:
+        if train and not (t.lora_rank or t.adapters):
+            problem = f"got {t.quantize}, whose weights do not train; allowed: with lora_rank or adapters"
+            raise InputError("quantize", problem)
+        return packed(model, NAMED[t.quantize], task.dtype, widened=train, wide=left)
     half = t.quantize_half and task.dtype != "float16"
     keeps = t.quantize_keeps != "none"
     how = {"head": t.quantize_head, "half": half, "keeps_inputs": keeps}
-    left = task.kept.unpacked if task.kept is not None else ()
     return quantize(model, t.quantize, train=train, **how, left=left)
 
 
