@@ -9,10 +9,10 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
-from .config import Settings, make, setting
+from .config import Settings, any_of, divides, make, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
-from .size import Size, exact_div, is_zero, product
+from .size import Size, exact_div, is_number, is_zero, minimum, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 CP_KINDS = ("ring", "ulysses")
@@ -70,9 +70,15 @@ class Layout(Settings):
 
     def __post_init__(self) -> None:
         for name, most in (("sp", 1), ("zero", 3)):
-            if _any(getattr(self, name) > most):
+            value = getattr(self, name)
+            if not is_number(value) or value > most:  # what a program looks like, and no size in it
                 known = ", ".join(map(str, range(most + 1)))
-                raise InputError(f"layout.{name}", f"got {shown(getattr(self, name))}; allowed: {known}")
+                raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
+        near = self.tp if is_zero(self.etp) else self.etp
+        divides("layout.etp", near, "tp", self.tp)
+        divides("layout.ep", near * self.ep, "tp x cp x dp", self.tp * self.cp * self.dp)
+        if not is_zero(self.shard):
+            divides("layout.shard", self.shard, "dp", self.dp)
         if sorted(self.order.split("-")) != sorted(ORDER.split("-")):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
@@ -91,7 +97,7 @@ class Layout(Settings):
     def group(self, axis: str) -> Group:
         """The devices of a collective, by its axis: tp, cp, pp, ep, etp; dp, which hold the same weights
         (cp's are among them), and edp, which hold the same experts; with copies of what zero divides
-        (HSDP), dp is one copy's devices and replicate the copies of one.
+        (HSDP), dp is one copy's devices and replicate the copies of one; ends, a pipeline's first and last.
         """
         return self._groups()[axis]
 
@@ -105,14 +111,19 @@ class Layout(Settings):
             {"tp": etp, "ep": self.ep, "dp": edp, "pp": self.pp},
         )
         near, far = _split(dense["dp"], shard)
+        pp = dense["pp"]
+        divides("layout.shard", far.size, "the devices of one expert", edp)
         return {
             "tp": Group((dense["tp"],)),
             "cp": Group((dense["cp"],)),
-            "pp": Group((dense["pp"],)),
+            "pp": Group((pp,)),
             "ep": Group((experts["ep"],)),
             "etp": Group((experts["tp"],)),
             "dp": _joined(dense["cp"], near),
-            "edp": Group((experts["dp"],)),
+            "edp": Group((_split(experts["dp"], exact_div(edp, far.size))[0],)),
+            "ends": Group(
+                (Level(minimum(dense["pp"].size, 2), dense["pp"].stride * (dense["pp"].size - 1)),)
+            ),
             "replicate": Group((far,)),
         }
 
@@ -135,15 +146,11 @@ def _split(level: Level, near: Size) -> tuple[Level, Level]:
 
 def _joined(a: Level, b: Level) -> Group:
     """Two axes as one group, the nearer one first; one level where the second begins where the first ends."""
-    if _any(a.stride > b.stride):
+    if any_of(a.stride > b.stride):
         a, b = b, a
-    if not _any(a.stride * a.size != b.stride):
+    if not any_of(a.stride * a.size != b.stride):
         return Group((Level(a.size * b.size, a.stride),))
     return Group((a, b))
-
-
-def _any(condition: Any) -> bool:
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
 
 
 def parse(text: str) -> Layout:

@@ -36,6 +36,14 @@ def workload_flags(parser: Parser) -> None:
     add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
     add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add(
+        "--layout",
+        metavar="L",
+        help="how it is spread over devices: tp=8,pp=4,dp=16,zero=1 (docs/layouts.md)",
+    )
+    add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
+    add("--global-batch", metavar="N", help="samples of all devices in a step (one micro-batch of each)")
+    add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
@@ -182,6 +190,10 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         **technique_settings(args),
         "device": names(args.device),
         "reserve": _number(args.reserve),
+        "layout": args.layout,
+        "cluster": args.cluster,
+        "global_batch": _number(args.global_batch),
+        "micro_batch": _number(args.micro_batch),
     }
 
 

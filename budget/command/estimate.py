@@ -40,7 +40,7 @@ def flags(parser: Parser) -> None:
         "--by",
         metavar="B",
         default="",
-        help="a breakdown: operator, part, layer, or moment (memory over time)",
+        help="a breakdown: operator, part, layer, moment (memory over time), or rank (of a layout)",
     )
     output_flags(parser)
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")

@@ -49,14 +49,15 @@ class Work(NamedTuple):
 def works(
     nodes: Iterable[Node], dtype: str, compiled: bool = False, times: Size = 1, native: bool = False
 ) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing.
+    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
+    are no kernels.
 
     compiled: neighbours that are no contractions run as one kernel, as a compiler fuses them.
     native: the framework's own loop starts them, not the network's code.
     """
     pending: list[Op] = []
     for node in nodes:
-        if isinstance(node, Op) and (not node.outs or _idle(node)):
+        if isinstance(node, Op) and (node.axis or not node.outs or _idle(node)):
             continue
         if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
             yield _work(pending, dtype, compiled, times, native)
