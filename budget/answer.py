@@ -43,6 +43,7 @@ class _Estimate(NamedTuple):
     walked: Walked
     spread: Spread | None = None  # over several devices
     cluster: Cluster | None = None  # that joins them
+    searched: int = 0  # of so many layouts that were tried this is the best one
 
 
 class Estimate(Shown, _Estimate):
@@ -229,6 +230,7 @@ class Estimate(Shown, _Estimate):
         return {
             "layout": layout,
             "cluster": {"id": self.cluster.id, "provenance": self.cluster.provenance},
+            **({"searched": self.searched} if self.searched else {}),
             "communication": self.spread.said(self.ran),
         }
 
