@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager"),
+    "execution": ("compiled", "eager", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
@@ -120,7 +120,7 @@ def estimate(
         spread,
     )
     check(task, target)
-    profile = profile_for(target, task.dtype)
+    profile = profile_for(target, task.dtype, software)
     kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
     counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _cluster(cluster, target)

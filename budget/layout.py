@@ -17,6 +17,7 @@ from .size import Size, exact_div, is_number, is_zero, minimum, product
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 CP_KINDS = ("ring", "ulysses")
 ORDER = "tp-cp-ep-dp-pp"
+LARGEST = 2**16  # of the degrees that are proposed
 
 
 class Level(NamedTuple):
@@ -153,8 +154,27 @@ def _joined(a: Level, b: Level) -> Group:
     return Group((a, b))
 
 
+def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> None:
+    """Raise an InputError for a degree that does not divide a size, with the nearest that do."""
+    if hasattr(whole, "free_symbols") or hasattr(degree, "free_symbols") or not any_of(whole % degree != 0):
+        return
+    if not (is_number(whole) and is_number(degree)):
+        raise InputError(f"layout.{axis}", f"some degrees do not divide {name}; allowed: its divisors")
+    near = [next(n for n in range(min(degree, whole), 0, -1) if whole % n == 0)]
+    near += [n for n in range(degree + 1, min(whole, LARGEST) + 1) if whole % n == 0][:1]
+    allowed = ", ".join(map(str, near))
+    raise InputError(
+        f"layout.{axis}", f"{degree} does not divide {name}, {whole:,}; allowed: {allowed}{more}"
+    )
+
+
 def parse(text: str) -> Layout:
     """A layout of a line such as `tp=8,pp=4,stages=7+8+8+7`. Raises InputError."""
+    return layout(told(text))
+
+
+def told(text: str) -> dict[str, Any]:
+    """The settings of such a line, unchecked but for its form. Raises InputError."""
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, given, value = part.partition("=")
@@ -163,7 +183,7 @@ def parse(text: str) -> Layout:
             problem = "comes twice" if given else "has no value"
             raise InputError("layout", f"{shown(name)} {problem}; allowed: as tp=8,pp=4,dp=16")
         values[name] = _value(name, value.strip())
-    return layout(values)
+    return values
 
 
 def layout(given: Any) -> Layout:

@@ -11,6 +11,7 @@ from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
+from ..layout import told as told_layout
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
@@ -156,7 +157,13 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     usual = {"mode": "train", "recompute": "none", "device": "h200"}
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
-    return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    if table := run.spread(told_layout(asked["layout"] or "")):
+        settings["layout"] = table
+    single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
+    if single and "dp" in table:
+        settings["global_batch"] = run.global_batch
+    return model, settings
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:

@@ -50,7 +50,7 @@ class Ran(NamedTuple):
     rank: Rank
     times: Times
     said: tuple[Said, ...]
-    weights: float  # the part of its backward products that makes weights' gradients
+    weights: Size  # the part of its backward products that makes weights' gradients
 
     @property
     def waits(self) -> Size:
@@ -89,12 +89,12 @@ class Spread(NamedTuple):
         return max((self.held(rank, rank.stages[0]) for rank in self.ranks), key=lambda m: m.peak)
 
     def run(
-        self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], compiled: bool
+        self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str
     ) -> tuple[Ran, ...]:
         """The seconds of each rank."""
         found = []
         for rank in self.ranks:
-            times = time(rank.program, device, profile, self.dtype, compiled)
+            times = time(rank.program, device, profile, self.dtype, execution)
             said = self.say(rank, times, cluster, overlap)
             found.append(Ran(rank, times, said, _of_weights(rank.program)))
         return tuple(found)
@@ -172,12 +172,14 @@ def _key(c: Communication) -> tuple[str, str, bool]:
     return OVERLAPS.get(c.axis, c.axis), c.phase, c.once
 
 
-def _of_weights(program: Model) -> float:
+def _of_weights(program: Model) -> Size:
     """The part of a program's backward products that makes weights' gradients, which can wait."""
     trained = {t.name for o, _ in walk(program.nodes) if o.phase == "forward" for t in o.weights}
-    both, own = 0.0, 0.0
+    both: Size = 0
+    own: Size = 0
     for o, times in walk(program.nodes):
         if o.phase == "backward":
-            flops = float(contraction_flops(o) * times)
-            both, own = both + flops, own + flops * (o.out.of in trained if o.outs else 0)
-    return own / both if both else 0.0
+            flops = contraction_flops(o) * times
+            both = both + flops
+            own = own + flops if o.outs and o.out.of in trained else own
+    return own / maximum(both, 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import InputError
 from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
-from ..size import Size, ceil_div, is_number
+from ..layout import even
+from ..size import Size, ceil_div
 from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, letters
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
@@ -21,7 +21,6 @@ ORDER = (
 )  # what shrinks a tensor comes first
 # What must be divided evenly, and what it is called. A vocabulary is padded; a given batch is one device's.
 EVENLY = {"h": "heads", "r": "query heads for each key", "f": "d_ff", "s": "seq", "t": "seq", "e": "experts"}
-LARGEST = 2**20  # of the degrees that are proposed
 
 
 def kind(a: str, b: str) -> str:
@@ -74,27 +73,8 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
             continue
         for d in ("e", axis.rows) if dim == EXPERTS else (dim,):
             if d in here:
-                _check(axis, d, here[d])
+                if d in EVENLY:
+                    more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
+                    even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
     return here
-
-
-def _check(axis: Axis, dim: str, size: Size) -> None:
-    if dim not in EVENLY or hasattr(size, "free_symbols") or hasattr(axis.degree, "free_symbols"):
-        return
-    rest = size % axis.degree
-    if not (rest.any() if hasattr(rest, "any") else rest):
-        return
-    field = "layout.ep" if dim == "e" else f"layout.{axis.name}"
-    if not (is_number(size) and is_number(axis.degree)):
-        raise InputError(field, f"some degrees do not divide {EVENLY[dim]}; allowed: its divisors")
-    near = ", ".join(map(str, nearest(int(size), int(axis.degree))))
-    more = ", or sp=0" if axis.name == "tp" and dim == "s" else ""
-    raise InputError(field, f"{axis.degree} does not divide {EVENLY[dim]}, {size:,}; allowed: {near}{more}")
-
-
-def nearest(whole: int, degree: int) -> list[int]:
-    """The divisors of a number that are next to a degree, the lower one first."""
-    low = next(n for n in range(min(degree, whole), 0, -1) if whole % n == 0)
-    high = next((n for n in range(degree + 1, min(whole, LARGEST) + 1) if whole % n == 0), None)
-    return [low] if high is None else [low, high]

@@ -223,7 +223,8 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
     ins = tuple(t._replace(added=False) if t.added else t for t in ins)
     outs = tuple(t._replace(added=False) if t.added else t for t in outs)
     same = (o.name, o.group, o.kernel, o.holds)
-    return Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
+    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
+    return made._replace(window=o.window, causal=o.causal) if o.kernel else made
 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from ..config import divides
 from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
-from ..layout import Layout
+from ..layout import Layout, even
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_one, is_zero, minimum
 
@@ -95,8 +95,14 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
     Where a network has fewer key-value heads than there are devices, the others divide the queries of each.
     Raises InputError for degrees that do not go together.
     """
-    heads = (o.sizes["h"] for o, _ in walk(model.nodes) if o.tag == SCORES)
-    return axes(layout, next(heads, None))
+    scores = next((o for o, _ in walk(model.nodes) if o.tag == SCORES), None)
+    if scores is None:
+        return axes(layout)
+    heads = scores.sizes["h"] * scores.sizes["r"]
+    even("tp", layout.tp, "heads", heads)
+    if layout.cp_kind == "ulysses":
+        even("cp", layout.tp * layout.cp, "heads", heads)
+    return axes(layout, scores.sizes["h"])
 
 
 def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
