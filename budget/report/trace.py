@@ -120,7 +120,10 @@ def _pipeline(e: Estimate) -> Iterator[Event]:
             yield _event("optimizer", rank, COMPUTE, at, steps)
         said = _said(d, "optimizer")
         exposed = sum(x for _, x in said.values())
-        yield from _ending(said, rank, at + steps, at + steps + exposed, stream=ONCE)
+        at += steps + exposed
+        yield from _ending(said, rank, at - exposed, at, stream=ONCE)
+        if e.times.overhead:
+            yield _event("host", rank, COMPUTE, at, float(e.times.overhead))
 
 
 def _pass(r: Ran, waits: float) -> Iterator[Event]:
