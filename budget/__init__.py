@@ -6,6 +6,7 @@ answer.params.total, answer.flops.forward, answer.memory.peak, answer.times.step
 print(answer)               # the table; notebooks show the picture, too
 answer.to_dict()            # JSON; also .to_frame(), .plot()
 budget.compare("gpt2", "bert-base", device=["a100", "h100"])
+budget.scale(usd=1e6, device="h100")    # backwards from a budget
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ finally:
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
 if TYPE_CHECKING:
+    from .backwards import scale as scale
     from .comparison import compare as compare
     from .device import names as devices
     from .read.preset import names as presets
@@ -41,9 +43,20 @@ LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
     "presets": ("read.preset", "names"),
+    "scale": ("backwards", "scale"),
     "stacks": ("stack", "names"),
 }
-__all__ = ["Estimate", "InputError", "__version__", "compare", "devices", "estimate", "presets", "stacks"]
+__all__ = [
+    "Estimate",
+    "InputError",
+    "__version__",
+    "compare",
+    "devices",
+    "estimate",
+    "presets",
+    "scale",
+    "stacks",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -22,6 +22,7 @@ class Comparison(Shown, tuple[Estimate, ...]):
     """Estimates side by side."""
 
     __slots__ = ()
+    report = "_comparison"
 
     def __repr__(self) -> str:
         return f"Comparison of {len(self)} estimates"

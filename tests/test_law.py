@@ -43,7 +43,7 @@ def test_a_law_s_file_is_complete(name):
     needed = {"name", "form", "constants", "params_are", "reproduces", "checks", "source"}
     assert needed <= set(found.about)
     assert set(found.form.CONSTANTS) <= set(found.constants)
-    assert found.about["params_are"].split()[0].rstrip(":") in ("total", "active", "all", "FLOPs")
+    assert found.about["params_are"] in ("total", "active", "non-embedding", "FLOPs / 6")
     assert not found.has_loss or found.about["loss_is"].startswith("nats")
 
 

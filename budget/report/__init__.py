@@ -23,14 +23,13 @@ def names() -> tuple[str, ...]:
 
 
 def parts(found: Any, by: str = "") -> Answer:
-    """What formats render of an estimate (with a breakdown) or of several."""
+    """What formats render of an estimate (with a breakdown), or of an answer that names its own `report`."""
     if isinstance(found, Estimate):
         from ._estimate import answer
 
         return answer(found, by)
-    from ._comparison import answer as several
-
-    return several(found)
+    own: Answer = import_module(f"{__name__}.{found.report}").answer(found)
+    return own
 
 
 def render(found: Any, name: str, by: str = "") -> str:
