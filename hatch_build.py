@@ -10,7 +10,6 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-
 EDITABLE = "build/editable"  # pyproject.toml's dev-mode-dirs
 
 

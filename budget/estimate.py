@@ -16,7 +16,7 @@ from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
-from .named import Any
+from .named import TYPE_CHECKING, Any
 from .plan import check, chosen
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
@@ -28,6 +28,11 @@ from .read.source import Named, Ready, find
 from .size import Size
 from .stack import Stack, usual
 from .stack import load as load_stack
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
@@ -46,18 +51,18 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
-    mode: str = "train",
+    mode: Mode = "train",
     dtype: str | None = None,
-    optimizer: str | None = None,
-    recompute: str = "none",
-    attention: str | None = None,
-    execution: str | None = None,
+    optimizer: Optimizer | None = None,
+    recompute: Recompute = "none",
+    attention: Attention | None = None,
+    execution: Execution | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
     reserve: float | str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
-    **techniques: Any,
+    **techniques: Unpack[Techniques],
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -71,8 +76,8 @@ def estimate(
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
-    optimizer = ALIASES.get(str(optimizer), optimizer)
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
+    stepped = ALIASES.get(str(optimizer), optimizer)
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     given = {"batch": batch, "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
@@ -85,7 +90,7 @@ def estimate(
     task = Task(
         source.workload,
         kind,
-        optimizer or source.usual.get("optimizer") or own["optimizer"],
+        stepped or source.usual.get("optimizer") or own["optimizer"],
         recompute,
         attention or own["attention"],
         execution or own["execution"],
