@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 from . import arch as architectures
+from . import cost
 from .config import Task
+from .cost import Terms
 from .device import Device
 from .device.kernel_class import Profile
 from .device.reserve import Reserve
@@ -17,6 +19,7 @@ from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
 from .fold.time import Times, by_kind, time
 from .ir import Model
+from .job import Job, job, work
 from .named import Any, NamedTuple
 from .size import is_zero
 from .stack import Stack
@@ -37,6 +40,8 @@ class _Estimate(NamedTuple):
     flops: Flops  # the model's: attention in full, recomputation not counted
     hardware: Flops  # what the device computes, recomputation included
     walked: Walked
+    terms: Terms | None = None  # what an hour costs, where it is not the usual
+    job: Job | None = None  # a whole run, where one was asked for
 
 
 class Estimate(Shown, _Estimate):
@@ -62,8 +67,7 @@ class Estimate(Shown, _Estimate):
     @cached_property
     def times(self) -> Times:
         """Seconds of one step or pass."""
-        compiled = self.task.execution == "compiled"
-        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
+        return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
 
     @property
     def fits(self) -> Any:
@@ -76,21 +80,47 @@ class Estimate(Shown, _Estimate):
         return self.reserve.process(self.memory.peak)
 
     def cost(self) -> dict[str, Any]:
-        """Cost at the mean of the device's low and high price, energy at its TDP.
+        """Cost at the median on-demand price, or at one's own (`priced`), energy at the device's TDP.
 
         None if the device's price or TDP is not known. Energy is an upper bound: few programs
         draw the full power all the time.
         """
         hours = self.times.step / 3600
-        prices, watts = self.device.usd_per_hour, self.device.tdp_w
-        price = sum(prices) / 2 if prices else None
+        stated = self.terms.price if self.terms else cost.usd_per_hour(self.device)
+        watts = self.terms.watts.value if self.terms and self.terms.watts else self.device.tdp_w
+        price = stated and stated.value
         work = self.model.tokens if self.unit == "tokens" else self.model.samples
         return {
             "usd_per_hour": price,
+            "price": stated and stated._asdict(),
             "usd_per_step": None if price is None else price * hours,
             "usd_per_million": None if price is None else price * hours / work * 1e6,
             "joules_per_step": None if watts is None else watts * self.times.step,
         }
+
+    def priced(
+        self,
+        *,
+        tokens: Any = None,
+        samples: Any = None,
+        epochs: Any = None,
+        price: Any = None,
+        power: Any = None,
+        pue: Any = None,
+        grid: Any = None,
+    ) -> Estimate:
+        """The same estimate at one's own price, power, PUE or grid (cost.terms), and of a whole run.
+
+        tokens, samples: of the run, times epochs; `job` then has its days, dollars, kWh. Raises InputError.
+        """
+        terms = cost.terms(self.device, price, power, pue, grid)
+        total = work(self.unit, self.length, tokens, samples, epochs)
+        if total is None:
+            return self._replace(terms=terms)
+        m, t = self.model, self.seconds()
+        per_step = m.tokens if self.unit == "tokens" else m.samples
+        step = (t["step"], t["low"], t["high"])
+        return self._replace(terms=terms, job=job(total, self.unit, per_step, step, 1, terms))
 
     @property
     def throughput(self) -> Throughput:
@@ -172,6 +202,7 @@ class Estimate(Shown, _Estimate):
                 "time_s": self.seconds(),
                 "rate": self.throughput._asdict(),
                 "cost": self.cost(),
+                **({"job": self.job.to_dict()} if self.job else {}),
                 "device": {"name": self.device.name, "id": self.device.id, "count": 1},
                 "fits": self.fits,
                 "provenance": {

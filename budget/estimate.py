@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager"),
+    "execution": ("compiled", "eager", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
@@ -99,7 +99,7 @@ def estimate(
         source.usual.get("kept"),
     )
     check(task, target)
-    profile = profile_for(target, task.dtype)
+    profile = profile_for(target, task.dtype, software)
     kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
     return Estimate(task, target, software, kept, profile, *_counted(source.network, task))
 

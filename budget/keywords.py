@@ -13,7 +13,7 @@ from .size import Size
 from .stack import Stack
 
 Mode = Literal["train", "forward", "prefill", "decode"]
-Execution = Literal["compiled", "eager"]
+Execution = Literal["compiled", "eager", "graph"]
 Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
 Recompute = Literal["none", "selective", "full"]
 Optimizer = Literal[

@@ -61,6 +61,11 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"overlap": {"dp": -0.1}}, "overlap.dp: got -0.1; allowed: 0 to 1"),
         ({"overlap": {"dp": "all"}}, "overlap.dp: got 'all'"),
         ({"overlap": {"sp": 1}}, "overlap.sp is unknown; allowed: dp, tp, pp, ep, cp"),
+        ({"attention": {"sm90": "fa9"}}, "attention.sm90: unknown kernel 'fa9'; allowed: eager, fa2"),
+        ({"reached": {"sm90": {"product": -1}}}, "reached.sm90.product: got -1; allowed: 0.01 to 10"),
+        ({"reached": {"sm90": 0.5}}, "reached.sm90: got 0.5; allowed: a table"),
+        ({"launch_s": "fast"}, "launch_s: got 'fast'; allowed: seconds"),
+        ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):
@@ -74,6 +79,16 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem)
     assert problem in error
     assert "mine.json: " in error
     assert error.count("\n") == 1
+
+
+def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
+    known = budget.estimate("llama-2-7b", stack="llm-foundry", device="a100-80gb")
+    other = budget.estimate("llama-2-7b", stack="llm-foundry", device="b200")
+    assert known.profile.provenance == "published"
+    assert other.profile.provenance == "datasheet"
+    assert "llm-foundry" in other.profile.summary
+    widths = [e.profile.high / e.profile.low for e in (known, other)]
+    assert widths[0] < 0.8 * widths[1]
 
 
 def test_no_file_and_no_stack():

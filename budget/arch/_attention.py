@@ -33,6 +33,7 @@ class Attention(NamedTuple):
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
     mask: str = ""  # a tensor added to the scores (see `causal_mask`)
+    causal: bool = True  # with a mask: a query sees no later position
     sinks: bool = False  # a learned score for each head that takes part in the softmax only
     upcast: bool = True  # softmax in float32, then back
     dropout: bool = False  # some of its weights are dropped: a mask that only eager code keeps
@@ -135,7 +136,7 @@ def mix(name: str, a: Attention, *, value: str = "k", window: Size = 0, **sizes:
     A query sees `window` positions, 0: all.
     """
     for o in _mix(name, a, value, sizes):
-        yield o._replace(group="attention", window=window)
+        yield o._replace(group="attention", window=window, causal=a.causal and bool(a.mask))
 
 
 def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:

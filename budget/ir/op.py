@@ -44,6 +44,7 @@ class Op(NamedTuple):
     holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
     window: Size = 0  # of attention: positions that a query sees; 0: all
+    causal: bool = False  # of attention: a query sees no later position
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
 
     @property

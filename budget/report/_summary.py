@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
+from ..job import Job
 from ..size import is_number
 from ._terminal import width
-from ._units import count, decimal, memory, seconds
+from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 BAR = 32
 WIDTH = 80
@@ -167,6 +168,21 @@ def _time(e: Estimate) -> Iterator[str]:
         words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
     if words:
         yield "cost        " + "   ".join(words)
+    if e.job is not None:
+        yield from _job(e.job)
+
+
+def _job(job: Job) -> Iterator[str]:
+    """A whole run, in two lines."""
+    work = f"{count(job.work)} {job.unit}, {count(job.steps)} steps"
+    ends = f"({seconds(job.low)} to {seconds(job.high)})"
+    device = f"{job.devices:,} device{'s' * (job.devices > 1)}"
+    yield f"whole run   {work}: {seconds(job.seconds)} {ends} on {device}"
+    bill = job.bill
+    hours = f"{bill.device_hours:,.0f}" if bill.device_hours >= 100 else f"{bill.device_hours:.3g}"
+    words = [f"{hours} device-hours"]
+    words += [usd(bill.usd), energy(bill.kwh), f"{mass(bill.co2_kg)} CO2e" if bill.co2_kg is not None else ""]
+    yield "              " + "   ".join(filter(None, words))
 
 
 def _trust(e: Estimate) -> Iterator[str]:
