@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from .device import Device
+from .layout import Layout
 from .size import Size
 from .stack import Stack
 
@@ -102,6 +103,10 @@ class Settings(Techniques, total=False):
     stack: str | Stack
     device: str | Device
     reserve: float | str
+    layout: str | Mapping[str, Any] | Layout
+    cluster: Any
+    global_batch: Size
+    micro_batch: Size
     config: Mapping[str, Any]
     inputs: Any
 
@@ -121,5 +126,9 @@ class Lists(Techniques, total=False):
     stack: str | Stack | Sequence[str | Stack]
     device: str | Device | Sequence[str | Device]
     reserve: float | str
+    layout: str | Mapping[str, Any] | Layout
+    cluster: Any
+    global_batch: Size
+    micro_batch: Size
     config: Mapping[str, Any]
     inputs: Any

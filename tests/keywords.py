@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from .device import Device
+from .layout import Layout
 from .size import Size
 from .stack import Stack
 '''
@@ -28,7 +29,8 @@ from .stack import Stack
 TYPES = {
     "batch": "Size", "seq": "Size", "image": "Size", "mode": "Mode", "dtype": "str", "optimizer": "Optimizer",
     "recompute": "Recompute", "attention": "Attention", "execution": "Execution", "stack": "str | Stack",
-    "device": "str | Device", "reserve": "float | str", "config": "Mapping[str, Any]", "inputs": "Any",
+    "device": "str | Device", "reserve": "float | str", "layout": "str | Mapping[str, Any] | Layout", "cluster": "Any",
+    "global_batch": "Size", "micro_batch": "Size", "config": "Mapping[str, Any]", "inputs": "Any",
 }  # fmt: skip
 
 
