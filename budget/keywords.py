@@ -104,6 +104,7 @@ class Settings(Techniques, total=False):
     device: str | Device
     reserve: float | str
     layout: str | Mapping[str, Any] | Layout
+    devices: int
     cluster: Any
     global_batch: Size
     micro_batch: Size
@@ -127,6 +128,7 @@ class Lists(Techniques, total=False):
     device: str | Device | Sequence[str | Device]
     reserve: float | str
     layout: str | Mapping[str, Any] | Layout
+    devices: int
     cluster: Any
     global_batch: Size
     micro_batch: Size
