@@ -198,6 +198,7 @@ def test_full_recomputation_keeps_a_layer_s_input_and_nothing_else(name, field, 
 
     def kept(layers):
         settings = {"seq": s, "batch": b, "attention": attention, "recompute": "full", "optimizer": "none"}
+        settings["precision"] = "pure"
         more = {"decoder_layers": 2} if name == "encoder_decoder" else {}
         return estimate(name, config={**config, **more, field: layers}, **settings).memory.activations
 
