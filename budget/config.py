@@ -112,6 +112,7 @@ class Task(NamedTuple):
     execution: str
     techniques: Techniques = Techniques()
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
+    family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
 
     @property
     def master(self) -> bool:

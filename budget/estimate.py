@@ -78,6 +78,7 @@ def estimate(
         execution,
         chosen(techniques),
         source.usual.get("packing"),
+        source.usual.get("family", ""),
     )
     target = _device(device)
     check(task, target)

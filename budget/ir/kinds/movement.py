@@ -44,6 +44,8 @@ RULES: dict[str, Rule] = {
     "step": Rule(view=True, gradient=SAME),  # one time step of a sequence
     "store": Rule(walks="first", updates=True, part=True),  # one time step's gradient into the sequence's
     "pad": Rule(),
+    "contiguous": Rule(linear=True),  # the same in another layout
+    "detach": Rule(view=True, stops=True),
     "cat": Rule(),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
