@@ -113,7 +113,7 @@ def test_targets_have_transformers_names_too():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"ia3": True, "vera_rank": 4}, "vera_rank: there is a ia3 as well; allowed: one of them"),
+        ({"ia3": True, "vera_rank": 4}, "ia3: there is a vera_rank as well; allowed: one of them"),
         ({"lora_rank": 4, "target_modules": "q_proj"}, "target_modules: there is none of .*lora_targets"),
         ({"vera_rank": 4, "target_modules": "qq"}, "target_modules: 'qq' matches no operator; .*attn.q"),
         ({"lora_rank": 4, "lora_targets": "wo2"}, "lora_targets: 'wo2' matches no operator; allowed: attn.q"),

@@ -97,7 +97,7 @@ def check(task: Task, device: Device) -> None:
             module.check(task, device)
     on_at_once = [name for module in found for name in getattr(module, "ADAPTER", {}) if name in used]
     for name, other in zip(on_at_once[1:], on_at_once, strict=False):
-        raise InputError(name, f"there is a {other} as well; allowed: one of them")
+        raise InputError(other, f"there is a {name} as well; allowed: one of them")
     for name in used:
         for other in needs.get(name, ()):
             if other != "train" and other not in used:
