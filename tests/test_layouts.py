@@ -23,7 +23,8 @@ SMALL = {"layers": 4, "d_model": 64, "heads": 4, "vocab": 96, "context": 64}
 
 def small(layout=None, batch=2, **settings):
     own = settings.pop("config", {})
-    settings = {"precision": "pure", "device": "h100", **settings}
+    pure = {} if "stack" in settings else {"precision": "pure"}
+    settings = {**pure, "device": "h100", **settings}
     return budget.estimate(
         "transformer", batch=batch, seq=64, config={**SMALL, **own}, layout=layout, **settings
     )
