@@ -231,7 +231,8 @@ ALL = (
     "tp=2,cp=2,pp=2",
 )  # fmt: skip
 SOME = (
-    "gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "bert-base", "resnet50", "whisper-tiny",
+    "gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "bert-base", "resnet50",
+    "whisper-tiny",
 )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from ..config import any_of, divides
 from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
@@ -61,11 +62,11 @@ class Axis(NamedTuple):
 
 def choice(axis: Axis, o: Op) -> str:
     """The dimension that an axis divides in an operator; WHOLE where it divides none."""
-    loops = {letter for t in (*o.ins, *o.outs) for letter in letters(t)}
+    loops = loops_over(o)
     return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
 
 
-def _holds(want: Prefer, o: Op, loops: set[str]) -> bool:
+def _holds(want: Prefer, o: Op, loops: Collection[str]) -> bool:
     """Whether a preference holds in an operator."""
     where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
     return where and want.without not in loops
@@ -73,20 +74,25 @@ def _holds(want: Prefer, o: Op, loops: set[str]) -> bool:
 
 def canonical(axis: Axis, t: Tensor) -> str:
     """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
-    own = set(letters(t))
+    own = letters(t.dims)
     return next((want.dim for want in axis.dims if want.dim in own and not want.within), WHOLE)
-
-
-def letters(t: Tensor) -> Iterator[str]:
-    """The dimensions of a tensor: a picked one with its mark and without, a window's two."""
-    for dim in t.dims:
-        yield from (dim, dim[1:]) if is_picked(dim) else window(dim)
 
 
 def has(t: Tensor, dim: str) -> bool:
     """Whether a tensor can be divided along a dimension; along EXPERTS, the rows that chose them can."""
-    own = set(letters(t))
+    own = letters(t.dims)
     return dim in own or (dim == EXPERTS and ACTIVE in own)
+
+
+def loops_over(o: Op) -> frozenset[str]:
+    """The dimensions of all operands of an operator."""
+    return frozenset().union(*(letters(t.dims) for t in (*o.ins, *o.outs)))
+
+
+@lru_cache(maxsize=4096)
+def letters(dims: tuple[str, ...]) -> frozenset[str]:
+    """The dimensions of a tensor: a picked one with its mark and without, a window's two."""
+    return frozenset(d for dim in dims for d in ((dim, dim[1:]) if is_picked(dim) else window(dim)))
 
 
 def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
