@@ -48,6 +48,7 @@ class _Estimate(NamedTuple):
     cluster: Cluster | None = None  # that joins them
     terms: Terms | None = None  # what an hour costs, where it is not the usual
     job: Job | None = None  # a whole run, where one was asked for
+    searched: int = 0  # of so many layouts that were tried this is the best one
 
 
 class Estimate(Shown, _Estimate):
@@ -260,6 +261,7 @@ class Estimate(Shown, _Estimate):
         return {
             "layout": layout,
             "cluster": {"id": self.cluster.id, "provenance": self.cluster.provenance},
+            **({"searched": self.searched} if self.searched else {}),
             "communication": self.spread.said(self.ran),
         }
 

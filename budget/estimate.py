@@ -18,7 +18,7 @@ from .fold.memory import Walked
 from .ir import Model
 from .layout import Layout
 from .layout import layout as as_layout
-from .named import Any
+from .named import TYPE_CHECKING, Any
 from .plan import check, chosen
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
@@ -30,6 +30,12 @@ from .read.source import Named, Ready, Source, find
 from .size import Size, exact_div
 from .stack import Stack, usual
 from .stack import load as load_stack
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
+    from .search import Found
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
@@ -48,22 +54,23 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
-    mode: str = "train",
+    mode: Mode = "train",
     dtype: str | None = None,
-    optimizer: str | None = None,
-    recompute: str = "none",
-    attention: str | None = None,
-    execution: str | None = None,
+    optimizer: Optimizer | None = None,
+    recompute: Recompute = "none",
+    attention: Attention | None = None,
+    execution: Execution | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
     reserve: float | str | None = None,
     layout: str | Mapping[str, Any] | Layout | None = None,
+    devices: int | None = None,
     cluster: Any = None,
     global_batch: Size = None,
     micro_batch: Size = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
-    **techniques: Any,
+    **techniques: Unpack[Techniques],
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -72,16 +79,26 @@ def estimate(
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
-    layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. cluster: what joins
-    them. global_batch: samples of all devices in a step. micro_batch: of one device at once; so is batch.
+    layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
+    without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
+    samples of all devices in a step. micro_batch: of one device at once; so is batch.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
     reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
-    optimizer = ALIASES.get(str(optimizer), optimizer)
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
+    if devices is not None and layout is None:
+        settings = {
+            k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
+        }
+        return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
+    stepped = ALIASES.get(str(optimizer), optimizer)
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else as_layout(layout)
+    if devices is not None and spread is not None and any_of(spread.devices != devices):
+        raise InputError(
+            "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"
+        )
     given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
@@ -96,7 +113,7 @@ def estimate(
     task = Task(
         source.workload,
         kind,
-        optimizer or source.usual.get("optimizer") or own["optimizer"],
+        stepped or source.usual.get("optimizer") or own["optimizer"],
         recompute,
         attention or own["attention"],
         execution or own["execution"],
@@ -111,6 +128,37 @@ def estimate(
     counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _cluster(cluster, target)
     return Estimate(task, target, software, kept, profile, *counted, joined)
+
+
+def plan(model: object, devices: int, **settings: Any) -> Found:
+    """The layouts of so many devices, the best first. settings: as those of `estimate`. Raises InputError."""
+    from . import search
+
+    number = size("devices", devices)
+    batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
+    one = estimate(model, **{**settings, "global_batch": None, "cluster": None, "batch": batch})
+    joined = _cluster(settings.get("cluster"), one.device)
+    if joined.devices is not None and number > joined.devices:
+        raise InputError(
+            "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
+        )
+    samples = settings.get("global_batch") or 0
+    of = search.facts(
+        one.model,
+        one.length,
+        samples,
+        one.task.workload.mode == "train",
+        batch,
+        settings.get("recompute", "none"),
+    )
+
+    def price(layout: Layout, batch: int, recompute: str) -> Estimate:
+        return estimate(model, **{**settings, "layout": layout, "batch": batch, "recompute": recompute})
+
+    found = search.search(number, joined.node, of, price)
+    best = found.best
+    told = best.estimate and best.estimate._replace(searched=len(found.tried))
+    return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))
 
 
 def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:

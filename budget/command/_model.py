@@ -42,6 +42,7 @@ def workload_flags(parser: Parser) -> None:
         metavar="L",
         help="how it is spread over devices: tp=8,pp=4,dp=16,zero=1 (docs/layouts.md)",
     )
+    add("--devices", metavar="N", help="how many; without a layout, the best one of a small search")
     add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
     add("--global-batch", metavar="N", help="samples of all devices in a step (one micro-batch of each)")
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
@@ -198,6 +199,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "device": names(args.device),
         "reserve": _number(args.reserve),
         "layout": args.layout,
+        "devices": _number(args.devices),
         "cluster": args.cluster,
         "global_batch": _number(args.global_batch),
         "micro_batch": _number(args.micro_batch),

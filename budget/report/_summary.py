@@ -91,7 +91,8 @@ def _head(e: Estimate) -> Iterator[str]:
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
     if e.spread is not None:
-        yield f"layout      {degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches"
+        best = f"; the best of {e.searched} tried" if e.searched else ""
+        yield f"layout      {degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches{best}"
     if used := e.task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
