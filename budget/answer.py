@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from . import arch as architectures
+from . import cost
 from .config import Task
+from .cost import Terms
 from .device import Device
 from .device.kernel_class import Profile
+from .device.reserve import Reserve
 from .errors import shown, unknown
+from .face import Shown
 from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
 from .fold.time import Times, by_kind, time
 from .ir import Model
+from .job import Job, job, work
 from .named import Any, NamedTuple
 from .size import is_zero
+from .stack import Stack
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -24,6 +31,8 @@ PLAIN = {int, float, str, bool, type(None)}
 class _Estimate(NamedTuple):
     task: Task
     device: Device
+    stack: Stack
+    reserve: Reserve
     profile: Profile
     model: Model
     program: Model
@@ -31,9 +40,11 @@ class _Estimate(NamedTuple):
     flops: Flops  # the model's: attention in full, recomputation not counted
     hardware: Flops  # what the device computes, recomputation included
     walked: Walked
+    terms: Terms | None = None  # what an hour costs, where it is not the usual
+    job: Job | None = None  # a whole run, where one was asked for
 
 
-class Estimate(_Estimate):
+class Estimate(Shown, _Estimate):
     """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are computed on first access.
@@ -44,6 +55,10 @@ class Estimate(_Estimate):
         batch = shown(task.workload.batch)
         return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
 
+    def __dir__(self) -> list[str]:
+        """What an answer has, without what tuples have and what it was made from."""
+        return sorted({*super().__dir__()} - {"count", "index", "walked"})
+
     @property
     def memory(self) -> Memory:
         """Bytes on one device."""
@@ -52,30 +67,60 @@ class Estimate(_Estimate):
     @cached_property
     def times(self) -> Times:
         """Seconds of one step or pass."""
-        compiled = self.task.execution == "compiled"
-        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
+        return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
 
     @property
     def fits(self) -> Any:
-        """Whether the peak fits the device's memory (an array of booleans for arrays)."""
-        return self.memory.peak <= self.device.usable_bytes
+        """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
+        return self.process <= self.device.usable_bytes
+
+    @property
+    def process(self) -> Any:
+        """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
+        return self.reserve.process(self.memory.peak)
 
     def cost(self) -> dict[str, Any]:
-        """Cost at the mean of the device's low and high price, energy at its TDP.
+        """Cost at the median on-demand price, or at one's own (`priced`), energy at the device's TDP.
 
         None if the device's price or TDP is not known. Energy is an upper bound: few programs
         draw the full power all the time.
         """
         hours = self.times.step / 3600
-        prices, watts = self.device.usd_per_hour, self.device.tdp_w
-        price = sum(prices) / 2 if prices else None
-        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        stated = self.terms.price if self.terms else cost.usd_per_hour(self.device)
+        watts = self.terms.watts.value if self.terms and self.terms.watts else self.device.tdp_w
+        price = stated and stated.value
+        work = self.model.tokens if self.unit == "tokens" else self.model.samples
         return {
             "usd_per_hour": price,
+            "price": stated and stated._asdict(),
             "usd_per_step": None if price is None else price * hours,
             "usd_per_million": None if price is None else price * hours / work * 1e6,
             "joules_per_step": None if watts is None else watts * self.times.step,
         }
+
+    def priced(
+        self,
+        *,
+        tokens: Any = None,
+        samples: Any = None,
+        epochs: Any = None,
+        price: Any = None,
+        power: Any = None,
+        pue: Any = None,
+        grid: Any = None,
+    ) -> Estimate:
+        """The same estimate at one's own price, power, PUE or grid (cost.terms), and of a whole run.
+
+        tokens, samples: of the run, times epochs; `job` then has its days, dollars, kWh. Raises InputError.
+        """
+        terms = cost.terms(self.device, price, power, pue, grid)
+        total = work(self.unit, self.length, tokens, samples, epochs)
+        if total is None:
+            return self._replace(terms=terms)
+        m, t = self.model, self.seconds()
+        per_step = m.tokens if self.unit == "tokens" else m.samples
+        step = (t["step"], t["low"], t["high"])
+        return self._replace(terms=terms, job=job(total, self.unit, per_step, step, 1, terms))
 
     @property
     def throughput(self) -> Throughput:
@@ -83,6 +128,31 @@ class Estimate(_Estimate):
         peak = self.device.rate(self.task.dtype)
         m = self.model
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+
+    @property
+    def seq(self) -> Any:
+        """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
+        asked = self.task.workload.seq
+        return self.length if is_zero(asked) else asked
+
+    @property
+    def length(self) -> Any:
+        """Tokens, time steps or frames of one sample; 0 where samples have none."""
+        return self.model.tokens // self.model.samples if self.model.counts_tokens else 0
+
+    @property
+    def unit(self) -> str:
+        """What the network works through: tokens, images, or samples of another kind."""
+        arch, tokens = self.model.arch, self.model.counts_tokens
+        if arch in architectures.names() and "image" in architectures.takes_of(architectures.load(arch)):
+            return "images"
+        return "tokens" if tokens else "samples"
+
+    @property
+    def rate(self) -> tuple[Any, str]:
+        """How many units of work a second, and the unit."""
+        found = self.throughput
+        return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
@@ -132,6 +202,7 @@ class Estimate(_Estimate):
                 "time_s": self.seconds(),
                 "rate": self.throughput._asdict(),
                 "cost": self.cost(),
+                **({"job": self.job.to_dict()} if self.job else {}),
                 "device": {"name": self.device.name, "id": self.device.id, "count": 1},
                 "fits": self.fits,
                 "provenance": {
@@ -139,8 +210,10 @@ class Estimate(_Estimate):
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
+                    "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
+                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
             }
@@ -149,17 +222,17 @@ class Estimate(_Estimate):
 
 
 def _workload(e: Estimate) -> dict[str, Any]:
-    task, seq = e.task, e.task.workload.seq
-    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    task = e.task
     return {
         **task.workload._asdict(),
-        "seq": usual if is_zero(seq) else seq,
+        "seq": e.seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
         "optimizer": task.optimizer,
         "recompute": task.recompute,
         "attention": task.attention,
         "execution": task.execution,
+        "stack": e.stack.name,
         "techniques": task.techniques.used,
     }
 
@@ -185,7 +258,15 @@ def _flops(e: Estimate) -> dict[str, Any]:
 def _memory(e: Estimate) -> dict[str, Any]:
     m = e.memory
     sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
-    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+    return {
+        **sizes,
+        "allocated": m.peak,
+        "reserved": e.reserve.reserved(m.peak),
+        "process": e.process,
+        "peak_at": m.at,
+        "at_peak": dict(m.at_peak),
+        "device": e.device.usable_bytes,
+    }
 
 
 def plain(value: Any) -> Any:

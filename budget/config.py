@@ -112,6 +112,7 @@ class Task(NamedTuple):
     execution: str
     techniques: Techniques = Techniques()
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
+    kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
     family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
 
     @property
@@ -161,11 +162,13 @@ def check(field: Field, value: Any) -> Any:
 
 
 def size(name: str, value: Any, least: float | None = 1) -> Size:
-    """A whole number within range, or an array or symbol as it is. Raises InputError."""
+    """A whole number within range, or an array (of a list) or symbol. Raises InputError."""
     low = 0 if least is None else least
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
     if hasattr(value, "free_symbols"):
         return value
+    if isinstance(value, list | range):
+        value = _array(name, value)
     if hasattr(value, "dtype") and value.ndim == 0:  # numpy's own numbers
         value = value.item()
     if hasattr(value, "dtype"):
@@ -179,6 +182,17 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= HUGE:
         raise InputError(name, f"got {shown(value)}; allowed: {allowed}")
     return value
+
+
+def _array(name: str, values: Any) -> Any:
+    """A list of sizes as an array. Raises InputError."""
+    try:
+        from numpy import array
+    except ImportError:
+        raise InputError(name, "lists of sizes need NumPy: pip install 'compute-budget[arrays]'") from None
+    if not values:
+        raise InputError(name, "got an empty list; allowed: one size or more")
+    return array([size(name, value) for value in values])
 
 
 def one_shape(values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from .answer import Estimate
 from .config import Task, size, table
 from .device import Device
 from .device import load as load_device
+from .device import reserve as reserves
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
@@ -22,12 +23,15 @@ from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.recompute import CHOICES as RECOMPUTED
+from .read.module import is_captured
 from .read.source import Named, Ready, find
 from .size import Size
+from .stack import Stack, usual
+from .stack import load as load_stack
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager"),
+    "execution": ("compiled", "eager", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
@@ -47,8 +51,10 @@ def estimate(
     optimizer: str | None = None,
     recompute: str = "none",
     attention: str | None = None,
-    execution: str = "compiled",
+    execution: str | None = None,
+    stack: str | Stack | None = None,
     device: str | Device = "h200",
+    reserve: float | str | None = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
     **techniques: Any,
@@ -60,6 +66,8 @@ def estimate(
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
+    reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
@@ -69,20 +77,53 @@ def estimate(
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
+    software, target = _stack(stack, mode), _device(device)
+    kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
+    defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
+    defaults |= _defaults(software.settings(mode), kind, source.network)
+    own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     task = Task(
         source.workload,
-        computed(dtype or source.usual.get("dtype", "bf16")),
-        optimizer or source.usual.get("optimizer", "adamw"),
+        kind,
+        optimizer or source.usual.get("optimizer") or own["optimizer"],
         recompute,
-        attention or ("sdpa" if mode == "train" else "flash"),
-        execution,
-        chosen(techniques),
+        attention or own["attention"],
+        execution or own["execution"],
+        chosen({**defaults, **techniques}),
         source.usual.get("packing"),
+        source.usual.get("kept"),
         source.usual.get("family", ""),
     )
-    target = _device(device)
     check(task, target)
-    return Estimate(task, target, profile_for(target, task.dtype), *_counted(source.network, task))
+    profile = profile_for(target, task.dtype, software)
+    kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
+    return Estimate(task, target, software, kept, profile, *_counted(source.network, task))
+
+
+def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
+    """A network's own dtype, the device's usual one where it has none or the device lacks it. A network whose
+    tensors have their dtypes already keeps them.
+    """
+    return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
+
+
+def _stack(stack: object, mode: str) -> Stack:
+    """A stack, by its name or as it is; the mode's usual one for None. Raises InputError."""
+    found = usual(mode) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
+    if not isinstance(found, Stack):
+        raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
+    return found
+
+
+def _defaults(settings: Mapping[str, Any], dtype: str, network: Named | Ready) -> dict[str, Any]:
+    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have."""
+    captured = isinstance(network, Ready) and is_captured(network.model)
+    narrow = dtype in ("bfloat16", "float16")
+    return {
+        name: value
+        for name, value in settings.items()
+        if (name == "execution" or not captured) and (name != "precision" or narrow)
+    }
 
 
 def _choices(**given: str | None) -> None:
@@ -120,4 +161,11 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
 
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
-    return built, program, params(built), counted, hardware, Walked(program, task.dtype)
+    return (
+        built,
+        program,
+        params(built),
+        counted,
+        hardware,
+        Walked(program, task.dtype, task.workload.mode == "decode"),
+    )

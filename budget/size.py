@@ -6,6 +6,7 @@ Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .named import Any
@@ -83,6 +84,19 @@ def power_of_two(n: Size) -> Size:
     import numpy
 
     return numpy.exp2(numpy.frexp(n - 1)[1])  # exact, as a logarithm is not
+
+
+def log2(n: Size) -> Size:
+    """The logarithm to base 2."""
+    if is_number(n):
+        return math.log2(n)
+    if hasattr(n, "free_symbols"):
+        import sympy
+
+        return sympy.log(n, 2)
+    import numpy
+
+    return numpy.log2(n)
 
 
 def or_else(size: Size, usual: Size) -> Size:

@@ -32,7 +32,7 @@ CHOICES = {
     "recompute": ["none", "selective", "full"],
     "recompute_every": [1, 2, 4],
     "recompute_layers": [0, 2, 5],
-    "fuse": ["", "norm", "mlp,cross_entropy", "norm,chunked_cross_entropy"],
+    "fuse": ["", "norm", "mlp,cross_entropy", "norm,chunked_cross_entropy", "loss"],
     "freeze": ["", "embed", "norm*", "mlp.up"],
     "freeze_layers": [0, 2],
     "lora_rank": [0, 4],

@@ -120,7 +120,10 @@ class Event(NamedTuple):
 class Lifetimes:
     """Every storage of a program with the events between which it is alive."""
 
-    def __init__(self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = ()):
+    def __init__(
+        self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = (), *, resident: bool = False
+    ):
+        self.resident = resident  # caches are there before anything runs
         self.events: list[Event] = []
         self.size: list[Size] = []  # of each storage
         self.kind: list[str] = []
@@ -162,7 +165,8 @@ class Lifetimes:
                     last[scope[name]] = now
                     break
         made: list[int] = []
-        for name, source, kind, size in step.writes:
+        for name, source, kind, bytes_ in step.writes:
+            size = 0 if self.resident and kind == "kv_cache" else bytes_
             if source and (shared := _find(source, scopes)) is not None:
                 here[name] = shared
                 last[shared] = now

@@ -11,11 +11,49 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from ..ir import CHUNK, COPY, SAVED, TEMPORARY, WEIGHT, Block, Model, Node, Op, Tensor, base, elements, window
+from ..ir import (
+    CHUNK,
+    COPY,
+    SAVED,
+    TEMPORARY,
+    WEIGHT,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    base,
+    elements,
+    walk,
+    window,
+)
 from ..named import NamedTuple
-from ..size import Size
+from ..size import Size, maximum
+from ._lifetimes import tensor_bytes
 
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
+
+
+class Communication(NamedTuple):
+    """What a device takes part in, `times` times a step: one collective, or one message to the next stage."""
+
+    axis: str  # of the group that takes part: Layout.group says which devices that are
+    kind: str  # all_reduce, all_gather, reduce_scatter, all_to_all, send
+    phase: str  # forward, backward, optimizer
+    tensor: str
+    bytes: Size  # of the whole (gathered or reduced) tensor as one device sees it
+    times: Size
+    op: str = ""  # the operator that it is for
+
+
+def communications(nodes: Iterable[Node], dtype: str) -> Iterator[Communication]:
+    """All communication of one device's program, in order; what is received is counted where it is sent."""
+    for o, times in walk(nodes):
+        if o.rule.family == "collective" and o.kind not in ("receive", "remote"):
+            ends = (sum(tensor_bytes(t, o.sizes, dtype) for t in ts) for ts in (o.ins, o.outs))
+            whole = maximum(*ends)
+            tensor = (o.ins or o.outs)[0].name
+            yield Communication(o.axis, o.kind, o.phase, tensor, whole, times, o.of or o.name)
 
 
 class Collective(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from ..ir import HOST, NOTHING, Block, Model, states, walk, weights
+from ..ir import CACHE, HOST, NOTHING, Block, Model, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, maximum
 from ._lifetimes import KINDS, Lifetimes, tensor_bytes
@@ -58,6 +58,7 @@ class Memory(_Memory):
 class _Walked(NamedTuple):
     program: Model
     dtype: str
+    resident: bool = False
 
 
 class Walked(_Walked):
@@ -66,22 +67,32 @@ class Walked(_Walked):
     @cached_property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return memory(self.program, self.dtype)
+        return memory(self.program, self.dtype, resident=self.resident)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without the answer: pickled, it is many times as large as the program."""
         return Walked, tuple(self)
 
 
-def memory(model: Model, dtype: str) -> Memory:
-    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
+def memory(model: Model, dtype: str, *, resident: bool = False) -> Memory:
+    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays.
+
+    resident: the cache is there before anything runs, and its last entry is written in place (decode).
+    """
     own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     there: dict[str, Size] = {
         "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in own),
         "optimizer": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)),
     }
-    lifetimes = Lifetimes(model.nodes, dtype, model.outputs)
-    peak, at, at_peak = there["parameters"], "", dict[str, Size]()
+    if resident:
+        there["kv_cache"] = sum(
+            tensor_bytes(t, o.sizes, dtype) * times
+            for o, times in walk(model.nodes)
+            for t in o.outs
+            if t.role == CACHE
+        )
+    lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=resident)
+    peak, at, at_peak = sum(there.values()), "", dict[str, Size]()
     for o, live, extra, total in lifetimes.replay(there):
         if not is_number(total):
             peak = maximum(peak, total)

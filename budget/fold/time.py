@@ -18,6 +18,8 @@ from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
 
+COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
+
 
 class Timed(NamedTuple):
     """A kernel with its time: seconds for all of its runs, and what bounds it."""
@@ -78,11 +80,11 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 
 def _host_bandwidth(device: Device) -> float:
-    """Bytes/s to or from the host, one way: PCIe of 16 lanes, the fifth generation from 2022 on.
-
-    Source: pcie.
+    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
+    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
     """
-    return 50e9 if (device.year or 0) >= 2022 else 25e9
+    rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
+    return COPIES * rate
 
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
@@ -91,7 +93,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     The seconds of a byte rise where data outgrow a cache, halfway at its size c: x^2 / (x^2 + c^2).
     """
     form = r.forms.get(w.own) or r.forms[w.form]
-    arithmetic = w.contraction * ((r.narrow if w.narrow else r.flop) / form.share)
+    arithmetic = w.contraction * (r.narrow / (form.narrow or form.share) if w.narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
@@ -138,10 +140,10 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     return loss
 
 
-def time(model: Model, device: Device, profile: Profile, dtype: str, compiled: bool = False) -> Times:
-    """Seconds of one run of a program on one device."""
+def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
+    """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
     r = rates(device, profile, dtype)
-    kernels = tuple(_timed(works(model.nodes, dtype, compiled), r))
+    kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)

@@ -138,7 +138,8 @@ class _Linker:
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
-        return Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, tag=tag, window=node.window)
+        made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, tag=tag)
+        return made._replace(window=node.window, causal=node.causal)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

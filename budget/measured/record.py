@@ -110,7 +110,7 @@ def results_folder() -> str:
     beside the user's profiles.
     """
     top = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    if os.path.isfile(os.path.join(top, "bench", "fit_published.py")):
+    if os.path.isfile(os.path.join(top, "bench", "bench_models.py")):
         return os.path.join(top, "bench", "results")
     return os.path.join(os.path.dirname(user_folder()), "results")
 

@@ -51,7 +51,7 @@ def work(workload: Mapping[str, Any]) -> Program:
 def _network(workload: Mapping[str, Any]) -> Program:
     settings = {k: v for k, v in workload.items() if k != "model"}
     e = estimate(workload["model"], device="h200", **settings)
-    kernels = works(e.program.nodes, e.task.dtype, e.task.execution == "compiled")
+    kernels = works(e.program.nodes, e.task.dtype, e.task.execution)
     total = e.hardware.forward + e.hardware.backward
     return _program(e.program, tuple(kernels), total, e.task.dtype, bare=False)
 

@@ -29,6 +29,10 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
 
     Raises InputError for what a technique cannot do to this model.
     """
+    if task.kept is not None and task.techniques.used.get("precision", "pure") == "pure":
+        from .kept import kept
+
+        model = kept(model, task.kept.tags(task.dtype))
     network = run(model, task, *NETWORK)
     if task.packing is not None:
         from .packed import checkpoint

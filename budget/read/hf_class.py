@@ -46,6 +46,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> A
         with torch.device("meta"):
             made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
             made.tie_weights()
+            _keep_in_float32(made)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
@@ -138,6 +139,22 @@ def _made(cls: Any, config: Any, dtype: Any) -> Any:
         return cls._from_config(config, dtype=dtype)
 
 
+def _keep_in_float32(made: Any) -> None:
+    """Weights that the class keeps in float32 in a checkpoint of 16 bits, as `from_pretrained` does."""
+    import torch
+
+    plan = made._get_dtype_plan(made.dtype)  # noqa: SLF001 - there is no public one
+    if not plan:
+        return
+    from transformers.core_model_loading import build_glob_alternation
+
+    kept = build_glob_alternation(list(plan))[0]
+    for path, part in made.named_modules():
+        for name, p in list(part.named_parameters(recurse=False)):
+            if kept.search(f"{path}.{name}"):
+                setattr(part, name, torch.nn.Parameter(p.detach().float(), p.requires_grad))
+
+
 def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
     import torch
 
@@ -219,11 +236,11 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
     first: InputError | None = None
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     for usual in ("",) if told else ("", "float32"):  # XLNet mixes float32 into whatever its weights are
-        made = module(values, why, usual).train(mode == "train")
+        made = module(values, why, full_name(dtype) if dtype else usual).train(mode == "train")
         for given in inputs(made, workload):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
             try:
-                model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
+                model = torch_module.capture(made, cast, mode)
             except InputError as error:
                 first = first or error
                 continue

@@ -51,7 +51,9 @@ def breakdown(estimate: Estimate, by: str) -> Table:
         Column("forward_flops", "fwd FLOP", decimal),
         Column("backward_flops", "bwd FLOP", decimal),
         Column("pointwise_flops", "pointwise", decimal),
-        Column("time_s", "time", seconds),
+        # What has no kernel of its own runs in a neighbour's.
+        Column("time_s", "time", lambda s: seconds(s) if s else "-"),
+        Column("runs", "runs", "{:,}".format),
     )
     return Table(columns, rows, f"By {by}")
 

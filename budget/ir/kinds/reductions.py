@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
         4,
         11,
-        (X, UPCAST, RSTD, NORMED),
+        (X, UPCAST, RSTD, NORMED._replace(like=OUT)),
         launches=8,
         back_launches=17,
         back_most=6,

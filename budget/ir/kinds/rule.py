@@ -65,7 +65,7 @@ class Rule(NamedTuple):
     back_moves: tuple[int, int] = (0, 0)
     back_most: int = 0  # float32 tensors of its operand's size that its backward pass has alive at once
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
-    family: str = ""  # norm, loss, activation, cell, optimizer
+    family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
     autocast: tuple[str, str] = ("", "")  # class in torch.autocast's lists on a GPU, on a CPU
     measured: bool = False  # a device may spend its time on it in a way of its own (calibration)
