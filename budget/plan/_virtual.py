@@ -44,14 +44,11 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
         tokens = make("cast", "cast", (tokens,), tokens.dims, "")
     words = Tensor(f"{embeds[0].out.name}~words", (b, "words", d))
     join = Op("prompt_encoder.join", "join", (tokens, words), embeds[0].outs, sizes)
-    look_up = embeds[0]._replace(outs=(words._replace(dims=(b, s, d)),))
 
     def change(o: Op) -> tuple[Op, ...]:
-        return (
-            (*frozen(model._replace(nodes=(look_up,)), None).nodes, *made, join)
-            if o.name == look_up.name
-            else (_longer(o, n),)
-        )
+        if o.tag != EMBED:
+            return (_longer(o, n),)
+        return (o._replace(outs=(words._replace(dims=(b, s, d)),)), *made, join)
 
     base = frozen(model, None)
     return base._replace(nodes=rewrite(base.nodes, change))
@@ -65,10 +62,9 @@ def _longer(o: Op, n: Size) -> Op:
 
 def fits(model: Model, field: str, n: Size) -> None:
     """Raise an InputError where a table of positions is too short for n more tokens."""
-    context = model.config.get("context")
+    context: Size = model.config.get("context", 0)
     learned = model.config.get("positions") == "learned"
-    longest = next((o.sizes["s"] for o, _ in walk(model.nodes) if "s" in o.sizes), 0)
-    if learned and is_number(context) and is_number(longest) and is_number(n) and longest + n > context:
-        raise InputError(
-            field, f"got {n} beside {longest:,} tokens; allowed: at most {context - longest}, the context"
-        )
+    longest: Size = next((o.sizes["s"] for o, _ in walk(model.nodes) if "s" in o.sizes), 0)
+    if learned and all(map(is_number, (context, longest, n))) and longest + n > context:
+        left = context - longest
+        raise InputError(field, f"got {n} beside {longest:,} tokens; allowed: at most {left}, the context")

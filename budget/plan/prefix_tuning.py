@@ -18,7 +18,7 @@ from .freeze import frozen
 
 SETTINGS = {
     "prefix_tuning": setting(
-        0, "learned keys and values of each layer (prefix tuning); all else is frozen", least=0
+        0, "learned keys and values a layer (prefix tuning); the rest is frozen", least=0
     )
 }
 NEEDS = {"prefix_tuning": ("train",)}
@@ -27,7 +27,7 @@ PREFIX = "prefix"  # the letter of its keys
 
 
 def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
-    """The model with n learned keys and values in each attention, everything else frozen. Raises InputError."""
+    """The model with n learned keys and values in each attention, all else frozen. Raises InputError."""
     untrained(model, "prefix_tuning")
     base = frozen(model, None)
     nodes = tuple(_with_prefix(base.nodes, n, dtype))
