@@ -179,7 +179,7 @@ def _memory(e: Estimate) -> Iterator[str]:
     if (other := e.otherwise) is not None:
         name, peak = other
         said = PRECISIONS[name].format(BRIEF[e.task.dtype])
-        yield f"              {said}: {memory(peak)} (--precision {name})"
+        yield f"              otherwise   {memory(peak):>10}  as {said} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:
