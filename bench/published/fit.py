@@ -21,7 +21,7 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.errors import InputError
 from budget.fold.kernels import Work, works
-from budget.fold.time import kernel_time, rates
+from budget.fold.time import kernel_time, rates, running
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
@@ -33,6 +33,7 @@ from .table import read
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
+STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 
@@ -55,6 +56,7 @@ class Case(NamedTuple):
     quantity: str
     device: devices.Device
     dtype: str
+    execution: str
     parts: tuple[Kernels, ...]
     measured: float  # logarithm of seconds
 
@@ -94,6 +96,7 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         quantity,
         e.device,
         e.task.dtype,
+        e.task.execution,
         kernels,
         math.log(taken),
     )
@@ -120,7 +123,7 @@ SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host")
 
 def seconds(case: Case, profile: Profile) -> float:
     """The predicted seconds of a case: of each part the device's or the host's, whichever is longer."""
-    r = rates(case.device, profile, case.dtype)
+    r = running(rates(case.device, profile, case.dtype), case.execution)
     total = 0.0
     for part in case.parts:
         device = host = 0.0
@@ -271,7 +274,7 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 
 
 def _width(name: tuple[str, ...]) -> float:
-    return (1.0, STACK, PAIR)[len(name) - 1]
+    return (1.0, STARTS.get(name[-1], STACK), PAIR)[len(name) - 1]
 
 
 def left_out(

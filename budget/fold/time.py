@@ -79,6 +79,11 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     )
 
 
+def running(r: Rates, execution: str) -> Rates:
+    """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
+    return r._replace(dispatch=Dispatch(0, 0, 0)) if execution == "graph" and not r.serial else r
+
+
 def _host_bandwidth(device: Device) -> float:
     """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
     16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
@@ -142,7 +147,7 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
 
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
-    r = rates(device, profile, dtype)
+    r = running(rates(device, profile, dtype), execution)
     kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
