@@ -4,7 +4,6 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-
 from budget.bench.published import memory
 from budget.bench.published.predict import predict, run
 from budget.bench.published.table import read
