@@ -15,7 +15,7 @@ from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, throughput
-from .fold.time import Times, by_kind, time
+from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
 from .named import Any, NamedTuple
 from .size import is_zero
@@ -123,6 +123,11 @@ class Estimate(Shown, _Estimate):
         found = self.throughput
         return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
+    @property
+    def mbu(self) -> Any:
+        """Bandwidth utilization: the bytes that kernels move, over what the device could in this time."""
+        return moved(self.times) / (self.times.step * self.device.bandwidth)
+
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
 
@@ -149,6 +154,7 @@ class Estimate(Shown, _Estimate):
             "low": t.step * self.profile.low,
             "high": t.step * self.profile.high,
             "shares": by_kind(t),
+            "bound": bound(t),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,7 +175,7 @@ class Estimate(Shown, _Estimate):
                 "flops": _flops(self),
                 "memory_bytes": _memory(self),
                 "time_s": self.seconds(),
-                "rate": self.throughput._asdict(),
+                "rate": {**self.throughput._asdict(), "mbu": self.mbu},
                 "cost": self.cost(),
                 "device": {"name": self.device.name, "id": self.device.id, "count": 1},
                 "fits": self.fits,

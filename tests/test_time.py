@@ -10,7 +10,7 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
-from budget.fold.time import kernel_time, rates, time
+from budget.fold.time import bound, kernel_time, rates, time
 from budget.ir import Gemm, op
 
 H100 = load("h100")
@@ -269,3 +269,23 @@ def test_weights_of_few_bits_are_widened_in_a_graph_s_products_and_in_a_vector_s
 def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
     alone = spent("", phase, lambda w: w.op == "layers.mlp.down")
     assert spent("mlp", phase, lambda w: w.kind == "mlp") == pytest.approx(alone, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mode": "decode", "seq": 1024}, "memory"),
+        ({"mode": "prefill", "seq": 4096}, "compute"),
+        (
+            {"mode": "decode", "seq": 16, "stack": "torch-eager", "config": {"d_model": 64, "d_ff": 64}},
+            "host",
+        ),
+    ],
+)
+def test_what_a_run_is_bound_by(settings, expected):
+    e = budget.estimate("llama-3-8b", device="h100", **settings)
+    assert bound(e.times) == expected
+    assert 0 < e.mbu <= 1
+    if expected == "memory":  # a token reads each weight once, but for the table of which it takes a row
+        read = (e.params.total - 128256 * 4096) * 2 / e.times.step
+        assert e.mbu == pytest.approx(read / e.device.bandwidth, rel=0.05)

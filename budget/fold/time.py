@@ -194,6 +194,23 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     return maximum(device, host) - sum(phases.values())
 
 
+def bound(times: Times) -> str:
+    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it
+    longer than it works. "" for arrays.
+    """
+    spent: dict[str, Size] = {}
+    for k in times.kernels:
+        spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
+    if "" in spent or not spent:
+        return ""
+    return "host" if times.overhead > times.step / 2 else max(spent, key=lambda name: float(spent[name]))
+
+
+def moved(times: Times) -> Size:
+    """Bytes that all kernels read and write."""
+    return sum(k.work.bytes * k.work.times for k in times.kernels)
+
+
 def by_kind(times: Times) -> Mapping[str, Size]:
     """The fraction of the kernels' time by class."""
     shares: dict[str, Size] = {}

@@ -154,12 +154,14 @@ def _time(e: Estimate) -> Iterator[str]:
     low, high = seconds(times["low"]), seconds(times["high"])
     speed, unit = e.rate
     what = "step" if e.flops.backward else "token" if e.task.workload.mode == "decode" else "pass"
-    yield (
-        f"time        {what} {seconds(t.step)} ({low} to {high})   "
-        f"{decimal(speed)} {unit}/s   MFU {rate.mfu:.1%}"
-    )
+    decodes = what == "token"
+    used = f"{decimal(1 / t.step)} a sequence" if decodes else f"MFU {rate.mfu:.1%}"
+    yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
+    parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
+    if decodes:  # a token's products are of few rows: what they compute says little
+        parts.insert(0, f"{times['bound']}-bound: {e.mbu:.0%} of the bandwidth")
+    yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
         words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:g} an hour")
