@@ -195,15 +195,15 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
 
 
 def bound(times: Times) -> str:
-    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it
-    longer than it works. "" for arrays.
+    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it.
+    "" for arrays.
     """
     spent: dict[str, Size] = {}
     for k in times.kernels:
         spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
     if "" in spent or not spent:
         return ""
-    return "host" if times.overhead > times.step / 2 else max(spent, key=lambda name: float(spent[name]))
+    return "host" if times.overhead > 0 else max(spent, key=lambda name: float(spent[name]))
 
 
 def moved(times: Times) -> Size:
