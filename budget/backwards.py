@@ -11,7 +11,7 @@ from functools import partial
 from json import loads
 from math import ceil
 
-from . import cost, law
+from . import cost, law, table
 from .answer import Estimate
 from .cost import Bill, Stated, Terms
 from .device import Device
@@ -27,6 +27,7 @@ from .shape import shape
 
 SCHEMA = "budget.scale/1"
 BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
+START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 MONTH = 30.0  # days: how long a run may take where nobody says
 MOST = 1e9  # devices
@@ -204,16 +205,25 @@ def _one_budget(given: dict[str, float]) -> dict[str, float]:
 
 def plan(ask: Ask) -> Plan:
     """The answer to a checked question."""
-    mfu = ask.mfu or Stated(0.4, 0.4, 0.4, "a start")  # soon replaced
-    network = _network(ask, sizes(ask, mfu.value)[0])
-    for _ in range(ROUNDS if ask.mfu is None else 0):
-        mfu = own_mfu(network, ask)
-        again = _network(ask, sizes(ask, mfu.value)[0])
+    if ask.mfu is not None:
+        return _planned(ask, _network(ask, sizes(ask, ask.mfu.value)[0]), ask.mfu)
+    alone = _settled(ask, own_mfu)
+    return alone if alone.devices == 1 else _settled(ask, shared_mfu)
+
+
+def _settled(ask: Ask, mfu_of: Callable[[Estimate, Ask], Stated]) -> Plan:
+    """The plan whose network has the MFU that its size follows from."""
+    network = _network(ask, sizes(ask, START)[0])
+    for _ in range(ROUNDS):
+        again = _network(ask, sizes(ask, mfu_of(network, ask).value)[0])
         if again.model.config == network.model.config:
             break
         network = again
-    params, tokens = sizes(ask, mfu.value)
-    found = Plan(ask, params, tokens, network, mfu, 1)
+    return _planned(ask, network, mfu_of(network, ask))
+
+
+def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
+    found = Plan(ask, *sizes(ask, mfu.value), network, mfu, 1)
     return Plan(*found[:-1], _spread(ask, found.device_hours))
 
 
@@ -230,6 +240,17 @@ def own_mfu(network: Estimate, ask: Ask) -> Stated:
     profile = network.profile
     what = f"predicted: one device, no communication or restarts; {profile.provenance}"
     return Stated(mfu, mfu / profile.high, min(mfu / profile.low, 1.0), what)
+
+
+def shared_mfu(network: Estimate, ask: Ask) -> Stated:
+    """Of 6 N D, of a whole run on many devices: one device's, over what published runs took longer."""
+    one, lost = own_mfu(network, ask).value, table.load("utilisation.json")
+    what = (
+        f"{one:.0%} on one device, predicted, over {lost['median']:g} ({lost['low']:g} to {lost['high']:g}): "
+        f"what {lost['runs']} published runs lost to communication and stops"
+    )
+    ends = (one / lost["high"], one / lost["low"])
+    return Stated(one / lost["median"], *ends, what, tuple(lost["source"]))
 
 
 def _spread(ask: Ask, device_hours: float) -> int:

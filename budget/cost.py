@@ -55,8 +55,8 @@ class Bill(NamedTuple):
 def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None, grid: Any = None) -> Terms:
     """Prices, power and carbon of a device. Raises InputError.
 
-    price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP); pue: a number
-    or whose (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name or ISO code.
+    price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP), or `measured`;
+    pue: a number or whose (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name or ISO code.
     """
     return Terms(usd_per_hour(device, price), _watts(device, power), _all_in(device), _pue(pue), _grid(grid))
 
@@ -123,6 +123,13 @@ def _own(value: float, what: str) -> Stated:
 
 
 def _watts(device: Device, given: Any) -> Stated | None:
+    if given == "measured":
+        from .device.machine import power_w
+
+        watts = power_w()
+        if not watts:
+            raise InputError("power", "no NVIDIA GPU here says what it draws; allowed: watts")
+        return _own(watts, "what this machine's GPU draws now")
     if given is not None:
         return _own(read("power", given, WATTS), "your power of a device")
     if device.tdp_w is None:

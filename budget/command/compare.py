@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..report._comparison import answer
 from ._model import from_file, module_flag, output_flags, settings_from, words, workload_flags, write
 from ._parser import Parser
+from ._priced import priced, priced_flags
 
 HELP = "several networks, devices, batches or lengths side by side"
 EXAMPLES = """examples:
@@ -26,6 +27,7 @@ def flags(parser: Parser) -> None:
     parser.usage = f"{parser.prog} [MODEL ...] [--module FILE:FACTORY ...] [flags]"
     module_flag(parser, action="append", default=[])
     workload_flags(parser)
+    priced_flags(parser)
     output_flags(parser)
 
 
@@ -38,5 +40,6 @@ def run(args: Namespace, rest: list[str]) -> int:
         raise InputError("--module", "a file's module has no flags of its own")
     named = [(name, settings_from(name, args, rest)) for name in models]
     named += [from_file(spec, args) for spec in args.module]
-    write(answer([e for model, settings in named for e in compare(model, **settings)]), args)
+    found = [priced(e, args) for model, settings in named for e in compare(model, **settings)]
+    write(answer(found), args)
     return 0

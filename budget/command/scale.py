@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..backwards import scale
+from ..backwards import Plan, scale
 from ..errors import unknown
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
+from . import _priced as priced
 from ._model import output_flags, write
 
 HELP = "backwards from a budget: what to train, and what it takes"
@@ -35,10 +36,7 @@ TERMS = {
     "dtype": ("T", "bf16, fp8, fp16 (bf16)"),
     "law": ("L", "a law of budget/data/laws, or a file of fit-law (chinchilla)"),
     "mfu": ("M", "40%%, of 6 N D; else that of the estimate on one device"),
-    "price": ("$", "dollars an hour and device, or on-demand, reserved, spot (on-demand)"),
-    "power": ("W", "watts of a device (its TDP)"),
-    "pue": ("P", "a number, or aws, google, meta, microsoft, oracle, industry (aws)"),
-    "grid": ("G", "g CO2e a kWh, or a country (United States)"),
+    **priced.TERMS,
 }
 ALSO = {
     "inference_tokens": ("D", "tokens that will be generated: what training and serving cost together"),
@@ -49,21 +47,35 @@ ALSO = {
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
+    plan_flags(parser)
+    output_flags(parser)
+
+
+def plan_flags(parser: ArgumentParser) -> None:
+    """Add the flags of a plan."""
     for title, group in (("budget", BUDGETS), ("terms", TERMS), ("also", ALSO)):
         added = parser.add_argument_group(title)
         for name, (metavar, text) in group.items():
             added.add_argument("--" + name.replace("_", "-"), metavar=metavar, help=text)
-    output_flags(parser)
 
 
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the plan."""
+    found = planned(args, rest)
+    also = _numbers(args)
+    write(answer(found, Extra(also["inference_tokens"], also["unique_tokens"], also["experts"])), args)
+    return 0
+
+
+def planned(args: Namespace, rest: list[str]) -> Plan:
+    """The plan that the flags ask for. Raises InputError."""
     if rest:
         raise unknown("flag", rest[0], ["--" + k.replace("_", "-") for k in (*BUDGETS, *TERMS, *ALSO)])
     settings = {k: getattr(args, k) for k in (*BUDGETS, *TERMS) if getattr(args, k) is not None}
-    extra = {k: getattr(args, k) for k in ALSO}
-    numbers = {k: None if v is None else read(f"--{k.replace('_', '-')}", v, COUNT) for k, v in extra.items()}
-    found = scale(**settings, unique_tokens=numbers["unique_tokens"], experts=numbers["experts"])
-    asked = Extra(numbers["inference_tokens"], numbers["unique_tokens"], numbers["experts"])
-    write(answer(found, asked), args)
-    return 0
+    also = _numbers(args)
+    return scale(**settings, unique_tokens=also["unique_tokens"], experts=also["experts"])
+
+
+def _numbers(args: Namespace) -> dict[str, float | None]:
+    given = {k: getattr(args, k) for k in ALSO}
+    return {k: None if v is None else read(f"--{k.replace('_', '-')}", v, COUNT) for k, v in given.items()}

@@ -10,12 +10,7 @@ from ..cost import Stated
 from ..named import Any, NamedTuple
 from ._answer import Column, Table
 from ._summary import shorten
-from ._units import count, decimal
-
-
-def usd(value: float | None) -> str:
-    """Dollars, or nothing."""
-    return "" if value is None else f"${value:,.0f}" if value >= 100 else f"${value:,.3g}"
+from ._units import count, decimal, usd
 
 
 def _each(value: float) -> str:

@@ -8,7 +8,7 @@ from ..answer import Estimate
 from ..named import Any, NamedTuple
 from ._answer import Answer, Column, Table
 from ._summary import MODES
-from ._units import count, decimal, memory, seconds
+from ._units import count, decimal, energy, memory, seconds, usd
 
 
 class Figure(NamedTuple):
@@ -44,6 +44,12 @@ ASKED = (
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
     ),
 )
+RUN = (
+    Figure("days", "run", lambda e: e.job and e.job.seconds / 86400, lambda d: seconds(d * 86400)),
+    Figure("usd", "dollars", lambda e: e.job and e.job.bill.usd, usd),
+    Figure("kwh", "energy", lambda e: e.job and e.job.bill.kwh, energy),
+)
+SPEED = ("step", "peak", "rate", "MFU")
 FORWARD = Figure("forward", "forward", lambda e: e.flops.forward)
 FOUND = (
     Figure("peak", "peak", lambda e: e.memory.peak, memory),
@@ -59,7 +65,7 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
     """The comparison, for every format."""
     return Answer(
         data=lambda: [e.to_dict() for e in estimates],
-        records=lambda: _table(estimates, (MODEL, *ASKED, FORWARD, *FOUND)),
+        records=lambda: _table(estimates, (MODEL, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
         foot=knee(estimates),
@@ -81,7 +87,15 @@ def table(estimates: Sequence[Estimate]) -> Table:
     asked = [f for f in ASKED if not _same(f, estimates)]
     first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
     found = [f._replace(heading=rate) if f.key == "rate" else f for f in FOUND]
-    return _table(estimates, (*first, *asked, *found))
+    whole = _whole(estimates)
+    told = [
+        f for f in (*first, *asked, *found) if not whole or f.key not in SPEED
+    ]  # there is room for either
+    return _table(estimates, (*told, *whole))
+
+
+def _whole(estimates: Sequence[Estimate]) -> Sequence[Figure]:
+    return RUN if all(e.job for e in estimates) else ()
 
 
 def _alone(estimates: Sequence[Estimate]) -> bool:

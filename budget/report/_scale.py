@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from .. import alternatives, cost
 from ..backwards import SCHEMA, Plan
 from ..named import Any
-from ._alternatives import Extra, inputs, rests_on, tables, usd
+from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
 from ._summary import describe, shorten
-from ._units import count, decimal, memory, seconds
+from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 
 def answer(plan: Plan, extra: Extra | None = None) -> Answer:
@@ -148,28 +148,19 @@ def _money(plan: Plan) -> Iterator[str]:
     if bill.kwh is None or t.watts is None:
         yield f"energy      the power of {plan.ask.device.name} is not known: --power"
         return
-    all_in = f"; {_energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
+    all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
     yield (
-        f"energy      {_energy(bill.kwh)} at {t.watts.value:,.0f} W x PUE {t.pue.value:g}"
+        f"energy      {energy(bill.kwh)} at {t.watts.value:,.0f} W x PUE {t.pue.value:g}"
         f" ({t.watts.what}; {t.pue.what}){all_in}"
     )
     where = f"{t.grid.value:,.3g} g/kWh ({t.grid.what})"
-    yield f"carbon      {_mass(bill.co2_kg)} CO2e at {where}; embodied not counted"
-
-
-def _energy(kwh: float | None) -> str:
-    return decimal((kwh or 0) * 1000, "Wh")
-
-
-def _mass(kg: float | None) -> str:
-    kg = kg or 0
-    return f"{kg / 1000:,.3g} t" if kg >= 1000 else f"{kg:,.3g} kg"
+    yield f"carbon      {mass(bill.co2_kg)} CO2e at {where}; embodied not counted"
 
 
 SHOWN: dict[str, Any] = {
     "compute": ("compute", lambda v: decimal(v, "FLOP")),
     "usd": ("", usd),
-    "kwh": ("", lambda v: decimal(v * 1000, "Wh")),
+    "kwh": ("", energy),
     "params": ("parameters", count),
     "tokens": ("tokens", count),
     "devices": ("devices", "{:,.0f}".format),
