@@ -32,6 +32,9 @@ from .stack import Stack, usual
 from .stack import load as load_stack
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
     from .search import Found
 
 CHOICES = {
@@ -51,12 +54,12 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
-    mode: str = "train",
+    mode: Mode = "train",
     dtype: str | None = None,
-    optimizer: str | None = None,
-    recompute: str = "none",
-    attention: str | None = None,
-    execution: str | None = None,
+    optimizer: Optimizer | None = None,
+    recompute: Recompute = "none",
+    attention: Attention | None = None,
+    execution: Execution | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
     reserve: float | str | None = None,
@@ -67,7 +70,7 @@ def estimate(
     micro_batch: Size = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
-    **techniques: Any,
+    **techniques: Unpack[Techniques],
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -89,8 +92,8 @@ def estimate(
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
-    optimizer = ALIASES.get(str(optimizer), optimizer)
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
+    stepped = ALIASES.get(str(optimizer), optimizer)
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else as_layout(layout)
     if devices is not None and spread is not None and any_of(spread.devices != devices):
         raise InputError(
@@ -110,7 +113,7 @@ def estimate(
     task = Task(
         source.workload,
         kind,
-        optimizer or source.usual.get("optimizer") or own["optimizer"],
+        stepped or source.usual.get("optimizer") or own["optimizer"],
         recompute,
         attention or own["attention"],
         execution or own["execution"],
