@@ -16,11 +16,12 @@ import numpy as np
 
 from budget import device as devices
 from budget import stack as stacks
+from budget.answer import Estimate
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.errors import InputError
-from budget.fold.kernels import Work, works
+from budget.fold.kernels import Work
 from budget.fold.time import kernel_time, rates, running
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
@@ -43,7 +44,8 @@ class Kernels(NamedTuple):
 
     works: tuple[Work, ...]
     times: float
-    phase: str
+    stretch: float  # by a pipeline's bubble
+    waits: float  # seconds for collectives
 
 
 class Case(NamedTuple):
@@ -81,12 +83,7 @@ def cases(paths: Iterable[str]) -> Iterator[Case]:
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
     found = [run(part) for part in parts]
     e = found[0]
-    kernels = tuple(
-        Kernels(
-            tuple(_alike(works(e.program.nodes, e.task.dtype, e.task.execution), p.phase)), p.times, p.phase
-        )
-        for p, e in zip(parts, found, strict=True)
-    )
+    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
     source = row["source"].split(" ")[0].split("@")[0]
     return Case(
         row["id"],
@@ -100,6 +97,14 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         kernels,
         math.log(taken),
     )
+
+
+def _kernels(part: Part, e: Estimate) -> Kernels:
+    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
+    t = e.times
+    busy = t.forward + t.backward
+    found = tuple(_alike((k.work for k in t.kernels), part.phase))
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
@@ -130,7 +135,7 @@ def seconds(case: Case, profile: Profile) -> float:
         for w in part.works:
             device += float((kernel_time(w, r)[0] * w.times).sum())
             host += float(((_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times).sum())
-        total += part.times * max(device, host)
+        total += part.times * (max(device, host) * part.stretch + part.waits)
     return total
 
 
