@@ -114,6 +114,7 @@ class Task(NamedTuple):
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
     kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
     layout: Any = None  # how it is spread over devices (layout.py), where there are several
+    family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
 
     @property
     def master(self) -> bool:

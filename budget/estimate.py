@@ -121,6 +121,7 @@ def estimate(
         source.usual.get("packing"),
         source.usual.get("kept"),
         spread,
+        source.usual.get("family", ""),
     )
     check(task, target)
     profile = profile_for(target, task.dtype, software)

@@ -69,13 +69,15 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
+    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
+    "bigscience": "megatron-2021", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
     "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
     "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "bigscience": "megatron",
-    "simumax": "megatron", "korthikanti": "megatron", "narayanan": "megatron", "megascale": "megatron",
+    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
+    "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
     "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",

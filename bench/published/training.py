@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from budget.device import Device
 from budget.named import Any
 
+from .layouts import cluster, dropout, layout, recomputed, seconds
 from .rows import Asked, NotCoveredError, Part, device, measured, network, number, precision, stack, whole
 from .table import Row
 
@@ -16,23 +16,11 @@ TELLS = ("micro_batch", "tokens_per_s_per_gpu")
 NUMBERS = (
     "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch",
     "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
-    "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total",
+    "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total", "tflops_per_gpu",
 )  # fmt: skip
 WORDS = ()
 # The READMEs' default batches of images, where a table has none.
 IMAGES = {"a100-80gb": 256, "v100-sxm-16gb": 128, "v100-sxm-32gb": 256}
-# What of weights, gradients and states is divided, by the words of the tables.
-ZERO = {
-    "fsdp3": 3,
-    "fsdp2": 2,
-    "zero1": 1,
-    "zero2": 2,
-    "zero3": 3,
-    "dist-opt": 1,
-    "none": 0,
-    "fsdp": 3,
-    "ddp": 0,
-}
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -44,57 +32,48 @@ def asked(row: Row) -> Iterator[Asked]:
     seq = 0 if image else whole(row, "seq")
     batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
     part = _part(row, on, batch, seq, gpus)
-    samples = part.settings.get("global_batch") or batch * part.settings["layout"]["dp"]
+    samples = part.settings["global_batch"]
     rate = measured(row, "tokens_per_s_per_gpu")
     if rate is not None:  # samples/s are cut to whole numbers in some sources
         yield Asked("tokens_per_s", "tokens/s/device", rate, (part,), samples * seq / gpus)
     elif (rate := measured(row, "samples_per_s_total")) is not None:
         yield Asked("samples_per_s", "samples/s", rate, (part,), samples)
     else:
-        yield Asked("step_s", "s", measured(row, "iter_time_s"), (part,))
+        yield Asked("step_s", "s", seconds(row, samples, seq, gpus), (part,))
 
 
 def _part(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     software = stack(row, "torch-compile")
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
-    spread = _layout(row, gpus, software)
-    copies = spread["dp"]
-    steps = max(round(number(row, "global_batch", batch * copies) / (batch * copies)), 1)
+    spread = layout(row, gpus, software)
+    each = batch * spread["dp"]
+    steps, left = divmod(number(row, "global_batch", each), each)
+    if left:
+        raise NotCoveredError(f"global_batch is no multiple of dp x micro_batch, {each}")
     settings: dict[str, Any] = {
-        "device": on,
+        "device": on.id,
         "stack": software,
         "batch": batch,
-        "dtype": dtype,
-        "config": config,
-        "recompute": "full" if row.get("recompute", "").startswith("full") else "none",
-        "optimizer": "adamw_fused",
+        "global_batch": each * max(int(steps), 1),
         "layout": spread,
-        "global_batch": batch * copies * steps,
+        "cluster": cluster(row),
+        "dtype": dtype,
+        "config": {**config, **dropout(row, software)},
+        "optimizer": "adamw_fused",
+        **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
-        **({} if kind == "master" else {"precision": kind}),
+        **_precision(kind, software),
     }
-    if kind in ("pure", "fp8"):
-        settings["grad_dtype"] = ""
     if "no flash" in row.get("notes", "") or row.get("kind") == "bert_train":
         settings["attention"] = "eager"
-    if row.get("recompute", "").startswith("selective") and software == "megatron":
-        settings |= {"attention": "eager", "recompute": "selective"}
     if row.get("kind") == "llm_lora":
         settings["lora_rank"] = 16
     return Part(model, settings)
 
 
-def _layout(row: Row, gpus: int, software: str) -> dict[str, int]:
-    """The degrees of a row; data parallel is what is left of its devices. Raises NotCoveredError."""
-    degrees = {axis: whole(row, axis, 1) for axis in ("tp", "pp", "cp", "ep", "vpp")}
-    others = degrees["tp"] * degrees["pp"] * degrees["cp"]
-    if gpus % others:
-        raise NotCoveredError(f"{gpus} devices are no multiple of tp x pp x cp, {others}")
-    if gpus > 1 and not row.get("dp", "") and not row.get("tp", "") and gpus > 8:
-        raise NotCoveredError("the layout is not stated")
-    words = re.findall(r"[a-z0-9-]+", row.get("zero_stage", "").lower())
-    zero = next((ZERO[w] for w in words if w in ZERO), 0)
-    # Before sequence parallelism there was full recomputation (Korthikanti et al.), in Megatron.
-    divided = {"sp": 0} if software == "megatron" and row.get("recompute", "").startswith("full") else {}
-    return {**degrees, **divided, "dp": gpus // others, "zero": zero if gpus > others else 0}
+def _precision(kind: str, software: str) -> dict[str, str]:
+    """What a row's word says where the stack says something else; Megatron's own precision is its own."""
+    if kind == "fp8":
+        return {"precision": "fp8", "grad_dtype": ""}
+    return {} if kind == "master" or "megatron" in software else {"precision": "pure", "grad_dtype": ""}

@@ -7,6 +7,7 @@ A technique's file has
 and if needed
 - NEEDS: by setting, the settings without which it means nothing; "train" is the mode
 - EXCLUDES: by setting, the settings that it contradicts
+- ADAPTER: the setting that makes it an adapter, of which there is one, and the setting of its targets
 - check(task, device): raises an InputError for what else does not go together
 - UNNAMED = True: a torch module, whose dimensions have no names, can have it too
 
@@ -94,6 +95,9 @@ def check(task: Task, device: Device) -> None:
     for module in found:
         if hasattr(module, "check"):
             module.check(task, device)
+    on_at_once = [name for module in found for name in getattr(module, "ADAPTER", {}) if name in used]
+    for name, other in zip(on_at_once[1:], on_at_once, strict=False):
+        raise InputError(other, f"there is a {name} as well; allowed: one of them")
     for name in used:
         for other in needs.get(name, ()):
             if other != "train" and other not in used:

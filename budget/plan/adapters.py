@@ -20,7 +20,7 @@ SETTINGS = {
     "adapter_targets": setting("attn.o,mlp.down", "names of the products that have adapters behind them"),
 }
 NEEDS = {"adapter_targets": ("adapters",)}
-EXCLUDES = {"adapters": ("lora_rank",)}
+ADAPTER = {"adapters": "adapter_targets"}
 
 
 def adapters(model: Model, width: Size, targets: str) -> Model:

@@ -22,7 +22,7 @@ SETTINGS = {
     "rescale": setting(False, "with prompts: linear layers' outputs are scaled, norms train"),
 }
 NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
-EXCLUDES = {"prompts": ("lora_rank", "adapters")}
+ADAPTER = {"prompts": ""}
 
 
 def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:

@@ -49,6 +49,8 @@ RULES: dict[str, Rule] = {
         walks="first", updates=True, part=True, additive=True
     ),  # one time step's gradient into the sequence's
     "pad": Rule(additive=True),
+    "contiguous": Rule(linear=True, additive=True),  # the same in another layout
+    "detach": Rule(view=True, stops=True),
     "cat": Rule(additive=True),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
