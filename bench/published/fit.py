@@ -201,21 +201,23 @@ def start() -> dict[tuple[str, ...], float]:
     }  # fmt: skip
 
 
-def fit(found: Sequence[Case], begin: Numbers, known: Numbers | None = None) -> dict[tuple[str, ...], float]:
+def fit(
+    found: Sequence[Case], begin: Numbers, known: Numbers | None = None, *, shared: bool = True
+) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    known: numbers to go on from, of which what all stacks share stays. Source: levenberg-marquardt.
+    known: numbers from which to go on. shared: also those that all stacks share. Source: levenberg-marquardt.
     """
-    names = [*(() if known else begin), *_names(found)]
+    names = [*(begin if shared else ()), *_names(found)]
     rest = {**begin, **(known or {})}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
     x = np.array([math.log(rest.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
     measured = np.array([c.measured for c in found])
-    shared = {n: v for n, v in rest.items() if len(n) == 1}
+    common = {n: v for n, v in rest.items() if len(n) == 1}
 
     def at(x: Any) -> dict[tuple[str, ...], float]:
-        return {**shared, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
+        return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
         return (predictions(found, at(x)) - measured) / ROW
@@ -294,7 +296,7 @@ def left_out(
         out = [c for c in found if key(c) == k]
         some = {c.stack for c in out}
         seen = [c for c in found if key(c) != k and (shared or c.stack in some)]
-        numbers = fit(seen, begin, None if shared else {n: v for n, v in known.items() if len(n) == 1})
+        numbers = fit(seen, begin, known, shared=shared)
         wrong = predictions(out, numbers) - np.array([c.measured for c in out])
         errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors
