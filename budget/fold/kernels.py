@@ -192,7 +192,7 @@ def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
 
 def _experts(o: Op) -> str:
     """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
-    return next((axis for t in o.weights if (axis := picked(t))), "")
+    return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
 def _in_between(o: Op, dtype: str) -> Size:
