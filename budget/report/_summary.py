@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
+from ..read.module import is_captured
 from ..size import is_number
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
@@ -30,6 +31,14 @@ HEADLINE = (
 )
 
 
+BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
+# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+PRECISIONS = {
+    "pure": "pure {}",
+    "autocast": "{} + float32 master",
+    "master": "{} + float32 master",
+    "fp8": "fp8 + {}",
+}
 MODES = {"train": "training step", "forward": "forward pass"}
 
 
@@ -104,7 +113,7 @@ def workload(e: Estimate) -> str:
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     batch = e.model.samples if e.spread else task.workload.batch
-    return f"{mode}: batch {batch:,.0f}{tokens}, {task.dtype}{optimizer}, on {e.devices:,} x {e.device.name}"
+    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {e.devices:,} x {e.device.name}"
 
 
 def degrees(layout: Layout) -> str:
@@ -114,6 +123,14 @@ def degrees(layout: Layout) -> str:
     return ", ".join(
         f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in changed.items()
     )
+
+
+def dtypes(e: Estimate) -> str:
+    """The dtype of the products, and in training that of what is stored."""
+    name, task = BRIEF.get(e.task.dtype, ""), e.task
+    if task.workload.mode != "train" or not name or is_captured(e.model):
+        return task.dtype
+    return PRECISIONS[task.precision].format(name)
 
 
 def where(op: str) -> str:
@@ -159,6 +176,10 @@ def _memory(e: Estimate) -> Iterator[str]:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
     if e.process != m.peak:
         yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
+    if (other := e.otherwise) is not None:
+        name, peak = other
+        said = PRECISIONS[name].format(BRIEF[e.task.dtype])
+        yield f"              {said}: {memory(peak)} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:
