@@ -17,7 +17,7 @@ from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked, memory
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, over, throughput
-from .fold.time import Times, by_kind, time
+from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
 from .job import Job, job, work
 from .named import TYPE_CHECKING, Any, NamedTuple
@@ -206,6 +206,11 @@ class Estimate(Shown, _Estimate):
         found = self.throughput
         return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
+    @property
+    def mbu(self) -> Any:
+        """Bandwidth utilization: the bytes that kernels move, over what the device could in this time."""
+        return moved(self.times) / (self.times.step * self.device.bandwidth)
+
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, moment of the memory's curve over time, or rank of
         a pipeline.
@@ -236,6 +241,7 @@ class Estimate(Shown, _Estimate):
             "low": t.step * self.profile.low,
             "high": t.step * self.profile.high,
             "shares": by_kind(t),
+            "bound": bound(t),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,7 +262,7 @@ class Estimate(Shown, _Estimate):
                 "flops": _flops(self),
                 "memory_bytes": _memory(self),
                 "time_s": self.seconds(),
-                "rate": self.throughput._asdict(),
+                "rate": {**self.throughput._asdict(), "mbu": self.mbu},
                 "cost": self.cost(),
                 **({"job": self.job.to_dict()} if self.job else {}),
                 "device": {"name": self.device.name, "id": self.device.id, "count": self.devices},

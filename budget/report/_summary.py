@@ -188,14 +188,17 @@ def _time(e: Estimate) -> Iterator[str]:
     low, high = seconds(times["low"]), seconds(times["high"])
     speed, unit = e.rate
     what = "step" if e.flops.backward else "token" if e.task.workload.mode == "decode" else "pass"
-    yield (
-        f"time        {what} {seconds(t.step)} ({low} to {high})   "
-        f"{decimal(speed)} {unit}/s   MFU {rate.mfu:.1%}"
-    )
+    decodes = what == "token"  # its products are of few rows: what they compute says little
+    used = f"MBU {e.mbu:.0%}" if decodes else f"MFU {rate.mfu:.1%}"
+    yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
     if e.spread is not None:
         yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
+    parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
+    if decodes:
+        parts += [f"{times['bound']}-bound"]
+        parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
         words.append(
