@@ -177,7 +177,9 @@ def _time(e: Estimate) -> Iterator[str]:
     yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:g} an hour")
+        words.append(
+            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
+        )
     if cost["joules_per_step"] is not None:
         words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
     if words:
