@@ -125,6 +125,30 @@ def test_pipelines_keep_more_micro_batches_in_earlier_stages():
     assert small("pp=4", global_batch=16).memory.peak == max(row["peak_bytes"] for row in rows)
 
 
+def test_dualpipe_holds_two_stages():
+    """Twice the parameters, and p + 1 micro-batches of a stage. Source: dualpipe."""
+    own = {"tied": False}
+    one, two = (small(f"pp=4,schedule={s}", global_batch=16, config=own) for s in ("1f1b", "dualpipe"))
+    ones, twos = one.rows("rank"), two.rows("rank")
+    for r, row in enumerate(twos):
+        assert row["parameters_bytes"] == ones[r]["parameters_bytes"] + ones[3 - r]["parameters_bytes"]
+        assert row["activations_bytes"] == ones[r]["activations_bytes"] + ones[3 - r]["activations_bytes"]
+    assert two.memory.peak == max(row["peak_bytes"] for row in twos)
+
+
+def test_the_busiest_experts_have_more_rows():
+    own = {"experts": 8, "active_experts": 2, "gated": True, "activation": "silu", "mlp_bias": False}
+    even, crowded = (small(f"dp=4,ep=4,imbalance={x}", config=own) for x in (1, 1.5))
+    sent = [[c for c in e.to_dict()["communication"] if c["axis"] == "ep"] for e in (even, crowded)]
+    assert [c["bytes"] for c in sent[1]] == [c["bytes"] * 1.5 for c in sent[0]]
+    assert crowded.memory.parameters == even.memory.parameters
+    assert crowded.memory.activations > even.memory.activations
+    assert crowded.flops == even.flops
+    assert crowded.hardware.forward > even.hardware.forward
+    for rank in crowded.spread.ranks:
+        verify(rank.program)
+
+
 def test_stages_are_as_asked_or_as_even_as_they_go():
     assert [r["layers"] for r in small("pp=3").rows("rank")] == [1, 2, 1]
     assert [r["layers"] for r in small("pp=3,stages=2+1+1").rows("rank")] == [2, 1, 1]
