@@ -63,11 +63,15 @@ class Techniques(TypedDict, total=False):
     main_grads: Literal["new", "added", "dummies"]
     offload: str
     oft_block_size: int
+    p_tuning: int
+    p_tuning_hidden: int
     target_modules: str
     adapter_dtype: str
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     grad_dtype: str
+    prefix_tuning: int
+    prompt_tuning: int
     sparse: str
     quantize: Literal[
         "none",
