@@ -37,25 +37,40 @@ class Techniques(TypedDict, total=False):
     """Settings of the techniques (docs/techniques.md)."""
 
     accumulate: int
+    adalora_rank: int
     adapters: int
     adapter_targets: str
+    boft_block_size: int
     teacher: str
     freeze: str
     freeze_layers: int
     fuse: str
+    ia3: bool
     input_gradients: bool
     prompts: int
     prompts_from: int
     rescale: bool
+    loha_rank: int
+    lokr_rank: int
     lora_rank: int
     lora_targets: str
     lora_dtype: str
     lora_dropout: float
+    use_dora: bool
+    use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
     offload: str
+    oft_block_size: int
+    p_tuning: int
+    p_tuning_hidden: int
+    target_modules: str
+    adapter_dtype: str
+    modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     grad_dtype: str
+    prefix_tuning: int
+    prompt_tuning: int
     sparse: str
     quantize: Literal[
         "none",
@@ -86,6 +101,7 @@ class Techniques(TypedDict, total=False):
     quantize_keeps: Literal["none", "pass", "loss"]
     recompute_every: int
     recompute_layers: int
+    vera_rank: int
 
 
 class Settings(Techniques, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -13,6 +13,8 @@ import transformers as hf
 from oracle import count_flops
 from oracle_memory import peak
 from peft.tuners.boft.layer import BOFTLayer
+from peft.tuners.loha.layer import LoHaLayer
+from peft.tuners.lokr.layer import LoKrLayer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -79,9 +81,18 @@ def adapted(c: hf.PreTrainedConfig, how: peft.PeftConfig, attention: str, *, dty
 def on_fakes() -> Iterator[None]:
     """Adapters can be made of fake tensors: nothing moves between devices, no value decides anything."""
     still = patch.object(nn.Module, "to", lambda module, *_, **__: module)
-    drawn = patch.object(FakeTensor, "__bool__", lambda _: True, create=True)
+    drawn = patch.object(FakeTensor, "__bool__", lambda _: False, create=True)
+    active = (
+        patch.object(kind, "train", lambda layer, _=True: nn.Module.train(layer, False))
+        for kind in (LoHaLayer, LoKrLayer)  # which are left out at random otherwise
+    )
     order = patch.object(BOFTLayer, "perm2mat", lambda _, indices: torch.eye(len(indices)))
-    with still, drawn, order:
+    own = patch.object(
+        peft.PeftModel, "base_model_torch_dtype", property(lambda _: torch.get_default_dtype())
+    )
+    with ExitStack() as stack:
+        for one in (still, drawn, *active, order, own):
+            stack.enter_context(one)
         yield
 
 

@@ -23,8 +23,10 @@ SMALL = {"layers": 4, "d_model": 64, "heads": 4, "vocab": 96, "context": 64}
 
 def small(layout=None, batch=2, **settings):
     own = settings.pop("config", {})
+    pure = {} if "stack" in settings else {"precision": "pure"}
+    settings = {**pure, "device": "h100", **settings}
     return budget.estimate(
-        "transformer", batch=batch, seq=64, config={**SMALL, **own}, layout=layout, device="h100", **settings
+        "transformer", batch=batch, seq=64, config={**SMALL, **own}, layout=layout, **settings
     )
 
 
@@ -214,6 +216,52 @@ def test_arrays_of_batches_are_each_one():
         one = small("tp=2,dp=4,zero=1", batch=int(batch))
         assert many.memory.peak[i] == one.memory.peak
         assert many.times.step[i] == pytest.approx(one.times.step)
+
+
+def test_arrays_of_degrees_are_each_one():
+    tp, dp = np.array([1, 2, 4]), np.array([8, 4, 2])
+    many = small({"tp": tp, "dp": dp, "zero": 1})
+    for i, degrees in enumerate(zip(tp, dp, strict=True)):
+        one = small({"tp": int(degrees[0]), "dp": int(degrees[1]), "zero": 1})
+        assert many.memory.peak[i] == one.memory.peak
+        assert many.times.step[i] == pytest.approx(one.times.step)
+        assert many.throughput.mfu[i] == pytest.approx(one.throughput.mfu)
+
+
+ALL = (
+    "tp=2", "tp=2,sp=0", "cp=2", "cp=2,cp_kind=ulysses", "dp=2", "dp=2,zero=3", "dp=2,ep=2", "pp=2",
+    "tp=2,cp=2,pp=2",
+)  # fmt: skip
+SOME = (
+    "gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "bert-base", "resnet50",
+    "whisper-tiny",
+)  # fmt: skip
+
+
+def divided_or_refused(name):
+    """Every layout of a preset gives programs that verify, or one line that says why not."""
+    refused = []
+    for layout in ALL:
+        try:
+            found = budget.estimate(name, layout=layout, device="h100").spread.ranks
+        except InputError as why:
+            refused.append(str(why))
+            continue
+        for rank in found:
+            verify(rank.program)
+    assert all(why.startswith("layout.") for why in refused)
+    return len(refused)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_presets_are_divided_or_refused(name):
+    assert divided_or_refused(name) < len(ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(budget.presets()) - set(SOME)))
+def test_every_preset_is_divided_or_refused(name):
+    assert divided_or_refused(name) < len(ALL)  # data parallelism suits all
 
 
 def test_ten_trillion_parameters_on_a_hundred_thousand_devices():

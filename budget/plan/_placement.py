@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
 from ..layout import even
 from ..size import Size, ceil_div
-from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, letters
+from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
@@ -35,7 +35,7 @@ def kind(a: str, b: str) -> str:
 def passes(o: Op, held: Sequence[str], wants: str) -> bool:
     """Whether an operator computes with partial sums: the sum of its results is the result of their sum."""
     back = o.phase == "backward"
-    if back and wants == WHOLE and not DATA & {d for t in (*o.ins, *o.outs) for d in letters(t)}:
+    if back and wants == WHOLE and not DATA & loops_over(o):
         return True  # a gradient of what is made of weights alone, in which all is linear
     rows = back and o.rule.looks_up and not (wants and has(o.out, wants))
     return (o.rule.view or o.rule.linear or o.rule.additive or rows) and all(d == PARTIAL for d in held)

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite
 from ._names import chosen, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "target_modules": setting(
         "", "names of the products that adapters are of, or all-linear; peft's default"
@@ -55,9 +56,10 @@ def check(task: Task, device: object) -> None:
     """Raise an InputError for settings of adapters where there is none, or none that has them."""
     t = task.techniques
     wide("adapter_dtype", t.adapter_dtype)
-    with_targets = [name for name, where in adapters().items() if where == "target_modules"]
-    for field in ("target_modules", "adapter_dtype"):
-        if field in t.used and not any(name in t.used for name in with_targets):
+    peft_s = [name for name, where in adapters().items() if where in ("target_modules", "")]
+    with_targets = [name for name in peft_s if adapters()[name]]
+    for field, with_it in (("target_modules", with_targets), ("adapter_dtype", peft_s)):
+        if field in t.used and not any(name in t.used for name in with_it):
             lora = "lora_targets" if field == "target_modules" else "lora_dtype"
             raise InputError(
                 field,
