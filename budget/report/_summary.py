@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
-from ..size import is_number
+from ..size import is_number, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
@@ -171,6 +171,8 @@ def _time(e: Estimate) -> Iterator[str]:
         f"time        {what} {seconds(t.step)} ({low} to {high})   "
         f"{decimal(speed)} {unit}/s   MFU {rate.mfu:.1%}"
     )
+    if not is_zero(e.model.sound):
+        yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
     if e.spread is not None:
         yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
