@@ -117,9 +117,14 @@ class Task(NamedTuple):
     family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
 
     @property
+    def precision(self) -> str:
+        """What has which dtype (plan/precision.py)."""
+        return str(self.techniques.used.get("precision", "pure"))
+
+    @property
     def master(self) -> bool:
         """Whether the optimizer keeps a float32 copy of the weights."""
-        return self.techniques.used.get("precision") == "master"
+        return self.precision == "master"
 
 
 def make(cls: type[S], values: Mapping[str, Any]) -> S:

@@ -60,6 +60,7 @@ class Techniques(TypedDict, total=False):
     use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
+    main_grads: Literal["new", "added", "dummies"]
     offload: str
     oft_block_size: int
     p_tuning: int

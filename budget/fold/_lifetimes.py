@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..dtype import BYTES
 from ..ir import (
     ACTIVATION,
+    ADDS,
     CACHE,
     COPY,
     HOST,
@@ -98,7 +99,7 @@ def _shares(o: Op, t: Tensor, dtype: str) -> str:
         casts = t.of == o.ins[0].name
     elif rule.updates:
         return o.ins[-1].name
-    elif rule.view or rule.inplace:
+    elif (rule.view and o.ins) or rule.inplace:
         return o.ins[0].name
     else:
         casts = rule.casts
@@ -173,6 +174,8 @@ class Lifetimes:
                 continue
             # A gradient that is there already: the new one is added to it.
             added = kind == "gradients" and name in home
+            if added and step.op.tag == ADDS:
+                size = 0
             storage = here[name] = self.new(size, "temporaries" if added else kind)
             if kind in STAYS and not added:
                 self.keep.add(storage)

@@ -10,6 +10,7 @@ from ..ir import FROZEN, Model, Op
 from ..size import Size
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "adalora_rank": setting(0, "AdaLoRA's rank at first (peft's init_r: 12); all else is frozen", least=0)
 }

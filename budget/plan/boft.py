@@ -11,6 +11,7 @@ from ..ir import Model, Op
 from ..size import Size, exact_div
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "boft_block_size": setting(0, "width of BOFT's rotated blocks (peft: 4); all else is frozen", least=0)
 }

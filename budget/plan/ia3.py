@@ -10,6 +10,7 @@ from ..config import Task, setting
 from ..ir import Model, Op
 from ._beside import FIELD, Layer, adapt, matched, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {"ia3": setting(False, "learned scales of layers (IA3); all else is frozen")}
 NEEDS = {"ia3": ("train",)}
 ADAPTER = {"ia3": FIELD}

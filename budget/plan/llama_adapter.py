@@ -16,6 +16,7 @@ from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "prompts": setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0),
     "prompts_from": setting(0, "first layers without prompts", least=0),

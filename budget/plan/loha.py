@@ -10,6 +10,7 @@ from ..ir import REMADE, Model, Op, Tensor
 from ..size import Size
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {"loha_rank": setting(0, "rank of LoHa's products (peft: 8); all else is frozen", least=0)}
 EXCLUDES = {"loha_rank": ("quantize",)}  # peft needs the weight's shape
 ADAPTER = {"loha_rank": FIELD}

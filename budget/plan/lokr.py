@@ -11,6 +11,7 @@ from ..ir import Model, Op
 from ..size import Size, is_number
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {"lokr_rank": setting(0, "rank of LoKr's larger factor (peft: 8); all else is frozen", least=0)}
 EXCLUDES = {"lokr_rank": ("quantize",)}  # peft needs the weight's shape
 ADAPTER = {"lokr_rank": FIELD}

@@ -19,6 +19,7 @@ from ._dora import dora
 from ._names import operands, untrained, wide
 from .freeze import frozen
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
     "lora_targets": setting(

@@ -11,6 +11,7 @@ from ..ir import Model, Op
 from ..size import Size, exact_div, is_number
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "oft_block_size": setting(0, "width of OFT's rotated blocks (peft: 32); all else is frozen", least=0)
 }

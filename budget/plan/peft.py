@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite
 from ._names import chosen, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "target_modules": setting(
         "", "names of the products that adapters are of, or all-linear; peft's default"

@@ -24,6 +24,7 @@ from .packed import packed
 from .packings import NAMED
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),

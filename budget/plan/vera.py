@@ -10,6 +10,7 @@ from ..ir import SCALE, Model, Op, Tensor, walk
 from ..size import Size, maximum
 from ._beside import FIELD, Layer, adapt, targets, wide
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "vera_rank": setting(0, "rank of VeRA's shared matrices (peft: 256); all else is frozen", least=0)
 }
