@@ -16,7 +16,7 @@ from .stack import Stack
 Mode = Literal["train", "forward", "prefill", "decode"]
 Execution = Literal["compiled", "eager", "graph"]
 Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
 Optimizer = Literal[
     "none",
     "sgd",
@@ -60,6 +60,7 @@ class Techniques(TypedDict, total=False):
     use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
+    main_grads: Literal["new", "added", "dummies"]
     offload: str
     oft_block_size: int
     p_tuning: int

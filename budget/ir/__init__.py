@@ -28,6 +28,7 @@ from .line import ROLES, group, line, op
 from .link import link, model
 from .op import (
     ACTIVATION_OF_MLP,
+    ADDS,
     DOWN,
     EMBED,
     EXPERT_DOWN,
@@ -102,7 +103,7 @@ from .tensor import (
 )
 
 __all__ = [
-    "ACTIVATION", "ACTIVATION_OF_MLP", "ACTIVE", "ALL", "CACHE", "CHUNK", "COPY", "DOWN", "EMBED",
+    "ACTIVATION", "ACTIVATION_OF_MLP", "ACTIVE", "ADDS", "ALL", "CACHE", "CHUNK", "COPY", "DOWN", "EMBED",
     "EXPERT_DOWN", "EXPERT_GATED", "EXPERT_UP", "FROZEN", "GATE", "GATED", "GIVEN", "GRADIENT", "HEAD",
     "HOST", "INDEX_WEIGHTS", "INPUT", "INPUT_ONLY", "KEY", "LATENT_DIVIDE", "LATENT_DOWN", "LATENT_JOIN",
     "LATENT_QUERY", "LATENT_UP", "LEAF", "LOSS", "MERGE", "MIX", "NOTHING", "OUTPUT", "PROMPT", "QKV",

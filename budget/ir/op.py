@@ -14,6 +14,7 @@ from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, p
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+ADDS = "adds"  # a product whose result is added in place to a gradient that is there
 LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
