@@ -19,13 +19,17 @@ from ..named import Any, NamedTuple
 from ..size import Size, maximum, minimum
 from .collective import seconds
 from .communication import Communication, communications
-from .memory import Memory, memory
-from .pipeline import Pass, bubble, in_flight
+from .memory import Memory, beside, memory
+from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
 # The axis of a stack's overlap that a group belongs to.
 HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
+
+
+# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
+HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
 
 
 class Said(NamedTuple):
@@ -81,12 +85,26 @@ class Spread(NamedTuple):
         return dict(sorted(found.items()))
 
     def held(self, rank: Rank, stage: int) -> Memory:
+        """Bytes of one device of a stage; with DualPipe, also of the stage as far from the other end."""
+        own = self.alone(rank, stage)
+        if schedule(self.layout) != "dualpipe" or self.layout.pp == 1:
+            return own
+        other = self.layout.pp - 1 - stage
+        far = self.alone(next(r for r in self.ranks if other in r.stages), other)
+        return beside(own, far)
+
+    def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
         return memory(rank.program, self.dtype, in_flight=in_flight(self.layout, stage, self.micro))
 
     def most(self) -> Memory:
         """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
-        return max((self.held(rank, rank.stages[0]) for rank in self.ranks), key=lambda m: m.peak)
+        found = [self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)]
+        return max(found, key=lambda m: m.peak) if len(found) > 1 else found[0]
+
+    def early(self, rank: Rank) -> tuple[int, ...]:
+        """The stages of a rank that may hold most."""
+        return rank.stages if schedule(self.layout) == "dualpipe" else rank.stages[:1]
 
     def run(
         self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str
@@ -103,6 +121,7 @@ class Spread(NamedTuple):
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Said, ...]:
         """What a rank's device says, with its seconds, and what of these nothing hides."""
+        overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
         spoken = list(communications(rank.program.nodes, self.dtype))
         took = [self.seconds(c, cluster) for c in spoken]
         sums: dict[tuple[str, str, bool], Size] = {}

@@ -63,7 +63,7 @@ class Places:
             )
         before, sizes = (local(o.sizes, place, self.axes) for place in (have, after))
         changed = {dim for a, b in zip(have, after, strict=True) if a != b for dim in (a, b)}
-        changed |= {axis.rows for axis in self.axes} if EXPERTS in changed else set()
+        changed |= {"b", *(axis.rows for axis in self.axes)} if EXPERTS in changed else set()
         marked = {f"{dim}'": before[dim] for dim in t.dims if dim in changed}
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
         made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)

@@ -53,6 +53,7 @@ class Axis(NamedTuple):
     given: str = ""
     rows: str = "s"
     inner: str = ""  # its name among the rows of experts
+    crowd: float = 1.0  # rows of the busiest device's experts, over the mean
 
     @property
     def experts(self) -> bool:
@@ -138,7 +139,7 @@ def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
             found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
     for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):
         found.append(Axis("dp", size, (*_experts(experts), Prefer("b")), given="b", rows="", inner="dp"))
-    return tuple(axis for axis in found if not (is_one(axis.degree)))
+    return tuple(axis._replace(crowd=layout.imbalance) for axis in found if not is_one(axis.degree))
 
 
 def _part(degree: Size, devices: Size) -> Size:

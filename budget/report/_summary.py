@@ -10,7 +10,7 @@ from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
 from ..read.module import is_captured
-from ..size import is_number
+from ..size import is_number, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
@@ -191,6 +191,8 @@ def _time(e: Estimate) -> Iterator[str]:
     decodes = what == "token"  # its products are of few rows: what they compute says little
     used = f"MBU {e.mbu:.0%}" if decodes else f"MFU {rate.mfu:.1%}"
     yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
+    if not is_zero(e.model.sound):
+        yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
     if e.spread is not None:
         yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
