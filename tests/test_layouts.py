@@ -124,7 +124,10 @@ def test_pipelines_keep_more_micro_batches_in_earlier_stages():
     assert [row["layers"] for row in rows] == [1, 1, 1, 1]
     activations = [row["activations_bytes"] for row in rows]
     assert activations[0] > activations[1] > activations[2] > 0
-    assert small("pp=4", global_batch=16).memory.peak == max(row["peak_bytes"] for row in rows)
+    most = small("pp=4", global_batch=16).memory
+    assert most.peak == max(row["peak_bytes"] for row in rows)
+    assert most.peak == max(moment.total for moment in most.curve)
+    assert most.peak == sum(most.at_peak.values())
 
 
 def test_dualpipe_holds_two_stages():

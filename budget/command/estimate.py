@@ -85,6 +85,8 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     from .fit import describe
 
     found = changes(model, **settings)
+    if not found and now.spread is not None:
+        return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:
         devices = -(-now.process // now.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"

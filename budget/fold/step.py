@@ -28,6 +28,10 @@ HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
 
 
+# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
+HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
+
+
 class Said(NamedTuple):
     """A communication with its seconds, all times together, and those of them that are waited for."""
 
@@ -117,6 +121,7 @@ class Spread(NamedTuple):
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Said, ...]:
         """What a rank's device says, with its seconds, and what of these nothing hides."""
+        overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
         spoken = list(communications(rank.program.nodes, self.dtype))
         took = [self.seconds(c, cluster) for c in spoken]
         sums: dict[tuple[str, str, bool], Size] = {}
