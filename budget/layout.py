@@ -47,7 +47,9 @@ class Layout(Settings):
     """Degrees of parallelism. The defaults are one device."""
 
     tp: int = setting(1, "tensor parallel: heads, the MLP's width and the vocabulary are divided")
-    sp: int = setting(1, "with tp, what lies between is divided along the sequence: 1 or 0", least=0)
+    sp: int = setting(
+        -1, "with tp, what lies between is divided along the sequence: 1 or 0; -1: to train", least=-1
+    )
     cp: int = setting(1, "context parallel: the sequence is divided")
     cp_kind: str = setting(
         "ring", "how attention sees all of it: keys go round, or heads do", choices=CP_KINDS
@@ -85,6 +87,10 @@ class Layout(Settings):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
             )
+
+    def settled(self, mode: str) -> Layout:
+        """The layout with what the mode decides: along the sequence, tp divides in training."""
+        return self if self.sp >= 0 else Layout(**{**vars(self), "sp": int(mode == "train")})
 
     @property
     def devices(self) -> Size:
