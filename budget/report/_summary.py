@@ -10,7 +10,7 @@ from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
 from ..read.module import is_captured
-from ..size import is_number, is_zero
+from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
