@@ -47,9 +47,7 @@ class Layout(Settings):
     """Degrees of parallelism. The defaults are one device."""
 
     tp: int = setting(1, "tensor parallel: heads, the MLP's width and the vocabulary are divided")
-    sp: int = setting(
-        -1, "with tp, what lies between is divided along the sequence: 1 or 0; -1: to train", least=-1
-    )
+    sp: int = setting(1, "with tp, what lies between is divided along the sequence: 1 or 0", least=0)
     cp: int = setting(1, "context parallel: the sequence is divided")
     cp_kind: str = setting(
         "ring", "how attention sees all of it: keys go round, or heads do", choices=CP_KINDS
@@ -87,10 +85,6 @@ class Layout(Settings):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
             )
-
-    def settled(self, mode: str) -> Layout:
-        """The layout with what the mode decides: along the sequence, tp divides in training."""
-        return self if self.sp >= 0 else Layout(**{**vars(self), "sp": int(mode == "train")})
 
     @property
     def devices(self) -> Size:
@@ -193,16 +187,18 @@ def told(text: str) -> dict[str, Any]:
     return values
 
 
-def layout(given: Any) -> Layout:
-    """A layout, of text, a table of degrees, or as it is. Raises InputError."""
+def layout(given: Any, *, train: bool = True) -> Layout:
+    """A layout, of text, a table of degrees, or as it is. Sequence parallelism saves what a backward pass
+    needs: it is the default in training only. Raises InputError.
+    """
     if isinstance(given, Layout):
         return given
     if isinstance(given, str):
-        return parse(given)
+        given = told(given)
     if not hasattr(given, "items"):
         raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
     try:
-        return make(Layout, given)
+        return make(Layout, given if train else {"sp": 0, **given})
     except InputError as error:
         if error.field.startswith("layout"):
             raise

@@ -118,7 +118,7 @@ def _order(t: Tried) -> tuple[bool, float]:
 
 def _least(degrees: dict[str, Any], of: Facts, price: Price, batch: int | None = None) -> Tried:
     """A layout with the least recomputation with which it fits."""
-    layout, batch = Layout(**degrees).settled("train"), of.batches[0] if batch is None else batch
+    layout, batch = Layout(**degrees), of.batches[0] if batch is None else batch
     for recompute in of.recomputed:
         try:
             one = Tried(layout, batch, recompute, price(layout, batch, recompute))
