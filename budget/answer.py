@@ -16,13 +16,17 @@ from .face import Shown
 from .fold.count import Flops, Params, modelled
 from .fold.memory import Memory, Walked
 from .fold.rows import BY, rows
-from .fold.throughput import Throughput, throughput
+from .fold.throughput import Throughput, over, throughput
 from .fold.time import Times, by_kind, time
 from .ir import Model
 from .job import Job, job, work
-from .named import Any, NamedTuple
+from .named import TYPE_CHECKING, Any, NamedTuple
 from .size import is_zero
 from .stack import Stack
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .fold.step import Ran, Spread
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -40,8 +44,11 @@ class _Estimate(NamedTuple):
     flops: Flops  # the model's: attention in full, recomputation not counted
     hardware: Flops  # what the device computes, recomputation included
     walked: Walked
+    spread: Spread | None = None  # over several devices
+    cluster: Cluster | None = None  # that joins them
     terms: Terms | None = None  # what an hour costs, where it is not the usual
     job: Job | None = None  # a whole run, where one was asked for
+    searched: int = 0  # of so many layouts that were tried this is the best one
 
 
 class Estimate(Shown, _Estimate):
@@ -61,13 +68,32 @@ class Estimate(Shown, _Estimate):
 
     @property
     def memory(self) -> Memory:
-        """Bytes on one device."""
-        return self.walked.memory
+        """Bytes on one device: of several, on the one that holds most."""
+        return self.walked.memory if self.spread is None else self._most
+
+    @cached_property
+    def _most(self) -> Memory:
+        return self.spread.most()  # type: ignore[union-attr] # there are several
 
     @cached_property
     def times(self) -> Times:
         """Seconds of one step or pass."""
+        if self.spread is not None:
+            return self.spread.times(self.ran)
         return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
+
+    @cached_property
+    def ran(self) -> tuple[Ran, ...]:
+        """Of several devices, the seconds of one of each different stage, and what it says to others."""
+        if self.spread is None or self.cluster is None:
+            return ()
+        overlap, execution = self.stack.overlap, self.task.execution
+        return self.spread.run(self.device, self.profile, self.cluster, overlap, execution)
+
+    @property
+    def devices(self) -> Any:
+        """How many devices there are."""
+        return 1 if self.spread is None else self.spread.layout.devices
 
     @property
     def fits(self) -> Any:
@@ -85,7 +111,7 @@ class Estimate(Shown, _Estimate):
         None if the device's price or TDP is not known. Energy is an upper bound: few programs
         draw the full power all the time.
         """
-        hours = self.times.step / 3600
+        hours = self.times.step / 3600 * self.devices
         stated = self.terms.price if self.terms else cost.usd_per_hour(self.device)
         watts = self.terms.watts.value if self.terms and self.terms.watts else self.device.tdp_w
         price = stated and stated.value
@@ -95,7 +121,7 @@ class Estimate(Shown, _Estimate):
             "price": stated and stated._asdict(),
             "usd_per_step": None if price is None else price * hours,
             "usd_per_million": None if price is None else price * hours / work * 1e6,
-            "joules_per_step": None if watts is None else watts * self.times.step,
+            "joules_per_step": None if watts is None else watts * hours * 3600,
         }
 
     def priced(
@@ -120,13 +146,15 @@ class Estimate(Shown, _Estimate):
         m, t = self.model, self.seconds()
         per_step = m.tokens if self.unit == "tokens" else m.samples
         step = (t["step"], t["low"], t["high"])
-        return self._replace(terms=terms, job=job(total, self.unit, per_step, step, 1, terms))
+        return self._replace(terms=terms, job=job(total, self.unit, per_step, step, self.devices, terms))
 
     @property
     def throughput(self) -> Throughput:
         """Samples, tokens and FLOPs per second, MFU and HFU."""
-        peak = self.device.rate(self.task.dtype)
-        m = self.model
+        peak, m = self.device.rate(self.task.dtype), self.model
+        if self.spread is not None:
+            n = self.devices
+            return over(n, throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak))
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
 
     @property
@@ -155,15 +183,19 @@ class Estimate(Shown, _Estimate):
         return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
-        """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
+        """A breakdown by operator, part of a layer, layer, moment of the memory's curve over time, or rank of
+        a pipeline.
 
         Raises InputError.
         """
         if by == "moment":
             return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in self.memory.curve]
+        if by == "rank" and self.spread is not None:
+            return self.spread.rows(self.ran)
         if by not in BY:
-            raise unknown("by", by, (*BY, "moment"))
-        table = rows(self.model, self.program, self.times, by)
+            raise unknown("by", by, (*BY, "moment", "rank (with a layout)"))
+        program = self.program if self.spread is None else self.spread.slowest(self.ran).rank.program
+        table = rows(self.model, program, self.times, by)
         return [{"name": name, **values} for name, values in table.items()]
 
     def seconds(self) -> dict[str, Any]:
@@ -173,8 +205,8 @@ class Estimate(Shown, _Estimate):
             "forward": t.forward,
             "backward": t.backward,
             "optimizer": t.optimizer,
-            "communication": 0.0,
-            "bubble": 0.0,
+            "communication": t.communication,
+            "bubble": t.bubble,
             "overhead": t.overhead,
             "step": t.step,
             "low": t.step * self.profile.low,
@@ -203,7 +235,7 @@ class Estimate(Shown, _Estimate):
                 "rate": self.throughput._asdict(),
                 "cost": self.cost(),
                 **({"job": self.job.to_dict()} if self.job else {}),
-                "device": {"name": self.device.name, "id": self.device.id, "count": 1},
+                "device": {"name": self.device.name, "id": self.device.id, "count": self.devices},
                 "fits": self.fits,
                 "provenance": {
                     "counts": "captured" if self.model.config.get("captured") else "exact",
@@ -216,9 +248,22 @@ class Estimate(Shown, _Estimate):
                     "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
+                **self._spread(),
             }
         )
         return answer
+
+    def _spread(self) -> dict[str, Any]:
+        """The layout, and what the devices say to each other."""
+        if self.spread is None or self.cluster is None:
+            return {} if self.task.layout is None else {"layout": vars(self.task.layout), "communication": []}
+        layout = {**vars(self.spread.layout), "micro_batches": self.spread.micro}
+        return {
+            "layout": layout,
+            "cluster": {"id": self.cluster.id, "provenance": self.cluster.provenance},
+            **({"searched": self.searched} if self.searched else {}),
+            "communication": self.spread.said(self.ran),
+        }
 
 
 def _workload(e: Estimate) -> dict[str, Any]:

@@ -113,6 +113,7 @@ class Task(NamedTuple):
     techniques: Techniques = Techniques()
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
     kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
+    layout: Any = None  # how it is spread over devices (layout.py), where there are several
 
     @property
     def master(self) -> bool:
@@ -210,7 +211,7 @@ def one_shape(values: Mapping[str, Any]) -> None:
 
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
     """Raise an InputError where a size is above another one; symbols pass."""
-    if _any(value > limit):
+    if any_of(value > limit):
         raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}")
 
 
@@ -222,11 +223,11 @@ def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ..
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
     """Raise an InputError where a size does not divide another one; symbols pass."""
-    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and _any(whole % value != 0):
+    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and any_of(whole % value != 0):
         raise InputError(name, f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}")
 
 
-def _any(condition: Any) -> bool:
+def any_of(condition: Any) -> bool:
     """Whether a comparison holds, for an array anywhere; of symbols nobody knows."""
     if isinstance(condition, bool):
         return condition

@@ -9,14 +9,15 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
-from .config import Settings, make, setting
+from .config import Settings, any_of, divides, make, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
-from .size import Size, exact_div, is_zero, product
+from .size import Size, exact_div, is_number, is_zero, minimum, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 CP_KINDS = ("ring", "ulysses")
 ORDER = "tp-cp-ep-dp-pp"
+LARGEST = 2**16  # of the degrees that are proposed
 
 
 class Level(NamedTuple):
@@ -70,9 +71,15 @@ class Layout(Settings):
 
     def __post_init__(self) -> None:
         for name, most in (("sp", 1), ("zero", 3)):
-            if _any(getattr(self, name) > most):
+            value = getattr(self, name)
+            if not is_number(value) or value > most:  # what a program looks like, and no size in it
                 known = ", ".join(map(str, range(most + 1)))
-                raise InputError(f"layout.{name}", f"got {shown(getattr(self, name))}; allowed: {known}")
+                raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
+        near = self.tp if is_zero(self.etp) else self.etp
+        divides("layout.etp", near, "tp", self.tp)
+        divides("layout.ep", near * self.ep, "tp x cp x dp", self.tp * self.cp * self.dp)
+        if not is_zero(self.shard):
+            divides("layout.shard", self.shard, "dp", self.dp)
         if sorted(self.order.split("-")) != sorted(ORDER.split("-")):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
@@ -91,7 +98,7 @@ class Layout(Settings):
     def group(self, axis: str) -> Group:
         """The devices of a collective, by its axis: tp, cp, pp, ep, etp; dp, which hold the same weights
         (cp's are among them), and edp, which hold the same experts; with copies of what zero divides
-        (HSDP), dp is one copy's devices and replicate the copies of one.
+        (HSDP), dp is one copy's devices and replicate the copies of one; ends, a pipeline's first and last.
         """
         return self._groups()[axis]
 
@@ -105,14 +112,19 @@ class Layout(Settings):
             {"tp": etp, "ep": self.ep, "dp": edp, "pp": self.pp},
         )
         near, far = _split(dense["dp"], shard)
+        pp = dense["pp"]
+        divides("layout.shard", far.size, "the devices of one expert", edp)
         return {
             "tp": Group((dense["tp"],)),
             "cp": Group((dense["cp"],)),
-            "pp": Group((dense["pp"],)),
+            "pp": Group((pp,)),
             "ep": Group((experts["ep"],)),
             "etp": Group((experts["tp"],)),
             "dp": _joined(dense["cp"], near),
-            "edp": Group((experts["dp"],)),
+            "edp": Group((_split(experts["dp"], exact_div(edp, far.size))[0],)),
+            "ends": Group(
+                (Level(minimum(dense["pp"].size, 2), dense["pp"].stride * (dense["pp"].size - 1)),)
+            ),
             "replicate": Group((far,)),
         }
 
@@ -135,19 +147,34 @@ def _split(level: Level, near: Size) -> tuple[Level, Level]:
 
 def _joined(a: Level, b: Level) -> Group:
     """Two axes as one group, the nearer one first; one level where the second begins where the first ends."""
-    if _any(a.stride > b.stride):
+    if any_of(a.stride > b.stride):
         a, b = b, a
-    if not _any(a.stride * a.size != b.stride):
+    if not any_of(a.stride * a.size != b.stride):
         return Group((Level(a.size * b.size, a.stride),))
     return Group((a, b))
 
 
-def _any(condition: Any) -> bool:
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
+def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> None:
+    """Raise an InputError for a degree that does not divide a size, with the nearest that do."""
+    if hasattr(whole, "free_symbols") or hasattr(degree, "free_symbols") or not any_of(whole % degree != 0):
+        return
+    if not (is_number(whole) and is_number(degree)):
+        raise InputError(f"layout.{axis}", f"some degrees do not divide {name}; allowed: its divisors")
+    near = [next(n for n in range(min(degree, whole), 0, -1) if whole % n == 0)]
+    near += [n for n in range(degree + 1, min(whole, LARGEST) + 1) if whole % n == 0][:1]
+    allowed = ", ".join(map(str, near))
+    raise InputError(
+        f"layout.{axis}", f"{degree} does not divide {name}, {whole:,}; allowed: {allowed}{more}"
+    )
 
 
 def parse(text: str) -> Layout:
     """A layout of a line such as `tp=8,pp=4,stages=7+8+8+7`. Raises InputError."""
+    return layout(told(text))
+
+
+def told(text: str) -> dict[str, Any]:
+    """The settings of such a line, unchecked but for its form. Raises InputError."""
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, given, value = part.partition("=")
@@ -156,7 +183,7 @@ def parse(text: str) -> Layout:
             problem = "comes twice" if given else "has no value"
             raise InputError("layout", f"{shown(name)} {problem}; allowed: as tp=8,pp=4,dp=16")
         values[name] = _value(name, value.strip())
-    return layout(values)
+    return values
 
 
 def layout(given: Any) -> Layout:

@@ -32,6 +32,11 @@ def is_zero(size: Size) -> bool:
     return is_number(size) and bool(size == 0)
 
 
+def is_one(size: Size) -> bool:
+    """Whether a size is the plain number 1."""
+    return is_number(size) and bool(size == 1)
+
+
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
     if is_number(a) and is_number(b):

@@ -60,10 +60,10 @@ def test_a_command_has_a_format_or_says_why_not(capsys, name, form):
     status, out, err = run(capsys, name, form)
     if status == 2:
         assert err.startswith("budget: format: ")
-        assert form in ("svg", "folded")
-        assert form == "folded" or name not in PICTURES
+        assert form in ("svg", "folded", "trace")
+        assert form != "svg" or name not in PICTURES
         return
-    if form == "json":
+    if form in ("json", "trace"):
         assert json.loads(out)
     elif form == "csv":
         head, *rows = csv.reader(io.StringIO(out))

@@ -11,6 +11,7 @@ from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
+from ..layout import told as told_layout
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
@@ -36,6 +37,15 @@ def workload_flags(parser: Parser) -> None:
     add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
     add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add(
+        "--layout",
+        metavar="L",
+        help="how it is spread over devices: tp=8,pp=4,dp=16,zero=1 (docs/layouts.md)",
+    )
+    add("--devices", metavar="N", help="how many; without a layout, the best one of a small search")
+    add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
+    add("--global-batch", metavar="N", help="samples of all devices in a step (one micro-batch of each)")
+    add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
@@ -147,7 +157,13 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     usual = {"mode": "train", "recompute": "none", "device": "h200"}
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
-    return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    if table := run.spread(told_layout(asked["layout"] or "")):
+        settings["layout"] = table
+    single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
+    if single and "dp" in table:
+        settings["global_batch"] = run.global_batch
+    return model, settings
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
@@ -182,6 +198,11 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         **technique_settings(args),
         "device": names(args.device),
         "reserve": _number(args.reserve),
+        "layout": args.layout,
+        "devices": _number(args.devices),
+        "cluster": args.cluster,
+        "global_batch": _number(args.global_batch),
+        "micro_batch": _number(args.micro_batch),
     }
 
 

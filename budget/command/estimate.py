@@ -42,7 +42,7 @@ def flags(parser: Parser) -> None:
         "--by",
         metavar="B",
         default="",
-        help="a breakdown: operator, part, layer, or moment (memory over time)",
+        help="a breakdown: operator, part, layer, moment (memory over time), or rank (of a layout)",
     )
     priced_flags(parser)
     output_flags(parser)
@@ -69,9 +69,10 @@ def _told(shown: Any, run: Run) -> Any:
     """The answer with what a launch file says, and what of it is not modelled."""
     text, data = shown.text, shown.data
     layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
+    unsaid = "" if "dp" in run.spread({}) else "; dp is not said: --layout dp=N"
     lines = [f"run         {run.form}: {', '.join(run.read)}"]
     if layout:
-        lines.append(f"layout      {', '.join(layout)}: read; the answer is for one device without it")
+        lines.append(f"in the file {', '.join(layout)}{unsaid}")
     if run.left:
         lines.append(f"not modelled  {', '.join(run.left)}")
     about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}

@@ -49,7 +49,8 @@ class Work(NamedTuple):
 def works(
     nodes: Iterable[Node], dtype: str, execution: str = "eager", times: Size = 1, native: bool = False
 ) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing.
+    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
+    are no kernels.
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
     `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
@@ -57,7 +58,7 @@ def works(
     """
     pending: list[Op] = []
     last = "", ""
-    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not _idle(n))]
+    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
     keys = _side_by_side(run) if execution == "graph" else [(n, _key(n, execution)) for n in run]
     for node, key in keys:
         if pending and key != last:

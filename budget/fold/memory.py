@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from ..ir import CACHE, HOST, NOTHING, Block, Model, states, walk, weights
+from ..ir import CACHE, HOST, NOTHING, Block, Model, Op, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, maximum
 from ._lifetimes import KINDS, Lifetimes, tensor_bytes
@@ -59,6 +59,7 @@ class _Walked(NamedTuple):
     program: Model
     dtype: str
     resident: bool = False
+    in_flight: Size = 1
 
 
 class Walked(_Walked):
@@ -67,17 +68,19 @@ class Walked(_Walked):
     @cached_property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return memory(self.program, self.dtype, resident=self.resident)
+        return memory(self.program, self.dtype, resident=self.resident, in_flight=self.in_flight)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without the answer: pickled, it is many times as large as the program."""
         return Walked, tuple(self)
 
 
-def memory(model: Model, dtype: str, *, resident: bool = False) -> Memory:
+def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1) -> Memory:
     """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
+    in_flight: micro-batches whose activations a stage of a pipeline keeps at once: its own, and those that
+    wait for their backward passes.
     """
     own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     there: dict[str, Size] = {
@@ -92,15 +95,17 @@ def memory(model: Model, dtype: str, *, resident: bool = False) -> Memory:
             if t.role == CACHE
         )
     lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=resident)
-    peak, at, at_peak = sum(there.values()), "", dict[str, Size]()
+    passes = stepping = Peak(sum(there.values()), "", {})
     for o, live, extra, total in lifetimes.replay(there):
-        if not is_number(total):
-            peak = maximum(peak, total)
-        elif not at_peak or total > peak:
-            peak, at, at_peak = total, o.name, _with(live, extra)
+        if o.phase == "optimizer":
+            stepping = _higher(stepping, o, live, extra, total)
+        else:
+            passes = _higher(passes, o, live, extra, total)
+    waiting = (in_flight - 1) * lifetimes.kept
+    peak, at, at_peak = _highest(passes.waiting(waiting), stepping)
     found = Memory(
         **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
-        activations=lifetimes.kept,
+        activations=lifetimes.kept + waiting,
         temporaries=at_peak.get("temporaries", 0),
         host=_on_host(model, dtype),
         peak=peak,
@@ -109,6 +114,33 @@ def memory(model: Model, dtype: str, *, resident: bool = False) -> Memory:
     )
     found.lifetimes, found.there = lifetimes, there
     return found
+
+
+class Peak(NamedTuple):
+    """The most bytes alive: at which operator, and by kind ("" and nothing for arrays)."""
+
+    total: Size
+    at: str
+    live: dict[str, Size]
+
+    def waiting(self, more: Size) -> Peak:
+        """The same beside activations of micro-batches that wait."""
+        live = {**self.live, "activations": self.live["activations"] + more} if self.live else self.live
+        return Peak(self.total + more, self.at, live)
+
+
+def _higher(known: Peak, o: Op, live: dict[str, Size], extra: Size, total: Size) -> Peak:
+    """The higher of a known peak and an operator's moment."""
+    if not is_number(total):
+        return Peak(maximum(known.total, total), "", {})
+    return Peak(total, o.name, _with(live, extra)) if not known.live or total > known.total else known
+
+
+def _highest(passes: Peak, stepping: Peak) -> Peak:
+    """The higher of the peak of the passes and that of the optimizer's step."""
+    if not (is_number(passes.total) and is_number(stepping.total)):
+        return Peak(maximum(passes.total, stepping.total), "", {})
+    return stepping if stepping.live and (not passes.live or stepping.total > passes.total) else passes
 
 
 def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:

@@ -30,7 +30,10 @@ class Timed(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Seconds by phase; `overhead` is how much longer the host took than the device."""
+    """Seconds by phase; `overhead` is how much longer the host took than the device.
+
+    Of several devices, those of the slowest stage; what it waits for collectives and for other stages.
+    """
 
     forward: Size
     backward: Size
@@ -38,6 +41,8 @@ class Times(NamedTuple):
     overhead: Size
     step: Size
     kernels: tuple[Timed, ...]
+    communication: Size = 0.0
+    bubble: Size = 0.0
 
 
 class Rates(NamedTuple):

@@ -8,6 +8,7 @@ from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
+from ..layout import Layout
 from ..size import is_number
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
@@ -89,6 +90,9 @@ def _head(e: Estimate) -> Iterator[str]:
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
+    if e.spread is not None:
+        best = f"; the best of {e.searched} tried" if e.searched else ""
+        yield f"layout      {degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches{best}"
     if used := e.task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
@@ -99,8 +103,16 @@ def workload(e: Estimate) -> str:
     tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    return (
-        f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
+    batch = e.model.samples if e.spread else task.workload.batch
+    return f"{mode}: batch {batch:,.0f}{tokens}, {task.dtype}{optimizer}, on {e.devices:,} x {e.device.name}"
+
+
+def degrees(layout: Layout) -> str:
+    """A layout's settings that are not the usual ones: tp=8, pp=4."""
+    usual = Layout.fields
+    changed = {name: x for name, x in vars(layout).items() if x != usual[name].default}
+    return ", ".join(
+        f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in changed.items()
     )
 
 
@@ -159,6 +171,8 @@ def _time(e: Estimate) -> Iterator[str]:
         f"time        {what} {seconds(t.step)} ({low} to {high})   "
         f"{decimal(speed)} {unit}/s   MFU {rate.mfu:.1%}"
     )
+    if e.spread is not None:
+        yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
     yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
     words = []
@@ -183,6 +197,16 @@ def _job(job: Job) -> Iterator[str]:
     words = [f"{hours} device-hours"]
     words += [usd(bill.usd), energy(bill.kwh), f"{mass(bill.co2_kg)} CO2e" if bill.co2_kg is not None else ""]
     yield "              " + "   ".join(filter(None, words))
+
+
+def _beside(e: Estimate) -> Iterator[str]:
+    """What of a step is no computing: what is waited for, by axis, and the pipeline's bubble."""
+    waits: dict[str, float] = {}
+    for said in e.spread.slowest(e.ran).said:  # type: ignore[union-attr] # there are several devices
+        waits[said.what.axis] = waits.get(said.what.axis, 0.0) + said.exposed
+    for what, s in {**waits, "bubble": e.times.bubble}.items():
+        if s >= 0.0005 * e.times.step:
+            yield f"{what} {s / e.times.step:.1%}"
 
 
 def _trust(e: Estimate) -> Iterator[str]:

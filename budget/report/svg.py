@@ -1,4 +1,6 @@
-"""SVG: memory over the time of one step, by kind of tensor, and where the time goes; several as bars."""
+"""SVG: memory over the time of one step, by kind of tensor, and where the time goes; several as bars; of a
+pipeline its schedule.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,8 @@ from ..size import is_number
 from ._answer import Answer
 from ._bars import side_by_side
 from ._draw import BYTES, COLOUR, LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
+from ._pipeline import has_pipeline
+from ._pipeline import picture as pipeline
 from ._summary import describe, shorten, where, workload
 from ._units import memory, seconds
 
@@ -31,7 +35,9 @@ def drawn(answer: Answer) -> list[str]:
     found = answer.estimates
     if not found or not all(is_number(e.times.step) for e in found):
         return []
-    return [picture(found[0]) if len(found) == 1 else side_by_side(found, answer.text())]
+    if len(found) > 1:
+        return [side_by_side(found, answer.text())]
+    return [*([pipeline(found[0])] if has_pipeline(found[0]) else []), picture(found[0])]
 
 
 def picture(estimate: Estimate) -> str:

@@ -234,7 +234,7 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "scan": Rule(
-        2, 4, (X, OUTPUT), modelled="scans"
+        2, 4, (X, OUTPUT), in_order=True, modelled="scans"
     ),  # state = decay x state + input, an element after the other
     "cumsum": Rule(
         1,

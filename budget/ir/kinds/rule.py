@@ -49,6 +49,8 @@ class Rule(NamedTuple):
     casts: bool = False  # the output is the input in another dtype, and its storage where it has that already
     upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
+    in_order: bool = False  # goes through a sequence step by step
+    additive: bool = False  # partial sums stay partial, though gradients do not pass unchanged
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
     lost: bool = False  # what it makes is never kept for the backward pass
