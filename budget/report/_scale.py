@@ -40,6 +40,7 @@ def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
         "loss_high": ends and ends[1],
         "days": plan.days,
         "devices": plan.devices,
+        "layout": None if ask.layout is None else vars(ask.layout),
         "device": ask.device.name,
         "mfu": plan.mfu.value,
         "mfu_low": plan.mfu.low,
