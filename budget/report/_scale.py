@@ -101,8 +101,11 @@ def _text(plan: Plan) -> Iterator[str]:
     share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
     yield (
         f"              counted with attention at {e.length:,} tokens: 6 N D is {share:.0%} of its FLOPs;"
-        f" weights, gradients and optimizer {memory(_state(plan))}"
+        f" weights, gradients and optimizer {memory(_state(plan))}{' a device' * (e.devices > 1)}"
     )
+    if ask.layout is not None:
+        verdict = "fits" if e.fits else "DOES NOT FIT"
+        yield f"              peak {memory(e.memory.peak)} of {memory(e.device.usable_bytes)} a device: {verdict}"
     yield from _time(plan)
     yield from _money(plan)
 
