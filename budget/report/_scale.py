@@ -105,7 +105,8 @@ def _text(plan: Plan) -> Iterator[str]:
     )
     if ask.layout is not None:
         verdict = "fits" if e.fits else "DOES NOT FIT"
-        yield f"              peak {memory(e.memory.peak)} of {memory(e.device.usable_bytes)} a device: {verdict}"
+        size = memory(e.device.usable_bytes)
+        yield f"              peak {memory(e.memory.peak)} of {size} a device: {verdict}"
     yield from _time(plan)
     yield from _money(plan)
 
