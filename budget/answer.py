@@ -11,16 +11,20 @@ from .cost import Terms
 from .device import Device
 from .device.kernel_class import Profile
 from .device.reserve import Reserve
-from .errors import shown, unknown
+from .errors import InputError, shown, unknown
 from .face import Shown
 from .fold.count import Flops, Params, modelled
-from .fold.memory import Memory, Walked
+from .fold.memory import Memory, Walked, memory
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, over, throughput
-from .fold.time import Times, by_kind, time
+from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
 from .job import Job, job, work
 from .named import TYPE_CHECKING, Any, NamedTuple
+from .plan import chosen, keeps_weights
+from .plan.fuse import attention
+from .plan.techniques import steps
+from .read.module import is_captured
 from .size import is_zero
 from .stack import Stack
 
@@ -105,6 +109,26 @@ class Estimate(Shown, _Estimate):
         """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
         return self.reserve.process(self.memory.peak)
 
+    @property
+    def otherwise(self) -> tuple[str, Any] | None:
+        """The precision that this training does not have, mixed or pure, and the peak bytes with it.
+
+        None where there is no such choice: no training in 16 bits, adapters, a captured network.
+        """
+        task, used = self.task, self.task.techniques.used
+        trained = task.workload.mode == "train" and task.dtype in ("bfloat16", "float16")
+        own = self.model.config.get("captured") or task.packing or task.kept or task.precision == "fp8"
+        if not trained or own or self.spread or is_captured(self.model) or keeps_weights(used):
+            return None
+        stacks = (self.stack.train or {}).get("precision", "pure")
+        mixed = stacks if stacks in ("autocast", "master") else "autocast"
+        other = mixed if task.precision == "pure" else "pure"
+        changed = task._replace(techniques=chosen({**used, "precision": other}))
+        try:
+            return other, memory(steps(attention(self.model, changed), changed)[1], task.dtype).peak
+        except InputError:  # another technique needs the precision that there is
+            return None
+
     def cost(self) -> dict[str, Any]:
         """Cost at the median on-demand price, or at one's own (`priced`), energy at the device's TDP.
 
@@ -182,6 +206,11 @@ class Estimate(Shown, _Estimate):
         found = self.throughput
         return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
 
+    @property
+    def mbu(self) -> Any:
+        """Bandwidth utilization: the bytes that kernels move, over what the device could in this time."""
+        return moved(self.times) / (self.times.step * self.device.bandwidth)
+
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
         """A breakdown by operator, part of a layer, layer, moment of the memory's curve over time, or rank of
         a pipeline.
@@ -212,6 +241,7 @@ class Estimate(Shown, _Estimate):
             "low": t.step * self.profile.low,
             "high": t.step * self.profile.high,
             "shares": by_kind(t),
+            "bound": bound(t),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,7 +262,7 @@ class Estimate(Shown, _Estimate):
                 "flops": _flops(self),
                 "memory_bytes": _memory(self),
                 "time_s": self.seconds(),
-                "rate": self.throughput._asdict(),
+                "rate": {**self.throughput._asdict(), "mbu": self.mbu},
                 "cost": self.cost(),
                 **({"job": self.job.to_dict()} if self.job else {}),
                 "device": {"name": self.device.name, "id": self.device.id, "count": self.devices},
@@ -273,6 +303,7 @@ def _workload(e: Estimate) -> dict[str, Any]:
         "seq": e.seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
+        "precision": task.precision,
         "optimizer": task.optimizer,
         "recompute": task.recompute,
         "attention": task.attention,

@@ -8,7 +8,12 @@ from .answer import Estimate
 from .errors import InputError
 from .estimate import estimate
 from .face import Shown
-from .named import Any
+from .named import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Lists
 
 # The settings that may be lists. Others, such as inputs, have lists of their own.
 LISTS = (
@@ -28,7 +33,7 @@ class Comparison(Shown, tuple[Estimate, ...]):
         return f"Comparison of {len(self)} estimates"
 
 
-def compare(*models: object, **settings: Any) -> Comparison:
+def compare(*models: object, **settings: Unpack[Lists]) -> Comparison:
     """An estimate of each model in each combination of the settings that are lists.
 
     budget.compare("gpt2", "bert-base", device=["a100", "h100"], batch=[1, 8, 64])
@@ -37,7 +42,7 @@ def compare(*models: object, **settings: Any) -> Comparison:
     """
     if not models:
         raise InputError("model", "got none; allowed: one or more models to compare")
-    return Comparison(estimate(model, **one) for model in models for one in cases(settings))
+    return Comparison(estimate(model, **one) for model in models for one in cases({**settings}))
 
 
 def cases(settings: dict[str, Any]) -> list[dict[str, Any]]:

@@ -114,11 +114,17 @@ class Task(NamedTuple):
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
     kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
     layout: Any = None  # how it is spread over devices (layout.py), where there are several
+    family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
+
+    @property
+    def precision(self) -> str:
+        """What has which dtype (plan/precision.py)."""
+        return str(self.techniques.used.get("precision", "pure"))
 
     @property
     def master(self) -> bool:
         """Whether the optimizer keeps a float32 copy of the weights."""
-        return self.techniques.used.get("precision") == "master"
+        return self.precision == "master"
 
 
 def make(cls: type[S], values: Mapping[str, Any]) -> S:

@@ -19,7 +19,7 @@ from .ir import Model
 from .layout import Layout
 from .layout import layout as as_layout
 from .named import TYPE_CHECKING, Any
-from .plan import check, chosen
+from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import ALIASES
@@ -32,6 +32,9 @@ from .stack import Stack, usual
 from .stack import load as load_stack
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
     from .search import Found
 
 CHOICES = {
@@ -51,12 +54,12 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
-    mode: str = "train",
+    mode: Mode = "train",
     dtype: str | None = None,
-    optimizer: str | None = None,
-    recompute: str = "none",
-    attention: str | None = None,
-    execution: str | None = None,
+    optimizer: Optimizer | None = None,
+    recompute: Recompute = "none",
+    attention: Attention | None = None,
+    execution: Execution | None = None,
     stack: str | Stack | None = None,
     device: str | Device = "h200",
     reserve: float | str | None = None,
@@ -67,7 +70,7 @@ def estimate(
     micro_batch: Size = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
-    **techniques: Any,
+    **techniques: Unpack[Techniques],
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -89,8 +92,8 @@ def estimate(
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
-    optimizer = ALIASES.get(str(optimizer), optimizer)
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
+    stepped = ALIASES.get(str(optimizer), optimizer)
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else as_layout(layout)
     if devices is not None and spread is not None and any_of(spread.devices != devices):
         raise InputError(
@@ -103,14 +106,14 @@ def estimate(
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(software.settings(mode), kind, source.network)
+    defaults |= _defaults(software.settings(mode), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
         techniques = {**techniques, "accumulate": _micro_batches(global_batch, spread, source, techniques)}
     task = Task(
         source.workload,
         kind,
-        optimizer or source.usual.get("optimizer") or own["optimizer"],
+        stepped or source.usual.get("optimizer") or own["optimizer"],
         recompute,
         attention or own["attention"],
         execution or own["execution"],
@@ -118,13 +121,20 @@ def estimate(
         source.usual.get("packing"),
         source.usual.get("kept"),
         spread,
+        source.usual.get("family", ""),
     )
     check(task, target)
     profile = profile_for(target, task.dtype, software)
-    kept = reserves.usual(target) if reserve is None else reserves.asked(reserve, target)
+    kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
     counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _cluster(cluster, target)
     return Estimate(task, target, software, kept, profile, *counted, joined)
+
+
+def _groups(layout: Layout | None) -> int:
+    """The groups of devices, one for each axis, that a process talks to."""
+    axes = () if layout is None else (layout.dp, layout.tp, layout.pp, layout.cp, layout.ep)
+    return sum(bool(any_of(n > 1)) for n in axes)
 
 
 def plan(model: object, devices: int, **settings: Any) -> Found:
@@ -173,14 +183,21 @@ def _stack(stack: object, mode: str) -> Stack:
     return found
 
 
-def _defaults(settings: Mapping[str, Any], dtype: str, network: Named | Ready) -> dict[str, Any]:
-    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have."""
+def _defaults(
+    settings: Mapping[str, Any], dtype: str, source: Source, techniques: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have.
+
+    Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
+    """
+    network = source.network
     captured = isinstance(network, Ready) and is_captured(network.model)
-    narrow = dtype in ("bfloat16", "float16")
+    mixed = dtype in ("bfloat16", "float16")
     return {
         name: value
         for name, value in settings.items()
-        if (name == "execution" or not captured) and (name != "precision" or narrow)
+        if (name == "execution" or not captured)
+        and (name != "precision" or (mixed and not (techniques and keeps_weights(techniques))))
     }
 
 

@@ -54,6 +54,7 @@ class Layout(Settings):
     )
     ep: int = setting(1, "expert parallel, on the devices of dp and cp (and tp, where etp is less)")
     etp: int = setting(0, "tensor parallel within an expert; 0: as tp", least=0)
+    imbalance: float = setting(1.0, "rows of the busiest experts' device over the mean", least=1)
     pp: int = setting(1, "pipeline parallel: the layers are divided")
     vpp: int = setting(1, "stages of each device, interleaved")
     stages: tuple[int, ...] = setting(
@@ -211,7 +212,9 @@ def _value(name: str, text: str) -> Any:
 
 
 def _number(text: str) -> Any:
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text

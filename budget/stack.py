@@ -18,8 +18,9 @@ from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
-# matrices that are read once (stream), and that of all that is no product (pointwise).
-CLASSES = ("product", "attention", "stream", "pointwise")
+# matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
+# start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
+CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
 
@@ -30,9 +31,8 @@ class Stack(NamedTuple):
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
     not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
     other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
-    other one. reached: by generation, see CLASSES. launch_s: a kernel's start on the device; dispatch_s: the
-    host's work for an operator, 0 where a graph is replayed; None: as in data/profiles/datasheet.json.
-    intervals: by generation, of a measured time over the predicted one. source: keys of references.json.
+    other one. reached: by generation, see CLASSES. intervals: by generation, of a measured time over the
+    predicted one. source: keys of references.json.
     """
 
     name: str
@@ -43,8 +43,6 @@ class Stack(NamedTuple):
     overlap: Mapping[str, float]
     attention: Mapping[str, str]
     reached: Mapping[str, Mapping[str, float]]
-    launch_s: float | None
-    dispatch_s: float | None
     intervals: Mapping[str, tuple[float, float]]
     notes: str = ""
 
@@ -74,10 +72,7 @@ class Stack(NamedTuple):
         return (self.train if mode == "train" else self.serve) is not None
 
 
-FIELDS = (
-    "about", "source", "train", "serve", "overlap", "attention", "reached", "launch_s", "dispatch_s",
-    "intervals", "notes",
-)  # fmt: skip
+FIELDS = ("about", "source", "train", "serve", "overlap", "attention", "reached", "intervals", "notes")
 
 
 def names() -> tuple[str, ...]:
@@ -148,9 +143,7 @@ def parse(about: Any, file: str) -> Stack:
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
         },
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
-        reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 10)),
-        launch_s=_seconds(about.get("launch_s"), f"{file}: launch_s"),
-        dispatch_s=_seconds(about.get("dispatch_s"), f"{file}: dispatch_s"),
+        reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         intervals=_each(about, "intervals", file, _interval),
         notes=str(about.get("notes", "")),
     )
@@ -179,14 +172,6 @@ def _attention(values: Any, file: str) -> Mapping[str, str]:
                 "stack", f"{where}: unknown kernel {shown(kernel)}; allowed: {', '.join(kernels)}"
             )
     return dict(values)
-
-
-def _seconds(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise InputError("stack", f"{where}: got {shown(value)}; allowed: seconds from 0 to 1")
-    return float(value)
 
 
 def _interval(value: Any, where: str) -> tuple[float, float]:

@@ -200,3 +200,17 @@ def test_fsdp(ranks):
 def test_hsdp(ranks):
     """Two copies of four: each scattered gradient is then added up over the copies."""
     assert torch_s(sharded(Net(), ranks(2, 4))) == ours("dp=8,zero=3,shard=4")[:2]
+
+
+@pytest.mark.parametrize(("shape", "layout"), [((), "dp=8,zero=3"), ((2, 4), "dp=8,zero=3,shard=4")])
+def test_a_captured_module_is_sharded_as_fsdp_does(ranks, shape, layout):
+    """Its numbered modules are the groups."""
+    import budget
+
+    ids = torch.zeros(B, S, dtype=torch.long)
+    said = budget.estimate(Net(), inputs=(ids,), layout=layout, device="h100").to_dict()["communication"]
+    forward, both = Counter(), Counter()
+    for c in said:
+        both[c["kind"]] += c["times"]
+        forward[c["kind"]] += c["times"] if c["phase"] == "forward" else 0
+    assert (+forward, +both) == torch_s(sharded(Net(), ranks(*shape)))

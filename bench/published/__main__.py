@@ -57,7 +57,8 @@ def _lines(found: list[Predicted]) -> Iterator[str]:
     yield f"\n{covered} predictions; {len(found) - covered} rows are not covered\n"
     yield f"{'stack':<20}{'quantity':<15}{'rows':>5}{'median':>9}{'p90':>9}{'ratio':>8}{'inside':>8}"
     for s in summary(found):
-        shares = f"{s['median_error']:9.1%}{s['p90_error']:9.1%}{s['median_ratio']:8.2f}{s['inside']:8.0%}"
+        shares = f"{s['median_error']:9.1%}{s['p90_error']:9.1%}{s['median_ratio']:8.2f}"
+        shares += f"{s['inside']:8.0%}" if s["inside"] is not None else ""
         yield f"{s['stack']:<20}{s['quantity']:<15}{s['rows']:5}{shares}"
 
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from budget import device as devices
 from budget import stack as stacks
+from budget.answer import Estimate
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.errors import InputError
-from budget.fold.kernels import Work, works
-from budget.fold.time import kernel_time, rates
+from budget.fold.kernels import Work
+from budget.fold.time import kernel_time, rates, running
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
@@ -33,6 +34,7 @@ from .table import read
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
+STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 
@@ -42,7 +44,8 @@ class Kernels(NamedTuple):
 
     works: tuple[Work, ...]
     times: float
-    phase: str
+    stretch: float  # by a pipeline's bubble
+    waits: float  # seconds for collectives
 
 
 class Case(NamedTuple):
@@ -55,6 +58,7 @@ class Case(NamedTuple):
     quantity: str
     device: devices.Device
     dtype: str
+    execution: str
     parts: tuple[Kernels, ...]
     measured: float  # logarithm of seconds
 
@@ -79,12 +83,7 @@ def cases(paths: Iterable[str]) -> Iterator[Case]:
 def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
     found = [run(part) for part in parts]
     e = found[0]
-    kernels = tuple(
-        Kernels(
-            tuple(_alike(works(e.program.nodes, e.task.dtype, e.task.execution), p.phase)), p.times, p.phase
-        )
-        for p, e in zip(parts, found, strict=True)
-    )
+    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
     source = row["source"].split(" ")[0].split("@")[0]
     return Case(
         row["id"],
@@ -94,9 +93,18 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         quantity,
         e.device,
         e.task.dtype,
+        e.task.execution,
         kernels,
         math.log(taken),
     )
+
+
+def _kernels(part: Part, e: Estimate) -> Kernels:
+    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
+    t = e.times
+    busy = t.forward + t.backward
+    found = tuple(_alike((k.work for k in t.kernels), part.phase))
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
@@ -120,14 +128,14 @@ SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host")
 
 def seconds(case: Case, profile: Profile) -> float:
     """The predicted seconds of a case: of each part the device's or the host's, whichever is longer."""
-    r = rates(case.device, profile, case.dtype)
+    r = running(rates(case.device, profile, case.dtype), case.execution)
     total = 0.0
     for part in case.parts:
         device = host = 0.0
         for w in part.works:
             device += float((kernel_time(w, r)[0] * w.times).sum())
             host += float(((_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times).sum())
-        total += part.times * max(device, host)
+        total += part.times * (max(device, host) * part.stretch + part.waits)
     return total
 
 
@@ -193,21 +201,23 @@ def start() -> dict[tuple[str, ...], float]:
     }  # fmt: skip
 
 
-def fit(found: Sequence[Case], begin: Numbers, known: Numbers | None = None) -> dict[tuple[str, ...], float]:
+def fit(
+    found: Sequence[Case], begin: Numbers, known: Numbers | None = None, *, shared: bool = True
+) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    known: numbers to go on from, of which what all stacks share stays. Source: levenberg-marquardt.
+    known: numbers from which to go on. shared: also those that all stacks share. Source: levenberg-marquardt.
     """
-    names = [*(() if known else begin), *_names(found)]
+    names = [*(begin if shared else ()), *_names(found)]
     rest = {**begin, **(known or {})}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
     x = np.array([math.log(rest.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
     measured = np.array([c.measured for c in found])
-    shared = {n: v for n, v in rest.items() if len(n) == 1}
+    common = {n: v for n, v in rest.items() if len(n) == 1}
 
     def at(x: Any) -> dict[tuple[str, ...], float]:
-        return {**shared, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
+        return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
         return (predictions(found, at(x)) - measured) / ROW
@@ -271,7 +281,7 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 
 
 def _width(name: tuple[str, ...]) -> float:
-    return (1.0, STACK, PAIR)[len(name) - 1]
+    return (1.0, STARTS.get(name[-1], STACK), PAIR)[len(name) - 1]
 
 
 def left_out(
@@ -286,7 +296,7 @@ def left_out(
         out = [c for c in found if key(c) == k]
         some = {c.stack for c in out}
         seen = [c for c in found if key(c) != k and (shared or c.stack in some)]
-        numbers = fit(seen, begin, None if shared else {n: v for n, v in known.items() if len(n) == 1})
+        numbers = fit(seen, begin, known, shared=shared)
         wrong = predictions(out, numbers) - np.array([c.measured for c in out])
         errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors

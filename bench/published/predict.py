@@ -80,7 +80,8 @@ def summary(found: list[Predicted]) -> list[dict[str, Any]]:
 def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
     errors = sorted(abs(p.error or 0) for p in of)
     ratios = sorted(1 + (p.error or 0) for p in of)
-    inside = sum(p.low <= (p.asked.measured or 0) <= p.high for p in of if p.asked)
+    timed = [p for p in of if p.low < p.high and p.asked]
+    inside = sum(p.low <= (p.asked.measured or 0) <= p.high for p in timed if p.asked)
     return {
         "stack": name,
         "quantity": quantity,
@@ -88,5 +89,5 @@ def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
         "median_error": median(errors),
         "p90_error": errors[min(int(0.9 * len(errors)), len(errors) - 1)],
         "median_ratio": median(ratios),
-        "inside": inside / len(of),
+        "inside": inside / len(timed) if timed else None,  # of what has an interval: times
     }

@@ -64,18 +64,20 @@ def whole(row: Row, column: str, default: int | None = None) -> int:
 def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
     """A measured column, or None where it is empty."""
     text = row.get(column, "")
-    return float(text) * scale if re.fullmatch(r"[0-9.eE+-]+", text) else None
+    return float(text) * scale if re.fullmatch(r"\d+\.?\d*([eE][+-]?\d+)?", text) else None
 
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
+    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
+    "bigscience": "megatron-2021", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
     "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
     "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "bigscience": "megatron",
-    "simumax": "megatron", "korthikanti": "megatron", "narayanan": "megatron", "megascale": "megatron",
+    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
+    "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
     "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
@@ -146,9 +148,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     found = _preset(name)
     if found:
         own = vars(resolve(found, {})[2])
-        if all(
-            abs(own.get(k, v) - v) <= 0.02 * v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff")
-        ):
+        told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
+        if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
             return found, {"context": seq} if long else {}
     if not {"layers", "d_model", "heads", "vocab"} <= sizes.keys():

@@ -58,7 +58,7 @@ def answer(found: Found) -> Answer:
             "layouts": [_record(t) for t in found.tried],
         },
         records=lambda: Table(COLUMNS, [_row(t) for t in found.tried]),
-        text=lambda: f"{len(found.tried)} layouts in {seconds(found.seconds)}",
+        text=lambda: f"{len(found.tried)} layouts, the best first",
         tables=lambda: (Table(COLUMNS, [_row(t) for t in found.tried[:ROWS]]),),
         foot=foot,
     )

@@ -48,8 +48,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
         provenance="published" if known else "datasheet",
         forms=complete(forms),
         memory=stream,
-        launch_s=base.launch_s if stack.launch_s is None else stack.launch_s,
-        dispatch=base.dispatch if stack.dispatch_s is None else Dispatch(*[stack.dispatch_s] * 3),
+        launch_s=base.launch_s * of["launch"],
+        dispatch=Dispatch(*(seconds * of["host"] for seconds in base.dispatch)),
         low=low,
         high=high,
     )

@@ -23,7 +23,7 @@ from ..ir import (
     window,
 )
 from ..named import NamedTuple
-from ..size import Size, is_zero, maximum, minimum, product
+from ..size import Size, is_number, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")
 
@@ -59,8 +59,7 @@ def works(
     pending: list[Op] = []
     last = "", ""
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
-    keys = _side_by_side(run) if execution == "graph" else [(n, _key(n, execution)) for n in run]
-    for node, key in keys:
+    for node, key in _ordered(run, execution):
         if pending and key != last:
             yield _work(pending, dtype, execution, times, native)
             pending = []
@@ -93,8 +92,12 @@ def _key(node: Node, execution: str) -> tuple[str, str]:
     return node.kernel or ("pointwise" if fuses else ""), node.phase
 
 
-def _side_by_side(run: Sequence[Node]) -> list[tuple[Node, tuple[str, str]]]:
-    """Operators with their keys; products of one input behind the first, with what widens their weights."""
+def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, str]]]:
+    """Operators in the order in which they run, with their keys.
+
+    A graph's products of one input run behind the first. Weights of few bits are widened within a product
+    there, and in other executions within one of a single row.
+    """
     kept: list[tuple[Node, tuple[str, str]]] = []
     ends: dict[str, int] = {}
     wide: list[Op] = []
@@ -102,15 +105,26 @@ def _side_by_side(run: Sequence[Node]) -> list[tuple[Node, tuple[str, str]]]:
         if isinstance(node, Op) and node.rule.family == "dequantize":
             wide.append(node)
             continue
-        key, at = _key(node, "graph"), len(kept)
-        if isinstance(node, Op) and node.kind == "contract" and not key[0]:
-            source = node.ins[0].name
-            key, at = (f"products of {source}", node.phase), ends.get(source, at)
+        key, at = _key(node, execution), len(kept)
+        merged = (
+            isinstance(node, Op) and node.kind == "contract" and not key[0] and _merged(node, execution, wide)
+        )
+        if merged:
+            key, at = merged, ends.get(merged[0], at)
             ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
-            ends[source] = at + 1 + len(wide)
-        kept[at:at] = [(o, key) for o in (*wide, node)]
+            ends[merged[0]] = at + 1 + len(wide)
+        kept[at:at] = [*((o, merged or _key(o, execution)) for o in wide), (node, key)]
         wide = []
-    return kept
+    return [*kept, *((o, _key(o, execution)) for o in wide)]
+
+
+def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
+    """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
+    if execution == "graph":
+        return f"products of {o.ins[0].name}", o.phase
+    g = gemm(o)
+    alone = not wide or g is None or not is_number(g.m) or g.m != 1
+    return None if alone else (f"product {o.name}", o.phase)
 
 
 def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) -> Work:
@@ -178,7 +192,7 @@ def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
 
 def _experts(o: Op) -> str:
     """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
-    return next((axis for t in o.weights if (axis := picked(t))), "")
+    return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
 def _in_between(o: Op, dtype: str) -> Size:

@@ -116,6 +116,17 @@ def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size 
     return found
 
 
+def beside(own: Memory, other: Memory) -> Memory:
+    """The memory of a device that holds another program's weights, states and waiting activations, too."""
+    kinds = ("parameters", "gradients", "optimizer", "activations")
+    more = {kind: getattr(other, kind) for kind in kinds}
+    at_peak = {kind: size + more.get(kind, 0) for kind, size in own.at_peak.items()}
+    sums = {kind: getattr(own, kind) + size for kind, size in more.items()}
+    found = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
+    found.lifetimes, found.there = own.lifetimes, own.there
+    return found
+
+
 class Peak(NamedTuple):
     """The most bytes alive: at which operator, and by kind ("" and nothing for arrays)."""
 

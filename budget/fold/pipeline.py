@@ -8,7 +8,7 @@ weights' gradients, T = F + B, p stages, v of them on each device, m micro-batch
     1f1b          p - r                                    (p - 1) T
     interleaved   (2 (p - r - 1) + (v - 1) p + 1) / v      (p - 1) T / v
     zb_h1         p                                        (p - 1) (T - 2 W)
-    dualpipe      p + 1, of two half stages each           (p / 2 - 1) (T + B - 3 W), weights twice
+    dualpipe      p - r, and r + 1 of stage p - 1 - r      (p / 2 - 1) (T + B - 3 W), both stages' weights
 
 Where stages differ, the slowest one sets the pace, and every other one is passed through once.
 Sources: gpipe, megatron-lm-2021, zero-bubble, dualpipe. The tests walk these schedules, written out as
@@ -55,7 +55,7 @@ def in_flight(layout: Layout, stage: int, micro: Size) -> Size:
         "1f1b": p - stage,
         "interleaved": (2 * (p - stage - 1) + (v - 1) * p + 1) / v,
         "zb_h1": p,
-        "dualpipe": p + 1,
+        "dualpipe": p - stage,
     }[how]
     return minimum(most, micro)
 

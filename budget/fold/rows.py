@@ -49,9 +49,15 @@ def _key(op: str, by: str) -> str:
     """`layers.attn.q` is an operator; its layer is `layers`, its part `attn`."""
     if by == "operator":
         return op
-    # A torch module's layers are numbered, `model.layers.3.mlp.up`: the layer is `model.layers.3`.
-    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", op)
-    head, rest = (numbered[1], numbered[2] or "") if numbered else op.partition(".")[::2]
+    head, rest = layer_of(op)
+    if not head:
+        head, _, rest = op.partition(".")
     if by == "layer":
         return head
     return rest.partition(".")[0].rstrip("0123456789") or head if rest else head
+
+
+def layer_of(name: str) -> tuple[str, str]:
+    """A torch module's numbered layer, and what is inside: `model.layers.3`, `mlp.up`; or two empty texts."""
+    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", name)
+    return (numbered[1], numbered[2] or "") if numbered else ("", "")

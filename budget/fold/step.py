@@ -19,8 +19,8 @@ from ..named import Any, NamedTuple
 from ..size import Size, maximum, minimum
 from .collective import seconds
 from .communication import Communication, communications
-from .memory import Memory, memory
-from .pipeline import Pass, bubble, in_flight
+from .memory import Memory, beside, memory
+from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
 # The axis of a stack's overlap that a group belongs to.
@@ -81,12 +81,26 @@ class Spread(NamedTuple):
         return dict(sorted(found.items()))
 
     def held(self, rank: Rank, stage: int) -> Memory:
+        """Bytes of one device of a stage; with DualPipe, also of the stage as far from the other end."""
+        own = self.alone(rank, stage)
+        if schedule(self.layout) != "dualpipe" or self.layout.pp == 1:
+            return own
+        other = self.layout.pp - 1 - stage
+        far = self.alone(next(r for r in self.ranks if other in r.stages), other)
+        return beside(own, far)
+
+    def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
         return memory(rank.program, self.dtype, in_flight=in_flight(self.layout, stage, self.micro))
 
     def most(self) -> Memory:
         """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
-        return max((self.held(rank, rank.stages[0]) for rank in self.ranks), key=lambda m: m.peak)
+        found = [self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)]
+        return max(found, key=lambda m: m.peak) if len(found) > 1 else found[0]
+
+    def early(self, rank: Rank) -> tuple[int, ...]:
+        """The stages of a rank that may hold most."""
+        return rank.stages if schedule(self.layout) == "dualpipe" else rank.stages[:1]
 
     def run(
         self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str

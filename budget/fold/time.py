@@ -84,6 +84,11 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     )
 
 
+def running(r: Rates, execution: str) -> Rates:
+    """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
+    return r._replace(dispatch=Dispatch(0, 0, 0)) if execution == "graph" and not r.serial else r
+
+
 def _host_bandwidth(device: Device) -> float:
     """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
     16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
@@ -147,7 +152,7 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
 
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
-    r = rates(device, profile, dtype)
+    r = running(rates(device, profile, dtype), execution)
     kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
@@ -192,6 +197,23 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
     return maximum(device, host) - sum(phases.values())
+
+
+def bound(times: Times) -> str:
+    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it.
+    "" for arrays.
+    """
+    spent: dict[str, Size] = {}
+    for k in times.kernels:
+        spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
+    if "" in spent or not spent:
+        return ""
+    return "host" if times.overhead > 0 else max(spent, key=lambda name: float(spent[name]))
+
+
+def moved(times: Times) -> Size:
+    """Bytes that all kernels read and write."""
+    return sum(k.work.bytes * k.work.times for k in times.kernels)
 
 
 def by_kind(times: Times) -> Mapping[str, Size]:

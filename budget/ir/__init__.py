@@ -28,6 +28,7 @@ from .line import ROLES, group, line, op
 from .link import link, model
 from .op import (
     ACTIVATION_OF_MLP,
+    ADDS,
     DOWN,
     EMBED,
     EXPERT_DOWN,
@@ -51,6 +52,7 @@ from .op import (
     PROMPT,
     QKV,
     QUERY,
+    REMADE,
     ROUTER,
     SCORES,
     SHARED_DOWN,
@@ -101,11 +103,11 @@ from .tensor import (
 )
 
 __all__ = [
-    "ACTIVATION", "ACTIVATION_OF_MLP", "ACTIVE", "ALL", "CACHE", "CHUNK", "COPY", "DOWN", "EMBED",
+    "ACTIVATION", "ACTIVATION_OF_MLP", "ACTIVE", "ADDS", "ALL", "CACHE", "CHUNK", "COPY", "DOWN", "EMBED",
     "EXPERT_DOWN", "EXPERT_GATED", "EXPERT_UP", "FROZEN", "GATE", "GATED", "GIVEN", "GRADIENT", "HEAD",
     "HOST", "INDEX_WEIGHTS", "INPUT", "INPUT_ONLY", "KEY", "LATENT_DIVIDE", "LATENT_DOWN", "LATENT_JOIN",
     "LATENT_QUERY", "LATENT_UP", "LEAF", "LOSS", "MERGE", "MIX", "NOTHING", "OUTPUT", "PROMPT", "QKV",
-    "QUERY", "ROLES", "ROUTER", "RULES", "SAVED", "SCALE", "SCORES", "SHARED_DOWN", "SHARED_GATE",
+    "QUERY", "REMADE", "ROLES", "ROUTER", "RULES", "SAVED", "SCALE", "SCORES", "SHARED_DOWN", "SHARED_GATE",
     "SHARED_GATED", "SHARED_UP", "SSM_IN", "SSM_OUT", "SSM_PARTS", "SSM_STEP", "STATE", "SUMMAND",
     "TEMPORARY", "UP", "VALUE", "WEIGHT", "WEIGHTS", "Block", "Carry", "Gemm", "Model", "Node", "Op", "Rule",
     "Tensor", "base", "beside", "block", "contracted_dims", "contraction_flops", "elements", "expert_axis",

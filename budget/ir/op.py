@@ -14,9 +14,11 @@ from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, p
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+ADDS = "adds"  # a product whose result is added in place to a gradient that is there
 LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
 from ..layout import even
 from ..size import Size, ceil_div
-from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, letters
+from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
@@ -35,7 +35,7 @@ def kind(a: str, b: str) -> str:
 def passes(o: Op, held: Sequence[str], wants: str) -> bool:
     """Whether an operator computes with partial sums: the sum of its results is the result of their sum."""
     back = o.phase == "backward"
-    if back and wants == WHOLE and not DATA & {d for t in (*o.ins, *o.outs) for d in letters(t)}:
+    if back and wants == WHOLE and not DATA & loops_over(o):
         return True  # a gradient of what is made of weights alone, in which all is linear
     rows = back and o.rule.looks_up and not (wants and has(o.out, wants))
     return (o.rule.view or o.rule.linear or o.rule.additive or rows) and all(d == PARTIAL for d in held)
@@ -77,4 +77,7 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
                     more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
                     even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
+    crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
+    if crowd != 1 and "b" in here:
+        here["b"] = here["b"] * crowd
     return here

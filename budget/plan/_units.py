@@ -5,8 +5,9 @@ A layer is one unit; what is outside of layers is another, which stays gathered 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from ..fold.rows import layer_of
 from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Node, Op, Tensor, elements, walk
 from ..layout import Layout
 from ..named import NamedTuple
@@ -16,11 +17,12 @@ from .shard import axis_of, has_copies, stored
 
 
 class Piece(NamedTuple):
-    """A tensor before and behind a collective, with the sizes of both."""
+    """A tensor before and behind a collective, each with its elements."""
 
     given: Tensor
+    before: Size
     made: Tensor
-    sizes: Mapping[str, Size]
+    behind: Size
 
 
 class Units:
@@ -52,6 +54,39 @@ class Units:
                 yield node._replace(body=tuple(inner))
         yield from self.scatter(grads.values())
 
+    def flat(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """The nodes of a captured module, one after the other: each of its numbered modules is a unit."""
+        ops = [o for o, _ in walk(nodes)]
+        stored_by: dict[str, list[Op]] = {}
+        grads: dict[str, dict[str, tuple[Tensor, Op]]] = {}
+        for o in ops:
+            for t in o.outs:
+                if t.role == WEIGHT and t.part == GRADIENT:
+                    grads.setdefault(_module(t.of), {})[t.name] = (t, o)
+            if o.kind == "resident" and o.weights:
+                stored_by.setdefault(_module(o.weights[0].name), []).append(o)
+        last = {id(list(found.values())[-1][1]): unit for unit, found in grads.items()}
+        ready: set[tuple[str, str]] = set()
+        for o in ops:
+            if self.layout.zero == 3 and o.kind == "resident":
+                yield self.at_rest(o)
+                continue
+            for unit in dict.fromkeys(_module(t.name) for t in o.weights if self.layout.zero == 3):
+                phase = o.phase if unit else "forward"  # what is in no numbered module stays
+                if (unit, phase) not in ready:
+                    ready.add((unit, phase))
+                    yield from self.gather(stored_by.get(unit, ()), phase)
+            read = self.reading_whole(o)
+            yield read._replace(outs=tuple(self.temporary(t, o) for t in o.outs))  # type: ignore[call-arg]
+            if id(o) in last:
+                yield from self.scatter(grads[last[id(o)]].values())
+
+    def at_rest(self, o: Op) -> Op:
+        """The declaration of a captured module's weights: as a device stores them."""
+        parts = [stored(t, o, self.layout) for t in o.weights]
+        sizes = {name: size for _, own in parts for name, size in own.items()}
+        return o._replace(ins=tuple(t for t, _ in parts), sizes=sizes) if parts else o
+
     def gather(self, body: Sequence[Node], phase: str) -> Iterator[Op]:
         """What gathers the weights that a unit reads, in the dtype in which its products read them."""
         found: dict[str, list[Piece]] = {}
@@ -74,7 +109,8 @@ class Units:
                     yield cast._replace(ins=(part,), outs=(low,), sizes=size, phase=phase, of=again)
                     part = low
                 axis = axis_of(weight, maker, self.layout)
-                found.setdefault(axis, []).append(Piece(part, whole, {**maker.sizes, **size}))
+                one = Piece(part, size[weight.name], whole, elements(whole, maker.sizes))
+                found.setdefault(axis, []).append(one)
         for axis, parts in found.items():
             yield _together("all_gather", axis, parts, phase)
 
@@ -86,13 +122,13 @@ class Units:
                 continue
             part, size = stored(t, o, self.layout)
             mine = part._replace(name=f"{t.name}@shard")
-            piece = Piece(t._replace(role=ACTIVATION), mine, {**o.sizes, **size})
+            piece = Piece(t._replace(role=ACTIVATION), elements(t, o.sizes), mine, size[t.name])
             found.setdefault(axis_of(t, o, self.layout), []).append(piece)
         for axis, parts in found.items():
             yield _together("reduce_scatter", axis, parts, "backward")
             if has_copies(self.layout):
-                given = tuple(piece.made._replace(role=GIVEN) for piece in parts)
-                sizes = {name: size for piece in parts for name, size in piece.sizes.items()}
+                given = tuple(p.made._replace(dims=(p.made.name,), role=GIVEN) for p in parts)
+                sizes = {p.made.name: p.behind for p in parts}
                 yield Op("gradients.copies", "all_reduce", given, (), sizes, "backward", axis="replicate")
 
     def alone(self, t: Tensor, o: Op) -> bool:
@@ -113,6 +149,11 @@ class Units:
         """An operand; a whole gradient as what it is, there until it is scattered."""
         whole = t.part == GRADIENT and t.role == WEIGHT and not self.alone(t, o)
         return t._replace(role=ACTIVATION) if whole else t
+
+
+def _module(name: str) -> str:
+    """The numbered module that a weight is of: `layers.3` of `layers.3.mlp.up.weight`; or "", for none."""
+    return layer_of(name)[0]
 
 
 def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
@@ -142,7 +183,6 @@ def _together(kind: str, axis: str, parts: Sequence[Piece], phase: str) -> Op:
     """One collective of several tensors, each in one dimension."""
     ins = tuple(piece.given._replace(dims=(f"{piece.given.name}.in",)) for piece in parts)
     outs = tuple(piece.made._replace(dims=(f"{piece.made.name}.out",)) for piece in parts)
-    sizes = {f"{p.given.name}.in": elements(p.given, p.sizes) for p in parts}
-    sizes |= {f"{p.made.name}.out": elements(p.made, p.sizes) for p in parts}
+    sizes = {f"{p.given.name}.in": p.before for p in parts} | {f"{p.made.name}.out": p.behind for p in parts}
     what = "weights" if kind == "all_gather" else "gradients"
     return Op(f"{what}.{axis}.{kind}", kind, ins, outs, sizes, phase, axis=axis)

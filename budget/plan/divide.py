@@ -18,8 +18,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..ir import (
-    ACTIVATION,
-    ACTIVE,
     GIVEN,
     INPUT,
     SSM_IN,
@@ -34,12 +32,9 @@ from ..ir import (
     walk,
 )
 from ..named import NamedTuple
-from ..size import Size
-from ._placement import BESIDE, ORDER, Placement, kind, left, local, moved, passes
+from ._placement import BESIDE, Placement, left, local, moved, passes
+from ._places import Places, Scope
 from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, canonical, choice, has
-
-Written = tuple[tuple[str, ...], Mapping[str, Size]]  # the writer's dimensions, and their whole sizes
-Scope = dict[tuple[str, Placement], str]  # conversions that were made: of which tensor, to what
 
 
 class Divided(NamedTuple):
@@ -71,15 +66,11 @@ def check(model: Model, axes: Sequence[Axis], divides: Collection[tuple[int, str
             raise InputError(f"layout.{axis.name}", f"{model.name} has {what} to divide; allowed: 1")
 
 
-class _Divider:
-    """Keeps where every tensor lies, in its writer's letters."""
+class _Divider(Places):
+    """Applies the rule to one operator after the other."""
 
     def __init__(self, axes: Sequence[Axis]):
-        self.axes = axes
-        self.place: dict[str, Placement] = {}
-        self.written: dict[
-            str, tuple[tuple[str, ...], Mapping[str, Size]]
-        ] = {}  # dimensions, and whole sizes
+        super().__init__(axes)
         self.present: set[str] = set()  # inputs and tables: made as their readers need them
         self.partial: dict[str, tuple[Axis, ...]] = {}
         self.renamed: dict[str, str] = {}  # what a block leaves, where it had to be converted
@@ -115,7 +106,7 @@ class _Divider:
         new: list[Op] = []
         for t in (t._replace(name=self.renamed.get(t.name, t.name)) for t in o.ins):
             if t.role not in WEIGHTS and t.name in self.place:
-                t = self.whole_where_unlike(o, t, new, scope)  # noqa: PLW2901 - the same tensor, gathered
+                t = self.gathered_where_unlike(o, t, new, scope)  # noqa: PLW2901 - the same tensor, gathered
                 ins.append(self.convert(o, t, self.wanted(t, chosen), new, scope))
             else:
                 ins.append(t)
@@ -128,10 +119,6 @@ class _Divider:
                 held = zip(self.axes, self.place[t.name], strict=True)
                 self.partial[t.of] = tuple(axis for axis, dim in held if dim == PARTIAL)
         yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes))
-
-    def put(self, t: Tensor, place: Placement, sizes: Mapping[str, Size]) -> None:
-        """Remember where a tensor lies."""
-        self.place[t.name], self.written[t.name] = place, (t.dims, sizes)
 
     def chosen(self, i: int, o: Op) -> str:
         """What an axis divides in an operator; PARTIAL where it computes with partial sums."""
@@ -170,66 +157,6 @@ class _Divider:
             for now, dim in zip(self.seen(t), chosen, strict=True)
         )
 
-    def seen(self, t: Tensor) -> Placement:
-        """Where a tensor lies, in its reader's letters: keys are written along s and read along t."""
-        own, place = self.written[t.name][0], self.place[t.name]
-        return place if own == t.dims else tuple(moved(dim, own, t.dims) or WHOLE for dim in place)
-
-    def whole_where_unlike(self, o: Op, t: Tensor, out: list[Op], scope: Scope) -> Tensor:
-        """The tensor, gathered where it is divided along a dimension that its reader does not see."""
-        (own, sizes), place = self.written[t.name], self.place[t.name]
-        want = tuple(WHOLE if moved(dim, own, t.dims) is None else dim for dim in place)
-        if want == place:
-            return t
-        found = self.convert(o._replace(sizes=sizes), t._replace(dims=own), want, out, scope)
-        return found._replace(dims=t.dims)
-
-    def convert(self, o: Op, t: Tensor, want: Placement, out: list[Op], scope: Scope) -> Tensor:
-        """The tensor as an operator wants it, by collectives that `out` receives."""
-        have = self.seen(t)
-        steps: dict[tuple[int, str], list[int]] = {}
-        for i, (a, b) in enumerate(zip(have, want, strict=True)):
-            if a != b:
-                rank = ORDER.index(kind(a, b))
-                steps.setdefault((rank, self.group(i, t, a, b)), []).append(i)
-        source = t
-        for (rank, group), which in sorted(steps.items()):
-            after = tuple(want[i] if i in which else dim for i, dim in enumerate(have))
-            name = scope.get((t.name, after))
-            if name is None:
-                name = scope[t.name, after] = self.fresh(f"{t.name}@{group or ORDER[rank]}")
-                out.append(self.collective(o, ORDER[rank], group, source, name, have, after))
-                self.put(t._replace(name=name), after, o.sizes)
-            source, have = source._replace(name=name, role=ACTIVATION, on_chip=False), after
-        return source
-
-    def collective(
-        self, o: Op, how: str, group: str, t: Tensor, name: str, have: Placement, after: Placement
-    ) -> Op:
-        """One collective, or a slice. What it makes larger or smaller is marked in its operand: s'.
-
-        Raises InputError where a fused kernel would have to wait for one.
-        """
-        if t.on_chip and group:
-            raise InputError(
-                f"layout.{group}", f"{t.name} stays in a fused kernel; allowed: 1, or eager attention"
-            )
-        before, sizes = (local(o.sizes, place, self.axes) for place in (have, after))
-        changed = {dim for a, b in zip(have, after, strict=True) if a != b for dim in (a, b)}
-        changed |= {axis.rows for axis in self.axes} if EXPERTS in changed else set()
-        marked = {f"{dim}'": before[dim] for dim in t.dims if dim in changed}
-        read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
-        made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)
-        of = o.of if o.phase == "backward" else ""
-        return Op(f"{o.name}.{how}", how, (read,), (made,), {**sizes, **marked}, o.phase, of, axis=group)
-
-    def group(self, i: int, t: Tensor, a: str, b: str) -> str:
-        """The axis whose devices talk; "" for a slice, where none do."""
-        if a == WHOLE:
-            return ""
-        axis = self.axes[i]
-        return "ep" if EXPERTS in (a, b) else axis.inner if ACTIVE in t.dims else axis.name
-
     def statistics(self, o: Op, chosen: Placement) -> Iterator[Op]:
         """What a norm, a softmax or a loss must know of a whole row, where the row is divided."""
         if not o.rule.reduces or o.phase != "forward":
@@ -245,45 +172,51 @@ class _Divider:
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
         """A block, whose repetitions hand on what they carry as it lies between layers."""
-        inits = {}
-        for c in (c for c in node.carry if c.enter):
-            init = self.renamed.get(c.init, c.init)
-            found = _reader(node.body, c.enter)
-            if found is None:
-                if init in self.place:
-                    self.place[c.enter], self.written[c.enter] = self.place[init], self.written[init]
-                continue
-            o, t = found
-            want = tuple(canonical(axis, t) for axis in self.axes)
-            if init in self.place:
+        inits: dict[Carry, str] = {}
+        for c in node.carry:
+            if c.enter:
                 new: list[Op] = []
-                first = self.whole_where_unlike(o, t._replace(name=init), new, scope)
-                inits[c] = self.convert(o, first, want, new, scope).name
+                inits[c] = self.enter(node, c, new, scope)
                 yield from new
-            self.put(t._replace(name=c.enter), want, o.sizes)
         inner = {**scope, **self.scopes.get(node.mirrors, {})}
         body = list(self.run(node.body, inner))
         self.scopes[node.name] = inner
         carry = []
         for c in node.carry:
-            leave = self.renamed.get(c.leave, c.leave)
-            if c.enter and leave in self.place:
-                o, t = _writer(node.body, c.leave)
-                own = self.written[c.enter][0]
-                want = tuple(moved(dim, own, t.dims) or WHOLE for dim in self.place[c.enter])
-                ends: list[Op] = []
-                leave = self.convert(o, t._replace(name=leave), want, ends, inner).name
-                body += ends
-                if leave != c.leave:
-                    self.renamed[c.leave] = leave
+            ends: list[Op] = []
+            leave = self.leave(node, c, ends, inner)
+            body += ends
             carry.append(Carry(inits.get(c, self.renamed.get(c.init, c.init)), c.enter, leave))
         yield node._replace(body=tuple(body), carry=tuple(carry))
 
-    def fresh(self, name: str) -> str:
-        """A name that no tensor has yet."""
-        while name in self.place:
-            name = f"{name}'"
-        return name
+    def enter(self, node: Block, c: Carry, new: list[Op], scope: Scope) -> str:
+        """What the first repetition begins with, brought to where tensors lie between layers."""
+        init = self.renamed.get(c.init, c.init)
+        found = _reader(node.body, c.enter)
+        if found is None:  # only handed on
+            if init in self.place:
+                self.place[c.enter], self.written[c.enter] = self.place[init], self.written[init]
+            return init
+        o, t = found
+        want = tuple(canonical(axis, t) for axis in self.axes)
+        if init in self.place:
+            first = self.gathered_where_unlike(o, t._replace(name=init), new, scope)
+            init = self.convert(o, first, want, new, scope).name
+        self.put(t._replace(name=c.enter), want, o.sizes)
+        return init
+
+    def leave(self, node: Block, c: Carry, ends: list[Op], scope: Scope) -> str:
+        """What a repetition leaves, brought to where the next one finds it."""
+        left_as = self.renamed.get(c.leave, c.leave)
+        if not c.enter or left_as not in self.place:
+            return left_as
+        o, t = _writer(node.body, c.leave)
+        own, _ = self.written[c.enter]
+        want = tuple(moved(dim, own, t.dims) or WHOLE for dim in self.place[c.enter])
+        made = self.convert(o, t._replace(name=left_as), want, ends, scope).name
+        if made != c.leave:
+            self.renamed[c.leave] = made
+        return made
 
 
 def _reader(nodes: Iterable[Node], name: str) -> tuple[Op, Tensor] | None:

@@ -3,6 +3,8 @@
 norm: an RMS norm keeps its input and one statistic a row. Source: liger.
 mlp: activations and gating are recomputed from the products' outputs; the down projection reads
 them without their being stored. Source: megatron-lm.
+gate: activation and gating are one kernel, which keeps what it reads; its output is stored for the down
+projection's weights. Source: megatron-core-fusions.
 loss: from the logits on one kernel, which keeps a statistic a row; its backward pass reads the logits again.
 Source: flash-attention-2 (its package's xentropy), megatron-lm.
 cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
@@ -34,17 +36,13 @@ from ..size import ceil_div, power_of_two, product
 from ._names import untrained
 from .fuse import fuse
 
-FUSED = ("norm", "mlp", "loss", "cross_entropy", "chunked_cross_entropy")
+FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy")
 OF_LOSS = ("loss", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
-MLP = (
-    ACTIVATION_OF_MLP,
-    GATE,
-    DOWN,
-    EXPERT_DOWN,
-    SHARED_DOWN,
-)  # operators that become one
+GATED = (ACTIVATION_OF_MLP, GATE)  # operators that become one
+MLP = (*GATED, DOWN, EXPERT_DOWN, SHARED_DOWN)
+OF_MLP = {"mlp": MLP, "gate": GATED}
 
 
 def fused(model: Model, names: str) -> Model:
@@ -54,10 +52,14 @@ def fused(model: Model, names: str) -> Model:
     for name in chosen:
         if name not in FUSED:
             raise unknown("fuse", name, FUSED)
+    if len(both := [name for name in chosen if name in OF_MLP]) > 1:
+        raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
     if len(losses := [name for name in chosen if name in OF_LOSS]) > 1:
         raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
     for name in chosen:
-        model = _norm(model) if name == "norm" else _mlp(model) if name == "mlp" else _loss(model, name)
+        model = (
+            _norm(model) if name == "norm" else _mlp(model, name) if name in OF_MLP else _loss(model, name)
+        )
     return model
 
 
@@ -69,22 +71,22 @@ def _norm(model: Model) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def _mlp(model: Model) -> Model:
+def _mlp(model: Model, name: str) -> Model:
     count = 0
 
     def change(o: Op) -> tuple[Op]:
         nonlocal count
-        if o.tag not in MLP or o.group:
+        if o.tag not in OF_MLP[name] or o.group:
             return (o,)
         count += 1
-        return (o._replace(group="mlp"),)
+        return (o._replace(group=name),)
 
     nodes = rewrite(model.nodes, change)
     if not count:
         raise InputError(
-            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in FUSED if c != 'mlp')}"
+            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in FUSED if c not in OF_MLP)}"
         )
-    return fuse(model._replace(nodes=nodes), {"mlp"})
+    return fuse(model._replace(nodes=nodes), {name})
 
 
 def _loss(model: Model, name: str) -> Model:

@@ -17,9 +17,10 @@ Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 
-from ..config import divides
+from ..config import any_of, divides
 from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
 from ..layout import Layout, even
 from ..named import NamedTuple
@@ -52,6 +53,7 @@ class Axis(NamedTuple):
     given: str = ""
     rows: str = "s"
     inner: str = ""  # its name among the rows of experts
+    crowd: float = 1.0  # rows of the busiest device's experts, over the mean
 
     @property
     def experts(self) -> bool:
@@ -61,11 +63,11 @@ class Axis(NamedTuple):
 
 def choice(axis: Axis, o: Op) -> str:
     """The dimension that an axis divides in an operator; WHOLE where it divides none."""
-    loops = {letter for t in (*o.ins, *o.outs) for letter in letters(t)}
+    loops = loops_over(o)
     return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
 
 
-def _holds(want: Prefer, o: Op, loops: set[str]) -> bool:
+def _holds(want: Prefer, o: Op, loops: Collection[str]) -> bool:
     """Whether a preference holds in an operator."""
     where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
     return where and want.without not in loops
@@ -73,20 +75,25 @@ def _holds(want: Prefer, o: Op, loops: set[str]) -> bool:
 
 def canonical(axis: Axis, t: Tensor) -> str:
     """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
-    own = set(letters(t))
+    own = letters(t.dims)
     return next((want.dim for want in axis.dims if want.dim in own and not want.within), WHOLE)
-
-
-def letters(t: Tensor) -> Iterator[str]:
-    """The dimensions of a tensor: a picked one with its mark and without, a window's two."""
-    for dim in t.dims:
-        yield from (dim, dim[1:]) if is_picked(dim) else window(dim)
 
 
 def has(t: Tensor, dim: str) -> bool:
     """Whether a tensor can be divided along a dimension; along EXPERTS, the rows that chose them can."""
-    own = set(letters(t))
+    own = letters(t.dims)
     return dim in own or (dim == EXPERTS and ACTIVE in own)
+
+
+def loops_over(o: Op) -> frozenset[str]:
+    """The dimensions of all operands of an operator."""
+    return frozenset().union(*(letters(t.dims) for t in (*o.ins, *o.outs)))
+
+
+@lru_cache(maxsize=4096)
+def letters(dims: tuple[str, ...]) -> frozenset[str]:
+    """The dimensions of a tensor: a picked one with its mark and without, a window's two."""
+    return frozenset(d for dim in dims for d in ((dim, dim[1:]) if is_picked(dim) else window(dim)))
 
 
 def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
@@ -108,8 +115,9 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
 def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
     """The same for a network with so many key-value heads; None: as many as there are devices."""
     etp = layout.tp if is_zero(layout.etp) else layout.etp
-    over_tp = minimum(layout.ep, exact_div(layout.tp, etp))  # experts take what tp leaves, then cp, then dp
-    over_cp = minimum(exact_div(layout.ep, over_tp), layout.cp)
+    beyond = 1 if is_zero(layout.etp) else exact_div(layout.tp, etp)
+    over_tp = _part(layout.ep, beyond)  # experts take what their own tp leaves of tp, then cp, then dp
+    over_cp = _part(exact_div(layout.ep, over_tp), layout.cp)
     over_dp = exact_div(layout.ep, over_tp * over_cp)
     sp = (Prefer("s", without="h"),) if layout.sp else ()  # keys that several devices have are made by each
     dense = (Prefer("f"), Prefer("v"), *sp)
@@ -118,7 +126,7 @@ def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
     for size, experts, inner in (
         (etp, False, dense),
         (over_tp, True, apart),
-        (exact_div(layout.tp, etp * over_tp), False, apart),
+        (exact_div(beyond, over_tp), False, apart),
     ):
         for heads, degree in _heads(size, kv_heads, found):
             name = "tp" if is_zero(layout.etp) else "etp"
@@ -131,7 +139,12 @@ def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
             found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
     for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):
         found.append(Axis("dp", size, (*_experts(experts), Prefer("b")), given="b", rows="", inner="dp"))
-    return tuple(axis for axis in found if not (is_one(axis.degree)))
+    return tuple(axis._replace(crowd=layout.imbalance) for axis in found if not is_one(axis.degree))
+
+
+def _part(degree: Size, devices: Size) -> Size:
+    """As much of a degree as some devices take."""
+    return 1 if is_one(degree) or is_one(devices) else minimum(degree, devices)
 
 
 def _experts(divided: bool) -> tuple[Prefer, ...]:
@@ -140,13 +153,13 @@ def _experts(divided: bool) -> tuple[Prefer, ...]:
 
 def _heads(size: Size, kv_heads: Size, before: list[Axis]) -> Iterator[tuple[str, Size]]:
     """Some devices as those that divide key-value heads, and the rest, which divide the queries of each."""
-    if kv_heads is None:
-        yield "h", size
-        return
     left = kv_heads
     for axis in before:
-        if any(want.dim == "h" for want in axis.dims):
+        if kv_heads is not None and any(want.dim == "h" for want in axis.dims):
             left = exact_div(left, axis.degree)
+    if left is None or not any_of(size > left):
+        yield "h", size
+        return
     by_keys = minimum(size, left)
     divides("layout.tp", by_keys, "tp", size)
     yield "h", by_keys

@@ -24,6 +24,7 @@ from .packed import packed
 from .packings import NAMED
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),
@@ -66,21 +67,22 @@ def quantize(
     tables = {t.name for o, _ in walk(model.nodes) if o.kind == "gather" for t in o.weights}
     found = 0
 
+    packed: set[str] = set()
+
     def change(o: Op) -> Iterator[Op]:
         nonlocal found
         weight = next((t for t in o.weights if not t.added), None)
-        if (
-            weight is None
-            or not is_linear(o, head)
-            or o.tag in left
-            or weight.dtype
-            or (train and weight.role == WEIGHT)
-        ):
+        if weight is None or weight.dtype or (train and weight.role == WEIGHT):
+            yield o
+            return
+        # Of a layer whose weight is packed, an adapter reads it, too.
+        if weight.name not in packed and (o.tag in left or not is_linear(o, head)):
             yield o
             return
         if weight.name in tables:
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
+        packed.add(weight.name)
         wide = Tensor(f"{weight.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=form)
         kind = "dequantize_half" if half else "dequantize"

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..config import Task
+from ..errors import InputError
 from ..fold.count import training
 from ..fold.step import Rank
 from ..ir import GIVEN, Model, Op, Tensor, elements
 from ..layout import Layout
+from ..size import is_one
 from . import run
 from ._layers import outside
 from .backward import backward
@@ -22,7 +24,7 @@ from .divide import check, divide
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
-from .shard import gathers, owned, reductions, shard
+from .shard import gathers, is_captured, owned, reductions, shard
 from .stage import Stage, stages
 from .techniques import KEPT, LEARNING, prepare, served
 
@@ -35,6 +37,8 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     layout: Layout = task.layout
     trains = task.workload.mode == "train"
     network, book = prepare(model, task)
+    if is_captured(book):
+        return _captured(network, book, task)
     learned = run(book, task, *LEARNING) if trains else served(book, task)
     axes = mesh(layout, learned)
     parts = stages(learned, layout)
@@ -57,6 +61,28 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         book = run(run(backward(learned), task, "gradients"), task, "accumulate")
     whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
     return network._replace(**whole), book._replace(**whole), tuple(found)
+
+
+def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
+    """The same of a torch module, whose dimensions have no names: data parallel, and what zero divides of it.
+
+    Raises InputError for other degrees.
+    """
+    layout: Layout = task.layout
+    for axis in ("tp", "cp", "ep", "pp"):
+        if not is_one(getattr(layout, axis)):
+            raise InputError(
+                f"layout.{axis}", "a torch module's dimensions have no names; allowed: dp, zero, shard"
+            )
+    program = book
+    if task.workload.mode == "train":
+        book = run(book, task, "gradients")
+        again = run(shard(recompute(book, task.recompute), layout), task, *KEPT)
+        sums = tuple(reductions(again, layout, {}))
+        program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+        book = run(book, task, "accumulate")
+    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
+    return network._replace(**whole), book._replace(**whole), (Rank(program),)
 
 
 def _stepped(model: Model, task: Task) -> Model:

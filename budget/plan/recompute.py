@@ -12,7 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import unknown
-from ..ir import ACTIVATION, ALL, COPY, INPUT_ONLY, WEIGHTS, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import (
+    ACTIVATION,
+    ALL,
+    COPY,
+    INPUT_ONLY,
+    REMADE,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+    walk,
+)
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -20,7 +34,7 @@ Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whethe
 
 def _never_kept(o: Op, t: Tensor) -> bool:
     """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return o.rule.lost or (t.on_chip and o.kernel != "chunked")
+    return o.rule.lost or o.tag == REMADE or (t.on_chip and o.kernel != "chunked")
 
 
 CHOICES: dict[str, Lost] = {

@@ -43,7 +43,8 @@ def shard(model: Model, layout: Layout) -> Model:
         return model
     from ._units import Units
 
-    return model._replace(nodes=tuple(Units(layout, model.nodes).run(model.nodes)))
+    units = Units(layout, model.nodes)
+    return model._replace(nodes=tuple((units.flat if is_captured(model) else units.run)(model.nodes)))
 
 
 def owned(model: Model, layout: Layout, optimizer: str) -> Model:
@@ -116,6 +117,11 @@ def _parts(
             key = axis_of(t, o, layout), t.dtype if of_weights else dtypes.get(t.name, t.dtype)
             sums[key] = sums.get(key, 0) + elements(t, o.sizes) * copies
     return [Part(axis, dtype, size) for (axis, dtype), size in sums.items()]
+
+
+def is_captured(model: Model) -> bool:
+    """Whether a model is a torch module's, as it ran: operators in a row, dimensions without names."""
+    return model.arch == "module"
 
 
 def axis_of(t: Tensor, o: Op, layout: Layout) -> str:

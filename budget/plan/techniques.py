@@ -32,11 +32,16 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
     network, book = prepare(model, task)
     if task.workload.mode != "train":
         return network, book, run(served(book, task), task, "sparse")
-    book = run(trained(book, task), task, "gradients")
-    again = run(recompute(book, task.recompute), task, *KEPT)
-    program = run(optimizer(again, task.optimizer, master=task.master), task, "states")
+    book, program = steps(book, task)
     micro = {"samples": program.samples, "tokens": program.tokens}
     return network._replace(**micro), run(book, task, "accumulate"), program
+
+
+def steps(book: Model, task: Task) -> tuple[Model, Model]:
+    """A training step of a network with its kernels of attention: as formulas count it, and as it runs."""
+    book = run(trained(book, task), task, "gradients")
+    again = run(recompute(book, task.recompute), task, *KEPT)
+    return book, run(optimizer(again, task.optimizer, master=task.master), task, "states")
 
 
 def prepare(model: Model, task: Task) -> tuple[Model, Model]:

@@ -81,11 +81,10 @@ def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config says of its weights: their dtype, and their format where they are in few bits.
-
-    Raises InputError.
+    """What a config says of its weights: their family, their dtype, and their format where they are in few
+    bits. Raises InputError.
     """
-    told = {**_dtype(values), **_kept(values)}
+    told = {"family": values["model_type"], **_dtype(values), **_kept(values)}
     if values.get("quantization_config") is None:
         return told
     from .hf_quantized import packing

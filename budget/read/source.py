@@ -156,6 +156,10 @@ def _captured(model: object, **run: Any) -> Model | None:
     from .hf_classes import UncoveredError
 
     values = model if isinstance(model, Mapping) else hf_files.load(model)
+    if "_class_name" in values and "model_type" not in values:
+        from . import diffusers_class
+
+        return diffusers_class.program(values, **run)
     try:
         hf_config.read(values)
     except UncoveredError as why:

@@ -9,7 +9,8 @@ from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
-from ..size import is_number
+from ..read.module import is_captured
+from ..size import is_number, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
@@ -30,6 +31,14 @@ HEADLINE = (
 )
 
 
+BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
+# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+PRECISIONS = {
+    "pure": "pure {}",
+    "autocast": "{} + float32 master",
+    "master": "{} + float32 master",
+    "fp8": "fp8 + {}",
+}
 MODES = {"train": "training step", "forward": "forward pass"}
 
 
@@ -104,7 +113,7 @@ def workload(e: Estimate) -> str:
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     batch = e.model.samples if e.spread else task.workload.batch
-    return f"{mode}: batch {batch:,.0f}{tokens}, {task.dtype}{optimizer}, on {e.devices:,} x {e.device.name}"
+    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {e.devices:,} x {e.device.name}"
 
 
 def degrees(layout: Layout) -> str:
@@ -114,6 +123,14 @@ def degrees(layout: Layout) -> str:
     return ", ".join(
         f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in changed.items()
     )
+
+
+def dtypes(e: Estimate) -> str:
+    """The dtype of the products, and in training that of what is stored."""
+    name, task = BRIEF.get(e.task.dtype, ""), e.task
+    if task.workload.mode != "train" or not name or is_captured(e.model):
+        return task.dtype
+    return PRECISIONS[task.precision].format(name)
 
 
 def where(op: str) -> str:
@@ -159,6 +176,10 @@ def _memory(e: Estimate) -> Iterator[str]:
             yield f"              {kind:<12}{memory(value):>10}  {bar}"
     if e.process != m.peak:
         yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
+    if (other := e.otherwise) is not None:
+        name, peak = other
+        said = PRECISIONS[name].format(BRIEF[e.task.dtype])
+        yield f"              otherwise   {memory(peak):>10}  as {said} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:
@@ -167,17 +188,24 @@ def _time(e: Estimate) -> Iterator[str]:
     low, high = seconds(times["low"]), seconds(times["high"])
     speed, unit = e.rate
     what = "step" if e.flops.backward else "token" if e.task.workload.mode == "decode" else "pass"
-    yield (
-        f"time        {what} {seconds(t.step)} ({low} to {high})   "
-        f"{decimal(speed)} {unit}/s   MFU {rate.mfu:.1%}"
-    )
+    decodes = what == "token"  # its products are of few rows: what they compute says little
+    used = f"MBU {e.mbu:.0%}" if decodes else f"MFU {rate.mfu:.1%}"
+    yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
+    if not is_zero(e.model.sound):
+        yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
     if e.spread is not None:
         yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
+    parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
+    if decodes:
+        parts += [f"{times['bound']}-bound"]
+        parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:g} an hour")
+        words.append(
+            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
+        )
     if cost["joules_per_step"] is not None:
         words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
     if words:
