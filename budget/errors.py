@@ -69,7 +69,7 @@ def some(names: Iterable[str]) -> str:
 def shown(value: object, width: int = 60) -> str:
     """Any value as one short line for a message."""
     try:
-        text = ascii(value).replace("\n", " ")  # an array of arrays has a line for each
+        text = repr(value).replace("\n", " ")  # an array of arrays has a line for each
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list too deep
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= width else text[: width - 3] + "..."

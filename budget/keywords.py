@@ -16,7 +16,7 @@ from .stack import Stack
 Mode = Literal["train", "forward", "prefill", "decode"]
 Execution = Literal["compiled", "eager", "graph"]
 Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
 Optimizer = Literal[
     "none",
     "sgd",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import budget
-from budget import arch
+from budget import arch, cluster
+from budget import stack as stacks
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.memory import memory
@@ -124,7 +125,10 @@ def test_pipelines_keep_more_micro_batches_in_earlier_stages():
     assert [row["layers"] for row in rows] == [1, 1, 1, 1]
     activations = [row["activations_bytes"] for row in rows]
     assert activations[0] > activations[1] > activations[2] > 0
-    assert small("pp=4", global_batch=16).memory.peak == max(row["peak_bytes"] for row in rows)
+    most = small("pp=4", global_batch=16).memory
+    assert most.peak == max(row["peak_bytes"] for row in rows)
+    assert most.peak == max(moment.total for moment in most.curve)
+    assert most.peak == sum(most.at_peak.values())
 
 
 def test_dualpipe_holds_two_stages():
@@ -236,6 +240,19 @@ def test_techniques_go_with_layouts(technique, layout):
     assert e.times.step > 0
 
 
+@pytest.mark.parametrize("mode", ["forward", "prefill", "decode"])
+@pytest.mark.parametrize("layout", ["tp=2", "tp=2,pp=2", "dp=2"])
+def test_what_serves_is_divided_too(mode, layout):
+    one, many = small(mode=mode, batch=4), small(layout, batch=4, mode=mode)
+    for rank in many.spread.ranks:
+        verify(rank.program)
+    shares = parse(layout)
+    assert many.flops.forward == one.flops.forward * shares.dp
+    if shares.tp > 1:
+        assert {c["kind"] for c in many.to_dict()["communication"]} <= {"all_reduce", "send"}
+        assert many.memory.kv_cache * shares.tp * shares.pp == one.memory.kv_cache
+
+
 def test_a_mesh_numbers_its_devices_with_neighbours_first():
     layout = parse("tp=2,cp=2,dp=4,pp=2,ep=4")
     assert layout.group("tp") == Group((Level(2, 1),))
@@ -313,3 +330,17 @@ def test_ten_trillion_parameters_on_a_hundred_thousand_devices():
     assert e.flops.forward + e.flops.backward == pytest.approx(6 * e.params.total * e.model.tokens, rel=0.2)
     assert 0 < e.throughput.mfu < 1
     assert isinstance(e.flops.forward, int)
+
+
+def test_what_hides_communication_gives_it_a_part_of_itself():
+    """20 of 132 multiprocessors: of one hidden second 0.15 are lost; on a torus none."""
+    from budget.fold.step import taken_from
+
+    stack = stacks.load("torchtitan")
+    full = stack._replace(overlap={**stack.overlap, "dp": 1.0})
+    none = stack._replace(overlap={**stack.overlap, "dp": 0.0})
+    settings = {"layout": "dp=16,zero=3", "batch": 4, "seq": 2048, "device": "h100"}
+    hidden, shown = (budget.estimate("llama-3-8b", stack=s, **settings) for s in (full, none))
+    waits = [e.times.communication for e in (hidden, shown)]
+    assert waits[0] == pytest.approx(20 / 132 * waits[1])
+    assert taken_from(cluster.load("tpu-v5e-pod")) == 0

@@ -45,14 +45,18 @@ class Memory(_Memory):
 
     lifetimes: Lifetimes  # that it was found by
     there: Mapping[str, Size]  # before anything runs
+    waiting: Size  # activations of other micro-batches, while the passes run
 
     @cached_property
     def curve(self) -> tuple[Moment, ...]:
         """Every operator that the walk meets, in the order in which they run."""
-        return tuple(
-            Moment(o.name, o.phase, _with(live, extra), total)
-            for o, live, extra, total in self.lifetimes.replay(self.there)
-        )
+        moments = []
+        for o, live, extra, total in self.lifetimes.replay(self.there):
+            more = 0 if o.phase == "optimizer" else self.waiting
+            kinds = _with(live, extra)
+            kinds["activations"] = kinds["activations"] + more
+            moments.append(Moment(o.name, o.phase, kinds, total + more))
+        return tuple(moments)
 
 
 class _Walked(NamedTuple):
@@ -112,7 +116,7 @@ def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size 
         at=at,
         at_peak=at_peak,
     )
-    found.lifetimes, found.there = lifetimes, there
+    found.lifetimes, found.there, found.waiting = lifetimes, there, waiting
     return found
 
 
@@ -123,7 +127,7 @@ def beside(own: Memory, other: Memory) -> Memory:
     at_peak = {kind: size + more.get(kind, 0) for kind, size in own.at_peak.items()}
     sums = {kind: getattr(own, kind) + size for kind, size in more.items()}
     found = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
-    found.lifetimes, found.there = own.lifetimes, own.there
+    found.lifetimes, found.there, found.waiting = own.lifetimes, own.there, own.waiting + sum(more.values())
     return found
 
 

@@ -28,6 +28,10 @@ HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
 
 
+# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
+HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
+
+
 class Said(NamedTuple):
     """A communication with its seconds, all times together, and those of them that are waited for."""
 
@@ -117,6 +121,7 @@ class Spread(NamedTuple):
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Said, ...]:
         """What a rank's device says, with its seconds, and what of these nothing hides."""
+        overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
         spoken = list(communications(rank.program.nodes, self.dtype))
         took = [self.seconds(c, cluster) for c in spoken]
         sums: dict[tuple[str, str, bool], Size] = {}
@@ -126,7 +131,7 @@ class Spread(NamedTuple):
         for (axis, phase, once), s in sums.items():
             beside = times.backward if phase == "backward" else times.forward
             hidden = minimum(overlap.get(axis, 0.0) * s, beside / self.micro if once else beside)
-            shown[axis, phase, once] = 1 - hidden / maximum(s, 1e-30)
+            shown[axis, phase, once] = 1 - hidden * (1 - taken_from(cluster)) / maximum(s, 1e-30)
         return tuple(Said(c, s, s * shown[_key(c)]) for c, s in zip(spoken, took, strict=True))
 
     def seconds(self, c: Communication, cluster: Cluster) -> Size:
@@ -179,6 +184,14 @@ class Spread(NamedTuple):
             seconds = said.seconds / times
             found.append({**row, "times": times, "seconds": seconds, "exposed_s": said.exposed, "op": c.op})
         return found
+
+
+def taken_from(cluster: Cluster) -> float:
+    """The part of a device that a collective takes from the kernels that hide it: 20 of 132 multiprocessors
+    send and receive at a card's and NVLink's full rate. A torus's links have engines of their own. Source:
+    deepseek-v3-overlap.
+    """
+    return 0.0 if cluster.tiers[0].torus else 20 / 132
 
 
 def _key(c: Communication) -> tuple[str, str, bool]:

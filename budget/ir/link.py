@@ -27,6 +27,7 @@ def model(
     tokens: Size = 0,
     outputs: Iterable[str] = (),
     uncounted: tuple[str, ...] = (),
+    sound: Size = 0,
 ) -> Model:
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
     tensors, or the last operator's output where none is given. A sample is one of the batch,
@@ -35,7 +36,7 @@ def model(
     linked, ends = link(nodes, sizes, outputs)
     samples = workload.batch if samples is None else samples
     settings = dict(vars(config) if isinstance(config, Settings) else config)
-    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
+    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted, sound)
 
 
 def link(

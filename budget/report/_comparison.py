@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..answer import Estimate
 from ..named import Any, NamedTuple
 from ._answer import Answer, Column, Table
-from ._summary import MODES
+from ._summary import MODES, degrees
 from ._units import count, decimal, energy, memory, seconds, usd
 
 
@@ -26,6 +26,11 @@ class Figure(NamedTuple):
         return Column(self.key, self.heading, self.show)
 
 
+def devices(e: Estimate) -> str:
+    """A device's name, with how many there are of it."""
+    return e.device.name if e.spread is None else f"{e.devices:,} x {e.device.name}"
+
+
 NUMBER = "{:,.0f}".format
 MODEL = Figure("model", "model", lambda e: e.model.name)
 ASKED = (
@@ -39,7 +44,8 @@ ASKED = (
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
     Figure("stack", "stack", lambda e: e.stack.name),
-    Figure("device", "device", lambda e: e.device.name, shared="on 1 x {}".format),
+    Figure("device", "device", devices, shared="on {}".format),
+    Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),
     Figure(
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
     ),

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from ..fold.memory import KINDS
-from ._figures import COLOURS
 
 WIDTH, LEFT, RIGHT = 760, 76, 20  # pixels
+# Okabe and Ito's colours, which people with any colour vision tell apart. Source: okabe-ito
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 COLOUR = dict(zip(KINDS, COLOURS, strict=True))
 CHARACTER = 6.4  # pixels of one, on average, at 12 pixels
 # The class keeps a picture's rules from the page that it stands on.

@@ -8,8 +8,7 @@ from ..answer import Estimate
 from ..fold.pipeline import Pass as Seconds
 from ..fold.pipeline import schedule
 from ..fold.timeline import BACKWARD, FORWARD, INPUTS, WEIGHTS, Pass, Ran, order, timeline
-from ._draw import LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
-from ._figures import COLOURS
+from ._draw import COLOURS, LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
 from ._summary import degrees, describe, shorten, workload
 
 ROW, TOP = 22, 84  # pixels: of a rank, and above the first

@@ -22,9 +22,7 @@ def body(answer: Answer) -> str:
     parts = [
         f"<pre>{escape(text)}</pre>" if text else "",
         f"<p>{escape(answer.foot)}</p>" if answer.foot else "",
-        *pictures,
-        *map(_table, tables),
-        _table(records),
+        *(f'<div class="wide">{one}</div>' for one in (*pictures, *map(_table, tables), _table(records))),
     ]
     return "\n".join(filter(None, parts))
 
@@ -46,7 +44,9 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
   color: #222; background: #fff; }}
 table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .7rem; text-align: right; }}
 td:first-child, th:first-child {{ text-align: left; }} tbody tr:nth-child(odd) {{ background: #f4f4f4; }}
-svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-serif; fill: #222; }}
+svg {{ width: 100%; min-width: 40rem; height: auto; }} .wide {{ overflow-x: auto; }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #e6edf3; background: #0d1117; }}
+  tbody tr:nth-child(odd) {{ background: #161b22; }} }}
 </style></head><body>
 {body}
 </body></html>"""
