@@ -34,6 +34,13 @@ from .table import read
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
+# What all stacks share, and how far it may lie from that: convolutions reach products' rate, but for narrow
+# ones; memory-bound kernels 0.58 of the bandwidth in situ, 0.85 / 1.47 (SimuMax has 0.67); starts of kernels and
+# of operators as profilers show them. Assumed.
+SHARED = {
+    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "launch_s": (5e-6, 0.2),
+    "dispatch_s": (1e-5, 0.3),
+}  # fmt: skip
 STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
@@ -192,13 +199,8 @@ def found_devices(found: Sequence[Case], stack: str) -> Iterator[devices.Device]
 
 
 def start() -> dict[tuple[str, ...], float]:
-    """Where a fit starts: what the profile of all stacks has now."""
-    p = load(os.path.join(FOLDER, "datasheet.json"))
-    conv = p.forms["conv"]
-    return {
-        ("conv",): conv.share, ("edge",): conv.edge[0] or 8.0, ("pointwise",): p.forms["pointwise"].traffic,
-        ("launch_s",): p.launch_s, ("dispatch_s",): p.dispatch.forward,
-    }  # fmt: skip
+    """Where a fit of what all stacks share starts, and what it is drawn to."""
+    return {(name,): value for name, (value, _) in SHARED.items()}
 
 
 def fit(
@@ -281,7 +283,9 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 
 
 def _width(name: tuple[str, ...]) -> float:
-    return (1.0, STARTS.get(name[-1], STACK), PAIR)[len(name) - 1]
+    if len(name) == 1:
+        return SHARED[name[0]][1]
+    return PAIR if len(name) == 3 else STARTS.get(name[1], STACK)
 
 
 def left_out(
