@@ -43,11 +43,11 @@ def _fold(c: Case) -> int:
     return sum(i * ord(letter) for i, letter in enumerate(c.id, 1)) % FOLDS
 
 
-# What is left out together, and whether what all stacks share is fitted anew without it.
-LEFT_OUT: Mapping[str, tuple[Callable[[Case], Any], bool]] = {
-    "a fifth of each pair": (_fold, False),
-    "each pair of stack and device": (lambda c: (c.stack, c.generation), False),
-    "each source": (lambda c: c.source, True),
+# What is left out together.
+LEFT_OUT: Mapping[str, Callable[[Case], Any]] = {
+    "a fifth of each pair": _fold,
+    "each pair of stack and device": lambda c: (c.stack, c.generation),
+    "each source": lambda c: c.source,
 }
 
 
@@ -65,8 +65,8 @@ def main(argv: list[str]) -> int:
     numbers = fit(found, begin)
     errors = {"fitted": _errors(found, numbers)}
     print("\n".join(_lines(found, numbers, errors["fitted"], options.rows)))
-    for name, (key, shared) in LEFT_OUT.items() if not options.quick else ():
-        errors[name] = left_out(found, key, begin, numbers, shared)
+    for name, key in LEFT_OUT.items() if not options.quick else ():
+        errors[name] = left_out(found, key, begin, numbers)
     for name, of in errors.items():
         print(_score(name, list(of.values())))
     terms = list(_terms(options.tables, begin)) if options.terms else []
@@ -86,13 +86,13 @@ def _errors(found: Sequence[Case], numbers: Numbers) -> dict[str, float]:
 
 def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[str, float]]]:
     """The errors of pairs left out without one of the model's terms, fitted anew."""
-    key, shared = LEFT_OUT["each pair of stack and device"]
+    key = LEFT_OUT["each pair of stack and device"]
     for name, without in WITHOUT.items():
         with ExitStack() as undone:
             for patched in without():
                 undone.enter_context(patched)
             found = list(cases(tables))
-            yield f"without {name}", left_out(found, key, begin, fit(found, begin), shared)
+            yield f"without {name}", left_out(found, key, begin, fit(found, begin))
 
 
 def _kernels(**changed: Any) -> Any:
