@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import ANSWERS_SINGLE, LOW, SAME, Rule, X
+from .rule import ANSWERS_SINGLE, LOW, SAME, Rule, X, Y
 
 RULES: dict[str, Rule] = {
     "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
     "accumulate": Rule(1, 1, linear=True, updates=True),
+    "take": Rule(saves=(X, Y)),  # of each row the entries that an index names
     "gather": Rule(saves=(X,), sums=True, looks_up=True),
     "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained
     "embedding_bag": Rule(
