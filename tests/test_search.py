@@ -115,6 +115,6 @@ def test_the_command(capsys):
     assert told["evaluated"] == len(told["layouts"])
     assert {"layout", "step_s", "mfu", "memory_bytes_peak"} <= told["layouts"][0].keys()
     assert main(asked) == 0
-    assert "layouts in" in capsys.readouterr().out
+    assert "layouts" in capsys.readouterr().out
     assert main(["plan", "gpt2"]) == 2
     assert "--devices" in capsys.readouterr().err
