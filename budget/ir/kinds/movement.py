@@ -49,6 +49,7 @@ RULES: dict[str, Rule] = {
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
     "accumulate": Rule(1, 1, linear=True, updates=True),
+    "sum_gradients": Rule(1, 1, linear=True),  # the same into a tensor of its own
     "gather": Rule(saves=(X,), sums=True, looks_up=True),
     "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained
     "embedding_bag": Rule(
