@@ -262,8 +262,8 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
         yield op("residual1", "a:, x: -> x:", "add")
-    if c.residual == "post":
-        yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)
+    if c.residual == "post":  # variables of the code around have what attention and activation made
+        yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=("y", "a"))
     elif before and c.residual != "parallel":
         yield norm("norm2", c.norm, bias=c.norm_bias)
     if kind.sparse:
@@ -275,9 +275,11 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
     if c.residual.startswith("parallel"):
         yield op("residual1", "m:, a: -> m:", "add")
-    yield op("residual2", "m:, x: -> x:", "add")
     if c.residual == "post":
-        yield norm("norm2", c.norm, "x", "x", bias=c.norm_bias)
+        yield op("residual2", "m:, x: -> h:", "add")
+        yield norm("norm2", c.norm, "h", "x", bias=c.norm_bias)._replace(callers=("g", "m", "x"))
+    else:
+        yield op("residual2", "m:, x: -> x:", "add")
 
 
 def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:

@@ -121,8 +121,8 @@ def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
 
     def visit(node: Node) -> Node:
         if isinstance(node, Op):
-            holds = tuple(new.get(name, name) for name in node.holds)
-            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs), holds=holds)
+            held = {f: tuple(new.get(name, name) for name in getattr(node, f)) for f in ("holds", "callers")}
+            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs), **held)
         carry = (Carry(*(new.get(name, name) for name in c)) for c in node.carry)
         return node._replace(body=tuple(visit(n) for n in node.body), carry=tuple(carry))
 

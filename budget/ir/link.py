@@ -12,7 +12,7 @@ from ..dtype import FLOATING
 from ..named import Any
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
-from .op import Op
+from .op import MIX, Op
 from .tensor import INPUT, WEIGHT, Tensor
 
 
@@ -112,6 +112,10 @@ class _Linker:
             self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
+        if isinstance(last := body[-1], Op) and not node.shared:
+            # Variables have a layer's input until it returns, and what its last attention returned.
+            scores = [o.ins[0].name for o in body if isinstance(o, Op) and o.tag == MIX][-1:]
+            body = (*body[:-1], last._replace(callers=(*last.callers, *enter.values(), *scores)))
         carry = [
             Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)
         ]
@@ -124,6 +128,7 @@ class _Linker:
         for t, resolved in zip(node.ins, ins, strict=True):
             if not t.dims and (inherited := self.local.get(resolved.name)):
                 local = {**inherited, **local}
+        callers = tuple(env[name] for name in node.callers if name in env)
         outs = []
         for t in node.outs:
             name = self.fresh(t.name)
@@ -137,8 +142,8 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        name, tag = path + node.name, node.tag
-        return Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, tag=tag, window=node.window)
+        kept = {"group": node.group, "tag": node.tag, "window": node.window}
+        return Op(path + node.name, node.kind, ins, tuple(outs), sizes, callers=callers, **kept)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

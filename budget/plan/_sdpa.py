@@ -36,12 +36,12 @@ def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator
             yield from (o._replace(group=MATERIALIZED) for o in materialized(ops))
 
 
-def laid_out(ops: Iterable[Op]) -> Iterator[str]:
+def laid_out(nodes: Iterable[Node]) -> Iterator[str]:
     """Kernel outputs that are copied, since their layout is the queries' and not the next reader's."""
-    for _, run in groupby(ops, _attention):
-        part = tuple(run)
+    for _, run in groupby(nodes, _attention):
+        part = [o for o in run if isinstance(o, Op) and _attention(o)]
         queries = next((o.ins[0].dims for o in part if o.kind == "contract"), ())
-        if part[-1].kind == "copy" and part[-1].out.dims[:-1] != queries[:-1]:
+        if part and part[-1].kind == "copy" and part[-1].out.dims[:-1] != queries[:-1]:
             yield part[-1].ins[0].name
 
 

@@ -38,7 +38,7 @@ def backward(model: Model) -> Model:
     nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
-    return model._replace(nodes=(*_keep(nodes), *back))
+    return model._replace(nodes=(*_keep(nodes, needs), *back))
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
@@ -107,13 +107,13 @@ def _inside(node: Block, needs: set[str]) -> set[str]:
     return inner
 
 
-def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
+def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Forward operators with the additional tensors that they save for the backward pass."""
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_keep(node.body)))
+            yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept = node.kept
+            kept = node.kept(needs)
             yield node._replace(outs=(*node.outs, *kept)) if kept else node
 
 
@@ -141,7 +141,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             # What is quantized for a product has a gradient in the model's own dtype.
             wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
-    yield from _gradients(o, arrived, wanted, made)
+    yield from _gradients(o, arrived, wanted, made, needs)
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
@@ -156,7 +156,11 @@ def _of_weight(t: Tensor) -> Tensor:
 
 
 def _gradients(
-    o: Op, arrived: list[Tensor], wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
+    o: Op,
+    arrived: list[Tensor],
+    wanted: list[tuple[Tensor, Tensor]],
+    made: list[tuple[Tensor, Tensor]],
+    needs: set[str],
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
     g, how = arrived[0], o.rule.gradient
@@ -180,7 +184,7 @@ def _gradients(
             fused.append((t, grad))
     if fused:
         alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
-        saved = (t for t in o.saved if t.name != alone)
+        saved = (t for t in o.saved(needs) if t.name != alone)
         weights = () if o.rule.looks_up else (t for t in o.ins if t.role in WEIGHTS)
         reads = (*arrived, *saved, *weights)
         outs = tuple(_whole(o, t, grad) for t, grad in fused)

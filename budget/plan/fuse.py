@@ -84,7 +84,7 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
-    apart = set(laid_out(inside)) if choice in SDPA else set()
+    apart = set(laid_out(nodes)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))

@@ -99,6 +99,7 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     x, w = operands(o, "lora_targets")
     out, sizes = o.out, {**o.sizes, "R": rank}
     base, scaled = (_summand(out, what) for what in ("base", "scaled"))
+    callers = (x.name,)  # the layer's own input is there until it returns
     yield o._replace(outs=(base,))
     if dtype:
         cast = x._replace(name=f"{out.name}~x", dtype=dtype)
@@ -119,10 +120,11 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
     if dtype:
         total = _summand(out, "sum")._replace(dtype=dtype)
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
-        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
+        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes, callers=callers)
+        callers = (*callers, cast.name, scaled.name)
+        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes, callers=callers)
     else:
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes)
+        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
 
 
 def _summand(out: Tensor, what: str) -> Tensor:
