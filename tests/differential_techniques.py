@@ -119,7 +119,11 @@ def ours(case: Case) -> Real:
     # Where calls are recorded, autograd adds two gradients into a third tensor.
     asked = {"device": "h100", "execution": "eager", "gradient_sums": "new", **case.call}
     found = estimate(case.config, **asked)
-    counted = found if case.call["attention"] == "eager" else estimate(case.config, **{**asked, "attention": "eager"})
+    counted = (
+        found
+        if case.call["attention"] == "eager"
+        else estimate(case.config, **{**asked, "attention": "eager"})
+    )
     flops = counted.flops.forward, counted.hardware.backward
     return Real(found.params.trainable, *flops, found.memory.peak, found.memory.at)
 
@@ -146,11 +150,15 @@ def judge(case: Case) -> Verdict:
         why = str(error)
     if theirs is None or found is None:
         both = theirs is None and found is None
-        return Verdict("refused" if both else "FAILURE", why=f"torch: {refused or 'runs'}; budget: {why or 'answers'}")
+        return Verdict(
+            "refused" if both else "FAILURE", why=f"torch: {refused or 'runs'}; budget: {why or 'answers'}"
+        )
     error = found.peak / theirs.peak - 1
     near = next((f"within {x:.0%}" for x in MEMORY if abs(error) <= x), "worse")
     flops = found[1:3] == theirs[1:3]
-    ratios = "" if flops else f" FLOPs {found.forward / theirs.forward:.4f} {found.backward / theirs.backward:.4f}"
+    ratios = (
+        "" if flops else f" FLOPs {found.forward / theirs.forward:.4f} {found.backward / theirs.backward:.4f}"
+    )
     why = f"{found.peak - theirs.peak:+,} at {theirs.at}, ours {found.at}{ratios}"
     return Verdict(near, error, found.trainable == theirs.trainable, flops, why)
 
@@ -173,9 +181,16 @@ def main() -> None:
         found["trained parameters differ"] += not v.trainable
         if args.all or v.peak != "within 1%" or not v.flops or not v.trainable:
             shown = {k: x for k, x in case.call.items()}
-            wide = {"vocab": case.config["vocab_size"]} if "vocab_size" in case.config and case.family.size == "seq" else {}
+            wide = (
+                {"vocab": case.config["vocab_size"]}
+                if "vocab_size" in case.config and case.family.size == "seq"
+                else {}
+            )
             drops = {"dropout": True} if any(case.config[k] for k in case.family.dropout) else {}
-            print(f"{i:4} {case.name:9}{v.error:+8.2%} {'' if v.trainable else 'TRAINED '}{v.why} {shown | wide | drops}", flush=True)
+            print(
+                f"{i:4} {case.name:9}{v.error:+8.2%} {'' if v.trainable else 'TRAINED '}{v.why} {shown | wide | drops}",
+                flush=True,
+            )
     print(dict(found), f"{time.monotonic() - start:.0f} s")
 
 

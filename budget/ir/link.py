@@ -113,9 +113,11 @@ class _Linker:
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
         if isinstance(last := body[-1], Op) and not node.shared:
-            # Variables have a layer's input until it returns, and what its last attention returned.
+            # Variables have a layer's input until it returns, what its last attention returned, and what the
+            # first layer was given.
+            held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in carried if not path)}
             scores = [o.ins[0].name for o in body if isinstance(o, Op) and o.tag == MIX][-1:]
-            body = (*body[:-1], last._replace(callers=(*last.callers, *enter.values(), *scores)))
+            body = (*body[:-1], last._replace(callers=(*last.callers, *held, *scores)))
         carry = [
             Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)
         ]

@@ -23,6 +23,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    is_convolution,
     pieces,
 )
 from ..ir.kinds.rule import SAME
@@ -175,7 +176,9 @@ def _gradients(
             made.append((t, grad))
         elif how == o.kind:  # a contraction
             others = tuple(u for u in o.ins if u is not t and not u.added)
-            yield _op(o, how, (g, *others), (grad,))
+            # A convolution's backward pass is one call, which keeps what either gradient needs.
+            kept = (t.name,) if t.role == ACTIVATION and is_convolution(o) else ()
+            yield _op(o, how, (g, *others), (grad,))._replace(holds=(*o.holds, *kept))
             made.append((t, grad))
         elif o.rule.view:
             yield _op(o, "copy", tuple(arrived), (grad,))

@@ -186,7 +186,7 @@ def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
 
     def change(o: Op) -> Iterator[Op]:
         made = [t for t in o.outs if _is_gradient(o, t)]
-        if fused and o.kind == "contract" or not made:
+        if (fused and o.kind == "contract") or not made:
             outs = (t._replace(dtype=dtype) if t in made else t for t in o.outs)
             yield o._replace(outs=tuple(outs)) if made else o
             return

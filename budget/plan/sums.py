@@ -8,7 +8,7 @@ Source: torch-autograd.
 from __future__ import annotations
 
 from ..config import Task, setting
-from ..ir import SUMMAND, WEIGHT, Model, Op, rewrite
+from ..ir import Model, Op, rewrite
 
 SETTINGS = {
     "gradient_sums": setting(
