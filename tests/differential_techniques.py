@@ -51,7 +51,8 @@ def cases(rng: random.Random, names: list[str]) -> Iterator[Case]:
         fields = dict(family.fields)
         if family.size == "seq":
             fields["vocab_size"] = rng.choice(VOCABULARIES)
-        if rng.random() < 0.3:
+        # What torch runs in a kernel's place drops probabilities, which no GPU's kernel keeps.
+        if rng.random() < 0.3 and (name != "t5" or call["attention"] == "eager"):
             fields |= family.dropout
         config = {**family.config_class(**fields).to_dict(), "architectures": [family.cls]}
         yield Case(name, config, call)

@@ -93,7 +93,8 @@ def attention(
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
-    yield op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+    last = op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+    yield last._replace(callers=(x, "q", "k", "v", "p"))
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:

@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
+from ..ir import INPUT, WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
 FUSABLE, MATERIALIZED = "attention", "attention, materialized"  # groups of operators
 ATTENTION = (FUSABLE, MATERIALIZED)
 
 
-def trained(model: Model) -> frozenset[str]:
-    """Activations that depend on a trained weight and so need a gradient."""
+def trained(model: Model, *, checkpointed: bool = False) -> frozenset[str]:
+    """Activations that depend on a trained weight and so need a gradient.
+
+    checkpointed: what is added to scores from outside needs one too, as transformers has it in a checkpoint.
+    """
     needs: set[str] = set()
     for o, _ in walk(model.nodes):
+        if checkpointed and o.group == FUSABLE and o.kind == "add":
+            needs.update(t.name for t in o.ins[1:] if t.role == INPUT)
         if not o.rule.stops and any(t.role == WEIGHT or t.name in needs for t in o.ins):
             needs.update(t.name for t in o.outs)
     return frozenset(needs)

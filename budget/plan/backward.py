@@ -150,6 +150,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             grads[operand.name] = [total]
         else:
             grads.setdefault(operand.name, []).append(grad)
+            yield from _sum(o, operand, grads)  # as soon as there are two
 
 
 def _of_weight(t: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
         return grad
     if o.rule.cross and t.dims != o.out.dims:
         return whole._replace(dims=o.out.dims)
-    return whole if o.rule.upcasts and t.dtype != o.out.dtype else grad
+    return whole if (o.rule.upcasts or o.rule.cross) and t.dtype != o.out.dtype else grad
 
 
 def _passes(o: Op, t: Tensor) -> bool:
@@ -219,7 +220,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
-        total = _gradient(out, f"d:{out.name}+{i}")
+        total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
         parts = [total]
     if parts:

@@ -43,11 +43,14 @@ class Part(NamedTuple):
     sizes: Mapping[str, Size]
 
 
-def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bool = False) -> Model:
+def lora(
+    model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bool = False, autocast: bool = False
+) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
-    dropout: each adapter has its own copy of its input, and a mask. Raises InputError.
+    dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
+    float32, which they are in, before autocast casts it back. Raises InputError.
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
@@ -61,7 +64,7 @@ def lora(model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bo
     def change(o: Op) -> Iterator[Op]:
         parts = [p for p in fused if p.product == o.name and p.name in names]
         if o.name in names or parts:
-            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout)
+            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout, autocast)
         else:
             yield o
 
@@ -90,7 +93,9 @@ def usual(model: Model) -> str:
     return "qkv" if fused else "attn.q,attn.v"
 
 
-def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool) -> Iterator[Op]:
+def _beside(
+    o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool, autocast: bool
+) -> Iterator[Op]:
     """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A.
 
     Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
@@ -101,10 +106,10 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     base, scaled = (_summand(out, what) for what in ("base", "scaled"))
     callers = (x.name,)  # the layer's own input is there until it returns
     yield o._replace(outs=(base,))
-    if dtype:
-        cast = x._replace(name=f"{out.name}~x", dtype=dtype)
+    if dtype or autocast:
+        cast = x._replace(name=f"{out.name}~x", dtype=dtype or "float32")
         yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes)
-        x = cast
+        callers, x = (*callers, cast.name), cast
     if dropout:
         dropped = x._replace(name=f"{out.name}~dropped")
         yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes)
@@ -121,7 +126,7 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     if dtype:
         total = _summand(out, "sum")._replace(dtype=dtype)
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes, callers=callers)
-        callers = (*callers, cast.name, scaled.name)
+        callers = (*callers, scaled.name)
         yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes, callers=callers)
     else:
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
@@ -161,7 +166,8 @@ def apply(model: Model, task: Task) -> Model:
     t = task.techniques
     dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
     dropout = task.workload.mode == "train" and t.lora_dropout > 0
-    return lora(model, t.lora_rank, t.lora_targets or usual(model), dtype, dropout=dropout)
+    how = {"dropout": dropout, "autocast": t.precision == "autocast"}
+    return lora(model, t.lora_rank, t.lora_targets or usual(model), dtype, **how)
 
 
 STAGES = {"adapt": apply}

@@ -16,14 +16,18 @@ SETTINGS = {
     )
 }
 NEEDS = {"gradient_sums": ("train",)}
+APART = {
+    "accumulate": "sum_gradients",
+    "reorder": "reorder_new",
+    "scan": "scan_new",
+}  # a kind, and the same not in place
 
 
 def into_new(model: Model) -> Model:
     """The training program whose sums of gradients are tensors of their own."""
 
     def change(o: Op) -> tuple[Op]:
-        sums = o.phase == "backward" and o.kind == "accumulate"
-        return (o._replace(kind="sum_gradients") if sums else o,)
+        return (o._replace(kind=APART[o.kind]) if o.phase == "backward" and o.kind in APART else o,)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 

@@ -109,7 +109,7 @@ FAMILIES = {
                  ("encoder.block", "decoder.block"), ("shared",), T5, CROSS, pairs, ((1, 64), (8, 256)),
                  {"dropout_rate": 0.1}),
     "bart": Family("BartForConditionalGeneration", STACKED, ("model.encoder.layers", "model.decoder.layers"),
-                   (), BART, CROSS, pairs, ((1, 64), (8, 256)), {"dropout": 0.1}),
+                   ("model.shared", "model.encoder.embed_positions", "model.encoder.layernorm_embedding"), BART, CROSS, pairs, ((1, 64), (8, 256)), {"dropout": 0.1}),
     "whisper": Family("WhisperForConditionalGeneration", {**STACKED, "max_source_positions": 500,
                       "decoder_start_token_id": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
                       ("model.encoder.layers", "model.decoder.layers"), ("model.encoder.conv1",

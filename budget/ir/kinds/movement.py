@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import ANSWERS_SINGLE, LOW, SAME, Rule, X
+from .rule import ANSWERS_SINGLE, LOW, OUT, SAME, Rule, Save, X
 
 RULES: dict[str, Rule] = {
     "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
@@ -38,6 +38,11 @@ RULES: dict[str, Rule] = {
     "slice": Rule(view=True, gradient="pad"),
     "split": Rule(view=True),  # into parts, all of them read
     "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
+    "reorder": Rule(back=1, back_launches=2),  # rows in another order; their gradients go between zeros
+    "reorder_new": Rule(back=1, back_launches=2, temps=(Save("zeros", like=OUT),)),  # the same not in place
+    "sum_rows": Rule(
+        1, 1, walks="first", sums=True, gradient="repeat"
+    ),  # of neighbours; a gradient is copied
     "repeat": Rule(back=1),  # each element several times; its gradients are added up
     "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added
     "broadcast": Rule(back=1),  # the same, left to the product that reads it

@@ -238,6 +238,9 @@ RULES: dict[str, Rule] = {
     "scan": Rule(
         2, 4, (X, OUTPUT), modelled="scans"
     ),  # state = decay x state + input, an element after the other
+    "scan_new": Rule(  # its gradients of slices are added up into a third tensor
+        2, 4, (X, OUTPUT), temps=(Save("sum", like=OUT),), modelled="scans"
+    ),
     "cumsum": Rule(
         1,
         1,
