@@ -37,7 +37,7 @@ OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "adamw": lambda p: torch.optim.AdamW(p, foreach=True),
     "adamw_loop": lambda p: torch.optim.AdamW(p, foreach=False),
     "adamw_fused": lambda p: torch.optim.AdamW(p, fused=True),
-    "adafactor": lambda p: torch.optim.Adafactor(p),
+    "adafactor": torch.optim.Adafactor,
 }
 
 
@@ -51,21 +51,24 @@ class Real(NamedTuple):
     backward: int
     peak: int
     at: str
+    fixed: int = 0  # parameters that the class itself freezes
 
 
 def measured(family: Family, config: Mapping[str, Any], call: Call) -> Real:
     """One combination of techniques. Raises what torch raises."""
-    trainable, forward, backward = counted(family, config, call)
-    peak, at = peak_of(family, config, call)
-    return Real(trainable, forward, backward, peak, at)
+    *counts, fixed = counted(family, config, call)
+    return Real(*counts, *peak_of(family, config, call), fixed)
 
 
-def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int]:
-    """Trained parameters, and FLOPs of all forward and of all backward passes, with eager attention."""
+def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int, int]:
+    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention, and what the
+    class itself freezes.
+    """
     grouped = {aten.convolution_backward: _convolution_backward}
     with as_asked(family, {**call, "attention": "eager"}), FakeTensorMode():
         module, inputs = built(family, config, {**call, "attention": "eager"}, "batched_mm")
         trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        fixed = sum(p.numel() for p in module.parameters() if getattr(p, "is_fixed", False))
         with FlopCounterMode(display=False, custom_mapping=grouped) as counter:
             with casts(call):
                 loss = module(**inputs).loss
@@ -74,7 +77,7 @@ def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
             forward = counter.get_total_flops()
             loss.backward()
     micro = call.get("accumulate", 1)
-    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward)
+    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward), fixed
 
 
 class Walk(TorchDispatchMode):
@@ -274,6 +277,8 @@ def built(
     rates = patch.multiple(FakeTensor, tolist=lambda t: [0.0] * len(t), item=lambda t: 0.0)
     with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
         module = getattr(hf, family.cls)._from_config(made, **(wanted if family.attention else {})).train()
+    for p in module.parameters():
+        p.is_fixed = not p.requires_grad
     embeds = [module.get_output_embeddings(), *(m for m in module.modules() if isinstance(m, nn.Embedding))]
     for part in filter(None, embeds):
         part.weight.embeds = True

@@ -1,7 +1,8 @@
 """Embeddings whose outputs require a gradient, whether or not anything below them trains.
 
 transformers' gradient_checkpointing_enable() does so (enable_input_require_grads) for a network whose main
-input is tokens: frozen layers below the lowest trained one then run backward too. torchtune and litgpt do not.
+input is tokens: frozen layers below the lowest trained one then run backward too. torchtune and litgpt do
+not.
 A reentrant checkpoint (recompute_every) has gradients only if what it is given needs one, images too.
 Source: transformers.
 """

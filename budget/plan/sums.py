@@ -1,8 +1,8 @@
 """Where autograd adds up the gradients that a tensor receives from its readers.
 
-In place of one of them on a device; into a third tensor where gradients are tensor subclasses (DTensor: tensor
-parallelism in torchtitan) or calls are recorded (FakeTensor, MemTracker), since a subclass may not be writable.
-Source: torch-autograd.
+In place of one of them on a device; into a third tensor where gradients are tensor subclasses (DTensor:
+tensor parallelism in torchtitan) or calls are recorded (FakeTensor, MemTracker), since a subclass may not be
+writable. Source: torch-accumulate.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ before the first layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import transformers as hf
@@ -28,7 +29,9 @@ class Family(NamedTuple):
     targets: tuple[str, ...]  # parts that may have adapters
     inputs: Callable[[Any, int, int], dict[str, Any]] = tokens
     shapes: tuple[tuple[int, int], ...] = ((1, 96), (8, 512))
-    dropout: Config = {}  # the same fields with dropout, where transformers' usual config has it
+    dropout: Config = MappingProxyType(
+        {}
+    )  # the same fields with dropout, where transformers' usual config has it
     attention: bool = True  # it has one, of which there are an eager and a fused form
 
     @property
@@ -53,13 +56,14 @@ STACKED = {
 QKVO = {f"attn.{x}": f"self_attn.{x}_proj" for x in "qkvo"}
 MLP = {f"mlp.{x}": f"mlp.{x}_proj" for x in ("gate", "up", "down")}
 LLAMA = {**QKVO, **MLP, "mlp": "mlp", "embed": "model.embed_tokens", "head": "lm_head"}
+HEADS = ("q_proj", "k_proj", "v_proj", "out_proj")
 BART = {
-    **{f"attn.{x}": f"self_attn.{y}" for x, y in zip("qkvo", ("q_proj", "k_proj", "v_proj", "out_proj"))},
-    **{f"cross.{x}": f"encoder_attn.{y}" for x, y in zip("qkvo", ("q_proj", "k_proj", "v_proj", "out_proj"))},
+    **{f"attn.{x}": f"self_attn.{y}" for x, y in zip("qkvo", HEADS, strict=True)},
+    **{f"cross.{x}": f"encoder_attn.{y}" for x, y in zip("qkvo", HEADS, strict=True)},
     "mlp.up": "fc1", "mlp.down": "fc2", "encoder": "model.encoder",
 }  # fmt: skip
 BERT = {
-    **{f"attn.{x}": f"attention.self.{y}" for x, y in zip("qkv", ("query", "key", "value"))},
+    **{f"attn.{x}": f"attention.self.{y}" for x, y in zip("qkv", ("query", "key", "value"), strict=True)},
     "attn.o": "attention.output.dense", "mlp.up": "intermediate.dense",
     "mlp.down": r"layer\.\d+\.output.dense", "embed": "embeddings",
 }  # fmt: skip
@@ -109,7 +113,8 @@ FAMILIES = {
                  ("encoder.block", "decoder.block"), ("shared",), T5, CROSS, pairs, ((1, 64), (8, 256)),
                  {"dropout_rate": 0.1}),
     "bart": Family("BartForConditionalGeneration", STACKED, ("model.encoder.layers", "model.decoder.layers"),
-                   ("model.shared", "model.encoder.embed_positions", "model.encoder.layernorm_embedding"), BART, CROSS, pairs, ((1, 64), (8, 256)), {"dropout": 0.1}),
+                   ("model.shared", "model.encoder.embed_positions", "model.encoder.layernorm_embedding"),
+                   BART, CROSS, pairs, ((1, 64), (8, 256)), {"dropout": 0.1}),
     "whisper": Family("WhisperForConditionalGeneration", {**STACKED, "max_source_positions": 500,
                       "decoder_start_token_id": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
                       ("model.encoder.layers", "model.decoder.layers"), ("model.encoder.conv1",
