@@ -33,6 +33,10 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how a command line goes on
+        from .command.completion import complete
+
+        complete()
     try:
         status = _run(args)
         sys.stdout.flush()  # here, so that a closed pipe is noticed here
@@ -61,12 +65,9 @@ def _run(args: list[str]) -> int:
         print(INTRO.format(commands="\n".join(lines)))
         return 0
     if args[0] == "--version":
-        from importlib.metadata import PackageNotFoundError, version
+        from . import __version__
 
-        try:
-            print(f"compute-budget {version('compute-budget')}")
-        except PackageNotFoundError:
-            print("compute-budget, not installed")
+        print(f"compute-budget {__version__}")
         return 0
     if args[0] not in command.names():
         raise unknown("command", args[0], command.names())

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from . import arch as architectures
+from . import cost
 from .config import Task
+from .cost import Terms
 from .device import Device
 from .device.kernel_class import Profile
-from .errors import shown, unknown
+from .device.reserve import Reserve
+from .errors import InputError, shown, unknown
+from .face import Shown
 from .fold.count import Flops, Params, modelled
-from .fold.memory import Memory, Walked
+from .fold.memory import Memory, Walked, memory
 from .fold.rows import BY, rows
-from .fold.throughput import Throughput, throughput
-from .fold.time import Times, by_kind, time
+from .fold.throughput import Throughput, over, throughput
+from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
-from .named import Any, NamedTuple
+from .job import Job, job, work
+from .named import TYPE_CHECKING, Any, NamedTuple
+from .plan import chosen, keeps_weights
+from .plan.fuse import attention
+from .plan.techniques import steps
+from .read.module import is_captured
 from .size import is_zero
+from .stack import Stack
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .fold.step import Ran, Spread
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -24,6 +39,8 @@ PLAIN = {int, float, str, bool, type(None)}
 class _Estimate(NamedTuple):
     task: Task
     device: Device
+    stack: Stack
+    reserve: Reserve
     profile: Profile
     model: Model
     program: Model
@@ -31,9 +48,14 @@ class _Estimate(NamedTuple):
     flops: Flops  # the model's: attention in full, recomputation not counted
     hardware: Flops  # what the device computes, recomputation included
     walked: Walked
+    spread: Spread | None = None  # over several devices
+    cluster: Cluster | None = None  # that joins them
+    terms: Terms | None = None  # what an hour costs, where it is not the usual
+    job: Job | None = None  # a whole run, where one was asked for
+    searched: int = 0  # of so many layouts that were tried this is the best one
 
 
-class Estimate(_Estimate):
+class Estimate(Shown, _Estimate):
     """What a network costs. Counts are exact; `times` is a prediction with an interval.
 
     Memory and time are computed on first access.
@@ -44,56 +66,165 @@ class Estimate(_Estimate):
         batch = shown(task.workload.batch)
         return f"Estimate({self.model.name}, {task.workload.mode}, batch={batch}, {task.dtype}, {device})"
 
+    def __dir__(self) -> list[str]:
+        """What an answer has, without what tuples have and what it was made from."""
+        return sorted({*super().__dir__()} - {"count", "index", "walked"})
+
     @property
     def memory(self) -> Memory:
-        """Bytes on one device."""
-        return self.walked.memory
+        """Bytes on one device: of several, on the one that holds most."""
+        return self.walked.memory if self.spread is None else self._most
+
+    @cached_property
+    def _most(self) -> Memory:
+        return self.spread.most()  # type: ignore[union-attr] # there are several
 
     @cached_property
     def times(self) -> Times:
         """Seconds of one step or pass."""
-        compiled = self.task.execution == "compiled"
-        return time(self.program, self.device, self.profile, self.task.dtype, compiled)
+        if self.spread is not None:
+            return self.spread.times(self.ran)
+        return time(self.program, self.device, self.profile, self.task.dtype, self.task.execution)
+
+    @cached_property
+    def ran(self) -> tuple[Ran, ...]:
+        """Of several devices, the seconds of one of each different stage, and what it says to others."""
+        if self.spread is None or self.cluster is None:
+            return ()
+        overlap, execution = self.stack.overlap, self.task.execution
+        return self.spread.run(self.device, self.profile, self.cluster, overlap, execution)
+
+    @property
+    def devices(self) -> Any:
+        """How many devices there are."""
+        return 1 if self.spread is None else self.spread.layout.devices
 
     @property
     def fits(self) -> Any:
-        """Whether the peak fits the device's memory (an array of booleans for arrays)."""
-        return self.memory.peak <= self.device.usable_bytes
+        """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
+        return self.process <= self.device.usable_bytes
+
+    @property
+    def process(self) -> Any:
+        """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
+        return self.reserve.process(self.memory.peak)
+
+    @property
+    def otherwise(self) -> tuple[str, Any] | None:
+        """The precision that this training does not have, mixed or pure, and the peak bytes with it.
+
+        None where there is no such choice: no training in 16 bits, adapters, a captured network.
+        """
+        task, used = self.task, self.task.techniques.used
+        trained = task.workload.mode == "train" and task.dtype in ("bfloat16", "float16")
+        own = self.model.config.get("captured") or task.packing or task.kept or task.precision == "fp8"
+        if not trained or own or self.spread or is_captured(self.model) or keeps_weights(used):
+            return None
+        stacks = (self.stack.train or {}).get("precision", "pure")
+        mixed = stacks if stacks in ("autocast", "master") else "autocast"
+        other = mixed if task.precision == "pure" else "pure"
+        changed = task._replace(techniques=chosen({**used, "precision": other}))
+        try:
+            return other, memory(steps(attention(self.model, changed), changed)[1], task.dtype).peak
+        except InputError:  # another technique needs the precision that there is
+            return None
 
     def cost(self) -> dict[str, Any]:
-        """Cost at the mean of the device's low and high price, energy at its TDP.
+        """Cost at the median on-demand price, or at one's own (`priced`), energy at the device's TDP.
 
         None if the device's price or TDP is not known. Energy is an upper bound: few programs
         draw the full power all the time.
         """
-        hours = self.times.step / 3600
-        prices, watts = self.device.usd_per_hour, self.device.tdp_w
-        price = sum(prices) / 2 if prices else None
-        work = self.model.tokens if self.model.counts_tokens else self.model.samples
+        hours = self.times.step / 3600 * self.devices
+        stated = self.terms.price if self.terms else cost.usd_per_hour(self.device)
+        watts = self.terms.watts.value if self.terms and self.terms.watts else self.device.tdp_w
+        price = stated and stated.value
+        work = self.model.tokens if self.unit == "tokens" else self.model.samples
         return {
             "usd_per_hour": price,
+            "price": stated and stated._asdict(),
             "usd_per_step": None if price is None else price * hours,
             "usd_per_million": None if price is None else price * hours / work * 1e6,
-            "joules_per_step": None if watts is None else watts * self.times.step,
+            "joules_per_step": None if watts is None else watts * hours * 3600,
         }
+
+    def priced(
+        self,
+        *,
+        tokens: Any = None,
+        samples: Any = None,
+        epochs: Any = None,
+        price: Any = None,
+        power: Any = None,
+        pue: Any = None,
+        grid: Any = None,
+    ) -> Estimate:
+        """The same estimate at one's own price, power, PUE or grid (cost.terms), and of a whole run.
+
+        tokens, samples: of the run, times epochs; `job` then has its days, dollars, kWh. Raises InputError.
+        """
+        terms = cost.terms(self.device, price, power, pue, grid)
+        total = work(self.unit, self.length, tokens, samples, epochs)
+        if total is None:
+            return self._replace(terms=terms)
+        m, t = self.model, self.seconds()
+        per_step = m.tokens if self.unit == "tokens" else m.samples
+        step = (t["step"], t["low"], t["high"])
+        return self._replace(terms=terms, job=job(total, self.unit, per_step, step, self.devices, terms))
 
     @property
     def throughput(self) -> Throughput:
         """Samples, tokens and FLOPs per second, MFU and HFU."""
-        peak = self.device.rate(self.task.dtype)
-        m = self.model
+        peak, m = self.device.rate(self.task.dtype), self.model
+        if self.spread is not None:
+            n = self.devices
+            return over(n, throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak))
         return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
 
+    @property
+    def seq(self) -> Any:
+        """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
+        asked = self.task.workload.seq
+        return self.length if is_zero(asked) else asked
+
+    @property
+    def length(self) -> Any:
+        """Tokens, time steps or frames of one sample; 0 where samples have none."""
+        return self.model.tokens // self.model.samples if self.model.counts_tokens else 0
+
+    @property
+    def unit(self) -> str:
+        """What the network works through: tokens, images, or samples of another kind."""
+        arch, tokens = self.model.arch, self.model.counts_tokens
+        if arch in architectures.names() and "image" in architectures.takes_of(architectures.load(arch)):
+            return "images"
+        return "tokens" if tokens else "samples"
+
+    @property
+    def rate(self) -> tuple[Any, str]:
+        """How many units of work a second, and the unit."""
+        found = self.throughput
+        return found.tokens_per_s if self.unit == "tokens" else found.samples_per_s, self.unit
+
+    @property
+    def mbu(self) -> Any:
+        """Bandwidth utilization: the bytes that kernels move, over what the device could in this time."""
+        return moved(self.times) / (self.times.step * self.device.bandwidth)
+
     def rows(self, by: str = "operator") -> list[dict[str, Any]]:
-        """A breakdown by operator, part of a layer, layer, or moment of the memory's curve over time.
+        """A breakdown by operator, part of a layer, layer, moment of the memory's curve over time, or rank of
+        a pipeline.
 
         Raises InputError.
         """
         if by == "moment":
             return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in self.memory.curve]
+        if by == "rank" and self.spread is not None:
+            return self.spread.rows(self.ran)
         if by not in BY:
-            raise unknown("by", by, (*BY, "moment"))
-        table = rows(self.model, self.program, self.times, by)
+            raise unknown("by", by, (*BY, "moment", "rank (with a layout)"))
+        program = self.program if self.spread is None else self.spread.slowest(self.ran).rank.program
+        table = rows(self.model, program, self.times, by)
         return [{"name": name, **values} for name, values in table.items()]
 
     def seconds(self) -> dict[str, Any]:
@@ -103,13 +234,14 @@ class Estimate(_Estimate):
             "forward": t.forward,
             "backward": t.backward,
             "optimizer": t.optimizer,
-            "communication": 0.0,
-            "bubble": 0.0,
+            "communication": t.communication,
+            "bubble": t.bubble,
             "overhead": t.overhead,
             "step": t.step,
             "low": t.step * self.profile.low,
             "high": t.step * self.profile.high,
             "shares": by_kind(t),
+            "bound": bound(t),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,36 +262,53 @@ class Estimate(_Estimate):
                 "flops": _flops(self),
                 "memory_bytes": _memory(self),
                 "time_s": self.seconds(),
-                "rate": self.throughput._asdict(),
+                "rate": {**self.throughput._asdict(), "mbu": self.mbu},
                 "cost": self.cost(),
-                "device": {"name": self.device.name, "id": self.device.id, "count": 1},
+                **({"job": self.job.to_dict()} if self.job else {}),
+                "device": {"name": self.device.name, "id": self.device.id, "count": self.devices},
                 "fits": self.fits,
                 "provenance": {
                     "counts": "captured" if self.model.config.get("captured") else "exact",
                     "modelled": modelled(self.program),
                     "time": self.profile.provenance,
                     "profile": self.profile.name,
+                    "stack": list(self.stack.source),
                     "interval": "90 %",
                     "device": self.device.source,
+                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
                 },
                 "ops": self.rows(),
+                **self._spread(),
             }
         )
         return answer
 
+    def _spread(self) -> dict[str, Any]:
+        """The layout, and what the devices say to each other."""
+        if self.spread is None or self.cluster is None:
+            return {} if self.task.layout is None else {"layout": vars(self.task.layout), "communication": []}
+        layout = {**vars(self.spread.layout), "micro_batches": self.spread.micro}
+        return {
+            "layout": layout,
+            "cluster": {"id": self.cluster.id, "provenance": self.cluster.provenance},
+            **({"searched": self.searched} if self.searched else {}),
+            "communication": self.spread.said(self.ran),
+        }
+
 
 def _workload(e: Estimate) -> dict[str, Any]:
-    task, seq = e.task, e.task.workload.seq
-    usual = e.model.tokens // e.model.samples if e.model.counts_tokens else 0
+    task = e.task
     return {
         **task.workload._asdict(),
-        "seq": usual if is_zero(seq) else seq,
+        "seq": e.seq,
         "tokens": e.model.tokens,
         "dtype": task.dtype,
+        "precision": task.precision,
         "optimizer": task.optimizer,
         "recompute": task.recompute,
         "attention": task.attention,
         "execution": task.execution,
+        "stack": e.stack.name,
         "techniques": task.techniques.used,
     }
 
@@ -185,7 +334,15 @@ def _flops(e: Estimate) -> dict[str, Any]:
 def _memory(e: Estimate) -> dict[str, Any]:
     m = e.memory
     sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
-    return {**sizes, "peak_at": m.at, "at_peak": dict(m.at_peak), "device": e.device.usable_bytes}
+    return {
+        **sizes,
+        "allocated": m.peak,
+        "reserved": e.reserve.reserved(m.peak),
+        "process": e.process,
+        "peak_at": m.at,
+        "at_peak": dict(m.at_peak),
+        "device": e.device.usable_bytes,
+    }
 
 
 def plain(value: Any) -> Any:

@@ -112,11 +112,19 @@ class Task(NamedTuple):
     execution: str
     techniques: Techniques = Techniques()
     packing: Any = None  # the format of a checkpoint's weights (plan/packed.py), where they are in few bits
+    kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
+    layout: Any = None  # how it is spread over devices (layout.py), where there are several
+    family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
+
+    @property
+    def precision(self) -> str:
+        """What has which dtype (plan/precision.py)."""
+        return str(self.techniques.used.get("precision", "pure"))
 
     @property
     def master(self) -> bool:
         """Whether the optimizer keeps a float32 copy of the weights."""
-        return self.techniques.used.get("precision") == "master"
+        return self.precision == "master"
 
 
 def make(cls: type[S], values: Mapping[str, Any]) -> S:
@@ -160,11 +168,13 @@ def check(field: Field, value: Any) -> Any:
 
 
 def size(name: str, value: Any, least: float | None = 1) -> Size:
-    """A whole number within range, or an array or symbol as it is. Raises InputError."""
+    """A whole number within range, or an array (of a list) or symbol. Raises InputError."""
     low = 0 if least is None else least
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
     if hasattr(value, "free_symbols"):
         return value
+    if isinstance(value, list | range):
+        value = _array(name, value)
     if hasattr(value, "dtype") and value.ndim == 0:  # numpy's own numbers
         value = value.item()
     if hasattr(value, "dtype"):
@@ -178,6 +188,17 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= HUGE:
         raise InputError(name, f"got {shown(value)}; allowed: {allowed}")
     return value
+
+
+def _array(name: str, values: Any) -> Any:
+    """A list of sizes as an array. Raises InputError."""
+    try:
+        from numpy import array
+    except ImportError:
+        raise InputError(name, "lists of sizes need NumPy: pip install 'compute-budget[arrays]'") from None
+    if not values:
+        raise InputError(name, "got an empty list; allowed: one size or more")
+    return array([size(name, value) for value in values])
 
 
 def one_shape(values: Mapping[str, Any]) -> None:
@@ -196,7 +217,7 @@ def one_shape(values: Mapping[str, Any]) -> None:
 
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
     """Raise an InputError where a size is above another one; symbols pass."""
-    if _any(value > limit):
+    if any_of(value > limit):
         raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}")
 
 
@@ -208,11 +229,11 @@ def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ..
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
     """Raise an InputError where a size does not divide another one; symbols pass."""
-    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and _any(whole % value != 0):
+    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and any_of(whole % value != 0):
         raise InputError(name, f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}")
 
 
-def _any(condition: Any) -> bool:
+def any_of(condition: Any) -> bool:
     """Whether a comparison holds, for an array anywhere; of symbols nobody knows."""
     if isinstance(condition, bool):
         return condition

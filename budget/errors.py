@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 LONGEST = 300  # characters of a message
 ROOM = 200  # of them, for the names that would do
@@ -17,18 +18,42 @@ class InputError(ValueError):
         self.field = field
 
 
-def unknown(field: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for an unknown name, with the nearest known one, or a few known ones."""
-    return InputError(field, f"unknown name {str(name)[:60]!r}; {hint(name, known)}")
+def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> InputError:
+    """The error for an unknown name, with the nearest known ones; where none is near, with some known ones,
+    or with `where`: how to see them all.
+    """
+    return InputError(field, f"unknown name {str(name)[:60]!r}; {hint(name, known, where)}")
 
 
-def hint(name: object, known: Iterable[str]) -> str:
-    """The known name that is nearest to this one where one is near, else some known names."""
+def hint(name: object, known: Iterable[str], where: str = "") -> str:
+    """The known names that are near this one; where none is, `where`, or some known names."""
+    known = sorted(known)
+    if str(name) == "--model":
+        return "a model is named without a flag: budget estimate gpt2"
+    near = nearest(str(name), known)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return where or f"known: {some(known)}"
+
+
+def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str]:
+    """At most so many known names: those that mean the same (data/synonyms.json), else the one spelled
+    nearly as it is, else those that have its words, the shortest first.
+    """
     from difflib import get_close_matches
 
-    known = sorted(known)
-    near = get_close_matches(str(name), known, n=1, cutoff=0.65)
-    return f"did you mean {near[0]!r}?" if near else f"known: {some(known)}"
+    from . import table
+
+    flag = "--" if name.startswith("--") else ""
+    bare = name.removeprefix("--").lower().replace("_", "-")
+    same = [flag + other for other in table.load("synonyms.json").get(bare, ())]
+    if found := [other for other in same if other in known]:
+        return found
+    words = bare.split("-")
+    having = [other for other in known if set(words) <= set(re.split(r"[-/. _]+", other.lower()))]
+    alike = [other for other in known if abs(len(other) - len(name)) <= max(1, len(name) // 4)]
+    close = get_close_matches(name.lower(), alike, n=1, cutoff=0.74)
+    return close or sorted(having, key=lambda other: (len(other), other))[:most]
 
 
 def some(names: Iterable[str]) -> str:
@@ -44,7 +69,7 @@ def some(names: Iterable[str]) -> str:
 def shown(value: object, width: int = 60) -> str:
     """Any value as one short line for a message."""
     try:
-        text = ascii(value).replace("\n", " ")  # an array of arrays has a line for each
+        text = repr(value).replace("\n", " ")  # an array of arrays has a line for each
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list too deep
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -6,34 +6,46 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from .answer import Estimate
-from .config import Task, size, table
+from .config import Task, any_of, size, table
 from .device import Device
 from .device import load as load_device
+from .device import reserve as reserves
 from .device.profile import profile_for
 from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
-from .named import Any
-from .plan import check, chosen
+from .layout import Layout
+from .layout import layout as as_layout
+from .named import TYPE_CHECKING, Any
+from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.recompute import CHOICES as RECOMPUTED
-from .read.source import Named, Ready, find
-from .size import Size
+from .read.module import is_captured
+from .read.source import Named, Ready, Source, find
+from .size import Size, exact_div
+from .stack import Stack, usual
+from .stack import load as load_stack
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
+    from .search import Found
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager"),
+    "execution": ("compiled", "eager", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
 }
 # The parts of an Estimate that do not depend on the device: its fields from `model` on.
-Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
+Counted = tuple[Model, Model, Params, Flops, Flops, Walked, Any]
 
 
 def estimate(
@@ -42,16 +54,23 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
-    mode: str = "train",
+    mode: Mode = "train",
     dtype: str | None = None,
-    optimizer: str | None = None,
-    recompute: str = "none",
-    attention: str | None = None,
-    execution: str = "compiled",
+    optimizer: Optimizer | None = None,
+    recompute: Recompute = "none",
+    attention: Attention | None = None,
+    execution: Execution | None = None,
+    stack: str | Stack | None = None,
     device: str | Device = "h200",
+    reserve: float | str | None = None,
+    layout: str | Mapping[str, Any] | Layout | None = None,
+    devices: int | None = None,
+    cluster: Any = None,
+    global_batch: Size = None,
+    micro_batch: Size = None,
     config: Mapping[str, Any] | None = None,
     inputs: Any = None,
-    **techniques: Any,
+    **techniques: Unpack[Techniques],
 ) -> Estimate:
     """What a network costs, in parameters, FLOPs, bytes and seconds.
 
@@ -60,28 +79,158 @@ def estimate(
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the requested sizes).
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
+    without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
+    samples of all devices in a step. micro_batch: of one device at once; so is batch.
+    stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
+    reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
-    optimizer = ALIASES.get(str(optimizer), optimizer)
-    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=optimizer)
-    given = {"batch": batch, "seq": seq, "image": image}
+    if devices is not None and layout is None:
+        settings = {
+            k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
+        }
+        return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
+    stepped = ALIASES.get(str(optimizer), optimizer)
+    _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
+    spread = None if layout is None else as_layout(layout)
+    if devices is not None and spread is not None and any_of(spread.devices != devices):
+        raise InputError(
+            "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"
+        )
+    given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
     sizes = {name: size(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
+    software, target = _stack(stack, mode), _device(device)
+    kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
+    defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
+    defaults |= _defaults(software.settings(mode), kind, source, techniques)
+    own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
+    if global_batch is not None:
+        techniques = {**techniques, "accumulate": _micro_batches(global_batch, spread, source, techniques)}
     task = Task(
         source.workload,
-        computed(dtype or source.usual.get("dtype", "bf16")),
-        optimizer or source.usual.get("optimizer", "adamw"),
+        kind,
+        stepped or source.usual.get("optimizer") or own["optimizer"],
         recompute,
-        attention or ("sdpa" if mode == "train" else "flash"),
-        execution,
-        chosen(techniques),
+        attention or own["attention"],
+        execution or own["execution"],
+        chosen({**defaults, **techniques}),
         source.usual.get("packing"),
+        source.usual.get("kept"),
+        spread,
+        source.usual.get("family", ""),
     )
-    target = _device(device)
     check(task, target)
-    return Estimate(task, target, profile_for(target, task.dtype), *_counted(source.network, task))
+    profile = profile_for(target, task.dtype, software)
+    kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
+    counted = _counted(source.network, task)
+    joined = None if counted[-1] is None else _cluster(cluster, target)
+    return Estimate(task, target, software, kept, profile, *counted, joined)
+
+
+def _groups(layout: Layout | None) -> int:
+    """The groups of devices, one for each axis, that a process talks to."""
+    axes = () if layout is None else (layout.dp, layout.tp, layout.pp, layout.cp, layout.ep)
+    return sum(bool(any_of(n > 1)) for n in axes)
+
+
+def plan(model: object, devices: int, **settings: Any) -> Found:
+    """The layouts of so many devices, the best first. settings: as those of `estimate`. Raises InputError."""
+    from . import search
+
+    number = size("devices", devices)
+    batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
+    one = estimate(model, **{**settings, "global_batch": None, "cluster": None, "batch": batch})
+    joined = _cluster(settings.get("cluster"), one.device)
+    if joined.devices is not None and number > joined.devices:
+        raise InputError(
+            "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
+        )
+    samples = settings.get("global_batch") or 0
+    of = search.facts(
+        one.model,
+        one.length,
+        samples,
+        one.task.workload.mode == "train",
+        batch,
+        settings.get("recompute", "none"),
+    )
+
+    def price(layout: Layout, batch: int, recompute: str) -> Estimate:
+        return estimate(model, **{**settings, "layout": layout, "batch": batch, "recompute": recompute})
+
+    found = search.search(number, joined.node, of, price)
+    best = found.best
+    told = best.estimate and best.estimate._replace(searched=len(found.tried))
+    return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))
+
+
+def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
+    """A network's own dtype, the device's usual one where it has none or the device lacks it. A network whose
+    tensors have their dtypes already keeps them.
+    """
+    return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
+
+
+def _stack(stack: object, mode: str) -> Stack:
+    """A stack, by its name or as it is; the mode's usual one for None. Raises InputError."""
+    found = usual(mode) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
+    if not isinstance(found, Stack):
+        raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
+    return found
+
+
+def _defaults(
+    settings: Mapping[str, Any], dtype: str, source: Source, techniques: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have.
+
+    Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
+    """
+    network = source.network
+    captured = isinstance(network, Ready) and is_captured(network.model)
+    mixed = dtype in ("bfloat16", "float16")
+    return {
+        name: value
+        for name, value in settings.items()
+        if (name == "execution" or not captured)
+        and (name != "precision" or (mixed and not (techniques and keeps_weights(techniques))))
+    }
+
+
+def _one_of(**sizes: Size) -> Size:
+    """The size that is given by one of its names. Raises InputError where they contradict each other."""
+    given = {name: x for name, x in sizes.items() if x is not None}
+    if len(given) > 1 and len({str(x) for x in given.values()}) > 1:
+        raise InputError(list(given)[1], f"there is a {next(iter(given))} as well; allowed: one of them")
+    return next(iter(given.values()), None)
+
+
+def _micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
+    """Micro-batches in which a step's batch is worked through. Raises InputError."""
+    if techniques.get("accumulate", 1) != 1:
+        raise InputError("accumulate", "there is a global_batch as well; allowed: one of them")
+    each = source.workload.batch * (1 if layout is None else layout.dp)
+    asked = size("global_batch", whole)
+    if any_of(asked % each != 0):
+        of = "batch" if layout is None else "dp x micro_batch"
+        raise InputError("global_batch", f"got {shown(asked)}; allowed: multiples of {of}, {shown(each)}")
+    return asked // each
+
+
+def _cluster(cluster: object, device: Device) -> Any:
+    """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
+    from . import cluster as clusters
+
+    found = clusters.usual(device) if cluster is None else cluster
+    found = clusters.load(found) if isinstance(found, str) else found
+    if not isinstance(found, clusters.Cluster):
+        raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
+    clusters.suits(found, device)
+    return found
 
 
 def _choices(**given: str | None) -> None:
@@ -112,6 +261,8 @@ def _counted(network: Named | Ready, task: Task) -> Counted:
 def _remembered(network: Named | Ready, task: Task) -> Counted:
     model = network.build(task.workload)
     try:
+        if task.layout is not None and any_of(task.layout.devices > 1):
+            return _spread(model, task)
         built, book, program = plans.apply(model, task)
         counted, hardware = each_flops(book, program)
     except KeyError:
@@ -119,4 +270,23 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
 
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
-    return built, program, params(built), counted, hardware, Walked(program, task.dtype)
+    walked = Walked(program, task.dtype, task.workload.mode == "decode")
+    return built, program, params(built), counted, hardware, walked, None
+
+
+def _spread(model: Model, task: Task) -> Counted:
+    """The same of several devices: what they compute and hold together, and the program of each."""
+    from .fold.pipeline import check as check_schedule
+    from .fold.step import Spread
+    from .plan.ranks import spread
+
+    layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
+    check_schedule(layout, micro, task.workload.mode == "train")
+    built, book, ranks = spread(model, task)
+    counted, *each = each_flops(book, *(rank.program for rank in ranks))
+    copies = exact_div(layout.devices, layout.pp)
+    stages = (hardware.times(copies * len(rank.stages)) for rank, hardware in zip(ranks, each, strict=True))
+    first = ranks[0].program
+    walked = Walked(first, task.dtype, task.workload.mode == "decode")
+    found = Spread(ranks, layout, micro, task.dtype)
+    return built, first, params(built), counted.times(layout.dp), Flops.total(stages), walked, found

@@ -64,7 +64,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
                 refused.append(error)
                 return inf
             raise
-        return float(answer.memory.peak - answer.device.usable_bytes)
+        return float(answer.process - answer.device.usable_bytes)
 
     smallest = SIDES if solve == "image" else (1,)
     low = next((n for n in smallest if excess(n) < inf), 0)

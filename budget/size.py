@@ -6,6 +6,7 @@ Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .named import Any
@@ -29,6 +30,11 @@ def is_number(size: Size) -> bool:
 def is_zero(size: Size) -> bool:
     """Whether a size is the plain number 0, which says of a setting that it is not used."""
     return is_number(size) and bool(size == 0)
+
+
+def is_one(size: Size) -> bool:
+    """Whether a size is the plain number 1."""
+    return is_number(size) and bool(size == 1)
 
 
 def maximum(a: Size, b: Size) -> Size:
@@ -83,6 +89,19 @@ def power_of_two(n: Size) -> Size:
     import numpy
 
     return numpy.exp2(numpy.frexp(n - 1)[1])  # exact, as a logarithm is not
+
+
+def log2(n: Size) -> Size:
+    """The logarithm to base 2."""
+    if is_number(n):
+        return math.log2(n)
+    if hasattr(n, "free_symbols"):
+        import sympy
+
+        return sympy.log(n, 2)
+    import numpy
+
+    return numpy.log2(n)
 
 
 def or_else(size: Size, usual: Size) -> Size:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from oracle_memory import peak
 from oracles.memory_cases import FULL, SMALL, Case, answer, captured
-from published_memory import scoreboard
 
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 BEGIN, END = "<!-- memory: tests/accuracy.py writes this -->", "<!-- memory ends -->"
@@ -99,8 +98,6 @@ def section(small: list[Row], full: list[Row]) -> Iterator[str]:
     yield from table(full)
     yield "\n### All families, with few layers\n"
     yield from table(small)
-    yield ""
-    yield from scoreboard()
     yield END
 
 

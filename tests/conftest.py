@@ -1,6 +1,7 @@
 """Settings that all tests share."""
 
 import gc
+import os
 import warnings
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis.internal.conjecture import providers
 
 # Examples must not depend on which of our modules a worker has imported: Hypothesis draws their constants.
 providers._get_local_constants = providers.Constants
+
+# Output is as wide and as plain as in a pipe, whatever terminal the tests run in.
+for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
 
 # Timing is for benchmarks: this machine is noisy, and a first call may import torch.
 settings.register_profile("project", deadline=None, derandomize=True)

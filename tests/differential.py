@@ -1,6 +1,6 @@
 """Configs with mutated fields: this package against transformers on the meta device.
 
-    python tests/differential.py [--count 40000] [--seed 0] [--only bert,t5] [--seconds 3600]
+    python tests/differential.py [--count 40000] [--jobs 2] [--seed 0] [--only bert,t5] [--seconds 3600]
 
 Each variation is a small config of a covered family and one of its classes, with fields that the class
 really reads changed: one at a time, or several. It is equal, equal in its parameters where the class
@@ -19,12 +19,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
+from multiprocessing import Pool
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import transformers
 from oracle import _convolution_backward
+from small_configs import base
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, masking_utils
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -38,61 +41,6 @@ from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
 BATCH, SEQ, SIDE = 2, 9, 32
-SMALL = {
-    "vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
-    "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0,
-    "bos_token_id": 1, "eos_token_id": 2, "head_dim": 10, "n_embd": 48, "n_layer": 3, "n_head": 6,
-    "n_positions": 64, "sliding_window": 4, "num_experts": 5, "num_local_experts": 5,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 14, "shared_expert_intermediate_size": 22,
-    "shared_intermediate_size": 22, "n_routed_experts": 8, "n_shared_experts": 2, "n_group": 4,
-    "topk_group": 2, "d_model": 48, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 6,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 70, "decoder_ffn_dim": 90, "num_layers": 3,
-    "num_heads": 6, "d_kv": 10, "d_ff": 70, "relative_attention_num_buckets": 8, "ffn_dim": 80,
-    "type_vocab_size": 3, "embedding_size": 24, "n_layers": 3, "n_heads": 6, "dim": 48, "hidden_dim": 80,
-    "max_seq_len": 64, "image_size": 32, "patch_size": 8, "q_lora_rank": 20, "kv_lora_rank": 16,
-    "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 8, "first_k_dense_replace": 1,
-    "state_size": 5, "conv_kernel": 4, "max_source_positions": 20, "max_target_positions": 32,
-    "num_mel_bins": 8, "moe_num_experts": 7, "moe_k": 3, "classifier_proj_size": 12,
-    "decoder_start_token_id": 2, "mlp_ratio": 2,
-}  # fmt: skip
-SWIN = {
-    "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "patch_size": 4, "window_size": 4,
-    "mlp_ratio": 2.0,
-}  # fmt: skip
-OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
-    "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
-                "window_size": 4, "intermediate_size": None},
-    "persimmon": {"num_attention_heads": 3},
-    "codegen": {"n_head": 4, "rotary_dim": 4}, "gptj": {"rotary_dim": 4}, "helium": {"head_dim": 8},
-    "minicpm3": {"num_key_value_heads": 6, "head_dim": None},
-    "youtu": {"num_key_value_heads": 6, "head_dim": None},
-    "gemma3_text": {"num_hidden_layers": 7}, "cohere2": {"num_hidden_layers": 5},
-    "deepseek_v3": {"num_key_value_heads": 6, "head_dim": None},
-    "deepseek_v2": {"num_key_value_heads": 6, "head_dim": None},
-    "deepseek_v32": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
-    "glm_moe_dsa": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
-    "convnext": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},
-    "convnextv2": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},
-    "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1]},
-    "regnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1], "groups_width": 8},
-    "swin": SWIN, "swinv2": SWIN,
-    "mobilenet_v2": {"depth_multiplier": 0.5, "image_size": 64},
-    "efficientnet": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 64,
-                     "hidden_dim": 1280},
-    "jamba": {"num_hidden_layers": 8, "num_experts": 4, "attn_layer_period": 4, "attn_layer_offset": 2,
-              "head_dim": None, "mamba_d_state": 5, "mamba_dt_rank": 3, "use_mamba_kernels": False},
-    "bamba": {"num_hidden_layers": 4, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
-              "head_dim": None,
-              "mamba_d_state": 6, "mamba_chunk_size": 4, "attn_layer_indices": [1]},
-    "granitemoehybrid": {"num_hidden_layers": 3, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
-                         "mamba_d_state": 6, "mamba_chunk_size": 4, "head_dim": None,
-                         "layer_types": ["linear_attention", "full_attention", "linear_attention"]},
-    "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
-    "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
-    "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},
-    "dinov2": {"image_size": 32, "patch_size": 8},
-    "albert": {}, "whisper": {"num_hidden_layers": None}, "smollm3": {},
-}  # fmt: skip
 ACTS = (
     "gelu",
     "relu",
@@ -105,17 +53,6 @@ ACTS = (
     "tanh",
     "mish",
 )
-
-
-@cache
-def base(kind: str) -> dict[str, Any]:
-    """A small config of a family: the fields of the table above that its config class has."""
-    config_class = CONFIG_MAPPING[kind]
-    has = set(config_class().to_dict())
-    spelled = set(config_class.attribute_map)
-    fields = {k: v for k, v in SMALL.items() if k in has and k not in spelled}
-    own = OWN.get(kind, {})
-    return {k: v for k, v in {**fields, **own}.items() if v is not None or k not in own}
 
 
 def families() -> list[str]:
@@ -324,27 +261,40 @@ def judge(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> 
     return ("equal", "") if same else ("FAILURE", f"{found} for {theirs}")
 
 
+def judged(task: tuple[str, str, dict[str, Any], bool]) -> tuple[str, str]:
+    """The verdict on a variation, and the line to print where it is a failure."""
+    kind, name, fields, train = task
+    verdict, why = judge(kind, name, fields, train)
+    if verdict != "FAILURE":
+        return verdict, ""
+    changed = {k: v for k, v in fields.items() if base(kind).get(k, "") != v}
+    gone = [k for k in base(kind) if k not in fields]
+    line = f"{kind} {name or '-'} {json.dumps(changed)} {f'without {gone}' if gone else ''} {why}"
+    return verdict, line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; the variations are the same")
     parser.add_argument("--train", action="store_true", help="backward passes, too")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     kinds = args.only.split(",") if args.only else families()
     found: Counter[str] = Counter()
     start = time.monotonic()
-    for kind, name, fields in variations(kinds, random.Random(args.seed)):
-        if sum(found.values()) >= args.count or time.monotonic() - start > args.seconds:
-            break
-        verdict, why = judge(kind, name, fields, args.train)
-        found[verdict] += 1
-        if verdict == "FAILURE":
-            changed = {k: v for k, v in fields.items() if base(kind).get(k, "") != v}
-            gone = [k for k in base(kind) if k not in fields]
-            print(kind, name or "-", json.dumps(changed), f"without {gone}" if gone else "", why, flush=True)
+    made = variations(kinds, random.Random(args.seed))
+    tasks = ((*one, args.train) for one in islice(made, args.count))
+    with Pool(args.jobs, torch.set_num_threads, (1,)) as pool:
+        for verdict, line in pool.imap(judged, tasks, chunksize=10):
+            found[verdict] += 1
+            if line:
+                print(line, flush=True)
+            if time.monotonic() - start > args.seconds:
+                break
     print(dict(found), f"{time.monotonic() - start:.0f} s")
 
 

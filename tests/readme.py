@@ -1,11 +1,13 @@
-"""The README's console blocks and pictures: `python tests/readme.py` runs their commands and writes what
-they print.
+"""The documents' console blocks, pictures and notebook: `python tests/readme.py` runs what stands in them and
+writes what it prints.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,8 +15,9 @@ from pathlib import Path
 from budget.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-PICTURES = {"docs/llama-3-8b.svg": "budget estimate llama-3-8b --format svg"}
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")
+NOTEBOOK = ROOT / "docs" / "tour.ipynb"
+PICTURES = {"docs/llama-3-8b.svg": "budget estimate llama-3-8b --device h100 --format svg"}
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -37,11 +40,59 @@ def filled(block: str) -> str:
 
 
 def update(text: str) -> str:
-    """The README with all blocks filled."""
+    """A document with all blocks filled."""
     return BLOCK.sub(lambda m: f"```console\n{filled(m[1])}```", text)
+
+
+def outputs(sources: list[str]) -> list[list[dict[str, object]]]:
+    """What a notebook shows below each of its cells, run in order: printed text, and the last value."""
+    scope: dict[str, object] = {}
+    return [_run(source, scope) for source in sources]
+
+
+def _run(source: str, scope: dict[str, object]) -> list[dict[str, object]]:
+    code, last = ast.parse(source), None
+    if code.body and isinstance(code.body[-1], ast.Expr):
+        last = ast.Expression(code.body.pop().value)
+    out, value = io.StringIO(), None
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "tour.ipynb", "exec"), scope)  # noqa: S102 # the project's own notebook
+        if last is not None:
+            value = eval(compile(last, "tour.ipynb", "eval"), scope)  # noqa: S307
+    shown: list[dict[str, object]] = []
+    if text := out.getvalue():
+        shown.append({"output_type": "stream", "name": "stdout", "text": text.splitlines(keepends=True)})
+    if value is not None:
+        data = {k: v.splitlines(keepends=True) for k, v in _bundle(value).items()}
+        shown.append({"output_type": "display_data", "metadata": {}, "data": data})
+    return shown
+
+
+def _bundle(value: object) -> dict[str, str]:
+    if hasattr(value, "_repr_mimebundle_"):
+        return value._repr_mimebundle_()
+    if hasattr(value, "_repr_svg_"):
+        return {"text/plain": "<picture>", "image/svg+xml": value._repr_svg_()}
+    return {"text/plain": repr(value)}
+
+
+def cells(notebook: Path = NOTEBOOK) -> list[dict[str, object]]:
+    """A notebook's cells."""
+    return json.loads(notebook.read_text("utf-8"))["cells"]
+
+
+def run_notebook() -> str:
+    """The notebook with today's outputs."""
+    whole = json.loads(NOTEBOOK.read_text("utf-8"))
+    code = [c for c in whole["cells"] if c["cell_type"] == "code"]
+    for cell, shown in zip(code, outputs(["".join(c["source"]) for c in code]), strict=True):
+        cell["outputs"] = shown
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
     for name, command in PICTURES.items():
         (ROOT / name).write_text(printed(command), "utf-8")
-    README.write_text(update(README.read_text("utf-8")), "utf-8")
+    for document in DOCUMENTS:
+        document.write_text(update(document.read_text("utf-8")), "utf-8")
+    NOTEBOOK.write_text(run_notebook(), "utf-8")

@@ -70,7 +70,7 @@ def test_prefill_and_decode_equal_transformers(config):
     with torch.device("meta"):
         real = real_model(config)
         with torch.no_grad():
-            first, cache = count_forward(real, torch.empty(2, 9, dtype=torch.long))
+            first, cache = count_forward(real, torch.empty(2, 9, dtype=torch.long), logits_to_keep=1)
             second, _ = count_forward(real, torch.empty(2, 1, dtype=torch.long), cache_params=cache)
     counts = [
         flops(build(Config(**config), Workload(mode, batch=2, seq=9))).forward

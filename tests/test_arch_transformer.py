@@ -232,7 +232,7 @@ def test_prefill_and_decode_equal_transformers(family, fields):
     seq, batch = 9, 2
     ids = torch.zeros(batch, seq, dtype=torch.long, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        cache = module(input_ids=ids[:, : seq - 1]).past_key_values
+        cache = module(input_ids=ids[:, : seq - 1], logits_to_keep=1).past_key_values  # as generate() does
     assert _forward(counter) == flops(build(config, Workload("prefill", batch, seq - 1))).forward
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(input_ids=ids[:, :1], past_key_values=cache)

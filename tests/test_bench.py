@@ -17,13 +17,16 @@ from budget.bench.measure import measure
 from torch.utils.flop_counter import FlopCounterMode
 
 import budget
+from budget import cluster
 from budget.bench import journal as journals
 from budget.bench import networks
 from budget.device import load
 from budget.device import profile as profiles
 from budget.device.profile import profile_for
+from budget.fold.collective import seconds
 from budget.measured import record
 from budget.measured import workload as workloads
+from budget.measured.collectives import links
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -204,6 +207,17 @@ def test_collectives_between_two_processes(tmp_path):
     found = record.read([str(tmp_path)], profiles.key(CPU))
     assert {r.collective for r in found} == {f"{name}-1" for name in CROSSED}
     assert {r.split for r in found} == {"fit", "held"}
+    link = cluster.Link("gloo", "switch", 1e9, 1.0, 0.0, 0.0, 0.0, True, ())
+    here = cluster.Cluster(
+        "here", "", (), (cluster.Tier(link, 2, 1e9, 1.0, (), 1.0),), (), "", "", links(found)
+    )
+    kinds = {"send_receive": "send"}
+    for r in found:
+        w = r.workload
+        took = seconds(here, kinds.get(w["collective"], w["collective"]), w["bytes"], ((w["ranks"], 1),))
+        assert took > 0
+        if r.split == "fit" and w["bytes"] == max(x.workload["bytes"] for x in found if x.split == "fit"):
+            assert took == pytest.approx(r.seconds, rel=0.5)  # what they are fitted to, on a busy machine
 
 
 def test_collectives_want_torchrun(tmp_path):

@@ -22,6 +22,7 @@ def test_selective_recomputation_keeps_what_korthikanti_keeps():
 
     def kept(layers):
         settings = {"seq": s, "batch": b, "attention": "eager", "recompute": "selective", "optimizer": "none"}
+        settings["precision"] = "pure"
         return estimate("transformer", config={**config, "layers": layers}, **settings).memory.activations
 
     statistics = 2 * 2 * 4 * s * b  # of two norms, a mean and a deviation each in float32
@@ -197,6 +198,7 @@ def test_full_recomputation_keeps_a_layer_s_input_and_nothing_else(name, field, 
 
     def kept(layers):
         settings = {"seq": s, "batch": b, "attention": attention, "recompute": "full", "optimizer": "none"}
+        settings["precision"] = "pure"
         more = {"decoder_layers": 2} if name == "encoder_decoder" else {}
         return estimate(name, config={**config, **more, field: layers}, **settings).memory.activations
 

@@ -54,16 +54,16 @@ def measured(kind, name, fields, batch, seq):
 @pytest.mark.parametrize(("kind", "name", "fields"), CASES)
 def test_peak_in_training_mode(native, kind, name, fields):
     table = {"model_type": kind, "architectures": [name], **fields}
-    ours = estimate(table, batch=4, seq=96, attention="eager").memory.peak
+    ours = estimate(table, batch=4, seq=96, attention="eager", precision="pure").memory.peak
     assert ours == pytest.approx(measured(kind, name, fields, 4, 96), rel=0.03)
 
 
 def test_dropout_0_turns_it_off():
     table = {"model_type": "bert", **SMALL}
     off = {**table, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    without = estimate(table, seq=96, attention="eager", config={"dropout": 0}).memory
-    assert without == estimate(off, seq=96, attention="eager").memory
-    assert without.peak < estimate(table, seq=96, attention="eager").memory.peak
+    without = estimate(table, seq=96, attention="eager", precision="pure", config={"dropout": 0}).memory
+    assert without == estimate(off, seq=96, attention="eager", precision="pure").memory
+    assert without.peak < estimate(table, seq=96, attention="eager", precision="pure").memory.peak
 
 
 def test_nothing_is_dropped_where_nothing_is_trained():

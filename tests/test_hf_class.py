@@ -110,3 +110,30 @@ def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
         with pytest.raises(InputError, match=r"pip install 'compute-budget\[hf\]'") as error:
             estimate(table)
         assert "\n" not in str(error.value)
+
+
+def test_detr_with_the_backbone_that_timm_would_make():
+    """facebookresearch/detr prints the number of its trained parameters: the backbone's last three stages."""
+    table = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "num_labels": 91}
+    found = estimate(table, mode="train", image=128)
+    trained, boxes = 41_302_368, 132_612  # the loss here is of the classes alone
+    assert found.params.total == trained + 9_408 + 212_992  # the first convolution and stage
+    assert found.params.trainable == trained - boxes
+
+
+def test_clap_hears_and_reads():
+    found = estimate({"model_type": "clap"}, mode="forward")
+    real = transformers.ClapModel._from_config(CONFIG_MAPPING["clap"]()).eval()
+    text = torch.ones(1, 512, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(input_ids=text, input_features=torch.zeros(1, 1, 1001, 64))
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
+
+
+def test_a_text_model_alone_where_its_tower_is_timms():
+    text = {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}
+    found = estimate({"model_type": "gemma3n", "text_config": text}, mode="forward", seq=9)
+    alone = estimate({"model_type": "gemma3n_text", **text}, mode="forward", seq=9)
+    assert found.flops == alone.flops
+    assert "timm is not installed" in found.model.uncounted[-1]

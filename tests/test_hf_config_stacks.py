@@ -5,10 +5,11 @@ import contextlib
 import pytest
 import torch
 import transformers as hf
-from differential import base, judge
+from differential import judge
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import count_params
+from small_configs import base
 from transformers import AutoConfig
 
 from budget import arch as architectures

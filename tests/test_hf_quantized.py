@@ -166,6 +166,40 @@ def test_what_is_wrong_is_named(table, field):
     assert len(str(error.value)) <= 300
 
 
+# What a tool writes for a format without further settings. Sources: transformers' quantization configs and
+# compressed-tensors' PRESET_SCHEMES.
+ASKED = {
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    "gptq-8bit": {"quant_method": "gptq", "bits": 8, "group_size": 128},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    "fp8-row": {"quant_method": "fbgemm_fp8"},
+    "nvfp4": compressed("nvfp4-pack-quantized", num_bits=4, type="float", activations={"dynamic": "local"}),
+    "w4a16": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=128),
+    "w8a8": compressed("int-quantized", num_bits=8, type="int", strategy="channel"),
+    "fp8-dynamic": compressed("float-quantized", num_bits=8, type="float", strategy="channel"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_format_can_be_asked_for(name):
+    """The same bytes as a checkpoint that is in it; and beside adapters, in training."""
+    asked = estimate(LLAMA, mode="forward", seq=16, quantize=name)
+    assert asked.memory.parameters == stored(LLAMA, **ASKED[name])
+    table = {**LLAMA, "quantization_config": ASKED[name]}
+    held = [estimate(table, seq=16, lora_rank=4), estimate(LLAMA, seq=16, lora_rank=4, quantize=name)]
+    assert held[0].memory == held[1].memory
+    with pytest.raises(InputError, match=rf"^quantize: got {name}, whose weights do not train"):
+        estimate(LLAMA, seq=16, quantize=name)
+
+
+def test_mxfp4_is_of_experts():
+    asked = estimate(OSS, mode="forward", seq=16, quantize="mxfp4")
+    assert asked.memory.parameters == stored(OSS, quant_method="mxfp4", modules_to_not_convert=KEPT)
+    with pytest.raises(InputError, match=r"^quantize: llama has no weights that mxfp4 packs"):
+        estimate(LLAMA, mode="forward", seq=16, quantize="mxfp4")
+
+
 def test_a_checkpoint_is_not_quantized_again():
     with pytest.raises(InputError, match=r"^quantize: got int8, and the checkpoint is in awq"):
         estimate({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}}, mode="forward",

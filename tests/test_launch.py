@@ -79,7 +79,7 @@ FILES = {
         {"batch": 4, "accumulate": 8, "precision": "master", "dtype": "bfloat16", "offload": "optimizer"},
     ),
     "a.sh": (
-        MEGATRON, "megatron", "transformer", {"tp": 2, "zero": 1}, ("fancy",),
+        MEGATRON, "megatron", "transformer", {"tp": 2, "zero": 1, "sp": 0, "devices": 8}, ("fancy",),
         {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full"},
     ),
     "a.yaml": (
@@ -199,3 +199,19 @@ def test_arguments_of_a_shell():
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"^--run: none.yaml: No such file"):
         read(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "layout", "devices"),
+    [
+        ("a.sh", [], {"tp": 2, "dp": 4, "zero": 1, "sp": 0}, 8),
+        ("a.toml", ["--layout", "dp=4"], {"tp": 8, "dp": 4, "zero": 3, "sp": 1}, 32),
+        ("a.json", ["gpt2", "--seq", "64", "--layout", "dp=8"], {"dp": 8, "zero": 3}, 8),
+    ],
+)
+def test_a_file_s_degrees_are_a_layout(tmp_path, capsys, name, flags, layout, devices):
+    path = written(tmp_path, name, FILES[name][0])
+    assert main(["estimate", *flags, "--run", path, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert layout.items() <= told["layout"].items()
+    assert told["device"]["count"] == devices

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from budget import arch, estimate
 from budget.config import Workload, make
+from budget.fold.curve import MOST, over_time, unrolled
 from budget.fold.memory import memory
 from budget.ir import Block, Model, block, link, op
 from budget.plan.backward import backward
@@ -79,6 +80,45 @@ def test_blocks_within_blocks(outer, inner):
     )
 
 
+@given(outer=st.integers(1, 6), inner=st.integers(1, 6))
+def test_the_curve_of_a_block_is_that_of_its_layers_written_out(outer, inner):
+    sizes = dict(b=5, c=3, d=7, f=11)
+    nested = block("stages", (block("layers", layer(), inner),), outer)
+    nodes = [o for i in range(outer) for j in range(inner) for o in layer(f"{i}.{j}")]
+    ours, written = (
+        memory(backward(program_of(p, sizes)), "float32") for p in ((START, nested), (START, *nodes))
+    )
+    assert [m.total for m in unrolled(ours)] == [m.total for m in written.curve]
+
+
+def program_of(nodes, sizes):
+    linked, ends = link(nodes, sizes)
+    return Model("t", "t", linked, {}, ends)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gpt2", {}),
+        ("lstm-ptb-medium", {}),
+        ("gpt2", {"batch": 8, "accumulate": 4}),
+        ("resnet50", {"mode": "forward"}),
+    ],
+)
+def test_the_curve_takes_the_step_s_time_and_reaches_its_peak(name, settings):
+    e = estimate(name, **settings)
+    points = over_time(e.memory, e.times)
+    assert max(p.total for p in points) == e.memory.peak
+    assert sum(p.seconds for p in points) == pytest.approx(e.times.step)
+
+
+def test_of_many_repetitions_some_stand_for_all():
+    few = estimate("rnn", seq=100_000, config={"layers": 1, "hidden_size": 8, "input_size": 8})
+    found = unrolled(few.memory)
+    assert len(found) < 10 * MOST
+    assert max(m.total for m in found) == pytest.approx(few.memory.peak, rel=1e-3)
+
+
 def gpt(batch, **settings):
     module = arch.load("transformer")
     values = {"layers": 6, "d_model": 64, "heads": 4, "vocab": 200, "context": 32, **settings}
@@ -117,3 +157,22 @@ def test_nothing_is_left_over_when_a_step_ends():
     m = memory(trained, "float32")
     assert m.curve[-1].live["activations"] < m.activations / 10
     assert isinstance(trained.nodes[-1], Block) is False and trained.nodes[-1].phase == "optimizer"
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "gemma2-9b", "deepseek-v2-lite", "mamba2-1.3b", "jamba-v0.1"])
+def test_a_cache_is_resident_while_a_token_is_decoded(name):
+    memory = estimate(name, mode="decode", batch=4, seq=2048, device="h200").memory
+    held = {moment.live["kv_cache"] for moment in memory.curve}
+    assert held == {memory.kv_cache}
+    assert memory.kv_cache > 0
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "mamba2-1.3b", "jamba-v0.1"])
+def test_a_prefill_makes_the_logits_of_the_last_token(name):
+    short, long = (estimate(name, mode="prefill", batch=8, seq=s, device="h200") for s in (1024, 2048))
+    whole = estimate(name, mode="forward", batch=8, seq=2048, device="h200")
+    vocab = whole.model.config["vocab"]
+    width = whole.model.config["d_model"]
+    assert whole.flops.forward - long.flops.forward == 2 * 8 * 2047 * vocab * width
+    logits = (row for e in (short, long) for row in e.rows() if row["name"].startswith("head"))
+    assert len({row["forward_flops"] for row in logits if row["forward_flops"]}) == 1  # whatever the length

@@ -175,3 +175,30 @@ def test_layers_hold_with_kernels_in_place(intruder, checkout, tmp_path):
 def test_ci_runs_the_commands_of_the_readme(command):
     assert command in (ROOT / "README.md").read_text("utf-8")
     assert command.removeprefix("pip install ") in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+SCRIPT = """
+import budget
+answer = budget.estimate("gpt2", batch=2, lora_rank=8, optimizer="adamw")
+reveal_type(answer)
+budget.estimate("gpt2", lora_rnak=3)
+budget.estimate("gpt2", mode="tain")
+several = budget.compare("gpt2", device=["a100", "h100"], batch=[1, 2])
+reveal_type(several)
+budget.compare("gpt2", devcie="a100")
+names: tuple[str, ...] = budget.presets()
+"""
+
+
+@pytest.mark.parametrize("installed", ["editable"], indirect=True)
+def test_a_type_checker_beside_an_editable_install_catches_slips(installed, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", installed.python, "script.py"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600,
+    )  # fmt: skip
+    told = [line.split(":", 2) for line in done.stdout.splitlines() if line.startswith("script.py:")]
+    found = {int(line): text for _, line, text in told if "error" in text or "Revealed" in text}
+    assert "budget.answer.Estimate" in found[4] and "Comparison" in found[8], done.stdout
+    assert "lora_rnak" in found[5] and "tain" in found[6] and "devcie" in found[9]
+    assert set(found) == {4, 5, 6, 8, 9}, done.stdout

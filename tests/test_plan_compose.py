@@ -32,7 +32,7 @@ CHOICES = {
     "recompute": ["none", "selective", "full"],
     "recompute_every": [1, 2, 4],
     "recompute_layers": [0, 2, 5],
-    "fuse": ["", "norm", "mlp,cross_entropy", "norm,chunked_cross_entropy"],
+    "fuse": ["", "norm", "mlp,cross_entropy", "norm,chunked_cross_entropy", "loss"],
     "freeze": ["", "embed", "norm*", "mlp.up"],
     "freeze_layers": [0, 2],
     "lora_rank": [0, 4],
@@ -117,7 +117,7 @@ def test_any_techniques_compose_or_say_in_one_line_why_not(chosen):
 
 
 def test_without_techniques_nothing_changes():
-    plain, neutral = estimate(), estimate(**{f.name: f.default for f in fields().values()})
+    plain, neutral = estimate(precision="pure"), estimate(**{f.name: f.default for f in fields().values()})
     assert plain.task.techniques == Techniques()
     assert Techniques().used == {}
     assert plain.to_dict() == neutral.to_dict()
@@ -139,14 +139,14 @@ def test_the_host_s_link_bounds_a_step():
 
 def test_float8_and_sparse_products_are_faster():
     wide = {"batch": 8, "seq": 2048, "config": {**GATED, "d_model": 4096, "heads": 32, "context": 2048}}
-    usual = estimate(**wide).times.step
+    usual = estimate(**wide, precision="pure").times.step
     assert estimate(**wide, precision="fp8").times.step < usual
     assert estimate(**wide, sparse="mlp").times.step < usual
 
 
 def test_a_teacher_is_a_preset():
-    student = budget.estimate("gpt2", batch=1, seq=128)
-    both = budget.estimate("gpt2", batch=1, seq=128, teacher="gpt2-medium")
+    student = budget.estimate("gpt2", batch=1, seq=128, precision="pure")
+    both = budget.estimate("gpt2", batch=1, seq=128, precision="pure", teacher="gpt2-medium")
     teacher = budget.estimate("gpt2-medium", batch=1, seq=128, mode="forward")
     assert both.flops.forward == student.flops.forward + teacher.flops.forward
     assert both.params == student.params
@@ -191,7 +191,8 @@ def test_what_is_off_is_not_imported():
         for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
-    used = ("_sdpa", "_states", "backward", "fuse", "optimizer", "recompute", "techniques")
+    used = ("_names", "_sdpa", "_states", "backward", "fp8", "fuse", "optimizer", "precision", "recompute")
+    used = (*used, "techniques")
     assert off == own == str([f"budget.plan.{name}" for name in used])
 
 

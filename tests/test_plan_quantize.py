@@ -5,9 +5,12 @@ from oracle_plan import LLAMA, RANK, gpt
 
 from budget import estimate
 from budget.errors import InputError
-from budget.fold.memory import memory
+from budget.fold.memory import memory, tensor_bytes
+from budget.ir import Block, weights
 from budget.plan.backward import backward
+from budget.plan.gguf import gguf
 from budget.plan.lora import lora
+from budget.plan.packed import Packing, Part, packed
 from budget.plan.quantize import quantize
 from budget.plan.recompute import recompute
 
@@ -114,3 +117,27 @@ def test_mixes_of_gguf_have_the_published_bytes(form, published):
 def test_mixes_are_refused_where_their_rule_is_another(name):
     with pytest.raises(InputError, match=r"^quantize: "):
         estimate(name, mode="decode", seq=64, quantize="q4_k_m")
+
+
+def renamed(nodes):
+    """The same program under names that say nothing."""
+    for i, node in enumerate(nodes):
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(renamed(node.body)))
+        else:
+            yield node._replace(name=f"op{i}")
+
+
+@pytest.mark.parametrize("form", ["q4_k_m", "gptq"])
+def test_formats_ask_what_an_operator_is_not_how_it_is_called(form):
+    model = gpt(**LLAMA, fused_qkv=False)
+    scales = Part("scales", "float16", outs=1, ins=32)
+
+    def held(network):
+        few = (
+            gguf(network, form) if form == "q4_k_m" else packed(network, Packing(form, "int4", (scales,)), "")
+        )
+        return sum(tensor_bytes(t, o.sizes, "bfloat16") * n for t, o, n in weights(few.nodes))
+
+    other = model._replace(nodes=tuple(renamed(model.nodes)))
+    assert held(other) == held(model) < memory(model, "bfloat16").parameters

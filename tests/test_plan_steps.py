@@ -109,7 +109,7 @@ def test_layers_leave_the_device_however_they_are_nested(name, how):
 
 def test_a_group_of_layers_sends_its_input():
     how = {"recompute": "full", "recompute_every": 4, "offload": "activations", "batch": 4, "seq": 128}
-    c = estimate("gpt2", **how)
+    c = estimate("gpt2", precision="pure", **how)
     assert c.memory.host == 12 / 4 * 4 * 128 * 768 * 2  # groups, tokens, width, bytes
 
 

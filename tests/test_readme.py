@@ -1,37 +1,48 @@
-"""Every command of the README prints what the README says, and its Python runs."""
+"""What the documents show is what the program does."""
 
 import re
 
 import pytest
 import readme
 
-TEXT = readme.README.read_text("utf-8")
+TEXTS = {path.name: path.read_text("utf-8") for path in readme.DOCUMENTS}
+BLOCKS = [
+    pytest.param(block, id=readme.commands(block)[0])
+    for text in TEXTS.values()
+    for block in readme.BLOCK.findall(text)
+]
+CODE = [code for text in TEXTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
-@pytest.mark.parametrize("block", readme.BLOCK.findall(TEXT))
+@pytest.mark.parametrize("block", BLOCKS)
 def test_commands_print_what_they_show(block):
-    assert readme.commands(block)
     assert readme.filled(block) == block, "python tests/readme.py writes it anew"
 
 
 @pytest.mark.parametrize("name", readme.PICTURES)
 def test_pictures_are_what_their_command_draws(name):
     command = readme.PICTURES[name]
-    assert f"({name})" in TEXT
-    assert command in TEXT
+    assert f"({name})" in TEXTS["README.md"]
     assert readme.printed(command) == (readme.ROOT / name).read_text("utf-8"), "python tests/readme.py"
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+@pytest.mark.parametrize("code", CODE)
 def test_python_runs(code):
-    exec(compile("import budget\n" + code, "README.md", "exec"), {})  # noqa: S102 - the README's own code
+    exec(compile("import budget\n" + code, "README.md", "exec"), {})  # noqa: S102 - the documents' own code
+
+
+def test_the_notebook_shows_what_its_cells_say():
+    assert readme.run_notebook() == readme.NOTEBOOK.read_text("utf-8"), "python tests/readme.py"
 
 
 def test_lines_fit_a_terminal():
-    shown = [line for block in readme.BLOCK.findall(TEXT) for line in block.splitlines()]
-    assert [line for line in shown if len(line) > 80] == []
+    blocks = (block for text in TEXTS.values() for block in readme.BLOCK.findall(text))
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert target.startswith("http") or (readme.README.parent / target).exists(), target
+@pytest.mark.parametrize(
+    "path", [readme.ROOT / "README.md", *sorted((readme.ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+        assert target.startswith("http") or (path.parent / target).exists(), target

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import budget
 from budget.errors import InputError
 from budget.report import render
-from budget.report.svg import HIGH, LEFT, RIGHT, TOP, WIDTH
+from budget.report._draw import BYTES, LEFT, RIGHT, SECONDS, WIDTH, ticks
+from budget.report.svg import HIGH, TOP
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -41,13 +47,77 @@ def test_areas_are_to_scale(name, mode):
     start = min(y for x, y in areas["parameters"] if x == LEFT)
     inputs = m.curve[0].live["inputs"]
     assert TOP + HIGH - start == pytest.approx(HIGH * (m.parameters + inputs) / m.peak, abs=0.1)
-    assert any(m.at in text for text in texts)
+    assert any(m.at.removeprefix("d:") in text for text in texts)
 
 
 def test_a_device_that_is_too_small_is_a_line_below_the_peak():
     areas, texts = drawn(budget.estimate("llama-3-8b", device="h100"))
     assert min(y for area in areas.values() for _, y in area) == pytest.approx(TOP, abs=0.1)
     assert any("does not fit" in text for text in texts)
+
+
+def test_the_limit_has_its_label_and_the_heading_what_was_asked():
+    _, texts = drawn(budget.estimate("llama-3-8b", device="h100", seq=4096))
+    assert any(text.startswith("H100") and "GiB" in text for text in texts)
+    assert any("4,096 tokens" in text and "adamw" in text and "training" in text for text in texts)
+
+
+def test_the_ramp_of_all_layers_is_there():
+    areas, _ = drawn(budget.estimate("llama-3-8b"))
+    heights = {round(y) for x, y in areas["activations"] if x > LEFT}
+    assert len(heights) > 32  # a step a layer
+
+
+@pytest.mark.parametrize("units", [BYTES, SECONDS])
+@given(digits=st.integers(1000, 9999), power=st.integers(-6, 9))
+def test_ticks_are_round_and_within(units, digits, power):
+    most = digits * 10.0**power
+    found = ticks(most, units)
+    values = [value for value, _ in found]
+    assert values[0] == 0 and values[-1] <= most * 1.001 and 3 <= len(found) <= 12
+    step = values[1] / next(size for size, unit in units if unit == found[1][1].split()[1])
+    assert f"{step:.3e}"[0] in "125" and float(found[1][1].split()[0].replace(",", "")) == pytest.approx(step)
+
+
+@pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="no rsvg-convert (Debian: librsvg2-bin)")
+@pytest.mark.parametrize(
+    "found",
+    [
+        lambda: budget.estimate("gpt2"),
+        lambda: budget.estimate("llama-3-8b", mode="decode", batch=8, device="h100"),
+        lambda: budget.compare("gpt2", "resnet50", device=["a100", "h100"]),
+    ],
+)
+def test_librsvg_draws_it(tmp_path, found):
+    (tmp_path / "x.svg").write_text(found().plot())
+    subprocess.run(["rsvg-convert", str(tmp_path / "x.svg"), "-o", str(tmp_path / "x.png")], check=True)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_texts_of_a_line_do_not_overlap():
+    for estimate in (
+        budget.estimate("gpt2"),
+        budget.estimate("mixtral-8x7b"),
+        budget.estimate("gpt2", accumulate=8, batch=8),
+    ):
+        root = ElementTree.fromstring(render(estimate, "svg"))  # noqa: S314 - our own
+        lines = {}
+        for text in root.iter(f"{SPACE}text"):
+            wide = 6.0 * len(text.text)
+            x = float(text.get("x")) - {"end": wide, "middle": wide / 2}.get(text.get("class"), 0)
+            lines.setdefault(text.get("y"), []).append((x, x + wide))
+        for spans in lines.values():
+            spans.sort()
+            assert all(a[1] <= b[0] + 1 for a, b in pairwise(spans))
+
+
+def test_several_are_bars_to_scale():
+    found = budget.compare("gpt2", device=["a100", "h100"])
+    root = ElementTree.fromstring(render(found, "svg"))  # noqa: S314 - our own
+    bars = [float(r.get("width")) for r in root.iter(f"{SPACE}rect") if r.get("fill")]
+    times = [e.times.step for e in found]
+    assert bars[0] / bars[2] == pytest.approx(times[0] / times[1], rel=0.01)
+    assert bars[1] == bars[3]
 
 
 @pytest.mark.parametrize(("batch", "by"), [(np.array([1, 2]), ""), (1, "layer")])

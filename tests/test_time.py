@@ -10,8 +10,8 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
-from budget.fold.time import kernel_time, rates, time
-from budget.ir import Gemm
+from budget.fold.time import bound, kernel_time, rates, time
+from budget.ir import Gemm, op
 
 H100 = load("h100")
 FREE = Dispatch(0, 0, 0)
@@ -123,7 +123,8 @@ def test_every_kernel_has_a_form():
 def test_a_compiled_program_launches_less():
     e = budget.estimate("gpt2")
     launches = [
-        sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", c)) for c in (True, False)
+        sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", x))
+        for x in ("compiled", "eager")
     ]
     assert launches[0] < launches[1]
 
@@ -134,7 +135,7 @@ def test_a_cache_is_read_once_and_written_in_place():
         moved = []
         for tokens in (4096, 8192):
             e = budget.estimate("llama-3-8b", mode="decode", batch=4, seq=tokens, execution=execution)
-            kernels = works(e.program.nodes, "bfloat16", execution == "compiled")
+            kernels = works(e.program.nodes, "bfloat16", execution)
             moved.append(sum(w.bytes * w.times for w in kernels))
         layers, kv_heads, head_dim, sides = 32, 8, 128, 2
         assert moved[1] - moved[0] == pytest.approx(
@@ -177,7 +178,7 @@ def test_a_window_is_computed_by_a_kernel_and_not_around_it():
         for windows in ((0,), (w,)):
             config = {"windows": windows, "context": t, "layers": 2}
             e = budget.estimate("transformer", seq=t, mode="prefill", attention=choice, config=config)
-            kernels = works(e.program.nodes, "bfloat16", compiled=True)
+            kernels = works(e.program.nodes, "bfloat16", "compiled")
             done.append(sum(k.contraction for k in kernels if k.op.endswith((".scores", ".k_cache"))))
         assert done[1] == pytest.approx(expected * done[0], rel=0.01), choice
 
@@ -207,7 +208,81 @@ def test_a_fused_loss_is_no_faster_than_its_products(fuse, kind, runs):
     assert runs * alone[0] <= found[1] * 1.001 <= 1.02 * runs * alone[0]
 
 
+def test_a_fused_loss_reads_the_logits_and_writes_their_gradient():
+    """Of 8,192 x 128,256 logits in 16 bits: once in each pass, and the gradient once."""
+    logits = 8192 * 128256 * 2
+    kernels = budget.estimate("llama-3-8b", seq=8192, execution="eager", fuse="loss").times.kernels
+    found = {k.work.phase: k.work.bytes for k in kernels if k.work.kind == "loss"}
+    assert found["forward"] == pytest.approx(logits, rel=1e-3)
+    assert found["backward"] == pytest.approx(2 * logits, rel=1e-3)
+
+
+@pytest.mark.parametrize(("seq", "cached"), [(16, 16), (1, 16), (4, 16)])
+def test_a_causal_kernel_goes_through_the_pairs_that_count(seq, cached):
+    """Of the last queries of a sequence, pairs counted one by one."""
+    pairs = sum(key <= query for query in range(cached - seq, cached) for key in range(cached))
+    o = op("scores", "q: b h s k, k: b h t k -> w: b h s t", b=1, h=1, s=seq, t=cached, k=8)
+    kernel = o._replace(
+        sizes={"b": 1, "h": 1, "s": seq, "t": cached, "k": 8}, kernel="attention", causal=True
+    )
+    (work,) = works([kernel], "bfloat16")
+    assert work.contraction == 2 * 8 * pairs
+
+
+def test_counts_stay_in_full_and_an_encoder_is_not_causal():
+    for kind, share in (("decoder", 0.5), ("encoder", 1.0)):
+        e = budget.estimate("transformer", seq=1024, attention="flash", mode="forward", config={"kind": kind})
+        attention = sum(
+            k.work.contraction * k.work.times for k in e.times.kernels if k.work.kind == "attention"
+        )
+        full = 12 * 4 * 1024 * 1024 * 768  # layers, two products of two FLOPs, pairs, width
+        assert attention == pytest.approx(share * full, rel=2e-3)
+        eager = budget.estimate(
+            "transformer", seq=1024, attention="eager", mode="forward", config={"kind": kind}
+        )
+        assert e.flops.forward == eager.flops.forward
+
+
+def test_a_graph_merges_products_of_one_input():
+    """Of a Llama's layer: queries, keys and values are one product, gate and up another one."""
+    e = budget.estimate("llama-3-8b", mode="decode", seq=1024)
+    launches = {
+        x: sum(w.launches * w.times for w in works(e.program.nodes, "bfloat16", x) if w.form == "matmul")
+        for x in ("compiled", "graph")
+    }
+    assert launches == {"compiled": 32 * 7 + 1, "graph": 32 * 4 + 1}
+    moved = [sum(w.bytes * w.times for w in works(e.program.nodes, "bfloat16", x)) for x in launches]
+    assert moved[1] == pytest.approx(moved[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("execution", "batch", "inside"), [("graph", 4, True), ("eager", 1, True), ("eager", 4, False)]
+)
+def test_weights_of_few_bits_are_widened_in_a_graph_s_products_and_in_a_vector_s(execution, batch, inside):
+    settings = {"mode": "decode", "batch": batch, "seq": 16, "quantize": "int8"}
+    nodes = budget.estimate("llama-3-8b", **settings).program.nodes
+    moved = sum(w.bytes * w.times for w in works(nodes, "bfloat16", execution))
+    assert (moved < 0.7 * 2 * 8.03e9) == inside
+
+
 @pytest.mark.parametrize("phase", ["forward", "backward"])
 def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
     alone = spent("", phase, lambda w: w.op == "layers.mlp.down")
     assert spent("mlp", phase, lambda w: w.kind == "mlp") == pytest.approx(alone, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mode": "decode", "seq": 1024}, "memory"),
+        ({"mode": "prefill", "seq": 4096}, "compute"),
+        ({"mode": "decode", "seq": 16, "config": {"d_model": 64, "d_ff": 64}}, "launch"),
+    ],
+)
+def test_what_a_run_is_bound_by(settings, expected):
+    e = budget.estimate("llama-3-8b", device="h100", **settings)
+    assert bound(e.times) == expected
+    assert 0 < e.mbu <= 1
+    if expected == "memory":  # a token reads each weight once, but for the table of which it takes a row
+        read = (e.params.total - 128256 * 4096) * 2 / e.times.step
+        assert e.mbu == pytest.approx(read / e.device.bandwidth, rel=0.05)

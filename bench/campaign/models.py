@@ -148,7 +148,7 @@ def _child(where: torch.device, spec: Spec, provenance: Provenance, write: int, 
 
 def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
     """Budget's answer before anything runs: the peak, what it holds, the step."""
-    settings = {k: v for k, v in workload.items() if k != "model"}
+    settings = {"precision": "pure", **{k: v for k, v in workload.items() if k != "model"}}
     e = budget.estimate(workload["model"], device=device, **settings)
     return {
         "predicted_peak_bytes": int(e.memory.peak), "predicted_at": e.memory.at,

@@ -32,9 +32,15 @@ def load(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
+def takes_of(module: ModuleType) -> tuple[str, ...]:
+    """The sizes of a workload that an architecture reads."""
+    takes: tuple[str, ...] = getattr(module, "TAKES", TAKES)
+    return takes
+
+
 def check(module: ModuleType, name: str, mode: str, sizes: Iterable[str]) -> None:
     """Raise an InputError for a mode that a network does not have, or a size that it would not read."""
-    modes, takes = getattr(module, "MODES", MODES), getattr(module, "TAKES", TAKES)
+    modes, takes = getattr(module, "MODES", MODES), takes_of(module)
     if mode not in modes:
         raise InputError("mode", f"{name} has no {mode}; allowed: {', '.join(modes)}")
     for size in sizes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import MERGE, MIX, QKV, SCORES, Op, op
+from ..ir import KEY, MERGE, MIX, OUTPUT, QKV, QUERY, SCORES, VALUE, Op, op
 from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import norm
@@ -33,6 +33,7 @@ class Attention(NamedTuple):
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
     mask: str = ""  # a tensor added to the scores (see `causal_mask`)
+    causal: bool = True  # with a mask: a query sees no later position
     sinks: bool = False  # a learned score for each head that takes part in the softmax only
     upcast: bool = True  # softmax in float32, then back
     dropout: bool = False  # some of its weights are dropped: a mask that only eager code keeps
@@ -93,7 +94,8 @@ def attention(
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
-    last = op(f"{name}.o", f"y: b s h r k, *h r k d{', +*d' if a.out_bias else ''} -> {out}: b s d")
+    out_bias = ", +*d" if a.out_bias else ""
+    last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
     yield last._replace(callers=(x, "q", "k", "v", "p"))
 
 
@@ -109,9 +111,10 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
     source = f"{memory or x}: b {length} d"
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
-    yield op(f"{name}.q", f"{x}: b s d, *d h r k{', +*h r k' if a.bias else ''} -> q: b s h r k")
-    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", **none)
-    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", **none)
+    q_bias = ", +*h r k" if a.bias else ""
+    yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
+    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
+    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 
 
 def _length(memory: str, mode: str) -> str:
@@ -134,7 +137,7 @@ def mix(name: str, a: Attention, *, value: str = "k", window: Size = 0, **sizes:
     A query sees `window` positions, 0: all.
     """
     for o in _mix(name, a, value, sizes):
-        yield o._replace(group="attention", window=window)
+        yield o._replace(group="attention", window=window, causal=a.causal and bool(a.mask))
 
 
 def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op]:

@@ -75,12 +75,21 @@ def of_pooled(labels: Size, width: Size, mode: str, rate: float = 0, at: str = "
         yield from cross_entropy(f"{at}logits", name=f"{at}loss")
 
 
+def last(x: str, width: str = "d") -> Op:
+    """`last: b d`, the last token of `x: b s d`: which alone a prefill asks for. Source: transformers."""
+    return op("head.last", f"{x}: b s {width} -> last: b {width}", "slice")
+
+
 def _logits(c: Any, mode: str, width: str) -> Iterator[Op]:
     """Scores of the vocabulary."""
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
     if not (c.tied or c.tied_bias):
         yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
-    yield op("head.logits", f"x: b s {width}, {weight} {width}{bias} -> logits: b s v", tag=HEAD)
+    x, b = "x", "b s"
+    if mode == "prefill" and c.kind == "decoder":
+        yield last("x", width)
+        x, b = "last", "b"
+    yield op("head.logits", f"{x}: {b} {width}, {weight} {width}{bias} -> logits: {b} v", tag=HEAD)
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":

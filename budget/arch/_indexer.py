@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import Op, op
+from ..ir import INDEX_WEIGHTS, Op, op
 from ..size import Size
 from ._attention import cache
 from ._layers import norm
@@ -30,7 +30,7 @@ def indexer(name: str, mode: str, q_latent: Size, heads: Size, width: Size) -> I
         op(f"{name}.scores", "iq32: b s i j, ik32: b t j -> is/float32: b s i t"),
         op(f"{name}.scale", "is: -> is/float32:", "scale"),
         op(f"{name}.relu", "is: -> is/float32:", "relu"),
-        op(f"{name}.weights", "n: b s d, *d i -> iw: b s i"),
+        op(f"{name}.weights", "n: b s d, *d i -> iw: b s i", tag=INDEX_WEIGHTS),
         op(f"{name}.weights_scale", "iw: -> iw/float32:", "scale"),
         op(f"{name}.sum", "iw: b s i, is: b s i t -> index/float32: b s t"),
         op(f"{name}.choose", "index: b s t -> chosen: b s t", "choose"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import LATENT_DIVIDE, LATENT_JOIN, LATENT_UP, Op, op
+from ..ir import LATENT_DIVIDE, LATENT_DOWN, LATENT_JOIN, LATENT_QUERY, LATENT_UP, OUTPUT, QUERY, Op, op
 from ..named import NamedTuple
 from ..size import Size, is_zero
 from ._attention import Attention, cache, mix
@@ -28,12 +28,12 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
     """Attention from `n: b s d` to `a: b s d`; k is the width of a head's queries and keys."""
     bias_n, bias_d = (", +*n", ", +*d") if m.bias else ("", "")
     if is_zero(m.q):
-        yield op(f"{name}.q", "n: b s d, *d h r k -> q: b s h r k")
+        yield op(f"{name}.q", "n: b s d, *d h r k -> q: b s h r k", tag=QUERY)
     else:
-        yield op(f"{name}.q_down", f"n: b s d, *d n{bias_n} -> cq: b s n", n=m.q)
+        yield op(f"{name}.q_down", f"n: b s d, *d n{bias_n} -> cq: b s n", tag=LATENT_QUERY, n=m.q)
         yield norm(f"{name}.q_norm", "rms_norm", "cq", "cq", dim="n")
-        yield op(f"{name}.q", "cq: b s n, *n h r k -> q: b s h r k", n=m.q)
-    yield op(f"{name}.kv_down", f"n: b s d, *d n{bias_n} -> ckv: b s n", n=m.kv + m.rope)
+        yield op(f"{name}.q", "cq: b s n, *n h r k -> q: b s h r k", tag=QUERY, n=m.q)
+    yield op(f"{name}.kv_down", f"n: b s d, *d n{bias_n} -> ckv: b s n", tag=LATENT_DOWN, n=m.kv + m.rope)
     yield op(
         f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope
     )
@@ -49,4 +49,4 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
         yield from indexer("index", mode, m.q, m.index_heads, m.index_dim)
         a = a._replace(mask="chosen")
     yield from mix(name, a._replace(heads_first=True), value="u", u=m.value)
-    yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", u=m.value)
+    yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", tag=OUTPUT, u=m.value)

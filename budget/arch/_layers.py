@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, ROUTER, RULES, Block, Node, Op, op
+from ..ir import (
+    ACTIVATION_OF_MLP,
+    DOWN,
+    EXPERT_DOWN,
+    EXPERT_GATED,
+    EXPERT_UP,
+    GATE,
+    GATED,
+    ROUTER,
+    RULES,
+    SHARED_DOWN,
+    SHARED_GATE,
+    SHARED_GATED,
+    SHARED_UP,
+    UP,
+    Block,
+    Node,
+    Op,
+    op,
+)
 from ..named import NamedTuple
 from ..size import Size, is_zero
 
@@ -29,21 +48,26 @@ def mlp(
     out: str = "m",
     f: Size = None,
     dropout: float = 0.0,
+    tags: tuple[str, str, str] = (GATED, UP, DOWN),
 ) -> Iterator[Op]:
-    """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped."""
+    """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped.
+
+    tags: of the three projections.
+    """
+    gate, wide, narrow = tags
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
     if gated:
-        yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", **sizes)
+        yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", tag=gate, **sizes)
         yield activate(f"{name}.act", activation, "g")
-        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
+        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", tag=wide, **sizes)
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     else:
-        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", **sizes)
+        yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", tag=wide, **sizes)
         yield activate(f"{name}.act", activation, "u")
     if dropout:
         yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
-    last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=DOWN, **sizes)
+    last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
     yield last._replace(callers=(x,))
 
 
@@ -81,14 +105,14 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     yield from _route(m, x)
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
     yield op(f"{name}.send", f"{x}: b s d -> xe: b s a d", "repeat")
-    yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", f=m.f)
-    yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", f=m.f)
+    yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", tag=EXPERT_GATED, f=m.f)
+    yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", tag=EXPERT_UP, f=m.f)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
     else:
         yield activate(f"{name}.act", m.activation, "g")
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
-    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=DOWN, f=m.f)
+    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
     if m.single:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
         yield op(f"{name}.return", "we: -> we:", "reorder")
@@ -98,9 +122,10 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
         yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
-        yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared)
+        tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
+        yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared, tags=tags)
         if m.shared_gate:
-            yield op("shared.choose", f"{x}: b s d, *d -> sg: b s")
+            yield op("shared.choose", f"{x}: b s d, *d -> sg: b s", tag=SHARED_GATE)
             yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
             yield op("shared.weigh", "ms: b s d, sg: b s -> ms: b s d", "mul")
         yield op("shared.add", f"{out}:, ms: -> {out}:", "add")

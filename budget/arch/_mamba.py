@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import Op, group, op
+from ..ir import SSM_IN, SSM_OUT, SSM_PARTS, SSM_STEP, Op, group, op
 from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum
 from ._attention import cache
@@ -35,24 +35,24 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
     sizes = {"f": m.f, "n": m.n, "q": m.rank, "z": 2 * m.f, "p": m.rank + 2 * m.n}
     bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
     for o in (
-        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
         op("ssm.split", "xz: b s z -> u: b s f, gate: b s f", "split"),
         *_convolution(m, "u", m.f, mode, s),
         op("ssm.u_rows", "u: b s f -> rows: b s f", "copy"),  # channels are first until here
-        op("ssm.x", "rows: b s f, *f p -> p: b s p"),
+        op("ssm.x", "rows: b s f, *f p -> p: b s p", tag=SSM_PARTS),
         op("ssm.parts", "p: b s p -> dt: b s q, B: b s n, C: b s n", "split"),
         *(
             [op(f"ssm.{t}_norm", f"{t}:, *{dim} -> {t}:", "rms_norm") for t, dim in _NORMED]
             if m.norms
             else ()
         ),
-        op("ssm.dt", "dt: b s q, *f q -> dt: b s f"),
+        op("ssm.dt", "dt: b s q, *f q -> dt: b s f", tag=SSM_STEP),
         op("ssm.dt_bias", "dt:, *f -> dt:", "add"),
         op("ssm.A", "*f n -> A/float32: f n", "exp"),
         *group("scan", *_selective_scan()),
         *cache("ssm", mode, ("hs", "b s f n", "b f n")),
         op("ssm.cast", "y: -> y: b s f", "cast"),
-        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
     ):
         yield o._replace(sizes={**sizes, **o.sizes})
 
@@ -107,12 +107,12 @@ def gated_convolution(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = 
     sizes = {"f": m.f, "z": 3 * m.f}
     bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
     for o in (
-        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
         op("ssm.split", "xz: b s z -> B: b s f, C: b s f, u: b s f", "split"),
         op("ssm.gate_in", "B:, u: -> u: b s f", "mul"),
         *_convolution(m, "u", m.f, mode, s, activated=False),
         op("ssm.gate_out", "C: b s f, u: b s f -> y: b s f", "mul"),
-        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
     ):
         yield o._replace(sizes={**sizes, **o.sizes})
 
@@ -127,7 +127,7 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
     }  # fmt: skip
     bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
     for o in (
-        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z"),
+        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
         op("ssm.split", "xz: b s z -> gate: b s f, xBC: b s c, dt: b s h", "split"),
         *_convolution(m, "xBC", inner, mode, s),
         op("ssm.parts", "xBC: b s c -> u: b s h k, B: b s g n, C: b s g n", "split", c=inner),
@@ -139,7 +139,7 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
         op("ssm.gate", "y: b s f, gate: b s f -> y/float32:", "mul"),
         op("ssm.norm", "y: b s f, *f -> y/float32:", "rms_norm"),
         op("ssm.cast", "y: -> y:", "cast"),
-        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d"),
+        op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
     ):
         yield o._replace(sizes={**sizes, **o.sizes})
 

@@ -16,6 +16,7 @@ from ._layers import mlp, norm
 TAKES = ("batch", "seq")
 
 SEQ = 1600  # frames: sixteen seconds
+FRAME_S = 0.01  # seconds from one frame to the next. Source: conformer
 LEAST = 7  # frames, and mels, that leave one position behind two strided convolutions
 
 
@@ -42,7 +43,8 @@ def build(c: Config, w: Workload) -> Model:
         "b": w.batch, "s": s, "t": s, "d": c.d_model, "h": c.heads, "k": exact_div(c.d_model, c.heads),
         "f": or_else(c.d_ff, 4 * c.d_model), "v": c.vocab, "p": 2 * s - 1, "y+l": s, "l": c.kernel, "y": s,
     }  # fmt: skip
-    return model("conformer", c, w, _nodes(c, w, frames), sizes, samples=w.batch, tokens=w.batch * s)
+    nodes, sound = _nodes(c, w, frames), frames * FRAME_S
+    return model("conformer", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, sound=sound)
 
 
 def _halved(extent: Size) -> Size:

@@ -15,6 +15,7 @@ from ._recurrent import GATES, Cell, recurrent
 TAKES = ("batch", "seq")
 
 SEQ = 800  # frames: eight seconds
+FRAME_S = 0.01  # seconds from one frame to the next. Source: deepspeech2-mlperf
 
 
 class Config(Settings):
@@ -33,7 +34,8 @@ def build(c: Config, w: Workload) -> Model:
     frames = or_else(w.seq, SEQ)
     t = _strided(frames, 11, 5, 2)
     sizes = {"b": w.batch, "t": t, "v": c.vocab, "c": c.hidden_size}
-    return model("deepspeech2", c, w, _nodes(c, w, frames, t), sizes, samples=w.batch, tokens=w.batch * t)
+    nodes, sound = _nodes(c, w, frames, t), frames * FRAME_S
+    return model("deepspeech2", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * t, sound=sound)
 
 
 def _strided(extent: Size, kernel: int, padding: int, stride: int) -> Size:

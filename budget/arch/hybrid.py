@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
+from ._heads import last
 from ._layers import Experts, experts, mlp, norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, gated_convolution, mamba, mamba2
@@ -120,7 +121,11 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
         if mode == "train":
             yield from cross_entropy("logits")
         return
-    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
+    n, b = "n", "b s"
+    if mode == "prefill":
+        yield last("n")
+        n, b = "last", "b"
+    yield op("head", f"{n}: {b} d, *{'embed: ' if c.tied else ''}v d -> logits: {b} v", tag=HEAD)
     if mode == "train":
         yield from cross_entropy("logits", upcast=True)
 

@@ -8,6 +8,7 @@ from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, block, model, op
 from ..size import Size, ceil_div, or_else
+from ._heads import last
 from ._layers import norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, mamba, mamba2
@@ -66,7 +67,11 @@ def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
     yield op("cast", "n: -> n:", "cast")
     if c.head == "none":
         return
-    yield op("head", f"n: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
+    n, b = "n", "b s"
+    if w.mode == "prefill":
+        yield last("n")
+        n, b = "last", "b"
+    yield op("head", f"{n}: {b} d, *{'embed: ' if c.tied else ''}v d -> logits: {b} v", tag=HEAD)
     if w.mode == "train":
         yield from cross_entropy("logits", upcast=True)
 

@@ -291,7 +291,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         rope=kind.rotates, heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
-        mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "",
+        mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "", causal=c.kind == "decoder",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):

@@ -37,7 +37,7 @@ def build(c: Config, w: Workload) -> Model:
     sizes = {
         "b": w.batch, "v": c.levels, "d": c.residual, "f": c.inner, "k": c.skip, "y": s, "l": c.kernel,
     }  # fmt: skip
-    return model("wavenet", c, w, _nodes(c, w, s), sizes, samples=w.batch, tokens=w.batch * s)
+    return model("wavenet", c, w, _nodes(c, w, s), sizes, samples=w.batch, tokens=w.batch * s, sound=s / SEQ)
 
 
 def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:

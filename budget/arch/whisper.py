@@ -16,6 +16,8 @@ from ._stacks import Layer, decoder, encoder
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
+FRAME_S = 0.01  # seconds from one frame to the next: 160 samples at 16 kHz. Source: transformers
+
 HEADS = ("lm", "none", "classifier")
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu")
 
@@ -59,7 +61,9 @@ def build(c: Config, w: Workload) -> Model:
     at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context}
-    return model("whisper", c, w, _nodes(c, w, seq, s), sizes, samples=w.batch, tokens=w.batch * s)
+    sound = 0 if w.mode == "decode" else c.frames * FRAME_S
+    nodes = _nodes(c, w, seq, s)
+    return model("whisper", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, sound=sound)
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:

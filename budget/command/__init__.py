@@ -9,10 +9,10 @@ from ..found import modules
 
 
 def names() -> tuple[str, ...]:
-    """All commands, sorted."""
-    return modules(__path__[0])
+    """All commands, sorted; a file's `_` is a `-`."""
+    return tuple(name.replace("_", "-") for name in modules(__path__[0]))
 
 
 def load(name: str) -> ModuleType:
     """The module of one command."""
-    return import_module(f"{__name__}.{name}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

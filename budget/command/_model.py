@@ -11,10 +11,13 @@ from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
+from ..layout import told as told_layout
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
+from ..report._terminal import colour, coloured
+from ._lists import names, sizes
 from ._parser import Parser
 
 DEFAULT_ARCH = "transformer"
@@ -27,17 +30,23 @@ def workload_flags(parser: Parser) -> None:
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
-    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16)")
+    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
-    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (sdpa to train, flash to serve)")
-    add(
-        "--execution",
-        default="compiled",
-        metavar="E",
-        help="compiled, or eager: a launch for each operator (compiled)",
-    )
+    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
+    add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
+    add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add(
+        "--layout",
+        metavar="L",
+        help="how it is spread over devices: tp=8,pp=4,dp=16,zero=1 (docs/layouts.md)",
+    )
+    add("--devices", metavar="N", help="how many; without a layout, the best one of a small search")
+    add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
+    add("--global-batch", metavar="N", help="samples of all devices in a step (one micro-batch of each)")
+    add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
+    add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
     parser.later, parser.settled = technique_flags, _of_architectures
 
@@ -145,10 +154,16 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         if told is not None and getattr(told, name, value) not in (value, 0):
             problem = f"has {name} {shown(value)}, and {shown(model)} {shown(getattr(told, name))}"
             raise InputError("--run", f"{problem}; allowed: one of the two")
-    usual = {"mode": "train", "recompute": "none", "execution": "compiled", "device": "h200"}
+    usual = {"mode": "train", "recompute": "none", "device": "h200"}
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
-    return model, {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    if table := run.spread(told_layout(asked["layout"] or "")):
+        settings["layout"] = table
+    single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
+    if single and "dp" in table:
+        settings["global_batch"] = run.global_batch
+    return model, settings
 
 
 def from_file(spec: str, args: Namespace) -> tuple[Any, dict[str, Any]]:
@@ -170,17 +185,24 @@ def settings_from(model: str, args: Namespace, rest: list[str]) -> dict[str, Any
 def run_settings(args: Namespace) -> dict[str, Any]:
     """The flags of the workload, the techniques and the device as arguments of `estimate`."""
     return {
-        "batch": _number(args.batch),
-        "seq": _number(args.seq),
-        "image": _number(args.image),
-        "mode": args.mode,
-        "dtype": args.dtype,
-        "optimizer": args.optimizer,
-        "recompute": args.recompute,
-        "attention": args.attention,
-        "execution": args.execution,
+        "batch": sizes("--batch", args.batch),
+        "seq": sizes("--seq", args.seq),
+        "image": sizes("--image", args.image),
+        "mode": names(args.mode),
+        "dtype": names(args.dtype),
+        "optimizer": names(args.optimizer),
+        "recompute": names(args.recompute),
+        "attention": names(args.attention),
+        "execution": names(args.execution),
+        "stack": names(args.stack),
         **technique_settings(args),
-        "device": args.device,
+        "device": names(args.device),
+        "reserve": _number(args.reserve),
+        "layout": args.layout,
+        "devices": _number(args.devices),
+        "cluster": args.cluster,
+        "global_batch": _number(args.global_batch),
+        "micro_batch": _number(args.micro_batch),
     }
 
 
@@ -251,18 +273,33 @@ def _number(text: str | None) -> Any:
 
 def output_flags(parser: ArgumentParser) -> None:
     """Add the flags --format and --output."""
-    names = report.names()
+    forms = report.names()
+    text = f"{', '.join(forms)} (that of the output's ending, or table)"
+    parser.add_argument("--format", metavar="F", choices=forms, help=text)
     parser.add_argument(
-        "--format", default="table", metavar="F", choices=names, help=f"{', '.join(names)} (table)"
+        "--output", metavar="FILE", help="write there instead: x.svg, x.html, x.json, x.csv, x.md"
     )
-    parser.add_argument("--output", metavar="FILE", help="write there instead")
+
+
+def _format(path: str) -> str:
+    """The format of a file by its name's ending; a table where there is none. Raises InputError."""
+    ending = os.path.splitext(path)[1].lstrip(".").lower()
+    form = {"": "table", "txt": "table", "log": "table", "md": "markdown"}.get(ending, ending)
+    if form not in report.names():
+        kinds = ", ".join(f".{name}" for name in (*report.names(), "md", "txt"))
+        raise InputError(
+            "--output", f"no format is called .{ending}; allowed: --format F, or an ending of {kinds}"
+        )
+    return form
 
 
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
-    text, path = report.render(answer, args.format), args.output
+    path = args.output
+    form = args.format or _format(path or "")
+    text = report.render(answer, form)
     if path is None:
-        print(text)
+        print(colour(text) if form == "table" and coloured() else text)
         return
     try:
         replace(path, text + "\n")

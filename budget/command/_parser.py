@@ -33,16 +33,17 @@ class Parser(ArgumentParser):
         """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""
         known, rest = super().parse_known_args(args, namespace)
         if self.later and any(word.startswith("--") for word in rest) and not self.settled(known, rest):
-            self._complete()
+            self.complete()
             return super().parse_known_args(args, namespace)
         return known, rest
 
     def format_help(self) -> str:
         """As argparse's, with all flags."""
-        self._complete()
+        self.complete()
         return super().format_help()
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
+        """Add the flags that are added on demand."""
         later, self.later = self.later, None
         if later:
             later(self)

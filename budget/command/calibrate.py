@@ -85,7 +85,7 @@ def measure(chosen: device.Device) -> None:
         "--benchmark-quiet",
     ]
     ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
-    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
     status = subprocess.run(  # noqa: S603 # this project's own suites
         ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
@@ -98,6 +98,6 @@ def measure(chosen: device.Device) -> None:
 
 def suites() -> str:
     """The folder of the benchmarks: bench/ in a checkout, budget/bench/ in a wheel."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     top = os.path.join(os.path.dirname(package), "bench")
     return top if os.path.isfile(os.path.join(top, "conftest.py")) else os.path.join(package, "bench")

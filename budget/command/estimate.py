@@ -6,11 +6,14 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from ..answer import Estimate
+from ..comparison import cases
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
+from ..report._comparison import answer as comparison
 from ..report._estimate import answer, text
 from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
+from ._priced import priced, priced_flags
 
 if TYPE_CHECKING:
     from ..launch import Run
@@ -23,6 +26,7 @@ EXAMPLES = """examples:
   budget estimate --config config.json --mode decode --batch 32 --seq 4096
   budget estimate --run train.yaml --device h100
   budget estimate gpt2-xl --by part
+  budget estimate llama-3-8b --device h100 --tokens 15T --price 2.5
   budget estimate --module path/file.py:factory --batch 8
   budget estimate llama-3-70b --device h100 --fits || echo "too large"
 
@@ -38,8 +42,9 @@ def flags(parser: Parser) -> None:
         "--by",
         metavar="B",
         default="",
-        help="a breakdown: operator, part, layer, or moment (memory over time)",
+        help="a breakdown: operator, part, layer, moment (memory over time), or rank (of a layout)",
     )
+    priced_flags(parser)
     output_flags(parser)
     parser.add_argument("--fits", action="store_true", help="exit 1 if it does not fit")
 
@@ -47,7 +52,10 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
     model, settings = requested(args, rest)
-    found = compute(model, **settings)
+    if len(each := cases(settings)) > 1:
+        write(comparison([priced(compute(model, **one), args) for one in each]), args)
+        return 0
+    found = priced(compute(model, **settings), args)
     shown = answer(found, args.by)
     if not found.fits:
         shown = shown._replace(text=lambda: f"{text(found)}\n{_way_out(model, found, settings)}")
@@ -61,9 +69,10 @@ def _told(shown: Any, run: Run) -> Any:
     """The answer with what a launch file says, and what of it is not modelled."""
     text, data = shown.text, shown.data
     layout = tuple(f"{axis} {n}" for axis, n in run.layout.items())
+    unsaid = "" if "dp" in run.spread({}) else "; dp is not said: --layout dp=N"
     lines = [f"run         {run.form}: {', '.join(run.read)}"]
     if layout:
-        lines.append(f"layout      {', '.join(layout)}: read; the answer is for one device without it")
+        lines.append(f"in the file {', '.join(layout)}{unsaid}")
     if run.left:
         lines.append(f"not modelled  {', '.join(run.left)}")
     about = {"form": run.form, "read": list(run.read), "layout": dict(run.layout), "left": list(run.left)}
@@ -76,7 +85,9 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     from .fit import describe
 
     found = changes(model, **settings)
+    if not found and now.spread is not None:
+        return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:
-        devices = -(-now.memory.peak // now.device.usable_bytes)
+        devices = -(-now.process // now.device.usable_bytes)
         return f"to fit      on {devices:,} devices together, not on one"
     return f"to fit      {describe(found[0], now).lstrip()}"

@@ -6,6 +6,8 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
+from ..comparison import cases
+from ..errors import InputError
 from ..estimate import estimate
 from ..fit import MOST, SOLVE, Change, changes, largest
 from ..named import Any
@@ -48,6 +50,8 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the answer; exit status 1 if the model does not fit."""
     model, settings = requested(args, rest)
+    if len(cases(settings)) > 1:
+        raise InputError("fit", "got lists; allowed: one case at a time")
     answer, fits = _largest(model, args.solve, settings) if args.solve else _advice(model, settings)
     write(answer, args)
     return 0 if fits else 1
@@ -61,8 +65,7 @@ def _largest(model: object, solve: str, settings: dict[str, Any]) -> tuple[Answe
     peak, size = found.memory.peak, found.device.usable_bytes
     text = (
         f"{found.model.name} fits {found.device.name} up to {solve} {best:,}"
-        f"{' and more' if best == MOST else ''}: "
-        f"peak {memory(peak)} of {memory(size)}"
+        f"{' and more' if best == MOST else ''}: {_used(found)}"
     )
     answer = Answer(
         data=lambda: {"schema": SCHEMA, "solve": solve, "largest": best, "estimate": found.to_dict()},
@@ -71,6 +74,12 @@ def _largest(model: object, solve: str, settings: dict[str, Any]) -> tuple[Answe
         estimates=(found,),
     )
     return answer, True
+
+
+def _used(e: Estimate) -> str:
+    """The peak and the process beside the device's memory."""
+    process = "" if e.process == e.memory.peak else f", process {memory(e.process)}"
+    return f"peak {memory(e.memory.peak)}{process} of {memory(e.device.usable_bytes)}"
 
 
 def describe(change: Change, now: Estimate) -> str:
@@ -107,9 +116,9 @@ def _advice(model: object, settings: dict[str, Any]) -> tuple[Answer, bool]:
 
 
 def _lines(now: Estimate, found: Sequence[Change]) -> Iterator[str]:
-    peak, size = now.memory.peak, now.device.usable_bytes
+    peak, size = now.process, now.device.usable_bytes
     verdict = "fits" if now.fits else "does not fit"
-    yield f"{now.model.name} {verdict} {now.device.name}: peak {memory(peak)} of {memory(size)}"
+    yield f"{now.model.name} {verdict} {now.device.name}: {_used(now)}"
     yield from (f"  {describe(c, now)}" for c in found)
     if not now.fits and not found:
         devices = -(-peak // size)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
-from .. import arch as architectures
 from ..config import Field, Settings, Workload, check
 from ..errors import InputError, unknown
 from ..fold.count import flops, params
 from ..named import Any
 from ..plan.backward import backward
-from ._model import DEFAULT_ARCH, architecture_flags
+from ..read.source import resolve
+from ._model import DEFAULT_ARCH, architecture_flags, source
 
 HELP = "closed formulas for parameters and FLOPs"
 EXAMPLES = """examples:
-  budget formula --arch transformer
+  budget formula gpt2
   budget formula --arch transformer --free layers,d_model,vocab
   budget formula --arch rnn --free hidden_size,layers
 
@@ -24,9 +24,14 @@ Batch, length and image are always symbols where the architecture has them.
 """
 
 
+ROUND = 32  # images whose sides are multiples of it have sides without remainders behind strides
+
+
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("--arch", default=DEFAULT_ARCH, metavar="A", help=f"an architecture ({DEFAULT_ARCH})")
+    parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE] [flags]"
+    parser.add_argument("--arch", metavar="A", help=f"an architecture ({DEFAULT_ARCH})")
+    parser.add_argument("--config", metavar="FILE", help="a config.json")
     parser.add_argument("--free", metavar="NAMES", help="settings that stay symbols, by commas")
 
 
@@ -36,25 +41,41 @@ def run(args: Namespace, rest: list[str]) -> int:
         import sympy
     except ImportError:
         raise InputError("formula", "needs SymPy: pip install 'compute-budget[symbolic]'") from None
-    module = architectures.load(args.arch)
-    fixed = architecture_flags(module.Config, args, rest)
+    model, rest = source(args, rest)
+    _, module, settings, *_ = resolve(model, {})
+    fixed = {**vars(settings), **architecture_flags(module.Config, args, rest)}
     free = args.free.split(",") if args.free else []
     config = _config(module.Config, fixed, free, sympy)
-    batch, seq, image = sympy.symbols("batch seq image", positive=True, integer=True)
+    found = _formulas(module, config, free, sympy, ROUND)
+    multiples = not any(value.has(sympy.floor) for value in found.values())
+    if not multiples:
+        found = _formulas(module, config, free, sympy, 1)
+    for name, value in found.items():
+        print(f"{name} = {sympy.factor_terms(sympy.expand(value))}")
+    if multiples and any(
+        value.has(sympy.Symbol("image", positive=True, integer=True)) for value in found.values()
+    ):
+        print(f"for images whose sides are multiples of {ROUND}")
+    return 0
+
+
+def _formulas(module: Any, config: Any, free: list[str], sympy: Any, multiple: int) -> dict[str, Any]:
+    """Parameters and FLOPs, for images whose sides are `multiple` times something. Raises InputError."""
+    batch, seq, image, part = sympy.symbols("batch seq image part", positive=True, integer=True)
+    side = image if multiple == 1 else multiple * part
     try:
-        forward = module.build(config, Workload("forward", batch, seq, image))
-        trained = backward(module.build(config, Workload("train", batch, seq, image)))
+        forward = module.build(config, Workload("forward", batch, seq, side))
+        trained = flops(backward(module.build(config, Workload("train", batch, seq, side))))
     except (TypeError, ValueError) as error:
         raise InputError(
             "--free", f"these settings cannot stay symbols here: {', '.join(free)} ({error})"
         ) from None
-    for name, value in (
-        ("parameters", params(forward).total),
-        ("forward FLOPs", flops(forward).forward),
-        ("step FLOPs", flops(trained).forward + flops(trained).backward),
-    ):
-        print(f"{name} = {sympy.factor_terms(sympy.expand(value))}")
-    return 0
+    found = {
+        "parameters": params(forward).total,
+        "forward FLOPs": flops(forward).forward,
+        "step FLOPs": trained.forward + trained.backward,
+    }
+    return {name: sympy.sympify(value).subs(part, image / multiple) for name, value in found.items()}
 
 
 def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:

@@ -1,32 +1,41 @@
-"""`budget list`: the architectures, presets and devices that are known."""
+"""`budget list`: the architectures, presets, devices, clusters and software stacks that are known."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 
 from .. import arch as architectures
-from .. import device
+from .. import cluster, device, stack
+from ..config import Workload
 from ..errors import InputError, unknown
+from ..fold.count import params
+from ..named import Any
 from ..read import preset
+from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
-from ..report._units import decimal, memory
+from ..report._units import count, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices"
+HELP = "architectures with their flags, presets, devices, clusters, stacks"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
   budget list presets
+  budget list presets llama
   budget list devices
+  budget list devices a100
   budget list devices --format csv
+  budget list clusters
+  budget list clusters dgx-h100
+  budget list stacks
 """
-KINDS = ("architectures", "presets", "devices")
 
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("kind", nargs="?", help=", ".join(KINDS))
-    parser.add_argument("name", nargs="?", help="one of them, in full")
+    parser.add_argument("kind", nargs="?", help="architectures, presets, devices, stacks")
+    parser.add_argument("name", nargs="?", help="one of them in full, or a part of names")
     output_flags(parser)
 
 
@@ -34,13 +43,21 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the list."""
     if rest:
         raise unknown("flag", rest[0], ("--help", "--format", "--output"))
-    if args.kind not in KINDS:
-        raise InputError("list", f"got {args.kind or 'nothing'}; allowed: {', '.join(KINDS)}")
-    write(
-        {"architectures": _architectures, "presets": _presets, "devices": _devices}[args.kind](args.name),
-        args,
-    )
+    if args.kind is None:
+        print("\n".join(f"budget list {kind:<15}{len(NAMES[kind]()):>4}" for kind in LISTS))
+        return 0
+    if args.kind not in LISTS:
+        raise InputError("list", f"got {args.kind}; allowed: {', '.join(LISTS)}")
+    write(LISTS[args.kind](args.name), args)
     return 0
+
+
+def _having(word: str | None, kind: str) -> tuple[str, ...]:
+    """The names that have a word in them; all without one. Raises InputError where none has."""
+    found = tuple(name for name in NAMES[kind]() if (word or "").lower() in name.lower())
+    if not found:
+        raise unknown(kind, word, NAMES[kind]())
+    return found
 
 
 def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
@@ -72,26 +89,127 @@ def _first_line(module: object) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
-def _presets(name: str | None) -> Answer:
-    if name is not None:
-        fields = list(preset.find(name).items())
+def _presets(word: str | None) -> Answer:
+    if word in preset.names():
+        fields = list(preset.find(word).items())
         lines = [f"{key} = {value}" for key, value in fields]
         return _listed(
             Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
         )
-    names = preset.names()
-    return _listed(Table((Column("name", "preset"),), [(n,) for n in names], lines=lambda: names))
+    rows = sorted((_sized(name) for name in _having(word, "presets")), key=lambda row: row[1:])
+    return _listed(Table(PRESETS, rows), foot="one of them: budget list presets NAME")
 
 
-def _devices(name: str | None) -> Answer:
-    found = [device.load(n) for n in ([name] if name else device.names())]
-    rows = [(d.name, d.memory_bytes, d.bandwidth, d.rate("bfloat16")) for d in found]
-    return _listed(Table(DEVICES, rows))
+def _sized(name: str) -> tuple[str, str, int]:
+    """A preset's name, architecture and parameters."""
+    name, arch, settings, *_ = resolve(name, {})
+    network = arch.build(settings, Workload("forward", 1, 0, 0))
+    return name, network.arch, params(network).total
 
 
-DEVICES = (
-    Column("device", "device"),
-    Column("memory_bytes", "memory", memory),
-    Column("bandwidth_bytes_s", "bandwidth", lambda rate: decimal(rate, "B/s")),
-    Column("bf16_flop_s", "bf16 dense", lambda rate: decimal(rate, "FLOP/s")),
+def _devices(word: str | None) -> Answer:
+    try:
+        named = () if word is None else (device.load(word),)
+    except InputError:
+        named = ()
+    found = named or tuple(device.load(name) for name in _having(word, "devices"))
+    rows = [
+        (
+            d.id,
+            d.name,
+            d.usable_bytes,
+            d.bandwidth,
+            d.rate("fp16"),
+            d.flops.get("bf16"),
+            d.tdp_w,
+            sum(d.usd_per_hour) / 2 if d.usd_per_hour else None,
+        )
+        for d in found
+    ]
+    return _listed(
+        Table(DEVICES, rows), foot="FLOP/s are dense; $ an hour are the mean of the clouds' prices"
+    )
+
+
+def _stacks(name: str | None) -> Answer:
+    if name is not None:
+        found = stack.load(name)
+        lines = [f"{field} = {value}" for field, value in found._asdict().items() if value]
+        fields = [(field, str(value)) for field, value in found._asdict().items()]
+        return _listed(
+            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
+        )
+    rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
+    lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
+    columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
+    usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
+    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+
+
+def _clusters(name: str | None) -> Answer:
+    """All clusters, or one with each of its tiers."""
+    if name is not None:
+        found = cluster.load(name)
+        tiers = [(t.link.name, _joined(t), t.bandwidth, t.link.reached, t.link.step_s) for t in found.tiers]
+        measured = "".join("" if t.link.measured else f"\nnot measured: {t.link.name}" for t in found.tiers)
+        foot = "\n".join(x for x in (found.notes, f"source: {', '.join(found.source)}{measured}") if x)
+        return _listed(Table(TIERS, tiers), foot=foot)
+    rows = []
+    for c in map(cluster.load, cluster.names()):
+        inner, outer = c.tiers[0], c.tiers[-1]
+        beyond = outer.bandwidth / outer.oversubscription if outer is not inner else None
+        rows.append((c.id, c.sold[0], c.node, inner.bandwidth, beyond))
+    return _listed(Table(CLUSTERS, rows), foot="its links: budget list clusters NAME")
+
+
+def _joined(tier: cluster.Tier) -> str:
+    return "x".join(map(str, tier.torus)) or str(tier.devices or "any")
+
+
+def _or_none(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: "-" if value is None else show(value)
+
+
+PRESETS = (
+    Column("name", "preset"),
+    Column("arch", "architecture"),
+    Column("params", "params", count),
 )
+CLUSTERS = (
+    Column("cluster", "cluster"),
+    Column("device", "device"),
+    Column("node", "node"),
+    Column("inside_bytes_s", "inside GB/s", lambda rate: f"{rate / 1e9:,.4g}"),
+    Column("outside_bytes_s", "outside GB/s", _or_none(lambda rate: f"{rate / 1e9:,.3g}")),
+)
+TIERS = (
+    Column("link", "link"),
+    Column("devices", "joins"),
+    Column("bytes_s", "GB/s", lambda rate: f"{rate / 1e9:,.4g}"),
+    Column("reached", "reached", lambda share: f"{share:.0%}"),
+    Column("step_s", "us a step", lambda seconds: f"{seconds * 1e6:.3g}"),
+)
+DEVICES = (
+    Column("id", "id"),
+    Column("device", "device", lambda name: name if len(name) <= 20 else f"{name[:18]}.."),
+    Column("memory_bytes", "memory", memory),
+    Column("bandwidth_bytes_s", "GB/s", lambda rate: f"{rate / 1e9:,.0f}"),
+    Column("fp16_flop_s", "fp16 T", lambda rate: f"{rate / 1e12:,.0f}"),
+    Column("bf16_flop_s", "bf16 T", _or_none(lambda rate: f"{rate / 1e12:,.0f}")),
+    Column("tdp_w", "W", _or_none("{:,.0f}".format)),
+    Column("usd_per_hour", "$/h", _or_none("{:,.2f}".format)),
+)
+LISTS: Mapping[str, Callable[[str | None], Answer]] = {
+    "architectures": _architectures,
+    "presets": _presets,
+    "devices": _devices,
+    "clusters": _clusters,
+    "stacks": _stacks,
+}
+NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
+    "architectures": architectures.names,
+    "presets": preset.names,
+    "devices": device.names,
+    "clusters": cluster.names,
+    "stacks": stack.names,
+}

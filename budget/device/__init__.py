@@ -16,7 +16,8 @@ from ..named import Any, NamedTuple
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
-# L4, L40S). Source: modal-gpu-memory. The data says it as `visible_mib` where it is known.
+# L4, L40S), and of a B300's 288 GB 268.6 GiB. Sources: modal-gpu-memory, driver-memory. The data says it
+# as `visible_mib` where it is known. B200's 7.7 TB/s: torchao reads them. Source: torchao-b200.
 GIB, MIB = 2**30, 2**20
 
 # An empty kernel launched again and again, on an NVIDIA GPU; assumed for all others, CPUs too.
@@ -38,8 +39,13 @@ INSTEAD = {
     "fp32": ("bf16", 1 / 6),
     "vector": ("bf16", 1 / 32),
 }
+NARROW = ("bf16", "fp16", "fp8")  # formats that devices have or lack
 # The median over the devices of which somebody measured it in bf16 (`measured_bf16_tflops`). Derived.
 REACHED = 0.795
+MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
+MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
+BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
+MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 KEYS = {full: short for short, full in SHORT.items() if short.startswith(("fp", "bf"))}
 
 
@@ -86,21 +92,48 @@ class Device(NamedTuple):
     provenance: str
     uncertainty: float
     notes: str
+    generation: str = ""  # of its architecture: sm90, gfx942, tpu; its kernels are chosen by it
+    host: Link | None = None  # to the host's memory; its own bandwidth where the two share one memory
 
     def rate(self, dtype: str) -> float:
         """Peak FLOP/s in a format (`bf16`, `bfloat16`, `vector`), or of what computes it instead.
 
         Raises InputError for a format that nothing on the device computes.
         """
+        key, fraction = self._computes(dtype)
+        return self.flops[key] * fraction
+
+    def _computes(self, dtype: str) -> tuple[str, float]:
+        """The format with a stated rate that computes another one, and the fraction of its rate."""
         key, fraction = KEYS.get(dtype, dtype), 1.0
         for _ in range(len(INSTEAD) + 1):  # a bound, as bf16 and fp32 stand in for each other
             if key in self.flops:
-                return self.flops[key] * fraction
+                return key, fraction
             key, part = INSTEAD.get(key, (key, 1.0))
             fraction *= part
         raise InputError(
             "dtype", f"{self.name} states no rate for {dtype[:40]}; known: {', '.join(self.flops)}"
         )
+
+    @property
+    def usual_dtype(self) -> str:
+        """What networks run in where nobody says: bf16, else fp16, or fp32 where that is faster."""
+        if "bf16" in self.flops:
+            return "bf16"
+        return "fp16" if self.flops.get("fp16", 0) >= self.flops["fp32"] else "fp32"
+
+    def has(self, dtype: str) -> bool:
+        """Whether it computes bf16, fp16 or fp8 itself; where rates are assumed, nobody knows."""
+        key = KEYS.get(dtype, dtype)
+        return key not in NARROW or key in self.flops or self.confidence == "assumed"
+
+    def lacks(self, dtype: str) -> str:
+        """What a narrow format that it does not have is computed in, in one line; empty where it has it."""
+        if self.has(dtype):
+            return ""
+        key, instead = KEYS.get(dtype, dtype), self._computes(dtype)[0]
+        usual = "" if instead == self.usual_dtype else f"; it has {self.usual_dtype}"
+        return f"{self.name} has no {key}: computed at the rate of {instead}{usual}"
 
     def reached(self, dtype: str) -> float:
         """The fraction of the peak rate that large products were measured to reach, in this format or in the
@@ -137,9 +170,9 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    found = _tables().get(_slug(name[:80]))
+    found = _find(name[:80])
     if found is None:
-        raise unknown("device", name, [*_tables(), "auto", "cpu"])
+        raise unknown("device", name, [*names(), *_aliases(), "auto", "cpu"])
     return _device(*found)
 
 
@@ -152,11 +185,11 @@ def detect() -> Device:
 
     gpu = machine.gpu()
     if gpu is None:
-        found = _tables().get(_slug(machine.processor()))
+        found = _find(machine.processor())
         return _device(*found) if found else cpu()
     name, memory = gpu
     try:
-        known = load(_slug(name))
+        known = load(name)
     except InputError as error:
         raise InputError("device", f"no data on this machine's {name[:80]!r}: {error}") from None
     return known._replace(usable_bytes=memory, provenance="datasheet; memory as the driver shows it")
@@ -202,20 +235,47 @@ def cpu() -> Device:
 
 @cache
 def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Each device's id and table, by its id and its aliases."""
-    found = {}
+    """Each device's id and table, by its id, its aliases and its name as lists show it, all run together;
+    then also without a brand's letters (`4090`), where that is one device's alone.
+    """
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for file in table.files("devices"):
         for device, about in table.load("devices", f"{file}.json").items():
-            found.update(dict.fromkeys((device, *about.get("aliases", ())), (device, about)))
-    for device, about in tuple(found.values()):
-        found.setdefault(_slug(about["name"]), (device, about))  # as lists show it
-    return found
+            spelled = (device, *about.get("aliases", ()), about["name"])
+            found.update(dict.fromkeys(map(_key, spelled), (device, about)))
+    short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for key, known in found.items():
+        if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):
+            short[bare].append(known)
+    return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **found}
 
 
-def _slug(name: str) -> str:
-    """`NVIDIA GeForce RTX 4090` -> `rtx-4090`: makers and brands say nothing that the rest does not."""
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    return "-".join(w for w in words if w not in ("nvidia", "geforce", "tesla", "amd", "instinct", "apple"))
+def _find(name: str) -> tuple[str, Mapping[str, Any]] | None:
+    """A device's id and table by a name as people type it, whose memory may be added: `rtx4090 24GB`."""
+    tables = _tables()
+    if (key := _key(name)) in tables:
+        return tables[key]
+    sized = MEMORY.fullmatch(name)
+    if sized is None:
+        return None
+    found = tables.get(_key(sized[1]))
+    if found is not None and int(sized[2]) == found[1]["memory_gb"]:
+        return found
+    return tables.get(f"{key}gb")
+
+
+def _aliases() -> list[str]:
+    return [
+        alias
+        for file in table.files("devices")
+        for about in table.load("devices", f"{file}.json").values()
+        for alias in about.get("aliases", ())
+    ]
+
+
+def _key(name: str) -> str:
+    """`NVIDIA GeForce RTX 4090` -> `rtx4090`: makers and spaces say nothing that the rest does not."""
+    return "".join(w for w in re.findall(r"[a-z0-9]+", name.lower()) if w not in MAKERS)
 
 
 def _device(device: str, t: Mapping[str, Any]) -> Device:
@@ -247,4 +307,6 @@ def _device(device: str, t: Mapping[str, Any]) -> Device:
         provenance="datasheet",
         uncertainty=1.0,
         notes=t.get("notes", ""),
+        generation=t.get("generation", ""),
+        host=Link(t["host"], t["host_gb_s"] * 1e9) if "host_gb_s" in t else None,
     )

@@ -13,6 +13,7 @@ from ..named import NamedTuple
 LIKE = {
     "conv": "matmul",
     "conv_backward": "conv",
+    "grouped": "matmul",
     "attention": "matmul",
     "attention_backward": "attention",
     "recurrent": "matmul",
@@ -26,7 +27,8 @@ CLASSES = ("matmul", "pointwise", *LIKE)
 class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
-    share: the fraction of the peak rate that large contractions reach. vector: that of everything else.
+    share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8,
+    0: the same. vector: that of everything else.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
     each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
@@ -35,6 +37,7 @@ class KernelClass(NamedTuple):
     """
 
     share: float = 1.0
+    narrow: float = 0.0
     vector: float = 1.0
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
@@ -63,7 +66,7 @@ class Profile(NamedTuple):
     """
 
     name: str
-    provenance: str  # measured | borrowed | datasheet
+    provenance: str  # measured | borrowed | published | datasheet
     device: str  # key of the device that was measured
     forms: Mapping[str, KernelClass]
     memory: float
@@ -86,7 +89,9 @@ class Profile(NamedTuple):
             return f"measured on this device ({self.name})"
         if self.provenance == "borrowed":
             return f"borrowed from {self.name} (budget calibrate measures)"
-        return "from the datasheet (budget calibrate measures)"
+        if self.provenance == "published":
+            return f"from published runs of {self.name}"
+        return f"from the datasheet, as {self.name} runs elsewhere"
 
 
 def complete(forms: Mapping[str, KernelClass]) -> dict[str, KernelClass]:

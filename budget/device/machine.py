@@ -27,6 +27,24 @@ class Facts(NamedTuple):
     memory_bytes: int
 
 
+def power_w() -> float | None:
+    """What the first NVIDIA GPU draws now, in watts, as its driver says; None where there is none."""
+    import subprocess
+
+    ask = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return float(pynvml.nvmlDeviceGetPowerUsage(pynvml.nvmlDeviceGetHandleByIndex(0)) / 1000)
+    except Exception:  # noqa: BLE001 - no package, no driver, a library of another version: its program may do
+        try:
+            told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+            return float(told.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return None
+
+
 def facts() -> Facts:
     """The processor that this program may use, and all memory."""
     import psutil

@@ -2,8 +2,8 @@
 
 A profile is one of three things, and says which: measured on the device (`budget calibrate` writes
 one into the user's folder, those of a few devices are in data/profiles/); borrowed from a measured
-device of the same sort; or the datasheet's, whose efficiencies are fitted to published runs of many GPUs
-(bench/fit_published.py). Its interval is that of its own residuals.
+device of the same sort; or the datasheet's, which a software stack reaches in
+part (software.py). Its interval is that of published runs that no fit had seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from functools import cache
 from ..errors import InputError, shown
 from ..files import replace
 from ..named import Any
-from . import Device
+from ..stack import Stack, usual
+from . import Device, software
 from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
 SCHEMA = "budget.profile/1"
@@ -38,26 +39,16 @@ def user_folder() -> str:
     return os.path.join(base, "compute-budget", "profiles")
 
 
-def profile_for(device: Device, dtype: str = "") -> Profile:
-    """The profile of a device: its own, else the nearest one's, else the datasheet's.
+def profile_for(device: Device, dtype: str = "", stack: Stack | None = None) -> Profile:
+    """The profile of a device: its own, else the nearest one's, else what a software stack reaches of its
+    datasheet (the one that most people train with).
 
-    dtype: what is computed in; a profile that was not measured in it counts as borrowed, and the
-    datasheet's is of what the device's products reach in it.
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed.
     """
-    what = device.id, key(device), dtype, user_folder()
-    found = _profile_for(*what)
-    return _scaled_for(device.reached(dtype), *what) if dtype and found.provenance == "datasheet" else found
-
-
-def scaled(profile: Profile, reached: float) -> Profile:
-    """The datasheet's profile for a device whose large products reach a fraction of its peak rate."""
-    forms = {name: form._replace(share=form.share * reached) for name, form in profile.forms.items()}
-    return profile._replace(forms=forms)
-
-
-@cache
-def _scaled_for(reached: float, *what: str) -> Profile:
-    return scaled(_profile_for(*what), reached)
+    found = _profile_for(device.id, key(device), dtype, user_folder())
+    if found.provenance != "datasheet":
+        return found
+    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16")
 
 
 @cache
@@ -180,7 +171,6 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
     except OSError as error:
         raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
     _profile_for.cache_clear()
-    _scaled_for.cache_clear()
     return path
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..dtype import BYTES
 from ..ir import (
     ACTIVATION,
+    ADDS,
     CACHE,
     COPY,
     HOST,
@@ -73,11 +74,22 @@ def _step(o: Op, dtype: str) -> Step:
         kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
         writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
+    if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
+        extra += _widened(o, dtype)
     if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
     reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
     inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
     return Step(o, reads, inputs, tuple(writes), extra)
+
+
+def _widened(o: Op, dtype: str) -> Size:
+    """The copy of an operator's input in its output's dtype; of float16 a kernel makes none.
+
+    Source: torch-softmax.
+    """
+    own, out = (t.dtype or dtype for t in (o.ins[0], o.out))
+    return 0 if own in (out, "float16") else tensor_bytes(o.out, o.sizes, dtype)
 
 
 def _beyond(o: Op, dtype: str) -> Size:
@@ -100,7 +112,7 @@ def _shares(o: Op, t: Tensor, dtype: str) -> str:
         casts = t.of == o.ins[0].name
     elif rule.updates:
         return o.ins[-1].name
-    elif rule.view or rule.inplace:
+    elif (rule.view and o.ins) or rule.inplace:
         return o.ins[0].name
     else:
         casts = rule.casts
@@ -122,7 +134,10 @@ class Event(NamedTuple):
 class Lifetimes:
     """Every storage of a program with the events between which it is alive."""
 
-    def __init__(self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = ()):
+    def __init__(
+        self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = (), *, resident: bool = False
+    ):
+        self.resident = resident  # caches are there before anything runs
         self.events: list[Event] = []
         self.size: list[Size] = []  # of each storage
         self.kind: list[str] = []
@@ -164,13 +179,16 @@ class Lifetimes:
                     last[scope[name]] = now
                     break
         made: list[int] = []
-        for name, source, kind, size in step.writes:
+        for name, source, kind, bytes_ in step.writes:
+            size = 0 if self.resident and kind == "kv_cache" else bytes_
             if source and (shared := _find(source, scopes)) is not None:
                 here[name] = shared
                 last[shared] = now
                 continue
             # A gradient that is there already: the new one is added to it.
             added = kind == "gradients" and name in home
+            if added and step.op.tag == ADDS:
+                size = 0
             storage = here[name] = self.new(size, "temporaries" if added else kind)
             if kind in STAYS and not added:
                 self.keep.add(storage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..ir import (
     ACTIVE,
@@ -39,6 +39,15 @@ class Flops(NamedTuple):
     forward_pointwise: Size
     backward_pointwise: Size
     optimizer: Size
+
+    def times(self, n: Size) -> Flops:
+        """Those of n devices, or steps, that do the same."""
+        return Flops(*(x * n for x in self))
+
+    @staticmethod
+    def total(each: Iterable[Flops]) -> Flops:
+        """Those of several devices together."""
+        return Flops(*map(sum, zip(*each, strict=True)))
 
 
 def params(model: Model) -> Params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -23,7 +23,7 @@ from ..ir import (
     window,
 )
 from ..named import NamedTuple
-from ..size import Size, is_zero, maximum, minimum, product
+from ..size import Size, is_number, is_zero, maximum, minimum, product
 
 PRODUCTS = ("matmul", "conv", "attention")
 
@@ -47,29 +47,32 @@ class Work(NamedTuple):
 
 
 def works(
-    nodes: Iterable[Node], dtype: str, compiled: bool = False, times: Size = 1, native: bool = False
+    nodes: Iterable[Node], dtype: str, execution: str = "eager", times: Size = 1, native: bool = False
 ) -> Iterator[Work]:
-    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing.
+    """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
+    are no kernels.
 
-    compiled: neighbours that are no contractions run as one kernel, as a compiler fuses them.
-    native: the framework's own loop starts them, not the network's code.
+    execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
+    `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
+    bits are widened where they are used. native: the framework's own loop starts them, no network's code.
     """
     pending: list[Op] = []
-    for node in nodes:
-        if isinstance(node, Op) and (not node.outs or _idle(node)):
-            continue
-        if pending and (isinstance(node, Block) or _key(node, compiled) != _key(pending[0], compiled)):
-            yield _work(pending, dtype, compiled, times, native)
+    last = "", ""
+    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
+    for node, key in _ordered(run, execution):
+        if pending and key != last:
+            yield _work(pending, dtype, execution, times, native)
             pending = []
+        last = key
         if isinstance(node, Block):
             inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, compiled, times * node.count, inner)
-        elif _key(node, compiled)[0]:
+            yield from works(node.body, dtype, execution, times * node.count, inner)
+        elif key[0]:
             pending.append(node)
         elif not node.rule.view:
-            yield _work([node], dtype, compiled, times, native)
+            yield _work([node], dtype, execution, times, native)
     if pending:
-        yield _work(pending, dtype, compiled, times, native)
+        yield _work(pending, dtype, execution, times, native)
 
 
 def _idle(o: Op) -> bool:
@@ -81,32 +84,72 @@ def _idle(o: Op) -> bool:
     return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
-def _key(o: Op, compiled: bool) -> tuple[str, str]:
+def _key(node: Node, execution: str) -> tuple[str, str]:
     """What neighbours must share to run as one kernel; an empty name runs alone."""
-    pointwise = "pointwise" if compiled and o.kind != "contract" and o.phase != "optimizer" else ""
-    return o.kernel or pointwise, o.phase
+    if isinstance(node, Block):
+        return "", ""
+    fuses = execution != "eager" and node.kind != "contract" and node.phase != "optimizer"
+    return node.kernel or ("pointwise" if fuses else ""), node.phase
 
 
-def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) -> Work:
-    first = ops[0]
+def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, str]]]:
+    """Operators in the order in which they run, with their keys.
+
+    A graph's products of one input run behind the first. Weights of few bits are widened within a product
+    there, and in other executions within one of a single row.
+    """
+    kept: list[tuple[Node, tuple[str, str]]] = []
+    ends: dict[str, int] = {}
+    wide: list[Op] = []
+    for node in run:
+        if isinstance(node, Op) and node.rule.family == "dequantize":
+            wide.append(node)
+            continue
+        key, at = _key(node, execution), len(kept)
+        merged = (
+            isinstance(node, Op) and node.kind == "contract" and not key[0] and _merged(node, execution, wide)
+        )
+        if merged:
+            key, at = merged, ends.get(merged[0], at)
+            ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
+            ends[merged[0]] = at + 1 + len(wide)
+        kept[at:at] = [*((o, merged or _key(o, execution)) for o in wide), (node, key)]
+        wide = []
+    return [*kept, *((o, _key(o, execution)) for o in wide)]
+
+
+def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
+    """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
+    if execution == "graph":
+        return f"products of {o.ins[0].name}", o.phase
+    g = gemm(o)
+    alone = not wide or g is None or not is_number(g.m) or g.m != 1
+    return None if alone else (f"product {o.name}", o.phase)
+
+
+def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) -> Work:
+    first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     rule = first.rule
-    fused = len(ops) > 1 or (compiled and first.phase != "optimizer")
+    fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
     launches = 1 if fused or native else launches
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
     moved: dict[str, Size] = {}
     host: Size = 0
+    wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
     for o in ops:
         read = {t.name for t in o.ins}
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:
+            elif not t.on_chip and t.name not in wide:
                 moved.setdefault(t.name, moved_bytes(t, o, dtype))
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip:  # what is read and written moves twice, but for what only takes a part
+            elif (
+                not t.on_chip and t.name not in wide
+            ):  # what is read and written moves twice, but for what only takes a part
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
@@ -125,10 +168,31 @@ def _work(ops: list[Op], dtype: str, compiled: bool, times: Size, native: bool) 
         times,
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
-        gemm(main) if len(ops) == 1 or kind not in PRODUCTS else None,
+        _gemm(ops, main, kind),
         narrow=any(t.dtype == "float8" for t in main.ins),
         host=host,
     )
+
+
+def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
+    """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
+    of an attention's, N is the longest axis: the sequence.
+    """
+    g = gemm(main)
+    if g is None or kind not in PRODUCTS:
+        return g
+    if kind == "attention":
+        return Gemm(g.m, maximum(maximum(g.m, g.n), g.k), 1, g.batch)
+    for o in ops:
+        other = gemm(o) if o is not main else None
+        g = g if other is None else g._replace(n=g.n + other.n)
+    axis = _experts(main)
+    return g._replace(m=g.m / main.sizes[axis]) if axis else g
+
+
+def _experts(o: Op) -> str:
+    """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
+    return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
 def _in_between(o: Op, dtype: str) -> Size:
@@ -144,13 +208,19 @@ def _in_between(o: Op, dtype: str) -> Size:
 
 
 def _computed(o: Op) -> Size:
-    """The fraction of a product that a kernel computes with a sliding window, relative to none: both
-    are causal, so w t - w^2 / 2 pairs of t^2 / 2. Derived.
+    """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
+
+    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
     """
-    if not o.kernel or is_zero(o.window):
+    if not o.kernel:
         return 1
+    fraction: Size = 1
+    if o.causal:
+        fraction = 1 - (o.sizes["s"] - 1) / (2 * o.sizes["t"])
+    if is_zero(o.window):
+        return fraction
     part = minimum(o.window, o.sizes["t"]) / o.sizes["t"]
-    return part * (2 - part)
+    return fraction * part * (2 - part)
 
 
 def _kind(o: Op) -> str:
@@ -165,7 +235,7 @@ def _form(ops: list[Op], kind: str) -> str:
     if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
     if kind in PRODUCTS:
-        return kind
+        return "grouped" if kind == "matmul" and _experts(first) else kind
     if any(o.kind == "contract" for o in ops):
         return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
     if kind != "pointwise":

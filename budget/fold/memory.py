@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from ..ir import HOST, NOTHING, Block, Model, states, walk, weights
+from ..ir import CACHE, HOST, NOTHING, Block, Model, Op, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, maximum
 from ._lifetimes import KINDS, Lifetimes, tensor_bytes
@@ -45,19 +45,25 @@ class Memory(_Memory):
 
     lifetimes: Lifetimes  # that it was found by
     there: Mapping[str, Size]  # before anything runs
+    waiting: Size  # activations of other micro-batches, while the passes run
 
     @cached_property
     def curve(self) -> tuple[Moment, ...]:
         """Every operator that the walk meets, in the order in which they run."""
-        return tuple(
-            Moment(o.name, o.phase, _with(live, extra), total)
-            for o, live, extra, total in self.lifetimes.replay(self.there)
-        )
+        moments = []
+        for o, live, extra, total in self.lifetimes.replay(self.there):
+            more = 0 if o.phase == "optimizer" else self.waiting
+            kinds = _with(live, extra)
+            kinds["activations"] = kinds["activations"] + more
+            moments.append(Moment(o.name, o.phase, kinds, total + more))
+        return tuple(moments)
 
 
 class _Walked(NamedTuple):
     program: Model
     dtype: str
+    resident: bool = False
+    in_flight: Size = 1
 
 
 class Walked(_Walked):
@@ -66,38 +72,90 @@ class Walked(_Walked):
     @cached_property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return memory(self.program, self.dtype)
+        return memory(self.program, self.dtype, resident=self.resident, in_flight=self.in_flight)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without the answer: pickled, it is many times as large as the program."""
         return Walked, tuple(self)
 
 
-def memory(model: Model, dtype: str) -> Memory:
-    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays."""
+def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1) -> Memory:
+    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays.
+
+    resident: the cache is there before anything runs, and its last entry is written in place (decode).
+    in_flight: micro-batches whose activations a stage of a pipeline keeps at once: its own, and those that
+    wait for their backward passes.
+    """
     own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     there: dict[str, Size] = {
         "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in own),
         "optimizer": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)),
     }
-    lifetimes = Lifetimes(model.nodes, dtype, model.outputs)
-    peak, at, at_peak = there["parameters"], "", dict[str, Size]()
+    if resident:
+        there["kv_cache"] = sum(
+            tensor_bytes(t, o.sizes, dtype) * times
+            for o, times in walk(model.nodes)
+            for t in o.outs
+            if t.role == CACHE
+        )
+    lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=resident)
+    passes = stepping = Peak(sum(there.values()), "", {})
     for o, live, extra, total in lifetimes.replay(there):
-        if not is_number(total):
-            peak = maximum(peak, total)
-        elif not at_peak or total > peak:
-            peak, at, at_peak = total, o.name, _with(live, extra)
+        if o.phase == "optimizer":
+            stepping = _higher(stepping, o, live, extra, total)
+        else:
+            passes = _higher(passes, o, live, extra, total)
+    waiting = (in_flight - 1) * lifetimes.kept
+    peak, at, at_peak = _highest(passes.waiting(waiting), stepping)
     found = Memory(
         **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
-        activations=lifetimes.kept,
+        activations=lifetimes.kept + waiting,
         temporaries=at_peak.get("temporaries", 0),
         host=_on_host(model, dtype),
         peak=peak,
         at=at,
         at_peak=at_peak,
     )
-    found.lifetimes, found.there = lifetimes, there
+    found.lifetimes, found.there, found.waiting = lifetimes, there, waiting
     return found
+
+
+def beside(own: Memory, other: Memory) -> Memory:
+    """The memory of a device that holds another program's weights, states and waiting activations, too."""
+    kinds = ("parameters", "gradients", "optimizer", "activations")
+    more = {kind: getattr(other, kind) for kind in kinds}
+    at_peak = {kind: size + more.get(kind, 0) for kind, size in own.at_peak.items()}
+    sums = {kind: getattr(own, kind) + size for kind, size in more.items()}
+    found = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
+    found.lifetimes, found.there, found.waiting = own.lifetimes, own.there, own.waiting + sum(more.values())
+    return found
+
+
+class Peak(NamedTuple):
+    """The most bytes alive: at which operator, and by kind ("" and nothing for arrays)."""
+
+    total: Size
+    at: str
+    live: dict[str, Size]
+
+    def waiting(self, more: Size) -> Peak:
+        """The same beside activations of micro-batches that wait."""
+        live = {**self.live, "activations": self.live["activations"] + more} if self.live else self.live
+        return Peak(self.total + more, self.at, live)
+
+
+def _higher(known: Peak, o: Op, live: dict[str, Size], extra: Size, total: Size) -> Peak:
+    """The higher of a known peak and an operator's moment."""
+    if not is_number(total):
+        return Peak(maximum(known.total, total), "", {})
+    return Peak(total, o.name, _with(live, extra)) if not known.live or total > known.total else known
+
+
+def _highest(passes: Peak, stepping: Peak) -> Peak:
+    """The higher of the peak of the passes and that of the optimizer's step."""
+    if not (is_number(passes.total) and is_number(stepping.total)):
+        return Peak(maximum(passes.total, stepping.total), "", {})
+    return stepping if stepping.live and (not passes.live or stepping.total > passes.total) else passes
 
 
 def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:

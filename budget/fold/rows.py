@@ -6,17 +6,19 @@ import re
 
 from ..errors import unknown
 from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
-from ..size import Size
+from ..size import Size, is_zero
 from .time import Times
 
 BY = ("operator", "part", "layer")
-COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s")
+COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s", "runs")
 
 
 def rows(network: Model, program: Model, times: Times, by: str = "operator") -> dict[str, dict[str, Size]]:
-    """COLUMNS of each operator, part (attention, mlp, ...) or layer by name, in the order of the program.
+    """COLUMNS of each operator, part (attention, mlp, ...) or layer by name, in the order of the program,
+    without those that count nothing.
 
-    Parameters are the network's; recomputation counts for the operator that is recomputed. Raises InputError.
+    Parameters are the network's; recomputation counts for the operator that is recomputed; `runs` is how
+    often its first operator runs. Raises InputError.
     """
     if by not in BY:
         raise unknown("by", by, BY)
@@ -25,9 +27,10 @@ def rows(network: Model, program: Model, times: Times, by: str = "operator") -> 
     def row(op: str) -> dict[str, Size]:
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
-    for o, _ in walk(program.nodes):
+    for o, n in walk(program.nodes):
         if o.outs or o.weights:
-            row(o.of or o.name)
+            r = row(o.of or o.name)
+            r["runs"] = n if is_zero(r["runs"]) else r["runs"]
     for t, o, copies in weights(network.nodes):
         r = row(o.name)
         r["params"] = r["params"] + elements(t, o.sizes) * copies
@@ -39,16 +42,22 @@ def rows(network: Model, program: Model, times: Times, by: str = "operator") -> 
     for k in times.kernels:
         r = row(k.work.op)
         r["time_s"] = r["time_s"] + k.seconds
-    return table
+    return {name: r for name, r in table.items() if not all(is_zero(r[c]) for c in COLUMNS[:-1])}
 
 
 def _key(op: str, by: str) -> str:
     """`layers.attn.q` is an operator; its layer is `layers`, its part `attn`."""
     if by == "operator":
         return op
-    # A torch module's layers are numbered, `model.layers.3.mlp.up`: the layer is `model.layers.3`.
-    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", op)
-    head, rest = (numbered[1], numbered[2] or "") if numbered else op.partition(".")[::2]
+    head, rest = layer_of(op)
+    if not head:
+        head, _, rest = op.partition(".")
     if by == "layer":
         return head
     return rest.partition(".")[0].rstrip("0123456789") or head if rest else head
+
+
+def layer_of(name: str) -> tuple[str, str]:
+    """A torch module's numbered layer, and what is inside: `model.layers.3`, `mlp.up`; or two empty texts."""
+    numbered = re.match(r"(.*?\.\d+)(?:\.(.*))?$", name)
+    return (numbered[1], numbered[2] or "") if numbered else ("", "")

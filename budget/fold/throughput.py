@@ -32,3 +32,11 @@ def throughput(
         model_step * per_second / peak,
         hardware_step * per_second / peak,
     )
+
+
+def over(devices: Size, all_together: Throughput) -> Throughput:
+    """The throughput of several devices: samples and tokens of all, the rest of each."""
+    t = all_together
+    return t._replace(
+        tflops_per_device=t.tflops_per_device / devices, mfu=t.mfu / devices, hfu=t.hfu / devices
+    )

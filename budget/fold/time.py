@@ -18,6 +18,8 @@ from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
 
+COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
+
 
 class Timed(NamedTuple):
     """A kernel with its time: seconds for all of its runs, and what bounds it."""
@@ -28,7 +30,10 @@ class Timed(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Seconds by phase; `overhead` is how much longer the host took than the device."""
+    """Seconds by phase; `overhead` is how much longer the host took than the device.
+
+    Of several devices, those of the slowest stage; what it waits for collectives and for other stages.
+    """
 
     forward: Size
     backward: Size
@@ -36,6 +41,8 @@ class Times(NamedTuple):
     overhead: Size
     step: Size
     kernels: tuple[Timed, ...]
+    communication: Size = 0.0
+    bubble: Size = 0.0
 
 
 class Rates(NamedTuple):
@@ -77,12 +84,17 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     )
 
 
-def _host_bandwidth(device: Device) -> float:
-    """Bytes/s to or from the host, one way: PCIe of 16 lanes, the fifth generation from 2022 on.
+def running(r: Rates, execution: str) -> Rates:
+    """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
+    return r._replace(dispatch=Dispatch(0, 0, 0)) if execution == "graph" and not r.serial else r
 
-    Source: pcie.
+
+def _host_bandwidth(device: Device) -> float:
+    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
+    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
     """
-    return 50e9 if (device.year or 0) >= 2022 else 25e9
+    rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
+    return COPIES * rate
 
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
@@ -91,7 +103,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     The seconds of a byte rise where data outgrow a cache, halfway at its size c: x^2 / (x^2 + c^2).
     """
     form = r.forms.get(w.own) or r.forms[w.form]
-    arithmetic = w.contraction * ((r.narrow if w.narrow else r.flop) / form.share)
+    arithmetic = w.contraction * (r.narrow / (form.narrow or form.share) if w.narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
@@ -138,10 +150,10 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     return loss
 
 
-def time(model: Model, device: Device, profile: Profile, dtype: str, compiled: bool = False) -> Times:
-    """Seconds of one run of a program on one device."""
-    r = rates(device, profile, dtype)
-    kernels = tuple(_timed(works(model.nodes, dtype, compiled), r))
+def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
+    """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
+    r = running(rates(device, profile, dtype), execution)
+    kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)
@@ -185,6 +197,23 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
     return maximum(device, host) - sum(phases.values())
+
+
+def bound(times: Times) -> str:
+    """What most of the time is bound by: compute, memory or launch; the host, where a device waits for it.
+    "" for arrays.
+    """
+    spent: dict[str, Size] = {}
+    for k in times.kernels:
+        spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
+    if "" in spent or not spent:
+        return ""
+    return "host" if times.overhead > 0 else max(spent, key=lambda name: float(spent[name]))
+
+
+def moved(times: Times) -> Size:
+    """Bytes that all kernels read and write."""
+    return sum(k.work.bytes * k.work.times for k in times.kernels)
 
 
 def by_kind(times: Times) -> Mapping[str, Size]:

@@ -49,8 +49,8 @@ NOTHING = "nothing"  # of a micro-batch when the next one starts (plan/accumulat
 class Model(NamedTuple):
     """A network at a given size of input.
 
-    `outputs` are the tensors that a loss is taken of; `samples` and `tokens` what one forward
-    pass works through; `uncounted` names what the operators leave out.
+    `outputs` are the tensors that a loss is taken of; `samples` and `tokens` what one forward pass works
+    through, `sound` the seconds of sound in a sample; `uncounted` names what the operators leave out.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Model(NamedTuple):
     samples: Size = 1
     tokens: Size = 0
     uncounted: tuple[str, ...] = ()
+    sound: Size = 0
 
     @property
     def counts_tokens(self) -> bool:

@@ -27,6 +27,7 @@ def model(
     tokens: Size = 0,
     outputs: Iterable[str] = (),
     uncounted: tuple[str, ...] = (),
+    sound: Size = 0,
 ) -> Model:
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
     tensors, or the last operator's output where none is given. A sample is one of the batch,
@@ -35,7 +36,7 @@ def model(
     linked, ends = link(nodes, sizes, outputs)
     samples = workload.batch if samples is None else samples
     settings = dict(vars(config) if isinstance(config, Settings) else config)
-    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted)
+    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted, sound)
 
 
 def link(
@@ -144,8 +145,9 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        kept = {"group": node.group, "tag": node.tag, "window": node.window}
-        return Op(path + node.name, node.kind, ins, tuple(outs), sizes, callers=callers, **kept)
+        name, tag = path + node.name, node.tag
+        made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
+        return made._replace(window=node.window, causal=node.causal)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

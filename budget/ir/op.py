@@ -14,10 +14,21 @@ from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, p
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
+ADDS = "adds"  # a product whose result is added in place to a gradient that is there
 LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
+# Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
+QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
+LATENT_QUERY, LATENT_DOWN = "latent query", "latent down"
+INDEX_WEIGHTS = "index weights"
+GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
+EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
+SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
+SHARED_GATE = "shared gate"
+SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
 
 
 class Op(NamedTuple):
@@ -37,6 +48,8 @@ class Op(NamedTuple):
     callers: tuple[str, ...] = ()
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
     window: Size = 0  # of attention: positions that a query sees; 0: all
+    causal: bool = False  # of attention: a query sees no later position
+    axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
 
     @property
     def rule(self) -> Rule:

@@ -129,7 +129,7 @@ def reads(o: Op, place: Place) -> None:
     """What it reads was written before, or is there from the start, with as many elements."""
     captured = place.stage == "captured"
     updates = {t.name for t in o.outs} if o.rule.inplace or o.rule.updates or captured else set()
-    for t in o.ins:
+    for t in () if o.kind == "receive" else o.ins:  # another stage has it
         known = place.find(t.name)
         if t.role == INPUT and known is not None and known.role != INPUT:
             _fail(o, t, f"is said to be an input, and {known.writer} makes one of that name")

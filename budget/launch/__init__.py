@@ -33,7 +33,8 @@ class Run(NamedTuple):
     """What a launch file asks for.
 
     model: a preset's or an architecture's name, a path, a hub's name, or "". config: settings of it.
-    settings: arguments of `estimate`. layout: degrees of parallelism, read and not modelled on one device.
+    settings: arguments of `estimate`. layout: degrees as the file has them: fsdp is dp with zero 3,
+    devices all of them. global_batch: samples of all devices in a step.
     """
 
     form: str
@@ -43,6 +44,22 @@ class Run(NamedTuple):
     layout: Mapping[str, int]
     read: tuple[str, ...]
     left: tuple[str, ...]
+    global_batch: int | None = None
+
+    def spread(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a Layout; those that are asked for win. Without `dp` where nothing says it."""
+        table = dict(self.layout)
+        devices, inner = table.pop("devices", None), table.pop("fsdp", None)
+        if inner is not None:
+            copies = table.pop("dp", 1)
+            table["zero"] = 3
+            if inner > 0:
+                table |= {"dp": copies * inner} | ({"shard": inner} if copies > 1 else {})
+        table |= asked
+        if devices and "dp" not in table:
+            others = table.get("tp", 1) * table.get("pp", 1) * table.get("cp", 1)
+            table["dp"] = max(devices // others, 1)
+        return table
 
 
 def read(path: str) -> Run:
@@ -85,11 +102,13 @@ def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple
             parts[head][rest] = value
         elif value not in AUTO:
             settings[name] = value
-    model = str(settings.pop("model", ""))
+    model, whole = str(settings.pop("model", "")), settings.pop("global", None)
     layout = {
-        axis: n for axis, n in parts["layout"].items() if n not in (0, None) and (n != 1 or axis == "zero")
+        axis: n
+        for axis, n in parts["layout"].items()
+        if axis == "sp" or (n not in (0, None) and (n != 1 or axis == "zero"))
     }
-    return Run(form, model, parts["config"], {"mode": "train", **settings}, layout, known, left)
+    return Run(form, model, parts["config"], {"mode": "train", **settings}, layout, known, left, whole)
 
 
 def load(path: str) -> Mapping[str, Any]:

@@ -35,7 +35,6 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """Float32 where no 16 bits are enabled."""
-    told.pop("global", None)
     return {"dtype": "float32", **told} if "precision" not in told else told
 
 

@@ -46,13 +46,15 @@ FIELDS = {
     "recompute_activations": when({"recompute": "selective"}),
     "tensor_model_parallel_size": degree("tp"), "pipeline_model_parallel_size": degree("pp"),
     "context_parallel_size": degree("cp"), "expert_model_parallel_size": degree("ep"),
-    "use_distributed_optimizer": when({"layout.zero": 1}),
+    "use_distributed_optimizer": when({"layout.zero": 1}), "sequence_parallel": when({"layout.sp": 1}),
+    "expert_tensor_parallel_size": degree("etp"), "num_layers_per_virtual_pipeline_stage": whole("virtual"),
+    "nproc_per_node": whole("each"), "nnodes": whole("nodes"),
 }  # fmt: skip
 SILENT = (
     "lr", "min_lr", "weight_decay", "adam_", "clip_grad", "init_method_std", "log_", "save", "load",
     "eval_", "data_path", "tokenizer_", "vocab_file", "merge_file", "split", "train_iters", "train_samples",
     "seed", "distributed_backend", "exit_", "tensorboard", "wandb", "num_workers", "attention_dropout",
-    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn", "nproc", "nnodes",
+    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn",
     "node_rank", "master_", "norm_epsilon", "rotary_base", "ckpt_", "dataloader_type", "mock_data",
 )  # fmt: skip
 
@@ -64,8 +66,14 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """A decoder of one stack. The vocabulary is padded, for each device of the tensors' axis."""
-    told.pop("global", None)
     groups, grouped = told.pop("groups", None), told.pop("grouped", False)
+    nodes, each, virtual = told.pop("nodes", 1), told.pop("each", None), told.pop("virtual", None)
+    if each:
+        told["layout.devices"] = nodes * each
+    if virtual and "config.layers" in told:
+        told["layout.vpp"] = max(told["config.layers"] // (virtual * told.get("layout.pp", 1)), 1)
+    if told.get("layout.tp", 1) > 1:
+        told.setdefault("layout.sp", 0)  # where it is not asked for
     vocab, multiple = told.pop("vocab", None), told.pop("multiple", 128)
     if vocab and "config.vocab" not in told:
         pad = multiple * max(told.get("layout.tp", 1), 1)

@@ -54,7 +54,6 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         known = ", ".join(f"{a} {b}" for a, b in FLAVORS)
         raise InputError("model.flavor", f"got {shown(f'{name} {flavor}')}; allowed: {known}")
     weights, fused = told.pop("weights", "float32"), told.pop("fused", True)
-    told.pop("global", None)
     mixed = {"dtype": "bfloat16", "precision": "autocast"}
     if weights == "bfloat16":
         mixed = {"dtype": "bfloat16", "precision": "pure"}

@@ -109,8 +109,8 @@ def results_folder() -> str:
     """Where `pytest bench/` keeps records, a folder for each device: in a checkout bench/results, else
     beside the user's profiles.
     """
-    top = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    if os.path.isfile(os.path.join(top, "bench", "fit_published.py")):
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    if os.path.isfile(os.path.join(top, "bench", "bench_models.py")):
         return os.path.join(top, "bench", "results")
     return os.path.join(os.path.dirname(user_folder()), "results")
 

@@ -7,10 +7,13 @@ A technique's file has
 and if needed
 - NEEDS: by setting, the settings without which it means nothing; "train" is the mode
 - EXCLUDES: by setting, the settings that it contradicts
+- ADAPTER: the setting that makes it an adapter, of which there is one, and the setting of its targets
 - check(task, device): raises an InputError for what else does not go together
 - UNNAMED = True: a torch module, whose dimensions have no names, can have it too
 
-If no setting differs from its default, none of these files is imported.
+What differs from its default is imported, and nothing else where the files are called like their settings.
+- KEEPS_WEIGHTS = True: the network's own weights stay as they are stored (adapters, sparse products), so that
+  nothing makes float32 of them where nobody asks for it
 """
 
 from __future__ import annotations
@@ -40,32 +43,64 @@ def files() -> tuple[ModuleType, ...]:
 @cache
 def fields() -> Mapping[str, Field]:
     """The settings of all techniques by name."""
-    return _class().fields
+    return _class(files()).fields
 
 
 @cache
-def _class() -> type[Techniques]:
-    settings = {name: field for module in files() for name, field in module.SETTINGS.items()}
+def _having(names: frozenset[str]) -> tuple[ModuleType, ...]:
+    """The files with these settings: where each is called like its setting no other one is imported."""
+    there = modules(__path__[0])
+    found: dict[str, ModuleType] = {}
+    for name in names:
+        file = name if name in there else name.partition("_")[0]
+        if file not in there:
+            return files()
+        found[file] = import_module(f"{__name__}.{file}")
+        if name not in getattr(found[file], "SETTINGS", ()):
+            return files()
+    return tuple(found[file] for file in sorted(found))
+
+
+@cache
+def _class(having: tuple[ModuleType, ...]) -> type[Techniques]:
+    settings = {name: field for module in having for name, field in module.SETTINGS.items()}
     types = {name: type(field.default).__name__ for name, field in settings.items()}
-    pickled = {"__reduce__": lambda self: (chosen, (self.used,))}
-    return type("All", (Techniques,), {**settings, **pickled, "__annotations__": types})
+    methods = {
+        "__reduce__": lambda self: (chosen, (self.used,)),
+        "__eq__": lambda self, other: isinstance(other, Techniques) and self.used == other.used,
+        "__hash__": lambda self: hash(tuple(sorted(self.used.items()))),
+        "__getattr__": _default,  # of a setting whose file was not needed
+    }
+    return type("All", (Techniques,), {**settings, **methods, "__annotations__": types})
+
+
+def _default(_: Techniques, name: str) -> Any:
+    if name not in fields():
+        raise AttributeError(name)
+    return fields()[name].default
 
 
 def chosen(values: Mapping[str, Any]) -> Techniques:
     """Checked settings of all techniques, or of none if all are off. Raises InputError."""
     if not values:
         return Techniques()
-    settings = make(_class(), values)
+    settings = make(_class(_having(frozenset(values))), values)
     for name, value in vars(settings).items():
         if not isinstance(value, str | int | float):
             raise InputError(name, f"got {shown(value)}; allowed: one whole number")
     return settings if settings.used else Techniques()
 
 
+def keeps_weights(values: Mapping[str, Any]) -> bool:
+    """Whether one of these settings leaves the network's own weights as they are stored."""
+    kept = (m for m in _having(frozenset(values)) if hasattr(m, "KEEPS_WEIGHTS"))
+    return any(values.get(name, f.default) != f.default for m in kept for name, f in m.SETTINGS.items())
+
+
 def on(task: Task) -> Iterator[ModuleType]:
     """The techniques with a setting that differs from its default."""
     used = task.techniques.used
-    return (module for module in files() if used.keys() & module.SETTINGS) if used else iter(())
+    return (module for module in _having(frozenset(used)) if used.keys() & module.SETTINGS)
 
 
 def run(model: Model, task: Task, *stages: str) -> Model:
@@ -94,6 +129,9 @@ def check(task: Task, device: Device) -> None:
     for module in found:
         if hasattr(module, "check"):
             module.check(task, device)
+    on_at_once = [name for module in found for name in getattr(module, "ADAPTER", {}) if name in used]
+    for name, other in zip(on_at_once[1:], on_at_once, strict=False):
+        raise InputError(other, f"there is a {name} as well; allowed: one of them")
     for name in used:
         for other in needs.get(name, ()):
             if other != "train" and other not in used:

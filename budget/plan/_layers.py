@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ..errors import InputError
-from ..ir import Block, Model, Node, pieces, renamed
+from ..ir import Block, Model, Node, Op, pieces, renamed
 from ..named import TYPE_CHECKING
 from ..size import Size, is_number, is_zero
 
@@ -26,6 +28,15 @@ def layers(node: Node) -> Size:
 def in_one(node: Block) -> Size:
     """Layers in one repetition of a stack: 1, or those of a period."""
     return sum(layers(n) for n in node.body) or 1
+
+
+def outside(nodes: Iterable[Node]) -> Iterator[Op]:
+    """The operators that are of no layer."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield node
+        elif node.shared:
+            yield from outside(node.body)
 
 
 def first_layers(model: Model, field: str, n: int) -> Parts:

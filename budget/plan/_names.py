@@ -18,14 +18,11 @@ def chosen(
     `layers.*.q`. products: contractions only. more: other names that a pattern may mean.
     Raises InputError for a pattern that matches nothing.
     """
-    from fnmatch import fnmatchcase
-
     known = [o.name for o, _ in walk(model.nodes) if can_choose(o) and (o.kind == "contract" or not products)]
     known += more
     names: set[str] = set()
     for pattern in filter(None, (p.strip() for p in patterns.split(","))):
-        forms = (pattern, f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*")
-        found = {name for name in known if any(fnmatchcase(name, form) for form in forms)}
+        found = _matching(known, pattern)
         if not found:
             parts = dict.fromkeys(".".join(name.split(".")[-2:]) for name in known)
             raise InputError(
@@ -35,6 +32,20 @@ def chosen(
     if not names:
         raise InputError(field, f"got {patterns[:60]!r}; allowed: names of operators, by commas")
     return frozenset(names)
+
+
+def matching(model: Model, pattern: str) -> frozenset[str]:
+    """Names of the products that one pattern matches."""
+    return _matching(
+        (o.name for o, _ in walk(model.nodes) if can_choose(o) and o.kind == "contract"), pattern
+    )
+
+
+def _matching(known: Iterable[str], pattern: str) -> frozenset[str]:
+    from fnmatch import fnmatchcase
+
+    forms = (pattern, f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*")
+    return frozenset(name for name in known if any(fnmatchcase(name, form) for form in forms))
 
 
 def can_choose(o: Op) -> bool:

@@ -15,12 +15,13 @@ from ..size import Size
 from ._names import chosen, operands, untrained
 from .freeze import frozen
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "adapters": setting(0, "width of bottleneck adapters; all else but the norms is frozen", least=0),
     "adapter_targets": setting("attn.o,mlp.down", "names of the products that have adapters behind them"),
 }
 NEEDS = {"adapter_targets": ("adapters",)}
-EXCLUDES = {"adapters": ("lora_rank",)}
+ADAPTER = {"adapters": "adapter_targets"}
 
 
 def adapters(model: Model, width: Size, targets: str) -> Model:

@@ -230,7 +230,9 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
 def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
     ins = tuple(t._replace(added=False) if t.added else t for t in ins)
     outs = tuple(t._replace(added=False) if t.added else t for t in outs)
-    return Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", o.name, o.group, o.kernel, o.holds)
+    same = (o.name, o.group, o.kernel, o.holds)
+    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
+    return made._replace(window=o.window, causal=o.causal) if o.kernel else made
 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:

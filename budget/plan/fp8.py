@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import HEAD, SAVED, STATE, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, is_convolution, walk
+from ..ir import (
+    HEAD,
+    SAVED,
+    SCALE,
+    STATE,
+    WEIGHT,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    is_convolution,
+    walk,
+)
 from ._names import is_trained
 
 AMAX_HISTORY = 1024  # steps whose largest values are remembered, for each tensor. Source: transformer-engine
@@ -19,7 +33,7 @@ TENSORS = 5  # of a linear layer: input, weight and output; the gradients of out
 
 def is_linear(o: Op, head: bool = False) -> bool:
     """A product of an activation and a weight matrix; no convolution, and no head unless requested."""
-    weights = [t for t in o.weights if not t.added]
+    weights = [t for t in o.weights if not t.added and t.role != SCALE]
     return (
         o.phase == "forward"
         and o.kind == "contract"

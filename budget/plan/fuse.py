@@ -99,8 +99,13 @@ def _fuse(
             kind = DENSE.get(_of(node, choice), {}).get(kind, kind)
             # The kernel's backward pass reads its output, whether or not the next product's does.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
-            window = 0 if choice in SDPA else node.window  # its kernel goes through all pairs
-            yield node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds, window=window)
+            new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
+            # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
+            window, causal = (
+                0 if choice in SDPA else node.window,
+                _of(node, choice) != "fused" and node.causal,
+            )
+            yield new._replace(window=window, causal=causal)
         else:
             yield node
 

@@ -3,6 +3,10 @@
 norm: an RMS norm keeps its input and one statistic a row. Source: liger.
 mlp: activations and gating are recomputed from the products' outputs; the down projection reads
 them without their being stored. Source: megatron-lm.
+gate: activation and gating are one kernel, which keeps what it reads; its output is stored for the down
+projection's weights. Source: megatron-core-fusions.
+loss: from the logits on one kernel, which keeps a statistic a row; its backward pass reads the logits again.
+Source: flash-attention-2 (its package's xentropy), megatron-lm.
 cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
 Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
@@ -13,15 +17,32 @@ from __future__ import annotations
 
 from ..config import Task, setting
 from ..errors import InputError, unknown
-from ..ir import ACTIVATION_OF_MLP, CHUNK, DOWN, GATE, LOSS, Block, Model, Node, Op, Tensor, rewrite
+from ..ir import (
+    ACTIVATION_OF_MLP,
+    CHUNK,
+    DOWN,
+    EXPERT_DOWN,
+    GATE,
+    LOSS,
+    SHARED_DOWN,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+)
 from ..size import ceil_div, power_of_two, product
 from ._names import untrained
 from .fuse import fuse
 
-FUSED = ("norm", "mlp", "cross_entropy", "chunked_cross_entropy")
+FUSED = ("norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy")
+OF_LOSS = ("loss", "cross_entropy", "chunked_cross_entropy")
 SETTINGS = {"fuse": setting("", f"of {', '.join(FUSED)}, by commas")}
 
-MLP = (ACTIVATION_OF_MLP, GATE, DOWN)  # of an MLP's operators, those that become one
+GATED = (ACTIVATION_OF_MLP, GATE)  # operators that become one
+MLP = (*GATED, DOWN, EXPERT_DOWN, SHARED_DOWN)
+OF_MLP = {"mlp": MLP, "gate": GATED}
 
 
 def fused(model: Model, names: str) -> Model:
@@ -31,10 +52,14 @@ def fused(model: Model, names: str) -> Model:
     for name in chosen:
         if name not in FUSED:
             raise unknown("fuse", name, FUSED)
-    if {"cross_entropy", "chunked_cross_entropy"} <= set(chosen):
-        raise InputError("fuse", "got both cross_entropy and chunked_cross_entropy; allowed: one of them")
+    if len(both := [name for name in chosen if name in OF_MLP]) > 1:
+        raise InputError("fuse", f"got both {both[0]} and {both[1]}; allowed: one of them")
+    if len(losses := [name for name in chosen if name in OF_LOSS]) > 1:
+        raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
     for name in chosen:
-        model = _norm(model) if name == "norm" else _mlp(model) if name == "mlp" else _loss(model, name)
+        model = (
+            _norm(model) if name == "norm" else _mlp(model, name) if name in OF_MLP else _loss(model, name)
+        )
     return model
 
 
@@ -46,26 +71,26 @@ def _norm(model: Model) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def _mlp(model: Model) -> Model:
+def _mlp(model: Model, name: str) -> Model:
     count = 0
 
     def change(o: Op) -> tuple[Op]:
         nonlocal count
-        if o.tag not in MLP or o.group:
+        if o.tag not in OF_MLP[name] or o.group:
             return (o,)
         count += 1
-        return (o._replace(group="mlp"),)
+        return (o._replace(group=name),)
 
     nodes = rewrite(model.nodes, change)
     if not count:
         raise InputError(
-            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in FUSED if c != 'mlp')}"
+            "fuse", f"{model.name} has no mlp; allowed: {', '.join(c for c in FUSED if c not in OF_MLP)}"
         )
-    return fuse(model._replace(nodes=nodes), {"mlp"})
+    return fuse(model._replace(nodes=nodes), {name})
 
 
 def _loss(model: Model, name: str) -> Model:
-    """The operators from the head's product to the loss as one group."""
+    """The operators from the head's product, or from behind it, to the loss as one group."""
     ops = [n for n in model.nodes if isinstance(n, Op)]
     makers = {t.name: o for o in ops for t in o.outs}
     loss = [o for o in ops if o.tag == LOSS]
@@ -79,8 +104,8 @@ def _loss(model: Model, name: str) -> Model:
         raise InputError(
             "fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss"
         )
-    group = "chunked" if name == "chunked_cross_entropy" else "cross_entropy"
-    inside = {o.name for o in (*chain, *loss)}
+    group = "chunked" if name == "chunked_cross_entropy" else name
+    inside = {o.name for o in (*(chain[:-1] if name == "loss" else chain), *loss)}
     nodes: list[Node] = [
         n._replace(group=group) if isinstance(n, Op) and n.name in inside else n for n in model.nodes
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..dtype import BYTES
 from ..errors import InputError, unknown
-from ..ir import EMBED, FROZEN, HEAD, SCALE, Model, Op, Tensor, elements, rewrite, walk
+from ..ir import DOWN, EMBED, FROZEN, HEAD, ROUTER, SCALE, VALUE, Model, Op, Tensor, elements, rewrite, walk
 from ._names import untrained
 from .fp8 import is_linear
 
@@ -21,7 +21,7 @@ GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": 
 # Derived: with them Llama-3-8B's files have the published bytes, but for the same 7,836,224 of their headers.
 MIXES = {"q4_k_m": ("q4_k", "q6_k"), "q5_k_m": ("q5_k", "q6_k")}
 FORMATS = (*GGUF, *MIXES)
-RICHER = ("attn.v", "mlp.down")
+RICHER = (VALUE, DOWN)
 
 
 def more_bits(i: int, layers: int) -> bool:
@@ -54,13 +54,12 @@ def gguf(model: Model, form: str, *, train: bool = False) -> Model:
 
 def _richer(model: Model, base: str, top: str) -> Op:
     """What some layers' matrices have beyond the format of most, in bytes. Raises InputError."""
-    rows = [
-        (o, times) for o, times in walk(model.nodes) if o.name.endswith(tuple(f".{end}" for end in RICHER))
-    ]
-    layers = sum(times for o, times in rows if o.name.endswith(f".{RICHER[0]}"))
-    down = sum(times for o, times in rows if o.name.endswith(f".{RICHER[1]}"))
-    shapes = {elements(o.weights[0], o.sizes) for o, _ in rows}
-    if not isinstance(layers, int) or not layers or layers != down or len(shapes) > len(RICHER):
+    ops = list(walk(model.nodes))
+    rows = [(o, times) for o, times in ops if o.tag in RICHER]
+    layers, down = (sum(times for o, times in rows if o.tag == tag) for tag in RICHER)
+    shapes = {(o.tag, elements(o.weights[0], o.sizes)) for o, _ in rows}
+    alike = isinstance(layers, int) and layers == down and len(shapes) == len(RICHER)
+    if not alike or any(o.tag == ROUTER for o, _ in ops):
         raise InputError(
             "quantize", f"{model.name}'s layers are no dense decoder's alike; allowed: {', '.join(GGUF)}"
         )
@@ -69,7 +68,7 @@ def _richer(model: Model, base: str, top: str) -> Op:
             "quantize", "values of 80 layers have a mix of their own; allowed: a .gguf in --config"
         )
     richer = sum(more_bits(i, layers) for i in range(layers))
-    each = sum(elements(o.weights[0], o.sizes) for o in {o.name[-6:]: o for o, _ in rows}.values())
+    each = sum(size for _, size in shapes)
     extra = Tensor("richer~stored", ("n",), SCALE, "uint8")
     sizes = {"n": round(richer * each * (BYTES[top] - BYTES[base]))}
     return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), sizes)

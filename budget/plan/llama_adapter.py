@@ -16,13 +16,14 @@ from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
 
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "prompts": setting(0, "learned prompts of each layer (LLaMA-Adapter); all else is frozen", least=0),
     "prompts_from": setting(0, "first layers without prompts", least=0),
     "rescale": setting(False, "with prompts: linear layers' outputs are scaled, norms train"),
 }
 NEEDS = {"prompts_from": ("prompts",), "rescale": ("prompts",)}
-EXCLUDES = {"prompts": ("lora_rank", "adapters")}
+ADAPTER = {"prompts": ""}
 
 
 def llama_adapter(model: Model, length: int, start: int, *, rescale: bool = False) -> Model:

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import QKV, ROUTER, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
+from ..ir import SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
-from ._names import chosen, operands, untrained, wide
-from .fp8 import is_linear
+from ._beside import resolved, usual
+from ._dora import dora
+from ._names import operands, untrained, wide
 from .freeze import frozen
 
-ALL = "all-linear"  # peft's name for every linear layer but the head
+KEEPS_WEIGHTS = True
 SETTINGS = {
     "lora_rank": setting(0, "rank of low-rank adapters; all else is frozen", least=0),
     "lora_targets": setting(
@@ -26,12 +27,17 @@ SETTINGS = {
     ),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
     "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
+    "use_dora": setting(False, "low-rank adapters with trained magnitudes (DoRA)"),
+    "use_rslora": setting(False, "they are scaled by alpha / sqrt(rank) (rsLoRA), which costs nothing else"),
 }
 NEEDS = {
     "lora_targets": ("lora_rank",),
     "lora_dtype": ("lora_rank",),
     "lora_dropout": ("lora_rank",),
+    "use_dora": ("lora_rank",),
+    "use_rslora": ("lora_rank",),
 }
+ADAPTER = {"lora_rank": "lora_targets"}
 
 
 class Part(NamedTuple):
@@ -44,38 +50,40 @@ class Part(NamedTuple):
 
 
 def lora(
-    model: Model, rank: Size, targets: str, dtype: str = "", *, dropout: bool = False, autocast: bool = False
+    model: Model,
+    rank: Size,
+    targets: str,
+    dtype: str = "",
+    *,
+    dropout: bool = False,
+    magnitudes: bool = False,
+    autocast: bool = False,
 ) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
     dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
-    float32, which they are in, before autocast casts it back. Raises InputError.
+    float32, which they are in, before autocast casts it back. magnitudes: DoRA's.
+    Raises InputError.
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
     more = [p.name for p in fused]
-    if targets == ALL:
-        names = _linear_layers(model)
-    else:
-        names = chosen(model, "lora_targets", targets, products=True, more=more)
+    names = resolved(model, "lora_targets", targets, more)
     base = frozen(model, None)
 
     def change(o: Op) -> Iterator[Op]:
         parts = [p for p in fused if p.product == o.name and p.name in names]
-        if o.name in names or parts:
+        if magnitudes and o.name in names:
+            yield from dora(o, rank, dtype, dropout)
+        elif magnitudes and parts:
+            raise InputError("use_dora", f"{parts[0].name} is a part of {o.name}; allowed: whole layers")
+        elif o.name in names or parts:
             yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout, autocast)
         else:
             yield o
 
     return base._replace(nodes=rewrite(base.nodes, change))
-
-
-def _linear_layers(model: Model) -> frozenset[str]:
-    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ."""
-    if any(o.tag == ROUTER for o, _ in walk(model.nodes)):
-        raise InputError("lora_targets", f"got {ALL} with experts; allowed: names of products, by commas")
-    return frozenset(o.name for o, _ in walk(model.nodes) if is_linear(o))
 
 
 def _parts(model: Model) -> Iterator[Part]:
@@ -85,12 +93,6 @@ def _parts(model: Model) -> Iterator[Part]:
         if o.kind == "view" and len(o.outs) > 1 and o.ins[0].name in products:
             for t in o.outs:
                 yield Part(beside(o, t.label), products[o.ins[0].name], t, o.sizes)
-
-
-def usual(model: Model) -> str:
-    """peft's default targets: queries and values, or the fused projection that has them both."""
-    fused = any(o.tag == QKV for o, _ in walk(model.nodes))
-    return "qkv" if fused else "attn.q,attn.v"
 
 
 def _beside(
@@ -166,8 +168,8 @@ def apply(model: Model, task: Task) -> Model:
     t = task.techniques
     dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
     dropout = task.workload.mode == "train" and t.lora_dropout > 0
-    how = {"dropout": dropout, "autocast": t.precision == "autocast"}
-    return lora(model, t.lora_rank, t.lora_targets or usual(model), dtype, **how)
+    how = {"dropout": dropout, "magnitudes": t.use_dora, "autocast": t.precision == "autocast"}
+    return lora(model, t.lora_rank, t.lora_targets or usual(model, task, "lora"), dtype, **how)
 
 
 STAGES = {"adapt": apply}

@@ -14,7 +14,42 @@ from math import prod
 from ..config import Task
 from ..errors import InputError
 from ..fold.memory import tensor_bytes
-from ..ir import FROZEN, SCALE, Block, Model, Node, Op, Tensor, rewrite, weights
+from ..ir import (
+    DOWN,
+    EXPERT_DOWN,
+    EXPERT_GATED,
+    EXPERT_UP,
+    FROZEN,
+    GATED,
+    HEAD,
+    KEY,
+    LATENT_DOWN,
+    LATENT_QUERY,
+    LATENT_UP,
+    OUTPUT,
+    QKV,
+    QUERY,
+    ROUTER,
+    SCALE,
+    SHARED_DOWN,
+    SHARED_GATE,
+    SHARED_GATED,
+    SHARED_UP,
+    SSM_IN,
+    SSM_OUT,
+    SSM_PARTS,
+    SSM_STEP,
+    UP,
+    VALUE,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
 from ..size import Size, ceil_div
 from ._weights import shape
@@ -52,7 +87,7 @@ class Packing(NamedTuple):
     parts: tuple[Part, ...]
     skipped: tuple[str, ...] = ()  # regular expressions of modules that stay as they are
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
-    types: tuple[tuple[str, str], ...] = ()  # dtypes by the end of our operators' names: a mix (GGUF)
+    types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
 
     def holds(self, module: str) -> bool:
@@ -62,26 +97,31 @@ class Packing(NamedTuple):
         return not any(re.search(text, module) for text in self.skipped)
 
 
-# What transformers calls a module, by the end of our operator's name: names of several families.
+# What transformers calls an operator's module, by its tag, in several families.
 MODULES = {
-    "attn.q": ("self_attn.q_proj", "attn.q_proj", "self_attn.q_b_proj"),
-    "attn.k": ("self_attn.k_proj", "attn.k_proj"),
-    "attn.v": ("self_attn.v_proj", "attn.v_proj"),
-    "attn.qkv": ("self_attn.qkv_proj", "attn.c_attn", "self_attention.query_key_value"),
-    "attn.o": ("self_attn.o_proj", "attn.c_proj", "self_attention.dense"),
-    "attn.q_down": ("self_attn.q_a_proj",),
-    "attn.kv_down": ("self_attn.kv_a_proj_with_mqa",),
-    "attn.kv_up": ("self_attn.kv_b_proj",),
-    "mlp.gate": ("mlp.gate_proj", "mlp.gate_up_proj", "feed_forward.w1"),
-    "mlp.up": ("mlp.up_proj", "mlp.gate_up_proj", "mlp.c_fc", "mlp.fc1", "mlp.dense_h_to_4h"),
-    "mlp.down": ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "mlp.dense_4h_to_h"),
-    "experts.gate": ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
-    "experts.up": ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
-    "experts.down": ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
-    "shared.gate": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
-    "shared.up": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
-    "shared.down": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
-    "head.logits": ("lm_head",),
+    QUERY: ("self_attn.q_proj", "attn.q_proj", "self_attn.q_b_proj"),
+    KEY: ("self_attn.k_proj", "attn.k_proj"),
+    VALUE: ("self_attn.v_proj", "attn.v_proj"),
+    QKV: ("self_attn.qkv_proj", "attn.c_attn", "self_attention.query_key_value"),
+    OUTPUT: ("self_attn.o_proj", "attn.c_proj", "self_attention.dense"),
+    LATENT_QUERY: ("self_attn.q_a_proj",),
+    LATENT_DOWN: ("self_attn.kv_a_proj_with_mqa",),
+    LATENT_UP: ("self_attn.kv_b_proj",),
+    GATED: ("mlp.gate_proj", "mlp.gate_up_proj", "feed_forward.w1"),
+    UP: ("mlp.up_proj", "mlp.gate_up_proj", "mlp.c_fc", "mlp.fc1", "mlp.dense_h_to_4h"),
+    DOWN: ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "mlp.dense_4h_to_h"),
+    EXPERT_GATED: ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
+    EXPERT_UP: ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
+    EXPERT_DOWN: ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
+    SHARED_GATED: ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
+    SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
+    SHARED_DOWN: ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
+    SHARED_GATE: ("mlp.shared_expert_gate",),
+    SSM_IN: ("mixer.in_proj", "mamba.in_proj", "conv.in_proj"),
+    SSM_PARTS: ("mixer.x_proj", "mamba.x_proj"),
+    SSM_STEP: ("mixer.dt_proj", "mamba.dt_proj"),
+    SSM_OUT: ("mixer.out_proj", "mamba.out_proj", "conv.out_proj"),
+    HEAD: ("lm_head",),
 }
 
 
@@ -96,25 +136,39 @@ def checkpoint(model: Model, task: Task) -> Model:
         raise InputError("quantize", problem)
     if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
-    return packed(model, packing, task.dtype, widened=task.workload.mode == "train")
+    wide = task.kept.unpacked if task.kept is not None else ()
+    return packed(model, packing, task.dtype, widened=task.workload.mode == "train", wide=wide)
 
 
-def packed(model: Model, packing: Packing, dtype: str, *, widened: bool = False) -> Model:
+def packed(
+    model: Model, packing: Packing, dtype: str, *, widened: bool = False, wide: tuple[str, ...] = ()
+) -> Model:
     """The model with its linear layers' weights in a format. To be applied before `backward`.
 
     widened: each is widened before its product, and never kept so, as in training.
-    Raises InputError where some layers of a kind have it and others do not.
+    wide: tags of those that stay as they are (plan/kept.py).
+    A linear layer whose module's name is not known stays as it is, and is named in `uncounted`. Routers are
+    no linear layers to transformers. Raises InputError where some layers of a kind have it and others do not.
     """
     if packing.types:
         return _mixed(model, packing, dtype)
-    return model._replace(nodes=tuple(_packed(model.nodes, packing, widened)))
+    ops = [o for o, _ in walk(model.nodes) if is_linear(o)]
+    frozen = any(t.role == FROZEN for o in ops for t in o.weights)  # all but adapters are
+    base = (o for o in ops if not frozen or any(t.role == FROZEN for t in o.weights))
+    unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
+    left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
+    nodes = tuple(_packed(model.nodes, packing, widened, wide))
+    if nodes == model.nodes:
+        raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
+    return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
 
 
 def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     """The model in a mix of types; what the file has besides is stored as it is."""
+    kinds = dict(packing.types)
 
     def change(o: Op) -> tuple[Op]:
-        found = next((kind for end, kind in packing.types if o.name == end or o.name.endswith(f".{end}")), "")
+        found = kinds.get(o.tag, "")
         if not found:
             return (o,)
         few = (t._replace(role=FROZEN, dtype=found) if t in o.weights and not t.added else t for t in o.ins)
@@ -128,11 +182,13 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
-def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, count: Size = 1) -> Iterator[Node]:
+def _packed(
+    nodes: tuple[Node, ...], packing: Packing, widened: bool, wide: tuple[str, ...], count: Size = 1
+) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_packed(node.body, packing, widened, count * node.count)))
-        elif (named := _modules(node)) and _held(packing, named, count):
+            yield node._replace(body=tuple(_packed(node.body, packing, widened, wide, count * node.count)))
+        elif node.tag not in wide and (named := _modules(node)) and _held(packing, named, count):
             yield from _stored(node, packing, widened)
         else:
             yield node
@@ -140,9 +196,7 @@ def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, count: Siz
 
 def _modules(o: Op) -> tuple[str, ...]:
     """What transformers may call an operator's module; none where it is no linear layer of a kind known."""
-    if not is_linear(o, head=True):
-        return ()
-    return next((names for end, names in MODULES.items() if o.name == end or o.name.endswith(f".{end}")), ())
+    return MODULES.get(o.tag, ()) if is_linear(o, head=True) else ()
 
 
 def _held(packing: Packing, names: tuple[str, ...], count: Size) -> bool:

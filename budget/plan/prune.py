@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..ir import WEIGHTS, Model, Op, Tensor, rewrite, walk
 from ._names import chosen
 
+KEEPS_WEIGHTS = True
 SETTINGS = {"sparse": setting("", "names of the products with 2:4 sparse weights")}
 FORMATS = {"bfloat16": "sparse16", "float16": "sparse16", "float8": "sparse8", "int8": "sparse8"}
 

@@ -20,10 +20,13 @@ from .fp8 import is_linear
 from .gguf import FORMATS as GGUF
 from .gguf import gguf
 from .loss import hold_inputs
+from .packed import packed
+from .packings import NAMED
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+KEEPS_WEIGHTS = True
 SETTINGS = {
-    "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *GGUF)),
+    "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),
     "quantize_half": setting(False, "weights are widened to float16, then cast (Lightning)"),
     "quantize_keeps": setting(
@@ -47,11 +50,13 @@ def quantize(
     head: bool = False,
     half: bool = False,
     keeps_inputs: bool = False,
+    left: tuple[str, ...] = (),
 ) -> Model:
     """The model with its linear layers' weights in a format of few bits. To be applied before `backward`.
 
     head: the output projection as well. half: weights are widened to float16, then cast.
     keeps_inputs: products keep their inputs for the backward pass, needed or not.
+    left: tags of layers that stay as they are (plan/kept.py).
     Raises InputError for weights that train: nothing updates a weight of few bits.
     """
     if form not in QUANTIZED:
@@ -62,15 +67,22 @@ def quantize(
     tables = {t.name for o, _ in walk(model.nodes) if o.kind == "gather" for t in o.weights}
     found = 0
 
+    packed: set[str] = set()
+
     def change(o: Op) -> Iterator[Op]:
         nonlocal found
         weight = next((t for t in o.weights if not t.added), None)
-        if weight is None or not is_linear(o, head) or weight.dtype or (train and weight.role == WEIGHT):
+        if weight is None or weight.dtype or (train and weight.role == WEIGHT):
+            yield o
+            return
+        # Of a layer whose weight is packed, an adapter reads it, too.
+        if weight.name not in packed and (o.tag in left or not is_linear(o, head)):
             yield o
             return
         if weight.name in tables:
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
+        packed.add(weight.name)
         wide = Tensor(f"{weight.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=form)
         kind = "dequantize_half" if half else "dequantize"
@@ -91,8 +103,8 @@ def quantize(
 def check(task: Task, device: object) -> None:
     """Raise an InputError for settings that a format does not have."""
     t = task.techniques
-    for name in t.used if t.quantize in GGUF else ():
-        if name.startswith("quantize_"):
+    for name in NEEDS if t.quantize in (*GGUF, *NAMED) else ():
+        if name in t.used:
             raise InputError(name, f"got quantize {t.quantize}; allowed: with nf4, nf4-dq, int8")
 
 
@@ -101,9 +113,16 @@ def apply(model: Model, task: Task) -> Model:
     t, train = task.techniques, task.workload.mode == "train"
     if t.quantize in GGUF:
         return gguf(model, t.quantize, train=train)
+    left = task.kept.unpacked if task.kept is not None else ()
+    if t.quantize in NAMED:
+        if train and not (t.lora_rank or t.adapters):
+            problem = f"got {t.quantize}, whose weights do not train; allowed: with lora_rank or adapters"
+            raise InputError("quantize", problem)
+        return packed(model, NAMED[t.quantize], task.dtype, widened=train, wide=left)
     half = t.quantize_half and task.dtype != "float16"
     keeps = t.quantize_keeps != "none"
-    return quantize(model, t.quantize, train=train, head=t.quantize_head, half=half, keeps_inputs=keeps)
+    how = {"head": t.quantize_head, "half": half, "keeps_inputs": keeps}
+    return quantize(model, t.quantize, train=train, **how, left=left)
 
 
 def apply_loop(model: Model, task: Task) -> Model:

@@ -3,6 +3,7 @@
 One rule serves flash attention (what stays on chip), selective recomputation (attention's
 scores and probabilities) and full recomputation (everything but a layer's input): the forward
 operators that produce a tensor that was not kept run again before its first reader.
+plan/_policies.py has what stays of a layer that runs again, where not only its input does.
 plan/regroup.py makes groups of layers, of which only a group's input is kept, or leaves layers out.
 Sources: flash-attention-2, korthikanti-2022, chen-2016.
 """
@@ -17,6 +18,7 @@ from ..ir import (
     ALL,
     COPY,
     INPUT_ONLY,
+    REMADE,
     SCORES,
     WEIGHTS,
     Block,
@@ -27,6 +29,7 @@ from ..ir import (
     rewrite,
     walk,
 )
+from ._policies import POLICIES, without_kept
 from ._sdpa import ATTENTION
 
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
@@ -34,7 +37,7 @@ Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whethe
 
 def _never_kept(o: Op, t: Tensor) -> bool:
     """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return o.rule.lost or (t.on_chip and o.kernel != "chunked")
+    return o.rule.lost or o.tag == REMADE or (t.on_chip and o.kernel != "chunked")
 
 
 CHOICES: dict[str, Lost] = {
@@ -42,7 +45,9 @@ CHOICES: dict[str, Lost] = {
     # Attention's scores and probabilities; what the output projection reads stays.
     "selective": lambda o, t, inner: _never_kept(o, t) or (inner and o.group in ATTENTION),
     "full": lambda o, t, inner: True,
+    **{policy: (lambda o, t, inner: True) for policy in POLICIES},
 }
+NAMES = {lost: choice for choice, lost in CHOICES.items()}
 
 
 def recompute(model: Model, choice: str) -> Model:
@@ -116,12 +121,15 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     """The body of a backward block; of a layer of which only the input is kept, all is there at once."""
     if forward.keeps == ALL:
         lost = CHOICES["none"]
-    elif lost is CHOICES["full"] and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
+    elif NAMES[lost] in ("full", *POLICIES) and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
         group = forward.keeps == INPUT_ONLY
         body = forward.body if group else _until_needed(forward.body, back.body)
         held = _arguments(body)
         if group:  # a reentrant checkpoint holds its results and their gradients too
             held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
+        if NAMES[lost] in POLICIES:
+            body, more = without_kept(forward.body, body, NAMES[lost])
+            held += more
         yield from rewrite(body, lambda o: (_rerun(o),))
         yield from _holding(_again(forward.body, back.body, CHOICES["none"]), held)
         return

@@ -29,24 +29,43 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
 
     Raises InputError for what a technique cannot do to this model.
     """
+    network, book = prepare(model, task)
+    if task.workload.mode != "train":
+        return network, book, run(served(book, task), task, "sparse")
+    book, program = steps(book, task)
+    micro = {"samples": program.samples, "tokens": program.tokens}
+    return network._replace(**micro), run(book, task, "accumulate"), program
+
+
+def steps(book: Model, task: Task) -> tuple[Model, Model]:
+    """A training step of a network with its kernels of attention: as formulas count it, and as it runs."""
+    book = run(trained(book, task), task, "gradients")
+    again = run(recompute(book, task.recompute), task, *KEPT)
+    return book, run(optimizer(again, task.optimizer, master=task.master), task, "states")
+
+
+def prepare(model: Model, task: Task) -> tuple[Model, Model]:
+    """The network with its techniques, and with its kernels of attention."""
+    if task.kept is not None and task.techniques.used.get("precision", "pure") == "pure":
+        from .kept import kept
+
+        model = kept(model, task.kept.tags(task.dtype))
     network = run(model, task, *NETWORK)
     if task.packing is not None:
         from .packed import checkpoint
 
         network = checkpoint(network, task)
-    book = attention(network, task)
-    if task.workload.mode != "train":
-        return network, book, run(_served(book, task), task, "sparse")
-    if not any(o.phase == "backward" for o, _ in walk(book.nodes)):  # a captured module has its own
-        book = backward(run(book, task, *LEARNING))
-    book = run(book, task, "gradients")
-    again = run(recompute(book, task.recompute), task, *KEPT)
-    program = run(optimizer(again, task.optimizer, master=task.master), task, "states")
-    micro = {"samples": program.samples, "tokens": program.tokens}
-    return network._replace(**micro), run(book, task, "accumulate"), program
+    return network, attention(network, task)
 
 
-def _served(model: Model, task: Task) -> Model:
+def trained(model: Model, task: Task) -> Model:
+    """The network with its backward pass; a captured module has its own."""
+    if any(o.phase == "backward" for o, _ in walk(model.nodes)):
+        return model
+    return backward(run(model, task, *LEARNING))
+
+
+def served(model: Model, task: Task) -> Model:
     """The program as an engine runs it: with kernels of its own, latent attention from its cache."""
     if task.workload.mode != "decode" or task.attention != "flash":
         return model

@@ -60,8 +60,38 @@ def as_a_gpu() -> Iterator[list[str]]:
         stack.enter_context(_kernels("AutogradCPU", KERNELS))
         stack.enter_context(_autocasts())
         left_out: list[str] = []
-        stack.enter_context(_attributes(_compiled(left_out)))
+        stack.enter_context(_attributes([*_compiled(left_out), *_finite()]))
         yield left_out
+
+
+def _finite() -> list[tuple[Any, str, Any]]:
+    """Whether all of a fake tensor is finite, or any of it is not, as code for float16 asks before it clamps:
+    what is computed is finite. The question is asked all the same, as kernels.
+    """
+
+    def asks(own: Any, answer: bool) -> Any:
+        def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+            found = own(x, *args, **kwargs)
+            if isinstance(found, FakeTensor):
+                found.uniform = answer
+            return found
+
+        return call
+
+    def answers(own: Any) -> Any:
+        def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+            found, known = own(x, *args, **kwargs), getattr(x, "uniform", None)
+            return found if known is None or args or kwargs else torch.tensor(known)
+
+        return call
+
+    asked = {"isfinite": True, "isinf": False, "isnan": False}
+    return [
+        *((place, name, asks(getattr(place, name), answer)) for name, answer in asked.items()
+          for place in (torch, torch.Tensor)),
+        *((place, name, answers(getattr(place, name))) for name in ("all", "any")
+          for place in (torch, torch.Tensor)),
+    ]  # fmt: skip
 
 
 @contextmanager

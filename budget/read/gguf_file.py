@@ -12,6 +12,25 @@ from math import prod
 
 from ..dtype import BYTES
 from ..errors import InputError
+from ..ir import (
+    DOWN,
+    EMBED,
+    EXPERT_DOWN,
+    EXPERT_GATED,
+    EXPERT_UP,
+    GATED,
+    HEAD,
+    KEY,
+    OUTPUT,
+    QKV,
+    QUERY,
+    ROUTER,
+    SHARED_DOWN,
+    SHARED_GATED,
+    SHARED_UP,
+    UP,
+    VALUE,
+)
 from ..named import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,13 +63,12 @@ FIELDS = {
     "expert_feed_forward_length": "moe_intermediate_size", "vocab_size": "vocab_size",
 }  # fmt: skip
 
-# Matrices by their names in a file, and what our operators are called. Source: gguf
+# Matrices by their names in a file, and what they are to the network. Source: gguf
 MATRICES = {
-    "token_embd": "embed.tokens", "output": "head.logits", "attn_q": "attn.q", "attn_k": "attn.k",
-    "attn_v": "attn.v", "attn_qkv": "attn.qkv", "attn_output": "attn.o", "ffn_gate": "mlp.gate",
-    "ffn_up": "mlp.up", "ffn_down": "mlp.down", "ffn_gate_exps": "experts.gate", "ffn_up_exps": "experts.up",
-    "ffn_down_exps": "experts.down", "ffn_gate_shexp": "shared.gate", "ffn_up_shexp": "shared.up",
-    "ffn_down_shexp": "shared.down", "ffn_gate_inp": "router.logits",
+    "token_embd": EMBED, "output": HEAD, "attn_q": QUERY, "attn_k": KEY, "attn_v": VALUE, "attn_qkv": QKV,
+    "attn_output": OUTPUT, "ffn_gate": GATED, "ffn_up": UP, "ffn_down": DOWN, "ffn_gate_exps": EXPERT_GATED,
+    "ffn_up_exps": EXPERT_UP, "ffn_down_exps": EXPERT_DOWN, "ffn_gate_shexp": SHARED_GATED,
+    "ffn_up_shexp": SHARED_UP, "ffn_down_shexp": SHARED_DOWN, "ffn_gate_inp": ROUTER,
 }  # fmt: skip
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from copy import deepcopy
 
 from ..config import Workload, size
 from ..errors import InputError, shown
 from ..ir import Model, walk
 from ..named import Any
+from ._class_inputs import inputs
 from .hf_classes import UncoveredError
 
 # What a config without a class is taken for: the first of these that its model_type has.
@@ -21,7 +22,28 @@ AUTO = (
     "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText",
     "AutoModelForSpeechSeq2Seq", "AutoModel",
 )  # fmt: skip
-TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
+# timm's residual networks as transformers' own: kind of layer, depths, widths. The same weights.
+RESNETS = {
+    "resnet18": ("basic", (2, 2, 2, 2), 64), "resnet34": ("basic", (3, 4, 6, 3), 64),
+    "resnet50": ("bottleneck", (3, 4, 6, 3), 256), "resnet101": ("bottleneck", (3, 4, 23, 3), 256),
+}  # fmt: skip
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without messages of transformers, and without its asking the hub for a backbone's config."""
+    from unittest.mock import patch
+
+    import transformers
+    from huggingface_hub import constants
+
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        with patch.object(constants, "HF_HUB_OFFLINE", True):
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
 
 
 def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> Any:
@@ -31,63 +53,30 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> A
     """
     _require_transformers(why)
     import torch
-    import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = values.get("model_type")
     if kind not in CONFIG_MAPPING:
         raise why
-    quiet = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
-        cls = _class(values, config, why)
+        text = _text_alone(config)
+        cls = _class({}, text, why) if text else _class(values, config, why)
+        config = text or config
         _without_cache(config)
+        replaced = _without_timm(config)
         with torch.device("meta"):
             made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
             made.tie_weights()
+            _keep_in_float32(made)
+            if replaced:
+                _freeze_as_timm(made)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
-    finally:
-        transformers.logging.set_verbosity(quiet)
     return made
-
-
-def inputs(made: Any, workload: Workload) -> list[dict[str, Any]]:
-    """What a class may run on, the likeliest first: text, images, sound, two of them."""
-    import torch
-
-    with torch.device("meta"):  # while these are made, and no longer
-        return list(_inputs(made, workload))
-
-
-def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    from inspect import signature
-
-    import torch
-
-    takes = signature(made.forward).parameters
-    config = made.config
-    text = _text(made, takes, workload)
-    pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
-    main = getattr(made, "main_input_name", "")
-    if "input_values" in takes:
-        yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
-    if "input_features" in takes:
-        for given in _features(config, workload):
-            yield {**given, **text}
-            yield given
-    if main == "pixel_values" and pixels:
-        yield pixels
-    if text:
-        yield text
-        yield {**text, **pixels}
-    if pixels:
-        yield pixels
-        yield {**pixels, **text}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +89,45 @@ def _without_cache(config: Any) -> None:
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         if getattr(part, "use_cache", None):
             part.use_cache = False
+
+
+def _without_timm(config: Any) -> bool:
+    """Whether a backbone of timm, which is not installed, was replaced by the same of transformers."""
+    from importlib.util import find_spec
+
+    backbone: Any = getattr(config, "backbone_config", None)
+    named = RESNETS.get(getattr(backbone, "backbone", None) or "")
+    if named is None or find_spec("timm") or backbone.output_stride:
+        return False
+    from transformers import ResNetConfig
+
+    kind, depths, width = named
+    widths = [width * 2**i for i in range(4)]
+    config.backbone_config = ResNetConfig(
+        num_channels=backbone.num_channels, depths=list(depths), hidden_sizes=widths, layer_type=kind,
+        out_indices=list(backbone.out_indices or (4,)),
+    )  # fmt: skip
+    return True
+
+
+def _text_alone(config: Any) -> Any:
+    """The config of a text model, where the one around it has a tower of timm's, which is not installed."""
+    from importlib.util import find_spec
+
+    from transformers import AutoModel, TimmWrapperModel
+
+    classes = AutoModel._model_mapping  # noqa: SLF001 - there is no public one
+    parts = [type(getattr(config, name, None)) for name in config.sub_configs]
+    wrapped = any(part in classes and classes[part] is TimmWrapperModel for part in parts)
+    return config.get_text_config() if wrapped and not find_spec("timm") else None
+
+
+def _freeze_as_timm(made: Any) -> None:
+    """Train the backbone's last three stages, as the class does with timm's own."""
+    for part in made.modules():
+        if type(part).__name__ == "ResNetBackbone":
+            for name, p in part.named_parameters():
+                p.requires_grad_(not name.startswith(("embedder", "encoder.stages.0")))
 
 
 def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
@@ -138,44 +166,20 @@ def _made(cls: Any, config: Any, dtype: Any) -> Any:
         return cls._from_config(config, dtype=dtype)
 
 
-def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
+def _keep_in_float32(made: Any) -> None:
+    """Weights that the class keeps in float32 in a checkpoint of 16 bits, as `from_pretrained` does."""
     import torch
 
-    if "input_ids" not in takes and "decoder_input_ids" not in takes:
-        return {}
-    limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
-    usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
-    ids = torch.zeros(workload.batch, workload.seq or usual, dtype=torch.int64)
-    given = {"input_ids": ids} if "input_ids" in takes else {}
-    if "decoder_input_ids" in takes:
-        given["decoder_input_ids"] = ids
-    head = getattr(made, "get_output_embeddings", lambda: None)()
-    if workload.mode == "train" and head is not None and "labels" in takes:
-        given["labels"] = ids
-    return given
+    plan = made._get_dtype_plan(made.dtype)  # noqa: SLF001 - there is no public one
+    if not plan:
+        return
+    from transformers.core_model_loading import build_glob_alternation
 
-
-def _pixels(config: Any, workload: Workload) -> Any:
-    import torch
-
-    vision = getattr(config, "vision_config", config)
-    side = workload.image or getattr(vision, "image_size", None) or 224
-    height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
-    return torch.zeros(workload.batch, getattr(vision, "num_channels", None) or 3, height, width)
-
-
-def _features(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """Spectrograms: channels first or last."""
-    import torch
-
-    for name in ("num_mel_bins", "feature_size", "input_feat_per_channel", "feature_projection_input_dim"):
-        channels = getattr(config, name, None)
-        if channels:
-            positions = getattr(config, "max_source_positions", None)
-            frames = 2 * positions if positions else workload.seq or FRAMES
-            with suppress(TypeError):
-                yield {"input_features": torch.zeros(workload.batch, channels, frames)}
-                yield {"input_features": torch.zeros(workload.batch, frames, channels)}
+    kept = build_glob_alternation(list(plan))[0]
+    for path, part in made.named_modules():
+        for name, p in list(part.named_parameters(recurse=False)):
+            if kept.search(f"{path}.{name}"):
+                setattr(part, name, torch.nn.Parameter(p.detach().float(), p.requires_grad))
 
 
 def _require_transformers(why: UncoveredError) -> None:
@@ -208,7 +212,6 @@ def _unreached(made: Any, model: Model) -> tuple[str, ...]:
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
     """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
     _require_transformers(why)
-    from ..dtype import full_name
     from . import torch_module
 
     if mode not in torch_module.MODES:
@@ -216,18 +219,30 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
             "mode", f"got {mode!r}; allowed for a captured class: {', '.join(torch_module.MODES)}"
         )
     workload = Workload(mode, **{name: size(name, x) for name, x in sizes.items() if x is not None})
+    with quiet():
+        return _program(values, why, workload, dtype)
+
+
+def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload, dtype: str) -> Model:
+    from ..dtype import full_name
+    from . import torch_module
+
+    mode = workload.mode
     first: InputError | None = None
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     for usual in ("",) if told else ("", "float32"):  # XLNet mixes float32 into whatever its weights are
-        made = module(values, why, usual).train(mode == "train")
+        made = module(values, why, full_name(dtype) if dtype else usual).train(mode == "train")
         for given in inputs(made, workload):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
             try:
-                model = torch_module.capture(made, cast, mode, full_name(dtype) if dtype else "")
+                model = torch_module.capture(made, cast, mode)
             except InputError as error:
                 first = first or error
                 continue
             about = {"class": type(made).__name__, "model_type": values["model_type"], "captured": True}
-            left = (*model.uncounted, *_unreached(made, model))
+            kind = values["model_type"]
+            alone = made.config.model_type != kind
+            around = (f"all of {kind} but its text model: timm is not installed",) if alone else ()
+            left = (*model.uncounted, *_unreached(made, model), *around)
             return model._replace(config={**model.config, **about}, uncounted=left)
     raise first or InputError("config", f"{type(made).__name__} takes inputs that are not known here")

@@ -81,16 +81,25 @@ def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config says of its weights: their dtype, and their format where they are in few bits.
-
-    Raises InputError.
+    """What a config says of its weights: their family, their dtype, and their format where they are in few
+    bits. Raises InputError.
     """
-    told = _dtype(values)
+    told = {"family": values["model_type"], **_dtype(values), **_kept(values)}
     if values.get("quantization_config") is None:
         return told
     from .hf_quantized import packing
 
     return {**told, "packing": packing(values, told.get("dtype", "bfloat16"))}
+
+
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights that the family's class keeps in float32."""
+    family = _family(values["model_type"])
+    if "float32" not in family:
+        return {}
+    from ..plan.kept import Kept
+
+    return {"kept": Kept(**{when: tuple(tags) for when, tags in family["float32"].items()})}
 
 
 def _dtype(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """A config's `quantization_config` to the format of its weights (plan/packed.py).
 
-A method is a function that says what lies beside a weight, and which modules stay as they are. One that is
-not here is refused: at 16 bits its bytes would be wrong.
-Sources: transformers, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
+A method is a function from its table to a format of plan/packings.py, with the modules that stay as they are.
+One that is not here is refused: at 16 bits its bytes would be wrong.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..plan import packings
 from ..plan.packed import Packing, Part
 from .hf_fields import _flag, _whole
 
 FIELD = "quantization_config"
-HEAD = r"^lm_head$"
 Table = Mapping[str, Any]
 
 
@@ -38,77 +37,46 @@ def packing(values: Mapping[str, Any], dtype: str) -> Packing | None:
 
 
 def _gptq(table: Table, _: str) -> Packing:
-    """Groups of inputs share a scale and a packed zero point; each input names its group."""
     bits, group = _bits(table, (2, 3, 4, 8)), _group(table)
     if table.get("dynamic"):
         raise InputError(f"{FIELD}.dynamic", "allowed: no rules for single modules")
     inside = table.get("modules_in_block_to_quantize")
     flat = [name for entry in inside or () for name in (entry if isinstance(entry, list) else [entry])]
-    return Packing(
-        f"gptq {bits} bits",
-        f"int{bits}",
-        (
-            Part("scales", "float16", outs=1, ins=group),
-            Part("qzeros", "int32", outs=32 // bits if bits != 3 else 0, ins=group)
-            if bits != 3
-            else Part("qzeros", "int3", outs=1, ins=group),
-            Part("g_idx", "int32", outs=0, ins=1),
-        ),
-        () if _flag(table, "lm_head", False) else (HEAD,),
-        tuple(_pattern(name) for name in flat),
-    )
+    found = packings.gptq(bits, group)._replace(only=tuple(_pattern(name) for name in flat))
+    return found._replace(skipped=()) if _flag(table, "lm_head", False) else found
 
 
 def _awq(table: Table, _: str) -> Packing:
-    """The same without names of groups."""
-    bits, group = _bits(table, (4,)), _group(table)
-    zeros = (Part("qzeros", "int32", outs=8, ins=group),) if _flag(table, "zero_point", True) else ()
-    parts = (Part("scales", "float16", outs=1, ins=group), *zeros)
-    return Packing(f"awq {bits} bits", "int4", parts, (HEAD, *_kept(table)))
+    _bits(table, (4,))
+    return _without(packings.awq(_group(table), zero_point=_flag(table, "zero_point", True)), _kept(table))
 
 
 def _fp8(table: Table, _: str) -> Packing:
-    """Blocks share a float32 scale, or all of a weight does."""
     block = table.get("weight_block_size")
     if block is not None and not (isinstance(block, list | tuple) and len(block) == 2):
         raise InputError(f"{FIELD}.weight_block_size", f"got {shown(block)}; allowed: two whole numbers")
     outs, ins = (_whole({"weight_block_size": n}, "weight_block_size") for n in block) if block else (0, 0)
-    static = (Part("activation_scale", "float32"),) if table.get("activation_scheme") == "static" else ()
-    parts = (Part("scale_inv", "float32", outs=outs, ins=ins), *static)
-    return Packing("fp8", "float8", parts, (HEAD, *_kept(table)))
+    static = table.get("activation_scheme") == "static"
+    return _without(packings.fp8(outs, ins, static=static), _kept(table))
 
 
 def _fbgemm(table: Table, _: str) -> Packing:
-    """A scale for each output, and a bound of the inputs."""
-    parts = (Part("scale", "float32", outs=1), Part("input_scale_ub", "float32"))
-    return Packing("fp8 by row", "float8", parts, (HEAD, *_kept(table)))
+    return _without(packings.fbgemm(), _kept(table))
 
 
 def _mxfp4(table: Table, _: str) -> Packing:
-    """Experts alone: 32 inputs share a scale of one byte."""
-    return Packing(
-        "mxfp4", "float4", (Part("scales", "uint8", outs=1, ins=32),), _kept(table), (r"\.experts\b",)
-    )
+    return _without(packings.mxfp4(), _kept(table))
 
 
 def _bitsandbytes(table: Table, _: str) -> Packing:
-    """Eight bits: a float32 for each output. Four: 64 elements share one, which may be in few bits again."""
-    skipped = (HEAD, *_kept(table, "llm_int8_skip_modules"))
+    skipped = _kept(table, "llm_int8_skip_modules")
     if _flag(table, "load_in_8bit", False):
-        return Packing("bitsandbytes int8", "int8", (Part("SCB", "float32", outs=1),), skipped)
+        return _without(packings.bitsandbytes("int8"), skipped)
     kind = table.get("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise InputError(f"{FIELD}.bnb_4bit_quant_type", f"got {shown(kind)}; allowed: nf4, fp4")
-    once = (Part("absmax", "float32", flat=64), Part("quant_map", "float32", fixed=16))
-    twice = (
-        Part("absmax", "uint8", flat=64),
-        Part("nested_absmax", "float32", flat=64 * 256),
-        Part("quant_map", "float32", fixed=16),
-        Part("nested_quant_map", "float32", fixed=256),
-        Part("nested_offset", "float32", fixed=1),
-    )
     double = _flag(table, "bnb_4bit_use_double_quant", False)
-    return Packing(f"bitsandbytes {kind}", "float4", twice if double else once, skipped)
+    return _without(packings.bitsandbytes(kind, double=double), skipped)
 
 
 def _compressed(table: Table, dtype: str) -> Packing:
@@ -122,52 +90,48 @@ def _compressed(table: Table, dtype: str) -> Packing:
         raise InputError(f"{FIELD}.config_groups", 'allowed: "weights" of "targets": ["Linear"]')
     activations = group.get("input_activations")
     static = isinstance(activations, Mapping) and activations.get("dynamic") is False
-    skipped = tuple(_ignored(name) for name in table.get("ignore") or ())
     form = group.get("format") or table.get("format")
     if not isinstance(form, str) or form not in FORMATS:
         raise InputError(f"{FIELD}.format", f"got {shown(form)}; allowed: {', '.join(FORMATS)}")
-    weight, parts = FORMATS[form](weights, dtype)
-    if static:
-        parts = (*parts, Part("input_scale", "float32" if form.startswith("nvfp4") else dtype, fixed=1))
-    return Packing(f"compressed-tensors {form}", weight, parts, skipped)
+    found = FORMATS[form](weights, dtype)
+    fp4 = form == "nvfp4-pack-quantized"
+    if static and not fp4:
+        found = found._replace(parts=(*found.parts, Part("input_scale", dtype, fixed=1)))
+    if fp4 and not activations:  # weights alone
+        found = found._replace(parts=found.parts[:-1])
+    skipped = tuple(_ignored(name) for name in table.get("ignore") or ())
+    return found._replace(name=f"compressed-tensors {form}", skipped=skipped)
 
 
-def _plain(weights: Table, dtype: str) -> tuple[str, tuple[Part, ...]]:
-    """A byte for each weight, with scales by tensor, output, group or block."""
+def _plain(weights: Table, dtype: str) -> Packing:
     if weights.get("num_bits") != 8:
         raise InputError(f"{FIELD}.num_bits", f"got {shown(weights.get('num_bits'))}; allowed: 8")
-    return ("float8" if weights.get("type") == "float" else "int8"), (_scale(weights, dtype, "scale"),)
+    kind = "float8" if weights.get("type") == "float" else "int8"
+    return packings.plain(kind, _scale(weights, dtype))
 
 
-def _packed(weights: Table, dtype: str) -> tuple[str, tuple[Part, ...]]:
-    """Whole numbers of few bits in int32, and the weight's shape beside them."""
+def _packed(weights: Table, dtype: str) -> Packing:
     bits = _bits({"bits": weights.get("num_bits")}, (4, 8))
-    scale = _scale(weights, dtype, "scale")
-    parts = [scale, Part("shape", "int64", fixed=2)]
-    if not _flag(weights, "symmetric", True):
-        parts.append(scale._replace(name="zero_point", dtype="int32", outs=scale.outs * 32 // bits))
-    if weights.get("actorder") in ("group", True):
-        parts.append(Part("g_idx", "int32", ins=1))
-    return f"int{bits}", tuple(parts)
+    symmetric, ordered = _flag(weights, "symmetric", True), weights.get("actorder") in ("group", True)
+    return packings.pack(bits, _scale(weights, dtype), symmetric=symmetric, ordered=ordered)
 
 
-def _nvfp4(*_: object) -> tuple[str, tuple[Part, ...]]:
-    """16 inputs share a float8 scale, and all of a weight a float32."""
-    return "float4", (Part("scale", "float8", outs=1, ins=16), Part("global_scale", "float32", fixed=1))
+def _nvfp4(*_: object) -> Packing:
+    return packings.nvfp4()
 
 
-def _scale(weights: Table, dtype: str, name: str) -> Part:
+def _scale(weights: Table, dtype: str) -> Part:
     strategy = weights.get("strategy")
     if strategy == "tensor":
-        return Part(name, dtype, fixed=1)
+        return Part("scale", dtype, fixed=1)
     if strategy == "channel":
-        return Part(name, dtype, outs=1)
+        return packings.by_output(dtype)
     if strategy == "group":
-        return Part(name, dtype, outs=1, ins=_whole(weights, "group_size"))
+        return packings.by_output(dtype)._replace(ins=_whole(weights, "group_size"))
     block = weights.get("block_structure")
     if strategy == "block" and isinstance(block, list | tuple) and len(block) == 2:
         outs, ins = (_whole({"block_structure": n}, "block_structure") for n in block)
-        return Part(name, dtype, outs=outs, ins=ins)
+        return Part("scale", dtype, outs=outs, ins=ins)
     raise InputError(f"{FIELD}.strategy", f"got {shown(strategy)}; allowed: tensor, channel, group, block")
 
 
@@ -177,12 +141,12 @@ def _modelopt(table: Table, _: str) -> Packing:
     inner: Table = within if isinstance(within, Mapping) else table
     algorithm = inner.get("quant_algo")
     names = inner.get("exclude_modules") or table.get("ignore") or ()
-    skipped = (HEAD, *(_pattern(str(name).replace("*", ".*")) for name in names))
-    given = Part("input_scale", "float32", fixed=1)
+    skipped = tuple(_pattern(str(name).replace("*", ".*")) for name in names)
     if algorithm == "FP8":
-        return Packing("modelopt fp8", "float8", (Part("scale", "float32", fixed=1), given), skipped)
+        parts = (Part("scale", "float32", fixed=1), Part("input_scale", "float32", fixed=1))
+        return _without(Packing("modelopt fp8", "float8", parts, (packings.HEAD,)), skipped)
     if algorithm == "NVFP4":
-        return Packing("modelopt nvfp4", *_nvfp4(), skipped)._replace(parts=(*_nvfp4()[1], given))
+        return _without(packings.nvfp4(), skipped)
     raise InputError(f"{FIELD}.quant_algo", f"got {shown(algorithm)}; allowed: FP8, NVFP4")
 
 
@@ -198,10 +162,15 @@ METHODS: Mapping[str, Callable[[Table, str], Packing]] = {
     "gptq": _gptq, "awq": _awq, "fp8": _fp8, "fbgemm_fp8": _fbgemm, "mxfp4": _mxfp4,
     "bitsandbytes": _bitsandbytes, "compressed-tensors": _compressed, "modelopt": _modelopt, "gguf": _gguf,
 }  # fmt: skip
-FORMATS: Mapping[str, Callable[[Table, str], tuple[str, tuple[Part, ...]]]] = {
+FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
     "pack-quantized": _packed, "int-quantized": _plain, "float-quantized": _plain, "naive-quantized": _plain,
     "nvfp4-pack-quantized": _nvfp4,
 }  # fmt: skip
+
+
+def _without(packing: Packing, skipped: tuple[str, ...]) -> Packing:
+    """A format with more modules left as they are."""
+    return packing._replace(skipped=(*packing.skipped, *skipped))
 
 
 def _bits(table: Table, allowed: tuple[int, ...]) -> int:

@@ -29,7 +29,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
     Raises InputError that says the nearest known name.
     """
-    for spelled in (_exact, _spelled):
+    for spelled in (_exact, _spelled, _on_the_hub):
         for presets in _files(name):
             heading = spelled(name, presets)
             if heading is not None:
@@ -64,6 +64,12 @@ def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
         if len(found) == 1:
             return found[0]
     return None
+
+
+def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
+    """The hub's name, `owner/name`, of which this is the part behind the owner."""
+    found = [h for h in headings if "/" in h and _dashed(h.partition("/")[2]) == _dashed(name)]
+    return found[0] if found else None
 
 
 def _dashed(name: str) -> str:

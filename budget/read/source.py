@@ -65,6 +65,8 @@ def find(
 
     Raises InputError for an unknown name, and for settings that this kind of model cannot have.
     """
+    if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
+        model = model.to_dict()
     if modules.is_module(model) or modules.is_captured(model):
         modules.check(model, mode, requested, config)
     if modules.is_module(model):
@@ -129,7 +131,8 @@ def _named(name: str) -> Resolved:
         if "/" in name:
             way = "allowed: the hub's names of presets, or its config.json in --config FILE"
             raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
-        raise unknown("model", name, (*preset.names(), *architectures.names())) from None
+        way = "`budget list presets` has the names; --config FILE and --module FILE:FACTORY take any model"
+        raise unknown("model", name, (*preset.names(), *architectures.names()), way) from None
     table = dict(found)
     usual = table.pop("workload", {})
     for about in preset.ABOUT:
@@ -153,6 +156,10 @@ def _captured(model: object, **run: Any) -> Model | None:
     from .hf_classes import UncoveredError
 
     values = model if isinstance(model, Mapping) else hf_files.load(model)
+    if "_class_name" in values and "model_type" not in values:
+        from . import diffusers_class
+
+        return diffusers_class.program(values, **run)
     try:
         hf_config.read(values)
     except UncoveredError as why:

@@ -11,7 +11,7 @@ from importlib import import_module
 from ..answer import Estimate
 from ..errors import unknown
 from ..found import modules
-from ..named import TYPE_CHECKING
+from ..named import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._answer import Answer
@@ -22,13 +22,25 @@ def names() -> tuple[str, ...]:
     return modules(__path__[0])
 
 
-def render(found: Answer | Estimate, name: str, by: str = "") -> str:
-    """An answer, or an estimate with a breakdown, in a format. Raises InputError for an unknown format."""
-    if name not in names():
-        raise unknown("format", name, names())
+def parts(found: Any, by: str = "") -> Answer:
+    """What formats render of an estimate (with a breakdown), or of an answer that names its own `report`."""
     if isinstance(found, Estimate):
         from ._estimate import answer
 
-        found = answer(found, by)
-    text: str = import_module(f"{__name__}.{name}").render(found)
+        return answer(found, by)
+    own: Answer = import_module(f"{__name__}.{found.report}").answer(found)
+    return own
+
+
+def render(found: Any, name: str, by: str = "") -> str:
+    """An Answer, an estimate with a breakdown, or several estimates, in a format.
+
+    Raises InputError for an unknown format.
+    """
+    from ._answer import Answer
+
+    if name not in names():
+        raise unknown("format", name, names())
+    whole = found if isinstance(found, Answer) else parts(found, by)
+    text: str = import_module(f"{__name__}.{name}").render(whole)
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ..answer import Estimate, plain
@@ -10,6 +10,10 @@ from ..fold.memory import Moment
 from ..named import Any
 from ._answer import Answer, Column, Table
 
+RANKS = {
+    "name": "stage", "in_flight": "live", "parameters": "params", "gradients": "grads", "optimizer": "states",
+    "activations": "kept", "communication": "waits",
+}  # fmt: skip
 STRETCHES = 24  # lines of a curve
 
 
@@ -45,15 +49,32 @@ def breakdown(estimate: Estimate, by: str) -> Table:
     if by == "moment":
         moments = (Column("name", "moment"), Column("phase", "phase"), Column("bytes", "memory", memory))
         return Table(moments, rows, "Memory over time", partial(curve, estimate))
+    if by == "rank":
+        return Table(_of_ranks(estimate.rows(by)), rows, "By stage of the pipeline")
     columns = (
         Column("name", by),
         Column("params", "params", count),
         Column("forward_flops", "fwd FLOP", decimal),
         Column("backward_flops", "bwd FLOP", decimal),
         Column("pointwise_flops", "pointwise", decimal),
-        Column("time_s", "time", seconds),
+        # What has no kernel of its own runs in a neighbour's.
+        Column("time_s", "time", lambda s: seconds(s) if s else "-"),
+        Column("runs", "runs", "{:,}".format),
     )
     return Table(columns, rows, f"By {by}")
+
+
+def _of_ranks(rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """The columns of a pipeline's stages: bytes and seconds by the endings of their names."""
+    from ._units import memory, seconds
+
+    shown = {"bytes": memory, "s": seconds}
+    found = []
+    for key in rows[0]:
+        name, _, unit = key.rpartition("_")
+        title = RANKS.get(name, name)
+        found.append(Column(key, title, shown[unit]) if unit in shown else Column(key, RANKS.get(key, key)))
+    return tuple(found)
 
 
 def curve(estimate: Estimate) -> list[str]:

@@ -1,19 +1,24 @@
-"""Plots as SVG: a roofline, and predicted against measured times."""
+"""Plots of records: a roofline, and predicted against measured times."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import product
 
 from ..device import Device
 from ..measured.validation import Row
 from ..named import NamedTuple
+from ._draw import COLOURS, WIDTH, drawing, line, text
 from ._units import decimal, seconds
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 460, 70, 45, 12
-# Okabe and Ito's colours, which people with any colour vision tell apart. Source: okabe-ito
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 460, 96, 150, 45, 24  # pixels
+# Behind a circle's colours come those of squares, diamonds and triangles: no two groups look the same.
+SHAPES = (
+    "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z", "M-4 -4H4V4H-4Z", "M0 -5L5 0L0 5L-5 0Z", "M0 -5L5 4L-5 4Z"
+)  # fmt: skip
+Point = tuple[Row, float, float]
 
 
 class Axes(NamedTuple):
@@ -25,7 +30,7 @@ class Axes(NamedTuple):
     y1: float
 
     def x(self, value: float) -> float:
-        return LEFT + (WIDTH - LEFT - 150) * _share(value, self.x0, self.x1)
+        return LEFT + (WIDTH - LEFT - RIGHT) * _share(value, self.x0, self.x1)
 
     def y(self, value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * _share(value, self.y0, self.y1)
@@ -41,86 +46,97 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
+def looks(found: Sequence[Row]) -> Mapping[str, str]:
+    """How each group is drawn, in every chart alike: a shape's path and its colour."""
+    kinds = product(SHAPES, COLOURS)
+    groups = dict.fromkeys(r.group for r in found)
+    return {
+        group: f'd="{shape}" fill="{colour}" fill-opacity=".8"'
+        for group, (shape, colour) in zip(groups, kinds, strict=False)
+    }
+
+
 def measured_against_predicted(found: Sequence[Row]) -> str:
-    """One point per record. On the solid line predicted equals measured; the dashed lines are 20 % away."""
+    """One point a record. On the solid line predicted equals measured; the dashed lines are 20 % away."""
     low, high = _span([t for r in found for t in (r.predicted, r.record.seconds)])
     axes = Axes(low, high, low, high)
     lines = [
-        _line(axes, (low, low * f), (high, high * f), dash)
-        for f, dash in ((1, ""), (1.2, "4"), (1 / 1.2, "4"))
+        _straight(axes, (low, low * f), (high, high * f), look)
+        for f, look in ((1, "whisker"), (1.2, "limit"), (1 / 1.2, "limit"))
     ]
     points = [(r, r.record.seconds, r.predicted) for r in found]
-    return _figure(axes, "measured", "predicted", "s", [*lines, *_points(axes, points)], found)
+    return _figure(axes, ("measured", "s"), ("predicted", "s"), lines, points, looks(found))
 
 
 def roofline(found: Sequence[Row], device: Device) -> str:
-    """A roofline plot: FLOP/s of contractions over arithmetic intensity, below the device's peak rates."""
+    """A roofline: FLOP/s of contractions over arithmetic intensity, below the device's peak rates."""
     chosen = [r for r in found if r.flops]
     if not chosen:
         return "<p>No contractions were measured.</p>"
     dtype = chosen[0].record.dtype
     peak, bandwidth = device.rate(dtype), device.bandwidth
-    at = [(r, r.flops / r.bytes, r.flops / r.record.seconds) for r in chosen]
+    points = [(r, r.flops / r.bytes, r.flops / r.record.seconds) for r in chosen]
     ridge = peak / bandwidth
-    x0, x1 = _span([*(x for _, x, _ in at), ridge])
-    y0, y1 = _span([*(y for *_, y in at), peak])
-    axes = Axes(x0, x1, y0, y1)
-    start = max(x0, y0 / bandwidth)
+    axes = Axes(*_span([*(x for _, x, _ in points), ridge]), *_span([*(y for *_, y in points), peak]))
+    start = max(axes.x0, axes.y0 / bandwidth)
     roof = [
-        _line(axes, (start, start * bandwidth), (ridge, peak), ""),
-        _line(axes, (ridge, peak), (x1, peak), ""),
+        _straight(axes, (start, start * bandwidth), (ridge, peak), "whisker"),
+        _straight(axes, (ridge, peak), (axes.x1, peak), "whisker"),
+        text(axes.x(axes.x1) - 4, axes.y(peak) - 5, f"{device.name}, {dtype}", "end"),
     ]
-    return _figure(axes, f"FLOPs per byte ({dtype})", "", "FLOP/s", [*roof, *_points(axes, at)], chosen)
+    return _figure(axes, ("FLOPs per byte", ""), ("reached", "FLOP/s"), roof, points, looks(found))
 
 
-def _points(axes: Axes, points: Sequence[tuple[Row, float, float]]) -> Iterator[str]:
-    groups = list(dict.fromkeys(r.group for r, *_ in points))
+def _straight(axes: Axes, start: tuple[float, float], end: tuple[float, float], look: str) -> str:
+    (x1, y1), (x2, y2) = ((axes.x(x), axes.y(y)) for x, y in (start, end))
+    return line(x1, y1, x2, y2, look)
+
+
+def _figure(
+    axes: Axes,
+    across: tuple[str, str],
+    up: tuple[str, str],
+    lines: Sequence[str],
+    points: Sequence[Point],
+    look: Mapping[str, str],
+) -> str:
+    """A chart; across, up: what an axis shows, and its unit."""
+    right, floor = axes.x(axes.x1), HEIGHT - BOTTOM
+    inside = (
+        f'<clipPath id="in"><rect x="{LEFT}" y="0" width="{right - LEFT:.0f}" height="{floor}"/></clipPath>'
+    )
+    parts = [inside, text(LEFT, TOP - 10, up[0]), text((LEFT + right) / 2, HEIGHT - 8, across[0], "middle")]
+    for value in _decades(axes.x0, axes.x1):
+        parts.append(line(axes.x(value), TOP, axes.x(value), floor, "grid"))
+        parts.append(text(axes.x(value), floor + 16, _shown(value, across[1]), "middle"))
+    for value in _decades(axes.y0, axes.y1):
+        parts.append(line(LEFT, axes.y(value), right, axes.y(value), "grid"))
+        parts.append(text(LEFT - 6, axes.y(value) + 4, _shown(value, up[1]), "end"))
+    marks = "".join([*lines, *_points(axes, points, look)])
+    parts.append(f'<g clip-path="url(#in)">{marks}</g>')
+    return drawing([*parts, *_groups(points, look, right + 14)], HEIGHT, f"{up[0]} over {across[0]}")
+
+
+def _shown(value: float, unit: str) -> str:
+    return seconds(value) if unit == "s" else decimal(value, unit)
+
+
+def _points(axes: Axes, points: Sequence[Point], look: Mapping[str, str]) -> Iterator[str]:
     for r, x, y in points:
-        colour = COLOURS[groups.index(r.group) % len(COLOURS)]
         times = f"measured {seconds(r.record.seconds)}, predicted {seconds(r.predicted)}"
         label = f"{r.record.case}: {times} ({r.error:+.1%})"
-        yield (
-            f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="4" fill="{colour}" fill-opacity=".7">'
-            f"<title>{escape(label)}</title></circle>"
-        )
+        place = f'transform="translate({axes.x(x):.1f} {axes.y(y):.1f})"'
+        yield f"<path {look[r.group]} {place}><title>{escape(label)}</title></path>"
 
 
-def _line(axes: Axes, start: tuple[float, float], end: tuple[float, float], dash: str) -> str:
-    (x1, y1), (x2, y2) = ((axes.x(x), axes.y(y)) for x, y in (start, end))
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="#555" stroke-dasharray="{dash}"/>'
-
-
-def _figure(axes: Axes, across: str, up: str, unit: str, marks: Sequence[str], found: Sequence[Row]) -> str:
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{up} {across}".strip())}">'
-    ]
-    parts += [f'<clipPath id="in"><rect x="{LEFT}" width="{WIDTH}" height="{HEIGHT - BOTTOM}"/></clipPath>']
-    for value in _decades(axes.x0, axes.x1):
-        x, text = axes.x(value), seconds(value) if unit == "s" else f"{value:g}"
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
-    for value in _decades(axes.y0, axes.y1):
-        y, text = axes.y(value), seconds(value) if unit == "s" else decimal(value, unit)
-        parts.append(
-            f'<line x1="{LEFT}" x2="{axes.x(axes.x1):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-        )
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    parts.append(f'<g clip-path="url(#in)">{"".join(marks)}</g>')
-    middle = (LEFT + axes.x(axes.x1)) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>')
-    parts += [f'<text x="{LEFT}" y="{TOP - 1}">{escape(up)}</text>', *_legend(axes, found), "</svg>"]
-    return "\n".join(parts)
+def _groups(points: Sequence[Point], look: Mapping[str, str], x: float) -> Iterator[str]:
+    """The legend, of the groups that are there."""
+    for i, group in enumerate(dict.fromkeys(r.group for r, *_ in points)):
+        y = TOP + 12 + 18 * i
+        yield f'<path {look[group]} transform="translate({x:.1f} {y})"/>'
+        yield text(x + 10, y + 4, group)
 
 
 def _decades(low: float, high: float) -> Iterator[float]:
     first, last = round(math.log10(low)), round(math.log10(high))
     return (10.0**n for n in range(first, last + 1))
-
-
-def _legend(axes: Axes, found: Sequence[Row]) -> Iterator[str]:
-    x = axes.x(axes.x1) + 14
-    for i, group in enumerate(dict.fromkeys(r.group for r in found)):
-        y = TOP + 12 + 18 * i
-        yield f'<circle cx="{x}" cy="{y}" r="4" fill="{COLOURS[i % len(COLOURS)]}"/>'
-        yield f'<text x="{x + 10}" y="{y + 4}">{escape(group)}</text>'

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
-from ..size import is_number
-from ._units import count, decimal, memory, seconds
+from ..job import Job
+from ..layout import Layout
+from ..read.module import is_captured
+from ..size import is_number, is_zero
+from ._terminal import width
+from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 BAR = 32
 WIDTH = 80
@@ -27,6 +31,17 @@ HEADLINE = (
 )
 
 
+BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
+# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+PRECISIONS = {
+    "pure": "pure {}",
+    "autocast": "{} + float32 master",
+    "master": "{} + float32 master",
+    "fp8": "fp8 + {}",
+}
+MODES = {"train": "training step", "forward": "forward pass"}
+
+
 def summary(estimate: Estimate) -> str:
     """Plain text of at most 80 columns. Raises InputError for an estimate of arrays."""
     if not is_number(estimate.times.step):
@@ -43,11 +58,11 @@ def summary(estimate: Estimate) -> str:
 
 
 def fold(line: str) -> list[str]:
-    """A line broken into lines of at most 80 columns: between its parts if possible, else between words."""
-    lines = []
-    while len(line) > WIDTH:
-        cut = max(line.rfind("   ", 13, WIDTH), line.rfind("; ", 13, WIDTH) + 1)
-        cut = cut if cut > 13 else max(line.rfind(" ", 13, WIDTH), 14)
+    """A line broken into lines that the terminal has room for: between its parts, or else between words."""
+    lines, most = [], min(width(), WIDTH)
+    while len(line) > most:
+        cut = max(line.rfind("   ", 13, most), line.rfind("; ", 13, most) + 1)
+        cut = cut if cut > 13 else max(line.rfind(" ", 13, most), 14)
         lines.append(line[:cut])
         line = " " * 14 + line[cut:].lstrip()
     return [*lines, line]
@@ -81,13 +96,46 @@ def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
-    task = e.task
-    tokens = f" x {e.model.tokens // e.model.samples:,.0f} tokens" if e.model.counts_tokens else ""
-    mode = {"train": "training step", "forward": "forward pass"}.get(task.workload.mode, task.workload.mode)
-    optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    yield f"{mode}: batch {task.workload.batch:,.0f}{tokens}, {task.dtype}{optimizer}, on 1 x {e.device.name}"
-    if used := task.techniques.used:
+    yield workload(e)
+    if lacking := e.device.lacks(e.task.dtype):
+        yield f"dtype       {lacking}"
+    if e.spread is not None:
+        best = f"; the best of {e.searched} tried" if e.searched else ""
+        yield f"layout      {degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches{best}"
+    if used := e.task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+
+
+def workload(e: Estimate) -> str:
+    """What is run, on what, in one line."""
+    task = e.task
+    tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
+    mode = MODES.get(task.workload.mode, task.workload.mode)
+    optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
+    batch = e.model.samples if e.spread else task.workload.batch
+    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {e.devices:,} x {e.device.name}"
+
+
+def degrees(layout: Layout) -> str:
+    """A layout's settings that are not the usual ones: tp=8, pp=4."""
+    usual = Layout.fields
+    changed = {name: x for name, x in vars(layout).items() if x != usual[name].default}
+    return ", ".join(
+        f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in changed.items()
+    )
+
+
+def dtypes(e: Estimate) -> str:
+    """The dtype of the products, and in training that of what is stored."""
+    name, task = BRIEF.get(e.task.dtype, ""), e.task
+    if task.workload.mode != "train" or not name or is_captured(e.model):
+        return task.dtype
+    return PRECISIONS[task.precision].format(name)
+
+
+def where(op: str) -> str:
+    """An operator's name in words: `d:` stands for its backward pass."""
+    return f"backward of {op[2:]}" if op.startswith("d:") else op
 
 
 def _counts(e: Estimate) -> Iterator[str]:
@@ -101,9 +149,10 @@ def _counts(e: Estimate) -> Iterator[str]:
     yield "compute     " + "   ".join(parts)
     again = h.forward + h.backward - f.forward - f.backward
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
-    notes = [f"norms, activations, optimizer: {decimal(rest, 'FLOP')}"]
+    notes = [f"elementwise {decimal(rest, 'FLOP')}"]
     if again:
-        notes.append(f"{'recomputed' if again > 0 else 'not run'}: {decimal(abs(again), 'FLOP')}")
+        by = " by fused attention" if e.task.recompute == "none" else ""
+        notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
         yield f"              {count(e.params.active)} parameters active for a token"
@@ -112,38 +161,80 @@ def _counts(e: Estimate) -> Iterator[str]:
 def _memory(e: Estimate) -> Iterator[str]:
     m = e.memory
     size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
-    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {m.at}"
+    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
+    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
     yield (
         f"{head:<{79 - len(verdict)}} {verdict}"
         if len(head) + len(verdict) < 79
         else f"{head}\n            {verdict}"
     )
     for kind, value in m.at_peak.items():
-        if value:
-            yield f"              {kind:<12}{memory(value):>10}  {'#' * round(BAR * value / m.peak)}"
+        bar = "#" * round(BAR * value / m.peak)
+        if kind == "activations" and value < m.activations / 2:
+            bar = f"{bar} ({memory(m.activations)} before the backward pass)".lstrip()
+        if value or bar:
+            yield f"              {kind:<12}{memory(value):>10}  {bar}"
+    if e.process != m.peak:
+        yield f"              process     {memory(e.process):>10}  {e.reserve.words}"
+    if (other := e.otherwise) is not None:
+        name, peak = other
+        said = PRECISIONS[name].format(BRIEF[e.task.dtype])
+        yield f"              otherwise   {memory(peak):>10}  as {said} (--precision {name})"
 
 
 def _time(e: Estimate) -> Iterator[str]:
     t = e.times
     times, rate, cost = e.seconds(), e.throughput, e.cost()
     low, high = seconds(times["low"]), seconds(times["high"])
-    unit = "tokens/s" if e.model.counts_tokens else "samples/s"
-    speed = rate.tokens_per_s if e.model.counts_tokens else rate.samples_per_s
-    yield (
-        f"time        {'step' if e.flops.backward else 'pass'} {seconds(t.step)} ({low} to {high})   "
-        f"{decimal(speed).strip()} {unit}   MFU {rate.mfu:.1%}"
-    )
+    speed, unit = e.rate
+    what = "step" if e.flops.backward else "token" if e.task.workload.mode == "decode" else "pass"
+    decodes = what == "token"  # its products are of few rows: what they compute says little
+    used = f"MBU {e.mbu:.0%}" if decodes else f"MFU {rate.mfu:.1%}"
+    yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
+    if not is_zero(e.model.sound):
+        yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
+    if e.spread is not None:
+        yield "              " + "   ".join(_beside(e))
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
-    yield "              " + "   ".join(f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005)
+    parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
+    if decodes:
+        parts += [f"{times['bound']}-bound"]
+        parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
-        what = unit.removesuffix("/s")
-        words.append(f"${cost['usd_per_million']:,.3g} a million {what} at ${cost['usd_per_hour']:g} an hour")
+        words.append(
+            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
+        )
     if cost["joules_per_step"] is not None:
-        words.append(f"at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
+        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
     if words:
         yield "cost        " + "   ".join(words)
+    if e.job is not None:
+        yield from _job(e.job)
+
+
+def _job(job: Job) -> Iterator[str]:
+    """A whole run, in two lines."""
+    work = f"{count(job.work)} {job.unit}, {count(job.steps)} steps"
+    ends = f"({seconds(job.low)} to {seconds(job.high)})"
+    device = f"{job.devices:,} device{'s' * (job.devices > 1)}"
+    yield f"whole run   {work}: {seconds(job.seconds)} {ends} on {device}"
+    bill = job.bill
+    hours = f"{bill.device_hours:,.0f}" if bill.device_hours >= 100 else f"{bill.device_hours:.3g}"
+    words = [f"{hours} device-hours"]
+    words += [usd(bill.usd), energy(bill.kwh), f"{mass(bill.co2_kg)} CO2e" if bill.co2_kg is not None else ""]
+    yield "              " + "   ".join(filter(None, words))
+
+
+def _beside(e: Estimate) -> Iterator[str]:
+    """What of a step is no computing: what is waited for, by axis, and the pipeline's bubble."""
+    waits: dict[str, float] = {}
+    for said in e.spread.slowest(e.ran).said:  # type: ignore[union-attr] # there are several devices
+        waits[said.what.axis] = waits.get(said.what.axis, 0.0) + said.exposed
+    for what, s in {**waits, "bubble": e.times.bubble}.items():
+        if s >= 0.0005 * e.times.step:
+            yield f"{what} {s / e.times.step:.1%}"
 
 
 def _trust(e: Estimate) -> Iterator[str]:

@@ -39,6 +39,21 @@ def seconds(value: float) -> str:
     return f"{_three(value * 1e9)} ns"
 
 
+def usd(value: float | None) -> str:
+    """Dollars: whole ones from 100 on; empty for None."""
+    return "" if value is None else f"${value:,.0f}" if value >= 100 else f"${value:,.3g}"
+
+
+def energy(kwh: float | None) -> str:
+    """Watt-hours with a prefix; empty for None."""
+    return "" if kwh is None else decimal(kwh * 1000, "Wh")
+
+
+def mass(kg: float | None) -> str:
+    """Kilograms, or tonnes; empty for None."""
+    return "" if kg is None else f"{kg / 1000:,.3g} t" if kg >= 1000 else f"{kg:,.3g} kg"
+
+
 def _three(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value == int(value) and abs(value) < 1000:

@@ -12,13 +12,19 @@ from ._answer import Answer
 def render(answer: Answer) -> str:
     """The answer's records below a header line."""
     out = io.StringIO()
-    records = answer.records()
-    keys = [c.key for c in records.columns]
-    table = _by_index([dict(zip(keys, row, strict=True)) for row in records.rows])
-    writer = csv.DictWriter(out, list(table[0]) if table else keys, lineterminator="\n")
+    table = records(answer)
+    keys = list(table[0]) if table else [c.key for c in answer.records().columns]
+    writer = csv.DictWriter(out, keys, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return out.getvalue().rstrip("\n")
+
+
+def records(answer: Answer) -> list[dict[str, Any]]:
+    """The answer's records by their columns' keys, one a line."""
+    found = answer.records()
+    keys = [c.key for c in found.columns]
+    return _by_index([dict(zip(keys, row, strict=True)) for row in found.rows])
 
 
 def _by_index(table: list[dict[str, Any]]) -> list[dict[str, Any]]:

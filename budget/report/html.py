@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from html import escape
 
-from ..size import is_number
 from ._answer import Answer, Table
-from .svg import picture
+from .svg import drawn
 
 
 def render(answer: Answer) -> str:
     """The page. Raises InputError for an estimate of arrays."""
+    title = answer.text().partition("\n")[0] or "compute-budget"
+    return PAGE.format(title=escape(title), body=body(answer))
+
+
+def body(answer: Answer) -> str:
+    """What stands on the page: the text, pictures and tables; all of what a notebook shows."""
     text, records = answer.text(), answer.records()
-    title = text.partition("\n")[0] or "compute-budget"
-    pictures = [picture(e) for e in answer.estimates if is_number(e.times.step)] + [*answer.pictures()]
+    pictures = [*drawn(answer), *answer.pictures()]
     tables = [t for t in answer.tables() if t.columns != records.columns]
-    body = [
+    parts = [
         f"<pre>{escape(text)}</pre>" if text else "",
         f"<p>{escape(answer.foot)}</p>" if answer.foot else "",
-        *pictures,
-        *map(_table, tables),
-        _table(records),
+        *(f'<div class="wide">{one}</div>' for one in (*pictures, *map(_table, tables), _table(records))),
     ]
-    return PAGE.format(title=escape(title), body="\n".join(filter(None, body)))
+    return "\n".join(filter(None, parts))
 
 
 def _table(table: Table) -> str:
@@ -42,7 +44,9 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
   color: #222; background: #fff; }}
 table {{ border-collapse: collapse; }} td, th {{ padding: .15rem .7rem; text-align: right; }}
 td:first-child, th:first-child {{ text-align: left; }} tbody tr:nth-child(odd) {{ background: #f4f4f4; }}
-svg {{ width: 100%; height: auto; }} svg text {{ font: 12px system-ui, sans-serif; fill: #222; }}
+svg {{ width: 100%; min-width: 40rem; height: auto; }} .wide {{ overflow-x: auto; }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #e6edf3; background: #0d1117; }}
+  tbody tr:nth-child(odd) {{ background: #161b22; }} }}
 </style></head><body>
 {body}
 </body></html>"""

@@ -1,122 +1,140 @@
-"""SVG: a plot of memory over one step, by kind of tensor, and of the time by class of kernel."""
+"""SVG: memory over the time of one step, by kind of tensor, and where the time goes; several as bars; of a
+pipeline its schedule.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
 from ..errors import InputError
+from ..fold.curve import Point, over_time
 from ..fold.memory import KINDS
 from ..size import is_number
 from ._answer import Answer
-from ._estimate import highest
-from ._figures import COLOURS
-from ._summary import describe
+from ._bars import side_by_side
+from ._draw import BYTES, COLOUR, LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
+from ._pipeline import has_pipeline
+from ._pipeline import picture as pipeline
+from ._summary import describe, shorten, where, workload
 from ._units import memory, seconds
 
-WIDTH, LEFT, RIGHT, TOP, HIGH = 760, 76, 20, 78, 260  # pixels; HIGH: of the curve
-COLOUR = dict(zip(KINDS, COLOURS, strict=True))
-STYLE = "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;font-size:15px}"
+TOP, HIGH = 100, 260  # pixels: above the curve, and its height
 
 
 def render(answer: Answer) -> str:
-    """A self-contained SVG. Raises InputError for arrays, for a breakdown and for several estimates."""
-    if len(answer.estimates) != 1 or answer.by or not is_number(answer.estimates[0].times.step):
-        raise InputError("format", "svg shows one case, and no breakdown; allowed with these: json, csv")
-    return picture(answer.estimates[0])
+    """A self-contained SVG. Raises InputError for arrays, for a breakdown, and for what has no picture."""
+    pictures = drawn(answer)
+    if answer.by or not pictures:
+        raise InputError("format", "svg shows numbers, and no breakdown; allowed with these: json, csv")
+    return pictures[0]
+
+
+def drawn(answer: Answer) -> list[str]:
+    """The picture of an answer's estimate, or of its estimates side by side; none of arrays."""
+    found = answer.estimates
+    if not found or not all(is_number(e.times.step) for e in found):
+        return []
+    if len(found) > 1:
+        return [side_by_side(found, answer.text())]
+    return [*([pipeline(found[0])] if has_pipeline(found[0]) else []), picture(found[0])]
 
 
 def picture(estimate: Estimate) -> str:
     """The plot of one estimate, as an SVG element."""
     body = [*_title(estimate), *_curve(estimate), *_times(estimate)]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + HIGH + 132}" role="img">',
-            f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>',
-            *body,
-            "</svg>",
-        ]
-    )
-
-
-def _text(x: float, y: float, text: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{colour}" {more}/>'
+    return drawing(body, TOP + HIGH + 128, f"{estimate.model.name}: memory over one step, and its time")
 
 
 def _title(e: Estimate) -> Iterator[str]:
     m, size = e.memory, e.device.usable_bytes
-    verdict = "fits" if e.fits else "does not fit"
-    yield _text(LEFT, 22, f"{e.model.name}: {describe(e)}"[:90], 'class="head"')
-    sizes = f"batch {e.task.workload.batch:,.0f}, {e.task.dtype}, on 1 x {e.device.name}"
-    yield _text(LEFT, 41, f"{sizes}: {memory(m.peak)} of {memory(size)} at the peak, in {m.at}; {verdict}")
+    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
+    yield text(LEFT, 24, shorten(f"{e.model.name}: {describe(e)}", 84), "head")
+    yield text(LEFT, 43, workload(e))
+    yield text(LEFT, 60, f"peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}; {verdict}")
 
 
 def _curve(e: Estimate) -> Iterator[str]:
-    """A stacked area per kind of tensor, and a dashed line at the device's memory if it is in the plot."""
-    size = e.device.usable_bytes
-    curve = highest(e.memory.curve, WIDTH - LEFT - RIGHT)
-    top = max(e.memory.peak, size) if size < 2 * e.memory.peak else e.memory.peak
-    across = (WIDTH - LEFT - RIGHT) / len(curve)
+    """A stacked area for each kind of tensor, and a dashed line at the device's memory if in sight."""
+    size, peak = e.device.usable_bytes, e.memory.peak
+    points = over_time(e.memory, e.times)
+    across, floor = WIDTH - LEFT - RIGHT, TOP + HIGH
+    top = max(peak, size) if size < 2 * peak else peak
     up = HIGH / top
-    floor = TOP + HIGH
-    for level in (0, 0.25, 0.5, 0.75, 1):
-        y = floor - level * HIGH
-        yield _line(LEFT, y, WIDTH - RIGHT, y, "#ddd")
-        yield _text(LEFT - 6, y + 4, memory(level * top), 'text-anchor="end"')
-    below = [0.0] * len(curve)
-    shown = [k for k in KINDS if any(m.live[k] for m in curve)]
+    for level, label in ticks(top, BYTES):
+        y = floor - level * up
+        yield line(LEFT, y, WIDTH - RIGHT, y, "grid")
+        yield text(LEFT - 6, y + 4, label, "end")
+    columns = _columns(points, across)
+    below = [0.0] * len(columns)
+    shown = [k for k in KINDS if any(p.live[k] for p in columns)]
     for kind in shown:
-        above = [b + m.live[kind] for b, m in zip(below, curve, strict=True)]
-        edge = [*_steps(above, across, floor, up), *reversed(list(_steps(below, across, floor, up)))]
-        path = f'd="M{"L".join(edge)}Z" fill="{COLOUR[kind]}" fill-opacity=".8"'
-        yield f"<path {path}><title>{kind}</title></path>"
+        above = [b + p.live[kind] for b, p in zip(below, columns, strict=True)]
+        edge = [*_steps(above, floor, up), *reversed(list(_steps(below, floor, up)))]
+        area = f'd="M{"L".join(edge)}Z" fill="{COLOUR[kind]}" fill-opacity=".85"'
+        yield f"<path {area}><title>{kind}</title></path>"
         below = above
     if size <= top:
         y = floor - size * up
-        yield _line(LEFT, y, WIDTH - RIGHT, y, "#222", 'stroke-dasharray="5"')
-    yield from _phases([m.phase for m in curve], across, floor + 17)
-    for i, kind in enumerate(shown):
-        x = LEFT + 96 * i
-        yield f'<rect x="{x}" y="{TOP - 22}" width="10" height="10" fill="{COLOUR[kind]}" fill-opacity=".8"/>'
-        yield _text(x + 14, TOP - 13, kind)
+        yield line(LEFT, y, WIDTH - RIGHT, y, "limit")
+        yield text(WIDTH - RIGHT, y - 5, f"{e.device.name}: {memory(size)}", "end")
+    yield from _axis(e, points, floor)
+    yield from legend([(kind, f'fill="{COLOUR[kind]}" fill-opacity=".85"') for kind in shown], TOP - 12)
 
 
-def _steps(values: Sequence[float], across: float, floor: float, up: float) -> Iterator[str]:
-    """The corners of a step function that is constant while an operator runs."""
+def _columns(points: Sequence[Point], across: int) -> list[Point]:
+    """The highest point in each of `across` equal stretches of time; where none begins, the one before."""
+    whole = sum(p.seconds for p in points) or 1.0
+    best: list[Point | None] = [None] * across
+    at = 0.0
+    for p in points:
+        column = min(across - 1, int(at / whole * across))
+        held = best[column]
+        if held is None or p.total > held.total:
+            best[column] = p
+        at += p.seconds
+    found, last = [], points[0]
+    for held in best:
+        last = held or last
+        found.append(last)
+    return found
+
+
+def _steps(values: Sequence[float], floor: float, up: float) -> Iterator[str]:
+    """The corners of a step function of one value a pixel."""
     heights = [f"{floor - value * up:.1f}" for value in values]
     starts = [i for i, height in enumerate(heights) if i == 0 or height != heights[i - 1]]
     for start, end in zip(starts, [*starts[1:], len(heights)], strict=True):
-        yield from (f"{LEFT + x * across:.1f} {heights[start]}" for x in (start, end))
+        yield from (f"{LEFT + x:.1f} {heights[start]}" for x in (start, end))
 
 
-def _phases(phases: Sequence[str], across: float, y: float) -> Iterator[str]:
-    """The names of the phases below the plot, each at its start."""
-    for phase in dict.fromkeys(phases):
-        x = LEFT + phases.index(phase) * across
-        at_end = x > WIDTH - 90
-        anchor = 'text-anchor="end"' if at_end else ""
-        yield _line(x, y - 17, x, y, "#999")
-        yield _text(x - 4 if at_end else x + 4, y, phase, anchor)
-    yield _text(LEFT, y + 17, "operators as they run; of layers that repeat, the first two and the last")
+def _axis(e: Estimate, points: Sequence[Point], floor: float) -> Iterator[str]:
+    """The time below the plot, and where each phase begins."""
+    step, across = e.times.step, WIDTH - LEFT - RIGHT
+    for at, label in ticks(step, SECONDS):
+        x = LEFT + at / step * across
+        yield line(x, floor, x, floor + 5, "axis")
+        yield text(x, floor + 18, label, "middle")
+    at, free, named = 0.0, 0.0, ""
+    for p in points:
+        if p.phase != named and p.seconds:
+            named, x = p.phase, LEFT + at / step * across
+            yield line(x, floor, x, floor + 36, "axis")
+            if x >= free and x + 7 * len(named) < WIDTH:
+                yield text(x + 4, floor + 35, named)
+                free = x + 7 * len(named) + 10
+        at += p.seconds
 
 
 def _times(e: Estimate) -> Iterator[str]:
     """One bar, divided by the fraction of the time that each class of kernel takes."""
-    times, y = e.seconds(), TOP + HIGH + 78
-    fractions: Mapping[str, float] = times["shares"]
+    times, y = e.seconds(), TOP + HIGH + 72
     low, high = seconds(times["low"]), seconds(times["high"])
-    yield _text(LEFT, y - 8, f"{seconds(e.times.step)} ({low} to {high}), {e.profile.summary}")
-    x = float(LEFT)
-    for i, (kind, fraction) in enumerate(sorted(fractions.items(), key=lambda pair: -pair[1])):
-        width = fraction * (WIDTH - LEFT - RIGHT)
-        place = f'x="{x:.1f}" y="{y}" width="{width:.1f}" height="22"'
-        yield f'<rect {place} fill="#222" fill-opacity="{0.7 * 0.6**i:.2f}"/>'
+    yield text(LEFT, y - 8, f"{seconds(e.times.step)} ({low} to {high}), {e.profile.summary}")
+    x, items = float(LEFT), []
+    for i, (kind, fraction) in enumerate(sorted(times["shares"].items(), key=lambda pair: -pair[1])):
+        width, look = fraction * (WIDTH - LEFT - RIGHT), f'class="bar" fill-opacity="{0.75 * 0.62**i:.2f}"'
+        yield f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="18" {look}><title>{kind}</title></rect>'
         x += width
-        if fraction > 0.05:
-            yield _text(x - width / 2, y + 37, f"{kind} {fraction:.0%}", 'text-anchor="middle"')
+        items.append((f"{kind} {fraction:.0%}", look))
+    yield from legend(items, y + 38)

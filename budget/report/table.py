@@ -1,9 +1,10 @@
-"""Plain text of at most 80 columns."""
+"""Plain text, as wide as the terminal, or of 80 columns."""
 
 from __future__ import annotations
 
 from ._answer import Answer, Table
-from ._summary import WIDTH, fold
+from ._summary import fold
+from ._terminal import width
 
 
 def render(answer: Answer) -> str:
@@ -24,8 +25,8 @@ def plain(table: Table) -> str:
         return "\n".join(table.lines())
     cells = [[c.heading for c in table.columns], *table.cells()]
     others = list(zip(*(row[1:] for row in cells), strict=True))
-    width = WIDTH - 1 - sum(2 + max(map(len, column)) for column in others)
-    cells = [[name if len(name) <= width else f"..{name[2 - width :]}", *row] for name, *row in cells]
+    room = max(8, width() - 1 - sum(2 + max(map(len, column)) for column in others))
+    cells = [[name if len(name) <= room else f"..{name[2 - room :]}", *row] for name, *row in cells]
     align = ("left", *["right"] * len(others))
     # The headings are passed as a row, since tabulate pads headings.
     return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=align))

@@ -210,7 +210,12 @@ def without_dropout(model: Any) -> dict[str, Any]:
 def answer(case: Case, batch: int, size: int) -> Estimate:
     """What budget says of a case, as torch runs it: eagerly, with AdamW's foreach loop."""
     # On fake tensors transformers never drops its mask.
-    settings = {"attention": "fused", **without_dropout(case.settings["model"]), **case.settings}
+    settings = {
+        "attention": "fused",
+        "precision": "pure",
+        **without_dropout(case.settings["model"]),
+        **case.settings,
+    }
     if callable(settings["model"]):
         return estimate(**{**settings, "model": settings["model"](batch, size)}, optimizer="adamw")
     sizes = {"batch": batch, case.size: size} if case.size else {"batch": batch}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from . import movement, others, pointwise, reductions
+from . import collectives, movement, others, pointwise, reductions
 from .rule import Rule
 
-RULES: dict[str, Rule] = {**movement.RULES, **pointwise.RULES, **reductions.RULES, **others.RULES}
+RULES: dict[str, Rule] = {
+    **movement.RULES,
+    **pointwise.RULES,
+    **reductions.RULES,
+    **others.RULES,
+    **collectives.RULES,
+}

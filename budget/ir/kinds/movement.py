@@ -8,6 +8,7 @@ RULES: dict[str, Rule] = {
     "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
     "view": Rule(view=True),
     "copy": Rule(
+        additive=True,
         torch=tuple(
             """
             _assert_async _assert_scalar _chunk_cat _coalesce _coalesced
@@ -31,25 +32,32 @@ RULES: dict[str, Rule] = {
             unfold_backward unsafe_split unsafe_split_with_sizes value_selecting_reduction_backward zero
             zeros zeros_like
             """.split()  # noqa: SIM905 - two hundred quotes less
-        )
+        ),
     ),
     "copy_": Rule(walks="first", inplace=True),  # into what is there
-    "merge": Rule(saves=(X,)),  # a copy of a kernel's output, which the kernel's own backward pass reads
+    "merge": Rule(
+        saves=(X,), additive=True
+    ),  # a copy of a kernel's output, which the kernel's own backward pass reads
     "slice": Rule(view=True, gradient="pad"),
     "split": Rule(view=True),  # into parts, all of them read
-    "join": Rule(back=1),  # several tensors beside each other, the smaller ones repeated
+    "join": Rule(back=1, additive=True),  # several tensors beside each other, the smaller ones repeated
     "reorder": Rule(back=1, back_launches=2),  # rows in another order; their gradients go between zeros
     "reorder_new": Rule(back=1, back_launches=2, temps=(Save("zeros", like=OUT),)),  # the same not in place
     "sum_rows": Rule(
         1, 1, walks="first", sums=True, gradient="repeat"
     ),  # of neighbours; a gradient is copied
-    "repeat": Rule(back=1),  # each element several times; its gradients are added up
+    "repeat": Rule(back=1, additive=True),  # each element several times; its gradients are added up
     "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added
-    "broadcast": Rule(back=1),  # the same, left to the product that reads it
-    "step": Rule(view=True, gradient=SAME),  # one time step of a sequence
-    "store": Rule(walks="first", updates=True, part=True),  # one time step's gradient into the sequence's
-    "pad": Rule(),
-    "cat": Rule(),
+    "broadcast": Rule(back=1, additive=True),  # the same, left to the product that reads it
+    "step": Rule(view=True, in_order=True, gradient=SAME),  # one time step of a sequence
+    "store": Rule(
+        walks="first", updates=True, part=True, additive=True
+    ),  # one time step's gradient into the sequence's
+    "pad": Rule(additive=True),
+    "contiguous": Rule(linear=True, additive=True),  # the same in another layout
+    "detach": Rule(view=True, stops=True),
+    "empty": Rule(stops=True, view=True),  # memory that nothing is written to
+    "cat": Rule(additive=True),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
@@ -69,7 +77,9 @@ RULES: dict[str, Rule] = {
             "_embedding_bag_per_sample_weights",
         ),
     ),  # rows of a table, added up
-    "reduce": Rule(1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, "")),
+    "reduce": Rule(
+        1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, ""), additive=True
+    ),
     "cast": Rule(casts=True),
     "cache": Rule(part=True),
     "fill": Rule(stops=True),  # zeros, a recurrence's first state

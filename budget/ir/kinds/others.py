@@ -6,9 +6,16 @@ from .rule import OUT, Rule, Save
 
 RULES: dict[str, Rule] = {
     "quantize": Rule(3, linear=True),  # to float8, for a product
-    "dequantize": Rule(2, stops=True, lost=True),  # from 4 or 8 bits, for a product; never kept
+    "dequantize": Rule(
+        2, stops=True, lost=True, family="dequantize"
+    ),  # from 4 or 8 bits, for a product; never kept
     "dequantize_half": Rule(  # to float16, then cast
-        3, stops=True, lost=True, temps=(Save("half", like=OUT, dtype="float16"),), launches=2
+        3,
+        stops=True,
+        lost=True,
+        family="dequantize",
+        temps=(Save("half", like=OUT, dtype="float16"),),
+        launches=2,
     ),
     "compress": Rule(4, linear=True),  # to 2:4 sparsity, for a product
     "offload": Rule(stops=True),

@@ -6,7 +6,8 @@ from .rule import KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
 
 RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True),
-    "scale": Rule(1, 1),
+    "scale": Rule(1, 1, additive=True),
+    "skew": Rule(1, 2, back_launches=2, additive=True),  # a matrix less its transpose
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
     "mask_dense": Rule(

@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
         4,
         11,
-        (INPUT, UPCAST, SCALED_BY, NORMED),
+        (INPUT, UPCAST, SCALED_BY, NORMED._replace(like=OUT)),
         launches=8,
         back_launches=17,
         back_most=(1, 5),
@@ -236,7 +236,7 @@ RULES: dict[str, Rule] = {
         ),
     ),
     "scan": Rule(
-        2, 4, (X, OUTPUT), modelled="scans"
+        2, 4, (X, OUTPUT), in_order=True, modelled="scans"
     ),  # state = decay x state + input, an element after the other
     "scan_new": Rule(  # its gradients of slices are added up into a third tensor
         2, 4, (X, OUTPUT), temps=(Save("sum", like=OUT),), modelled="scans"

@@ -50,6 +50,8 @@ class Rule(NamedTuple):
     casts: bool = False  # the output is the input in another dtype, and its storage where it has that already
     upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
+    in_order: bool = False  # goes through a sequence step by step
+    additive: bool = False  # partial sums stay partial, though gradients do not pass unchanged
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
     lost: bool = False  # what it makes is never kept for the backward pass
@@ -67,7 +69,7 @@ class Rule(NamedTuple):
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
     back_most: tuple[int, int] = (0, 0)
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
-    family: str = ""  # norm, loss, activation, cell, optimizer
+    family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
     autocast: tuple[str, str] = ("", "")  # class in torch.autocast's lists on a GPU, on a CPU
     measured: bool = False  # a device may spend its time on it in a way of its own (calibration)

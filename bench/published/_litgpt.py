@@ -18,8 +18,8 @@ Nothing here was chosen by a measured figure. Read in Lightning-AI/litgpt at com
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from budget.named import Any
 from budget.read.source import resolve
 
 TABLES, HUB = "Lightning-AI/litgpt tutorials/resource-tables.md", "Lightning-AI/litgpt config_hub"
@@ -41,6 +41,7 @@ DEVICES = {
 
 
 def is_one(row: Mapping[str, str]) -> bool:
+    """Whether a row is of litgpt's tables."""
     return row["source"].startswith((TABLES, HUB))
 
 
@@ -51,18 +52,19 @@ def devices(row: Mapping[str, str]) -> int:
     return DEVICES.get(row["model"], 1) if row["method"] == "full" else 1
 
 
-def settings(row: Mapping[str, str], model: Any) -> dict[str, Any]:
+def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `budget.estimate`."""
-    own = resolve(model, {})[2]
+    own = resolve(model, given)[2]
     activation, norm = ACTIVATIONS.get(own.activation, own.activation), NORMS.get(own.norm, own.norm)
-    config = {**NETWORK, "activation": activation, "norm": norm}
+    config = {**given, **NETWORK, "activation": activation, "norm": norm}
     form = row["quant"].removeprefix("bnb.")
     few = {} if form == "None" else {"quantize": form, "quantize_head": True, "quantize_half": True}
     if row["scenario"] == "inference":
-        return {"config": config, **few}
+        return {"stack": "litgpt", "config": config, **few}
     hub = row["source"].startswith(HUB)
     return {
-        "config": config, "execution": "eager", "attention": "eager" if own.softcap else "causal",
+        "config": config, "stack": "litgpt", "precision": "pure",
+        "attention": "eager" if own.softcap else "causal",
         "batch": int(row["micro_batch"]), "seq": int(row["seq"]), "hold_logits": "next" if hub else "step",
         **(few and {**few, "quantize_keeps": "loss" if hub else "pass", "offload": "optimizer"}),
         **(FULL if row["method"] == "full" else _trained(hub, RANKS.get(row["model"]), row["method"])),

@@ -1,0 +1,302 @@
+"""What stacks reach, fitted to published runs.
+
+A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
+devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
+neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
+Sources: published-training, published-inference.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from budget import device as devices
+from budget import stack as stacks
+from budget.answer import Estimate
+from budget.device import software
+from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
+from budget.device.profile import FOLDER, load
+from budget.errors import InputError
+from budget.fold.kernels import Work
+from budget.fold.time import kernel_time, rates, running
+from budget.ir import Gemm
+from budget.named import Any, NamedTuple
+from budget.stack import CLASSES, Stack
+
+from .predict import run
+from .rows import NotCoveredError, Part
+from .table import read
+
+# Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
+# from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
+STACK, PAIR, ROW = 0.25, 0.15, 0.08
+STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
+FAR = 0.25  # a larger error counts linearly: one bad row must not rule
+TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
+
+
+class Kernels(NamedTuple):
+    """A part's kernels, those alike together as arrays."""
+
+    works: tuple[Work, ...]
+    times: float
+    stretch: float  # by a pipeline's bubble
+    waits: float  # seconds for collectives
+
+
+class Case(NamedTuple):
+    """A measured row."""
+
+    id: str
+    stack: str
+    generation: str
+    source: str
+    quantity: str
+    device: devices.Device
+    dtype: str
+    execution: str
+    parts: tuple[Kernels, ...]
+    measured: float  # logarithm of seconds
+
+
+Numbers = Mapping[tuple[str, ...], float]
+
+
+def cases(paths: Iterable[str]) -> Iterator[Case]:
+    """The rows of tables that have a measured time and a prediction."""
+    for path in paths:
+        kind, rows = read(path)
+        for row in rows:
+            try:
+                for a in kind.asked(row):
+                    if a.quantity in TIMES and a.measured and a.of is None:
+                        taken = a.work / a.measured if a.work else a.measured
+                        yield _case(row, a.quantity, a.parts, taken)
+            except (NotCoveredError, InputError):
+                continue
+
+
+def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
+    found = [run(part) for part in parts]
+    e = found[0]
+    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
+    source = row["source"].split(" ")[0].split("@")[0]
+    return Case(
+        row["id"],
+        e.stack.name,
+        e.device.generation,
+        source,
+        quantity,
+        e.device,
+        e.task.dtype,
+        e.task.execution,
+        kernels,
+        math.log(taken),
+    )
+
+
+def _kernels(part: Part, e: Estimate) -> Kernels:
+    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
+    t = e.times
+    busy = t.forward + t.backward
+    found = tuple(_alike((k.work for k in t.kernels), part.phase))
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
+
+
+def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
+    """Kernels of one class as one, whose sizes are arrays."""
+    groups: dict[Any, list[Work]] = {}
+    for w in found:
+        if not phase or w.phase == phase:
+            groups.setdefault((w.phase, w.form, w.own, w.narrow, w.gemm is None), []).append(w)
+    for of in groups.values():
+        sizes = {f: np.array([float(getattr(w, f)) for w in of]) for f in SIZES}
+        gemm = (
+            None
+            if of[0].gemm is None
+            else Gemm(*(np.array([float(g) for g in c]) for c in zip(*(w.gemm for w in of), strict=True)))
+        )
+        yield of[0]._replace(**sizes, gemm=gemm)
+
+
+SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host")
+
+
+def seconds(case: Case, profile: Profile) -> float:
+    """The predicted seconds of a case: of each part the device's or the host's, whichever is longer."""
+    r = running(rates(case.device, profile, case.dtype), case.execution)
+    total = 0.0
+    for part in case.parts:
+        device = host = 0.0
+        for w in part.works:
+            device += float((kernel_time(w, r)[0] * w.times).sum())
+            host += float(((_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times).sum())
+        total += part.times * (max(device, host) * part.stretch + part.waits)
+    return total
+
+
+def _dispatch(w: Work, d: Dispatch) -> Any:
+    return (
+        d.forward
+        if w.phase == "forward"
+        else d.backward
+        if w.phase == "backward"
+        else d.optimizer * w.launches
+    )
+
+
+def base(numbers: Numbers) -> Profile:
+    """The profile that all stacks share."""
+    found = load(os.path.join(FOLDER, "datasheet.json"))
+    forms = {
+        "matmul": KernelClass(),
+        "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
+        "pointwise": KernelClass(traffic=numbers["pointwise",]),
+    }
+    launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
+    return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)
+
+
+def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
+    """A stack with its factors."""
+    known = stacks.load(name)
+    stack = {c: numbers.get((name, c), 1.0) for c in CLASSES}
+    pairs = {g: {c: stack[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g in generations}
+    return known._replace(reached={"": stack, **pairs})
+
+
+def predictions(found: Sequence[Case], numbers: Numbers) -> Any:
+    """Logarithms of the predicted seconds of all cases."""
+    profiles: dict[Any, Profile] = {}
+    common = base(numbers)
+    known: dict[str, Stack] = {}
+    out = []
+    for c in found:
+        key = c.stack, c.device.id, c.device.bandwidth, c.dtype
+        if key not in profiles:
+            stack = known.setdefault(
+                c.stack, fitted(c.stack, numbers, {d.generation for d in found_devices(found, c.stack)})
+            )
+            profiles[key] = software.profile(common, c.device, stack, c.dtype)
+        out.append(math.log(seconds(c, profiles[key])))
+    return np.array(out)
+
+
+def found_devices(found: Sequence[Case], stack: str) -> Iterator[devices.Device]:
+    """The devices on which a stack was measured."""
+    return (c.device for c in found if c.stack == stack)
+
+
+def start() -> dict[tuple[str, ...], float]:
+    """Where a fit starts: what the profile of all stacks has now."""
+    p = load(os.path.join(FOLDER, "datasheet.json"))
+    conv = p.forms["conv"]
+    return {
+        ("conv",): conv.share, ("edge",): conv.edge[0] or 8.0, ("pointwise",): p.forms["pointwise"].traffic,
+        ("launch_s",): p.launch_s, ("dispatch_s",): p.dispatch.forward,
+    }  # fmt: skip
+
+
+def fit(
+    found: Sequence[Case], begin: Numbers, known: Numbers | None = None, *, shared: bool = True
+) -> dict[tuple[str, ...], float]:
+    """The numbers that predict the cases best, each drawn to where it comes from.
+
+    known: numbers from which to go on. shared: also those that all stacks share. Source: levenberg-marquardt.
+    """
+    names = [*(begin if shared else ()), *_names(found)]
+    rest = {**begin, **(known or {})}
+    origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
+    x = np.array([math.log(rest.get(n, 1.0)) for n in names])
+    width = np.array([_width(n) for n in names])
+    measured = np.array([c.measured for c in found])
+    common = {n: v for n, v in rest.items() if len(n) == 1}
+
+    def at(x: Any) -> dict[tuple[str, ...], float]:
+        return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
+
+    def errors(x: Any) -> Any:
+        return (predictions(found, at(x)) - measured) / ROW
+
+    def cost(e: Any, x: Any) -> float:
+        a, b = np.abs(e) * ROW, FAR
+        return float(
+            np.where(a <= b, e * e, (2 * a * b - b * b) / ROW**2).sum() + (((x - origin) / width) ** 2).sum()
+        )
+
+    e, damping = errors(x), 1e-2
+    for _ in range(25):
+        slopes = _slopes(found, names, x, e, at, measured)
+        w = np.minimum(1, FAR / np.maximum(np.abs(e) * ROW, 1e-9))
+        normal = slopes.T @ (slopes * w[:, None]) + np.diag(1 / width**2)
+        gradient = slopes.T @ (w * e) + (x - origin) / width**2
+        before = cost(e, x)
+        while damping < 1e6:
+            moved = x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
+            tried = errors(moved)
+            if cost(tried, moved) < before:
+                break
+            damping *= 5
+        if damping >= 1e6:
+            break
+        gain = before - cost(tried, moved)
+        x, e, damping = moved, tried, damping / 5
+        if gain < 1e-5 * before:
+            break
+    return at(x)
+
+
+def _slopes(
+    found: Sequence[Case],
+    names: Sequence[tuple[str, ...]],
+    x: Any,
+    e: Any,
+    at: Callable[[Any], Any],
+    measured: Any,
+) -> Any:
+    """The errors' derivatives; a stack's numbers move its own rows alone."""
+    slopes, step = np.zeros((len(found), len(names))), 1e-4
+    for i, name in enumerate(names):
+        own = [
+            j
+            for j, c in enumerate(found)
+            if len(name) == 1 or (c.stack == name[0] and (len(name) == 2 or c.generation == name[1]))
+        ]
+        moved = x.copy()
+        moved[i] += step
+        some = [found[j] for j in own]
+        slopes[own, i] = ((predictions(some, at(moved)) - measured[own]) / ROW - e[own]) / step
+    return slopes
+
+
+def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
+    for stack in sorted({c.stack for c in found}):
+        yield from ((stack, c) for c in CLASSES)
+        pairs = sorted({c.generation for c in found if c.stack == stack})
+        yield from ((stack, g, c) for g in pairs for c in CLASSES)
+
+
+def _width(name: tuple[str, ...]) -> float:
+    return (1.0, STARTS.get(name[-1], STACK), PAIR)[len(name) - 1]
+
+
+def left_out(
+    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers, shared: bool
+) -> dict[str, float]:
+    """Errors as logarithms, by row and quantity, each predicted from the rows with other keys.
+
+    shared: what all stacks share is fitted anew as well; without it that of all rows stays.
+    """
+    errors: dict[str, float] = {}
+    for k in sorted({key(c) for c in found}, key=str):
+        out = [c for c in found if key(c) == k]
+        some = {c.stack for c in out}
+        seen = [c for c in found if key(c) != k and (shared or c.stack in some)]
+        numbers = fit(seen, begin, known, shared=shared)
+        wrong = predictions(out, numbers) - np.array([c.measured for c in out])
+        errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
+    return errors

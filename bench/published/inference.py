@@ -1,0 +1,94 @@
+"""Tables of inference: requests, prompts and tokens of one batch (inference.csv)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from budget.named import Any
+
+from .rows import Asked, NotCoveredError, Part, device, measured, network, stack, whole
+from .table import Row
+
+COLUMNS = (
+    "id",
+    "source",
+    "model",
+    "gpu",
+    "n_gpus",
+    "engine",
+    "weight_precision",
+    "batch",
+    "input_len",
+    "output_len",
+)
+TELLS = ("engine", "weight_precision", "tpot_ms")
+NUMBERS = (
+    "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "n_gpus", "tp", "pp", "ep",
+    "batch", "input_len", "output_len", "ttft_ms", "tpot_ms", "e2e_latency_ms", "decode_tok_s_total",
+    "prefill_tok_s", "output_tok_s_total",
+)  # fmt: skip
+WORDS = ()
+# Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
+WEIGHTS = {
+    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
+    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"},
+    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
+    "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"}, "q5_k": {"quantize": "q5_k_m"},
+    "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"}, "q4_1": {"quantize": "q4_1"},
+    "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
+    "bnb.nf4": {"quantize": "nf4"},
+}  # fmt: skip
+
+
+def asked(row: Row) -> Iterator[Asked]:
+    """What a row measured, and what predicts it. Raises NotCoveredError."""
+    on = device(row["gpu"])
+    if whole(row, "n_gpus") > 1:
+        raise NotCoveredError("several devices")
+    software = stack(row, "vllm")
+    batch = whole(row, "batch")
+    settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
+    model, config = network(row, software, 0)
+    settings["config"] = config
+    if not row["input_len"]:
+        if row.get("hidden"):
+            raise NotCoveredError("lengths are not stated")
+        part = Part(model, {**settings, "mode": "forward"})
+        yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
+        return
+    yield from _tokens(row, model, settings, batch, software)
+
+
+def _tokens(row: Row, model: Any, settings: dict[str, Any], batch: int, software: str) -> Iterator[Asked]:
+    start, new = whole(row, "input_len"), whole(row, "output_len", 0)
+    if model == "transformer" or "context" in settings["config"]:
+        settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
+    # llama.cpp generates from an empty context: halfway there are half of the new tokens.
+    middle = new // 2 if software == "llama.cpp" else start + new // 2
+    token = Part(model, {**settings, "mode": "decode", "seq": max(middle, 1)})
+    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(start, 1)})
+    if row["ttft_ms"]:
+        yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))
+    if row["tpot_ms"]:
+        yield Asked("tpot_s", "s", measured(row, "tpot_ms", 1e-3), (token,))
+    if (rate := measured(row, "prefill_tok_s")) is not None:
+        yield Asked("ttft_s", "s", batch * start / rate, (prompt,))
+    whole_request = (prompt, token._replace(times=new))
+    if row["e2e_latency_ms"]:
+        yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), whole_request)
+    if row["output_tok_s_total"]:
+        yield Asked(
+            "tokens_per_s", "tokens/s", measured(row, "output_tok_s_total"), whole_request, batch * new
+        )
+    if not any(
+        row[c] for c in ("ttft_ms", "tpot_ms", "prefill_tok_s", "e2e_latency_ms", "output_tok_s_total")
+    ):
+        yield Asked("tpot_s", "s", None, (token,))
+
+
+def _weights(text: str) -> dict[str, Any]:
+    word = text.lower()
+    for start in sorted(WEIGHTS, key=len, reverse=True):
+        if word.startswith(start):
+            return dict(WEIGHTS[start])
+    raise NotCoveredError(f"weight_precision {text[:30]!r}" if text else "weight_precision is not stated")

@@ -1,0 +1,82 @@
+"""What a row of a training table says of its layout, its cluster and its recomputation.
+
+A setting that matters and is not published is no guess: the row is not covered, and says what is missing.
+"""
+
+from __future__ import annotations
+
+from budget.named import Any
+
+from .rows import NotCoveredError, measured, number, whole
+from .table import Row
+
+# Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
+ZERO = {
+    "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2": 2,
+    "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3,
+}  # fmt: skip
+OLD = "megatron-2021"  # its sequence parallelism is new: rows that have it say so
+DROPOUT = dict.fromkeys(("dropout", "attention_dropout", "embed_dropout"), 0.1)  # Megatron's default
+# What the device's column and the notes call the machines.
+CLUSTERS = {
+    "jean-zay": "jean-zay-a100", "a3 mega": "gcp-a3-megagpu", "a3 ultra": "gcp-a3-ultragpu",
+    "a3 high": "gcp-a3-highgpu", "(a4)": "gcp-a4-highgpu", "p4d": "aws-p4d", "p5en": "aws-p5en",
+    "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
+}  # fmt: skip
+RECOMPUTED = ("full", "selective", "none")
+NODE = 8  # up to here a row without degrees is data parallel, as every source of the tables has it
+
+
+def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
+    """A row's degrees; what is left of its devices is data parallel. Raises NotCoveredError."""
+    usual = 1 if gpus <= NODE or row.get("kind") == "cnn_train" else None
+    several = {
+        axis: whole(row, axis, usual if axis in ("tp", "pp") else 1) for axis in ("tp", "pp", "cp", "ep")
+    }
+    dp, left = divmod(gpus, several["tp"] * several["pp"] * several["cp"])
+    if left or whole(row, "dp", dp) != dp:
+        raise NotCoveredError(f"{gpus} devices are not tp x pp x cp x dp")
+    word = row.get("zero_stage", "").lower()
+    zero = next((stage for start, stage in ZERO.items() if word.startswith(start)), None)
+    if zero is None and dp > NODE:
+        raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
+    told = "sp" in row.get("recompute", "").lower().split("+")
+    vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
+    apart = {"etp": 1} if several["ep"] > 1 else {}
+    sp = 1 if several["tp"] > 1 and (told or software != OLD) else 0
+    return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
+
+
+def recomputed(row: Row, gpus: int) -> dict[str, Any]:
+    """What is computed again. Raises NotCoveredError where that is not published and there are many
+    devices.
+    """
+    words = row.get("recompute", "").lower()
+    if "every 2nd layer" in words:
+        return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
+    found = next((ours for ours in RECOMPUTED if words.startswith(ours)), None)
+    unsure = found is None or words.endswith("?") or "differ" in words
+    if unsure and gpus > NODE:
+        raise NotCoveredError(f"recompute {words[:30]!r}" if words else "recompute is not stated")
+    return {"recompute": "none" if found is None or "per-op" in words else found}
+
+
+def cluster(row: Row) -> str | None:
+    """The cluster that a row names, or None: the device's usual one."""
+    text = f"{row['gpu']} {row.get('notes', '')}".lower()
+    return next((name for word, name in CLUSTERS.items() if word in text), None)
+
+
+def dropout(row: Row, software: str) -> dict[str, float]:
+    """What is dropped: old Megatron's default, but for BLOOM, whose config says 0."""
+    return DROPOUT if software == OLD and "bloom" not in row["model"].lower() else {}
+
+
+def seconds(row: Row, samples: int, seq: int, gpus: int) -> float | None:
+    """The measured seconds of a step; of a rate in FLOPs by the formula of its paper where that is stated."""
+    taken, rate = measured(row, "iter_time_s"), measured(row, "tflops_per_gpu", 1e12)
+    if taken is not None or rate is None or "96*B*s*l*h^2" not in row.get("flop_convention", ""):
+        return taken
+    layers, hidden, vocab = (number(row, name) for name in ("layers", "hidden", "vocab"))
+    work = 96 * samples * seq * layers * hidden**2
+    return work * (1 + seq / (6 * hidden) + vocab / (16 * layers * hidden)) / (rate * gpus)

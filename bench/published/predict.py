@@ -1,0 +1,93 @@
+"""Predictions of published rows: each a sum over estimates, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from types import ModuleType
+
+from budget import estimate
+from budget.answer import Estimate
+from budget.errors import InputError
+from budget.named import Any, NamedTuple
+
+from .rows import Asked, NotCoveredError, Part
+from .table import Row
+
+
+class Predicted(NamedTuple):
+    """A row's quantity, measured and predicted, or why there is none."""
+
+    row: Row
+    asked: Asked | None
+    predicted: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    why_not: str = ""
+    stack: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured, less one."""
+        known = self.asked is not None and self.asked.measured
+        return self.predicted / known - 1 if known else None
+
+
+def run(part: Part) -> Estimate:
+    """The estimate of a part."""
+    return estimate(part.model, **part.settings)
+
+
+def seconds(part: Part, e: Estimate) -> float:
+    """The seconds of a part, all of its times."""
+    return float(getattr(e.times, part.phase or "step")) * part.times
+
+
+def predict(kind: ModuleType, row: Row) -> Iterator[Predicted]:
+    """The predictions of a row: one for each quantity that it has."""
+    try:
+        for a in kind.asked(row):
+            yield _predict(row, a)
+    except NotCoveredError as why:
+        yield Predicted(row, None, why_not=str(why))
+    except InputError as why:
+        yield Predicted(row, None, why_not=f"budget: {why}")
+
+
+def _predict(row: Row, a: Asked) -> Predicted:
+    found = [run(part) for part in a.parts]
+    stack = found[0].stack.name
+    if a.of is not None:
+        value = float(a.of(found))
+        return Predicted(row, a, value, value, value, stack=stack)
+    time = sum(seconds(p, e) for p, e in zip(a.parts, found, strict=True))
+    low, high = found[0].profile.low, found[0].profile.high
+    if a.work:
+        return Predicted(row, a, a.work / time, a.work / (time * high), a.work / (time * low), stack=stack)
+    return Predicted(row, a, time, time * low, time * high, stack=stack)
+
+
+def summary(found: list[Predicted]) -> list[dict[str, Any]]:
+    """By software and quantity: rows, median and 90th percentile of the errors, and the share inside."""
+    groups: dict[tuple[str, str], list[Predicted]] = {}
+    for p in found:
+        if p.error is not None and p.asked is not None:
+            for name in (p.stack, "all"):
+                groups.setdefault((name, p.asked.quantity), []).append(p)
+    return [_group(name, quantity, of) for (name, quantity), of in sorted(groups.items())]
+
+
+def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
+    errors = sorted(abs(p.error or 0) for p in of)
+    ratios = sorted(1 + (p.error or 0) for p in of)
+    timed = [p for p in of if p.low < p.high and p.asked]
+    inside = sum(p.low <= (p.asked.measured or 0) <= p.high for p in timed if p.asked)
+    return {
+        "stack": name,
+        "quantity": quantity,
+        "rows": len(of),
+        "median_error": median(errors),
+        "p90_error": errors[min(int(0.9 * len(errors)), len(errors) - 1)],
+        "median_ratio": median(ratios),
+        "inside": inside / len(timed) if timed else None,  # of what has an interval: times
+    }

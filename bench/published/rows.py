@@ -1,0 +1,216 @@
+"""What the columns of a published table mean: the network, the device, the software, the number formats.
+
+Nothing here looks at a measured column or at a row's id; `source` and `engine` tell the software, no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+
+from budget import device as devices
+from budget.errors import InputError
+from budget.named import Any, NamedTuple
+from budget.read import preset
+from budget.read.source import resolve
+
+from .table import Row
+
+
+class NotCoveredError(Exception):
+    """Why a row has no prediction, in a few words."""
+
+
+class Part(NamedTuple):
+    """Arguments of `estimate`, and how often that runs; of a step's phases all, or the named one."""
+
+    model: Any
+    settings: Mapping[str, Any]
+    times: float = 1.0
+    phase: str = ""
+
+
+class Asked(NamedTuple):
+    """A measured quantity and what predicts it.
+
+    parts: what runs, one after the other. work: tokens or samples of all of it, where a rate was measured;
+    0: its time, or a number that `of` computes of the first part's estimate.
+    """
+
+    quantity: str
+    unit: str
+    measured: float | None
+    parts: tuple[Part, ...]
+    work: float = 0.0
+    of: Any = None
+
+
+def number(row: Row, column: str, default: float | None = None) -> float:
+    """A column's number. Raises NotCoveredError where there is none and no default."""
+    text = row.get(column, "")
+    if text:
+        return float(text)
+    if default is None:
+        raise NotCoveredError(f"{column} is not stated")
+    return default
+
+
+def whole(row: Row, column: str, default: int | None = None) -> int:
+    """A column's whole number, as `number`."""
+    return int(number(row, column, default))
+
+
+def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
+    """A measured column, or None where it is empty."""
+    text = row.get(column, "")
+    return float(text) * scale if re.fullmatch(r"\d+\.?\d*([eE][+-]?\d+)?", text) else None
+
+
+# What engine or source tells which software runs; the first that is found counts.
+SOFTWARE = {
+    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
+    "bigscience": "megatron-2021", "2205.05198": "megatron-2021", "turing": "megatron-2021",
+    "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
+    "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
+    "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
+    "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm",
+    "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
+    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
+    "megascale": "megatron",
+    "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
+    "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
+    "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
+    "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
+    "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
+}  # fmt: skip
+
+
+def stack(row: Row, default: str) -> str:
+    """The software stack of a row."""
+    for column in ("engine", "source"):
+        text = row.get(column, "").lower()
+        if "deeplearningexamples" in text and "tensorflow" in text:
+            return "tensorflow"
+        for word, name in SOFTWARE.items():
+            if word in text:
+                return name
+    return default
+
+
+# Devices whose published names say less, or more, than the data's.
+NAMES = {"h100-sxm-96gb-hbm2e-500w": "h100-hbm2e", "v100-sxm3-32gb": "v100-sxm-32gb"}
+
+
+@cache
+def device(text: str) -> devices.Device:
+    """The device that a table calls so. Raises NotCoveredError."""
+    plain = re.sub(r"\(.*?\)", " ", text.lower().replace("\u2011", "-"))
+    words = re.findall(r"[a-z0-9]+", plain)
+    slug = "-".join(words)
+    core = [w for w in words if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w", w)]
+    brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
+    for name in (
+        NAMES.get(slug, slug),
+        "-".join(core),
+        "-".join(brief),
+        "-".join(words[:2]),
+        "rtx-" + "-".join(core),
+    ):
+        try:
+            found = devices.load(name)
+        except InputError:
+            continue
+        return _half(found) if "1 gcd" in text.lower() else found
+    raise NotCoveredError(f"no data on the device {text[:40]!r}")
+
+
+def _half(d: devices.Device) -> devices.Device:
+    """One of the two dies that a device has, which programs see as one each."""
+    return d._replace(
+        memory_bytes=d.memory_bytes // 2,
+        usable_bytes=d.usable_bytes // 2,
+        bandwidth=d.bandwidth / 2,
+        flops={name: rate / 2 for name, rate in d.flops.items()},
+        sms=d.sms and d.sms // 2,
+    )
+
+
+def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
+    """(preset's or architecture's name, settings of it). Raises NotCoveredError.
+
+    A preset counts where its sizes are those of the row's columns; else the columns make a decoder.
+    """
+    sizes = _sizes(row)
+    name = re.sub(r"\(.*?\)|\bv1\.5\b", "", row.get("model", "")).strip()
+    if software == "llm-foundry":
+        name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
+    found = _preset(name)
+    if found:
+        own = vars(resolve(found, {})[2])
+        told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
+        if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
+            long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
+            return found, {"context": seq} if long else {}
+    if not {"layers", "d_model", "heads", "vocab"} <= sizes.keys():
+        raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
+    return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+@cache
+def _preset(name: str) -> str:
+    """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`)."""
+    short = name.rpartition("/")[2]
+    for text in (
+        name,
+        short,
+        short.split(".")[0],
+        re.sub(r"[-_](instruct|chat|hf|it|base|fp8|nvfp4|v\d\.\d)\b", "", short, flags=re.IGNORECASE),
+    ):
+        try:
+            return preset.look_up(text)[0]
+        except InputError:
+            continue
+    return ""
+
+
+SIZES = {
+    "layers": "layers", "hidden": "d_model", "heads": "heads", "kv_heads": "kv_heads",
+    "head_dim": "head_dim", "ffn": "d_ff", "vocab": "vocab", "n_experts": "experts",
+    "topk": "active_experts", "moe_ffn": "expert_d_ff",
+}  # fmt: skip
+
+
+def _sizes(row: Row) -> dict[str, int]:
+    return {ours: int(float(row[theirs])) for theirs, ours in SIZES.items() if row.get(theirs)}
+
+
+# What the sizes do not say: decoders with a gated MLP are made as Llama, the others as GPT-2.
+LLAMA = {
+    "positions": "rotary", "norm": "rms_norm", "activation": "silu", "gated": True, "qkv_bias": False,
+    "out_bias": False, "mlp_bias": False, "fused_qkv": False, "tied": False,
+}  # fmt: skip
+
+
+def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
+    glu = row.get("glu", "")
+    few = sizes.get("kv_heads", sizes["heads"]) < sizes["heads"]
+    gated = glu == "1" if glu else few or sizes.get("d_ff", 0) % sizes["d_model"] != 0
+    return {**LLAMA} if gated else {"tied": True}
+
+
+def precision(text: str) -> tuple[str, str]:
+    """(dtype, precision) of a published word. Raises NotCoveredError."""
+    word = text.lower()
+    for start, dtype in (
+        ("bf16", "bf16"),
+        ("fp16", "fp16"),
+        ("f16", "fp16"),
+        ("tf32", "tf32"),
+        ("fp32", "fp32"),
+    ):
+        if word.startswith(start):
+            return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
+    if word.startswith("fp8"):
+        return "bf16", "fp8"
+    raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

@@ -1,0 +1,136 @@
+"""Stacks fitted to published runs, and judged: `python -m budget.bench.published.scoreboard TABLE.csv ...`.
+
+Judged on what was left out: a fifth of each pair's rows, whole pairs of a stack and a generation of devices,
+whole sources. --write puts what was fitted into budget/data, with the intervals that these errors give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
+
+import numpy as np
+
+from budget import stack as stacks
+from budget.device.profile import FOLDER, save
+from budget.files import replace
+from budget.measured.calibration import interval
+from budget.named import Any
+from budget.table import DATA
+
+from .fit import Case, Numbers, base, cases, fit, fitted, left_out, predictions, start
+
+COVERAGE = 0.9
+FEWEST = 6  # rows of a pair with an interval of its own
+FOLDS = 5
+NOTES = (
+    "What all stacks share, fitted to published runs by bench/published/scoreboard.py; stacks have the rest.",
+)
+
+
+def _fold(c: Case) -> int:
+    """One of FOLDS parts of the rows, the same each time."""
+    return sum(i * ord(letter) for i, letter in enumerate(c.id, 1)) % FOLDS
+
+
+# What is left out together, and whether what all stacks share is fitted anew without it.
+LEFT_OUT: Mapping[str, tuple[Callable[[Case], Any], bool]] = {
+    "a fifth of each pair": (_fold, False),
+    "each pair of stack and device": (lambda c: (c.stack, c.generation), False),
+    "each source": (lambda c: c.source, True),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Fit, print the scoreboard, and write the data if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m budget.bench.published.scoreboard", description=__doc__)
+    parser.add_argument("tables", nargs="+", metavar="TABLE.csv")
+    parser.add_argument("--write", action="store_true", help="put what was fitted into budget/data")
+    parser.add_argument("--rows", action="store_true", help="show each row, predicted over measured")
+    parser.add_argument("--quick", action="store_true", help="leave nothing out")
+    options = parser.parse_args(argv)
+    found = list(cases(options.tables))
+    begin = start()
+    numbers = fit(found, begin)
+    wrong = predictions(found, numbers) - np.array([c.measured for c in found])
+    errors = {"fitted": dict(zip(map(_key, found), map(float, wrong), strict=True))}
+    print("\n".join(_lines(found, numbers, errors["fitted"], options.rows)))
+    for name, (key, shared) in LEFT_OUT.items() if not options.quick else ():
+        errors[name] = left_out(found, key, begin, numbers, shared)
+    for name, of in errors.items():
+        print(_score(name, list(of.values())))
+    if options.write:
+        write(found, numbers, *(errors[name] for name in LEFT_OUT))
+    return 0
+
+
+def _key(c: Case) -> str:
+    return f"{c.id} {c.quantity}"
+
+
+def _lines(found: Sequence[Case], numbers: Numbers, errors: Mapping[str, float], rows: bool) -> Iterator[str]:
+    """What was fitted, by pair, with its errors."""
+    yield "  ".join(f"{n[0]} {v:.3g}" for n, v in numbers.items() if len(n) == 1)
+    for stack, generation in sorted({(c.stack, c.generation) for c in found}):
+        own = [c for c in found if (c.stack, c.generation) == (stack, generation)]
+        reached = fitted(stack, numbers, [generation]).reached[generation]
+        factors = "  ".join(f"{name} {value:.2f}" for name, value in reached.items())
+        yield _score(f"{stack} {generation}", [errors[_key(c)] for c in own]) + f"   {factors}"
+        for c in sorted(own, key=lambda c: errors[_key(c)]) if rows else ():
+            ratio = math.exp(errors[_key(c)])
+            yield f"    {c.id:18}{c.quantity:14}{math.exp(c.measured):10.4g} s   x {ratio:.2f}"
+
+
+def _score(name: str, errors: Sequence[float]) -> str:
+    """Rows, median and 90th percentile of the errors, and the median of predicted over measured."""
+    sizes = sorted(abs(math.exp(e) - 1) for e in errors)
+    far = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
+    return f"{name:<32}{len(sizes):5}{median(sizes):9.1%}{far:9.1%}{math.exp(median(errors)):8.2f}"
+
+
+def write(
+    found: Sequence[Case],
+    numbers: Numbers,
+    rows: Mapping[str, float],
+    pairs: Mapping[str, float],
+    sources: Mapping[str, float],
+) -> None:
+    """Write what was fitted, and the intervals that the errors of what was left out give, into the data."""
+    anywhere, elsewhere = (interval(list(errors.values()), COVERAGE) for errors in (sources, pairs))
+    profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
+    save(profile, FOLDER, NOTES)
+    for name in stacks.names():
+        path = os.path.join(DATA, "stacks", f"{name}.json")
+        with open(path, encoding="utf-8") as file:
+            about = json.load(file)
+        about = {k: v for k, v in about.items() if k not in ("reached", "intervals")}
+        own = [c for c in found if c.stack == name]
+        if own:
+            generations = sorted({c.generation for c in own})
+            about["reached"] = {
+                generation: {c: _short(v) for c, v in factors.items() if abs(v - 1) > 0.005}
+                for generation, factors in fitted(name, numbers, generations).reached.items()
+            }
+            about["intervals"] = {"": _interval(elsewhere)}
+            for generation in generations:
+                errors = [rows[_key(c)] for c in own if c.generation == generation]
+                if len(errors) >= FEWEST:
+                    about["intervals"][generation] = _interval(interval(errors, COVERAGE))
+        replace(path, json.dumps(about, indent=2) + "\n")
+
+
+def _interval(width: float) -> list[float]:
+    return [_short(1 / width), _short(width)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Tables of training runs: one row, one configuration (training_throughput.csv)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from budget.device import Device
+from budget.named import Any
+
+from .layouts import cluster, dropout, layout, recomputed, seconds
+from .rows import Asked, NotCoveredError, Part, device, measured, network, number, precision, stack, whole
+from .table import Row
+
+COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
+TELLS = ("micro_batch", "tokens_per_s_per_gpu")
+NUMBERS = (
+    "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch",
+    "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
+    "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total", "tflops_per_gpu",
+)  # fmt: skip
+WORDS = ()
+# The READMEs' default batches of images, where a table has none.
+IMAGES = {"a100-80gb": 256, "v100-sxm-16gb": 128, "v100-sxm-32gb": 256}
+
+
+def asked(row: Row) -> Iterator[Asked]:
+    """What a row measured, and what predicts it. Raises NotCoveredError."""
+    if row.get("kind", "") == "llm_run":
+        raise NotCoveredError("a whole run, of which no step is known")
+    on, gpus = device(row["gpu"]), whole(row, "n_gpus")
+    image = row.get("kind", "") == "cnn_train"
+    seq = 0 if image else whole(row, "seq")
+    batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
+    part = _part(row, on, batch, seq, gpus)
+    samples = part.settings["global_batch"]
+    rate = measured(row, "tokens_per_s_per_gpu")
+    if rate is not None:  # samples/s are cut to whole numbers in some sources
+        yield Asked("tokens_per_s", "tokens/s/device", rate, (part,), samples * seq / gpus)
+    elif (rate := measured(row, "samples_per_s_total")) is not None:
+        yield Asked("samples_per_s", "samples/s", rate, (part,), samples)
+    else:
+        yield Asked("step_s", "s", seconds(row, samples, seq, gpus), (part,))
+
+
+def _part(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
+    software = stack(row, "torch-compile")
+    model, config = network(row, software, seq)
+    dtype, kind = precision(row["precision"])
+    spread = layout(row, gpus, software)
+    each = batch * spread["dp"]
+    steps, left = divmod(number(row, "global_batch", each), each)
+    if left:
+        raise NotCoveredError(f"global_batch is no multiple of dp x micro_batch, {each}")
+    settings: dict[str, Any] = {
+        "device": on.id,
+        "stack": software,
+        "batch": batch,
+        "global_batch": each * max(int(steps), 1),
+        "layout": spread,
+        "cluster": cluster(row),
+        "dtype": dtype,
+        "config": {**config, **dropout(row, software)},
+        "optimizer": "adamw_fused",
+        **recomputed(row, gpus),
+        **({"seq": seq} if seq else {}),
+        **_precision(kind, software),
+    }
+    if "no flash" in row.get("notes", "") or row.get("kind") == "bert_train":
+        settings["attention"] = "eager"
+    if row.get("kind") == "llm_lora":
+        settings["lora_rank"] = 16
+    return Part(model, settings)
+
+
+def _precision(kind: str, software: str) -> dict[str, str]:
+    """What a row's word says where the stack says something else; Megatron's own precision is its own."""
+    if kind == "fp8":
+        return {"precision": "fp8", "grad_dtype": ""}
+    return {} if kind == "master" or "megatron" in software else {"precision": "pure", "grad_dtype": ""}

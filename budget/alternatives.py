@@ -1,0 +1,165 @@
+"""Beside a plan: its loss from smaller networks, repeated data, inference demand, experts, other laws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import law
+from .backwards import Plan
+from .estimate import estimate
+from .law import FLOPS, Law, _search
+from .named import Any, NamedTuple
+from .shape import shape
+
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the plan's parameters
+EXPERTS = (1, 2, 4, 8, 16, 32)  # Ludziejewski et al.'s own
+USERS, CACHED = 64, 2048  # how decoding is priced: sequences at once, tokens in the cache; an example
+FAR = 1e6  # times the plan's tokens, beyond which nobody trains
+
+
+class Smaller(NamedTuple):
+    """A network as good as the plan's, with fewer parameters. more: its compute over the plan's."""
+
+    params: float
+    tokens: float
+    compute_flops: float
+    more: float
+    usd: float | None
+
+
+class Served(NamedTuple):
+    """A network as good as the plan's, trained and then used: dollars of both (None without a price)."""
+
+    params: float
+    tokens: float
+    flops: float  # 6 N D + 2 N D_inference. Source: sardana-2023
+    train_usd: float | None
+    usd_per_million: float | None  # tokens that it generates
+    total_usd: float | None
+
+
+class Repeated(NamedTuple):
+    """The plan's tokens where fewer are unique. worth: as many fresh tokens. best_*: for the same compute."""
+
+    epochs: float
+    worth: float
+    loss: float
+    loss_fresh: float
+    best_params: float
+    best_tokens: float
+    best_loss: float
+
+
+class Mixture(NamedTuple):
+    """The best mixture for the plan's compute; dense: the compute that a dense network needs for its loss."""
+
+    experts: int
+    active: float
+    tokens: float
+    loss: float
+    dense: float | None
+
+
+class Other(NamedTuple):
+    """What a law says of the plan's compute. beyond: by what factor its own runs are exceeded."""
+
+    law: str
+    about: str
+    params_are: str
+    params: float
+    tokens: float
+    loss: float | None
+    beyond: float | None
+    reproduces: bool | None
+
+
+def smaller(plan: Plan) -> Iterator[Smaller]:
+    """Networks of the plan's loss with fewer parameters and more tokens; none where the law has no loss."""
+    for share in SHARES:
+        tokens = _tokens(plan, share)
+        if tokens is None:
+            return
+        params = plan.params * share
+        compute = FLOPS * params * tokens
+        usd = plan.bill.usd
+        more = compute / plan.compute
+        yield Smaller(params, tokens, compute, more, None if usd is None else usd * more)
+
+
+def _tokens(plan: Plan, share: float) -> float | None:
+    """The tokens with which a network of a share of the parameters gets as good; None: it never does."""
+    of, params = plan.ask.law, plan.params * share
+    if plan.loss is None:
+        return None
+    if share == 1:
+        return plan.tokens
+
+    def loss(tokens: float) -> float:
+        return of.loss(params, tokens, **plan.ask.more)
+
+    return _search.crossing(loss, plan.loss, plan.tokens, plan.tokens * FAR)
+
+
+def served(plan: Plan, tokens: float) -> list[Served]:
+    """The networks of `smaller`, each with the price of generating so many tokens on the plan's device."""
+    return [_served(plan, one, tokens) for one in smaller(plan)]
+
+
+def _served(plan: Plan, one: Smaller, tokens: float) -> Served:
+    price, size = plan.ask.terms.price, shape(one.params)
+    step = estimate(
+        size.preset, config=size.config, mode="decode", device=plan.ask.device, batch=USERS, seq=CACHED
+    )
+    hours = step.times.step / USERS / 3600  # of a device, for a token
+    each = None if price is None else hours * price.value
+    flops = one.compute_flops + 2 * one.params * tokens
+    total = None if each is None or one.usd is None else one.usd + each * tokens
+    return Served(one.params, one.tokens, flops, one.usd, None if each is None else each * 1e6, total)
+
+
+def repeated(plan: Plan, unique: float) -> Repeated:
+    """What repetition costs the plan, by Muennighoff et al.'s law."""
+    of = law.load("muennighoff")
+    params, tokens = of.optimum(plan.compute, unique=unique)
+    return Repeated(
+        plan.tokens / min(unique, plan.tokens),
+        of.form.worth(of.constants, plan.tokens, unique),
+        of.loss(plan.params, plan.tokens, unique=unique),
+        of.loss(plan.params, plan.tokens),
+        params,
+        tokens,
+        of.loss(params, tokens, unique=unique),
+    )
+
+
+def mixtures(plan: Plan, most: float) -> Iterator[Mixture]:
+    """The best mixtures of up to so many experts, one active, by Ludziejewski et al.'s law."""
+    of = law.load("ludziejewski")
+
+    def dense(flops: float) -> float:
+        return of.loss(*of.optimum(flops))
+
+    for experts in (e for e in EXPERTS if e <= most):
+        active, tokens = of.optimum(plan.compute, experts=experts)
+        loss = of.loss(active, tokens, experts=experts)
+        flops = _search.crossing(dense, loss, plan.compute * 0.999, plan.compute * 1e6)
+        yield Mixture(experts, active, tokens, loss, flops)
+
+
+def others(plan: Plan) -> Iterator[Other]:
+    """Every law that has an optimum, for the plan's compute."""
+    for of in law.every():
+        if hasattr(of.form, "optimum"):
+            params, tokens = of.optimum(plan.compute)
+            loss = of.loss(params, tokens) if of.has_loss else None
+            name, counted, holds = (of.about[k] for k in ("name", "params_are", "reproduces"))
+            yield Other(of.id, name, counted, params, tokens, loss, beyond(of, params, tokens), holds)
+
+
+def beyond(of: Law, params: float, tokens: float) -> float | None:
+    """By what factor a run lies outside the law's own runs; 1 within them, None where none are stated."""
+    ranges: Any = of.about.get("range")
+    if not ranges:
+        return None
+    at = {"params": params, "tokens": tokens, "compute": FLOPS * params * tokens}
+    return float(max(max(at[k] / high, low / at[k], 1.0) for k, (low, high) in ranges.items()))

@@ -1,0 +1,274 @@
+"""Clusters: how devices are joined, from data: one file a cluster in data/clusters, the links in
+data/links.json.
+
+A cluster is its tiers, innermost first: so many devices joined by one kind of link (a node by NVLink), these
+joined by another (a fabric by InfiniBand). Every collective's time follows from that (fold/collective.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from . import table
+from .config import Field, check, size
+from .device import Device
+from .device import load as load_device
+from .device.profile import profile_for
+from .errors import InputError, shown, unknown
+from .named import Any, NamedTuple
+from .size import product
+
+KINDS = ("switch", "mesh", "pcie", "torus", "network")
+
+
+class Link(NamedTuple):
+    """A kind of link.
+
+    bandwidth: bytes/s of one device, or of one network card, one way, as sold; reached: the part of it that
+    large
+    messages reach, and reduced: the part where the switch adds up (NVLink SHARP; 0: it does not).
+    start_s: seconds of a collective before its first step; step_s: of a step from one device to the next.
+    kind: switch (of a node: a device may send to any other at its full rate), mesh (a pair has a link of its
+    own), pcie, torus, network (cards of nodes).
+    """
+
+    name: str
+    kind: str
+    bandwidth: float
+    reached: float
+    reduced: float
+    start_s: float
+    step_s: float
+    measured: bool  # whether `reached` and the two times are
+    source: tuple[str, ...]
+
+
+class Tier(NamedTuple):
+    """Links that join `devices` devices, those of the tiers inside included (None: any number).
+
+    bandwidth: of one device while all send, bytes/s one way, as sold: its share of its node's cards.
+    crowd: how many times more a device gets while no other one of its node sends.
+    torus: the devices along each axis, innermost first, where the links are a torus.
+    oversubscription: how many times less leaves this tier's members than they could send.
+    """
+
+    link: Link
+    devices: int | None
+    bandwidth: float
+    crowd: float
+    torus: tuple[int, ...]
+    oversubscription: float
+
+
+class Cluster(NamedTuple):
+    """Devices and what joins them.
+
+    sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
+    machine, by collective and number of nodes (`all_reduce-1`): seconds before the first byte, and bytes/s as
+    NCCL's tests count them on the bus (measured/collectives.py).
+    """
+
+    id: str
+    name: str
+    sold: tuple[str, ...]
+    tiers: tuple[Tier, ...]
+    source: tuple[str, ...]
+    provenance: str
+    notes: str
+    records: Mapping[str, tuple[float, float]] = {}
+
+    @property
+    def node(self) -> int:
+        """Devices that the innermost links join."""
+        return self.tiers[0].devices or 1
+
+    @property
+    def devices(self) -> int | None:
+        """The most devices that one job can have; None: any number."""
+        return self.tiers[-1].devices
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The ids of all clusters in the data, sorted."""
+    return table.files("clusters")
+
+
+def load(name: str) -> Cluster:
+    """A cluster by its id, or from a JSON file of the form that data/README.md describes.
+
+    Raises InputError with the nearest known name, or with the file and the field.
+    """
+    return read(os.path.basename(name), _file(name)) if name.endswith(".json") else _known(name)
+
+
+@cache
+def _known(name: str) -> Cluster:
+    if name not in names():
+        raise unknown("cluster", name, names())
+    return read(name, table.load("clusters", f"{name}.json"))
+
+
+def read(name: str, about: Mapping[str, Any]) -> Cluster:
+    """A cluster from its table. Raises InputError that names the file and the field."""
+    _fields(name, about, ("name", "sold", "usual", "tiers", "source", "notes"))
+    made: list[Tier] = []
+    for place, tier in enumerate(_list(f"{name}: tiers", about.get("tiers"))):
+        made.append(_tier(f"{name}: tiers[{place}]", tier, made))
+        inside = made[-2].devices if place else 0
+        outside = made[-1].devices
+        if inside is None or (outside is not None and outside <= inside):
+            raise InputError(
+                f"{name}: tiers[{place}].devices", "a tier joins more devices than the one inside it"
+            )
+    if not made:
+        raise InputError(f"{name}: tiers", "empty; allowed: at least one tier")
+    sold = _list(f"{name}: sold", about.get("sold", []))
+    return Cluster(
+        name.removesuffix(".json"),
+        str(about.get("name", name)),
+        tuple(load_device(str(device)).id for device in sold),
+        tuple(made),
+        _sources(about),
+        "data" if "source" in about else "as given",
+        str(about.get("notes", "")),
+    )
+
+
+TIER = ("link", "devices", "cards", "per", "torus", "oversubscription")
+RATES = {"gb_s": 1e6, "reached": 1.0, "reduced": 1.0, "start_us": 1e6, "step_us": 1e6}  # and the most of each
+
+
+def _tier(where: str, about: Any, inside: list[Tier]) -> Tier:
+    _fields(where, about, TIER)
+    link = _link(f"{where}.link", about.get("link"))
+    torus = tuple(_whole(f"{where}.torus", axis) for axis in _list(f"{where}.torus", about.get("torus", [])))
+    if bool(torus) != (link.kind == "torus"):
+        raise InputError(
+            f"{where}.torus", f"a {link.kind} has {'no axes' if torus else 'axes: a list of numbers'}"
+        )
+    devices = product(torus) if torus else about.get("devices")
+    if devices is not None or not inside:
+        devices = _whole(f"{where}.devices", devices)
+    share = 1.0
+    if "cards" in about:
+        share = _whole(f"{where}.cards", about["cards"])
+        share = share / _whole(f"{where}.per", about.get("per", inside[0].devices if inside else None))
+    over = check(Field(f"{where}.oversubscription", "float", 1, "", 1, ()), about.get("oversubscription", 1))
+    return Tier(link, devices, link.bandwidth * share, max(1 / share, 1.0), torus, float(over))
+
+
+def _link(where: str, about: Any) -> Link:
+    """A link by its name in data/links.json, or from a table of the same form. Raises InputError."""
+    links = table.load("links.json")
+    if isinstance(about, str):
+        if about not in links:
+            raise unknown(where, about, links)
+        about = links[about]
+    _fields(where, about, (*RATES, "name", "kind", "measured", "source", "note"))
+    rates = {}
+    for key, most in RATES.items():
+        rates[key] = check(Field(f"{where}.{key}", "float", 0, "", 0, ()), about.get(key, 0))
+        if rates[key] > most or (rates[key] == 0 and key in ("gb_s", "reached")):
+            raise InputError(f"{where}.{key}", f"got {rates[key]:g}; allowed: above 0, at most {most:,g}")
+    return Link(
+        str(about.get("name", "link")),
+        check(Field(f"{where}.kind", "str", "", "", None, KINDS), about.get("kind", "network")),
+        rates["gb_s"] * 1e9,
+        rates["reached"],
+        rates["reduced"],
+        rates["start_us"] * 1e-6,
+        rates["step_us"] * 1e-6,
+        bool(about.get("measured", False)),
+        _sources(about),
+    )
+
+
+def _file(path: str) -> Mapping[str, Any]:
+    """A user's own table. Raises InputError."""
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)  # type: ignore[no-any-return] # checked by whoever reads it
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            "cluster", f"cannot read {shown(path)}: {type(error).__name__}; allowed: a JSON file"
+        ) from None
+
+
+def _fields(where: str, about: Any, known: Iterable[str]) -> None:
+    if not isinstance(about, Mapping):
+        raise InputError(where, f"got {shown(about)}; allowed: a table with {', '.join(known)}")
+    for key in about:
+        if key not in known:
+            raise unknown(f"{where}.{key}", key, known)
+
+
+def _list(where: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(where, f"got {shown(value)}; allowed: a list")
+    return value
+
+
+def _whole(where: str, value: Any) -> int:
+    return size(where, value)  # type: ignore[no-any-return] # a number, as JSON has no arrays
+
+
+def _sources(about: Mapping[str, Any]) -> tuple[str, ...]:
+    source = about.get("source", [])
+    return (source,) if isinstance(source, str) else tuple(source)
+
+
+def usual(device: Device) -> Cluster:
+    """The cluster that a device is usually sold in, as the clusters' tables say; else one made of what the
+    device's own table says of its links. What `budget calibrate` found on this machine replaces both.
+    Raises InputError where nothing is known.
+    """
+    records = profile_for(device).links
+    for name in names():
+        if device.id in table.load("clusters", f"{name}.json").get("usual", ()):
+            found = load(name)
+            break
+    else:
+        found = _assumed(device, records)
+    if not records:
+        return found
+    return found._replace(records=records, provenance=f"{found.provenance}; collectives measured here")
+
+
+def _assumed(device: Device, records: Mapping[str, tuple[float, float]]) -> Cluster:
+    """A node of eight with the device's own links, or of four on PCIe; its own network card, or one of 100
+    Gbit/s a node. Assumed. Of a device that is sold without any link, what was measured on this machine.
+    Raises InputError where nothing was.
+    """
+    if device.intra is None and records:
+        best = max(bandwidth for _, bandwidth in records.values())
+        link = {"name": "measured here", "kind": "switch", "gb_s": best / 1e9, "reached": 1, "measured": True}
+        made = read(
+            device.id, {"name": f"{device.name}, as measured", "tiers": [{"link": link, "devices": 64}]}
+        )
+        return made._replace(sold=(device.id,), provenance="measured")
+    if device.intra is None:
+        raise InputError(
+            "cluster", f"no links between {device.name}s are known; allowed: a JSON file that has them"
+        )
+    links = table.load("links.json")
+    own = "PCIe" not in device.intra.name
+    like = {**links["nvlink4" if own else "pcie4"], "reduced": 0, "measured": False}
+    inner = {**like, "name": device.intra.name, "gb_s": device.intra.bandwidth / 1e9}
+    node = 8 if own else 4
+    card, cards = (device.inter.bandwidth / 1e9, node) if device.inter else (links["ethernet"]["gb_s"], 1)
+    outer = {**links["infiniband-ndr" if device.inter else "ethernet"], "name": "network card", "gb_s": card}
+    tiers = [{"link": inner, "devices": node}, {"link": {**outer, "measured": False}, "cards": cards}]
+    made = read(f"{device.id}-assumed", {"name": f"{device.name}, a node of {node}, assumed", "tiers": tiers})
+    return made._replace(sold=(device.id,), provenance="assumed")
+
+
+def suits(cluster: Cluster, device: Device) -> None:
+    """Raise an InputError for a device that a cluster is not sold with."""
+    if cluster.sold and device.id not in cluster.sold:
+        others = f"for {device.id}: {usual(device).id}, or a JSON file"
+        raise InputError("cluster", f"{cluster.id} joins {', '.join(cluster.sold)}; {others}")

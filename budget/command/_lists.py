@@ -1,0 +1,46 @@
+"""Lists in flags: `--batch 8,16,32`, `--seq 1k..128k`, `--device a100,h100`."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import InputError
+from ..named import Any
+
+PREFIX = {"": 1, "k": 2**10, "m": 2**20}  # 128k tokens are 131,072, as models' contexts are named
+
+
+def names(text: str | None) -> Any:
+    """A name, or a list of them by commas."""
+    return text.split(",") if text and "," in text else text
+
+
+def sizes(field: str, text: str | None) -> Any:
+    """A size, or a list of them: `16`, `128k`, `8,16,32`, and `1..64`, which doubles: 1, 2, 4, ..., 64.
+
+    What is no size stays text: the check that names the field refuses it. Raises InputError.
+    """
+    if text is None:
+        return None
+    found: list[Any] = []
+    for part in text.split(","):
+        low, dots, high = part.partition("..")
+        found += _doubled(field, _size(low), _size(high)) if dots else [_size(part)]
+    return found if len(found) > 1 else found[0]
+
+
+def _size(text: str) -> Any:
+    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip())
+    if told is None:
+        return text
+    value = float(told[1]) * PREFIX[told[2].lower()]
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _doubled(field: str, low: Any, high: Any) -> list[int]:
+    if not (isinstance(low, int) and isinstance(high, int) and 0 < low < high):
+        raise InputError(field, f"got {low}..{high}; allowed: a smaller size .. a larger one, as 1..64")
+    found = [low]
+    while found[-1] * 2 < high:
+        found.append(found[-1] * 2)
+    return [*found, high]

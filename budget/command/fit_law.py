@@ -1,0 +1,45 @@
+"""`budget fit-law`: a scaling law from your own runs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from ..errors import InputError, unknown
+from ..law import _fit
+from ..report._law import answer
+from ._model import output_flags, write
+
+HELP = "a scaling law from your own runs, with intervals and outliers"
+EXAMPLES = """examples:
+  budget fit-law runs.csv                        columns params, tokens, loss
+  budget fit-law runs.csv --drop 2,5             without those rows of the file
+  budget fit-law runs.csv --format json --output mine.json
+  budget scale --compute 1e21 --law mine.json    what follows from it
+"""
+MOST = 100_000  # bootstrap samples
+
+
+def flags(parser: ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("runs", metavar="RUNS.csv", help="finished runs, one a row, at least 6")
+    parser.add_argument("--drop", metavar="ROWS", default="", help="rows to leave out: 2,5 (the header is 1)")
+    parser.add_argument("--bootstrap", metavar="N", default="1000", help="bootstrap samples (1000)")
+    output_flags(parser)
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Fit and print the law."""
+    if rest:
+        raise unknown("flag", rest[0], ("--drop", "--bootstrap", "--format", "--output"))
+    samples = _whole("--bootstrap", args.bootstrap, 1, MOST)
+    runs = _fit.read(args.runs)
+    dropped = tuple(_whole("--drop", x, 2, runs.rows[-1]) for x in args.drop.split(",") if x)
+    runs = _fit.enough(runs.without(dropped))
+    write(answer(args.runs, runs, _fit.fit(runs, samples), dropped), args)
+    return 0
+
+
+def _whole(field: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
+        raise InputError(field, f"got {text[:40]!r}; allowed: whole numbers from {least} to {most:,}")
+    return int(text)

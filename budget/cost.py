@@ -1,0 +1,175 @@
+"""What device-hours cost: dollars, energy and carbon, each from a stated input with its source.
+
+Not counted: people, storage, traffic, taxes; the carbon of making the devices and their building.
+"""
+
+from __future__ import annotations
+
+from . import table
+from .device import Device
+from .errors import InputError, shown, unknown
+from .named import Any, NamedTuple
+from .quantity import PLAIN, USD, WATTS, read
+
+KINDS = ("on-demand", "reserved", "spot")
+USUAL_PUE, USUAL_GRID = "aws", "USA"
+UNCOUNTED = ("embodied carbon", "storage and traffic", "people", "failed runs and experiments")
+
+
+class Stated(NamedTuple):
+    """An input with where it comes from. low, high: the ends of what was found; source: references."""
+
+    value: float
+    low: float
+    high: float
+    what: str
+    source: tuple[str, ...] = ()
+
+
+class Terms(NamedTuple):
+    """What an hour of a device costs. None: not known, and then nothing that follows from it is.
+
+    price: dollars an hour; watts: what the device draws; all_in_w: with its share of servers, network and
+    cooling as provisioned; pue: the site's energy over its computers'; grid: grams of CO2e a kWh.
+    """
+
+    price: Stated | None
+    watts: Stated | None
+    all_in_w: Stated | None
+    pue: Stated
+    grid: Stated
+
+
+class Bill(NamedTuple):
+    """Of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned."""
+
+    device_hours: float
+    usd: float | None
+    usd_low: float | None
+    usd_high: float | None
+    kwh: float | None
+    kwh_all_in: float | None
+    co2_kg: float | None
+
+
+def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None, grid: Any = None) -> Terms:
+    """Prices, power and carbon of a device. Raises InputError.
+
+    price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP), or `measured`;
+    pue: a number or whose (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name or ISO code.
+    """
+    return Terms(usd_per_hour(device, price), _watts(device, power), _all_in(device), _pue(pue), _grid(grid))
+
+
+def bill(t: Terms, device_hours: float) -> Bill:
+    """What so many hours of one device cost."""
+    kwh = None if t.watts is None else device_hours * t.watts.value / 1000 * t.pue.value
+    usd, low, high = (None, None, None) if t.price is None else (device_hours * x for x in t.price[:3])
+    return Bill(
+        device_hours,
+        usd,
+        low,
+        high,
+        kwh,
+        None if t.all_in_w is None else device_hours * t.all_in_w.value / 1000,
+        None if kwh is None else kwh * t.grid.value / 1000,
+    )
+
+
+def usd_per_hour(device: Device, given: Any = None) -> Stated | None:
+    """The median of the providers' prices of a kind, or one's own. None: none is known. Raises InputError."""
+    if given is not None and given not in KINDS:
+        return _own(read("price", given, USD), "your price")
+    kind = given or KINDS[0]
+    rows = [r for r in _prices(device.id) if r["kind"] == kind]
+    if not rows:
+        return _recalled(device, kind) if given is None else _none(device, kind)
+    usd = sorted(r["usd"] for r in rows)
+    dates = sorted(r["date"][:7] for r in rows)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    notes = {r["note"] for r in rows if "note" in r}
+    what = f"{kind}, median of {len(rows)} prices, {when}" if len(rows) > 1 else f"{kind}, one price, {when}"
+    what += f" ({'; '.join(sorted(notes))})" if notes else ""
+    return Stated(_median(usd), usd[0], usd[-1], what, tuple(sorted({r["source"] for r in rows})))
+
+
+def _median(values: list[float]) -> float:
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+
+
+def _prices(device: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = (
+        table.load("prices", f"{device}.json")["prices"] if device in table.files("prices") else []
+    )
+    return rows
+
+
+def _none(device: Device, kind: str) -> Stated:
+    known = sorted({r["kind"] for r in _prices(device.id)})
+    also = f"{', '.join(known)} or " if known else ""
+    raise InputError("price", f"no {kind} price of {device.name} is known; allowed: {also}dollars an hour")
+
+
+def _recalled(device: Device, kind: str) -> Stated | None:
+    if device.usd_per_hour is None:
+        return None
+    low, high = device.usd_per_hour
+    return Stated((low + high) / 2, low, high, f"{kind}, the middle of a recalled range", (device.source,))
+
+
+def _own(value: float, what: str) -> Stated:
+    return Stated(value, value, value, what)
+
+
+def _watts(device: Device, given: Any) -> Stated | None:
+    if given == "measured":
+        from .device.machine import power_w
+
+        watts = power_w()
+        if not watts:
+            raise InputError("power", "no NVIDIA GPU here says what it draws; allowed: watts")
+        return _own(watts, "what this machine's GPU draws now")
+    if given is not None:
+        return _own(read("power", given, WATTS), "your power of a device")
+    if device.tdp_w is None:
+        return None
+    return Stated(device.tdp_w, device.tdp_w, device.tdp_w, "the device's TDP", (device.source,))
+
+
+def _all_in(device: Device) -> Stated | None:
+    about = table.load("energy", "power.json")
+    row = about["rows"].get(device.id)
+    what = "with servers, network and cooling, as provisioned"
+    return Stated(*(row["all_in_w"],) * 3, what, (about["source"],)) if row else None
+
+
+def _pue(given: Any) -> Stated:
+    rows = table.load("energy", "pue.json")["rows"]
+    row = rows.get(USUAL_PUE if given is None else str(given).lower())
+    if row is None:
+        try:
+            value = read("pue", given, PLAIN)
+        except InputError:
+            raise unknown("pue", given, [*rows, "a number from 1"]) from None
+        if not 1 <= value <= 5:
+            raise InputError("pue", f"got {shown(given)}; allowed: from 1 to 5")
+        return _own(value, "your PUE")
+    values = [r["pue"] for r in rows.values()]
+    return Stated(row["pue"], min(values), max(values), f"{row['name']} {row['year']}", (row["source"],))
+
+
+def _grid(given: Any) -> Stated:
+    about = table.load("energy", "grid.json")
+    rows = about["rows"]
+    named = {**{k.lower(): r for k, r in rows.items()}, **{r["name"].lower(): r for r in rows.values()}}
+    row = named.get((USUAL_GRID if given is None else str(given)).lower())
+    if row is None:
+        try:
+            value = read("grid", given, PLAIN, least=-1e-9)
+        except InputError:
+            raise unknown("grid", given, [r["name"] for r in rows.values()]) from None
+        return _own(max(value, 0.0), "your grid")
+    values = [r["g_per_kwh"] for r in rows.values()]
+    what = f"{row['name']} {row['year']}"
+    return Stated(row["g_per_kwh"], min(values), max(values), what, (about["source"],))

@@ -1,0 +1,91 @@
+"""What a software stack reaches on a device: its profile, from data/kernels.json and the stack's own file.
+
+A share is that of the kernels that a stack chooses on this generation of devices, times what the stack
+reaches of it in situ, fitted to published runs (bench/published/fit.py). Of a pair that nobody measured the
+stack's other generations tell, with a wider interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import table
+from ..dtype import SHORT
+from ..named import Any
+from ..stack import Stack
+from . import Device
+from .kernel_class import Dispatch, KernelClass, Profile, complete
+
+SHORTS = {full: short for short, full in SHORT.items() if short not in ("float", "half")}
+# Nothing reaches more of a peak rate, or of a bandwidth. Derived: above every point of data/kernels.json.
+MOST = 0.96
+WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
+
+
+def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
+    """The profile of a stack on a device that was not measured here, computing in a dtype.
+
+    base: what all stacks share: convolutions, memory-bound kernels, launches.
+    """
+    generation = device.generation
+    kernels, of = table.load("kernels.json"), stack.reached_on(generation)
+    wide, narrow = (min(_products(device, kind) * of["product"], MOST) for kind in (dtype, "fp8"))
+    conv, pointwise = base.forms["conv"], base.forms["pointwise"]
+    memory = nearest(kernels["bandwidth"], generation)
+    stream = min(memory * of["stream"], MOST)
+    traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
+    forms = {
+        "matmul": KernelClass(wide, narrow),
+        "grouped": KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"]),
+        "conv": conv._replace(share=conv.share * wide),
+        "pointwise": pointwise._replace(traffic=traffic),
+        **_attention(stack.attention_on(generation), generation, of["attention"]),
+    }
+    known = stack.intervals.get(generation)
+    low, high = known or stack.intervals.get("", (base.low, base.high))
+    return base._replace(
+        name=f"{stack.name} on {generation}" if known else stack.name,
+        provenance="published" if known else "datasheet",
+        forms=complete(forms),
+        memory=stream,
+        launch_s=base.launch_s * of["launch"],
+        dispatch=Dispatch(*(seconds * of["host"] for seconds in base.dispatch)),
+        low=low,
+        high=high,
+    )
+
+
+def _products(device: Device, dtype: str) -> float:
+    """The fraction of the peak that large products reach: of this device, else of its generation, else as a
+    device's own data or the usual one.
+    """
+    kind = SHORTS.get(dtype, dtype)
+    if device.rate(kind) == device.rate("vector"):
+        return 1.0
+    known = table.load("kernels.json")["products"]
+    found = known.get(device.id) or known.get(device.generation, {})
+    share: float | None = found.get("bf16" if kind in WIDE else kind)
+    return device.reached(kind) if share is None else share
+
+
+def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelClass]:
+    """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
+    kernels = table.load("kernels.json")["attention"]
+    about = kernels[kernels[kernel].get("like", kernel)]
+    if not about["share"]:
+        return {}
+    share, edge = nearest(about["share"], generation) * factor, (0.0, about["edge"], 0.0)
+    forward = KernelClass(share, edge=edge)
+    return {"attention": forward, "attention_backward": forward._replace(share=share * about["backward"])}
+
+
+def nearest(values: Mapping[str, Any], generation: str) -> Any:
+    """The value of a generation, else of the next one in order, older before newer; else the usual one."""
+    if generation in values:
+        return values[generation]
+    order = table.load("kernels.json")["order"]
+    known = [g for g in values if g in order]
+    if generation in order and known:
+        at = order.index(generation)
+        return values[min(known, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
+    return values[""] if "" in values else sorted(values.values())[len(values) // 2]

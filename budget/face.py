@@ -1,0 +1,70 @@
+"""How answers show themselves: printed, in a notebook, as a picture, as a data frame."""
+
+from __future__ import annotations
+
+from .errors import InputError
+from .named import Any
+
+
+class Picture(str):
+    """An SVG that notebooks show."""
+
+    __slots__ = ()
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+    def save(self, path: str) -> None:
+        """Write it to a file, whole or not at all. Raises OSError."""
+        from .files import replace
+
+        replace(path, f"{self}\n")
+
+
+class Shown:
+    """An answer that prints as a table, and that notebooks show with its picture."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        try:
+            return self._as("table")
+        except InputError:  # of arrays
+            return repr(self)
+
+    def _as(self, form: str) -> str:
+        from . import report
+
+        return report.render(self, form)
+
+    def _repr_markdown_(self) -> str:
+        return self._as("markdown")
+
+    def _repr_html_(self) -> str:
+        from . import report
+        from .report.html import body
+
+        return body(report.parts(self))
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """What notebooks choose from."""
+        return {
+            "text/plain": str(self),
+            "text/markdown": self._repr_markdown_(),
+            "text/html": self._repr_html_(),
+        }
+
+    def plot(self) -> Picture:
+        """The picture of `--format svg`. Raises InputError for arrays of sizes."""
+        return Picture(self._as("svg"))
+
+    def to_frame(self) -> Any:
+        """The rows of `--format csv` as a DataFrame. Raises InputError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise InputError("to_frame", "needs pandas: pip install pandas") from None
+        from . import report
+        from .report.csv import records
+
+        return DataFrame(records(report.parts(self)))

@@ -1,0 +1,212 @@
+"""A step over many devices: bytes and seconds of each stage's device, from its program.
+
+Memory is that of the device that holds most. A collective is waited for, but for the part that the software
+stack hides behind kernels, as far as these take as long: a layer's behind those of its pass, what is added up
+or gathered once a step behind one micro-batch's backward or forward pass. The slowest stage decides; the
+bubble is what it waits for the others (fold/pipeline.py). Derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..cluster import Cluster
+from ..device import Device
+from ..device.kernel_class import Profile
+from ..ir import Model, contraction_flops, walk
+from ..layout import Layout
+from ..named import Any, NamedTuple
+from ..size import Size, maximum, minimum
+from .collective import seconds
+from .communication import Communication, communications
+from .memory import Memory, beside, memory
+from .pipeline import Pass, bubble, in_flight, schedule
+from .time import Times, time
+
+# The axis of a stack's overlap that a group belongs to.
+HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
+OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
+
+
+# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
+HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
+
+
+class Said(NamedTuple):
+    """A communication with its seconds, all times together, and those of them that are waited for."""
+
+    what: Communication
+    seconds: Size
+    exposed: Size
+
+
+class Rank(NamedTuple):
+    """The program of one device, the stages of a pipeline that run it, and the layers of each."""
+
+    program: Model
+    stages: tuple[int, ...] = (0,)
+    layers: int = 0
+
+
+class Ran(NamedTuple):
+    """One device of some stages: seconds of all micro-batches, and what it says."""
+
+    rank: Rank
+    times: Times
+    said: tuple[Said, ...]
+    weights: Size  # the part of its backward products that makes weights' gradients
+
+    @property
+    def waits(self) -> Size:
+        """Seconds that it waits for collectives."""
+        return sum(s.exposed for s in self.said)
+
+    def passes(self, micro: Size) -> Pass:
+        """Seconds of one micro-batch, with what is waited for in each."""
+        waits = {"forward": 0.0, "backward": 0.0, "optimizer": 0.0}
+        for s in self.said:
+            if not s.what.once:
+                waits[s.what.phase] = waits[s.what.phase] + s.exposed
+        forward, backward = self.times.forward + waits["forward"], self.times.backward + waits["backward"]
+        return Pass(forward / micro, backward / micro, self.times.backward * self.weights / micro)
+
+
+class Spread(NamedTuple):
+    """The programs of a layout's devices, one for each different stage, over `micro` micro-batches."""
+
+    ranks: tuple[Rank, ...]
+    layout: Layout
+    micro: Size
+    dtype: str
+
+    def memories(self) -> dict[int, Memory]:
+        """Bytes of one device of each stage."""
+        found = {stage: self.held(rank, stage) for rank in self.ranks for stage in rank.stages}
+        return dict(sorted(found.items()))
+
+    def held(self, rank: Rank, stage: int) -> Memory:
+        """Bytes of one device of a stage; with DualPipe, also of the stage as far from the other end."""
+        own = self.alone(rank, stage)
+        if schedule(self.layout) != "dualpipe" or self.layout.pp == 1:
+            return own
+        other = self.layout.pp - 1 - stage
+        far = self.alone(next(r for r in self.ranks if other in r.stages), other)
+        return beside(own, far)
+
+    def alone(self, rank: Rank, stage: int) -> Memory:
+        """Bytes of one device of a stage."""
+        return memory(rank.program, self.dtype, in_flight=in_flight(self.layout, stage, self.micro))
+
+    def most(self) -> Memory:
+        """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
+        found = [self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)]
+        return max(found, key=lambda m: m.peak) if len(found) > 1 else found[0]
+
+    def early(self, rank: Rank) -> tuple[int, ...]:
+        """The stages of a rank that may hold most."""
+        return rank.stages if schedule(self.layout) == "dualpipe" else rank.stages[:1]
+
+    def run(
+        self, device: Device, profile: Profile, cluster: Cluster, overlap: Mapping[str, float], execution: str
+    ) -> tuple[Ran, ...]:
+        """The seconds of each rank."""
+        found = []
+        for rank in self.ranks:
+            times = time(rank.program, device, profile, self.dtype, execution)
+            said = self.say(rank, times, cluster, overlap)
+            found.append(Ran(rank, times, said, _of_weights(rank.program)))
+        return tuple(found)
+
+    def say(
+        self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
+    ) -> tuple[Said, ...]:
+        """What a rank's device says, with its seconds, and what of these nothing hides."""
+        overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
+        spoken = list(communications(rank.program.nodes, self.dtype))
+        took = [self.seconds(c, cluster) for c in spoken]
+        sums: dict[tuple[str, str, bool], Size] = {}
+        for c, s in zip(spoken, took, strict=True):
+            sums[_key(c)] = sums.get(_key(c), 0.0) + s
+        shown = {}
+        for (axis, phase, once), s in sums.items():
+            beside = times.backward if phase == "backward" else times.forward
+            hidden = minimum(overlap.get(axis, 0.0) * s, beside / self.micro if once else beside)
+            shown[axis, phase, once] = 1 - hidden * (1 - taken_from(cluster)) / maximum(s, 1e-30)
+        return tuple(Said(c, s, s * shown[_key(c)]) for c, s in zip(spoken, took, strict=True))
+
+    def seconds(self, c: Communication, cluster: Cluster) -> Size:
+        """Seconds of a communication, all times together."""
+        return seconds(cluster, c.kind, c.bytes, self.layout.group(c.axis).levels) * self.often(c)
+
+    def often(self, c: Communication) -> Size:
+        """How often something is said in a step: each of a device's interleaved stages sends."""
+        return c.times * self.layout.vpp if c.kind == "send" else c.times
+
+    def slowest(self, ran: Sequence[Ran]) -> Ran:
+        """The rank that sets the pace."""
+        return max(ran, key=lambda r: r.passes(self.micro).both)
+
+    def times(self, ran: Sequence[Ran]) -> Times:
+        """The seconds of a step."""
+        passes = [r.passes(self.micro) for r in ran]
+        every = [p for p, r in zip(passes, ran, strict=True) for _ in r.rank.stages]
+        slow, idle = self.slowest(ran), bubble(self.layout, every)
+        optimizer = max(r.times.optimizer for r in ran)
+        t = slow.times._replace(optimizer=optimizer, communication=slow.waits, bubble=idle)
+        total = t.forward + t.backward + t.optimizer + t.communication + t.bubble + t.overhead
+        return t._replace(step=total)
+
+    def rows(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
+        """Each stage: its layers, micro-batches in flight, bytes, and seconds of a step."""
+        by_stage = {stage: r for r in ran for stage in r.rank.stages}
+        found = []
+        for stage, held in self.memories().items():
+            r = by_stage[stage]
+            found.append(
+                {
+                    "name": f"stage {stage}",
+                    "layers": r.rank.layers,
+                    "in_flight": in_flight(self.layout, stage, self.micro),
+                    **{f"{kind}_bytes": getattr(held, kind) for kind in HELD},
+                    "forward_s": r.times.forward,
+                    "backward_s": r.times.backward,
+                    "communication_s": r.waits,
+                }
+            )
+        return found
+
+    def said(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
+        """What the devices of the slowest stage say in a step."""
+        found = []
+        for said in self.slowest(ran).said:
+            c, times = said.what, self.often(said.what)
+            row = {"axis": c.axis, "kind": c.kind, "phase": c.phase, "tensor": c.tensor, "bytes": c.bytes}
+            seconds = said.seconds / times
+            found.append({**row, "times": times, "seconds": seconds, "exposed_s": said.exposed, "op": c.op})
+        return found
+
+
+def taken_from(cluster: Cluster) -> float:
+    """The part of a device that a collective takes from the kernels that hide it: 20 of 132 multiprocessors
+    send and receive at a card's and NVLink's full rate. A torus's links have engines of their own. Source:
+    deepseek-v3-overlap.
+    """
+    return 0.0 if cluster.tiers[0].torus else 20 / 132
+
+
+def _key(c: Communication) -> tuple[str, str, bool]:
+    """What hides a communication: its axis as a stack has it, the pass beside it, all of that or a part."""
+    return OVERLAPS.get(c.axis, c.axis), c.phase, c.once
+
+
+def _of_weights(program: Model) -> Size:
+    """The part of a program's backward products that makes weights' gradients, which can wait."""
+    trained = {t.name for o, _ in walk(program.nodes) if o.phase == "forward" for t in o.weights}
+    both: Size = 0
+    own: Size = 0
+    for o, times in walk(program.nodes):
+        if o.phase == "backward":
+            flops = contraction_flops(o) * times
+            both = both + flops
+            own = own + flops if o.outs and o.out.of in trained else own
+    return own / maximum(both, 1)

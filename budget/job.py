@@ -1,0 +1,61 @@
+"""A whole run of an estimated step: so many tokens or samples, as days, dollars, energy and carbon."""
+
+from __future__ import annotations
+
+from .cost import Bill, Terms, bill
+from .errors import InputError
+from .named import Any, NamedTuple
+from .quantity import COUNT, read
+
+
+class Job(NamedTuple):
+    """work: tokens, images or samples in all; seconds, low and high follow the step's interval."""
+
+    work: float
+    unit: str
+    steps: float
+    devices: int
+    seconds: float
+    low: float
+    high: float
+    bill: Bill
+
+    def to_dict(self) -> dict[str, Any]:
+        """Raw numbers, units in the keys."""
+        days = {k: getattr(self, k) / 86400 for k in ("seconds", "low", "high")}
+        return {
+            self.unit: self.work,
+            "steps": self.steps,
+            "devices": self.devices,
+            "days": days["seconds"],
+            "days_low": days["low"],
+            "days_high": days["high"],
+            **self.bill._asdict(),
+        }
+
+
+def work(
+    unit: str, length: float, tokens: Any = None, samples: Any = None, epochs: Any = None
+) -> float | None:
+    """Units of work in all; None where nothing is asked. length: tokens of a sample. Raises InputError."""
+    if tokens is not None and samples is not None:
+        raise InputError("tokens", "got samples too; allowed: one of the two")
+    if tokens is not None and unit != "tokens":
+        raise InputError("tokens", f"the network works through {unit}; allowed: samples")
+    if tokens is None and samples is None:
+        if epochs is not None:
+            raise InputError("epochs", "of how much? allowed: with tokens or samples")
+        return None
+    rounds = 1.0 if epochs is None else read("epochs", epochs, COUNT)
+    if tokens is not None:
+        return read("tokens", tokens, COUNT) * rounds
+    return read("samples", samples, COUNT) * (length if unit == "tokens" else 1) * rounds
+
+
+def job(
+    total: float, unit: str, per_step: float, step: tuple[float, float, float], devices: int, terms: Terms
+) -> Job:
+    """The run. per_step: units of work of a step on all devices; step: its seconds, low and high."""
+    steps = total / per_step
+    seconds, low, high = (steps * s for s in step)
+    return Job(total, unit, steps, devices, seconds, low, high, bill(terms, seconds / 3600 * devices))

@@ -1,0 +1,153 @@
+"""The keywords of `budget.estimate`, `fit` and `compare`, for type checkers and editors.
+
+Written by `python tests/keywords.py` from the settings of plan/; a test holds it to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from .device import Device
+from .layout import Layout
+from .size import Size
+from .stack import Stack
+
+Mode = Literal["train", "forward", "prefill", "decode"]
+Execution = Literal["compiled", "eager", "graph"]
+Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
+Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
+Optimizer = Literal[
+    "none",
+    "sgd",
+    "momentum",
+    "adam",
+    "adamw",
+    "adamw_fused",
+    "adamw_loop",
+    "adamw_8bit",
+    "adafactor",
+    "lion",
+    "muon",
+    "shampoo",
+]
+
+
+class Techniques(TypedDict, total=False):
+    """Settings of the techniques (docs/techniques.md)."""
+
+    accumulate: int
+    adalora_rank: int
+    adapters: int
+    adapter_targets: str
+    boft_block_size: int
+    teacher: str
+    freeze: str
+    freeze_layers: int
+    fuse: str
+    ia3: bool
+    input_gradients: bool
+    prompts: int
+    prompts_from: int
+    rescale: bool
+    loha_rank: int
+    lokr_rank: int
+    lora_rank: int
+    lora_targets: str
+    lora_dtype: str
+    lora_dropout: float
+    use_dora: bool
+    use_rslora: bool
+    loss_chunk: int
+    hold_logits: Literal["none", "step", "next"]
+    main_grads: Literal["new", "added", "dummies"]
+    offload: str
+    oft_block_size: int
+    p_tuning: int
+    p_tuning_hidden: int
+    target_modules: str
+    adapter_dtype: str
+    modules_to_save: str
+    precision: Literal["pure", "autocast", "master", "fp8"]
+    grad_dtype: str
+    prefix_tuning: int
+    prompt_tuning: int
+    sparse: str
+    quantize: Literal[
+        "none",
+        "nf4",
+        "nf4-dq",
+        "int8",
+        "gptq",
+        "gptq-8bit",
+        "awq",
+        "fp8",
+        "fp8-row",
+        "mxfp4",
+        "nvfp4",
+        "w4a16",
+        "w8a8",
+        "fp8-dynamic",
+        "q8_0",
+        "q6_k",
+        "q5_1",
+        "q5_0",
+        "q4_1",
+        "q4_0",
+        "q4_k_m",
+        "q5_k_m",
+    ]
+    quantize_head: bool
+    quantize_half: bool
+    quantize_keeps: Literal["none", "pass", "loss"]
+    recompute_every: int
+    recompute_layers: int
+    vera_rank: int
+
+
+class Settings(Techniques, total=False):
+    """All that `estimate` takes besides the model."""
+
+    batch: Size
+    seq: Size
+    image: Size
+    mode: Mode
+    dtype: str
+    optimizer: Optimizer
+    recompute: Recompute
+    attention: Attention
+    execution: Execution
+    stack: str | Stack
+    device: str | Device
+    reserve: float | str
+    layout: str | Mapping[str, Any] | Layout
+    devices: int
+    cluster: Any
+    global_batch: Size
+    micro_batch: Size
+    config: Mapping[str, Any]
+    inputs: Any
+
+
+class Lists(Techniques, total=False):
+    """The same for `compare`: some may be lists."""
+
+    batch: Size | Sequence[Size]
+    seq: Size | Sequence[Size]
+    image: Size | Sequence[Size]
+    mode: Mode | Sequence[Mode]
+    dtype: str | Sequence[str]
+    optimizer: Optimizer | Sequence[Optimizer]
+    recompute: Recompute | Sequence[Recompute]
+    attention: Attention | Sequence[Attention]
+    execution: Execution | Sequence[Execution]
+    stack: str | Stack | Sequence[str | Stack]
+    device: str | Device | Sequence[str | Device]
+    reserve: float | str
+    layout: str | Mapping[str, Any] | Layout
+    devices: int
+    cluster: Any
+    global_batch: Size
+    micro_batch: Size
+    config: Mapping[str, Any]
+    inputs: Any

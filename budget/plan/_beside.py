@@ -1,0 +1,204 @@
+"""What an adapter adds to one linear layer, operator by operator, and which layers have one.
+
+An adapter's file says what its layers run; here is what they share: the layer's dimensions, names of what
+is new, the sum with the layer's own result, casts to the adapters' dtype. Source: peft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from .. import table
+from ..config import Task
+from ..dtype import full_name
+from ..errors import InputError
+from ..ir import ACTIVATION, QKV, ROUTER, SCALE, SUMMAND, WEIGHT, Model, Op, Tensor, is_picked, rewrite, walk
+from ..size import Size, product
+from ._names import chosen, matching, operands, untrained
+from .fp8 import is_linear
+from .freeze import frozen
+
+ALL = "all-linear"  # peft's name for every linear layer but the head
+FIELD = "target_modules"
+Tensors = tuple[Tensor, ...]
+OURS = {  # products by the names of transformers' modules, where a name means the same in all of them
+    "q_proj": "q", "k_proj": "k", "v_proj": "v", "query": "q", "key": "k", "value": "v",
+    "o_proj": "attn.o,cross.o", "out_proj": "attn.o,cross.o",
+    "qkv_proj": "attn.qkv", "query_key_value": "attn.qkv", "c_attn": "attn.qkv", "Wqkv": "attn.qkv",
+    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "down_proj": "mlp.down",
+    "wi": "mlp.up", "wi_0": "mlp.gate", "wi_1": "mlp.up", "wo": "mlp.down",
+    "fc1": "mlp.up", "fc2": "mlp.down", "c_fc": "mlp.up", "fc_in": "mlp.up", "fc_out": "mlp.down",
+    "dense_h_to_4h": "mlp.up", "dense_4h_to_h": "mlp.down",
+}  # fmt: skip
+
+
+class Layer:
+    """A linear layer y = W x and the operators that an adapter puts beside it, in `ops`, as they run.
+
+    x, w: its input and its weight. fan_in, fan_out: the weight's dimensions; rest: the others of the input.
+    sizes: of the dimensions that the adapter adds. dtype: of its weights and of what is made of them, where
+    it is not the model's own. Raises InputError for a product that is no plain linear layer.
+    """
+
+    def __init__(self, o: Op, field: str, dtype: str = "", **sizes: Size):
+        self.op, self.dtype, self.sizes = o, dtype, {**o.sizes, **sizes}
+        if not is_linear(o, head=True):
+            raise InputError(
+                field, f"{o.name} is no plain linear layer; allowed: attn.q, mlp.up and the like"
+            )
+        self.x, self.w = operands(o, field)
+        if any(is_picked(d) for d in self.w.dims):
+            raise InputError(field, f"{o.name} is of experts; allowed: attn.q, mlp.up and the like")
+        self.fan_out = tuple(d for d in o.out.dims if d in self.w.dims)
+        self.fan_in = tuple(d for d in self.w.dims if d not in o.out.dims)
+        self.rest = tuple(d for d in o.out.dims if d not in self.w.dims)
+        self.ops: list[Op] = []
+
+    @property
+    def inputs(self) -> Size:
+        """Features of its input."""
+        return product(self.sizes[d] for d in self.fan_in)
+
+    @property
+    def outputs(self) -> Size:
+        """Features of its output."""
+        return product(self.sizes[d] for d in self.fan_out)
+
+    def weight(self, label: str, *dims: str) -> Tensor:
+        """A trained weight of the adapter."""
+        return Tensor(f"{self.op.name}.{label}", dims, WEIGHT, self.dtype)
+
+    def given(self, label: str, *dims: str) -> Tensor:
+        """What lies beside the weights, and is no parameter."""
+        return Tensor(f"{self.op.name}.{label}", dims, SCALE, self.dtype)
+
+    def do(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
+        """What one more operator makes, in the adapters' dtype."""
+        return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.dtype))
+
+    def plain(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
+        """What one more operator makes, in the layer's own dtype."""
+        return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.x.dtype))
+
+    def put(self, label: str, kind: str, ins: Tensors, out: Tensor) -> Tensor:
+        """A tensor that one more operator makes."""
+        self.ops.append(Op(f"{self.op.name}.{label}", kind, ins, (out,), self.sizes))
+        return out
+
+    def cast(self, x: Tensor) -> Tensor:
+        """A tensor in the adapters' dtype."""
+        return self.do(f"cast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.dtype else x
+
+    def own(self) -> Tensor:
+        """The layer's own result: of W, without its adapter."""
+        out = self.op.out
+        result = out._replace(name=f"{out.name}~base", part=SUMMAND, of=out.name)
+        self.ops.append(self.op._replace(outs=(result,)))
+        return result
+
+    def of(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """The layer's result of another input; its own one is held by who calls it."""
+        ins = tuple(x._replace(dims=t.dims) if t is self.x else t for t in self.op.ins)
+        self.ops.append(self.op._replace(ins=ins, outs=(out or self.op.out,)))
+        self.keep(self.x)
+        return out or self.op.out
+
+    def keep(self, *tensors: Tensor) -> None:
+        """Tensors that live until here, and whose gradients come from elsewhere."""
+        last = tensors[0]
+        self.put("keep", "detach", tensors, last._replace(name=f"{self.op.out.name}~kept", role=ACTIVATION))
+
+    def uncast(self, x: Tensor) -> Tensor:
+        """A tensor in the layer's own dtype."""
+        return self.plain(f"uncast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.x.dtype else x
+
+    def without_bias(self, own: Tensor, kind: str, *more: Tensor) -> None:
+        """The end of an adapter of what W makes alone: a bias is taken off, and added behind it."""
+        if not self.bias:
+            self.end(kind, own, *more)
+            return
+        self.end("add", self.do("scaled", kind, (self.unbiased(own), *more), own.dims), *self.bias)
+
+    @property
+    def bias(self) -> Tensors:
+        """Its bias, if it has one."""
+        return tuple(t._replace(added=False) for t in self.op.weights if t.added)
+
+    def unbiased(self, own: Tensor) -> Tensor:
+        """What W makes alone."""
+        return self.plain("unbiased", "add", (own, *self.bias), own.dims) if self.bias else own
+
+    def end(self, kind: str, *ins: Tensor) -> None:
+        """The last operator, whose result is the layer's, in the model's dtype."""
+        out = self.op.out
+        if not self.dtype:
+            self.put(f"adapter_{kind}", kind, ins, out)
+            return
+        wide = out._replace(name=f"{out.name}~wide", dtype=self.dtype)
+        self.put("adapter_uncast", "cast", (self.put(f"adapter_{kind}", kind, ins, wide),), out)
+
+
+def adapt(model: Model, names: Collection[str], change: Callable[[Op], Iterable[Op]]) -> Model:
+    """The model with everything frozen, and the named products replaced."""
+    untrained(model, FIELD)
+    nodes = rewrite(frozen(model, None).nodes, lambda o: change(o) if o.name in names else (o,))
+    return model._replace(nodes=nodes)
+
+
+def targets(model: Model, task: Task, method: str, *, plain: str = "") -> frozenset[str]:
+    """Names of the products that are adapted: those asked for, or peft's default ones. Raises InputError.
+
+    plain: the setting of an adapter that peft has for torch's own linear layers alone.
+    """
+    if plain and task.family in table.load("peft.json")["conv1d"]:
+        problem = f"{task.family} has transformers' Conv1D, for which peft has no such adapter"
+        raise InputError(plain, f"{problem}; allowed: lora_rank, adalora_rank, ia3, vera_rank")
+    return resolved(model, FIELD, task.techniques.target_modules or usual(model, task, method))
+
+
+def resolved(model: Model, field: str, text: str, more: Collection[str] = ()) -> frozenset[str]:
+    """Names of products by patterns, by transformers' names of modules, or all linear layers.
+
+    more: other names that a pattern may mean. Raises InputError.
+    """
+    if text.strip() == ALL:
+        return linear_layers(model, field)
+    patterns = [p.strip() for p in text.split(",")]
+    ours = (_ours(model, p) if p in OURS else p for p in patterns)
+    return chosen(model, field, ",".join(ours), products=True, more=more)
+
+
+def _ours(model: Model, name: str) -> str:
+    """Our patterns of a module's name that match something; the name itself where none does."""
+    return ",".join(p for p in OURS[name].split(",") if matching(model, p)) or name
+
+
+def linear_layers(model: Model, field: str) -> frozenset[str]:
+    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ."""
+    if any(o.tag == ROUTER for o, _ in walk(model.nodes)):
+        raise InputError(field, f"got {ALL} with experts; allowed: names of products, by commas")
+    return frozenset(o.name for o, _ in walk(model.nodes) if is_linear(o))
+
+
+def usual(model: Model, task: Task, method: str) -> str:
+    """peft's default targets of a method for the config's family; elsewhere those of LoRA's paper, queries
+    and values, or the fused projection that has them both.
+    """
+    family = table.load("peft.json")["families"].get(task.family, {})
+    found = family.get(method, family.get("lora"))
+    if found is not None:
+        return ",".join(p for p in found.split(",") if matching(model, p))
+    fused = any(o.tag == QKV for o, _ in walk(model.nodes))
+    return "attn.qkv" if fused else "attn.q,attn.v"
+
+
+def matched(model: Model, patterns: str) -> frozenset[str]:
+    """Names of the products that any of the patterns matches."""
+    return frozenset[str]().union(*(matching(model, p) for p in patterns.split(",")))
+
+
+def wide(task: Task) -> str:
+    """The dtype of adapters, in full; "" is the model's own."""
+    dtype = task.techniques.adapter_dtype
+    full = full_name(dtype) if dtype else ""
+    return "" if full == task.dtype else full

@@ -1,0 +1,83 @@
+"""Where a tensor lies on a mesh: whole, divided along a dimension, or a partial sum, on each of its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
+from ..layout import even
+from ..size import Size, ceil_div
+from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
+
+Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
+BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
+DATA = set("bstzyx")  # dimensions of data; gradients of what is made of weights alone have none of them
+ORDER = (
+    "slice",
+    "reduce_scatter",
+    "all_reduce",
+    "all_to_all",
+    "all_gather",
+)  # what shrinks a tensor comes first
+# What must be divided evenly, and what it is called. A vocabulary is padded; a given batch is one device's.
+EVENLY = {"h": "heads", "r": "query heads for each key", "f": "d_ff", "s": "seq", "t": "seq", "e": "experts"}
+
+
+def kind(a: str, b: str) -> str:
+    """What turns one placement into another."""
+    if a == WHOLE:
+        return "slice"
+    if a == PARTIAL:
+        return "all_reduce" if b == WHOLE else "reduce_scatter"
+    return "all_gather" if b == WHOLE else "all_to_all"
+
+
+def passes(o: Op, held: Sequence[str], wants: str) -> bool:
+    """Whether an operator computes with partial sums: the sum of its results is the result of their sum."""
+    back = o.phase == "backward"
+    if back and wants == WHOLE and not DATA & loops_over(o):
+        return True  # a gradient of what is made of weights alone, in which all is linear
+    rows = back and o.rule.looks_up and not (wants and has(o.out, wants))
+    return (o.rule.view or o.rule.linear or o.rule.additive or rows) and all(d == PARTIAL for d in held)
+
+
+def left(o: Op, t: Tensor, dim: str) -> str:
+    """How an operator that is divided along a dimension leaves an output."""
+    if dim in (WHOLE, PARTIAL) or has(t, dim):
+        return dim
+    if t.part in BESIDE:
+        return WHOLE
+    return PARTIAL if dim == EXPERTS or any(has(u, dim) for u in o.ins if not u.added) else WHOLE
+
+
+def moved(dim: str, own: tuple[str, ...], other: tuple[str, ...]) -> str | None:
+    """A dimension of one spelling of a tensor in another one: what stands at the same position.
+
+    None where nothing does: in a reader that sees other axes, or through a window.
+    """
+    if dim in (WHOLE, PARTIAL, EXPERTS) or own == other:
+        return dim
+    if len(own) != len(other):
+        return dim if dim in other else None
+    at = next((i for i, axis in enumerate(own) if dim in window(base(axis))), None)
+    if at is None or len(window(other[at])) > 1:
+        return None
+    return base(other[at])
+
+
+def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -> Mapping[str, Size]:
+    """The sizes of the device that has most. Raises InputError for an axis that does not divide evenly."""
+    here = dict(sizes)
+    for axis, dim in zip(axes, divided, strict=True):
+        if dim in (WHOLE, PARTIAL) or dim in axis.given:
+            continue
+        for d in ("e", axis.rows) if dim == EXPERTS else (dim,):
+            if d in here:
+                if d in EVENLY:
+                    more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
+                    even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
+                here[d] = ceil_div(here[d], axis.degree)
+    crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
+    if crowd != 1 and "b" in here:
+        here["b"] = here["b"] * crowd
+    return here

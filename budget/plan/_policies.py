@@ -1,0 +1,60 @@
+"""Selective activation checkpointing: of a layer that runs again, the operators whose results are kept.
+
+torch names calls whose results stay (create_selective_checkpoint_contexts); a layer's other operators
+run again, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight, the
+first one included. Attention's kernel is one call; without a kernel its products run again.
+Sources: torch-sac, torchtitan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..ir import COPY, Node, Op
+from ._sdpa import FUSABLE
+
+POLICIES = {
+    "keep_attention": 0,
+    "keep_second_products": 2,
+    "keep_products": 1,
+}  # of how many products one is kept
+
+
+def without_kept(
+    layer: Sequence[Node], again: Sequence[Node], policy: str
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """What runs again of a layer, and what is kept of it that nothing of this reads: it stays until the layer
+    is done. again: the part of the layer that would run without a policy.
+    """
+    stay = {o.name: o for o in _kept(layer, policy)}
+    body: list[Node] = []
+    for node in again:
+        if isinstance(node, Op) and node.name in stay:
+            body += _casts(node)
+        else:
+            body.append(node)
+    reads = {t.name for o in body if isinstance(o, Op) for t in o.ins}
+    made = (t for o in stay.values() for t in o.outs if not t.on_chip and t.part != COPY)
+    return tuple(body), tuple(t.name for t in made if t.name not in reads)
+
+
+def _kept(layer: Sequence[Node], policy: str) -> Iterator[Op]:
+    """The operators whose results a policy keeps."""
+    every, products = POLICIES[policy], 0
+    for o in layer:
+        if not isinstance(o, Op):
+            continue
+        if o.kernel == FUSABLE:
+            yield o
+        elif o.kind == "contract" and o.weights:
+            if every and products % every == 0:
+                yield o
+            products += 1
+
+
+def _casts(o: Op) -> Iterator[Op]:
+    """What is made again of an operator that is kept: what its kernel is given in another dtype (masks)."""
+    for t in o.outs[1:]:
+        if t.part == COPY:
+            source = next(u for u in o.ins if u.name == t.of)
+            yield o._replace(kind="cast", ins=(source,), outs=(t._replace(part=""),), kernel="", group="")

@@ -1,0 +1,188 @@
+"""Units: weights that are gathered together, and gradients that are scattered together (fully_shard's).
+
+A layer is one unit; what is outside of layers is another, which stays gathered for both of its passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..fold.rows import layer_of
+from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Node, Op, Tensor, elements, walk
+from ..layout import Layout
+from ..named import NamedTuple
+from ..size import Size, is_one
+from ._layers import outside
+from .shard import axis_of, has_copies, stored
+
+
+class Piece(NamedTuple):
+    """A tensor before and behind a collective, each with its elements."""
+
+    given: Tensor
+    before: Size
+    made: Tensor
+    behind: Size
+
+
+class Units:
+    """Gathers (zero 3) and scatters (zero 2 and 3) by unit."""
+
+    def __init__(self, layout: Layout, nodes: Iterable[Node]):
+        self.layout = layout
+        found = _casts(nodes) if layout.zero == 3 else {}
+        self.casts = {name: o for name, o in found.items() if not self.alone(o.ins[0], o)}
+        self.gathered: set[str] = set()
+
+    def run(self, nodes: Iterable[Node], phase: str = "forward") -> Iterator[Node]:
+        """The nodes of one unit: whole weights before it, scattered gradients behind it."""
+        # A weight's cast is done before it is gathered.
+        body = [node for node in nodes if not (isinstance(node, Op) and _made(node) in self.casts)]
+        if self.layout.zero == 3:
+            yield from self.gather(body, phase)
+            body = [self.reading_whole(node) for node in body]
+        grads: dict[str, tuple[Tensor, Op]] = {}
+        for node in body:
+            if isinstance(node, Op):
+                grads.update((t.name, (t, node)) for t in node.outs if t.role == WEIGHT)
+                ins, outs = (tuple(self.temporary(t, node) for t in ts) for ts in (node.ins, node.outs))
+                yield node._replace(ins=ins, outs=outs)
+            elif node.shared:  # what all repetitions of a recurrence add to is kept whole
+                yield node
+            else:
+                inner = self.run(node.body, "backward" if node.mirrors else "forward")
+                yield node._replace(body=tuple(inner))
+        yield from self.scatter(grads.values())
+
+    def flat(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """The nodes of a captured module, one after the other: each of its numbered modules is a unit."""
+        ops = [o for o, _ in walk(nodes)]
+        stored_by: dict[str, list[Op]] = {}
+        grads: dict[str, dict[str, tuple[Tensor, Op]]] = {}
+        for o in ops:
+            for t in o.outs:
+                if t.role == WEIGHT and t.part == GRADIENT:
+                    grads.setdefault(_module(t.of), {})[t.name] = (t, o)
+            if o.kind == "resident" and o.weights:
+                stored_by.setdefault(_module(o.weights[0].name), []).append(o)
+        last = {id(list(found.values())[-1][1]): unit for unit, found in grads.items()}
+        ready: set[tuple[str, str]] = set()
+        for o in ops:
+            if self.layout.zero == 3 and o.kind == "resident":
+                yield self.at_rest(o)
+                continue
+            for unit in dict.fromkeys(_module(t.name) for t in o.weights if self.layout.zero == 3):
+                phase = o.phase if unit else "forward"  # what is in no numbered module stays
+                if (unit, phase) not in ready:
+                    ready.add((unit, phase))
+                    yield from self.gather(stored_by.get(unit, ()), phase)
+            read = self.reading_whole(o)
+            yield read._replace(outs=tuple(self.temporary(t, o) for t in o.outs))  # type: ignore[call-arg]
+            if id(o) in last:
+                yield from self.scatter(grads[last[id(o)]].values())
+
+    def at_rest(self, o: Op) -> Op:
+        """The declaration of a captured module's weights: as a device stores them."""
+        parts = [stored(t, o, self.layout) for t in o.weights]
+        sizes = {name: size for _, own in parts for name, size in own.items()}
+        return o._replace(ins=tuple(t for t, _ in parts), sizes=sizes) if parts else o
+
+    def gather(self, body: Sequence[Node], phase: str) -> Iterator[Op]:
+        """What gathers the weights that a unit reads, in the dtype in which its products read them."""
+        found: dict[str, list[Piece]] = {}
+        seen: set[str] = set()
+        for o in outside(body):
+            for t in o.ins:
+                cast = self.casts.get(t.name)
+                if t.name in seen or not (cast or _is_weight(t)):
+                    continue
+                seen.add(t.name)
+                maker, weight = (cast, cast.ins[0]) if cast else (o, t)
+                if self.alone(weight, maker):
+                    continue
+                self.gathered.add(t.name)
+                part, size = stored(weight, maker, self.layout)
+                whole = t._replace(name=_whole(t), role=ACTIVATION, added=False)
+                if cast:
+                    whole, low = cast.out, cast.out._replace(name=f"{t.name}@shard", dims=part.dims)
+                    again = cast.name if phase == "backward" else ""
+                    yield cast._replace(ins=(part,), outs=(low,), sizes=size, phase=phase, of=again)
+                    part = low
+                axis = axis_of(weight, maker, self.layout)
+                one = Piece(part, size[weight.name], whole, elements(whole, maker.sizes))
+                found.setdefault(axis, []).append(one)
+        for axis, parts in found.items():
+            yield _together("all_gather", axis, parts, phase)
+
+    def scatter(self, grads: Iterable[tuple[Tensor, Op]]) -> Iterator[Op]:
+        """A unit's gradients, added up: each device keeps its part."""
+        found: dict[str, list[Piece]] = {}
+        for t, o in grads:
+            if self.alone(t, o):
+                continue
+            part, size = stored(t, o, self.layout)
+            mine = part._replace(name=f"{t.name}@shard")
+            piece = Piece(t._replace(role=ACTIVATION), elements(t, o.sizes), mine, size[t.name])
+            found.setdefault(axis_of(t, o, self.layout), []).append(piece)
+        for axis, parts in found.items():
+            yield _together("reduce_scatter", axis, parts, "backward")
+            if has_copies(self.layout):
+                given = tuple(p.made._replace(dims=(p.made.name,), role=GIVEN) for p in parts)
+                sizes = {p.made.name: p.behind for p in parts}
+                yield Op("gradients.copies", "all_reduce", given, (), sizes, "backward", axis="replicate")
+
+    def alone(self, t: Tensor, o: Op) -> bool:
+        """Whether one device alone has a weight, or a gradient: nothing is divided."""
+        return is_one(self.layout.group(axis_of(t, o, self.layout)).size) and not has_copies(self.layout)
+
+    def reading_whole(self, node: Node) -> Node:
+        """An operator, or a recurrence, that reads gathered weights."""
+        if isinstance(node, Block):
+            return node._replace(body=tuple(map(self.reading_whole, node.body))) if node.shared else node
+        ins = (
+            t._replace(name=_whole(t), role=ACTIVATION) if _is_weight(t) and t.name in self.gathered else t
+            for t in node.ins
+        )
+        return node._replace(ins=tuple(ins))
+
+    def temporary(self, t: Tensor, o: Op) -> Tensor:
+        """An operand; a whole gradient as what it is, there until it is scattered."""
+        whole = t.part == GRADIENT and t.role == WEIGHT and not self.alone(t, o)
+        return t._replace(role=ACTIVATION) if whole else t
+
+
+def _module(name: str) -> str:
+    """The numbered module that a weight is of: `layers.3` of `layers.3.mlp.up.weight`; or "", for none."""
+    return layer_of(name)[0]
+
+
+def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
+    """The casts of weights that nothing else reads, by what they make."""
+    readers: dict[str, list[Op]] = {}
+    for o, _ in walk(nodes):
+        if o.phase == "forward":
+            for t in o.weights:
+                readers.setdefault(t.name, []).append(o)
+    alone = (ops for ops in readers.values() if all(o.rule.casts and _made(o) == _made(ops[0]) for o in ops))
+    return {_made(ops[0]): ops[0] for ops in alone}
+
+
+def _made(o: Op) -> str:
+    return o.outs[0].name if o.outs else ""
+
+
+def _is_weight(t: Tensor) -> bool:
+    return t.role in WEIGHTS and t.part != GRADIENT
+
+
+def _whole(t: Tensor) -> str:
+    return f"{t.name}@whole"
+
+
+def _together(kind: str, axis: str, parts: Sequence[Piece], phase: str) -> Op:
+    """One collective of several tensors, each in one dimension."""
+    ins = tuple(piece.given._replace(dims=(f"{piece.given.name}.in",)) for piece in parts)
+    outs = tuple(piece.made._replace(dims=(f"{piece.made.name}.out",)) for piece in parts)
+    sizes = {f"{p.given.name}.in": p.before for p in parts} | {f"{p.made.name}.out": p.behind for p in parts}
+    what = "weights" if kind == "all_gather" else "gradients"
+    return Op(f"{what}.{axis}.{kind}", kind, ins, outs, sizes, phase, axis=axis)

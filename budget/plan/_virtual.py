@@ -1,0 +1,70 @@
+"""Virtual tokens before a sequence, whose embeddings are learned: what prompt tuning and p-tuning share.
+
+All sequences have the same ones, so they are made once and repeated. Source: peft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import InputError
+from ..ir import EMBED, INPUT, WEIGHT, Model, Op, Tensor, is_convolution, rewrite, walk
+from ..size import Size, is_number
+from ._names import untrained
+from .freeze import frozen
+
+Encode = Callable[[Tensor, Size], tuple[list[Op], Tensor]]
+TOKENS = "virtual"  # their letter
+
+
+def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode) -> Model:
+    """The model with n more tokens in each sequence, everything else frozen.
+
+    encode: what is made of the table's rows [virtual, d], of that width. Raises InputError.
+    """
+    untrained(model, field)
+    embeds = [node for node in model.nodes if isinstance(node, Op) and node.tag == EMBED]
+    if len(embeds) != 1 or any(is_convolution(o) for o, _ in walk(model.nodes)):
+        raise InputError(field, f"{model.name} is no network of one stack and of tokens alone; allowed: 0")
+    b, s, d = embeds[0].out.dims
+    sizes = {**embeds[0].sizes, TOKENS: n, "words": embeds[0].sizes[s], s: embeds[0].sizes[s] + n}
+    made: list[Op] = []
+
+    def make(name: str, kind: str, ins: tuple[Tensor, ...], dims: tuple[str, ...], own: str) -> Tensor:
+        out = Tensor(f"{name}~", dims, dtype=own)
+        made.append(Op(f"prompt_encoder.{name}", kind, ins, (out,), sizes))
+        return out
+
+    ids = Tensor("virtual_ids", (TOKENS,), INPUT, "int64")
+    table = Tensor("prompt_encoder.embedding.weight", (f"~{TOKENS}", d), WEIGHT, dtype)
+    ops, tokens = encode(make("embedding", "gather", (ids, table), (TOKENS, d), dtype), sizes[d])
+    made += (o._replace(sizes={**sizes, **o.sizes}) for o in ops)
+    tokens = make("repeat", "repeat", (tokens,), (b, TOKENS, d), dtype)
+    if dtype:
+        tokens = make("cast", "cast", (tokens,), tokens.dims, "")
+    words = Tensor(f"{embeds[0].out.name}~words", (b, "words", d))
+    join = Op("prompt_encoder.join", "join", (tokens, words), embeds[0].outs, sizes)
+
+    def change(o: Op) -> tuple[Op, ...]:
+        if o.tag != EMBED:
+            return (_longer(o, n),)
+        return (o._replace(outs=(words._replace(dims=(b, s, d)),)), *made, join)
+
+    base = frozen(model, None)
+    return base._replace(nodes=rewrite(base.nodes, change))
+
+
+def _longer(o: Op, n: Size) -> Op:
+    """An operator of longer sequences. Raises InputError where there are no positions for them."""
+    sizes = {**o.sizes, **{dim: o.sizes[dim] + n for dim in ("s", "t") if dim in o.sizes}}
+    return o._replace(sizes=sizes)
+
+
+def fits(model: Model, field: str, n: Size) -> None:
+    """Raise an InputError where a table of positions is too short for n more tokens."""
+    context: Size = model.config.get("context", 0)
+    learned = model.config.get("positions") == "learned"
+    longest: Size = next((o.sizes["s"] for o, _ in walk(model.nodes) if "s" in o.sizes), 0)
+    if learned and all(map(is_number, (context, longest, n))) and longest + n > context:
+        left = context - longest
+        raise InputError(field, f"got {n} beside {longest:,} tokens; allowed: at most {left}, the context")

@@ -1,0 +1,166 @@
+"""The rule by which a layout divides a network: one table, read by plan/divide.py.
+
+An axis of the mesh is a degree and the dimensions that it divides, in order of preference. *For each
+operator, an axis divides the first of its dimensions that the operator loops over.* Nothing here knows an
+architecture:
+
+    axis           divides             what follows
+    dp             b                   every weight's gradient is a sum over the axis, and nothing else
+    tp             h f v               Megatron's four all-reduces a layer; embedding and loss by vocabulary
+    tp with sp     h f v s             the same as all-gathers and reduce-scatters; the rest is divided too
+    cp, ring       s                   keys are made along s and read along t: they are gathered
+    cp, Ulysses    h in attention, s   four all-to-alls a layer
+    ep             ~e, and what its devices divide for dp, cp or tp; four all-to-alls a layer
+
+Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+from ..config import any_of, divides
+from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
+from ..layout import Layout, even
+from ..named import NamedTuple
+from ..size import Size, exact_div, is_one, is_zero, minimum
+
+WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
+EXPERTS = "~e"  # the experts that rows pick; rows themselves go where their experts are
+ATTENTION = "attention"
+
+
+class Prefer(NamedTuple):
+    """A dimension that an axis divides, and where."""
+
+    dim: str
+    within: str = ""  # in operators of this group only
+    outside: str = ""  # not in operators of this group
+    without: str = ""  # not in operators that loop over this dimension too
+
+
+class Axis(NamedTuple):
+    """An axis of the mesh, or a part of one that divides something else than its other parts.
+
+    name: of the axis in a layout. given: dimensions whose sizes are one device's already: a workload's batch.
+    rows: what a device has less of when rows go to their experts, "" where it has as many as it sent.
+    """
+
+    name: str
+    degree: Size
+    dims: tuple[Prefer, ...]
+    given: str = ""
+    rows: str = "s"
+    inner: str = ""  # its name among the rows of experts
+    crowd: float = 1.0  # rows of the busiest device's experts, over the mean
+
+    @property
+    def experts(self) -> bool:
+        """Whether experts are divided along it."""
+        return self.dims[0].dim == EXPERTS
+
+
+def choice(axis: Axis, o: Op) -> str:
+    """The dimension that an axis divides in an operator; WHOLE where it divides none."""
+    loops = loops_over(o)
+    return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
+
+
+def _holds(want: Prefer, o: Op, loops: Collection[str]) -> bool:
+    """Whether a preference holds in an operator."""
+    where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
+    return where and want.without not in loops
+
+
+def canonical(axis: Axis, t: Tensor) -> str:
+    """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
+    own = letters(t.dims)
+    return next((want.dim for want in axis.dims if want.dim in own and not want.within), WHOLE)
+
+
+def has(t: Tensor, dim: str) -> bool:
+    """Whether a tensor can be divided along a dimension; along EXPERTS, the rows that chose them can."""
+    own = letters(t.dims)
+    return dim in own or (dim == EXPERTS and ACTIVE in own)
+
+
+def loops_over(o: Op) -> frozenset[str]:
+    """The dimensions of all operands of an operator."""
+    return frozenset().union(*(letters(t.dims) for t in (*o.ins, *o.outs)))
+
+
+@lru_cache(maxsize=4096)
+def letters(dims: tuple[str, ...]) -> frozenset[str]:
+    """The dimensions of a tensor: a picked one with its mark and without, a window's two."""
+    return frozenset(d for dim in dims for d in ((dim, dim[1:]) if is_picked(dim) else window(dim)))
+
+
+def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
+    """The axes of a layout, the nearest first; an axis of one device is none.
+
+    Where a network has fewer key-value heads than there are devices, the others divide the queries of each.
+    Raises InputError for degrees that do not go together.
+    """
+    scores = next((o for o, _ in walk(model.nodes) if o.tag == SCORES), None)
+    if scores is None:
+        return axes(layout)
+    heads = scores.sizes["h"] * scores.sizes["r"]
+    even("tp", layout.tp, "heads", heads)
+    if layout.cp_kind == "ulysses":
+        even("cp", layout.tp * layout.cp, "heads", heads)
+    return axes(layout, scores.sizes["h"])
+
+
+def axes(layout: Layout, kv_heads: Size = None) -> tuple[Axis, ...]:
+    """The same for a network with so many key-value heads; None: as many as there are devices."""
+    etp = layout.tp if is_zero(layout.etp) else layout.etp
+    beyond = 1 if is_zero(layout.etp) else exact_div(layout.tp, etp)
+    over_tp = _part(layout.ep, beyond)  # experts take what their own tp leaves of tp, then cp, then dp
+    over_cp = _part(exact_div(layout.ep, over_tp), layout.cp)
+    over_dp = exact_div(layout.ep, over_tp * over_cp)
+    sp = (Prefer("s", without="h"),) if layout.sp else ()  # keys that several devices have are made by each
+    dense = (Prefer("f"), Prefer("v"), *sp)
+    apart = (Prefer("f", without=ACTIVE), Prefer("v"), *sp)
+    found: list[Axis] = []
+    for size, experts, inner in (
+        (etp, False, dense),
+        (over_tp, True, apart),
+        (exact_div(beyond, over_tp), False, apart),
+    ):
+        for heads, degree in _heads(size, kv_heads, found):
+            name = "tp" if is_zero(layout.etp) else "etp"
+            found.append(Axis("tp", degree, (*_experts(experts), Prefer(heads), *inner), inner=name))
+    ring = layout.cp_kind == "ring"
+    for size, experts in ((over_cp, True), (exact_div(layout.cp, over_cp), False)):
+        for heads, degree in (("h", size),) if ring else _heads(size, kv_heads, found):
+            moved = () if ring else (Prefer(heads, within=ATTENTION),)
+            along = (Prefer("s"), Prefer("t", outside=ATTENTION))
+            found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
+    for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):
+        found.append(Axis("dp", size, (*_experts(experts), Prefer("b")), given="b", rows="", inner="dp"))
+    return tuple(axis._replace(crowd=layout.imbalance) for axis in found if not is_one(axis.degree))
+
+
+def _part(degree: Size, devices: Size) -> Size:
+    """As much of a degree as some devices take."""
+    return 1 if is_one(degree) or is_one(devices) else minimum(degree, devices)
+
+
+def _experts(divided: bool) -> tuple[Prefer, ...]:
+    return (Prefer(EXPERTS),) if divided else ()
+
+
+def _heads(size: Size, kv_heads: Size, before: list[Axis]) -> Iterator[tuple[str, Size]]:
+    """Some devices as those that divide key-value heads, and the rest, which divide the queries of each."""
+    left = kv_heads
+    for axis in before:
+        if kv_heads is not None and any(want.dim == "h" for want in axis.dims):
+            left = exact_div(left, axis.degree)
+    if left is None or not any_of(size > left):
+        yield "h", size
+        return
+    by_keys = minimum(size, left)
+    divides("layout.tp", by_keys, "tp", size)
+    yield "h", by_keys
+    yield "r", exact_div(size, by_keys)

@@ -1,0 +1,98 @@
+"""Prefix tuning: learned keys and values before those of each layer; all else is frozen.
+
+Keys are longer than queries then, so SDPA needs its mask. Without peft's prefix_projection. Source: peft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..config import Task, setting
+from ..errors import InputError
+from ..ir import INPUT, MIX, SCORES, WEIGHT, Block, Model, Node, Op, Tensor, beside
+from ..size import Size
+from ._beside import wide
+from ._names import untrained
+from ._virtual import fits
+from .freeze import frozen
+
+SETTINGS = {
+    "prefix_tuning": setting(
+        0, "learned keys and values a layer (prefix tuning); the rest is frozen", least=0
+    )
+}
+NEEDS = {"prefix_tuning": ("train",)}
+ADAPTER = {"prefix_tuning": ""}
+PREFIX = "prefix"  # the letter of its keys
+
+
+def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
+    """The model with n learned keys and values in each attention, all else frozen. Raises InputError."""
+    untrained(model, "prefix_tuning")
+    base = frozen(model, None)
+    nodes = tuple(_with_prefix(base.nodes, n, dtype))
+    if nodes == base.nodes:
+        raise InputError("prefix_tuning", f"{model.name} has no attention; allowed: 0")
+    return base._replace(nodes=nodes)
+
+
+def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
+    """Nodes whose attentions, one in each body, see their prefixes."""
+    ops = [node for node in nodes if isinstance(node, Op)]
+    products = [o for o in ops if o.tag in (SCORES, MIX)]
+    if len(products) > 2:
+        raise InputError(
+            "prefix_tuning", "a layer attends to a memory as well; allowed: decoders of one stack"
+        )
+    makers = {t.name: o for o in ops for t in o.outs}
+    seen: dict[str, Tensor] = {}
+    for o in products:  # keys and values as they are made, before they are repeated for several heads
+        made = makers.get(o.ins[1].name)
+        inner = made is not None and made.group == o.group and made.kind != "view"
+        t = made.ins[0] if made is not None and inner else o.ins[1]
+        seen[t.name] = t._replace(dims=tuple("t" if d == "s" else d for d in t.dims))
+    pending = bool(products)
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(_with_prefix(node.body, n, dtype)))
+            continue
+        o = node._replace(sizes={**node.sizes, "t": node.sizes["t"] + n}) if "t" in node.sizes else node
+        if products and o.group == products[0].group and o.kind != "table":
+            if pending and any(t.name in seen for t in o.ins):
+                pending = False
+                yield from _prefix(products[0], node, seen, n, dtype)
+            ins = tuple(t._replace(name=f"{t.name}~prefixed") if t.name in seen else t for t in o.ins)
+            o = o._replace(ins=ins, window=o.sizes["t"])
+        yield o
+
+
+def _prefix(scores: Op, first: Op, seen: dict[str, Tensor], n: Size, dtype: str) -> Iterator[Op]:
+    """The look-up of one layer's prefix, and keys and values behind it."""
+    name = beside(scores, "prefix")
+    sizes = {**first.sizes, PREFIX: n, "keys": first.sizes["t"], "t": first.sizes["t"] + n, "two": 2}
+    like = next(iter(seen.values()))
+    wide_dims = tuple(d for d in like.dims if d not in ("b", "t"))
+    ids = Tensor("prefix_ids", ("b", PREFIX), INPUT, "int64")
+    table = Tensor(f"{name}.weight", (f"~{PREFIX}", "two", *wide_dims), WEIGHT, dtype)
+    rows = Tensor(f"{name}~rows", ("b", PREFIX, "two", *wide_dims), dtype=dtype)
+    yield Op(name, "gather", (ids, table), (rows,), sizes)
+    if dtype:
+        yield Op(f"{name}.cast", "cast", (rows,), (rows._replace(name=f"{name}~narrow", dtype=""),), sizes)
+        rows = rows._replace(name=f"{name}~narrow", dtype="")
+    parts = tuple(
+        Tensor(f"{t.name}~prefix", tuple(PREFIX if d == "t" else d for d in t.dims)) for t in seen.values()
+    )
+    yield Op(f"{name}.split", "split", (rows,), parts, sizes)
+    for part, t in zip(parts, seen.values(), strict=True):
+        own = t._replace(dims=tuple("keys" if d == "t" else d for d in t.dims))
+        yield Op(f"{name}.{t.label}", "join", (part, own), (t._replace(name=f"{t.name}~prefixed"),), sizes)
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its prefixes."""
+    n = task.techniques.prefix_tuning
+    fits(model, "prefix_tuning", n)
+    return prefix_tuning(model, n, wide(task))
+
+
+STAGES = {"adapt": apply}

@@ -1,0 +1,104 @@
+"""A training step over many devices: for each different stage of a pipeline, one device's program.
+
+    stage -> backward -> divide -> recompute -> shard -> accumulate -> optimizer
+
+Divide stands before `recompute`, so that what runs again communicates again; shard behind it, or a weight
+would be gathered twice. Everything is counted from these programs: bytes, seconds, and who talks to whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..config import Task
+from ..errors import InputError
+from ..fold.count import training
+from ..fold.step import Rank
+from ..ir import GIVEN, Model, Op, Tensor, elements
+from ..layout import Layout
+from ..size import is_one
+from . import run
+from ._layers import outside
+from .backward import backward
+from .divide import check, divide
+from .mesh import mesh
+from .optimizer import optimizer
+from .recompute import recompute
+from .shard import gathers, is_captured, owned, reductions, shard
+from .stage import Stage, stages
+from .techniques import KEPT, LEARNING, prepare, served
+
+
+def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
+    """The network and its book for all devices together, and the program of one device of each stage.
+
+    Raises InputError for a layout that the network cannot have.
+    """
+    layout: Layout = task.layout
+    trains = task.workload.mode == "train"
+    network, book = prepare(model, task)
+    if is_captured(book):
+        return _captured(network, book, task)
+    learned = run(book, task, *LEARNING) if trains else served(book, task)
+    axes = mesh(layout, learned)
+    parts = stages(learned, layout)
+    divides: set[tuple[int, str]] = set()
+    found = []
+    for part in parts:
+        divided = divide(run(backward(part.model), task, "gradients") if trains else part.model, axes)
+        divides |= divided.divides
+        ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
+        program = divided.model._replace(outputs=ends)
+        if trains:
+            again = run(shard(recompute(program, task.recompute), layout), task, *KEPT)
+            sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
+            program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+        else:
+            program = run(program, task, "sparse")
+        found.append(Rank(program, part.ranks, part.layers))
+    check(network, axes, divides)
+    if trains:
+        book = run(run(backward(learned), task, "gradients"), task, "accumulate")
+    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
+    return network._replace(**whole), book._replace(**whole), tuple(found)
+
+
+def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
+    """The same of a torch module, whose dimensions have no names: data parallel, and what zero divides of it.
+
+    Raises InputError for other degrees.
+    """
+    layout: Layout = task.layout
+    for axis in ("tp", "cp", "ep", "pp"):
+        if not is_one(getattr(layout, axis)):
+            raise InputError(
+                f"layout.{axis}", "a torch module's dimensions have no names; allowed: dp, zero, shard"
+            )
+    program = book
+    if task.workload.mode == "train":
+        book = run(book, task, "gradients")
+        again = run(shard(recompute(book, task.recompute), layout), task, *KEPT)
+        sums = tuple(reductions(again, layout, {}))
+        program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+        book = run(book, task, "accumulate")
+    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
+    return network._replace(**whole), book._replace(**whole), (Rank(program),)
+
+
+def _stepped(model: Model, task: Task) -> Model:
+    """A program with its optimizer, which steps what this device owns, and the gathers behind it."""
+    own = owned(model, task.layout, task.optimizer)
+    steps = optimizer(own, task.optimizer, master=task.master).nodes[len(own.nodes) :]
+    program = run(model._replace(nodes=(*model.nodes, *steps)), task, "states")
+    return program._replace(nodes=(*program.nodes, *gathers(program, task.layout)))
+
+
+def _tied(model: Model, part: Stage, parts: Sequence[Stage]) -> Iterator[Op]:
+    """The gradients of weights that another stage has too: the ends of a pipeline add them up once a step."""
+    others = {
+        t.name for other in parts if other is not part for o in outside(other.model.nodes) for t in o.weights
+    }
+    for t, o, _ in training(model):
+        if t.name in others:
+            what, sizes = Tensor("gradients", ("p",), GIVEN, t.dtype), {"p": elements(t, o.sizes)}
+            yield Op(f"{t.name}.all_reduce", "all_reduce", (what,), (), sizes, "backward", axis="ends")

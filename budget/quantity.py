@@ -1,0 +1,71 @@
+"""Quantities as people write them: `4M-tokens`, `30d`, `$1e6`, `2 EFLOP`, `1.2 GWh`, `40%`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isfinite
+
+from .errors import InputError, shown
+from .named import Any, NamedTuple
+
+DECIMAL = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24}
+COUNTED = {"K": 1e3, "k": 1e3, "M": 1e6, "m": 1e6, "G": 1e9, "B": 1e9, "b": 1e9, "T": 1e12, "t": 1e12}
+COUNTED |= {"P": 1e15, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+
+
+class Kind(NamedTuple):
+    """What a quantity is: its units in terms of the one that is used, and an example. most: its upper end."""
+
+    units: Mapping[str, float]
+    example: str
+    most: float = 1e40
+
+
+def _prefixed(prefixes: Mapping[str, float], units: Mapping[str, float]) -> dict[str, float]:
+    found = {p + u: x * y for p, x in prefixes.items() for u, y in units.items()}
+    return {**found, **units}
+
+
+WORDS = {"tokens": 1.0, "token": 1.0, "params": 1.0, "parameters": 1.0, "samples": 1.0, "images": 1.0}
+DAY = {"days": 1.0, "day": 1.0, "d": 1.0, "weeks": 7.0, "week": 7.0, "w": 7.0}
+DAY |= {"years": 365.25, "year": 365.25, "y": 365.25, "hours": 1 / 24, "hour": 1 / 24, "h": 1 / 24}
+DAY |= {"min": 1 / 1440, "s": 1 / 86400}
+WORK = {"FLOP": 1.0, "FLOPs": 1.0, "FLOPS": 1.0}
+RATED = {f"{u}{day}": 86400.0 for u in ("FLOP/s", "FLOPs", "F") for day in ("days", "day")}
+
+COUNT = Kind(COUNTED | WORDS | {p + w: x for p, x in COUNTED.items() for w in WORDS}, "70B or 4M-tokens")
+FLOPS = Kind(DECIMAL | _prefixed(DECIMAL, WORK | RATED), "1e24, 2 EFLOP or 3640 PFLOP/s-days")
+USD = Kind(COUNTED | {"USD": 1.0, "usd": 1.0, "dollars": 1.0}, "$1e6, 250k or 2M")
+KWH = Kind({"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "GWh": 1e6, "TWh": 1e9}, "400000, 400 MWh or 1.2 GWh")
+DAYS = Kind(DAY, "30, 30d, 6 weeks or 12h", 1e7)
+SHARE = Kind({"%": 0.01}, "40% or 0.4", 1.0)
+WATTS = Kind({"W": 1.0, "kW": 1e3}, "700, 700W or 1.7 kW", 1e7)
+PLAIN = Kind({}, "1.2")
+NUMBER = r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)"
+
+
+def read(field: str, given: Any, kind: Kind, least: float = 0.0) -> float:
+    """A number above `least` in the kind's own unit. Raises InputError for anything else."""
+    wrong = InputError(field, f"got {shown(given)}; allowed: a number above {least:g}, as {kind.example}")
+    if isinstance(given, bool):
+        raise wrong
+    try:
+        value = float(given) if isinstance(given, int | float) else _of_text(str(given), kind.units)
+    except (ValueError, OverflowError):
+        raise wrong from None
+    if not (isfinite(value) and least < value):
+        raise wrong
+    if value > kind.most:
+        raise InputError(field, f"got {shown(given)}; allowed: at most {kind.most:,.10g}, as {kind.example}")
+    return value
+
+
+def _of_text(text: str, units: Mapping[str, float]) -> float:
+    found = re.fullmatch(NUMBER + r"(.*)", text.strip()[:80], re.DOTALL)
+    if found is None or (text.strip()[:1] == "$" and units is not USD.units):
+        raise ValueError(text)
+    number, unit = found[1].replace(",", ""), re.sub(r"[\s-]", "", found[2])
+    if unit and unit not in units:
+        raise ValueError(text)
+    return float(number) * (units[unit] if unit else 1)

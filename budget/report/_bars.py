@@ -1,0 +1,64 @@
+"""Several estimates as bars: how long each takes, and how much of its device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..answer import Estimate
+from ._comparison import table
+from ._draw import COLOUR, RIGHT, WIDTH, drawing, line, text
+from ._summary import shorten
+from ._units import memory, seconds
+
+SIZES = ("batch", "seq", "image")  # a number alone would not say what it is
+NAME, GAP, ROW, TOP = 190, 70, 30, 76  # pixels: of names, between the two plots, of a row, above the rows
+
+
+def side_by_side(estimates: Sequence[Estimate], heading: str) -> str:
+    """One row an estimate: its time and interval on the left; peak memory, and the device's, on the right."""
+    wide = (WIDTH - NAME - GAP - RIGHT - 130) / 2
+    body = [*_heading(heading), *_rows(estimates, wide)]
+    return drawing(body, TOP + ROW * len(estimates) + 24, heading)
+
+
+def _heading(heading: str) -> Iterator[str]:
+    """The heading on two lines: what it has room for, and the rest."""
+    first = shorten(heading, 80)
+    yield text(16, 22, first, "head")
+    yield text(16, 39, shorten(heading[len(first) + 2 :], 110))
+
+
+def _rows(estimates: Sequence[Estimate], wide: float) -> Iterator[str]:
+    longest = max(e.seconds()["high"] for e in estimates)
+    largest = max(min(e.device.usable_bytes for e in estimates), *(e.memory.peak for e in estimates))
+    right = NAME + wide + GAP
+    yield text(NAME, TOP - 12, "time, and its 90 % interval")
+    yield text(right, TOP - 12, "peak memory; the mark is the device's")
+    for i, (e, name) in enumerate(zip(estimates, _names(estimates), strict=True)):
+        y, took = TOP + ROW * i, e.seconds()
+        yield text(NAME - 8, y + 14, name, "end")
+        yield _bar(NAME, y, took["step"] / longest * wide, COLOUR["inputs"])
+        ends = [NAME + took[end] / longest * wide for end in ("low", "high")]
+        yield line(ends[0], y + 9, ends[1], y + 9, "whisker")
+        yield text(ends[1] + 6, y + 14, seconds(took["step"]))
+        peak, size = (x / largest * wide for x in (e.memory.peak, e.device.usable_bytes))
+        yield _bar(right, y, peak, COLOUR["gradients" if e.fits else "parameters"])
+        if size <= wide:
+            yield line(right + size, y - 3, right + size, y + 21, "limit")
+        yield text(right + peak + 6, y + 14, memory(e.memory.peak) + ("" if e.fits else ": too much"))
+
+
+def _bar(x: float, y: float, wide: float, colour: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="18" fill="{colour}" fill-opacity=".85"/>'
+    )
+
+
+def _names(estimates: Sequence[Estimate]) -> list[str]:
+    """What tells each from the others: what the comparison's table says before what it found."""
+    shown = table(estimates)
+    last = [c.key for c in shown.columns].index("peak")
+    kept = [i for i, c in enumerate(shown.columns[:last]) if c.key not in ("params", "step")] or [0]
+    rows = shown.cells()
+    sizes = {i: f"{shown.columns[i].key} " for i in kept if shown.columns[i].key in SIZES}
+    return [", ".join(sizes.get(i, "") + row[i] for i in kept)[:28] for row in rows]

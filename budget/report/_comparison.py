@@ -1,0 +1,129 @@
+"""Several estimates side by side: what they share is said once, above a table of what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..answer import Estimate
+from ..named import Any, NamedTuple
+from ._answer import Answer, Column, Table
+from ._summary import MODES, degrees
+from ._units import count, decimal, energy, memory, seconds, usd
+
+
+class Figure(NamedTuple):
+    """A column of a comparison, and what to say of it above the table where all estimates share it."""
+
+    key: str
+    heading: str
+    get: Callable[[Estimate], Any]
+    show: Callable[[Any], str] = str
+    shared: Callable[[Any], str] = str
+
+    @property
+    def column(self) -> Column:
+        """As a table has it."""
+        return Column(self.key, self.heading, self.show)
+
+
+def devices(e: Estimate) -> str:
+    """A device's name, with how many there are of it."""
+    return e.device.name if e.spread is None else f"{e.devices:,} x {e.device.name}"
+
+
+NUMBER = "{:,.0f}".format
+MODEL = Figure("model", "model", lambda e: e.model.name)
+ASKED = (
+    Figure("params", "params", lambda e: e.params.total, count, lambda n: f"{count(n)} parameters"),
+    Figure("mode", "mode", lambda e: e.task.workload.mode, shared=lambda mode: MODES.get(mode, mode)),
+    Figure("batch", "batch", lambda e: e.task.workload.batch, NUMBER, "batch {:,.0f}".format),
+    Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, NUMBER, "seq {:,.0f}".format),
+    Figure("image", "image", lambda e: e.task.workload.image, NUMBER, "images of {0:,.0f} x {0:,.0f}".format),
+    Figure("dtype", "dtype", lambda e: e.task.dtype),
+    Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
+    Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
+    Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
+    Figure("stack", "stack", lambda e: e.stack.name),
+    Figure("device", "device", devices, shared="on {}".format),
+    Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),
+    Figure(
+        "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
+    ),
+)
+RUN = (
+    Figure("days", "run", lambda e: e.job and e.job.seconds / 86400, lambda d: seconds(d * 86400)),
+    Figure("usd", "dollars", lambda e: e.job and e.job.bill.usd, usd),
+    Figure("kwh", "energy", lambda e: e.job and e.job.bill.kwh, energy),
+)
+SPEED = ("step", "peak", "rate", "MFU")
+FORWARD = Figure("forward", "forward", lambda e: e.flops.forward)
+FOUND = (
+    Figure("peak", "peak", lambda e: e.memory.peak, memory),
+    Figure("fits", "fits", lambda e: e.fits, lambda fits: "yes" if fits else "no"),
+    Figure("time", "time", lambda e: e.times.step, seconds),
+    Figure("rate", "rate", lambda e: e.rate[0], decimal),
+    Figure("MFU", "MFU", lambda e: e.throughput.mfu, "{:.0%}".format),
+)
+USUAL = ("none", "compiled", "sdpa", "flash")  # what goes without saying
+
+
+def answer(estimates: Sequence[Estimate]) -> Answer:
+    """The comparison, for every format."""
+    return Answer(
+        data=lambda: [e.to_dict() for e in estimates],
+        records=lambda: _table(estimates, (MODEL, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
+        text=lambda: heading(estimates),
+        tables=lambda: (table(estimates),),
+        foot=knee(estimates),
+        estimates=estimates,
+    )
+
+
+def heading(estimates: Sequence[Estimate]) -> str:
+    """What all estimates share, in one line."""
+    shared = [f for f in (MODEL, *ASKED) if _same(f, estimates) and not (f is MODEL and _alone(estimates))]
+    told = [(f, value) for f in shared if (value := f.get(estimates[0])) and value not in USUAL]
+    return ", ".join(f.shared(value) for f, value in told)
+
+
+def table(estimates: Sequence[Estimate]) -> Table:
+    """What tells the estimates apart, and what was found of each."""
+    units = {e.rate[1] for e in estimates}
+    rate = f"{units.pop()}/s" if len(units) == 1 else "samples/s"
+    asked = [f for f in ASKED if not _same(f, estimates)]
+    first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
+    found = [f._replace(heading=rate) if f.key == "rate" else f for f in FOUND]
+    whole = _whole(estimates)
+    told = [
+        f for f in (*first, *asked, *found) if not whole or f.key not in SPEED
+    ]  # there is room for either
+    return _table(estimates, (*told, *whole))
+
+
+def _whole(estimates: Sequence[Estimate]) -> Sequence[Figure]:
+    return RUN if all(e.job for e in estimates) else ()
+
+
+def _alone(estimates: Sequence[Estimate]) -> bool:
+    """Whether nothing that was asked differs: the model's name then begins the rows."""
+    return all(_same(f, estimates) for f in ASKED)
+
+
+def _same(figure: Figure, estimates: Sequence[Estimate]) -> bool:
+    return len({figure.get(e) for e in estimates}) == 1
+
+
+def _table(estimates: Sequence[Estimate], figures: Sequence[Figure]) -> Table:
+    return Table([f.column for f in figures], [[f.get(e) for f in figures] for e in estimates])
+
+
+def knee(estimates: Sequence[Estimate]) -> str:
+    """Of one question at several batches: the smallest that reaches nine tenths of the highest rate."""
+    differ = [f.key for f in (MODEL, *ASKED) if not _same(f, estimates)]
+    fit = [e for e in estimates if e.fits]
+    if set(differ) - {"step"} != {"batch"} or not fit:
+        return ""
+    best = max(e.rate[0] for e in fit)
+    enough = min((e for e in fit if e.rate[0] >= 0.9 * best), key=lambda e: e.task.workload.batch)
+    rate = f"{decimal(best)} {enough.rate[1]}/s"
+    return f"of what fits, batch {enough.task.workload.batch:,} reaches 90% of the highest rate, {rate}"

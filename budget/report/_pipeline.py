@@ -1,0 +1,90 @@
+"""A pipeline drawn: what each rank runs from the first forward to the last backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answer import Estimate
+from ..fold.pipeline import Pass as Seconds
+from ..fold.pipeline import schedule
+from ..fold.timeline import BACKWARD, FORWARD, INPUTS, WEIGHTS, Pass, Ran, order, timeline
+from ._draw import COLOURS, LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
+from ._summary import degrees, describe, shorten, workload
+
+ROW, TOP = 22, 84  # pixels: of a rank, and above the first
+FILL = {FORWARD: COLOURS[0], BACKWARD: COLOURS[1], INPUTS: COLOURS[1], WEIGHTS: COLOURS[4]}
+LABELLED = 14  # pixels of a pass that has room for its micro-batch's number
+
+
+def has_pipeline(e: Estimate) -> bool:
+    """Whether there are stages that wait for each other."""
+    return e.spread is not None and e.task.workload.mode == "train" and bool(e.spread.layout.pp > 1)
+
+
+def passes(e: Estimate) -> list[Ran]:
+    """When each rank runs what. Raises InputError for a step too long to write out."""
+    assert e.spread is not None  # has_pipeline says so
+    layout, micro = e.spread.layout, int(e.spread.micro)
+    taken = {stage: r.passes(micro) for r in e.ran for stage in r.rank.stages}
+    return timeline(
+        order(schedule(layout), int(layout.pp), micro, int(layout.vpp)),
+        lambda rank, p: _seconds(taken[rank], p) / layout.vpp,
+    )
+
+
+def _seconds(stage: Seconds, p: Pass) -> float:
+    """Of one pass through all that a rank has of the layers."""
+    parts = {
+        FORWARD: stage.forward,
+        BACKWARD: stage.backward,
+        INPUTS: stage.backward - stage.weights,
+        WEIGHTS: stage.weights,
+    }
+    return float(parts[p.what])
+
+
+def picture(e: Estimate) -> str:
+    """The pipeline as an SVG element: a row a rank, a box a pass, with its micro-batch's number."""
+    found = passes(e)
+    end = max(r.end for r in found)
+    ranks = 1 + max(r.rank for r in found)
+    body = [*_title(e), *_rows(found, end), *_axis(end, TOP + ROW * ranks)]
+    kinds = dict.fromkeys(r.run.what for r in found)
+    items = [(kind, f'fill="{FILL[kind]}"') for kind in kinds]
+    body += legend(items, TOP + ROW * ranks + 40)
+    return drawing(body, TOP + ROW * ranks + 56, f"{e.model.name}: its pipeline's schedule")
+
+
+def _title(e: Estimate) -> Iterator[str]:
+    assert e.spread is not None
+    idle = float(e.times.bubble / e.times.step)
+    yield text(LEFT, 24, shorten(f"{e.model.name}: {describe(e)}", 84), "head")
+    yield text(LEFT, 43, workload(e))
+    told = f"{degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches, {schedule(e.spread.layout)}"
+    yield text(LEFT, 60, f"{told}; bubble {idle:.1%} of the step")
+
+
+def _rows(found: list[Ran], end: float) -> Iterator[str]:
+    across = (WIDTH - LEFT - RIGHT) / end
+    for rank in sorted({r.rank for r in found}):
+        yield text(LEFT - 6, TOP + ROW * rank + 15, f"rank {rank}", "end")
+    for r in found:
+        if r.run.beside:  # the next one has the same place
+            continue
+        x, wide = LEFT + r.start * across, (r.end - r.start) * across
+        y = TOP + ROW * r.rank
+        title = f"{r.run.what}, micro-batch {r.run.micro}, stage {r.run.stage}"
+        # The forward passes of later chunks of a rank are paler.
+        ranks = 1 + max(x.rank for x in found[-1:])
+        look = f'fill="{FILL[r.run.what]}" fill-opacity="{0.9 ** (r.run.stage // ranks):.2f}"'
+        box = f'x="{x:.2f}" y="{y + 1}" width="{max(wide - 0.5, 0.2):.2f}" height="{ROW - 2}" {look}'
+        yield f"<rect {box}><title>{title}</title></rect>"
+        if wide >= LABELLED:
+            yield text(x + wide / 2, y + 15, str(r.run.micro), "middle")
+
+
+def _axis(end: float, floor: float) -> Iterator[str]:
+    for at, label in ticks(end, SECONDS):
+        x = LEFT + at / end * (WIDTH - LEFT - RIGHT)
+        yield line(x, floor, x, floor + 5, "axis")
+        yield text(x, floor + 18, label, "middle")

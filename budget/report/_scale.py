@@ -1,0 +1,176 @@
+"""A plan as an Answer: what to train, how good it gets, what it takes, and what each number rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import alternatives, cost
+from ..backwards import SCHEMA, Plan
+from ..named import Any
+from ._alternatives import Extra, inputs, rests_on, tables
+from ._answer import Answer
+from ._summary import describe, shorten
+from ._units import count, decimal, energy, mass, memory, seconds, usd
+
+
+def answer(plan: Plan, extra: Extra | None = None) -> Answer:
+    """A plan for every format."""
+    more = extra or Extra()
+    return Answer(
+        data=lambda: data(plan, more),
+        records=lambda: inputs(plan),
+        text=lambda: "\n".join(line.rstrip() for line in _text(plan)),
+        tables=lambda: [t for t in tables(plan, more) if t.rows],
+        foot="\n".join(_foot(plan)),
+    )
+
+
+def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
+    """The JSON object."""
+    ask, bill, ends, more = plan.ask, plan.bill, plan.loss_ends, extra or Extra()
+    return {
+        "schema": SCHEMA,
+        "asked": dict(ask.given),
+        "params": plan.params,
+        "tokens": plan.tokens,
+        "tokens_per_param": plan.tokens / plan.params,
+        "compute_flops": plan.compute,
+        "loss": plan.loss,
+        "loss_low": ends and ends[0],
+        "loss_high": ends and ends[1],
+        "days": plan.days,
+        "devices": plan.devices,
+        "device": ask.device.name,
+        "mfu": plan.mfu.value,
+        "mfu_low": plan.mfu.low,
+        "mfu_high": plan.mfu.high,
+        **bill._asdict(),
+        "law": ask.law.id,
+        "extrapolated": None if plan.outside is None else bool(plan.outside),
+        "beyond": alternatives.beyond(ask.law, plan.params, plan.tokens),
+        "model": _model(plan),
+        "inputs": {k: v._asdict() for k, v in rests_on(plan)},
+        "over_training": [x._asdict() for x in alternatives.smaller(plan)],
+        "laws": [x._asdict() for x in alternatives.others(plan)],
+        **_asked(plan, more),
+        "uncounted": list(cost.UNCOUNTED),
+    }
+
+
+def _asked(plan: Plan, extra: Extra) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if extra.unique is not None:
+        found["repeated"] = alternatives.repeated(plan, extra.unique)._asdict()
+    if extra.inference is not None:
+        found["inference"] = [x._asdict() for x in alternatives.served(plan, extra.inference)]
+    if extra.experts is not None:
+        found["mixtures"] = [x._asdict() for x in alternatives.mixtures(plan, extra.experts)]
+    return found
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    e = plan.network
+    names = ("layers", "d_model", "heads", "kv_heads", "d_ff", "vocab")
+    return {
+        "params": e.params.total,
+        **{k: e.model.config[k] for k in names},
+        "seq": e.length,
+        "flops_per_token": (e.flops.forward + e.flops.backward) / e.model.tokens,
+        "state_bytes": _state(plan),
+    }
+
+
+def _state(plan: Plan) -> int:
+    """Bytes of weights, gradients and optimizer's states, which some devices must hold together."""
+    m = plan.network.memory
+    return int(m.parameters + m.gradients + m.optimizer)
+
+
+def _text(plan: Plan) -> Iterator[str]:
+    ask = plan.ask
+    asked = ", ".join(f"{SHOWN[k][0]} {SHOWN[k][1](v)}" for k, v in ask.given.items())
+    yield shorten(f"plan        {asked} on {ask.device.name}", 79)
+    yield ""
+    ratio = plan.tokens / plan.params
+    sizes = f"{count(plan.params)} parameters on {count(plan.tokens)} tokens, {ratio:,.3g} each"
+    yield f"train       {sizes}; {plan.compute:.3g} FLOPs (6 N D)"
+    yield from _loss(plan)
+    e = plan.network
+    yield f"network     {describe(e)}: {count(e.params.total)}"
+    share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
+    yield (
+        f"              counted with attention at {e.length:,} tokens: 6 N D is {share:.0%} of its FLOPs;"
+        f" weights, gradients and optimizer {memory(_state(plan))}"
+    )
+    yield from _time(plan)
+    yield from _money(plan)
+
+
+def _loss(plan: Plan) -> Iterator[str]:
+    if plan.loss is None:
+        yield f"loss        {plan.ask.law.id} says nothing of it"
+        return
+    ends = plan.loss_ends
+    interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+    yield f"loss        {plan.loss:.3f}{interval} {plan.ask.law.about['loss_is']}; {_range(plan)}"
+
+
+def _range(plan: Plan) -> str:
+    outside, of = plan.outside, plan.ask.law
+    if outside is None:
+        return "the law's range is not stated"
+    if not outside:
+        return "within the law's runs"
+    times = alternatives.beyond(of, plan.params, plan.tokens)
+    return f"EXTRAPOLATED {times:,.3g} x beyond the law's runs in {', '.join(outside)}"
+
+
+def _time(plan: Plan) -> Iterator[str]:
+    days = seconds(plan.days * 86400)
+    mfu = f"MFU {plan.mfu.value:.1%}"
+    if plan.mfu.low < plan.mfu.high:
+        mfu += f" ({plan.mfu.low:.0%} to {plan.mfu.high:.0%})"
+    long = plan.device_hours >= 10
+    hours = f"{plan.device_hours:,.0f} device-hours" if long else seconds(plan.device_hours * 3600)
+    yield f"time        {days} on {plan.devices:,} x {plan.ask.device.name}; {hours} at {mfu}"
+    yield f"              {plan.mfu.what}"
+
+
+def _money(plan: Plan) -> Iterator[str]:
+    ask, t, bill = plan.ask, plan.ask.terms, plan.bill
+    if t.price is not None:
+        wide = t.price.low < t.price.high
+        hourly = f" ({t.price.low:,.3g} to {t.price.high:,.3g})" if wide else ""
+        ends = f" (${bill.usd_low:,.0f} to ${bill.usd_high:,.0f})" if wide and "usd" not in ask.given else ""
+        yield f"money       ${bill.usd:,.0f}{ends} at ${t.price.value:,.3g}{hourly} an hour: {t.price.what}"
+    else:
+        yield f"money       no price of {plan.ask.device.name} is known: --price"
+    if bill.kwh is None or t.watts is None:
+        yield f"energy      the power of {plan.ask.device.name} is not known: --power"
+        return
+    all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
+    yield (
+        f"energy      {energy(bill.kwh)} at {t.watts.value:,.0f} W x PUE {t.pue.value:g}"
+        f" ({t.watts.what}; {t.pue.what}){all_in}"
+    )
+    where = f"{t.grid.value:,.3g} g/kWh ({t.grid.what})"
+    yield f"carbon      {mass(bill.co2_kg)} CO2e at {where}; embodied not counted"
+
+
+SHOWN: dict[str, Any] = {
+    "compute": ("compute", lambda v: decimal(v, "FLOP")),
+    "usd": ("", usd),
+    "kwh": ("", energy),
+    "params": ("parameters", count),
+    "tokens": ("tokens", count),
+    "devices": ("devices", "{:,.0f}".format),
+    "days": ("days", "{:,.3g}".format),
+}
+
+
+def _foot(plan: Plan) -> Iterator[str]:
+    of = plan.ask.law
+    if "note" in of.about:
+        yield f"law         {of.id}: {of.about['name']}. {of.about['note']}"
+    yield "            losses of different laws are of different data: compare sizes, not losses"
+    yield f"not counted {', '.join(cost.UNCOUNTED)}"

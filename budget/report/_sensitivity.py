@@ -1,0 +1,87 @@
+"""Which input moves a plan most, as an Answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..backwards import Plan
+from ..named import Any
+from ..sensitivity import OUTCOMES, Moved, Sensitivity
+from ._answer import Answer, Column, Table
+from ._units import count
+
+SCHEMA = "budget.sensitivity/1"
+STILL = 1e-9  # a change below it is rounding
+
+
+def answer(found: Sensitivity) -> Answer:
+    """The sensitivity for every format."""
+    table = _table(found)
+    return Answer(
+        data=lambda: data(found),
+        records=lambda: table,
+        text=lambda: "\n".join(_text(found)),
+        tables=lambda: (table,),
+        foot="one input at a time, from end to end of what is known of it; factors of the plan's own values",
+    )
+
+
+def data(found: Sensitivity) -> dict[str, Any]:
+    """The JSON object: factors at the low and the high end of each input."""
+    return {
+        "schema": SCHEMA,
+        "plan": found.base.to_dict(),
+        "inputs": [
+            {
+                "input": m.input,
+                "low": m.low,
+                "high": m.high,
+                "what": m.what,
+                **{name: m.factors(name, found.base) for name in OUTCOMES},
+                "loss": [p.loss for p in m.plans],
+            }
+            for m in found.moved
+        ],
+    }
+
+
+def _text(found: Sensitivity) -> Iterator[str]:
+    plan = found.base
+    yield f"{count(plan.params)} parameters on {count(plan.tokens)} tokens, {plan.ask.device.name}"
+    if found.moved:
+        first = found.moved[0]
+        yield f"moved most by {first.input}: {first.what}"
+    ends = plan.loss_ends
+    if plan.loss is not None and ends:
+        yield f"loss {plan.loss:.3f} ({ends[0]:.3f} to {ends[1]:.3f} for the law's constants and the MFU)"
+
+
+def _table(found: Sensitivity) -> Table:
+    moving = [name for name in OUTCOMES if any(_moves(m, name, found.base) for m in found.moved)]
+    rows = [
+        (m.input, m.low, m.high, *(m.factors(name, found.base) for name in moving), [p.loss for p in m.plans])
+        for m in found.moved
+    ]
+    columns = (
+        Column("input", "input"),
+        Column("low", "from", "{:.3g}".format),
+        Column("high", "to", "{:.3g}".format),
+        *(Column(name, name, _factors) for name in moving),
+        Column("loss", "loss", _losses),
+    )
+    return Table(columns, rows)
+
+
+def _moves(m: Moved, name: str, base: Plan) -> bool:
+    return any(abs(f - 1) > STILL for f in m.factors(name, base) or ())
+
+
+def _factors(ends: tuple[float, float] | None) -> str:
+    if ends is None or all(abs(f - 1) <= STILL for f in ends):
+        return ""
+    return f"{ends[0]:.2g} to {ends[1]:.2g}"
+
+
+def _losses(ends: Sequence[float | None]) -> str:
+    low, high = ends
+    return "" if low is None or high is None or low == high else f"{low:.3f} to {high:.3f}"

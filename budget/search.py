@@ -1,0 +1,178 @@
+"""The best layout of so many devices, of a small search that says what it tried.
+
+Degrees are whole divisors: tensor parallelism within a node, by heads; pipelines by layers; context
+parallelism for long sequences; experts over what data parallelism has; states divided among replicas (ZeRO
+1), weights too where there is no pipeline (ZeRO 3). Each is first tried with the least recomputation that
+fits and one sample at a time; the best of these then with more samples at a time, and with interleaved
+stages. What is better is what trains more samples a second, of layouts that fit. Derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+
+from .answer import Estimate
+from .errors import InputError
+from .ir import SCORES, Model, base, expert_axis, walk
+from .layout import Layout
+from .named import Any, NamedTuple
+from .plan._layers import layers
+
+RECOMPUTED = ("none", "selective", "full")  # from the least on
+LONG = 16384  # tokens, from which on a sequence is divided
+REFINED = 6  # layouts that are tried with more than one sample at a time
+Price = Callable[[Layout, int, str], Estimate]
+
+
+class Facts(NamedTuple):
+    """What a network and a task allow: what degrees can divide, and what else may be chosen.
+
+    samples: of a step over all devices; 0 where it is not given. batches: samples of a device at a time.
+    """
+
+    layers: int
+    heads: int
+    experts: int
+    seq: int
+    samples: int
+    trains: bool
+    batches: tuple[int, ...]
+    recomputed: tuple[str, ...]
+
+
+class Tried(NamedTuple):
+    """A layout, with its estimate or the reason why there is none."""
+
+    layout: Layout
+    batch: int
+    recompute: str
+    estimate: Estimate | None
+    why: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Samples a second; 0 where there is no estimate."""
+        return 0.0 if self.estimate is None else float(self.estimate.model.samples / self.estimate.times.step)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does."""
+        return self.estimate is not None and bool(self.estimate.fits)
+
+    @property
+    def lacks(self) -> float:
+        """Bytes that a device has too few."""
+        if self.estimate is None:
+            return float("inf")
+        return float(self.estimate.process - self.estimate.device.usable_bytes)
+
+
+class Found(NamedTuple):
+    """All that was tried, the best first; those that do not fit last, the nearest first."""
+
+    tried: tuple[Tried, ...]
+    seconds: float
+
+    @property
+    def best(self) -> Tried:
+        """The best one that fits, or the one that comes nearest to it."""
+        return self.tried[0]
+
+
+def facts(model: Model, seq: int, samples: int, trains: bool, batch: int | None, recompute: str) -> Facts:
+    """What a network allows; batch and recompute: as given, else to be chosen."""
+    scores = (o.sizes for o, _ in walk(model.nodes) if o.tag == SCORES)
+    heads = next((s["h"] * s.get("r", 1) for s in scores), 1)
+    axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
+    experts = [o.sizes[base(axis)] for o, axis in axes if axis]
+    return Facts(
+        int(sum(layers(node) for node in model.nodes)),
+        int(heads),
+        int(max(experts, default=0)),
+        seq,
+        samples,
+        trains,
+        (1, 2, 4, 8) if batch is None else (batch,),
+        RECOMPUTED if trains and recompute == "none" else (recompute,),
+    )
+
+
+def search(devices: int, node: int, of: Facts, price: Price) -> Found:
+    """The layouts of so many devices, `node` of them in a node. Raises InputError where none is possible."""
+    begin = perf_counter()
+    tried = [_least(degrees, of, price) for degrees in candidates(devices, node, of)]
+    ranked = sorted(tried, key=_order)
+    for one in ranked[:REFINED]:
+        tried += [_least(vars(layout), of, price, batch) for layout, batch in _refined(one, of)]
+    found = tuple(sorted((t for t in tried if t.estimate is not None), key=_order))
+    if not found:
+        whys = ", ".join(dict.fromkeys(t.why for t in tried))
+        raise InputError("devices", f"{devices:,}: {whys or 'no layout divides them'}")
+    return Found(found, perf_counter() - begin)
+
+
+def _order(t: Tried) -> tuple[bool, float]:
+    return (False, -t.rate) if t.fits else (True, t.lacks)
+
+
+def _least(degrees: dict[str, Any], of: Facts, price: Price, batch: int | None = None) -> Tried:
+    """A layout with the least recomputation with which it fits."""
+    layout, batch = Layout(**degrees), of.batches[0] if batch is None else batch
+    for recompute in of.recomputed:
+        try:
+            one = Tried(layout, batch, recompute, price(layout, batch, recompute))
+        except InputError as error:
+            return Tried(layout, batch, recompute, None, str(error))
+        if one.fits:
+            break
+    return one
+
+
+def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
+    """Degrees whose product is the number of devices, and that divide what they are for."""
+    for tp in _divisors(of.heads, min(node, devices)):
+        for cp in _divisors(of.seq // LONG, 64) if of.seq >= LONG else (1,):
+            for pp in _stages(of.layers, devices // (tp * cp)) if of.trains else (1,):
+                dp, left = divmod(devices, tp * cp * pp)
+                if left or (of.samples and of.samples % (dp * of.batches[0])):
+                    continue
+                for ep in _experts(of.experts, tp * cp * dp, node):
+                    degrees = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "ep": ep, "etp": 1 if ep > 1 else 0}
+                    yield {**degrees, "zero": 1 if of.trains and dp * cp > 1 else 0}
+                    if of.trains and pp == 1 and dp > 1:
+                        yield {**degrees, "zero": 3}
+
+
+def _divisors(whole: int, most: int) -> Iterable[int]:
+    """The divisors up to `most` that are 1, or even: meshes of odd degrees are not laid out."""
+    return [n for n in range(1, min(whole, most) + 1) if whole % n == 0 and (n == 1 or n % 2 == 0)]
+
+
+def _stages(count: int, most: int) -> Iterable[int]:
+    """Stages of a pipeline: divisors of the layers, and powers of two, whose stages may differ by a layer."""
+    powers = [2**n for n in range(1, 12) if 2 * 2**n <= count and 2**n <= most]
+    return sorted({*_divisors(count, most), *powers})
+
+
+def _experts(experts: int, replicas: int, node: int) -> Iterable[int]:
+    """All experts on each device, a node's on a node, and as few on a device as there are devices for."""
+    if not experts:
+        return (1,)
+    fit = [n for n in range(1, experts + 1) if experts % n == 0 and replicas % n == 0]
+    return sorted({1, max(n for n in fit if n <= node), max(fit)})
+
+
+def _refined(one: Tried, of: Facts) -> Iterator[tuple[Layout, int]]:
+    """The same with more samples at a time, and with the stages of a pipeline interleaved."""
+    layout = one.layout
+    for batch in of.batches:
+        micro, left = divmod(of.samples, layout.dp * batch) if of.samples else (1, 0)
+        if left:
+            continue
+        if batch != one.batch:
+            yield layout, batch
+        for vpp in (2, 4):
+            each, uneven = divmod(of.layers, layout.pp)
+            if layout.pp > 1 and not uneven and each % vpp == 0 and micro % layout.pp == 0:
+                yield Layout(**{**vars(layout), "vpp": vpp}), batch

@@ -1,0 +1,95 @@
+"""Which input moves a plan most: each in turn at the ends of what is known of it, all others as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import log
+
+from .backwards import Plan, plan
+from .cost import Stated, Terms
+from .face import Shown
+from .named import Any, NamedTuple
+
+# What is looked at, by the name that a report shows.
+OUTCOMES: dict[str, Callable[[Plan], float | None]] = {
+    "compute": lambda p: p.compute,
+    "dollars": lambda p: p.bill.usd,
+    "energy": lambda p: p.bill.kwh,
+    "carbon": lambda p: p.bill.co2_kg,
+}
+
+
+class Moved(NamedTuple):
+    """One input: from which value to which, and the plans with it. loss: at both ends, lowest first."""
+
+    input: str
+    low: float
+    high: float
+    plans: tuple[Plan, Plan]
+    what: str
+
+    def factors(self, outcome: str, base: Plan) -> tuple[float, float] | None:
+        """An outcome at the low and at the high end, over the plan's own; None where it is not known."""
+        of = OUTCOMES[outcome]
+        usual, found = of(base), [of(p) for p in self.plans]
+        if usual is None or None in found:
+            return None
+        low, high = (float(x or 0) / usual for x in found)
+        return low, high
+
+    def size(self, base: Plan) -> float:
+        """How far it moves what it moves most, as a factor."""
+        ratios = [f for name in OUTCOMES for f in self.factors(name, base) or ()]
+        return max((abs(log(r)) for r in ratios if r > 0), default=0.0)
+
+
+class _Sensitivity(NamedTuple):
+    base: Plan
+    moved: tuple[Moved, ...]
+
+
+class Sensitivity(Shown, _Sensitivity):
+    """A plan, and its inputs by how much each moves it."""
+
+    report = "_sensitivity"
+
+    def __repr__(self) -> str:
+        return f"Sensitivity of {self.base!r}: {', '.join(m.input for m in self.moved)}"
+
+
+def sensitivity(base: Plan) -> Sensitivity:
+    """Each input of a plan in turn at its ends, the one that moves most first."""
+    found = sorted(_each(base), key=lambda m: -m.size(base))
+    return Sensitivity(base, tuple(found))
+
+
+def _each(base: Plan) -> Iterator[Moved]:
+    ask, t = base.ask, base.ask.terms
+    devices = {"devices": float(base.devices)} if "days" not in ask.given or "devices" in ask.given else {}
+    fixed = ask._replace(given={**ask.given, **devices}) if "devices" not in ask.given else ask
+
+    def at(mfu: Stated, terms: Terms) -> Plan:
+        return plan(fixed._replace(mfu=mfu, terms=terms))
+
+    def ends(name: str, stated: Stated, one: Callable[[Stated], Plan]) -> Iterator[Moved]:
+        if stated.low < stated.high:
+            both = (one(_just(stated.low)), one(_just(stated.high)))
+            yield Moved(name, stated.low, stated.high, both, stated.what)
+
+    def with_term(name: str, value: Stated) -> Plan:
+        return at(base.mfu, t._replace(**{name: value}))
+
+    yield from ends("MFU", base.mfu, lambda x: at(x, t))
+    for name, shown in (("price", "price"), ("pue", "PUE"), ("grid", "grid")):
+        stated: Any = getattr(t, name)
+        if stated is not None:
+            yield from ends(shown, stated, partial(with_term, name))
+    if t.watts is not None and t.all_in_w is not None:
+        all_in = t.all_in_w.value / t.pue.value  # PUE is in it
+        wide = Stated(t.watts.value, t.watts.value, max(all_in, t.watts.value), "TDP, or all-in over PUE")
+        yield from ends("power", wide, partial(with_term, "watts"))
+
+
+def _just(value: float) -> Stated:
+    return Stated(value, value, value, "an end")

@@ -1,0 +1,68 @@
+"""A concrete decoder of so many parameters, in the proportions of the nearest preset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from math import log
+
+from .estimate import estimate
+from .named import Any, NamedTuple
+
+# Dense decoders of one family, from small to large: what is between them is scaled from the nearest one.
+PRESETS = (
+    "smollm2-135m",
+    "smollm2-360m",
+    "llama-3.2-1b",
+    "llama-3.2-3b",
+    "llama-3-8b",
+    "llama-3-70b",
+    "llama-3.1-405b",
+)
+SLENDER = (
+    0.2  # an error of 1 % in parameters is worth as much as one of 5 % in width over depth; a convention
+)
+
+
+class Shape(NamedTuple):
+    """A preset with other sizes. params: exactly, embeddings among them."""
+
+    preset: str
+    config: dict[str, int]
+    params: int
+
+
+@cache
+def shape(params: float) -> Shape:
+    """The decoder whose parameters and width over depth are nearest to what is asked and to the preset's."""
+    preset = min(PRESETS, key=lambda name: abs(log(_count(name) / params)))
+    usual = estimate(preset, mode="forward", batch=1, seq=1).model.config
+    aspect = usual["d_model"] / usual["layers"]
+
+    def miss(found: Shape) -> float:
+        own = found.config["d_model"] / found.config["layers"]
+        return abs(log(found.params / params)) + SLENDER * abs(log(own / aspect))
+
+    return min(_candidates(preset, usual, params), key=miss)
+
+
+def _candidates(preset: str, usual: Any, params: float) -> Iterator[Shape]:
+    """Widths near the one that the preset's proportions give, each with the depths around the right one."""
+    head_dim = usual["d_model"] // usual["heads"]
+    queries = usual["heads"] // usual["kv_heads"]
+    grown = (params / _count(preset)) ** (1 / 3)
+    kv_heads = max(1, round(usual["kv_heads"] * min(grown, 1)))
+    middle = max(1, round(usual["heads"] * grown / kv_heads))
+    for groups in range(max(1, middle - 3), middle + 4):
+        heads = groups * kv_heads if grown != 1 else queries * kv_heads
+        d_ff = max(64, round(usual["d_ff"] / usual["d_model"] * heads * head_dim / 64) * 64)
+        config = {"d_model": heads * head_dim, "heads": heads, "kv_heads": kv_heads, "d_ff": d_ff}
+        one, two = (_count(preset, layers=n, **config) for n in (1, 2))
+        exact = (params - one) / (two - one) + 1
+        for layers in {max(1, int(exact)), max(1, int(exact) + 1)}:
+            yield Shape(preset, {"layers": layers, **config}, one + (layers - 1) * (two - one))
+
+
+def _count(preset: str, **config: int) -> int:
+    counted: int = estimate(preset, mode="forward", batch=1, seq=1, config=config).params.total
+    return counted

@@ -1,0 +1,198 @@
+"""Software stacks: what runs a network on a device, as data (data/stacks/, one file each).
+
+A device's datasheet says what is possible; the software decides what of it is reached, which kernels are
+chosen, what a launch costs and which dtypes the tensors have. Nobody runs "a model on a GPU": they run
+transformers, Megatron or vLLM on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from . import table
+from .errors import InputError, shown, unknown
+from .named import Any, NamedTuple
+
+AXES = ("dp", "tp", "pp", "ep", "cp")
+# What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
+# matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
+# start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
+CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
+# What `--stack` is where nobody says: what most people train with, and what they serve with.
+USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+
+
+class Stack(NamedTuple):
+    """What a stack decides, for all networks alike.
+
+    train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
+    not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
+    other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
+    other one. reached: by generation, see CLASSES. intervals: by generation, of a measured time over the
+    predicted one. source: keys of references.json.
+    """
+
+    name: str
+    about: str
+    source: tuple[str, ...]
+    train: Mapping[str, Any] | None
+    serve: Mapping[str, Any] | None
+    overlap: Mapping[str, float]
+    attention: Mapping[str, str]
+    reached: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[str, tuple[float, float]]
+    notes: str = ""
+
+    def attention_on(self, generation: str) -> str:
+        """The attention kernel that it chooses on a generation of devices."""
+        return self.attention.get(generation, self.attention[""])
+
+    def reached_on(self, generation: str) -> Mapping[str, float]:
+        """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
+        return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
+
+    def settings(self, mode: str) -> Mapping[str, Any]:
+        """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
+        found = self.train if mode == "train" else self.serve
+        if found is None:
+            others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
+            raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
+        return found
+
+    @property
+    def modes(self) -> str:
+        """What it does: `train`, `serve`, or both."""
+        return ", ".join(m for m in ("train", "serve") if getattr(self, m) is not None)
+
+    def has(self, mode: str) -> bool:
+        """Whether it runs this mode."""
+        return (self.train if mode == "train" else self.serve) is not None
+
+
+FIELDS = ("about", "source", "train", "serve", "overlap", "attention", "reached", "intervals", "notes")
+
+
+def names() -> tuple[str, ...]:
+    """All stacks of the data, sorted."""
+    return table.files("stacks")
+
+
+def all_stacks() -> tuple[Stack, ...]:
+    """All stacks of the data."""
+    return tuple(map(load, names()))
+
+
+def usual(mode: str) -> Stack:
+    """The stack of a mode where none is named."""
+    return load(USUAL[mode])
+
+
+def load(name: str) -> Stack:
+    """A stack by its name, or by the path of a file of one's own. Raises InputError."""
+    if name in table.files("stacks"):
+        return _shipped(name)
+    if name.endswith(".json"):
+        return _own(name)
+    raise unknown("stack", name, names())
+
+
+@cache
+def _shipped(name: str) -> Stack:
+    return parse(table.load("stacks", f"{name}.json"), f"{name}.json")
+
+
+def _own(path: str) -> Stack:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(json.load(file), os.path.basename(path))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise InputError("stack", f"cannot read {path}: {why}") from None
+
+
+def parse(about: Any, file: str) -> Stack:
+    """A stack from its table. Raises InputError that names the file and the field."""
+    if not isinstance(about, Mapping):
+        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
+    for field in about:
+        if field not in FIELDS:
+            raise _wrong(file, field, f"is no field of a stack; allowed: {', '.join(FIELDS)}")
+    for field in ("about", "source"):
+        if not about.get(field):
+            raise _wrong(file, field, "is missing")
+    for mode in ("train", "serve"):
+        if not isinstance(about.get(mode, {}), Mapping):
+            raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
+    source = about["source"]
+    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
+    if not all(isinstance(key, str) for key in keys):
+        raise _wrong(file, "source", f"got {shown(source)}; allowed: keys of references.json")
+    return Stack(
+        name=file.removesuffix(".json"),
+        about=str(about["about"]),
+        source=keys,
+        train=about.get("train"),
+        serve=about.get("serve"),
+        overlap={
+            **dict.fromkeys(AXES, 0.0),
+            **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
+        },
+        attention={"": "fa2", **_attention(about.get("attention", {}), file)},
+        reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
+        intervals=_each(about, "intervals", file, _interval),
+        notes=str(about.get("notes", "")),
+    )
+
+
+def _each(
+    about: Mapping[str, Any], field: str, file: str, check: Callable[[Any, str], Any]
+) -> dict[str, Any]:
+    """A field's values by generation of devices, checked."""
+    values = _table(about.get(field, {}), f"{file}: {field}")
+    return {name: check(of, f"{file}: {field}.{name[:20]}") for name, of in values.items()}
+
+
+def _table(values: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InputError("stack", f"{where}: got {shown(values)}; allowed: a table")
+    return values
+
+
+def _attention(values: Any, file: str) -> Mapping[str, str]:
+    kernels = table.load("kernels.json")["attention"]
+    for generation, kernel in _table(values, f"{file}: attention").items():
+        if kernel not in kernels:
+            where = f"{file}: attention.{generation[:20]}"
+            raise InputError(
+                "stack", f"{where}: unknown kernel {shown(kernel)}; allowed: {', '.join(kernels)}"
+            )
+    return dict(values)
+
+
+def _interval(value: Any, where: str) -> tuple[float, float]:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
+        low, high = map(float, value)
+        if 0 < low <= high < 100:
+            return low, high
+    raise InputError("stack", f"{where}: got {shown(value)}; allowed: a low and a high multiple of the time")
+
+
+def _numbers(
+    values: Any, allowed: tuple[str, ...], where: str, least: float, most: float
+) -> dict[str, float]:
+    """A checked table of numbers."""
+    for name, value in _table(values, where).items():
+        if name not in allowed:
+            raise InputError("stack", f"{where}.{name[:40]} is unknown; allowed: {', '.join(allowed)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise InputError("stack", f"{where}.{name}: got {shown(value)}; allowed: {least:g} to {most:g}")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _wrong(file: str, field: str, problem: str) -> InputError:
+    return InputError("stack", f"{file}: {field} {problem}")

@@ -1,0 +1,92 @@
+"""Several estimates at once: `budget compare`, and lists of sizes and names in `budget estimate`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import budget
+from budget.__main__ import main
+from budget.command._lists import sizes
+from budget.comparison import compare
+from budget.report._comparison import answer, heading
+
+
+def printed(capsys, *args):
+    assert main(args) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("16", 16),
+        ("128k", 128 * 1024),
+        ("1M", 1024**2),
+        ("1.5k", 1536),
+        ("1_000", 1000),
+        ("8,16,32", [8, 16, 32]),
+        ("1..16", [1, 2, 4, 8, 16]),
+        ("3..20", [3, 6, 12, 20]),
+        ("1k,4k", [1024, 4096]),
+        ("many", "many"),
+        (None, None),
+    ],
+)
+def test_sizes(text, found):
+    assert sizes("batch", text) == found
+
+
+def test_a_sweep_is_an_estimate_of_each(capsys):
+    args = ("estimate", "gpt2", "--batch", "1,3", "--device", "a100,h100", "--format", "json")
+    each = json.loads(printed(capsys, *args))
+    assert [(e["workload"]["batch"], e["device"]["id"]) for e in each] == [
+        (batch, budget.estimate("gpt2", device=device).device.id)
+        for batch in (1, 3)
+        for device in ("a100", "h100")
+    ]
+    for e in each:
+        own = budget.estimate("gpt2", batch=e["workload"]["batch"], device=e["device"]["id"])
+        assert e == json.loads(json.dumps(own.to_dict()))
+
+
+def test_what_is_shared_is_said_once(capsys):
+    text = printed(capsys, "compare", "resnet50", "--device", "v100,h100", "--batch", "64", "--dtype", "fp16")
+    head, table = text.split("\n\n", 1)
+    assert "resnet50" in head and "batch 64" in head and "float16" in head
+    assert "resnet50" not in table and "V100" in table and "H100" in table and "images/s" in table
+
+
+def test_what_differs_has_a_column():
+    found = compare("gpt2", "bert-base", batch=[1, 2])
+    columns = [c.key for c in answer(found).tables()[0].columns]
+    assert columns[:3] == ["model", "params", "batch"] or columns[:3] == ["model", "params", "mode"]
+    assert "device" not in columns
+    assert "H200" in heading(found)
+
+
+def test_the_knee_is_the_first_batch_near_the_highest_rate():
+    found = compare("gpt2", mode="decode", batch=[2**i for i in range(10)])
+    best = max(e.rate[0] for e in found if e.fits)
+    knee = next(e.task.workload.batch for e in found if e.rate[0] >= 0.9 * best)
+    assert f"batch {knee} " in answer(found).foot
+    assert answer(compare("gpt2", "bert-base")).foot == ""
+
+
+@pytest.mark.parametrize(("settings", "says"), [({"batch": []}, "0 cases"), ({"batch": [1] * 1001}, "1,001")])
+def test_too_many_or_none(settings, says):
+    with pytest.raises(budget.InputError, match=says):
+        compare("gpt2", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("vit-b-16", "images"), ("gpt2", "tokens"), ("mlp-10-20-10-2", "samples")]
+)
+def test_work_has_its_unit(name, unit):
+    assert budget.estimate(name).unit == unit
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "DeepSeek-R1", "albert-base-v2"])
+def test_a_name_of_the_hub_needs_no_owner(name):
+    assert budget.estimate(name).params.total > 1e6

@@ -1,0 +1,69 @@
+"""Networks of diffusers by their config.json, against diffusers itself on the meta device."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from budget import estimate
+from budget.errors import InputError
+
+diffusers = pytest.importorskip("diffusers")
+
+FLUX = {"num_layers": 2, "num_single_layers": 3, "num_attention_heads": 4, "attention_head_dim": 32,
+        "joint_attention_dim": 64, "pooled_projection_dim": 48, "axes_dims_rope": [8, 12, 12]}  # fmt: skip
+SD3 = {"sample_size": 32, "num_layers": 3, "num_attention_heads": 4, "attention_head_dim": 16,
+       "caption_projection_dim": 64, "joint_attention_dim": 48, "pooled_projection_dim": 40}  # fmt: skip
+UNET = {"sample_size": 16, "block_out_channels": [32, 64], "cross_attention_dim": 24, "attention_head_dim": 4,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}  # fmt: skip
+SDXL = {**UNET, "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 80, "transformer_layers_per_block": [1, 2]}  # fmt: skip
+CASES = {
+    "FluxTransformer2DModel": (FLUX, lambda: {
+        "hidden_states": torch.zeros(2, 8 * 8, 64), "encoder_hidden_states": torch.zeros(2, 9, 64),
+        "pooled_projections": torch.zeros(2, 48), "timestep": torch.zeros(2),
+        "img_ids": torch.zeros(8 * 8, 3), "txt_ids": torch.zeros(9, 3)}),
+    "SD3Transformer2DModel": (SD3, lambda: {
+        "hidden_states": torch.zeros(2, 16, 16, 16), "encoder_hidden_states": torch.zeros(2, 9, 48),
+        "pooled_projections": torch.zeros(2, 40), "timestep": torch.zeros(2)}),
+    "UNet2DConditionModel": (UNET, lambda: {
+        "sample": torch.zeros(2, 4, 16, 16), "encoder_hidden_states": torch.zeros(2, 9, 24),
+        "timestep": torch.zeros(2)}),
+    "UNet2DConditionModel of SDXL": (SDXL, lambda: {
+        "sample": torch.zeros(2, 4, 16, 16), "encoder_hidden_states": torch.zeros(2, 9, 24),
+        "timestep": torch.zeros(2),
+        "added_cond_kwargs": {"text_embeds": torch.zeros(2, 32), "time_ids": torch.zeros(2, 6)}}),
+    "AutoencoderKL": ({"sample_size": 128}, lambda: {"sample": torch.zeros(2, 3, 128, 128)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("quiet")
+def test_equals_diffusers(name, tmp_path):
+    fields, inputs = CASES[name]
+    table = {"_class_name": name.split()[0], "_diffusers_version": "0.30.0", **fields}
+    (tmp_path / "config.json").write_text(json.dumps(table))
+    found = estimate(tmp_path / "config.json", mode="train", batch=2, seq=9, image=128)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        real = getattr(diffusers, name.split()[0]).from_config(fields)
+        out = real(**inputs()).sample
+        forward = counter.get_total_flops()
+        out.sum().backward()
+    assert found.params.total == found.params.trainable == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == forward
+    assert found.flops.backward == counter.get_total_flops() - forward
+
+
+def test_weights_that_stay_in_float32():
+    table = {"_class_name": "WanTransformer3DModel", "num_layers": 1, "num_attention_heads": 2,
+             "attention_head_dim": 12, "ffn_dim": 30, "text_dim": 20}  # fmt: skip
+    found = estimate(table, mode="forward", seq=9, image=64, dtype="bf16")
+    assert 2 * found.params.total < found.memory.parameters < 4 * found.params.total
+
+
+@pytest.mark.parametrize("name", ["FluxPipeline", "os", "Nonsense", 3])
+def test_what_is_no_network_is_refused(name):
+    with pytest.raises(InputError, match=r"^_class_name: got .*which is no network of diffusers"):
+        estimate({"_class_name": name}, mode="forward")

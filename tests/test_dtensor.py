@@ -1,0 +1,216 @@
+"""Derived collectives against torch's own: DTensor and FSDP2, counted by CommDebugMode.
+
+Eight ranks in one process, on the fake process group: nothing is sent, but every collective is called.
+"""
+
+from collections import Counter
+
+import pytest
+
+from budget import arch
+from budget.config import Workload, make
+from budget.fold.communication import communications
+from budget.layout import parse
+from budget.plan.backward import backward
+from budget.plan.divide import divide
+from budget.plan.fuse import fuse
+from budget.plan.mesh import mesh
+from budget.plan.recompute import recompute
+from budget.plan.shard import reductions, shard
+
+torch = pytest.importorskip("torch")
+dist = pytest.importorskip("torch.distributed")
+
+from torch import nn  # noqa: E402
+
+# DTensor's hooks say that a network's input needs no gradient, and that an output was summed whole.
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+
+W, D, F, H, L, V, B, S = 8, 64, 128, 8, 3, 96, 2, 32
+NAMES = {
+    "all_gather_into_tensor": "all_gather",
+    "_allgather_base_": "all_gather",
+    "reduce_scatter_tensor": "reduce_scatter",
+    "_reduce_scatter_base_": "reduce_scatter",
+    "all_reduce": "all_reduce",
+    "allreduce_": "all_reduce",
+    "all_to_all_single": "all_to_all",
+    "alltoall_base_": "all_to_all",
+}
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(D, D, bias=False) for _ in range(4))
+
+    def forward(self, x):
+        heads = (f(x).unflatten(-1, (-1, D // H)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        return self.o(
+            nn.functional.scaled_dot_product_attention(*heads, is_causal=True).transpose(1, 2).flatten(2)
+        )
+
+
+class MLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.up, self.down = (nn.Linear(i, o, bias=False) for i, o in ((D, F), (D, F), (F, D)))
+
+    def forward(self, x):
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.attn, self.norm2, self.mlp = nn.RMSNorm(D), Attention(), nn.RMSNorm(D), MLP()
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(V, D), nn.RMSNorm(D)
+        self.layers = nn.ModuleList(Layer() for _ in range(L))
+        self.head = nn.Linear(D, V, bias=False)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x))
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    """A mesh of eight ranks, of which this process plays the first."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=W)
+    yield lambda *shape: init_device_mesh(
+        "cpu", shape or (W,), mesh_dim_names=tuple("ab"[: len(shape or (W,))])
+    )
+    dist.destroy_process_group()
+
+
+def torch_s(net):
+    """Collectives of a forward pass, and of both passes, by kind."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    mode = CommDebugMode()
+    with mode:
+        out = net(torch.zeros(B, S, dtype=torch.long))
+        forward = _counted(mode)
+        (out.to_local() if hasattr(out, "to_local") else out).sum().backward()
+    return forward, _counted(mode)
+
+
+def _counted(mode):
+    counts = Counter()
+    for op, n in mode.get_comm_counts().items():
+        counts[NAMES[str(op).rpartition(".")[2]]] += n
+    return +counts
+
+
+def ours(layout):
+    """The same of the derived program; the head's loss, which the module has not, aside."""
+    own = {
+        "layers": L, "d_model": D, "heads": H, "d_ff": F, "vocab": V, "context": S, "gated": True,
+        "activation": "silu", "norm": "rms_norm", "positions": "none", "qkv_bias": False, "out_bias": False,
+        "mlp_bias": False, "tied": False, "fused_qkv": False,
+    }  # fmt: skip
+    module, shares = arch.load("transformer"), parse(layout)
+    model = backward(fuse(module.build(make(module.Config, own), Workload("train", B, S)), {"attention"}))
+    divided = divide(model, mesh(shares, model))
+    program = shard(recompute(divided.model, "none"), shares)
+    program = program._replace(nodes=(*program.nodes, *reductions(program, shares, divided.partial)))
+    forward, both = Counter(), Counter()
+    for c in communications(program.nodes, "float32"):
+        if "#" in c.tensor or c.once or (c.op.startswith("gradients.") and c.axis == "tp"):
+            continue
+        both[c.kind] += c.times
+        forward[c.kind] += c.times if c.phase == "forward" else 0
+    return +forward, +both, divided
+
+
+def tensor_parallel(net, ranks, *, sequence):
+    """Megatron's plan, with one collective for what q, k and v, or gate and up, read together."""
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        PrepareModuleInput,
+        RowwiseParallel,
+        SequenceParallel,
+        parallelize_module,
+    )
+
+    whole = Replicate()
+    stream = Shard(1) if sequence else whole
+    rules = {
+        "embed": RowwiseParallel(input_layouts=whole, output_layouts=stream),
+        "head": ColwiseParallel(input_layouts=stream),
+    }
+    if sequence:
+        rules["norm"] = SequenceParallel()
+    for i in range(L):
+        for n, (part, columns, row) in enumerate((("attn", "qkv", "o"), ("mlp", ("gate", "up"), "down")), 1):
+            at = f"layers.{i}.{part}"
+            rules[at] = PrepareModuleInput(input_layouts=(stream,), desired_input_layouts=(whole,))
+            rules |= {f"{at}.{name}": ColwiseParallel() for name in columns}
+            rules[f"{at}.{row}"] = RowwiseParallel(output_layouts=stream)
+            if sequence:
+                rules[f"layers.{i}.norm{n}"] = SequenceParallel()
+    return parallelize_module(net, ranks(), rules)
+
+
+def sharded(net, mesh):
+    """FSDP2's groups: each layer, and the rest."""
+    from torch.distributed.fsdp import fully_shard
+
+    for layer in net.layers:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(net, mesh=mesh)
+
+
+def test_tensor_parallelism(ranks):
+    assert torch_s(tensor_parallel(Net(), ranks, sequence=False)) == ours("tp=8,sp=0")[:2]
+
+
+def test_sequence_parallelism(ranks):
+    """Forward the same. Backward, DTensor keeps what it gathered; Megatron, and we, gather it again."""
+    forward, both = torch_s(tensor_parallel(Net(), ranks, sequence=True))
+    our_forward, our_both, divided = ours("tp=8")
+    norms = 2 * L + 1  # DTensor adds up a norm's gradient as soon as it is there
+    over_tp = (name for name, axes in divided.partial.items() if "tp" in {axis.name for axis in axes})
+    assert sum(L if ".norm" in name else 1 for name in over_tp) == norms
+    again = 2 * L + 1
+    assert forward == our_forward
+    assert both == our_both + Counter(all_reduce=both["all_reduce"]) - Counter(all_gather=again)
+    assert both["all_reduce"] in (0, norms)
+
+
+def test_fsdp(ranks):
+    assert torch_s(sharded(Net(), ranks())) == ours("dp=8,zero=3")[:2]
+
+
+def test_hsdp(ranks):
+    """Two copies of four: each scattered gradient is then added up over the copies."""
+    assert torch_s(sharded(Net(), ranks(2, 4))) == ours("dp=8,zero=3,shard=4")[:2]
+
+
+@pytest.mark.parametrize(("shape", "layout"), [((), "dp=8,zero=3"), ((2, 4), "dp=8,zero=3,shard=4")])
+def test_a_captured_module_is_sharded_as_fsdp_does(ranks, shape, layout):
+    """Its numbered modules are the groups."""
+    import budget
+
+    ids = torch.zeros(B, S, dtype=torch.long)
+    said = budget.estimate(Net(), inputs=(ids,), layout=layout, device="h100").to_dict()["communication"]
+    forward, both = Counter(), Counter()
+    for c in said:
+        both[c["kind"]] += c["times"]
+        forward[c["kind"]] += c["times"] if c["phase"] == "forward" else 0
+    assert (+forward, +both) == torch_s(sharded(Net(), ranks(*shape)))

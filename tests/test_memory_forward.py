@@ -1,0 +1,67 @@
+"""Peaks of forward passes without gradients, against torch's MemTracker on fake tensors."""
+
+import pytest
+import torch
+import transformers as hf
+from differential import without_looks
+from oracle_memory import Tracker
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from budget import estimate
+
+FIELDS = {"vocab_size": 1000, "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 4,
+          "num_attention_heads": 4, "max_position_embeddings": 512, "pad_token_id": 0}  # fmt: skip
+CASES = {
+    "llama": ("LlamaForCausalLM", {**FIELDS, "num_key_value_heads": 2}),
+    "modernbert": ("ModernBertForMaskedLM", {**FIELDS, "local_attention": 64}),
+}
+
+
+def made(kind, attention):
+    """A class without weights' values: nothing is drawn."""
+    name, fields = CASES[kind]
+    config = hf.AutoConfig.for_model(kind, **fields)
+    config.use_cache = False
+    return getattr(hf, name)._from_config(config, attn_implementation=attention).eval()
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    monkeypatch.setattr(hf.PreTrainedModel, "init_weights", lambda self: None)
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def peak(kind, attention, seq=512):
+    with torch.backends.mkldnn.flags(enabled=False), FakeTensorMode(), without_looks():
+        model, ids = made(kind, attention), torch.zeros(2, seq, dtype=torch.long)
+        tracker = Tracker()
+        tracker.track_external(model, ids)
+        with tracker, torch.no_grad():
+            model(input_ids=ids)
+        snapshot = tracker.get_tracker_snapshot("peak")
+    (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
+    return int(kinds["Total"])
+
+
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_eager_scores_are_converted_before_their_softmax(kind):
+    """In bfloat16 the float32 copy is there beside scores and probabilities."""
+    name, fields = CASES[kind]
+    how = {"mode": "forward", "batch": 2, "seq": 512, "attention": "eager", "execution": "eager"}
+    found = estimate({"model_type": kind, "architectures": [name], **fields}, **how).memory
+    assert found.peak == pytest.approx(peak(kind, "eager"), rel=0.07)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_captured_pass_has_the_tracked_peak(attention):
+    """ModernBERT's: masks of windows are made of whole numbers of 64 bits."""
+    with without_looks():
+        module = made("modernbert", attention)
+        torch.set_default_dtype(torch.float32)
+        found = estimate(module, inputs=torch.zeros(2, 512, dtype=torch.long), mode="forward")
+    torch.set_default_dtype(torch.bfloat16)
+    assert found.memory.peak == pytest.approx(peak("modernbert", attention), abs=64)

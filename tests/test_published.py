@@ -1,0 +1,128 @@
+"""Published tables: predicted from their inputs alone, and what a bad table says."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from budget.bench.published import predict, table
+from budget.bench.published.__main__ import main
+
+DATA = Path(__file__).parent / "data"
+TRAINED = "tokens_per_s_per_gpu samples_per_s_total iter_time_s tflops_per_gpu mfu_pct hfu_pct mem_gb"
+SERVED = (
+    "ttft_ms tpot_ms e2e_latency_ms decode_tok_s_total prefill_tok_s output_tok_s_total mem_gb bandwidth_gb_s"
+)
+MEASURED = {"training_throughput.csv": TRAINED.split(), "inference.csv": SERVED.split()}
+
+
+def answer(path, capsys):
+    assert main([str(path), "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def written(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def some(name, every):
+    with (DATA / name).open() as file:
+        return list(csv.DictReader(file))[::every]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_nothing_measured_and_no_id_tells_the_answer(name, tmp_path, capsys):
+    """Twice as much measured, other ids: the same predictions."""
+    rows = some(name, 5)
+    changed = [
+        {
+            k: str(2 * float(v)) if k in MEASURED[name] and v.replace(".", "").isdigit() else v
+            for k, v in r.items()
+        }
+        | {"id": f"row {i}"}
+        for i, r in enumerate(rows)
+    ]
+    known, again = (
+        answer(written(tmp_path / f"{n}.csv", r), capsys) for n, r in (("a", rows), ("b", changed))
+    )
+    assert sum("predicted" in r for r in known["rows"]) > 10
+    for a, b in zip(known["rows"], again["rows"], strict=True):
+        assert a.get("predicted") == b.get("predicted")
+        assert a.get("why_not") == b.get("why_not")
+        if a.get("measured"):
+            assert b["measured"] != a["measured"]
+
+
+def test_the_contract_s_form(capsys):
+    found = answer(DATA / "inference.csv", capsys)
+    assert found["schema"] == "budget.published/1"
+    for row in found["rows"]:
+        if "why_not" in row:
+            assert set(row) == {"id", "why_not"}
+        else:
+            assert {"id", "quantity", "unit", "measured", "predicted", "low", "high"} <= set(row)
+            assert 0 < row["low"] <= row["predicted"] <= row["high"]
+    assert {"stack", "quantity", "rows", "median_error", "p90_error", "inside"} <= set(found["summary"][0])
+
+
+# Of rows that the fit has seen: this shows no accuracy, only that nothing has broken (see scoreboard.py).
+@pytest.mark.parametrize(
+    ("name", "quantity", "middle"),
+    [("training_throughput.csv", "tokens_per_s", 0.10), ("inference.csv", "step_s", 0.10)],
+)
+def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys):
+    found = answer(DATA / name, capsys)
+    (every,) = [s for s in found["summary"] if (s["stack"], s["quantity"]) == ("all", quantity)]
+    assert every["median_error"] < middle
+    assert every["inside"] >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda r: r.pop("engine"), "no known kind of table"),
+        (lambda r: r.pop("output_len"), "column output_len is missing"),
+        (lambda r: r.update(batch="many"), "row 2, column batch: got 'many'; allowed: a number"),
+        (lambda r: r.update(layers="-3"), "row 2, column layers: got '-3'"),
+        (lambda r: r.update(tpot_ms="nan"), "row 2, column tpot_ms: got 'nan'"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_row_and_column(change, problem, tmp_path, capsys):
+    rows = some("inference.csv", 50)
+    for row in rows if "row" not in problem else rows[:1]:
+        change(row)
+    path = written(tmp_path / "mine.csv", rows)
+    assert main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("published: table: mine.csv: ")
+    assert problem in error
+    assert error.count("\n") == 1
+
+
+def test_a_short_row_and_no_file(tmp_path, capsys):
+    text = (DATA / "inference.csv").read_text().splitlines()
+    (tmp_path / "short.csv").write_text("\n".join([*text[:3], "a,b"]))
+    assert main([str(tmp_path / "short.csv")]) == 2
+    assert "row 4 does not have" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.csv")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module(tmp_path):
+    path = written(tmp_path / "some.csv", some("inference.csv", 60))
+    command = [sys.executable, "-m", "budget.bench.published", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DATA.parents[1])
+    assert "median" in done.stdout
+
+
+def test_a_row_of_an_unknown_device_says_so(tmp_path):
+    row = {**some("inference.csv", 50)[0], "gpu": "Abacus 9"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [row])))
+    (found,) = predict.predict(kind, rows[0])
+    assert found.why_not == "no data on the device 'Abacus 9'"

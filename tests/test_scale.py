@@ -1,0 +1,273 @@
+"""`budget scale`: the chain from a budget to a model and back, its units, its money, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from math import inf, isclose
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import budget
+from budget import alternatives, cost, device, law
+from budget.__main__ import main
+from budget.errors import InputError
+from budget.quantity import COUNT, DAYS, FLOPS, KWH, SHARE, USD, WATTS, read
+from budget.shape import shape
+
+CONTRACT = {
+    "schema", "params", "tokens", "compute_flops", "loss", "loss_low", "loss_high", "days", "devices",
+    "device", "usd", "kwh", "co2_kg", "law", "extrapolated", "model",
+}  # fmt: skip
+BUDGETS = [
+    {"compute": 1e22},
+    {"usd": 1e6},
+    {"kwh": 4e5},
+    {"devices": 512, "days": 30},
+    {"params": 8e9},
+    {"tokens": 15e12},
+]
+
+
+@pytest.mark.parametrize("asked", BUDGETS, ids=lambda a: next(iter(a)))
+def test_every_budget_is_spent_and_the_chain_holds(asked):
+    plan = budget.scale(**asked, device="h100")
+    answer = plan.to_dict()
+    assert set(answer) >= CONTRACT
+    names = {"compute": "compute_flops"}
+    for name, value in asked.items():
+        assert isclose(answer[names.get(name, name)], value, rel_tol=1e-6), name
+    assert isclose(answer["compute_flops"], 6 * answer["params"] * answer["tokens"])
+    hours = answer["compute_flops"] / (989e12 * answer["mfu"]) / 3600
+    assert isclose(answer["device_hours"], hours)
+    assert isclose(answer["days"] * 24 * answer["devices"], hours)
+    assert isclose(answer["usd"], hours * answer["inputs"]["usd_per_hour"]["value"])
+    assert isclose(answer["kwh"], hours * 0.7 * 1.15)
+    assert isclose(answer["co2_kg"], answer["kwh"] * 0.369473)
+    assert answer["loss_low"] < answer["loss"] < answer["loss_high"]
+    assert answer["mfu_low"] < answer["mfu"] < answer["mfu_high"]
+    params, tokens = law.load("chinchilla").optimum(answer["compute_flops"])
+    assert isclose(answer["params"], params, rel_tol=1e-6) and isclose(answer["tokens"], tokens, rel_tol=1e-6)
+
+
+@given(exponent=st.floats(19, 25), share=st.floats(0.3, 1.5))
+@settings(max_examples=15, deadline=None)
+def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, share):
+    best = budget.scale(compute=10**exponent, mfu=0.4)
+    own = budget.scale(compute=10**exponent, params=best.params * share, mfu=0.4)
+    assert own.params == best.params * share
+    assert isclose(own.compute, best.compute)
+    assert own.loss >= best.loss * (1 - 1e-12)
+
+
+def test_more_money_buys_a_lower_loss():
+    plans = [budget.scale(usd=usd, device="h100") for usd in (1e4, 1e5, 1e6, 1e7)]
+    assert sorted((p.loss for p in plans), reverse=True) == [p.loss for p in plans]
+    assert sorted(p.params for p in plans) == [p.params for p in plans]
+
+
+def test_equal_loss_is_equal():
+    plan = budget.scale(compute=1e22)
+    rows = list(alternatives.smaller(plan))
+    assert len(rows) == 5
+    for row in rows:
+        assert isclose(plan.ask.law.loss(row.params, row.tokens), plan.loss, rel_tol=1e-9)
+    assert [r.more for r in rows] == sorted(r.more for r in rows)
+
+
+def test_a_network_too_small_never_gets_there():
+    plan = budget.scale(compute=1e22, params=1e9)  # far over-trained: a quarter of it has too little capacity
+    assert len(list(alternatives.smaller(plan))) < 5
+
+
+def test_inference_pays_for_smaller_networks():
+    plan = budget.scale(compute=1e22, device="h100")
+    rows = alternatives.served(plan, 1e15)
+    cheapest = min(rows, key=lambda r: r.total_usd)
+    assert cheapest.params < plan.params
+    none = alternatives.served(plan, 1)
+    assert min(none, key=lambda r: r.total_usd).params == plan.params
+    assert isclose(rows[0].flops, plan.compute + 2 * plan.params * 1e15)
+
+
+def test_repeated_data_by_hand():
+    plan = budget.scale(compute=1e22)
+    row = alternatives.repeated(plan, plan.tokens / 4)
+    assert isclose(row.epochs, 4)
+    # Muennighoff et al.: up to four epochs are nearly as good as fresh data.
+    assert 0.9 < row.worth / plan.tokens < 1
+    assert row.loss / row.loss_fresh - 1 < 0.01
+    assert row.best_loss <= row.loss
+    fresh = alternatives.repeated(plan, inf)
+    assert (fresh.epochs, fresh.loss) == (1, fresh.loss_fresh)
+
+
+def test_mixtures_save_compute():
+    rows = list(alternatives.mixtures(budget.scale(compute=1e21), 32))
+    assert [r.experts for r in rows] == [1, 2, 4, 8, 16, 32]
+    assert isclose(rows[0].dense, 1e21, rel_tol=2e-3)
+    assert [r.loss for r in rows] == sorted((r.loss for r in rows), reverse=True)
+    assert isclose(rows[-1].active, 2.85e9, rel_tol=0.01)  # Ludziejewski et al., Table 1
+
+
+@pytest.mark.parametrize("params", [1.35e8, 1.24e9, 8.03e9, 70.6e9, 405.9e9])
+def test_a_preset_s_size_gives_that_preset(params):
+    found = shape(params)
+    assert isclose(found.params, params, rel_tol=0.005)
+    usual = budget.estimate(found.preset, mode="forward", batch=1, seq=1)
+    assert found.config["d_model"] == usual.model.config["d_model"]
+
+
+@given(exponent=st.floats(8, 12.5))
+@settings(max_examples=25, deadline=None)
+def test_a_shape_has_about_the_parameters_that_were_asked_for(exponent):
+    found = shape(10**exponent)
+    counted = budget.estimate(found.preset, config=found.config, mode="forward", batch=1, seq=1)
+    assert counted.params.total == found.params
+    assert isclose(found.params, 10**exponent, rel_tol=0.06)
+    assert found.config["heads"] % found.config["kv_heads"] == 0
+
+
+WRITTEN = [
+    ("2 EFLOP", FLOPS, 2e18),
+    ("1e24", FLOPS, 1e24),
+    ("5e23 FLOPs", FLOPS, 5e23),
+    ("3640 PF-days", FLOPS, 3640e15 * 86400),
+    ("1 PFLOP/s-day", FLOPS, 86400e15),
+    ("4M-tokens", COUNT, 4e6),
+    ("15T", COUNT, 15e12),
+    ("7 billion", COUNT, 7e9),
+    ("70b", COUNT, 70e9),
+    ("$1e6", USD, 1e6),
+    ("$2.5M", USD, 2.5e6),
+    ("1,000,000", USD, 1e6),
+    ("30d", DAYS, 30),
+    ("6 weeks", DAYS, 42),
+    ("12h", DAYS, 0.5),
+    ("1.2 GWh", KWH, 1.2e6),
+    ("400 MWh", KWH, 4e5),
+    ("40%", SHARE, 0.4),
+    ("1.7 kW", WATTS, 1700),
+    (3, COUNT, 3),
+]
+NO_QUANTITIES = [
+    "",
+    "x",
+    "-1",
+    "0",
+    "nan",
+    "inf",
+    "1e400",
+    "4 parsecs",
+    "$",
+    "1 2",
+    "--",
+    None,
+    True,
+    [],
+    {},
+    "٣",
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "value"), WRITTEN)
+def test_units_that_people_type(text, kind, value):
+    assert isclose(read("field", text, kind), value)
+
+
+@pytest.mark.parametrize("kind", [COUNT, FLOPS, USD, DAYS, KWH, SHARE])
+@pytest.mark.parametrize("text", NO_QUANTITIES)
+def test_what_is_no_quantity_is_refused(text, kind):
+    with pytest.raises(InputError, match=r"^field: got .*; allowed: "):
+        read("field", text, kind)
+
+
+@given(text=st.text(max_size=20))
+def test_any_text_is_a_number_or_an_error(text):
+    try:
+        value = read("field", text, COUNT)
+    except InputError:
+        return
+    assert value > 0
+
+
+BAD = [
+    ({}, "budget: got none"),
+    ({"compute": 1e20, "usd": 5}, "budget: got compute and usd"),
+    ({"devices": 8}, "budget: got none"),
+    ({"devices": 8, "days": 30, "usd": 5}, "budget: devices with days"),
+    ({"devices": 1.5, "days": 30}, "devices: got 1.5"),
+    ({"compute": 0}, "compute: got 0"),
+    ({"compute": float("nan")}, "compute: got nan"),
+    ({"usd": -5}, "usd: got -5"),
+    ({"usd": 1e6, "device": "cpu"}, "price: none of"),
+    ({"kwh": 1e6, "device": "cpu"}, "power: none of"),
+    ({"compute": 1e20, "mfu": 1.5}, "mfu: got 1.5"),
+    ({"compute": 1e20, "law": "pearce-song"}, "law: pearce-song says nothing"),
+    ({"compute": 1e20, "law": "murphy"}, "law: unknown name"),
+    ({"compute": 1e20, "price": "reserved", "device": "rtx-4090"}, "price: no reserved price"),
+    ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
+    ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
+    ({"compute": 1e20, "dtype": "fp3"}, "dtype"),
+]
+
+
+@pytest.mark.parametrize(("asked", "problem"), BAD, ids=[p for _, p in BAD])
+def test_bad_budgets_are_one_line(asked, problem, capsys):
+    with pytest.raises(InputError, match=problem):
+        budget.scale(**asked)
+    flags = [x for k, v in asked.items() for x in (f"--{k}", str(v))]
+    assert main(["scale", *flags]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_prices_are_medians_of_what_was_read():
+    h100 = device.load("h100")
+    listed = cost.usd_per_hour(h100)
+    assert listed.low < listed.value < listed.high
+    assert listed.what.startswith("on-demand, median of")
+    assert cost.usd_per_hour(h100, "spot").value < listed.value
+    assert cost.usd_per_hour(h100, "2.5").value == 2.5
+    recalled = cost.usd_per_hour(device.load("rtx-4090"))
+    assert "recalled" in recalled.what
+    assert cost.usd_per_hour(device.load("h20")) is None
+
+
+def test_a_bill_by_hand():
+    terms = cost.terms(device.load("a100"), price=2, power=400, pue=1.1, grid=385)
+    found = cost.bill(terms, 1_022_362)  # LLaMA-65B's device-hours
+    assert found.usd == 2_044_724
+    assert isclose(found.kwh, 449_839.28)
+    assert isclose(found.co2_kg, 173_188.1228)
+
+
+def test_a_law_of_one_s_own(tmp_path, capsys):
+    about = {
+        "name": "mine", "form": "additive", "range": {"params": [1e3, 1e6]},
+        "constants": {"E": 0.1, "A": 30.0, "B": 8.0, "alpha": 0.6, "beta": 0.25},
+        "draws": {"E": [0.1], "A": [30.0], "B": [8.0], "alpha": [0.6], "beta": [0.25]},
+    }  # fmt: skip
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(about))
+    assert main(["scale", "--compute", "1e15", "--law", str(path), "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    expected = law.load("chinchilla")._replace(constants=about["constants"]).optimum(1e15)[0]
+    assert isclose(answer["params"], expected)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown", "html"])
+def test_a_plan_has_every_format_but_the_picture(capsys, form):
+    flags = ["--inference-tokens", "1T", "--unique-tokens", "10B", "--experts", "8", "--format", form]
+    assert main(["scale", "--usd", "1e5", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "mfu" in out
+    assert form != "table" or max(map(len, out.splitlines())) <= 80
+    assert form != "table" or "EXTRAPOLATED" in out
+
+
+def test_planning_needs_no_numpy():
+    code = "import budget, sys; budget.scale(usd=1e6); budget.scale(usd=1e6); print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,120 @@
+"""The search for a layout, against all layouts of small networks; what it says where none fits."""
+
+import itertools
+import json
+
+import pytest
+
+import budget
+from budget.__main__ import main
+from budget.errors import InputError
+from budget.estimate import plan
+
+SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
+TIGHT = "l4"
+
+
+def small(**settings):
+    return {"config": SMALL, "seq": 512, "device": "h100", "global_batch": 32, **settings}
+
+
+def everything(model, devices, settings):
+    """Samples a second of every layout that fits, tp, pp, dp, zero, recompute and micro-batch one by one."""
+    degrees = [n for n in range(1, devices + 1) if devices % n == 0]
+    for tp, pp, zero, micro in itertools.product(degrees, degrees, (0, 1, 3), (1, 2, 4, 8)):
+        if devices % (tp * pp) or (pp > 1 and zero == 3):
+            continue
+        for recompute in ("none", "selective", "full"):
+            layout = {"tp": tp, "pp": pp, "dp": devices // (tp * pp), "zero": zero}
+            try:
+                e = budget.estimate(model, layout=layout, batch=micro, recompute=recompute, **settings)
+                if e.fits:
+                    yield float(e.model.samples / e.times.step)
+            except InputError:
+                continue
+
+
+@pytest.mark.parametrize("devices", [4, 8])
+def test_it_finds_about_the_best_of_all(devices):
+    settings = small()
+    best = max(everything("transformer", devices, settings))
+    found = plan("transformer", devices, **settings)
+    assert found.best.fits
+    assert found.best.rate >= 0.97 * best
+    assert len(found.tried) < 80
+
+
+def test_the_best_comes_first_and_all_have_the_devices():
+    found = plan("transformer", 8, **small())
+    fitting = [t for t in found.tried if t.fits]
+    assert [t.rate for t in fitting] == sorted((t.rate for t in fitting), reverse=True)
+    assert found.tried[: len(fitting)] == tuple(fitting)
+    assert {t.layout.devices for t in found.tried} == {8}
+    for t in found.tried:
+        assert t.estimate.model.samples == 32
+
+
+def test_where_nothing_fits_the_nearest_comes_first():
+    found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
+    assert not any(t.fits for t in found.tried)
+    assert found.best.lacks == min(t.lacks for t in found.tried) > 0
+
+
+def test_an_estimate_of_devices_without_a_layout_has_the_best_and_says_so():
+    e = budget.estimate("transformer", devices=8, **small())
+    best = plan("transformer", 8, **small()).best
+    assert e.spread.layout == best.layout
+    assert e.searched > 1
+    assert e.devices == 8
+    assert e.to_dict()["layout"] is not None
+
+
+def test_what_is_given_is_not_searched():
+    found = plan("transformer", 8, batch=2, recompute="full", **small())
+    assert {t.batch for t in found.tried} == {2}
+    assert {t.recompute for t in found.tried} == {"full"}
+
+
+def test_experts_are_spread():
+    moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
+    found = plan("transformer", 8, **small(config=moe))
+    assert {t.layout.ep for t in found.tried} >= {1, 8}
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "message"),
+    [
+        (small(), 0, "devices: got 0"),
+        (small(global_batch=3), 7, "devices: 7: "),
+        (small(cluster="jean-zay-a100", device="a100"), 1024, "devices: got 1,024; allowed: up to 416"),
+        (small(layout="tp=2"), 4, "devices: got 4; allowed: the layout's 2"),
+    ],
+)
+def test_errors(settings, devices, message):
+    with pytest.raises(InputError, match=message):
+        budget.estimate("transformer", devices=devices, **settings)
+
+
+def test_the_command(capsys):
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    asked = [
+        "plan",
+        "--arch",
+        "transformer",
+        *flags,
+        "--devices",
+        "4",
+        "--global-batch",
+        "16",
+        "--device",
+        "h100",
+    ]
+    assert main([*asked, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "budget.plan/1"
+    assert told["evaluated"] == len(told["layouts"])
+    assert {"layout", "step_s", "mfu", "memory_bytes_peak"} <= told["layouts"][0].keys()
+    assert main(asked) == 0
+    assert "layouts in" in capsys.readouterr().out
+    assert main(["plan", "gpt2"]) == 2
+    assert "--devices" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""Software stacks: their files, what wins over what, and what a wrong file says."""
+
+import json
+
+import pytest
+
+import budget
+from budget import stack
+from budget.__main__ import main
+
+NAMES = (
+    "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
+    "torchtitan", "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer",
+    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow",
+)  # fmt: skip
+
+
+def test_the_stacks_that_people_name_are_there():
+    assert set(NAMES) <= set(stack.names())
+
+
+@pytest.mark.parametrize("name", stack.names())
+@pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
+def test_every_stack_runs_in_its_modes_and_refuses_the_others(name, mode):
+    if stack.load(name).has(mode):
+        found = budget.estimate("gpt2", mode=mode, stack=name).to_dict()
+        assert found["workload"]["stack"] == name
+        assert found["time_s"]["step"] > 0
+    else:
+        with pytest.raises(budget.InputError, match=f"^stack: {name} has no mode {mode}; allowed: "):
+            budget.estimate("gpt2", mode=mode, stack=name)
+
+
+def test_what_is_asked_for_wins_over_the_stack():
+    usual = budget.estimate("gpt2", stack="megatron")
+    asked = budget.estimate("gpt2", stack="megatron", precision="pure", grad_dtype="", attention="eager")
+    assert (usual.task.techniques.precision, usual.task.attention) == ("master", "flash")
+    assert (asked.task.techniques.precision, asked.task.attention) == ("pure", "eager")
+    assert budget.estimate("gpt2", stack="transformers", execution="compiled").task.execution == "compiled"
+
+
+def test_a_precision_of_16_bits_is_none_of_float32_s():
+    assert budget.estimate("gpt2", stack="megatron", dtype="fp32").task.techniques.precision == "pure"
+
+
+def test_each_mode_has_its_usual_stack():
+    assert budget.estimate("gpt2").stack.name == "torch-compile"
+    assert budget.estimate("gpt2", mode="decode").stack.name == "vllm"
+
+
+GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"source": None}, "source is missing"),
+        ({"source": [3]}, "source got"),
+        ({"train": 3}, "train got 3"),
+        ({"kernels": {}}, "kernels is no field"),
+        ({"overlap": {"dp": -0.1}}, "overlap.dp: got -0.1; allowed: 0 to 1"),
+        ({"overlap": {"dp": "all"}}, "overlap.dp: got 'all'"),
+        ({"overlap": {"sp": 1}}, "overlap.sp is unknown; allowed: dp, tp, pp, ep, cp"),
+        ({"attention": {"sm90": "fa9"}}, "attention.sm90: unknown kernel 'fa9'; allowed: eager, fa2"),
+        ({"reached": {"sm90": {"product": -1}}}, "reached.sm90.product: got -1; allowed: 0.01 to 100"),
+        ({"reached": {"sm90": 0.5}}, "reached.sm90: got 0.5; allowed: a table"),
+        ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(GOOD))
+    assert main(["estimate", "gpt2", "--stack", str(path)]) == 0
+    capsys.readouterr()
+    path.write_text(json.dumps({**GOOD, **change}))
+    assert main(["estimate", "gpt2", "--stack", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert "mine.json: " in error
+    assert error.count("\n") == 1
+
+
+def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
+    known = budget.estimate("llama-2-7b", stack="llm-foundry", device="a100-80gb")
+    other = budget.estimate("llama-2-7b", stack="llm-foundry", device="b200")
+    assert known.profile.provenance == "published"
+    assert other.profile.provenance == "datasheet"
+    assert "llm-foundry" in other.profile.summary
+    widths = [e.profile.high / e.profile.low for e in (known, other)]
+    assert widths[0] < 0.8 * widths[1]
+
+
+def test_no_file_and_no_stack():
+    with pytest.raises(budget.InputError, match=r"^stack: unknown name 'vlm'; did you mean 'vllm'\?"):
+        budget.estimate("gpt2", mode="decode", stack="vlm")
+    with pytest.raises(budget.InputError, match=r"^stack: cannot read nowhere\.json: No such file"):
+        budget.estimate("gpt2", stack="nowhere.json")

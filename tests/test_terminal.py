@@ -1,0 +1,88 @@
+"""The command in a terminal: its width, its colours, lists and completion."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from budget import device, stack
+from budget.__main__ import main
+from budget.read import preset
+from budget.report._terminal import coloured
+
+ESCAPE = re.compile(r"\x1b\[\d+m")
+
+
+def printed(capsys, *args):
+    assert main(list(args)) in (0, 1)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_lines_are_as_long_as_the_terminal_is_wide(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for args in (["estimate", "gpt3"], ["fit", "gpt2"]):
+        assert max(map(len, printed(capsys, *args).splitlines())) <= columns
+
+
+def test_a_wide_terminal_shows_whole_names(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = printed(capsys, "list", "devices").splitlines()
+    assert {row.split()[0] for row in rows[1 : len(device.names()) + 1]} == set(device.names())
+
+
+def test_colours_are_the_text_and_no_more(capsys, monkeypatch):
+    plain = printed(capsys, "estimate", "gpt3")
+    assert "\x1b" not in plain
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    told = printed(capsys, "estimate", "gpt3")
+    assert ESCAPE.sub("", told) == plain != told
+    assert "\x1b" not in printed(capsys, "estimate", "gpt3", "--format", "json")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured()
+
+
+def test_lists_are_whole_or_filtered(capsys):
+    counts = dict(line.split()[2:] for line in printed(capsys, "list").splitlines())
+    assert counts["presets"] == str(len(preset.names()))
+    assert counts["devices"] == str(len(device.names()))
+    names = [line.split()[0] for line in printed(capsys, "list", "presets", "llama-2").splitlines()[1:-2]]
+    assert set(names) == {n for n in preset.names() if "llama-2" in n}
+    assert main(["list", "presets", "nonesuch"]) == 2
+
+
+def completed(line):
+    """What a shell is offered at the end of a line: argcomplete's protocol, on file descriptor 8."""
+    env = {
+        **os.environ,
+        "_ARGCOMPLETE": "1", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+    }  # fmt: skip
+    code = f"{sys.executable} -m budget 8>&1 9>/dev/null 1>/dev/null 2>/dev/null"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=env)
+    return done.stdout.split("\n")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("budget es", {"estimate"}),
+        ("budget estimate gpt2 --dev", {"--device"}),
+        ("budget estimate gpt2 --lora-r", {"--lora-rank"}),
+        ("budget compare vit-b", {n for n in preset.names() if n.startswith("vit-b")}),
+        ("budget estimate gpt2 --stack ", set(stack.names())),
+    ],
+)
+def test_completion(line, offered):
+    assert offered <= set(completed(line))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_its_code(capsys, shell):
+    assert "budget" in printed(capsys, "completion", shell)
