@@ -153,7 +153,7 @@ def _casts_weight(node: Node) -> bool:
 def until_the_end(model: Model) -> Model:
     """The training program whose casts of weights are there until the forward pass ends: autocast's cache.
 
-    To be applied after `recompute`: what runs again has a cache of its own.
+    To be applied after `recompute` and `offload`: what runs again has a cache of its own.
     """
     forward = [n for n in model.nodes if not _is_backward(n)]
     ends = tuple(end for node in forward for end in _ends((node,)))
@@ -235,4 +235,4 @@ def apply_cache(model: Model, task: Task) -> Model:
     return until_the_end(model) if task.techniques.precision == "autocast" else model
 
 
-STAGES = {"cast": apply, "gradients": apply_gradients, "loop": apply_cache}
+STAGES = {"cast": apply, "gradients": apply_gradients, "offload": apply_cache}
