@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .comparison import compare as compare
     from .device import names as devices
     from .read.preset import names as presets
+    from .serving import serve as serve
     from .stack import names as stacks
 
     __version__: str
@@ -43,6 +44,7 @@ LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
     "presets": ("read.preset", "names"),
+    "serve": ("serving", "serve"),
     "scale": ("backwards", "scale"),
     "stacks": ("stack", "names"),
 }

@@ -94,7 +94,7 @@ def estimate(
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = ALIASES.get(str(optimizer), optimizer)
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
-    spread = None if layout is None else as_layout(layout)
+    spread = None if layout is None else as_layout(layout, train=mode == "train")
     if devices is not None and spread is not None and any_of(spread.devices != devices):
         raise InputError(
             "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"

@@ -187,16 +187,18 @@ def told(text: str) -> dict[str, Any]:
     return values
 
 
-def layout(given: Any) -> Layout:
-    """A layout, of text, a table of degrees, or as it is. Raises InputError."""
+def layout(given: Any, *, train: bool = True) -> Layout:
+    """A layout, of text, a table of degrees, or as it is. Sequence parallelism saves what a backward pass
+    needs: it is the default in training only. Raises InputError.
+    """
     if isinstance(given, Layout):
         return given
     if isinstance(given, str):
-        return parse(given)
+        given = told(given)
     if not hasattr(given, "items"):
         raise InputError("layout", f"got {shown(given)}; allowed: tp=8,pp=4, a table, or a Layout")
     try:
-        return make(Layout, given)
+        return make(Layout, given if train else {"sp": 0, **given})
     except InputError as error:
         if error.field.startswith("layout"):
             raise

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from budget import InputError, estimate
 from budget.__main__ import main
-from budget.fit import MOST, _halved, _on_line, _search, changes, largest
+from budget.fit import MOST, _halved, _on_line, _search, advise, changes, largest
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -224,3 +224,44 @@ def test_a_model_to_serve_is_quantized_or_its_batch_is_smaller():
     assert all(
         "quantize" not in c.settings for c in changes("unet-2d", mode="forward", batch=10**4, device="t4")
     )
+
+
+def test_a_4090_trains_llama_3_8b_as_qlora_with_full_recomputation(capsys):
+    advice = advise("llama-3-8b", device="4090", seconds=60)
+    qlora = {"lora_rank": 16, "precision": "pure", "quantize": "nf4-dq"}
+    assert {**qlora, "recompute": "full"} in [c.settings for c in advice.changes]
+    assert {c.kind for c in advice.changes} == {"other weights"}
+    assert all(c.estimate.fits for c in advice.changes)
+    named = {"an 8-bit optimizer", "a chunked loss", "recomputation", "offload", "QLoRA", "shorter sequences"}
+    assert named <= set(advice.tried)
+    status, out, _ = run(capsys, "fit", "llama-3-8b", "--device", "4090")
+    assert status == 1 and "--quantize nf4-dq" in out and "--lora-rank 16" in out
+    assert "tried " in out
+
+
+def test_what_keeps_the_training_comes_first_and_nothing_is_superfluous():
+    settings = {"device": "h100", "batch": 8}
+    advice = advise("gpt2-xl", seconds=60, **settings)
+    kinds = [("same", "nearly the same", "other weights", "shorter").index(c.kind) for c in advice.changes]
+    assert kinds == sorted(kinds) and len(set(kinds)) > 1 and advice.complete
+    now = estimate("gpt2-xl", **settings)
+    for change in advice.changes:
+        for name in change.settings.keys() - {"accumulate", "precision", "lora_rank"}:
+            rest = {k: v for k, v in change.settings.items() if k != name}
+            if rest and name not in ("batch", "quantize"):
+                assert not estimate("gpt2-xl", **{**settings, **rest}).fits, (change.settings, name)
+        tokens = change.estimate.model.samples * change.estimate.length
+        assert change.kind == "shorter" or tokens == now.model.samples * now.length
+
+
+def test_trying_ends_when_its_time_is_over():
+    advice = advise("llama-3-8b", device="h100", seconds=0)
+    assert not advice.complete and not advice.changes
+    first = advise("llama-3-8b", device="h100", first=True).changes
+    assert len(first) == 1 and first[0].kind == "nearly the same"
+
+
+def test_accumulation_keeps_the_step():
+    found = changes("gpt2", batch=64, seq=1024, device="t4")
+    smaller = [c for c in found if "batch" in c.settings]
+    assert smaller and all(c.settings["batch"] * c.settings["accumulate"] == 64 for c in smaller)

@@ -240,6 +240,19 @@ def test_techniques_go_with_layouts(technique, layout):
     assert e.times.step > 0
 
 
+@pytest.mark.parametrize("mode", ["forward", "prefill", "decode"])
+@pytest.mark.parametrize("layout", ["tp=2", "tp=2,pp=2", "dp=2"])
+def test_what_serves_is_divided_too(mode, layout):
+    one, many = small(mode=mode, batch=4), small(layout, batch=4, mode=mode)
+    for rank in many.spread.ranks:
+        verify(rank.program)
+    shares = parse(layout)
+    assert many.flops.forward == one.flops.forward * shares.dp
+    if shares.tp > 1:
+        assert {c["kind"] for c in many.to_dict()["communication"]} <= {"all_reduce", "send"}
+        assert many.memory.kv_cache * shares.tp * shares.pp == one.memory.kv_cache
+
+
 def test_a_mesh_numbers_its_devices_with_neighbours_first():
     layout = parse("tp=2,cp=2,dp=4,pp=2,ep=4")
     assert layout.group("tp") == Group((Level(2, 1),))

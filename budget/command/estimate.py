@@ -81,13 +81,13 @@ def _told(shown: Any, run: Run) -> Any:
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
-    from ..fit import changes
+    from ..ways import advise
     from .fit import describe
 
-    found = changes(model, **settings)
+    found = advise(model, first=True, **settings).changes
     if not found and now.spread is not None:
         return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:
-        devices = -(-now.process // now.device.usable_bytes)
+        devices = int(-(-now.process // now.device.usable_bytes))
         return f"to fit      on {devices:,} devices together, not on one"
     return f"to fit      {describe(found[0], now).lstrip()}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ..answer import Estimate
 from ..comparison import cases
 from ..errors import InputError
 from ..estimate import estimate
-from ..fit import MOST, SOLVE, Change, changes, largest
+from ..fit import MOST, SOLVE, Advice, Change, advise, largest
 from ..named import Any
 from ..report._answer import Answer, Column, Table
 from ..report._units import memory
+from ..ways import SAME
 from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
 
@@ -33,10 +34,12 @@ LARGEST = (
     Column("memory_bytes", "memory", memory),
 )
 CHANGES = (
-    Column("peak_bytes", "peak", memory),
+    Column("process_bytes", "process", memory),
     Column("times", "x the time", "{:.2f}".format),
+    Column("kind", "training"),
     Column("flags", "flags"),
 )
+SHOWN = 8
 
 
 def flags(parser: Parser) -> None:
@@ -83,43 +86,57 @@ def _used(e: Estimate) -> str:
 
 
 def describe(change: Change, now: Estimate) -> str:
-    """One change in one line: the new peak, the relative time for the same work, the flags."""
-    peak, slower = _gain(change, now)
-    flags = " ".join(f"--{k} {v}" for k, v in change.settings.items())
-    return f"{memory(peak):>10}  {slower:.2f} x the time  {flags}"
+    """One change in one line: the new process, the relative time for the same work, the flags."""
+    process, slower = _gain(change, now)
+    kind = "" if change.kind == SAME else f"  ({change.kind})"
+    return f"{memory(process):>10}  {slower:.2f} x the time  {_flags(change)}{kind}"
+
+
+def _flags(change: Change) -> str:
+    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in change.settings.items())
 
 
 def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
-    """The new peak in bytes, and the time for the same work relative to the present one."""
+    """The process's bytes, and the time for the same work relative to the present one."""
     base, then = (e.times.step / e.model.samples for e in (now, change.estimate))
-    return change.estimate.memory.peak, then / base
+    return change.estimate.process, then / base
 
 
 def _advice(model: object, settings: dict[str, Any]) -> tuple[Answer, bool]:
     """Whether a model fits, and up to eight changes that would make it fit."""
     now = estimate(model, **settings)
     fits = bool(now.fits)
-    found = [] if fits else changes(model, **settings)[:8]
-    rows = [(*_gain(c, now), " ".join(f"--{k} {v}" for k, v in c.settings.items())) for c in found]
+    advice = Advice((), (), 0, 0.0, True) if fits else advise(model, **settings)
+    found = advice.changes[:SHOWN]
+    rows = [(*_gain(c, now), c.kind, _flags(c)) for c in found]
     answer = Answer(
         data=lambda: {
             "schema": SCHEMA,
             "fits": fits,
             "estimate": now.to_dict(),
-            "changes": [{"settings": c.settings, "estimate": c.estimate.to_dict()} for c in found],
+            "changes": [
+                {"settings": c.settings, "kind": c.kind, "estimate": c.estimate.to_dict()} for c in found
+            ],
+            "tried": list(advice.tried),
+            "evaluated": advice.evaluated,
+            "complete": advice.complete,
         },
         records=lambda: Table(CHANGES, rows),
-        text=lambda: "\n".join(_lines(now, found)),
+        text=lambda: "\n".join(_lines(now, advice)),
         estimates=(now,),
     )
     return answer, fits
 
 
-def _lines(now: Estimate, found: Sequence[Change]) -> Iterator[str]:
-    peak, size = now.process, now.device.usable_bytes
+def _lines(now: Estimate, advice: Advice) -> Iterator[str]:
     verdict = "fits" if now.fits else "does not fit"
     yield f"{now.model.name} {verdict} {now.device.name}: {_used(now)}"
-    yield from (f"  {describe(c, now)}" for c in found)
-    if not now.fits and not found:
-        devices = -(-peak // size)
-        yield f"  no change is enough on one device; the peak is that of {devices:,} together"
+    yield from (f"  {describe(c, now)}" for c in advice.changes[:SHOWN])
+    if now.fits:
+        return
+    if not advice.changes:
+        devices = int(-(-now.process // now.device.usable_bytes))
+        yield f"  no change is enough on one device; the process is that of {devices:,} together"
+    more = "" if advice.complete else f"; not all: {advice.seconds:.1f} s were over"
+    tries = "combination" if advice.evaluated == 1 else "combinations"
+    yield f"tried {advice.evaluated} {tries} of {', '.join(advice.tried) or 'nothing'}{more}"

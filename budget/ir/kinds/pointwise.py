@@ -10,6 +10,7 @@ RULES: dict[str, Rule] = {
     "skew": Rule(1, 2, back_launches=2, additive=True),  # a matrix less its transpose
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
+    "masked_fill": Rule(1, 1, (Y,)),  # by booleans, which its gradient needs, too
     "mask_dense": Rule(
         1, 0, (Save("mask", like=1, own=True, copy=True),)
     ),  # as SDPA turns choices into numbers

@@ -1,0 +1,71 @@
+"""`budget serve`: the time of a request, and how many are answered, for several numbers of users."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..errors import InputError
+from ..named import Any
+from ..report._serving import answer
+from ..serving import serve
+from ._lists import sizes
+from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._parser import Parser
+
+HELP = "the time of a request, and how many are answered, by the users"
+EXAMPLES = """examples:
+  budget serve llama-3-8b --device h100 --context 2k --output-tokens 500
+  budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1..64
+  budget serve llama-3-8b --device l40s --context 4k --quantize int8 --ttft 1 --tpot 0.05
+
+--ttft and --tpot are limits in seconds: the answer names the most users within them.
+"""
+
+
+def flags(parser: Parser) -> None:
+    """Add the command's flags."""
+    source_flags(parser)
+    workload_flags(parser)
+    add = parser.add_argument
+    add("--context", metavar="N", default="4096", help="tokens of a prompt (4096)")
+    add("--output-tokens", metavar="N", default="256", help="tokens of an answer (256)")
+    add(
+        "--users", metavar="N", help="requests at a time, as 8, 1,2,4 or 1..64 (as many as there is room for)"
+    )
+    add("--ttft", metavar="S", help="most seconds to the first token")
+    add("--tpot", metavar="S", help="most seconds a token after it")
+    output_flags(parser)
+
+
+def run(args: Namespace, rest: list[str]) -> int:
+    """Print the points."""
+    model, settings = requested(args, rest)
+    users = sizes("--users", args.users)
+    found = serve(
+        model,
+        context=_one("--context", args.context),
+        output_tokens=_one("--output-tokens", args.output_tokens),
+        users=() if users is None else users if isinstance(users, list) else [users],
+        **settings,
+    )
+    write(answer(found, _limit("--ttft", args.ttft), _limit("--tpot", args.tpot)), args)
+    return 0
+
+
+def _one(field: str, text: str) -> Any:
+    value = sizes(field, text)
+    if isinstance(value, list):
+        raise InputError(field, f"got {text}; allowed: one number")
+    return value
+
+
+def _limit(field: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise InputError(field, f"got {text!r}; allowed: seconds above 0")
+    return value

@@ -1,0 +1,55 @@
+"""Serving as an Answer: a line for each number of users, and the most within limits."""
+
+from __future__ import annotations
+
+from ..serving import Point, Serving
+from ._answer import Answer, Column, Table
+from ._units import count, decimal, memory, seconds
+
+COLUMNS = (
+    Column("users", "users", "{:,}".format),
+    Column("batch", "batch", "{:,}".format),
+    Column("ttft_s", "first", seconds),
+    Column("tpot_s", "a token", seconds),
+    Column("output_tokens_per_s", "tokens/s", decimal),
+    Column("requests_per_s", "req./s", decimal),
+    Column("usd_per_million_output_tokens", "$/M", lambda usd: "-" if usd is None else f"{usd:,.3g}"),
+    Column("kv_cache_bytes", "cache", memory),
+    Column("bound", "bound by"),
+)
+
+
+def answer(found: Serving, ttft: float | None = None, tpot: float | None = None) -> Answer:
+    """The points; ttft, tpot: limits in seconds."""
+    rows = [[getattr(p, c.key) for c in COLUMNS] for p in found.points]
+    return Answer(
+        data=found.to_dict,
+        records=lambda: Table([Column(f, f) for f in Point._fields], [list(p) for p in found.points]),
+        text=lambda: _head(found),
+        tables=lambda: (Table(COLUMNS, rows),),
+        foot=_foot(found, ttft, tpot),
+    )
+
+
+def _head(found: Serving) -> str:
+    e, first = found.full, found.points[0]
+    alone = found.prefill.times.step + (found.output_tokens - 1) * first.tpot_s
+    size, on = count(e.params.total), f"{e.devices:,} x {e.device.name}"
+    request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
+    return (
+        f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}\n"
+        f"{request}: {seconds(alone)} alone; room for {found.places:,} at once"
+    )
+
+
+def _foot(found: Serving, ttft: float | None, tpot: float | None) -> str:
+    told = f"in steady state, without bursts; {found.full.profile.summary}"
+    if ttft is None and tpot is None:
+        return told
+    within = [p for p in found.points if p.ttft_s <= (ttft or p.ttft_s) and p.tpot_s <= (tpot or p.tpot_s)]
+    if not within:
+        return f"no number of users keeps within the limits; {told}"
+    best = max(within, key=lambda p: p.users)
+    return (
+        f"{best.users:,} users keep within the limits: {decimal(best.output_tokens_per_s)} tokens/s; {told}"
+    )

@@ -1,0 +1,135 @@
+"""Serving: how long a request takes, and how many an engine answers, by continuous batching in steady state.
+
+An engine of B places decodes B sequences at a time. A place that falls free takes the next prompt, whose
+prefill runs in a step that the other B - 1 wait for. Over an answer of O tokens one takes, on average,
+
+    tpot = decode(B, context + O/2) + (B - 1)/O x prefill(context),    B = min(users, places)
+
+and the first one the prompt's own prefill, half a step that is under way, and, of more users than places, the
+time until one is free. Derived. Not counted: a burst of requests at once, scheduling, the network, and
+prefixes that are cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .answer import Estimate
+from .config import size
+from .errors import InputError
+from .estimate import estimate
+from .face import Shown
+from .fit import largest
+from .named import Any, NamedTuple
+
+SCHEMA = "budget.serve/1"
+MOST = 4096  # users of the last point, where the cache has places for so many
+
+
+class Point(NamedTuple):
+    """One number of users; seconds, with the ends of the 90 % interval of `tpot_s`; dollars; bytes."""
+
+    users: int
+    batch: int  # sequences that are decoded at once
+    ttft_s: float
+    tpot_s: float
+    output_tokens_per_s: float  # of all users
+    requests_per_s: float
+    usd_per_million_output_tokens: float | None
+    kv_cache_bytes: float
+    bound: str
+    low: float
+    high: float
+
+
+class _Serving(NamedTuple):
+    context: int
+    output_tokens: int
+    places: int
+    prefill: Estimate  # of one prompt
+    full: Estimate  # the decode with most sequences
+    points: tuple[Point, ...]
+
+
+class Serving(Shown, _Serving):
+    """What serving a model takes, for several numbers of users."""
+
+    def __repr__(self) -> str:
+        return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `budget serve`."""
+        e = self.full
+        return {
+            "schema": SCHEMA,
+            "stack": e.stack.name,
+            "device": e.device.name,
+            "devices": e.devices,
+            "layout": e.to_dict().get("layout"),
+            "context": self.context,
+            "output_tokens": self.output_tokens,
+            "places": self.places,
+            "points": [p._asdict() for p in self.points],
+            "answer": e.to_dict(),
+        }
+
+
+def serve(
+    model: object, *, context: int, output_tokens: int = 256, users: Sequence[int] = (), **settings: Any
+) -> Serving:
+    """What a request takes and how many are answered, of prompts of `context` tokens and answers of
+    `output_tokens`, for each number of users, each with one request at a time (1, 2, 4, ... where none is
+    given). settings: those of budget.estimate. Raises InputError, also where not even one user fits.
+    """
+    context, answer = size("--context", context), size("--output-tokens", output_tokens)
+    for field in ("mode", "batch", "seq"):
+        if settings.pop(field, None) not in (None, "train", "decode"):
+            raise InputError(
+                f"--{field}", "serving has its own; allowed: --context, --output-tokens, --users"
+            )
+    most, full = largest(model, "batch", **settings, mode="decode", seq=context + answer)
+    if full is None:
+        one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
+        lacks = (one.process - one.device.usable_bytes) / 2**30
+        raise InputError("--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much")
+    prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
+    asked = [size("--users", n) for n in users] or _doubled(min(most, MOST))
+    points = tuple(_point(model, settings, n, min(n, most), prefill, context, answer) for n in asked)
+    return Serving(context, answer, most, prefill, full, points)
+
+
+def _doubled(most: int) -> list[int]:
+    """1, 2, 4, ... up to a number, which is the last."""
+    return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
+
+
+def _point(
+    model: object,
+    settings: dict[str, Any],
+    users: int,
+    batch: int,
+    prefill: Estimate,
+    context: int,
+    answer: int,
+) -> Point:
+    decode = estimate(model, **settings, mode="decode", batch=batch, seq=context + answer // 2)
+    step, prompt = decode.times.step, prefill.times.step
+    tpot = step + (batch - 1) / answer * prompt
+    alone = prompt + step / 2
+    whole = alone + answer * tpot  # of one request, once it has its place
+    ttft = alone + (users - batch) / batch * whole
+    rate = batch / whole
+    price = decode.cost()["usd_per_hour"]
+    return Point(
+        users=users,
+        batch=batch,
+        ttft_s=ttft,
+        tpot_s=tpot,
+        output_tokens_per_s=rate * answer,
+        requests_per_s=rate,
+        usd_per_million_output_tokens=price and price * decode.devices / 3600 / (rate * answer) * 1e6,
+        kv_cache_bytes=decode.memory.kv_cache,
+        bound=decode.seconds()["bound"],
+        low=tpot * decode.profile.low,
+        high=tpot * decode.profile.high,
+    )

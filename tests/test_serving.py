@@ -1,0 +1,102 @@
+"""Serving in closed form: against requests that are played through, and by its parts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import budget
+from budget.__main__ import main
+from budget.serving import serve
+
+CONTRACT = {
+    "users", "ttft_s", "tpot_s", "output_tokens_per_s", "requests_per_s", "usd_per_million_output_tokens",
+    "kv_cache_bytes", "bound", "low", "high",
+}  # fmt: skip
+
+
+def played(batch, answer, decode, prefill, requests):
+    """Seconds a token and requests a second of an engine that is always full: every step decodes all, and
+    a place that falls free runs a prompt's prefill before the next step. Places start out of step.
+    """
+    left = [1 + (i * answer) // batch for i in range(batch)]  # tokens that each sequence still makes
+    began = [None] * batch  # when its first token was there; the first ones are not measured
+    clock, spans, start = 0.0, [], None
+    while len(spans) < requests:
+        clock += decode
+        for place in range(batch):
+            left[place] -= 1
+            if left[place] == 0:
+                if began[place] is not None:
+                    spans.append((clock - began[place]) / (answer - 1))
+                    start = start or clock
+                clock += prefill
+                left[place], began[place] = answer - 1, clock
+    return sum(spans) / len(spans), len(spans) / (clock - start)
+
+
+@pytest.mark.parametrize("users", [1, 4, 32])
+@pytest.mark.parametrize(("context", "answer"), [(512, 256), (4096, 128)])
+def test_the_closed_form_is_what_requests_take_that_are_played_through(users, context, answer):
+    found = serve("llama-3-8b", context=context, output_tokens=answer, users=[users], device="h100")
+    point = found.points[0]
+    decode = budget.estimate(
+        "llama-3-8b", mode="decode", batch=users, seq=context + answer // 2, device="h100"
+    ).times.step
+    tpot, rate = played(users, answer, decode, found.prefill.times.step, 20 * users)
+    assert point.tpot_s == pytest.approx(tpot, rel=0.05)
+    assert point.requests_per_s == pytest.approx(rate, rel=0.1)
+
+
+def test_room_is_what_fits():
+    found = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
+    settings = {"mode": "decode", "seq": 768, "device": "l4"}
+    assert budget.estimate("gpt2-xl", batch=found.places, **settings).fits
+    assert not budget.estimate("gpt2-xl", batch=found.places + 1, **settings).fits
+    assert found.points[-1].users == found.places
+    rates = [p.output_tokens_per_s for p in found.points]
+    assert rates == sorted(rates)
+
+
+def test_more_users_than_places_wait():
+    few = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
+    many = serve("gpt2-xl", context=512, output_tokens=256, users=[3 * few.places], device="l4").points[0]
+    assert many.batch == few.places
+    assert many.ttft_s > 2 * 256 * many.tpot_s  # two answers before it
+
+
+def test_the_contract_s_keys(capsys):
+    args = "serve llama-3-8b --device h100 --layout tp=2 --context 2k --users 1,4 --format json"
+    assert main(args.split()) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"schema", "stack", "device", "devices", "layout", "points", "answer"} <= set(told)
+    assert told["devices"] == 2 and told["layout"]["tp"] == 2
+    assert [p["users"] for p in told["points"]] == [1, 4]
+    assert all(set(p) >= CONTRACT for p in told["points"])
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("serve llama-3-70b --device 4090", "not even one user fits"),
+        ("serve llama-3-8b --context 1,2", "--context"),
+        ("serve llama-3-8b --users 0", "--users"),
+        ("serve llama-3-8b --ttft soon", "--ttft"),
+        ("serve llama-3-8b --batch 8", "--batch"),
+        ("serve resnet50", "decode"),
+    ],
+)
+def test_wrong_calls_are_one_line(capsys, args, says):
+    assert main(args.split()) == 2
+    told = capsys.readouterr()
+    assert says in told.err and told.err.count("\n") == 1 and told.out == ""
+
+
+def test_limits_name_the_most_users_within(capsys):
+    args = "serve llama-3-8b --device h100 --context 2k --output-tokens 128 --tpot 0.02"
+    assert main(args.split()) == 0
+    out = capsys.readouterr().out
+    found = serve("llama-3-8b", context=2048, output_tokens=128, device="h100")
+    most = max(p.users for p in found.points if p.tpot_s <= 0.02)
+    assert f"{most} users keep within the limits" in out
