@@ -19,7 +19,10 @@ from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
 from .face import Shown
+from .goodput import goodput
 from .law import FLOPS, Law, _search
+from .layout import Layout
+from .layout import layout as parse_layout
 from .named import Any, NamedTuple
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
@@ -29,6 +32,7 @@ SCHEMA = "budget.scale/1"
 BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
+BATCH = 4e6  # tokens of a step where nobody says; an example
 MONTH = 30.0  # days: how long a run may take where nobody says
 MOST = 1e9  # devices
 SIZES = (1e3, 1e20)  # between which parameters and tokens are searched
@@ -44,6 +48,8 @@ class Ask(NamedTuple):
     dtype: str
     terms: Terms
     mfu: Stated | None  # None: the estimate's own
+    layout: Layout | None = None  # of the devices, where it is known
+    batch: float = BATCH  # with a layout: tokens of a step on all devices
 
 
 class _Plan(NamedTuple):
@@ -140,12 +146,16 @@ def scale(
     grid: Any = None,
     unique_tokens: Any = None,
     experts: Any = None,
+    layout: Any = None,
+    global_batch: Any = None,
 ) -> Plan:
     """What a budget buys: parameters, tokens, loss, days, dollars, kWh, carbon, a concrete network.
 
     One budget of compute (FLOPs), usd, kwh, devices with days, params or tokens. With a budget, params or
     tokens fixes that side of the model, and devices or days how it is spread. Quantities are numbers, or text
     with units (`2 EFLOP`, `$1e6`, `30d`, `4M-tokens`). mfu: of 6 N D; without it, the estimate's own.
+    layout: of the devices, as `tp=8,pp=4,dp=16`; the MFU then has communication, bubbles and failures in it,
+    with global_batch tokens in a step.
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
     Raises InputError.
     """
@@ -153,6 +163,9 @@ def scale(
     given = {k: read(k, v, BUDGETS[k]) for k, v in asked.items() if v is not None}
     given |= {"days": read("days", days, DAYS)} if days is not None else {}
     given |= {"devices": _devices(devices)} if devices is not None else {}
+    spread = None if layout is None else parse_layout(layout)
+    if spread is not None and given.setdefault("devices", spread.devices) != spread.devices:
+        raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {spread.devices:,}")
     more = {"unique": unique_tokens, "experts": experts}
     return plan(
         Ask(
@@ -163,6 +176,8 @@ def scale(
             dtype,
             cost.terms(found, price, power, pue, grid),
             None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
+            spread,
+            BATCH if global_batch is None else read("global_batch", global_batch, COUNT),
         )
     )
 
@@ -207,6 +222,8 @@ def plan(ask: Ask) -> Plan:
     """The answer to a checked question."""
     if ask.mfu is not None:
         return _planned(ask, _network(ask, sizes(ask, ask.mfu.value)[0]), ask.mfu)
+    if ask.layout is not None:
+        return _settled(ask, laid_out_mfu)
     alone = _settled(ask, own_mfu)
     return alone if alone.devices == 1 else _settled(ask, shared_mfu)
 
@@ -229,8 +246,13 @@ def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
 
 def _network(ask: Ask, params: float) -> Estimate:
     """A training step, of one sequence, of a network of this size."""
-    found = shape(params)
-    return estimate(found.preset, config=found.config, batch=1, dtype=ask.dtype, device=ask.device)
+    found = shape(params, 1 if ask.layout is None else ask.layout.tp)
+    settings: dict[str, Any] = {"config": found.config, "dtype": ask.dtype, "device": ask.device}
+    one = estimate(found.preset, batch=1, **settings)
+    if ask.layout is None:
+        return one
+    samples = max(1, round(ask.batch / one.length / ask.layout.dp)) * ask.layout.dp
+    return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings)
 
 
 def own_mfu(network: Estimate, ask: Ask) -> Stated:
@@ -251,6 +273,15 @@ def shared_mfu(network: Estimate, ask: Ask) -> Stated:
     )
     ends = (one / lost["high"], one / lost["low"])
     return Stated(one / lost["median"], *ends, what, tuple(lost["source"]))
+
+
+def laid_out_mfu(network: Estimate, ask: Ask) -> Stated:
+    """Of 6 N D, on a layout: communication, bubbles and the optimizer in it, and what failures cost."""
+    kept, seconds = goodput(network.devices).fraction, network.times.step * network.devices
+    mfu = FLOPS * network.params.total * network.model.tokens / seconds / ask.device.rate(ask.dtype) * kept
+    profile = network.profile
+    what = f"predicted on the layout, communication and bubbles in it; goodput {kept:.1%}"
+    return Stated(mfu, mfu / profile.high, min(mfu / profile.low, 1.0), what)
 
 
 def _spread(ask: Ask, device_hours: float) -> int:

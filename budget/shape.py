@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from math import log
+from math import gcd, log
 
 from .estimate import estimate
 from .named import Any, NamedTuple
@@ -33,8 +33,11 @@ class Shape(NamedTuple):
 
 
 @cache
-def shape(params: float) -> Shape:
-    """The decoder whose parameters and width over depth are nearest to what is asked and to the preset's."""
+def shape(params: float, tp: int = 1) -> Shape:
+    """The decoder whose parameters and width over depth are nearest to what is asked and to the preset's.
+
+    tp: what its heads must divide into.
+    """
     preset = min(PRESETS, key=lambda name: abs(log(_count(name) / params)))
     usual = estimate(preset, mode="forward", batch=1, seq=1).model.config
     aspect = usual["d_model"] / usual["layers"]
@@ -43,17 +46,19 @@ def shape(params: float) -> Shape:
         own = found.config["d_model"] / found.config["layers"]
         return abs(log(found.params / params)) + SLENDER * abs(log(own / aspect))
 
-    return min(_candidates(preset, usual, params), key=miss)
+    return min(_candidates(preset, usual, params, tp), key=miss)
 
 
-def _candidates(preset: str, usual: Any, params: float) -> Iterator[Shape]:
+def _candidates(preset: str, usual: Any, params: float, tp: int) -> Iterator[Shape]:
     """Widths near the one that the preset's proportions give, each with the depths around the right one."""
     head_dim = usual["d_model"] // usual["heads"]
     queries = usual["heads"] // usual["kv_heads"]
     grown = (params / _count(preset)) ** (1 / 3)
-    kv_heads = max(1, round(usual["kv_heads"] * min(grown, 1)))
+    kv_heads = usual["kv_heads"] if tp > 1 else max(1, round(usual["kv_heads"] * min(grown, 1)))
     middle = max(1, round(usual["heads"] * grown / kv_heads))
-    for groups in range(max(1, middle - 3), middle + 4):
+    each = tp // gcd(tp, kv_heads)  # groups of queries
+    middle = max(1, round(middle / each)) * each
+    for groups in range(max(each, middle - 3 * each), middle + 4 * each, each):
         heads = groups * kv_heads if grown != 1 else queries * kv_heads
         d_ff = max(64, round(usual["d_ff"] / usual["d_model"] * heads * head_dim / 64) * 64)
         config = {"d_model": heads * head_dim, "heads": heads, "kv_heads": kv_heads, "d_ff": d_ff}

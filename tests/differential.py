@@ -129,7 +129,7 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     if arch == "whisper":
         mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions, device="meta")
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
-    if arch in ("transformer", "hybrid", "mamba"):
+    if arch in ("transformer", "hybrid", "mamba", "deberta"):
         return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
     side = config.image_size if _image(kind) else SIDE
     side = side if isinstance(side, int) else side[0]

@@ -60,6 +60,8 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},
     "dinov2": {"image_size": 32, "patch_size": 8},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True,
+                   "position_buckets": 6, "norm_rel_ebd": "layer_norm", "position_biased_input": False},
     "albert": {}, "whisper": {"num_hidden_layers": None}, "smollm3": {},
 }  # fmt: skip
 

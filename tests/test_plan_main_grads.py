@@ -63,12 +63,15 @@ MEASURED = [
     ("llama-3-70b", {}, 12, 4, 1, 1, 2, 4096, 39.07),
     ("llama-3-70b", {}, 12, 2, 4, 1, 1, 32768, 68.43),
     ("llama-3-70b", {}, 12, 2, 4, 1, 1, 131072, 112.67),
+    ("deepseek-v2", {"dense_layers": 1}, 4, 1, 1, 1, 8, 4096, 45.63),
+    ("deepseek-v3", {"dense_layers": 1}, 4, 1, 1, 1, 8, 4096, 104.3),
 ]
 
 
 @pytest.mark.parametrize(("name", "config", "layers", "tp", "cp", "pp", "dp", "seq", "gib"), MEASURED)
 def test_peaks_of_megatron(name, config, layers, tp, cp, pp, dp, seq, gib):
-    layout = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "zero": 1, "cp_kind": "ulysses"}
+    experts = {"ep": 8, "etp": 1} if config else {}
+    layout = {**experts, "tp": tp, "cp": cp, "pp": pp, "dp": dp, "zero": 1, "cp_kind": "ulysses"}
     found = budget.estimate(
         name, config={**config, "layers": layers}, seq=seq, global_batch=4 * dp, layout=layout,
         stack="megatron", device="b200", optimizer="adamw_fused",

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import budget
-from budget import alternatives, cost, device, law
+from budget import alternatives, cost, device, law, table
 from budget.__main__ import main
+from budget.backwards import own_mfu
 from budget.errors import InputError
+from budget.goodput import goodput
 from budget.quantity import COUNT, DAYS, FLOPS, KWH, SHARE, USD, WATTS, read
 from budget.shape import shape
 
@@ -59,6 +61,21 @@ def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, 
     assert own.params == best.params * share
     assert isclose(own.compute, best.compute)
     assert own.loss >= best.loss * (1 - 1e-12)
+
+
+def test_a_layout_s_communication_is_in_the_mfu():
+    asked = {"params": "8B", "tokens": "1T", "device": "h100"}
+    laid = budget.scale(**asked, layout="tp=2,dp=32", global_batch="4M-tokens")
+    step = laid.network
+    assert (laid.devices, step.devices) == (64, 64)
+    assert isclose(step.model.tokens, 4e6, rel_tol=0.1)
+    assert laid.mfu.value < own_mfu(budget.scale(**asked, devices=1).network, laid.ask).value
+    kept = goodput(64).fraction
+    seconds = 1e12 / step.model.tokens * step.times.step / kept
+    assert isclose(laid.days * 86400, seconds * 8e9 / step.params.total)
+    assert laid.to_dict()["layout"]["tp"] == 2
+    month = budget.scale(layout="tp=8,dp=64", days=30)
+    assert isclose(month.device_hours, 512 * 720)
 
 
 def test_more_money_buys_a_lower_loss():
@@ -210,6 +227,9 @@ BAD = [
     ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
     ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
     ({"compute": 1e20, "dtype": "fp3"}, "dtype"),
+    ({"compute": 1e20, "layout": "xp=3"}, "layout"),
+    ({"compute": 1e20, "layout": "tp=8", "devices": 3}, "devices: got"),
+    ({"compute": 1e20, "layout": "tp=8", "global_batch": 0}, "global_batch: got"),
 ]
 
 
@@ -217,7 +237,7 @@ BAD = [
 def test_bad_budgets_are_one_line(asked, problem, capsys):
     with pytest.raises(InputError, match=problem):
         budget.scale(**asked)
-    flags = [x for k, v in asked.items() for x in (f"--{k}", str(v))]
+    flags = [x for k, v in asked.items() for x in (f"--{k.replace('_', '-')}", str(v))]
     assert main(["scale", *flags]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -265,6 +285,22 @@ def test_a_plan_has_every_format_but_the_picture(capsys, form):
     assert "mfu" in out
     assert form != "table" or max(map(len, out.splitlines())) <= 80
     assert form != "table" or "EXTRAPOLATED" in out
+
+
+def test_every_word_of_a_plan_is_explained(capsys):
+    terms = table.load("explain.json")
+    assert main(["scale", "--usd", "1e6", "--device", "h100"]) == 0
+    summary = capsys.readouterr().out.partition("same loss from")[0].splitlines()
+    said = {line.split()[0] for line in summary if line and line[0] != " "}
+    assert said - set(terms) == set()
+    assert "extrapolated" in terms and "whole" in terms
+
+
+def test_laws_are_listed(capsys):
+    assert main(["list", "laws", "--format", "json"]) == 0
+    assert [x["law"] for x in json.loads(capsys.readouterr().out)] == list(law.names())
+    assert main(["list", "laws", "llama-3"]) == 0
+    assert "the exponent is rounded" in capsys.readouterr().out
 
 
 def test_planning_needs_no_numpy():

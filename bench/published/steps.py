@@ -14,20 +14,23 @@ COLUMNS = ("id", "source", "model", "layers", "tp", "cp", "ep", "pp", "dp", "mic
 TELLS = ("step_ms", "micro_batches")
 NUMBERS = ("layers", "tp", "cp", "ep", "pp", "dp", "micro_batches", "seq", "step_ms", "peak_allocated_gib")
 WORDS = ()
+# What the source's model files have otherwise than the models that they are called after.
+OWN = {"llama3-405b": {"kv_heads": 16}}
 
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError.
 
     Micro-batches of one sequence, Megatron's distributed optimizer, one dense layer where a cut network has
-    experts, as the source's scripts have it; the device stands in the source.
+    experts, and context parallelism by all-to-all, as the source's scripts have it; the device stands
+    in the source.
     """
     software = stack(row, "megatron")
     model, config = network({**row, "layers": ""}, software, whole(row, "seq"))
     axes = {axis: whole(row, axis, 1) for axis in ("tp", "cp", "pp", "dp", "ep")}
     apart = {"etp": 1} if axes["ep"] > 1 else {}
     micro = whole(row, "micro_batches")
-    few = {"layers": whole(row, "layers")}
+    few = {"layers": whole(row, "layers"), **OWN.get(row["model"], {})}
     if resolve(model, config)[2].dense_layers:
         few["dense_layers"] = 1
     settings = {
@@ -37,7 +40,7 @@ def asked(row: Row) -> Iterator[Asked]:
         "seq": whole(row, "seq"),
         "config": {**config, **few},
         "optimizer": "adamw_fused",
-        "layout": {**axes, **apart, "zero": 1 if axes["dp"] * axes["cp"] > 1 else 0},
+        "layout": {**axes, **apart, "cp_kind": "ulysses", "zero": 1 if axes["dp"] * axes["cp"] > 1 else 0},
         "global_batch": micro * axes["dp"],
     }
     part = Part(model, settings)

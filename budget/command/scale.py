@@ -34,6 +34,8 @@ BUDGETS = {
 TERMS = {
     "device": ("D", "a device's name (h100)"),
     "dtype": ("T", "bf16, fp8, fp16 (bf16)"),
+    "layout": ("L", "of the devices, as tp=8,pp=4,dp=16: communication is then in the MFU"),
+    "global_batch": ("D", "with a layout: tokens of a step (4M)"),
     "law": ("L", "a law of budget/data/laws, or a file of fit-law (chinchilla)"),
     "mfu": ("M", "40%%, of 6 N D; else that of the estimate on one device"),
     **priced.TERMS,

@@ -130,8 +130,9 @@ class _Divider(Places):
         wants = choice(axis, o)
         if PARTIAL in held and passes(o, held, wants):
             return PARTIAL
-        # What is no contraction leaves the rows of experts where they are.
-        rows = o.kind != "contract" and set(held) == {EXPERTS}
+        # What is no contraction leaves the rows of experts where they are; a fused kernel has them at hand.
+        there = any(place == EXPERTS and t.on_chip for t, place in zip(data, held, strict=True))
+        rows = o.kind != "contract" and (there or set(held) == {EXPERTS})
         if rows and all(has(t, EXPERTS) for t in o.outs if t.part not in BESIDE):
             return EXPERTS
         return wants

@@ -3,8 +3,8 @@
 norm: an RMS norm keeps its input and one statistic a row. Source: liger.
 mlp: activations and gating are recomputed from the products' outputs; the down projection reads
 them without their being stored. Source: megatron-lm.
-gate: activation and gating are one kernel, which keeps what it reads; its output is stored for the down
-projection's weights. Source: megatron-core-fusions.
+gate: activation and gating, and the weighing of experts, are one kernel, which keeps what it reads; its
+output is stored for the down projection's weights. Source: megatron-core-fusions.
 loss: from the logits on one kernel, which keeps a statistic a row; its backward pass reads the logits again.
 Source: flash-attention-2 (its package's xentropy), megatron-lm.
 cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
@@ -31,6 +31,7 @@ from ..ir import (
     Op,
     Tensor,
     rewrite,
+    walk,
 )
 from ..size import ceil_div, power_of_two, product
 from ._names import untrained
@@ -71,8 +72,32 @@ def _norm(model: Model) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
+def _weighed_early(model: Model) -> Model:
+    """The model whose experts' inputs of the last product are weighed, not its outputs, which nobody keeps
+    then.
+    """
+    ops = [o for o, _ in walk(model.nodes)]
+    downs = {o.out.name: o for o in ops if o.tag == EXPERT_DOWN}
+    weighs = {downs[o.ins[0].name].name: o for o in ops if o.kind == "mul" and o.ins[0].name in downs}
+    gone = {o.name for o in weighs.values()}
+
+    def change(o: Op) -> tuple[Op, ...]:
+        if o.name in gone:
+            return ()
+        if o.name not in weighs:
+            return (o,)
+        weigh, inner = weighs[o.name], o.ins[0]
+        made = inner._replace(name=f"{inner.name}~weighed")
+        early = weigh._replace(ins=(inner, weigh.ins[1]), outs=(made,), sizes=o.sizes, tag=GATE)
+        return early, o._replace(
+            ins=(made, *o.ins[1:]), outs=(o.out._replace(name=weigh.out.name), *o.outs[1:])
+        )
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
 def _mlp(model: Model, name: str) -> Model:
-    count = 0
+    model, count = _weighed_early(model) if name == "gate" else model, 0
 
     def change(o: Op) -> tuple[Op]:
         nonlocal count

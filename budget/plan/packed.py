@@ -8,7 +8,7 @@ said in the names of transformers' modules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 
 from ..config import Task
@@ -157,7 +157,7 @@ def packed(
     base = (o for o in ops if not frozen or any(t.role == FROZEN for t in o.weights))
     unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
-    nodes = tuple(_packed(model.nodes, packing, widened, wide))
+    nodes = tuple(_once(_packed(model.nodes, packing, widened, wide), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
@@ -191,6 +191,16 @@ def _packed(
         elif node.tag not in wide and (named := _modules(node)) and _held(packing, named, count):
             yield from _stored(node, packing, widened)
         else:
+            yield node
+
+
+def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
+    """What lies beside a weight is there once, however many products read the weight."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(_once(node.body, seen)))
+        elif not (node.kind == "resident" and node.ins[0].role == SCALE and node.ins[0].name in seen):
+            seen.update(t.name for t in node.ins if t.role == SCALE)
             yield node
 
 
@@ -230,7 +240,7 @@ def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
         yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)
     few = weight._replace(role=FROZEN, dtype=packing.weight)
     if widened:
-        wide = Tensor(f"{weight.name}~wide", weight.dims)
+        wide = Tensor(f"{o.name}~wide", weight.dims)
         yield Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes)
         few = wide
     yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))

@@ -83,7 +83,7 @@ def quantize(
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
         packed.add(weight.name)
-        wide = Tensor(f"{weight.name}~wide", weight.dims)
+        wide = Tensor(f"{o.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=form)
         kind = "dequantize_half" if half else "dequantize"
         yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)

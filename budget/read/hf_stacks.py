@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
+from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_fields import activation as _activation
 from .hf_images import _image, _labels, _side
@@ -30,6 +31,32 @@ def t5(hf: Settings) -> dict[str, Any]:
 
 
 mt5 = t5
+
+
+def deberta_v2(hf: Settings) -> dict[str, Any]:
+    """Distances between tokens have embeddings, by buckets or each its own, towards both sides."""
+    width = _whole(hf, "hidden_size")
+    for name in ("embedding_size", "pooler_hidden_size"):
+        if hf.get(name) not in (None, width):
+            raise UncoveredError(name, f"got {shown(hf[name])}; allowed: hidden_size, {width}")
+    if hf.get("attention_head_size") not in (None, width // _whole(hf, "num_attention_heads")):
+        raise UncoveredError("attention_head_size", "allowed: hidden_size / num_attention_heads")
+    normed = "layer_norm" in str(hf.get("norm_rel_ebd", "none")).lower()
+    found = {"pooler_activation": _activation(hf, "pooler_hidden_act"), "distance_norm": normed}
+    if not _flag(hf, "relative_attention", False):
+        if normed:
+            raise UncoveredError("norm_rel_ebd", "allowed without relative_attention: none")
+        return {**found, "distances": 0}
+    kinds = hf["pos_att_type"] or ()
+    kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
+    if {str(kind).strip() for kind in kinds} != {"c2p", "p2c"}:
+        raise UncoveredError("pos_att_type", f"got {shown(hf['pos_att_type'])}; allowed: c2p|p2c")
+    longest = hf["max_relative_positions"]
+    reach = hf.get("position_buckets")
+    if not isinstance(reach, int) or reach < 1:
+        reach = longest if isinstance(longest, int) and longest > 0 else _whole(hf, "max_position_embeddings")
+    shared = _flag(hf, "share_att_key", False)
+    return {**found, "distances": 2 * reach, "shared_projections": shared}
 
 
 def vit(hf: Settings) -> dict[str, Any]:

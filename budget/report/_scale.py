@@ -40,6 +40,7 @@ def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
         "loss_high": ends and ends[1],
         "days": plan.days,
         "devices": plan.devices,
+        "layout": None if ask.layout is None else vars(ask.layout),
         "device": ask.device.name,
         "mfu": plan.mfu.value,
         "mfu_low": plan.mfu.low,
@@ -100,8 +101,12 @@ def _text(plan: Plan) -> Iterator[str]:
     share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
     yield (
         f"              counted with attention at {e.length:,} tokens: 6 N D is {share:.0%} of its FLOPs;"
-        f" weights, gradients and optimizer {memory(_state(plan))}"
+        f" weights, gradients and optimizer {memory(_state(plan))}{' a device' * (e.devices > 1)}"
     )
+    if ask.layout is not None:
+        verdict = "fits" if e.fits else "DOES NOT FIT"
+        size = memory(e.device.usable_bytes)
+        yield f"              peak {memory(e.memory.peak)} of {size} a device: {verdict}"
     yield from _time(plan)
     yield from _money(plan)
 

@@ -10,7 +10,7 @@ from ..fold.count import modelled
 from ..job import Job
 from ..layout import Layout
 from ..read.module import is_captured
-from ..size import is_number, is_zero
+from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
@@ -100,8 +100,10 @@ def _head(e: Estimate) -> Iterator[str]:
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
     if e.spread is not None:
-        best = f"; the best of {e.searched} tried" if e.searched else ""
-        yield f"layout      {degrees(e.spread.layout)}; {e.spread.micro:,} micro-batches{best}"
+        chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
+        best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
+        micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
+        yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
     if used := e.task.techniques.used:
         yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
 
@@ -118,11 +120,10 @@ def workload(e: Estimate) -> str:
 
 def degrees(layout: Layout) -> str:
     """A layout's settings that are not the usual ones: tp=8, pp=4."""
-    usual = Layout.fields
-    changed = {name: x for name, x in vars(layout).items() if x != usual[name].default}
-    return ", ".join(
-        f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in changed.items()
-    )
+    told = {name: x for name, x in vars(layout).items() if x != Layout.fields[name].default}
+    if layout.sp or is_one(layout.tp):
+        told.pop("sp", None)
+    return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in told.items())
 
 
 def dtypes(e: Estimate) -> str:

@@ -13,6 +13,7 @@ RULES: dict[str, Rule] = {
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
     "mask_made": Rule(1, 0, linear=True, launches=4, moves=(2, 0)),  # made of booleans first
+    "masked_fill": Rule(1, 1, (Y,)),  # by booleans, which its gradient needs, too
     "mask_dense": Rule(
         1, 0, (Save("mask", like=1, own=True, copy=True),), apart=3
     ),  # as SDPA turns choices into numbers
@@ -51,6 +52,7 @@ RULES: dict[str, Rule] = {
         (X, Save("half"), Save("tanh"), Save("one")),
         launches=8,
         back_launches=11,
+        back_most=(7, 0),
         family="activation",
         measured=True,
         config=("gelu_new", "gelu_fast"),
@@ -63,6 +65,7 @@ RULES: dict[str, Rule] = {
         (X, Save("sigmoid")),
         launches=3,
         back_launches=5,
+        back_most=(5, 0),
         family="activation",
         config=("quick_gelu",),
         moves=(7, 0),
