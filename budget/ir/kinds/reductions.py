@@ -118,19 +118,6 @@ RULES: dict[str, Rule] = {
         moves=(2, 9),
         back_moves=(2, 26),
     ),
-    "rms_norm_plus_one": Rule(  # the same, with a weight of 1 + w (Gemma)
-        4,
-        11,
-        (UPCAST, RSTD, NORMED_FLOAT32),
-        launches=10,
-        back_launches=17,
-        back_most=6,
-        reduces=1,
-        family="norm",
-        fused="fused_rms_norm",
-        moves=(2, 9),
-        back_moves=(2, 26),
-    ),
     "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
         7,
         17,
@@ -273,3 +260,5 @@ RULES: dict[str, Rule] = {
         3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"
     ),
 }
+# Gemma's weight is 1 + w, which is cast and added each time.
+RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10)
