@@ -167,6 +167,8 @@ def scale(
     if spread is not None and given.setdefault("devices", spread.devices) != spread.devices:
         raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {spread.devices:,}")
     more = {"unique": unique_tokens, "experts": experts}
+    if experts is not None and read("experts", experts, COUNT) < 1:
+        raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
     return plan(
         Ask(
             _one_budget(given),

@@ -227,6 +227,7 @@ BAD = [
     ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
     ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
     ({"compute": 1e20, "dtype": "fp3"}, "dtype"),
+    ({"compute": 1e20, "experts": 0.5}, "experts: got"),
     ({"compute": 1e20, "layout": "xp=3"}, "layout"),
     ({"compute": 1e20, "layout": "tp=8", "devices": 3}, "devices: got"),
     ({"compute": 1e20, "layout": "tp=8", "global_batch": 0}, "global_batch: got"),
