@@ -118,3 +118,11 @@ def test_the_command(capsys):
     assert "layouts" in capsys.readouterr().out
     assert main(["plan", "gpt2"]) == 2
     assert "--devices" in capsys.readouterr().err
+
+
+def test_a_cluster_brings_its_device(capsys):
+    asked = ["estimate", "gpt2", "--cluster", "dgx-a100", "--layout", "dp=2", "--format", "json"]
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out)["device"]["id"] == "a100-80gb"
+    assert main([*asked, "--device", "t4"]) == 2
+    assert "dgx-a100 joins" in capsys.readouterr().err

@@ -67,7 +67,8 @@ def mlp(
         yield activate(f"{name}.act", activation, "u")
     if dropout:
         yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
-    yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
+    last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
+    yield last._replace(callers=(x,))
 
 
 def activate(
@@ -79,7 +80,7 @@ def activate(
 
 
 def dropout(name: str, rate: float, mode: str, x: str) -> Iterator[Op]:
-    """Part of `x` is dropped, in training alone; which is a mask of booleans, kept for the backward pass."""
+    """Dropout of `x` in training; its boolean mask is kept for the backward pass."""
     if rate and mode == "train":
         yield op(f"{name}.dropout", f"{x}: -> {x}:", "dropout")
 
@@ -92,8 +93,11 @@ class Experts(NamedTuple):
     bias: bool = False  # of the experts
     router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
     router_bias: bool = False
-    correction: bool = False  # the choice, not the weights, follows scores with a bias that is not trained
+    correction: bool = (
+        False  # a bias that is not trained takes part in the choice of experts, not in their weights
+    )
     normalize: bool = True  # the weights of a token's experts add up to one
+    single: bool = False  # what they make is weighed and added up in float32
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
 
@@ -111,8 +115,14 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield activate(f"{name}.act", m.activation, "g")
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
-    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
-    yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
+    if m.single:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
+        yield op(f"{name}.return", "we: -> we:", "reorder")
+        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
+        yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
+    else:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
+        yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
         tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
         yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared, tags=tags)
@@ -138,7 +148,7 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
 
 
 def sized(nodes: Iterable[Node], **sizes: Size) -> Iterator[Node]:
-    """The same operators at other sizes: an encoder's tokens beside a decoder's."""
+    """The same operators with other sizes, as for an encoder whose sequence differs from the decoder's."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(sized(node.body, **sizes)))
