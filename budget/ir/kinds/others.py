@@ -23,8 +23,8 @@ RULES: dict[str, Rule] = {
     # optimizers: for each parameter (plan/optimizer.py has their temporaries)
     "sgd": Rule(2, walks="first", family="optimizer"),
     "momentum": Rule(4, walks="first", launches=3, moves=(8, 0), family="optimizer"),
-    "adam": Rule(12, walks="first", launches=8, moves=(18, 0), family="optimizer"),
-    "adamw": Rule(14, walks="first", launches=9, moves=(20, 0), family="optimizer"),
+    "adam": Rule(12, walks="first", launches=7, moves=(18, 0), family="optimizer"),
+    "adamw": Rule(14, walks="first", launches=8, moves=(20, 0), family="optimizer"),
     "adamw_fused": Rule(14, walks="first", family="optimizer"),
     "adamw_8bit": Rule(18, walks="first", family="optimizer"),
     "adafactor": Rule(10, walks="first", launches=15, family="optimizer"),
