@@ -31,8 +31,9 @@ class Stack(NamedTuple):
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
     not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
     other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
-    other one. reached: by generation, see CLASSES. intervals: by generation, of a measured time over the
-    predicted one. source: keys of references.json.
+    other one. reached: by generation, see CLASSES; like: the stack that one without rows of its own borrows
+    from. intervals: by generation, of a measured time over the predicted one. source: keys of
+    references.json.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stack(NamedTuple):
     overlap: Mapping[str, float]
     attention: Mapping[str, str]
     reached: Mapping[str, Mapping[str, float]]
+    like: str
     intervals: Mapping[str, tuple[float, float]]
     notes: str = ""
 
@@ -52,6 +54,8 @@ class Stack(NamedTuple):
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
+        if self.like and not self.reached:
+            return load(self.like).reached_on(generation)
         return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
     def settings(self, mode: str) -> Mapping[str, Any]:
@@ -72,7 +76,18 @@ class Stack(NamedTuple):
         return (self.train if mode == "train" else self.serve) is not None
 
 
-FIELDS = ("about", "source", "train", "serve", "overlap", "attention", "reached", "intervals", "notes")
+FIELDS = (
+    "about",
+    "source",
+    "train",
+    "serve",
+    "overlap",
+    "attention",
+    "reached",
+    "like",
+    "intervals",
+    "notes",
+)
 
 
 def names() -> tuple[str, ...]:
@@ -144,9 +159,16 @@ def parse(about: Any, file: str) -> Stack:
         },
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
+        like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
         notes=str(about.get("notes", "")),
     )
+
+
+def _like(name: Any, file: str) -> str:
+    if name and name not in names():
+        raise _wrong(file, "like", f"got {shown(name)}; allowed: {', '.join(names())}")
+    return str(name)
 
 
 def _each(

@@ -214,3 +214,24 @@ def test_a_captured_module_is_sharded_as_fsdp_does(ranks, shape, layout):
         both[c["kind"]] += c["times"]
         forward[c["kind"]] += c["times"] if c["phase"] == "forward" else 0
     assert (+forward, +both) == torch_s(sharded(Net(), ranks(*shape)))
+
+
+def test_a_captured_module_s_stages_are_its_numbered_modules():
+    """Together they are the whole: weights, FLOPs; what crosses is the stream, and its gradient."""
+    import budget
+    from budget.ir.verify import verify
+
+    ids = torch.zeros(B, S, dtype=torch.long)
+    one = budget.estimate(Net(), inputs=(ids,), device="h100")
+    many = budget.estimate(Net(), inputs=(ids,), layout="pp=3", accumulate=4, device="h100")
+    rows = many.rows("rank")
+    assert [row["layers"] for row in rows] == [1, 1, 1]
+    assert sum(row["parameters_bytes"] for row in rows) == one.memory.parameters
+    assert many.hardware.forward == 4 * one.hardware.forward
+    assert many.hardware.backward == 4 * one.hardware.backward
+    for rank in many.spread.ranks:
+        verify(rank.program)
+        said = [c for c in communications(rank.program.nodes, "float32") if c.kind == "send"]
+        assert {c.bytes for c in said} == {4 * B * S * D}
+        phases = {"forward": 2 not in rank.stages, "backward": 0 not in rank.stages}
+        assert {c.phase for c in said} == {phase for phase, sends in phases.items() if sends}

@@ -115,6 +115,14 @@ def test_the_command(capsys):
     assert told["evaluated"] == len(told["layouts"])
     assert {"layout", "step_s", "mfu", "memory_bytes_peak"} <= told["layouts"][0].keys()
     assert main(asked) == 0
-    assert "layouts in" in capsys.readouterr().out
+    assert "layouts" in capsys.readouterr().out
     assert main(["plan", "gpt2"]) == 2
     assert "--devices" in capsys.readouterr().err
+
+
+def test_a_cluster_brings_its_device(capsys):
+    asked = ["estimate", "gpt2", "--cluster", "dgx-a100", "--layout", "dp=2", "--format", "json"]
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out)["device"]["id"] == "a100-80gb"
+    assert main([*asked, "--device", "t4"]) == 2
+    assert "dgx-a100 joins" in capsys.readouterr().err

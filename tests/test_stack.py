@@ -65,6 +65,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"reached": {"sm90": {"product": -1}}}, "reached.sm90.product: got -1; allowed: 0.01 to 100"),
         ({"reached": {"sm90": 0.5}}, "reached.sm90: got 0.5; allowed: a table"),
         ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
+        ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):

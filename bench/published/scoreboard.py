@@ -12,17 +12,22 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 
 from budget import stack as stacks
+from budget import table
 from budget.device.profile import FOLDER, save
 from budget.files import replace
+from budget.fold import kernels as fold_kernels
 from budget.measured.calibration import interval
 from budget.named import Any
 from budget.table import DATA
 
+from . import fit as fitting
 from .fit import Case, Numbers, base, cases, fit, fitted, left_out, predictions, start
 
 COVERAGE = 0.9
@@ -38,11 +43,11 @@ def _fold(c: Case) -> int:
     return sum(i * ord(letter) for i, letter in enumerate(c.id, 1)) % FOLDS
 
 
-# What is left out together, and whether what all stacks share is fitted anew without it.
-LEFT_OUT: Mapping[str, tuple[Callable[[Case], Any], bool]] = {
-    "a fifth of each pair": (_fold, False),
-    "each pair of stack and device": (lambda c: (c.stack, c.generation), False),
-    "each source": (lambda c: c.source, True),
+# What is left out together.
+LEFT_OUT: Mapping[str, Callable[[Case], Any]] = {
+    "a fifth of each pair": _fold,
+    "each pair of stack and device": lambda c: (c.stack, c.generation),
+    "each source": lambda c: c.source,
 }
 
 
@@ -53,20 +58,67 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help="put what was fitted into budget/data")
     parser.add_argument("--rows", action="store_true", help="show each row, predicted over measured")
     parser.add_argument("--quick", action="store_true", help="leave nothing out")
+    parser.add_argument("--terms", action="store_true", help="what each term of the model buys")
     options = parser.parse_args(argv)
     found = list(cases(options.tables))
     begin = start()
     numbers = fit(found, begin)
-    wrong = predictions(found, numbers) - np.array([c.measured for c in found])
-    errors = {"fitted": dict(zip(map(_key, found), map(float, wrong), strict=True))}
+    errors = {"fitted": _errors(found, numbers)}
     print("\n".join(_lines(found, numbers, errors["fitted"], options.rows)))
-    for name, (key, shared) in LEFT_OUT.items() if not options.quick else ():
-        errors[name] = left_out(found, key, begin, numbers, shared)
+    for name, key in LEFT_OUT.items() if not options.quick else ():
+        errors[name] = left_out(found, key, begin, numbers)
     for name, of in errors.items():
+        print(_score(name, list(of.values())))
+    terms = list(_terms(options.tables, begin)) if options.terms else []
+    for name, of in terms:
         print(_score(name, list(of.values())))
     if options.write:
         write(found, numbers, *(errors[name] for name in LEFT_OUT))
+        page(found, errors, terms)
     return 0
+
+
+def _errors(found: Sequence[Case], numbers: Numbers) -> dict[str, float]:
+    """Logarithms of predicted over measured, by row."""
+    wrong = predictions(found, numbers) - np.array([c.measured for c in found])
+    return dict(zip(map(_key, found), map(float, wrong), strict=True))
+
+
+def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[str, float]]]:
+    """The errors of pairs left out without one of the model's terms, fitted anew."""
+    key = LEFT_OUT["each pair of stack and device"]
+    for name, without in WITHOUT.items():
+        with ExitStack() as undone:
+            for patched in without():
+                undone.enter_context(patched)
+            found = list(cases(tables))
+            yield f"without {name}", left_out(found, key, begin, fit(found, begin))
+
+
+def _kernels(**changed: Any) -> Any:
+    """data/kernels.json with some tables changed."""
+    return patch.dict(table.load("kernels.json"), changed)
+
+
+def _alike() -> Any:
+    """Every attention kernel with one share on all generations: the middle one."""
+    known = table.load("kernels.json")["attention"]
+    shares = sorted(v for k in known.values() for v in k.get("share", {}).values())
+    one = {"": shares[len(shares) // 2]}
+    return {n: {**k, "share": one, "edge": 0} if k.get("share") else k for n, k in known.items()}
+
+
+WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
+    "a causal kernel's half": lambda: [patch.object(fold_kernels, "_computed", lambda o: 1)],
+    "attention by kernel, generation and length": lambda: [_kernels(attention=_alike())],
+    "products by generation": lambda: [_kernels(products={})],
+    "products of experts apart": lambda: [_kernels(grouped=1.0)],
+    "what a stack reaches": lambda: [
+        patch.object(fitting, "STACK", 1e-6),
+        patch.dict(fitting.STARTS, _NO_STARTS),
+    ],
+}
+_NO_STARTS = {"launch": 1e-6, "host": 1e-6}
 
 
 def _key(c: Case) -> str:
@@ -122,6 +174,54 @@ def write(
                 if len(errors) >= FEWEST:
                     about["intervals"][generation] = _interval(interval(errors, COVERAGE))
         replace(path, json.dumps(about, indent=2) + "\n")
+
+
+PAGE = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs", "accuracy.md")
+BEGIN, END = "<!-- published: bench/published/scoreboard.py writes this -->", "<!-- published ends -->"
+
+
+def page(
+    found: Sequence[Case],
+    errors: Mapping[str, Mapping[str, float]],
+    terms: Sequence[tuple[str, Mapping[str, float]]],
+) -> None:
+    """Write the section of docs/accuracy.md."""
+    with open(PAGE, encoding="utf-8") as file:
+        before, _, rest = file.read().partition(BEGIN)
+    lines = "\n".join(_page(found, errors, terms))
+    replace(PAGE, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
+
+
+def _page(
+    found: Sequence[Case],
+    errors: Mapping[str, Mapping[str, float]],
+    terms: Sequence[tuple[str, Mapping[str, float]]],
+) -> Iterator[str]:
+    yield "| | rows | median error | 90th percentile | predicted / measured |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, of in errors.items():
+        yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
+    yield from (_row(name, list(of.values())) for name, of in terms)
+    yield ""
+    kinds = list(errors)
+    yield f"| stack, generation | rows | {' | '.join(kinds)} |"
+    yield "|---|---:|" + "---:|" * len(kinds)
+    for stack, generation in sorted({(c.stack, c.generation) for c in found}):
+        keys = [_key(c) for c in found if (c.stack, c.generation) == (stack, generation)]
+        cells = " | ".join(_two([errors[kind][k] for k in keys]) for kind in kinds)
+        yield f"| {stack}, {generation} | {len(keys)} | {cells} |"
+
+
+def _row(name: str, errors: Sequence[float]) -> str:
+    sizes = sorted(abs(math.exp(e) - 1) for e in errors)
+    far = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
+    return f"| {name} | {len(sizes)} | {median(sizes):.1%} | {far:.1%} | {math.exp(median(errors)):.2f} |"
+
+
+def _two(errors: Sequence[float]) -> str:
+    """Median and 90th percentile."""
+    sizes = sorted(abs(math.exp(e) - 1) for e in errors)
+    return f"{median(sizes):.1%}, {sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]:.0%}"
 
 
 def _interval(width: float) -> list[float]:

@@ -1,8 +1,8 @@
 """Architectures: one file each, Config -> Model, found by its file name.
 
-A file has a `Config` (its fields become flags) and `build(config, workload) -> Model`. One that is not of
-images says in `TAKES` which sizes of a workload it reads, and one that makes tokens in `MODES` how it is run.
-Files whose names start with an underscore hold pieces that several share.
+A file has a `Config` (its fields become flags) and `build(config, workload) -> Model`. Unless it is an image
+network, `TAKES` names the sizes of the workload that it reads; `MODES` names the modes that it can run in.
+Files whose names start with an underscore hold what several architectures share.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def takes_of(module: ModuleType) -> tuple[str, ...]:
 
 
 def check(module: ModuleType, name: str, mode: str, sizes: Iterable[str]) -> None:
-    """Raise an InputError for a mode that a network does not have, or a size that it would not read."""
+    """Raise an InputError for a mode that a network does not have, or a size that it would ignore."""
     modes, takes = getattr(module, "MODES", MODES), takes_of(module)
     if mode not in modes:
         raise InputError("mode", f"{name} has no {mode}; allowed: {', '.join(modes)}")

@@ -1,7 +1,7 @@
 """Attention as transformers' eager code runs it, from the projections to the output.
 
-From the scores to the mix the operators form the group "attention": a fused kernel keeps what
-only they read on the chip.
+The operators from the scores to the mix form the group "attention": a fused kernel keeps tensors that only
+they read on the chip.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ from ._layers import norm
 
 
 class Attention(NamedTuple):
-    """How an attention is made. The defaults are those of Vaswani et al., without a mask."""
+    """The variant of attention. The defaults are those of Vaswani et al., without a mask."""
 
     bias: bool = True  # of the projections to queries, keys and values
     key_bias: bool = True  # False: of queries and values only (Whisper)
     out_bias: bool = True
     fused: bool = False  # queries, keys and values are one projection, and views of its output
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
-    broadcast: bool = False  # left to the products (Falcon)
+    broadcast: bool = False  # keys and values are broadcast by the products, not repeated (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
-    norm_heads: bool = False  # with weights for all heads and no bias, not some that they share
+    norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
-    cosine: bool = False  # queries and keys are made as long as 1, and the scores scaled as each head learns
+    cosine: bool = (
+        False  # queries and keys are normalized to length 1; each head learns the scale of its scores
+    )
     scale: bool = True  # the scores, by 1 / sqrt(head_dim), unless `cosine`
     scale_q: bool = False  # the queries
-    heads_first: bool = False  # queries, once scaled (Whisper) or rotated in part
+    heads_first: bool = False  # queries are laid out by heads once scaled (Whisper) or partly rotated
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
     mask: str = ""  # a tensor added to the scores (see `causal_mask`)
     causal: bool = True  # with a mask: a query sees no later position
-    sinks: bool = False  # a learned score for each head that takes part in the softmax only
-    upcast: bool = True  # softmax in float32, then back
-    dropout: bool = False  # some of its weights are dropped: a mask that only eager code keeps
+    sinks: bool = False  # each head has a learned score that only takes part in the softmax
+    upcast: bool = True  # softmax in float32, cast back behind it
+    dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
 
 
 def rotary(dim: str = "k") -> Op:
@@ -66,9 +68,9 @@ def attention(
     cached: Size = None,
     window: Size = 0,
 ) -> Iterator[Op]:
-    """Attention from `x: b s d` to `out: b s d`; keys and values are made of `memory: b t d`, or of x.
+    """Attention from `x: b s d` to `out: b s d`; keys and values are projected from `memory: b t d`, or x.
 
-    `cached` is the number of keys in the cache where it is not t; a query sees `window` of them, 0: all.
+    `cached` is the number of keys in the cache if it is not t; a query sees `window` of them (0: all).
     In decode mode an encoder's memory is in the cache already, so nothing is projected.
     """
     yield from _project(name, a, mode, x, memory)
@@ -117,7 +119,7 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
 
 
 def _length(memory: str, mode: str) -> str:
-    """The dimension along which keys and values are made; in the cache, and behind it, it is t."""
+    """The sequence dimension of keys and values as they are projected; once in the cache it is t."""
     return ("n" if mode == "decode" else "t") if memory else "s"
 
 

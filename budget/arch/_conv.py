@@ -1,7 +1,7 @@
-"""Pieces that convolutional networks share: convolutions, norms, pooling, and what they leave.
+"""What convolutional networks share: convolutions, norms, pooling, and the shapes that they produce.
 
-A piece is a generator: it yields its operators and returns the features behind them, so that a
-network reads `x = yield from conv("stem", x, 64, 7, stride=2)`. Kernels, strides and paddings
+A piece is a generator: it yields its operators and returns the resulting features, so that a network
+reads `x = yield from conv("stem", x, 64, 7, stride=2)`. Kernels, strides and paddings
 are one number for all axes, or one for each.
 """
 
@@ -44,7 +44,7 @@ Piece = Generator[Node, None, Features]
 
 
 def image(w: Workload, channels: Size, side: Size, axes: int = 2) -> Features:
-    """The network's input: square images, or cubes; of the workload's side if it gives one."""
+    """The network's input: square images, or cubes; the workload's size if it has one."""
     return Features("!image", channels, (or_else(w.image, side),) * axes)
 
 
@@ -109,7 +109,7 @@ def conv_norm(
 ) -> Piece:
     """A convolution without bias, batch norm, and an activation where one is named.
 
-    same: an operator of its own adds zeros first, none too, as many as TensorFlow does.
+    same: a separate operator pads first, as TensorFlow's "SAME" does, even where there is nothing to add.
     """
     if same:
         n = len(x.extents)
@@ -122,7 +122,7 @@ def conv_norm(
 
 
 def batch_norm(name: str, x: Features, to: str = "") -> Piece:
-    """Batch norm: two weights a channel; its running statistics are no parameters."""
+    """Batch norm: two weights per channel; its running statistics are not parameters."""
     return (yield from each_element(name, x, "batch_norm", ", *c, +*c", to=to))
 
 
@@ -139,7 +139,7 @@ def add(name: str, x: Features, other: Features, kind: str = "add_", *, to: str 
 
 
 def resize(kind: str, name: str, x: Features, extents: tuple[Size, ...]) -> Piece:
-    """Another extent: `pad` with zeros, into a new tensor, or `slice`, a view of the middle."""
+    """Change the spatial size: `pad` with zeros into a new tensor, or `slice`, a view of the centre."""
     before = {f"{axis}0": extent for axis, extent in zip(x.axes, x.extents, strict=True)}
     y = Features(name, x.c, extents)
     yield op(name, f"{x.name}: b c {' '.join(before)} -> {y.dims}", kind, **y.sizes, **before)
@@ -147,7 +147,7 @@ def resize(kind: str, name: str, x: Features, extents: tuple[Size, ...]) -> Piec
 
 
 def concat(name: str, parts: Iterable[Features], to: str = "") -> Piece:
-    """Features behind one another in one tensor, which is a copy."""
+    """Concatenate features along the channels; the result is a copy."""
     parts = tuple(parts)
     first = parts[0]
     spatial = " ".join(first.axes)
@@ -169,12 +169,12 @@ def pool(
     ceil: bool = False,
     to: str = "",
 ) -> Piece:
-    """max_pool or avg_pool; `ceil`: a last window that hangs over the edge counts too."""
+    """max_pool or avg_pool; `ceil`: a last window that extends past the edge counts, too."""
     return (yield from _pooled(kind, name, x, slide(name, x, kernel, stride, padding, ceil), to))
 
 
 def adaptive_pool(name: str, x: Features, side: int) -> Piece:
-    """The average over as many windows as give `side` outputs along each axis."""
+    """Average pooling to `side` outputs along each axis."""
     return (yield from _pooled("avg_pool", name, x, (side,) * len(x.extents), ""))
 
 
@@ -193,10 +193,10 @@ def mean(name: str, x: Features) -> Piece:
 
 
 def classifier(x: Features, classes: Size, w: Workload, branch: str = "") -> Generator[Node, None, None]:
-    """Average over the grid if there is one, a linear layer to the classes, in training the loss.
+    """Global average pooling if there is a grid, a linear layer to the classes, and the loss in training.
 
-    Without classes the average is all there is.
-    branch: what the names of a head that is not the network's last one begin with.
+    Without classes there is only the average.
+    branch: prefix of the names of an auxiliary head.
     """
     head = branch or "head."
     if x.extents:
@@ -210,7 +210,7 @@ def classifier(x: Features, classes: Size, w: Workload, branch: str = "") -> Gen
 
 
 def scope(name: str, piece: Piece, count: int = 1) -> Piece:
-    """A piece repeated `count` times, its operators' names within `name`."""
+    """A piece repeated `count` times, with `name` as the prefix of its operators."""
     body: list[Node] = []
     try:
         while True:
@@ -224,7 +224,7 @@ def scope(name: str, piece: Piece, count: int = 1) -> Piece:
 def slide(
     name: str, x: Features, kernel: Each, stride: Each, padding: Each, ceil: bool = False
 ) -> tuple[Size, ...]:
-    """The extents that a window leaves. Raises InputError where it does not fit into the image."""
+    """Output sizes of a sliding window. Raises InputError if it does not fit into the image."""
     n = len(x.extents)
     windows = zip(x.extents, each(kernel, n), each(stride, n), each(padding, n), strict=True)
     out = tuple(_slide(*window, ceil=ceil) for window in windows)
@@ -256,7 +256,7 @@ def each(value: Each, n: int, half: bool = False) -> tuple[int, ...]:
 
 
 def _spare(extent: Size, kernel: int, stride: int) -> Size:
-    """What a window misses of an extent if its strides are to cover it all."""
+    """How much the extent must grow for the strides to cover all of it."""
     return maximum((ceil_div(extent, stride) - 1) * stride + kernel - extent, 0)
 
 

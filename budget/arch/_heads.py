@@ -1,4 +1,4 @@
-"""Heads of a transformer, of a language model or of a task: one or two linear layers.
+"""Heads of a transformer, for language modelling or a task: one or two linear layers.
 
 Source: transformers.
 """
@@ -19,7 +19,7 @@ HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled", "project
 
 
 def ends(head: str, mode: str) -> tuple[str, ...]:
-    """What a network with this head makes: in training its loss, else logits or hidden states."""
+    """The outputs of a network with this head: its loss in training, otherwise logits or hidden states."""
     if head == "none":
         return ("x",)
     if head == "projected":
@@ -33,7 +33,9 @@ def head(c: Any, mode: str) -> Iterator[Node]:
     masked, narrow = c.head in ("mlm", "mlm_pooled"), not is_zero(c.embed_dim)
     if c.pooler:
         yield from pooled(c.d_model, c.pooler_activation)
-    if narrow and not masked and (c.head == "lm" or not c.embed_norm):  # back to the embedding's width (OPT)
+    if (
+        narrow and not masked and (c.head == "lm" or not c.embed_norm)
+    ):  # projected back to the embedding's width (OPT)
         yield op("head.project", "x: b s d, *d c -> x: b s c")
     elif not masked:
         narrow = False

@@ -8,7 +8,7 @@ from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
 
 
 def squeeze_excite(name: str, x: Features, width: Size, act: str, gate: str) -> Piece:
-    """Scale every channel by what a small network makes of the channels' averages."""
+    """Squeeze and excite: a small network turns the channels' averages into a scale for each channel."""
     s = yield from mean(f"{name}.pool", x)
     yield op(f"{name}.down", f"{s.name}: b c, *f c, +*f -> s: b f", c=x.c, f=width)
     yield op(f"{name}.act", "s: -> s:", act)
@@ -33,7 +33,7 @@ def inverted_residual(
     same: bool = False,
     expands: bool = False,
 ) -> Piece:
-    """Expand, filter each channel by itself, squeeze and excite, project; add where that fits.
+    """Expand, depthwise convolution, squeeze and excite, project; add the input where the shapes agree.
 
     pad: zeros along each axis that an operator of its own adds, in place of the convolution's;
     same: such an operator before each convolution. expands: a convolution does even where nothing widens.

@@ -79,7 +79,7 @@ def activate(
 
 
 def dropout(name: str, rate: float, mode: str, x: str) -> Iterator[Op]:
-    """Part of `x` is dropped, in training alone; which is a mask of booleans, kept for the backward pass."""
+    """Dropout of `x` in training; its boolean mask is kept for the backward pass."""
     if rate and mode == "train":
         yield op(f"{name}.dropout", f"{x}: -> {x}:", "dropout")
 
@@ -92,7 +92,9 @@ class Experts(NamedTuple):
     bias: bool = False  # of the experts
     router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
     router_bias: bool = False
-    correction: bool = False  # the choice, not the weights, follows scores with a bias that is not trained
+    correction: bool = (
+        False  # a bias that is not trained takes part in the choice of experts, not in their weights
+    )
     normalize: bool = True  # the weights of a token's experts add up to one
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
@@ -138,7 +140,7 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
 
 
 def sized(nodes: Iterable[Node], **sizes: Size) -> Iterator[Node]:
-    """The same operators at other sizes: an encoder's tokens beside a decoder's."""
+    """The same operators with other sizes, as for an encoder whose sequence differs from the decoder's."""
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(sized(node.body, **sizes)))

@@ -1,8 +1,8 @@
 """Selective state spaces as transformers' eager code runs them: the mixers of Mamba, Mamba-2 and LFM2.
 
-The group "scan" is what one fused kernel does in their own CUDA code. Eager transformers walks
-Mamba's states step by step; here the walk is one operator of a stated work for each element,
-and reading the states is the contraction that torch counts.
+The group "scan" is one fused kernel in the authors' CUDA code. Eager transformers loops over Mamba's
+states; here the loop is one operator with a stated work per element, and reading the states is the
+contraction that torch counts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NORMED = (("dt", "q"), ("B", "n"), ("C", "n"))
 
 
 def _selective_scan() -> Iterator[Op]:
-    """Discretize, walk over the states, read them, skip, gate."""
+    """Discretize, scan the states, read them, add the skip connection, gate."""
     yield op("ssm.softplus", "dt: -> dt:", "softplus")
     yield op("ssm.decay", "dt: b s f, A: f n -> dA/float32: b s f n", "mul")
     yield op("ssm.exp", "dA: -> dA/float32:", "exp")
@@ -80,10 +80,10 @@ def _selective_scan() -> Iterator[Op]:
 def _convolution(
     m: Mixer, x: str, width: Size, mode: str, s: Size, *, activated: bool = True
 ) -> Iterator[Op]:
-    """A causal convolution of every channel by itself; eager code pads both ends, then cuts.
+    """A causal depthwise convolution; eager code pads both ends, then cuts.
 
-    What fills a cache is padded to the kernel's length before. Decoding it goes over the last inputs, which
-    are cached, with the new one behind them.
+    When a cache is filled, the input is padded to the kernel's length first. In decode mode the convolution
+    runs over the cached last inputs and the new one.
     """
     padded = s if mode == "train" else maximum(s, m.kernel)
     slid, out = (m.kernel + 1, 2) if mode == "decode" else (padded, padded + m.kernel - 1)
@@ -160,10 +160,10 @@ def _state_update() -> Iterator[Op]:
 
 
 def _chunk_scan() -> Iterator[Op]:
-    """Chunks as small attentions, and states from chunk to chunk.
+    """Attention within each chunk, and states passed from chunk to chunk.
 
-    Eager code writes every contraction as a product and a sum, so torch counts no FLOPs here:
-    neither do contractions; both are counted with everything else.
+    Eager code writes every contraction as an elementwise product and a sum, for which torch counts no FLOPs.
+    So they are pointwise operators here, too, and count among the pointwise FLOPs.
     """
     yield op("ssm.softplus", "dt: -> dt:", "softplus")
     yield op("ssm.clamp", "dt: -> dt:", "clamp")

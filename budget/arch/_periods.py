@@ -1,4 +1,4 @@
-"""Layers of several kinds, in an order that comes again after some layers."""
+"""Layers of several kinds in a repeating order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stack(
     *,
     shared: bool = False,
 ) -> Iterator[Node]:
-    """`count` layers, of the `kinds` in turn: a block of one period, and a block of what is left over."""
+    """`count` layers that cycle through `kinds`: a block of one period, and a block for the remainder."""
     if len(kinds) == 1:
         yield block(name, layer(kinds[0]), count, shared=shared)
         return
@@ -35,7 +35,7 @@ def stack(
 
 
 def _runs(kinds: tuple[K, ...], layer: Callable[[K], Iterable[Node]]) -> Iterator[Node]:
-    """Neighbours of one kind as one block."""
+    """Consecutive layers of one kind as one block."""
     first = 0
     for kind, run in groupby(kinds):
         count = len(tuple(run))

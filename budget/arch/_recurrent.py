@@ -1,4 +1,4 @@
-"""Recurrent layers as torch runs them: the inputs of all steps at once, then one step after the other."""
+"""Recurrent layers as torch runs them: the input products of all steps at once, then step by step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recurrent(
 
 
 def _scan(name: str, cell: Cell, x: str, y: str, c: Size, steps: Size, t: str) -> Iterator[Node]:
-    """One direction: a block that is repeated with the same weights, so its steps never run side by side."""
+    """One direction: a block repeated with shared weights, whose steps run in sequence."""
     sizes = {"c": c, "n": cell.n, "m": cell.out, "f": GATES[cell.kind] * cell.n}
     bias = ", +*f" if cell.bias else ""
     yield op(f"{name}.ih", f"{x}: b {t} c, *c f{bias} -> gx: b {t} f", **sizes)

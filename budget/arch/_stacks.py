@@ -1,4 +1,4 @@
-"""Layers of encoders and decoders, stacked: what translators, Whisper and ViT have in common."""
+"""Stacks of encoder and decoder layers, shared by T5, BART, Whisper and ViT."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._layers import dropout, mlp, norm, sized
 
 
 class Layer(NamedTuple):
-    """How a layer is made: its norms come before its parts (pre) or behind their additions."""
+    """The variant of a layer: its norms come before attention and MLP (pre) or behind their additions."""
 
     attention: Attention
     activation: str = "gelu"
@@ -20,9 +20,9 @@ class Layer(NamedTuple):
     pre: bool = True
     gated: bool = False
     bias: bool = True  # of the MLP
-    scale: bool = False  # what a part adds to the stream is weighed, channel by channel
-    dropout: float = 0.0  # part of what a part adds that is dropped; 0 where nothing is trained
-    inner_dropout: float = 0.0  # the same inside the MLP, behind its activation
+    scale: bool = False  # what attention and MLP add is scaled channel by channel (LayerScale)
+    dropout: float = 0.0  # dropout of what attention and MLP add; 0 outside training
+    inner_dropout: float = 0.0  # dropout inside the MLP, behind its activation
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:

@@ -32,7 +32,7 @@ def tables(rows: Iterable[Size], width: Size, lookups: Size) -> Iterator[Node]:
 def tower(
     name: str, x: str, widths: Iterable[Size], out: str, last: str = "relu", head: str = ""
 ) -> Iterator[Node]:
-    """Linear layers from `x: b c` to `out: b f`, ReLU between them and `last` ("" for nothing) behind.
+    """Linear layers from `x: b c` to `out: b f`, with ReLU between them and `last` ("": nothing) at the end.
 
     head: the last layer's tag.
     """

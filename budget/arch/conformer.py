@@ -1,7 +1,7 @@
 """Conformer: speech through an encoder of attention and convolution, and a head for CTC.
 
 Source: conformer (Gulati et al. 2020), section 2: half an MLP, attention with relative
-positions, a convolution, the other half. The paper puts a transducer's decoder behind it.
+positions, a convolution, the other half. The paper's decoder is a transducer, which is not modelled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _halved(extent: Size) -> Size:
-    """What a convolution of three taps, every second position, leaves of an extent."""
+    """Output size of an unpadded convolution with kernel 3 and stride 2."""
     return floor_div(extent - 1, 2)
 
 
@@ -62,7 +62,7 @@ def _nodes(c: Config, w: Workload, frames: Size) -> Iterator[Node]:
 
 
 def _subsample(c: Config, frames: Size) -> Iterator[Op]:
-    """Two strided convolutions, then all mels of a position through one linear layer."""
+    """Two strided convolutions, then one linear layer over all mels of a position."""
     y, x = _halved(frames), _halved(c.mels)
     first: dict[str, Size] = {"c": 1, "y+i": frames, "x+j": c.mels, "y": y, "x": x, "i": 3, "j": 3}
     second = {**first, "c": c.d_model, "y+i": y, "x+j": x, "y": _halved(y), "x": _halved(x)}
@@ -109,7 +109,7 @@ def _attention(d: Size) -> Iterator[Op]:
 
 
 def _convolution(d: Size) -> Iterator[Op]:
-    """Pointwise to twice the width, gated; every channel along time by itself; pointwise back."""
+    """Pointwise to twice the width, gated; depthwise along time; pointwise back."""
     yield op("conv.up", "n: b s d, *d c, +*c -> u: b s c", c=2 * d)
     yield op("conv.glu", "u: b s c -> u: b s d", "glu", c=2 * d)
     yield op("conv.depthwise", "u: b y+l d, *d l, +*d -> u: b y d")

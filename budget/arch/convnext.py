@@ -36,7 +36,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    """Images to logits [b, classes], with a cross-entropy loss in training."""
     return model("convnext", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 
@@ -55,7 +55,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
 
 
 def _norm(name: str, x: Features) -> Piece:
-    """Layer norm over the channels, which are last while it runs."""
+    """Layer norm over the channels, which are the last axis while it runs."""
     yield op(f"{name}.last", f"{x.name}: {x.dims} -> n: b y x c", "view", **x.sizes)
     yield op(f"{name}.norm", "n: b y x c, *c, +*c -> n: b y x c", "layer_norm", **x.sizes)
     yield op(f"{name}.first", f"n: b y x c -> x: {x.dims}", "view", **x.sizes)

@@ -1,8 +1,8 @@
-"""DeBERTa-v2 and v3: encoders whose scores are of content with content, and of content with positions.
+"""DeBERTa-v2 and v3: encoders with disentangled attention: content with content, and content with positions.
 
-Every distance between two tokens has an embedding, one table for all layers. Queries meet the projected
-distances as keys, keys meet them as queries; of each product the columns of the real distances are taken.
-There is no fused kernel for that. Source: transformers.
+Every distance between two tokens has an embedding, in one table for all layers. Queries are multiplied with
+the distances projected as keys, keys with the distances projected as queries; a gather then picks, for each
+pair of tokens, the column of its distance. No fused kernel exists for it. Source: transformers.
 """
 
 from __future__ import annotations

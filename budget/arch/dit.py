@@ -1,7 +1,7 @@
-"""Diffusion transformer: noise in an image's latents, predicted by an encoder that time and class modulate.
+"""Diffusion transformer: an encoder, modulated by time step and class, predicts the noise of latents.
 
-Source: dit (Peebles and Xie 2023), as their repository writes it. The autoencoder that makes
-latents of images is no part of it.
+Source: dit (Peebles and Xie 2023), as their repository writes it. The autoencoder between
+images and latents is not part of it.
 """
 
 from __future__ import annotations

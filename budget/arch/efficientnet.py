@@ -79,7 +79,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    """Images to logits [b, classes], with a cross-entropy loss in training."""
     return model("efficientnet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 

@@ -1,4 +1,4 @@
-"""Transformers of two stacks: T5, whose positions are relative, and BART, whose are learned."""
+"""Encoder-decoder transformers: T5 with relative positions, BART with learned ones."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Config(Settings):
 def build(c: Config, w: Workload) -> Model:
     """Source tokens [b, t] and target tokens [b, s] to logits [b, s, v].
 
-    Decode makes one token of each sequence: the encoder has run, its keys and values are cached.
+    Decode mode makes one token per sequence: the encoder has run, its keys and values are cached.
     """
     if c.part == "encoder" and w.mode == "decode":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
@@ -91,7 +91,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
-    # Where nothing runs in the encoder, its weights are there all the same.
+    # Decode mode does not run the encoder, but its weights are in memory.
     length = 0 if w.mode == "decode" else seq
     if c.tables == 3:
         yield op("spare", "*v d -> spare: v d", "resident")

@@ -1,4 +1,4 @@
-"""GoogLeNet: four branches in each module, and two heads on the way that help in training."""
+"""GoogLeNet: four branches in each module, and two auxiliary heads in training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind each head in training."""
+    """Images to logits [b, classes], with a cross-entropy loss for each head in training."""
     aux = (f"{branch}loss" for branch in HEADS.values())
     outputs = ("loss", *aux) if c.aux and w.mode == "train" else ()
     return model("googlenet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch, outputs=outputs)

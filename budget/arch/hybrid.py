@@ -1,7 +1,4 @@
-"""Hybrids: some layers attend, the others are Mamba's mixers or gated convolutions.
-
-Each has an MLP or experts behind it.
-"""
+"""Hybrids of attention layers with Mamba mixers or gated convolutions, each followed by an MLP or experts."""
 
 from __future__ import annotations
 
@@ -131,7 +128,7 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
 
 
 def _runs(c: Config, mode: str, s: Size, kinds: list[tuple[bool, bool]]) -> Iterator[Node]:
-    """Neighbours of one kind are one block."""
+    """Consecutive layers of one kind are one block."""
     for i, (kind, run) in enumerate(groupby(kinds)):
         yield block(f"{'attention' if kind[0] else 'mamba'}{i}", _layer(c, mode, s, *kind), len(list(run)))
 

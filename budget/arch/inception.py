@@ -22,7 +22,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind each head in training."""
+    """Images to logits [b, classes], with a cross-entropy loss for each head in training."""
     outputs = ("loss", "aux.loss") if c.aux and w.mode == "train" else ()
     return model("inception", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch, outputs=outputs)
 

@@ -1,4 +1,4 @@
-"""MaxViT: convolutions, then attention within windows and across them, take turns."""
+"""MaxViT: convolutions, attention within windows, and attention across them alternate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind them in training.
+    """Images to logits [b, classes], with a cross-entropy loss in training.
 
     Raises InputError where windows do not fill a stage's grid.
     """
@@ -60,7 +60,7 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
 
 def _layer(c: Config, w: Workload, x: Features, f: int, stride: int) -> Piece:
     x = yield from _convolve(c, x, f, stride)
-    # Of a window each token is near the others, of the grid as far away as there are windows.
+    # Tokens of a window are neighbours; those of a grid lie one window apart.
     for name in ("window", "grid"):
         yield from _attend(c, w, name, x)
     return x
@@ -82,7 +82,7 @@ def _convolve(c: Config, x: Features, f: int, stride: int) -> Piece:
 
 
 def _attend(c: Config, w: Workload, name: str, x: Features) -> Iterator[Node]:
-    """Tokens sorted into groups, attention within each and an MLP, and back to an image."""
+    """Tokens are sorted into groups, with attention within each group and an MLP, then back into an image."""
     side, _ = x.extents
     divides("window", c.window, "the side of each stage's grid, here", side)
     groups = floor_div(side, c.window) * floor_div(side, c.window)

@@ -1,4 +1,4 @@
-"""MLP-Mixer: an image cut into patches; MLPs across the patches, and across the channels, take turns."""
+"""MLP-Mixer: an image cut into patches; MLPs across patches and across channels alternate."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images [b, c, y, x] to logits [b, v], a cross-entropy loss behind them in training.
+    """Images [b, c, y, x] to logits [b, v], with a cross-entropy loss in training.
 
-    The MLPs across patches are as wide as the image has patches.
+    The width of the MLPs across patches is the number of patches.
     """
     side = or_else(w.image, c.image)
     at_most("patch", c.patch, "image", side)

@@ -27,7 +27,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Input [b, sizes[0]] to logits [b, sizes[-1]], a cross-entropy loss behind them in training."""
+    """Input [b, sizes[0]] to logits [b, sizes[-1]], with a cross-entropy loss in training."""
     return model("mlp", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 

@@ -43,7 +43,7 @@ class Config(Settings):
 
     @property
     def worded(self) -> bool:
-        """Whether tokens come in, not features."""
+        """Whether the input is tokens, not features."""
         return not is_zero(self.vocab)
 
 

@@ -1,7 +1,7 @@
 """Translation with LSTMs and additive attention: GNMT as MLPerf trains it.
 
-The first decoder layer asks where to look; what it finds goes to every layer above. So the
-attention runs once for the whole sequence, between two recurrences.
+The first decoder layer's states are the queries; the context that attention finds goes to every layer
+above. So attention runs once for the whole sequence, between two recurrences.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Config(Settings):
 def build(c: Config, w: Workload) -> Model:
     """Source tokens [b, t] and target tokens [b, s], equally many, to logits [b, s, v].
 
-    Decoding makes one token of each sequence; what the encoder made is kept.
+    Decode mode makes one token per sequence; the encoder's output is kept.
     """
     t = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else t
@@ -42,7 +42,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:
-    # Where nothing runs in the encoder, its weights are there all the same.
+    # Decode mode does not run the encoder, but its weights are in memory.
     b = 0 if w.mode == "decode" else w.batch
     yield from sized(_encoder(c, t), b=b)
     yield op("attn.k", "context: b t d, *d k -> k: b t k", k=c.d_model, b=b)

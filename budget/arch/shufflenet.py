@@ -1,4 +1,4 @@
-"""ShuffleNet-v2: half of the channels pass by, and channels are shuffled between the halves."""
+"""ShuffleNet-v2: half of the channels skip the block, then the channels of both halves are shuffled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    """Images to logits [b, classes], with a cross-entropy loss in training."""
     return model("shufflenet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 

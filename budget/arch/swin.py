@@ -1,6 +1,6 @@
 """Swin: a vision transformer whose attention stays within windows, shifted in every second block.
 
-Swin-v2 is a preset of it: norms behind the parts, cosine attention, positions from an MLP.
+Swin-v2 is a setting of it: norms behind attention and MLP, cosine attention, positions from an MLP.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to logits [b, classes], a cross-entropy loss behind them in training."""
+    """Images to logits [b, classes], with a cross-entropy loss in training."""
     return model("swin", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 
@@ -103,7 +103,7 @@ def _embedding(c: Config) -> Iterator[Op]:
 
 
 def _layer(c: Config, name: str, sizes: dict[str, Size]) -> Iterator[Node]:
-    """Windows out of the padded grid, attention in each, and back; an MLP for each token."""
+    """Cut the padded grid into windows, attend within each, join them again; then an MLP for each token."""
     outside = {k: sizes[k] for k in ("m", "z", "d", "f")}
     inside = {**sizes, "b": sizes["n"]}
     grid = {"s": sizes["m"], **outside}

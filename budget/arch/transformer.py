@@ -1,4 +1,4 @@
-"""Transformers of one stack: decoders (GPT-2 to DeepSeek-V3) and encoders (BERT)."""
+"""Single-stack transformers: decoders (GPT-2 to DeepSeek-V3) and encoders (BERT)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Config(Settings):
 
     @property
     def period(self) -> int:
-        """Layers after which the kinds of layers come again."""
+        """Number of layers after which the kinds of layers repeat."""
         return lcm(len(self.windows), len(self.rotated), 1 if is_zero(self.experts) else self.sparse_every)
 
     @property
@@ -239,7 +239,7 @@ class Kind(NamedTuple):
 
 
 def _kinds(c: Config, start: int, *, sparse: bool) -> tuple[Kind, ...]:
-    """The kinds of the layers from `start` on, one period of them."""
+    """One period of the kinds of layers, from layer `start` on."""
     return tuple(
         Kind(
             c.windows[i % len(c.windows)],
@@ -300,7 +300,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
 
 
 def _is_masked(c: Config, window: int) -> bool:
-    """Whether a layer of this window sees less than everything."""
+    """Whether a layer with this window masks anything."""
     return c.kind == "decoder" or window > 0
 
 

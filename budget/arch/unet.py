@@ -33,7 +33,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Images to a logit for each class and pixel, a cross-entropy loss behind them in training."""
+    """Images to a logit for each class and pixel, with a cross-entropy loss in training."""
     return model("unet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 
@@ -69,7 +69,7 @@ def _double(c: Config, name: str, x: Features, inner: int, f: int) -> Piece:
 
 
 def _joined(c: Config, name: str, x: Features, skip: Features) -> Piece:
-    """The skip and what comes from below; the latter is padded, or the skip cropped, to one size."""
+    """Concatenate the skip and the upsampled features, padded or cropped to one size."""
     if c.padding:
         x = yield from resize("pad", f"{name}.pad", x, skip.extents)
     else:

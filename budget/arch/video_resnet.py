@@ -1,4 +1,4 @@
-"""Residual networks for video: convolutions over space and time together, or one behind the other."""
+"""Residual networks for video: convolutions over space and time, together or factorized."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Config(Settings):
 
 
 def build(c: Config, w: Workload) -> Model:
-    """Clips [b, c, z, y, x] to logits [b, classes], a cross-entropy loss behind them in training."""
+    """Clips [b, c, z, y, x] to logits [b, classes], with a cross-entropy loss in training."""
     return model("video_resnet", c, w, _nodes(c, w), {"b": w.batch}, samples=w.batch)
 
 
@@ -72,7 +72,7 @@ def _conv_norm(
 ) -> Piece:
     """span x 3 x 3, or 1 x 3 x 3 to `between` channels and span x 1 x 1 behind it.
 
-    A block's channels between are such that both ways have as many weights.
+    `between` is chosen so that both ways have equally many weights.
     """
     time, *space = strides
     if between:

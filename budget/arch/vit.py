@@ -1,4 +1,4 @@
-"""Vision transformer: an image cut into patches, an encoder over them, a class token read at the end."""
+"""Vision transformer: an image cut into patches, an encoder over them, and a head on the class token."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Config(Settings):
 def build(c: Config, w: Workload) -> Model:
     """Images [b, c, y, x] to logits [b, v], or to hidden states [b, s, d] where there is no head.
 
-    The table of positions is as long as the image needs.
+    The position table has one row per token of the image.
     """
     side = or_else(w.image, c.image)
     at_most("patch", c.patch, "image", side)

@@ -1,7 +1,7 @@
 """WaveNet: dilated causal convolutions over samples of sound, each layer's gated part summed into the output.
 
 Source: wavenet (van den Oord et al. 2016), section 2: tanh(W x) sigmoid(V x), a residual to the next layer, a
-skip to two 1 x 1 convolutions behind all of them. The last layer's residual is made, and nobody reads it.
+skip to two 1 x 1 convolutions behind all of them. The last layer's residual is computed, but not read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
 
 
 def _slid(c: Config, s: Size, dilation: int) -> dict[str, Size]:
-    """A padded extent that a window of some dilation leaves s of."""
+    """The padded extent for which a dilated window leaves s outputs."""
     return {"y+l": s + (c.kernel - 1) * dilation}
 
 

@@ -1,4 +1,4 @@
-"""Whisper: a mel spectrogram through two convolutions and an encoder; a decoder that writes text."""
+"""Whisper: a mel spectrogram through two convolutions and an encoder, and a decoder of text."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Config(Settings):
 def build(c: Config, w: Workload) -> Model:
     """Spectrograms [b, c, frames] and tokens [b, s] to logits [b, s, v].
 
-    Decode makes one token of each text: the encoder has run, its keys and values are cached.
+    Decode mode makes one token per text: the encoder has run, its keys and values are cached.
     """
     seq = or_else(w.seq, c.context)
     at_most("seq", seq, "context", c.context)
@@ -67,7 +67,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
-    # Where nothing runs in the encoder, its weights are there all the same.
+    # Decode mode does not run the encoder, but its weights are in memory.
     b, places = (0, 0) if w.mode == "decode" else (w.batch, exact_div(c.frames, 2))
     d_ff = or_else(c.d_ff, 4 * c.d_model)
     yield from sized(_encoder(c, w.mode), **_heads(c, c.heads), f=d_ff, b=b, s=places, t=places)

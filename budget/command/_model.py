@@ -36,7 +36,7 @@ def workload_flags(parser: Parser) -> None:
     add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
     add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
     add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
-    add("--device", default="h200", metavar="D", help="a device's name, or auto for this machine (h200)")
+    add("--device", metavar="D", help="a device's name, or auto for this machine (the cluster's, or h200)")
     add(
         "--layout",
         metavar="L",
@@ -196,7 +196,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "execution": names(args.execution),
         "stack": names(args.stack),
         **technique_settings(args),
-        "device": names(args.device),
+        "device": names(args.device or _usual_device(args.cluster)),
         "reserve": _number(args.reserve),
         "layout": args.layout,
         "devices": _number(args.devices),
@@ -256,6 +256,15 @@ def _value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         return tuple(_number(x) for x in str(value).split(","))
     return _number(value) if kind in ("int", "float") else value
+
+
+def _usual_device(cluster: str | None) -> str:
+    """The device that a cluster is sold with, where one is named. Raises InputError."""
+    if cluster is None:
+        return "h200"
+    from ..cluster import load
+
+    return next(iter(load(cluster).sold), "h200")
 
 
 def _number(text: str | None) -> Any:

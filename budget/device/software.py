@@ -29,7 +29,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
     """
     generation = device.generation
     kernels, of = table.load("kernels.json"), stack.reached_on(generation)
-    wide, narrow = (min(_products(device, kind) * of["product"], MOST) for kind in (dtype, "fp8"))
+    product, attention = base.forms["matmul"].share * of["product"], base.forms["attention"].share
+    wide, narrow = (min(_products(device, kind) * product, MOST) for kind in (dtype, "fp8"))
     conv, pointwise = base.forms["conv"], base.forms["pointwise"]
     memory = nearest(kernels["bandwidth"], generation)
     stream = min(memory * of["stream"], MOST)
@@ -39,12 +40,12 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
         "grouped": KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"]),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
-        **_attention(stack.attention_on(generation), generation, of["attention"]),
+        **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
     return base._replace(
-        name=f"{stack.name} on {generation}" if known else stack.name,
+        name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
         provenance="published" if known else "datasheet",
         forms=complete(forms),
         memory=stream,

@@ -64,25 +64,30 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
 
 
 def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
-    """The same of a torch module, whose dimensions have no names: data parallel, and what zero divides of it.
+    """The same of a torch module, whose dimensions have no names: data are divided, and numbered modules.
 
     Raises InputError for other degrees.
     """
+    from ._module_stages import module_stages
+
     layout: Layout = task.layout
-    for axis in ("tp", "cp", "ep", "pp"):
+    for axis in ("tp", "cp", "ep"):
         if not is_one(getattr(layout, axis)):
-            raise InputError(
-                f"layout.{axis}", "a torch module's dimensions have no names; allowed: dp, zero, shard"
-            )
-    program = book
-    if task.workload.mode == "train":
-        book = run(book, task, "gradients")
-        again = run(shard(recompute(book, task.recompute), layout), task, *KEPT)
-        sums = tuple(reductions(again, layout, {}))
-        program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
-        book = run(book, task, "accumulate")
+            problem = "a torch module's dimensions have no names; allowed: dp, zero, shard, pp"
+            raise InputError(f"layout.{axis}", problem)
+    trains = task.workload.mode == "train"
+    book = run(book, task, "gradients") if trains else book
+    found = []
+    for part in module_stages(book, layout):
+        program = part.model
+        if trains:
+            again = run(shard(recompute(program, task.recompute), layout), task, *KEPT)
+            sums = tuple(reductions(again, layout, {}))
+            program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+        found.append(Rank(program, part.ranks, part.layers))
+    book = run(book, task, "accumulate") if trains else book
     whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
-    return network._replace(**whole), book._replace(**whole), (Rank(program),)
+    return network._replace(**whole), book._replace(**whole), tuple(found)
 
 
 def _stepped(model: Model, task: Task) -> Model:

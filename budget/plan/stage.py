@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..ir import INPUT, LEAF, WEIGHTS, Model, Node, Op, Tensor, walk
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import is_number
+from ..size import Size, is_number
 from ._layers import first_layers, layers
 
 
@@ -45,20 +45,23 @@ def stages(model: Model, layout: Layout) -> tuple[Stage, ...]:
 
 
 def spread(model: Model, layout: Layout) -> tuple[int, ...]:
-    """Layers of each stage: as asked for, or as even as they go, the ends with fewer. Raises InputError."""
+    """Layers of each stage. Raises InputError."""
+    return even_stages(sum(layers(node) for node in model.nodes), model.name, layout)
+
+
+def even_stages(total: Size, name: str, layout: Layout) -> tuple[int, ...]:
+    """Layers in stages: as asked for, or as even as they go, the ends with fewer. Raises InputError."""
     n = layout.pp
-    total = sum(layers(node) for node in model.nodes)
     if not (is_number(n) and is_number(total)):
         raise InputError("layout.pp", "allowed: one number, of a network with a number of layers")
     if layout.stages != (0,):
         if len(layout.stages) != n or sum(layout.stages) != total:
             asked = "+".join(map(str, layout.stages))
-            raise InputError(
-                "layout.stages", f"got {asked}; allowed: {n} numbers that add up to {total} layers"
-            )
+            text = f"got {asked}; allowed: {n} numbers that add up to {total} layers"
+            raise InputError("layout.stages", text)
         return tuple(layout.stages)
     if n > max(total, 1):
-        raise InputError("layout.pp", f"got {n}; allowed: 1 to {total or 1}, the layers of {model.name}")
+        raise InputError("layout.pp", f"got {n}; allowed: 1 to {total or 1}, the layers of {name}")
     low, more = divmod(total, n)
     ends = (n - more + 1) // 2  # of the stages with fewer layers, so many come last
     return tuple(low + (n - more - ends <= rank < n - ends) for rank in range(n))

@@ -100,7 +100,8 @@ def _head(e: Estimate) -> Iterator[str]:
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
     if e.spread is not None:
-        best = f"; the best of {e.searched} tried" if e.searched else ""
+        chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
+        best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
         yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
     if used := e.task.techniques.used:
