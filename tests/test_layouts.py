@@ -8,6 +8,7 @@ import pytest
 import budget
 from budget import arch, cluster
 from budget import stack as stacks
+from budget.__main__ import main
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.memory import memory
@@ -317,6 +318,35 @@ def test_presets_are_divided_or_refused(name):
 @pytest.mark.parametrize("name", sorted(set(budget.presets()) - set(SOME)))
 def test_every_preset_is_divided_or_refused(name):
     assert divided_or_refused(name) < len(ALL)  # data parallelism suits all
+
+
+FLAGS = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + ["--seq", "64", "--device", "h100"]
+
+
+def test_the_commands_take_a_layout(capsys):
+    model = ["--arch", "transformer", *FLAGS]
+    asked = ["--layout", "tp=2,pp=2,dp=2", "--global-batch", "8", "--micro-batch", "2"]
+    assert main(["estimate", *model, *asked, "--by", "rank"]) == 0
+    out = capsys.readouterr().out
+    assert "on 8 x H100" in out
+    assert "tp=2, pp=2, dp=2; 2 micro-batches" in out
+    assert sum(line.startswith("stage ") for line in out.splitlines()) == 3
+    assert main(["estimate", *model, *asked, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["layout"]["pp"] == 2
+    keys = {"axis", "kind", "phase", "tensor", "bytes", "times", "seconds", "exposed_s"}
+    assert all(keys <= c.keys() for c in told["communication"])
+    assert told["time_s"]["communication"] > 0
+    assert told["time_s"]["bubble"] > 0
+    parts = ("forward", "backward", "optimizer", "communication", "bubble", "overhead")
+    assert told["time_s"]["step"] == pytest.approx(sum(told["time_s"][part] for part in parts))
+    assert main(["fit", *model, "--layout", "dp=2,zero=3", "--solve", "batch"]) == 0
+    assert main(["compare", "gpt2", "gpt2-medium", "--layout", "dp=2", "--device", "h100"]) == 0
+    assert "on 2 x H100" in capsys.readouterr().out
+    assert main(["estimate", *model, "--layout", "tp=3"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "budget: layout.tp: 3 does not divide heads, 4; allowed: 2, 4\n"
 
 
 def test_ten_trillion_parameters_on_a_hundred_thousand_devices():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import budget
-from budget import alternatives, cost, device, law
+from budget import alternatives, cost, device, law, table
 from budget.__main__ import main
 from budget.backwards import own_mfu
 from budget.errors import InputError
@@ -285,6 +285,22 @@ def test_a_plan_has_every_format_but_the_picture(capsys, form):
     assert "mfu" in out
     assert form != "table" or max(map(len, out.splitlines())) <= 80
     assert form != "table" or "EXTRAPOLATED" in out
+
+
+def test_every_word_of_a_plan_is_explained(capsys):
+    terms = table.load("explain.json")
+    assert main(["scale", "--usd", "1e6", "--device", "h100"]) == 0
+    summary = capsys.readouterr().out.partition("same loss from")[0].splitlines()
+    said = {line.split()[0] for line in summary if line and line[0] != " "}
+    assert said - set(terms) == set()
+    assert "extrapolated" in terms and "whole" in terms
+
+
+def test_laws_are_listed(capsys):
+    assert main(["list", "laws", "--format", "json"]) == 0
+    assert [x["law"] for x in json.loads(capsys.readouterr().out)] == list(law.names())
+    assert main(["list", "laws", "llama-3"]) == 0
+    assert "the exponent is rounded" in capsys.readouterr().out
 
 
 def test_planning_needs_no_numpy():

@@ -1,4 +1,4 @@
-"""`budget list`: the architectures, presets, devices, clusters and software stacks that are known."""
+"""`budget list`: the architectures, presets, devices, clusters, laws and software stacks that are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
 from .. import arch as architectures
-from .. import cluster, device, stack
+from .. import cluster, cost, device, law, stack
 from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
@@ -17,7 +17,7 @@ from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
 from ._model import architecture_parser, output_flags, write
 
-HELP = "architectures with their flags, presets, devices, clusters, stacks"
+HELP = "architectures with their flags, presets, devices, laws and more"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
@@ -29,12 +29,13 @@ EXAMPLES = """examples:
   budget list clusters
   budget list clusters dgx-h100
   budget list stacks
+  budget list laws
 """
 
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("kind", nargs="?", help="architectures, presets, devices, stacks")
+    parser.add_argument("kind", nargs="?", help="architectures, presets, devices, clusters, laws, stacks")
     parser.add_argument("name", nargs="?", help="one of them in full, or a part of names")
     output_flags(parser)
 
@@ -122,12 +123,12 @@ def _devices(word: str | None) -> Answer:
             d.rate("fp16"),
             d.flops.get("bf16"),
             d.tdp_w,
-            sum(d.usd_per_hour) / 2 if d.usd_per_hour else None,
+            price.value if (price := cost.usd_per_hour(d)) else None,
         )
         for d in found
     ]
     return _listed(
-        Table(DEVICES, rows), foot="FLOP/s are dense; $ an hour are the mean of the clouds' prices"
+        Table(DEVICES, rows), foot="FLOP/s are dense; $ an hour: on-demand, the median of what is known"
     )
 
 
@@ -144,6 +145,21 @@ def _stacks(name: str | None) -> Answer:
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+
+
+def _laws(name: str | None) -> Answer:
+    """All scaling laws, or one with its constants, range and source."""
+    if name is not None:
+        about = law.load(name).about
+        fields = [(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")]
+        lines = [f"{field} = {value}" for field, value in fields]
+        return _listed(
+            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
+        )
+    rows = [
+        (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]]) for x in law.every()
+    ]
+    return _listed(Table(LAWS, rows), foot="one of them: budget list laws NAME; what they say: budget scale")
 
 
 def _clusters(name: str | None) -> Answer:
@@ -175,6 +191,14 @@ PRESETS = (
     Column("arch", "architecture"),
     Column("params", "params", count),
 )
+LOSS = {True: "yes", False: "no"}
+HOLDS = {True: "reproduced", False: "not reproduced", None: "none printed"}
+LAWS = (
+    Column("law", "law"),
+    Column("params_are", "its N"),
+    Column("loss", "a loss"),
+    Column("reproduces", "its own printed points"),
+)
 CLUSTERS = (
     Column("cluster", "cluster"),
     Column("device", "device"),
@@ -204,6 +228,7 @@ LISTS: Mapping[str, Callable[[str | None], Answer]] = {
     "presets": _presets,
     "devices": _devices,
     "clusters": _clusters,
+    "laws": _laws,
     "stacks": _stacks,
 }
 NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
@@ -211,5 +236,6 @@ NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "presets": preset.names,
     "devices": device.names,
     "clusters": cluster.names,
+    "laws": law.names,
     "stacks": stack.names,
 }

@@ -15,10 +15,10 @@ from ._parser import Parser
 HELP = "the time of a request, and how many are answered, by the users"
 EXAMPLES = """examples:
   budget serve llama-3-8b --device h100 --context 2k --output-tokens 500
-  budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1..64
+  budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1,64
   budget serve llama-3-8b --device l40s --quantize int8 --ttft 1 --tpot 0.05
 
---ttft and --tpot are limits in seconds: the most users within them are named.
+--ttft and --tpot are limits in seconds: the answer has the most users within.
 """
 
 
