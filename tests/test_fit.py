@@ -258,7 +258,7 @@ def test_what_keeps_the_training_comes_first_and_nothing_is_superfluous():
 
 def test_trying_ends_when_its_time_is_over():
     advice = advise("llama-3-8b", device="h100", seconds=0)
-    assert not advice.complete and not advice.changes
+    assert not advice.complete and len(advice.changes) == 1  # something is found, however slow the machine
     first = advise("llama-3-8b", device="h100", first=True).changes
     assert len(first) == 1 and first[0].kind == "nearly the same"
 

@@ -97,7 +97,8 @@ def attention(
     else:
         yield from mix(name, a, window=window)
     out_bias = ", +*d" if a.out_bias else ""
-    yield op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
+    last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
+    yield last._replace(callers=(x, "q", "k", "v", "p"))
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:

@@ -67,7 +67,8 @@ def mlp(
         yield activate(f"{name}.act", activation, "u")
     if dropout:
         yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
-    yield op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
+    last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
+    yield last._replace(callers=(x,))
 
 
 def activate(
@@ -96,6 +97,7 @@ class Experts(NamedTuple):
         False  # a bias that is not trained takes part in the choice of experts, not in their weights
     )
     normalize: bool = True  # the weights of a token's experts add up to one
+    single: bool = False  # what they make is weighed and added up in float32
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
 
@@ -113,8 +115,14 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield activate(f"{name}.act", m.activation, "g")
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
-    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
-    yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
+    if m.single:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
+        yield op(f"{name}.return", "we: -> we:", "reorder")
+        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
+        yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
+    else:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
+        yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
         tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
         yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared, tags=tags)

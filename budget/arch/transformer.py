@@ -109,6 +109,7 @@ class Config(Settings):
     router_bias: bool = setting(False, "the router has a bias")
     router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
     expert_bias: bool = setting(False, "experts have biases")
+    weighs_in_float32: bool = setting(False, "what experts make is weighed and added up in float32 (Mixtral)")
     normalize_experts: bool = setting(True, "the weights of a token's experts add up to one")
     dense_layers: int = setting(0, "first layers that have a plain MLP all the same", least=0)
     sparse_every: int = setting(1, "of the others, every so many have experts")
@@ -262,8 +263,8 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield norm("norm1_out", c.norm, "a", "a", bias=c.norm_bias)
     if not c.residual.startswith("parallel"):
         yield op("residual1", "a:, x: -> x:", "add")
-    if c.residual == "post":
-        yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)
+    if c.residual == "post":  # variables of the code around have what attention and activation made
+        yield norm("norm1", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=("y", "a"))
     elif before and c.residual != "parallel":
         yield norm("norm2", c.norm, bias=c.norm_bias)
     if kind.sparse:
@@ -275,9 +276,11 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)
     if c.residual.startswith("parallel"):
         yield op("residual1", "m:, a: -> m:", "add")
-    yield op("residual2", "m:, x: -> x:", "add")
     if c.residual == "post":
-        yield norm("norm2", c.norm, "x", "x", bias=c.norm_bias)
+        yield op("residual2", "m:, x: -> h:", "add")
+        yield norm("norm2", c.norm, "h", "x", bias=c.norm_bias)._replace(callers=("g", "m", "x"))
+    else:
+        yield op("residual2", "m:, x: -> x:", "add")
 
 
 def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
@@ -313,7 +316,7 @@ def _experts(c: Config) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
         router=c.router, router_bias=c.router_bias, correction=c.router_correction,
-        normalize=c.normalize_experts,
+        normalize=c.normalize_experts, single=c.weighs_in_float32,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

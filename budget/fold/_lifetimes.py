@@ -76,9 +76,9 @@ def _step(o: Op, dtype: str) -> Step:
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
     if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
         extra += _widened(o, dtype)
-    if o.rule.back_most and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
+    if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
-    reads = (*[t.name for t in o.ins], *o.holds)
+    reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
     inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
     return Step(o, reads, inputs, tuple(writes), extra)
 
@@ -94,9 +94,11 @@ def _widened(o: Op, dtype: str) -> Size:
 
 def _beyond(o: Op, dtype: str) -> Size:
     """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
-    most = o.rule.back_most * BYTES["float32"] * elements(o.out, o.sizes)
-    own = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
-    return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in own))
+    own, single = o.rule.back_most
+    width = own * int(BYTES[o.out.dtype or dtype]) + single * int(BYTES["float32"])
+    most = width * elements(o.out, o.sizes)
+    seen = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
+    return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in seen))
 
 
 def _shares(o: Op, t: Tensor, dtype: str) -> str:

@@ -122,8 +122,9 @@ def renamed(nodes: Iterable[Node], new: Mapping[str, str]) -> tuple[Node, ...]:
 
     def visit(node: Node) -> Node:
         if isinstance(node, Op):
-            holds = tuple(new.get(name, name) for name in node.holds)
-            return node._replace(ins=tensors(node.ins), outs=tensors(node.outs), holds=holds)
+            holds, callers = (tuple(new.get(n, n) for n in names) for names in (node.holds, node.callers))
+            ins, outs = tensors(node.ins), tensors(node.outs)
+            return node._replace(ins=ins, outs=outs, holds=holds, callers=callers)
         carry = (Carry(*(new.get(name, name) for name in c)) for c in node.carry)
         return node._replace(body=tuple(visit(n) for n in node.body), carry=tuple(carry))
 

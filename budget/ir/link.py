@@ -12,7 +12,7 @@ from ..dtype import FLOATING
 from ..named import Any
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
-from .op import Op
+from .op import MIX, Op
 from .tensor import INPUT, WEIGHT, Tensor
 
 
@@ -113,6 +113,12 @@ class _Linker:
             self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
+        if isinstance(last := body[-1], Op) and not node.shared:
+            # Variables have a layer's input until it returns, what its last attention returned, and what the
+            # first layer was given.
+            held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in carried if not path)}
+            scores = [o.ins[0].name for o in body if isinstance(o, Op) and o.tag == MIX][-1:]
+            body = (*body[:-1], last._replace(callers=(*last.callers, *held, *scores)))
         carry = [
             Carry(env.get(n, "") if n in carried else "", enter.get(n, ""), inner[n]) for n in sorted(written)
         ]
@@ -125,6 +131,7 @@ class _Linker:
         for t, resolved in zip(node.ins, ins, strict=True):
             if not t.dims and (inherited := self.local.get(resolved.name)):
                 local = {**inherited, **local}
+        callers = tuple(env[name] for name in node.callers if name in env)
         outs = []
         for t in node.outs:
             name = self.fresh(t.name)
@@ -139,7 +146,7 @@ class _Linker:
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
-        made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, tag=tag)
+        made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
         return made._replace(window=node.window, causal=node.causal)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 
 from ..dtype import SPARSE
@@ -44,6 +44,8 @@ class Op(NamedTuple):
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
     holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
+    # Tensors that variables of the code around hold while it runs forward, read or not.
+    callers: tuple[str, ...] = ()
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
     window: Size = 0  # of attention: positions that a query sees; 0: all
     causal: bool = False  # of attention: a query sees no later position
@@ -64,23 +66,24 @@ class Op(NamedTuple):
         """Its output; others, if any, are made on the side."""
         return self.outs[0]
 
-    @property
-    def saved(self) -> tuple[Tensor, ...]:
-        """What the backward pass of a non-contraction reads: its own tensors, and new ones."""
-        rule = self.rule
-        if rule.saves_all:
+    def saved(self, needs: Collection[str]) -> tuple[Tensor, ...]:
+        """What the backward pass of a non-contraction reads: its own tensors, and new ones. `needs` names the
+        activations that need a gradient.
+        """
+        if self.rule.saves_all:
             return self.ins
-        trains = any(t.role == WEIGHT for t in self.ins)
-        return tuple(_select(self, save) for save in rule.saves if trains or not save.trained)
+        return tuple([_select(self, save) for save in self._saves(needs)])
 
-    @property
-    def kept(self) -> tuple[Tensor, ...]:
+    def kept(self, needs: Collection[str]) -> tuple[Tensor, ...]:
         """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
-        new = [save for save in self.rule.saves if save.name]
-        if not new:
-            return ()
-        trains = any(t.role == WEIGHT for t in self.ins)
-        return tuple([_select(self, save) for save in new if trains or not save.trained])
+        return tuple([_select(self, save) for save in self._saves(needs) if save.name])
+
+    def _saves(self, needs: Collection[str]) -> Iterator[Save]:
+        saves = self.rule.saves
+        if not any(save.trained or save.passed for save in saves):
+            return iter(saves)
+        trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
+        return (s for s in saves if (trains or not s.trained) and (passes or not s.passed))
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:

@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..ir import WEIGHT, Model, Node, Op, Tensor, walk
+from ..ir import INPUT, WEIGHT, Model, Node, Op, Tensor, walk
 from ..size import is_number
 
 FUSABLE, MATERIALIZED = "attention", "attention, materialized"  # groups of operators
 ATTENTION = (FUSABLE, MATERIALIZED)
 
 
-def trained(model: Model) -> frozenset[str]:
-    """Activations that depend on a trained weight and so need a gradient."""
+def trained(model: Model, *, checkpointed: bool = False) -> frozenset[str]:
+    """Activations that depend on a trained weight and so need a gradient.
+
+    checkpointed: what is added to scores from outside needs one too, as transformers has it in a checkpoint.
+    """
     needs: set[str] = set()
     for o, _ in walk(model.nodes):
+        if checkpointed and o.group == FUSABLE and o.kind == "add":
+            needs.update(t.name for t in o.ins[1:] if t.role == INPUT)
         if not o.rule.stops and any(t.role == WEIGHT or t.name in needs for t in o.ins):
             needs.update(t.name for t in o.outs)
     return frozenset(needs)
@@ -36,12 +41,12 @@ def without_kernels(nodes: Iterable[Node], trained: Collection[str]) -> Iterator
             yield from (o._replace(group=MATERIALIZED) for o in materialized(ops))
 
 
-def laid_out(ops: Iterable[Op]) -> Iterator[str]:
+def laid_out(nodes: Iterable[Node]) -> Iterator[str]:
     """Kernel outputs that are copied, since their layout is the queries' and not the next reader's."""
-    for _, run in groupby(ops, _attention):
-        part = tuple(run)
+    for _, run in groupby(nodes, _attention):
+        part = [o for o in run if isinstance(o, Op) and _attention(o)]
         queries = next((o.ins[0].dims for o in part if o.kind == "contract"), ())
-        if part[-1].kind == "copy" and part[-1].out.dims[:-1] != queries[:-1]:
+        if part and part[-1].kind == "copy" and part[-1].out.dims[:-1] != queries[:-1]:
             yield part[-1].ins[0].name
 
 

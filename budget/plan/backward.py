@@ -23,6 +23,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    is_convolution,
     pieces,
 )
 from ..ir.kinds.rule import SAME
@@ -38,7 +39,7 @@ def backward(model: Model) -> Model:
     nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
-    return model._replace(nodes=(*_keep(nodes), *back))
+    return model._replace(nodes=(*_keep(nodes, needs), *back))
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
@@ -107,13 +108,13 @@ def _inside(node: Block, needs: set[str]) -> set[str]:
     return inner
 
 
-def _keep(nodes: Iterable[Node]) -> Iterator[Node]:
+def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Forward operators with the additional tensors that they save for the backward pass."""
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_keep(node.body)))
+            yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept = node.kept
+            kept = node.kept(needs)
             yield node._replace(outs=(*node.outs, *kept)) if kept else node
 
 
@@ -141,7 +142,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             # What is quantized for a product has a gradient in the model's own dtype.
             wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
-    yield from _gradients(o, arrived, wanted, made)
+    yield from _gradients(o, arrived, wanted, made, needs)
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
@@ -149,6 +150,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             grads[operand.name] = [total]
         else:
             grads.setdefault(operand.name, []).append(grad)
+            yield from _sum(o, operand, grads)  # as soon as there are two
 
 
 def _of_weight(t: Tensor) -> Tensor:
@@ -156,7 +158,11 @@ def _of_weight(t: Tensor) -> Tensor:
 
 
 def _gradients(
-    o: Op, arrived: list[Tensor], wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
+    o: Op,
+    arrived: list[Tensor],
+    wanted: list[tuple[Tensor, Tensor]],
+    made: list[tuple[Tensor, Tensor]],
+    needs: set[str],
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
     g, how = arrived[0], o.rule.gradient
@@ -171,7 +177,9 @@ def _gradients(
             made.append((t, grad))
         elif how == o.kind:  # a contraction
             others = tuple(u for u in o.ins if u is not t and not u.added)
-            yield _op(o, how, (g, *others), (grad,))
+            # A convolution's backward pass is one call, which keeps what either gradient needs.
+            kept = (t.name,) if t.role == ACTIVATION and is_convolution(o) else ()
+            yield _op(o, how, (g, *others), (grad,))._replace(holds=(*o.holds, *kept))
             made.append((t, grad))
         elif o.rule.view:
             yield _op(o, "copy", tuple(arrived), (grad,))
@@ -180,7 +188,7 @@ def _gradients(
             fused.append((t, grad))
     if fused:
         alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
-        saved = (t for t in o.saved if t.name != alone)
+        saved = (t for t in o.saved(needs) if t.name != alone)
         weights = () if o.rule.looks_up else (t for t in o.ins if t.role in WEIGHTS)
         reads = (*arrived, *saved, *weights)
         outs = tuple(_whole(o, t, grad) for t, grad in fused)
@@ -200,7 +208,7 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
         return grad
     if o.rule.cross and t.dims != o.out.dims:
         return whole._replace(dims=o.out.dims)
-    return whole if o.rule.upcasts and t.dtype != o.out.dtype else grad
+    return whole if (o.rule.upcasts or o.rule.cross) and t.dtype != o.out.dtype else grad
 
 
 def _passes(o: Op, t: Tensor) -> bool:
@@ -212,7 +220,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
     for i, part in enumerate(parts[1:]):
-        total = _gradient(out, f"d:{out.name}+{i}")
+        total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
         parts = [total]
     if parts:

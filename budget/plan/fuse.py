@@ -32,11 +32,16 @@ DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants
 SDPA = ("sdpa", "fused", "causal")
 
 
-def fuse(model: Model, groups: Collection[str], choice: str = "flash") -> Model:
-    """The model with its operators of the named groups fused. To be applied before `backward`."""
+def fuse(
+    model: Model, groups: Collection[str], choice: str = "flash", *, checkpointed: bool = False
+) -> Model:
+    """The model with its operators of the named groups fused. To be applied before `backward`.
+
+    checkpointed: what attention adds from outside requires a gradient: T5's zeros in cross-attention.
+    """
     if choice == "eager":
         return model
-    needs = trained(model) if choice in SDPA else ()
+    needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
     dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
     tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
@@ -57,7 +62,7 @@ def _with_choices(o: Op, masks: Collection[str]) -> Op:
 def attention(model: Model, task: Task) -> Model:
     """The model with the kernels that the choice of attention has."""
     groups = {"attention", "scan"} if task.attention in ("sdpa", "flash") else {"attention"}
-    return fuse(model, groups, task.attention)
+    return fuse(model, groups, task.attention, checkpointed=task.recompute == "full")
 
 
 def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
@@ -84,7 +89,7 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
-    apart = set(laid_out(inside)) if choice in SDPA else set()
+    apart = set(laid_out(nodes)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))

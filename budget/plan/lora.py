@@ -57,11 +57,14 @@ def lora(
     *,
     dropout: bool = False,
     magnitudes: bool = False,
+    autocast: bool = False,
 ) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
-    dropout: each adapter has its own copy of its input, and a mask. magnitudes: DoRA's. Raises InputError.
+    dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
+    float32, which they are in, before autocast casts it back. magnitudes: DoRA's.
+    Raises InputError.
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
@@ -76,7 +79,7 @@ def lora(
         elif magnitudes and parts:
             raise InputError("use_dora", f"{parts[0].name} is a part of {o.name}; allowed: whole layers")
         elif o.name in names or parts:
-            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout)
+            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout, autocast)
         else:
             yield o
 
@@ -92,7 +95,9 @@ def _parts(model: Model) -> Iterator[Part]:
                 yield Part(beside(o, t.label), products[o.ins[0].name], t, o.sizes)
 
 
-def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool) -> Iterator[Op]:
+def _beside(
+    o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool, autocast: bool
+) -> Iterator[Op]:
     """W x, B(A(x)) and their sum; a window's extent (a convolution) belongs to A.
 
     Of a fused projection `parts` may be adapted alone. Zeros stand for the others, and what is copied
@@ -101,11 +106,12 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     x, w = operands(o, "lora_targets")
     out, sizes = o.out, {**o.sizes, "R": rank}
     base, scaled = (_summand(out, what) for what in ("base", "scaled"))
+    callers: tuple[str, ...] = (x.name,)  # the layer's own input is there until it returns
     yield o._replace(outs=(base,))
-    if dtype:
-        cast = x._replace(name=f"{out.name}~x", dtype=dtype)
+    if dtype or autocast:
+        cast = x._replace(name=f"{out.name}~x", dtype=dtype or "float32")
         yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes)
-        x = cast
+        callers, x = (*callers, cast.name), cast
     if dropout:
         dropped = x._replace(name=f"{out.name}~dropped")
         yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes)
@@ -121,10 +127,11 @@ def _beside(o: Op, parts: Sequence[Part], rank: Size, dtype: str, dropout: bool)
     yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
     if dtype:
         total = _summand(out, "sum")._replace(dtype=dtype)
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
-        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
+        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes, callers=callers)
+        callers = (*callers, scaled.name)
+        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes, callers=callers)
     else:
-        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes)
+        yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
 
 
 def _summand(out: Tensor, what: str) -> Tensor:
@@ -161,8 +168,8 @@ def apply(model: Model, task: Task) -> Model:
     t = task.techniques
     dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
     dropout = task.workload.mode == "train" and t.lora_dropout > 0
-    targets = t.lora_targets or usual(model, task, "lora")
-    return lora(model, t.lora_rank, targets, dtype, dropout=dropout, magnitudes=t.use_dora)
+    how = {"dropout": dropout, "magnitudes": t.use_dora, "autocast": t.precision == "autocast"}
+    return lora(model, t.lora_rank, t.lora_targets or usual(model, task, "lora"), dtype, **how)
 
 
 STAGES = {"adapt": apply}

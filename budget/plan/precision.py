@@ -14,7 +14,20 @@ from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError, unknown
 from ..fold.count import trained
-from ..ir import INPUT, WEIGHT, WEIGHTS, Model, Node, Op, Tensor, rewrite
+from ..ir import (
+    ACTIVATION,
+    GRADIENT,
+    INPUT,
+    WEIGHT,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+    walk,
+)
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
 from . import fp8
@@ -27,8 +40,13 @@ PRECISION = ("pure", "autocast", "master", "fp8")
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
+    "gradient_accumulation_fusion": setting(False, "products add to gradients of grad_dtype (Megatron)"),
 }
-NEEDS = {"precision": ("train",), "grad_dtype": ("train",)}
+NEEDS = {
+    "precision": ("train",),
+    "grad_dtype": ("train",),
+    "gradient_accumulation_fusion": ("grad_dtype",),
+}
 UNNAMED = True
 
 DEVICES = ("cuda", "cpu")
@@ -113,9 +131,9 @@ class _Autocast:
         if t.name in low:
             return low[t.name]._replace(added=t.added, dims=t.dims), None
         weight = t.role in WEIGHTS
-        name = f"{t.name}~low" if weight else f"{t.name}~{o.name}.{i}"
+        name = f"{t.name}~low" if t.role == WEIGHT else f"{t.name}~{o.name}.{i}"
         made = Tensor(name, t.dims, on_chip=t.on_chip)
-        if weight:
+        if t.role == WEIGHT:  # the cache is of what trains
             low[t.name] = made
         cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
         return made._replace(added=t.added), cast._replace(
@@ -129,20 +147,67 @@ class _Autocast:
 
 
 def _casts_weight(node: Node) -> bool:
-    return isinstance(node, Op) and node.rule.casts and node.ins[0].role in WEIGHTS
+    return isinstance(node, Op) and node.rule.casts and node.ins[0].role == WEIGHT
 
 
-def gradients(model: Model, dtype: str) -> Model:
-    """The training program with its weights' gradients in a dtype of their own. Raises InputError."""
+def until_the_end(model: Model) -> Model:
+    """The training program whose casts of weights are there until the forward pass ends: autocast's cache.
+
+    To be applied after `recompute` and `offload`: what runs again has a cache of its own.
+    """
+    forward = [n for n in model.nodes if not _is_backward(n)]
+    ends = tuple(end for node in forward for end in _ends((node,)))
+    return model._replace(nodes=(*forward, *ends, *model.nodes[len(forward) :]))
+
+
+def _is_backward(node: Node) -> bool:
+    return bool(node.mirrors) if isinstance(node, Block) else node.phase != "forward"
+
+
+def _ends(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Where the casts that these nodes make are let go: in a block, of each repetition."""
+    for node in nodes:
+        if isinstance(node, Block):
+            inner = tuple(_ends(node.body))
+            if inner:
+                yield Block(f"{node.name}.cache", inner, node.count, node.shared, (), node.name)
+        elif _casts_weight(node):
+            end = node.out._replace(name=f"{node.out.name}~end")
+            yield Op(f"{node.name}.end", "view", (node.out,), (end,), node.sizes)
+
+
+def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
+    """The training program with its weights' gradients in a dtype of their own, to which they are cast.
+
+    fused: products make them so (Megatron's gradient accumulation fusion). Raises InputError.
+    """
     is_trained(model, "grad_dtype")
+    last = {t.name: o.name for o, _ in walk(model.nodes) for t in o.outs if _is_gradient(o, t)}
 
-    def change(o: Op) -> tuple[Op]:
-        if o.phase != "backward" or not any(t.role == WEIGHT for t in o.outs):
-            return (o,)
-        outs = (t._replace(dtype=dtype) if t.role == WEIGHT else t for t in o.outs)
-        return (o._replace(outs=tuple(outs)),)
+    def change(o: Op) -> Iterator[Op]:
+        made = [t for t in o.outs if _is_gradient(o, t)]
+        if (fused and o.kind == "contract") or not made:
+            outs = (t._replace(dtype=dtype) if t in made else t for t in o.outs)
+            yield o._replace(outs=tuple(outs)) if made else o
+            return
+        yield o._replace(ins=tuple(map(_own, o.ins)), outs=tuple(map(_own, o.outs)))
+        for t in made:
+            if last[t.name] == o.name:
+                out = t._replace(dtype=dtype)
+                yield Op(f"{o.name}.grad_cast", "cast", (_own(t),), (out,), o.sizes, "backward", o.of)
 
     return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _is_gradient(o: Op, t: Tensor) -> bool:
+    return o.phase == "backward" and t.role == WEIGHT and t.part == GRADIENT
+
+
+def _own(t: Tensor) -> Tensor:
+    """A weight's gradient in the weight's own dtype."""
+    if t.role != WEIGHT or t.part != GRADIENT:
+        return t
+    return t._replace(name=f"{t.name}~own", role=ACTIVATION)
 
 
 def apply(model: Model, task: Task) -> Model:
@@ -162,7 +227,12 @@ def apply_gradients(model: Model, task: Task) -> Model:
     if of and not task.master and task.optimizer in ONE_DTYPE:
         text = f"got {t.grad_dtype} for weights in {min(of)}, which torch's {task.optimizer} refuses"
         raise InputError("grad_dtype", f"{text}; allowed: the weights' own dtype, or precision master")
-    return gradients(model, dtype)
+    return gradients(model, dtype, fused=t.gradient_accumulation_fusion)
 
 
-STAGES = {"cast": apply, "gradients": apply_gradients}
+def apply_cache(model: Model, task: Task) -> Model:
+    """The training program with autocast's cache."""
+    return until_the_end(model) if task.techniques.precision == "autocast" else model
+
+
+STAGES = {"cast": apply, "gradients": apply_gradients, "offload": apply_cache}

@@ -19,6 +19,7 @@ from ..ir import (
     COPY,
     INPUT_ONLY,
     REMADE,
+    SCORES,
     WEIGHTS,
     Block,
     Model,
@@ -75,6 +76,9 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
     makers = {t.name: o for o in ops for t in o.outs if gone(o, t, t.name not in outside)}
     done: set[str] = set()
+    heads_first = all(_batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
+    in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
+    copies: dict[str, str] = {}  # of operands that stayed
     for node in back:
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
@@ -88,9 +92,29 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                 if any(t.name in wanted for t in o.outs):
                     # Besides its output, an operator makes again only what was lost, of what was kept.
                     outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    copies = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
-                    yield _rerun(o)._replace(ins=tuple(copies.get(t.name, t) for t in o.ins), outs=outs)
-        yield node
+                    cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+                    again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
+                    strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
+                    yield from _contiguous(again, strided, copies)
+        yield node._replace(holds=(*node.holds, *(copies[t.name] for t in node.ins if t.name in copies)))
+
+
+def _batch_leads(o: Op, t: Tensor) -> bool:
+    """Whether an operand of a batched product has the batch's dimensions first, so that it is not copied."""
+    batch = tuple(d for d in o.out.dims if all(d in u.dims for u in o.ins))
+    return t.dims[: len(batch)] == batch
+
+
+def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> Iterator[Op]:
+    """An attention's product that runs again, behind the copies of operands that it makes where they are laid
+    out otherwise, and that its backward pass keeps.
+    """
+    for t in operands if o.group in ATTENTION and o.kind == "contract" else ():
+        if not _batch_leads(o, t):
+            copies[t.name] = f"{t.name}~{o.name}"
+            out = t._replace(name=copies[t.name], part="")
+            yield Op(f"{o.name}.{t.label}_copy", "copy", (t,), (out,), o.sizes, "backward", o.name, o.group)
+    yield o
 
 
 def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:

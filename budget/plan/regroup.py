@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..ir import ALL, INPUT_ONLY, Block, Carry, Model, Node, renamed
 from ..size import ceil_div
 from ._layers import first_layers, in_one, is_stack, layers
+from .input_gradients import input_gradients
 
 SETTINGS = {
     "recompute_every": setting(1, "layers in a group of which recomputation keeps the input only"),
@@ -72,7 +73,9 @@ def check(task: Task, device: object) -> None:
 
 def apply(model: Model, task: Task) -> Model:
     """The model with its layers in the groups that are recomputed."""
-    return regroup(model, task.techniques.recompute_every, task.techniques.recompute_layers)
+    t = task.techniques
+    grouped = regroup(model, t.recompute_every, t.recompute_layers)
+    return input_gradients(grouped, reentrant=True) if t.recompute_every > 1 else grouped
 
 
 STAGES = {"group": apply}

@@ -16,6 +16,7 @@ from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 BAR = 32
 WIDTH = 80
+NOTED = 0.99  # goodput from which on failures are not worth a line
 # Settings that the first line shows, if the architecture has them.
 HEADLINE = (
     "kind",
@@ -226,6 +227,11 @@ def _job(job: Job) -> Iterator[str]:
     words = [f"{hours} device-hours"]
     words += [usd(bill.usd), energy(bill.kwh), f"{mass(bill.co2_kg)} CO2e" if bill.co2_kg is not None else ""]
     yield "              " + "   ".join(filter(None, words))
+    failing = job.failing
+    if failing.fraction < NOTED:
+        often = f"one in {seconds(failing.mtbf_s)} if devices fail as Llama 3's did"
+        ends = "no end" if job.with_failures is None else seconds(job.with_failures)
+        yield f"failures    {often}: goodput {failing.fraction:.0%}, {ends}"
 
 
 def _beside(e: Estimate) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import ANSWERS_SINGLE, LOW, SAME, Rule, X, Y
+from .rule import ANSWERS_SINGLE, LOW, OUT, SAME, Rule, Save, X, Y
 
 RULES: dict[str, Rule] = {
     "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
@@ -41,6 +41,13 @@ RULES: dict[str, Rule] = {
     "slice": Rule(view=True, gradient="pad"),
     "split": Rule(view=True),  # into parts, all of them read
     "join": Rule(back=1, additive=True),  # several tensors beside each other, the smaller ones repeated
+    "reorder": Rule(
+        back=1, back_launches=2, additive=True
+    ),  # rows in another order; their gradients go between zeros
+    "reorder_new": Rule(back=1, back_launches=2, temps=(Save("zeros", like=OUT),)),  # the same not in place
+    "sum_rows": Rule(
+        1, 1, walks="first", sums=True, gradient="repeat"
+    ),  # of neighbours; a gradient is copied
     "repeat": Rule(back=1, additive=True),  # each element several times; its gradients are added up
     "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added
     "broadcast": Rule(back=1, additive=True),  # the same, left to the product that reads it
@@ -57,6 +64,7 @@ RULES: dict[str, Rule] = {
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
     "accumulate": Rule(1, 1, linear=True, updates=True),
+    "sum_gradients": Rule(1, 1, linear=True, additive=True),  # the same into a tensor of its own
     "take": Rule(saves=(X, Y)),  # of each row the entries that an index names
     "gather": Rule(saves=(X,), sums=True, looks_up=True),
     "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained

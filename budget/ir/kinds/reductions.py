@@ -5,12 +5,14 @@ from __future__ import annotations
 from .rule import (
     ANSWERS_SINGLE,
     AS_INPUT,
+    INPUT,
     MEAN,
     NORMED,
     NORMED_FLOAT32,
     OUT,
     OUTPUT,
     RSTD,
+    SCALED_BY,
     SINGLE,
     UPCAST,
     Rule,
@@ -79,10 +81,10 @@ RULES: dict[str, Rule] = {
     "rms_norm": Rule(
         4,
         11,
-        (UPCAST, RSTD, NORMED),
+        (UPCAST, SCALED_BY, NORMED),
         launches=8,
         back_launches=16,
-        back_most=6,
+        back_most=(0, 6),
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -93,10 +95,10 @@ RULES: dict[str, Rule] = {
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
         4,
         11,
-        (X, UPCAST, RSTD, NORMED._replace(like=OUT)),
+        (INPUT, UPCAST, SCALED_BY, NORMED._replace(like=OUT)),
         launches=8,
         back_launches=17,
-        back_most=6,
+        back_most=(1, 5),
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -106,10 +108,10 @@ RULES: dict[str, Rule] = {
     "rms_norm_float32": Rule(  # the weight is applied before the cast back
         4,
         11,
-        (UPCAST, RSTD, NORMED_FLOAT32),
+        (UPCAST, SCALED_BY, NORMED_FLOAT32),
         launches=8,
         back_launches=17,
-        back_most=6,
+        back_most=(0, 6),
         reduces=1,
         family="norm",
         fused="fused_rms_norm",
@@ -119,10 +121,10 @@ RULES: dict[str, Rule] = {
     "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
         7,
         17,
-        (Save("square", dtype="float32"), UPCAST, RSTD, NORMED_FLOAT32),
+        (Save("square", dtype="float32", passed=True), UPCAST, SCALED_BY, NORMED_FLOAT32),
         launches=12,
         back_launches=24,
-        back_most=6,
+        back_most=(0, 6),
         reduces=2,
         family="norm",
         moves=(2, 14),
@@ -236,6 +238,9 @@ RULES: dict[str, Rule] = {
     "scan": Rule(
         2, 4, (X, OUTPUT), in_order=True, modelled="scans"
     ),  # state = decay x state + input, an element after the other
+    "scan_new": Rule(  # its gradients of slices are added up into a third tensor
+        2, 4, (X, OUTPUT), temps=(Save("sum", like=OUT),), modelled="scans"
+    ),
     "cumsum": Rule(
         1,
         1,

@@ -28,6 +28,7 @@ class Save(NamedTuple):
     copy: bool = False  # the operand in another dtype: no new tensor where it has that dtype already
     own: bool = False  # a new tensor in the model's own dtype, whatever the operand's
     trained: bool = False  # needed for the gradient of a trained weight only
+    passed: bool = False  # needed for the gradient of the first input only
 
 
 class Rule(NamedTuple):
@@ -65,7 +66,8 @@ class Rule(NamedTuple):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
-    back_most: int = 0  # float32 tensors of its operand's size that its backward pass has alive at once
+    # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
+    back_most: tuple[int, int] = (0, 0)
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
@@ -80,8 +82,10 @@ class Rule(NamedTuple):
 LOW, SINGLE, ANSWERS_SINGLE, AS_INPUT = "low", "float32", "answers float32", "as input"
 SAME = "same"  # as a gradient: the output's own
 X, Y, Z, OUTPUT = Save(), Save(like=1), Save(like=2), Save(like=OUT)
-UPCAST = Save("up", dtype="float32", copy=True)
+UPCAST = Save("up", dtype="float32", copy=True, passed=True)
 MEAN, RSTD = (Save(name, dtype="float32", row=True) for name in ("mean", "rstd"))
+INPUT = Save(passed=True)
+SCALED_BY = RSTD._replace(passed=True)  # of a norm that is written out
 NORMED = Save("normed", trained=True)
 NORMED_FLOAT32 = Save("normed", dtype="float32", trained=True)
 KEPT = Save("kept")  # of an input that is overwritten

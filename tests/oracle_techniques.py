@@ -1,0 +1,367 @@
+"""Training steps with techniques as transformers, peft and torch.optim do them, on fake tensors.
+
+What a processor does in another way than a GPU is done the GPU's way: dropout is torch.native_dropout, and
+autocast has CUDA's list of what runs in float32. Sources: torch-autocast, peft, transformers.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import peft
+import torch
+import transformers as hf
+from oracle import _convolution_backward
+from oracles.technique_families import Family
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import masking_utils
+
+aten = torch.ops.aten
+Call = Mapping[str, Any]  # settings of budget.estimate
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.1, foreach=True),
+    "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, foreach=True),
+    "adam": lambda p: torch.optim.Adam(p, foreach=True),
+    "adamw": lambda p: torch.optim.AdamW(p, foreach=True),
+    "adamw_loop": lambda p: torch.optim.AdamW(p, foreach=False),
+    "adamw_fused": lambda p: torch.optim.AdamW(p, fused=True),
+    "adafactor": torch.optim.Adafactor,
+}
+
+
+class Real(NamedTuple):
+    """What real code needs: trained parameters, FLOPs of a step's passes, bytes at the peak and the call
+    that runs there.
+    """
+
+    trainable: int
+    forward: int
+    backward: int
+    peak: int
+    at: str
+    fixed: int = 0  # parameters that the class itself freezes
+
+
+def measured(family: Family, config: Mapping[str, Any], call: Call) -> Real:
+    """One combination of techniques. Raises what torch raises."""
+    *counts, fixed = counted(family, config, call)
+    return Real(*counts, *peak_of(family, config, call), fixed)
+
+
+def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int, int]:
+    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention, and what the
+    class itself freezes.
+    """
+    grouped = {aten.convolution_backward: _convolution_backward}
+    with as_asked(family, {**call, "attention": "eager"}), FakeTensorMode():
+        module, inputs = built(family, config, {**call, "attention": "eager"}, "batched_mm")
+        trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        fixed = sum(p.numel() for p in module.parameters() if getattr(p, "is_fixed", False))
+        with FlopCounterMode(display=False, custom_mapping=grouped) as counter:
+            with casts(call):
+                loss = module(**inputs).loss
+            named = counter.get_flop_counts().items()
+            rotary = sum(sum(ops.values()) for path, ops in named if path.endswith("rotary_emb"))
+            forward = counter.get_total_flops()
+            loss.backward()
+    micro = call.get("accumulate", 1)
+    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward), fixed
+
+
+class Walk(TorchDispatchMode):
+    """Bytes of all storages that are alive, and their most, at which call. What MemTracker does, without its
+    hooks: those on a network's own inputs keep them until Python collects garbage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.at, self.phase = "", "forward"
+        self.known: dict[int, weakref.ref[Any]] = {}
+
+    def track(self, *tensors: Any) -> None:
+        for t in tensors:
+            storage = t.untyped_storage()
+            key = storage._cdata
+            if key not in self.known:
+                size = storage.nbytes()
+                self.known[key] = weakref.ref(storage, lambda _, key=key, size=size: self.gone(key, size))
+                self.now += size
+
+    def gone(self, key: int, size: int) -> None:
+        self.now -= size
+        del self.known[key]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.track(*(t for t in tree_leaves(found) if isinstance(t, torch.Tensor)))
+        if self.now > self.most:
+            self.most, self.at = self.now, f"{self.phase} {func}"
+        return found
+
+
+def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, str]:
+    """Bytes at the peak of the second step, all weights, states and inputs included."""
+    with as_asked(family, call), torch.backends.mkldnn.flags(enabled=False), FakeTensorMode():
+        module, inputs = built(family, config, call)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        step = Stepped(trained, call)
+        tracker = Walk()
+        given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
+        tracker.track(*module.parameters(), *module.buffers(), *step.masters, *given)
+        with tracker:
+            for _ in range(2):
+                for _ in range(call.get("accumulate", 1)):
+                    tracker.phase = "forward"
+                    with casts(call):
+                        loss = module(**inputs).loss
+                    tracker.phase = "backward"
+                    loss.backward()
+                tracker.phase = "optimizer"
+                step()
+        return tracker.most, tracker.at
+
+
+class Stepped:
+    """An optimizer's step, of the weights or of their float32 copies."""
+
+    def __init__(self, trained: list[nn.Parameter], call: Call):
+        self.trained, self.masters = trained, []
+        if call.get("grad_dtype"):
+            for p in trained:
+                p.grad_dtype = DTYPES[call["grad_dtype"]]
+        self.is_master = call["precision"] == "master"
+        if self.is_master:
+            self.masters = [p.detach().float().requires_grad_() for p in trained]
+        named = call.get("optimizer", "adamw")
+        owners = self.masters or trained
+        if named == "muon":
+            self.parts: list[torch.optim.Optimizer] = muon(trained, owners)
+        else:
+            self.parts = [OPTIMIZERS[named](owners)]
+        self.optimizer = self.parts[0] if len(self.parts) == 1 else Several(self.parts)
+
+    def __call__(self) -> None:
+        for p, master in zip(self.trained, self.masters, strict=False):
+            master.grad = p.grad.float()
+        self.optimizer.step()
+        with torch.no_grad():
+            for p, master in zip(self.trained, self.masters, strict=False):
+                p.copy_(master)
+        for p in (*self.trained, *self.masters):
+            p.grad = None
+
+
+class Several(torch.optim.Optimizer):
+    """More than one optimizer as one, so that the tracker sees all their states."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]):
+        super().__init__([p for part in parts for g in part.param_groups for p in g["params"]], {})
+        self.parts = parts
+
+    def step(self) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step()
+            self.state.update(part.state)
+
+
+def muon(trained: list[nn.Parameter], owners: list[torch.Tensor]) -> list[torch.optim.Optimizer]:
+    """torch.optim.Muon for the hidden layers' matrices, AdamW for the others."""
+    pairs = list(zip(trained, owners, strict=True))
+    hidden = [o for p, o in pairs if p.ndim == 2 and not getattr(p, "embeds", False)]
+    others = [o for p, o in pairs if p.ndim != 2 or getattr(p, "embeds", False)]
+    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, foreach=True)] if others else []
+    return [*parts, torch.optim.Muon(hidden)] if hidden else parts
+
+
+@contextmanager
+def as_asked(family: Family, call: Call) -> Iterator[None]:
+    """torch and transformers as the call has them: the dtype, dropout's kernel, masks, autocast's lists."""
+    dtype = torch.float32 if call["precision"] == "autocast" else DTYPES[call.get("dtype", "bf16")]
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
+        stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", _sdpa))
+        # What numbers are doesn't matter: whether a layer is dropped, or which step it is.
+        stack.enter_context(patch.multiple(FakeTensor, __bool__=lambda _: False, item=lambda _: 1.0))
+        stack.enter_context(patch.object(torch.utils, "swap_tensors", _replaced))
+        if call["attention"] == "sdpa":
+            stack.enter_context(patch.object(masking_utils, "find_packed_sequence_indices", lambda _: None))
+        if call.get("recompute") == "selective":
+            stack.enter_context(selective(family))
+        if call["precision"] == "autocast":
+            stack.enter_context(_as_cuda())
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+OWN_SDPA = nn.functional.scaled_dot_product_attention
+
+
+def _sdpa(*args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
+    """A GPU's kernels draw their mask again; a processor's has none for dropout."""
+    return OWN_SDPA(*args, **kwargs)
+
+
+def _replaced(t: Any, new: Any) -> None:
+    """A module's `to` gives a parameter another dtype; torch swaps only what nobody else refers to."""
+    t.data = new.data
+
+
+def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
+def casts(call: Call) -> Any:
+    """The context of a forward pass."""
+    return torch.autocast("cpu", torch.bfloat16) if call["precision"] == "autocast" else nullcontext()
+
+
+# Of what CUDA's autocast runs in float32 and a processor's does not, what these networks call.
+WIDENED = ("layer_norm", "pow.Tensor_Scalar", "rsqrt", "exp", "softplus", "nll_loss_nd", "group_norm")
+ANSWERED_WIDE = ("softmax.int", "log_softmax.int", "sum", "sum.dim_IntList", "cumsum")
+
+
+@contextmanager
+def _as_cuda() -> Iterator[None]:
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        for name in (*WIDENED, *ANSWERED_WIDE):
+            base, _, overload = name.partition(".")
+            own = getattr(getattr(aten, base), overload or "default")
+            library.impl(name, _policy(own, name in ANSWERED_WIDE), "AutocastCPU")
+        yield
+    finally:
+        library._destroy()
+
+
+def _policy(call: Any, answers: bool) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
+            if not answers:
+                return call(*(x.float() if _narrow(x) else x for x in args), **kwargs)
+            if _narrow(args[0]) and not any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())):
+                args, kwargs = [x for x in args if x is not None], {**kwargs, "dtype": torch.float32}
+            return call(*args, **kwargs)
+
+    return kernel
+
+
+def _narrow(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype == torch.bfloat16
+
+
+def built(
+    family: Family, config: Mapping[str, Any], call: Call, experts: str = ""
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network with its techniques, and its inputs."""
+    wanted = {"attn_implementation": "eager" if call["attention"] == "eager" else "sdpa"}
+    if experts and "num_experts_per_tok" in family.config_class().to_dict():
+        wanted["experts_implementation"] = experts
+    made = family.config_class(**config)
+    rates = patch.multiple(FakeTensor, tolist=lambda t: [0.0] * len(t), item=lambda t: 0.0)
+    with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
+        module = getattr(hf, family.cls)._from_config(made, **(wanted if family.attention else {})).train()
+    for p in module.parameters():
+        p.is_fixed = not p.requires_grad
+    embeds = [module.get_output_embeddings(), *(m for m in module.modules() if isinstance(m, nn.Embedding))]
+    for part in filter(None, embeds):
+        part.weight.embeds = True
+    freeze(module, family, call)
+    layers = [layer for path in family.stacks for layer in module.get_submodule(path)]
+    base: Any = module
+    if call.get("lora_rank"):
+        module = adapted(module, family, call)
+    if call.get("recompute") == "full":
+        full(base, family, layers, call)
+    if call.get("recompute") == "full" and not call.get("input_gradients"):
+        base.disable_input_require_grads()
+    inputs = family.inputs(made, call["batch"], call[family.size])
+    return module, inputs
+
+
+def matches(family: Family, names: str) -> str:
+    """A regular expression for the paths of all modules with one of these names of ours."""
+    return rf"(.*\.)?({'|'.join(family.parts[name] for name in names.split(','))})"
+
+
+def freeze(module: nn.Module, family: Family, call: Call) -> None:
+    if call.get("freeze"):
+        pattern = matches(family, call["freeze"])
+        found = [part for path, part in module.named_modules() if re.fullmatch(pattern, path)]
+        assert found, pattern
+        for part in found:
+            part.requires_grad_(False)
+    if call.get("freeze_layers"):
+        layers = [layer for path in family.stacks for layer in module.get_submodule(path)]
+        for part in (*map(module.get_submodule, family.below), *layers[: call["freeze_layers"]]):
+            part.requires_grad_(False)
+
+
+def adapted(module: nn.Module, family: Family, call: Call) -> nn.Module:
+    config = peft.LoraConfig(
+        r=call["lora_rank"],
+        target_modules=matches(family, call["lora_targets"]),
+        lora_dropout=call.get("lora_dropout", 0.0),
+    )
+    return peft.get_peft_model(module, config, autocast_adapter_dtype=call.get("lora_dtype") == "fp32")
+
+
+def selective(family: Family) -> Any:
+    """Attention's scores and probabilities run again: a checkpoint around transformers' own function."""
+    file = sys.modules[getattr(hf, family.cls).__module__]
+    own = file.eager_attention_forward
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(own, *args, use_reentrant=False, **kwargs)
+
+    return patch.object(file, "eager_attention_forward", again)
+
+
+class Group(nn.Module):
+    """Neighbouring layers in one reentrant checkpoint."""
+
+    def __init__(self, layers: list[nn.Module]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Any, *args: Any, **given: Any) -> Any:
+        def run(x: Any) -> Any:
+            for layer in self.layers:
+                x = layer(x, *args, **given)
+            return x
+
+        return checkpoint(run, x, use_reentrant=True)
+
+
+def full(module: Any, family: Family, layers: list[Any], call: Call) -> None:
+    """Checkpoints of whole layers, of the first ones, or of groups."""
+    module.gradient_checkpointing_enable({"use_reentrant": False})
+    every = call.get("recompute_every", 1)
+    for layer in layers[call["recompute_layers"] :] if call.get("recompute_layers") else ():
+        layer.gradient_checkpointing = False
+    if every > 1:
+        (path,) = family.stacks
+        above, _, name = path.rpartition(".")
+        # A reentrant checkpoint has gradients for its weights only if its input has one.
+        for below in map(module.get_submodule, family.below):
+            below.register_forward_hook(lambda _, __, out: out.requires_grad_())
+        groups = [Group(layers[i : i + every]) for i in range(0, len(layers), every)]
+        for layer in layers:
+            layer.gradient_checkpointing = False
+        setattr(module.get_submodule(above), name, nn.ModuleList(groups))
