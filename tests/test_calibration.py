@@ -10,7 +10,7 @@ from budget.__main__ import main
 from budget.device import load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
-from budget.measured import calibration, record, validation
+from budget.measured import calibration, record, replay, validation
 from budget.measured import workload as workloads
 from budget.measured.collectives import links
 from budget.report import _validation, render
@@ -271,3 +271,37 @@ def test_a_network_without_its_own_code_is_faster():
 def test_too_few_held_out_is_an_error(folder):
     with pytest.raises(InputError, match="not seen"):
         validation.rows([], CPU, calibration.build(TRUE, CPU, (), {}))
+
+
+def test_shipped_records_are_replayed_on_any_machine(folder, capsys, monkeypatch):
+    shipped = replay.shipped()
+    assert {"amd-epyc-1-core", "h200"} <= set(shipped)
+    page = folder / "accuracy.html"
+    assert main(["validate", record.results_folder(), "--format", "html", "--output", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert "AMD EPYC, 1 core" in text and "H200" in text and text.count("<svg") == 4
+    assert page.stat().st_size < 300_000
+    monkeypatch.setattr("budget.device.machine.processor", lambda: "Another processor")
+    assert main(["validate", "--format", "json"]) == 0
+    found = {a["device"]: a for a in json.loads(capsys.readouterr().out)}
+    known = {s["name"]: s for s in found["AMD EPYC, 1 core"]["summary"]}
+    assert found["AMD EPYC, 1 core"]["profile"] == "measured"
+    assert known["all kernels"]["median"] < 0.1 and known["all kernels"]["coverage"] > 0.85
+
+
+def test_a_replayed_processor_has_the_rates_of_its_records(folder):
+    rows = entries()
+    for row in rows:
+        row["extra_info"] |= {"device": "some-cpu-3-cores", "tflops": 0.03, "share_of_peak": 0.3,
+                              "gb_s": 5.0, "share_of_bandwidth": 0.5}  # fmt: skip
+    path = results(folder, rows)
+    assert list(replay.owners([path])) == ["some-cpu-3-cores"]
+    device = replay.recorded(record.read([path], "some-cpu-3-cores"), "some-cpu-3-cores")
+    assert (device.rate("fp32"), device.bandwidth, device.sms) == (
+        pytest.approx(1e11),
+        pytest.approx(1e10),
+        3,
+    )
+    assert profile.key(device) == "some-cpu-3-cores"
+    with pytest.raises(InputError, match="do not say its rates"):
+        replay.recorded([], "some-cpu-3-cores")
