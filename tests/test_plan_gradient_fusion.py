@@ -20,7 +20,7 @@ def memory(fusion=False, dummies=False, **settings):
 
 
 def test_a_new_gradient_beside_those_that_are_there_is_saved():
-    """The head's 16-bit gradient and the float32 one that is added are no more beside the one that is there."""
+    """The head's 16-bit gradient and the float32 one that is added are no longer beside the one there is."""
     wide = {**SMALL, "vocab": 65536}
     new, added = (memory(fusion, accumulate=2, config=wide) for fusion in (False, True))
     assert added.gradients == new.gradients
