@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from budget.__main__ import main
+from budget.command import calibrate
 from budget.device import load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
@@ -305,3 +306,50 @@ def test_a_replayed_processor_has_the_rates_of_its_records(folder):
     assert profile.key(device) == "some-cpu-3-cores"
     with pytest.raises(InputError, match="do not say its rates"):
         replay.recorded([], "some-cpu-3-cores")
+
+
+def test_a_worse_profile_is_not_stored(folder, capsys):
+    path = results(folder, entries())
+    assert main(["calibrate", path, "--device", "cpu"]) == 0
+    stored = folder / "data" / "compute-budget" / "profiles" / f"{NAME}.json"
+    kept = stored.read_text("utf-8")
+    bad = entries()
+    for row in bad:  # what is fitted is disturbed, what is held out is not
+        if row["extra_info"]["split"] == "fit":
+            row["stats"]["min"] *= 1.5
+    capsys.readouterr()
+    assert main(["calibrate", results(folder, bad), "--device", "cpu"]) == 2
+    assert "which is kept" in capsys.readouterr().err
+    assert stored.read_text("utf-8") == kept
+    stored.write_text("{", encoding="utf-8")
+    assert main(["calibrate", results(folder, bad), "--device", "cpu"]) == 0
+
+
+def test_disturbed_records_are_not_fitted_to(folder):
+    rows = entries()
+    for row in rows[:8]:
+        row["extra_info"]["waited"] = 0.2
+        row["stats"]["min"] *= 3
+    for row in rows[8:]:
+        row["extra_info"]["interquartile_range_s"] = 0.1 * row["stats"]["min"]
+    found = record.load(results(folder, rows))
+    assert sum(r.disturbed for r in found) == 8
+    with pytest.raises(InputError, match="disturbed ones apart"):
+        calibration.fit(found[:14], CPU, {})
+    rows[20]["extra_info"]["interquartile_range_s"] = rows[20]["stats"]["min"]
+    assert record.load(results(folder, rows))[20].disturbed
+
+
+def test_a_second_suite_and_a_busy_machine_are_refused(monkeypatch):
+    import psutil
+
+    with calibrate.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
+            calibrate.alone():  # fmt: skip
+        pass
+    with calibrate.alone():  # the lock ends with its suite
+        pass
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _: 85.0)
+    with pytest.raises(InputError, match="other programs use 85% of the processors; allowed: 20%"):
+        calibrate.idle()
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _: 3.0)
+    calibrate.idle()
