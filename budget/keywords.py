@@ -70,6 +70,7 @@ class Techniques(TypedDict, total=False):
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     grad_dtype: str
+    gradient_accumulation_fusion: bool
     prefix_tuning: int
     prompt_tuning: int
     sparse: str
@@ -102,6 +103,7 @@ class Techniques(TypedDict, total=False):
     quantize_keeps: Literal["none", "pass", "loss"]
     recompute_every: int
     recompute_layers: int
+    gradient_sums: Literal["in_place", "new"]
     vera_rank: int
 
 
