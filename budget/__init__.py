@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .backwards import scale as scale
     from .comparison import compare as compare
     from .device import names as devices
+    from .fitting import fit as fit
     from .read.preset import names as presets
     from .serving import serve as serve
     from .stack import names as stacks
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 LATER = {
     "compare": ("comparison", "compare"),
     "devices": ("device", "names"),
+    "fit": ("fitting", "fit"),
     "presets": ("read.preset", "names"),
     "serve": ("serving", "serve"),
     "scale": ("backwards", "scale"),
@@ -55,6 +57,7 @@ __all__ = [
     "compare",
     "devices",
     "estimate",
+    "fit",
     "presets",
     "scale",
     "stacks",

@@ -11,7 +11,7 @@ from functools import partial
 from json import loads
 from math import ceil
 
-from . import cost, law, table
+from . import cost, law
 from .answer import Estimate
 from .cost import Bill, Stated, Terms
 from .device import Device
@@ -19,7 +19,6 @@ from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
 from .face import Shown
-from .goodput import goodput
 from .law import FLOPS, Law, _search
 from .layout import Layout
 from .layout import layout as parse_layout
@@ -27,6 +26,7 @@ from .named import Any, NamedTuple
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
 from .shape import shape
+from .utilisation import laid_out, one_device, whole_run
 
 SCHEMA = "budget.scale/1"
 BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
@@ -167,6 +167,8 @@ def scale(
     if spread is not None and given.setdefault("devices", spread.devices) != spread.devices:
         raise InputError("devices", f"got {shown(devices)}; allowed: the layout's {spread.devices:,}")
     more = {"unique": unique_tokens, "experts": experts}
+    if experts is not None and read("experts", experts, COUNT) < 1:
+        raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
     return plan(
         Ask(
             _one_budget(given),
@@ -223,20 +225,20 @@ def plan(ask: Ask) -> Plan:
     if ask.mfu is not None:
         return _planned(ask, _network(ask, sizes(ask, ask.mfu.value)[0]), ask.mfu)
     if ask.layout is not None:
-        return _settled(ask, laid_out_mfu)
-    alone = _settled(ask, own_mfu)
-    return alone if alone.devices == 1 else _settled(ask, shared_mfu)
+        return _settled(ask, laid_out)
+    alone = _settled(ask, one_device)
+    return alone if alone.devices == 1 else _settled(ask, whole_run)
 
 
-def _settled(ask: Ask, mfu_of: Callable[[Estimate, Ask], Stated]) -> Plan:
+def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
     """The plan whose network has the MFU that its size follows from."""
     network = _network(ask, sizes(ask, START)[0])
     for _ in range(ROUNDS):
-        again = _network(ask, sizes(ask, mfu_of(network, ask).value)[0])
+        again = _network(ask, sizes(ask, mfu_of(network).value)[0])
         if again.model.config == network.model.config:
             break
         network = again
-    return _planned(ask, network, mfu_of(network, ask))
+    return _planned(ask, network, mfu_of(network))
 
 
 def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
@@ -253,35 +255,6 @@ def _network(ask: Ask, params: float) -> Estimate:
         return one
     samples = max(1, round(ask.batch / one.length / ask.layout.dp)) * ask.layout.dp
     return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings)
-
-
-def own_mfu(network: Estimate, ask: Ask) -> Stated:
-    """Of 6 N D, while a device computes forward and backward: no optimizer, communication or restarts."""
-    seconds = network.times.forward + network.times.backward
-    mfu = FLOPS * network.params.total * network.model.tokens / seconds / ask.device.rate(ask.dtype)
-    profile = network.profile
-    what = f"predicted: one device, no communication or restarts; {profile.provenance}"
-    return Stated(mfu, mfu / profile.high, min(mfu / profile.low, 1.0), what)
-
-
-def shared_mfu(network: Estimate, ask: Ask) -> Stated:
-    """Of 6 N D, of a whole run on many devices: one device's, over what published runs took longer."""
-    one, lost = own_mfu(network, ask).value, table.load("utilisation.json")
-    what = (
-        f"{one:.0%} on one device, predicted, over {lost['median']:g} ({lost['low']:g} to {lost['high']:g}): "
-        f"what {lost['runs']} published runs lost to communication and stops"
-    )
-    ends = (one / lost["high"], one / lost["low"])
-    return Stated(one / lost["median"], *ends, what, tuple(lost["source"]))
-
-
-def laid_out_mfu(network: Estimate, ask: Ask) -> Stated:
-    """Of 6 N D, on a layout: communication, bubbles and the optimizer in it, and what failures cost."""
-    kept, seconds = goodput(network.devices).fraction, network.times.step * network.devices
-    mfu = FLOPS * network.params.total * network.model.tokens / seconds / ask.device.rate(ask.dtype) * kept
-    profile = network.profile
-    what = f"predicted on the layout, communication and bubbles in it; goodput {kept:.1%}"
-    return Stated(mfu, mfu / profile.high, min(mfu / profile.low, 1.0), what)
 
 
 def _spread(ask: Ask, device_hours: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cost import Bill, Terms, bill
 from .errors import InputError
+from .goodput import Goodput, goodput
 from .named import Any, NamedTuple
 from .quantity import COUNT, read
 
@@ -20,6 +21,16 @@ class Job(NamedTuple):
     high: float
     bill: Bill
 
+    @property
+    def failing(self) -> Goodput:
+        """What failures leave of the time, as often as Llama 3's devices failed: not in the figures above."""
+        return goodput(self.devices)
+
+    @property
+    def with_failures(self) -> float | None:
+        """Seconds with failures; None where so many devices never finish."""
+        return self.seconds / self.failing.fraction if self.failing.fraction else None
+
     def to_dict(self) -> dict[str, Any]:
         """Raw numbers, units in the keys."""
         days = {k: getattr(self, k) / 86400 for k in ("seconds", "low", "high")}
@@ -30,6 +41,8 @@ class Job(NamedTuple):
             "days": days["seconds"],
             "days_low": days["low"],
             "days_high": days["high"],
+            "goodput": self.failing.fraction,
+            "days_with_failures": self.with_failures and self.with_failures / 86400,
             **self.bill._asdict(),
         }
 

@@ -68,6 +68,9 @@ class Layout(Settings):
         0, "what dp divides: 1 the optimizer's states, 2 gradients too, 3 weights too", least=0
     )
     shard: int = setting(0, "devices of dp over which zero divides, copies of them beside; 0: all", least=0)
+    straggler: float = setting(
+        1.0, "seconds of the slowest device, for which all wait, over the usual", least=1
+    )
     order: str = setting(ORDER, "axes of the mesh, the one of neighbours first")
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from .config import size
 from .errors import InputError
 from .estimate import estimate
 from .face import Shown
-from .fit import largest
+from .fitting import largest
 from .named import Any, NamedTuple
 
 SCHEMA = "budget.serve/1"

@@ -76,7 +76,9 @@ class _Trials:
         """Whether a choice fits; None too where time is over."""
         if choice in self.fits:
             return self.fits[choice]
-        if perf_counter() > self.until:
+        if (
+            self.found and perf_counter() > self.until
+        ):  # not before something is found, however slow a machine is
             self.complete = False
             return None
         ways = [ways[n - 1] for ways, n in zip(self.axes, choice, strict=True) if n]

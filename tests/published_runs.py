@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import budget
 from budget import cost, device
-from budget.backwards import own_mfu
+from budget.utilisation import one_device
 
 DATA = Path(__file__).parent / "data/published_runs.csv"
 PAGE = Path(__file__).parents[1] / "docs/accuracy.md"
@@ -73,7 +73,7 @@ def checks(row: dict[str, Any]) -> Iterator[Check]:
         yield Check(run, "flops", row["flops"], flops, flops, flops)
     if "params" in row and "hours" in row and "its own" not in run:
         plan = budget.scale(params=row["params"], tokens=row["tokens"], device=row["device"])
-        one = own_mfu(plan.network, plan.ask)
+        one = one_device(plan.network)
         ours = (plan.compute / plan.rate(mfu) / 3600 for mfu in (one.value, one.high, one.low))
         yield Check(run, "hours", row["hours"], *ours)
 

@@ -98,7 +98,7 @@ def test_bad_input_names_the_field():
 
 @pytest.mark.parametrize("name", ["mamba-130m", "mamba2-130m", "jamba-v0.1"])
 def test_a_fused_scan_keeps_the_states_on_the_chip(name):
-    plain, fused = (estimate(name, seq=512, attention=a) for a in ("eager", "flash"))
+    plain, fused = (estimate(name, seq=512, attention=a, precision="pure") for a in ("eager", "flash"))
     made = {t for o, _ in walk(fused.program.nodes) for t in o.outs if not t.on_chip}
     states = {
         t.name for t in made if "n" in t.dims and {"s", "i", "w"} & {*t.dims} and {"f", "k"} & {*t.dims}

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from budget.__main__ import main
+from budget.command import calibrate
 from budget.device import load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
-from budget.measured import calibration, record, validation
+from budget.measured import calibration, record, replay, validation
 from budget.measured import workload as workloads
 from budget.measured.collectives import links
 from budget.report import _validation, render
@@ -271,3 +272,84 @@ def test_a_network_without_its_own_code_is_faster():
 def test_too_few_held_out_is_an_error(folder):
     with pytest.raises(InputError, match="not seen"):
         validation.rows([], CPU, calibration.build(TRUE, CPU, (), {}))
+
+
+def test_shipped_records_are_replayed_on_any_machine(folder, capsys, monkeypatch):
+    shipped = replay.shipped()
+    assert {"amd-epyc-1-core", "h200"} <= set(shipped)
+    page = folder / "accuracy.html"
+    assert main(["validate", record.results_folder(), "--format", "html", "--output", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert "AMD EPYC, 1 core" in text and "H200" in text and text.count("<svg") == 4
+    assert page.stat().st_size < 300_000
+    monkeypatch.setattr("budget.device.machine.processor", lambda: "Another processor")
+    assert main(["validate", "--format", "json"]) == 0
+    found = {a["device"]: a for a in json.loads(capsys.readouterr().out)}
+    known = {s["name"]: s for s in found["AMD EPYC, 1 core"]["summary"]}
+    assert found["AMD EPYC, 1 core"]["profile"] == "measured"
+    assert known["all kernels"]["median"] < 0.1 and known["all kernels"]["coverage"] > 0.85
+
+
+def test_a_replayed_processor_has_the_rates_of_its_records(folder):
+    rows = entries()
+    for row in rows:
+        row["extra_info"] |= {"device": "some-cpu-3-cores", "tflops": 0.03, "share_of_peak": 0.3,
+                              "gb_s": 5.0, "share_of_bandwidth": 0.5}  # fmt: skip
+    path = results(folder, rows)
+    assert list(replay.owners([path])) == ["some-cpu-3-cores"]
+    device = replay.recorded(record.read([path], "some-cpu-3-cores"), "some-cpu-3-cores")
+    assert (device.rate("fp32"), device.bandwidth, device.sms) == (
+        pytest.approx(1e11),
+        pytest.approx(1e10),
+        3,
+    )
+    assert profile.key(device) == "some-cpu-3-cores"
+    with pytest.raises(InputError, match="do not say its rates"):
+        replay.recorded([], "some-cpu-3-cores")
+
+
+def test_a_worse_profile_is_not_stored(folder, capsys):
+    path = results(folder, entries())
+    assert main(["calibrate", path, "--device", "cpu"]) == 0
+    stored = folder / "data" / "compute-budget" / "profiles" / f"{NAME}.json"
+    kept = stored.read_text("utf-8")
+    bad = entries()
+    for row in bad:  # what is fitted is disturbed, what is held out is not
+        if row["extra_info"]["split"] == "fit":
+            row["stats"]["min"] *= 1.5
+    capsys.readouterr()
+    assert main(["calibrate", results(folder, bad), "--device", "cpu"]) == 2
+    assert "which is kept" in capsys.readouterr().err
+    assert stored.read_text("utf-8") == kept
+    stored.write_text("{", encoding="utf-8")
+    assert main(["calibrate", results(folder, bad), "--device", "cpu"]) == 0
+
+
+def test_disturbed_records_are_not_fitted_to(folder):
+    rows = entries()
+    for row in rows[:8]:
+        row["extra_info"]["waited"] = 0.2
+        row["stats"]["min"] *= 3
+    for row in rows[8:]:
+        row["extra_info"]["interquartile_range_s"] = 0.1 * row["stats"]["min"]
+    found = record.load(results(folder, rows))
+    assert sum(r.disturbed for r in found) == 8
+    with pytest.raises(InputError, match="disturbed ones apart"):
+        calibration.fit(found[:14], CPU, {})
+    rows[20]["extra_info"]["interquartile_range_s"] = rows[20]["stats"]["min"]
+    assert record.load(results(folder, rows))[20].disturbed
+
+
+def test_a_second_suite_and_a_busy_machine_are_refused(monkeypatch):
+    import psutil
+
+    with calibrate.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
+            calibrate.alone():  # fmt: skip
+        pass
+    with calibrate.alone():  # the lock ends with its suite
+        pass
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _: 85.0)
+    with pytest.raises(InputError, match="other programs use 85% of the processors; allowed: 20%"):
+        calibrate.idle()
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _: 3.0)
+    calibrate.idle()

@@ -63,6 +63,21 @@ def test_weights_that_stay_in_float32():
     assert 2 * found.params.total < found.memory.parameters < 4 * found.params.total
 
 
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"_class_name": "FluxTransformer2DModel", "num_layers": 10**9}, "num_layers"),
+        ({"_class_name": "FluxTransformer2DModel", "num_layers": "a"}, "config"),
+        ({"model_type": "t5gemma", "encoder": {"num_hidden_layers": 10**9}}, "num_hidden_layers"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(table, field):
+    with pytest.raises(InputError) as error:
+        estimate(table, mode="forward")
+    assert error.value.field == field
+    assert len(str(error.value)) <= 300
+
+
 @pytest.mark.parametrize("name", ["FluxPipeline", "os", "Nonsense", 3])
 def test_what_is_no_network_is_refused(name):
     with pytest.raises(InputError, match=r"^_class_name: got .*which is no network of diffusers"):

@@ -1,5 +1,6 @@
 """Goodput against a simulation of failures; the best interval against a scan and Daly's paper."""
 
+import json
 import random
 
 import pytest
@@ -99,3 +100,13 @@ def test_the_command(capsys):
     for flag, value in (("--devices", "1.5"), ("--mtbf", "x"), ("--checkpoint", "0"), ("--interval", "nan")):
         assert main(["goodput", flag, value]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_whole_run_says_what_failures_leave(capsys):
+    asked = ["estimate", "llama-3-8b", "--layout", "dp=1024,zero=1", "--device", "h100", "--tokens", "1T"]
+    assert main([*asked, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["job"]
+    assert told["goodput"] == goodput(1024).fraction
+    assert told["days_with_failures"] == pytest.approx(told["days"] / told["goodput"])
+    assert main(asked) == 0
+    assert "failures    one in" in capsys.readouterr().out

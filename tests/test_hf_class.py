@@ -137,3 +137,22 @@ def test_a_text_model_alone_where_its_tower_is_timms():
     alone = estimate({"model_type": "gemma3n_text", **text}, mode="forward", seq=9)
     assert found.flops == alone.flops
     assert "timm is not installed" in found.model.uncounted[-1]
+
+
+def test_an_image_among_the_words():
+    """LLaVA's own class on the processor: its vision tower, its projector, and a token for each patch."""
+    vision = {"model_type": "clip_vision_model", **SMALL, "image_size": 56, "patch_size": 14}
+    text = {"model_type": "llama", **SMALL}
+    table = {"model_type": "llava", "vision_config": vision, "text_config": text, "image_token_index": 98}
+    found = estimate(table, mode="forward", image=56, seq=9)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=98)
+    real = transformers.LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    ids = torch.tensor([[98] * 16 + [1] * 9])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(input_ids=ids, pixel_values=torch.zeros(1, 3, 56, 56))
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
+    assert not found.model.uncounted
+    alone = estimate(table, mode="forward", seq=9)
+    assert alone.flops.forward < found.flops.forward
+    assert "vision tower" in alone.model.uncounted

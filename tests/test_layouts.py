@@ -132,6 +132,12 @@ def test_pipelines_keep_more_micro_batches_in_earlier_stages():
     assert most.peak == sum(most.at_peak.values())
 
 
+def test_all_wait_for_a_straggler():
+    one, slow = (small(f"dp=4,straggler={x}").times for x in (1, 1.25))
+    assert slow.forward == pytest.approx(1.25 * one.forward)
+    assert one.step < slow.step <= 1.25 * one.step
+
+
 def test_dualpipe_holds_two_stages():
     """Twice the parameters, and p + 1 micro-batches of a stage. Source: dualpipe."""
     own = {"tied": False}

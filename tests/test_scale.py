@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import budget
 from budget import alternatives, cost, device, law, table
 from budget.__main__ import main
-from budget.backwards import own_mfu
 from budget.errors import InputError
 from budget.goodput import goodput
 from budget.quantity import COUNT, DAYS, FLOPS, KWH, SHARE, USD, WATTS, read
 from budget.shape import shape
+from budget.utilisation import one_device
 
 CONTRACT = {
     "schema", "params", "tokens", "compute_flops", "loss", "loss_low", "loss_high", "days", "devices",
@@ -69,7 +69,7 @@ def test_a_layout_s_communication_is_in_the_mfu():
     step = laid.network
     assert (laid.devices, step.devices) == (64, 64)
     assert isclose(step.model.tokens, 4e6, rel_tol=0.1)
-    assert laid.mfu.value < own_mfu(budget.scale(**asked, devices=1).network, laid.ask).value
+    assert laid.mfu.value < one_device(budget.scale(**asked, devices=1).network).value
     kept = goodput(64).fraction
     seconds = 1e12 / step.model.tokens * step.times.step / kept
     assert isclose(laid.days * 86400, seconds * 8e9 / step.params.total)
@@ -227,6 +227,7 @@ BAD = [
     ({"compute": 1e20, "pue": 0.5}, "pue: got 0.5"),
     ({"compute": 1e20, "grid": "Atlantis"}, "grid: unknown name"),
     ({"compute": 1e20, "dtype": "fp3"}, "dtype"),
+    ({"compute": 1e20, "experts": 0.5}, "experts: got"),
     ({"compute": 1e20, "layout": "xp=3"}, "layout"),
     ({"compute": 1e20, "layout": "tp=8", "devices": 3}, "devices: got"),
     ({"compute": 1e20, "layout": "tp=8", "global_batch": 0}, "global_batch: got"),

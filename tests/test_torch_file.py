@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import budget
 from budget import InputError
 from budget.__main__ import main
-from budget.fit import largest
+from budget.fitting import largest
 from budget.ir import walk
 
 FILE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from budget.named import Any
@@ -53,7 +54,9 @@ def asked(row: Row) -> Iterator[Asked]:
     if not row["input_len"]:
         if row.get("hidden"):
             raise NotCoveredError("lengths are not stated")
-        part = Part(model, {**settings, "mode": "forward"})
+        side = re.search(r"_(\d{3})(\.|$)", row["model"])  # timm's names end in the image's side
+        image = {"image": int(side[1])} if side else {}
+        part = Part(model, {**settings, **image, "mode": "forward"})
         yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
         return
     yield from _tokens(row, model, settings, batch, software)

@@ -66,7 +66,9 @@ def asked(row: Row) -> Iterator[Asked]:
     known = measured(row, "measured_gb", unit)
     parts, of = _parts(row)
     yield Asked("peak_bytes", "bytes", known, parts, of=of)
-    if row["scenario"] == "inference" and litgpt.is_one(row) and (rate := measured(row, "time_note")):
+    # bitsandbytes' products have host code of their own, which is not modelled.
+    plain = row["scenario"] == "inference" and litgpt.is_one(row) and row["quant"] == "None"
+    if plain and (rate := measured(row, "time_note")):
         token = Part(parts[0].model, {**parts[0].settings, "device": device(row["gpu"])})
         yield Asked("tpot_s", "s", 1 / rate, (token,))
 

@@ -108,7 +108,11 @@ def device(text: str) -> devices.Device:
     plain = re.sub(r"\(.*?\)", " ", text.lower().replace("\u2011", "-"))
     words = re.findall(r"[a-z0-9]+", plain)
     slug = "-".join(words)
-    core = [w for w in words if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w", w)]
+    core = [
+        w
+        for w in words
+        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
+    ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
     for name in (
         NAMES.get(slug, slug),
@@ -142,7 +146,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     A preset counts where its sizes are those of the row's columns; else the columns make a decoder.
     """
     sizes = _sizes(row)
-    name = re.sub(r"\(.*?\)|\bv1\.5\b", "", row.get("model", "")).strip()
+    name = re.sub(r"\((?!\d+ ?[MB]\)).*?\)|\bv1\.5\b", "", row.get("model", "")).strip()
     if software == "llm-foundry":
         name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
     found = _preset(name)
@@ -160,11 +164,13 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
 @cache
 def _preset(name: str) -> str:
     """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`)."""
-    short = name.rpartition("/")[2]
+    short = re.sub(r"^deit3?_(tiny|small|base|large)", r"vit_\1", name.rpartition("/")[2])  # the same network
     for text in (
         name,
         short,
+        re.sub(r"[()]", "", short),
         short.split(".")[0],
+        re.sub(r"_\d{3}(\..*)?$", "", short),  # an image's side
         re.sub(r"[-_](instruct|chat|hf|it|base|fp8|nvfp4|v\d\.\d)\b", "", short, flags=re.IGNORECASE),
     ):
         try:

@@ -26,6 +26,7 @@ class Attention(NamedTuple):
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
+    rope_part: bool = False  # only a part of each head
     cosine: bool = (
         False  # queries and keys are normalized to length 1; each head learns the scale of its scores
     )
@@ -86,8 +87,9 @@ def attention(
     if a.scale_q:
         yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
     if a.rope:
-        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", "rope")
-        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", "rope")
+        rope = "rope_part" if a.rope_part else "rope"
+        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)
+        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)
     sizes: dict[str, Size] = {} if cached is None else {"t": cached}
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"

@@ -28,7 +28,8 @@ from ..named import NamedTuple
 from ..size import Size, is_zero
 
 ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
-NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", "rms_norm", "rms_norm_float32")
+RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one")
+NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", *RMS_NORMS)
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from .. import device
 from ..device import machine, profile
+from ..device.kernel_class import Profile
 from ..errors import InputError, unknown
 from ..measured import calibration, record
-from ..measured.validation import rows
+from ..measured.validation import rows, summaries
 from ..report import render
 from ..report._validation import answer
 
@@ -22,8 +26,12 @@ EXAMPLES = """examples:
   budget calibrate --measure       measure anew: two minutes on two cores
   budget calibrate FOLDER --device h200 --profiles FOLDER     another machine's
 
-The profile goes to $XDG_DATA_HOME/compute-budget/profiles.
+The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no worse than the one there.
 """
+BUSY = 0.2  # of the processors that others may use while this machine is measured
+WATCHED_S = 2.0
+BUSY_ANYWAY = "BUDGET_MEASURE_BUSY"  # set: measure all the same
+WORSE = 1.05  # times the old profile's errors: less is within what another run of the suite gives
 
 
 def flags(parser: ArgumentParser) -> None:
@@ -49,11 +57,66 @@ def run(args: Namespace, rest: list[str]) -> int:
         measure(chosen)
         found = record.read([], name)
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
+    folder = args.profiles or profile.user_folder()
+    _no_worse(found, chosen, made, os.path.join(folder, f"{name}.json"))
     notes = [f"Made by `budget calibrate` from {len([r for r in found if r.split == 'fit'])} records."]
-    path = profile.save(made, args.profiles or profile.user_folder(), notes)
+    path = profile.save(made, folder, notes)
     print(render(answer(rows(found, chosen, made), chosen, made), "table"))
     print(f"\nprofile written to {path}")
     return 0
+
+
+def _no_worse(found: list[record.Record], chosen: device.Device, made: Profile, path: str) -> None:
+    """Raise an InputError where the profile that would be replaced predicts the held-out records better."""
+    if not os.path.isfile(path):
+        return
+    try:
+        old = profile.load(path)
+    except InputError:  # it is broken: anything is better
+        return
+    before, after = (
+        statistics.mean(s.median for s in summaries(rows(found, chosen, p)) if s.name.startswith("all "))
+        for p in (old, made)
+    )
+    if after > WORSE * before:
+        raise InputError(
+            "calibrate",
+            f"the new profile is off by {after:.1%} on held-out records, {path}, which is kept, "
+            f"by {before:.1%}; "
+            "allowed: --measure on an idle machine, --profiles FOLDER",
+        )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One suite at a time on a machine: two disturb each other. Raises InputError for a second one."""
+    os.makedirs(folder := os.path.dirname(profile.user_folder()), exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(path := os.path.join(folder, "measuring.lock"), "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                "calibrate", f"another suite measures this machine ({path}); wait for it"
+            ) from None
+        yield
+
+
+def idle(watched_s: float = WATCHED_S) -> None:
+    """Raise an InputError where others use the processors: times beside them are not this machine's."""
+    import psutil
+
+    busy = psutil.cpu_percent(watched_s) / 100
+    if busy > BUSY:
+        raise InputError(
+            "calibrate",
+            f"other programs use {busy:.0%} of the processors; allowed: {BUSY:.0%} (stop them, or "
+            f"{BUSY_ANYWAY}=1)",
+        )
 
 
 def measure(chosen: device.Device) -> None:
@@ -68,6 +131,8 @@ def measure(chosen: device.Device) -> None:
         raise InputError(
             "calibrate", f"needs {', '.join(missing)} to measure: pip install 'compute-budget[bench]'"
         )
+    if not os.environ.get(BUSY_ANYWAY):
+        idle()
     folder = suites()
     print(
         f"measuring {chosen.name} (pytest bench/ --quick); an interrupted run goes on where it was",
@@ -87,9 +152,10 @@ def measure(chosen: device.Device) -> None:
     ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
-    status = subprocess.run(  # noqa: S603 # this project's own suites
-        ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
-    ).returncode
+    with alone():
+        status = subprocess.run(  # noqa: S603 # this project's own suites
+            ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
+        ).returncode
     if status:
         raise InputError(
             "calibrate", f"the suite ended with status {status}; what it measured is kept, run it again"

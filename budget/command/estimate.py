@@ -81,8 +81,8 @@ def _told(shown: Any, run: Run) -> Any:
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
+    from ..report._fit import describe
     from ..ways import advise
-    from .fit import describe
 
     found = advise(model, first=True, **settings).changes
     if not found and now.spread is not None:

@@ -28,9 +28,10 @@ def run(args: Namespace, rest: list[str]) -> int:
     if args.term is None:
         print(fill(", ".join(terms), 79))
         return 0
-    if args.term not in terms:
+    term = args.term if args.term in terms else args.term.lower()  # MFU stands in answers
+    if term not in terms:
         raise unknown("term", args.term, terms)
-    entry = terms[args.term]
+    entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
     print(f"source: {_source(entry.get('source'))}")
     return 0

@@ -6,19 +6,20 @@ from argparse import ArgumentParser, Namespace
 
 from .. import device
 from ..device import profile
+from ..device.kernel_class import Profile
 from ..errors import InputError, unknown
-from ..measured import record
-from ..measured.validation import rows, summaries
-from ..report._validation import answer
+from ..measured import record, replay
+from ..measured.validation import Row, rows, summaries
+from ..report._validation import answer, together
 from ._model import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:
-  budget validate                           this machine's newest records
+  budget validate                           this machine's newest records, else all that ship
   budget validate --all                     all measurements, not networks alone
   budget validate --max-median 5%           exit 1 if the median error is larger
-  budget validate FOLDER --device h200      another machine's records
-  budget validate --format html --output accuracy.html
+  budget validate bench/results/h200        another machine's records, on any machine
+  budget validate bench/results --format html --output docs/accuracy.html
 
 Exit status: 0, or 1 where kernels or networks exceed --max-median.
 """
@@ -27,7 +28,7 @@ Exit status: 0, or 1 where kernels or networks exceed --max-median.
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("results", nargs="*", help="results files, or folders of them (bench/results/DEVICE)")
-    parser.add_argument("--device", default="auto", metavar="D", help="whose records (this machine)")
+    parser.add_argument("--device", metavar="D", help="whose records (those of the results)")
     parser.add_argument("--profile", metavar="FILE", help="predict with this one")
     parser.add_argument("--max-median", metavar="E", help="the largest median error that passes: 5%% or 0.05")
     parser.add_argument("--all", action="store_true", help="show every measurement")
@@ -41,18 +42,41 @@ def run(args: Namespace, rest: list[str]) -> int:
             "flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output")
         )
     limit = None if args.max_median is None else fraction(args.max_median)
-    chosen = device.load(args.device)
-    records = record.read(args.results, profile.key(chosen))
-    if not records:
-        raise InputError("results", f"no records of {chosen.name}; measure with: pytest bench/ --quick")
-    dtypes = sorted({r.dtype for r in records})
-    used = profile.load(args.profile) if args.profile else profile.profile_for(chosen, dtypes[0])
-    found = rows(records, chosen, used)
-    medians = [s.median for s in summaries(found) if s.name.startswith("all ")]
+    found = [_rows(*case, args.profile) for case in _cases(args.results, args.device)]
+    medians = [s.median for rows, _, _ in found for s in summaries(rows) if s.name.startswith("all ")]
     if limit is not None and not medians:
         raise InputError("--max-median", "got records of collectives only; allowed: with kernels or networks")
-    write(answer(found, chosen, used, every=args.all), args)
+    write(together([answer(*one, every=args.all) for one in found]), args)
     return 1 if limit is not None and max(medians) > limit else 0
+
+
+def _cases(paths: list[str], name: str | None) -> list[tuple[device.Device, list[record.Record]]]:
+    """Devices with their records: of the paths; of the device that is named; this machine's; else all that
+    come with a checkout, which say themselves what they were measured on.
+    """
+    if name is not None or not paths:
+        chosen = device.load(name or "auto")
+        if found := record.read(paths, profile.key(chosen)):
+            return [(chosen, found)]
+        files = {} if name is not None else replay.shipped()
+        if not files:
+            raise InputError("results", f"no records of {chosen.name}; measure with: pytest bench/ --quick")
+    elif not (files := replay.owners(paths)):
+        raise InputError("results", f"no records in {', '.join(paths)}")
+    return [_replayed(key, of) for key, of in files.items()]
+
+
+def _replayed(key: str, paths: list[str]) -> tuple[device.Device, list[record.Record]]:
+    found = record.read(paths, key)
+    return replay.recorded(found, key), found
+
+
+def _rows(
+    chosen: device.Device, records: list[record.Record], path: str | None
+) -> tuple[list[Row], device.Device, Profile]:
+    dtypes = sorted({r.dtype for r in records})
+    used = profile.load(path) if path else profile.profile_for(chosen, dtypes[0])
+    return rows(records, chosen, used), chosen, used
 
 
 def fraction(text: str) -> float:

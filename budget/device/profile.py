@@ -31,6 +31,12 @@ def key(device: Device) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
+def named(name: str) -> str:
+    """A device's name, from that of its folder: a shipped profile says how it is written."""
+    path = os.path.join(FOLDER, f"{name}.json")
+    return load(path).name if os.path.isfile(path) else name.replace("-", " ")
+
+
 def user_folder() -> str:
     """Where `budget calibrate` keeps profiles. Source: xdg-basedir."""
     base = os.environ.get("XDG_DATA_HOME", "")

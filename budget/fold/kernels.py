@@ -132,7 +132,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
     rule = first.rule
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
-    launches = 1 if fused or native else launches
+    launches = 1 + sum(o.rule.apart for o in ops if first.kernel and not _derived(o)) if fused else launches
+    launches = 1 if native else launches
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
     moved: dict[str, Size] = {}
     host: Size = 0
@@ -153,7 +154,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
-    if launches > 1:
+    if launches > 1 and not fused:
         traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
     main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
@@ -193,6 +194,11 @@ def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
 def _experts(o: Op) -> str:
     """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
     return next((axis for t in o.ins if (axis := picked(t))), "")
+
+
+def _derived(o: Op) -> bool:
+    """Whether an operator is of the backward pass, and not a forward one that runs again."""
+    return o.phase == "backward" and not o.again
 
 
 def _in_between(o: Op, dtype: str) -> Size:

@@ -23,11 +23,10 @@ from .memory import Memory, beside, memory
 from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
-# The axis of a stack's overlap that a group belongs to.
 HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
+KERNELS = ("forward", "backward", "optimizer")
+# The axis of a stack's overlap that a group belongs to.
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
-
-
 # What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
 HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
 
@@ -112,7 +111,9 @@ class Spread(NamedTuple):
         """The seconds of each rank."""
         found = []
         for rank in self.ranks:
-            times = time(rank.program, device, profile, self.dtype, execution)
+            usual = time(rank.program, device, profile, self.dtype, execution)
+            slow = self.layout.straggler  # every collective waits for the slowest
+            times = usual._replace(**{part: getattr(usual, part) * slow for part in KERNELS})
             said = self.say(rank, times, cluster, overlap)
             found.append(Ran(rank, times, said, _of_weights(rank.program)))
         return tuple(found)

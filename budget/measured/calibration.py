@@ -82,10 +82,13 @@ Predict = Callable[[Case, Profile], float]
 def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) -> Profile:
     """A measured profile from the records of the split `fit`. Raises InputError where there are too few."""
     records = list(records)
-    known = [r for r in records if r.split == "fit" and r.predicted]
+    asked = [r for r in records if r.split == "fit" and r.predicted]
+    known = [r for r in asked if not r.disturbed]
     if len(known) < LEAST:
+        dropped = f", {len(asked) - len(known)} disturbed ones apart" if len(known) < len(asked) else ""
         raise InputError(
-            "results", f"{len(known)} records to calibrate from; allowed: {LEAST} or more (pytest bench/)"
+            "results",
+            f"{len(known)} records to calibrate from{dropped}; allowed: {LEAST} or more (pytest bench/)",
         )
     dtypes = tuple(sorted({r.dtype for r in known}))
     stages = [s for s in _stages([_case(r) for r in known]) if s.cases]

@@ -17,6 +17,8 @@ from ..named import Any, NamedTuple
 SCHEMA = "budget.record/1"
 ASIDE = "budget.speed/1"  # of entries beside the records
 LARGEST = 500_000_000  # bytes of a results file; a full suite has one or two million
+WAITED = 0.05  # of the best round, for a processor: more, and the record is not fitted to
+SPREAD = 0.5  # between the quartiles of all rounds, of the time itself
 TEXTS = ("suite", "case", "implementation", "split", "dtype")
 NEEDED = (*TEXTS, "schema", "device", "workload", "statistic")
 
@@ -49,6 +51,12 @@ class Record(NamedTuple):
     def predicted(self) -> bool:
         """Whether the time model describes this implementation: torch's own, not compiled kernels."""
         return self.implementation == "torch"
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs took part in the time: its threads waited, or its rounds do not agree."""
+        waited, spread = self.info.get("waited") or 0, self.info.get("interquartile_range_s") or 0
+        return bool(waited > WAITED or spread > SPREAD * self.seconds)
 
 
 def load(path: str) -> list[Record]:

@@ -68,7 +68,8 @@ def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
 def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     """The same attention without a kernel: the operands of both products are kept in float32.
 
-    Queries and keys are scaled instead of the scores; there is no softcap.
+    Queries and keys are scaled instead of the scores; there is no softcap. The weights are cast back as well,
+    though nobody asks for them.
     """
     wide: dict[str, Tensor] = {}
     scores = next(o for o in ops if o.kind == "contract")
@@ -82,10 +83,16 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
             yield o
         else:
             if o.kind == "contract":
-                yield from _upcast(o, "scale" if o is scores else "cast", wide)
+                yield from _upcast(o, "upcast_scale" if o is scores else "upcast", wide)
             wide[o.out.name] = o.out._replace(name=f"{o.out.name}~float32", dtype="float32")
             ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
-            yield o._replace(ins=ins, outs=(wide[o.out.name],))
+            kind = "mask_made" if o.kind == "mask" else o.kind
+            yield o._replace(kind=kind, ins=ins, outs=(wide[o.out.name],))
+            if o.kind == "softmax":
+                unread = o.out._replace(name=f"{o.out.name}~unread", dtype="")
+                yield o._replace(
+                    name=f"{o.name}.unread", kind="cast", ins=(wide[o.out.name],), outs=(unread,)
+                )
 
 
 def _upcast(o: Op, kind: str, wide: dict[str, Tensor]) -> Iterator[Op]:

@@ -90,7 +90,7 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
 
     def root(t: Tensor) -> Tensor:
         """What prompts have in its place: they have no positions, and no cache."""
-        return root(makers[t.name].ins[0]) if makers[t.name].kind in ("rope", "cache") else t
+        return root(makers[t.name].ins[0]) if makers[t.name].kind in ("rope", "rope_part", "cache") else t
 
     def lead(t: Tensor) -> Iterator[Op]:
         """The operators from the projection to keys or values."""

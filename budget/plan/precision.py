@@ -40,12 +40,10 @@ PRECISION = ("pure", "autocast", "master", "fp8")
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
-    "gradient_accumulation_fusion": setting(False, "products add to gradients of grad_dtype (Megatron)"),
 }
 NEEDS = {
     "precision": ("train",),
     "grad_dtype": ("train",),
-    "gradient_accumulation_fusion": ("grad_dtype",),
 }
 UNNAMED = True
 

@@ -30,6 +30,8 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     text = _text(made, takes, workload)
     pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
     main = getattr(made, "main_input_name", "")
+    if workload.image and text and pixels:  # a picture among the words
+        yield {**_with_image(made, text, pixels["pixel_values"]), **pixels}
     if "input_values" in takes:
         yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
     if "input_features" in takes:
@@ -44,6 +46,26 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     if pixels:
         yield pixels
         yield {**pixels, **text}
+
+
+def _with_image(made: Any, text: dict[str, Any], pixels: Any) -> dict[str, Any]:
+    """The text behind as many image tokens as the tower makes of a picture, with data: classes read it."""
+    import torch
+
+    token = getattr(made.config, "image_token_id", None)
+    tower = getattr(made, "get_image_features", None)
+    if token is None or tower is None:
+        return text
+    with torch.no_grad(), suppress(Exception):  # whatever a tower needs besides: then the text stands alone
+        found = tower(pixel_values=pixels.to(made.dtype))
+        found = getattr(found, "pooler_output", found)
+        parts = found if isinstance(found, list | tuple) else [found]
+        tokens = sum(part.shape[:-1].numel() for part in parts) // pixels.shape[0]
+        words = torch.ones(text["input_ids"].shape, dtype=torch.int64, device="cpu")
+        image = torch.full((pixels.shape[0], tokens), token, device="cpu")
+        ids = torch.cat([image, words], dim=1)
+        return dict.fromkeys(text, ids)
+    return text
 
 
 def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ..config import Workload, size
 from ..errors import InputError, shown
 from ..ir import Model
 from ..named import Any
+from .hf_fields import buildable
 
 NAME = "_class_name"
 LATENT = 8  # pixels of a latent's side, and two of a token's where a transformer takes them packed
@@ -36,6 +37,7 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
     cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)):
         raise InputError(NAME, f"got {shown(name)}, which is no network of diffusers {diffusers.__version__}")
+    buildable(values)
     if mode not in torch_module.MODES:
         allowed = ", ".join(torch_module.MODES)
         raise InputError("mode", f"got {mode!r}; allowed for a captured class: {allowed}")

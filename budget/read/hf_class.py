@@ -16,6 +16,7 @@ from ..ir import Model, walk
 from ..named import Any
 from ._class_inputs import inputs
 from .hf_classes import UncoveredError
+from .hf_fields import buildable
 
 # What a config without a class is taken for: the first of these that its model_type has.
 AUTO = (
@@ -58,6 +59,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> A
     kind = values.get("model_type")
     if kind not in CONFIG_MAPPING:
         raise why
+    buildable(values)
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
         text = _text_alone(config)

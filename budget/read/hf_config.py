@@ -80,6 +80,11 @@ def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(_family(values["model_type"]).get("uncounted", ()))
 
 
+def has_tower(values: Mapping[str, Any]) -> bool:
+    """Whether a config's class takes images as well, which its family's file leaves out."""
+    return "vision_config" in values and "nested" in _family(values["model_type"])
+
+
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of its weights: their family, their dtype, and their format where they are in few
     bits. Raises InputError.

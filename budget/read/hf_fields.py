@@ -48,6 +48,15 @@ def _list(hf: Settings, name: str) -> list[Any]:
     return list(value)
 
 
+def buildable(values: Mapping[str, Any]) -> None:
+    """Raise an InputError for more layers than a class can be built with: each is an object."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            buildable(value)
+        elif "layers" in name and isinstance(value, int) and value > LONGEST_PATTERN:
+            raise InputError(name, f"got {value:,}; allowed for a captured class: up to {LONGEST_PATTERN:,}")
+
+
 def _short(count: int, name: str) -> int:
     if count > LONGEST_PATTERN:
         raise InputError(name, f"got {count:,}; allowed: up to {LONGEST_PATTERN:,} layers that differ")

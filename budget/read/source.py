@@ -162,11 +162,15 @@ def _captured(model: object, **run: Any) -> Model | None:
         return diffusers_class.program(values, **run)
     try:
         hf_config.read(values)
-    except UncoveredError as why:
-        from . import hf_class
+    except UncoveredError as error:
+        why = error
+    else:
+        if run.get("image") is None or not hf_config.has_tower(values):
+            return None
+        why = UncoveredError("image", "the family's file has no vision tower")
+    from . import hf_class
 
-        return hf_class.program(values, why, **run)
-    return None
+    return hf_class.program(values, why, **run)
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

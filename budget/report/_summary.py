@@ -8,14 +8,18 @@ from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
-from ..layout import Layout
+from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
+if TYPE_CHECKING:
+    from ..layout import Layout
+
 BAR = 32
 WIDTH = 80
+NOTED = 0.99  # goodput from which on failures are not worth a line
 # Settings that the first line shows, if the architecture has them.
 HEADLINE = (
     "kind",
@@ -120,7 +124,7 @@ def workload(e: Estimate) -> str:
 
 def degrees(layout: Layout) -> str:
     """A layout's settings that are not the usual ones: tp=8, pp=4."""
-    told = {name: x for name, x in vars(layout).items() if x != Layout.fields[name].default}
+    told = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
     if layout.sp or is_one(layout.tp):
         told.pop("sp", None)
     return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in told.items())
@@ -226,6 +230,11 @@ def _job(job: Job) -> Iterator[str]:
     words = [f"{hours} device-hours"]
     words += [usd(bill.usd), energy(bill.kwh), f"{mass(bill.co2_kg)} CO2e" if bill.co2_kg is not None else ""]
     yield "              " + "   ".join(filter(None, words))
+    failing = job.failing
+    if failing.fraction < NOTED:
+        often = f"one in {seconds(failing.mtbf_s)} if devices fail as Llama 3's did"
+        ends = "no end" if job.with_failures is None else seconds(job.with_failures)
+        yield f"failures    {often}: goodput {failing.fraction:.0%}, {ends}"
 
 
 def _beside(e: Estimate) -> Iterator[str]:

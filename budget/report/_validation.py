@@ -55,6 +55,28 @@ def answer(found: Sequence[Row], device: Device, profile: Profile, *, every: boo
     )
 
 
+def together(answers: Sequence[Answer]) -> Answer:
+    """Answers of several devices as one; of one as it is. JSON is then a list."""
+    if len(answers) == 1:
+        return answers[0]
+    return Answer(
+        data=lambda: [a.data() for a in answers],
+        records=lambda: _stacked([a.records() for a in answers]),
+        text=lambda: "\n".join(a.text() for a in answers),
+        tables=lambda: [
+            t._replace(columns=(t.columns[0]._replace(heading=a.text().partition(":")[0]), *t.columns[1:]))
+            for a in answers
+            for t in a.tables()
+        ],
+        foot="; ".join(dict.fromkeys(a.foot for a in answers)),
+        pictures=lambda: [p for a in answers for p in a.pictures()],
+    )
+
+
+def _stacked(tables: Sequence[Table]) -> Table:
+    return tables[0]._replace(rows=[row for t in tables for row in t.rows])
+
+
 def _tables(found: Sequence[Row], *, every: bool) -> list[Table]:
     shown = [r for r in found if every or r.record.is_network]
     lines = [

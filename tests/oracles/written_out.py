@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformers.activations import NewGELUActivation, QuickGELUActivation, XIELUActivation
 from transformers.models.cohere2.modeling_cohere2 import Cohere2LayerNorm
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, rotate_half
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
@@ -48,6 +49,7 @@ KINDS = {
     "rms_norm": one(lambda: LlamaRMSNorm(D)),
     "rms_norm_keep": one(lambda: T5LayerNorm(D)),
     "rms_norm_float32": one(lambda: Olmo2RMSNorm(D)),
+    "rms_norm_plus_one": one(lambda: Gemma2RMSNorm(D)),
     "layer_norm_float32": one(lambda: Cohere2LayerNorm(D)),
     "gelu_new": one(NewGELUActivation),
     "quick_gelu": one(QuickGELUActivation),

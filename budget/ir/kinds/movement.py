@@ -36,7 +36,7 @@ RULES: dict[str, Rule] = {
     ),
     "copy_": Rule(walks="first", inplace=True),  # into what is there
     "merge": Rule(
-        saves=(X,), additive=True
+        saves=(X,), additive=True, apart=1
     ),  # a copy of a kernel's output, which the kernel's own backward pass reads
     "slice": Rule(view=True, gradient="pad"),
     "split": Rule(view=True),  # into parts, all of them read
@@ -83,8 +83,11 @@ RULES: dict[str, Rule] = {
     "reduce": Rule(
         1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, ""), additive=True
     ),
+    "upcast": Rule(
+        casts=True, additive=True, launches=2
+    ),  # a cast, and a copy that a product of batches needs
     "cast": Rule(casts=True),
     "cache": Rule(part=True),
     "fill": Rule(stops=True),  # zeros, a recurrence's first state
-    "table": Rule(4, stops=True, launches=6),  # made from positions: rotary cosines, ALiBi slopes, masks
+    "table": Rule(4, stops=True, launches=9),  # made from positions: rotary cosines, ALiBi slopes, masks
 }

@@ -7,12 +7,15 @@ from .rule import ANSWERS_SINGLE, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X,
 RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True),
     "scale": Rule(1, 1, additive=True),
+    # the same of what is cast for it and copied for a product of batches
+    "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2),
     "skew": Rule(1, 2, back_launches=2, additive=True),  # a matrix less its transpose
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
+    "mask_made": Rule(1, 0, linear=True, launches=4, moves=(2, 0)),  # made of booleans first
     "masked_fill": Rule(1, 1, (Y,)),  # by booleans, which its gradient needs, too
     "mask_dense": Rule(
-        1, 0, (Save("mask", like=1, own=True, copy=True),)
+        1, 0, (Save("mask", like=1, own=True, copy=True),), apart=3
     ),  # as SDPA turns choices into numbers
     "exp": Rule(1, 1, (OUTPUT,), autocast=(SINGLE, ""), torch=("exp",)),
     "clamp": Rule(1, 1, (X,)),
@@ -151,4 +154,6 @@ RULES: dict[str, Rule] = {
     ),
     "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
     "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
+    # of a part of each head, joined with the rest
+    "rope_part": Rule(4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0)),
 }

@@ -260,3 +260,5 @@ RULES: dict[str, Rule] = {
         3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"
     ),
 }
+# Gemma's weight is 1 + w, which is cast and added each time.
+RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10)

@@ -1,4 +1,4 @@
-"""Fitting a model into memory: the largest size that fits; ways.py has the changes that make a model fit."""
+"""Fitting a model into memory: does it fit, how large may it be, and what would make it fit (ways.py)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,76 @@ from .answer import Estimate
 from .config import table
 from .errors import InputError
 from .estimate import estimate
-from .named import Any
+from .face import Shown
+from .named import TYPE_CHECKING, Any, NamedTuple
 from .read import module as modules
 from .read._shapes import sized
-from .ways import Advice, Change, advise, changes
+from .ways import Advice, advise
 
-__all__ = ["MOST", "SOLVE", "Advice", "Change", "advise", "changes", "largest"]
+if TYPE_CHECKING:
+    from typing import Unpack
 
+    from .keywords import Settings
+
+SCHEMA = "budget.fit/1"
 SOLVE = ("batch", "seq", "image", "layers")
 MOST = 2**24  # no sensible answer is larger
 SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
+SHOWN = 8  # changes, of those that help
+NONE = Advice((), (), 0, 0.0, complete=True)
 FAR = 16  # times a known size: a line through two known ones is not trusted beyond
+
+
+class _Fit(NamedTuple):
+    estimate: Estimate  # with the largest size, or as it was asked for
+    solve: str  # what was solved for, or ""
+    largest: int  # of it; 0 where nothing was solved for, or nothing fits
+    advice: Advice
+
+
+class Fit(Shown, _Fit):
+    """Whether a model fits, the largest size that does, or what would make it fit."""
+
+    report = "_fit"
+
+    def __repr__(self) -> str:
+        found = f"{self.solve} {self.largest:,}" if self.largest else f"{len(self.advice.changes)} changes"
+        return f"Fit({self.estimate.model.name}, {'fits' if self.fits else 'does not fit'}, {found})"
+
+    def __bool__(self) -> bool:
+        return self.fits
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits, at the largest size where one was solved for."""
+        return bool(self.estimate.fits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `budget fit`."""
+        told = {"schema": SCHEMA, "fits": self.fits, "estimate": self.estimate.to_dict()}
+        if self.largest:
+            return {**told, "solve": self.solve, "largest": self.largest}
+        changes = [
+            {"settings": c.settings, "kind": c.kind, "estimate": c.estimate.to_dict()}
+            for c in self.advice.changes[:SHOWN]
+        ]
+        advice = self.advice
+        tried = {"tried": [*advice.tried], "evaluated": advice.evaluated, "complete": advice.complete}
+        return {**told, "changes": changes, **tried}
+
+
+def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
+    """Whether a model fits a device, and what would make it fit; with `solve` (batch, seq, image or layers)
+    the largest of these that fits. settings: those of budget.estimate. Raises InputError.
+
+    bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
+    """
+    if solve:
+        best, found = largest(model, solve, **settings)
+        if found is not None:
+            return Fit(found, solve, best, NONE)
+    now = estimate(model, **settings)
+    return Fit(now, solve, 0, NONE if now.fits else advise(model, **settings))
 
 
 def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate | None]:

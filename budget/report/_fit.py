@@ -1,0 +1,85 @@
+"""What fits, as an Answer: the largest size, or the changes that make a model fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answer import Estimate
+from ..fitting import MOST, SHOWN, Fit
+from ..named import Any
+from ..ways import SAME, Change
+from ._answer import Answer, Column, Table
+from ._units import memory
+
+LARGEST = (
+    Column("solve", "solve"),
+    Column("largest", "largest", "{:,}".format),
+    Column("peak_bytes", "peak", memory),
+    Column("memory_bytes", "memory", memory),
+)
+CHANGES = (
+    Column("process_bytes", "process", memory),
+    Column("times", "x the time", "{:.2f}".format),
+    Column("kind", "training"),
+    Column("flags", "flags"),
+)
+
+
+def answer(found: Fit) -> Answer:
+    """Whether it fits, and up to eight changes that would make it fit; or the largest that does."""
+    return Answer(
+        data=found.to_dict,
+        records=lambda: _records(found),
+        text=lambda: "\n".join(_lines(found)),
+        estimates=(found.estimate,),
+    )
+
+
+def _records(found: Fit) -> Table:
+    e = found.estimate
+    if found.largest:
+        return Table(LARGEST, [(found.solve, found.largest, e.memory.peak, e.device.usable_bytes)])
+    return Table(CHANGES, [(*_gain(c, e), c.kind, _flags(c)) for c in found.advice.changes[:SHOWN]])
+
+
+def _used(e: Estimate) -> str:
+    """The peak and the process beside the device's memory."""
+    process = "" if e.process == e.memory.peak else f", process {memory(e.process)}"
+    return f"peak {memory(e.memory.peak)}{process} of {memory(e.device.usable_bytes)}"
+
+
+def describe(change: Change, now: Estimate) -> str:
+    """One change in one line: the new process, the relative time for the same work, the flags."""
+    process, slower = _gain(change, now)
+    kind = "" if change.kind == SAME else f"  ({change.kind})"
+    return f"{memory(process):>10}  {slower:.2f} x the time  {_flags(change)}{kind}"
+
+
+def _flags(change: Change) -> str:
+    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in change.settings.items())
+
+
+def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
+    """The process's bytes, and the time for the same work relative to the present one."""
+    base, then = (e.times.step / e.model.samples for e in (now, change.estimate))
+    return change.estimate.process, then / base
+
+
+def _lines(found: Fit) -> Iterator[str]:
+    now, advice = found.estimate, found.advice
+    if found.largest:
+        more = " and more" if found.largest == MOST else ""
+        name, device = now.model.name, now.device.name
+        yield f"{name} fits {device} up to {found.solve} {found.largest:,}{more}: {_used(now)}"
+        return
+    verdict = "fits" if now.fits else "does not fit"
+    yield f"{now.model.name} {verdict} {now.device.name}: {_used(now)}"
+    yield from (f"  {describe(c, now)}" for c in advice.changes[:SHOWN])
+    if now.fits:
+        return
+    if not advice.changes:
+        devices = int(-(-now.process // now.device.usable_bytes))
+        yield f"  no change is enough on one device; the process is that of {devices:,} together"
+    more = "" if advice.complete else f"; not all: {advice.seconds:.1f} s were over"
+    tries = "combination" if advice.evaluated == 1 else "combinations"
+    yield f"tried {advice.evaluated} {tries} of {', '.join(advice.tried) or 'nothing'}{more}"
