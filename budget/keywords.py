@@ -71,7 +71,6 @@ class Techniques(TypedDict, total=False):
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     grad_dtype: str
-    gradient_accumulation_fusion: bool
     prefix_tuning: int
     prompt_tuning: int
     sparse: str
