@@ -99,6 +99,8 @@ class _Autocast:
             yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
+            o = o._replace(kind=o.rule.autocasts_as)
         ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
         if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
