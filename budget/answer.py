@@ -19,7 +19,6 @@ from .fold.rows import BY, rows
 from .fold.throughput import Throughput, over, throughput
 from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
-from .job import Job, job, work
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .plan import chosen, keeps_weights
 from .plan.fuse import attention
@@ -31,6 +30,7 @@ from .stack import Stack
 if TYPE_CHECKING:
     from .cluster import Cluster
     from .fold.step import Ran, Spread
+    from .job import Job
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
@@ -164,6 +164,8 @@ class Estimate(Shown, _Estimate):
         tokens, samples: of the run, times epochs; `job` then has its days, dollars, kWh. Raises InputError.
         """
         terms = cost.terms(self.device, price, power, pue, grid)
+        from .job import job, work
+
         total = work(self.unit, self.length, tokens, samples, epochs)
         if total is None:
             return self._replace(terms=terms)

@@ -9,7 +9,6 @@ from . import table
 from .device import Device
 from .errors import InputError, shown, unknown
 from .named import Any, NamedTuple
-from .quantity import PLAIN, USD, WATTS, read
 
 KINDS = ("on-demand", "reserved", "spot")
 USUAL_PUE, USUAL_GRID = "aws", "USA"
@@ -52,6 +51,13 @@ class Bill(NamedTuple):
     co2_kg: float | None
 
 
+def _read(field: str, given: Any, kind: str, **bounds: float) -> float:
+    """A quantity as people write it; its units are a sixtieth of an estimate to import."""
+    from . import quantity
+
+    return quantity.read(field, given, getattr(quantity, kind), **bounds)
+
+
 def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None, grid: Any = None) -> Terms:
     """Prices, power and carbon of a device. Raises InputError.
 
@@ -79,7 +85,7 @@ def bill(t: Terms, device_hours: float) -> Bill:
 def usd_per_hour(device: Device, given: Any = None) -> Stated | None:
     """The median of the providers' prices of a kind, or one's own. None: none is known. Raises InputError."""
     if given is not None and given not in KINDS:
-        return _own(read("price", given, USD), "your price")
+        return _own(_read("price", given, "USD"), "your price")
     kind = given or KINDS[0]
     rows = [r for r in _prices(device.id) if r["kind"] == kind]
     if not rows:
@@ -131,7 +137,7 @@ def _watts(device: Device, given: Any) -> Stated | None:
             raise InputError("power", "no NVIDIA GPU here says what it draws; allowed: watts")
         return _own(watts, "what this machine's GPU draws now")
     if given is not None:
-        return _own(read("power", given, WATTS), "your power of a device")
+        return _own(_read("power", given, "WATTS"), "your power of a device")
     if device.tdp_w is None:
         return None
     return Stated(device.tdp_w, device.tdp_w, device.tdp_w, "the device's TDP", (device.source,))
@@ -149,7 +155,7 @@ def _pue(given: Any) -> Stated:
     row = rows.get(USUAL_PUE if given is None else str(given).lower())
     if row is None:
         try:
-            value = read("pue", given, PLAIN)
+            value = _read("pue", given, "PLAIN")
         except InputError:
             raise unknown("pue", given, [*rows, "a number from 1"]) from None
         if not 1 <= value <= 5:
@@ -166,7 +172,7 @@ def _grid(given: Any) -> Stated:
     row = named.get((USUAL_GRID if given is None else str(given)).lower())
     if row is None:
         try:
-            value = read("grid", given, PLAIN, least=-1e-9)
+            value = _read("grid", given, "PLAIN", least=-1e-9)
         except InputError:
             raise unknown("grid", given, [r["name"] for r in rows.values()]) from None
         return _own(max(value, 0.0), "your grid")

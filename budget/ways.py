@@ -29,6 +29,7 @@ QUANTIZED = ("none", "int8", "nf4", "nf4-dq")  # weights to serve from, each in 
 ATTENTION = ("eager", "sdpa")
 RECOMPUTE = ("none", "selective", "full")
 SEQ = 512  # no way is shorter
+LEAST = 0.5  # bytes of a weight: no way stores one in fewer
 RANK = 16  # of adapters that are proposed
 
 
@@ -126,6 +127,8 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     started = perf_counter()
     ask = _asking(model, settings)
     now = ask()
+    if now.spread is None and now.params.total * LEAST > now.device.usable_bytes:
+        return Advice((), ("weights in four bits",), 1, perf_counter() - started, complete=True)
     axes = _axes(now, given=isinstance(model, Model) or _fixed(settings))
     trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))
     by_kind = _by_kind(axes)

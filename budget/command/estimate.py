@@ -9,7 +9,6 @@ from ..answer import Estimate
 from ..comparison import cases
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
-from ..report._comparison import answer as comparison
 from ..report._estimate import answer, text
 from ._model import output_flags, requested, source_flags, workload_flags, write
 from ._parser import Parser
@@ -53,6 +52,8 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
     model, settings = requested(args, rest)
     if len(each := cases(settings)) > 1:
+        from ..report._comparison import answer as comparison
+
         write(comparison([priced(compute(model, **one), args) for one in each]), args)
         return 0
     found = priced(compute(model, **settings), args)

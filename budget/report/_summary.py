@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
-from ..job import Job
 from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
@@ -15,6 +14,7 @@ from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 if TYPE_CHECKING:
+    from ..job import Job
     from ..layout import Layout
 
 BAR = 32
