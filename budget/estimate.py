@@ -16,8 +16,6 @@ from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
 from .ir import Model
-from .layout import Layout
-from .layout import layout as as_layout
 from .named import TYPE_CHECKING, Any
 from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
+    from .layout import Layout
     from .search import Found
 
 CHOICES = {
@@ -94,7 +93,7 @@ def estimate(
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = ALIASES.get(str(optimizer), optimizer)
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
-    spread = None if layout is None else as_layout(layout, train=mode == "train")
+    spread = None if layout is None else _layout(layout, mode)
     if devices is not None and spread is not None and any_of(spread.devices != devices):
         raise InputError(
             "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"
@@ -129,6 +128,13 @@ def estimate(
     counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _cluster(cluster, target)
     return Estimate(task, target, software, kept, profile, *counted, joined)
+
+
+def _layout(layout: object, mode: str) -> Layout:
+    """A layout, of text, a table or as it is. Raises InputError."""
+    from .layout import layout as as_layout
+
+    return as_layout(layout, train=mode == "train")
 
 
 def _groups(layout: Layout | None) -> int:

@@ -45,6 +45,8 @@ class Techniques(TypedDict, total=False):
     freeze: str
     freeze_layers: int
     fuse: str
+    gradient_accumulation_fusion: bool
+    dummy_gradients: bool
     ia3: bool
     input_gradients: bool
     prompts: int
@@ -60,7 +62,6 @@ class Techniques(TypedDict, total=False):
     use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
-    main_grads: Literal["new", "added", "dummies"]
     offload: str
     oft_block_size: int
     p_tuning: int
@@ -70,7 +71,6 @@ class Techniques(TypedDict, total=False):
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     grad_dtype: str
-    gradient_accumulation_fusion: bool
     prefix_tuning: int
     prompt_tuning: int
     sparse: str

@@ -11,7 +11,6 @@ from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
 from ..files import replace
-from ..layout import told as told_layout
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
@@ -158,6 +157,8 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
     settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    from ..layout import told as told_layout
+
     if table := run.spread(told_layout(asked["layout"] or "")):
         settings["layout"] = table
     single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1

@@ -95,8 +95,8 @@ def _widened(o: Op, dtype: str) -> Size:
 def _beyond(o: Op, dtype: str) -> Size:
     """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
     own, single = o.rule.back_most
-    width = own * int(BYTES[o.out.dtype or dtype]) + single * int(BYTES["float32"])
-    most = width * elements(o.out, o.sizes)
+    width = own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"]
+    most = int(width) * elements(o.out, o.sizes)
     seen = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
     return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in seen))
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..ir import Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -40,7 +40,7 @@ def fuse(
     checkpointed: what attention adds from outside requires a gradient: T5's zeros in cross-attention.
     """
     if choice == "eager":
-        return model
+        return model._replace(nodes=_contiguous(model))
     needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
     dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
@@ -49,6 +49,22 @@ def fuse(
     choices = {o.ins[1].name for o, _ in walk(model.nodes) if o.kind == "mask" and choice in SDPA}
     nodes = rewrite(model.nodes, lambda o: (_with_choices(o, choices),)) if choices else model.nodes
     return model._replace(nodes=tuple(_fuse(nodes, groups, choice, needs, masks)))
+
+
+def _contiguous(model: Model) -> tuple[Node, ...]:
+    """The nodes, with the copies that eager attention's products make of what one projection made, which is
+    then not kept for them.
+    """
+    parts = {t.name for o, _ in walk(model.nodes) if o.kind == "view" and len(o.outs) > 1 for t in o.outs}
+
+    def change(o: Op) -> Iterator[Op]:
+        strided = [t for t in o.ins if t.name in parts] if o.tag in (SCORES, MIX) else []
+        new = {t.name: t._replace(name=f"{t.name}~{o.name}") for t in strided}
+        for t in strided:
+            yield Op(f"{o.name}.{t.label}_copy", "contiguous", (t,), (new[t.name],), o.sizes, group=o.group)
+        yield o._replace(ins=tuple(new.get(t.name, t) for t in o.ins)) if new else o
+
+    return rewrite(model.nodes, change) if parts else model.nodes
 
 
 def _with_choices(o: Op, masks: Collection[str]) -> Op:

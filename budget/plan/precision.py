@@ -40,12 +40,10 @@ PRECISION = ("pure", "autocast", "master", "fp8")
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
-    "gradient_accumulation_fusion": setting(False, "products add to gradients of grad_dtype (Megatron)"),
 }
 NEEDS = {
     "precision": ("train",),
     "grad_dtype": ("train",),
-    "gradient_accumulation_fusion": ("grad_dtype",),
 }
 UNNAMED = True
 
@@ -101,6 +99,8 @@ class _Autocast:
             yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
+            o = o._replace(kind=o.rule.autocasts_as)
         ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
         if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]

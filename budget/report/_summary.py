@@ -8,11 +8,14 @@ from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
 from ..job import Job
-from ..layout import Layout
+from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._units import count, decimal, energy, mass, memory, seconds, usd
+
+if TYPE_CHECKING:
+    from ..layout import Layout
 
 BAR = 32
 WIDTH = 80
@@ -121,7 +124,7 @@ def workload(e: Estimate) -> str:
 
 def degrees(layout: Layout) -> str:
     """A layout's settings that are not the usual ones: tp=8, pp=4."""
-    told = {name: x for name, x in vars(layout).items() if x != Layout.fields[name].default}
+    told = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
     if layout.sp or is_one(layout.tp):
         told.pop("sp", None)
     return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in told.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
+from .rule import ANSWERS_SINGLE, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
 
 RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True),
@@ -52,12 +52,30 @@ RULES: dict[str, Rule] = {
         (X, Save("half"), Save("tanh"), Save("one")),
         launches=8,
         back_launches=11,
+        autocasts_as="gelu_new_autocast",
         back_most=(7, 0),
         family="activation",
         measured=True,
         config=("gelu_new", "gelu_fast"),
         moves=(18, 0),
         back_moves=(28, 0),
+    ),
+    "gelu_new_autocast": Rule(  # its cube is float32, and so is all that is made with it
+        10,
+        13,
+        (
+            Save("up", dtype="float32", copy=True),
+            Save("half"),
+            Save("tanh", dtype="float32"),
+            Save("one", dtype="float32"),
+        ),
+        launches=9,
+        back_launches=12,
+        back_most=(0, 6.5),
+        family="activation",
+        moves=(18, 0),
+        back_moves=(28, 0),
+        autocast=(ANSWERS_SINGLE, ""),
     ),
     "quick_gelu": Rule(
         5,

@@ -68,11 +68,12 @@ class Rule(NamedTuple):
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
-    back_most: tuple[int, int] = (0, 0)
+    back_most: tuple[float, float] = (0, 0)
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
     autocast: tuple[str, str] = ("", "")  # class in torch.autocast's lists on a GPU, on a CPU
+    autocasts_as: str = ""  # the kind that it is under CUDA's autocast
     measured: bool = False  # a device may spend its time on it in a way of its own (calibration)
     torch: tuple[str, ...] = ()  # aten's names of it
     config: tuple[str, ...] = ()  # names of it in Hugging Face configs

@@ -1,9 +1,10 @@
-"""Weights' gradients that products add to those that are there, without a new one beside them.
+"""Weights' gradients that products add to those that are there (gradient accumulation fusion), without a new
+one.
 
-added: a product adds its result to the weight's gradient in place, once there is one. dummies: so too, and
-for autograd, which wants a gradient, an empty one in the weights' dtype is kept for ever, one for each
-different shape of a matrix; the products of one input (queries, keys and values; gate and up) have one
-matrix, and of experts each has its own. Sources: megatron-lm, transformer-engine.
+What is no product makes a gradient in the weights' dtype, which is cast and added (plan/precision.py).
+Autograd wants a gradient of the weights' dtype nevertheless: Transformer Engine keeps an empty one for ever,
+a dummy, for each different shape of a matrix; the products of one input (queries, keys and values; gate and
+up) have one matrix, and of experts each has its own. Sources: megatron-lm, transformer-engine.
 """
 
 from __future__ import annotations
@@ -27,27 +28,22 @@ from ..size import Size, product
 from ._names import is_trained
 
 SETTINGS = {
-    "main_grads": setting(
-        "new",
-        "products make new gradients, or these are added in place; dummies: with Transformer Engine's own",
-        choices=("new", "added", "dummies"),
-    )
+    "gradient_accumulation_fusion": setting(False, "products add to gradients of grad_dtype (Megatron)"),
+    "dummy_gradients": setting(False, "and an empty one of each shape is kept (Transformer Engine)"),
 }
-NEEDS = {"main_grads": ("train",)}
+NEEDS = {
+    "gradient_accumulation_fusion": ("train",),
+    "dummy_gradients": ("train", "gradient_accumulation_fusion"),
+}
 
 
-def main_grads(model: Model, *, dummies: bool) -> Model:
-    """The program whose products add to gradients in place. To be applied after `accumulate`."""
-    is_trained(model, "main_grads")
+def fused(model: Model, *, dummies: bool) -> Model:
+    """The program whose gradients are added in place. To be applied after `accumulate`. Raises InputError."""
+    is_trained(model, "gradient_accumulation_fusion")
 
     def change(o: Op) -> tuple[Op]:
-        if o.phase != "backward" or not any(t.role == WEIGHT for t in o.outs):
-            return (o,)
-        if o.kind == "contract":
-            return (o._replace(tag=ADDS),)
-        # What is no product makes a gradient in the weight's dtype, which is added to the one that is there.
-        own = (Tensor(f"{t.name}#own", t.dims, part=TEMPORARY, of=t.name) for t in o.outs if t.role == WEIGHT)
-        return (o._replace(tag=ADDS, outs=(*o.outs, *own)),)
+        made = o.phase == "backward" and any(t.role == WEIGHT for t in o.outs)
+        return (o._replace(tag=ADDS) if made and (o.kind == "contract" or o.rule.casts) else o,)
 
     added = model._replace(nodes=rewrite(model.nodes, change))
     if not dummies:
@@ -83,10 +79,8 @@ def _of_one(t: Tensor, o: Op) -> Size:
 
 def apply(model: Model, task: Task) -> Model:
     """The program with its gradients added in place."""
-    how = task.techniques.main_grads
-    if how == "new":
-        return model
-    return main_grads(model, dummies=how == "dummies")
+    t = task.techniques
+    return fused(model, dummies=t.dummy_gradients) if t.gradient_accumulation_fusion else model
 
 
 STAGES = {"sparse": apply}
