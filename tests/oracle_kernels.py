@@ -34,7 +34,9 @@ class Calls(TorchDispatchMode):
         space, _, name = func._schema.name.partition("::")
         aliases = [r.alias_info for r in func._schema.returns]
         view = bool(aliases) and all(a is not None and not a.is_write for a in aliases)
-        self.found[name] += space == "aten" and not view and name not in NONE
+        # Numbers of steps, of which a foreach optimizer has one for each weight, lie on the host.
+        host = name.startswith("_foreach") and all(t.dim() == 0 for t in args[0])
+        self.found[name] += space == "aten" and not view and not host and name not in NONE
         return func(*args, **(kwargs or {}))
 
 

@@ -215,3 +215,12 @@ def test_a_file_s_degrees_are_a_layout(tmp_path, capsys, name, flags, layout, de
     told = json.loads(capsys.readouterr().out)
     assert layout.items() <= told["layout"].items()
     assert told["device"]["count"] == devices
+
+
+def test_adapters_and_policies_have_the_file_s_names(tmp_path):
+    axolotl = read(written(tmp_path, "a.yaml", AXOLOTL + "\npeft_use_dora: true\n"))
+    factory = read(written(tmp_path, "b.yaml", FACTORY + "\nuse_dora: true\nuse_rslora: true\n"))
+    titan = read(written(tmp_path, "c.toml", TITAN + 'selective_ac_option = "op"\n'))
+    assert axolotl.settings["use_dora"] is True
+    assert (factory.settings["use_dora"], factory.settings["use_rslora"]) == (True, True)
+    assert titan.settings["recompute"] == "keep_second_products"

@@ -10,10 +10,12 @@ import pytest
 
 from budget import estimate
 from budget.errors import InputError
+from budget.ir.verify import verify
 
+torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
-from oracle_peft import config, flops, step_peak, trainable  # noqa: E402
+from oracle_peft import adapted, config, flops, step_peak, trainable  # noqa: E402
 from peft.utils import constants  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -161,3 +163,25 @@ def test_gpt_2_has_no_adapters_that_peft_refuses_it(kind):
         trainable(config("gpt2"), KINDS[kind][0]())
     with pytest.raises(InputError, match="gpt2 has transformers' Conv1D"):
         estimate(config("gpt2").to_dict(), batch=1, seq=16, **KINDS[kind][1])
+
+
+@pytest.mark.parametrize(
+    ("names", "ours"), [(["lm_head"], "head"), (["embed_tokens", "lm_head"], "embed,head")]
+)
+def test_modules_to_save_train_as_copies(names, ours):
+    c = config("llama")
+    with torch.device("meta"):
+        theirs = adapted(
+            c, peft.LoraConfig(r=8, modules_to_save=names), "eager"
+        ).get_nb_trainable_parameters()
+    e = estimate(c.to_dict(), batch=1, seq=16, lora_rank=8, modules_to_save=ours)
+    assert (e.params.trainable, e.params.total) == theirs
+
+
+@pytest.mark.parametrize("kind", ["dora", "adalora", "ia3", "vera", "oft", "boft"])
+def test_layers_in_few_bits_are_adapted_too(kind):
+    how = {"batch": 1, "seq": 256, **KINDS[kind][1]}
+    few, wide = (estimate("llama-3-8b", **how, **more) for more in ({"quantize": "nf4"}, {"dtype": "bf16"}))
+    verify(few.program)
+    assert few.params == wide.params
+    assert few.memory.parameters < 0.5 * wide.memory.parameters

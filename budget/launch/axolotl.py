@@ -14,6 +14,7 @@ FIELDS = {
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "adapter": "adapter", "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target_modules": targets,
+    "peft_use_dora": when({"use_dora": True}), "peft_use_rslora": when({"use_rslora": True}),
     "lora_target_linear": when({"lora_targets": ALL}),
     "gradient_checkpointing": when({"recompute": "full"}),
     "tensor_parallel_size": lambda v: {"layout.tp": v}, "context_parallel_size": lambda v: {"layout.cp": v},
@@ -27,6 +28,9 @@ SILENT = (
 )  # fmt: skip
 
 
+LORA = ("lora_rank", "lora_dropout", "lora_targets", "use_dora", "use_rslora")
+
+
 def is_mine(table: Mapping[str, Any]) -> bool:
     """A file with a base model."""
     return "base_model" in table
@@ -38,7 +42,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if adapter not in (None, "lora", "qlora"):
         raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
     if adapter is None:
-        return {name: value for name, value in told.items() if not name.startswith("lora_")}
+        return {name: value for name, value in told.items() if name not in LORA}
     if four or eight or adapter == "qlora":
         told["quantize"] = "int8" if eight else "nf4-dq"
     return {"lora_rank": 8, "lora_dtype": "fp32", **told}

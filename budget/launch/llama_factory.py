@@ -14,6 +14,7 @@ FIELDS = {
     "per_device_train_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}), "optim": optimizer,
     "lora_rank": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target": targets,
+    "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "quantization_bit": "bits",
     "disable_gradient_checkpointing": lambda v: {"recompute": "none"} if v else {},
 }  # fmt: skip
@@ -23,6 +24,9 @@ SILENT = (
     "per_device_eval", "eval", "report_to", "lora_alpha", "ddp_timeout", "trust_remote_code", "resume",
     "max_grad_norm", "flash_attn", "dataloader", "seed", "weight_decay", "max_steps",
 )  # fmt: skip
+
+
+LORA = ("lora_rank", "lora_dropout", "lora_targets", "use_dora", "use_rslora")
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
@@ -38,7 +42,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if stage not in ("pt", "sft"):
         raise InputError("stage", f"got {shown(stage)}; allowed: pt, sft")
     if kind == "full":
-        told = {name: value for name, value in told.items() if not name.startswith("lora_")}
+        told = {name: value for name, value in told.items() if name not in LORA}
         return {"recompute": "full", "optimizer": "adamw_fused", **told}
     if bits is not None:
         if bits not in QUANTIZED:

@@ -24,7 +24,7 @@ FIELDS = {
     "training.dtype": "weights",
     "optimizer.name": optimizer,
     "optimizer.implementation": lambda v: {"fused": v == "fused"},
-    "activation_checkpoint.mode": recompute,
+    "activation_checkpoint.mode": recompute, "activation_checkpoint.selective_ac_option": "option",
     "parallelism.data_parallel_replicate_degree": degree("dp"),
     "parallelism.data_parallel_shard_degree": degree("fsdp"),
     "parallelism.tensor_parallel_degree": degree("tp"),
@@ -53,6 +53,11 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if (name, flavor) not in FLAVORS:
         known = ", ".join(f"{a} {b}" for a, b in FLAVORS)
         raise InputError("model.flavor", f"got {shown(f'{name} {flavor}')}; allowed: {known}")
+    option = told.pop("option", None)
+    if told.get("recompute") == "selective" and option is not None:
+        if option not in ("op", "1"):
+            raise InputError("selective_ac_option", f"got {shown(option)}; allowed: op, 1")
+        told["recompute"] = "keep_second_products" if option == "op" else "full"
     weights, fused = told.pop("weights", "float32"), told.pop("fused", True)
     mixed = {"dtype": "bfloat16", "precision": "autocast"}
     if weights == "bfloat16":
