@@ -15,7 +15,7 @@ from oracle_peft import config, inputs  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts  # noqa: E402
 
-from budget.plan._policies import POLICIES  # noqa: E402
+from budget.plan.recompute import POLICIES  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 aten = torch.ops.aten

@@ -170,7 +170,7 @@ def _preset(name: str) -> str:
         short,
         re.sub(r"[()]", "", short),
         short.split(".")[0],
-        re.sub(r"_\d{3}(\..*)?$", "", short),  # an image's side
+        re.sub(r"_\d{3}(\..*)?$", "_224", short),  # of another side
         re.sub(r"[-_](instruct|chat|hf|it|base|fp8|nvfp4|v\d\.\d)\b", "", short, flags=re.IGNORECASE),
     ):
         try:

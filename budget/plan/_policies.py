@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from ..ir import COPY, Node, Op
 from ._sdpa import FUSABLE
 
-POLICIES = {
+EVERY = {
     "keep_attention": 0,
     "keep_second_products": 2,
     "keep_products": 1,
@@ -40,7 +40,7 @@ def without_kept(
 
 def _kept(layer: Sequence[Node], policy: str) -> Iterator[Op]:
     """The operators whose results a policy keeps."""
-    every, products = POLICIES[policy], 0
+    every, products = EVERY[policy], 0
     for o in layer:
         if not isinstance(o, Op):
             continue

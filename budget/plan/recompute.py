@@ -29,9 +29,9 @@ from ..ir import (
     rewrite,
     walk,
 )
-from ._policies import POLICIES, without_kept
 from ._sdpa import ATTENTION
 
+POLICIES = ("keep_attention", "keep_second_products", "keep_products")  # plan/_policies.py
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
 
 
@@ -128,6 +128,8 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
         if group:  # a reentrant checkpoint holds its results and their gradients too
             held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
         if NAMES[lost] in POLICIES:
+            from ._policies import without_kept
+
             body, more = without_kept(forward.body, body, NAMES[lost])
             held += more
         yield from rewrite(body, lambda o: (_rerun(o),))
