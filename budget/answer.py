@@ -13,7 +13,7 @@ from .device.kernel_class import Profile
 from .device.reserve import Reserve
 from .errors import InputError, shown, unknown
 from .face import Shown
-from .fold.count import Flops, Params, modelled
+from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked, memory
 from .fold.rows import BY, rows
 from .fold.throughput import Throughput, over, throughput
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .fold.step import Ran, Spread
     from .job import Job
-
-SCHEMA = "budget.estimate/1"
-PLAIN = {int, float, str, bool, type(None)}
 
 
 class _Estimate(NamedTuple):
@@ -251,110 +248,6 @@ class Estimate(Shown, _Estimate):
 
         Keys may be added but are never renamed; they include units.
         """
-        answer: dict[str, Any] = plain(
-            {
-                "schema": SCHEMA,
-                "model": {
-                    "name": self.model.name,
-                    "arch": self.model.arch,
-                    "config": dict(self.model.config),
-                },
-                "workload": _workload(self),
-                "params": self.params._asdict(),
-                "flops": _flops(self),
-                "memory_bytes": _memory(self),
-                "time_s": self.seconds(),
-                "rate": {**self.throughput._asdict(), "mbu": self.mbu},
-                "cost": self.cost(),
-                **({"job": self.job.to_dict()} if self.job else {}),
-                "device": {"name": self.device.name, "id": self.device.id, "count": self.devices},
-                "fits": self.fits,
-                "provenance": {
-                    "counts": "captured" if self.model.config.get("captured") else "exact",
-                    "modelled": modelled(self.program),
-                    "time": self.profile.provenance,
-                    "profile": self.profile.name,
-                    "stack": list(self.stack.source),
-                    "interval": "90 %",
-                    "device": self.device.source,
-                    "dtype": self.device.lacks(self.task.dtype) or "the device's own",
-                },
-                "ops": self.rows(),
-                **self._spread(),
-            }
-        )
-        return answer
+        from .told import told
 
-    def _spread(self) -> dict[str, Any]:
-        """The layout, and what the devices say to each other."""
-        if self.spread is None or self.cluster is None:
-            return {} if self.task.layout is None else {"layout": vars(self.task.layout), "communication": []}
-        layout = {**vars(self.spread.layout), "micro_batches": self.spread.micro}
-        return {
-            "layout": layout,
-            "cluster": {"id": self.cluster.id, "provenance": self.cluster.provenance},
-            **({"searched": self.searched} if self.searched else {}),
-            "communication": self.spread.said(self.ran),
-        }
-
-
-def _workload(e: Estimate) -> dict[str, Any]:
-    task = e.task
-    return {
-        **task.workload._asdict(),
-        "seq": e.seq,
-        "tokens": e.model.tokens,
-        "dtype": task.dtype,
-        "precision": task.precision,
-        "optimizer": task.optimizer,
-        "recompute": task.recompute,
-        "attention": task.attention,
-        "execution": task.execution,
-        "stack": e.stack.name,
-        "techniques": task.techniques.used,
-    }
-
-
-def _flops(e: Estimate) -> dict[str, Any]:
-    book, hardware = e.flops, e.hardware
-    step = book.forward + book.backward
-    return {
-        "forward": book.forward,
-        "backward": book.backward,
-        "step": step,
-        "model_step": step,
-        "hardware_step": hardware.forward + hardware.backward,
-        "pointwise": {
-            "forward": hardware.forward_pointwise,
-            "backward": hardware.backward_pointwise,
-            "optimizer": hardware.optimizer,
-        },
-        "uncounted": list(e.model.uncounted),
-    }
-
-
-def _memory(e: Estimate) -> dict[str, Any]:
-    m = e.memory
-    sizes = {k: v for k, v in m._asdict().items() if k not in ("at", "at_peak")}
-    return {
-        **sizes,
-        "allocated": m.peak,
-        "reserved": e.reserve.reserved(m.peak),
-        "process": e.process,
-        "peak_at": m.at,
-        "at_peak": dict(m.at_peak),
-        "device": e.device.usable_bytes,
-    }
-
-
-def plain(value: Any) -> Any:
-    """A value of nested mappings, sequences and arrays as JSON has it: arrays become lists."""
-    if type(value) in PLAIN:
-        return value
-    if hasattr(value, "items"):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
+        return told(self)

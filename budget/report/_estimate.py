@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ..answer import Estimate, plain
+from ..answer import Estimate
 from ..fold.memory import Moment
 from ..named import Any
+from ..told import plain
 from ._answer import Answer, Column, Table
 
 RANKS = {
