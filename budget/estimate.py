@@ -80,7 +80,8 @@ def estimate(
     batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
     layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
     without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
-    samples of all devices in a step. micro_batch: of one device at once; so is batch.
+    samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole samples).
+    micro_batch: of one device at once; so is batch.
     stack: the software that runs it (data/stacks/), with its defaults of what is not given here.
     reserve: memory that is not for tensors, in bytes or as `2GiB` or `10%` (data/reserve.json).
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
@@ -156,6 +157,8 @@ def plan(model: object, devices: int, **settings: Any) -> Found:
             "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
         )
     samples = settings.get("global_batch") or 0
+    if isinstance(samples, str):  # whole samples on each device
+        samples = settings["global_batch"] = _samples(samples, one.length, number)
     of = search.facts(
         one.model,
         one.length,
@@ -220,11 +223,23 @@ def _micro_batches(whole: Size, layout: Layout | None, source: Source, technique
     if techniques.get("accumulate", 1) != 1:
         raise InputError("accumulate", "there is a global_batch as well; allowed: one of them")
     each = source.workload.batch * (1 if layout is None else layout.dp)
+    if isinstance(whole, str):
+        built = source.network.build(source.workload)
+        whole = _samples(whole, built.tokens // built.samples, each)
     asked = size("global_batch", whole)
     if any_of(asked % each != 0):
         of = "batch" if layout is None else "dp x micro_batch"
         raise InputError("global_batch", f"got {shown(asked)}; allowed: multiples of {of}, {shown(each)}")
     return asked // each
+
+
+def _samples(text: str, length: int, each: int) -> int:
+    """Samples of so many tokens (`4M-tokens`): the nearest multiple of `each`. Raises InputError."""
+    from .quantity import COUNT, read
+
+    if not text.rstrip().endswith(("token", "tokens")) or not length:
+        raise InputError("global_batch", f"got {shown(text)}; allowed: samples, or tokens as 4M-tokens")
+    return max(1, round(read("global_batch", text, COUNT) / length / each)) * each
 
 
 def _cluster(cluster: object, device: Device) -> Any:

@@ -175,6 +175,14 @@ def test_both_ends_of_a_pipeline_have_a_tied_embedding_and_add_up_its_gradient()
     assert not [c for c in own.to_dict()["communication"] if c["axis"] == "ends"]
 
 
+@pytest.mark.parametrize(("tokens", "samples"), [("65.5k-tokens", 64), ("8k tokens", 8), ("100 tokens", 4)])
+def test_a_global_batch_may_be_tokens(tokens, samples):
+    assert budget.estimate("gpt2", layout="dp=4", global_batch=tokens).model.samples == samples
+    for wrong in ("4M", "x-tokens", "0 tokens"):
+        with pytest.raises(InputError, match="global_batch"):
+            budget.estimate("gpt2", layout="dp=4", global_batch=wrong)
+
+
 def test_a_global_batch_is_worked_through_in_micro_batches():
     e = small("dp=2", batch=None, global_batch=16, micro_batch=2)
     assert e.task.techniques.accumulate == 4

@@ -43,7 +43,11 @@ def workload_flags(parser: Parser) -> None:
     )
     add("--devices", metavar="N", help="how many; without a layout, the best one of a small search")
     add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
-    add("--global-batch", metavar="N", help="samples of all devices in a step (one micro-batch of each)")
+    add(
+        "--global-batch",
+        metavar="N",
+        help="samples of all devices in a step, or 4M-tokens (one micro-batch of each)",
+    )
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
