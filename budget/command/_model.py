@@ -46,7 +46,7 @@ def workload_flags(parser: Parser) -> None:
     add(
         "--global-batch",
         metavar="N",
-        help="samples of all devices in a step, or 4M-tokens (one micro-batch of each)",
+        help="samples of all devices in a step, or 4M-tokens",
     )
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")

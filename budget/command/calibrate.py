@@ -26,7 +26,8 @@ EXAMPLES = """examples:
   budget calibrate --measure       measure anew: two minutes on two cores
   budget calibrate FOLDER --device h200 --profiles FOLDER     another machine's
 
-The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no worse than the one there.
+The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no
+worse than the one there.
 """
 BUSY = 0.2  # of the processors that others may use while this machine is measured
 WATCHED_S = 2.0

@@ -39,11 +39,11 @@ BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
 # What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
 PRECISIONS = {
     "pure": "pure {}",
-    "autocast": "{} + float32 master",
-    "master": "{} + float32 master",
+    "autocast": "{} + fp32 master",
+    "master": "{} + fp32 master",
     "fp8": "fp8 + {}",
 }
-MODES = {"train": "training step", "forward": "forward pass"}
+MODES = {"train": "training", "forward": "forward pass"}
 
 
 def summary(estimate: Estimate) -> str:
@@ -108,8 +108,9 @@ def _head(e: Estimate) -> Iterator[str]:
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
         yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
-    if used := e.task.techniques.used:
-        yield shorten("with        " + ", ".join(f"{k} {v}" for k, v in used.items()), 79)
+    usual = e.stack.settings(e.task.workload.mode)  # goes without saying
+    if used := [f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v]:
+        yield shorten("with        " + ", ".join(used), 79)
 
 
 def workload(e: Estimate) -> str:
@@ -119,7 +120,8 @@ def workload(e: Estimate) -> str:
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     batch = e.model.samples if e.spread else task.workload.batch
-    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {e.devices:,} x {e.device.name}"
+    on = e.device.name if e.devices == 1 else f"{e.devices:,} x {e.device.name}"
+    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {on}"
 
 
 def degrees(layout: Layout) -> str:
