@@ -15,10 +15,10 @@ from ._model import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:
-  budget validate                      this machine's newest records, or all that ship
-  budget validate --all                     all measurements, not networks alone
-  budget validate --max-median 5%           exit 1 if the median error is larger
-  budget validate bench/results/h200   another machine's records
+  budget validate                 this machine's newest records, or all that ship
+  budget validate --all           all measurements, not networks alone
+  budget validate --max-median 5% exit 1 if the median error is larger
+  budget validate bench/results/h200    another machine's records
   budget validate bench/results --format html --output docs/accuracy.html
 
 Exit status: 0, or 1 where kernels or networks exceed --max-median.
