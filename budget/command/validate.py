@@ -15,7 +15,7 @@ from ._model import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:
-  budget validate                 this machine's newest records, else all of them
+  budget validate                 this machine's newest records, or all
   budget validate --all           all measurements, not networks alone
   budget validate --max-median 5% exit 1 if the median error is larger
   budget validate bench/results/h200    another machine's records
