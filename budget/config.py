@@ -168,13 +168,11 @@ def check(field: Field, value: Any) -> Any:
 
 
 def size(name: str, value: Any, least: float | None = 1) -> Size:
-    """A whole number within range, or an array (of a list) or symbol. Raises InputError."""
+    """A whole number within range, or an array or symbol as it is. Raises InputError."""
     low = 0 if least is None else least
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
     if hasattr(value, "free_symbols"):
         return value
-    if isinstance(value, list | range):
-        value = _array(name, value)
     if hasattr(value, "dtype") and value.ndim == 0:  # numpy's own numbers
         value = value.item()
     if hasattr(value, "dtype"):
@@ -190,15 +188,17 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     return value
 
 
-def _array(name: str, values: Any) -> Any:
-    """A list of sizes as an array. Raises InputError."""
+def sizes(name: str, values: Any) -> Size:
+    """A size, or a list of them as an array. Raises InputError."""
+    if not isinstance(values, list | range):
+        return size(name, values)
     try:
         from numpy import array
     except ImportError:
         raise InputError(name, "lists of sizes need NumPy: pip install 'compute-budget[arrays]'") from None
     if not values:
         raise InputError(name, "got an empty list; allowed: one size or more")
-    return array([size(name, value) for value in values])
+    return size(name, array([size(name, value) for value in values]))
 
 
 def one_shape(values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from .answer import Estimate
-from .config import Task, any_of, size, table
+from .config import Task, any_of, size, sizes, table
 from .device import Device
 from .device import load as load_device
 from .device import reserve as reserves
@@ -100,9 +100,9 @@ def estimate(
             "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"
         )
     given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
-    sizes = {name: size(name, x) for name, x in given.items() if x is not None}
+    asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
-    source = find(model, mode, sizes, table("config", config), inputs, dtype, requested)
+    source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}

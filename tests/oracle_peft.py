@@ -32,6 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "t5": T5,
     "mt5": T5,
     "bart": BART,
+    "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
 }
 FEW: dict[str, Any] = {"num_hidden_layers": 2}
 LOSSES = {

@@ -110,7 +110,9 @@ def test_arrays_equal_single_calls(model, device):
 @pytest.mark.parametrize("device", ["h200", "a100-80gb", "cpu"])
 def test_more_work_takes_longer(device):
     steps = budget.estimate("gpt2", batch=np.arange(1, 40), device=device).times.step
-    assert (np.diff(steps) > 0).all()
+    assert (np.diff(steps) >= 0).all() and steps[-1] > steps[
+        0
+    ]  # not for a host that takes longer than the device
 
 
 def test_every_kernel_has_a_form():

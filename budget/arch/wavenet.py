@@ -43,7 +43,7 @@ def build(c: Config, w: Workload) -> Model:
 def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
     yield from sized(_causal("start", "!samples: b v", "v", "x", "d"), **_slid(c, s, 1))
     yield op("start.skip", "!zero: 1 -> total: b k y", "fill")
-    yield block("cycles", _cycle(c, s), c.cycles)
+    yield block("cycles", _cycle(c, s), c.cycles, inline=True)
     yield op("head.relu1", "total: -> total:", "relu")
     yield op("head.mix", "total: b k y, *c k, +*c -> total: b c y", c=c.skip)
     yield op("head.relu2", "total: -> total:", "relu")

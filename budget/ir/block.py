@@ -28,6 +28,7 @@ class Block(NamedTuple):
     `mirrors`: of a backward block, the forward block whose saved tensors it reads.
     `piece`: other blocks repeat the same operators with weights of their own (see `pieces`).
     `keeps`: what is kept of a repetition whatever recomputation says: ALL, INPUT or NOTHING.
+    `inline`: statements of a loop, not calls of layers: no caller's variable holds what a layer was given.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Block(NamedTuple):
     mirrors: str = ""
     piece: bool = False
     keeps: str = ""
+    inline: bool = False
 
 
 Node = Op | Block
@@ -69,9 +71,11 @@ class Model(NamedTuple):
         return not is_zero(self.tokens)
 
 
-def block(name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False) -> Block:
+def block(
+    name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False, inline: bool = False
+) -> Block:
     """Operators repeated `count` times, one after the other."""
-    return Block(name, tuple(body), count, shared)
+    return Block(name, tuple(body), count, shared, inline=inline)
 
 
 def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:

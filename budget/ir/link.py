@@ -113,7 +113,7 @@ class _Linker:
             self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
-        if isinstance(last := body[-1], Op) and not node.shared:
+        if isinstance(last := body[-1], Op) and not (node.shared or node.inline):
             # Variables have a layer's input until it returns, what its last attention returned, and what the
             # first layer was given.
             held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in carried if not path)}
