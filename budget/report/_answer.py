@@ -50,3 +50,4 @@ class Answer(NamedTuple):
     estimates: Sequence[Estimate] = ()
     by: str = ""
     pictures: Callable[[], Sequence[str]] = nothing
+    labels: Sequence[str] = ()  # of several estimates, where their settings do not say what they are

@@ -12,33 +12,43 @@ from ._units import memory, seconds
 
 SIZES = ("batch", "seq", "image")  # a number alone would not say what it is
 NAME, GAP, ROW, TOP = 190, 70, 30, 76  # pixels: of names, between the two plots, of a row, above the rows
+EDGE, TALL = 16, 46  # of rows whose names stand above their bars: left of them, and their height
 
 
-def side_by_side(estimates: Sequence[Estimate], heading: str) -> str:
-    """One row an estimate: its time and interval on the left; peak memory, and the device's, on the right."""
-    wide = (WIDTH - NAME - GAP - RIGHT - 130) / 2
-    body = [*_heading(heading), *_rows(estimates, wide)]
-    return drawing(body, TOP + ROW * len(estimates) + 24, heading)
+def side_by_side(estimates: Sequence[Estimate], heading: str, labels: Sequence[str] = ()) -> str:
+    """One row an estimate: its time and interval on the left; peak memory, and the device's, on the right.
+
+    labels: their names, which then stand above the bars; else what tells the estimates apart, beside them.
+    """
+    row = TALL if labels else ROW
+    body = [*_heading(heading), *_rows(estimates, labels, row)]
+    return drawing(body, TOP + row * len(estimates) + 24, heading)
 
 
 def _heading(heading: str) -> Iterator[str]:
     """The heading on two lines: what it has room for, and the rest."""
     first = shorten(heading, 80)
-    yield text(16, 22, first, "head")
-    yield text(16, 39, shorten(heading[len(first) + 2 :], 110))
+    yield text(EDGE, 22, first, "head")
+    yield text(EDGE, 39, shorten(heading[len(first) + 2 :], 110))
 
 
-def _rows(estimates: Sequence[Estimate], wide: float) -> Iterator[str]:
+def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float) -> Iterator[str]:
     longest = max(e.seconds()["high"] for e in estimates)
     largest = max(min(e.device.usable_bytes for e in estimates), *(e.memory.peak for e in estimates))
-    right = NAME + wide + GAP
-    yield text(NAME, TOP - 12, "time, and its 90 % interval")
-    yield text(right, TOP - 12, "peak memory; the mark is the device's")
-    for i, (e, name) in enumerate(zip(estimates, _names(estimates), strict=True)):
-        y, took = TOP + ROW * i, e.seconds()
-        yield text(NAME - 8, y + 14, name, "end")
-        yield _bar(NAME, y, took["step"] / longest * wide, COLOUR["inputs"])
-        ends = [NAME + took[end] / longest * wide for end in ("low", "high")]
+    left = EDGE if labels else NAME
+    wide = (WIDTH - left - GAP - RIGHT - 130) / 2
+    right = left + wide + GAP
+    yield text(left, TOP - 16, "time, and its 90 % interval")
+    yield text(right, TOP - 16, "peak memory; the mark is the device's")
+    for i, (e, name) in enumerate(zip(estimates, labels or _names(estimates), strict=True)):
+        y, took = TOP + row * i, e.seconds()
+        if labels:
+            yield text(left, y + 10, name[:110])
+            y += 15
+        else:
+            yield text(left - 8, y + 14, name, "end")
+        yield _bar(left, y, took["step"] / longest * wide, COLOUR["inputs"])
+        ends = [left + took[end] / longest * wide for end in ("low", "high")]
         yield line(ends[0], y + 9, ends[1], y + 9, "whisker")
         yield text(ends[1] + 6, y + 14, seconds(took["step"]))
         peak, size = (x / largest * wide for x in (e.memory.peak, e.device.usable_bytes))

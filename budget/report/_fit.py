@@ -31,15 +31,20 @@ def answer(found: Fit) -> Answer:
         data=found.to_dict,
         records=lambda: _records(found),
         text=lambda: "\n".join(_lines(found)),
-        estimates=(found.estimate,),
+        estimates=(found.estimate, *(c.estimate for c in _shown(found))),
+        labels=("as it is", *map(_flags, _shown(found))),
     )
+
+
+def _shown(found: Fit) -> tuple[Change, ...]:
+    return found.advice.changes[:SHOWN]
 
 
 def _records(found: Fit) -> Table:
     e = found.estimate
     if found.largest:
         return Table(LARGEST, [(found.solve, found.largest, e.memory.peak, e.device.usable_bytes)])
-    return Table(CHANGES, [(*_gain(c, e), c.kind, _flags(c)) for c in found.advice.changes[:SHOWN]])
+    return Table(CHANGES, [(*_gain(c, e), c.kind, _flags(c)) for c in _shown(found)])
 
 
 def _used(e: Estimate) -> str:

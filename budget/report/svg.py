@@ -36,7 +36,7 @@ def drawn(answer: Answer) -> list[str]:
     if not found or not all(is_number(e.times.step) for e in found):
         return []
     if len(found) > 1:
-        return [side_by_side(found, answer.text())]
+        return [side_by_side(found, answer.text().partition("\n")[0], answer.labels)]
     return [*([pipeline(found[0])] if has_pipeline(found[0]) else []), picture(found[0])]
 
 
