@@ -21,12 +21,22 @@ try:
     from .answer import Estimate
     from .errors import InputError
     from .estimate import estimate
+    from .face import Shown
 finally:
     if collecting:
         if hasattr(gc, "freeze") and not gc.get_freeze_count():
             gc.freeze()
             gc.unfreeze()
         gc.enable()
+
+
+def _show(found: object, what: str) -> object:
+    from .report import show
+
+    return show(found, what)
+
+
+Shown.show = _show
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
 if TYPE_CHECKING:

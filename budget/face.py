@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .errors import InputError
 from .named import Any
 
@@ -22,29 +24,29 @@ class Picture(str):
 
 
 class Shown:
-    """An answer that prints as a table, and that notebooks show with its picture."""
+    """An answer that prints as a table, and that notebooks show with its picture.
+
+    show: what renders it, (answer, what) -> text or rows. Formats know answers, not the other way round:
+    budget/__init__.py, which knows both, sets it.
+    """
 
     __slots__ = ()
+    show: Callable[[Any, str], Any]
 
     def __str__(self) -> str:
         try:
-            return self._as("table")
+            return str(self._as("table"))
         except InputError:  # of arrays
             return repr(self)
 
-    def _as(self, form: str) -> str:
-        from . import report
-
-        return report.render(self, form)
+    def _as(self, what: str) -> Any:
+        return type(self).show(self, what)
 
     def _repr_markdown_(self) -> str:
-        return self._as("markdown")
+        return str(self._as("markdown"))
 
     def _repr_html_(self) -> str:
-        from . import report
-        from .report.html import body
-
-        return body(report.parts(self))
+        return str(self._as("body"))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """What notebooks choose from."""
@@ -64,7 +66,4 @@ class Shown:
             from pandas import DataFrame
         except ImportError:
             raise InputError("to_frame", "needs pandas: pip install pandas") from None
-        from . import report
-        from .report.csv import records
-
-        return DataFrame(records(report.parts(self)))
+        return DataFrame(self._as("records"))

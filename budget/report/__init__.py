@@ -44,3 +44,16 @@ def render(found: Any, name: str, by: str = "") -> str:
     whole = found if isinstance(found, Answer) else parts(found, by)
     text: str = import_module(f"{__name__}.{name}").render(whole)
     return text
+
+
+def show(found: Any, what: str) -> Any:
+    """An answer in a format, as the `body` of a page, or as its `records`: what notebooks ask for."""
+    if what == "body":
+        from .html import body
+
+        return body(parts(found))
+    if what == "records":
+        from .csv import records
+
+        return records(parts(found))
+    return render(found, what)
