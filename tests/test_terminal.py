@@ -9,10 +9,13 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from budget import device, stack
 from budget.__main__ import main
 from budget.read import preset
+from budget.report._summary import fold
 from budget.report._terminal import coloured
 
 ESCAPE = re.compile(r"\x1b\[\d+m")
@@ -28,6 +31,13 @@ def test_lines_are_as_long_as_the_terminal_is_wide(capsys, monkeypatch, columns)
     monkeypatch.setenv("COLUMNS", str(columns))
     for args in (["estimate", "gpt3"], ["fit", "gpt2"]):
         assert max(map(len, printed(capsys, *args).splitlines())) <= columns
+
+
+@given(st.text("ab /;", max_size=400))
+def test_any_line_is_broken_and_loses_nothing_but_spaces(line):
+    lines = fold(line)
+    assert max(map(len, lines)) <= 80
+    assert "".join("".join(lines).split()) == "".join(line.split())
 
 
 def test_a_wide_terminal_shows_whole_names(capsys, monkeypatch):

@@ -66,7 +66,8 @@ def fold(line: str) -> list[str]:
     lines, most = [], min(width(), WIDTH)
     while len(line) > most:
         cut = max(line.rfind("   ", 13, most), line.rfind("; ", 13, most) + 1)
-        cut = cut if cut > 13 else max(line.rfind(" ", 13, most), 14)
+        cut = cut if cut > 13 else line.rfind(" ", 14, most)
+        cut = cut if cut > 14 else most  # one long word: a path
         lines.append(line[:cut])
         line = " " * 14 + line[cut:].lstrip()
     return [*lines, line]
