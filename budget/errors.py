@@ -28,8 +28,6 @@ def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> 
 def hint(name: object, known: Iterable[str], where: str = "") -> str:
     """The known names that are near this one; where none is, `where`, or some known names."""
     known = sorted(known)
-    if str(name) == "--model":
-        return "a model is named without a flag: budget estimate gpt2"
     near = nearest(str(name), known)
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"

@@ -79,11 +79,6 @@ def _bundle(value: object) -> dict[str, str]:
     return {"text/plain": repr(value)}
 
 
-def cells(notebook: Path = NOTEBOOK) -> list[dict[str, object]]:
-    """A notebook's cells."""
-    return json.loads(notebook.read_text("utf-8"))["cells"]
-
-
 def run_notebook() -> str:
     """The notebook with today's outputs."""
     whole = json.loads(NOTEBOOK.read_text("utf-8"))

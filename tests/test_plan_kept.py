@@ -11,6 +11,21 @@ FIELDS = {"vocab_size": 1000, "d_model": 256, "d_kv": 32, "d_ff": 512, "num_laye
           "dropout_rate": 0.0}  # fmt: skip
 SMALL = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8,
          "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
+LATENT = {
+    **SMALL,
+    "num_key_value_heads": 4,
+    "n_routed_experts": 8,
+    "n_group": 2,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 12,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 12,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+}
 FAMILIES = {
     "t5": {**FIELDS, "vocab_size": 50, "d_model": 32, "d_ff": 40, "num_layers": 2},
     "umt5": {**FIELDS, "vocab_size": 50, "d_model": 32, "d_ff": 40, "num_layers": 2},
@@ -18,38 +33,8 @@ FAMILIES = {
     "ernie4_5_moe": {**SMALL, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 12},
     "llama": SMALL,
     "afmoe": SMALL,  # captured
-    "deepseek_v3": {
-        **SMALL,
-        "num_key_value_heads": 4,
-        "n_routed_experts": 8,
-        "n_group": 2,
-        "topk_group": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 12,
-        "first_k_dense_replace": 1,
-        "q_lora_rank": 12,
-        "kv_lora_rank": 8,
-        "qk_nope_head_dim": 6,
-        "qk_rope_head_dim": 4,
-        "v_head_dim": 8,
-    },
-    "deepseek_v32": {
-        **SMALL,
-        "num_key_value_heads": 4,
-        "n_routed_experts": 8,
-        "n_group": 2,
-        "topk_group": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 12,
-        "first_k_dense_replace": 1,
-        "q_lora_rank": 12,
-        "kv_lora_rank": 8,
-        "qk_nope_head_dim": 6,
-        "qk_rope_head_dim": 4,
-        "v_head_dim": 8,
-        "index_n_heads": 3,
-        "index_head_dim": 10,
-    },
+    "deepseek_v3": LATENT,
+    "deepseek_v32": {**LATENT, "index_n_heads": 3, "index_head_dim": 10},
 }
 
 

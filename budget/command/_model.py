@@ -229,6 +229,9 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
         known = [_flag(name) for name in cls.fields]
         known += [_flag(name) for name in vars(args) if name != "techniques"]
         flag = next((x for x in left if x.startswith("-")), None)
+        if flag == "--model":  # of other tools
+            way = "a model is named without a flag: budget estimate gpt2"
+            raise InputError("flag", f"unknown name '--model'; {way}")
         raise (
             unknown("flag", flag, known)
             if flag
