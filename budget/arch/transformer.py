@@ -160,26 +160,37 @@ def build(c: Config, w: Workload) -> Model:
     """Token numbers [b, s] to logits [b, s, v], or to hidden states where there is no head."""
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
+    seq = length(c, w)
+    sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
+    nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
+    return model(
+        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
+    )
+
+
+def length(c: Config, w: Workload) -> Size:
+    """Tokens of a sequence: the workload's, or the usual. Raises InputError for more than there are rows."""
     seq = or_else(w.seq, minimum(c.context, LONGEST))
     if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
+    return seq
+
+
+def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
+    """The dimensions' sizes, for sequences of so many tokens."""
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if is_zero(c.kv_latent) else c.rope_head_dim
-    sizes = {
+    return {
         "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab,
         "c": or_else(c.embed_dim, c.d_model),
         "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width,
         "m": int(rotated) if is_number(rotated) else rotated, "f": or_else(c.d_ff, 4 * c.d_model),
         "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
     }  # fmt: skip
-    nodes, tokens = _nodes(c, w.mode, seq), w.batch * queries
-    return model(
-        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
-    )
 
 
-def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield from _embedding(c, mode)
+def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them."""
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -204,7 +215,7 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield from head(c, mode)
 
 
-def _embedding(c: Config, mode: str) -> Iterator[Node]:
+def embedding(c: Config, mode: str) -> Iterator[Node]:
     """Tokens, their types and positions.
 
     A narrow embedding is projected before positions are added (OPT), or behind its norm where it
