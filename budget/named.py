@@ -53,7 +53,7 @@ else:
             return made
 
         def _replace(self, /, **changes: Any) -> Any:
-            made = self._make(map(changes.pop, self._fields, self))
+            made = tuple.__new__(type(self), map(changes.pop, self._fields, self))
             if changes:
                 raise ValueError(f"got unexpected field names: {list(changes)!r}")
             return made
