@@ -10,7 +10,6 @@ from .. import report
 from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
-from ..files import replace
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
@@ -324,6 +323,8 @@ def write(answer: Answer, args: Namespace) -> None:
     if path is None:
         print(_coloured(text) if form == "table" else text)
         return
+    from ..files import replace
+
     try:
         replace(path, text + "\n")
     except (OSError, ValueError) as error:

@@ -98,7 +98,7 @@ class Op(NamedTuple):
     @property
     def weights(self) -> tuple[Tensor, ...]:
         """The weights that it reads, trained or frozen."""
-        return tuple(t for t in self.ins if t.role in WEIGHTS)
+        return tuple([t for t in self.ins if t.role in WEIGHTS])
 
 
 def _select(o: Op, save: Save) -> Tensor:
