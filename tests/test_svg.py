@@ -89,6 +89,7 @@ def test_ticks_are_round_and_within(units, digits, power):
         lambda: budget.compare("gpt2", "resnet50", device=["a100", "h100"]),
         lambda: budget.scale(usd=1e6, device="h100"),
         lambda: budget.scale(compute=1e19, law="kaplan"),
+        lambda: budget.serve("llama-3-8b", context=4096, device="h100"),
     ],
 )
 def test_librsvg_draws_it(tmp_path, found):

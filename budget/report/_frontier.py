@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import alternatives
 from ..backwards import Plan
 from ..law import Law
-from ..named import NamedTuple
-from ._draw import COLOURS, WIDTH, drawing, legend, line, text
+from ._axes import BLUE, GREEN, RED, STEPS, Axis, curve, dot, frame, path, powers
+from ._draw import WIDTH, drawing, legend, line, text
 from ._units import count, seconds, usd
 
 EDGE, GAP, TOP, HIGH = 56, 84, 92, 210  # pixels: left of the plots, between the two, above them, their height
 ROW, NAMES = 22, 160  # pixels of a law: its row's height, its name's width
 BELOW, ABOVE = 1e4, 30.0  # how far the line goes on, from the plan's compute
-STEPS = 40  # of a line
-BLUE, RED, GREEN = COLOURS[:3]
-
-
-class Axis(NamedTuple):
-    """Values along so many pixels, by their logarithms or as they are."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = True
-
-    def at(self, value: float) -> float:
-        """The pixel of a value."""
-        low, high, x = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start + (self.end - self.start) * (x - low) / (high - low)
-
-    def between(self) -> list[float]:
-        """Values at even distances on the axis."""
-        ratio, step = self.high / self.low, (self.high - self.low) / STEPS
-        shares = [i / STEPS for i in range(STEPS + 1)]
-        return [self.low * ratio**s if self.log else self.low + step * s * STEPS for s in shares]
+GREY = 'fill="#888" fill-opacity=".13"'
 
 
 def picture(plan: Plan) -> str:
@@ -76,10 +53,10 @@ def _losses(plan: Plan, left: float, right: float) -> Iterator[str]:
         yield text(right - 4, TOP + 14, "grey: beyond the law's own runs", "end")
     band = [(x.at(c), y.at(high)) for (c, _), (_, high) in zip(best, ends, strict=True)]
     band += reversed([(x.at(c), y.at(low)) for (c, _), (low, _) in zip(best, ends, strict=True)])
-    yield f'<path d="{_path(band)}Z" fill="{BLUE}" fill-opacity=".2"/>'
-    yield _line([(x.at(c), y.at(loss)) for c, loss in best])
-    yield _dot(x.at(plan.compute), y.at(plan.loss or 0.0), RED)
-    yield from _frame(x, y, [10.0**n for n in _powers(x)], "{:.0e}".format, "{:.2f}".format)
+    yield f'<path d="{path(band)}Z" fill="{BLUE}" fill-opacity=".2"/>'
+    yield curve([(x.at(c), y.at(loss)) for c, loss in best])
+    yield dot(x.at(plan.compute), y.at(plan.loss or 0.0), RED)
+    yield from frame(x, y, [10.0**n for n in powers(x)], "{:.0e}".format, "{:.2f}".format)
     yield text((left + right) / 2, TOP + HIGH + 36, "FLOPs of training", "middle")
 
 
@@ -97,11 +74,11 @@ def _smaller(plan: Plan, left: float, right: float) -> Iterator[str]:
         found[-1].params / plan.params * (plan.params / found[-1].params) ** (i / STEPS) for i in range(STEPS)
     ]
     every = alternatives.smaller(plan, [*reversed(shares)])
-    yield _line([(x.at(s.params), y.at(s.more)) for s in (found[0], *every)])
+    yield curve([(x.at(s.params), y.at(s.more)) for s in (found[0], *every)])
     for s in found:
-        yield _dot(x.at(s.params), y.at(s.more), RED if s is found[0] else BLUE)
+        yield dot(x.at(s.params), y.at(s.more), RED if s is found[0] else BLUE)
         yield text(x.at(s.params), TOP + HIGH + 32, count(s.tokens), "middle")
-    yield from _frame(x, y, [s.params for s in found], count, "{:.2g} x".format)
+    yield from frame(x, y, [s.params for s in found], count, "{:.2g} x".format)
     yield text((left + right) / 2, TOP + HIGH + 50, "parameters, and the tokens that they take", "middle")
 
 
@@ -112,44 +89,12 @@ def _laws(plan: Plan, others: Sequence[alternatives.Other], top: float) -> Itera
     yield text(EDGE, top, "what other laws give the same compute")
     yield from legend([("parameters", f'fill="{BLUE}"'), ("tokens", f'fill="{GREEN}"')], top, x.start + 150)
     floor = top + 16 + ROW * len(others)
-    for power in _powers(x):
+    for power in powers(x):
         yield line(x.at(10.0**power), top + 12, x.at(10.0**power), floor, "grid")
         yield text(x.at(10.0**power), floor + 16, count(10.0**power), "middle")
     for i, o in enumerate(others):
         y = top + 24 + ROW * i
         yield text(x.start - 10, y + 4, o.law + " (this plan's law)" * (o.law == plan.ask.law.id), "end")
         yield line(x.at(o.params), y, x.at(o.tokens), y, "axis")
-        yield _dot(x.at(o.params), y, BLUE)
-        yield _dot(x.at(o.tokens), y, GREEN)
-
-
-GREY = 'fill="#888" fill-opacity=".13"'
-
-
-def _powers(x: Axis) -> range:
-    return range(math.ceil(math.log10(x.low)), math.floor(math.log10(x.high)) + 1)
-
-
-def _frame(
-    x: Axis, y: Axis, across: Sequence[float], name: Callable[[float], str], value: Callable[[float], str]
-) -> Iterator[str]:
-    """The axes with their labels."""
-    yield line(x.start, y.start, x.end, y.start, "axis")
-    for v in across:
-        yield text(x.at(v), y.start + 16, name(v), "middle")
-    for i in range(5):
-        at = y.low + (y.high - y.low) * i / 4
-        yield line(x.start, y.at(at), x.end, y.at(at), "grid")
-        yield text(x.start - 6, y.at(at) + 4, value(at), "end")
-
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> str:
-    return f'<path d="{_path(points)}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
-
-
-def _dot(x: float, y: float, colour: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
+        yield dot(x.at(o.params), y, BLUE)
+        yield dot(x.at(o.tokens), y, GREEN)
