@@ -32,6 +32,7 @@ class Attention(NamedTuple):
     )
     scale: bool = True  # the scores, by 1 / sqrt(head_dim), unless `cosine`
     scale_q: bool = False  # the queries
+    scale_k: bool = False  # the keys, by a constant of their own (Falcon-H1)
     heads_first: bool = False  # queries are laid out by heads once scaled (Whisper) or partly rotated
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
@@ -39,6 +40,7 @@ class Attention(NamedTuple):
     causal: bool = True  # with a mask: a query sees no later position
     sinks: bool = False  # each head has a learned score that only takes part in the softmax
     upcast: bool = True  # softmax in float32, cast back behind it
+    gate: bool = False  # the projection to queries makes as many gates, which what is mixed goes through
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
 
 
@@ -86,6 +88,8 @@ def attention(
     layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
         yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
+    if a.scale_k:
+        yield op(f"{name}.k_scale", "k: -> k:", "scale")
     if a.rope:
         rope = "rope_part" if a.rope_part else "rope"
         yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)
@@ -98,6 +102,9 @@ def attention(
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
+    if a.gate:
+        yield op(f"{name}.sigmoid", "gate: -> sg:", "sigmoid")
+        yield op(f"{name}.gated", "y: b s h r k, sg: b s h r k -> y:", "mul")
     out_bias = ", +*d" if a.out_bias else ""
     last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
     yield last._replace(callers=(x, "q", "k", "v", "p"))
@@ -116,7 +123,13 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
     q_bias = ", +*h r k" if a.bias else ""
-    yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
+    if a.gate:
+        bias = ", +*h r j k" if a.bias else ""
+        yield op(f"{name}.q", f"{x}: b s d, *d h r j k{bias} -> qg: b s h r j k", tag=QUERY, j=2)
+        yield op(f"{name}.q_split", "qg: b s h r j k -> q: b s h r k, gate: b s h r k", "split", j=2)
+        yield op(f"{name}.gate_copy", "gate: -> gate:", "copy")
+    else:
+        yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
     yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
     yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 

@@ -9,6 +9,8 @@ from ..ir import (
     DOWN,
     EXPERT_DOWN,
     EXPERT_GATED,
+    EXPERT_IN,
+    EXPERT_OUT,
     EXPERT_UP,
     GATE,
     GATED,
@@ -49,17 +51,20 @@ def mlp(
     out: str = "m",
     f: Size = None,
     dropout: float = 0.0,
+    scaled: bool = False,
     tags: tuple[str, str, str] = (GATED, UP, DOWN),
 ) -> Iterator[Op]:
     """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped.
 
-    tags: of the three projections.
+    scaled: gate and output are multiplied by constants. tags: of the three projections.
     """
     gate, wide, narrow = tags
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
     if gated:
         yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", tag=gate, **sizes)
+        if scaled:
+            yield op(f"{name}.gate_scale", "g: -> g:", "scale")
         yield activate(f"{name}.act", activation, "g")
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", tag=wide, **sizes)
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
@@ -70,6 +75,8 @@ def mlp(
         yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
     last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
     yield last._replace(callers=(x,))
+    if scaled:
+        yield op(f"{name}.scale", f"{out}: -> {out}:", "scale")
 
 
 def activate(
@@ -90,7 +97,10 @@ class Experts(NamedTuple):
     """A mixture of experts: each token goes to `a` of `e` of them, each f wide."""
 
     activation: str = "silu"
+    gated: bool = True
     f: Size = 0
+    latent: Size = 0  # width of what they take and make, projected from d and back; 0: d
+    linear_bias: bool = False  # of these projections, and of an expert that every token goes to
     bias: bool = False  # of the experts
     router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
     router_bias: bool = False
@@ -106,15 +116,40 @@ class Experts(NamedTuple):
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
     yield from _route(m, x)
+    if is_zero(m.latent):
+        yield from _chosen(name, m, x, out)
+    else:
+        in_bias, out_bias = (", +*l", ", +*d") if m.linear_bias else ("", "")
+        line = f"{x}: b s d, *d l{in_bias} -> xl: b s l"
+        yield op(f"{name}.latent_in", line, tag=EXPERT_IN, l=m.latent)
+        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in _chosen(name, m, "xl", "ml"))
+        line = f"ml: b s l, *l d{out_bias} -> {out}: b s d"
+        yield op(f"{name}.latent_out", line, tag=EXPERT_OUT, l=m.latent)
+    if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
+        tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
+        how = {"gated": m.gated, "bias": m.linear_bias}
+        yield from mlp("shared", m.activation, **how, x=x, out="ms", f=m.shared, tags=tags)
+        if m.shared_gate:
+            yield op("shared.choose", f"{x}: b s d, *d -> sg: b s", tag=SHARED_GATE)
+            yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
+            yield op("shared.weigh", "ms: b s d, sg: b s -> ms: b s d", "mul")
+        yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
+
+
+def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
+    """What a token's experts make of it, weighed and added up."""
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
     yield op(f"{name}.send", f"{x}: b s d -> xe: b s a d", "repeat")
-    yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", tag=EXPERT_GATED, f=m.f)
+    if m.gated:
+        yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", tag=EXPERT_GATED, f=m.f)
     yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", tag=EXPERT_UP, f=m.f)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
-    else:
+    elif m.gated:
         yield activate(f"{name}.act", m.activation, "g")
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
+    else:
+        yield activate(f"{name}.act", m.activation, "u")
     yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
     if m.single:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
@@ -124,14 +159,6 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     else:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
         yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
-    if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
-        tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
-        yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared, tags=tags)
-        if m.shared_gate:
-            yield op("shared.choose", f"{x}: b s d, *d -> sg: b s", tag=SHARED_GATE)
-            yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
-            yield op("shared.weigh", "ms: b s d, sg: b s -> ms: b s d", "mul")
-        yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
 
 
 def _route(m: Experts, x: str) -> Iterator[Op]:

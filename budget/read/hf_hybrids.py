@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..errors import InputError, shown
 from ..named import Any
 from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_rules import _rotary
 from .hf_stacks import _head_width
 
 ATTENTION, OTHERS = ("full_attention", "attention"), ("linear_attention", "mamba", "conv")
@@ -49,6 +50,39 @@ def lfm2(hf: Settings) -> dict[str, Any]:
         "attention_layers": known,
         "expert_layers": (layers,),
         "tied": _flag(hf, "tie_embedding", _flag(hf, "tie_word_embeddings", True)),
+    }
+
+
+def qwen3_5(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer attends, a quarter of its heads' widths rotated; all have MLPs."""
+    layers = _layers(hf)
+    if hf.get("layer_types") is None:
+        every = _whole(hf, "full_attention_interval", 4)
+        attention = tuple(range(every - 1, layers, every)) or (layers,)
+    else:
+        attention = _attention(hf, layers)
+    rotated = _rotary(hf, "partial_rotary_factor", 0.25)
+    return {"attention_layers": attention, "expert_layers": (layers,), **rotated}
+
+
+def qwen3_5_moe(hf: Settings) -> dict[str, Any]:
+    """The same with experts in all layers."""
+    found = qwen3_5(hf)
+    return {**found, "expert_layers": tuple(range(_layers(hf)))}
+
+
+def qwen3_next(hf: Settings) -> dict[str, Any]:
+    """The same with experts in every so many layers, but for those listed."""
+    every, listed, layers = _whole(hf, "decoder_sparse_step"), hf.get("mlp_only_layers") or (), _layers(hf)
+    if not isinstance(listed, list | tuple):
+        raise InputError("mlp_only_layers", f"got {shown(listed)}; allowed: a list of layers")
+    sparse = tuple(i for i in range(every - 1, layers, every) if i not in listed)
+    experts = _whole(hf, "num_experts", least=0)
+    return {
+        **qwen3_5(hf),
+        "expert_layers": sparse if experts and sparse else (layers,),
+        "experts": max(experts, 1),
+        **({} if experts else {"active_experts": 1}),
     }
 
 

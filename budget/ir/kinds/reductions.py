@@ -256,6 +256,12 @@ RULES: dict[str, Rule] = {
             "_cummin_helper",
         ),
     ),
+    "pairs": Rule(  # the difference of every two steps, but for those ahead
+        2, 2, temps=(Save("difference", like=OUT),), launches=3, back_launches=4
+    ),
+    "solve": Rule(  # a triangular system of the 64 steps of a chunk, by substitution
+        64, 64, (X, OUTPUT), solves=True, torch=("linalg_solve_triangular",)
+    ),
     "segment_sum": Rule(  # of every pair's steps between
         3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"
     ),
