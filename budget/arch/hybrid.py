@@ -283,7 +283,7 @@ def _mixer(c: Config, mode: str, s: Size) -> Iterator[Node]:
             groups=c.groups,
             chunk=c.chunk,
             norms=c.mamba_norm,
-            out_bias=c.mamba_bias or c.mamba_out_bias,
+            out_bias=c.mamba_out_bias,
             scaled=c.scaled,
         )
         yield from mamba2(m, mode, s)

@@ -229,7 +229,7 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     whole = grad._replace(name=f"{grad.name}~", role=ACTIVATION, dtype=o.out.dtype, on_chip=False)
     if o.kernel or t.on_chip:
         return grad
-    if o.rule.cross and t.dims != o.out.dims:
+    if o.rule.cross and set(t.dims) != set(o.out.dims):
         return whole._replace(dims=o.out.dims)
     return whole if (o.rule.upcasts or o.rule.cross) and t.dtype != o.out.dtype else grad
 

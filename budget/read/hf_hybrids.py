@@ -86,6 +86,63 @@ def qwen3_next(hf: Settings) -> dict[str, Any]:
     }
 
 
+def falcon_h1(hf: Settings) -> dict[str, Any]:
+    """A mixer's inner width is told, or a multiple of the stream's."""
+    heads = _whole(hf, "mamba_n_heads")
+    inner = _whole(hf, "mamba_d_ssm", _whole(hf, "mamba_expand") * _whole(hf, "hidden_size"))
+    if inner % heads:
+        raise InputError("mamba_n_heads", f"got {heads}; allowed: divisors of the mixer's width, {inner}")
+    if hf["mamba_d_head"] != "auto" and _whole(hf, "mamba_d_head") != inner // heads:
+        raise InputError("mamba_d_head", f"got {hf['mamba_d_head']}; allowed: {inner // heads}")
+    return {
+        "expert_layers": (_layers(hf),),
+        "mamba_head_dim": inner // heads,
+        "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
+    }
+
+
+PATTERN = {
+    "linear_attention": "M",
+    "mamba": "M",
+    "full_attention": "*",
+    "attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+
+
+def nemotron_h(hf: Settings) -> dict[str, Any]:
+    """A letter for each layer, or its name; the number of layers is not asked for."""
+    if hf.get("layers_block_type") is not None:
+        names = _list(hf, "layers_block_type")
+        if not names or any(name not in PATTERN for name in names):
+            raise InputError("layers_block_type", f"allowed: a list of {', '.join(PATTERN)}")
+        pattern = "".join(PATTERN[name] for name in names)
+    else:
+        pattern = hf.get("hybrid_override_pattern", "ME*-")
+    if not isinstance(pattern, str) or not pattern or set(pattern) - set(PATTERN.values()):
+        problem = f"got {shown(pattern)}; allowed: a text of the letters M, *, - and E"
+        raise InputError("hybrid_override_pattern", problem)
+    _short(len(pattern), "hybrid_override_pattern")
+    found = {
+        "pattern": pattern,
+        "layers": len(pattern),
+        "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
+    }
+    if "E" not in pattern:
+        return found
+    latent = hf.get("moe_latent_size")
+    return {
+        **found,
+        "experts": _whole(hf, "n_routed_experts"),
+        "active_experts": _whole(hf, "num_experts_per_tok"),
+        "expert_d_ff": _whole(hf, "moe_intermediate_size"),
+        "shared_d_ff": _whole(hf, "moe_shared_expert_intermediate_size"),
+        "normalize_experts": _flag(hf, "norm_topk_prob", True),
+        "expert_latent": 0 if latent is None else _whole(hf, "moe_latent_size"),
+    }
+
+
 def _layers(hf: Settings) -> int:
     return _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
 
