@@ -24,6 +24,7 @@ class Attention(NamedTuple):
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
     broadcast: bool = False  # keys and values are broadcast by the products, not repeated (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
+    norm_last: bool = False  # behind the rotation, not before it
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
@@ -78,7 +79,7 @@ def attention(
     """
     yield from _project(name, a, mode, x, memory)
     length = _length(memory, mode)
-    if a.norm:
+    if a.norm and not a.norm_last:
         q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
         yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
         yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
@@ -94,6 +95,9 @@ def attention(
         rope = "rope_part" if a.rope_part else "rope"
         yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)
+    if a.norm and a.norm_last:
+        yield norm(f"{name}.q_norm", a.norm, "q", "q", dim="k")
+        yield norm(f"{name}.k_norm", a.norm, "k", "k", dim="k")
     sizes: dict[str, Size] = {} if cached is None else {"t": cached}
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"

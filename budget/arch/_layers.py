@@ -30,13 +30,13 @@ from ..named import NamedTuple
 from ..size import Size, is_zero
 
 ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
-RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one")
+RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one", "rms_norm_plain")
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", *RMS_NORMS)
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:
     """A norm over the last dimension with its own weight; only layer_norm may have a bias."""
-    weight = "" if kind == "layer_norm_plain" else f", *{dim}"
+    weight = "" if kind in ("layer_norm_plain", "rms_norm_plain") else f", *{dim}"
     added = f", +*{dim}" if bias and kind == "layer_norm" else ""
     return op(name, f"{x}:{weight}{added} -> {out}:", kind)
 
@@ -102,12 +102,15 @@ class Experts(NamedTuple):
     latent: Size = 0  # width of what they take and make, projected from d and back; 0: d
     linear_bias: bool = False  # of these projections, and of an expert that every token goes to
     bias: bool = False  # of the experts
-    router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
+    router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; [top_]sigmoid
     router_bias: bool = False
     correction: bool = (
         False  # a bias that is not trained takes part in the choice of experts, not in their weights
     )
     normalize: bool = True  # the weights of a token's experts add up to one
+    every: bool = (
+        False  # each token goes to all, weighed before, by 0 those that are not chosen (Llama 4's code)
+    )
     single: bool = False  # what they make is weighed and added up in float32
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
@@ -138,11 +141,14 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
 
 def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
+    a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    yield op(f"{name}.send", f"{x}: b s d -> xe: b s a d", "repeat")
+    yield op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    if m.every:
+        yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")
     if m.gated:
-        yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", tag=EXPERT_GATED, f=m.f)
-    yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", tag=EXPERT_UP, f=m.f)
+        yield op(f"{name}.gate", f"xe: b s {a} d, *~e d f{in_bias} -> g: b s {a} f", tag=EXPERT_GATED, f=m.f)
+    yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
     elif m.gated:
@@ -150,15 +156,16 @@ def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     else:
         yield activate(f"{name}.act", m.activation, "u")
-    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
+    yield op(f"{name}.down", f"g: b s {a} f, *~e f d{out_bias} -> ye: b s {a} d", tag=EXPERT_DOWN, f=m.f)
     if m.single:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
         yield op(f"{name}.return", "we: -> we:", "reorder")
         yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
         yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
-    else:
+        return
+    if not m.every:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
-        yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
+    yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
 
 
 def _route(m: Experts, x: str) -> Iterator[Op]:
@@ -166,6 +173,13 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
     if m.router == "top_softmax":
         yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
         yield op("router.softmax", "chosen: -> chosen:", "softmax")
+        return
+    if m.router == "top_sigmoid":
+        yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
+        if m.every:
+            yield op("router.scatter", "chosen: b s a -> chosen: b s e", "pad")
+        yield op("router.sigmoid", "chosen: -> chosen/float32:", "sigmoid")
+        yield op("router.cast", "chosen: -> chosen:", "cast")
         return
     yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
     if m.correction:

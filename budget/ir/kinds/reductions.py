@@ -118,6 +118,18 @@ RULES: dict[str, Rule] = {
         moves=(2, 9),
         back_moves=(2, 26),
     ),
+    "rms_norm_plain": Rule(  # without a weight
+        3,
+        8,
+        (UPCAST, SCALED_BY),
+        launches=7,
+        back_launches=12,
+        back_most=(0, 6),
+        reduces=1,
+        family="norm",
+        moves=(2, 7),
+        back_moves=(2, 20),
+    ),
     "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
         7,
         17,
