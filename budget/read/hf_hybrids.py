@@ -115,9 +115,9 @@ def nemotron_h(hf: Settings) -> dict[str, Any]:
     """A letter for each layer, or its name; the number of layers is not asked for."""
     if hf.get("layers_block_type") is not None:
         names = _list(hf, "layers_block_type")
-        if not names or any(name not in PATTERN for name in names):
+        if not names or not all(isinstance(name, str) and name in PATTERN for name in names):
             raise InputError("layers_block_type", f"allowed: a list of {', '.join(PATTERN)}")
-        pattern = "".join(PATTERN[name] for name in names)
+        pattern: Any = "".join(PATTERN[name] for name in names)
     else:
         pattern = hf.get("hybrid_override_pattern", "ME*-")
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(PATTERN.values()):
