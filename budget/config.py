@@ -62,9 +62,11 @@ class Settings:
 
     def __init_subclass__(cls, **parts: type[Settings]) -> None:
         made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
-        own = {name: field._replace(name=name, type=text) for name, (text, field) in made.items()}
+        own = {name: Field(name, text, *field[2:]) for name, (text, field) in made.items()}
         inside = {
-            f"{part}_{name}": field._replace(name=f"{part}_{name}", help=f"{part}: {field.help}")
+            f"{part}_{name}": Field(
+                f"{part}_{name}", field.type, field.default, f"{part}: {field.help}", *field[4:]
+            )
             for part, settings in parts.items()
             for name, field in settings.fields.items()
         }

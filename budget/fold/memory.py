@@ -79,12 +79,14 @@ class Walked(_Walked):
         return Walked, tuple(self)
 
 
-def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1) -> Memory:
+def memory(
+    model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1, beside: Size = 0
+) -> Memory:
     """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
     in_flight: micro-batches whose activations a stage of a pipeline keeps at once: its own, and those that
-    wait for their backward passes.
+    wait for their backward passes. beside: bytes that are there as well while the passes run.
     """
     own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
     there: dict[str, Size] = {
@@ -105,7 +107,7 @@ def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size 
             stepping = _higher(stepping, o, live, extra, total)
         else:
             passes = _higher(passes, o, live, extra, total)
-    waiting = (in_flight - 1) * lifetimes.kept
+    waiting = (in_flight - 1) * lifetimes.kept + beside
     peak, at, at_peak = _highest(passes.waiting(waiting), stepping)
     found = Memory(
         **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
