@@ -60,7 +60,7 @@ class Settings:
 
     def __init_subclass__(cls) -> None:
         made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
-        cls.fields = {name: field._replace(name=name, type=text) for name, (text, field) in made.items()}
+        cls.fields = {name: Field(name, text, *field[2:]) for name, (text, field) in made.items()}
         for name, field in cls.fields.items():
             setattr(cls, name, field.default)
 

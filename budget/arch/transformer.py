@@ -13,7 +13,6 @@ from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._heads import HEADS, ends, head
-from ._latent import Latent, latent_attention
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
 
@@ -296,6 +295,8 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
+        from ._latent import Latent, latent_attention  # of few networks
+
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim)
         return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
