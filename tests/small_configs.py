@@ -28,6 +28,10 @@ SWIN = {
     "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "patch_size": 4, "window_size": 4,
     "mlp_ratio": 2.0,
 }  # fmt: skip
+DELTA = {
+    "num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4, "head_dim": 16,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},
@@ -56,6 +60,14 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "granitemoehybrid": {"num_hidden_layers": 3, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
                          "mamba_d_state": 6, "mamba_chunk_size": 4, "head_dim": None,
                          "layer_types": ["linear_attention", "full_attention", "linear_attention"]},
+    "nemotron_h": {"layers_block_type": ["mamba", "moe", "attention", "mlp", "mamba"], "mamba_num_heads": 8,
+                   "mamba_head_dim": 10, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 4,
+                   "moe_shared_expert_intermediate_size": 22, "moe_latent_size": 24,
+                   "num_hidden_layers": None},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 6,
+                  "mamba_chunk_size": 4, "head_dim": 16},
+    "llama4_text": {"intermediate_size_mlp": 70, "attention_chunk_size": 4},
+    "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},

@@ -19,7 +19,7 @@ from ._periods import stack
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ROUTERS = ("softmax", "sigmoid", "top_softmax")
+ROUTERS = ("softmax", "sigmoid", "top_softmax", "top_sigmoid")
 LONGEST = 8192  # default length of models whose context is longer
 
 
@@ -65,6 +65,8 @@ class Config(Settings):
     fused_qkv: bool = setting(True, "queries, keys and values are one projection")
     heads_first: bool = setting(False, "rotated queries are copied, laid out by heads (litgpt's code)")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
+    qk_norm_rotated: bool = setting(False, "one without weights of those that were rotated (Llama 4)")
+    temperature: bool = setting(False, "queries that are not rotated are scaled by position (Llama 4)")
     qk_norm_heads: bool = setting(False, "with weights for all heads, not some that they share")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
     scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
@@ -105,6 +107,9 @@ class Config(Settings):
     shared_d_ff: int = setting(0, "hidden width of experts that every token goes to; 0: none", least=0)
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
     router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
+    every_expert: bool = setting(
+        False, "each token goes through all experts, as in transformers' code of Llama 4"
+    )
     router_bias: bool = setting(False, "the router has a bias")
     router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
     expert_bias: bool = setting(False, "experts have biases")
@@ -285,12 +290,13 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
 def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
-        heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
+        heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=_qk_norm(c, kind),
+        norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
         rope=kind.rotates, rope_part=c.rotary_fraction < 1,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
-        scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
+        scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),
+        softcap=c.softcap > 0,
         mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "", causal=c.kind == "decoder",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
@@ -302,6 +308,12 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
+
+
+def _qk_norm(c: Config, kind: Kind) -> str:
+    if c.qk_norm_rotated:
+        return "rms_norm_plain" if kind.rotates else ""
+    return c.norm if c.qk_norm else ""
 
 
 def _is_masked(c: Config, window: int) -> bool:
@@ -318,7 +330,7 @@ def _experts(c: Config) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
         router=c.router, router_bias=c.router_bias, correction=c.router_correction,
-        normalize=c.normalize_experts, single=c.weighs_in_float32,
+        normalize=c.normalize_experts, every=c.every_expert, single=c.weighs_in_float32,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ LATENT_QUERY, LATENT_DOWN = "latent query", "latent down"
 INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
+EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which experts work, and back
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"

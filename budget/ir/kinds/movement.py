@@ -55,6 +55,9 @@ RULES: dict[str, Rule] = {
     "store": Rule(
         walks="first", updates=True, part=True, additive=True
     ),  # one time step's gradient into the sequence's
+    "put": Rule(  # one time step into the sequence's
+        walks="first", linear=True, updates=True, part=True, gradient="step"
+    ),
     "pad": Rule(additive=True),
     "contiguous": Rule(linear=True, additive=True),  # the same in another layout
     "detach": Rule(view=True, stops=True),
