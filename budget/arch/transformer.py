@@ -144,10 +144,12 @@ class Config(Settings):
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
         if self.positions == "rotary" and is_zero(self.kv_latent) and is_number(self.width):
-            rotated = int(self.width * self.rotary_fraction)
-            if rotated % 2:
-                told = f"got {self.width}, of which {rotated} is rotated; allowed: where that is even"
-                raise InputError("head_dim", told)
+            if self.rotary_fraction == 1 and self.width % 2:
+                raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
+            if int(self.width * self.rotary_fraction) == 1:  # pairs are rotated
+                raise InputError(
+                    "head_dim", f"got {self.width}, of which 1 is rotated; allowed: 2 or more of it"
+                )
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 
