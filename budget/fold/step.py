@@ -9,6 +9,7 @@ bubble is what it waits for the others (fold/pipeline.py). Derived.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from ..cluster import Cluster
 from ..device import Device
@@ -19,7 +20,7 @@ from ..named import Any, NamedTuple
 from ..size import Size, ceil_div, exact_div, maximum, minimum
 from .collective import seconds
 from .communication import Communication, communications
-from .memory import Memory, beside, memory
+from .memory import Memory, Walked, beside
 from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
@@ -39,12 +40,20 @@ class Said(NamedTuple):
     exposed: Size
 
 
-class Rank(NamedTuple):
-    """The program of one device, the stages of a pipeline that run it, and the layers of each."""
-
+class _Rank(NamedTuple):
     program: Model
+    dtype: str
     stages: tuple[int, ...] = (0,)
     layers: int = 0
+
+
+class Rank(_Rank):
+    """The program of one device, the stages of a pipeline that run it, and the layers of each."""
+
+    @cached_property
+    def walked(self) -> Walked:
+        """Its memory, whatever else waits there."""
+        return Walked(self.program, self.dtype)
 
 
 class Ran(NamedTuple):
@@ -94,8 +103,7 @@ class Spread(NamedTuple):
 
     def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
-        waiting = in_flight(self.layout, stage, self.micro)
-        return memory(rank.program, self.dtype, in_flight=waiting, beside=self.unscattered(rank))
+        return rank.walked.held(in_flight(self.layout, stage, self.micro), self.unscattered(rank))
 
     def unscattered(self, rank: Rank) -> Size:
         """Bytes of gradients that wait for the other micro-batches which an interleaved stage runs in a row:

@@ -9,6 +9,7 @@ from ..backwards import SCHEMA, Plan
 from ..named import Any
 from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
+from ._frontier import picture
 from ._summary import describe, shorten
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
@@ -22,6 +23,7 @@ def answer(plan: Plan, extra: Extra | None = None) -> Answer:
         text=lambda: "\n".join(line.rstrip() for line in _text(plan)),
         tables=lambda: [t for t in tables(plan, more) if t.rows],
         foot="\n".join(_foot(plan)),
+        pictures=lambda: (picture(plan),),
     )
 
 
