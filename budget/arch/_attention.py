@@ -43,6 +43,8 @@ class Attention(NamedTuple):
     upcast: bool = True  # softmax in float32, cast back behind it
     gate: bool = False  # the projection to queries makes as many gates, which what is mixed goes through
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
+    # so many windows of so many tokens each, over all samples: a query sees its own window alone
+    windows: tuple[tuple[Size, Size], ...] = ()
 
 
 def rotary(dim: str = "k") -> Op:
@@ -102,7 +104,9 @@ def attention(
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"
     yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes, **none)
-    if mode == "decode":
+    if a.windows:
+        yield from _in_windows(name, a)
+    elif mode == "decode":
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
@@ -112,6 +116,34 @@ def attention(
     out_bias = ", +*d" if a.out_bias else ""
     last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
     yield last._replace(callers=(x, "q", "k", "v", "p"))
+
+
+def _in_windows(name: str, a: Attention) -> Iterator[Op]:
+    """The same within windows, those of one size together: tokens lie in the order of their windows."""
+    tokens: dict[str, Size] = {f"p{i}": each for i, (_, each) in enumerate(a.windows)}
+    dims = {"q": "h r k", "k": "h k", "v": "h k"}
+    for t, rest in dims.items():
+        parts = ", ".join(f"{t}{i}: {w} {p} {rest}" for i, (w, p) in enumerate(_numbered(a)))
+        yield op(f"{name}.{t}_windows", f"{t}: b s {rest} -> {parts}", "split", **tokens, **_counts(a))
+    for i, (count, each) in enumerate(a.windows):
+        sizes: dict[str, Size] = {"b": count, "s": each, "t": each}
+        for t, rest in dims.items():
+            own = f"b {'s' if t == 'q' else 't'} {rest}"
+            yield op(f"{name}.{t}{i}", f"{t}{i}: {own} -> {t}: {own}", "view", **sizes)
+        for o in mix(f"{name}.window{i}", a):
+            yield o._replace(sizes={**sizes, **o.sizes})
+        yield op(f"{name}.y{i}", f"y: b s h r k -> y{i}: b s h r k", "view", **sizes)
+    parts = ", ".join(f"y{i}: {w} {p} h r k" for i, (w, p) in enumerate(_numbered(a)))
+    yield op(f"{name}.join", f"{parts} -> y: b s h r k", "cat", **tokens, **_counts(a))
+
+
+def _numbered(a: Attention) -> list[tuple[str, str]]:
+    """Names of the axes of windows and of their tokens, by size."""
+    return [(f"w{i}", f"p{i}") for i in range(len(a.windows))]
+
+
+def _counts(a: Attention) -> dict[str, Size]:
+    return {f"w{i}": count for i, (count, _) in enumerate(a.windows)}
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:

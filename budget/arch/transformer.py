@@ -143,9 +143,11 @@ class Config(Settings):
             raise InputError("index_heads", "allowed: 0, or with kv_latent and q_latent")
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
-        whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
-        if whole and is_number(self.width) and self.width % 2:
-            raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
+        if self.positions == "rotary" and is_zero(self.kv_latent) and is_number(self.width):
+            rotated = int(self.width * self.rotary_fraction)
+            if rotated % 2:
+                told = f"got {self.width}, of which {rotated} is rotated; allowed: where that is even"
+                raise InputError("head_dim", told)
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 
@@ -164,26 +166,37 @@ def build(c: Config, w: Workload) -> Model:
     """Token numbers [b, s] to logits [b, s, v], or to hidden states where there is no head."""
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
+    seq = length(c, w)
+    sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
+    nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
+    return model(
+        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
+    )
+
+
+def length(c: Config, w: Workload) -> Size:
+    """Tokens of a sequence: the workload's, or the usual. Raises InputError for more than there are rows."""
     seq = or_else(w.seq, minimum(c.context, LONGEST))
     if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
+    return seq
+
+
+def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
+    """The dimensions' sizes, for sequences of so many tokens."""
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if is_zero(c.kv_latent) else c.rope_head_dim
-    sizes = {
+    return {
         "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab,
         "c": or_else(c.embed_dim, c.d_model),
         "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width,
         "m": int(rotated) if is_number(rotated) else rotated, "f": or_else(c.d_ff, 4 * c.d_model),
         "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
     }  # fmt: skip
-    nodes, tokens = _nodes(c, w.mode, seq), w.batch * queries
-    return model(
-        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
-    )
 
 
-def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield from _embedding(c, mode)
+def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them."""
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -208,7 +221,7 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield from head(c, mode)
 
 
-def _embedding(c: Config, mode: str) -> Iterator[Node]:
+def embedding(c: Config, mode: str) -> Iterator[Node]:
     """Tokens, their types and positions.
 
     A narrow embedding is projected before positions are added (OPT), or behind its norm where it

@@ -63,6 +63,8 @@ RULES: dict[str, Rule] = {
     "detach": Rule(view=True, stops=True),
     "empty": Rule(stops=True, view=True),  # memory that nothing is written to
     "cat": Rule(additive=True),
+    # rows in the place of some of the first input's, by booleans; each input's gradient is its own rows
+    "place": Rule(back=1, back_launches=3, saves=(Save("mask", like=OUT, dtype="bool", row=True),)),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
