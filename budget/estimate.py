@@ -158,8 +158,10 @@ def plan(model: object, devices: int, **settings: Any) -> Found:
             "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
         )
     samples = settings.get("global_batch") or 0
-    if isinstance(samples, str):  # whole samples on each device
-        samples = settings["global_batch"] = _samples(samples, one.length, number)
+    if isinstance(samples, str):  # as many as some of the devices divide
+        asked = _samples(samples, one.length, 1)
+        each = next(n for n in range(min(asked, number), 0, -1) if number % n == 0)
+        samples = settings["global_batch"] = _samples(samples, one.length, each)
     of = search.facts(one, samples, batch, settings.get("recompute", "none"))
 
     def price(layout: Layout, batch: int, recompute: str) -> Estimate:
