@@ -210,6 +210,17 @@ def test_it_is_what_torch_runs(build, mode, monkeypatch):
     assert answer.params.total == sum(p.numel() for p in module.parameters())
 
 
+def test_a_batch_norm_lays_out_what_it_makes_as_real_kernels_do():
+    """Fake ones leave a transposed input's strides, which spares the linear layer behind it a copy."""
+
+    def build():
+        net = {"norm": nn.BatchNorm1d(16), "net": linear()}
+        return Call(lambda m, x: m.net(m.norm(x.transpose(1, 2)).transpose(1, 2)), **net), (x8(4, 8, 16),)
+
+    answer = budget.estimate(build()[0], inputs=build()[1], optimizer="none")
+    assert answer.memory.peak == measured(build, real=True).peak
+
+
 @pytest.mark.parametrize("share", [lambda w: w, lambda w: w.t()], ids=["same", "transposed"])
 def test_parameters_of_one_storage_take_its_memory_once_and_train_each(share):
     module, inputs = tied(share)()
