@@ -23,11 +23,15 @@ from ..named import Any
 BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 LARGEST = 2**22  # elements of a call's tensors: a mask of 2,048 x 2,048
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-GROUPED = torch.ops.aten._grouped_mm.default
+aten = torch.ops.aten
+GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
 # Its input's place among the arguments: real kernels lay out what they make of it as a tensor of its format
 # (cuDNN's and the processor's do), fake ones as the input lies.
-BATCH_NORMS = {torch.ops.aten.native_batch_norm.default: 0, torch.ops.aten.native_batch_norm_backward.default: 1}
+BATCH_NORMS = {
+    torch.ops.aten.native_batch_norm.default: 0,
+    torch.ops.aten.native_batch_norm_backward.default: 1,
+}
 
 
 class Held:
@@ -183,7 +187,7 @@ def _indexed(data: Any, indices: Any) -> Any:
             with unset_fake_temporarily():
                 rows = known.nonzero(as_tuple=True)
             found += map(_fake, rows)
-    return torch.ops.aten.index.Tensor(data, found)
+    return aten.index.Tensor(data, found)
 
 
 # Calls whose sizes follow from one operand alone; None where that is not known.

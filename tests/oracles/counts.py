@@ -60,12 +60,13 @@ COUNTS = {
     aten.vdot: lambda a, b, **k: 2 * prod(a),
     aten.addmm_: addmm_flop.__wrapped__,
     aten.baddbmm_: baddbmm_flop.__wrapped__,
+    aten.addbmm: lambda y, a, b, **k: 2 * prod(a) * b[2],
     aten._trilinear: trilinear_flop,
     aten.conv_tbc: conv_tbc_flop,
 }
 
 
-# torch's fake kernels of these leave a transposed input's strides, real ones do not: its place in the arguments.
+# Whose fake kernels leave a transposed input's strides, which real ones do not: its place in the arguments.
 BATCH_NORMS = {aten.native_batch_norm.default: 0, aten.native_batch_norm_backward.default: 1}
 FORMULAS = {**flop_registry, **{call: shape_wrapper(count) for call, count in COUNTS.items()}}
 
@@ -164,6 +165,8 @@ def measured(build, *, train=True, real=False):
 
 def _measured(build, train):
     module, inputs = build()
+    if len({id(getattr(p, "fake_mode", None)) for p in module.parameters()}) > 1:
+        raise RuntimeError("torch copies a fake tensor's mode with it: its views then have other storages")
     own = (*module.parameters(), *module.buffers(), *inputs)
     with Tracker(*own) as tracker:
         stages = run(module, inputs, train)
