@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget import device, table
-from budget.device import machine
+from budget.device import machine, spelled
 from budget.device.profile import profile_for
 from budget.errors import InputError
 
@@ -160,11 +160,10 @@ def test_a_name_finds_its_device(name, expected):
 
 
 def test_no_two_devices_share_a_name():
-    tables = [table.load("devices", f"{file}.json") for file in table.files("devices")]
+    tables = {name: table.load("devices", f"{name}.json") for name in table.files("devices")}
     known = [
-        (device._key(name), key)
-        for t in tables
-        for key, about in t.items()
+        (spelled._key(name), key)
+        for key, about in tables.items()
         for name in {key, *about.get("aliases", ())}
     ]
     assert len({key for key, _ in set(known)}) == len(set(known))

@@ -142,7 +142,8 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     units. Where there are fewer tiles than units, K is taken to be split among them.
     """
     m, n, k = form.edge
-    loss = (1 + m / g.m) * (1 + n / g.n) * (1 + k / g.k)
+    # An expert of no width has a product of nothing.
+    loss = (1 + m / maximum(g.m, 1)) * (1 + n / maximum(g.n, 1)) * (1 + k / maximum(g.k, 1))
     if form.tile:
         rows, columns = form.tile
         tiles = maximum(g.batch * ceil_div(g.m, rows) * ceil_div(g.n, columns), sms)

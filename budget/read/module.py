@@ -14,7 +14,6 @@ from ..errors import InputError, shown
 from ..ir import Model
 from ..named import Any
 from ..plan import unnamed
-from ._shapes import CASTS, sized
 
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
 
@@ -37,6 +36,7 @@ def program(
     not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
     from . import _module_inputs, torch_module
+    from ._shapes import sized
 
     sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
@@ -54,6 +54,8 @@ def program(
 
 def _cast(dtype: str | None) -> str:
     """What parameters and inputs are cast to; TF32 is float32 in memory. Raises InputError."""
+    from ._shapes import CASTS
+
     if not dtype:
         return ""
     name = full_name(dtype)
