@@ -3,7 +3,7 @@
 A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
 devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
 neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
-Sources: published-training, published-inference.
+Sources: published-training, published-inference, published-serving.
 """
 
 from __future__ import annotations
