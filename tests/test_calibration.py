@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from budget.__main__ import main
-from budget.command import calibrate
 from budget.device import _load, load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
-from budget.measured import calibration, record, replay, validation
+from budget.measured import alone, calibration, record, replay, validation
 from budget.measured import workload as workloads
 from budget.measured.collectives import links
 from budget.report import _validation, render
@@ -345,13 +344,13 @@ def test_disturbed_records_are_not_fitted_to(folder):
 def test_a_second_suite_and_a_busy_machine_are_refused(monkeypatch):
     import psutil
 
-    with calibrate.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
-            calibrate.alone():  # fmt: skip
+    with alone.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
+            alone.alone():  # fmt: skip
         pass
-    with calibrate.alone():  # the lock ends with its suite
+    with alone.alone():  # the lock ends with its suite
         pass
     monkeypatch.setattr(psutil, "cpu_percent", lambda _: 85.0)
     with pytest.raises(InputError, match="other programs use 85% of the processors; allowed: 20%"):
-        calibrate.idle()
+        alone.idle()
     monkeypatch.setattr(psutil, "cpu_percent", lambda _: 3.0)
-    calibrate.idle()
+    alone.idle()

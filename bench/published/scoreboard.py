@@ -31,7 +31,8 @@ from . import fit as fitting
 from .fit import Case, Numbers, base, cases, fit, fitted, left_out, predictions, start
 
 COVERAGE = 0.9
-FEWEST = 6  # rows of a pair with an interval of its own
+DRAWN = 3  # rows of the mean error that a group's own are mixed with: of few, one would rule
+FEWEST = 2  # rows of a pair with an interval of its own
 FOLDS = 5
 NOTES = (
     "What all stacks share, fitted to published runs by bench/published/scoreboard.py; stacks have the rest.",
@@ -153,7 +154,9 @@ def write(
     sources: Mapping[str, float],
 ) -> None:
     """Write what was fitted, and the intervals that the errors of what was left out give, into the data."""
-    anywhere, elsewhere = (interval(list(errors.values()), COVERAGE) for errors in (sources, pairs))
+    anywhere = interval(list(sources.values()), COVERAGE)
+    elsewhere = widths(_groups(found, pairs, _stack))
+    here = widths(_groups(found, rows, _pair))
     profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
     save(profile, FOLDER, NOTES)
     for name in stacks.names():
@@ -168,12 +171,50 @@ def write(
                 generation: {c: _short(v) for c, v in factors.items() if abs(v - 1) > 0.005}
                 for generation, factors in fitted(name, numbers, generations).reached.items()
             }
-            about["intervals"] = {"": _interval(elsewhere)}
+            about["intervals"] = {"": _interval(elsewhere[name])}
             for generation in generations:
-                errors = [rows[_key(c)] for c in own if c.generation == generation]
-                if len(errors) >= FEWEST:
-                    about["intervals"][generation] = _interval(interval(errors, COVERAGE))
+                if sum(c.generation == generation for c in own) >= FEWEST:
+                    about["intervals"][generation] = _interval(here[name, generation])
         replace(path, json.dumps(about, indent=2) + "\n")
+
+
+def _stack(c: Case) -> str:
+    return c.stack
+
+
+def _pair(c: Case) -> tuple[str, str]:
+    return c.stack, c.generation
+
+
+def _groups(
+    found: Sequence[Case], errors: Mapping[str, float], group: Callable[[Case], Any]
+) -> dict[Any, list[float]]:
+    groups: dict[Any, list[float]] = {}
+    for c in found:
+        groups.setdefault(group(c), []).append(errors[_key(c)])
+    return groups
+
+
+def widths(groups: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
+    """By group, the factor within which a measured time lies of ten new ones in nine: a group's mean error,
+    drawn to the mean of all, times what holds nine of ten errors of all groups in that unit.
+    Source: split-conformal.
+    """
+    sizes = {g: [abs(e) for e in of] for g, of in groups.items()}
+    mean = float(np.mean([e for of in sizes.values() for e in of]))
+    units = {g: (sum(of) + DRAWN * mean) / (len(of) + DRAWN) for g, of in sizes.items()}
+    most = math.log(interval([e / units[g] for g, of in sizes.items() for e in of], COVERAGE))
+    return {g: math.exp(most * unit) for g, unit in units.items()}
+
+
+def inside(found: Sequence[Case], errors: Mapping[str, float], group: Callable[[Case], Any]) -> float:
+    """The share of errors within intervals that were made from four fifths of the others."""
+    held = 0
+    for i in range(FOLDS):
+        seen = widths(_groups([c for j, c in enumerate(found) if j % FOLDS != i], errors, group))
+        widest = max(seen.values())
+        held += sum(abs(errors[_key(c)]) <= math.log(seen.get(group(c), widest)) for c in found[i::FOLDS])
+    return held / len(found)
 
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs", "accuracy.md")
@@ -202,6 +243,12 @@ def _page(
     for name, of in errors.items():
         yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
     yield from (_row(name, list(of.values())) for name, of in terms)
+    yield ""
+    rows, pairs = (errors[name] for name in list(LEFT_OUT)[:2])
+    yield (
+        f"Within intervals made from four fifths of these errors lie {inside(found, rows, _pair):.0%} of the "
+        f"others of pairs that are known, and {inside(found, pairs, _stack):.0%} of pairs left out."
+    )
     yield ""
     kinds = list(errors)
     yield f"| stack, generation | rows | {' | '.join(kinds)} |"

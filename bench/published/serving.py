@@ -1,9 +1,8 @@
 """Tables of serving under load (serving.csv): the time of a token while other requests' prompts run.
 
-A place's token takes a decoding step of all places, and its share of the prompts that places run as they fall
-free: budget/serving.py's closed form. As many places are taken as there are users, so a row whose users do not
-fit at once is not covered. The first token's time is not predicted: it depends on how a benchmark's requests
-start, all at once or spread.
+A token takes a decoding step of all places, and its share of the prompts that places run as they fall free:
+budget/serving.py's closed form, with as many places as users. The first token's time is not predicted: it
+depends on how a benchmark's requests start, all at once or spread.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ COLUMNS = ("id", "source", "model", "device", "engine", "concurrency", "ttft_ms"
 TELLS = ("concurrency", "attention_dp")
 NUMBERS = ("input_len", "output_len", "concurrency", "tp", "pp", "ttft_ms", "tpot_ms", "output_tok_s_per_gpu")
 WORDS = ("saturated",)
-# Published words for what linear layers are in. The cache of those in eight bits is taken to be so, too: no row
-# says it, NVIDIA's checkpoints do.
+# Published words for what linear layers are in. The cache of those in eight bits is taken to be so, too: no
+# row says it, NVIDIA's checkpoints do.
 WEIGHTS = {
     "": {"dtype": "bf16"}, "bf16": {"dtype": "bf16"}, "fp8": {"quantize": "fp8", "kv_dtype": "fp8"},
 }  # fmt: skip

@@ -27,7 +27,9 @@ def cached(model: Model, dtype: str) -> Model:
 
     def change(o: Op) -> Iterator[Op]:
         ins = tuple(t._replace(dtype=full) if t.name in names else t for t in o.ins)
-        yield o._replace(ins=ins, outs=tuple(t._replace(dtype=full) if t.name in names else t for t in o.outs))
+        yield o._replace(
+            ins=ins, outs=tuple(t._replace(dtype=full) if t.name in names else t for t in o.outs)
+        )
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
