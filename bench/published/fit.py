@@ -43,7 +43,7 @@ SHARED = {
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "launch_s": (5e-6, 0.2),
     "dispatch_s": (5e-5, 0.3),
 }  # fmt: skip
-STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
+STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 
@@ -293,7 +293,8 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
-    return PAIR if len(name) == 3 else STARTS.get(name[1], STACK)
+    stack, pair = STARTS if name[-1] in ("launch", "host") else (STACK, PAIR)
+    return stack if len(name) == 2 else pair
 
 
 def left_out(

@@ -39,6 +39,7 @@ WEIGHTS = {
     "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
     "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
+PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -69,7 +70,10 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], batch: int, software
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
     middle = new // 2 if software == "llama.cpp" else start + new // 2
     token = Part(model, {**settings, "mode": "decode", "seq": max(middle, 1)})
-    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(start, 1)})
+    # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
+    piece = min(start, PIECE) if software == "llama.cpp" else start
+    pieces = start / max(piece, 1) or 1.0
+    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))
     if row["tpot_ms"]:

@@ -56,5 +56,5 @@ def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
     model, config = network(row, software, 0)
     axes = {"tp": whole(row, "tp", 1), "pp": whole(row, "pp", 1), "ep": max(whole(row, "moe_ep", 1), 1)}
     apart = {"etp": whole(row, "moe_tp", 1)} if axes["ep"] > 1 else {}
-    settings = {"device": device(row["device"]).id, "stack": software, "layout": {**axes, **apart}}
+    settings = {"device": device(row["device"]).id, "stack": software, "layout": {**axes, **apart, "sp": 0}}
     return model, {**settings, "config": config, **WEIGHTS[row["precision"]]}
