@@ -37,7 +37,7 @@ def test_all_caches_of_a_network():
 
 
 def test_what_it_refuses():
-    with pytest.raises(budget.InputError, match="^kv_dtype: got 'int3'; allowed: fp32, bf16, fp16, fp8"):
+    with pytest.raises(budget.InputError, match=r"^kv_dtype: got 'int3'; allowed: fp32, bf16, fp16, fp8"):
         budget.estimate("gpt2", mode="decode", kv_dtype="int3")
-    with pytest.raises(budget.InputError, match="^kv_dtype: gpt2 has no cache here; allowed: in modes"):
+    with pytest.raises(budget.InputError, match=r"^kv_dtype: gpt2 has no cache here; allowed: in modes"):
         budget.estimate("gpt2", kv_dtype="fp8")

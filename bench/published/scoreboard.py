@@ -20,18 +20,21 @@ import numpy as np
 
 from budget import stack as stacks
 from budget import table
+from budget.device import software
 from budget.device.profile import FOLDER, save
 from budget.files import replace
 from budget.fold import kernels as fold_kernels
 from budget.measured.calibration import interval
-from budget.named import Any
+from budget.named import Any, NamedTuple
 from budget.table import DATA
 
 from . import fit as fitting
-from .fit import Case, Numbers, base, cases, fit, fitted, left_out, predictions, start
+from . import inference
+from .fit import Numbers, base, fit, fitted, left_out, predictions, start
+from .measured import Case, cases
 
 COVERAGE = 0.9
-DRAWN = 3  # rows of the mean error that a group's own are mixed with: of few, one would rule
+DRAWN = 3  # as many of the mean error are mixed with a group's own: of few, one would rule
 FEWEST = 2  # rows of a pair with an interval of its own
 FOLDS = 5
 NOTES = (
@@ -116,10 +119,11 @@ WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
     "products of experts apart": lambda: [_kernels(grouped=1.0)],
     "what a stack reaches": lambda: [
         patch.object(fitting, "STACK", 1e-6),
-        patch.dict(fitting.STARTS, _NO_STARTS),
+        patch.object(fitting, "STARTS", (1e-6, 1e-6)),
     ],
+    "products that add up in float16": lambda: [patch.object(software, "accumulated", lambda *_: 1.0)],
+    "prompts in pieces": lambda: [patch.object(inference, "PIECE", 2**30)],
 }
-_NO_STARTS = {"launch": 1e-6, "host": 1e-6}
 
 
 def _key(c: Case) -> str:
@@ -155,8 +159,7 @@ def write(
 ) -> None:
     """Write what was fitted, and the intervals that the errors of what was left out give, into the data."""
     anywhere = interval(list(sources.values()), COVERAGE)
-    elsewhere = widths(_groups(found, pairs, _stack))
-    here = widths(_groups(found, rows, _pair))
+    here, elsewhere = widths(found, rows, KNOWN), widths(found, pairs, ELSEWHERE)
     profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
     save(profile, FOLDER, NOTES)
     for name in stacks.names():
@@ -178,42 +181,42 @@ def write(
         replace(path, json.dumps(about, indent=2) + "\n")
 
 
-def _stack(c: Case) -> str:
-    return c.stack
+class Group(NamedTuple):
+    """Rows whose errors are alike, and which of them are off together."""
+
+    of: Callable[[Case], Any]
+    together: Callable[[Case], Any]
 
 
-def _pair(c: Case) -> tuple[str, str]:
-    return c.stack, c.generation
+KNOWN = Group(lambda c: (c.stack, c.generation), lambda c: (c.id, c.quantity))
+ELSEWHERE = Group(lambda c: c.stack, lambda c: c.generation)
 
 
-def _groups(
-    found: Sequence[Case], errors: Mapping[str, float], group: Callable[[Case], Any]
-) -> dict[Any, list[float]]:
-    groups: dict[Any, list[float]] = {}
-    for c in found:
-        groups.setdefault(group(c), []).append(errors[_key(c)])
-    return groups
-
-
-def widths(groups: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
-    """By group, the factor within which a measured time lies of ten new ones in nine: a group's mean error,
-    drawn to the mean of all, times what holds nine of ten errors of all groups in that unit.
-    Source: split-conformal.
+def widths(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> dict[Any, float]:
+    """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to the
+    mean of all, times what holds nine of ten errors of all groups in that unit. Source: split-conformal.
     """
-    sizes = {g: [abs(e) for e in of] for g, of in groups.items()}
-    mean = float(np.mean([e for of in sizes.values() for e in of]))
-    units = {g: (sum(of) + DRAWN * mean) / (len(of) + DRAWN) for g, of in sizes.items()}
+    sizes: dict[Any, list[float]] = {}
+    apart: dict[Any, set[Any]] = {}
+    for c in found:
+        sizes.setdefault(group.of(c), []).append(abs(errors[_key(c)]))
+        apart.setdefault(group.of(c), set()).add(group.together(c))
+    mean = sum(map(sum, sizes.values())) / len(found)
+    units = {
+        g: (len(apart[g]) * sum(of) / len(of) + DRAWN * mean) / (len(apart[g]) + DRAWN)
+        for g, of in sizes.items()
+    }
     most = math.log(interval([e / units[g] for g, of in sizes.items() for e in of], COVERAGE))
     return {g: math.exp(most * unit) for g, unit in units.items()}
 
 
-def inside(found: Sequence[Case], errors: Mapping[str, float], group: Callable[[Case], Any]) -> float:
+def inside(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> float:
     """The share of errors within intervals that were made from four fifths of the others."""
     held = 0
     for i in range(FOLDS):
-        seen = widths(_groups([c for j, c in enumerate(found) if j % FOLDS != i], errors, group))
+        seen = widths([c for j, c in enumerate(found) if j % FOLDS != i], errors, group)
         widest = max(seen.values())
-        held += sum(abs(errors[_key(c)]) <= math.log(seen.get(group(c), widest)) for c in found[i::FOLDS])
+        held += sum(abs(errors[_key(c)]) <= math.log(seen.get(group.of(c), widest)) for c in found[i::FOLDS])
     return held / len(found)
 
 
@@ -246,8 +249,8 @@ def _page(
     yield ""
     rows, pairs = (errors[name] for name in list(LEFT_OUT)[:2])
     yield (
-        f"Within intervals made from four fifths of these errors lie {inside(found, rows, _pair):.0%} of the "
-        f"others of pairs that are known, and {inside(found, pairs, _stack):.0%} of pairs left out."
+        f"Within intervals made from four fifths of these errors lie {inside(found, rows, KNOWN):.0%} of the "
+        f"others of pairs that are known, and {inside(found, pairs, ELSEWHERE):.0%} of pairs left out."
     )
     yield ""
     kinds = list(errors)
