@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from budget.__main__ import main
+from budget.command import calibrate
 from budget.device import _load, load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
@@ -339,6 +343,29 @@ def test_disturbed_records_are_not_fitted_to(folder):
         calibration.fit(found[:14], CPU, {})
     rows[20]["extra_info"]["interquartile_range_s"] = rows[20]["stats"]["min"]
     assert record.load(results(folder, rows))[20].disturbed
+
+
+def test_a_checkout_stays_as_it_is(folder, monkeypatch):
+    """Records of calibrate are beside its profiles, where it finds them; the suite has the lock."""
+    asked = []
+
+    def suite(ask, **_):
+        with alone.alone():
+            asked.extend(ask)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(calibrate.subprocess, "run", suite)
+    monkeypatch.setenv(alone.BUSY_ANYWAY, "1")
+    calibrate.measure(load("cpu"))
+    where = asked[asked.index("--results") + 1]
+    assert where == record.own_folder() == str(folder / "data" / "compute-budget" / "results")
+    key = profile.key(load("cpu"))
+    os.makedirs(os.path.join(where, key))
+    rows = entries()
+    for row in rows:
+        row["extra_info"]["device"] = key
+    shutil.copy(results(folder, rows), os.path.join(where, key, "0001.json"))
+    assert {r.name for r in record.load(results(folder, rows))} <= {r.name for r in record.read([], key)}
 
 
 def test_a_second_suite_and_a_busy_machine_are_refused(monkeypatch):
