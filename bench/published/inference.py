@@ -44,12 +44,14 @@ PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llam
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
-    on = device(row["gpu"])
-    if whole(row, "n_gpus") > 1:
-        raise NotCoveredError("several devices")
+    on, gpus = device(row["gpu"]), whole(row, "n_gpus")
+    if gpus != whole(row, "tp", gpus):
+        raise NotCoveredError("stages on several devices")
     software = stack(row, "vllm")
     batch = whole(row, "batch")
     settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
+    if gpus > 1:
+        settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from budget.fold.kernels import Work
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 
+from . import inference
 from .predict import run
-from .rows import NotCoveredError, Part
+from .rows import Asked, NotCoveredError, Part
 from .table import read
 
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
@@ -46,8 +48,14 @@ class Case(NamedTuple):
     measured: float  # logarithm of seconds
 
 
-# Stacks whose rows judge what was never fitted to them: many devices with every setting published.
+# Rows that judge what was never fitted to them: a stack of many devices with every setting published, and
+# one batch on several devices, which says what communication costs.
 HELD = ("megatron-2021",)
+
+
+def _held(kind: ModuleType, a: Asked) -> bool:
+    settings = a.parts[0].settings
+    return settings.get("stack") in HELD or (kind is inference and "layout" in settings)
 
 
 def cases(paths: Iterable[str]) -> Iterator[Case]:
@@ -57,8 +65,7 @@ def cases(paths: Iterable[str]) -> Iterator[Case]:
         for row in rows:
             try:
                 for a in kind.asked(row):
-                    held = a.parts[0].settings.get("stack") in HELD
-                    if a.quantity in TIMES and a.measured and a.of is None and not held:
+                    if a.quantity in TIMES and a.measured and a.of is None and not _held(kind, a):
                         taken = a.work / a.measured if a.work else a.measured
                         yield _case(row, a.quantity, a.parts, taken)
             except (NotCoveredError, InputError):
