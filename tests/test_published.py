@@ -86,8 +86,9 @@ def test_the_contract_s_form(capsys):
         ("serving.csv", "tpot_s", 0.10),
     ],
 )
-def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys):
-    found = answer(DATA / name, capsys)
+def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys, tmp_path):
+    fitted = [r for r in some(name, 2) if name != "inference.csv" or r["n_gpus"] == "1"]  # see measured.py
+    found = answer(written(tmp_path / name, fitted), capsys)
     (every,) = [s for s in found["summary"] if (s["stack"], s["quantity"]) == ("all", quantity)]
     assert every["median_error"] < middle
     assert every["inside"] >= 0.85
