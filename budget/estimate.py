@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from .answer import Estimate
 from .config import Task, any_of, size, sizes, table
-from .device import Device
+from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .device.spelling import several
 from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
@@ -33,6 +32,7 @@ from .stack import load as load_stack
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from .fold.step import Rank
     from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
     from .layout import Layout
     from .search import Found
@@ -128,7 +128,7 @@ def estimate(
     check(task, target)
     profile = profile_for(target, task.dtype, software)
     kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
-    counted = _counted(source.network, task)
+    counted: Counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _cluster(cluster, target)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
@@ -159,16 +159,11 @@ def plan(model: object, devices: int, **settings: Any) -> Found:
             "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
         )
     samples = settings.get("global_batch") or 0
-    if isinstance(samples, str):  # whole samples on each device
-        samples = settings["global_batch"] = _samples(samples, one.length, number)
-    of = search.facts(
-        one.model,
-        one.length,
-        samples,
-        one.task.workload.mode == "train",
-        batch,
-        settings.get("recompute", "none"),
-    )
+    if isinstance(samples, str):  # as many as some of the devices divide
+        asked = _samples(samples, one.length, 1)
+        each = next(n for n in range(min(asked, number), 0, -1) if number % n == 0)
+        samples = settings["global_batch"] = _samples(samples, one.length, each)
+    of = search.facts(one, samples, batch, settings.get("recompute", "none"))
 
     def price(layout: Layout, batch: int, recompute: str) -> Estimate:
         return estimate(model, **{**settings, "layout": layout, "batch": batch, "recompute": recompute})
@@ -271,21 +266,27 @@ def _device(device: object) -> Device:
     return found
 
 
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that remembers its answers, where its arguments can be hashed: a Model or arrays cannot."""
+    remembered = lru_cache(maxsize=64)(function)
+
+    def answer(*given: Any) -> Any:
+        try:
+            hash(given)
+        except TypeError:
+            return function(*given)
+        return remembered(*given)
+
+    return answer
+
+
+@_once
 def _counted(network: Named | Ready, task: Task) -> Counted:
-    """The parts of an estimate that do not depend on the device, cached."""
-    try:
-        hash((network, task))
-    except TypeError:  # not hashable: sizes are arrays, or the network is a Model
-        return _remembered.__wrapped__(network, task)
-    return _remembered(network, task)
-
-
-@lru_cache(maxsize=64)
-def _remembered(network: Named | Ready, task: Task) -> Counted:
+    """The parts of an estimate that do not depend on the device."""
     model = network.build(task.workload)
     try:
         if task.layout is not None and any_of(task.layout.devices > 1):
-            return _spread(model, task)
+            return _spread(network, task)
         built, book, program = plans.apply(model, task)
         counted, hardware = each_flops(book, program)
     except KeyError:
@@ -297,19 +298,27 @@ def _remembered(network: Named | Ready, task: Task) -> Counted:
     return built, program, params(built), counted, hardware, walked, None
 
 
-def _spread(model: Model, task: Task) -> Counted:
+def _spread(network: Named | Ready, task: Task) -> Counted:
     """The same of several devices: what they compute and hold together, and the program of each."""
     from .fold.pipeline import check as check_schedule
     from .fold.step import Spread
-    from .plan.ranks import spread
 
     layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
     check_schedule(layout, micro, task.workload.mode == "train")
-    built, book, ranks = spread(model, task)
+    ranks, counted = _ranks(network, task._replace(layout=layout.unscheduled))
+    return *counted, Spread(ranks, layout, micro, task.dtype)
+
+
+@_once
+def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Any]:
+    """The program of one device of each different stage, which no schedule changes, and what they count."""
+    from .plan.ranks import spread
+
+    layout = task.layout
+    built, book, ranks = spread(network.build(task.workload), task)
     counted, *each = each_flops(book, *(rank.program for rank in ranks))
     copies = exact_div(layout.devices, layout.pp)
     stages = (hardware.times(copies * len(rank.stages)) for rank, hardware in zip(ranks, each, strict=True))
     first = ranks[0].program
     walked = Walked(first, task.dtype, task.workload.mode == "decode")
-    found = Spread(ranks, layout, micro, task.dtype)
-    return built, first, params(built), counted.times(layout.dp), Flops.total(stages), walked, found
+    return ranks, (built, first, params(built), counted.times(layout.dp), Flops.total(stages), walked)

@@ -47,6 +47,7 @@ class Stack(NamedTuple):
     reached: Mapping[str, Mapping[str, float]]
     like: str
     intervals: Mapping[str, tuple[float, float]]
+    unaligned: float = 0.0  # see KernelClass
     notes: str = ""
 
     def attention_on(self, generation: str) -> str:
@@ -88,6 +89,7 @@ FIELDS = (
     "reached",
     "like",
     "intervals",
+    "unaligned",
     "notes",
 )
 
@@ -164,6 +166,7 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
+        **_numbers({k: v for k, v in about.items() if k == "unaligned"}, ("unaligned",), file, 0, 1),
         notes=str(about.get("notes", "")),
     )
 

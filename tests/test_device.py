@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget import device, stack, table
-from budget.device import machine, spelling
+from budget.device import machine, spelled
 from budget.device.profile import profile_for
 from budget.errors import InputError
 
@@ -160,11 +160,10 @@ def test_a_name_finds_its_device(name, expected):
 
 
 def test_no_two_devices_share_a_name():
-    tables = [table.load("devices", f"{file}.json") for file in table.files("devices")]
+    tables = {name: table.load("devices", f"{name}.json") for name in table.files("devices")}
     known = [
-        (spelling._key(name), key)
-        for t in tables
-        for key, about in t.items()
+        (spelled._key(name), key)
+        for key, about in tables.items()
         for name in {key, *about.get("aliases", ())}
     ]
     assert len({key for key, _ in set(known)}) == len(set(known))
@@ -372,11 +371,11 @@ def test_a_device_is_known_by_the_name_that_lists_show():
 
 @pytest.mark.parametrize("text", ["2x h100", "2 x H100", "2xh100", "h100 x2", "h100x2", "2 * h100"])
 def test_a_name_may_say_how_many(text):
-    assert spelling.several(text, None) == spelling.several(text, 2) == ("h100", 2)
+    assert device.several(text, None) == device.several(text, 2) == ("h100", 2)
     with pytest.raises(InputError, match=r"^devices: got 4, and "):
-        spelling.several(text, 4)
+        device.several(text, 4)
 
 
 @pytest.mark.parametrize("name", ["rtx4090", "gtx 1080 ti", "mi300x", "2x h999", "h100", "auto"])
 def test_a_name_without_a_number_of_devices_stays(name):
-    assert spelling.several(name, 8) == (name, 8)
+    assert device.several(name, 8) == (name, 8)

@@ -82,6 +82,7 @@ SOFTWARE = {
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
     "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
+    "2407.21783": "llama-3",
     "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
 }  # fmt: skip
 

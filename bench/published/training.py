@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from budget import stack as stacks
 from budget.device import Device
 from budget.named import Any
 
@@ -74,7 +75,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
 
 
 def _precision(kind: str, software: str) -> dict[str, str]:
-    """What a row's word says where the stack says something else; Megatron's own precision is its own."""
+    """What a row's word says where the stack says something else; float32 copies of weights are its own."""
     if kind == "fp8":
         return {"precision": "fp8", "grad_dtype": ""}
-    return {} if kind == "master" or "megatron" in software else {"precision": "pure", "grad_dtype": ""}
+    own = (stacks.load(software).train or {}).get("precision")
+    return {} if "master" in (kind, own) else {"precision": "pure", "grad_dtype": ""}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from ..device.spelling import several
+from ..device import several
 from ..errors import InputError
 from ..estimate import plan
 from ..named import TYPE_CHECKING, Any

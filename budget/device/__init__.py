@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
+from .. import table
 from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
-from .spelling import aliases, find, ids
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
@@ -144,10 +144,18 @@ class Device(NamedTuple):
         return REACHED
 
 
-@cache
 def names() -> tuple[str, ...]:
     """The ids of all devices in the data, sorted."""
-    return ids()
+    return table.files("devices")
+
+
+def several(name: Any, devices: Any) -> tuple[Any, Any]:
+    """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
+    if not isinstance(name, str) or name in (*names(), "auto", "cpu"):
+        return name, devices
+    from . import spelled
+
+    return spelled.several(name[:80], devices)
 
 
 def load(name: str) -> Device:
@@ -165,9 +173,13 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    found = find(name[:80])
+    if name in names():  # an id as it is; other spellings take the tables of all
+        return _device(name, table.load("devices", f"{name}.json"))
+    from . import spelled
+
+    found = spelled.find(name[:80])
     if found is None:
-        raise unknown("device", name, [*names(), *aliases(), "auto", "cpu"])
+        raise unknown("device", name, [*names(), *spelled.aliases(), "auto", "cpu"])
     return _device(*found)
 
 
@@ -176,11 +188,11 @@ def detect() -> Device:
 
     Raises InputError for a GPU that the data does not have: its processor would be no answer.
     """
-    from . import machine
+    from . import machine, spelled
 
     gpu = machine.gpu()
     if gpu is None:
-        found = find(machine.processor())
+        found = spelled.find(machine.processor())
         return _device(*found) if found else cpu()
     name, memory = gpu
     try:

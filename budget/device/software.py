@@ -38,7 +38,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
     stream = min(memory * of["stream"], MOST)
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     forms = {
-        "matmul": KernelClass(wide, narrow),
+        "matmul": KernelClass(wide, narrow, unaligned=stack.unaligned),
         "grouped": KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"]),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),

@@ -117,7 +117,9 @@ def _head(e: Estimate) -> Iterator[str]:
 def workload(e: Estimate) -> str:
     """What is run, on what, in one line."""
     task = e.task
-    tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
+    tokens = f" x {e.length:,.0f} token{'s' * (e.length != 1)}" if e.model.counts_tokens else ""
+    if not is_zero(e.model.cached):
+        tokens = f", {e.model.cached:,.0f} tokens in the cache"
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     batch = e.model.samples if e.spread else task.workload.batch
