@@ -1,4 +1,4 @@
-"""Devices' names as people type them: `RTX 4090`, `4090`, `NVIDIA GeForce RTX 4090`, `4090 24GB`, `2x h100`."""
+"""Devices' names as people type them: `4090`, `NVIDIA GeForce RTX 4090`, `rtx4090 24GB`, `2x h100`."""
 
 from __future__ import annotations
 
