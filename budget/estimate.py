@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from .answer import Estimate
 from .config import Task, any_of, size, sizes, table
-from .device import Device
+from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
@@ -88,6 +88,7 @@ def estimate(
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    device, devices = several(device, devices)
     if devices is not None and layout is None:
         settings = {
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
