@@ -1,7 +1,7 @@
 """Context and expert parallelism against torch's own, on the fake process group: what is sent, and how much.
 
-Ring attention is torch.distributed.tensor.experimental's, with the processor's kernel; Ulysses and experts are
-written out with torch's differentiable all-to-all, and autograd makes their backward pass.
+Ring attention is torch.distributed.tensor.experimental's, with the processor's kernel; Ulysses and experts
+are written out with torch's differentiable all-to-all, and autograd makes their backward pass.
 """
 
 from collections import Counter
