@@ -211,8 +211,11 @@ def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
                     continue
                 for ep in _experts(of.experts, tp * cp * dp, node):
                     degrees = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "ep": ep, "etp": 1 if ep > 1 else 0}
-                    yield {**degrees, "zero": 1 if of.trains and dp * cp > 1 else 0}
-                    if of.trains and pp == 1 and dp > 1:
+                    if not of.trains:
+                        yield {**degrees, "sp": 0}
+                        continue
+                    yield {**degrees, "zero": 1 if dp * cp > 1 else 0}
+                    if pp == 1 and dp > 1:
                         yield {**degrees, "zero": 3}
 
 

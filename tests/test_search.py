@@ -75,6 +75,11 @@ def test_no_layout_takes_less_than_its_bound(experts):
     assert any(bounds.bytes(layout, 1, "none") for layout in layouts)
 
 
+def test_decoding_divides_a_network_that_one_device_cannot_hold():
+    found = budget.estimate("llama-3-70b", mode="decode", devices=8, device="h100")
+    assert found.fits and found.task.layout.tp > 1
+
+
 def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)

@@ -172,7 +172,15 @@ def build(c: Config, w: Workload) -> Model:
     sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
     nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
     return model(
-        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
+        "transformer",
+        c,
+        w,
+        nodes,
+        sizes,
+        samples=w.batch,
+        tokens=tokens,
+        outputs=ends(c.head, w.mode),
+        seq=seq,
     )
 
 
