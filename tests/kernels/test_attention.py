@@ -166,9 +166,10 @@ def test_decoding_splits_the_cache(
     g = generator(seed)
     q, k, v = inputs(2, 2 * group, 2, seq_q, seq_k, head_dim, dtype, "contiguous", g)
     bias = random((2, 1, seq_q, seq_k), dtype, generator=g) if has_bias else None
+    sinks = random((2 * group,), dtype, generator=g) if has_bias else None
     assert attention_decode.decodes(q, k)
     rules = PLAIN | {"causal": causal, "window": window, "softcap": softcap}
-    check((q, k, v, bias), rules, "triton", seed, backward=False)
+    check((q, k, v, bias, sinks), rules, "triton", seed, backward=False)
 
 
 def test_gradients_after_decoding():
@@ -224,14 +225,17 @@ def test_packed_sequences(lengths, dtype, causal, window, where, seed):
 
 @pytest.mark.parametrize("where", ["triton", "reference"])
 def test_rows_after_the_last_sequence_are_zeros(where):
+    """And have no share in the sinks' gradient."""
     g = generator(0)
     tensors = [random((90, 2, 32), torch.float32, generator=g) for _ in range(3)]
+    sinks = random((2,), torch.float32, generator=g)
     bounds = torch.tensor([0, 20, 50], dtype=torch.int32, device=DEVICE)
     with route(where):
-        padded, exact = leaves(tensors), leaves([t[:50] for t in tensors])
-        out, expected = (attention_packed(*t, bounds, bounds, 30, 30) for t in (padded, exact))
+        padded, exact = leaves([*tensors, sinks]), leaves([*(t[:50] for t in tensors), sinks])
+        out, expected = (attention_packed(*t, bounds, bounds, 30, 30, sinks=s) for *t, s in (padded, exact))
         found = gradients(out, padded, torch.ones_like(out))
         wanted = gradients(expected, exact, torch.ones_like(expected))
+    torch.testing.assert_close(found.pop(), wanted.pop())
     for ours, theirs in zip((out, *found), (expected, *wanted), strict=True):
         assert torch.equal(ours[:50], theirs)
         assert (ours[50:] == 0).all()
