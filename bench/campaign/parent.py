@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -60,19 +61,23 @@ class Worker:
         answer = self._line(timeout)
         if isinstance(answer, str):
             return answer
+        if "refused" in answer:
+            return str(answer["refused"])
         self.shares = answer["shares"]
         self.plan = [dict(zip(answer["fields"], task, strict=True)) for task in answer["plan"]]
         return ""
 
-    def run(self, task: str, given: Mapping[str, Any], timeout: float) -> dict[str, Any] | str:
-        """The answer to a task, or `hang` or `crash`."""
+    def run(
+        self, task: str, given: Mapping[str, Any], timeout: float, end: float = math.inf
+    ) -> dict[str, Any] | str:
+        """The answer to a task; `hang` where nothing is heard for so long, or until end; or `crash`."""
         try:
             self.process.stdin.write(json.dumps([task, given]).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             return "crash"
         while True:
-            answer = self._line(timeout)
+            answer = self._line(min(timeout, end - time.monotonic()))
             if isinstance(answer, str) or "alive" not in answer:
                 return answer
 
@@ -174,15 +179,14 @@ class Parent:
         worker, start = self.worker(lane(task)), time.monotonic()
         left = end - start
         found: Any = worker.ready(min(STARTING_S, left)) or worker.run(
-            task["id"], self.given(task), min(task["silent_s"], end - time.monotonic())
+            task["id"], self.given(task), task["silent_s"], end
         )
         if isinstance(found, str):
-            text = (
-                f"nothing heard for {time.monotonic() - start:.0f} s"
-                if found == "hang"
-                else "the worker ended"
-            )
-            found = self._answer(task, found, text)
+            known = {
+                "hang": f"nothing heard, after {time.monotonic() - start:.0f} s",
+                "crash": "the worker ended",
+            }
+            found = self._answer(task, found if found in HARD else "crash", known.get(found, found))
         else:
             for part in found.pop("parts", [{}]):
                 self.records.add({**found, **part})

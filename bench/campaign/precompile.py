@@ -20,8 +20,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -78,6 +79,7 @@ def _waited(get_group: Any) -> Any:
     def found(self: Any, filename: str) -> Any:
         group = get_group(self, filename)
         if group is None and self.cache_dir:
+            _since.append(time.monotonic())
             _held.append(open(f"{self.cache_dir}.lock", "w", encoding="utf-8"))  # noqa: SIM115 - until it is compiled
             fcntl.flock(_held[-1], fcntl.LOCK_EX)
             group = get_group(self, filename)
@@ -100,10 +102,26 @@ def _released(put_group: Any) -> Any:
 
 def _release() -> None:
     """Give back all locks of this process; those of a process that ends are given back with it."""
+    _since.clear()
     while _held:
         _held.pop().close()
 
 
+def tell(alive: Callable[[str], None]) -> None:
+    """Say that this process is alive while a kernel is compiled, here or in another: that may take long."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(TELL_S)
+            if _since and time.monotonic() - _since[0] < COMPILED_S:
+                alive("compiling")
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+TELL_S = 5.0
+COMPILED_S = 150.0  # after which a compiler hangs
+_since: list[float] = []  # when this process began to wait for a kernel
 _held: list[Any] = []
 
 

@@ -83,6 +83,20 @@ def unpack(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
     What other sources or versions left in it is not found, and compiled anew.
     """
     os.makedirs(cache, exist_ok=True)
+    try:
+        return _unpacked(folder, cache, assembler, log)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        print(
+            f"campaign: {folder} is not used, its kernels are compiled anew: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        shutil.rmtree(cache)
+        os.makedirs(cache)
+        return False
+
+
+def _unpacked(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
     archive, packed = (os.path.join(folder, name) for name in ("cache.zip", "ptxas.xz"))
     if os.path.exists(archive) and os.path.exists(os.path.join(folder, "plan.json")):
         with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:

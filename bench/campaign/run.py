@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from .prepare import environment, unpack
 from .refused import RefusedError
 from .summary import gate, summary
 
+LOGGED = 2**20  # bytes of log.txt that are kept: all of a folder is to be below 4 MB
 COMPILERS = 12  # processes for each assembler; they give way to what is measured
 REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # a task that is not done again
 # Four networks are compiled at once; and asking for a GPU must not keep forked children from using it.
@@ -42,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise RefusedError(f"--out: cannot write {options.out}: {error.strerror}") from None
     records = Records(options.out)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers must not outlive this
     with log, tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
         environments = _environments(options, scratch, log)
         parent = Parent(records, environments, options.on, log, before)
@@ -56,13 +60,15 @@ def run(options: argparse.Namespace) -> int:
             for process in compilers:
                 stop(process)
             _close(records, options.out)
+            _shorten(log.name)
     return 2 if records.problem else 0
 
 
 def _gpu() -> bool:
+    """Whether a driver tells of a GPU; whether torch can use it, the worker says."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return False
+        return os.path.exists("/dev/nvidia0")
     try:
         return subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).returncode == 0  # noqa: S603
     except (OSError, subprocess.SubprocessError):
@@ -76,9 +82,19 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
     bundled = environment(os.environ, cache) | WORKERS
     if options.on == "cpu":
         return {"newest": bundled | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}}
-    if not unpack(options.prepared, cache, assembler, log):
+    if not (unpack(options.prepared, cache, assembler, log) and _runs(assembler)):
         return {"newest": bundled}
     return {"newest": bundled | {"TRITON_PTXAS_PATH": assembler}, "bundled": bundled}
+
+
+def _runs(assembler: str) -> bool:
+    """Whether this machine can run it: not for another processor, not on a disk that allows no programs."""
+    try:
+        subprocess.run([assembler, "--version"], check=True, capture_output=True, timeout=30)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"campaign: the assembler that was prepared does not run: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> list[subprocess.Popen]:
@@ -131,8 +147,20 @@ def _plan(parent: Parent, end: float) -> tuple[list[dict[str, Any]], dict[str, f
     worker = parent.worker(("newest", ""))
     problem = worker.ready(end - time.monotonic())
     if problem or not worker.plan:
-        raise RefusedError(f"the worker did not start ({problem}); log.txt says why")
+        raise RefusedError(f"the worker did not start: {problem}; log.txt may say more")
     return worker.plan, worker.shares
+
+
+def _shorten(path: str) -> None:
+    """Cut the middle out of a log that is too long to be sent."""
+    with contextlib.suppress(OSError), open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > LOGGED:
+            file.seek(size - LOGGED // 2)
+            last = file.read()
+            file.seek(LOGGED // 2)
+            file.write(b"\n[...]\n" + last)
+            file.truncate()
 
 
 def _tell(answer: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from budget.kernels import settings, tune
 
 from .. import record
 from ..measure import measure, sets_of_inputs
+from .fatal import is_fatal
 from .plan import candidates, find_case, suites
 
 KEPT = 1.03  # times as fast as the settings in force
@@ -144,7 +145,7 @@ def _refused(function: Callable, given: tuple, expected: Sequence[torch.Tensor])
     try:
         found = record.parts(function(*given))
     except Exception as error:
-        if "CUDA error" in str(error):
+        if is_fatal(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
     error = max(_distance(*pair) for pair in zip(found, expected, strict=True))
