@@ -7,6 +7,7 @@ is replaced (`crash`, or a CUDA error that it has written), and the next task is
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import FileIO
 from typing import Any, TextIO
 
 HARD = ("hang", "crash", "cuda_error")  # what ends a worker
@@ -117,18 +119,35 @@ class Records:
     def add(self, answer: dict[str, Any]) -> None:
         """Keep an answer."""
         self.lines.append(answer)
-        text = json.dumps(answer) + "\n"
+        text = json.dumps(answer)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            with open(self.path, "ab", buffering=0) as file:
+                _append(file, text.encode() + b"\n")
         except OSError as error:
             if not self.problem:
                 self.problem = f"cannot write {self.path}: {error.strerror}; records follow on stdout"
-                print(f"campaign: {self.problem}", file=sys.stderr, flush=True)
-            sys.stdout.write(text)
-            sys.stdout.flush()
+                say(f"campaign: {self.problem}", sys.stderr)
+            say(text)
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write a line to disk, or nothing of it."""
+    before = file.tell()
+    try:
+        written = file.write(line)
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(before)
+        raise
+    if written != len(line):
+        file.truncate(before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print, if that is possible: where stdout is a file, its disk may be full, too."""
+    with contextlib.suppress(OSError):
+        print(text, file=file or sys.stdout, flush=True)
 
 
 class Parent:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from .follow import follow
 from .lines import read
-from .parent import CLOSING_S, Parent, Records, lane, stop
+from .parent import CLOSING_S, Parent, Records, lane, say, stop
 from .prepare import environment, unpack
 from .refused import RefusedError
 from .summary import gate, summary
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
             parent.keep(())
             for process in compilers:
                 stop(process)
-            _close(records, options.out)
+            if records.lines:
+                _close(records, options.out)
             _shorten(log.name)
     return 2 if records.problem else 0
 
@@ -92,7 +93,7 @@ def _runs(assembler: str) -> bool:
     try:
         subprocess.run([assembler, "--version"], check=True, capture_output=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"campaign: the assembler that was prepared does not run: {error}", file=sys.stderr, flush=True)
+        say(f"campaign: the assembler that was prepared does not run: {error}", sys.stderr)
         return False
     return True
 
@@ -130,7 +131,7 @@ def _stages(options: argparse.Namespace, parent: Parent, start: float, end: floa
         short = all(t["do"] == "environment" for t in tasks[name])  # it takes what it takes
         passed += shares[name] if tasks[name] else 0.0
         deadline = end if short else ready + (end - ready) * passed / whole
-        print(f"stage {name}: {len(tasks[name])} tasks, {time.monotonic() - start:.0f} s", flush=True)
+        say(f"stage {name}: {len(tasks[name])} tasks, {time.monotonic() - start:.0f} s")
         for answer in parent.stage(tasks[name], deadline, end):
             _tell(answer)
 
@@ -165,7 +166,7 @@ def _shorten(path: str) -> None:
 
 def _tell(answer: Mapping[str, Any]) -> None:
     if answer["status"] not in ("skipped", "not reached"):
-        print(f"  {answer['status']:10s} {answer['task']} {answer.get('error_text', '')[:120]}", flush=True)
+        say(f"  {answer['status']:10s} {answer['task']} {answer.get('error_text', '')[:120]}")
 
 
 def _close(records: Records, folder: str) -> None:
@@ -181,5 +182,5 @@ def _close(records: Records, folder: str) -> None:
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            print(f"campaign: cannot write {name}: {error.strerror}", file=sys.stderr)
-    print(texts["summary.txt"], flush=True)
+            say(f"campaign: cannot write {name}: {error.strerror}", sys.stderr)
+    say(texts["summary.txt"])
