@@ -107,7 +107,7 @@ def attention_packed(
 
 def _like(t: torch.Tensor) -> torch.Tensor:
     """An empty tensor of t's shape, in memory as [.., heads, seq, ..] or [.., seq, heads, ..]."""
-    if t.transpose(1, 2).is_contiguous():
+    if not t.is_contiguous() and t.transpose(1, 2).is_contiguous():
         return t.new_empty(t.transpose(1, 2).shape).transpose(1, 2)
     return t.new_empty(t.shape)
 

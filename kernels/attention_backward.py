@@ -301,11 +301,12 @@ def _launch_gradients(
 ) -> None:
     """Launch one of the two kernels, which take the same inputs and rules."""
     of_keys = kernel == "attention_backward_keys"
-    q, k, v, bias, dout, log_sum, delta = inputs
-    chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
-    q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
+    tensors = (*inputs, *outputs.values(), *cu_seqlens(packing))
 
     def prepare() -> Prepared:
+        q, k, v, bias, dout, log_sum, _ = inputs
+        chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
+        q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
         (heads, seq_q), (kv_heads, seq_k) = q.shape[1:3], k.shape[1:3]
         sequences, lengths = q.shape[0], (seq_q, seq_k)
         if packing is not None:
@@ -328,6 +329,5 @@ def _launch_gradients(
         arguments = (*sources_qkv, bias, source_dout, *tensors[5:])
         return (sequences * rows * blocks,), arguments, rest | {"blocks": blocks}
 
-    tensors = (q, k, v, bias, dout, log_sum, delta, *outputs.values(), *cu_seqlens(packing))
     code = _attention_backward_keys_kernel if of_keys else _attention_backward_queries_kernel
     launch(code, tensors, (rules, longest(packing)), prepare)

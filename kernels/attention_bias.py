@@ -108,9 +108,8 @@ def launch_backward_bias(inputs: tuple[torch.Tensor, ...], dbias: torch.Tensor, 
 
     inputs: q, k, v, bias (expanded), dout, log_sum, delta.
     """
-    q, k, v, bias, dout, log_sum, delta = inputs
+    q, k = inputs[:2]
     chosen = find_settings("attention_backward_bias", q)
-    q, k, v, dout = loadable(chosen, None, q, k, v, dout)
     (batch, heads, seq_q, _), seq_k = q.shape, k.shape[2]
     whole = (batch, heads, triton.cdiv(seq_q, chosen["BLOCK_M"]), triton.cdiv(seq_k, chosen["BLOCK_N"]))
     one_for_all = [size == 1 for size in dbias.shape]
@@ -123,6 +122,8 @@ def launch_backward_bias(inputs: tuple[torch.Tensor, ...], dbias: torch.Tensor, 
     target = dbias.unsqueeze(0) if parts == 1 else dbias.new_empty((parts, *dbias.shape))
 
     def prepare() -> Prepared:
+        q, k, v, bias, dout, log_sum, delta = inputs
+        q, k, v, dout = loadable(chosen, None, q, k, v, dout)
         described, (*qkv, source_dout) = sources(
             chosen, None, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"), (dout, "BLOCK_M")
         )
@@ -135,7 +136,6 @@ def launch_backward_bias(inputs: tuple[torch.Tensor, ...], dbias: torch.Tensor, 
         rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
         return (tiles, parts), (*qkv, bias, source_dout, log_sum, delta, target), rest
 
-    tensors = (q, k, v, bias, dout, log_sum, delta, target)
-    launch(_attention_backward_bias_kernel, tensors, rules, prepare)
+    launch(_attention_backward_bias_kernel, (*inputs, target), rules, prepare)
     if parts > 1:
         torch.sum(target, 0, out=dbias)

@@ -169,18 +169,17 @@ def launch_forward(
     """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
     if q.numel() == 0:
         return
-    rich = bias is not None or rules.softcap > 0
-    chosen = find_settings("attention_forward", q, packing, rich)
-    q, k, v = loadable(chosen, packing, q, k, v)
 
     def prepare() -> Prepared:
+        chosen = find_settings("attention_forward", q, packing, bias is not None or rules.softcap > 0)
+        q_, k_, v_ = loadable(chosen, packing, q, k, v)
         sequences, rows = q.shape[0], q.shape[2]
         if packing is not None:
             sequences, rows = packing.sequences, packing.longest_q
         heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
-        described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
+        described, loaded = sources(chosen, packing, (q_, "BLOCK_M"), (k_, "BLOCK_N"), (v_, "BLOCK_N"))
         names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
-        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest: dict[str, Any] = dict(zip(names, strides(q_, k_, v_, out, bias, log_sum), strict=True))
         rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
         rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
         rest |= {"BIAS": bias is not None, "SINKS": sinks is not None, "PACKED": packing is not None}

@@ -148,7 +148,7 @@ def attend(
     causal = getattr(module, "is_causal", True) if is_causal is None else bool(is_causal)
     window, bias, used = None, None, None  # a window that cuts comes with a Mask
     if isinstance(attention_mask, Mask):
-        causal, window, bias, _, used = attention_mask
+        causal, window, bias, used = *attention_mask[:3], attention_mask.used
         unsaid = window not in (None, sliding_window)  # of chunks, or of a layer that does not say its window
         if unsaid or (isinstance(used, torch.Tensor) and not _steps(query, key, value)):
             causal, window, bias, used = False, None, attention_mask.written(), None

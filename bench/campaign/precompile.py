@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import fcntl
+import functools
 import json
 import multiprocessing
 import os
@@ -33,6 +34,7 @@ from torch._C import (
     DispatchKeySet,
 )  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.backends.nvidia import driver as nvidia
 from triton.compiler import compiler
 from triton.runtime import cache
 from triton.runtime.jit import JITFunction
@@ -205,11 +207,32 @@ def compile_piece(piece: str) -> dict[str, Any]:
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
             _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
+    for _, kernel in kernels:
+        _make_launcher(kernel)
     used = [(name, *resources(kernel)) for name, kernel in kernels] if tune.AT in piece else []
     return {
         "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
+
+
+def _make_launcher(kernel: Any) -> None:
+    """Compile what calls a kernel: before Triton 3.7 it is C, another for each signature.
+
+    A worker's first call would wait for it.
+    """
+    if hasattr(nvidia, "make_launcher") and _has_libcuda():
+        with contextlib.suppress(Exception):  # the worker will meet it too, and say so
+            nvidia.CudaLauncher(kernel.src, kernel.metadata)
+
+
+@functools.cache
+def _has_libcuda() -> bool:
+    """Whether a driver is here, against which it is linked."""
+    try:
+        return bool(nvidia.library_dirs())
+    except (AssertionError, OSError, subprocess.SubprocessError):
+        return False
 
 
 def uncovered() -> list[str]:
