@@ -19,6 +19,8 @@ from unittest import mock
 import torch
 from budget.kernels.attention import attention
 from budget.kernels.attention_cached import attention_cached
+from budget.kernels.lint import CompilerDriver
+from budget.kernels.lint_calls import random, tensors_on
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import rms_norm
 from budget.kernels.softmax import softmax
@@ -27,8 +29,6 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from budget.kernels import launch, settings
-from budget.kernels.lint import CompilerDriver
-from budget.kernels.lint_calls import random, tensors_on
 
 CALLS = 200  # of which each round is the average
 
@@ -45,10 +45,10 @@ def pretended() -> Iterator[None]:
     launch.forget()
     with contextlib.ExitStack() as stack:
         for module in modules:
-            stack.enter_context(mock.patch.object(module, "runs_triton", lambda _: True))
-        stack.enter_context(mock.patch.object(launch, "keeps_plans", lambda _: True))
-        stack.enter_context(mock.patch.object(settings, "processors", lambda _: 132))
-        stack.enter_context(mock.patch.object(JITFunction, "run", lambda *_, **__: compiled))
+            stack.enter_context(mock.patch.object(module, "runs_triton", return_value=True))
+        stack.enter_context(mock.patch.object(launch, "keeps_plans", return_value=True))
+        stack.enter_context(mock.patch.object(settings, "processors", return_value=132))
+        stack.enter_context(mock.patch.object(JITFunction, "run", return_value=compiled))
         stack.enter_context(settings.compiling_for("sm90"))
         driver.set_active(target)
         yield
@@ -101,7 +101,8 @@ def main() -> int:
     torch.set_num_threads(1)
     with pretended(), tensors_on("cpu"):
         for name, function in calls().items():
-            print(f"{name:42s} {measured(function, options.rounds) * 1e6:6.1f} us", flush=True)
+            sys.stdout.write(f"{name:42s} {measured(function, options.rounds) * 1e6:6.1f} us\n")
+            sys.stdout.flush()
     return 0
 
 

@@ -204,7 +204,7 @@ def _attention(
         launch_backward(dout, q, k, v, out, log_sum, bias, None, packing, *gradients, dbias, None, rules)
         return gradients if dbias is None else (*gradients, dbias)
 
-    if backward and q.is_cuda:
+    if backward and q.device.type != "meta":
         launch_forward(q, k, v, bias, sinks, packing, out, log_sum, rules)
     return launch
 
