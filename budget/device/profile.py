@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from ..errors import InputError, shown
-from ..files import replace
 from ..named import Any
 from ..stack import Stack, usual
 from . import Device, software
@@ -170,6 +169,8 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
     Raises InputError where the folder cannot be written or the disk is full.
     """
+    from ..files import replace
+
     path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)
