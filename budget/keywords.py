@@ -17,7 +17,20 @@ Mode = Literal["train", "forward", "prefill", "decode"]
 Execution = Literal["compiled", "eager", "graph"]
 Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
 Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
-Optimizer = Literal["none", "sgd", "momentum", "adam", "adamw", "adamw_fused", "adamw_loop", "adamw_8bit", "adafactor", "lion", "muon", "shampoo"]
+Optimizer = Literal[
+    "none",
+    "sgd",
+    "momentum",
+    "adam",
+    "adamw",
+    "adamw_fused",
+    "adamw_loop",
+    "adamw_8bit",
+    "adafactor",
+    "lion",
+    "muon",
+    "shampoo",
+]
 
 
 class Techniques(TypedDict, total=False):
@@ -62,7 +75,30 @@ class Techniques(TypedDict, total=False):
     prefix_tuning: int
     prompt_tuning: int
     sparse: str
-    quantize: Literal["none", "nf4", "nf4-dq", "int8", "gptq", "gptq-8bit", "awq", "fp8", "fp8-row", "mxfp4", "nvfp4", "w4a16", "w8a8", "fp8-dynamic", "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k_m", "q5_k_m"]
+    quantize: Literal[
+        "none",
+        "nf4",
+        "nf4-dq",
+        "int8",
+        "gptq",
+        "gptq-8bit",
+        "awq",
+        "fp8",
+        "fp8-row",
+        "mxfp4",
+        "nvfp4",
+        "w4a16",
+        "w8a8",
+        "fp8-dynamic",
+        "q8_0",
+        "q6_k",
+        "q5_1",
+        "q5_0",
+        "q4_1",
+        "q4_0",
+        "q4_k_m",
+        "q5_k_m",
+    ]
     quantize_head: bool
     quantize_half: bool
     quantize_keeps: Literal["none", "pass", "loss"]
