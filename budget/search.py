@@ -134,8 +134,8 @@ class _Search(NamedTuple):
         batch = self.of.batches[0]
         open_: list[tuple[float, Layout]] = []
         for layout in layouts:
-            recompute = next((r for r in self.of.recomputed if self.may_fit(layout, batch, r)), None)
-            if recompute is not None:
+            if self.may_fit(layout, batch, self.of.recomputed[-1]):
+                recompute = next(r for r in self.of.recomputed if self.may_fit(layout, batch, r))
                 open_.append((self.bounds.seconds(layout, batch, recompute), layout))
         tried: list[Tried] = []
         for least, layout in sorted(open_, key=lambda one: one[0]):
@@ -189,9 +189,9 @@ class _Search(NamedTuple):
     def interleaved(self, one: Tried) -> Iterator[tuple[Layout, int]]:
         """The same with the stages of a pipeline interleaved."""
         layout, micro = one.layout, self.bounds.micro(one.layout, one.batch)
-        each, uneven = divmod(self.of.layers, layout.pp)
-        for vpp in (2, 4):
-            if layout.pp > 1 and not uneven and each % vpp == 0 and micro % layout.pp == 0:
+        each = -(-self.of.layers // layout.pp)  # of the fullest stage
+        for vpp in (2, 4, 8):
+            if layout.pp > 1 and each % vpp == 0 and micro % layout.pp == 0:
                 yield Layout(**{**vars(layout), "vpp": vpp}), one.batch
 
     def nearest(self, layouts: Iterable[Layout]) -> list[Tried]:

@@ -242,6 +242,7 @@ def _passes(o: Op, t: Tensor) -> bool:
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
+    o = o._replace(axis="")  # what is received is added up here
     for i, part in enumerate(parts[1:]):
         total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))

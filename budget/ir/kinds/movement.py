@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
         walks="first", linear=True, updates=True, part=True, gradient="step"
     ),
     "pad": Rule(additive=True),
+    "interpolate": Rule(8, 8),  # bilinear, between four neighbours
     "contiguous": Rule(linear=True, additive=True),  # the same in another layout
     "detach": Rule(view=True, stops=True),
     "empty": Rule(stops=True, view=True),  # memory that nothing is written to
