@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..fold.count import trained, training
-from ..ir import ADDS, NOTHING, Block, Carry, Model, Node, Op, walk
+from ..ir import ADDS, NOTHING, STATE, Block, Carry, Model, Node, Op, walk
 from ..size import Size
 from ._names import is_trained
 from ._states import all_gradients
@@ -46,7 +46,7 @@ def _sums(model: Model, times: Size) -> Iterator[Op]:
         grads, sums = all_gradients(dtype), all_gradients(dtype)._replace(name="sums")
         more = times * weights[dtype] - 1  # kernels beside the one that its kind has
         elements = {"p": size * times}
-        adds = Op("accumulate", "accumulate", (grads, sums), (sums,), elements, "backward")
+        adds = Op("accumulate", "add", (grads, sums), (sums._replace(role=STATE),), elements, "backward")
         yield adds._replace(beside=(more, 0))
 
 
