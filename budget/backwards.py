@@ -7,6 +7,7 @@ device-hours times stated rates (cost.py). A scaling law says which parameters a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from json import loads
 from math import ceil
@@ -253,10 +254,8 @@ def _searched(ask: Ask) -> Plan | None:
         on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
         assert best.estimate is not None  # the best one has been priced
         found = _planned(on, best.estimate, laid_out(best.estimate))
-        try:
+        with suppress(InputError):  # what divides this size may not divide the one that its MFU leads to
             found = _settled(on, laid_out)
-        except InputError:  # what divides this size does not divide the one that its MFU leads to
-            pass
         if abs(found.params / params - 1) < CLOSE:
             return found
         params = found.params
