@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (UPCAST, SCALED_BY, NORMED),
+        narrow=(2, 2),
         launches=8,
         back_launches=16,
         back_most=(0, 6),
@@ -96,6 +97,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (INPUT, UPCAST, SCALED_BY, NORMED._replace(like=OUT)),
+        narrow=(2, 2),
         launches=8,
         back_launches=17,
         back_most=(1, 5),
@@ -109,6 +111,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (UPCAST, SCALED_BY, NORMED_FLOAT32),
+        narrow=(2, 2),
         launches=8,
         back_launches=17,
         back_most=(0, 6),
@@ -134,6 +137,7 @@ RULES: dict[str, Rule] = {
         7,
         17,
         (Save("square", dtype="float32", passed=True), UPCAST, SCALED_BY, NORMED_FLOAT32),
+        narrow=(2, 2),
         launches=12,
         back_launches=24,
         back_most=(0, 6),
@@ -151,6 +155,7 @@ RULES: dict[str, Rule] = {
         10,
         (X,),
         passes=True,
+        tracks=1,
         family="norm",
         autocast=(AS_INPUT, AS_INPUT),
         measured=True,
@@ -279,4 +284,4 @@ RULES: dict[str, Rule] = {
     ),
 }
 # Gemma's weight is 1 + w, which is cast and added each time.
-RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10)
+RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10, narrow=(3, 3))
