@@ -198,7 +198,9 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
         stack.enter_context(patch.multiple(FakeTensor, __bool__=lambda _: False, item=lambda _: 1.0))
         stack.enter_context(patch.object(torch.utils, "swap_tensors", _replaced))
         if call["attention"] == "sdpa":
-            stack.enter_context(patch.object(masking_utils, "find_packed_sequence_indices", lambda _: None))
+            unpadded = {"find_packed_sequence_indices": None, "is_tracing": False, "fast_all": True}
+            found = {name: lambda _, answer=answer: answer for name, answer in unpadded.items()}
+            stack.enter_context(patch.multiple(masking_utils, **found))
         if call.get("recompute") == "selective":
             stack.enter_context(selective(family))
         if call["precision"] == "autocast":

@@ -104,7 +104,8 @@ class _Linker:
 
     def block(self, node: Block, env: dict[str, str], path: str) -> Block:
         written = set(_written(node.body))
-        carried = {name for name in _read_first(node.body) if name in written and name in env}
+        given = {name for name in _read_first(node.body) if name in env}
+        carried = given & written
         inner = dict(env)
         for name in carried:
             inner[name] = self.fresh(f"{name}@{node.name}")
@@ -114,9 +115,10 @@ class _Linker:
         enter = {name: inner[name] for name in carried}
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
         if isinstance(last := body[-1], Op) and not (node.shared or node.inline):
-            # Variables have a layer's input until it returns, what its last attention returned, and what the
-            # first layer was given.
-            held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in carried if not path)}
+            # Variables have a layer's input and what all layers are given until it returns, what its last
+            # attention returned, and what the first layer was given.
+            outer = sorted(given if not path else given - written)
+            held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in outer)}
             scores = [o.ins[0].name for o in body if isinstance(o, Op) and o.tag == MIX][-1:]
             body = (*body[:-1], last._replace(callers=(*last.callers, *held, *scores)))
         carry = [

@@ -119,10 +119,14 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
+    casts = {o.ins[0].name: o.out.name for o in nodes if isinstance(o, Op) and o.rule.casts}
     for node in reversed(nodes):
         if isinstance(node, Block):
             yield from _reverse_block(node, grads, needs)
         elif node.out.name in needs:
+            if node.rule.in_order and node.out.name in casts:
+                # A loop goes back step by step: what was made of its steps is there until it is through.
+                node = node._replace(holds=(*node.holds, casts[node.out.name]))  # noqa: PLW2901 - the same one
             yield from _reverse_op(node, grads, needs, shared)
 
 
@@ -132,6 +136,11 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         yield from _sum(o, out, grads)
         arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
+        return
+    if o.tag == LEAF and o.rule.stops:
+        # The graph holds a leaf, and this its gradient, to the end.
+        end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
+        yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
         return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
     for i, t in enumerate(o.ins):
@@ -195,7 +204,10 @@ def _gradients(
         yield _op(o, o.rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
-                yield _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
+                shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
+                # A product's are shaped before autograd lets go of what they were made from.
+                held = [t.name for t in reads] if o.rule.cross else ()
+                yield shaped._replace(holds=(*o.holds, *held))
         made += fused
 
 

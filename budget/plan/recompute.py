@@ -11,6 +11,7 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
 from ..errors import unknown
 from ..ir import (
@@ -79,7 +80,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     heads_first = all(_batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
     copies: dict[str, str] = {}  # of operands that stayed
-    for node in back:
+    for node in _with_arguments(ops, back) if NAMES[gone] == "selective" else back:
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
@@ -97,6 +98,22 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                     strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
                     yield from _contiguous(again, strided, copies)
         yield node._replace(holds=(*node.holds, *(copies[t.name] for t in node.ins if t.name in copies)))
+
+
+def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
+    """Backward nodes, the last of each attention with what its checkpoint holds: all that it was given."""
+    given: dict[str, tuple[str, ...]] = {}  # by the attention's operators
+    for is_one, run in groupby(ops, lambda o: o.group in ATTENTION and not o.kernel):
+        if is_one:
+            part = tuple(run)
+            given |= dict.fromkeys((o.name for o in part), _arguments(part))
+    last: dict[tuple[str, ...], int] = {}
+    for i, node in enumerate(back):
+        if isinstance(node, Op) and node.of in given:
+            last[given[node.of]] = i
+    ends = {i: names for names, i in last.items()}
+    for i, node in enumerate(back):
+        yield node._replace(holds=(*node.holds, *ends[i])) if i in ends and isinstance(node, Op) else node
 
 
 def _batch_leads(o: Op, t: Tensor) -> bool:
