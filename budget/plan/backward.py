@@ -14,6 +14,7 @@ from ..ir import (
     ACTIVATION,
     GRADIENT,
     LEAF,
+    SHAPED,
     SUMMAND,
     WEIGHT,
     WEIGHTS,
@@ -137,7 +138,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
         return
-    if o.tag == LEAF and o.rule.stops:
+    if o.tag == LEAF and all(t.role != WEIGHT for t in o.ins):
         # The graph holds a leaf, and this its gradient, to the end.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
         yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
@@ -207,7 +208,7 @@ def _gradients(
                 shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
                 # A product's are shaped before autograd lets go of what they were made from.
                 held = [t.name for t in reads] if o.rule.cross else ()
-                yield shaped._replace(holds=(*o.holds, *held))
+                yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
         made += fused
 
 

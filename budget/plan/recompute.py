@@ -21,6 +21,7 @@ from ..ir import (
     INPUT_ONLY,
     REMADE,
     SCORES,
+    SHAPED,
     WEIGHTS,
     Block,
     Model,
@@ -150,9 +151,20 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
             body, more = without_kept(forward.body, body, NAMES[lost])
             held += more
         yield from rewrite(body, lambda o: (_rerun(o),))
-        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), held)
+        after = back.body if group else _letting_go(body, back.body)
+        yield from _holding(_again(forward.body, after, CHOICES["none"]), held)
         return
     yield from _again(forward.body, back.body, lost)
+
+
+def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
+    """A layer's backward pass, which has what runs again only until it has read it, unless that is reentrant."""
+    made = {t.name for o, _ in walk(body) for t in o.outs}
+
+    def change(o: Op) -> tuple[Op]:
+        return (o._replace(holds=tuple(n for n in o.holds if n not in made)) if o.tag == SHAPED else o,)
+
+    return rewrite(back, change)
 
 
 def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
