@@ -32,7 +32,7 @@ from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
 from . import fp8
 from ._names import is_trained, untrained, wide
-from ._sdpa import FUSABLE
+from ._sdpa import FUSABLE, MATERIALIZED
 
 if TYPE_CHECKING:
     from ..device import Device
@@ -82,6 +82,7 @@ class _Autocast:
     def __init__(self, device: str):
         self.device = DEVICES.index(device)
         self.known: dict[str, str] = {}
+        self.inside: set[str] = set()  # made by attention without a kernel
 
     def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
         """`low` holds the weights' casts, each kept for the whole pass."""
@@ -103,6 +104,9 @@ class _Autocast:
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
         if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
             o = o._replace(kind=o.rule.autocasts_as)
+        if o.group == MATERIALIZED:
+            yield from self.materialized(o, low)
+            return
         ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
         if o.kernel == FUSABLE and o.kind in REPEATS:  # the kernel is given what it repeats itself
             how = LOW
@@ -124,6 +128,16 @@ class _Autocast:
         outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
         self.known.update((t.name, t.dtype) for t in outs)
         yield o._replace(ins=ins, outs=outs)
+
+    def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        """An operator of an SDPA without a kernel: one call, given 16 bits, of which torch has its own dtypes."""
+        ins = tuple(self.typed(t) for t in o.ins)
+        given = [t.dtype == SINGLE and t.name not in self.inside for t in ins]
+        casts = [self.down(o, t, i, low) if given[i] else (t, None) for i, t in enumerate(ins)]
+        yield from (cast for _, cast in casts if cast)
+        self.inside.update(t.name for t in o.outs)
+        self.known.update((t.name, t.dtype) for t in o.outs)
+        yield o._replace(ins=tuple(t for t, _ in casts))
 
     def typed(self, t: Tensor) -> Tensor:
         if t.role in WEIGHTS or t.role == INPUT:

@@ -10,7 +10,7 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..errors import unknown
@@ -150,7 +150,8 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
 
             body, more = without_kept(forward.body, body, NAMES[lost])
             held += more
-        yield from rewrite(body, lambda o: (_rerun(o),))
+        made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
+        yield from rewrite(body, lambda o: (_rerun(o, made),))
         after = back.body if group else _letting_go(body, back.body)
         yield from _holding(_again(forward.body, after, CHOICES["none"]), held)
         return
@@ -201,9 +202,12 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
     return body[: needed[-1] + 1] if needed else ()
 
 
-def _rerun(o: Op) -> Op:
-    """A forward operator run again in the backward pass, without the tensors that it held."""
-    return o._replace(phase="backward", of=o.name, holds=())
+def _rerun(o: Op, known: Collection[str] = ()) -> Op:
+    """A forward operator run again in the backward pass, without the tensors that it held, and with variables of
+    `known` ones alone.
+    """
+    callers = tuple(name for name in o.callers if name in known)
+    return o._replace(phase="backward", of=o.name, holds=(), callers=callers)
 
 
 def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:
