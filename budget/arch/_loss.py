@@ -8,7 +8,12 @@ from ..ir import LOSS, Op, op
 
 
 def cross_entropy(
-    logits: str = "", *, upcast: bool = False, name: str = "loss", tag: str = LOSS, states: tuple[str, ...] = ("x",)
+    logits: str = "",
+    *,
+    upcast: bool = False,
+    name: str = "loss",
+    tag: str = LOSS,
+    states: tuple[str, ...] = ("x",),
 ) -> Iterator[Op]:
     """From logits, classes on their last axis, to `name: 1`; language models upcast to float32 first.
 

@@ -26,6 +26,7 @@ from ..ir import (
     Tensor,
     is_convolution,
     pieces,
+    read_by,
 )
 from ..ir.kinds.rule import SAME
 
@@ -36,7 +37,7 @@ QUANTIZED = ("float8", "int8")
 def backward(model: Model) -> Model:
     """The model with its backward operators behind its forward ones."""
     needs: set[str] = set()
-    reads = {*model.outputs, *_reads(model.nodes)}
+    reads = {*model.outputs, *read_by(model.nodes)}
     nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
@@ -73,16 +74,6 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
             continue
         needs.update(c.leave for c in node.carry if c.leave in first)
         yield node._replace(body=tuple(_flow(node.body, set(first)))) if nested else node
-
-
-def _reads(nodes: Iterable[Node]) -> Iterator[str]:
-    """Names that operators read, or that blocks begin with."""
-    for node in nodes:
-        if isinstance(node, Op):
-            yield from (t.name for t in node.ins)
-        else:
-            yield from (c.init for c in node.carry)
-            yield from _reads(node.body)
 
 
 def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
@@ -312,7 +303,7 @@ def _reader(node: Block, *names: str) -> tuple[Op, Tensor]:
 
 
 def _reads_any(nodes: Sequence[Node], names: Collection[str]) -> bool:
-    return not set(_reads(nodes)).isdisjoint(names)
+    return not set(read_by(nodes)).isdisjoint(names)
 
 
 def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:

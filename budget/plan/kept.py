@@ -37,7 +37,7 @@ def kept(model: Model, tags: tuple[str, ...]) -> Model:
 
 
 def given_single(model: Model, tags: tuple[str, ...]) -> Model:
-    """The model in which what products with such weights read is cast to float32: the weights' own dtype under
+    """The model in which what products with such weights read is cast to float32, their own dtype under
     autocast, which casts it back.
     """
 

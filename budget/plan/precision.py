@@ -26,7 +26,6 @@ from ..ir import (
     Op,
     Tensor,
     rewrite,
-    walk,
 )
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
@@ -130,7 +129,7 @@ class _Autocast:
         yield o._replace(ins=ins, outs=outs)
 
     def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
-        """An operator of an SDPA without a kernel: one call, given 16 bits, of which torch has its own dtypes."""
+        """An operator of an SDPA without a kernel: one call, given 16 bits, with dtypes of its own inside."""
         ins = tuple(self.typed(t) for t in o.ins)
         given = [t.dtype == SINGLE and t.name not in self.inside for t in ins]
         casts = [self.down(o, t, i, low) if given[i] else (t, None) for i, t in enumerate(ins)]

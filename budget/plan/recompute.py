@@ -159,7 +159,7 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
 
 
 def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
-    """A layer's backward pass, which has what runs again only until it has read it, unless that is reentrant."""
+    """A layer's backward pass where what runs again is there until it is read: all but reentrant ones."""
     made = {t.name for o, _ in walk(body) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
@@ -203,8 +203,8 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
 
 
 def _rerun(o: Op, known: Collection[str] = ()) -> Op:
-    """A forward operator run again in the backward pass, without the tensors that it held, and with variables of
-    `known` ones alone.
+    """A forward operator run again in the backward pass, without the tensors that it held; variables are those
+    of `known`.
     """
     callers = tuple(name for name in o.callers if name in known)
     return o._replace(phase="backward", of=o.name, holds=(), callers=callers)
