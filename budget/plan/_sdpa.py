@@ -73,7 +73,8 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     """
     wide: dict[str, Tensor] = {}
     variables: list[str] = []  # of torch's function, until it returns
-    scores, mix = (o for o in ops if o.kind == "contract")
+    scores, *_, mix = (o for o in ops if o.kind == "contract")
+    broadcast = {o.out.name for o in ops if o.kind == "broadcast"}
     for o in ops:
         if o.kind in ("scale", "softcap", "cast"):
             wide[o.out.name] = wide[o.ins[0].name]
@@ -84,18 +85,20 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
             yield down._replace(callers=tuple(variables))
             yield o
         else:
-            if o is scores:
-                for t in (*o.ins, mix.ins[1]):
-                    yield _single(o, t)
-                    variables.append(f"{t.name}~single")
             if o.kind == "contract":
+                for t in (*o.ins, mix.ins[1]) if o is scores else o.ins:
+                    name = f"{t.name}~single"
+                    if name not in variables and t.name not in (*wide, *broadcast):
+                        yield _single(o, t)
+                        variables.append(name)
                 new = [t for t in o.ins if t.name not in wide]
                 wide |= {t.name: t._replace(name=f"{t.name}~float32", dtype="float32") for t in new}
                 copies = [made for t in new for made in _copied(o, t, wide[t.name], scaled=o is scores)]
                 yield from (made._replace(callers=tuple(variables)) for made in copies)
                 if o is scores:  # the scaled keys are only this product's
-                    variables.append(copies[0].out.name)
-                    o = o._replace(callers=(copies[2].out.name,))  # noqa: PLW2901 - the same operator
+                    queries, *keys = (made.out.name for made in copies if made.kind == "scale")
+                    variables.append(queries)
+                    o = o._replace(callers=tuple(keys))  # noqa: PLW2901 - the same operator
             wide[o.out.name] = o.out._replace(name=f"{o.out.name}~float32", dtype="float32")
             ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
             kind, callers = "mask_made" if o.kind == "mask" else o.kind, (*o.callers, *variables)

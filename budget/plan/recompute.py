@@ -203,8 +203,8 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
 
 
 def _rerun(o: Op, known: Collection[str] = ()) -> Op:
-    """A forward operator run again in the backward pass, without the tensors that it held; variables are those
-    of `known`.
+    """A forward operator run again in the backward pass, without the tensors that it held; variables are
+    those of `known`.
     """
     callers = tuple(name for name in o.callers if name in known)
     return o._replace(phase="backward", of=o.name, holds=(), callers=callers)
