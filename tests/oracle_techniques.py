@@ -6,6 +6,7 @@ autocast has CUDA's list of what runs in float32. Sources: torch-autocast, peft,
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import weakref
@@ -129,6 +130,7 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
                         loss = module(**inputs).loss
                     tracker.phase = "backward"
                     loss.backward()
+                    gc.collect()  # frames of checkpoints refer to each other
                 tracker.phase = "optimizer"
                 step()
         return tracker.most, tracker.at
