@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from . import law
 from .backwards import Plan
@@ -73,9 +73,9 @@ class Other(NamedTuple):
     reproduces: bool | None
 
 
-def smaller(plan: Plan) -> Iterator[Smaller]:
+def smaller(plan: Plan, shares: Sequence[float] = SHARES) -> Iterator[Smaller]:
     """Networks of the plan's loss with fewer parameters and more tokens; none where the law has no loss."""
-    for share in SHARES:
+    for share in shares:
         tokens = _tokens(plan, share)
         if tokens is None:
             return

@@ -53,14 +53,25 @@ class Field(NamedTuple):
 class Settings:
     """The base of frozen records whose annotated attributes are made by `setting`.
 
-    A subclass may have a `__post_init__` that checks its fields against each other.
+    A subclass may have a `__post_init__` that checks its fields against each other. One that names
+    other Settings as its parts (`tower=Config`) has their fields, too, behind the part's name.
     """
 
     fields: Mapping[str, Field] = {}
+    parts: Mapping[str, type[Settings]] = {}
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **parts: type[Settings]) -> None:
         made = {name: (text, cls.__dict__[name]) for name, text in cls.__annotations__.items()}
-        cls.fields = {name: field._replace(name=name, type=text) for name, (text, field) in made.items()}
+        own = {name: Field(name, text, *field[2:]) for name, (text, field) in made.items()}
+        inside = {
+            f"{part}_{name}": Field(
+                f"{part}_{name}", field.type, field.default, f"{part}: {field.help}", *field[4:]
+            )
+            for part, settings in parts.items()
+            for name, field in settings.fields.items()
+        }
+        cls.fields = {**cls.fields, **own, **inside}
+        cls.parts = {**cls.parts, **parts}
         for name, field in cls.fields.items():
             setattr(cls, name, field.default)
 
@@ -134,6 +145,16 @@ def make(cls: type[S], values: Mapping[str, Any]) -> S:
             raise unknown(str(name), name, cls.fields)
     one_shape(values)
     return cls(**{name: check(cls.fields[name], value) for name, value in values.items()})
+
+
+def part(whole: Settings, name: str) -> Any:
+    """The Settings of a part of others. Raises InputError that names the field as it is called there."""
+    settings = whole.parts[name]
+    try:
+        return settings(**{field: getattr(whole, f"{name}_{field}") for field in settings.fields})
+    except InputError as error:
+        told = str(error).removeprefix(f"{error.field}: ")
+        raise InputError(f"{name}_{error.field}", told) from None
 
 
 def table(name: str, value: Any) -> Mapping[str, Any]:

@@ -99,6 +99,11 @@ class Layout(Settings):
         """Devices that hold the same weights, before anything is divided among them: dp x cp."""
         return self.dp * self.cp
 
+    @property
+    def unscheduled(self) -> Layout:
+        """The same without what changes no device's program: the order of its passes, and who is slow."""
+        return Layout(**{**vars(self), "vpp": 1, "schedule": "", "straggler": 1.0})
+
     def group(self, axis: str) -> Group:
         """The devices of a collective, by its axis: tp, cp, pp, ep, etp; dp, which hold the same weights
         (cp's are among them), and edp, which hold the same experts; with copies of what zero divides

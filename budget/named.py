@@ -33,9 +33,28 @@ else:
             own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields, "__new__": new}
             return type(name, (_Tuple,), {"__slots__": (), **own, **getters, **body})
 
+    _new = tuple.__new__
+    # A tuple's __new__, by the number of its fields: written out where there are few, as compiling it takes
+    # longer than all else here.
+    NEW = (
+        lambda _cls: _new(_cls, ()),
+        lambda _cls, a: _new(_cls, (a,)),
+        lambda _cls, a, b: _new(_cls, (a, b)),
+        lambda _cls, a, b, c: _new(_cls, (a, b, c)),
+        lambda _cls, a, b, c, d: _new(_cls, (a, b, c, d)),
+        lambda _cls, a, b, c, d, e: _new(_cls, (a, b, c, d, e)),
+        lambda _cls, a, b, c, d, e, f: _new(_cls, (a, b, c, d, e, f)),
+        lambda _cls, a, b, c, d, e, f, g: _new(_cls, (a, b, c, d, e, f, g)),
+        lambda _cls, a, b, c, d, e, f, g, h: _new(_cls, (a, b, c, d, e, f, g, h)),
+        lambda _cls, a, b, c, d, e, f, g, h, i: _new(_cls, (a, b, c, d, e, f, g, h, i)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
+    )
+
     @cache
     def _new_of(number: int) -> CodeType:
-        """The code of a tuple's __new__, of so many fields: compiling it takes the longest."""
+        """The code of a tuple's __new__, of so many fields."""
+        if number < len(NEW):
+            return NEW[number].__code__
         names = ", ".join(f"_{i}" for i in range(number))
         return eval(f"lambda _cls, {names}: _new(_cls, ({names},))").__code__  # noqa: S307 # no one's text
 
@@ -53,7 +72,7 @@ else:
             return made
 
         def _replace(self, /, **changes: Any) -> Any:
-            made = self._make(map(changes.pop, self._fields, self))
+            made = tuple.__new__(type(self), map(changes.pop, self._fields, self))
             if changes:
                 raise ValueError(f"got unexpected field names: {list(changes)!r}")
             return made

@@ -4,17 +4,20 @@ Degrees are whole divisors: tensor parallelism within a node, by heads; pipeline
 parallelism for long sequences; experts over what data parallelism has; states divided among replicas (ZeRO
 1), weights too where there is no pipeline (ZeRO 3). Each is first tried with the least recomputation that
 fits and one sample at a time; the best of these then with more samples at a time, and with interleaved
-stages. What is better is what trains more samples a second, of layouts that fit. Derived.
+stages. What is better is what trains more samples a second, of layouts that fit. What cannot fit, or cannot
+be among the best, by the least that it takes (bounds.py), is not priced. Derived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from time import perf_counter
 
 from .answer import Estimate
+from .bounds import Bounds, Price
 from .errors import InputError
-from .ir import SCORES, Model, base, expert_axis, walk
+from .ir import SCORES, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
 from .plan._layers import layers
@@ -22,11 +25,10 @@ from .plan._layers import layers
 RECOMPUTED = ("none", "selective", "full")  # from the least on
 LONG = 16384  # tokens, from which on a sequence is divided
 REFINED = 6  # layouts that are tried with more than one sample at a time
-Price = Callable[[Layout, int, str], Estimate]
 
 
 class Facts(NamedTuple):
-    """What a network and a task allow: what degrees can divide, and what else may be chosen.
+    """What a network, a task and a device allow: what degrees can divide, and what else may be chosen.
 
     samples: of a step over all devices; 0 where it is not given. batches: samples of a device at a time.
     """
@@ -39,6 +41,7 @@ class Facts(NamedTuple):
     trains: bool
     batches: tuple[int, ...]
     recomputed: tuple[str, ...]
+    memory: float  # bytes of a device
 
 
 class Tried(NamedTuple):
@@ -80,8 +83,9 @@ class Found(NamedTuple):
         return self.tried[0]
 
 
-def facts(model: Model, seq: int, samples: int, trains: bool, batch: int | None, recompute: str) -> Facts:
-    """What a network allows; batch and recompute: as given, else to be chosen."""
+def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
+    """What an estimate's network allows; batch and recompute: as given, else to be chosen."""
+    model, trains = one.model, one.task.workload.mode == "train"
     scores = (o.sizes for o, _ in walk(model.nodes) if o.tag == SCORES)
     heads = next((s["h"] * s.get("r", 1) for s in scores), 1)
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
@@ -90,21 +94,25 @@ def facts(model: Model, seq: int, samples: int, trains: bool, batch: int | None,
         int(sum(layers(node) for node in model.nodes)),
         int(heads),
         int(max(experts, default=0)),
-        seq,
+        one.length,
         samples,
         trains,
         (1, 2, 4, 8) if batch is None else (batch,),
         RECOMPUTED if trains and recompute == "none" else (recompute,),
+        float(one.device.usable_bytes),
     )
 
 
 def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     """The layouts of so many devices, `node` of them in a node. Raises InputError where none is possible."""
-    begin = perf_counter()
-    tried = [_least(degrees, of, price) for degrees in candidates(devices, node, of)]
-    ranked = sorted(tried, key=_order)
-    for one in ranked[:REFINED]:
-        tried += [_least(vars(layout), of, price, batch) for layout, batch in _refined(one, of)]
+    begin, price = perf_counter(), cache(price)
+    layouts = [Layout(**degrees) for degrees in candidates(devices, node, of)]
+    some = _Search(of, price, Bounds(layouts, of.layers, of.samples, of.batches[0], price))
+    tried = some.best(layouts)
+    if not any(t.fits for t in tried):
+        tried += some.nearest(layouts)
+    for one in sorted(tried, key=_order)[:REFINED]:
+        tried += some.refined(one)
     found = tuple(sorted((t for t in tried if t.estimate is not None), key=_order))
     if not found:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
@@ -116,17 +124,81 @@ def _order(t: Tried) -> tuple[bool, float]:
     return (False, -t.rate) if t.fits else (True, t.lacks)
 
 
-def _least(degrees: dict[str, Any], of: Facts, price: Price, batch: int | None = None) -> Tried:
-    """A layout with the least recomputation with which it fits."""
-    layout, batch = Layout(**degrees), of.batches[0] if batch is None else batch
-    for recompute in of.recomputed:
+class _Search(NamedTuple):
+    of: Facts
+    price: Price
+    bounds: Bounds
+
+    def best(self, layouts: Iterable[Layout]) -> list[Tried]:
+        """Of layouts those that may be among the best, with the samples of a device that come first."""
+        batch = self.of.batches[0]
+        open_: list[tuple[float, Layout]] = []
+        for layout in layouts:
+            if self.may_fit(layout, batch, self.of.recomputed[-1]):
+                recompute = next(r for r in self.of.recomputed if self.may_fit(layout, batch, r))
+                open_.append((self.bounds.seconds(layout, batch, recompute), layout))
+        tried: list[Tried] = []
+        for least, layout in sorted(open_, key=lambda one: one[0]):
+            known = sorted(float(t.estimate.times.step) for t in tried if t.estimate is not None and t.fits)
+            if len(known) >= REFINED and least > known[REFINED - 1]:
+                break
+            tried.append(self.least(layout, batch))
+        return tried
+
+    def may_fit(self, layout: Layout, batch: int, recompute: str) -> bool:
+        """Whether a layout may fit, by the least that it takes."""
+        return self.bounds.bytes(layout, batch, recompute) <= self.of.memory
+
+    def least(self, layout: Layout, batch: int) -> Tried:
+        """A layout with the least recomputation with which it fits."""
+        one = Tried(layout, batch, self.of.recomputed[-1], None, "it does not fit")
+        for recompute in self.of.recomputed:
+            if not self.may_fit(layout, batch, recompute):
+                continue
+            one = self.priced(layout, batch, recompute)
+            if one.fits or one.estimate is None:
+                break
+        return one
+
+    def priced(self, layout: Layout, batch: int, recompute: str) -> Tried:
+        """A layout with its estimate, or with the reason why there is none."""
         try:
-            one = Tried(layout, batch, recompute, price(layout, batch, recompute))
+            return Tried(layout, batch, recompute, self.price(layout, batch, recompute))
         except InputError as error:
             return Tried(layout, batch, recompute, None, str(error))
-        if one.fits:
-            break
-    return one
+
+    def refined(self, one: Tried) -> Iterator[Tried]:
+        """The same with more samples at a time, then with interleaved stages, as long as that is faster."""
+        if not one.fits:
+            return
+        for changes in (self.larger, self.interleaved):
+            best = one
+            for layout, batch in changes(best):
+                more = self.least(layout, batch)
+                yield more
+                if not more.rate > one.rate:
+                    break
+                one = more
+
+    def larger(self, one: Tried) -> Iterator[tuple[Layout, int]]:
+        """The same layout with more samples of a device at a time."""
+        for batch in self.of.batches:
+            if batch > one.batch and self.of.samples % (one.layout.dp * batch) == 0:
+                yield one.layout, batch
+
+    def interleaved(self, one: Tried) -> Iterator[tuple[Layout, int]]:
+        """The same with the stages of a pipeline interleaved."""
+        layout, micro = one.layout, self.bounds.micro(one.layout, one.batch)
+        each = -(-self.of.layers // layout.pp)  # of the fullest stage
+        for vpp in (2, 4, 8):
+            if layout.pp > 1 and each % vpp == 0 and micro % layout.pp == 0:
+                yield Layout(**{**vars(layout), "vpp": vpp}), one.batch
+
+    def nearest(self, layouts: Iterable[Layout]) -> list[Tried]:
+        """Where nothing fits: those that take least."""
+        batch, most = self.of.batches[0], self.of.recomputed[-1]
+        least = sorted(layouts, key=lambda layout: self.bounds.bytes(layout, batch, most))
+        return [self.priced(layout, batch, most) for layout in least[:REFINED]]
 
 
 def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
@@ -139,8 +211,11 @@ def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
                     continue
                 for ep in _experts(of.experts, tp * cp * dp, node):
                     degrees = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "ep": ep, "etp": 1 if ep > 1 else 0}
-                    yield {**degrees, "zero": 1 if of.trains and dp * cp > 1 else 0}
-                    if of.trains and pp == 1 and dp > 1:
+                    if not of.trains:
+                        yield {**degrees, "sp": 0}
+                        continue
+                    yield {**degrees, "zero": 1 if dp * cp > 1 else 0}
+                    if pp == 1 and dp > 1:
                         yield {**degrees, "zero": 3}
 
 
@@ -161,18 +236,3 @@ def _experts(experts: int, replicas: int, node: int) -> Iterable[int]:
         return (1,)
     fit = [n for n in range(1, experts + 1) if experts % n == 0 and replicas % n == 0]
     return sorted({1, max(n for n in fit if n <= node), max(fit)})
-
-
-def _refined(one: Tried, of: Facts) -> Iterator[tuple[Layout, int]]:
-    """The same with more samples at a time, and with the stages of a pipeline interleaved."""
-    layout = one.layout
-    for batch in of.batches:
-        micro, left = divmod(of.samples, layout.dp * batch) if of.samples else (1, 0)
-        if left:
-            continue
-        if batch != one.batch:
-            yield layout, batch
-        for vpp in (2, 4):
-            each, uneven = divmod(of.layers, layout.pp)
-            if layout.pp > 1 and not uneven and each % vpp == 0 and micro % layout.pp == 0:
-                yield Layout(**{**vars(layout), "vpp": vpp}), batch

@@ -54,6 +54,8 @@ class _Serving(NamedTuple):
 class Serving(Shown, _Serving):
     """What serving a model takes, for several numbers of users."""
 
+    report = "_serving"
+
     def __repr__(self) -> str:
         return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
 

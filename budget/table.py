@@ -16,7 +16,7 @@ DATA = os.path.join(os.path.dirname(__file__), "data")
 
 @cache
 def load(*path: str) -> dict[str, Any]:
-    """The table in a file below data/, as in `load("devices", "amd.json")`. Do not change it."""
+    """The table in a file below data/, as in `load("devices", "h100.json")`. Do not change it."""
     with open(os.path.join(DATA, *path), encoding="utf-8") as file:
         table: dict[str, Any] = json.load(file)
     return table

@@ -17,8 +17,10 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from functools import cache
+from inspect import signature
 from itertools import islice
 from multiprocessing import Pool
 from typing import Any
@@ -41,6 +43,8 @@ from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
 BATCH, SEQ, SIDE = 2, 9, 32
+SAMPLES = 700  # of sound
+GRID = 5  # tokens along a side of a picture of any size
 ACTS = (
     "gelu",
     "relu",
@@ -56,8 +60,17 @@ ACTS = (
 
 
 def families() -> list[str]:
-    """Those that are networks of their own."""
-    return [kind for kind in hf_config.known() if "nested" not in hf_config._family(kind)]
+    """Those that are networks of their own, or text with a tower of images."""
+    table = {kind: hf_config._family(kind) for kind in hf_config.known()}
+    return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
+
+
+REAL = ("idefics3_vision",)  # looks for patches that are there
+
+
+def sees(kind: str) -> bool:
+    """Whether a family is a text model with a tower of images."""
+    return "tower" in hf_config._family(kind)
 
 
 def classes(kind: str) -> list[str]:
@@ -81,22 +94,18 @@ def usual(kind: str) -> str:
 @cache
 def read_fields(kind: str, name: str) -> tuple[str, ...]:
     """Fields that a class reads while it is made and run."""
-    config = CONFIG_MAPPING[kind](**base(kind))
-    known = set(CONFIG_MAPPING[kind]().to_dict()) | {"head_dim", "num_labels"}
+    config = CONFIG_MAPPING[kind](**deepcopy(base(kind)))
+    parts = {"": config, **({"vision_config.": config.vision_config} if sees(kind) else {})}
+    known = {part + name for part, own in parts.items() for name in type(own)().to_dict()}
+    known |= {"head_dim", "num_labels"}
     seen: set[str] = set()
-    original = type(config).__getattribute__
-
-    def watched(self: Any, key: str) -> Any:
-        seen.add(key)
-        return original(self, key)
-
-    type(config).__getattribute__ = watched  # type: ignore[method-assign]
-    try:
+    with ExitStack() as watching:
+        for part, own in parts.items():
+            watching.enter_context(watched(type(own), part, seen))
         reference(kind, name, base(kind))
-    finally:
-        type(config).__getattribute__ = original  # type: ignore[method-assign]
     quiet = {"use_cache", "transformers_version", "torch_dtype", "dtype", "return_dict", "architectures",
-             "output_attentions", "output_hidden_states", "initializer_range", "chunk_size_feed_forward",
+             "_name_or_path", "output_attentions", "output_hidden_states", "initializer_range",
+             "chunk_size_feed_forward",
              "model_type", "is_encoder_decoder", "problem_type", "label2id", "id2label"}  # fmt: skip
     eps = (
         "eps",
@@ -111,7 +120,22 @@ def read_fields(kind: str, name: str) -> tuple[str, ...]:
         "scaling",
         "token",
     )
-    return tuple(sorted(k for k in seen & known if k not in quiet and not k.endswith(eps)))
+    quiet |= {"text_config", "vision_config", "hidden_size"} if sees(kind) else set()
+    alone = (k for k in seen & known if k.rpartition(".")[2] not in quiet or k == "vision_config.hidden_size")
+    return tuple(sorted(k for k in alone if not k.endswith(eps)))
+
+
+@contextmanager
+def watched(cls: type, part: str, seen: set[str]) -> Iterator[None]:
+    """What is read of a config's class, into `seen`, behind the name of the part that it is."""
+    original = cls.__getattribute__
+
+    def watch(self: Any, key: str) -> Any:
+        seen.add(part + key)
+        return original(self, key)
+
+    with patch.object(cls, "__getattribute__", watch):
+        yield
 
 
 def _image(kind: str) -> str:
@@ -121,34 +145,61 @@ def _image(kind: str) -> str:
 
 def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     """What a class runs on."""
-    ids = torch.zeros(BATCH, SEQ, dtype=torch.long, device="meta")
+    ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
     arch = hf_config._family(kind)["arch"]
     if arch == "encoder_decoder":
         alone = hf_config._family(kind)["classes"].get(name, "")
         return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
     if arch == "whisper":
-        mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions, device="meta")
+        mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
+    if arch == "wav2vec2":
+        return {"input_values": torch.empty(BATCH, SAMPLES)}
     if arch in ("transformer", "hybrid", "mamba", "deberta"):
         return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
     side = config.image_size if _image(kind) else SIDE
     side = side if isinstance(side, int) else side[0]
-    return {"pixel_values": torch.empty(BATCH, getattr(config, "num_channels", 3), side, side, device="meta")}
+    return {"pixel_values": torch.empty(BATCH, getattr(config, "num_channels", 3), side, side)}
+
+
+def among_words(made: Any) -> dict[str, Any]:
+    """A picture and as many image tokens as the class itself makes of it, before the words."""
+    config, vision = made.config, made.config.vision_config
+    if hasattr(vision, "spatial_merge_size"):  # patches in a row
+        grid = GRID * vision.spatial_merge_size
+        each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        shown = torch.ones(BATCH * grid**2, each)
+        more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
+    else:
+        several = (1,) if "idefics3_vision" in hf_config._family(config.model_type)["tower"] else ()
+        shown, more = torch.ones(BATCH, *several, vision.num_channels, *[vision.image_size] * 2), {}
+    tower = made if hasattr(made, "get_image_features") else made.model
+    with torch.no_grad():
+        features = tower.get_image_features(pixel_values=shown, **more).pooler_output
+    n = sum(part.shape[:-1].numel() for part in features) // BATCH
+    token = getattr(config, "image_token_id", None) or config.image_token_index
+    ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
+    kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
+    return {"pixel_values": shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
 
 
 def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[int, int, int]:
-    """Parameters, forward and backward FLOPs of the real class; -1 for what does not run."""
-    config = AutoConfig.for_model(kind, **fields)
+    """Parameters, forward and backward FLOPs of the real class; -1 for what does not run.
+
+    Tokens of images are counted by the classes themselves: these run on the processor, not on meta.
+    """
+    config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
-        config.use_cache = False  # in training there is none
+        config.use_cache = config.get_text_config().use_cache = False  # in training there is none
     experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
-    with torch.device("meta"), without_looks():
+    with torch.device("cpu" if sees(kind) or kind in REAL else "meta"), without_looks():
         cls = getattr(transformers, name)
         module = cls._from_config(config, attn_implementation="eager", **experts).eval()
         module.tie_weights()
         total = sum(p.numel() for p in module.parameters())
         try:
-            forward, back = counted(module, inputs(kind, name, config), train, ends(kind, name))
+            given = among_words(module) if sees(kind) else inputs(kind, name, config)
+            forward, back = counted(module, given, train, ends(kind, name))
         except Exception:  # noqa: BLE001 - whatever it is, the class does not run
             return total, -1, -1
     return total, forward, back
@@ -194,7 +245,11 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     arch, config = hf_config.read(table)
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
     side = SIDE if images and "image" not in _image(kind) else 0
-    workload = Workload("train" if train else "forward", BATCH, 0 if images else SEQ, side)
+    if sees(kind):
+        rotates = config.tower_positions == "rotary"
+        side = GRID * config.merge * config.tower_patch if rotates else config.tower_image
+    seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
+    workload = Workload("train" if train else "forward", BATCH, seq, side)
     model = architectures.load(arch).build(config, workload)
     total = flops(backward(model) if train else model)
     return params(model).total, total.forward, total.backward
@@ -231,13 +286,15 @@ def variations(kinds: list[str], rng: random.Random) -> Iterator[tuple[str, str,
             print("cannot build", kind, told, str(error)[:200])
             kinds = [k for k in kinds if k != kind]
             continue
-        whole = {**CONFIG_MAPPING[kind](**base(kind)).to_dict(), **base(kind)}
-        fields = dict(base(kind))
-        for field in rng.sample(names, min(len(names), rng.choice([0, 1, 1, 1, 2, 3]))):
-            if field in fields and rng.random() < 0.1:
-                del fields[field]
+        whole = {**CONFIG_MAPPING[kind](**deepcopy(base(kind))).to_dict(), **base(kind)}
+        fields = deepcopy(base(kind))
+        for path in rng.sample(names, min(len(names), rng.choice([0, 1, 1, 1, 2, 3]))):
+            part, _, field = path.rpartition(".")
+            table, before = (fields[part], whole[part]) if part else (fields, whole)
+            if field in table and rng.random() < 0.1:
+                del table[field]
                 continue
-            fields[field] = values(field, whole.get(field), rng)
+            table[field] = values(field, before.get(field), rng)
         yield kind, name, fields
 
 

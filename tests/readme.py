@@ -20,7 +20,10 @@ from budget.__main__ import main
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")
 NOTEBOOK = ROOT / "docs" / "tour.ipynb"
-PICTURES = {"docs/llama-3-8b.svg": "budget estimate llama-3-8b --device h100 --format svg"}
+PICTURES = {
+    "docs/llama-3-8b.svg": "budget estimate llama-3-8b --device h100 --format svg",
+    "docs/plan.svg": "budget scale --usd 1e6 --device h100 --format svg",
+}
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 

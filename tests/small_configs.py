@@ -28,6 +28,48 @@ SWIN = {
     "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "patch_size": 4, "window_size": 4,
     "mlp_ratio": 2.0,
 }  # fmt: skip
+WORDS = {
+    "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "vocab_size": 101, "max_position_embeddings": 512, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+EYES = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "image_size": 48, "patch_size": 8,
+}  # fmt: skip
+BARE_EYES = {**EYES, "vision_use_head": False}
+ROTATED = {
+    **WORDS,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 2, 1]},
+}
+SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
+    "gemma3": {"text_config": {**WORDS, "head_dim": 10}, "vision_config": BARE_EYES, "mm_tokens_per_image": 9,
+               "image_token_index": 99},
+    "paligemma": {"text_config": {**WORDS, "model_type": "gemma", "head_dim": 10}, "projection_dim": 48,
+                  "vision_config": {**BARE_EYES, "model_type": "siglip_vision_model"},
+                  "image_token_index": 99},
+    "llava": {"text_config": {**WORDS, "model_type": "llama"}, "image_token_index": 99,
+              "vision_config": {**EYES, "model_type": "clip_vision_model"}},
+    "idefics3": {"text_config": {**WORDS, "model_type": "llama"}, "vision_config": EYES, "scale_factor": 3,
+                 "image_token_id": 99},
+    "smolvlm": {"text_config": {**WORDS, "model_type": "llama"}, "vision_config": EYES, "image_token_id": 99},
+    "qwen2_vl": {"text_config": ROTATED, "image_token_id": 99,
+                 "vision_config": {"depth": 3, "embed_dim": 32, "hidden_size": 48, "num_heads": 4,
+                                   "patch_size": 8}},
+    "qwen2_5_vl": {"text_config": ROTATED, "image_token_id": 99,
+                   "vision_config": {"depth": 5, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4,
+                                     "patch_size": 8, "window_size": 64, "out_hidden_size": 48,
+                                     "fullatt_block_indexes": [1, 3]}},
+}  # fmt: skip
+DELTA = {
+    "num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4, "head_dim": 16,
+}  # fmt: skip
+SOUND = {
+    "num_attention_heads": 4, "conv_dim": [12, 16, 20], "conv_kernel": [10, 3, 2], "conv_stride": [5, 2, 2],
+    "num_feat_extract_layers": 3, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4,
+    "head_dim": None, "vocab_size": 31, "num_codevectors_per_group": 8,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},
@@ -45,6 +87,10 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1]},
     "regnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1], "groups_width": 8},
     "swin": SWIN, "swinv2": SWIN,
+    "wav2vec2": SOUND, "hubert": SOUND, "unispeech": SOUND, "unispeech-sat": SOUND,
+    "segformer": {"num_encoder_blocks": 3, "depths": [2, 1, 1], "sr_ratios": [4, 2, 1],
+                  "hidden_sizes": [12, 16, 24], "patch_sizes": [7, 3, 3], "strides": [4, 2, 2],
+                  "num_attention_heads": [1, 2, 3], "mlp_ratios": [2, 3, 2], "decoder_hidden_size": 20},
     "mobilenet_v2": {"depth_multiplier": 0.5, "image_size": 64},
     "efficientnet": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 64,
                      "hidden_dim": 1280},
@@ -56,6 +102,14 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "granitemoehybrid": {"num_hidden_layers": 3, "mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2,
                          "mamba_d_state": 6, "mamba_chunk_size": 4, "head_dim": None,
                          "layer_types": ["linear_attention", "full_attention", "linear_attention"]},
+    "nemotron_h": {"layers_block_type": ["mamba", "moe", "attention", "mlp", "mamba"], "mamba_num_heads": 8,
+                   "mamba_head_dim": 10, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 4,
+                   "moe_shared_expert_intermediate_size": 22, "moe_latent_size": 24,
+                   "num_hidden_layers": None},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 6,
+                  "mamba_chunk_size": 4, "head_dim": 16},
+    "llama4_text": {"intermediate_size_mlp": 70, "attention_chunk_size": 4},
+    "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},
@@ -69,6 +123,8 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
 @cache
 def base(kind: str) -> dict[str, Any]:
     """A small config of a family: the fields of the table above that its config class has."""
+    if kind in SEEING:
+        return SEEING[kind]
     config_class = CONFIG_MAPPING[kind]
     has = set(config_class().to_dict())
     spelled = set(config_class.attribute_map)

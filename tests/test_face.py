@@ -25,6 +25,24 @@ def several():
     return budget.compare("gpt2", device=["a100", "h100"])
 
 
+ANSWERS = {
+    "estimate": lambda: budget.estimate("gpt2"),
+    "compare": lambda: budget.compare("gpt2", "resnet50"),
+    "fit": lambda: budget.fit("llama-3-8b", device="4090"),
+    "scale": lambda: budget.scale(usd=1e6),
+    "serve": lambda: budget.serve("gpt2", context=128),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_answer_shows_itself(name):
+    found = ANSWERS[name]()
+    assert len(str(found).splitlines()) > 3
+    assert "<svg" in found._repr_html_() and found.plot().startswith("<svg")
+    assert str(found).split()[0] in found._repr_markdown_()
+    assert set(found._repr_mimebundle_()) == {"text/plain", "text/markdown", "text/html"}
+
+
 def test_printing_is_the_table(one, several):
     assert str(one) == report.render(one, "table")
     assert "H100" in str(several)

@@ -161,7 +161,7 @@ def test_a_module_is_captured_once_for_each_batch(file, monkeypatch):
     captured, own = [], torch_module.capture
     monkeypatch.setattr(torch_module, "capture", lambda *args: captured.append(args[1]) or own(*args))
     module, _ = torch_file.load(f"{file}:net")
-    found = changes(module, batch=2000, seq=512, device="t4")
+    found = changes(module, seconds=60, batch=2000, seq=512, device="t4")
     assert {frozenset(c.settings) for c in found} == {frozenset({"batch"})}  # few weights, large activations
     assert all(c.estimate.fits for c in found)
     sizes = [x["input_ids"].shape[0] for x in captured]

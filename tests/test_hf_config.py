@@ -89,9 +89,9 @@ def test_other_spellings():
 
 def test_a_nested_text_config():
     inner = {"model_type": "gemma3_text", "num_hidden_layers": 6, "architectures": ["Gemma3TextModel"]}
-    outer = {"model_type": "gemma3", "text_config": inner, "vision_config": {"hidden_size": 9}}
+    outer = {"model_type": "aya_vision", "text_config": inner, "vision_config": {"hidden_size": 9}}
     assert hf_config.read(outer) == hf_config.read({**inner, "architectures": ["Gemma3ForCausalLM"]})
-    assert hf_config.read({**outer, "architectures": ["Gemma3Model"]})[1].head == "none"
+    assert hf_config.read({**outer, "architectures": ["AyaVisionModel"]})[1].head == "none"
     assert "vision tower" in estimate(outer).to_dict()["flops"]["uncounted"]
     assert not estimate(inner).model.uncounted
     with pytest.raises(InputError, match=r"^text_config: missing"):

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import differential
 import pytest
 import torch
 import transformers as hf
@@ -117,6 +118,27 @@ CLASSES = [
     ("lfm2", "Lfm2ForCausalLM", {"conv_bias": True, "tie_word_embeddings": False}),
     ("lfm2", "Lfm2ForCausalLM", {"layer_types": None, "full_attn_idxs": [2], "conv_L_cache": 5}),
     ("lfm2", "Lfm2Model", {"block_ffn_dim_multiplier": 1.3, "block_ff_dim": 91}),
+    ("qwen3_next", "Qwen3NextForCausalLM", {"decoder_sparse_step": 2, "mlp_only_layers": [3]}),
+    ("qwen3_next", "Qwen3NextForTokenClassification", {"linear_num_key_heads": 4, "attention_bias": True}),
+    ("qwen3_next", "", {"layer_types": ["full_attention"] * 2 + ["linear_attention"] * 2, "num_experts": 0}),
+    ("qwen3_5_text", "Qwen3_5ForCausalLM", {"linear_conv_kernel_dim": 3, "full_attention_interval": 2}),
+    ("qwen3_5_text", "Qwen3_5TextForSequenceClassification", {"tie_word_embeddings": True}),
+    ("qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", {"num_key_value_heads": 3}),
+    ("nemotron_h", "NemotronHForCausalLM", {"use_bias": True, "mlp_bias": True}),
+    (
+        "nemotron_h",
+        "NemotronHModel",
+        {"layers_block_type": ["moe", "mlp", "attention"], "moe_latent_size": None},
+    ),
+    (
+        "nemotron_h",
+        "",
+        {"layers_block_type": None, "hybrid_override_pattern": "M-M*E", "use_conv_bias": False},
+    ),
+    ("falcon_h1", "FalconH1ForCausalLM", {"mamba_rms_norm": True, "projectors_bias": True}),
+    ("falcon_h1", "FalconH1Model", {"mamba_d_ssm": None, "attention_bias": True, "mamba_proj_bias": True}),
+    ("llama4_text", "Llama4ForCausalLM", {"interleave_moe_layer_step": 2, "no_rope_layer_interval": 2}),
+    ("llama4_text", "Llama4TextModel", {"num_experts_per_tok": 2, "use_qk_norm": False}),
     ("lfm2", "", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv"] * 3}),
 ]
 
@@ -127,8 +149,21 @@ def test_a_class_equals_transformers(kind, name, fields):
     assert judge(kind, name, {**base(kind), **fields}, train=True) == ("equal", "")
 
 
+LONG = ("qwen3_next", 200, {}), ("qwen3_5_text", 64, {"linear_num_key_heads": 4})
+
+
+@pytest.mark.parametrize(("kind", "seq", "fields"), LONG)
+def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
+    """Of several chunks of 64, the first one's state needs no gradient, the last one's has none."""
+    monkeypatch.setattr(differential, "SEQ", seq)
+    assert judge(kind, "", {**base(kind), **fields}, train=True) == ("equal", "")
+
+
 @pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
-@pytest.mark.parametrize("kind", ["granitemoehybrid", "lfm2", "deepseek_v32", "clip_text_model"])
+@pytest.mark.parametrize(
+    "kind",
+    ["granitemoehybrid", "lfm2", "deepseek_v32", "clip_text_model", "qwen3_next", "falcon_h1", "nemotron_h"],
+)
 def test_a_network_is_sound_in_every_mode(kind, mode):
     arch, config = hf_config.read({"model_type": kind, **base(kind)})
     model = architectures.load(arch).build(config, Workload(mode, 2, 9))
@@ -162,6 +197,12 @@ def test_a_network_is_sound_in_every_mode(kind, mode):
         ({"model_type": "deepseek_v32", "q_lora_rank": None}, "q_lora_rank"),
         ({"model_type": "lfm2", "block_ffn_dim_multiplier": "a"}, "block_ffn_dim_multiplier"),
         ({"model_type": "granitemoehybrid", "num_experts_per_tok": 9}, "num_experts_per_tok"),
+        ({"model_type": "qwen3_next", "linear_num_key_heads": 5}, "linear_num_key_heads"),
+        ({"model_type": "nemotron_h", "hybrid_override_pattern": "MAM"}, "hybrid_override_pattern"),
+        ({"model_type": "nemotron_h", "layers_block_type": ["conv"]}, "layers_block_type"),
+        ({"model_type": "falcon_h1", "mamba_n_heads": 5}, "mamba_n_heads"),
+        ({"model_type": "llama4_text", "moe_layers": [1, 2]}, "moe_layers"),
+        ({"model_type": "llama4_text", "no_rope_layers": [1, 2]}, "no_rope_layers"),
     ],
 )
 def test_what_is_wrong_is_named(table, field):

@@ -78,7 +78,12 @@ BY_HAND = {
             lambda n, k: n * k // 2 + n * k // 64 * 4 + 64),
     "nf4, twice": ({"load_in_4bit": True, "bnb_4bit_use_double_quant": True},
                    lambda n, k: n * k // 2 + n * k // 64 + -(-n * k // 16384) * 4 + 64 + 1024 + 4),
-    "modelopt": ({"quant_algo": "NVFP4"}, lambda n, k: n * k // 2 + n * k // 16 + 4 + 4),
+    "modelopt": ({"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}},
+                 lambda n, k: n * k // 2 + n * k // 16 + 4 + 4),
+    "modelopt fp8": ({"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head*"]},
+                     lambda n, k: n * k + 4 + 4),
+    "modelopt rows": ({"quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN",
+                       "ignore": ["lm_head"]}, lambda n, k: n * k + 4 * n),
 }  # fmt: skip
 
 
@@ -87,6 +92,35 @@ def test_what_is_stored_for_a_matrix(name):
     table, each = BY_HAND[name]
     table = {"quant_method": name, **table} if "load_in_4bit" not in table else table
     assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
+
+
+@pytest.mark.parametrize(
+    ("table", "head", "left"),
+    [
+        ({"load_in_8bit": True, "llm_int8_skip_modules": ["q_proj"]}, True, 1),
+        ({"load_in_8bit": True, "llm_int8_skip_modules": ["lm_head", "model.layers.*.mlp"]}, False, 3),
+        ({"load_in_8bit": True, "llm_int8_skip_modules": []}, True, 0),
+    ],
+)
+def test_a_list_of_modules_takes_the_place_of_the_usual_one(table, head, left):
+    """transformers leaves the head out where nobody lists any module."""
+    matrices = {0: MATRICES, 1: MATRICES[1:], 3: MATRICES[:4]}[left]
+    fewer = 3 * sum(n * k - 4 * n for n, k in matrices) + head * (1000 * 256 - 4 * 1000)
+    assert stored(LLAMA, **table) == REST + 2 * 3 * sum(n * k for n, k in MATRICES) - fewer
+
+
+def test_a_cache_in_few_bits_has_scales():
+    """Of ModelOpt: `k_scale` and `v_scale` of each layer."""
+    told = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
+    assert stored(LLAMA, **told, kv_cache_scheme={"num_bits": 8}) == stored(LLAMA, **told) + 3 * 8
+
+
+@pytest.mark.parametrize("name", ["llm_int8_skip_modules", "ignore"])
+def test_an_expression_that_is_none_is_named(name):
+    table = compressed("int-quantized", ignore=["re:(a"], num_bits=8, type="int", strategy="channel")
+    table = table if name == "ignore" else {"load_in_8bit": True, name: ["(a"]}
+    with pytest.raises(InputError, match=r"quantization_config: got .*\(a.*; allowed: regular expressions"):
+        stored(LLAMA, **table)
 
 
 def compressed(form, ignore=("lm_head",), activations=None, **weights):

@@ -255,6 +255,24 @@ def test_techniques_go_with_layouts(technique, layout):
     assert e.times.step > 0
 
 
+def test_what_several_stages_read_and_pass_on_is_added_up_where_it_is():
+    """An encoder's answer goes through all of the decoder's stages: its gradients are sums and sends."""
+    e = budget.estimate("t5-small", layout="pp=6", device="h100", global_batch=6)
+    assert e.times.step > 0
+    said = {(c["kind"], c["axis"]) for c in e.to_dict()["communication"]}
+    assert ("send", "pp") in said
+    assert {kind for kind, axis in said if axis == "pp"} == {"send"}
+
+
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+def test_repeated_keys_are_gathered_under_any_precision(precision):
+    """Autocast casts keys within the fused kernel: their gradient's partial sum passes through."""
+    own = {"positions": "rotary", "norm": "rms_norm", "fused_qkv": False, "kv_heads": 2}
+    e = small("cp=2", config=own, precision=precision)
+    said = [c["kind"] for c in e.to_dict()["communication"] if c["axis"] == "cp"]
+    assert sorted(set(said)) == ["all_gather", "reduce_scatter"]
+
+
 @pytest.mark.parametrize("mode", ["forward", "prefill", "decode"])
 @pytest.mark.parametrize("layout", ["tp=2", "tp=2,pp=2", "dp=2"])
 def test_what_serves_is_divided_too(mode, layout):

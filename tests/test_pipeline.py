@@ -1,9 +1,12 @@
 """Pipeline schedules against the same written out: as events for the seconds, as programs for the bytes."""
 
+from itertools import groupby
+
 import pytest
 from oracles import pipelines as written_out
 from test_communication import network
 
+from budget import estimate
 from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.fold.pipeline import Pass, bubble, check, in_flight, run_seconds
@@ -62,6 +65,19 @@ def test_as_many_micro_batches_wait_as_the_schedule_has(p, m):
         for v in (2, 4):
             layout, order = parse(f"pp={p},vpp={v}"), written_out.interleaved(p, m, v)[r]
             assert in_flight(layout, r, m) * v == pytest.approx(min(written_out.in_flight(order), m * v))
+
+
+@pytest.mark.parametrize(("p", "m", "v"), [(2, 8, 3), (4, 8, 3), (2, 4, 6)])
+def test_interleaved_stages_add_gradients_up_behind_the_micro_batches_that_they_run_in_a_row(p, m, v):
+    """As often as the schedule written out turns to another stage; whole are those of one stage's layers."""
+    backward = (s for kind, _, s in written_out.interleaved(p, m, v)[0] if kind == "B")
+    turns = sum(1 for _ in groupby(backward))
+    e = estimate("gpt2", layout=f"pp={p},vpp={v},dp=2,zero=2", global_batch=2 * m, grad_dtype="fp32", seq=64)
+    sums = [c for c in e.to_dict()["communication"] if c["kind"] == "reduce_scatter"]
+    layer = 12 * 768**2 + 13 * 768  # parameters
+    each = 12 // (p * v)  # layers of a stage
+    assert sum(c["times"] for c in sums if c["bytes"] == 4 * layer) == turns * each
+    assert e.spread.unscattered(e.spread.ranks[0]) == (each - 1) * 4 * layer
 
 
 @pytest.mark.parametrize(("p", "m"), [(4, 16), (8, 32)])

@@ -6,9 +6,12 @@ import json
 import pytest
 
 import budget
+from budget import search
 from budget.__main__ import main
+from budget.bounds import Bounds
 from budget.errors import InputError
 from budget.estimate import plan
+from budget.layout import Layout
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"
@@ -52,6 +55,29 @@ def test_the_best_comes_first_and_all_have_the_devices():
     assert {t.layout.devices for t in found.tried} == {8}
     for t in found.tried:
         assert t.estimate.model.samples == 32
+
+
+@pytest.mark.parametrize("experts", [{}, {"experts": 8, "active_experts": 2, "expert_d_ff": 256}])
+def test_no_layout_takes_less_than_its_bound(experts):
+    settings = small(config={**SMALL, "layers": 8, **experts})
+
+    def price(layout, batch, recompute):
+        return budget.estimate("transformer", layout=layout, batch=batch, recompute=recompute, **settings)
+
+    of = search.facts(budget.estimate("transformer", config=settings["config"], seq=512), 32, 1, "none")
+    layouts = [Layout(**degrees) for degrees in search.candidates(8, 8, of)]
+    bounds = Bounds(layouts, of.layers, 32, 1, price)
+    for layout in layouts[:: 1 if not experts else 3]:
+        for recompute in ("none", "full"):
+            e = price(layout, 1, recompute)
+            assert bounds.bytes(layout, 1, recompute) <= e.memory.peak, layout
+            assert bounds.seconds(layout, 1, recompute) <= e.times.step, layout
+    assert any(bounds.bytes(layout, 1, "none") for layout in layouts)
+
+
+def test_decoding_divides_a_network_that_one_device_cannot_hold():
+    found = budget.estimate("llama-3-70b", mode="decode", devices=8, device="h100")
+    assert found.fits and found.task.layout.tp > 1
 
 
 def test_where_nothing_fits_the_nearest_comes_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -86,6 +87,9 @@ def test_ticks_are_round_and_within(units, digits, power):
         lambda: budget.estimate("gpt2"),
         lambda: budget.estimate("llama-3-8b", mode="decode", batch=8, device="h100"),
         lambda: budget.compare("gpt2", "resnet50", device=["a100", "h100"]),
+        lambda: budget.scale(usd=1e6, device="h100"),
+        lambda: budget.scale(compute=1e19, law="kaplan"),
+        lambda: budget.serve("llama-3-8b", context=4096, device="h100"),
     ],
 )
 def test_librsvg_draws_it(tmp_path, found):
@@ -118,6 +122,22 @@ def test_several_are_bars_to_scale():
     times = [e.times.step for e in found]
     assert bars[0] / bars[2] == pytest.approx(times[0] / times[1], rel=0.01)
     assert bars[1] == bars[3]
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "muennighoff", "kaplan"])
+def test_a_plans_laws_are_to_scale(law):
+    found = budget.scale(compute=1e22, law=law)
+    root = ElementTree.fromstring(render(found, "svg"))  # noqa: S314 - our own
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in root.iter(f"{SPACE}circle")]
+    laws = found.to_dict()["laws"]
+    rows = dots[-2 * len(laws) :]
+    sizes = [math.log(law[key]) for law in laws for key in ("params", "tokens")]
+    x = [x for x, _ in rows]
+    slope = (max(x) - min(x)) / (max(sizes) - min(sizes))
+    for at, size in zip(x, sizes, strict=True):
+        assert at - min(x) == pytest.approx((size - min(sizes)) * slope, abs=0.2)
+    assert len({y for _, y in rows}) == len(laws)
+    assert (len(dots) > len(rows)) == (found.loss is not None)
 
 
 @pytest.mark.parametrize(("batch", "by"), [(np.array([1, 2]), ""), (1, "layer")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from budget import stack as stacks
 from budget.device import Device
 from budget.named import Any
 
@@ -31,7 +32,7 @@ def asked(row: Row) -> Iterator[Asked]:
     image = row.get("kind", "") == "cnn_train"
     seq = 0 if image else whole(row, "seq")
     batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
-    part = _part(row, on, batch, seq, gpus)
+    part = step(row, on, batch, seq, gpus)
     samples = part.settings["global_batch"]
     rate = measured(row, "tokens_per_s_per_gpu")
     if rate is not None:  # samples/s are cut to whole numbers in some sources
@@ -42,7 +43,8 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("step_s", "s", seconds(row, samples, seq, gpus), (part,))
 
 
-def _part(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
+def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
+    """A training step of a row, in micro-batches of `batch`. Raises NotCoveredError."""
     software = stack(row, "torch-compile")
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
@@ -73,7 +75,8 @@ def _part(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
 
 
 def _precision(kind: str, software: str) -> dict[str, str]:
-    """What a row's word says where the stack says something else; Megatron's own precision is its own."""
+    """What a row's word says where the stack says something else; float32 copies of weights are its own."""
     if kind == "fp8":
         return {"precision": "fp8", "grad_dtype": ""}
-    return {} if kind == "master" or "megatron" in software else {"precision": "pure", "grad_dtype": ""}
+    own = (stacks.load(software).train or {}).get("precision")
+    return {} if "master" in (kind, own) else {"precision": "pure", "grad_dtype": ""}

@@ -24,6 +24,7 @@ class Attention(NamedTuple):
     heads_per_key: Size = 1  # query heads that share a key-value head; eager code repeats keys and values
     broadcast: bool = False  # keys and values are broadcast by the products, not repeated (Falcon)
     norm: str = ""  # kind of the norm of queries and keys over head_dim
+    norm_last: bool = False  # behind the rotation, not before it
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
@@ -32,6 +33,7 @@ class Attention(NamedTuple):
     )
     scale: bool = True  # the scores, by 1 / sqrt(head_dim), unless `cosine`
     scale_q: bool = False  # the queries
+    scale_k: bool = False  # the keys, by a constant of their own (Falcon-H1)
     heads_first: bool = False  # queries are laid out by heads once scaled (Whisper) or partly rotated
     softcap: bool = False
     position: str = ""  # a tensor added to the scores: "alibi: h r t", "relative: h r s t"
@@ -39,7 +41,10 @@ class Attention(NamedTuple):
     causal: bool = True  # with a mask: a query sees no later position
     sinks: bool = False  # each head has a learned score that only takes part in the softmax
     upcast: bool = True  # softmax in float32, cast back behind it
+    gate: bool = False  # the projection to queries makes as many gates, which what is mixed goes through
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
+    # so many windows of so many tokens each, over all samples: a query sees its own window alone
+    windows: tuple[tuple[Size, Size], ...] = ()
 
 
 def rotary(dim: str = "k") -> Op:
@@ -76,7 +81,7 @@ def attention(
     """
     yield from _project(name, a, mode, x, memory)
     length = _length(memory, mode)
-    if a.norm:
+    if a.norm and not a.norm_last:
         q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
         yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
         yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
@@ -86,21 +91,59 @@ def attention(
     layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
         yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
+    if a.scale_k:
+        yield op(f"{name}.k_scale", "k: -> k:", "scale")
     if a.rope:
         rope = "rope_part" if a.rope_part else "rope"
         yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)
         yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)
+    if a.norm and a.norm_last:
+        yield norm(f"{name}.q_norm", a.norm, "q", "q", dim="k")
+        yield norm(f"{name}.k_norm", a.norm, "k", "k", dim="k")
     sizes: dict[str, Size] = {} if cached is None else {"t": cached}
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     made = f"b {length} h k"
     yield from cache(name, mode, ("k", made, "b t h k"), ("v", made, "b t h k"), **sizes, **none)
-    if mode == "decode":
+    if a.windows:
+        yield from _in_windows(name, a)
+    elif mode == "decode":
         yield from mix(name, a, **sizes)
     else:
         yield from mix(name, a, window=window)
+    if a.gate:
+        yield op(f"{name}.sigmoid", "gate: -> sg:", "sigmoid")
+        yield op(f"{name}.gated", "y: b s h r k, sg: b s h r k -> y:", "mul")
     out_bias = ", +*d" if a.out_bias else ""
     last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
     yield last._replace(callers=(x, "q", "k", "v", "p"))
+
+
+def _in_windows(name: str, a: Attention) -> Iterator[Op]:
+    """The same within windows, those of one size together: tokens lie in the order of their windows."""
+    tokens: dict[str, Size] = {f"p{i}": each for i, (_, each) in enumerate(a.windows)}
+    dims = {"q": "h r k", "k": "h k", "v": "h k"}
+    for t, rest in dims.items():
+        parts = ", ".join(f"{t}{i}: {w} {p} {rest}" for i, (w, p) in enumerate(_numbered(a)))
+        yield op(f"{name}.{t}_windows", f"{t}: b s {rest} -> {parts}", "split", **tokens, **_counts(a))
+    for i, (count, each) in enumerate(a.windows):
+        sizes: dict[str, Size] = {"b": count, "s": each, "t": each}
+        for t, rest in dims.items():
+            own = f"b {'s' if t == 'q' else 't'} {rest}"
+            yield op(f"{name}.{t}{i}", f"{t}{i}: {own} -> {t}: {own}", "view", **sizes)
+        for o in mix(f"{name}.window{i}", a):
+            yield o._replace(sizes={**sizes, **o.sizes})
+        yield op(f"{name}.y{i}", f"y: b s h r k -> y{i}: b s h r k", "view", **sizes)
+    parts = ", ".join(f"y{i}: {w} {p} h r k" for i, (w, p) in enumerate(_numbered(a)))
+    yield op(f"{name}.join", f"{parts} -> y: b s h r k", "cat", **tokens, **_counts(a))
+
+
+def _numbered(a: Attention) -> list[tuple[str, str]]:
+    """Names of the axes of windows and of their tokens, by size."""
+    return [(f"w{i}", f"p{i}") for i in range(len(a.windows))]
+
+
+def _counts(a: Attention) -> dict[str, Size]:
+    return {f"w{i}": count for i, (count, _) in enumerate(a.windows)}
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:
@@ -116,7 +159,13 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
     q_bias = ", +*h r k" if a.bias else ""
-    yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
+    if a.gate:
+        bias = ", +*h r j k" if a.bias else ""
+        yield op(f"{name}.q", f"{x}: b s d, *d h r j k{bias} -> qg: b s h r j k", tag=QUERY, j=2)
+        yield op(f"{name}.q_split", "qg: b s h r j k -> q: b s h r k, gate: b s h r k", "split", j=2)
+        yield op(f"{name}.gate_copy", "gate: -> gate:", "copy")
+    else:
+        yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
     yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
     yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 

@@ -9,6 +9,8 @@ from ..ir import (
     DOWN,
     EXPERT_DOWN,
     EXPERT_GATED,
+    EXPERT_IN,
+    EXPERT_OUT,
     EXPERT_UP,
     GATE,
     GATED,
@@ -28,13 +30,13 @@ from ..named import NamedTuple
 from ..size import Size, is_zero
 
 ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
-RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one")
+RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one", "rms_norm_plain")
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", *RMS_NORMS)
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:
     """A norm over the last dimension with its own weight; only layer_norm may have a bias."""
-    weight = "" if kind == "layer_norm_plain" else f", *{dim}"
+    weight = "" if kind in ("layer_norm_plain", "rms_norm_plain") else f", *{dim}"
     added = f", +*{dim}" if bias and kind == "layer_norm" else ""
     return op(name, f"{x}:{weight}{added} -> {out}:", kind)
 
@@ -49,17 +51,20 @@ def mlp(
     out: str = "m",
     f: Size = None,
     dropout: float = 0.0,
+    scaled: bool = False,
     tags: tuple[str, str, str] = (GATED, UP, DOWN),
 ) -> Iterator[Op]:
     """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped.
 
-    tags: of the three projections.
+    scaled: gate and output are multiplied by constants. tags: of the three projections.
     """
     gate, wide, narrow = tags
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
     if gated:
         yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", tag=gate, **sizes)
+        if scaled:
+            yield op(f"{name}.gate_scale", "g: -> g:", "scale")
         yield activate(f"{name}.act", activation, "g")
         yield op(f"{name}.up", f"{x}: b s d, *d f{up} -> u: b s f", tag=wide, **sizes)
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
@@ -70,6 +75,8 @@ def mlp(
         yield op(f"{name}.drop_hidden", "g: -> g:", "dropout")
     last = op(f"{name}.down", f"g: b s f, *f d{down} -> {out}: b s d", tag=narrow, **sizes)
     yield last._replace(callers=(x,))
+    if scaled:
+        yield op(f"{name}.scale", f"{out}: -> {out}:", "scale")
 
 
 def activate(
@@ -90,14 +97,20 @@ class Experts(NamedTuple):
     """A mixture of experts: each token goes to `a` of `e` of them, each f wide."""
 
     activation: str = "silu"
+    gated: bool = True
     f: Size = 0
+    latent: Size = 0  # width of what they take and make, projected from d and back; 0: d
+    linear_bias: bool = False  # of these projections, and of an expert that every token goes to
     bias: bool = False  # of the experts
-    router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; sigmoid
+    router: str = "softmax"  # over all experts, then top k; top_softmax the other way round; [top_]sigmoid
     router_bias: bool = False
     correction: bool = (
         False  # a bias that is not trained takes part in the choice of experts, not in their weights
     )
     normalize: bool = True  # the weights of a token's experts add up to one
+    every: bool = (
+        False  # each token goes to all, weighed before, by 0 those that are not chosen (Llama 4's code)
+    )
     single: bool = False  # what they make is weighed and added up in float32
     shared: Size = 0  # width of an expert that every token goes to
     shared_gate: bool = False
@@ -106,27 +119,19 @@ class Experts(NamedTuple):
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
     yield from _route(m, x)
-    in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    yield op(f"{name}.send", f"{x}: b s d -> xe: b s a d", "repeat")
-    yield op(f"{name}.gate", f"xe: b s a d, *~e d f{in_bias} -> g: b s a f", tag=EXPERT_GATED, f=m.f)
-    yield op(f"{name}.up", f"xe: b s a d, *~e d f{in_bias} -> u: b s a f", tag=EXPERT_UP, f=m.f)
-    if m.activation == "clamped_glu":
-        yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
+    if is_zero(m.latent):
+        yield from _chosen(name, m, x, out)
     else:
-        yield activate(f"{name}.act", m.activation, "g")
-        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
-    yield op(f"{name}.down", f"g: b s a f, *~e f d{out_bias} -> ye: b s a d", tag=EXPERT_DOWN, f=m.f)
-    if m.single:
-        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
-        yield op(f"{name}.return", "we: -> we:", "reorder")
-        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
-        yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
-    else:
-        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
-        yield op(f"{name}.sum", f"ye: b s a d -> {out}: b s d", "reduce")
+        in_bias, out_bias = (", +*l", ", +*d") if m.linear_bias else ("", "")
+        line = f"{x}: b s d, *d l{in_bias} -> xl: b s l"
+        yield op(f"{name}.latent_in", line, tag=EXPERT_IN, l=m.latent)
+        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in _chosen(name, m, "xl", "ml"))
+        line = f"ml: b s l, *l d{out_bias} -> {out}: b s d"
+        yield op(f"{name}.latent_out", line, tag=EXPERT_OUT, l=m.latent)
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
         tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
-        yield from mlp("shared", m.activation, gated=True, bias=False, x=x, out="ms", f=m.shared, tags=tags)
+        how = {"gated": m.gated, "bias": m.linear_bias}
+        yield from mlp("shared", m.activation, **how, x=x, out="ms", f=m.shared, tags=tags)
         if m.shared_gate:
             yield op("shared.choose", f"{x}: b s d, *d -> sg: b s", tag=SHARED_GATE)
             yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
@@ -134,11 +139,47 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
 
 
+def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
+    """What a token's experts make of it, weighed and added up."""
+    a = "e" if m.every else "a"
+    in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
+    yield op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    if m.every:
+        yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")
+    if m.gated:
+        yield op(f"{name}.gate", f"xe: b s {a} d, *~e d f{in_bias} -> g: b s {a} f", tag=EXPERT_GATED, f=m.f)
+    yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
+    if m.activation == "clamped_glu":
+        yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
+    elif m.gated:
+        yield activate(f"{name}.act", m.activation, "g")
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
+    else:
+        yield activate(f"{name}.act", m.activation, "u")
+    yield op(f"{name}.down", f"g: b s {a} f, *~e f d{out_bias} -> ye: b s {a} d", tag=EXPERT_DOWN, f=m.f)
+    if m.single:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
+        yield op(f"{name}.return", "we: -> we:", "reorder")
+        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
+        yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
+        return
+    if not m.every:
+        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
+    yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
+
+
 def _route(m: Experts, x: str) -> Iterator[Op]:
     yield op("router.logits", f"{x}: b s d, *d e{', +*e' if m.router_bias else ''} -> rl: b s e", tag=ROUTER)
     if m.router == "top_softmax":
         yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
         yield op("router.softmax", "chosen: -> chosen:", "softmax")
+        return
+    if m.router == "top_sigmoid":
+        yield op("router.top_k", "rl: b s e -> chosen: b s a", "top_k")
+        if m.every:
+            yield op("router.scatter", "chosen: b s a -> chosen: b s e", "pad")
+        yield op("router.sigmoid", "chosen: -> chosen/float32:", "sigmoid")
+        yield op("router.cast", "chosen: -> chosen:", "cast")
         return
     yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
     if m.correction:

@@ -24,7 +24,9 @@ class Mixer(NamedTuple):
     bias: bool = False
     conv_bias: bool = True
     rank: Size = 0  # Mamba: of the step size's projection
-    norms: bool = False  # Mamba: of step size, B and C (Jamba)
+    norms: bool = False  # Mamba: of step size, B and C (Jamba); Mamba-2: behind the gate
+    out_bias: bool = False  # Mamba-2
+    scaled: bool = False  # Mamba-2: what enters, and what is made of it, is multiplied by constants
     heads: Size = 0  # Mamba-2
     groups: Size = 1  # Mamba-2: heads of one group share B and C
     chunk: Size = 256  # Mamba-2
@@ -37,7 +39,7 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
     for o in (
         op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
         op("ssm.split", "xz: b s z -> u: b s f, gate: b s f", "split"),
-        *_convolution(m, "u", m.f, mode, s),
+        *convolution(m.kernel, "u", m.f, mode, s, bias=m.conv_bias),
         op("ssm.u_rows", "u: b s f -> rows: b s f", "copy"),  # channels are first until here
         op("ssm.x", "rows: b s f, *f p -> p: b s p", tag=SSM_PARTS),
         op("ssm.parts", "p: b s p -> dt: b s q, B: b s n, C: b s n", "split"),
@@ -77,23 +79,23 @@ def _selective_scan() -> Iterator[Op]:
     yield op("ssm.gate", "y:, gate: -> y/float32:", "mul")
 
 
-def _convolution(
-    m: Mixer, x: str, width: Size, mode: str, s: Size, *, activated: bool = True
+def convolution(
+    kernel: Size, x: str, width: Size, mode: str, s: Size, *, bias: bool, activated: bool = True
 ) -> Iterator[Op]:
     """A causal depthwise convolution; eager code pads both ends, then cuts.
 
     When a cache is filled, the input is padded to the kernel's length first. In decode mode the convolution
     runs over the cached last inputs and the new one.
     """
-    padded = s if mode == "train" else maximum(s, m.kernel)
-    slid, out = (m.kernel + 1, 2) if mode == "decode" else (padded, padded + m.kernel - 1)
-    sizes = {"f": width, "l": m.kernel, "y": out, "y+l": slid}
+    padded = s if mode == "train" else maximum(s, kernel)
+    slid, out = (kernel + 1, 2) if mode == "decode" else (padded, padded + kernel - 1)
+    sizes = {"f": width, "l": kernel, "y": out, "y+l": slid}
     if mode == "decode":
         yield op(f"ssm.{x}_cache", f"{x}: b s f -> %last: b l f", "cache", **sizes)
         yield op("ssm.window", f"last: b l f, {x}: b s f -> {x}: b y+l f", "cat", **sizes)
     else:
         yield from (o._replace(sizes=sizes) for o in cache("ssm", mode, (x, "b s f", "b l f")))
-    yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if m.conv_bias else ''} -> {x}: b y f", **sizes)
+    yield op("ssm.conv", f"{x}: b y+l f, *f l{', +*f' if bias else ''} -> {x}: b y f", **sizes)
     yield op("ssm.cut", f"{x}: b y f -> {x}: b s f", "slice", **sizes)
     if activated:
         yield op("ssm.conv_silu", f"{x}: -> {x}:", "silu", **sizes)
@@ -110,7 +112,7 @@ def gated_convolution(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = 
         op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
         op("ssm.split", "xz: b s z -> B: b s f, C: b s f, u: b s f", "split"),
         op("ssm.gate_in", "B:, u: -> u: b s f", "mul"),
-        *_convolution(m, "u", m.f, mode, s, activated=False),
+        *convolution(m.kernel, "u", m.f, mode, s, bias=m.conv_bias, activated=False),
         op("ssm.gate_out", "C: b s f, u: b s f -> y: b s f", "mul"),
         op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
     ):
@@ -125,19 +127,21 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
         "z": m.f + inner + m.heads, "w": ceil_div(s, m.chunk), "t": ceil_div(s, m.chunk),
         "i": m.chunk, "j": m.chunk,
     }  # fmt: skip
-    bias, out_bias = (", +*z", ", +*d") if m.bias else ("", "")
+    bias, out_bias = ", +*z" if m.bias else "", ", +*d" if m.out_bias else ""
     for o in (
-        op("ssm.in", f"{x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
+        *([op("ssm.scale", f"{x}: b s d -> xs:", "scale")] if m.scaled else ()),
+        op("ssm.in", f"{'xs' if m.scaled else x}: b s d, *d z{bias} -> xz: b s z", tag=SSM_IN),
+        *([op("ssm.in_scale", "xz: -> xz:", "scale")] if m.scaled else ()),
         op("ssm.split", "xz: b s z -> gate: b s f, xBC: b s c, dt: b s h", "split"),
-        *_convolution(m, "xBC", inner, mode, s),
+        *convolution(m.kernel, "xBC", inner, mode, s, bias=m.conv_bias),
         op("ssm.parts", "xBC: b s c -> u: b s h k, B: b s g n, C: b s g n", "split", c=inner),
         op("ssm.dt_bias", "dt: b s h, *h -> dt:", "add"),
         op("ssm.A", "*h -> A/float32: h", "exp"),
         *group("scan", *(_state_update() if mode == "decode" else _chunk_scan())),
         *cache("ssm", mode, ("states", "b s h k n" if mode == "decode" else "b w h k n", "b h k n")),
-        op("ssm.gate_silu", "gate: b s f -> gate/float32:", "silu"),
+        op("ssm.gate_silu", f"gate: b s f -> gate{'/float32' if m.norms else ''}:", "silu"),
         op("ssm.gate", "y: b s f, gate: b s f -> y/float32:", "mul"),
-        op("ssm.norm", "y: b s f, *f -> y/float32:", "rms_norm"),
+        *([op("ssm.norm", "y: b s f, *f -> y/float32:", "rms_norm")] if m.norms else ()),
         op("ssm.cast", "y: -> y:", "cast"),
         op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
     ):
@@ -178,22 +182,22 @@ def _chunk_scan() -> Iterator[Op]:
     yield op("ssm.cumsum", "Adt: b w i h -> sums/float32:", "cumsum")
     yield op("ssm.segments", "Adt: b w i h -> L/float32: b h w i j", "segment_sum")
     yield op("ssm.L", "L: -> L/float32:", "exp")
-    yield from _sum_of_products("CB", "C: b w i h n", "B: b w j h n", "b w i j h n", "b w i j h")
+    yield from sum_of_products("CB", "C: b w i h n", "B: b w j h n", "b w i j h n", "b w i j h")
     yield op("ssm.M", "CB: b w i j h, L: b h w i j -> M/float32: b w i j h", "mul")
-    yield from _sum_of_products("diagonal", "M: b w i j h", "u: b w j h k", "b w i j h k", "b w i h k")
+    yield from sum_of_products("diagonal", "M: b w i j h", "u: b w j h k", "b w i j h k", "b w i h k")
     yield op("ssm.to_end", "sums: b w i h -> ends/float32:", "exp")
     yield op("ssm.B_decay", "B: b w i h n, ends: b w i h -> Bd/float32:", "mul")
-    yield from _sum_of_products("states", "Bd: b w i h n", "u: b w i h k", "b w i h k n", "b w h k n")
+    yield from sum_of_products("states", "Bd: b w i h n", "u: b w i h k", "b w i h k n", "b w h k n")
     yield op("ssm.chunk_decay", "sums: b w i h -> decay/float32: b w t h", "exp")
-    yield from _sum_of_products("states", "states: b w h k n", "decay: b w t h", "b w t h k n", "b w h k n")
+    yield from sum_of_products("states", "states: b w h k n", "decay: b w t h", "b w t h k n", "b w h k n")
     yield op("ssm.from_start", "sums: b w i h -> starts/float32:", "exp")
-    yield from _sum_of_products("off", "C: b w i h n", "states: b w h k n", "b w i h k n", "b w i h k")
+    yield from sum_of_products("off", "C: b w i h n", "states: b w h k n", "b w i h k n", "b w i h k")
     yield op("ssm.off_decay", "off: b w i h k, starts: b w i h -> off/float32:", "mul")
     yield op("ssm.join", "diagonal: b w i h k, off: b w i h k -> y/float32:", "add")
     yield op("ssm.add", "y:, skip: -> y/float32:", "add")
     yield op("ssm.cut_chunks", "y: b w i h k -> y/float32: b s h k", "slice")
 
 
-def _sum_of_products(out: str, a: str, b: str, product: str, dims: str) -> Iterator[Op]:
+def sum_of_products(out: str, a: str, b: str, product: str, dims: str) -> Iterator[Op]:
     yield op(f"ssm.{out}_product.{a[0]}", f"{a}, {b} -> product/float32: {product}", "mul")
     yield op(f"ssm.{out}_sum.{a[0]}", f"product: {product} -> {out}/float32: {dims}", "reduce")

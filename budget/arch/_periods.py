@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     K = TypeVar("K")
 
 
+def period(kinds: tuple[K, ...]) -> tuple[K, ...]:
+    """The shortest part of the layers' kinds that repeats."""
+    for n in range(1, len(kinds)):
+        if all(kind == kinds[i % n] for i, kind in enumerate(kinds)):
+            return kinds[:n]
+    return kinds
+
+
 def stack(
     name: str,
     kinds: tuple[K, ...],

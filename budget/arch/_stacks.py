@@ -27,8 +27,13 @@ class Layer(NamedTuple):
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
     """`count` layers on `x: b s d`; every position sees every other."""
-    body = (*_attend("attn", layer, layer.attention, "forward", x), *_think(layer, x))
-    return block(name, body, count)
+    return block(name, layer_of(layer, x), count)
+
+
+def layer_of(layer: Layer, x: str = "x") -> Iterator[Node]:
+    """One layer of an encoder on `x: b s d`."""
+    yield from _attend("attn", layer, layer.attention, "forward", x)
+    yield from _think(layer, x)
 
 
 def decoder(

@@ -87,7 +87,8 @@ def build(c: Config, w: Workload) -> Model:
         at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}
-    return model("encoder_decoder", c, w, _nodes(c, w, seq, s), sizes, samples=w.batch, tokens=w.batch * s)
+    nodes = _nodes(c, w, seq, s)
+    return model("encoder_decoder", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, seq=seq)
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:

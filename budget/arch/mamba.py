@@ -85,7 +85,8 @@ def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:
         yield from mamba(Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, rank), mode, s)
     else:
         m = Mixer(
-            f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups, chunk=c.chunk
-        )
+            f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups,
+            chunk=c.chunk, norms=True, out_bias=c.bias,
+        )  # fmt: skip
         yield from mamba2(m, mode, s)
     yield op("residual", "x:, a: -> x/float32:", "add")

@@ -13,14 +13,13 @@ from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, alibi, attention, causal_mask, rotary
 from ._heads import HEADS, ends, head
-from ._latent import Latent, latent_attention
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-ROUTERS = ("softmax", "sigmoid", "top_softmax")
+ROUTERS = ("softmax", "sigmoid", "top_softmax", "top_sigmoid")
 LONGEST = 8192  # default length of models whose context is longer
 
 
@@ -66,6 +65,8 @@ class Config(Settings):
     fused_qkv: bool = setting(True, "queries, keys and values are one projection")
     heads_first: bool = setting(False, "rotated queries are copied, laid out by heads (litgpt's code)")
     qk_norm: bool = setting(False, "a norm of each head's queries and keys")
+    qk_norm_rotated: bool = setting(False, "one without weights of those that were rotated (Llama 4)")
+    temperature: bool = setting(False, "queries that are not rotated are scaled by position (Llama 4)")
     qk_norm_heads: bool = setting(False, "with weights for all heads, not some that they share")
     scale_scores: bool = setting(True, "scores are divided by the root of head_dim")
     scale_queries: bool = setting(False, "queries are divided by it as well (OPT's code)")
@@ -106,6 +107,9 @@ class Config(Settings):
     shared_d_ff: int = setting(0, "hidden width of experts that every token goes to; 0: none", least=0)
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
     router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
+    every_expert: bool = setting(
+        False, "each token goes through all experts, as in transformers' code of Llama 4"
+    )
     router_bias: bool = setting(False, "the router has a bias")
     router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
     expert_bias: bool = setting(False, "experts have biases")
@@ -139,9 +143,13 @@ class Config(Settings):
             raise InputError("index_heads", "allowed: 0, or with kv_latent and q_latent")
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
-        whole = self.positions == "rotary" and self.rotary_fraction == 1 and is_zero(self.kv_latent)
-        if whole and is_number(self.width) and self.width % 2:
-            raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
+        if self.positions == "rotary" and is_zero(self.kv_latent) and is_number(self.width):
+            if self.rotary_fraction == 1 and self.width % 2:
+                raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
+            if int(self.width * self.rotary_fraction) == 1:  # pairs are rotated
+                raise InputError(
+                    "head_dim", f"got {self.width}, of which 1 is rotated; allowed: 2 or more of it"
+                )
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 
@@ -160,26 +168,45 @@ def build(c: Config, w: Workload) -> Model:
     """Token numbers [b, s] to logits [b, s, v], or to hidden states where there is no head."""
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
+    seq = length(c, w)
+    sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
+    nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
+    return model(
+        "transformer",
+        c,
+        w,
+        nodes,
+        sizes,
+        samples=w.batch,
+        tokens=tokens,
+        outputs=ends(c.head, w.mode),
+        seq=seq,
+    )
+
+
+def length(c: Config, w: Workload) -> Size:
+    """Tokens of a sequence: the workload's, or the usual. Raises InputError for more than there are rows."""
     seq = or_else(w.seq, minimum(c.context, LONGEST))
     if c.positions == "learned":
         at_most("seq", seq, "context", c.context)
+    return seq
+
+
+def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
+    """The dimensions' sizes, for sequences of so many tokens."""
     queries = 1 if w.mode == "decode" else seq
     rotated = c.width * c.rotary_fraction if is_zero(c.kv_latent) else c.rope_head_dim
-    sizes = {
+    return {
         "b": w.batch, "s": queries, "t": seq, "d": c.d_model, "v": c.vocab,
         "c": or_else(c.embed_dim, c.d_model),
         "h": _kv_heads(c), "r": exact_div(c.heads, _kv_heads(c)), "k": c.width,
         "m": int(rotated) if is_number(rotated) else rotated, "f": or_else(c.d_ff, 4 * c.d_model),
         "e": c.experts, "a": c.active_experts, "p": c.context + c.position_offset, "g": c.token_types,
     }  # fmt: skip
-    nodes, tokens = _nodes(c, w.mode, seq), w.batch * queries
-    return model(
-        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
-    )
 
 
-def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    yield from _embedding(c, mode)
+def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them."""
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -204,7 +231,7 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield from head(c, mode)
 
 
-def _embedding(c: Config, mode: str) -> Iterator[Node]:
+def embedding(c: Config, mode: str) -> Iterator[Node]:
     """Tokens, their types and positions.
 
     A narrow embedding is projected before positions are added (OPT), or behind its norm where it
@@ -286,21 +313,30 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
 def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
     a = Attention(
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
-        heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=c.norm if c.qk_norm else "",
-        norm_heads=c.qk_norm_heads, broadcast=c.broadcast_keys,
+        heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=_qk_norm(c, kind),
+        norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
         rope=kind.rotates, rope_part=c.rotary_fraction < 1,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
-        scale=c.scale_scores, scale_q=c.scale_queries, softcap=c.softcap > 0,
+        scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),
+        softcap=c.softcap > 0,
         mask=_mask(mode, kind.window) if _is_masked(c, kind.window) else "", causal=c.kind == "decoder",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):
+        from ._latent import Latent, latent_attention  # of few networks
+
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
         latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim)
         return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)
+
+
+def _qk_norm(c: Config, kind: Kind) -> str:
+    if c.qk_norm_rotated:
+        return "rms_norm_plain" if kind.rotates else ""
+    return c.norm if c.qk_norm else ""
 
 
 def _is_masked(c: Config, window: int) -> bool:
@@ -317,7 +353,7 @@ def _experts(c: Config) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
         router=c.router, router_bias=c.router_bias, correction=c.router_correction,
-        normalize=c.normalize_experts, single=c.weighs_in_float32,
+        normalize=c.normalize_experts, every=c.every_expert, single=c.weighs_in_float32,
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

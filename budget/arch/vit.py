@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, model, op
-from ..size import exact_div, floor_div, is_zero, or_else
-from ._attention import Attention, attention
+from ..size import Size, exact_div, floor_div, is_number, is_zero, or_else
+from ._attention import Attention, attention, rotary
 from ._heads import pooled
-from ._layers import ACTIVATIONS, dropout, mlp, norm, sized
+from ._layers import ACTIVATIONS, NORMS, dropout, mlp, norm, sized
 from ._loss import cross_entropy
-from ._stacks import Layer, encoder
+from ._periods import period, stack
+from ._stacks import Layer, encoder, layer_of
 
 
 class Config(Settings):
@@ -41,6 +42,12 @@ class Config(Settings):
     pooler: bool = setting(False, "a dense layer on the class token")
     pooler_width: int = setting(0, "its width; 0: d_model", least=0)
     patch_bias: bool = setting(True, "the projection of patches has a bias")
+    patch_frames: int = setting(1, "frames that a patch spans: an image is shown in each (Qwen2-VL: 2)")
+    positions: str = setting("learned", "how positions enter", choices=("learned", "rotary"))
+    norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
+    fused_qkv: bool = setting(False, "queries, keys and values are one projection")
+    window: int = setting(0, "patches along a side of the windows that layers attend within; 0: all", least=0)
+    full_layers: tuple[int, ...] = setting((0,), "layers that attend to everything all the same", least=0)
     embed_norm: bool = setting(False, "a norm before the layers (CLIP)")
     pooling: str = setting(
         "",
@@ -58,6 +65,8 @@ class Config(Settings):
         at_most("patch", self.patch, "image", self.image)
         if self.pooling == "class_norm" and is_zero(self.extra_tokens):
             raise InputError("pooling", "got class_norm; allowed without extra_tokens: attention")
+        if not is_zero(self.window) and not is_number(self.layers):
+            raise InputError("layers", "allowed: one number where layers differ")
         if not (is_zero(self.projection) or self.pooling):
             raise InputError("projection", "allowed with pooling: a width")
 
@@ -67,43 +76,33 @@ def build(c: Config, w: Workload) -> Model:
 
     The position table has one row per token of the image.
     """
+    sizes = shape(c, w)
+    pooled = ("pooled" if is_zero(c.projection) else "embeds",) if c.pooling else ()
+    ends = ("x", *pooled) if is_zero(c.classes) else ()
+    tokens = w.batch * sizes["s"]
+    return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=tokens, outputs=ends)
+
+
+def shape(c: Config, w: Workload) -> dict[str, Size]:
+    """The dimensions' sizes. Raises InputError for an image that no patch fits into."""
     side = or_else(w.image, c.image)
     at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
     s = across * across + c.extra_tokens + c.registers
-    sizes = {
-        "b": w.batch, "c": c.channels, "y": across, "x": across, "y+i": side, "x+j": side, "i": c.patch,
-        "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
+    return {
+        "b": w.batch, "c": c.channels * c.patch_frames, "y": across, "x": across, "y+i": side, "x+j": side,
+        "i": c.patch, "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
         "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
         "f": or_else(c.d_ff, 4 * c.d_model),
         "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
         "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
-    pooled = ("pooled" if is_zero(c.projection) else "embeds",) if c.pooling else ()
-    ends = ("x", *pooled) if is_zero(c.classes) else ()
-    return model("vit", c, w, _nodes(c, w), sizes, samples=w.batch, tokens=w.batch * s, outputs=ends)
 
 
 def _nodes(c: Config, w: Workload) -> Iterator[Node]:
-    bias = ", +*d" if c.patch_bias else ""
-    yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x", tag=EMBED)
-    yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
-    if c.mask_token:
-        yield op("embed.mask", "*d -> mask: d", "resident")
-    placed = "s" if is_zero(c.registers) else "q"  # what has a position
-    if not is_zero(c.extra_tokens):
-        yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
-    yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
-    if not is_zero(c.registers):
-        yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
-    yield from dropout("embed", c.dropout, w.mode, "x")
-    if c.embed_norm:
-        yield norm("embed.norm", "layer_norm", "x", "x")
-    a = Attention(bias=c.qkv_bias, dropout=w.mode == "train" and c.attention_dropout > 0)
-    dropped = c.dropout if w.mode == "train" else 0.0
-    layer = Layer(a, c.activation, gated=c.gated, scale=c.layer_scale, dropout=dropped)
-    yield encoder("layers", layer, c.layers)
-    yield from _pooling(c)
+    yield from embedding(c, w.mode)
+    yield from layers(c, w, "layers", c.layers)
+    yield from pooling(c)
     if c.pooler:
         yield from pooled(or_else(c.pooler_width, c.d_model))
     if is_zero(c.classes):
@@ -126,18 +125,63 @@ def _nodes(c: Config, w: Workload) -> Iterator[Node]:
         yield from cross_entropy("logits")
 
 
-def _pooling(c: Config) -> Iterator[Node]:
+def embedding(c: Config, mode: str) -> Iterator[Node]:
+    """From `image: b c y+i x+j` to `x: b s d`: the patches, and tokens beside them."""
+    bias = ", +*d" if c.patch_bias else ""
+    yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x", tag=EMBED)
+    yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
+    if c.mask_token:
+        yield op("embed.mask", "*d -> mask: d", "resident")
+    placed = "s" if is_zero(c.registers) else "q"  # what has a position
+    if not is_zero(c.extra_tokens):
+        yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
+    if c.positions == "learned":
+        yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
+    if not is_zero(c.registers):
+        yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
+    yield from dropout("embed", c.dropout, mode, "x")
+    if c.embed_norm:
+        yield norm("embed.norm", c.norm, "x", "x")
+    if c.positions == "rotary":
+        yield rotary()
+
+
+def layers(c: Config, w: Workload, name: str, count: Size, x: str = "x") -> Iterator[Node]:
+    """So many layers on `x: b s d`."""
+    train = w.mode == "train"
+    a = Attention(
+        bias=c.qkv_bias, fused=c.fused_qkv, rope=c.positions == "rotary",
+        dropout=train and c.attention_dropout > 0,
+    )  # fmt: skip
+    dropped = c.dropout if train else 0.0
+    layer = Layer(a, c.activation, c.norm, gated=c.gated, scale=c.layer_scale, dropout=dropped)
+    if is_zero(c.window):
+        yield encoder(name, layer, count, x=x)
+        return
+    near = layer._replace(attention=a._replace(windows=_windows(c, w)))
+    kinds = tuple(layer if i in c.full_layers else near for i in range(count))
+    yield from stack(name, period(kinds), count, lambda kind: layer_of(kind, x))
+
+
+def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size], ...]:
+    """Windows and their tokens: whole ones, those at two edges, and the one in the corner."""
+    whole, rest = divmod(floor_div(or_else(w.image, c.image), c.patch), c.window)
+    found = (whole * whole, c.window * c.window), (2 * whole, c.window * rest), (1, rest * rest)
+    return tuple((n * w.batch, tokens) for n, tokens in found if not is_zero(n * tokens))
+
+
+def pooling(c: Config, x: str = "x") -> Iterator[Node]:
     """The last norm, and from `x: b s d` to `pooled: b d`, projected or not."""
     if c.pooling == "class_norm":
-        yield op("pool.class", "x: b s d -> pooled: b d", "slice")
-        yield norm("norm", "layer_norm", "pooled", "pooled")
+        yield op("pool.class", f"{x}: b s d -> pooled: b d", "slice")
+        yield norm("norm", c.norm, "pooled", "pooled")
     else:
-        yield norm("norm", "layer_norm", "x", "x")
+        yield norm("norm", c.norm, x, x)
     if c.pooling == "attention":
         a = Attention(upcast=False, scale=False, scale_q=True)
         query = (
             op("pool.query", "*d -> query: b s d", "repeat"),
-            *attention("pool.attn", a, "forward", x="query", memory="x"),
+            *attention("pool.attn", a, "forward", x="query", memory=x),
             norm("pool.norm", "layer_norm", "a"),
             *mlp("pool.mlp", c.activation),
             op("pool.residual", "m:, a: -> m:", "add"),

@@ -10,12 +10,10 @@ from .. import report
 from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
-from ..files import replace
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
-from ..report._terminal import colour, coloured
 from ._lists import names, sizes
 from ._parser import Parser
 
@@ -310,14 +308,23 @@ def _format(path: str) -> str:
     return form
 
 
+def _coloured(text: str) -> str:
+    """A text in colours, where standard output shows them."""
+    from ..report._terminal import colour, coloured
+
+    return colour(text) if coloured() else text
+
+
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
     path = args.output
     form = args.format or _format(path or "")
     text = report.render(answer, form)
     if path is None:
-        print(colour(text) if form == "table" and coloured() else text)
+        print(_coloured(text) if form == "table" else text)
         return
+    from ..files import replace
+
     try:
         replace(path, text + "\n")
     except (OSError, ValueError) as error:

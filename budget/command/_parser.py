@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
+from functools import cache
 
 from ..errors import InputError
 from ..named import Any, NoReturn
@@ -27,7 +28,8 @@ class Parser(ArgumentParser):
     settled: Callable[[Namespace, list[str]], bool]
 
     def __init__(self, **settings: Any):
-        super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
+        # argparse asks a formatter about each flag that is added: one is enough for them
+        super().__init__(formatter_class=cache(Help), allow_abbrev=False, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override] # no namespace but argparse's
         """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""
@@ -40,6 +42,7 @@ class Parser(ArgumentParser):
     def format_help(self) -> str:
         """As argparse's, with all flags."""
         self.complete()
+        self.formatter_class = Help
         return super().format_help()
 
     def complete(self) -> None:

@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from ..answer import Estimate
-from ..comparison import cases
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
@@ -51,11 +50,14 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the estimate."""
     model, settings = requested(args, rest)
-    if len(each := cases(settings)) > 1:
-        from ..report._comparison import answer as comparison
+    if any(isinstance(value, list) for value in settings.values()):
+        from ..comparison import cases
 
-        write(comparison([priced(compute(model, **one), args) for one in each]), args)
-        return 0
+        if len(each := cases(settings)) > 1:
+            from ..report._comparison import answer as comparison
+
+            write(comparison([priced(compute(model, **one), args) for one in each]), args)
+            return 0
     found = priced(compute(model, **settings), args)
     shown = answer(found, args.by)
     if not found.fits:

@@ -5,7 +5,6 @@ Peaks are dense rates: what a datasheet prints "with sparsity" is twice as much 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -42,10 +41,6 @@ INSTEAD = {
 NARROW = ("bf16", "fp16", "fp8")  # formats that devices have or lack
 # The median over the devices of which somebody measured it in bf16 (`measured_bf16_tflops`). Derived.
 REACHED = 0.795
-MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
-MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
-BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
-MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 KEYS = {full: short for short, full in SHORT.items() if short.startswith(("fp", "bf"))}
 
 
@@ -149,10 +144,18 @@ class Device(NamedTuple):
         return REACHED
 
 
-@cache
 def names() -> tuple[str, ...]:
     """The ids of all devices in the data, sorted."""
-    return tuple(sorted({device for device, _ in _tables().values()}))
+    return table.files("devices")
+
+
+def several(name: Any, devices: Any) -> tuple[Any, Any]:
+    """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
+    if not isinstance(name, str) or name in (*names(), "auto", "cpu"):
+        return name, devices
+    from . import spelled
+
+    return spelled.several(name[:80], devices)
 
 
 def load(name: str) -> Device:
@@ -170,9 +173,13 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    found = _find(name[:80])
+    if name in names():  # an id as it is; other spellings take the tables of all
+        return _device(name, table.load("devices", f"{name}.json"))
+    from . import spelled
+
+    found = spelled.find(name[:80])
     if found is None:
-        raise unknown("device", name, [*names(), *_aliases(), "auto", "cpu"])
+        raise unknown("device", name, [*names(), *spelled.aliases(), "auto", "cpu"])
     return _device(*found)
 
 
@@ -181,11 +188,11 @@ def detect() -> Device:
 
     Raises InputError for a GPU that the data does not have: its processor would be no answer.
     """
-    from . import machine
+    from . import machine, spelled
 
     gpu = machine.gpu()
     if gpu is None:
-        found = _find(machine.processor())
+        found = spelled.find(machine.processor())
         return _device(*found) if found else cpu()
     name, memory = gpu
     try:
@@ -231,51 +238,6 @@ def cpu() -> Device:
         uncertainty=4.0,
         notes="rates are upper bounds that few programs reach",
     )
-
-
-@cache
-def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Each device's id and table, by its id, its aliases and its name as lists show it, all run together;
-    then also without a brand's letters (`4090`), where that is one device's alone.
-    """
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for file in table.files("devices"):
-        for device, about in table.load("devices", f"{file}.json").items():
-            spelled = (device, *about.get("aliases", ()), about["name"])
-            found.update(dict.fromkeys(map(_key, spelled), (device, about)))
-    short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for key, known in found.items():
-        if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):
-            short[bare].append(known)
-    return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **found}
-
-
-def _find(name: str) -> tuple[str, Mapping[str, Any]] | None:
-    """A device's id and table by a name as people type it, whose memory may be added: `rtx4090 24GB`."""
-    tables = _tables()
-    if (key := _key(name)) in tables:
-        return tables[key]
-    sized = MEMORY.fullmatch(name)
-    if sized is None:
-        return None
-    found = tables.get(_key(sized[1]))
-    if found is not None and int(sized[2]) == found[1]["memory_gb"]:
-        return found
-    return tables.get(f"{key}gb")
-
-
-def _aliases() -> list[str]:
-    return [
-        alias
-        for file in table.files("devices")
-        for about in table.load("devices", f"{file}.json").values()
-        for alias in about.get("aliases", ())
-    ]
-
-
-def _key(name: str) -> str:
-    """`NVIDIA GeForce RTX 4090` -> `rtx4090`: makers and spaces say nothing that the rest does not."""
-    return "".join(w for w in re.findall(r"[a-z0-9]+", name.lower()) if w not in MAKERS)
 
 
 def _device(device: str, t: Mapping[str, Any]) -> Device:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from ..errors import InputError, shown
-from ..files import replace
 from ..named import Any
 from ..stack import Stack, usual
 from . import Device, software
@@ -45,16 +44,19 @@ def user_folder() -> str:
     return os.path.join(base, "compute-budget", "profiles")
 
 
-def profile_for(device: Device, dtype: str = "", stack: Stack | None = None) -> Profile:
+def profile_for(
+    device: Device, dtype: str = "", stack: Stack | None = None, *, several: bool = False
+) -> Profile:
     """The profile of a device: its own, else the nearest one's, else what a software stack reaches of its
     datasheet (the one that most people train with).
 
-    dtype: what is computed in; a profile that was not measured in it counts as borrowed.
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed. several: one batch
+    is on several devices, which widens the interval.
     """
     found = _profile_for(device.id, key(device), dtype, user_folder())
     if found.provenance != "datasheet":
         return found
-    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16")
+    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16", several=several)
 
 
 @cache
@@ -170,6 +172,8 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
     Raises InputError where the folder cannot be written or the disk is full.
     """
+    from ..files import replace
+
     path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)

@@ -17,7 +17,7 @@ from ..size import Size
 from . import Device
 
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(%|([KMGT]?)(i?)B?)", re.IGNORECASE)
+SIZE = r"(?i)(\d+(?:\.\d+)?)\s*(%|([KMGT]?)(i?)B?)"
 ALLOWED = "bytes as 2GiB or 500MB, or a share of the device's memory as 10%"
 
 
@@ -62,7 +62,7 @@ def usual(device: Device, groups: int = 0) -> Reserve:
 
 def asked(value: Any, device: Device) -> Reserve:
     """A reserve as the user says it: bytes, or a share of the device's memory. Raises InputError."""
-    if isinstance(value, str) and (match := SIZE.fullmatch(value.strip())):
+    if isinstance(value, str) and (match := re.fullmatch(SIZE, value.strip())):
         number, percent, unit, binary = float(match[1]), match[2] == "%", match[3], match[4]
         scale = (
             device.usable_bytes / 100

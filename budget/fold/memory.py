@@ -59,20 +59,79 @@ class Memory(_Memory):
         return tuple(moments)
 
 
+class Walk(NamedTuple):
+    """What a walk over a program found, whatever waits beside it."""
+
+    there: Mapping[str, Size]  # bytes before anything runs, by kind
+    lifetimes: Lifetimes
+    passes: Peak
+    stepping: Peak
+    host: Size
+
+
 class _Walked(NamedTuple):
     program: Model
     dtype: str
     resident: bool = False
-    in_flight: Size = 1
 
 
 class Walked(_Walked):
-    """The memory of a program, worked out by the first who asks."""
+    """The memory of a program, worked out by the first who asks. Counts may not be arrays.
+
+    resident: the cache is there before anything runs, and its last entry is written in place (decode).
+    """
 
     @cached_property
     def memory(self) -> Memory:
         """Bytes on one device."""
-        return memory(self.program, self.dtype, resident=self.resident, in_flight=self.in_flight)
+        return self.held()
+
+    def held(self, in_flight: Size = 1, beside: Size = 0) -> Memory:
+        """Bytes on a device of a pipeline.
+
+        in_flight: micro-batches whose activations it keeps at once: its own, and those that wait for their
+        backward passes. beside: bytes that are there as well while the passes run.
+        """
+        walk = self.walk
+        lifetimes = walk.lifetimes
+        waiting = (in_flight - 1) * lifetimes.kept + beside
+        peak, at, at_peak = _highest(walk.passes.waiting(waiting), walk.stepping)
+        found = Memory(
+            **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
+            activations=lifetimes.kept + waiting,
+            temporaries=at_peak.get("temporaries", 0),
+            host=walk.host,
+            peak=peak,
+            at=at,
+            at_peak=at_peak,
+        )
+        found.lifetimes, found.there, found.waiting = lifetimes, walk.there, waiting
+        return found
+
+    @cached_property
+    def walk(self) -> Walk:
+        """The walk itself."""
+        model, dtype = self.program, self.dtype
+        own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
+        there: dict[str, Size] = {
+            "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in own),
+            "optimizer": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)),
+        }
+        if self.resident:
+            there["kv_cache"] = sum(
+                tensor_bytes(t, o.sizes, dtype) * times
+                for o, times in walk(model.nodes)
+                for t in o.outs
+                if t.role == CACHE
+            )
+        lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=self.resident)
+        passes = stepping = Peak(sum(there.values()), "", {})
+        for o, live, extra, total in lifetimes.replay(there):
+            if o.phase == "optimizer":
+                stepping = _higher(stepping, o, live, extra, total)
+            else:
+                passes = _higher(passes, o, live, extra, total)
+        return Walk(there, lifetimes, passes, stepping, _on_host(model, dtype))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without the answer: pickled, it is many times as large as the program."""
@@ -80,44 +139,8 @@ class Walked(_Walked):
 
 
 def memory(model: Model, dtype: str, *, resident: bool = False, in_flight: Size = 1) -> Memory:
-    """Peak memory of a model's program, in whatever phases it has. Counts may not be arrays.
-
-    resident: the cache is there before anything runs, and its last entry is written in place (decode).
-    in_flight: micro-batches whose activations a stage of a pipeline keeps at once: its own, and those that
-    wait for their backward passes.
-    """
-    own = ((t, o, n) for t, o, n in weights(model.nodes) if not t.on_chip)  # in no other's memory
-    there: dict[str, Size] = {
-        "parameters": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in own),
-        "optimizer": sum(tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)),
-    }
-    if resident:
-        there["kv_cache"] = sum(
-            tensor_bytes(t, o.sizes, dtype) * times
-            for o, times in walk(model.nodes)
-            for t in o.outs
-            if t.role == CACHE
-        )
-    lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=resident)
-    passes = stepping = Peak(sum(there.values()), "", {})
-    for o, live, extra, total in lifetimes.replay(there):
-        if o.phase == "optimizer":
-            stepping = _higher(stepping, o, live, extra, total)
-        else:
-            passes = _higher(passes, o, live, extra, total)
-    waiting = (in_flight - 1) * lifetimes.kept
-    peak, at, at_peak = _highest(passes.waiting(waiting), stepping)
-    found = Memory(
-        **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
-        activations=lifetimes.kept + waiting,
-        temporaries=at_peak.get("temporaries", 0),
-        host=_on_host(model, dtype),
-        peak=peak,
-        at=at,
-        at_peak=at_peak,
-    )
-    found.lifetimes, found.there, found.waiting = lifetimes, there, waiting
-    return found
+    """Peak memory of a model's program, in whatever phases it has, as `Walked` has it."""
+    return Walked(model, dtype, resident).held(in_flight)
 
 
 def beside(own: Memory, other: Memory) -> Memory:

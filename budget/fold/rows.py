@@ -28,17 +28,15 @@ def rows(network: Model, program: Model, times: Times, by: str = "operator") -> 
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
     for o, n in walk(program.nodes):
-        if o.outs or o.weights:
-            r = row(o.of or o.name)
-            r["runs"] = n if is_zero(r["runs"]) else r["runs"]
-    for t, o, copies in weights(network.nodes):
-        r = row(o.name)
-        r["params"] = r["params"] + elements(t, o.sizes) * copies
-    for o, n in walk(program.nodes):
         r = row(o.of or o.name)
+        if is_zero(r["runs"]) and (o.outs or o.weights):
+            r["runs"] = n
         column = "forward_flops" if o.phase == "forward" else "backward_flops"
         r[column] = r[column] + contraction_flops(o) * n
         r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
+    for t, o, copies in weights(network.nodes):
+        r = row(o.name)
+        r["params"] = r["params"] + elements(t, o.sizes) * copies
     for k in times.kernels:
         r = row(k.work.op)
         r["time_s"] = r["time_s"] + k.seconds

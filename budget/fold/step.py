@@ -9,17 +9,18 @@ bubble is what it waits for the others (fold/pipeline.py). Derived.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from ..cluster import Cluster
 from ..device import Device
 from ..device.kernel_class import Profile
-from ..ir import Model, contraction_flops, walk
+from ..ir import NOTHING, Block, Model, contraction_flops, walk
 from ..layout import Layout
 from ..named import Any, NamedTuple
-from ..size import Size, maximum, minimum
+from ..size import Size, ceil_div, exact_div, maximum, minimum
 from .collective import seconds
 from .communication import Communication, communications
-from .memory import Memory, beside, memory
+from .memory import Memory, Walked, beside
 from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
@@ -39,12 +40,20 @@ class Said(NamedTuple):
     exposed: Size
 
 
-class Rank(NamedTuple):
-    """The program of one device, the stages of a pipeline that run it, and the layers of each."""
-
+class _Rank(NamedTuple):
     program: Model
+    dtype: str
     stages: tuple[int, ...] = (0,)
     layers: int = 0
+
+
+class Rank(_Rank):
+    """The program of one device, the stages of a pipeline that run it, and the layers of each."""
+
+    @cached_property
+    def walked(self) -> Walked:
+        """Its memory, whatever else waits there."""
+        return Walked(self.program, self.dtype)
 
 
 class Ran(NamedTuple):
@@ -94,7 +103,26 @@ class Spread(NamedTuple):
 
     def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
-        return memory(rank.program, self.dtype, in_flight=in_flight(self.layout, stage, self.micro))
+        return rank.walked.held(in_flight(self.layout, stage, self.micro), self.unscattered(rank))
+
+    def unscattered(self, rank: Rank) -> Size:
+        """Bytes of gradients that wait for the other micro-batches which an interleaved stage runs in a row:
+        those of its layers, but for the one that the program has.
+        """
+        each = ceil_div(rank.layers, self.layout.vpp)
+        if not self.in_rows or each == 1:
+            return 0
+        steps = (node for node in rank.program.nodes if isinstance(node, Block) and node.keeps == NOTHING)
+        blocks = [node for step in steps for node in step.body if isinstance(node, Block)]
+        sums = (c.bytes * c.times for c in communications(blocks, self.dtype) if _adds_up(c))
+        return exact_div(sum(sums) * (each - 1), rank.layers)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether a stage adds its gradients up behind several micro-batches, though they are divided: an
+        interleaved one runs `pp` in a row. Source: llama-3-parallelism.
+        """
+        return self.layout.zero == 2 and schedule(self.layout) == "interleaved"
 
     def most(self) -> Memory:
         """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
@@ -141,6 +169,8 @@ class Spread(NamedTuple):
 
     def often(self, c: Communication) -> Size:
         """How often something is said in a step: each of a device's interleaved stages sends."""
+        if self.in_rows and _adds_up(c) and not c.once:
+            return exact_div(c.times, self.layout.pp)
         return c.times * self.layout.vpp if c.kind == "send" else c.times
 
     def slowest(self, ran: Sequence[Ran]) -> Ran:
@@ -185,6 +215,11 @@ class Spread(NamedTuple):
             seconds = said.seconds / times
             found.append({**row, "times": times, "seconds": seconds, "exposed_s": said.exposed, "op": c.op})
         return found
+
+
+def _adds_up(c: Communication) -> bool:
+    """Whether devices with other data add up their gradients."""
+    return c.kind in ("reduce_scatter", "all_reduce") and OVERLAPS.get(c.axis, c.axis) == "dp"
 
 
 def taken_from(cluster: Cluster) -> float:

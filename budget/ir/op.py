@@ -27,6 +27,7 @@ LATENT_QUERY, LATENT_DOWN = "latent query", "latent down"
 INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
+EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which experts work, and back
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
@@ -99,7 +100,7 @@ class Op(NamedTuple):
     @property
     def weights(self) -> tuple[Tensor, ...]:
         """The weights that it reads, trained or frozen."""
-        return tuple(t for t in self.ins if t.role in WEIGHTS)
+        return tuple([t for t in self.ins if t.role in WEIGHTS])
 
 
 def _select(o: Op, save: Save) -> Tensor:
@@ -134,7 +135,7 @@ def _slides(*operands: tuple[str, ...]) -> bool:
 
 def contracted_dims(o: Op) -> tuple[str, ...]:
     """All dimensions that a contraction loops over; `y+i` is y and i, `~v` picks one."""
-    return _loops(*(t.dims for t in (*o.ins, o.out) if not t.added))
+    return _loops(*[t.dims for t in (*o.ins, o.out) if not t.added])
 
 
 @lru_cache(maxsize=4096)
@@ -148,15 +149,16 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    flops = 2 * product(o.sizes[d] for d in contracted_dims(o))
-    return flops // 2 if any(t.dtype in SPARSE for t in o.ins) else flops  # plan/prune.py
+    flops = 2 * product([o.sizes[d] for d in contracted_dims(o)])
+    sparse = [t for t in o.ins if t.dtype in SPARSE]  # plan/prune.py
+    return flops // 2 if sparse else flops
 
 
 def pointwise_flops(o: Op) -> Size:
     """FLOPs of everything that is no contraction: the rule's work for each element of the
     widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
-    added = sum(t.added for t in o.ins) if o.kind == "contract" else 0
+    added = sum([t.added for t in o.ins]) if o.kind == "contract" else 0
     flops = added * elements(o.out, o.sizes) if added else 0
     rate = o.rule.back if o.phase == "backward" else o.rule.flops
     return flops + rate * widest(o) if rate else flops
@@ -184,7 +186,7 @@ def gemm(o: Op) -> Gemm | None:
     ins = [t for t in o.ins if not t.added]
     if o.kind != "contract" or len(ins) != 2:
         return None
-    edges = _edges(*(t.dims for t in (*ins, o.out)))
+    edges = _edges(*[t.dims for t in (*ins, o.out)])
     return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
 
 

@@ -38,7 +38,9 @@ def passes(o: Op, held: Sequence[str], wants: str) -> bool:
     if back and wants == WHOLE and not DATA & loops_over(o):
         return True  # a gradient of what is made of weights alone, in which all is linear
     rows = back and o.rule.looks_up and not (wants and has(o.out, wants))
-    return (o.rule.view or o.rule.linear or o.rule.additive or rows) and all(d == PARTIAL for d in held)
+    fused = o.rule.casts and all(t.on_chip for t in o.ins)  # nothing can be added up within a fused kernel
+    linear = o.rule.view or o.rule.linear or o.rule.additive
+    return (linear or rows or fused) and all(d == PARTIAL for d in held)
 
 
 def left(o: Op, t: Tensor, dim: str) -> str:

@@ -79,7 +79,13 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
 def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
     """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
     for node in nodes:
-        if isinstance(node, Op) or (isinstance(node.count, int) and node.count == 1):
+        if isinstance(node, Op):
+            yield node
+            continue
+        if any(isinstance(inner, Block) for inner in node.body):
+            left = reads | {c.leave for c in node.carry}
+            node = node._replace(body=tuple(_last_apart(node.body, left, _inside(node, needs))))  # noqa: PLW2901
+        if isinstance(node.count, int) and node.count == 1:
             yield node
             continue
         makers = {t.name: o for o in node.body if isinstance(o, Op) for t in o.outs}
@@ -167,6 +173,9 @@ def _gradients(
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
     g, how = arrived[0], o.rule.gradient
+    if o.rule.solves:
+        yield from _solved(o, g, wanted, made)
+        return
     fused: list[tuple[Tensor, Tensor]] = []
     for t, grad in wanted:
         if how == SAME:
@@ -203,6 +212,20 @@ def _gradients(
         made += fused
 
 
+def _solved(
+    o: Op, g: Tensor, wanted: list[tuple[Tensor, Tensor]], made: list[tuple[Tensor, Tensor]]
+) -> Iterator[Op]:
+    """Of X = A^-1 B: B's gradient is solved in its turn, A's is the product of that and X."""
+    system, right = o.ins
+    found = {t.name: grad for t, grad in wanted}
+    solved = found.get(right.name, _gradient(right, f"d:{right.name}<{o.name}.1"))
+    yield _op(o, o.kind, (system, g), (solved,))
+    if system.name in found:
+        rows, columns = solved._replace(dims=o.out.dims), o.out._replace(dims=right.dims)
+        yield _op(o, "contract", (rows, columns), (found[system.name],))
+    made += wanted
+
+
 def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     """The gradient as the operator makes it: before it is summed to the shape of an operand that a product
     broadcasts, or cast to the dtype of one that was cast for the operator.
@@ -210,7 +233,7 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     whole = grad._replace(name=f"{grad.name}~", role=ACTIVATION, dtype=o.out.dtype, on_chip=False)
     if o.kernel or t.on_chip:
         return grad
-    if o.rule.cross and t.dims != o.out.dims:
+    if o.rule.cross and set(t.dims) != set(o.out.dims):
         return whole._replace(dims=o.out.dims)
     return whole if (o.rule.upcasts or o.rule.cross) and t.dtype != o.out.dtype else grad
 
@@ -223,6 +246,7 @@ def _passes(o: Op, t: Tensor) -> bool:
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
+    o = o._replace(axis="")  # what is received is added up here
     for i, part in enumerate(parts[1:]):
         total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))

@@ -18,6 +18,8 @@ from ..ir import (
     DOWN,
     EXPERT_DOWN,
     EXPERT_GATED,
+    EXPERT_IN,
+    EXPERT_OUT,
     EXPERT_UP,
     FROZEN,
     GATED,
@@ -60,7 +62,7 @@ class Part(NamedTuple):
     """A tensor beside a weight [out, in]: a number for each `outs` x `ins` of it, rounded up.
 
     0 outputs or inputs: one number for all of them. flat: a number for each so many elements, instead.
-    fixed: so many numbers, whatever the weight.
+    fixed: so many numbers, whatever the weight. tags: of operators with one of these alone; none: of all.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Part(NamedTuple):
     ins: int = 0
     flat: int = 0
     fixed: int = 0
+    tags: tuple[str, ...] = ()
 
     def numbers(self, out: Size, inner: Size) -> Size:
         """Numbers for a weight [out, inner]."""
@@ -113,6 +116,8 @@ MODULES = {
     EXPERT_GATED: ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
     EXPERT_UP: ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
     EXPERT_DOWN: ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
+    EXPERT_IN: ("mixer.fc1_latent_proj",),
+    EXPERT_OUT: ("mixer.fc2_latent_proj",),
     SHARED_GATED: ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
     SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
     SHARED_DOWN: ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
@@ -157,10 +162,19 @@ def packed(
     base = (o for o in ops if not frozen or any(t.role == FROZEN for t in o.weights))
     unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
-    nodes = tuple(_once(_packed(model.nodes, packing, widened, wide), set()))
+    looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
+    stays = frozenset(
+        (*wide, *(o.tag for o, _ in walk(model.nodes) if o.tag == HEAD and _tied(o, looked_up)))
+    )
+    nodes = tuple(_once(_packed(model.nodes, packing, widened, stays), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
+
+
+def _tied(o: Op, looked_up: set[str]) -> bool:
+    """Whether a head's weight is the embedding's, which no format packs."""
+    return any(t.name in looked_up for t in o.weights)
 
 
 def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
@@ -183,12 +197,12 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
 
 
 def _packed(
-    nodes: tuple[Node, ...], packing: Packing, widened: bool, wide: tuple[str, ...], count: Size = 1
+    nodes: tuple[Node, ...], packing: Packing, widened: bool, stays: frozenset[str], count: Size = 1
 ) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_packed(node.body, packing, widened, wide, count * node.count)))
-        elif node.tag not in wide and (named := _modules(node)) and _held(packing, named, count):
+            yield node._replace(body=tuple(_packed(node.body, packing, widened, stays, count * node.count)))
+        elif node.tag not in stays and (named := _modules(node)) and _held(packing, named, count):
             yield from _stored(node, packing, widened)
         else:
             yield node
@@ -227,20 +241,27 @@ def _held(packing: Packing, names: tuple[str, ...], count: Size) -> bool:
 def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
     """A product whose weight is in few bits, and what lies beside the weight."""
     weight = next(t for t in o.weights if not t.added)
-    sizes = shape(weight, o)
-    experts = "~e" in weight.dims
-    out, inner = sizes[-2:]
-    copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
-    for part in packing.parts:
-        name = f"{weight.name}~{part.name}"
-        dims, n = (("~e", "n"), part.numbers(out, inner)) if experts else (("n",), part.numbers(out, inner))
-        counts = {**o.sizes, "n": n, **({"e": copies} if experts else {})}
-        beside = Tensor(name, dims, SCALE, part.dtype)
-        seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
-        yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)
+    yield from beside(o, weight, packing.parts)
     few = weight._replace(role=FROZEN, dtype=packing.weight)
     if widened:
         wide = Tensor(f"{o.name}~wide", weight.dims)
         yield Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes)
         few = wide
     yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))
+
+
+def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
+    """What lies beside a product's weight."""
+    sizes = shape(weight, o)
+    experts = "~e" in weight.dims
+    out, inner = sizes[-2:]
+    copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
+    for part in parts:
+        if part.tags and o.tag not in part.tags:
+            continue
+        name = f"{weight.name}~{part.name}"
+        dims, n = (("~e", "n"), part.numbers(out, inner)) if experts else (("n",), part.numbers(out, inner))
+        counts = {**o.sizes, "n": n, **({"e": copies} if experts else {})}
+        beside = Tensor(name, dims, SCALE, part.dtype)
+        seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
+        yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)

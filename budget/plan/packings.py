@@ -44,6 +44,20 @@ def mxfp4() -> Packing:
     return Packing("mxfp4", "float4", (Part("scales", "uint8", 1, 32),), only=(EXPERTS,))
 
 
+def modelopt(algorithm: str, group: int = 16) -> Packing | None:
+    """NVIDIA's formats whose tensors an algorithm's name says in full; scales are in float32."""
+    one, given = Part("weight_scale", "float32", fixed=1), Part("input_scale", "float32", fixed=1)
+    found = {
+        "FP8": ("float8", (one, given)),
+        "FP8_PER_CHANNEL_PER_TOKEN": ("float8", (one._replace(fixed=0, outs=1),)),
+        "W8A16": ("int8", (one._replace(fixed=0, outs=1),)),
+        "NVFP4": (
+            "float4", (Part("weight_scale", "float8", 1, group), one._replace(name="weight_scale_2"), given)
+        ),
+    }.get(algorithm)  # fmt: skip
+    return Packing(f"modelopt {algorithm}", *found) if found else None
+
+
 def bitsandbytes(kind: str, *, double: bool = False) -> Packing:
     """int8: a float32 for each output. nf4, fp4: 64 elements share one, which may be in few bits again."""
     if kind == "int8":

@@ -29,7 +29,6 @@ from ..ir import (
 )
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
-from . import fp8
 from ._names import is_trained, untrained, wide
 from ._sdpa import FUSABLE, MATERIALIZED
 
@@ -71,6 +70,8 @@ def precision(model: Model, choice: str, device: str = "cuda") -> Model:
     if choice == "autocast":
         return model._replace(nodes=tuple(_Autocast(device).run(model.nodes, {}, set())))
     if choice == "fp8":
+        from . import fp8
+
         return model._replace(nodes=tuple(fp8.quantized(model.nodes)))
     return model
 
@@ -237,6 +238,8 @@ def apply_gradients(model: Model, task: Task) -> Model:
     """The training program with its gradients in the dtypes that they have."""
     t = task.techniques
     if t.precision == "fp8":
+        from . import fp8
+
         model = fp8.trained(model)
     if not t.grad_dtype or (dtype := full_name(t.grad_dtype)) == task.dtype:
         return model

@@ -1,10 +1,11 @@
 """Frozen weights in 4 or 8 bits, widened before each product that reads them and never kept so.
 
-nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales. Embeddings, the head
-and all that is no matrix stay as they are, as in transformers. Three habits of other tools are settings:
-Lightning quantizes the head, and from float16, to which a weight is widened before it is cast; before
-0.43.2 bitsandbytes kept the inputs of products, which no gradient reads, for as long as the graph of the
-pass is there: until it ends or, where a loop's variable has the last loss, until the next (plan/loss.py).
+nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales, int8 one for each output
+(LLM.int8). Embeddings, the head and all that is no matrix stay as they are, as in transformers. Three habits
+of other tools are settings: Lightning quantizes the head, and from float16, to which a weight is widened
+before it is cast; before 0.43.2 bitsandbytes kept the inputs of products, which no gradient reads, as long
+as the graph of the pass is there: until it ends or, where a loop's variable has the last loss, until the next
+(plan/loss.py).
 Sources: qlora, bitsandbytes, lightning-bitsandbytes.
 """
 
@@ -20,10 +21,16 @@ from .fp8 import is_linear
 from .gguf import FORMATS as GGUF
 from .gguf import gguf
 from .loss import hold_inputs
-from .packed import packed
-from .packings import NAMED
+from .packed import Part, beside, packed
+from .packings import NAMED, bitsandbytes
 
 QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+# What lies beside a weight; the scales of blocks are in the bytes of the dtypes nf4 and nf4-dq.
+BESIDE: dict[str, tuple[Part, ...]] = {
+    "int8": bitsandbytes("int8").parts,
+    "nf4": bitsandbytes("nf4").parts[1:],
+    "nf4-dq": bitsandbytes("nf4", double=True).parts[2:],
+}
 KEEPS_WEIGHTS = True
 SETTINGS = {
     "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
@@ -82,6 +89,8 @@ def quantize(
         if weight.name in tables:
             raise InputError("quantize_head", "the head is the embedding; allowed: where it is not tied")
         found += 1
+        if weight.name not in packed:
+            yield from beside(o, weight, BESIDE[form])
         packed.add(weight.name)
         wide = Tensor(f"{o.name}~wide", weight.dims)
         few = weight._replace(role=FROZEN, dtype=form)

@@ -55,7 +55,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         else:
             program = run(program, task, "sparse")
-        found.append(Rank(program, part.ranks, part.layers))
+        found.append(Rank(program, task.dtype, part.ranks, part.layers))
     check(network, axes, divides)
     if trains:
         book = run(run(backward(learned), task, "gradients"), task, "accumulate")
@@ -84,7 +84,7 @@ def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tu
             again = run(shard(recompute(program, task.recompute), layout), task, *KEPT)
             sums = tuple(reductions(again, layout, {}))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
-        found.append(Rank(program, part.ranks, part.layers))
+        found.append(Rank(program, task.dtype, part.ranks, part.layers))
     book = run(book, task, "accumulate") if trains else book
     whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
     return network._replace(**whole), book._replace(**whole), tuple(found)

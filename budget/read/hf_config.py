@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 
 from .. import arch as architectures
@@ -29,7 +30,7 @@ FOLDER = "families"
 DERIVED = (
     "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
-    "projection", "index_heads",
+    "projection", "index_heads", "decoder",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
 AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
@@ -57,7 +58,13 @@ def _read(
     if "nested" in family:
         inner = _nested(settings, family)
         kind = inner["model_type"]
-        return _read(inner, _family(kind), kind, head)
+        name, text = _read(inner, _family(kind), kind, head)
+        if name == "transformer" and "tower" in family:
+            from . import hf_towers
+
+            with suppress(UncoveredError):  # then the text stands alone, and what is left out is named
+                return hf_towers.read(settings, family, text)
+        return name, text
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})
     given = {ours: name for ours, name in names.items() if settings.get(name) is not None}
@@ -77,12 +84,17 @@ def _read(
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     """What a config describes and its architecture leaves out, for a config that `read` takes."""
-    return tuple(_family(values["model_type"]).get("uncounted", ()))
+    return () if _sees(values) else tuple(_family(values["model_type"]).get("uncounted", ()))
 
 
 def has_tower(values: Mapping[str, Any]) -> bool:
     """Whether a config's class takes images as well, which its family's file leaves out."""
-    return "vision_config" in values and "nested" in _family(values["model_type"])
+    return "vision_config" in values and "nested" in _family(values["model_type"]) and not _sees(values)
+
+
+def _sees(values: Mapping[str, Any]) -> bool:
+    """Whether a config's tower is counted."""
+    return "tower" in _family(values["model_type"]) and read(values)[0] == "vision_language"
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:

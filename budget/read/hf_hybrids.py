@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..errors import InputError, shown
 from ..named import Any
 from .hf_fields import Settings, _flag, _list, _short, _whole
+from .hf_rules import _rotary
 from .hf_stacks import _head_width
 
 ATTENTION, OTHERS = ("full_attention", "attention"), ("linear_attention", "mamba", "conv")
@@ -49,6 +50,96 @@ def lfm2(hf: Settings) -> dict[str, Any]:
         "attention_layers": known,
         "expert_layers": (layers,),
         "tied": _flag(hf, "tie_embedding", _flag(hf, "tie_word_embeddings", True)),
+    }
+
+
+def qwen3_5(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer attends, a quarter of its heads' widths rotated; all have MLPs."""
+    layers = _layers(hf)
+    if hf.get("layer_types") is None:
+        every = _whole(hf, "full_attention_interval", 4)
+        attention = tuple(range(every - 1, layers, every)) or (layers,)
+    else:
+        attention = _attention(hf, layers)
+    rotated = _rotary(hf, "partial_rotary_factor", 0.25)
+    return {"attention_layers": attention, "expert_layers": (layers,), **rotated}
+
+
+def qwen3_5_moe(hf: Settings) -> dict[str, Any]:
+    """The same with experts in all layers."""
+    found = qwen3_5(hf)
+    return {**found, "expert_layers": tuple(range(_layers(hf)))}
+
+
+def qwen3_next(hf: Settings) -> dict[str, Any]:
+    """The same with experts in every so many layers, but for those listed."""
+    every, listed, layers = _whole(hf, "decoder_sparse_step"), hf.get("mlp_only_layers") or (), _layers(hf)
+    if not isinstance(listed, list | tuple):
+        raise InputError("mlp_only_layers", f"got {shown(listed)}; allowed: a list of layers")
+    sparse = tuple(i for i in range(every - 1, layers, every) if i not in listed)
+    experts = _whole(hf, "num_experts", least=0)
+    return {
+        **qwen3_5(hf),
+        "expert_layers": sparse if experts and sparse else (layers,),
+        "experts": max(experts, 1),
+        **({} if experts else {"active_experts": 1}),
+    }
+
+
+def falcon_h1(hf: Settings) -> dict[str, Any]:
+    """A mixer's inner width is told, or a multiple of the stream's."""
+    heads = _whole(hf, "mamba_n_heads")
+    inner = _whole(hf, "mamba_d_ssm", _whole(hf, "mamba_expand") * _whole(hf, "hidden_size"))
+    if inner % heads:
+        raise InputError("mamba_n_heads", f"got {heads}; allowed: divisors of the mixer's width, {inner}")
+    if hf["mamba_d_head"] != "auto" and _whole(hf, "mamba_d_head") != inner // heads:
+        raise InputError("mamba_d_head", f"got {hf['mamba_d_head']}; allowed: {inner // heads}")
+    return {
+        "expert_layers": (_layers(hf),),
+        "mamba_head_dim": inner // heads,
+        "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
+    }
+
+
+PATTERN = {
+    "linear_attention": "M",
+    "mamba": "M",
+    "full_attention": "*",
+    "attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+
+
+def nemotron_h(hf: Settings) -> dict[str, Any]:
+    """A letter for each layer, or its name; the number of layers is not asked for."""
+    if hf.get("layers_block_type") is not None:
+        names = _list(hf, "layers_block_type")
+        if not names or not all(isinstance(name, str) and name in PATTERN for name in names):
+            raise InputError("layers_block_type", f"allowed: a list of {', '.join(PATTERN)}")
+        pattern: Any = "".join(PATTERN[name] for name in names)
+    else:
+        pattern = hf.get("hybrid_override_pattern", "ME*-")
+    if not isinstance(pattern, str) or not pattern or set(pattern) - set(PATTERN.values()):
+        problem = f"got {shown(pattern)}; allowed: a text of the letters M, *, - and E"
+        raise InputError("hybrid_override_pattern", problem)
+    _short(len(pattern), "hybrid_override_pattern")
+    found = {
+        "pattern": pattern,
+        "layers": len(pattern),
+        "kv_heads": _whole(hf, "num_key_value_heads", _whole(hf, "num_attention_heads")),
+    }
+    if "E" not in pattern:
+        return found
+    latent = hf.get("moe_latent_size")
+    return {
+        **found,
+        "experts": _whole(hf, "n_routed_experts"),
+        "active_experts": _whole(hf, "num_experts_per_tok"),
+        "expert_d_ff": _whole(hf, "moe_intermediate_size"),
+        "shared_d_ff": _whole(hf, "moe_shared_expert_intermediate_size"),
+        "normalize_experts": _flag(hf, "norm_topk_prob", True),
+        "expert_latent": 0 if latent is None else _whole(hf, "moe_latent_size"),
     }
 
 

@@ -9,7 +9,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _short, _whole
-from .hf_rules import _late_windows, _layer_types, _rotary
+from .hf_rules import _late_windows, _layer_types, _period, _rotary, _windows
 
 
 def qwen2_moe(hf: Settings) -> dict[str, Any]:
@@ -57,6 +57,31 @@ def deepseek_v32(hf: Settings) -> dict[str, Any]:
 
 
 glm_moe_dsa = deepseek_v32
+
+
+def llama4_text(hf: Settings) -> dict[str, Any]:
+    """Every fourth layer rotates nothing and sees all, the others a chunk; every so many have experts."""
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    every = _whole(hf, "interleave_moe_layer_step")
+    listed = hf.get("moe_layers")
+    if listed is not None and list(_list(hf, "moe_layers")) != list(range(every - 1, layers, every)):
+        raise UncoveredError(
+            "moe_layers", "allowed: every so many layers, as interleave_moe_layer_step has it"
+        )
+    period = _short(_whole(hf, "no_rope_layer_interval"), "no_rope_layer_interval")
+    rotated = [int((i + 1) % period > 0) for i in range(layers)]
+    if hf.get("no_rope_layers"):
+        rotated = _list(hf, "no_rope_layers")
+        if len(rotated) < layers or any(one not in (0, 1) for one in rotated):
+            raise InputError("no_rope_layers", "allowed: 0 or 1 for each of num_hidden_layers")
+        rotated = [int(one) for one in rotated[:layers]]
+    kinds = ["chunked_attention" if one else "full_attention" for one in rotated]
+    if hf.get("layer_types") is not None:
+        kinds = _list(hf, "layer_types")
+    chunk = "attention_chunk_size" if hf.get("attention_chunk_size") is not None else ""
+    names = "chunked_attention", "full_attention", chunk, "num_hidden_layers"
+    windows = _windows(hf, kinds, "layer_types", *names)
+    return {"rotated": _period(rotated), "windows": windows, "sparse_every": every}
 
 
 def youtu(hf: Settings) -> dict[str, Any]:

@@ -6,9 +6,11 @@ One that is not here is refused: at 16 bits its bytes would be wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
+from ..ir import KEY, QKV
 from ..named import Any
 from ..plan import packings
 from ..plan.packed import Packing, Part
@@ -57,11 +59,11 @@ def _fp8(table: Table, _: str) -> Packing:
         raise InputError(f"{FIELD}.weight_block_size", f"got {shown(block)}; allowed: two whole numbers")
     outs, ins = (_whole({"weight_block_size": n}, "weight_block_size") for n in block) if block else (0, 0)
     static = table.get("activation_scheme") == "static"
-    return _without(packings.fp8(outs, ins, static=static), _kept(table))
+    return _instead(packings.fp8(outs, ins, static=static), table)
 
 
 def _fbgemm(table: Table, _: str) -> Packing:
-    return _without(packings.fbgemm(), _kept(table))
+    return _instead(packings.fbgemm(), table)
 
 
 def _mxfp4(table: Table, _: str) -> Packing:
@@ -69,14 +71,15 @@ def _mxfp4(table: Table, _: str) -> Packing:
 
 
 def _bitsandbytes(table: Table, _: str) -> Packing:
-    skipped = _kept(table, "llm_int8_skip_modules")
+    """Source: bitsandbytes; which modules, transformers' own."""
+    name = "llm_int8_skip_modules"
     if _flag(table, "load_in_8bit", False):
-        return _without(packings.bitsandbytes("int8"), skipped)
+        return _instead(packings.bitsandbytes("int8"), table, name)
     kind = table.get("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise InputError(f"{FIELD}.bnb_4bit_quant_type", f"got {shown(kind)}; allowed: nf4, fp4")
     double = _flag(table, "bnb_4bit_use_double_quant", False)
-    return _without(packings.bitsandbytes(kind, double=double), skipped)
+    return _instead(packings.bitsandbytes(kind, double=double), table, name)
 
 
 def _compressed(table: Table, dtype: str) -> Packing:
@@ -136,18 +139,21 @@ def _scale(weights: Table, dtype: str) -> Part:
 
 
 def _modelopt(table: Table, _: str) -> Packing:
-    """NVIDIA's own: one float8 scale a tensor, or NVFP4's two levels; inputs have scales too."""
+    """NVIDIA's own: what is left out is told, the head among it. Source: modelopt."""
     within = table.get("quantization")
     inner: Table = within if isinstance(within, Mapping) else table
     algorithm = inner.get("quant_algo")
     names = inner.get("exclude_modules") or table.get("ignore") or ()
-    skipped = tuple(_pattern(str(name).replace("*", ".*")) for name in names)
-    if algorithm == "FP8":
-        parts = (Part("scale", "float32", fixed=1), Part("input_scale", "float32", fixed=1))
-        return _without(Packing("modelopt fp8", "float8", parts, (packings.HEAD,)), skipped)
-    if algorithm == "NVFP4":
-        return _without(packings.nvfp4(), skipped)
-    raise InputError(f"{FIELD}.quant_algo", f"got {shown(algorithm)}; allowed: FP8, NVFP4")
+    skipped = tuple(_pattern(str(name)) for name in names)
+    group = _whole(inner, "group_size", 16)
+    found = packings.modelopt(str(algorithm), group)
+    if found is None:
+        allowed = "FP8, FP8_PER_CHANNEL_PER_TOKEN, W8A16, NVFP4"
+        raise InputError(f"{FIELD}.quant_algo", f"got {shown(algorithm)}; allowed: {allowed}")
+    if inner.get("kv_cache_quant_algo") or table.get("kv_cache_scheme"):
+        scales = Part("kv_scales", "float32", fixed=2, tags=(KEY, QKV))  # k_scale and v_scale
+        found = found._replace(parts=(*found.parts, scales))
+    return found._replace(skipped=skipped)
 
 
 def _gguf(table: Table, _: str) -> Packing:
@@ -187,10 +193,24 @@ def _group(table: Table) -> int:
 
 
 def _kept(table: Table, name: str = "modules_to_not_convert") -> tuple[str, ...]:
+    """Modules that stay as they are: whose name begins with an expression, or ends in it as a text."""
     names = table.get(name) or ()
     if not isinstance(names, list | tuple) or not all(isinstance(text, str) for text in names):
         raise InputError(f"{FIELD}.{name}", f"got {shown(names)}; allowed: a list of modules' names")
-    return tuple(_pattern(text) for text in names)
+    return tuple(_expression(f"^(?:{text})|{re.escape(text)}$", text) for text in names)
+
+
+def _instead(packing: Packing, table: Table, name: str = "modules_to_not_convert") -> Packing:
+    """A format whose list of modules left out, where there is one, takes the place of the usual list."""
+    return packing if table.get(name) is None else packing._replace(skipped=_kept(table, name))
+
+
+def _expression(text: str, told: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise InputError(FIELD, f"got {shown(told)}: {error}; allowed: regular expressions") from None
+    return text
 
 
 def _pattern(name: str) -> str:
@@ -201,4 +221,4 @@ def _pattern(name: str) -> str:
 
 def _ignored(name: object) -> str:
     text = str(name)
-    return f"^(?:{text[3:]})" if text.startswith("re:") else _pattern(text)
+    return _expression(f"^(?:{text[3:]})", text) if text.startswith("re:") else _pattern(text)

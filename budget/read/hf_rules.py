@@ -246,7 +246,7 @@ def _windows(
     _short(len(kinds), name)
     if layers and len(kinds) != _whole(hf, layers):
         raise InputError(name, f"has {len(kinds)} entries; allowed: one for each of {hf[layers]} layers")
-    size = _whole(hf, window) if local in kinds else 0
+    size = _whole(hf, window) if window and local in kinds else 0
     return _period([size if kind == local else 0 for kind in kinds])
 
 

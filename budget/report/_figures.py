@@ -10,6 +10,7 @@ from itertools import product
 from ..device import Device
 from ..measured.validation import Row
 from ..named import NamedTuple
+from ._axes import Axis, powers
 from ._draw import COLOURS, WIDTH, drawing, line, text
 from ._units import decimal, seconds
 
@@ -24,20 +25,12 @@ Point = tuple[Row, float, float]
 class Axes(NamedTuple):
     """Two logarithmic axes."""
 
-    x0: float
-    x1: float
-    y0: float
-    y1: float
-
-    def x(self, value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * _share(value, self.x0, self.x1)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * _share(value, self.y0, self.y1)
+    x: Axis
+    y: Axis
 
 
-def _share(value: float, low: float, high: float) -> float:
-    return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+def _axes(across: tuple[float, float], up: tuple[float, float]) -> Axes:
+    return Axes(Axis(*across, LEFT, WIDTH - RIGHT), Axis(*up, HEIGHT - BOTTOM, TOP))
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -59,7 +52,7 @@ def looks(found: Sequence[Row]) -> Mapping[str, str]:
 def measured_against_predicted(found: Sequence[Row]) -> str:
     """One point a record. On the solid line predicted equals measured; the dashed lines are 20 % away."""
     low, high = _span([t for r in found for t in (r.predicted, r.record.seconds)])
-    axes = Axes(low, high, low, high)
+    axes = _axes((low, high), (low, high))
     lines = [
         _straight(axes, (low, low * f), (high, high * f), look)
         for f, look in ((1, "whisker"), (1.2, "limit"), (1 / 1.2, "limit"))
@@ -77,18 +70,18 @@ def roofline(found: Sequence[Row], device: Device) -> str:
     peak, bandwidth = device.rate(dtype), device.bandwidth
     points = [(r, r.flops / r.bytes, r.flops / r.record.seconds) for r in chosen]
     ridge = peak / bandwidth
-    axes = Axes(*_span([*(x for _, x, _ in points), ridge]), *_span([*(y for *_, y in points), peak]))
-    start = max(axes.x0, axes.y0 / bandwidth)
+    axes = _axes(_span([*(x for _, x, _ in points), ridge]), _span([*(y for *_, y in points), peak]))
+    start = max(axes.x.low, axes.y.low / bandwidth)
     roof = [
         _straight(axes, (start, start * bandwidth), (ridge, peak), "whisker"),
-        _straight(axes, (ridge, peak), (axes.x1, peak), "whisker"),
-        text(axes.x(axes.x1) - 4, axes.y(peak) - 5, f"{device.name}, {dtype}", "end"),
+        _straight(axes, (ridge, peak), (axes.x.high, peak), "whisker"),
+        text(axes.x.end - 4, axes.y.at(peak) - 5, f"{device.name}, {dtype}", "end"),
     ]
     return _figure(axes, ("FLOPs per byte", ""), ("reached", "FLOP/s"), roof, points, looks(found))
 
 
 def _straight(axes: Axes, start: tuple[float, float], end: tuple[float, float], look: str) -> str:
-    (x1, y1), (x2, y2) = ((axes.x(x), axes.y(y)) for x, y in (start, end))
+    (x1, y1), (x2, y2) = ((axes.x.at(x), axes.y.at(y)) for x, y in (start, end))
     return line(x1, y1, x2, y2, look)
 
 
@@ -101,17 +94,17 @@ def _figure(
     look: Mapping[str, str],
 ) -> str:
     """A chart; across, up: what an axis shows, and its unit."""
-    right, floor = axes.x(axes.x1), HEIGHT - BOTTOM
+    right, floor = axes.x.end, axes.y.start
     inside = (
         f'<clipPath id="in"><rect x="{LEFT}" y="0" width="{right - LEFT:.0f}" height="{floor}"/></clipPath>'
     )
     parts = [inside, text(LEFT, TOP - 10, up[0]), text((LEFT + right) / 2, HEIGHT - 8, across[0], "middle")]
-    for value in _decades(axes.x0, axes.x1):
-        parts.append(line(axes.x(value), TOP, axes.x(value), floor, "grid"))
-        parts.append(text(axes.x(value), floor + 16, _shown(value, across[1]), "middle"))
-    for value in _decades(axes.y0, axes.y1):
-        parts.append(line(LEFT, axes.y(value), right, axes.y(value), "grid"))
-        parts.append(text(LEFT - 6, axes.y(value) + 4, _shown(value, up[1]), "end"))
+    for value in (10.0**n for n in powers(axes.x)):
+        parts.append(line(axes.x.at(value), TOP, axes.x.at(value), floor, "grid"))
+        parts.append(text(axes.x.at(value), floor + 16, _shown(value, across[1]), "middle"))
+    for value in (10.0**n for n in powers(axes.y)):
+        parts.append(line(LEFT, axes.y.at(value), right, axes.y.at(value), "grid"))
+        parts.append(text(LEFT - 6, axes.y.at(value) + 4, _shown(value, up[1]), "end"))
     marks = "".join([*lines, *_points(axes, points, look)])
     parts.append(f'<g clip-path="url(#in)">{marks}</g>')
     return drawing([*parts, *_groups(points, look, right + 14)], HEIGHT, f"{up[0]} over {across[0]}")
@@ -125,7 +118,7 @@ def _points(axes: Axes, points: Sequence[Point], look: Mapping[str, str]) -> Ite
     for r, x, y in points:
         times = f"measured {seconds(r.record.seconds)}, predicted {seconds(r.predicted)}"
         label = f"{r.record.case}: {times} ({r.error:+.1%})"
-        place = f'transform="translate({axes.x(x):.1f} {axes.y(y):.1f})"'
+        place = f'transform="translate({axes.x.at(x):.1f} {axes.y.at(y):.1f})"'
         yield f"<path {look[r.group]} {place}><title>{escape(label)}</title></path>"
 
 
@@ -135,8 +128,3 @@ def _groups(points: Sequence[Point], look: Mapping[str, str], x: float) -> Itera
         y = TOP + 12 + 18 * i
         yield f'<path {look[group]} transform="translate({x:.1f} {y})"/>'
         yield text(x + 10, y + 4, group)
-
-
-def _decades(low: float, high: float) -> Iterator[float]:
-    first, last = round(math.log10(low)), round(math.log10(high))
-    return (10.0**n for n in range(first, last + 1))

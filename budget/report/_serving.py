@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from ..serving import Point, Serving
 from ._answer import Answer, Column, Table
+from ._axes import BLUE, Axis, curve, dot, frame
+from ._draw import WIDTH, drawing, text, ticks
 from ._units import count, decimal, memory, seconds
+
+EDGE, LEFT, RIGHT, TOP, HIGH = 20, 70, 150, 92, 260  # pixels
 
 COLUMNS = (
     Column("users", "users", "{:,}".format),
@@ -28,6 +32,35 @@ def answer(found: Serving, ttft: float | None = None, tpot: float | None = None)
         text=lambda: _head(found),
         tables=lambda: (Table(COLUMNS, rows),),
         foot=_foot(found, ttft, tpot),
+        pictures=lambda: (picture(found),) if len(found.points) > 1 else (),
+    )
+
+
+def picture(found: Serving) -> str:
+    """What all users get over what one of them gets, in tokens a second: a point for a number of users."""
+    each, all_ = [1 / p.tpot_s for p in found.points], [p.output_tokens_per_s for p in found.points]
+    x = Axis(0.0, max(each), LEFT, WIDTH - RIGHT, log=False)
+    y = Axis(0.0, max(all_) * 1.1, TOP + HIGH, TOP, log=False)
+    points = [(x.at(a), y.at(b)) for a, b in zip(each, all_, strict=True)]
+    names = [f"{p.users:,} user{'s' * (p.users > 1)}, first {seconds(p.ttft_s)}" for p in found.points]
+    head, said = _head(found).split("\n")
+    return drawing(
+        [
+            text(EDGE, 24, head, "head"),
+            text(EDGE, 43, said),
+            text(
+                EDGE,
+                TOP - 12,
+                f"tokens a second of all users, on {found.full.devices:,} x {found.full.device.name}",
+            ),
+            *frame(x, y, [v for v, _ in ticks(x.high, ((1.0, ""),))], "{:,.3g}".format, decimal),
+            curve(points),
+            *(dot(*at, BLUE) for at in points),
+            *(text(at[0] + 8, at[1] - 8, name) for at, name in zip(points, names, strict=True)),
+            text((x.start + x.end) / 2, TOP + HIGH + 36, "tokens a second of one user", "middle"),
+        ],
+        TOP + HIGH + 52,
+        f"{found.full.model.name}: tokens a second of all users over those of one",
     )
 
 

@@ -24,9 +24,11 @@ TOP, HIGH = 100, 260  # pixels: above the curve, and its height
 
 def render(answer: Answer) -> str:
     """A self-contained SVG. Raises InputError for arrays, for a breakdown, and for what has no picture."""
-    pictures = drawn(answer)
-    if answer.by or not pictures:
-        raise InputError("format", "svg shows numbers, and no breakdown; allowed with these: json, csv")
+    pictures = () if answer.by else (*drawn(answer), *answer.pictures())
+    if not pictures:
+        raise InputError(
+            "format", "there is no picture of this answer (of arrays, of a breakdown); allowed: json, csv"
+        )
     return pictures[0]
 
 

@@ -60,6 +60,10 @@ def speech(config: Any, batch: int, seq: int) -> dict[str, Any]:
     return {"input_features": mel, "decoder_input_ids": ids, "labels": ids, "use_cache": False}
 
 
+def samples(config: Any, batch: int, seq: int) -> dict[str, Any]:
+    return {"input_values": torch.zeros(batch, seq), "labels": torch.zeros(batch, dtype=torch.int64)}
+
+
 def family(
     name: str, cls: Any, inputs: Inputs, *shapes: tuple[int, int], attention: str = "sdpa", **fields: Any
 ) -> Case:
@@ -274,6 +278,9 @@ SMALL = (
     family("whisper", hf.WhisperForConditionalGeneration, speech, (4, 400), (16, 100), encoder_layers=2,
            decoder_layers=2),
     family("vit", hf.ViTForImageClassification, pixels, (8, 224), (64, 224), num_hidden_layers=3),
+    family("wav2vec2", hf.Wav2Vec2ForSequenceClassification, samples, (2, 16_000), num_hidden_layers=3,
+           mask_time_prob=0.0),
+    family("segformer", hf.SegformerForImageClassification, pixels, (2, 256)),
     family("swin", hf.SwinForImageClassification, pixels, (4, 224), (16, 224), attention="eager",
            depths=[2, 2, 2, 2]),
     family("swinv2", hf.Swinv2ForImageClassification, pixels, (4, 256), (16, 256), attention="eager",
@@ -294,6 +301,14 @@ SMALL = (
     family("bamba", hf.BambaForCausalLM, tokens, (1, 512), (2, 256), num_hidden_layers=3,
            attn_layer_indices=[1], hidden_size=1024, intermediate_size=2048, num_attention_heads=16,
            num_key_value_heads=4, mamba_n_heads=32, mamba_d_head=64, vocab_size=5000),
+    family("qwen3_next", hf.Qwen3NextForCausalLM, tokens, (1, 1024), (8, 128), num_hidden_layers=4,
+           hidden_size=512, num_attention_heads=8, num_key_value_heads=2, head_dim=64,
+           linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=64,
+           linear_value_head_dim=64, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256,
+           shared_expert_intermediate_size=256, vocab_size=5000, **EXPERTS),
+    family("llama4", hf.Llama4ForCausalLM, tokens, (1, 1024), (8, 128), num_hidden_layers=4, hidden_size=512,
+           intermediate_size=512, intermediate_size_mlp=1024, num_attention_heads=8, num_key_value_heads=2,
+           head_dim=64, num_local_experts=4, interleave_moe_layer_step=2, vocab_size=5000, pad_token_id=0),
     lstm((4, 64), (32, 32)),
     conformer((4, 256), (16, 128)),
     dlrm((128, 0), (2048, 0)),

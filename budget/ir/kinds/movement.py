@@ -55,11 +55,17 @@ RULES: dict[str, Rule] = {
     "store": Rule(
         walks="first", updates=True, part=True, additive=True
     ),  # one time step's gradient into the sequence's
+    "put": Rule(  # one time step into the sequence's
+        walks="first", linear=True, updates=True, part=True, gradient="step"
+    ),
     "pad": Rule(additive=True),
+    "interpolate": Rule(8, 8),  # bilinear, between four neighbours
     "contiguous": Rule(linear=True, additive=True),  # the same in another layout
     "detach": Rule(view=True, stops=True),
     "empty": Rule(stops=True, view=True),  # memory that nothing is written to
     "cat": Rule(additive=True),
+    # rows in the place of some of the first input's, by booleans; each input's gradient is its own rows
+    "place": Rule(back=1, back_launches=3, saves=(Save("mask", like=OUT, dtype="bool", row=True),)),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),

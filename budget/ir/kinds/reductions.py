@@ -121,6 +121,18 @@ RULES: dict[str, Rule] = {
         moves=(2, 9),
         back_moves=(2, 26),
     ),
+    "rms_norm_plain": Rule(  # without a weight
+        3,
+        8,
+        (UPCAST, SCALED_BY),
+        launches=7,
+        back_launches=12,
+        back_most=(0, 6),
+        reduces=1,
+        family="norm",
+        moves=(2, 7),
+        back_moves=(2, 20),
+    ),
     "layer_norm_float32": Rule(  # written out, without a bias: the difference from the mean is made twice
         7,
         17,
@@ -258,6 +270,12 @@ RULES: dict[str, Rule] = {
             "_cummax_helper",
             "_cummin_helper",
         ),
+    ),
+    "pairs": Rule(  # the difference of every two steps, but for those ahead
+        2, 2, temps=(Save("difference", like=OUT),), launches=3, back_launches=4
+    ),
+    "solve": Rule(  # a triangular system of the 64 steps of a chunk, by substitution
+        64, 64, (X, OUTPUT), solves=True, torch=("linalg_solve_triangular",)
     ),
     "segment_sum": Rule(  # of every pair's steps between
         3, 3, (Save("mask", like=OUT, dtype="bool"),), launches=5, back_launches=4, modelled="scans"

@@ -57,6 +57,7 @@ class Rule(NamedTuple):
     lost: bool = False  # what it makes is never kept for the backward pass
     looks_up: bool = False  # takes rows of a table, of which the gradient needs nothing
     gradient: str = ""  # the kind that makes an operand's gradient of the output's alone; "": its own kind
+    solves: bool = False  # X = A^-1 B: B's gradient is solved in its turn, A's is a product of that and X
     plain: str = ""  # the same kind not in place, as its backward operator is
     reduces: int = 0  # statistics that it needs over its last axis, each an all-reduce if divided
     passes: bool = False  # walks over its input more than once, though no all-reduce is needed

@@ -1,0 +1,80 @@
+"""Devices' names as people type them: `4090`, `NVIDIA GeForce RTX 4090`, `rtx4090 24GB`, `2x h100`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from .. import table
+from ..errors import InputError
+from ..named import Any
+
+MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
+MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
+BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
+MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
+
+# How many, before a name or behind it: `2x h100`, `8 * 4090`, `h100 x8`.
+MANY = (re.compile(r"(?P<n>\d+)\s*[x*]\s*(?P<of>.+)"), re.compile(r"(?P<of>.+?)\s*[x*]\s*(?P<n>\d+)"))
+
+
+@cache
+def _tables() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Each device's id and table, by its id, its aliases and its name as lists show it, all run together;
+    then also without a brand's letters (`4090`), where that is one device's alone.
+    """
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for device, about in _all():
+        spelled = (device, *about.get("aliases", ()), about["name"])
+        found.update(dict.fromkeys(map(_key, spelled), (device, about)))
+    short: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for key, known in found.items():
+        if (bare := BRAND.sub("", key)) not in found and known not in short.setdefault(bare, []):
+            short[bare].append(known)
+    return {**{key: known[0] for key, known in short.items() if len(known) == 1}, **found}
+
+
+def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
+    """A device's id and table by a name as people type it, whose memory may be added: `rtx4090 24GB`."""
+    tables = _tables()
+    if (key := _key(name)) in tables:
+        return tables[key]
+    sized = MEMORY.fullmatch(name)
+    if sized is None:
+        return None
+    found = tables.get(_key(sized[1]))
+    if found is not None and int(sized[2]) == found[1]["memory_gb"]:
+        return found
+    return tables.get(f"{key}gb")
+
+
+def several(name: str, devices: Any) -> tuple[str, Any]:
+    """A name without how many it says there are, and how many are meant. Raises InputError where `devices`
+    says something else.
+    """
+    if find(name):
+        return name, devices
+    for pattern in MANY:
+        told = pattern.fullmatch(name.strip().lower())
+        if told and find(told["of"]):
+            many = int(told["n"])
+            if devices not in (None, many):
+                raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
+            return told["of"], many
+    return name, devices
+
+
+def aliases() -> list[str]:
+    """All other names of devices."""
+    return [alias for _, about in _all() for alias in about.get("aliases", ())]
+
+
+def _all() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each device's id and table."""
+    return ((device, table.load("devices", f"{device}.json")) for device in table.files("devices"))
+
+
+def _key(name: str) -> str:
+    """`NVIDIA GeForce RTX 4090` -> `rtx4090`: makers and spaces say nothing that the rest does not."""
+    return "".join(w for w in re.findall(r"[a-z0-9]+", name.lower()) if w not in MAKERS)

@@ -1,0 +1,96 @@
+"""Text with a picture among the words: transformers' own classes on the processor, parameters and FLOPs."""
+
+import pytest
+import torch
+import transformers
+from differential import counted, families, judge, sees
+from small_configs import base
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from budget import estimate
+from budget.errors import InputError
+from budget.read import hf_class
+from budget.read.hf_classes import UncoveredError
+
+SEEING = [kind for kind in families() if sees(kind)]
+TEXT = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 3, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "vocab_size": 3000, "max_position_embeddings": 2048}  # fmt: skip
+VISION = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 6,
+          "image_size": 224, "patch_size": 14}  # fmt: skip
+LARGE = {
+    "llava": {"text_config": {**TEXT, "model_type": "llama"}, "image_token_index": 2999,
+              "vision_config": {**VISION, "model_type": "clip_vision_model"}},
+    "gemma3": {"text_config": {**TEXT, "head_dim": 64}, "mm_tokens_per_image": 64, "image_token_index": 2999,
+               "vision_config": {**VISION, "vision_use_head": False}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_equals_transformers(kind):
+    assert judge(kind, "", base(kind), train=True) == ("equal", "")
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl"])
+@pytest.mark.usefixtures("quiet")
+def test_without_a_picture_the_tower_is_stored(kind):
+    config = CONFIG_MAPPING[kind](**base(kind))
+    config.use_cache = config.get_text_config().use_cache = False
+    cls = transformers.AutoModelForImageTextToText._model_mapping[type(config)]
+    real = cls._from_config(config, attn_implementation="eager").eval()
+    table = {"model_type": kind, **base(kind)}
+    told = estimate(table, mode="train", batch=2, seq=9, dtype="fp32")
+    ids = torch.ones(2, 9, dtype=torch.long)
+    assert (told.flops.forward, told.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
+    assert told.params.total == sum(p.numel() for p in real.parameters())
+    assert told.memory.gradients == sum(p.grad.nbytes for p in real.parameters() if p.grad is not None)
+    assert told.model.uncounted == ("vision tower, which no input reaches",)
+
+
+def test_a_picture_in_the_cache():
+    """Tokens are decoded behind the picture's and the words': its tower does not run."""
+    table = {"model_type": "llava", **base("llava")}
+    told = estimate(table, mode="decode", batch=2, seq=9, image=48)
+    longer = estimate(table, mode="decode", batch=2, seq=9 + 36)
+    assert told.flops == longer.flops
+    assert told.memory.peak == longer.memory.peak
+    assert told.params == longer.params
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.usefixtures("quiet")
+def test_memory_is_that_of_the_captured_class(kind):
+    table, shape = {"model_type": kind, **LARGE[kind]}, {"batch": 4, "seq": 256, "image": 224}
+    told = estimate(table, mode="train", execution="eager", attention="fused", precision="pure", **shape)
+    program = hf_class.program(table, UncoveredError("", ""), mode="train", dtype="bf16", **shape)
+    assert told.memory.peak == pytest.approx(estimate(program, execution="eager").memory.peak, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("llava", {"vision_config": {"model_type": "pixtral"}}),
+        ("paligemma", {"projection_dim": 12}),  # which the class cannot run either
+        ("gemma3", {"mm_tokens_per_image": 4000}),
+    ],
+)
+def test_other_towers_leave_the_text_alone(kind, change):
+    table = {"model_type": kind, **base(kind), **change}
+    assert estimate(table, mode="forward", seq=9).model.uncounted == (
+        "vision tower",
+        "projector of its output",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "sizes", "field"),
+    [
+        ("llava", {}, {"image": 50}, "image"),
+        ("qwen2_vl", {}, {"image": 40}, "image"),
+        ("qwen2_vl", {}, {"image": 8000}, "image"),
+        ("llava", {"vision_config": {"hidden_size": 9}}, {}, "vision_config.num_attention_heads"),
+    ],
+)
+def test_what_is_refused(kind, change, sizes, field):
+    with pytest.raises(InputError) as error:
+        estimate({"model_type": kind, **base(kind), **change}, mode="forward", batch=2, **sizes)
+    assert error.value.field == field
