@@ -154,7 +154,7 @@ class _Linker:
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
         made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
-        return made._replace(window=node.window, causal=node.causal)
+        return made._replace(window=node.window, causal=node.causal, beside=node.beside)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

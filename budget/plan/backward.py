@@ -112,8 +112,12 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept = node.kept(needs)
-            yield node._replace(outs=(*node.outs, *kept)) if kept else node
+            kept, (kernels, back) = node.kept(needs), node.beside
+            if kept or node.rule.tracks:
+                beside = (kernels + node.rule.tracks, back)
+                yield node._replace(outs=(*node.outs, *kept), beside=beside)
+            else:
+                yield node
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
@@ -149,7 +153,10 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             # What is quantized for a product has a gradient in the model's own dtype.
             wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
-    yield from _gradients(o, arrived, wanted, made, needs)
+    # A convolution's gradients are one call.
+    others = -1 if o.kind == "contract" and is_convolution(o) else 0
+    for n, back in enumerate(_gradients(o, arrived, wanted, made, needs)):
+        yield back._replace(beside=(others if n else o.beside[1], 0))
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
