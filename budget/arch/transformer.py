@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..ir import EMBED, Model, Node, Op, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import Attention, alibi, attention, causal_mask, rotary
+from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
@@ -45,6 +45,7 @@ class Config(Settings):
     )
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
+    rotary_float32: bool = setting(False, "rotated in float32 (Cohere's and OLMo's code)")
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
@@ -215,10 +216,12 @@ def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = 
     if c.positions == "alibi":
         yield alibi()
     if not is_zero(c.buckets):
-        yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
+        spec = "!distances/int64: s t, *~u h r -> relative: h r s t"
+        yield op("relative", spec, "gather", u=c.buckets)._replace(beside=DISTANCES)
     if _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
-            yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            mask = causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            yield mask._replace(beside=(18 if len(set(c.windows)) > 1 else 0, 0))  # one for each window
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
@@ -245,7 +248,8 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     has one (ALBERT).
     """
     e = "d" if is_zero(c.embed_dim) else "c"
-    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather", EMBED)
+    tokens = op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather", EMBED)
+    yield tokens._replace(beside=_counted(c, mode))
     if c.embed_scale:
         yield op("embed.scale", "x: -> x:", "scale")
     if not is_zero(c.token_types):
@@ -262,6 +266,15 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     yield from dropout("embed", c.embed_dropout, mode, "x")
     if e == "c":
         yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
+
+
+def _counted(c: Config, mode: str) -> tuple[int, int]:
+    """Kernels that make positions: a decoder's are searched for packed sequences where there is no cache, an
+    encoder's with unused rows are counted from the tokens (RoBERTa). Source: transformers.
+    """
+    if c.kind == "decoder":
+        return (9 if mode == "train" else 2), 0
+    return (0 if is_zero(c.position_offset) else 9), 0
 
 
 class Kind(NamedTuple):
@@ -322,7 +335,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=_qk_norm(c, kind),
         norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
-        rope=kind.rotates, rope_part=c.rotary_fraction < 1,
+        rope=kind.rotates, rope_part=c.rotary_fraction < 1, rope_float32=c.rotary_float32,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),
