@@ -42,12 +42,12 @@ def head(c: Any, mode: str) -> Iterator[Node]:
     width = "c" if narrow else "d"
     if masked:
         bias = ", +*o" if c.head_dense_bias else ""
-        yield op("head.dense", f"x: b s d, *d o{bias} -> x: b s o", o=or_else(c.embed_dim, c.d_model))
+        yield op("head.dense", f"x: b s d, *d o{bias} -> z: b s o", o=or_else(c.embed_dim, c.d_model))
         act = c.head_activation or c.activation
-        yield activate("head.act", act, "x", "x", f" b s {width}", tag="")
-        yield norm("head.norm", c.norm, "x", "x", bias=c.norm_bias, dim=width)
+        yield activate("head.act", act, "z", "z", f" b s {width}", tag="")
+        yield norm("head.norm", c.norm, "z", "z", bias=c.norm_bias, dim=width)
     if masked or c.head == "lm":
-        yield from _logits(c, mode, width)
+        yield from _logits(c, mode, width, "z" if masked else "x")
     if c.head in ("tokens", "last"):
         yield from dropout("head", c.head_dropout, mode, "x")
         if c.head_transform:
@@ -82,14 +82,14 @@ def last(x: str, width: str = "d") -> Op:
     return op("head.last", f"{x}: b s {width} -> last: b {width}", "slice")
 
 
-def _logits(c: Any, mode: str, width: str) -> Iterator[Op]:
-    """Scores of the vocabulary."""
+def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
+    """Scores of the vocabulary, of `x: b s d`."""
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
     if not (c.tied or c.tied_bias):
         yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
-    x, b = "x", "b s"
+    b = "b s"
     if mode == "prefill" and c.kind == "decoder":
-        yield last("x", width)
+        yield last(x, width)
         x, b = "last", "b"
     yield op("head.logits", f"{x}: {b} {width}, {weight} {width}{bias} -> logits: {b} v", tag=HEAD)
     if c.logit_softcap > 0:

@@ -71,7 +71,7 @@ RULES: dict[str, Rule] = {
         ),
         launches=9,
         back_launches=12,
-        back_most=(0, 6.5),
+        back_most=(0, 7),
         family="activation",
         moves=(18, 0),
         back_moves=(28, 0),
