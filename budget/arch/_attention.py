@@ -63,6 +63,16 @@ def causal_mask(name: str = "mask", **sizes: Size) -> Op:
     return op(name, line, "table", **sizes)._replace(group="attention")
 
 
+def window_mask() -> Iterator[Op]:
+    """An encoder's: which keys are near a query, by distances in whole numbers."""
+    for o in (
+        op("mask.difference", "!positions/int64: s -> difference/int64: s t", "table"),
+        op("mask.distance", "difference: -> distance/int64: s t", "table"),
+        op("mask", "distance: s t -> mask: b s t", "table"),
+    ):
+        yield o._replace(group="attention")
+
+
 def attention(
     name: str,
     a: Attention,

@@ -77,7 +77,9 @@ def _step(o: Op, dtype: str) -> Step:
     if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
         extra += _widened(o, dtype)
     if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
-        extra = _beyond(o, dtype)
+        extra = _beyond(o, o.rule.back_most, dtype)
+    elif any(o.rule.most) and o.phase == "forward" and not o.out.on_chip:
+        extra = _beyond(o, o.rule.most, dtype)
     reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
     inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
     return Step(o, reads, inputs, tuple(writes), extra)
@@ -92,9 +94,9 @@ def _widened(o: Op, dtype: str) -> Size:
     return 0 if own in (out, "float16") else tensor_bytes(o.out, o.sizes, dtype)
 
 
-def _beyond(o: Op, dtype: str) -> Size:
-    """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
-    own, single = o.rule.back_most
+def _beyond(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
+    """What an operator has alive at once beyond its operands and its results: Rule.most and back_most."""
+    own, single = tensors
     width = own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"]
     most = int(width) * elements(o.out, o.sizes)
     seen = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
