@@ -14,7 +14,7 @@ from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, cache, causal_mask, mix
 from ._heads import last
-from ._layers import ACTIVATIONS, Experts, chosen, mlp, norm, sized
+from ._layers import ACTIVATIONS, Experts, activate, chosen, mlp, norm, sized
 from ._loss import cross_entropy
 
 TAKES = ("batch", "seq")
@@ -158,7 +158,7 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     yield op("residual2", "x:, m: -> x:", "add")
     if not is_zero(c.layer_width):
         yield op("own.gate", "x: b s d, *d p -> g: b s p")
-        yield op("own.act", "g: -> g:", c.activation)
+        yield activate("own.act", c.activation, "g", tag="")
         yield op("own.input", "inputs: b s l p -> own: b s p", "step")
         yield op("own.mul", "g:, own: b s p -> g:", "mul")
         yield op("own.project", "g: b s p, *p d -> m: b s d")

@@ -120,7 +120,8 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept = tuple(t for t in node.kept(needs) if t not in node.outs)
+            made = {t.name for t in node.outs}
+            kept = tuple(t for t in node.kept(needs) if t.name not in made)
             yield node._replace(outs=(*node.outs, *kept)) if kept else node
 
 
