@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
 from budget.bench.record import Built
 from budget.kernels.attention import attention, attention_packed
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -152,6 +152,8 @@ def build(case: Case, device: torch.device) -> Built:
     if device.type == "cuda":
         given = inputs()
         functions = {n: f for n, f in functions.items() if n in OURS or _supported(partial(f, *given))}
+        if s == t and not packed:
+            functions["flex"] = run(_flex(s, causal, bool(kv), device))
     return Built(functions, exact, "varlen" if packed else "torch", inputs=inputs)
 
 
@@ -182,6 +184,22 @@ def _varlen(q, key, value, bounds, longest, causal):
     return varlen_attn(q, key, value, bounds, bounds, longest, longest, window_size=window)
 
 
+def _flex(seq, causal, grouped, device):
+    """flex_attention, which torch.compile makes: at its first call, as it takes seconds."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    made: list = []
+
+    def function(*x):
+        if not made:
+            seen = (lambda _batch, _head, i, j: i >= j) if causal else None
+            mask = create_block_mask(seen, None, None, seq, seq, device=str(device)) if seen else None
+            made.append(compiled(partial(flex_attention, block_mask=mask, enable_gqa=grouped)))
+        return made[0](*x)
+
+    return function
+
+
 def _by(backend, sdpa):
     def function(*x):
         with sdpa_kernel(backend):
@@ -199,7 +217,7 @@ def _supported(function) -> bool:
     return True
 
 
-@parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "varlen", *BACKENDS))
+@parametrize(cases(), cpu=("torch",), cuda=("torch", "triton", "varlen", "flex", *BACKENDS))
 def test_attention(measured, case, implementation, where):
     """One record."""
     measured(case, implementation, build)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from budget import device as devices
 from budget.device import profile as profiles
 from budget.errors import InputError
 from budget.measured import record as records
+from budget.measured.alone import alone
 
 
 def pytest_addoption(parser):
@@ -40,6 +43,12 @@ def pytest_configure(config):
     on = config.getoption("--on")
     if on == "cuda" and not torch.cuda.is_available():
         pytest.exit("--on: there is no GPU here that torch can use; allowed: auto, cpu", returncode=2)
+    held = ExitStack()
+    try:
+        held.enter_context(alone())
+    except InputError as error:
+        pytest.exit(str(error), returncode=2)
+    config.add_cleanup(held.close)
     where = torch.device("cuda" if on != "cpu" and torch.cuda.is_available() else "cpu")
     try:
         device = devices.load("auto" if where.type == "cuda" else "cpu")
@@ -65,6 +74,8 @@ def pytest_configure(config):
 
 
 STATE = pytest.StashKey[tuple]()
+LEFT = pytest.StashKey["Left"]()
+EVERY_S = 20  # between two words about how long it takes
 QUICK = ("torch", "triton", "cudnn", "flash", "varlen", "cublas_gelu")  # on a GPU: what need not be compiled
 LAST = ("bench_attention", "bench_models")  # of a run: what takes longest
 
@@ -101,6 +112,31 @@ def _runs(item, where: str, mode: str) -> bool:
     return where in params.params["where"] and made_for
 
 
+class Left:
+    """How many groups are left, and how long they take if they are like those before."""
+
+    def __init__(self, groups: int):
+        self.groups, self.done, self.start = groups, 0, time.monotonic()
+        self.said = self.start
+
+    def one_more(self) -> str:
+        """What to say after a group, if it is time to say something."""
+        self.done, now = self.done + 1, time.monotonic()
+        if now - self.said < EVERY_S:
+            return ""
+        self.said, left = now, self.groups - self.done
+        return f" {left} of {self.groups} groups left, {(now - self.start) / self.done * left / 60:.1f} min "
+
+
+def pytest_report_collectionfinish(config, items):
+    """How much there is to measure."""
+    journal = config.stash[STATE][3]
+    asked = (getattr(item, "callspec", None) for item in items)
+    cases = [c.params["case"] for c in asked if c is not None and "case" in c.params]
+    left = config.stash[LEFT] = Left(len({f"{c.suite}/{c}" for c in cases} - set(journal.groups)))
+    return f"budget: {left.groups} groups to measure"
+
+
 @pytest.fixture
 def measured(request, benchmark) -> Callable:
     """A function of (case, implementation, build) that makes one record, measuring its group if new."""
@@ -118,6 +154,8 @@ def measured(request, benchmark) -> Callable:
                     f"cannot write {journal.path}: {error.strerror}; what was measured before is kept",
                     returncode=2,
                 )
+            if said := request.config.stash[LEFT].one_more():
+                request.config.get_terminal_writer().write(said)
         journal.used.add(key)
         entry = journal.groups[key].get(implementation)
         if entry is None:

@@ -39,8 +39,9 @@ result is on disk at once, a worker that hangs or crashes is replaced. `--stages
 `--on cpu` tries it out without a GPU. The second needs no GPU: it makes the folder into records, settings, a
 profile and this page.
 
-Where minutes on the GPU are few, `prepare` compiles the kernels before, into bench/prepared; it needs no GPU,
-but the same Triton. It takes along the newer assembler that NVIDIA's wheel nvidia-cuda-nvcc has. And
+Where minutes on the GPU are few, `prepare --triton 3.6.0` compiles the kernels before, into bench/prepared,
+for that Triton, which it fetches; it needs no GPU. It takes along the newer assembler that NVIDIA's wheel
+nvidia-cuda-nvcc has. And
 `run --follow-up --after DIR --out DIR2` does what was not reached, then runs the kernels' tests, compiled,
 and looks inside with compute-sanitizer and ncu.
 

@@ -184,7 +184,8 @@ class Estimate(Shown, _Estimate):
     def seq(self) -> Any:
         """Tokens, time steps or frames as asked (in decode those in the cache), or the usual ones."""
         asked = self.task.workload.seq
-        return self.length if is_zero(asked) else asked
+        usual = self.length if is_zero(self.model.cached) else self.model.cached
+        return usual if is_zero(asked) else asked
 
     @property
     def length(self) -> Any:

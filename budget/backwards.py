@@ -18,15 +18,19 @@ from .device import Device
 from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
+from .estimate import plan as layouts
 from .face import Shown
 from .law import FLOPS, Law, _search
 from .layout import Layout
 from .layout import layout as parse_layout
-from .named import Any, NamedTuple
+from .named import TYPE_CHECKING, Any, NamedTuple
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
 from .shape import shape
 from .utilisation import laid_out, one_device, whole_run
+
+if TYPE_CHECKING:
+    from .search import Tried
 
 SCHEMA = "budget.scale/1"
 BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
@@ -49,7 +53,8 @@ class Ask(NamedTuple):
     terms: Terms
     mfu: Stated | None  # None: the estimate's own
     layout: Layout | None = None  # of the devices, where it is known
-    batch: float = BATCH  # with a layout: tokens of a step on all devices
+    batch: float = BATCH  # on several devices: tokens of a step of all
+    step: Mapping[str, Any] = {}  # with a layout that was searched: its micro-batch and recomputation
 
 
 class _Plan(NamedTuple):
@@ -154,8 +159,8 @@ def scale(
     One budget of compute (FLOPs), usd, kwh, devices with days, params or tokens. With a budget, params or
     tokens fixes that side of the model, and devices or days how it is spread. Quantities are numbers, or text
     with units (`2 EFLOP`, `$1e6`, `30d`, `4M-tokens`). mfu: of 6 N D; without it, the estimate's own.
-    layout: of the devices, as `tp=8,pp=4,dp=16`; the MFU then has communication, bubbles and failures in it,
-    with global_batch tokens in a step.
+    layout: of the devices, as `tp=8,pp=4,dp=16`; without one, where devices are given, the best of a small
+    search. The MFU then has communication, bubbles and failures in it, with global_batch tokens in a step.
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
     Raises InputError.
     """
@@ -227,7 +232,49 @@ def plan(ask: Ask) -> Plan:
     if ask.layout is not None:
         return _settled(ask, laid_out)
     alone = _settled(ask, one_device)
-    return alone if alone.devices == 1 else _settled(ask, whole_run)
+    if alone.devices == 1:
+        return alone
+    return ("devices" in ask.given and _searched(ask)) or _settled(ask, whole_run)
+
+
+def _searched(ask: Ask) -> Plan | None:
+    """The plan on the best layout of a small search for about its size; None where nothing is known of what
+    joins so many devices, or no layout divides them.
+    """
+    params, found = sizes(ask, START)[0], None
+    for _ in range(ROUNDS):
+        try:
+            best = _best(ask, params)
+        except InputError as error:
+            if error.field in ("cluster", "devices"):
+                return found
+            raise
+        on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
+        assert best.estimate is not None  # the best one has been priced
+        found = _planned(on, best.estimate, laid_out(best.estimate))
+        try:
+            settled = _settled(on, laid_out)
+        except InputError:  # what divides this size does not divide the one that its MFU leads to
+            params = found.params
+            continue
+        if settled.network.fits or not best.fits:
+            return settled
+        params = settled.params
+    return found
+
+
+def _best(ask: Ask, params: float) -> Tried:
+    """The best layout of a network of this size on the devices that are given. Raises InputError."""
+    of = shape(params)
+    batch = f"{ask.batch:.0f}-tokens"
+    return layouts(
+        of.preset,
+        int(ask.given["devices"]),
+        config=of.config,
+        dtype=ask.dtype,
+        device=ask.device,
+        global_batch=batch,
+    ).best
 
 
 def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
@@ -253,8 +300,9 @@ def _network(ask: Ask, params: float) -> Estimate:
     one = estimate(found.preset, batch=1, **settings)
     if ask.layout is None:
         return one
-    samples = max(1, round(ask.batch / one.length / ask.layout.dp)) * ask.layout.dp
-    return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings)
+    each = ask.layout.dp * ask.step.get("batch", 1) * (ask.layout.pp if ask.layout.vpp > 1 else 1)
+    samples = max(1, round(ask.batch / one.length / each)) * each
+    return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings, **ask.step)
 
 
 def _spread(ask: Ask, device_hours: float) -> int:

@@ -222,6 +222,16 @@ def _sources(about: Mapping[str, Any]) -> tuple[str, ...]:
     return (source,) if isinstance(source, str) else tuple(source)
 
 
+def joining(device: Device, cluster: object = None) -> Cluster:
+    """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
+    found = usual(device) if cluster is None else cluster
+    found = load(found) if isinstance(found, str) else found
+    if not isinstance(found, Cluster):
+        raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
+    suits(found, device)
+    return found
+
+
 def usual(device: Device) -> Cluster:
     """The cluster that a device is usually sold in, as the clusters' tables say; else one made of what the
     device's own table says of its links. What `budget calibrate` found on this machine replaces both.

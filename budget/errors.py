@@ -27,7 +27,7 @@ def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> 
 
 def hint(name: object, known: Iterable[str], where: str = "") -> str:
     """The known names that are near this one; where none is, `where`, or some known names."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = nearest(str(name), known)
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"
@@ -36,7 +36,7 @@ def hint(name: object, known: Iterable[str], where: str = "") -> str:
 
 def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str]:
     """At most so many known names: those that mean the same (data/synonyms.json), else the one spelled
-    nearly as it is, else those that have its words, the shortest first.
+    nearly as it is, else those that have its words or begin with it, the shortest first.
     """
     from difflib import get_close_matches
 
@@ -51,7 +51,12 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str]:
     having = [other for other in known if set(words) <= set(re.split(r"[-/. _]+", other.lower()))]
     alike = [other for other in known if abs(len(other) - len(name)) <= max(1, len(name) // 4)]
     close = get_close_matches(name.lower(), alike, n=1, cutoff=0.74)
-    return close or sorted(having, key=lambda other: (len(other), other))[:most]
+    begins = [other for other in known if _letters(other).startswith(_letters(bare)) and not flag]
+    return close or sorted(having or begins, key=lambda other: (len(other), other))[:most]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-/. _]", "", name.lower())
 
 
 def some(names: Iterable[str]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from .answer import Estimate
-from .config import Task, any_of, size, sizes, table
-from .device import Device
+from .config import Task, any_of, sizes, table
+from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
@@ -88,6 +88,7 @@ def estimate(
     techniques: settings of the files of plan/: precision, accumulate, lora_rank, offload, ...
     Raises InputError, which names the field and what is allowed.
     """
+    device, devices = several(device, devices)
     if devices is not None and layout is None:
         settings = {
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
@@ -95,11 +96,7 @@ def estimate(
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = ALIASES.get(str(optimizer), optimizer)
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
-    spread = None if layout is None else _layout(layout, mode)
-    if devices is not None and spread is not None and any_of(spread.devices != devices):
-        raise InputError(
-            "devices", f"got {shown(devices)}; allowed: the layout's {shown(spread.devices)}, or no layout"
-        )
+    spread = None if layout is None else _layout(layout, mode, devices)
     given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
     asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
@@ -110,7 +107,9 @@ def estimate(
     defaults |= _defaults(software.settings(mode), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
-        techniques = {**techniques, "accumulate": _micro_batches(global_batch, spread, source, techniques)}
+        from .batches import micro_batches
+
+        techniques = {**techniques, "accumulate": micro_batches(global_batch, spread, source, techniques)}
     task = Task(
         source.workload,
         kind,
@@ -125,50 +124,36 @@ def estimate(
         source.usual.get("family", ""),
     )
     check(task, target)
-    profile = profile_for(target, task.dtype, software)
+    apart = spread is not None and mode != "train" and any_of(spread.devices > 1)
+    profile = profile_for(target, task.dtype, software, several=apart)
     kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
     counted: Counted = _counted(source.network, task)
-    joined = None if counted[-1] is None else _cluster(cluster, target)
+    joined = None if counted[-1] is None else _joined(target, cluster)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
 
-def _layout(layout: object, mode: str) -> Layout:
-    """A layout, of text, a table or as it is. Raises InputError."""
+def plan(model: object, devices: int, **settings: Any) -> Found:
+    """The layouts of so many devices, the best first. settings: as those of `estimate`. Raises InputError."""
+    from .planning import layouts
+
+    return layouts(partial(estimate, model), devices, settings)
+
+
+def _layout(layout: object, mode: str, devices: int | None) -> Layout:
+    """A layout, of text, a table or as it is; of so many devices. Raises InputError."""
     from .layout import layout as as_layout
 
-    return as_layout(layout, train=mode == "train")
+    found = as_layout(layout, train=mode == "train")
+    if devices is not None and any_of(found.devices != devices):
+        allowed = f"the layout's {shown(found.devices)}, or no layout"
+        raise InputError("devices", f"got {shown(devices)}; allowed: {allowed}")
+    return found
 
 
 def _groups(layout: Layout | None) -> int:
     """The groups of devices, one for each axis, that a process talks to."""
     axes = () if layout is None else (layout.dp, layout.tp, layout.pp, layout.cp, layout.ep)
     return sum(bool(any_of(n > 1)) for n in axes)
-
-
-def plan(model: object, devices: int, **settings: Any) -> Found:
-    """The layouts of so many devices, the best first. settings: as those of `estimate`. Raises InputError."""
-    from . import search
-
-    number = size("devices", devices)
-    batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
-    one = estimate(model, **{**settings, "global_batch": None, "cluster": None, "batch": batch})
-    joined = _cluster(settings.get("cluster"), one.device)
-    if joined.devices is not None and number > joined.devices:
-        raise InputError(
-            "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
-        )
-    samples = settings.get("global_batch") or 0
-    if isinstance(samples, str):  # whole samples on each device
-        samples = settings["global_batch"] = _samples(samples, one.length, number)
-    of = search.facts(one, samples, batch, settings.get("recompute", "none"))
-
-    def price(layout: Layout, batch: int, recompute: str) -> Estimate:
-        return estimate(model, **{**settings, "layout": layout, "batch": batch, "recompute": recompute})
-
-    found = search.search(number, joined.node, of, price)
-    best = found.best
-    told = best.estimate and best.estimate._replace(searched=len(found.tried))
-    return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))
 
 
 def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
@@ -212,40 +197,11 @@ def _one_of(**sizes: Size) -> Size:
     return next(iter(given.values()), None)
 
 
-def _micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
-    """Micro-batches in which a step's batch is worked through. Raises InputError."""
-    if techniques.get("accumulate", 1) != 1:
-        raise InputError("accumulate", "there is a global_batch as well; allowed: one of them")
-    each = source.workload.batch * (1 if layout is None else layout.dp)
-    if isinstance(whole, str):
-        built = source.network.build(source.workload)
-        whole = _samples(whole, built.tokens // built.samples, each)
-    asked = size("global_batch", whole)
-    if any_of(asked % each != 0):
-        of = "batch" if layout is None else "dp x micro_batch"
-        raise InputError("global_batch", f"got {shown(asked)}; allowed: multiples of {of}, {shown(each)}")
-    return asked // each
+def _joined(device: Device, cluster: object) -> Any:
+    """The cluster of several devices. Raises InputError."""
+    from .cluster import joining
 
-
-def _samples(text: str, length: int, each: int) -> int:
-    """Samples of so many tokens (`4M-tokens`): the nearest multiple of `each`. Raises InputError."""
-    from .quantity import COUNT, read
-
-    if not text.rstrip().endswith(("token", "tokens")) or not length:
-        raise InputError("global_batch", f"got {shown(text)}; allowed: samples, or tokens as 4M-tokens")
-    return max(1, round(read("global_batch", text, COUNT) / length / each)) * each
-
-
-def _cluster(cluster: object, device: Device) -> Any:
-    """A cluster, by its name, as it is, or the one that a device is usually sold in. Raises InputError."""
-    from . import cluster as clusters
-
-    found = clusters.usual(device) if cluster is None else cluster
-    found = clusters.load(found) if isinstance(found, str) else found
-    if not isinstance(found, clusters.Cluster):
-        raise InputError("cluster", f"got {shown(cluster)}; allowed: a cluster's name, or a Cluster")
-    clusters.suits(found, device)
-    return found
+    return joining(device, cluster)
 
 
 def _choices(**given: str | None) -> None:

@@ -21,6 +21,7 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 # matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
 # start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
 CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
+SEVERAL = "several"  # of its intervals, beside generations
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
 
@@ -31,9 +32,10 @@ class Stack(NamedTuple):
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
     not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
     other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
-    other one. reached: by generation, see CLASSES; like: the stack that one without rows of its own borrows
-    from. intervals: by generation, of a measured time over the predicted one. source: keys of
-    references.json.
+    other one. accumulate: the dtype in which its 16-bit products add up. reached: by generation, see
+    CLASSES; like: the stack that one without rows of its own borrows from. intervals: by generation, of a
+    measured time over the predicted one, and `several`: of one batch on several devices.
+    source: keys of references.json.
     """
 
     name: str
@@ -43,9 +45,11 @@ class Stack(NamedTuple):
     serve: Mapping[str, Any] | None
     overlap: Mapping[str, float]
     attention: Mapping[str, str]
+    accumulate: str
     reached: Mapping[str, Mapping[str, float]]
     like: str
     intervals: Mapping[str, tuple[float, float]]
+    unaligned: float = 0.0  # see KernelClass
     notes: str = ""
 
     def attention_on(self, generation: str) -> str:
@@ -83,9 +87,11 @@ FIELDS = (
     "serve",
     "overlap",
     "attention",
+    "accumulate",
     "reached",
     "like",
     "intervals",
+    "unaligned",
     "notes",
 )
 
@@ -158,11 +164,19 @@ def parse(about: Any, file: str) -> Stack:
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
         },
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
+        accumulate=_accumulate(about.get("accumulate", "fp32"), file),
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
+        **_numbers({k: v for k, v in about.items() if k == "unaligned"}, ("unaligned",), file, 0, 1),
         notes=str(about.get("notes", "")),
     )
+
+
+def _accumulate(value: Any, file: str) -> str:
+    if value not in ("fp16", "fp32"):
+        raise _wrong(file, "accumulate", f"got {shown(value)}; allowed: fp16, fp32")
+    return str(value)
 
 
 def _like(name: Any, file: str) -> str:

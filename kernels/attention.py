@@ -11,6 +11,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from . import checks
 from .attention_backward import launch_backward
+from .attention_checks import check_bias, check_heads, check_rules, check_sinks
 from .attention_decode import decodes, launch_decode
 from .attention_forward import launch_forward
 from .attention_reference import reference_backward, reference_forward, unpack
@@ -20,8 +21,6 @@ from .operators import operator
 from .settings import runs_triton
 
 __all__ = ["attention", "attention_packed"]
-
-MIN_HEAD_DIM, MAX_HEAD_DIM = 16, 256
 
 
 @autocast()
@@ -33,6 +32,7 @@ def attention(
     causal: bool = False,
     window: int | None = None,
     bias: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     softcap: float | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
@@ -44,8 +44,9 @@ def attention(
     Positions are aligned at the end: query i stands at key position p = i + kv_seq - seq.
     causal: p sees the keys up to p.
     window: p sees the keys nearer than window: p - window < j, and j < p + window if not causal.
-    bias: broadcasts to [batch, heads, seq, kv_seq]; q's dtype or float32. Its gradient is computed in full,
-        4 x batch x heads x seq x kv_seq bytes, then summed: ValueError where the GPU has less memory.
+    bias: broadcasts to [batch, heads, seq, kv_seq]; q's dtype or float32.
+    sinks: [heads], q's dtype or float32: each head's logit of a key that has no value and that all queries
+        see, as in gpt-oss. Neither scale nor softcap touch it.
     softcap: logits become softcap * tanh(logits / softcap), before the bias.
     scale: positive, 1 / sqrt(head_dim) by default.
     A query that sees no key gives zeros. Few queries over many keys are split over the keys.
@@ -55,12 +56,8 @@ def attention(
     if q.shape[0] != k.shape[0]:
         raise ValueError(f"k: batch {k.shape[0]} is not q's {q.shape[0]}")
     rules = check_rules(q, causal, window, softcap, scale)
-    if bias is not None:
-        checks.require_tensor("bias", bias, (torch.float32, q.dtype))
-        checks.require_device("bias", bias, "q", q)
-        checks.require_broadcast("bias", bias, (*q.shape[:3], k.shape[2]))
-        bias = bias.expand(*q.shape[:3], k.shape[2])
-    return _attention(q, k, v, bias, None, None, 0, 0, *rules)[0]
+    bias = check_bias(bias, q, k.shape[2])
+    return _attention(q, k, v, bias, check_sinks(q, sinks), None, None, 0, 0, *rules)[0]
 
 
 @autocast()
@@ -75,6 +72,7 @@ def attention_packed(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: torch.Tensor | None = None,
     softcap: float | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
@@ -100,58 +98,16 @@ def attention_packed(
             f"cu_seqlens_k: {cu_seqlens_k.numel()} entries, cu_seqlens_q has {cu_seqlens_q.numel()}"
         )
     for name, value in (("longest_q", longest_q), ("longest_k", longest_k)):
-        _require_int(name, value, at_least=0)
+        checks.require_int(name, value, at_least=0)
     q4, k4, v4 = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
     packing = (cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous(), longest_q, longest_k)
-    out, _ = _attention(q4, k4, v4, None, *packing, *rules)
+    out, _ = _attention(q4, k4, v4, None, check_sinks(q4, sinks), *packing, *rules)
     return out.squeeze(0).transpose(0, 1)
-
-
-def check_heads(q, k, v, dims):
-    """Raise TypeError or ValueError unless q, k and v go together, of so many dimensions."""
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        checks.require_tensor(name, tensor)
-        if tensor.ndim != dims:
-            raise ValueError(f"{name}: expected {dims} dimensions, got {tensor.ndim}")
-        checks.require_like(name, tensor, "q", q)
-    head_dim = q.shape[-1]
-    if not (MIN_HEAD_DIM <= head_dim <= MAX_HEAD_DIM):
-        raise ValueError(f"q: head dimension {head_dim} is not from {MIN_HEAD_DIM} to {MAX_HEAD_DIM}")
-    if k.shape[-1] != head_dim:
-        raise ValueError(f"k: head dimension {k.shape[-1]} is not q's {head_dim}")
-    if k.shape != v.shape:
-        raise ValueError(f"v: shape {tuple(v.shape)} is not k's {tuple(k.shape)}")
-    heads, kv_heads = q.shape[-3 if dims == 4 else -2], k.shape[-3 if dims == 4 else -2]
-    if not (kv_heads > 0 and heads % kv_heads == 0):
-        raise ValueError(f"k: {kv_heads} heads do not divide q's {heads}")
-
-
-def check_rules(q, causal, window, softcap, scale) -> Rules:
-    """The rules as the kernels take them; raise TypeError or ValueError for those that they cannot."""
-    checks.require_bool("causal", causal)
-    if window is not None:
-        _require_int("window", window, at_least=1)
-    if softcap is not None:
-        softcap = checks.require_number("softcap", softcap)
-        if softcap <= 0:
-            raise ValueError(f"softcap: expected a positive number, got {softcap}")
-    if scale is not None:
-        scale = checks.require_number("scale", scale)
-        if scale <= 0:
-            raise ValueError(f"scale: expected a positive number, got {scale}")
-    return Rules(causal, window or 0, softcap or 0.0, scale or 1 / math.sqrt(q.shape[-1]))
-
-
-def _require_int(name, value, at_least):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if value < at_least:
-        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
 
 
 def _like(t: torch.Tensor) -> torch.Tensor:
     """An empty tensor of t's shape, in memory as [.., heads, seq, ..] or [.., seq, heads, ..]."""
-    if t.transpose(1, 2).is_contiguous():
+    if not t.is_contiguous() and t.transpose(1, 2).is_contiguous():
         return t.new_empty(t.transpose(1, 2).shape).transpose(1, 2)
     return t.new_empty(t.shape)
 
@@ -159,6 +115,10 @@ def _like(t: torch.Tensor) -> torch.Tensor:
 def _with_rows(t: torch.Tensor) -> torch.Tensor:
     """t with a contiguous head dimension."""
     return t if t.stride(-1) == 1 else t.contiguous()
+
+
+def _expanded(bias: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor | None:
+    return None if bias is None else bias.expand(*q.shape[:3], k.shape[2])
 
 
 def _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k) -> Packing | None:
@@ -173,6 +133,7 @@ def _attention(
     k: torch.Tensor,
     v: torch.Tensor,
     bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     cu_seqlens_q: torch.Tensor | None,
     cu_seqlens_k: torch.Tensor | None,
     longest_q: int,
@@ -186,23 +147,26 @@ def _attention(
     rules = Rules(causal, window, softcap, scale)
     packing = _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
     out, log_sum = _like(q), row_numbers(q)
+    if packing is not None and sinks is not None:
+        log_sum.fill_(math.inf)  # the sinks' gradient reads all rows, also those of no sequence
     if runs_triton(q):
         q, k, v = (_with_rows(t) for t in (q, k, v))
+        bias = _expanded(bias, q, k)
         if packing is None and decodes(q, k):
-            launch_decode(q, k, v, bias, out, log_sum, rules)
+            launch_decode(q, k, v, bias, sinks, out, log_sum, rules)
         else:
-            launch_forward(q, k, v, bias, packing, out, log_sum, rules)
+            launch_forward(q, k, v, bias, sinks, packing, out, log_sum, rules)
         return out, log_sum
     if packing is not None:
         out.zero_()
     for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
-        part = reference_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], bias, rules)
+        part = reference_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], bias, rules, sinks)
         out[:, :, rows], log_sum[:, :, rows] = part
     return out, log_sum
 
 
 @_attention.register_fake
-def _(q, k, v, bias, cu_q, cu_k, longest_q, longest_k, causal, window, softcap, scale):
+def _(q, k, v, bias, sinks, cu_q, cu_k, longest_q, longest_k, causal, window, softcap, scale):
     return _like(q), row_numbers(q)
 
 
@@ -215,6 +179,7 @@ def _attention_backward(
     out: torch.Tensor,
     log_sum: torch.Tensor,
     bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     cu_seqlens_q: torch.Tensor | None,
     cu_seqlens_k: torch.Tensor | None,
     longest_q: int,
@@ -224,63 +189,64 @@ def _attention_backward(
     softcap: float,
     scale: float,
     needs_bias: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(dq, dk, dv, the gradient of the expanded bias in float32 where needs_bias)."""
+    needs_sinks: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(dq, dk, dv, and where needed the bias's and the sinks' gradients in float32)."""
     rules = Rules(causal, window, softcap, scale)
     packing = _packing(cu_seqlens_q, cu_seqlens_k, longest_q, longest_k)
-    dq, dk, dv, dbias = _empty_gradients(q, k, v, needs_bias)
+    gradients = _empty_gradients(q, k, v, bias if needs_bias else None, sinks if needs_sinks else None)
+    dq, dk, dv, dbias, dsinks = gradients
     if runs_triton(q):
         tensors = (_with_rows(t) for t in (dout, q, k, v, out))
-        target = dbias.zero_() if needs_bias else None
-        launch_backward(*tensors, log_sum, bias, packing, dq, dk, dv, target, rules)
-        return dq, dk, dv, dbias
+        wanted = (dbias if needs_bias else None, dsinks if needs_sinks else None)
+        bias = _expanded(bias, q, k)
+        launch_backward(*tensors, log_sum, bias, sinks, packing, dq, dk, dv, *wanted, rules)
+        return gradients
     if packing is not None:
         for gradient in (dq, dk, dv):
             gradient.zero_()
+    dsinks.zero_()
     for rows, keys in [(slice(None), slice(None))] if packing is None else unpack(packing):
-        dq[:, :, rows], dk[:, :, keys], dv[:, :, keys], dz = reference_backward(
+        dq[:, :, rows], dk[:, :, keys], dv[:, :, keys], dz, share = reference_backward(
             *(t[:, :, rows] for t in (dout, q)), *(t[:, :, keys] for t in (k, v)),
-            out[:, :, rows], log_sum[:, :, rows], bias, rules,
+            out[:, :, rows], log_sum[:, :, rows], bias, rules, sinks,
         )  # fmt: skip
         if needs_bias:
-            dbias.copy_(dz)
-    return dq, dk, dv, dbias
+            dbias.copy_(dz.sum_to_size(dbias.shape))
+        if needs_sinks:
+            dsinks += share
+    return gradients
 
 
-def _empty_gradients(q, k, v, needs_bias):
-    shape = (*q.shape[:3], k.shape[2]) if needs_bias else (0,)
-    return _like(q), _like(k), _like(v), q.new_empty(shape, dtype=torch.float32)
+def _empty_gradients(q, k, v, bias, sinks):
+    more = (q.new_empty((0,) if t is None else t.shape, dtype=torch.float32) for t in (bias, sinks))
+    return _like(q), _like(k), _like(v), *more
 
 
 @_attention_backward.register_fake
-def _(dout, q, k, v, out, log_sum, bias, cu_q, cu_k, longest_q, longest_k, causal, window,
-      softcap, scale, needs_bias):  # fmt: skip
-    return _empty_gradients(q, k, v, needs_bias)
+def _(dout, q, k, v, out, log_sum, bias, sinks, cu_q, cu_k, longest_q, longest_k, causal, window,
+      softcap, scale, needs_bias, needs_sinks):  # fmt: skip
+    return _empty_gradients(q, k, v, bias if needs_bias else None, sinks if needs_sinks else None)
 
 
 def _setup_context(ctx, inputs, output):
-    q, k, v, bias, cu_seqlens_q, cu_seqlens_k, *ctx.numbers = inputs
-    ctx.save_for_backward(q, k, v, *output, bias, cu_seqlens_q, cu_seqlens_k)
+    q, k, v, bias, sinks, cu_seqlens_q, cu_seqlens_k, *ctx.numbers = inputs
+    ctx.save_for_backward(q, k, v, *output, bias, sinks, cu_seqlens_q, cu_seqlens_k)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, dout, _dlog_sum):
     if dout is None:
-        return (None,) * 12
-    q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
-    needs_bias = ctx.needs_input_grad[3]
-    if needs_bias:
-        _require_room(q, k)
-    dq, dk, dv, dbias = _attention_backward(
-        dout, q, k, v, out, log_sum, bias, cu_seqlens_q, cu_seqlens_k, *ctx.numbers, needs_bias
+        return (None,) * 13
+    q, k, v, out, log_sum, bias, sinks, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
+    needed = ctx.needs_input_grad[3:5]
+    *gradients, dbias, dsinks = _attention_backward(
+        dout, q, k, v, out, log_sum, bias, sinks, cu_seqlens_q, cu_seqlens_k, *ctx.numbers, *needed
     )
-    return dq, dk, dv, dbias.to(bias.dtype) if needs_bias else None, *(None,) * 8
-
-
-def _require_room(q, k):
-    size = 4 * q.shape[:3].numel() * k.shape[2]
-    if q.is_cuda and size > torch.cuda.get_device_properties(q.device).total_memory:
-        raise ValueError(f"bias: its gradient takes {size / 2**30:.0f} GiB in full, more than the GPU has")
+    more = (
+        g.to(t.dtype) if n else None for g, t, n in zip((dbias, dsinks), (bias, sinks), needed, strict=True)
+    )
+    return *gradients, *more, *(None,) * 8
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)
@@ -297,12 +263,12 @@ def _pairs(q, k, cu_seqlens_q, cu_seqlens_k, longest_q, longest_k) -> int:
 
 
 @register_flop_formula(torch.ops.budget.attention, get_raw=True)
-def attention_flops(q, k, v, bias, *packing_and_rules, out_val=None, **_) -> int:
+def attention_flops(q, k, v, bias, sinks, *packing_and_rules, out_val=None, **_) -> int:
     """Two products, in full under a mask too, as torch counts its own attention."""
     return 4 * q.shape[1] * q.shape[3] * _pairs(q, k, *packing_and_rules[:4])
 
 
 @register_flop_formula(torch.ops.budget.attention_backward, get_raw=True)
-def attention_backward_flops(dout, q, k, v, out, log_sum, bias, *rest, out_val=None, **_) -> int:
+def attention_backward_flops(dout, q, k, v, out, log_sum, bias, sinks, *rest, out_val=None, **_) -> int:
     """Five products: the scores again, and one for each of dp, dq, dk and dv."""
     return 10 * q.shape[1] * q.shape[3] * _pairs(q, k, *rest[:4])

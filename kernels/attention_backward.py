@@ -1,4 +1,4 @@
-"""Attention backward: dK and dV by blocks of keys, dQ (and the bias gradient) by blocks of queries.
+"""Attention backward: dK and dV by blocks of keys, dQ by blocks of queries (the bias: attention_bias.py).
 
 Both kernels recompute the probabilities of a tile from the logits and the forward pass's log
 of the sum. Two kernels compute the logits twice, but need no atomics: every gradient is the
@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .attention_bias import launch_backward_bias
 from .attention_packing import clear_rest
 from .attention_rules import (
     Packing,
@@ -25,6 +26,7 @@ from .attention_rules import (
     loadable,
     longest,
     row_numbers,
+    sink_gradient,
     sources,
     strides,
     with_room,
@@ -35,6 +37,7 @@ from .attention_tile import (
     block_ranges,
     key_bounds,
     load_rows,
+    load_vector,
     logits,
     offset,
     place,
@@ -67,16 +70,6 @@ def _delta_kernel(
 
 
 @triton.jit
-def _load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.constexpr):
-    """Numbers of ROWS rows; other after length, where there is memory to be read (ROOM)."""
-    row = start + tl.arange(0, ROWS)
-    value = tl.load(base + row)
-    if MASKED:
-        value = tl.where(row < length, value, other)
-    return value
-
-
-@triton.jit
 def _keys_loop(
     dk, dv, k_tile, v_tile, q, dout, bias, log_sum, delta, q_stride, dout_stride, bias_strides,
     batch, head, key, from_query, to_query, seq_q, seq_k, scale, softcap, window,
@@ -94,7 +87,7 @@ def _keys_loop(
         query = (start + tl.arange(0, BLOCK_M))[None, :]
         q_tile = load_rows(q, q_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
                            MASKED, DESCRIPTORS)  # fmt: skip
-        row_log_sum = _load_vector(log_sum, start, seq_q, float("inf"), BLOCK_M, MASKED)
+        row_log_sum = load_vector(log_sum, start, seq_q, float("inf"), BLOCK_M, MASKED)
         products = tl.dot(k_tile, q_tile.T, input_precision=PRECISION)
         z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
                           window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
@@ -105,7 +98,7 @@ def _keys_loop(
             dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
         if DK:
             dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
-            row_delta = _load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
+            row_delta = load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
             dz = p * (dp - row_delta[None, :]) * slope
             dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
     return dk, dv
@@ -170,14 +163,13 @@ def _attention_backward_keys_kernel(
 
 @triton.jit
 def _queries_loop(
-    dq, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
-    k_stride, v_stride, bias_strides, dbias_strides,
+    dq, q_tile, do, row_log_sum, row_delta, k, v, bias, k_stride, v_stride, bias_strides,
     batch, kv_head, query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
-    SOFTCAP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add the keys from_key to to_key to dq, and write their tiles of dbias."""
+    """Add the keys from_key to to_key to dq."""
     for start in range(from_key, to_key, BLOCK_N):
         key = (start + tl.arange(0, BLOCK_N))[None, :]
         k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
@@ -189,29 +181,21 @@ def _queries_loop(
                           window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
         p = tl.exp2(z - row_log_sum[:, None])
         dp = tl.dot(do, v_tile.T, input_precision=PRECISION)
-        dz = p * (dp - row_delta[:, None])
-        if DBIAS:
-            offsets = query.to(tl.int64) * dbias_strides[2] + key
-            tl.store(dbias + offsets, dz, mask=(query < seq_q) & (key < seq_k))
-        dq = tl.dot((dz * slope).to(k_tile.dtype), k_tile, dq, input_precision=PRECISION)
+        dz = p * (dp - row_delta[:, None]) * slope
+        dq = tl.dot(dz.to(k_tile.dtype), k_tile, dq, input_precision=PRECISION)
     return dq
 
 
 @triton.jit(do_not_specialize=VARYING)
 def _attention_backward_queries_kernel(
-    q, k, v, bias, dout, log_sum, delta, dq, dbias, cu_seqlens_q, cu_seqlens_k,
-    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
-    dq_strides, dbias_strides,
+    q, k, v, bias, dout, log_sum, delta, dq, cu_seqlens_q, cu_seqlens_k,
+    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides, dq_strides,
     blocks, heads, group, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, DBIAS: tl.constexpr,
-    SOFTCAP: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr,
-    DESCRIPTORS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """dQ of a block of queries of one head; inputs as in the kernel above.
-
-    dbias is a zeroed [batch, heads, seq_q, seq_k].
-    """
+    """dQ of a block of queries of one head; inputs as in the kernel above."""
     batch, head, block = place(heads, blocks)
     start = (blocks - 1 - block) * BLOCK_M
     q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
@@ -226,16 +210,14 @@ def _attention_backward_queries_kernel(
         rows = offset(log_sum_strides, batch, head, q_start, PACKED)
         if BIAS:
             bias += offset(bias_strides, batch, head, 0, False)
-        if DBIAS:
-            dbias += offset(dbias_strides, batch, head, 0, False)
 
         query = (start + tl.arange(0, BLOCK_M))[:, None]
         q_tile = load_rows(q, q_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
                            True, DESCRIPTORS)  # fmt: skip
         do = load_rows(dout, dout_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
                        True, DESCRIPTORS)  # fmt: skip
-        row_log_sum = _load_vector(log_sum + rows, start, seq_q, float("inf"), BLOCK_M, True)
-        row_delta = _load_vector(delta + rows, start, seq_q, 0.0, BLOCK_M, True)
+        row_log_sum = load_vector(log_sum + rows, start, seq_q, float("inf"), BLOCK_M, True)
+        row_delta = load_vector(delta + rows, start, seq_q, 0.0, BLOCK_M, True)
         dq_tile = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         end = tl.minimum(start + BLOCK_M, seq_q)
         bounds = key_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
@@ -243,10 +225,10 @@ def _attention_backward_queries_kernel(
         for part in tl.static_range(3):  # the window's edge, seen in full, the diagonal and the end
             if WINDOW or part > 0:
                 dq_tile = _queries_loop(
-                    dq_tile, q_tile, do, row_log_sum, row_delta, k, v, bias, dbias,
-                    k_strides[2], v_strides[2], bias_strides, dbias_strides,
+                    dq_tile, q_tile, do, row_log_sum, row_delta, k, v, bias,
+                    k_strides[2], v_strides[2], bias_strides,
                     batch, kv_head, query, ranges[part], ranges[part + 1],
-                    seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, DBIAS, SOFTCAP,
+                    seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
                     HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, DESCRIPTORS, part != 1,
                 )  # fmt: skip
         dq_tile *= scale * LN_2
@@ -261,17 +243,20 @@ def launch_backward(
     out: torch.Tensor,
     log_sum: torch.Tensor,
     bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     packing: Packing | None,
     dq: torch.Tensor,
     dk: torch.Tensor,
     dv: torch.Tensor,
     dbias: torch.Tensor | None,
+    dsinks: torch.Tensor | None,
     rules: Rules,
 ) -> None:
-    """Fill dq, dk and dv; dbias, a zeroed float32 [batch, heads, seq_q, seq_k], where given."""
+    """Fill dq, dk and dv; where given, dbias as launch_backward_bias() does, and dsinks, float32 [heads]."""
     if q.numel() == 0 or k.numel() == 0:
-        for gradient in (dq, dk, dv):
-            gradient.zero_()
+        for gradient in (dq, dk, dv, dbias, dsinks):
+            if gradient is not None:
+                gradient.zero_()
         return
     log_sum, delta = with_room(log_sum), row_numbers(q)
     _launch_delta(out, dout, delta)
@@ -282,7 +267,11 @@ def launch_backward(
     apart = find_settings("attention_backward_keys", q, packing, rich)["APART"]
     for outputs in ({"dk": None, "dv": dv}, {"dk": dk, "dv": None}) if apart else (both,):
         _launch_gradients("attention_backward_keys", inputs, packing, outputs, rules)
-    _launch_gradients("attention_backward_queries", inputs, packing, {"dq": dq, "dbias": dbias}, rules)
+    _launch_gradients("attention_backward_queries", inputs, packing, {"dq": dq}, rules)
+    if dbias is not None:
+        launch_backward_bias(inputs, dbias, rules)
+    if sinks is not None and dsinks is not None:
+        dsinks.copy_(sink_gradient(sinks, log_sum, delta))
     if packing is not None:
         clear_rest(dq, packing.cu_seqlens_q, packing.longest_q)
         for gradient in (dk, dv):
@@ -312,11 +301,12 @@ def _launch_gradients(
 ) -> None:
     """Launch one of the two kernels, which take the same inputs and rules."""
     of_keys = kernel == "attention_backward_keys"
-    q, k, v, bias, dout, log_sum, delta = inputs
-    chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
-    q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
+    tensors = (*inputs, *outputs.values(), *cu_seqlens(packing))
 
     def prepare() -> Prepared:
+        q, k, v, bias, dout, log_sum, _ = inputs
+        chosen = find_settings(kernel, q, packing, bias is not None or rules.softcap > 0)
+        q, k, v, dout = loadable(chosen, packing, q, k, v, dout)
         (heads, seq_q), (kv_heads, seq_k) = q.shape[1:3], k.shape[1:3]
         sequences, lengths = q.shape[0], (seq_q, seq_k)
         if packing is not None:
@@ -335,10 +325,9 @@ def _launch_gradients(
             del rest["APART"]
         else:
             blocks, rows = triton.cdiv(lengths[0], chosen["BLOCK_M"]), heads
-            rest |= {"heads": heads, "DBIAS": outputs["dbias"] is not None}
+            rest["heads"] = heads
         arguments = (*sources_qkv, bias, source_dout, *tensors[5:])
         return (sequences * rows * blocks,), arguments, rest | {"blocks": blocks}
 
-    tensors = (q, k, v, bias, dout, log_sum, delta, *outputs.values(), *cu_seqlens(packing))
     code = _attention_backward_keys_kernel if of_keys else _attention_backward_queries_kernel
     launch(code, tensors, (rules, longest(packing)), prepare)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from . import checks
-from .attention import check_heads, check_rules
+from .attention_checks import check_bias, check_heads, check_rules, check_sinks
 from .attention_decode import MAX_ROWS, launch_decode
 from .attention_reference import reference_forward
 from .attention_rules import Rules
@@ -29,6 +29,8 @@ def attention_cached(
     *,
     causal: bool = True,
     window: int | None = None,
+    bias: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
     softcap: float | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
@@ -39,13 +41,20 @@ def attention_cached(
     k, v: [batch, kv_heads, capacity, head_dim]; with a table, [pages, kv_heads, page_size, head_dim].
     lengths: int32, [batch], from 0 to the capacity. table: int32, [batch, n]: the page that holds keys
         i page_size to (i + 1) page_size of an entry; the capacity is n page_size.
+    bias: broadcasts to [batch, heads, seq, capacity].
     Lengths and pages that do not exist raise ValueError on the CPU; on a GPU, where looking would cost a
     synchronization, a longer length is cut off, and a page must exist.
     The rest as in attention(). There is no gradient: q, k and v that want one raise ValueError.
     """
     _check(q, k, v, lengths, table)
     rules = check_rules(q, causal, window, softcap, scale)
-    return _attention_cached(q, k, v, lengths, table, *rules)
+    bias, sinks = check_bias(bias, q, _capacity(k, table)), check_sinks(q, sinks)
+    return _attention_cached(q, k, v, lengths, table, bias, sinks, *rules)
+
+
+def _capacity(k, table):
+    """How many keys a batch entry's cache has room for."""
+    return k.shape[2] if table is None else table.shape[1] * k.shape[2]
 
 
 def _check(q, k, v, lengths, table):
@@ -75,7 +84,7 @@ def _check(q, k, v, lengths, table):
 def _require_contents(k, lengths, table):
     if lengths.device.type != "cpu":
         return
-    capacity = k.shape[2] if table is None else table.shape[1] * k.shape[2]
+    capacity = _capacity(k, table)
     inside = bool(((lengths >= 0) & (lengths <= capacity)).all())
     checks.require(inside, f"lengths: a length is not from 0 to {capacity}")
     if table is not None:
@@ -91,6 +100,8 @@ def _attention_cached(
     v: torch.Tensor,
     lengths: torch.Tensor,
     table: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     causal: bool,
     window: int,
     softcap: float,
@@ -99,17 +110,19 @@ def _attention_cached(
     _require_contents(k, lengths, table)
     rules = Rules(causal, window, softcap, scale)
     out = q.new_empty(q.shape)
-    capacity = k.shape[2] if table is None else table.shape[1] * k.shape[2]
+    capacity = _capacity(k, table)
     if out.numel() == 0 or capacity == 0:
         return out.zero_()
     if runs_triton(q):
         log_sum = q.new_empty(q.shape[:3], dtype=torch.float32)
         table = None if table is None else table.contiguous()
-        launch_decode(q, k, v, None, out, log_sum, rules, lengths.contiguous(), table)
+        bias = None if bias is None else bias.expand(*q.shape[:3], capacity)
+        launch_decode(q, k, v, bias, sinks, out, log_sum, rules, lengths.contiguous(), table)
         return out
     for i, length in enumerate(lengths.tolist()):
         keys, values = (_entry(t, table, i)[:, :, :length] for t in (k, v))
-        out[i : i + 1] = reference_forward(q[i : i + 1], keys, values, None, rules)[0]
+        own = None if bias is None else bias.expand(q.shape[0], *bias.shape[1:])[i : i + 1, ..., :length]
+        out[i : i + 1] = reference_forward(q[i : i + 1], keys, values, own, rules, sinks)[0]
     return out
 
 
@@ -122,7 +135,7 @@ def _entry(cache: torch.Tensor, table: torch.Tensor | None, i: int) -> torch.Ten
 
 
 @_attention_cached.register_fake
-def _(q, k, v, lengths, table, causal, window, softcap, scale):
+def _(q, k, v, lengths, table, bias, sinks, causal, window, softcap, scale):
     return q.new_empty(q.shape)
 
 

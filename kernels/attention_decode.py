@@ -5,6 +5,8 @@ times positions) and a chunk of the keys; the chunks fill the GPU where batch an
 A second kernel combines the chunks' outputs by their logs of the sum.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -12,7 +14,8 @@ import triton.language as tl
 from . import settings
 from .attention_forward import attend, finish
 from .attention_rules import Rules, find_settings, strides
-from .attention_tile import block_ranges, key_bounds, offset
+from .attention_tile import LOG2_E, block_ranges, key_bounds, offset
+from .launch import Prepared, launch
 
 MAX_ROWS = 64  # the rows of one program's tile
 MIN_BLOCKS = 8  # with fewer blocks of keys there is nothing to split
@@ -83,20 +86,29 @@ def _attention_decode_kernel(
 
 @triton.jit
 def _combine_kernel(
-    part_out, part_log_sum, out, log_sum, out_strides, log_sum_strides, heads, seq_q, chunks,
-    CHUNKS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    part_out, part_log_sum, sinks, out, log_sum, out_strides, log_sum_strides, heads, seq_q, chunks,
+    SINKS: tl.constexpr, CHUNKS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_D columns of a row of [batch, heads, seq_q]: the chunks' outputs weighted by their sums."""
+    """BLOCK_D columns of a row of [batch, heads, seq_q]: the chunks' outputs weighted by their sums.
+
+    SINKS: with a logit [heads] that has no value.
+    """
     row = tl.program_id(0).to(tl.int64)
+    head = row // seq_q % heads
     rows = tl.num_programs(0)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     part = tl.arange(0, CHUNKS)
     parts = tl.load(part_log_sum + part * rows + row, mask=part < chunks, other=float("inf"))
     parts = tl.where(parts == float("inf"), float("-inf"), parts)  # a chunk that saw no key
     maximum = tl.max(parts, 0)
+    if SINKS:
+        sink = tl.load(sinks + head).to(tl.float32) * LOG2_E
+        maximum = tl.maximum(maximum, sink)
     maximum = tl.where(maximum == float("-inf"), 0.0, maximum)
     weights = tl.exp2(parts - maximum)
     total = tl.sum(weights, 0)
+    if SINKS:
+        total += tl.exp2(sink - maximum)
     # All chunks at once: one after the other, each would wait for its own reads.
     inside = (part < chunks)[:, None] & (d < HEAD_DIM)[None, :]
     offsets = (part.to(tl.int64) * rows + row)[:, None] * HEAD_DIM + d[None, :]
@@ -104,10 +116,10 @@ def _combine_kernel(
     accumulator = tl.sum(weights[:, None] * values, 0)
     output, row_log_sum = _finish_row(accumulator, maximum, total)
     batch = row // (heads * seq_q)
-    out += batch * out_strides[0] + row // seq_q % heads * out_strides[1]
+    out += batch * out_strides[0] + head * out_strides[1]
     out += row % seq_q * out_strides[2]
     tl.store(out + d, output.to(out.dtype.element_ty), mask=d < HEAD_DIM)
-    log_sum += batch * log_sum_strides[0] + row // seq_q % heads * log_sum_strides[1] + row % seq_q
+    log_sum += batch * log_sum_strides[0] + head * log_sum_strides[1] + row % seq_q
     tl.store(log_sum, row_log_sum, mask=tl.program_id(1) == 0)
 
 
@@ -133,6 +145,7 @@ def launch_decode(
     k: torch.Tensor,
     v: torch.Tensor,
     bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     out: torch.Tensor,
     log_sum: torch.Tensor,
     rules: Rules,
@@ -144,10 +157,8 @@ def launch_decode(
     lengths [batch]: how many keys there are; table [batch, pages]: where, if k and v are pages of them.
     """
     batch, heads, seq_q, head_dim = q.shape
-    kv_heads, seq_k = k.shape[1:3]
-    page = 0 if table is None else seq_k
-    seq_k = seq_k if table is None else table.shape[1] * page
-    group = heads // kv_heads
+    kv_heads, page = k.shape[1], 0 if table is None else k.shape[2]
+    seq_k = k.shape[2] if table is None else table.shape[1] * page
     chosen = find_settings("attention_decode", q)
     # Two programs a processor, in whole blocks of keys.
     blocks = triton.cdiv(seq_k, chosen["BLOCK_N"])
@@ -156,16 +167,33 @@ def launch_decode(
     rows = batch * heads * seq_q
     part_out = q.new_empty((chunks, rows, head_dim), dtype=torch.float32)
     part_log_sum = q.new_empty((chunks, rows), dtype=torch.float32)
-    with torch.cuda.device_of(q):
-        _attention_decode_kernel[(batch * kv_heads, chunks)](
-            q, k, v, bias, part_out, part_log_sum, lengths, table, *strides(q, k, v, bias),
-            0 if table is None else table.stride(0), kv_heads, group, seq_q, seq_k,
-            BIAS=bias is not None, LENGTHS=lengths is not None, PAGE=page,
-            ROWS=max(16, triton.next_power_of_2(group * seq_q)), **rules.arguments(), **chosen,
-        )  # fmt: skip
-        chunks_block = triton.next_power_of_2(chunks)
-        columns = max(16, min(chosen["BLOCK_D"], COMBINED // chunks_block))
-        _combine_kernel[(rows, triton.cdiv(head_dim, columns))](
-            part_out, part_log_sum, out, log_sum, out.stride(), log_sum.stride(), heads, seq_q, chunks,
-            CHUNKS=chunks_block, HEAD_DIM=head_dim, BLOCK_D=columns, num_warps=4,
-        )  # fmt: skip
+
+    def prepare() -> Prepared:
+        group = heads // kv_heads
+        names = ("q_strides", "k_strides", "v_strides", "bias_strides")
+        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, bias), strict=True))
+        rest |= {"table_stride": 0 if table is None else table.stride(0), "kv_heads": kv_heads}
+        rest |= {"group": group, "seq_q": seq_q, "seq_k": seq_k, "ROWS": _rows(group * seq_q)}
+        rest |= {"BIAS": bias is not None, "LENGTHS": lengths is not None, "PAGE": page}
+        return (batch * kv_heads, chunks), tensors, rest | rules.arguments() | chosen
+
+    tensors = (q, k, v, bias, part_out, part_log_sum, lengths, table)
+    launch(_attention_decode_kernel, tensors, rules, prepare)
+
+    def prepare_combine() -> Prepared:
+        block = triton.next_power_of_2(chunks)
+        columns = max(16, min(chosen["BLOCK_D"], COMBINED // block))
+        rest = {
+            "out_strides": out.stride(), "log_sum_strides": log_sum.stride(), "heads": heads, "seq_q": seq_q,
+            "chunks": chunks, "SINKS": sinks is not None, "CHUNKS": block, "HEAD_DIM": head_dim,
+            "BLOCK_D": columns, "num_warps": 4,
+        }  # fmt: skip
+        return (rows, triton.cdiv(head_dim, columns)), parts, rest
+
+    parts = (part_out, part_log_sum, sinks, out, log_sum)
+    launch(_combine_kernel, parts, None, prepare_combine)
+
+
+def _rows(count: int) -> int:
+    """The rows of a tile that holds count."""
+    return max(16, triton.next_power_of_2(count))

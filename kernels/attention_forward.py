@@ -23,6 +23,7 @@ from .attention_rules import (
     strides,
 )
 from .attention_tile import (
+    LOG2_E,
     VARYING,
     at,
     block_ranges,
@@ -103,14 +104,14 @@ def finish(accumulator, m, total):
 
 @triton.jit(do_not_specialize=VARYING)
 def _attention_forward_kernel(
-    q, k, v, bias, out, log_sum, cu_seqlens_q, cu_seqlens_k,
+    q, k, v, bias, sinks, out, log_sum, cu_seqlens_q, cu_seqlens_k,
     q_strides, k_strides, v_strides, out_strides, bias_strides, log_sum_strides,
     blocks, heads, group, seq_q, seq_k, scale, softcap, window,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
+    SINKS: tl.constexpr, PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """q, k and v are tensor descriptors where DESCRIPTORS, else pointers."""
+    """q, k and v are tensor descriptors where DESCRIPTORS, else pointers; sinks [heads] where SINKS."""
     batch, head, block = place(heads, blocks)
     # Last block first: under a causal mask it has the most keys, and should not end alone.
     start = (blocks - 1 - block) * BLOCK_M
@@ -132,6 +133,10 @@ def _attention_forward_kernel(
         accumulator = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         m = tl.full((BLOCK_M,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
+        if SINKS:  # a logit without a value: the sum begins with it
+            sink = tl.load(sinks + head).to(tl.float32) * LOG2_E
+            m = tl.zeros((BLOCK_M,), tl.float32) + sink
+            total += tl.where(sink == float("-inf"), 0.0, 1.0)
         end = tl.minimum(start + BLOCK_M, seq_q)
         bounds = key_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
         ranges = block_ranges(bounds, BLOCK_N)
@@ -155,6 +160,7 @@ def launch_forward(
     k: torch.Tensor,
     v: torch.Tensor,
     bias: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     packing: Packing | None,
     out: torch.Tensor,
     log_sum: torch.Tensor,
@@ -163,25 +169,24 @@ def launch_forward(
     """Fill out (like q) and log_sum ([batch, heads, seq], float32)."""
     if q.numel() == 0:
         return
-    rich = bias is not None or rules.softcap > 0
-    chosen = find_settings("attention_forward", q, packing, rich)
-    q, k, v = loadable(chosen, packing, q, k, v)
 
     def prepare() -> Prepared:
+        chosen = find_settings("attention_forward", q, packing, bias is not None or rules.softcap > 0)
+        q_, k_, v_ = loadable(chosen, packing, q, k, v)
         sequences, rows = q.shape[0], q.shape[2]
         if packing is not None:
             sequences, rows = packing.sequences, packing.longest_q
         heads, blocks = q.shape[1], triton.cdiv(rows, chosen["BLOCK_M"])
-        described, loaded = sources(chosen, packing, (q, "BLOCK_M"), (k, "BLOCK_N"), (v, "BLOCK_N"))
+        described, loaded = sources(chosen, packing, (q_, "BLOCK_M"), (k_, "BLOCK_N"), (v_, "BLOCK_N"))
         names = ("q_strides", "k_strides", "v_strides", "out_strides", "bias_strides", "log_sum_strides")
-        rest: dict[str, Any] = dict(zip(names, strides(q, k, v, out, bias, log_sum), strict=True))
+        rest: dict[str, Any] = dict(zip(names, strides(q_, k_, v_, out, bias, log_sum), strict=True))
         rest |= {"blocks": blocks, "heads": heads, "group": heads // k.shape[1]}
         rest |= {"seq_q": q.shape[2], "seq_k": k.shape[2]}
-        rest |= {"BIAS": bias is not None, "PACKED": packing is not None}
+        rest |= {"BIAS": bias is not None, "SINKS": sinks is not None, "PACKED": packing is not None}
         rest |= rules.arguments() | chosen | {"DESCRIPTORS": described}
         return (sequences * heads * blocks,), (*loaded, *tensors[3:]), rest
 
-    tensors = (q, k, v, bias, out, log_sum, *cu_seqlens(packing))
+    tensors = (q, k, v, bias, sinks, out, log_sum, *cu_seqlens(packing))
     launch(_attention_forward_kernel, tensors, (rules, longest(packing)), prepare)
     if packing is not None:
         clear_rest(out, packing.cu_seqlens_q, packing.longest_q)

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from .attention_rules import Packing, Rules
+from .attention_rules import Packing, Rules, sink_gradient
 
 
 def visible(seq_q: int, seq_k: int, rules: Rules, device: torch.device) -> torch.Tensor:
@@ -40,13 +40,20 @@ def _logits(q, k, bias, rules):
 
 
 def reference_forward(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None, rules: Rules
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor | None,
+    rules: Rules,
+    sinks: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, base-2 log of the sum of exponentials); zeros and +inf where nothing is seen."""
+    """(out, base-2 log of the sum of exponentials); zeros and +inf where nothing is seen, and no sink."""
     compute = torch.promote_types(torch.float32, q.dtype)
     z, _ = _logits(q.to(compute), k.to(compute), bias, rules)
     log_sum = z.logsumexp(-1)
-    log_sum = log_sum.masked_fill((z == -math.inf).all(-1), math.inf)
+    if sinks is not None:
+        log_sum = torch.logaddexp(log_sum, sinks.to(compute)[:, None])
+    log_sum = log_sum.masked_fill(log_sum == -math.inf, math.inf)
     p = (z - log_sum.unsqueeze(-1)).exp()
     out = p @ _repeat_heads(v.to(compute), q.shape[1])
     return out, log_sum / math.log(2)
@@ -61,8 +68,9 @@ def reference_backward(
     log_sum: torch.Tensor,
     bias: torch.Tensor | None,
     rules: Rules,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(dq, dk, dv, dz), dz the gradient of the logits after bias, [batch, heads, seq_q, seq_k]."""
+    sinks: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(dq, dk, dv, dz, dsinks), dz the gradient of the logits after bias, [batch, heads, seq_q, seq_k]."""
     compute = torch.promote_types(torch.float32, q.dtype)
     dout, q, k, v, out = (t.to(compute) for t in (dout, q, k, v, out))
     heads, kv_heads = q.shape[1], k.shape[1]
@@ -76,7 +84,8 @@ def reference_backward(
         return x.unflatten(1, (kv_heads, heads // kv_heads)).sum(2)
 
     dq = scaled @ _repeat_heads(k, heads)
-    return dq, summed_over_group(scaled.mT @ q), summed_over_group(p.mT @ dout), dz
+    dsinks = None if sinks is None else sink_gradient(sinks, log_sum, delta.squeeze(-1))
+    return dq, summed_over_group(scaled.mT @ q), summed_over_group(p.mT @ dout), dz, dsinks
 
 
 def unpack(packing: Packing) -> list[tuple[slice, slice]]:

@@ -71,6 +71,15 @@ def with_room(numbers: torch.Tensor) -> torch.Tensor:
     return row_numbers(numbers).copy_(numbers)
 
 
+def sink_gradient(sinks: torch.Tensor, log_sum: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    """The gradient of sinks [heads] from a row's base-2 logarithm of its sum and sum(out * dout): [heads].
+
+    A sink has a share of the sum, and no value: its logit's gradient is share * (0 - delta).
+    """
+    share = torch.exp2(sinks.to(log_sum.dtype)[:, None] * math.log2(math.e) - log_sum)
+    return -(share * delta.masked_fill(share == 0, 0.0)).sum((0, 2))
+
+
 def longest(packing: Packing | None) -> tuple[int, int]:
     """The longest sequences of queries and keys; zeros without packing."""
     return (0, 0) if packing is None else (packing.longest_q, packing.longest_k)

@@ -60,6 +60,16 @@ def load_rows(source, stride, batch, head, start, length, ROWS: tl.constexpr,
 
 
 @triton.jit
+def load_vector(base, start, length, other, ROWS: tl.constexpr, MASKED: tl.constexpr):
+    """Numbers of ROWS rows; other after length, where there is memory to be read (ROOM)."""
+    row = start + tl.arange(0, ROWS)
+    value = tl.load(base + row)
+    if MASKED:
+        value = tl.where(row < length, value, other)
+    return value
+
+
+@triton.jit
 def page_of(table, start, length, ROWS: tl.constexpr, PAGE: tl.constexpr):
     """The pages that hold rows start to start + ROWS of a sequence of length."""
     row = start + tl.arange(0, ROWS)

@@ -53,6 +53,14 @@ def require_bool(name: str, value: object) -> None:
         raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
 
 
+def require_int(name: str, value: object, at_least: int) -> None:
+    """Raise TypeError unless value is an int, ValueError if it is below at_least."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if value < at_least:
+        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
+
+
 def require_broadcast(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless value can be expanded to shape."""
     missing = len(shape) - value.ndim

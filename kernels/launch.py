@@ -14,6 +14,7 @@ from triton.runtime import driver
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import settings
+from .descriptors import aligned
 
 # A tensor, a descriptor of one, or None where the kernel has none.
 Source = Any
@@ -24,12 +25,16 @@ MOST = 4096  # plans that are kept
 
 
 class Plan(NamedTuple):
-    """A compiled kernel and its arguments; a source is None, a descriptor to copy, or True: the tensor."""
+    """A compiled kernel and its arguments; a source is None, a descriptor to copy, or True: the tensor.
+
+    copied: the tensors that are aligned() first, by their number.
+    """
 
     kernel: Any
     grid: tuple[int, int, int]
     sources: tuple[Source, ...]
     rest: tuple[Any, ...]
+    copied: tuple[int, ...]
 
 
 _plans: dict[Hashable, Plan] = {}
@@ -72,7 +77,7 @@ def launch(
     """Launch kernel, whose first arguments are tensors.
 
     prepare is called where no plan is there for these shapes, strides, dtypes, alignments and flags: it may
-    depend on nothing else.
+    depend on nothing else. Its sources are of the tensors, or of their aligned() copies.
     """
     first: Any = tensors[0]
     if not keeps_plans(first):
@@ -98,7 +103,13 @@ def launch(
         _plans.clear()
     names = kernel.arg_names[len(tensors) :]
     templates = tuple(_template(source) for source in sources)
-    _plans[key] = Plan(compiled, (*grid, 1, 1)[:3], templates, tuple(rest[name] for name in names))
+    copied = tuple(i for i, pair in enumerate(zip(tensors, sources, strict=True)) if _is_copy(*pair))
+    _plans[key] = Plan(compiled, (*grid, 1, 1)[:3], templates, tuple(rest[name] for name in names), copied)
+
+
+def _is_copy(tensor: torch.Tensor | None, source: Source) -> bool:
+    base = source.base if isinstance(source, TensorDescriptor) else source
+    return tensor is not None and base is not None and base.data_ptr() != tensor.data_ptr()
 
 
 def _template(source: Source) -> Any:
@@ -118,6 +129,10 @@ def _hooked() -> bool:
 
 
 def _run(plan: Plan, tensors: tuple[torch.Tensor | None, ...], device: int) -> None:
+    if plan.copied:
+        tensors = tuple(
+            aligned(t) if i in plan.copied and t is not None else t for i, t in enumerate(tensors)
+        )
     sources = [
         tensor if source is True else None if source is None else _copied(source, tensor)
         for source, tensor in zip(plan.sources, tensors, strict=True)

@@ -180,6 +180,7 @@ def _attention(
     packed: bool = False,
     length: int = 4096,
     repeated: bool = False,
+    has_sinks: bool = False,
 ) -> Launch:
     """Grouped heads; packed is sequences of one length, repeated one key head seen as eight."""
     shape = (1, 16384) if packed else (4, length)
@@ -187,8 +188,10 @@ def _attention(
     k, v = (random(shape[0], 1 if repeated else 8, shape[1], head_dim, dtype=dtype) for _ in range(2))
     k, v = (t.expand(-1, 8, -1, -1) for t in (k, v))
     rules = Rules(causal, window, softcap, 1 / math.sqrt(head_dim))
-    bias = random(1, 32, length, length, dtype=dtype).expand(4, -1, -1, -1) if has_bias else None
-    dbias = random(4, 32, length, length, dtype=torch.float32) if has_bias and backward else None
+    own = random(1, 32, length, length, dtype=dtype) if has_bias else None
+    bias = None if own is None else own.expand(4, -1, -1, -1)
+    dbias = None if own is None else torch.empty_like(own, dtype=torch.float32)
+    sinks = random(32, dtype=dtype) if has_sinks else None
     bounds = torch.arange(0, 16385, 2048, dtype=torch.int32, device=q.device)
     packing = Packing(bounds, bounds, 2048, 2048) if packed else None
     out, log_sum = torch.empty_like(q), row_numbers(q).normal_()
@@ -196,13 +199,13 @@ def _attention(
 
     def launch() -> tuple[torch.Tensor, ...]:
         if not backward:
-            launch_forward(q, k, v, bias, packing, out, log_sum, rules)
+            launch_forward(q, k, v, bias, sinks, packing, out, log_sum, rules)
             return (out, log_sum)
-        launch_backward(dout, q, k, v, out, log_sum, bias, packing, *gradients, dbias, rules)
-        return gradients
+        launch_backward(dout, q, k, v, out, log_sum, bias, None, packing, *gradients, dbias, None, rules)
+        return gradients if dbias is None else (*gradients, dbias)
 
-    if backward and q.is_cuda:
-        launch_forward(q, k, v, bias, packing, out, log_sum, rules)
+    if backward and q.device.type != "meta":
+        launch_forward(q, k, v, bias, sinks, packing, out, log_sum, rules)
     return launch
 
 
@@ -216,6 +219,7 @@ def _decode(
     window: int = 0,
     softcap: float = 0.0,
     page: int | None = None,
+    has_sinks: bool = False,
 ) -> Launch:
     """page: of a cache in pages, of which the lengths are known on the device alone."""
     q = random(4, heads, queries, head_dim, dtype=dtype)
@@ -228,9 +232,10 @@ def _decode(
     bias = random(4, heads, queries, 32768, dtype=dtype) if has_bias else None
     out, log_sum = torch.empty_like(q), random(*q.shape[:3], dtype=torch.float32)
     rules = Rules(True, window, softcap, 1 / math.sqrt(head_dim))
+    sinks = random(heads, dtype=dtype) if has_sinks else None
 
     def launch() -> tuple[torch.Tensor, ...]:
-        launch_decode(q, k, v, bias, out, log_sum, rules, lengths, table)
+        launch_decode(q, k, v, bias, sinks, out, log_sum, rules, lengths, table)
         return (out, log_sum)
 
     return launch
@@ -263,6 +268,13 @@ CALLS: dict[str, Callable[[], Launch]] = {
         f"attention {d} fp32 backward": partial(_attention, d, dtype=torch.float32, backward=True)
         for d in (64, 128, 256)
     },
+    **{
+        f"attention {d} bias backward": partial(_attention, d, backward=True, has_bias=True, causal=False)
+        for d in (64, 128, 256)
+    },
+    "attention 256 fp32 bias backward": partial(
+        _attention, 256, backward=True, has_bias=True, causal=False, dtype=torch.float32
+    ),
     **{f"decode {d}": partial(_decode, d) for d in (64, 128, 256)},
     "decode 64 fp32": partial(_decode, 64, torch.float32),
 }
@@ -305,7 +317,8 @@ HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     ),
     **_both("full", (64, 128, 256), causal=False),
     **_both("packed", (64, 80, 256), packed=True),
-    **_both("bias", (128, 256), has_bias=True, causal=False),
+    **{f"attention {d} bias": partial(_attention, d, has_bias=True, causal=False) for d in (64, 128, 256)},
+    **{f"attention {d} sinks": partial(_attention, d, has_sinks=True, window=128) for d in (64, 128)},
     **_both("window bias softcap", (64, 128, 256), **_RICH),
     **_both("window", (128,), window=1024),
     **_both("repeated keys", (128,), repeated=True),
@@ -315,6 +328,7 @@ HOPPER_CALLS: dict[str, Callable[[], Launch]] = {
     "attention 128 softcap": partial(_attention, 128, softcap=30.0),
     "attention 16": partial(_attention, 16),
     "decode 128 bias": partial(_decode, 128, has_bias=True),
+    "decode 64 sinks": partial(_decode, 64, has_sinks=True),
     "decode 256 64 rows bias softcap": partial(
         _decode, 256, heads=64, queries=8, has_bias=True, window=4096, softcap=30.0
     ),

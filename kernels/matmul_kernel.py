@@ -177,10 +177,6 @@ def launch_matmul(
     batches, rows, inner = a.shape
     columns = b.shape[2]
     choice = choose(a.device, a.dtype, batches, rows, columns, inner, gate is not None)
-    if choice.descriptors:
-        a = _aligned(a)
-        if choice.shape_class != "skinny":  # b is read once there, and a copy would read it twice
-            b, gate = _aligned(b), None if gate is None else _aligned(gate)
     saved = tuple(t if t.numel() else None for t in (linear, gate_linear))
     epilogue = (bias, residual, scale_a, scale_b)
     if choice.splits == 1:
@@ -199,6 +195,7 @@ def _launch_product(
     a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b, choice, activation, tf32
 ):
     def prepare() -> Prepared:
+        a, b, gate = _loadable(choice, *tensors[:3])
         chosen = settings.find("matmul", a.device, choice.shape_class)
         block_m, block_n, block_k = (chosen[f"BLOCK_{axis}"] for axis in "MNK")
         batches, rows, inner = a.shape
@@ -246,6 +243,15 @@ def _launch_product(
 
     tensors = (a, b, gate, out, linear, gate_linear, bias, residual, scale_a, scale_b)
     launch(_matmul_kernel, tensors, (choice, activation, tf32), prepare)
+
+
+def _loadable(choice: Choice, a, b, gate):
+    """The operands, copied where descriptors are wanted and their memory allows none."""
+    if not choice.descriptors:
+        return a, b, gate
+    if choice.shape_class == "skinny":  # b is read once there, and a copy would read it twice
+        return _aligned(a), b, gate
+    return _aligned(a), _aligned(b), None if gate is None else _aligned(gate)
 
 
 def _aligned(matrix: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import nn
 
-from .attention import MAX_HEAD_DIM, MIN_HEAD_DIM, attention
+from .attention import attention
+from .attention_checks import MAX_HEAD_DIM, MIN_HEAD_DIM
 from .matmul import matmul
 from .rms_norm import reference_rms_norm, rms_norm
 

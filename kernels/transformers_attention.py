@@ -5,8 +5,8 @@
     model = AutoModelForCausalLM.from_pretrained(..., attn_implementation="budget")
 
 A model asks for its mask once a pass (mask), every layer for its attention (attend). A mask stays a rule
-where the kernel has it: causal or not, a window, which keys are padding. Only what it has not (chunks, images
-that see both ways, sequences packed into one) is written out.
+where the kernel has it: causal or not, a window, which keys are padding, how much of a static cache is used.
+Only what it has not (chunks, images that see both ways, sequences packed into one) is written out.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from .attention import attention
+from .attention_cached import attention_cached
+from .attention_decode import MAX_ROWS
 
 
 class Mask(NamedTuple):
@@ -22,6 +24,7 @@ class Mask(NamedTuple):
 
     window: the last keys that a query sees, where that is fewer than all.
     padding: additive, [batch, 1, 1, keys], -inf for keys that no query sees; None where there are none.
+    used: how many keys of a static cache are there, if not all: int32 [batch] where only the device knows.
     written: makes the whole mask, additive, [batch, 1, queries, keys], for a layer of another window.
     """
 
@@ -29,6 +32,7 @@ class Mask(NamedTuple):
     window: int | None
     padding: torch.Tensor | None
     written: Callable[[], torch.Tensor]
+    used: int | torch.Tensor | None = None
 
     @property
     def ndim(self) -> int:
@@ -39,9 +43,9 @@ class Mask(NamedTuple):
 def register(name: str = "budget") -> None:
     """Make attn_implementation=name of transformers run budget's attention; again is harmless.
 
-    Causal or not, with grouped heads, sliding windows, soft caps, padding, caches and masks of one's own.
-    For what the kernel has not, the model's forward pass raises ValueError: dropout in training, attention
-    sinks, a head dimension out of range.
+    Causal or not, with grouped heads, sliding windows, soft caps, sinks, padding, caches and masks of one's
+    own. For what the kernel has not, the model's forward pass raises ValueError: dropout in training, a head
+    dimension out of range.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -68,7 +72,7 @@ def mask(
     The arguments are those of transformers.masking_utils.sdpa_mask. allow_is_causal_skip: it is the causal
     mask, cut to a window or chunks of local_size, and no more; allow_is_bidirectional_skip: all see all.
     """
-    from transformers.masking_utils import prepare_padding_mask, sdpa_mask
+    from transformers.masking_utils import causal_mask_function, prepare_padding_mask, sdpa_mask
 
     if isinstance(attention_mask, Mask):
         return attention_mask
@@ -85,19 +89,34 @@ def mask(
         return made[0]
 
     cut = local_size is not None and kv_length >= local_size
-    # The kernel counts positions from the end; a cache that is longer than what it holds is no such case.
-    aligned = isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length
-    causal, both_ways = allow_is_causal_skip and aligned, allow_is_bidirectional_skip and not cut
+    end, used = q_offset + q_length, None
+    # Generation with a static cache asks for a mask even where it is the causal one.
+    causal = allow_is_causal_skip or (rest.get("mask_function") is causal_mask_function and not cut)
+    both_ways = allow_is_bidirectional_skip and not cut
+    if isinstance(end, torch.Tensor):  # a static cache counts on the device, in a tensor of its own
+        causal &= kv_offset == 0 and not cut
+        used = end.reshape(-1).to(torch.int32).expand(rest["batch_size"]).contiguous()
+    elif end != kv_offset + kv_length:  # the kernel counts positions from the last key that is there
+        causal &= kv_offset == 0 and end < kv_length
+        used = end
     if not (causal or both_ways):
         return written()
+    used = used if causal else None
     padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
     if padding is not None:
         padding = padding[:, kv_offset : kv_offset + kv_length]
         known = not torch.compiler.is_compiling()
-        padding = None if known and bool(padding.all()) else _additive(padding[:, None, None], dtype)
-    if padding is None and not cut:
+        padding = None if known and _all(padding, used) else _additive(padding[:, None, None], dtype)
+    if padding is None and not cut and used is None:
         return None
-    return Mask(causal, local_size if cut else None, padding, written)
+    return Mask(causal, local_size if cut else None, padding, written, used)
+
+
+def _all(there: torch.Tensor, used: int | torch.Tensor | None) -> bool:
+    """Whether all keys, or the first of them that are used, are there."""
+    if isinstance(used, torch.Tensor):
+        there = there | (torch.arange(there.shape[1], device=there.device) >= used[:, None])
+    return bool(there[:, : used if isinstance(used, int) else None].all())
 
 
 def _additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -126,14 +145,15 @@ def attend(
     """
     if dropout:
         raise ValueError(f"dropout: {dropout}, but budget's attention has none; set the config's to 0")
-    if s_aux is not None:
-        raise ValueError("s_aux: budget's attention has no attention sinks; use eager or flash_attention_3")
     causal = getattr(module, "is_causal", True) if is_causal is None else bool(is_causal)
-    window, bias = None, None  # a window that cuts comes with a Mask
+    window, bias, used = None, None, None  # a window that cuts comes with a Mask
     if isinstance(attention_mask, Mask):
-        causal, window, bias = attention_mask.causal, attention_mask.window, attention_mask.padding
-        if window not in (None, sliding_window):  # of chunks, or of a layer that does not say its window
-            causal, window, bias = False, None, attention_mask.written()
+        causal, window, bias, used = *attention_mask[:3], attention_mask.used
+        unsaid = window not in (None, sliding_window)  # of chunks, or of a layer that does not say its window
+        if unsaid or (isinstance(used, torch.Tensor) and not _steps(query, key, value)):
+            causal, window, bias, used = False, None, attention_mask.written(), None
+        if isinstance(used, int):
+            key, value = key[:, :, :used], value[:, :, :used]
     elif attention_mask is not None:
         if attention_mask.ndim != 4:
             raise ValueError(f"attention_mask: expected 4 dimensions, got {attention_mask.ndim}")
@@ -148,7 +168,16 @@ def attend(
     width = value.shape[-1]
     if width != key.shape[-1]:
         value = torch.nn.functional.pad(value, (0, key.shape[-1] - width))
-    out = attention(
-        query, key, value, causal=causal, window=window, bias=bias, softcap=softcap, scale=scaling
-    )
+    more = {"bias": bias, "sinks": s_aux, "softcap": softcap, "scale": scaling}
+    if isinstance(used, torch.Tensor):
+        out = attention_cached(query, key, value, used, causal=causal, **more)
+    else:
+        out = attention(query, key, value, causal=causal, window=window, **more)
     return out[..., :width].transpose(1, 2).contiguous(), None
+
+
+def _steps(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether these are for attention_cached: few queries, no gradient."""
+    rows = query.shape[2] * (query.shape[1] // key.shape[1])
+    trained = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    return rows <= MAX_ROWS and value.shape[-1] == key.shape[-1] and not trained

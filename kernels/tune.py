@@ -2,9 +2,9 @@
 
 Tries the values in SPACE around the settings in force, on the launches of lint_calls.py with random
 data. What spills or does not fit is found by compiling, on all cores, before anything runs; a candidate
-counts only if its output is that of the settings in force. Triton's do_bench flushes the L2 cache before
+counts only if its output is right, beside float64 (exact.py). Triton's do_bench flushes the L2 cache before
 every sample, and the candidates take turns. settings.toml (or --output) then says what was measured, on
-what. Exit status 2 where there is no GPU.
+what. Exit status 2 where there is no GPU, 1 where the settings in force are wrong.
 """
 
 # ruff: noqa: T201 - a command prints.
@@ -12,7 +12,6 @@ what. Exit status 2 where there is no GPU.
 import argparse
 import datetime
 import itertools
-import math
 import re
 import shutil
 import statistics
@@ -29,6 +28,7 @@ import torch
 import triton
 
 from . import settings
+from .exact import Outputs, exact, is_right
 from .launch import forget
 from .lint import TARGETS, compiled, resources
 from .lint_calls import CALLS, Launch, tensors_on
@@ -55,7 +55,6 @@ SPACE: dict[str, tuple[Any, ...]] = {
 ROUNDS = 3
 FINALISTS = 5
 MOST_SPILLED = 64  # bytes of a thread's stack
-AGREES = 1e-2
 
 
 def neighbours(setting: Setting) -> Iterator[Setting]:
@@ -107,33 +106,27 @@ def pruned(architecture: str, call: str, key: Key, candidates: Sequence[Setting]
         return [first, *itertools.compress(others, fitting)]
 
 
-def agrees(launch: Launch, key: Key, setting: Setting, expected: list[torch.Tensor]) -> bool:
-    """Whether setting runs at all and gives the expected output, but for another order of its sums."""
+def agrees(launch: Launch, key: Key, setting: Setting, right: Outputs) -> bool:
+    """Whether setting runs at all and gives the exact output, as nearly as its format allows."""
     try:
         with overridden(key, setting):
             outputs = launch()
     except Exception:  # noqa: BLE001 - a shape that the launch refuses: not a candidate
         return False
-    return all(distance(ours, theirs) <= AGREES for ours, theirs in zip(outputs, expected, strict=True))
-
-
-def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The norm of the difference over the norm, of what is finite; infinite where that is not the same."""
-    finite = theirs.isfinite()
-    if not torch.equal(finite, ours.isfinite()):
-        return math.inf
-    ours, theirs = ours[finite].double(), theirs[finite].double()
-    size = torch.linalg.vector_norm(theirs).item()
-    difference = torch.linalg.vector_norm(ours - theirs).item()
-    return difference / size if size else math.inf * difference if difference else 0.0
+    return all(is_right(*pair) for pair in zip(outputs, right, strict=True))
 
 
 def best(launch: Launch, key: Key, candidates: Sequence[Setting]) -> tuple[Setting, float, float]:
-    """(the fastest candidate, its seconds, the first's): all in turns, then the fastest again and longer."""
+    """(the fastest candidate, its seconds, the first's): all in turns, then the fastest again and longer.
+
+    Raises ValueError where the first, the settings in force, gives a wrong result.
+    """
     forget()
-    expected = [t.clone() for t in launch()]
-    current, *others = candidates
-    right = [current, *(s for s in others if agrees(launch, key, s, expected))]
+    values = exact(launch)
+    right = [setting for setting in candidates if agrees(launch, key, setting, values)]
+    del values
+    if not right or right[0] != candidates[0]:
+        raise ValueError(f"{key[0]} {key[1]}: the settings in force give a wrong result: {candidates[0]}")
     for milliseconds, rounds, kept in ((10, 1, FINALISTS), (50, ROUNDS, 1)):
         samples = [[seconds(launch, key, s, milliseconds) for s in right] for _ in range(rounds)]
         medians = [statistics.median(times) for times in zip(*samples, strict=True)]
@@ -187,6 +180,7 @@ def main() -> int:
     if options.output != settings.PATH:
         shutil.copy(settings.PATH, options.output)
     tuned: set[Key] = set()
+    failed = False
     for call in options.call or CALLS:
         with tensors_on("cuda"):
             launch = CALLS[call]()
@@ -197,14 +191,19 @@ def main() -> int:
             candidates = list(neighbours(current))
             if architecture in TARGETS:
                 candidates = pruned(architecture, call, key, candidates)
-            setting, taken, before = best(launch, key, candidates)
+            try:
+                setting, taken, before = best(launch, key, candidates)
+            except ValueError as error:
+                print(f"tune: {call}: {error}", file=sys.stderr)
+                failed = True
+                continue
             print(
                 f"{call}: {key[0]} {key[1]} {before * 1e6:.1f} -> {taken * 1e6:.1f} us {setting}", flush=True
             )
             entry = setting | {"chosen_by": provenance(call, taken)}
             text = written(options.output.read_text(), key[0], architecture, key[1], entry)
             options.output.write_text(text)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

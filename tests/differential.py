@@ -43,6 +43,7 @@ from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
 BATCH, SEQ, SIDE = 2, 9, 32
+SAMPLES = 700  # of sound
 GRID = 5  # tokens along a side of a picture of any size
 ACTS = (
     "gelu",
@@ -152,6 +153,8 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     if arch == "whisper":
         mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
+    if arch == "wav2vec2":
+        return {"input_values": torch.empty(BATCH, SAMPLES)}
     if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
         return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
     side = config.image_size if _image(kind) else SIDE
@@ -246,7 +249,8 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     if sees(kind):
         rotates = config.tower_positions == "rotary"
         side = GRID * config.merge * config.tower_patch if rotates else config.tower_image
-    workload = Workload("train" if train else "forward", BATCH, 0 if images else SEQ, side)
+    seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
+    workload = Workload("train" if train else "forward", BATCH, seq, side)
     model = architectures.load(arch).build(config, workload)
     total = flops(backward(model) if train else model)
     return params(model).total, total.forward, total.backward

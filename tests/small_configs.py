@@ -65,6 +65,11 @@ DELTA = {
     "num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
     "linear_num_value_heads": 4, "head_dim": 16,
 }  # fmt: skip
+SOUND = {
+    "num_attention_heads": 4, "conv_dim": [12, 16, 20], "conv_kernel": [10, 3, 2], "conv_stride": [5, 2, 2],
+    "num_feat_extract_layers": 3, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4,
+    "head_dim": None, "vocab_size": 31, "num_codevectors_per_group": 8,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},
@@ -82,6 +87,10 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1]},
     "regnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [2, 1], "groups_width": 8},
     "swin": SWIN, "swinv2": SWIN,
+    "wav2vec2": SOUND, "hubert": SOUND, "unispeech": SOUND, "unispeech-sat": SOUND,
+    "segformer": {"num_encoder_blocks": 3, "depths": [2, 1, 1], "sr_ratios": [4, 2, 1],
+                  "hidden_sizes": [12, 16, 24], "patch_sizes": [7, 3, 3], "strides": [4, 2, 2],
+                  "num_attention_heads": [1, 2, 3], "mlp_ratios": [2, 3, 2], "decoder_hidden_size": 20},
     "mobilenet_v2": {"depth_multiplier": 0.5, "image_size": 64},
     "efficientnet": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 64,
                      "hidden_dim": 1280},

@@ -19,12 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import budget
 from budget import cluster
 from budget.bench import journal as journals
+from budget.bench import measure as measuring
 from budget.bench import networks
 from budget.device import load
 from budget.device import profile as profiles
 from budget.device.profile import profile_for
 from budget.fold.collective import seconds
-from budget.measured import record
+from budget.measured import alone, record
 from budget.measured import workload as workloads
 from budget.measured.collectives import links
 
@@ -130,7 +131,8 @@ def run(*argv, folder, **environment):
     ask = [sys.executable, "-m", *argv, "--results", str(folder)]
     # A worker of pytest-xdist says so in the environment, and pytest-benchmark then measures nothing.
     outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    env = {**outside, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    own = {"XDG_DATA_HOME": str(folder / "data")}  # a lock of its own, too: tests run side by side
+    env = {**outside, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **own, **environment}
     return subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
 
 
@@ -162,6 +164,28 @@ def test_a_run_makes_records(tmp_path):
     wanted = set(wanted.split()) | {"interquartile_range_s", "source_hash"}
     assert wanted <= set(info)
     assert not list(tmp_path.rglob("unfinished*"))
+
+
+@pytest.mark.slow
+def test_a_second_suite_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    with alone.alone():
+        done = suite(tmp_path)
+    assert done.returncode == 2
+    assert "another suite measures this machine" in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("*.json*"))
+
+
+def test_what_is_disturbed_is_taken_again(monkeypatch):
+    """Rounds are taken until one of them has not waited, within four times the budget."""
+    shares = iter([0.5] * 7 + [0.0] * 100)
+    monkeypatch.setattr(measuring, "_round", lambda *_: (1e-3, next(shares)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    (taken,) = measure({"a": [lambda: None]}, torch.device("cpu"), budget_s=5.0, rounds=(3, 3)).values()
+    assert len(taken.seconds) == 8
+    shares = iter([0.5] * 1000000)
+    (taken,) = measure({"a": [lambda: None]}, torch.device("cpu"), budget_s=0.001, rounds=(3, 3)).values()
+    assert taken.waited == 0.5
 
 
 @pytest.mark.slow

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from budget.command import calibrate
 from budget.device import _load, load, profile
 from budget.device.kernel_class import Dispatch
 from budget.errors import InputError
-from budget.measured import calibration, record, replay, validation
+from budget.measured import alone, calibration, record, replay, validation
 from budget.measured import workload as workloads
 from budget.measured.collectives import links
 from budget.report import _validation, render
@@ -342,16 +345,39 @@ def test_disturbed_records_are_not_fitted_to(folder):
     assert record.load(results(folder, rows))[20].disturbed
 
 
+def test_a_checkout_stays_as_it_is(folder, monkeypatch):
+    """Records of calibrate are beside its profiles, where it finds them; the suite has the lock."""
+    asked = []
+
+    def suite(ask, **_):
+        with alone.alone():
+            asked.extend(ask)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(calibrate.subprocess, "run", suite)
+    monkeypatch.setenv(alone.BUSY_ANYWAY, "1")
+    calibrate.measure(load("cpu"))
+    where = asked[asked.index("--results") + 1]
+    assert where == record.own_folder() == str(folder / "data" / "compute-budget" / "results")
+    key = profile.key(load("cpu"))
+    os.makedirs(os.path.join(where, key))
+    rows = entries()
+    for row in rows:
+        row["extra_info"]["device"] = key
+    shutil.copy(results(folder, rows), os.path.join(where, key, "0001.json"))
+    assert {r.name for r in record.load(results(folder, rows))} <= {r.name for r in record.read([], key)}
+
+
 def test_a_second_suite_and_a_busy_machine_are_refused(monkeypatch):
     import psutil
 
-    with calibrate.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
-            calibrate.alone():  # fmt: skip
+    with alone.alone(), pytest.raises(InputError, match="another suite measures this machine"), \
+            alone.alone():  # fmt: skip
         pass
-    with calibrate.alone():  # the lock ends with its suite
+    with alone.alone():  # the lock ends with its suite
         pass
     monkeypatch.setattr(psutil, "cpu_percent", lambda _: 85.0)
     with pytest.raises(InputError, match="other programs use 85% of the processors; allowed: 20%"):
-        calibrate.idle()
+        alone.idle()
     monkeypatch.setattr(psutil, "cpu_percent", lambda _: 3.0)
-    calibrate.idle()
+    alone.idle()

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from budget.bench.campaign import __main__ as campaign
-from budget.bench.campaign import importing, parent, summary
+from budget.bench.campaign import importing, parent, precompile, prepare, summary
 from budget.bench.campaign import lines as results
 from budget.bench.campaign.plan import STAGES, candidates, find_case, tasks
 from budget.bench.campaign.refused import RefusedError
+from budget.bench.campaign.run import LOGGED, _shorten
 from budget.bench.record import source_hash
 
 from budget.kernels import settings, tune
@@ -282,3 +283,75 @@ def test_a_summary_of_nothing_and_of_failures():
 def test_a_place_that_is_no_run(tmp_path):
     with pytest.raises(RefusedError, match="allowed: a table"):
         results.read(folder(tmp_path / "list", [1, 2]))
+
+
+def test_a_line_that_does_not_fit_leaves_nothing_of_it(tmp_path):
+    """Half a line would spoil the next one."""
+    kept = parent.Records(str(tmp_path))
+    kept.add({"task": "a"})
+    before = Path(kept.path).read_bytes()
+    with open(kept.path, "ab", buffering=0) as file, pytest.raises(OSError, match="space"):
+        parent._append(Half(file), b'{"task": "b"}\n')
+    assert Path(kept.path).read_bytes() == before
+
+
+class Half:
+    """A file on a disk that takes half of what is written."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, data):
+        return self.file.write(data[: len(data) // 2])
+
+
+def test_a_worker_says_that_it_waits_for_a_compiler_and_why_it_cannot_start(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(precompile, "TELL_S", 0.01)
+    monkeypatch.setattr(precompile, "_since", [])
+    precompile.tell(said.append)
+    time.sleep(0.1)
+    assert not said
+    precompile._since.append(time.monotonic())
+    time.sleep(0.2)
+    assert said
+    monkeypatch.setattr(precompile, "_since", [])
+    refuses = 'print(\'{"refused": "the driver is too old"}\', flush=True)'
+    with open(tmp_path / "log.txt", "w") as log:
+        worker = parent.Worker([sys.executable, "-c", refuses], os.environ, log)
+        assert worker.ready(30) == "the driver is too old"
+        worker.stop()
+
+
+def test_a_task_that_goes_on_saying_that_it_is_alive_ends_in_time(tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        endless = ECHO.replace("sys.exit(0)", "").replace(
+            '    print(json.dumps({"task"',
+            '    while True: print(json.dumps({"alive": 1}), flush=True)\n    print(json.dumps({"task"',
+        )
+        worker = parent.Worker([sys.executable, "-c", endless], os.environ, log)
+        assert worker.ready(30) == ""
+        assert worker.run("x", {}, 30, time.monotonic() + 0.3) == "hang"
+        worker.stop()
+
+
+def test_what_was_prepared_and_is_damaged_is_not_used(tmp_path, capsys):
+    for name, text in (("plan.json", '{"source": "x", "versions": {}}'), ("cache.zip", "no archive")):
+        (tmp_path / name).write_text(text)
+    with open(tmp_path / "log.txt", "w") as log:
+        assert not prepare.unpack(str(tmp_path), str(tmp_path / "cache"), str(tmp_path / "ptxas"), log)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_a_long_log_is_cut_in_the_middle(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text("first\n" + "x" * 2 * LOGGED + "\nlast")
+    _shorten(str(path))
+    text = path.read_text()
+    assert LOGGED <= len(text) < LOGGED + 20
+    assert text.startswith("first")
+    assert text.endswith("last")

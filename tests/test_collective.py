@@ -225,3 +225,21 @@ def test_held_rows(same, nodes, least, most, bound):
     ]
     assert len(held) > 60
     assert statistics.median(abs(error(r)) for r in held) < bound
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "least", "bound"),
+    [("gb200-nvl72", 1, 2**26, 0.10), ("dgx-", 1, 2**26, 0.22), ("dgx-h100", 2, 0, 0.22)],
+)
+def test_kernels_of_experts_take_about_what_an_all_to_all_of_every_copy_takes(name, nodes, least, bound):
+    """Of TensorRT-LLM and DeepEP, which sends a token once to a device that has several of its experts."""
+    rows = [
+        r
+        for r in ROWS
+        if r["split"] == "experts"
+        and r["cluster"].startswith(name)
+        and int(r["bytes"]) >= least
+        and (int(r["nodes"]) >= nodes if nodes > 1 or "gb200" in name else int(r["nodes"]) == 1)
+    ]
+    assert len(rows) >= 6
+    assert statistics.median(abs(error(r)) for r in rows) < bound

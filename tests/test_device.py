@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget import device, table
+from budget import device, stack, table
 from budget.device import machine, spelled
 from budget.device.profile import profile_for
 from budget.errors import InputError
@@ -357,7 +357,9 @@ def test_what_products_reach_is_measured_or_usual():
 
 
 def test_a_profile_of_the_datasheet_follows_what_was_measured():
-    shares = [profile_for(device.load(name), "bfloat16").forms["matmul"].share for name in ("mi300x", "h100")]
+    plain = stack.load("megatron-2021")  # nothing is fitted to it
+    profiles = [profile_for(device.load(name), "bfloat16", plain) for name in ("mi300x", "h100")]
+    shares = [p.forms["matmul"].share for p in profiles]
     # Of one source; the profile's table of products has the medians of several.
     assert shares[0] / shares[1] == pytest.approx((668.4 / 1307.4) / (794.5 / 989.4), rel=0.15)
 
@@ -365,3 +367,15 @@ def test_a_profile_of_the_datasheet_follows_what_was_measured():
 def test_a_device_is_known_by_the_name_that_lists_show():
     for name in device.names():
         assert device.load(device.load(name).name).id == name
+
+
+@pytest.mark.parametrize("text", ["2x h100", "2 x H100", "2xh100", "h100 x2", "h100x2", "2 * h100"])
+def test_a_name_may_say_how_many(text):
+    assert device.several(text, None) == device.several(text, 2) == ("h100", 2)
+    with pytest.raises(InputError, match=r"^devices: got 4, and "):
+        device.several(text, 4)
+
+
+@pytest.mark.parametrize("name", ["rtx4090", "gtx 1080 ti", "mi300x", "2x h999", "h100", "auto"])
+def test_a_name_without_a_number_of_devices_stays(name):
+    assert device.several(name, 8) == (name, 8)

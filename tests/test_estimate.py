@@ -40,6 +40,16 @@ UNUSED = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("name", "cached"), [("gpt2", 1024), ("llama-3-8b", 8192), ("t5-small", 512), ("whisper-tiny", 448)]
+)
+def test_decode_says_how_long_its_cache_is(name, cached):
+    usual, asked = estimate(name, mode="decode"), estimate(name, mode="decode", seq=cached)
+    assert usual.to_dict()["workload"]["seq"] == cached
+    assert usual.memory.kv_cache == asked.memory.kv_cache and usual.flops == asked.flops
+    assert f"{cached:,} tokens in the cache" in str(usual)
+
+
 @pytest.mark.parametrize(("model", "settings", "problem"), UNUSED)
 def test_what_would_not_be_used_is_refused(model, settings, problem):
     with pytest.raises(InputError, match=f"^{problem}"):

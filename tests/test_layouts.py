@@ -255,6 +255,15 @@ def test_techniques_go_with_layouts(technique, layout):
     assert e.times.step > 0
 
 
+def test_what_several_stages_read_and_pass_on_is_added_up_where_it_is():
+    """An encoder's answer goes through all of the decoder's stages: its gradients are sums and sends."""
+    e = budget.estimate("t5-small", layout="pp=6", device="h100", global_batch=6)
+    assert e.times.step > 0
+    said = {(c["kind"], c["axis"]) for c in e.to_dict()["communication"]}
+    assert ("send", "pp") in said
+    assert {kind for kind, axis in said if axis == "pp"} == {"send"}
+
+
 @pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
 def test_repeated_keys_are_gathered_under_any_precision(precision):
     """Autocast casts keys within the fused kernel: their gradient's partial sum passes through."""

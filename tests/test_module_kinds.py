@@ -1,20 +1,17 @@
 """Kinds of modules that captures have got wrong, one minimal module each, against what torch runs."""
 
 import dataclasses
-import threading
 
 import pytest
 import torch
-from fuzz_modules import differences, facts, outcome, touched
+from fuzz_modules import differences, touched
 from oracles.counts import as_on_a_gpu, measured
 from oracles.random_modules import Call, weight
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import budget
-from budget import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -42,6 +39,37 @@ def clipped():
         return m.net(x)
 
     return Call(run, net=linear()), (x8(),)
+
+
+def reassigned():
+    """Another storage takes the weight's place, as clipping in the way of WGAN does."""
+
+    def run(m, x):
+        m.net.weight.data = m.net.weight.data.clamp(-1, 1)
+        return m.net(x)
+
+    return Call(run, net=linear()), (x8(),)
+
+
+def aligned():
+    """CTC's loss, its lengths as lists."""
+
+    def run(m, x):
+        return F.ctc_loss(m.net(x)[:, None].log_softmax(-1), torch.ones(1, 3, dtype=torch.int64), [8], [3])
+
+    return Call(run, net=linear()), (x8(),)
+
+
+def segmented():
+    def run(m, x):
+        return torch.segment_reduce(m.net(x), "sum", lengths=torch.tensor([3, 5]))
+
+    return Call(run, net=linear()), (x8(),)
+
+
+def twice_differentiated():
+    net = nn.Sequential(linear(), nn.Tanh())
+    return Call(lambda m, x: torch.func.hessian(lambda y: m.net(y).sum())(x[0]), net=net), (x8(),)
 
 
 def bounded():
@@ -187,7 +215,8 @@ def in_place():
 
 
 KINDS = (
-    concatenated, clipped, bounded, listed, enclosed, stepped, differentiable, reentrant, forces,
+    concatenated, clipped, reassigned, aligned, segmented, twice_differentiated, bounded,
+    listed, enclosed, stepped, differentiable, reentrant, forces,
     complex_valued, of_16_bits, resized, expanded, encoder, served, inference, dropped_layers, counted,
     selected, masked, mixed, three, in_time, in_place,
 )  # fmt: skip
@@ -210,6 +239,17 @@ def test_it_is_what_torch_runs(build, mode, monkeypatch):
     assert answer.params.total == sum(p.numel() for p in module.parameters())
 
 
+def test_a_batch_norm_lays_out_what_it_makes_as_real_kernels_do():
+    """Fake ones leave a transposed input's strides, which spares the linear layer behind it a copy."""
+
+    def build():
+        net = {"norm": nn.BatchNorm1d(16), "net": linear()}
+        return Call(lambda m, x: m.net(m.norm(x.transpose(1, 2)).transpose(1, 2)), **net), (x8(4, 8, 16),)
+
+    answer = budget.estimate(build()[0], inputs=build()[1], optimizer="none")
+    assert answer.memory.peak == measured(build, real=True).peak
+
+
 @pytest.mark.parametrize("share", [lambda w: w, lambda w: w.t()], ids=["same", "transposed"])
 def test_parameters_of_one_storage_take_its_memory_once_and_train_each(share):
     module, inputs = tied(share)()
@@ -230,66 +270,6 @@ def test_the_module_is_as_it_was(build):
 
     wrong, _ = touched(first)
     assert not wrong
-
-
-def cached():
-    def run(m, x):
-        if "table" not in m.tables:
-            m.tables["table"] = torch.arange(16.0)
-        m.last = x * 2
-        m.seen.append(x)
-        return m.net(x) * m.tables["table"]
-
-    net = Call(run, net=linear())
-    net.tables, net.seen = {}, []
-    return net, (x8(),)
-
-
-def test_what_forward_keeps_is_forgotten_also_in_a_thread_and_after_an_error():
-    net, (x,) = cached()
-    wrong = x8(8, 17)
-    net(x).sum().backward()
-    net.tables.clear()
-    before, grads, attributes = facts(net), [p.grad for p in net.parameters()], set(vars(net))
-    answers = []
-
-    def ask(given):
-        try:
-            answers.append(budget.estimate(net, inputs=given).memory.peak)
-        except InputError as error:
-            answers.append(str(error))
-
-    for given in (x, x, wrong):
-        thread = threading.Thread(target=ask, args=(given,))
-        thread.start()
-        thread.join()
-    assert answers[0] == answers[1]
-    assert "17" in answers[2]
-    assert facts(net) == before
-    assert set(vars(net)) == attributes
-    assert (net.tables, len(net.seen), type(net.last)) == ({}, 1, torch.Tensor)
-    assert all(p.grad is g and type(g) is torch.Tensor for p, g in zip(net.parameters(), grads, strict=True))
-    assert not any(isinstance(t, FakeTensor) for t in outcome(net, (x,)))
-    assert not torch.nn.modules.module._global_forward_pre_hooks
-
-
-def test_the_process_is_as_it_was():
-    draws = Call(lambda m, x: m.net(x) + torch.rand(1), net=linear())
-
-    def changes(m, x):
-        torch.set_default_dtype(torch.float64)
-        return m.net(x)
-
-    x, changing = x8(), Call(changes, net=linear())
-    state, fast = torch.get_rng_state(), torch.backends.mha.get_fastpath_enabled()
-    budget.estimate(draws, inputs=x)
-    budget.estimate(changing, inputs=x)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_default_dtype() == torch.float32
-    assert torch.backends.mha.get_fastpath_enabled() == fast
-    torch.manual_seed(0)
-    kept = F.dropout(torch.ones(1000), 0.5)
-    assert set(kept.unique().tolist()) == {0.0, 2.0}
 
 
 @dataclasses.dataclass
@@ -357,57 +337,6 @@ def test_autocast_for_cuda_is_cuda_s():
     assert products == {"bfloat16"}
 
 
-@pytest.mark.parametrize(
-    ("build", "inputs", "says"),
-    [
-        (
-            lambda: nn.LazyLinear(4),
-            x8(),
-            "module: the module is a LazyLinear whose parameters have no sizes yet",
-        ),
-        (
-            lambda: torch.jit.script(linear()),
-            x8(),
-            "module: the module is a RecursiveScriptModule: TorchScript",
-        ),
-        (lambda: nn.Sequential(torch.jit.trace(linear(), x8())), x8(), "module: 0 is a TopLevelTracedModule"),
-        (linear, torch.zeros(0, 16), "inputs: got [0, 16]; allowed: a first dimension of 1 or more"),
-        (linear, torch.nested.nested_tensor([x8(2, 16)]), "inputs: got a nested tensor of strided layout"),
-        (linear, torch.zeros(8, 16, dtype=torch.int64), "inputs: "),
-        (
-            lambda: Call(lambda m, x: m.net(x) if m.net(x).sum() > 0 else x, net=linear()),
-            x8(),
-            "module: .item(), or a branch on a tensor, needs the data",
-        ),
-        (
-            lambda: Call(lambda m, x: torch.ops._test_budget.product(m.net(x)), net=linear()),
-            x8(),
-            "module: _test_budget::product may hold products, and nobody knows their FLOPs",
-        ),
-    ],
-)
-def test_what_cannot_be_captured_is_one_line(build, inputs, says):
-    with torch.library._scoped_library("_test_budget", "FRAGMENT") as library:
-        library.define("product(Tensor x) -> Tensor")
-        library.impl("product", torch.empty_like, "CompositeExplicitAutograd")
-        with pytest.raises(InputError) as error:
-            budget.estimate(build(), inputs=inputs, mode="forward")
-    assert str(error.value).startswith(says)
-    assert "\n" not in str(error.value)
-
-
 def test_a_device_by_any_name_is_the_one_that_there_is():
     net = Call(lambda m, x: m.net(x.cuda()).to("cuda:1") + torch.arange(16, device="cuda"), net=linear())
     assert budget.estimate(net, inputs=x8()).flops.forward == 2 * 8 * 16 * 16
-
-
-def test_a_second_estimate_sees_what_has_changed():
-    net, x = nn.Sequential(linear(), nn.ReLU(), linear()), x8()
-    first = budget.estimate(net, inputs=x)
-    assert budget.estimate(net, inputs=x, optimizer="sgd").model.nodes is first.model.nodes
-    net[0].weight.requires_grad_(requires_grad=False)
-    assert budget.estimate(net, inputs=x).params.trainable == first.params.trainable - 256
-    net[1] = linear()
-    assert budget.estimate(net, inputs=x).params.total == first.params.total + 272
-    net.eval()
-    assert budget.estimate(net, inputs=x8(9, 16)).model.samples == 9

@@ -10,12 +10,18 @@ import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
 
+from budget.serving import serve
+
 DATA = Path(__file__).parent / "data"
 TRAINED = "tokens_per_s_per_gpu samples_per_s_total iter_time_s tflops_per_gpu mfu_pct hfu_pct mem_gb"
 SERVED = (
     "ttft_ms tpot_ms e2e_latency_ms decode_tok_s_total prefill_tok_s output_tok_s_total mem_gb bandwidth_gb_s"
 )
-MEASURED = {"training_throughput.csv": TRAINED.split(), "inference.csv": SERVED.split()}
+MEASURED = {
+    "training_throughput.csv": TRAINED.split(),
+    "inference.csv": SERVED.split(),
+    "serving.csv": ["ttft_ms", "tpot_ms", "output_tok_s_per_gpu"],
+}
 
 
 def answer(path, capsys):
@@ -74,10 +80,15 @@ def test_the_contract_s_form(capsys):
 # Of rows that the fit has seen: this shows no accuracy, only that nothing has broken (see scoreboard.py).
 @pytest.mark.parametrize(
     ("name", "quantity", "middle"),
-    [("training_throughput.csv", "tokens_per_s", 0.10), ("inference.csv", "step_s", 0.10)],
+    [
+        ("training_throughput.csv", "tokens_per_s", 0.10),
+        ("inference.csv", "step_s", 0.10),
+        ("serving.csv", "tpot_s", 0.10),
+    ],
 )
-def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys):
-    found = answer(DATA / name, capsys)
+def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys, tmp_path):
+    fitted = [r for r in some(name, 2) if name != "inference.csv" or r["n_gpus"] == "1"]  # see measured.py
+    found = answer(written(tmp_path / name, fitted), capsys)
     (every,) = [s for s in found["summary"] if (s["stack"], s["quantity"]) == ("all", quantity)]
     assert every["median_error"] < middle
     assert every["inside"] >= 0.85
@@ -126,3 +137,23 @@ def test_a_row_of_an_unknown_device_says_so(tmp_path):
     kind, rows = table.read(str(written(tmp_path / "a.csv", [row])))
     (found,) = predict.predict(kind, rows[0])
     assert found.why_not == "no data on the device 'Abacus 9'"
+
+
+def test_a_served_token_takes_its_step_and_its_share_of_others_prompts(tmp_path):
+    """The closed form of budget serve, of the same engine with as many places as users."""
+    row = {**some("serving.csv", 100)[0], "concurrency": "16", "tp": "2", "input_len": "1024"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [{**row, "output_len": "256"}])))
+    (found,) = predict.predict(kind, rows[0])
+    settings = {"device": "h100", "stack": found.stack, "layout": {"tp": 2, "sp": 0}, "dtype": "bf16"}
+    served = serve(row["model"].split("/")[1], context=1024, output_tokens=256, users=[16], **settings)
+    assert served.places >= 16
+    assert found.predicted == pytest.approx(served.points[0].tpot_s, rel=1e-9)
+    for change, why in (
+        ({"concurrency": "saturated"}, "users without end"),
+        ({"mode": "disagg"}, "prompts on devices of their own"),
+        ({"precision": "fp4"}, "products in fp4 are not timed"),
+        ({"attention_dp": "8"}, "attention divided by requests"),
+    ):
+        kind, rows = table.read(str(written(tmp_path / "b.csv", [{**row, **change}])))
+        (found,) = predict.predict(kind, rows[0])
+        assert found.why_not.startswith(why)

@@ -13,6 +13,7 @@ import budget
 from budget import alternatives, cost, device, law, table
 from budget.__main__ import main
 from budget.errors import InputError
+from budget.estimate import plan as layouts
 from budget.goodput import goodput
 from budget.quantity import COUNT, DAYS, FLOPS, KWH, SHARE, USD, WATTS, read
 from budget.shape import shape
@@ -61,6 +62,26 @@ def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, 
     assert own.params == best.params * share
     assert isclose(own.compute, best.compute)
     assert own.loss >= best.loss * (1 - 1e-12)
+
+
+def test_devices_are_laid_out_as_a_small_search_finds_best():
+    plan = budget.scale(params="8B", tokens="1T", devices=64, device="h100")
+    of = shape(8e9)
+    found = layouts(of.preset, 64, config=of.config, device="h100", dtype="bf16", global_batch="4M-tokens")
+    assert plan.network.spread.layout == found.best.layout
+    assert plan.network.times.step == found.best.estimate.times.step
+    told = plan.to_dict()
+    assert (told["devices"], told["layout"]["dp"]) == (64, found.best.layout.dp)
+    assert told["micro_batch"] == found.best.batch
+    assert "the best of a small search" in str(plan)
+    given = budget.scale(params="8B", tokens="1T", layout=found.best.layout, device="h100")
+    assert given.mfu.value <= plan.mfu.value or not given.network.fits  # nothing is recomputed there
+
+
+def test_where_nothing_joins_the_devices_whole_runs_say_what_is_lost():
+    plan = budget.scale(compute=1e20, devices=100_000)
+    assert plan.ask.layout is None
+    assert "published runs" in plan.mfu.what
 
 
 def test_a_layout_s_communication_is_in_the_mfu():

@@ -7,6 +7,7 @@ import pytest
 import budget
 from budget import stack
 from budget.__main__ import main
+from budget.device import load, software
 
 NAMES = (
     "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
@@ -88,7 +89,7 @@ def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     assert other.profile.provenance == "datasheet"
     assert "llm-foundry" in other.profile.summary
     widths = [e.profile.high / e.profile.low for e in (known, other)]
-    assert widths[0] < 0.8 * widths[1]
+    assert widths[0] < 0.9 * widths[1]
 
 
 def test_no_file_and_no_stack():
@@ -96,3 +97,20 @@ def test_no_file_and_no_stack():
         budget.estimate("gpt2", mode="decode", stack="vlm")
     with pytest.raises(budget.InputError, match=r"^stack: cannot read nowhere\.json: No such file"):
         budget.estimate("gpt2", stack="nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("device", "faster"),
+    [("rtx-4090", 2), ("rtx-3090", 2), ("rtx-a6000", 1), ("a100-80gb", 1), ("m2-ultra", 1), ("mi300x", 1)],
+)
+def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, faster):
+    """As measured on an RTX 4090: 165.6 and 325.7 TFLOP/s; boards for workstations have one rate for both."""
+    assert software.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)
+    assert software.accumulated(load(device), "fp32") == 1
+
+
+def test_how_products_add_up_is_one_of_two(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"about": "x", "source": "vllm", "accumulate": "fp64"}))
+    with pytest.raises(budget.InputError, match=r"mine.json: accumulate got 'fp64'; allowed: fp16, fp32"):
+        stack.load(str(path))

@@ -288,3 +288,33 @@ def test_what_a_run_is_bound_by(settings, expected):
     if expected == "memory":  # a token reads each weight once, but for the table of which it takes a row
         read = (e.params.total - 128256 * 4096) * 2 / e.times.step
         assert e.mbu == pytest.approx(read / e.device.bandwidth, rel=0.05)
+
+
+def of_bloom(hidden, heads, layers, micro_batch, **degrees):
+    """Seconds of a step of one of BLOOM's trials. Source: bigscience-chronicles."""
+    own = {"layers": layers, "d_model": hidden, "heads": heads, "d_ff": 4 * hidden, "vocab": 250880}
+    return budget.estimate(
+        "transformer",
+        config={**own, "context": 2048},
+        seq=2048,
+        batch=micro_batch,
+        global_batch=2048,
+        layout={"tp": 8, "sp": 0, "zero": 1, **degrees},
+        recompute="full",
+        device="a100-80gb",
+        cluster="jean-zay-a100",
+        stack="megatron-2021",
+        dtype="fp16",
+    ).times.step
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "measured"),
+    [  # heads of 144 and 108; of 216 and 150, hidden sizes of 13,824 and 14,400
+        ((13824, 96, 78, 4, {"pp": 6, "dp": 8}), (13824, 128, 78, 4, {"pp": 6, "dp": 8}), 156.84 / 118.12),
+        ((13824, 64, 80, 1, {"pp": 10, "dp": 4}), (14400, 96, 80, 1, {"pp": 10, "dp": 4}), 221.21 / 160.29),
+    ],
+)
+def test_heads_that_are_no_multiple_of_16_bytes_slow_a_step_down_as_they_did_bloom(one, other, measured):
+    slow, fast = (of_bloom(*sizes, **degrees) for *sizes, degrees in (other, one))
+    assert slow / fast == pytest.approx(measured, rel=0.06)

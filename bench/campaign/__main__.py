@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     ahead = commands.add_parser("prepare", help="compile what the plan needs, without a GPU")
     ahead.add_argument("--prepared", default=PREPARED, metavar="DIR", help="where to (bench/prepared)")
     ahead.add_argument("--nvcc-wheel", default="", metavar="FILE", help=f"{prepare.WHEEL}")
+    ahead.add_argument(
+        "--triton", default="", metavar="VERSION", help="that of the machine to come, or its wheel (this one)"
+    )
     ahead.add_argument("--jobs", type=int, default=0, help="processes (one a core)")
     ahead.set_defaults(does=prepare.main)
 

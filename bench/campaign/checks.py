@@ -20,6 +20,7 @@ SMALL = {
     "rotated": 16,
     "kv": 1,
     "t": 70,
+    "capacity": 64,
     "batch": 2,
 }  # what sizes among the settings become when tiny
 
@@ -81,9 +82,14 @@ CHECKS: dict[str, Entry] = {
     "attention bias d64": _attention(2, 8, 1024, 64, bias=True, tiny=None),
     "attention softcap": _attention(2, 8, 2048, 128, causal=True, softcap=50.0, tiny=None),
     "attention odd lengths": _attention(2, 8, 1023, 80, t=2001, kv=2, causal=True, tiny=(1, 2, 33, 16)),
+    "attention sinks window": _attention(
+        2, 64, 2048, 64, kv=8, causal=True, window=128, sinks=True, tiny=(1, 2, 48, 16)
+    ),
+    "attention bias of 1,024 windows": _attention(1024, 16, 49, 32, bias=True, tiny=(6, 2, 9, 16)),
     "attention strided": _attention(2, 16, 2048, 64, strided=True, causal=True),
     "attention fp16": _attention(2, 8, 2048, 128, dtype="float16", tiny=None),
     "attention fp32": _attention(1, 4, 1024, 64, dtype="float32", tiny=None),
+    "attention fp32 bias": _attention(1, 4, 512, 64, dtype="float32", bias=True, tiny=None),
     "attention fp32 d128": _attention(1, 4, 512, 128, dtype="float32", causal=True, tiny=None),
     "attention fp32 d256": _attention(1, 2, 512, 256, dtype="float32", tiny=None),
     "attention d16": _attention(2, 8, 1024, 16, tiny=None),
@@ -123,6 +129,20 @@ CHECKS: dict[str, Entry] = {
         )
         for d in (64, 128, 256)
     },
+    "decode cached": Entry(
+        "attention_decode",
+        gate.cached,
+        ((4000, 1, 8192, 333), 64, 64),
+        {"kv": 8, "capacity": 8192},
+        ((30, 1, 64), 2, 16),
+    ),
+    "decode cached in pages": Entry(
+        "attention_decode",
+        gate.cached,
+        ((4000, 1, 8192, 333), 32, 128),
+        {"kv": 8, "capacity": 8192, "page": 16},
+        ((30, 1, 64), 2, 16),
+    ),
     "softmax 1024 masked": Entry(
         "softmax", by_row.rows, (8, 16, 1024, 1024), {"masked": True}, (2, 2, 8, 16)
     ),
@@ -171,6 +191,7 @@ CHECKS: dict[str, Entry] = {
     "rope in a graph": Entry("rope", faces.graphed_rotation, (2, 16, 1024, 128), {}),
     "attention compiled": Entry("attention", faces.compiled_attention, (2, 8, 1024, 64), {}),
     "attention in a graph": Entry("attention", faces.graphed_attention, (2, 8, 1024, 64), {}),
+    "decode cached in a graph": Entry("attention_decode", faces.graphed_decode, (4, 32, 8192, 128), {}),
     "matmul compiled": Entry("matmul", faces.compiled_matmul, (2048, 2048, 2048), {}),
     "matmul in a graph": Entry("matmul", faces.graphed_matmul, (2048, 2048, 2048), {}),
     "softmax compiled": Entry("softmax", faces.compiled_softmax, (4096, 4096), {}),

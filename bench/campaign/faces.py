@@ -7,6 +7,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from budget.kernels.attention import attention
+from budget.kernels.attention_cached import attention_cached
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import rms_norm
 from budget.kernels.rope import rope
@@ -71,6 +72,27 @@ def compiled_attention(device, *shape) -> Check:
 def graphed_attention(device, *shape) -> Check:
     """attention in a CUDA graph."""
     return _attention(device, shape, _capture)
+
+
+def graphed_decode(device, b, h, t, k) -> Check:
+    """attention_cached in a CUDA graph, of caches that are longer in the second run than when it was made."""
+    inputs = [
+        random(b, n, s, k, device=device, dtype="bfloat16") for n, s in ((h, 1), (h // 4, t), (h // 4, t))
+    ]
+    lengths = torch.full((b,), t // 2, dtype=torch.int32, device=device)
+
+    def ours(*x):
+        return attention_cached(*x, lengths)
+
+    def wrap(function, inputs):
+        replay = _capture(function, inputs)
+        lengths.fill_(t - 3)
+        return replay
+
+    def exact(q, key, value):
+        return F.scaled_dot_product_attention(q, key[:, :, : t - 3], value[:, :, : t - 3], enable_gqa=True)
+
+    return _check(ours, exact, inputs, wrap)
 
 
 def compiled_matmul(device, m, n, k) -> Check:

@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+from .parent import say
+
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 TINY = [sys.executable, "-m", "budget.bench.campaign.checks"]
 KEPT = 6000  # characters of what a command printed last
@@ -45,10 +47,13 @@ def follow(folder: str, environment: Mapping[str, str], end: float) -> None:
     shares = [share for _, share, _, _ in COMMANDS]
     for i, (name, share, command, variables) in enumerate(COMMANDS):
         limit = (end - time.monotonic()) * share / sum(shares[i:])
-        print(f"follow-up: {name}, {limit:.0f} s", flush=True)
+        say(f"follow-up: {name}, {limit:.0f} s")
         text = _output(command, {**environment, **variables}, limit)
-        with open(os.path.join(folder, "follow.txt"), "a", encoding="utf-8") as file:
-            file.write(f"== {name}: {' '.join(command)}\n{text[-KEPT:]}\n\n")
+        try:
+            with open(os.path.join(folder, "follow.txt"), "a", encoding="utf-8") as file:
+                file.write(f"== {name}: {' '.join(command)}\n{text[-KEPT:]}\n\n")
+        except OSError:
+            say(text[-KEPT:])
 
 
 def _output(command: list[str], environment: Mapping[str, str], limit: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from budget.kernels.attention import attention, attention_packed
+from budget.kernels.attention_cached import attention_cached
 from budget.kernels.attention_reference import reference_backward, reference_forward
 from budget.kernels.attention_rules import Rules
 from budget.kernels.matmul import matmul
@@ -92,7 +93,7 @@ def _rounded(function, dtype: str):
 
 def heads(
     device, b, h, s, d, *, t=0, kv=0, causal=False, window=None, softcap=None, bias=False, dtype="bfloat16",
-    train=True, strided=False,
+    train=True, strided=False, sinks=False,
 ) -> Check:  # fmt: skip
     """attention; strided: as a projection leaves it, [batch, seq, heads, head_dim] in memory."""
     t, kv = t or s, kv or h
@@ -104,38 +105,72 @@ def heads(
 
     q, grad, k, v = make(h, s), make(h, s), make(kv, t), make(kv, t)
     more = {"causal": causal, "window": window, "softcap": softcap}
-    given = [q, k, v] + ([random(1, h, s, t, device=device, dtype=dtype)] if bias else [])
+    extra = {"bias": random(1, h, s, t, device=device, dtype=dtype)} if bias else {}
+    extra |= {"sinks": random(h, device=device, dtype=dtype)} if sinks else {}
+    given = [q, k, v, *extra.values()]
     rules = Rules(causal, window or 0, softcap or 0.0, 1 / math.sqrt(d))
-    ours = lambda q, k, v, bias=None: attention(q, k, v, bias=bias, **more)  # noqa: E731 - below
-    plain = not (window or softcap or bias or (causal and s != t))
+    plain = not (window or softcap or extra or (causal and s != t))
+
+    def ours(q, k, v, *tensors):
+        return attention(q, k, v, **dict(zip(extra, tensors, strict=True)), **more)
 
     def sdpa(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv != h)
 
     return Check(
         lambda: with_gradients(ours, given, grad if train else None),
-        lambda: exact_attention(*given, *[None] * (4 - len(given)), grad if train else None, rules),
+        lambda: exact_attention(
+            q, k, v, extra.get("bias"), grad if train else None, rules, extra.get("sinks")
+        ),
         (lambda: with_gradients(sdpa, given, grad if train else None)) if plain else None,
     )
 
 
-def exact_attention(q, k, v, bias, grad, rules: Rules) -> Outputs:
-    """In float64: out, and with grad the gradients of q, k, v (and bias), by parts that fit."""
+def exact_attention(q, k, v, bias, grad, rules: Rules, sinks=None) -> Outputs:
+    """In float64: out, and with grad the gradients of q, k, v (and bias, sinks), by parts that fit."""
     found = [torch.empty(t.shape, dtype=torch.float64, device=q.device) for t in (q, q, k, v)]
-    dbias = None if bias is None else torch.zeros(bias.shape, dtype=torch.float64, device=q.device)
+    dbias, dsinks = (None if t is None else torch.zeros_like(t, dtype=torch.float64) for t in (bias, sinks))
     for batch, rows, keys in _parts(q, k):
         wide = [x[batch, part].double() for x, part in ((q, rows), (k, keys), (v, keys))]
         b = None if bias is None else bias[:, rows].double()
-        out, log_sum = reference_forward(*wide, b, rules)
+        own = None if sinks is None else sinks[rows].double()
+        out, log_sum = reference_forward(*wide, b, rules, own)
         found[0][batch, rows] = out
         if grad is not None:
             dout = grad[batch, rows].double()
-            *gradients, dz = reference_backward(dout, *wide, out, log_sum, b, rules)
+            *gradients, dz, share = reference_backward(dout, *wide, out, log_sum, b, rules, own)
             for into, part, value in zip(found[1:], (rows, keys, keys), gradients, strict=True):
                 into[batch, part] = value
             if dbias is not None:
                 dbias[:, rows] += dz.sum(0, keepdim=True)
-    return found[:1] if grad is None else found + ([] if dbias is None else [dbias])
+            if dsinks is not None:
+                dsinks[rows] += share
+    return found[:1] if grad is None else found + [t for t in (dbias, dsinks) if t is not None]
+
+
+def cached(device, lengths, h, d, *, kv, capacity, page=0, seq=1, dtype="bfloat16") -> Check:
+    """attention_cached with sinks, and a padding key first in each batch entry; page: of a cache in pages."""
+    b = len(lengths)
+    q, sinks = random(b, h, seq, d, device=device, dtype=dtype), random(h, device=device, dtype=dtype)
+    k, v = (random(b, kv, capacity, d, device=device, dtype=dtype) for _ in range(2))
+    bias = torch.zeros(b, 1, 1, capacity, device=device, dtype=q.dtype)
+    bias[..., :1] = -math.inf
+    there, table = torch.tensor(lengths, dtype=torch.int32, device=device), None
+    pages = [k, v]
+    if page:
+        table = torch.randperm(b * capacity // page, device=device).int().view(b, -1)
+        pages = [torch.empty_like(t.unflatten(2, (-1, page)).transpose(1, 2).flatten(0, 1)) for t in (k, v)]
+        for into, t in zip(pages, (k, v), strict=True):
+            into[table.flatten().long()] = t.unflatten(2, (-1, page)).transpose(1, 2).flatten(0, 1)
+
+    def exact():
+        rules, parts = Rules(True, 0, 0.0, 1 / math.sqrt(d)), []
+        for i, n in enumerate(lengths):
+            one = (q[i : i + 1], k[i : i + 1, :, :n], v[i : i + 1, :, :n], bias[i : i + 1, ..., :n])
+            parts += exact_attention(*one, None, rules, sinks)
+        return [torch.cat(parts)]
+
+    return Check(lambda: (attention_cached(q, *pages, there, table, bias=bias, sinks=sinks),), exact)
 
 
 def _parts(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice, slice]]:

@@ -160,6 +160,7 @@ def predicted(workload: Mapping[str, Any], device: Any) -> dict[str, Any]:
 
 def measured(where: torch.device, case: str, implementation: str) -> Iterator[dict[str, Any]]:
     """Two steps; and when asked again, what they held and how long a step takes."""
+    used_before = sensors.read().get("memory.used") if where.type == "cuda" else None  # by other processes
     device = record.this_device(where)
     c = find_case("models", case, where.type)
     execution = {"execution": "compiled"} if implementation == "compile" else {}
@@ -187,7 +188,8 @@ def measured(where: torch.device, case: str, implementation: str) -> Iterator[di
         **facts, **record.rates(facts, best, device), **record.method(samples, where),
         "implementation": implementation, "loss": loss, "ratio_to": {},
         "peak_bytes": steady[-1].get("peak"), "reserved_bytes": steady[-1].get("reserved"),
-        "used_mib": steady[-1].get("used_mib"), "first_step": meter.steps[0], "steady_step": steady,
+        "used_mib": steady[-1].get("used_mib"), "used_before_mib": used_before,
+        "first_step": meter.steps[0], "steady_step": steady,
         "error": None, "error_after": None, **record.sensed(where),
     }  # fmt: skip
     yield {"key": f"models/{c}", "group": {implementation: {"seconds": seconds, "extra_info": info}}}

@@ -7,7 +7,9 @@ is replaced (`crash`, or a CUDA error that it has written), and the next task is
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import math
 import os
 import selectors
 import signal
@@ -16,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import FileIO
 from typing import Any, TextIO
 
 HARD = ("hang", "crash", "cuda_error")  # what ends a worker
@@ -60,19 +63,23 @@ class Worker:
         answer = self._line(timeout)
         if isinstance(answer, str):
             return answer
+        if "refused" in answer:
+            return str(answer["refused"])
         self.shares = answer["shares"]
         self.plan = [dict(zip(answer["fields"], task, strict=True)) for task in answer["plan"]]
         return ""
 
-    def run(self, task: str, given: Mapping[str, Any], timeout: float) -> dict[str, Any] | str:
-        """The answer to a task, or `hang` or `crash`."""
+    def run(
+        self, task: str, given: Mapping[str, Any], timeout: float, end: float = math.inf
+    ) -> dict[str, Any] | str:
+        """The answer to a task; `hang` where nothing is heard for so long, or until end; or `crash`."""
         try:
             self.process.stdin.write(json.dumps([task, given]).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             return "crash"
         while True:
-            answer = self._line(timeout)
+            answer = self._line(min(timeout, end - time.monotonic()))
             if isinstance(answer, str) or "alive" not in answer:
                 return answer
 
@@ -112,18 +119,35 @@ class Records:
     def add(self, answer: dict[str, Any]) -> None:
         """Keep an answer."""
         self.lines.append(answer)
-        text = json.dumps(answer) + "\n"
+        text = json.dumps(answer)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            with open(self.path, "ab", buffering=0) as file:
+                _append(file, text.encode() + b"\n")
         except OSError as error:
             if not self.problem:
                 self.problem = f"cannot write {self.path}: {error.strerror}; records follow on stdout"
-                print(f"campaign: {self.problem}", file=sys.stderr, flush=True)
-            sys.stdout.write(text)
-            sys.stdout.flush()
+                say(f"campaign: {self.problem}", sys.stderr)
+            say(text)
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write a line to disk, or nothing of it."""
+    before = file.tell()
+    try:
+        written = file.write(line)
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(before)
+        raise
+    if written != len(line):
+        file.truncate(before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print, if that is possible: where stdout is a file, its disk may be full, too."""
+    with contextlib.suppress(OSError):
+        print(text, file=file or sys.stdout, flush=True)
 
 
 class Parent:
@@ -174,15 +198,14 @@ class Parent:
         worker, start = self.worker(lane(task)), time.monotonic()
         left = end - start
         found: Any = worker.ready(min(STARTING_S, left)) or worker.run(
-            task["id"], self.given(task), min(task["silent_s"], end - time.monotonic())
+            task["id"], self.given(task), task["silent_s"], end
         )
         if isinstance(found, str):
-            text = (
-                f"nothing heard for {time.monotonic() - start:.0f} s"
-                if found == "hang"
-                else "the worker ended"
-            )
-            found = self._answer(task, found, text)
+            known = {
+                "hang": f"nothing heard, after {time.monotonic() - start:.0f} s",
+                "crash": "the worker ended",
+            }
+            found = self._answer(task, found if found in HARD else "crash", known.get(found, found))
         else:
             for part in found.pop("parts", [{}]):
                 self.records.add({**found, **part})

@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import fcntl
+import functools
 import json
 import multiprocessing
 import os
@@ -20,8 +21,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -32,6 +34,7 @@ from torch._C import (
     DispatchKeySet,
 )  # the way around an operator's implementation for meta tensors
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.backends.nvidia import driver as nvidia
 from triton.compiler import compiler
 from triton.runtime import cache
 from triton.runtime.jit import JITFunction
@@ -78,6 +81,7 @@ def _waited(get_group: Any) -> Any:
     def found(self: Any, filename: str) -> Any:
         group = get_group(self, filename)
         if group is None and self.cache_dir:
+            _since.append(time.monotonic())
             _held.append(open(f"{self.cache_dir}.lock", "w", encoding="utf-8"))  # noqa: SIM115 - until it is compiled
             fcntl.flock(_held[-1], fcntl.LOCK_EX)
             group = get_group(self, filename)
@@ -100,10 +104,26 @@ def _released(put_group: Any) -> Any:
 
 def _release() -> None:
     """Give back all locks of this process; those of a process that ends are given back with it."""
+    _since.clear()
     while _held:
         _held.pop().close()
 
 
+def tell(alive: Callable[[str], None]) -> None:
+    """Say that this process is alive while a kernel is compiled, here or in another: that may take long."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(TELL_S)
+            if _since and time.monotonic() - _since[0] < COMPILED_S:
+                alive("compiling")
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+TELL_S = 5.0
+COMPILED_S = 150.0  # after which a compiler hangs
+_since: list[float] = []  # when this process began to wait for a kernel
 _held: list[Any] = []
 
 
@@ -187,11 +207,32 @@ def compile_piece(piece: str) -> dict[str, Any]:
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
             _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
+    for _, kernel in kernels:
+        _make_launcher(kernel)
     used = [(name, *resources(kernel)) for name, kernel in kernels] if tune.AT in piece else []
     return {
         "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
     }  # fmt: skip
+
+
+def _make_launcher(kernel: Any) -> None:
+    """Compile what calls a kernel: before Triton 3.7 it is C, another for each signature.
+
+    A worker's first call would wait for it.
+    """
+    if hasattr(nvidia, "make_launcher") and _has_libcuda():
+        with contextlib.suppress(Exception):  # the worker will meet it too, and say so
+            nvidia.CudaLauncher(kernel.src, kernel.metadata)
+
+
+@functools.cache
+def _has_libcuda() -> bool:
+    """Whether a driver is here, against which it is linked."""
+    try:
+        return bool(nvidia.library_dirs())
+    except (AssertionError, OSError, subprocess.SubprocessError):
+        return False
 
 
 def uncovered() -> list[str]:

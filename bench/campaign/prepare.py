@@ -21,6 +21,8 @@ import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
+from .refused import RefusedError
+
 AT = " @ "  # in the name of a candidate for settings (tune.py)
 WHEEL = "nvidia-cuda-nvcc==13.4.92"
 PTXAS = "nvidia/cu13/bin/ptxas"
@@ -31,14 +33,20 @@ ENVIRONMENT = {"TRITON_STORE_BINARY_ONLY": "1"}  # cubins and their facts, nothi
 
 def main(options: argparse.Namespace) -> int:
     """The command: the exit status."""
-    print(prepare(options.prepared, options.nvcc_wheel, options.jobs))
+    try:
+        print(prepare(options.prepared, options.nvcc_wheel, options.triton, options.jobs))
+    except subprocess.CalledProcessError as error:
+        raise RefusedError(f"{' '.join(error.cmd[:4])} ... ended with status {error.returncode}") from None
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise RefusedError(f"cannot fill {options.prepared}: {error}") from None
     return 0
 
 
-def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
+def prepare(folder: str, wheel: str = "", triton: str = "", jobs: int = 0) -> str:
     """Fill the folder, beginning with what is there; what became of it in one line.
 
-    wheel: NVIDIA's, else it is fetched with pip.
+    wheel: NVIDIA's, else it is fetched with pip. triton: that of the machine to come, a version (fetched
+    with pip) or a wheel; "": the one that is installed.
     """
     os.makedirs(folder, exist_ok=True)
     packed, archive = (os.path.join(folder, name) for name in ("ptxas.xz", "cache.zip"))
@@ -47,14 +55,16 @@ def prepare(folder: str, wheel: str = "", jobs: int = 0) -> str:
         if wheel or not os.path.exists(packed):
             _take_assembler(wheel or _fetched(scratch), packed)
         unpack(folder, cache, assembler, sys.stderr)
+        base = _with_triton(triton, scratch) if triton else dict(os.environ)
         pieces = []
         for name, path in (("newest", assembler), ("bundled", "")):
-            pieces += _compiled(name, environment(os.environ, cache, path), jobs)
+            pieces += _compiled(name, environment(base, cache, path), jobs)
         keys = {key for piece in pieces for key in piece.pop("keys")}
         kernels = _zipped(cache, keys, archive)
+        versions = _versions(base)
     dropped = [p["piece"] for p in pieces if AT in p["piece"] and p["assembler"] == "newest" and _unfit(p)]
     with open(os.path.join(folder, "plan.json"), "w", encoding="utf-8") as file:
-        json.dump({"pieces": pieces, "dropped": dropped, **_versions()}, file, indent=1)
+        json.dump({"pieces": pieces, "dropped": dropped, **versions}, file, indent=1)
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
     failed = [p["piece"] for p in pieces if p["error"] and p["piece"] not in dropped]
     large = f"; LARGER than the {LARGEST / 2**20:.0f} MB allowed" if size > LARGEST else ""
@@ -83,6 +93,20 @@ def unpack(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
     What other sources or versions left in it is not found, and compiled anew.
     """
     os.makedirs(cache, exist_ok=True)
+    try:
+        return _unpacked(folder, cache, assembler, log)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        print(
+            f"campaign: {folder} is not used, its kernels are compiled anew: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        shutil.rmtree(cache)
+        os.makedirs(cache)
+        return False
+
+
+def _unpacked(folder: str, cache: str, assembler: str, log: TextIO) -> bool:
     archive, packed = (os.path.join(folder, name) for name in ("cache.zip", "ptxas.xz"))
     if os.path.exists(archive) and os.path.exists(os.path.join(folder, "plan.json")):
         with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
@@ -111,10 +135,21 @@ def _grouped(folder: str) -> None:
                 json.dump(group, file)
 
 
-def _fetched(scratch: str) -> str:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, WHEEL]
+def _fetched(scratch: str, wheel: str = WHEEL) -> str:
+    to = os.path.join(scratch, wheel.replace("==", "-"))
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", to, wheel]
     subprocess.run(command, check=True)  # noqa: S603 - pip of this environment
-    return os.path.join(scratch, next(n for n in os.listdir(scratch) if n.endswith(".whl")))
+    return os.path.join(to, next(n for n in os.listdir(to) if n.endswith(".whl")))
+
+
+def _with_triton(which: str, scratch: str) -> dict[str, str]:
+    """This process's environment with another Triton, a version or a wheel."""
+    wheel = which if which.endswith(".whl") else _fetched(scratch, f"triton=={which}")
+    folder = os.path.join(scratch, "triton")
+    with zipfile.ZipFile(wheel) as file:
+        for member in file.infolist():
+            os.chmod(file.extract(member, folder), 0o700)  # its tools are programs
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", os.getcwd())])}
 
 
 def _take_assembler(wheel: str, packed: str) -> None:
@@ -152,8 +187,10 @@ def _zipped(cache: str, keys: Collection[str], path: str) -> int:
     return count
 
 
-def _versions() -> dict[str, Any]:
+def _versions(environment: Mapping[str, str]) -> dict[str, Any]:
     ask = "import json; from budget.bench.record import *; print(json.dumps([source_hash(), versions()]))"
-    told = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    source, versions = json.loads(told)
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", ask], check=True, capture_output=True, text=True, env=dict(environment)
+    )
+    source, versions = json.loads(told.stdout)
     return {"source": source, "versions": versions}

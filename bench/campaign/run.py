@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,11 +17,12 @@ from typing import Any, TextIO
 
 from .follow import follow
 from .lines import read
-from .parent import CLOSING_S, Parent, Records, lane, stop
+from .parent import CLOSING_S, Parent, Records, lane, say, stop
 from .prepare import environment, unpack
 from .refused import RefusedError
 from .summary import gate, summary
 
+LOGGED = 2**20  # bytes of log.txt that are kept: all of a folder is to be below 4 MB
 COMPILERS = 12  # processes for each assembler; they give way to what is measured
 REACHED = ("ok", "wrong", "error", "hang", "crash", "cuda_error")  # a task that is not done again
 # Four networks are compiled at once; and asking for a GPU must not keep forked children from using it.
@@ -42,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise RefusedError(f"--out: cannot write {options.out}: {error.strerror}") from None
     records = Records(options.out)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers must not outlive this
     with log, tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
         environments = _environments(options, scratch, log)
         parent = Parent(records, environments, options.on, log, before)
@@ -55,14 +59,17 @@ def run(options: argparse.Namespace) -> int:
             parent.keep(())
             for process in compilers:
                 stop(process)
-            _close(records, options.out)
+            if records.lines:
+                _close(records, options.out)
+            _shorten(log.name)
     return 2 if records.problem else 0
 
 
 def _gpu() -> bool:
+    """Whether a driver tells of a GPU; whether torch can use it, the worker says."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return False
+        return os.path.exists("/dev/nvidia0")
     try:
         return subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).returncode == 0  # noqa: S603
     except (OSError, subprocess.SubprocessError):
@@ -76,9 +83,19 @@ def _environments(options: argparse.Namespace, scratch: str, log: TextIO) -> dic
     bundled = environment(os.environ, cache) | WORKERS
     if options.on == "cpu":
         return {"newest": bundled | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}}
-    if not unpack(options.prepared, cache, assembler, log):
+    if not (unpack(options.prepared, cache, assembler, log) and _runs(assembler)):
         return {"newest": bundled}
     return {"newest": bundled | {"TRITON_PTXAS_PATH": assembler}, "bundled": bundled}
+
+
+def _runs(assembler: str) -> bool:
+    """Whether this machine can run it: not for another processor, not on a disk that allows no programs."""
+    try:
+        subprocess.run([assembler, "--version"], check=True, capture_output=True, timeout=30)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        say(f"campaign: the assembler that was prepared does not run: {error}", sys.stderr)
+        return False
+    return True
 
 
 def _compile(environments: Mapping[str, Mapping[str, str]], log: TextIO) -> list[subprocess.Popen]:
@@ -114,7 +131,7 @@ def _stages(options: argparse.Namespace, parent: Parent, start: float, end: floa
         short = all(t["do"] == "environment" for t in tasks[name])  # it takes what it takes
         passed += shares[name] if tasks[name] else 0.0
         deadline = end if short else ready + (end - ready) * passed / whole
-        print(f"stage {name}: {len(tasks[name])} tasks, {time.monotonic() - start:.0f} s", flush=True)
+        say(f"stage {name}: {len(tasks[name])} tasks, {time.monotonic() - start:.0f} s")
         for answer in parent.stage(tasks[name], deadline, end):
             _tell(answer)
 
@@ -131,13 +148,25 @@ def _plan(parent: Parent, end: float) -> tuple[list[dict[str, Any]], dict[str, f
     worker = parent.worker(("newest", ""))
     problem = worker.ready(end - time.monotonic())
     if problem or not worker.plan:
-        raise RefusedError(f"the worker did not start ({problem}); log.txt says why")
+        raise RefusedError(f"the worker did not start: {problem}; log.txt may say more")
     return worker.plan, worker.shares
+
+
+def _shorten(path: str) -> None:
+    """Cut the middle out of a log that is too long to be sent."""
+    with contextlib.suppress(OSError), open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > LOGGED:
+            file.seek(size - LOGGED // 2)
+            last = file.read()
+            file.seek(LOGGED // 2)
+            file.write(b"\n[...]\n" + last)
+            file.truncate()
 
 
 def _tell(answer: Mapping[str, Any]) -> None:
     if answer["status"] not in ("skipped", "not reached"):
-        print(f"  {answer['status']:10s} {answer['task']} {answer.get('error_text', '')[:120]}", flush=True)
+        say(f"  {answer['status']:10s} {answer['task']} {answer.get('error_text', '')[:120]}")
 
 
 def _close(records: Records, folder: str) -> None:
@@ -153,5 +182,5 @@ def _close(records: Records, folder: str) -> None:
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            print(f"campaign: cannot write {name}: {error.strerror}", file=sys.stderr)
-    print(texts["summary.txt"], flush=True)
+            say(f"campaign: cannot write {name}: {error.strerror}", sys.stderr)
+    say(texts["summary.txt"])

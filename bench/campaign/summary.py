@@ -116,13 +116,18 @@ def _networks(lines: Lines) -> Iterator[str]:
             wanted = i["predicted_peak_bytes"]
             rows.append([
                 i["case"], how, wanted / GB, peak / GB, _off(wanted, peak),
-                (i["reserved_bytes"] or 0) / GB, (i["used_mib"] or 0) * 2**20 / GB,
+                (i["reserved_bytes"] or 0) / GB, _used(i) * 2**20 / GB,
                 i["predicted_step_s"] * 1e3, step * 1e3, _off(i["predicted_step_s"], step),
             ])  # fmt: skip
     if rows:
         yield "Networks: GB (10^9) and ms, as predicted before and as measured\n"
         head = ["step", "how", "predicted", "peak", "off", "reserved", "used", "predicted", "ms", "off"]
         yield tabulate(rows, head, floatfmt=".2f") + "\n"
+
+
+def _used(info: dict[str, Any]) -> float:
+    """MiB of the device that the process holds, its context included; 0 where it was not alone."""
+    return info["used_mib"] - (info.get("used_before_mib") or 0) if info["used_mib"] else 0.0
 
 
 def _off(predicted: float, measured: float) -> str:

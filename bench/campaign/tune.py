@@ -1,6 +1,6 @@
 """Settings of kernels, tried on a campaign's cases; and the cases again with what was found.
 
-A candidate counts if it gives the result of the settings in force. The fastest then take turns with those for
+A candidate counts if it gives the exact result, beside float64. The fastest then take turns with those for
 more rounds, and one is kept where it is faster by more than the noise.
 """
 
@@ -15,17 +15,18 @@ from functools import partial
 from typing import Any
 
 import torch
+from budget.kernels.exact import distance, is_right
 
 from budget.kernels import settings, tune
 
 from .. import record
 from ..measure import measure, sets_of_inputs
+from .fatal import is_fatal
 from .plan import candidates, find_case, suites
 
 KEPT = 1.03  # times as fast as the settings in force
 FINALISTS = 3
 AT = " @ "  # between a case and a candidate
-AGREES = 1e-2  # norm of the difference over the norm: another order of sums, no more
 Key = tuple[str, str]  # a kernel and a class of settings.toml
 
 
@@ -80,12 +81,12 @@ def search(where: torch.device, case: str, kernel: str, shape_class: str) -> dic
     key, known = (kernel, shape_class), tried(where, case, kernel, shape_class)
     functions = {n: with_settings(built.functions["triton"], {key: s}) for n, s in known.items()}
     given = built.inputs()
-    expected = record.parts(functions["0"](*given))
+    right = record.parts(built.reference(*given))
     spill = _dropped()
     dropped = {
         n: why
         for n, name in zip(functions, names(where, case, kernel, shape_class), strict=True)
-        if (why := "spills" if n != "0" and name in spill else _refused(functions[n], given, expected))
+        if (why := "spills" if n != "0" and name in spill else _refused(functions[n], given, right))
     }
     if "0" in dropped:
         raise AssertionError(f"{case}: the settings in force: {dropped['0']}")
@@ -139,21 +140,16 @@ def _calls(c: Any, built: Any, functions: Mapping[str, Callable], where: torch.d
     return {n: [partial(f, *x) for x in made] for n, f in functions.items()}
 
 
-def _refused(function: Callable, given: tuple, expected: Sequence[torch.Tensor]) -> str:
+def _refused(function: Callable, given: tuple, right: Sequence[torch.Tensor]) -> str:
     """Why settings are no candidate; empty where they are one."""
     try:
         found = record.parts(function(*given))
     except Exception as error:
-        if "CUDA error" in str(error):
+        if is_fatal(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
-    error = max(_distance(*pair) for pair in zip(found, expected, strict=True))
-    return "" if error <= AGREES else f"differs by {error:.2g}"
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    norm = torch.linalg.vector_norm
-    return (norm(one.float() - other.float()) / norm(other.float())).item()
+    wrong = [distance(*pair) for pair in zip(found, right, strict=True) if not is_right(*pair)]
+    return f"wrong by {max(wrong):.2g}" if wrong else ""
 
 
 def _medians(taken: Mapping[str, Any]) -> dict[str, float]:

@@ -9,10 +9,12 @@ would be right. A worker of `forks` never touches the device, so that its childr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,14 +27,11 @@ from budget.device import profile as profiles
 
 from .. import record, sensors
 from . import checks, gate, models, precompile, tune
+from .fatal import is_fatal
 from .plan import CEILINGS, FORKS, STAGES, Task, find_case, suites, tasks
 
-# What a driver says when nothing can follow. A launch that is refused says "Triton Error", and all goes on.
-LOUD = (
-    "CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cudaError", "device-side assert",
-    "misaligned address", "illegal memory access", "unspecified launch failure",
-)  # fmt: skip
 OUT: list[TextIO] = []  # to the parent
+SAYING = threading.Lock()
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +43,11 @@ def main(argv: list[str]) -> int:
         torch.set_num_threads(1)
     if argv[1:] == [FORKS]:
         models.import_all()
+    elif problem := _unusable(where):
+        _say({"refused": problem})
+        return 2
+    else:
+        precompile.tell(alive)
     precompile.share_cache()
     plan = {task.id: task for task in tasks(where.type)}
     shares = {stage: share for stage, (share, _) in STAGES.items()}
@@ -60,8 +64,18 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _unusable(where: torch.device) -> str:
+    """Why torch cannot use the device (a driver that is too old, a build for processors); empty if it can."""
+    try:
+        torch.zeros(1, device=where)
+    except (RuntimeError, AssertionError) as error:
+        return one_line(error)
+    return ""
+
+
 def _say(answer: Mapping[str, Any]) -> None:
-    print(json.dumps(answer), file=OUT[0])
+    with SAYING:
+        OUT[0].write(json.dumps(answer) + "\n")
 
 
 def alive(what: str) -> None:
@@ -78,9 +92,9 @@ def _answer(task: Task, where: torch.device, given: Mapping[str, Any]) -> dict[s
     except torch.OutOfMemoryError as error:
         return {"status": "error", "error_text": one_line(error)}
     except Exception as error:  # noqa: BLE001 - whatever it is, the next task must run
-        traceback.print_exc()
-        loud = type(error).__name__ == "AcceleratorError" or any(word in str(error) for word in LOUD)
-        return {"status": "cuda_error" if loud else "error", "error_text": one_line(error)}
+        with contextlib.suppress(OSError):  # a full disk
+            traceback.print_exc()
+        return {"status": "cuda_error" if is_fatal(error) else "error", "error_text": one_line(error)}
 
 
 def one_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
 devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
 neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
-Sources: published-training, published-inference.
+Sources: published-training, published-inference, published-serving.
 """
 
 from __future__ import annotations
@@ -16,20 +16,15 @@ import numpy as np
 
 from budget import device as devices
 from budget import stack as stacks
-from budget.answer import Estimate
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
-from budget.errors import InputError
 from budget.fold.kernels import Work
 from budget.fold.time import kernel_time, rates, running
-from budget.ir import Gemm
-from budget.named import Any, NamedTuple
+from budget.named import Any
 from budget.stack import CLASSES, Stack
 
-from .predict import run
-from .rows import NotCoveredError, Part
-from .table import read
+from .measured import Case
 
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
@@ -43,101 +38,11 @@ SHARED = {
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "launch_s": (5e-6, 0.2),
     "dispatch_s": (5e-5, 0.3),
 }  # fmt: skip
-STARTS = {"launch": 0.7, "host": 0.7}  # as STACK: starts differ more, between versions and processors
+STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
-TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
-
-
-class Kernels(NamedTuple):
-    """A part's kernels, those alike together as arrays."""
-
-    works: tuple[Work, ...]
-    times: float
-    stretch: float  # by a pipeline's bubble
-    waits: float  # seconds for collectives
-
-
-class Case(NamedTuple):
-    """A measured row."""
-
-    id: str
-    stack: str
-    generation: str
-    source: str
-    quantity: str
-    device: devices.Device
-    dtype: str
-    execution: str
-    parts: tuple[Kernels, ...]
-    measured: float  # logarithm of seconds
 
 
 Numbers = Mapping[tuple[str, ...], float]
-
-
-# Stacks whose rows judge what was never fitted to them: many devices with every setting published.
-HELD = ("megatron-2021",)
-
-
-def cases(paths: Iterable[str]) -> Iterator[Case]:
-    """The rows of tables that have a measured time and a prediction."""
-    for path in paths:
-        kind, rows = read(path)
-        for row in rows:
-            try:
-                for a in kind.asked(row):
-                    held = a.parts[0].settings.get("stack") in HELD
-                    if a.quantity in TIMES and a.measured and a.of is None and not held:
-                        taken = a.work / a.measured if a.work else a.measured
-                        yield _case(row, a.quantity, a.parts, taken)
-            except (NotCoveredError, InputError):
-                continue
-
-
-def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
-    found = [run(part) for part in parts]
-    e = found[0]
-    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
-    source = row["source"].split(" ")[0].split("@")[0]
-    return Case(
-        row["id"],
-        e.stack.name,
-        e.device.generation,
-        source,
-        quantity,
-        e.device,
-        e.task.dtype,
-        e.task.execution,
-        kernels,
-        math.log(taken),
-    )
-
-
-def _kernels(part: Part, e: Estimate) -> Kernels:
-    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
-    t = e.times
-    busy = t.forward + t.backward
-    found = tuple(_alike((k.work for k in t.kernels), part.phase))
-    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
-
-
-def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
-    """Kernels of one class as one, whose sizes are arrays."""
-    groups: dict[Any, list[Work]] = {}
-    for w in found:
-        if not phase or w.phase == phase:
-            groups.setdefault((w.phase, w.form, w.own, w.narrow, w.gemm is None), []).append(w)
-    for of in groups.values():
-        sizes = {f: np.array([float(getattr(w, f)) for w in of]) for f in SIZES}
-        gemm = (
-            None
-            if of[0].gemm is None
-            else Gemm(*(np.array([float(g) for g in c]) for c in zip(*(w.gemm for w in of), strict=True)))
-        )
-        yield of[0]._replace(**sizes, gemm=gemm)
-
-
-SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host")
 
 
 def seconds(case: Case, profile: Profile) -> float:
@@ -293,7 +198,8 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
-    return PAIR if len(name) == 3 else STARTS.get(name[1], STACK)
+    stack, pair = STARTS if name[-1] in ("launch", "host") else (STACK, PAIR)
+    return stack if len(name) == 2 else pair
 
 
 def left_out(

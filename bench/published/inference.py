@@ -39,16 +39,19 @@ WEIGHTS = {
     "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
     "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
+PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
-    on = device(row["gpu"])
-    if whole(row, "n_gpus") > 1:
-        raise NotCoveredError("several devices")
+    on, gpus = device(row["gpu"]), whole(row, "n_gpus")
+    if gpus != whole(row, "tp", gpus):
+        raise NotCoveredError("stages on several devices")
     software = stack(row, "vllm")
     batch = whole(row, "batch")
     settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
+    if gpus > 1:
+        settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:
@@ -69,7 +72,10 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], batch: int, software
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
     middle = new // 2 if software == "llama.cpp" else start + new // 2
     token = Part(model, {**settings, "mode": "decode", "seq": max(middle, 1)})
-    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(start, 1)})
+    # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
+    piece = min(start, PIECE) if software == "llama.cpp" else start
+    pieces = start / max(piece, 1) or 1.0
+    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))
     if row["tpot_ms"]:

@@ -40,25 +40,38 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
     zero = next((stage for start, stage in ZERO.items() if word.startswith(start)), None)
     if zero is None and dp > NODE:
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
-    told = "sp" in row.get("recompute", "").lower().split("+")
+    told = bool(words(row)[1])
     vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
     apart = {"etp": 1} if several["ep"] > 1 else {}
+    if software == "torchtitan" and several["pp"] > 1 and zero == 3:
+        zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
     sp = 1 if several["tp"] > 1 and (told or software != OLD) else 0
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
+
+
+def words(row: Row) -> tuple[str, int]:
+    """What a row's words say of recomputation: `none`, `selective` or `full`, and whether of sequence
+    parallelism (1).
+    """
+    text = row.get("recompute", "").lower()
+    again = next((w for w in ("full", "selective") if w in text), "none")
+    return again, int("sequence" in text or "sp" in text.split("+"))
 
 
 def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     """What is computed again. Raises NotCoveredError where that is not published and there are many
     devices.
     """
-    words = row.get("recompute", "").lower()
-    if "every 2nd layer" in words:
+    text = row.get("recompute", "").lower()
+    if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
-    found = next((ours for ours in RECOMPUTED if words.startswith(ours)), None)
-    unsure = found is None or words.endswith("?") or "differ" in words
+    found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
+    unsure = found is None or text.endswith("?") or "differ" in text
     if unsure and gpus > NODE:
-        raise NotCoveredError(f"recompute {words[:30]!r}" if words else "recompute is not stated")
-    return {"recompute": "none" if found is None or "per-op" in words else found}
+        raise NotCoveredError(f"recompute {text[:30]!r}" if text else "recompute is not stated")
+    if "per-op" in text:
+        return {"recompute": "keep_second_products"}
+    return {"recompute": found or "none"}
 
 
 def cluster(row: Row) -> str | None:

@@ -1,7 +1,8 @@
 """Tables of memory: peaks, weights, caches (memory.csv).
 
 What a row does not say is what its tool does: _litgpt.py has litgpt's settings. A row of inference has 64
-tokens in its cache; one of 4-bit weights is QLoRA's.
+tokens in its cache; one of 4-bit weights is QLoRA's. A pipeline has one stage a device, as all software has
+unless told otherwise, and is full: more micro-batches take no more memory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from budget.answer import Estimate
 from budget.named import Any
 from budget.plan.gguf import FORMATS
 
+from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
+from . import training
 from .rows import Asked, NotCoveredError, Part, device, measured, network, stack, whole
 from .table import Row
 
@@ -62,9 +65,11 @@ QLORA = {  # the defaults of qlora.py in artidoro/qlora, with the longest source
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
-    unit = GIB if "GiB" in row["metric"] else GB
-    known = measured(row, "measured_gb", unit)
     parts, of = _parts(row)
+    if of is korthikanti.share:
+        yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
+        return
+    known = measured(row, "measured_gb", GIB if "GiB" in row["metric"] else GB)
     yield Asked("peak_bytes", "bytes", known, parts, of=of)
     # bitsandbytes' products have host code of their own, which is not modelled.
     plain = row["scenario"] == "inference" and litgpt.is_one(row) and row["quant"] == "None"
@@ -76,6 +81,16 @@ def asked(row: Row) -> Iterator[Asked]:
 def peak(found: Sequence[Estimate]) -> float:
     """The peak of a run."""
     return float(found[0].memory.peak)
+
+
+def reserved(found: Sequence[Estimate]) -> float:
+    """What torch's allocator holds at the peak."""
+    return float(found[0].reserve.reserved(found[0].memory.peak))
+
+
+def process(found: Sequence[Estimate]) -> float:
+    """What nvidia-smi shows of a run."""
+    return float(found[0].process)
 
 
 def weights(found: Sequence[Estimate]) -> float:
@@ -91,16 +106,20 @@ def a_token(found: Sequence[Estimate]) -> float:
 
 def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
     scenario, quant = row["scenario"], row["quant"].lower()
+    if scenario in korthikanti.SCENARIOS:
+        return korthikanti.parts(row)
     if scenario not in ("finetune", "pretrain", "inference", *ALONE):
         raise NotCoveredError(f"{scenario}: no measurement of a run")
     devices = litgpt.devices(row) if litgpt.is_one(row) else whole(row, "n_gpus", 1)
-    if devices > 1:
-        raise NotCoveredError("several devices")
+    if devices > 1 and scenario == "pretrain":
+        return _of_several(row, devices)
     model, config = _model(row)
     if scenario in ALONE:
         return _alone(model, config, row, quant)
     if litgpt.is_one(row):
-        return _of_litgpt(model, config, row)
+        return _of_litgpt(model, config, row, devices)
+    if devices > 1:
+        raise NotCoveredError("several devices")
     if row["method"] == "QLoRA":
         return (Part(model, {**QLORA, "config": config}),), peak
     software = stack(row, "transformers")
@@ -130,8 +149,30 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
 
-def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row) -> tuple[tuple[Part, ...], Any]:
+def _of_several(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
+    """A step by its layout. Its software's mixed precision is meant by a bare dtype, and by float8, whose
+    products keep what they read in 16 bits.
+    """
+    word = row["precision"]
+    if "bf16optimizer" in word.lower():
+        raise NotCoveredError("gradients in two dtypes at once")
+    batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
+    told = {"vpp": row.get("vpp") or "1", "global_batch": str(batch * full)}
+    how = {**row, **told, "precision": re.sub("^fp8", "bf16", word) + " amp"}
+    kind = next((of for word, of in METRICS.items() if word in row["metric"]), peak)
+    return (training.step(how, device(row["gpu"]), batch, whole(row, "seq"), devices),), kind
+
+
+METRICS = {
+    "nvidia-smi": process,
+    "reserved/active": reserved,
+}  # words of a metric; others are allocated bytes
+
+
+def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     how = litgpt.settings(row, model, config)
+    if devices > 1:  # Fabric's FSDP
+        how |= {"layout": {"dp": devices, "zero": 3}, "device": device(row["gpu"])}
     if row["scenario"] == "inference":
         return (Part(model, {"mode": "decode", "batch": 1, "seq": 64, **how}),), peak
     if row["method"] not in litgpt.METHODS:

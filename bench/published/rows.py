@@ -192,7 +192,8 @@ def _sizes(row: Row) -> dict[str, int]:
     return {ours: int(float(row[theirs])) for theirs, ours in SIZES.items() if row.get(theirs)}
 
 
-# What the sizes do not say: decoders with a gated MLP are made as Llama, the others as GPT-2.
+# What the sizes do not say: decoders with a gated MLP are made as Llama, the others as GPT-2, whose GELU
+# is one kernel in all software but transformers.
 LLAMA = {
     "positions": "rotary", "norm": "rms_norm", "activation": "silu", "gated": True, "qkv_bias": False,
     "out_bias": False, "mlp_bias": False, "fused_qkv": False, "tied": False,
@@ -203,7 +204,7 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
     glu = row.get("glu", "")
     few = sizes.get("kv_heads", sizes["heads"]) < sizes["heads"]
     gated = glu == "1" if glu else few or sizes.get("d_ff", 0) % sizes["d_model"] != 0
-    return {**LLAMA} if gated else {"tied": True}
+    return {**LLAMA} if gated else {"tied": True, "activation": "gelu_tanh"}
 
 
 def precision(text: str) -> tuple[str, str]:

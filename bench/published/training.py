@@ -32,7 +32,7 @@ def asked(row: Row) -> Iterator[Asked]:
     image = row.get("kind", "") == "cnn_train"
     seq = 0 if image else whole(row, "seq")
     batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
-    part = _part(row, on, batch, seq, gpus)
+    part = step(row, on, batch, seq, gpus)
     samples = part.settings["global_batch"]
     rate = measured(row, "tokens_per_s_per_gpu")
     if rate is not None:  # samples/s are cut to whole numbers in some sources
@@ -43,7 +43,8 @@ def asked(row: Row) -> Iterator[Asked]:
         yield Asked("step_s", "s", seconds(row, samples, seq, gpus), (part,))
 
 
-def _part(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
+def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
+    """A training step of a row, in micro-batches of `batch`. Raises NotCoveredError."""
     software = stack(row, "torch-compile")
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])

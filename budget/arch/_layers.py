@@ -38,7 +38,8 @@ def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = Tru
     """A norm over the last dimension with its own weight; only layer_norm may have a bias."""
     weight = "" if kind in ("layer_norm_plain", "rms_norm_plain") else f", *{dim}"
     added = f", +*{dim}" if bias and kind == "layer_norm" else ""
-    return op(name, f"{x}:{weight}{added} -> {out}:", kind)
+    casts = (2, 2) if kind == "layer_norm_plain" else (0, 0)  # to float32 and back (OLMo's code)
+    return op(name, f"{x}:{weight}{added} -> {out}:", kind)._replace(beside=casts)
 
 
 def mlp(
@@ -116,6 +117,10 @@ class Experts(NamedTuple):
     shared_gate: bool = False
 
 
+# Tokens are sorted by expert, counted, what is not here masked, and sorted back. Source: transformers.
+SORTED = 14, 9
+
+
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
     yield from _route(m, x)
@@ -143,7 +148,8 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    yield op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    yield send._replace(beside=(0, 0) if m.every else SORTED)
     if m.every:
         yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")
     if m.gated:
@@ -184,7 +190,8 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
     yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
     if m.correction:
         yield op("router.correct", "rp: b s e, *e -> rs: b s e", "correct")
-    yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")
+    groups = (9, 0) if m.router == "sigmoid" else (0, 0)  # which are chosen first (DeepSeek's code)
+    yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")._replace(beside=groups)
     if m.normalize:
         yield op("router.normalize", "chosen: -> chosen:", "normalize")
 

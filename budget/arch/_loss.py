@@ -19,4 +19,6 @@ def cross_entropy(
         yield op(f"{name}.upcast", f"{x} -> {name}.logits/float32:", "cast", tag)
         x = ""
     yield op(f"{name}.log_softmax", f"{x} -> {name}.logp:", "log_softmax", tag)
-    yield op(f"{name}.nll", f"-> {name}: 1", "nll", tag)
+    # A language model's labels are padded, and copied one position further. Source: transformers.
+    beside = (2, 0) if upcast else (0, 0)
+    yield op(f"{name}.nll", f"-> {name}: 1", "nll", tag)._replace(beside=beside)

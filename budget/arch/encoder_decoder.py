@@ -8,7 +8,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
-from ._attention import Attention, causal_mask
+from ._attention import DISTANCES, Attention, causal_mask
 from ._heads import of_pooled, pooled
 from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
@@ -87,7 +87,8 @@ def build(c: Config, w: Workload) -> Model:
         at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context + c.position_offset}
-    return model("encoder_decoder", c, w, _nodes(c, w, seq, s), sizes, samples=w.batch, tokens=w.batch * s)
+    nodes = _nodes(c, w, seq, s)
+    return model("encoder_decoder", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, seq=seq)
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
@@ -163,7 +164,7 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
 def _distances(c: Config, part: str) -> Op:
     """What each distance adds to the scores of each head."""
     spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
-    return op(f"{part}.relative", spec, "gather", p=c.buckets)
+    return op(f"{part}.relative", spec, "gather", p=c.buckets)._replace(beside=DISTANCES)
 
 
 def _with_tables(c: Config, part: str, layers: Block) -> Block:
@@ -178,7 +179,9 @@ def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[No
     layers of the stack.
     """
     table = "embed: " if c.tables == 1 else ""
-    yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
+    embed = op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
+    # Positions, and whether a mask hides any. Source: transformers (BART).
+    yield embed._replace(beside=(0 if c.positions == "relative" else 4, 0))
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":

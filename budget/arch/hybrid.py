@@ -148,7 +148,7 @@ def build(c: Config, w: Workload) -> Model:
         "a": c.active_experts, "h": c.kv_heads, "r": exact_div(c.heads, c.kv_heads), "k": head_dim,
         "m": int(rotated) if is_number(rotated) else rotated,
     }  # fmt: skip
-    return model("hybrid", c, w, _nodes(c, w.mode, s), sizes, samples=w.batch, tokens=w.batch * s)
+    return model("hybrid", c, w, _nodes(c, w.mode, s), sizes, samples=w.batch, tokens=w.batch * s, seq=seq)
 
 
 def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:

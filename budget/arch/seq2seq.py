@@ -38,7 +38,7 @@ def build(c: Config, w: Workload) -> Model:
     t = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else t
     sizes = {"b": w.batch, "t": t, "s": s, "d": c.d_model, "v": c.vocab}
-    return model("seq2seq", c, w, _nodes(c, w, t, s), sizes, samples=w.batch, tokens=w.batch * s)
+    return model("seq2seq", c, w, _nodes(c, w, t, s), sizes, samples=w.batch, tokens=w.batch * s, seq=t)
 
 
 def _nodes(c: Config, w: Workload, t: Size, s: Size) -> Iterator[Node]:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..ir import EMBED, Model, Node, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import Attention, alibi, attention, causal_mask, rotary, window_mask
+from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary, window_mask
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
@@ -45,6 +45,7 @@ class Config(Settings):
     )
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
+    rotary_float32: bool = setting(False, "rotated in float32 (Cohere's and OLMo's code)")
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
@@ -144,10 +145,12 @@ class Config(Settings):
         if self.rotary_fraction > 1:
             raise InputError("rotary_fraction", f"got {self.rotary_fraction}; allowed: 0 to 1")
         if self.positions == "rotary" and is_zero(self.kv_latent) and is_number(self.width):
-            rotated = int(self.width * self.rotary_fraction)
-            if rotated % 2:
-                told = f"got {self.width}, of which {rotated} is rotated; allowed: where that is even"
-                raise InputError("head_dim", told)
+            if self.rotary_fraction == 1 and self.width % 2:
+                raise InputError("head_dim", f"got {self.width}, all of it rotated; allowed: even numbers")
+            if int(self.width * self.rotary_fraction) == 1:  # pairs are rotated
+                raise InputError(
+                    "head_dim", f"got {self.width}, of which 1 is rotated; allowed: 2 or more of it"
+                )
         if self.period > 1 and not is_number(self.layers):
             raise InputError("layers", "allowed: one number where layers differ")
 
@@ -170,7 +173,15 @@ def build(c: Config, w: Workload) -> Model:
     sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
     nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
     return model(
-        "transformer", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode)
+        "transformer",
+        c,
+        w,
+        nodes,
+        sizes,
+        samples=w.batch,
+        tokens=tokens,
+        outputs=ends(c.head, w.mode),
+        seq=seq,
     )
 
 
@@ -202,12 +213,15 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     if c.positions == "alibi":
         yield alibi()
     if not is_zero(c.buckets):
-        yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
+        spec = "!distances/int64: s t, *~u h r -> relative: h r s t"
+        yield op("relative", spec, "gather", u=c.buckets)._replace(beside=DISTANCES)
+    masks = len(set(c.windows))
     if c.kind == "encoder" and max(c.windows) > 0:
-        yield from window_mask()
+        yield from window_mask(beside=16 if masks > 1 else 0)
     elif _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
-            yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            mask = causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            yield mask._replace(beside=(18 if masks > 1 else 0, 0))  # one for each window
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
@@ -232,7 +246,8 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     """
     e = "d" if is_zero(c.embed_dim) else "c"
     x = "embeds" if _is_added(c) else "x"
-    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> {x}: b s {e}", "gather", EMBED)
+    tokens = op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> {x}: b s {e}", "gather", EMBED)
+    yield tokens._replace(beside=_counted(c, mode))
     if c.embed_scale:
         yield op("embed.scale", f"{x}: -> {x}:", "scale")
     if not is_zero(c.token_types):
@@ -254,6 +269,15 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
 def _is_added(c: Config) -> bool:
     """Whether its code adds positions to embeddings, both of which stay in variables while layers run."""
     return c.kind == "decoder" and c.positions == "learned"
+
+
+def _counted(c: Config, mode: str) -> tuple[int, int]:
+    """Kernels that make positions: a decoder's are searched for packed sequences where there is no cache, an
+    encoder's with unused rows are counted from the tokens (RoBERTa). Source: transformers.
+    """
+    if c.kind == "decoder":
+        return (9 if mode == "train" else 2), 0
+    return (0 if is_zero(c.position_offset) else 9), 0
 
 
 class Kind(NamedTuple):
@@ -314,7 +338,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=_qk_norm(c, kind),
         norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
-        rope=kind.rotates, rope_part=c.rotary_fraction < 1,
+        rope=kind.rotates, rope_part=c.rotary_fraction < 1, rope_float32=c.rotary_float32,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),

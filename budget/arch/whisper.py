@@ -63,7 +63,7 @@ def build(c: Config, w: Workload) -> Model:
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context}
     sound = 0 if w.mode == "decode" else c.frames * FRAME_S
     nodes = _nodes(c, w, seq, s)
-    return model("whisper", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, sound=sound)
+    return model("whisper", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, sound=sound, seq=seq)
 
 
 def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:

@@ -7,8 +7,6 @@ import statistics
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 
 from .. import device
@@ -16,6 +14,7 @@ from ..device import machine, profile
 from ..device.kernel_class import Profile
 from ..errors import InputError, unknown
 from ..measured import calibration, record
+from ..measured.alone import BUSY_ANYWAY, alone, idle
 from ..measured.validation import rows, summaries
 from ..report import render
 from ..report._validation import answer
@@ -29,9 +28,6 @@ EXAMPLES = """examples:
 The profile goes to $XDG_DATA_HOME/compute-budget/profiles, if it predicts no
 worse than the one there.
 """
-BUSY = 0.2  # of the processors that others may use while this machine is measured
-WATCHED_S = 2.0
-BUSY_ANYWAY = "BUDGET_MEASURE_BUSY"  # set: measure all the same
 WORSE = 1.05  # times the old profile's errors: less is within what another run of the suite gives
 
 
@@ -88,38 +84,6 @@ def _no_worse(found: list[record.Record], chosen: device.Device, made: Profile, 
         )
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """One suite at a time on a machine: two disturb each other. Raises InputError for a second one."""
-    os.makedirs(folder := os.path.dirname(profile.user_folder()), exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with open(path := os.path.join(folder, "measuring.lock"), "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                "calibrate", f"another suite measures this machine ({path}); wait for it"
-            ) from None
-        yield
-
-
-def idle(watched_s: float = WATCHED_S) -> None:
-    """Raise an InputError where others use the processors: times beside them are not this machine's."""
-    import psutil
-
-    busy = psutil.cpu_percent(watched_s) / 100
-    if busy > BUSY:
-        raise InputError(
-            "calibrate",
-            f"other programs use {busy:.0%} of the processors; allowed: {BUSY:.0%} (stop them, or "
-            f"{BUSY_ANYWAY}=1)",
-        )
-
-
 def measure(chosen: device.Device) -> None:
     """Run the quick benchmarks on this machine. Raises InputError if that is not possible."""
     gpu = machine.gpu() is not None
@@ -132,8 +96,9 @@ def measure(chosen: device.Device) -> None:
         raise InputError(
             "calibrate", f"needs {', '.join(missing)} to measure: pip install 'compute-budget[bench]'"
         )
-    if not os.environ.get(BUSY_ANYWAY):
-        idle()
+    with alone():  # the suite itself holds it from here on
+        if not os.environ.get(BUSY_ANYWAY):
+            idle()
     folder = suites()
     print(
         f"measuring {chosen.name} (pytest bench/ --quick); an interrupted run goes on where it was",
@@ -151,12 +116,12 @@ def measure(chosen: device.Device) -> None:
         "--benchmark-quiet",
     ]
     ask += ["--on", "cpu" if here.id == "cpu" else "cuda", "-p", "no:cacheprovider"]
+    ask += ["--results", record.own_folder()]
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     paths = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH", ""))))
-    with alone():
-        status = subprocess.run(  # noqa: S603 # this project's own suites
-            ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
-        ).returncode
+    status = subprocess.run(  # noqa: S603 # this project's own suites
+        ask, check=False, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": paths}
+    ).returncode
     if status:
         raise InputError(
             "calibrate", f"the suite ended with status {status}; what it measured is kept, run it again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from ..device import several
 from ..errors import InputError
 from ..estimate import plan
 from ..named import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the layouts."""
     model, settings = requested(args, rest)
-    devices = settings.pop("devices")
+    settings["device"], devices = several(settings["device"], settings.pop("devices"))
     if devices is None or settings.pop("layout") is not None:
         raise InputError("--devices", "missing; allowed: how many devices, and no --layout")
     write(answer(plan(model, devices, **settings)), args)

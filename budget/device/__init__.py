@@ -149,6 +149,15 @@ def names() -> tuple[str, ...]:
     return table.files("devices")
 
 
+def several(name: Any, devices: Any) -> tuple[Any, Any]:
+    """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
+    if not isinstance(name, str) or name in (*names(), "auto", "cpu"):
+        return name, devices
+    from . import spelled
+
+    return spelled.several(name[:80], devices)
+
+
 def load(name: str) -> Device:
     """A device by its id, an alias or the name that its driver shows; `auto` or `cpu`: this machine.
 

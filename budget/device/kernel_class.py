@@ -28,7 +28,8 @@ class KernelClass(NamedTuple):
     """How one class of kernels spends its time; docs/accuracy.md has the equation.
 
     share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8,
-    0: the same. vector: that of everything else.
+    0: the same. vector: that of everything else. unaligned: of the rate of ordinary units, that of batched
+    products whose matrices are no multiples of 16 bytes, where a library has no better kernels; 0: it has.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
     each byte counted. overlap: of arithmetic with moving bytes; 1: the longer of the two counts, 0: both.
@@ -39,6 +40,7 @@ class KernelClass(NamedTuple):
     share: float = 1.0
     narrow: float = 0.0
     vector: float = 1.0
+    unaligned: float = 0.0
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
     traffic: float = 1.0

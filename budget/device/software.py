@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from .. import table
 from ..dtype import SHORT
 from ..named import Any
-from ..stack import Stack
+from ..stack import SEVERAL, Stack
 from . import Device
 from .kernel_class import Dispatch, KernelClass, Profile, complete
 
@@ -22,21 +22,23 @@ MOST = 0.96
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 
 
-def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
+def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several: bool = False) -> Profile:
     """The profile of a stack on a device that was not measured here, computing in a dtype.
 
-    base: what all stacks share: convolutions, memory-bound kernels, launches.
+    base: what all stacks share: convolutions, memory-bound kernels, launches. several: one batch on several.
     """
     generation = device.generation
     kernels, of = table.load("kernels.json"), stack.reached_on(generation)
     product, attention = base.forms["matmul"].share * of["product"], base.forms["attention"].share
     wide, narrow = (min(_products(device, kind) * product, MOST) for kind in (dtype, "fp8"))
+    if stack.accumulate == "fp16":
+        wide *= accumulated(device, dtype)
     conv, pointwise = base.forms["conv"], base.forms["pointwise"]
     memory = nearest(kernels["bandwidth"], generation)
     stream = min(memory * of["stream"], MOST)
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     forms = {
-        "matmul": KernelClass(wide, narrow),
+        "matmul": KernelClass(wide, narrow, unaligned=stack.unaligned),
         "grouped": KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"]),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
@@ -44,6 +46,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
+    if several:
+        low, high = stack.intervals.get(SEVERAL, (low, high))
     return base._replace(
         name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
         provenance="published" if known else "datasheet",
@@ -54,6 +58,17 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
         low=low,
         high=high,
     )
+
+
+def accumulated(device: Device, dtype: str) -> float:
+    """How much faster 16-bit products are that add up in float16. GeForce's tensor cores add up in float32 at
+    half their rate; all of NVIDIA's multiply int8 twice as fast as float16 that adds up in float16.
+    Source: fp16-accumulate.
+    """
+    kind = SHORTS.get(dtype, dtype)
+    if kind not in ("bf16", "fp16") or device.vendor != "NVIDIA" or "int8" not in device.flops:
+        return 1.0
+    return max(1.0, device.flops["int8"] / 2 / device.rate(kind))
 
 
 def _products(device: Device, dtype: str) -> float:

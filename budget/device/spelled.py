@@ -1,4 +1,4 @@
-"""Devices' names as people type them: `RTX 4090`, `4090`, `NVIDIA GeForce RTX 4090`, `rtx4090 24GB`."""
+"""Devices' names as people type them: `4090`, `NVIDIA GeForce RTX 4090`, `rtx4090 24GB`, `2x h100`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from .. import table
+from ..errors import InputError
 from ..named import Any
 
 MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
 MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
+
+# How many, before a name or behind it: `2x h100`, `8 * 4090`, `h100 x8`.
+MANY = (re.compile(r"(?P<n>\d+)\s*[x*]\s*(?P<of>.+)"), re.compile(r"(?P<of>.+?)\s*[x*]\s*(?P<n>\d+)"))
 
 
 @cache
@@ -43,6 +47,22 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
     if found is not None and int(sized[2]) == found[1]["memory_gb"]:
         return found
     return tables.get(f"{key}gb")
+
+
+def several(name: str, devices: Any) -> tuple[str, Any]:
+    """A name without how many it says there are, and how many are meant. Raises InputError where `devices`
+    says something else.
+    """
+    if find(name):
+        return name, devices
+    for pattern in MANY:
+        told = pattern.fullmatch(name.strip().lower())
+        if told and find(told["of"]):
+            many = int(told["n"])
+            if devices not in (None, many):
+                raise InputError("devices", f"got {devices}, and {name!r}; allowed: one of them")
+            return told["of"], many
+    return name, devices
 
 
 def aliases() -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..device import Device
 from ..device.kernel_class import Dispatch, KernelClass, Profile
+from ..dtype import BYTES, full_name
 from ..ir import Gemm, Model
 from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
@@ -59,6 +60,7 @@ class Rates(NamedTuple):
     dispatch: Dispatch
     serial: bool
     sms: int
+    aligned: int  # elements in 16 bytes
 
 
 def rates(device: Device, profile: Profile, dtype: str) -> Rates:
@@ -81,6 +83,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         dispatch=profile.dispatch,
         serial=profile.serial,
         sms=device.sms or 1,
+        aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
     )
 
 
@@ -106,6 +109,9 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     arithmetic = w.contraction * (r.narrow / (form.narrow or form.share) if w.narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
+        if form.unaligned:
+            odd = _odd(w.gemm, r.aligned)
+            arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
     byte: Size = r.byte
     square = w.bytes * w.bytes
@@ -135,6 +141,11 @@ def _packing(g: Gemm, form: KernelClass) -> Size:
     if form.traffic == 1:
         return 1.0
     return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n)
+
+
+def _odd(g: Gemm, aligned: int) -> Size:
+    """1 for several products of matrices of which some begin between multiples of 16 bytes, else 0."""
+    return minimum(g.m % aligned + g.n % aligned + g.k % aligned, 1) * minimum(g.batch - 1, 1)
 
 
 def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:

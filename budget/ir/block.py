@@ -52,7 +52,8 @@ class Model(NamedTuple):
     """A network at a given size of input.
 
     `outputs` are the tensors that a loss is taken of; `samples` and `tokens` what one forward pass works
-    through, `sound` the seconds of sound in a sample; `uncounted` names what the operators leave out.
+    through, `sound` the seconds of sound in a sample; `uncounted` names what the operators leave out;
+    `cached` are the tokens of a sample that a step of decoding finds in a cache.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Model(NamedTuple):
     tokens: Size = 0
     uncounted: tuple[str, ...] = ()
     sound: Size = 0
+    cached: Size = 0
 
     @property
     def counts_tokens(self) -> bool:

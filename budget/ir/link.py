@@ -28,15 +28,17 @@ def model(
     outputs: Iterable[str] = (),
     uncounted: tuple[str, ...] = (),
     sound: Size = 0,
+    seq: Size = 0,
 ) -> Model:
     """A linked Model of an architecture. In training a loss is taken of `outputs`: names of
     tensors, or the last operator's output where none is given. A sample is one of the batch,
-    where nothing else is said.
+    where nothing else is said. seq: tokens that a sample's cache holds in decode mode.
     """
     linked, ends = link(nodes, sizes, outputs)
     samples = workload.batch if samples is None else samples
     settings = dict(vars(config) if isinstance(config, Settings) else config)
-    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted, sound)
+    cached = seq if workload.mode == "decode" else 0
+    return Model(arch, arch, linked, settings, ends, samples, tokens, uncounted, sound, cached)
 
 
 def link(
@@ -147,7 +149,7 @@ class _Linker:
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
         made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
-        return made._replace(window=node.window, causal=node.causal)
+        return made._replace(window=node.window, causal=node.causal, beside=node.beside)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

@@ -51,6 +51,8 @@ class Op(NamedTuple):
     window: Size = 0  # of attention: positions that a query sees; 0: all
     causal: bool = False  # of attention: a query sees no later position
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
+    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
+    beside: tuple[Size, Size] = (0, 0)
 
     @property
     def rule(self) -> Rule:
@@ -159,7 +161,7 @@ def pointwise_flops(o: Op) -> Size:
     """
     added = sum([t.added for t in o.ins]) if o.kind == "contract" else 0
     flops = added * elements(o.out, o.sizes) if added else 0
-    rate = o.rule.back if o.phase == "backward" else o.rule.flops
+    rate = o.rule.back if o.phase == "backward" and not o.again else o.rule.flops
     return flops + rate * widest(o) if rate else flops
 
 

@@ -120,18 +120,23 @@ def results_folder() -> str:
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     if os.path.isfile(os.path.join(top, "bench", "bench_models.py")):
         return os.path.join(top, "bench", "results")
+    return own_folder()
+
+
+def own_folder() -> str:
+    """Where `budget calibrate` keeps what it measures, beside the user's profiles: no checkout changes."""
     return os.path.join(os.path.dirname(user_folder()), "results")
 
 
 def read(paths: Sequence[str], device: str) -> list[Record]:
-    """The newest records of a device in files or folders, or where the benchmarks keep them.
+    """The newest records of a device in files or folders, or where benchmarks and calibration keep them.
 
     Raises InputError for a place that is not there and for records of another device.
     """
     for path in paths:
         if not os.path.exists(path):
             raise InputError("results", f"there is no {path}")
-    places = paths or [os.path.join(results_folder(), device)]
+    places = paths or [os.path.join(top, device) for top in dict.fromkeys((results_folder(), own_folder()))]
     return newest(
         [file for place in places for file in ([place] if os.path.isfile(place) else find(place))], device
     )

@@ -122,7 +122,12 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         else:
             made = {t.name for t in node.outs}
             kept = tuple(t for t in node.kept(needs) if t.name not in made)
-            yield node._replace(outs=(*node.outs, *kept)) if kept else node
+            kernels, back = node.beside
+            if kept or node.rule.tracks:
+                beside = (kernels + node.rule.tracks, back)
+                yield node._replace(outs=(*node.outs, *kept), beside=beside)
+            else:
+                yield node
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
@@ -149,7 +154,10 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             # What is quantized for a product has a gradient in the model's own dtype.
             wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
-    yield from _gradients(o, arrived, wanted, made, needs)
+    # A convolution's gradients are one call.
+    others = -1 if o.kind == "contract" and is_convolution(o) else 0
+    for n, back in enumerate(_gradients(o, arrived, wanted, made, needs)):
+        yield back._replace(beside=(others if n else o.beside[1], 0))
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
@@ -243,6 +251,7 @@ def _passes(o: Op, t: Tensor) -> bool:
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, [])
+    o = o._replace(axis="")  # what is received is added up here
     for i, part in enumerate(parts[1:]):
         total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
         yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))

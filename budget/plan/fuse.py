@@ -31,6 +31,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
 BESIDE = ("mask_dense", "softmax_fused")  # make something that a kernel needs, or leaves, in any pass
 SDPA = ("sdpa", "fused", "causal")
+BY_HEADS = ("repeat", "cache", "join")  # kinds whose result has a head's tokens side by side
+SCALES = ("scale", "mul")  # kinds that scale scores
 
 
 def fuse(
@@ -54,18 +56,25 @@ def fuse(
 
 def _contiguous(model: Model) -> tuple[Node, ...]:
     """The nodes, with the copies that eager attention's products make of what one projection made, which is
-    then not kept for them.
+    then not kept for them. Of other operands that are laid out by tokens, the copies are kernels beside.
     """
     parts = {t.name for o, _ in walk(model.nodes) if o.kind == "view" and len(o.outs) > 1 for t in o.outs}
+    by_heads = {t.name for o, _ in walk(model.nodes) if o.kind in BY_HEADS for t in o.outs}
+    scaled = {o.ins[0].name for o, _ in walk(model.nodes) if o.kind in SCALES}
 
     def change(o: Op) -> Iterator[Op]:
         strided = [t for t in o.ins if t.name in parts] if o.tag in (SCORES, MIX) else []
         new = {t.name: t._replace(name=f"{t.name}~{o.name}") for t in strided}
         for t in strided:
             yield Op(f"{o.name}.{t.label}_copy", "contiguous", (t,), (new[t.name],), o.sizes, group=o.group)
-        yield o._replace(ins=tuple(new.get(t.name, t) for t in o.ins)) if new else o
+        if o.tag in (SCORES, MIX):
+            ins = tuple(new.get(t.name, t) for t in o.ins)
+            copies = sum(t.name not in by_heads and t.dims[1] != "h" for t in ins) - len(new)
+            copies += o.tag == SCORES and o.out.name not in scaled  # scaled all the same, by 1 (T5)
+            o = o._replace(ins=ins, beside=(copies, copies))
+        yield o
 
-    return rewrite(model.nodes, change) if parts else model.nodes
+    return rewrite(model.nodes, change)
 
 
 def _with_choices(o: Op, masks: Collection[str]) -> Op:

@@ -2,10 +2,10 @@
 
 - Dropout is one kernel that keeps a mask of booleans; with p in attention the fused kernel stays, and
   draws its own mask again in the backward pass.
-- `torch.autocast("cuda")` casts by CUDA's lists: norms, softmax and losses run in float32.
+- `torch.autocast("cuda")` casts by CUDA's lists (_autocast.py).
 - Kernels that hide several products in one call (mkldnn's recurrent networks, the fast path of
   nn.TransformerEncoder) are off, so that each product is seen.
-Sources: torch-autocast, torch-sdpa.
+Source: torch-sdpa.
 """
 
 from __future__ import annotations
@@ -16,32 +16,18 @@ from contextlib import ExitStack, contextmanager
 from threading import Lock
 
 import torch
+from torch._higher_order_ops import utils as hops
 from torch._higher_order_ops.cond import CondOp
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-from torch.amp.autocast_mode import autocast
 
 from ..errors import InputError
 from ..named import Any
+from ._autocast import autocasts, kernels
 from ._values import value
 
 aten = torch.ops.aten
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # torch's own kernels, made of other calls
 
-# What CUDA runs in float32 within autocast, besides what the lists for processors have as well.
-FLOAT32 = """
-    acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Tensor_Scalar
-    pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm group_norm cosine_similarity
-    poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss
-    smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss
-    triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
-    upsample_trilinear3d upsample_bicubic2d upsample_nearest1d.vec upsample_nearest2d.vec
-    upsample_nearest3d.vec upsample_linear1d.vec upsample_bilinear2d.vec upsample_trilinear3d.vec
-    upsample_bicubic2d.vec
-""".split()  # noqa: SIM905
-FLOAT32_OUT = """
-    softmax.int log_softmax.int sum sum.dim_IntList prod prod.dim_int cumsum cumprod linalg_vector_norm
-""".split()  # noqa: SIM905
 ONE = Lock()
 
 
@@ -57,8 +43,10 @@ def as_a_gpu() -> Iterator[list[str]]:
             _switched(torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled)
         )
         stack.enter_context(one_device())
-        stack.enter_context(_kernels("AutogradCPU", KERNELS))
-        stack.enter_context(_autocasts())
+        stack.enter_context(kernels("AutogradCPU", KERNELS))
+        stack.enter_context(autocasts())
+        if "torch._dynamo" in sys.modules:  # what it has compiled runs as written, and stays compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         left_out: list[str] = []
         stack.enter_context(_attributes([*_compiled(left_out), *_finite()]))
         yield left_out
@@ -105,18 +93,6 @@ def _switched(get: Callable[[], bool], put: Callable[[bool], None]) -> Iterator[
         put(before)
 
 
-@contextmanager
-def _kernels(key: str, kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Kernels of one's own for some of torch's calls."""
-    library = torch.library.Library("aten", "IMPL")
-    try:
-        for name, kernel in kernels.items():
-            library.impl(name, kernel, key)
-        yield
-    finally:
-        library._destroy()
-
-
 def _dropout(x: Any, p: float, train: bool) -> Any:
     if train and 0 < p < 1 and isinstance(x, FakeTensor) and x.numel():
         return torch.native_dropout(x, p, True)[0]
@@ -143,8 +119,12 @@ def _sdpa(
 @contextmanager
 def one_device() -> Iterator[None]:
     """`to` and `cuda` of a fake tensor leave it where it is: there is one device, whatever it is called."""
-    own = [(torch.Tensor, "cuda", _cuda(torch.Tensor.cuda)), (torch.utils, "swap_tensors", _replaced)]
-    with _kernels("AutogradCPU", TO), _attributes(own):
+    own = [
+        (torch.Tensor, "to", _to(torch.Tensor.to)),
+        (torch.Tensor, "cuda", _cuda(torch.Tensor.cuda)),
+        (torch.utils, "swap_tensors", _replaced),
+    ]
+    with _attributes(own):
         yield
 
 
@@ -157,14 +137,22 @@ def _cuda(own: Any) -> Callable[..., Any]:
     return lambda x, *args, **kwargs: x if isinstance(x, FakeTensor) else own(x, *args, **kwargs)
 
 
-def _to(x: Any, *, device: Any = None, **settings: Any) -> Any:
-    device = torch.device("cpu") if device is not None and isinstance(x, FakeTensor) else device
-    return aten.to.dtype_layout._op_dk(COMPOSITE, x, device=device, **settings)
+def _to(own: Any) -> Callable[..., Any]:
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(x, FakeTensor):
+            if args and isinstance(args[0], str | int | torch.device):
+                args = ("cpu", *args[1:])
+            if kwargs.get("device") is not None:
+                kwargs["device"] = "cpu"
+        return own(x, *args, **kwargs)
+
+    return call
 
 
-def _to_device(x: Any, device: Any, *rest: Any, **settings: Any) -> Any:
-    device = torch.device("cpu") if isinstance(x, FakeTensor) else device
-    return aten.to.device._op_dk(COMPOSITE, x, device, *rest, **settings)
+def _ctc(log_probs: Any, targets: Any, *lengths: Any) -> Any:
+    """The loss of lengths that are lists, as of tensors: only these have a fake kernel."""
+    given, wanted, *rest = lengths
+    return torch.ctc_loss(log_probs, targets, torch.tensor(given), torch.tensor(wanted), *rest)
 
 
 def _counts(sizes: Any) -> Any:
@@ -199,46 +187,14 @@ def _packed_back(grad: Any, size: Any, sizes: Any, batch_first: bool) -> Any:
     return _padded(grad, sizes, batch_first, 0.0, steps)[0]
 
 
-TO: dict[str, Callable[..., Any]] = {"to.dtype_layout": _to, "to.device": _to_device}
 KERNELS: dict[str, Callable[..., Any]] = {
     "dropout": _dropout,
     "scaled_dot_product_attention": _sdpa,
+    "ctc_loss.IntList": _ctc,
     **{f"{name}.data": _packed(getattr(aten, name).data) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
     "_pad_packed_sequence": _padded,
     "_pack_padded_sequence_backward": _packed_back,
 }
-
-
-@contextmanager
-def _autocasts() -> Iterator[None]:
-    """`autocast("cuda")` is the processor's, with CUDA's lists added."""
-    init, enter, leave = autocast.__init__, autocast.__enter__, autocast.__exit__
-    within: dict[int, Any] = {}
-
-    def made(self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any) -> None:
-        cuda = device_type == "cuda"
-        dtype = torch.get_autocast_dtype("cuda") if cuda and dtype is None else dtype
-        init(self, "cpu" if cuda else device_type, dtype, *args, **kwargs)
-        self.as_cuda = cuda and self._enabled
-
-    def entered(self: Any) -> Any:
-        if getattr(self, "as_cuda", False) and not within:
-            within[id(self)] = _kernels("AutocastCPU", _policies())
-            within[id(self)].__enter__()
-        return enter(self)
-
-    def left(self: Any, *error: Any) -> Any:
-        if id(self) in within:
-            within.pop(id(self)).__exit__(None, None, None)
-        return leave(self, *error)
-
-    autocast.__init__, autocast.__enter__, autocast.__exit__ = made, entered, left
-    try:
-        yield
-    finally:
-        for one in within.values():
-            one.__exit__(None, None, None)
-        autocast.__init__, autocast.__enter__, autocast.__exit__ = init, enter, leave
 
 
 @contextmanager
@@ -266,44 +222,12 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
             left_out[:] = ["FLOPs of torch.cond's other branch (the first is counted)"]
         return (first if known is None or known else second)(*operands)
 
-    found: list[tuple[Any, str, Any]] = [(CondOp, "__call__", branch)]
+    found: list[tuple[Any, str, Any]] = [
+        (CondOp, "__call__", branch),
+        (hops, "_hop_compile_and_call", lambda call, args: call(*args)),
+    ]
     flex = sys.modules.get("torch.nn.attention.flex_attention")
     if flex is not None:  # it also trains, though what it is given seems to be on a processor
         found.append((flex, "_validate_device", lambda *_: None))
         found.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
     return found
-
-
-def _policies() -> dict[str, Callable[..., Any]]:
-    """A kernel for each call that CUDA's lists have and the processor's do not."""
-    found = {}
-    for names, policy in ((FLOAT32, _widened), (FLOAT32_OUT, _summed)):
-        for name in names:
-            base, _, overload = name.partition(".")
-            if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "AutocastCPU"):
-                found[name] = policy(getattr(getattr(aten, base), overload or "default"))
-    return found
-
-
-def _widened(call: Any) -> Callable[..., Any]:
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
-            return call(*map(_wide, args), **{k: _wide(v) for k, v in kwargs.items()})
-
-    return kernel
-
-
-def _summed(call: Any) -> Callable[..., Any]:
-    def kernel(x: Any, *args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
-            narrow = x.dtype in (torch.bfloat16, torch.float16) and kwargs.get("dtype") is None
-            return (
-                call(x, *args, **{**kwargs, "dtype": torch.float32}) if narrow else call(x, *args, **kwargs)
-            )
-
-    return kernel
-
-
-def _wide(x: Any) -> Any:
-    narrow = isinstance(x, torch.Tensor) and x.dtype in (torch.bfloat16, torch.float16)
-    return x.float() if narrow else x

@@ -1,17 +1,13 @@
-"""Every call that torch makes, recorded with what it reads and writes and with how long that lives.
+"""Every call that torch makes, recorded with what it reads and writes.
 
-A dispatch mode sees the calls below autograd, forward and backward. What has a name is a storage: views
-are nothing, what is written in place stays what it was, and a storage that grows is another one. When
-Python and autograd let a storage go, the operator before that holds it until then (Op.holds), so the
-memory walk has true lifetimes. Derived: torch.utils._python_dispatch.
+A dispatch mode sees the calls below autograd, forward and backward; its operands are storages
+(_storages.py). Derived: torch.utils._python_dispatch.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from functools import cache
 from threading import get_ident
@@ -19,30 +15,21 @@ from threading import get_ident
 import torch
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..dtype import BYTES
 from ..errors import InputError
-from ..ir import FROZEN, GRADIENT, INPUT, STATE, WEIGHT, WEIGHTS, Op, Tensor, elements
-from ..named import Any, NamedTuple
+from ..ir import INPUT, STATE, WEIGHTS, Op, Tensor, elements
+from ..named import Any
 from ._aten import NUMBERS, Sizes, counted, operators, shaped
 from ._kinds import UNKNOWN, is_arithmetic, kind_of, plain
+from ._storages import PLAIN, Storages, parts
 from ._values import Values
 
 Tensors = tuple[Tensor, ...]
 DEVICE = torch.ops.prim.device.default
-PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, FakeTensor)
 PROGRESS_S = 0.2  # seconds between two lines of progress
-
-
-class Storage(NamedTuple):
-    """What a storage is called, what it is, its bytes, and a reference that tells when it goes."""
-
-    name: str
-    role: str
-    bytes: int
-    ref: Any
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
@@ -59,14 +46,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.phase = "forward"
         self.ops: list[Op] = []
         self.calls = 0
-        self.numbers = itertools.count()
-        self.freed: dict[int, list[str]] = {}  # index of an operator -> what is let go behind it
-        self.storages: dict[int, Storage] = {}  # by address
+        self.storages = Storages(self.ops)
         self.made_by: dict[int, str] = {}  # sequence number of an autograd node -> its operator
         self.trained: dict[str, str] = {}  # parameters that got a gradient -> their dtype
         self.arithmetic: dict[str, float] = {}  # calls whose work is not counted, and the bytes they move
         self.values = Values()
         self.thread = get_ident()
+        self.elsewhere = ""  # a module that another thread runs, whose calls are not seen
         self.reported = 0.0
 
     def declare(self, path: str, tensors: Mapping[str, torch.Tensor], role: str) -> None:
@@ -78,9 +64,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         for name, tensor in tensors.items():
             for i, t in enumerate(parts(tensor)):
                 own = f"{name}.{i}" if i else name
-                new = self._new(t, own, role)
+                new = self.storages.new(t, own, role)
                 if role not in WEIGHTS:
-                    named += [self._whole(t)] if new else []
+                    named += [self.storages.whole(t)] if new else []
                     continue
                 size, whole = t.numel() * t.itemsize, t.untyped_storage().nbytes()
                 named.append(shaped(own, t, role)._replace(on_chip=size > whole if new else True))
@@ -93,6 +79,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         """A hook before a module's forward pass."""
         if get_ident() == self.thread:
             self.stack.append(self.paths.get(id(module), self.stack[-1]))
+        elif id(module) in self.paths:
+            self.elsewhere = self.paths[id(module)] or "the module"
 
     def leave(self, _module: torch.nn.Module, _args: object, _out: object) -> None:
         """A hook behind a module's forward pass."""
@@ -125,9 +113,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
 
     def _higher_order(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Flexible attention. Raises InputError for what hides its calls."""
-        result = func(*args, **kwargs)
-        if not func.__name__.startswith("flex_attention"):
+        if func.__name__ not in ("flex_attention", "flex_attention_backward"):
             raise InputError("module", f"{func.__name__} hides its calls; allowed: the same without it")
+        result = func(*args, **kwargs)
         self.calls += 1
         outs = [t for x in _leaves(result) for t in parts(x)]
         self._record(func, args, kwargs, outs, [])
@@ -136,29 +124,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def _record(self, func: Any, args: Any, kwargs: Any, outs: list[Any], written: list[Any]) -> None:
         full = func.__name__ if isinstance(func, HigherOrderOperator) else func._schema.name
         name = plain(full.removeprefix("aten::"))
-        grown = [t for t in written if self._grown(t)]
-        fresh = {id(t): t for t in outs if self._new(t, f"t{next(self.numbers)}")}
+        storages = self.storages
+        grown = [t for t in written if storages.grown(t)]
+        fresh = {id(t): t for t in outs if storages.new(t)}
         fresh.update((id(t), t) for t in grown)
         op_name, of = self._who(name)
         if not fresh and (not written or torch.Tag.inplace_view in func.tags):
             return  # a view
         made = {id(t): t for t in fresh.values()} or {id(t): t for t in written}
 
-        def named(t: Any) -> Tensor:
-            return self._named(t)
-
         def make(kind: str, ins: Tensors, outs: Tensors, sizes: Sizes = NUMBERS, kernel: str = "") -> Op:
             outs = outs if fresh else tuple(t._replace(role=STATE) for t in outs)  # written in place
             return Op(op_name, kind, ins, outs, sizes, self.phase, of, kernel=kernel)
 
         flat = (*args, *(v for v in kwargs.values() if isinstance(v, torch.Tensor)))
-        if found := list(operators(name, flat, outs or list(made.values()), named, make)):
+        if found := list(operators(name, flat, outs or list(made.values()), storages.named, make)):
             self.ops += found
             return
         reads = [t for x in (*args, *kwargs.values()) for y in _leaves(x) for t in parts(y)]
         reads = [t for t in reads if id(t) not in fresh]
-        ins = tuple(map(self._named, reads))
-        out = tuple(map(self._whole, made.values()))
+        ins = tuple(map(storages.named, reads))
+        out = tuple(map(storages.whole, made.values()))
         kind = "copy" if _is_view(func) else kind_of(func)
         if kind == UNKNOWN:
             formula = flop_registry.get(func._overloadpacket)
@@ -186,87 +172,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         of = self.made_by.get(node._sequence_nr(), "") if node is not None else ""
         return f"d:{of or name}", of
 
-    def _new(self, t: torch.Tensor, name: str, role: str = "activation") -> bool:
-        """Whether a storage is seen for the first time; it then gets that name."""
-        storage = t.untyped_storage()
-        key = storage._cdata
-        if key in self.storages:
-            return False
-        ref = weakref.ref(storage, lambda _: self._let_go(key))
-        self.storages[key] = Storage(name, role, storage.nbytes(), ref)
-        return True
-
-    def _grown(self, t: torch.Tensor) -> bool:
-        """Whether what was written to has another size now: then it is another storage, of another name."""
-        storage = t.untyped_storage()
-        before = self.storages.get(storage._cdata)
-        if before is None or before.bytes == storage.nbytes():
-            return False
-        self._free(before.name)
-        name = f"t{next(self.numbers)}"
-        self.storages[storage._cdata] = before._replace(name=name, role="activation", bytes=storage.nbytes())
-        return True
-
-    def _let_go(self, key: int) -> None:
-        self._free(self.storages.pop(key).name)
-
-    def _free(self, name: str) -> None:
-        self.freed.setdefault(len(self.ops) - 1, []).append(name)
-
-    def _named(self, t: torch.Tensor) -> Tensor:
-        """A torch tensor by its storage's name; one from outside of the module is an input."""
-        if len(strided := parts(t)) > 1:
-            t = strided[-1]
-        self._new(t, f"outside{next(self.numbers)}", INPUT)
-        storage = self.storages[t.untyped_storage()._cdata]
-        return shaped(storage.name, t, storage.role)
-
-    def _whole(self, t: torch.Tensor) -> Tensor:
-        """A tensor with all of its storage."""
-        named, size = self._named(t), t.untyped_storage().nbytes()
-        if size == t.numel() * t.itemsize:
-            return named
-        return named._replace(dims=(str(size),), dtype="uint8")
-
     def _progress(self) -> None:
+        """A line on the terminal, now and then."""
         if time.monotonic() - self.reported > PROGRESS_S and sys.stderr.isatty():
             self.reported = time.monotonic()
             sys.stderr.write(f"\rcapture: {self.phase} {self.stack[-1]:.40}, {self.calls:,} calls\033[K")
 
-    def program(self, gradients: Mapping[str, torch.Tensor]) -> tuple[tuple[Op, ...], tuple[str, ...]]:
-        """The operators with lifetimes and gradients marked, and what outlives them."""
+    def end(self) -> None:
+        """The line goes."""
         if self.reported:
             sys.stderr.write("\r\033[K")
-        grads = self._gradients(gradients)
-        alive = {s.name for s in self.storages.values() if s.role not in (WEIGHT, FROZEN, INPUT)}
-        ops = []
-        for i, o in enumerate(self.ops):
-            outs = tuple(new for t in o.outs for new in _split(t, grads.get(t.name)))
-            ins = tuple(_as_gradient(t, grads.get(t.name)) for t in o.ins)
-            ops.append(o._replace(ins=ins, outs=outs, holds=tuple(self.freed.get(i, ()))))
-        named = {t.name for ts in grads.values() for t in ts}
-        for name, dtype in self.trained.items():  # whose gradient is gone: a hook has used it
-            if f"d:{name}" not in named:
-                mark = Tensor(f"d:{name}", ("0",), WEIGHT, dtype, part=GRADIENT, of=name)
-                ops.append(Op(f"d:{name}", "copy", (), (mark,), NUMBERS, "backward"))
-        return tuple(ops), tuple(sorted(alive - set(grads)))
-
-    def _gradients(self, gradients: Mapping[str, torch.Tensor]) -> dict[str, Tensors]:
-        """Of each storage that gradients are in: these, and what is left of it."""
-        homes: dict[str, list[Tensor]] = {}
-        sizes: dict[str, int] = {}
-        for name, g in gradients.items():
-            for i, t in enumerate(reversed(parts(g))):
-                storage = self.storages[t.untyped_storage()._cdata]
-                there = homes.setdefault(storage.name, [])
-                left = sizes.setdefault(storage.name, storage.bytes) - t.numel() * t.itemsize
-                grad = shaped(f"d:{name}" + ".indices" * i, t, WEIGHT)._replace(part=GRADIENT, of=name)
-                there.append(grad if left >= 0 else grad._replace(dims=("0",)))
-                sizes[storage.name] = max(left, 0) if left >= 0 else sizes[storage.name]
-        for name, left in sizes.items():
-            if left:
-                homes[name].append(Tensor(f"{homes[name][0].name}.rest", (str(left),), WEIGHT, "uint8"))
-        return {name: tuple(ts) for name, ts in homes.items()}
 
     def uncounted(self) -> tuple[str, ...]:
         """Calls whose arithmetic is not counted, with their share of all bytes that are moved."""
@@ -282,35 +197,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
 
 
 WAY_OUT = "allowed: a formula for it, by torch.utils.flop_counter.register_flop_formula"
-
-
-def _split(t: Tensor, grads: Tensors | None) -> Tensors:
-    """What an operator makes, by the gradients that are in it."""
-    if grads is None or t.role == STATE:
-        return (_as_gradient(t, grads),)
-    if len(grads) == 1:
-        return (_as_gradient(t, grads)._replace(role=WEIGHT),)
-    return (t._replace(on_chip=True), *grads)
-
-
-def _as_gradient(t: Tensor, grads: Tensors | None) -> Tensor:
-    """A tensor by the name of the first gradient that is in it."""
-    return t._replace(name=grads[0].name, part=GRADIENT, of=grads[0].of) if grads else t
-
-
-def parts(t: Any) -> list[torch.Tensor]:
-    """The strided tensors that a tensor is made of: itself, or indices and values."""
-    if not isinstance(t, torch.Tensor):
-        return []
-    if type(t) not in PLAIN and is_traceable_wrapper_subclass(t):
-        return [part for name in t.__tensor_flatten__()[0] for part in parts(getattr(t, name))]
-    if t.layout == torch.strided:
-        return [t]
-    if t.layout == torch.sparse_coo:
-        return [t._indices(), t._values()]
-    rows = t.layout in (torch.sparse_csr, torch.sparse_bsr)
-    indices = (t.crow_indices(), t.col_indices()) if rows else (t.ccol_indices(), t.row_indices())
-    return [*indices, t.values()]
 
 
 def _leaves(x: Any) -> Iterator[Any]:

@@ -20,8 +20,8 @@ KINDS = {name: kind for kind, rule in RULES.items() for name in rule.torch}
 PATTERNS = {  # the first that matches
     "reduction": r"""
         _foreach_(norm|max|powsum)  embedding_renorm  _sparse_(log_)?softmax  (_euclidean_dist|_?[cp]dist).*
-        renorm  dist  segment_reduce  trace  nanmedian  _?aminmax  native_norm  .*_loss(2d)?  max  min  median
-        linalg_vector_norm  _?std  _?var  _is_a(ll|ny)_true  _sparse_sum  _sparse_csr_sum
+        renorm  dist  _?segment_reduce  trace  nanmedian  _?aminmax  native_norm  .*_loss(2d)?  max  min
+        median  linalg_vector_norm  _?std  _?var  _is_a(ll|ny)_true  _sparse_sum  _sparse_csr_sum
         batch_norm_(stats|elemt|update_stats|gather_stats\w*|backward_\w*)
     """,
     "copy": r"""
@@ -52,7 +52,10 @@ UNKNOWN = "unknown"
 
 def kind_of(call: Any) -> str:
     """The kind of a call that is no contraction; `unknown` where a product may be inside."""
-    return _kind(call._schema.name.removeprefix("aten::"), frozenset(tag.name for tag in call.tags))
+    return _kind(
+        call._schema.name.removeprefix("aten::").removeprefix("prims::"),
+        frozenset(tag.name for tag in call.tags),
+    )
 
 
 @cache

@@ -36,8 +36,9 @@ def stand_ins(tensors: list[torch.Tensor], cast: torch.dtype | None) -> Iterator
     maker = _Maker(cast)
     made: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _uncached():
             pairs = [(t, maker.like(t)) for t in tensors if not _is_bare(t)]
+        maker.storages.clear()  # each lives as long as what the user holds of it
         for mine, fake in pairs:
             made.append((mine, fake))
             _swap(mine, fake)
@@ -49,6 +50,17 @@ def stand_ins(tensors: list[torch.Tensor], cast: torch.dtype | None) -> Iterator
     finally:
         for mine, fake in reversed(made):
             _swap(mine, fake)
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """The fake mode remembers no calls: it would keep alive the storages that they are given."""
+    mode = active_fake_mode()
+    before, mode.cache_enabled = mode.cache_enabled, False
+    try:
+        yield
+    finally:
+        mode.cache_enabled = before
 
 
 def _is_bare(t: torch.Tensor) -> bool:

@@ -8,6 +8,7 @@ how large its tensors are. Where all of a call's operands are known, it is run o
 from __future__ import annotations
 
 import torch
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -22,8 +23,15 @@ from ..named import Any
 BY_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 LARGEST = 2**22  # elements of a call's tensors: a mask of 2,048 x 2,048
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-GROUPED = torch.ops.aten._grouped_mm.default
+aten = torch.ops.aten
+GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
+# Its input's place among the arguments: real kernels lay out what they make of it as a tensor of its format
+# (cuDNN's and the processor's do), fake ones as the input lies.
+BATCH_NORMS = {
+    torch.ops.aten.native_batch_norm.default: 0,
+    torch.ops.aten.native_batch_norm_backward.default: 1,
+}
 
 
 class Held:
@@ -92,6 +100,9 @@ class Values:
                 raise
             self.drawn = self.drawn or self.random
             return tree_map(_fake, self._real(func, args, kwargs))
+        if func in BATCH_NORMS and result[0] is not None:
+            laid_out = suggest_memory_format(args[BATCH_NORMS[func]])
+            result = (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
         if known:
             made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
             if sum(t.numel() for t in (*operands, *made)) <= LARGEST:
@@ -176,7 +187,7 @@ def _indexed(data: Any, indices: Any) -> Any:
             with unset_fake_temporarily():
                 rows = known.nonzero(as_tuple=True)
             found += map(_fake, rows)
-    return torch.ops.aten.index.Tensor(data, found)
+    return aten.index.Tensor(data, found)
 
 
 # Calls whose sizes follow from one operand alone; None where that is not known.

@@ -13,7 +13,15 @@ from ..config import HUGE, Settings
 from ..errors import InputError, shown, some
 from ..named import Any
 
-LABELLED = ("mlm_pooled", "tokens", "last", "pooled", "classifier")  # heads with an output for each label
+LABELLED = (
+    "mlm_pooled",
+    "tokens",
+    "last",
+    "pooled",
+    "classifier",
+    "sequence",
+    "frames",
+)  # heads with an output for each label
 
 
 class UncoveredError(InputError):

@@ -9,7 +9,7 @@ from ..config import HUGE
 from ..errors import InputError, shown
 from ..named import Any
 from ..size import divisible
-from .hf_classes import count
+from .hf_classes import UncoveredError, count
 from .hf_fields import Settings, _flag, _list, _whole
 
 
@@ -99,6 +99,23 @@ def swin(hf: Settings) -> dict[str, Any]:
 def swinv2(hf: Settings) -> dict[str, Any]:
     """Its table of positions has a row too many."""
     return {**swin(hf), "spare_positions": 1}
+
+
+def segformer(hf: Settings) -> dict[str, Any]:
+    """Each stage has its own entry in several lists, of which the class reads as many as there are stages."""
+    stages = _whole(hf, "num_encoder_blocks")
+    by_stage = (
+        "depths", "hidden_sizes", "num_attention_heads", "patch_sizes", "strides", "sr_ratios", "mlp_ratios",
+    )  # fmt: skip
+    for name in by_stage:
+        if len(_list(hf, name)) != stages:
+            raise InputError(name, f"got {shown(hf[name])}; allowed: num_encoder_blocks entries, {stages}")
+    widths = [_whole({"hidden_sizes": width}, "hidden_sizes") for width in hf["hidden_sizes"]]
+    ratios = [_number({"mlp_ratios": ratio}, "mlp_ratios") for ratio in hf["mlp_ratios"]]
+    if not _flag(hf, "reshape_last_stage", True):
+        raise UncoveredError("reshape_last_stage", "got false; allowed: true")
+    d_ff = tuple(int(width * ratio) for width, ratio in zip(widths, ratios, strict=True))
+    return {"d_ff": d_ff, **_labels(hf)}
 
 
 def _number(hf: Settings, name: str) -> float:

@@ -55,7 +55,7 @@ def gemma3(hf: Settings, tower: Any) -> dict[str, Any]:
     side = int(_whole(hf, "mm_tokens_per_image") ** 0.5)
     across = tower.image // tower.patch
     if side > across:
-        raise InputError("mm_tokens_per_image", f"got {side**2}; allowed: at most the patches, {across**2}")
+        raise UncoveredError("mm_tokens_per_image", f"got {side**2}; allowed: up to the patches, {across**2}")
     return {"pool": across // side, "projector_norm": "rms_norm_plus_one", "projector_bias": False}
 
 
@@ -86,7 +86,7 @@ def idefics3(hf: Settings, tower: Any) -> dict[str, Any]:
     """Squares of patches are one token, of one linear layer."""
     merge = _whole(hf, "scale_factor")
     if (tower.image // tower.patch) % merge:
-        raise InputError("scale_factor", f"got {merge}; allowed: divisors of the patches along a side")
+        raise UncoveredError("scale_factor", f"got {merge}; allowed: divisors of the patches along a side")
     return {"merge": merge, "merge_copies": True, "projector_bias": False}
 
 
@@ -123,9 +123,9 @@ def qwen2_5_vl_tower(hf: Settings) -> dict[str, Any]:
 
 
 def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
-    """Raise an InputError for a projector whose output is not as wide as the text's tokens."""
+    """Raise an error for a projector whose output is not as wide as the text's tokens: it cannot run."""
     if _whole(where, name) != hf["text_width"]:
-        raise InputError(name, f"got {shown(where[name])}; allowed: the text's width, {hf['text_width']}")
+        raise UncoveredError(name, f"got {shown(where[name])}; allowed: the text's width, {hf['text_width']}")
     return {}
 
 

@@ -35,18 +35,18 @@ def program(
     """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
     not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
-    from . import torch_module
+    from . import _module_inputs, torch_module
     from ._shapes import sized
 
     sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
-        inputs = torch_module.default_inputs(module, Workload(mode, **sizes))
+        inputs = _module_inputs.default_inputs(module, Workload(mode, **sizes))
     elif (shapes := sized(inputs)) is not None:
         if others := sizes.keys() - {"batch"}:
             raise InputError(
                 min(others), "the inputs' sizes are given; allowed: batch, their first dimension"
             )
-        inputs = torch_module.of_sizes(module, shapes, sizes.get("batch"))
+        inputs = _module_inputs.of_sizes(module, shapes, sizes.get("batch"))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
     return torch_module.capture(module, inputs, mode, _cast(dtype))

@@ -15,23 +15,21 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, redirect_stdout
-from inspect import signature
 from weakref import WeakKeyDictionary
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from ..config import Workload, at_most
-from ..dtype import SHORT
 from ..errors import InputError, shown
 from ..ir import FROZEN, INPUT, WEIGHT, Model
 from ..named import Any
 from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
 from ._capture import Recorder
+from ._module_inputs import flat, own_dtype, tensors_in
+from ._program import program
 from ._reached import Reached
-from ._shapes import CASTS, Shape
 from ._stand_ins import stand_ins
 from ._values import BY_DATA
 
@@ -74,13 +72,14 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
         cast = getattr(torch, dtype) if dtype else None
         try:
             with fakes, stand_ins(reached.tensors, cast):
-                _declare(module, _flat(module, args, kwargs), recorder)
-                gradients, kept = _run(module, args, kwargs, mode, recorder)
-                ops, outputs = recorder.program(gradients)  # while what the caller has is alive
+                _declare(module, flat(module, args, kwargs), recorder)
+                gradients, kept = _run(module, args, kwargs, mode, recorder)  # kept while it is alive
+                ops, outputs = program(recorder, dict(module.named_parameters()), gradients)
                 del kept, gradients
                 kind = f"torch module, {recorder.calls:,} calls"
-                config = {"kind": kind, "mode": mode, "dtype": _dtype(module)}
+                config = {"kind": kind, "mode": mode, "dtype": own_dtype(module)}
         finally:
+            recorder.end()
             reached.restore()
     uncounted = (*recorder.uncounted(), *left_out)
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
@@ -128,11 +127,12 @@ def _run(
     train = mode == "train"
     parameters = dict(module.named_parameters())
     given = ", ".join(
-        f"{name} {list(t.shape)} {str(t.dtype)[6:]}" for name, t in _flat(module, args, kwargs).items()
+        f"{name} {list(t.shape)} {str(t.dtype)[6:]}" for name, t in flat(module, args, kwargs).items()
     )
     with _watched(recorder), torch.set_grad_enabled(train), recorder:
         with explained("inputs", f"given {given}"):
             out = module(*args, **kwargs)
+        _check_run(module, parameters, recorder)
         if not train:
             return {}, out
         recorder.stack.append("loss")
@@ -145,6 +145,17 @@ def _run(
             loss.backward()
         del nodes
         return {name: p.grad for name, p in parameters.items() if p.grad is not None}, loss
+
+
+def _check_run(module: Any, parameters: Mapping[str, Any], recorder: Recorder) -> None:
+    """Raise an InputError where a forward pass did what the recorder cannot have seen, or not in time."""
+    if recorder.elsewhere:
+        text = f"{recorder.elsewhere} runs in a thread of its own, where its calls are not seen"
+        raise InputError("module", f"{text}; allowed: all in one thread")
+    for name, p in module.named_parameters():
+        if parameters.get(name) is not p:
+            text = f"forward makes the parameter {name}; allowed: a module that has all of them"
+            raise InputError("module", f"{text}, as after a first call")
 
 
 def _marks(p: torch.Tensor, name: str, trained: dict[str, str]) -> Any:
@@ -208,40 +219,6 @@ def _scalar(t: torch.Tensor) -> torch.Tensor:
     return t if t.dim() == 0 else t.float().sum()
 
 
-def tensors_in(x: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a nest of mappings, sequences and objects, as those of a dataclass, in their order."""
-    if isinstance(x, torch.Tensor):
-        yield x
-    elif isinstance(x, Mapping):
-        for value in x.values():
-            yield from tensors_in(value)
-    elif isinstance(x, list | tuple | set):
-        for value in x:
-            yield from tensors_in(value)
-    elif hasattr(x, "__dataclass_fields__"):
-        for name in x.__dataclass_fields__:
-            yield from tensors_in(getattr(x, name, None))
-    elif hasattr(x, "__dict__") and not isinstance(x, type | torch.nn.Module) and not callable(x):
-        yield from tensors_in(vars(x))
-
-
-def _dtype(module: Any) -> str:
-    """The dtype of most of the parameters."""
-    sums: dict[str, int] = {}
-    for p in module.parameters():
-        name = dtype_name(p.dtype.to_real() if p.dtype.is_complex else p.dtype)
-        if name in CASTS or name == "float8":
-            sums[name] = sums.get(name, 0) + p.numel()
-    return max(sums, key=lambda name: sums[name], default="float32")
-
-
-def _flat(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors of the inputs by the names that forward gives them."""
-    takes = [*signature(module.forward).parameters, *(f"input {i}" for i in range(len(args)))]
-    leaves = [(name, list(tensors_in(v))) for name, v in (*zip(takes, args, strict=False), *kwargs.items())]
-    return {f"{name}.{i}" if i else name: t for name, tensors in leaves for i, t in enumerate(tensors)}
-
-
 @contextmanager
 def explained(field: str, context: str) -> Iterator[None]:
     """What goes wrong in the user's code as one line that says where."""
@@ -268,53 +245,3 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((TORCH, HERE, "<"))]
     return f"; at {own[-1].filename}:{own[-1].lineno}" if own else ""
-
-
-def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
-    """Inputs without data. A batch replaces the first dimension of the first input, and of all others that
-    have the same one. Raises InputError.
-    """
-    if isinstance(shapes, Mapping):
-        return dict(zip(shapes, of_sizes(module, list(shapes.values()), batch), strict=True))
-    if isinstance(shapes, Shape):
-        shapes = [shapes]
-    own = _dtype(module)
-    made = []
-    for shape in shapes:
-        dtype = getattr(torch, SHORT.get(shape.dtype, shape.dtype) or own, None)
-        if not isinstance(dtype, torch.dtype):
-            raise InputError(
-                "inputs", f"got dtype {shape.dtype[:40]!r}; allowed: int64, bool, bf16, float32, ..."
-            )
-        with_batch = batch is not None and shape.sizes[0] == shapes[0].sizes[0]
-        sizes = (batch, *shape.sizes[1:]) if with_batch else shape.sizes
-        made.append(torch.empty(sizes, dtype=dtype, device="meta"))
-    return tuple(made)
-
-
-def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:
-    """Inputs of a workload's size where forward takes input_ids or pixel_values. Raises InputError."""
-    takes = signature(module.forward).parameters
-    config = getattr(module, "config", None)
-    with torch.device("meta"):
-        if "input_ids" in takes:
-            _no_size("image", workload.image, "input_ids; allowed: batch, seq")
-            limit = getattr(config, "max_position_embeddings", None)
-            if limit:
-                at_most("seq", workload.seq, "max_position_embeddings", limit)
-            ids = torch.zeros(workload.batch, workload.seq or min(1024, limit or 1024), dtype=torch.int64)
-            head = getattr(module, "get_output_embeddings", lambda: None)() is not None
-            return {"input_ids": ids, "labels": ids} if head and "labels" in takes else {"input_ids": ids}
-        if "pixel_values" in takes:
-            _no_size("seq", workload.seq, "pixel_values; allowed: batch, image")
-            side = workload.image or getattr(config, "image_size", None) or 224
-            channels = getattr(config, "num_channels", None) or 3
-            return {"pixel_values": torch.zeros(workload.batch, channels, side, side)}
-    allowed = "inputs, which a file's factory returns as (module, inputs)"
-    raise InputError("inputs", f"forward takes no input_ids or pixel_values; allowed: {allowed}")
-
-
-def _no_size(name: str, size: int, takes: str) -> None:
-    """Raise an InputError for a size that no input has."""
-    if size:
-        raise InputError(name, f"forward takes {takes}")

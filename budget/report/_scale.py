@@ -10,7 +10,7 @@ from ..named import Any
 from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
 from ._frontier import picture
-from ._summary import describe, shorten
+from ._summary import degrees, describe, shorten
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 
@@ -43,6 +43,8 @@ def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
         "days": plan.days,
         "devices": plan.devices,
         "layout": None if ask.layout is None else vars(ask.layout),
+        "micro_batch": plan.network.task.workload.batch,
+        "recompute": plan.network.task.recompute,
         "device": ask.device.name,
         "mfu": plan.mfu.value,
         "mfu_low": plan.mfu.low,
@@ -108,6 +110,9 @@ def _text(plan: Plan) -> Iterator[str]:
     if ask.layout is not None:
         verdict = "fits" if e.fits else "DOES NOT FIT"
         size = memory(e.device.usable_bytes)
+        best = "; the best of a small search" if ask.step else ""
+        step = f"micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
+        yield f"layout      {degrees(ask.layout)}; {step}{best}"
         yield f"              peak {memory(e.memory.peak)} of {size} a device: {verdict}"
     yield from _time(plan)
     yield from _money(plan)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
+from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
 from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
@@ -117,7 +118,9 @@ def _head(e: Estimate) -> Iterator[str]:
 def workload(e: Estimate) -> str:
     """What is run, on what, in one line."""
     task = e.task
-    tokens = f" x {e.length:,.0f} tokens" if e.model.counts_tokens else ""
+    tokens = f" x {e.length:,.0f} token{'s' * (e.length != 1)}" if e.model.counts_tokens else ""
+    if not is_zero(e.model.cached):
+        tokens = f", {e.model.cached:,.0f} tokens in the cache"
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
     batch = e.model.samples if e.spread else task.workload.batch
@@ -257,3 +260,16 @@ def _trust(e: Estimate) -> Iterator[str]:
     own = f"captured from transformers' {e.model.config.get('class')}"
     counts = own if e.model.config.get("captured") else "exact"
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
+    if e.spread is not None and e.task.workload.mode == "train" and bool(e.devices >= MANY):
+        yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
+
+
+def _stragglers(factor: float) -> str:
+    """What is taken of the slowest device, and what was seen elsewhere."""
+    if factor != 1:
+        return f"kernels of the slowest device take {factor:g} x as long, as you say"
+    usual = 1 / (1 - WASTED)
+    return (
+        f"none assumed; they wasted {WASTED:.1%} in the median of {JOBS:,} jobs on {MANY} or more,"
+        f" {WASTED_MOST:.0%} in the worst tenth: straggler={usual:.3g} in the layout adds that"
+    )

@@ -94,7 +94,7 @@ def leaves(tensors, dtype=None):
 
 def gradients(output, inputs, grad):
     """The gradients of the inputs that are there."""
-    return torch.autograd.grad(output, [t for t in inputs if t is not None], grad.to(output.dtype))
+    return [*torch.autograd.grad(output, [t for t in inputs if t is not None], grad.to(output.dtype))]
 
 
 def assert_close(name, ours, torchs, oracle, terms=0.0):

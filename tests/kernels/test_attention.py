@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -28,7 +29,7 @@ KEYS = 256 if DEVICE == "cpu" else 512
 PLAIN = {"causal": False, "window": None, "softcap": None, "scale": None}
 
 
-def eager(q, k, v, bias=None, *, causal, window, softcap, scale):
+def eager(q, k, v, bias=None, sinks=None, *, causal, window, softcap, scale):
     """The same in torch's own operators, with the scores in memory; zeros where nothing is seen."""
     k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
     z = q @ k.mT * (scale or q.shape[-1] ** -0.5)
@@ -43,6 +44,9 @@ def eager(q, k, v, bias=None, *, causal, window, softcap, scale):
     if window:
         seen &= distance.abs() < window
     z = z.masked_fill(~seen.to(z.device), -math.inf)
+    if sinks is not None:  # one more column, as gpt-oss has it: a key whose value is zero
+        z = torch.cat((z, sinks.to(z.dtype)[:, None, None].expand(*z.shape[:3], 1)), -1)
+        v = F.pad(v, (0, 0, 0, 1))
     empty = (z == -math.inf).all(-1, keepdim=True)
     return z.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0) @ v
 
@@ -51,8 +55,8 @@ def check(tensors, rules, where, seed, *, backward=True):
     """Output and gradients of attention against float64."""
     ours_in, own_in, oracle_in = leaves(tensors), leaves(tensors), leaves(tensors, torch.float64)
     with route(where):
-        q, k, v, bias = ours_in
-        ours = attention(q, k, v, bias=bias, **rules)
+        q, k, v, bias, *sinks = ours_in
+        ours = attention(q, k, v, bias=bias, sinks=sinks[0] if sinks else None, **rules)
         own, oracle = eager(*own_in, **rules), eager(*oracle_in, **rules)
         assert ours.dtype == q.dtype
         assert_close("out", ours, own, oracle)
@@ -63,10 +67,20 @@ def check(tensors, rules, where, seed, *, backward=True):
             *(gradients(o, i, grad) for o, i in ((ours, ours_in), (own, own_in), (oracle, oracle_in))),
             strict=True,
         )
-        terms = dict.fromkeys(("q", "k", "v", "bias"), 0.0)
+        terms = dict.fromkeys(("q", "k", "v", "bias", "sinks"), 0.0)
         if oracle.numel() and k.numel():
-            terms = gradient_terms(*(t.detach() for t in oracle_in[:3]), grad.double(), rules)
-        for name, triple in zip(("q", "k", "v", "bias"), triples, strict=False):
+            terms |= gradient_terms(*(t.detach() for t in oracle_in[:3]), grad.double(), rules)
+            # Sums over rows keep what rounding the output to its format took from each row's sum(out * grad).
+            row = (oracle.detach().abs() * grad.double().abs()).sum(-1).max().item()
+            lost = row * torch.finfo(q.dtype).eps / torch.finfo(torch.float32).eps
+            for name, summed in zip(("bias", "sinks"), (bias, *sinks), strict=False):
+                if summed is not None:
+                    rows = q.shape[:3].numel() / (
+                        summed.numel() if name == "sinks" else summed.shape[:3].numel()
+                    )
+                    terms[name] += lost * math.sqrt(rows)
+        names = (name for name, t in zip(terms, ours_in, strict=False) if t is not None)
+        for name, triple in zip(names, triples, strict=True):
             assert_close(f"gradient of {name}", *triple, terms=terms[name])
 
 
@@ -100,28 +114,35 @@ def inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g):
     head_dim=st.sampled_from([16, 24, 33, 64, 80, 128]), dtype=dtypes, layout=layouts,
     causal=st.booleans(), window=st.sampled_from([None, None, 1, 20, 1000]),
     softcap=st.sampled_from([None, None, 3.0]), scale=st.sampled_from([None, 0.3]),
-    bias_shape=st.sampled_from([None, None, (1, 1), (0, 1), (1, 0), (0, 0)]),
-    where=routes, seed=seeds,
+    bias_shape=st.sampled_from([None, None, (1, 1, 1, 1), *itertools.product((0, 1), repeat=4)]),
+    has_sinks=st.booleans(), where=routes, seed=seeds,
 )  # fmt: skip
-@example(1, 2, 1, 64, 64, 64, torch.bfloat16, "contiguous", True, None, None, None, None, "triton", 0)
-@example(2, 1, 4, 70, 70, 128, torch.float16, "sliced", True, 30, None, None, None, "triton", 1)
-@example(1, 1, 2, 40, 70, 80, torch.bfloat16, "contiguous", False, 9, 2.0, None, (0, 0), "triton", 2)
-@example(1, 1, 1, 1, 1, 16, torch.float32, "contiguous", True, None, None, None, None, "triton", 3)
+@example(1, 2, 1, 64, 64, 64, torch.bfloat16, "contiguous", True, None, None, None, None, True, "triton", 0)
+@example(2, 1, 4, 70, 70, 128, torch.float16, "sliced", True, 30, None, None, None, False, "triton", 1)
+@example(
+    1, 1, 2, 40, 70, 80, torch.bfloat16, "contiguous", False, 9, 2.0, None, (0, 0, 1, 1), True, "triton", 2
+)
+@example(1, 1, 1, 1, 1, 16, torch.float32, "contiguous", True, None, None, None, None, False, "triton", 3)
+@example(
+    2, 2, 1, 75, 70, 16, torch.float32, "contiguous", True, 9, None, None, (1, 0, 0, 1), True, "triton", 5
+)
 def test_attention(
     batch, kv_heads, group, seq_q, seq_k, head_dim, dtype, layout, causal, window, softcap, scale,
-    bias_shape, where, seed,
+    bias_shape, has_sinks, where, seed,
 ):  # fmt: skip
     g = generator(seed)
     heads = kv_heads * group
     q, k, v = inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g)
     bias = None
     if bias_shape is not None:  # 1: of full size, 0: broadcast
-        shape = (batch if bias_shape[0] else 1, heads if bias_shape[1] else 1, seq_q, seq_k)
+        whole = (batch, heads, seq_q, seq_k)
+        shape = tuple(size if kept else 1 for size, kept in zip(whole, bias_shape, strict=True))
         bias = random(shape, dtype, generator=g)
         if seed % 2:
             bias = bias.masked_fill((torch.rand(shape, generator=g) < 0.3).to(DEVICE), -math.inf)
+    sinks = random((heads,), dtype, generator=g, scale=3.0) if has_sinks else None
     rules = {"causal": causal, "window": window, "softcap": softcap, "scale": scale}
-    check((q, k, v, bias), rules, where, seed)
+    check((q, k, v, bias, sinks), rules, where, seed)
 
 
 @pytest.mark.parametrize("head_dim", [16, 17, 96, 160, 192, 256])
@@ -145,9 +166,10 @@ def test_decoding_splits_the_cache(
     g = generator(seed)
     q, k, v = inputs(2, 2 * group, 2, seq_q, seq_k, head_dim, dtype, "contiguous", g)
     bias = random((2, 1, seq_q, seq_k), dtype, generator=g) if has_bias else None
+    sinks = random((2 * group,), dtype, generator=g) if has_bias else None
     assert attention_decode.decodes(q, k)
     rules = PLAIN | {"causal": causal, "window": window, "softcap": softcap}
-    check((q, k, v, bias), rules, "triton", seed, backward=False)
+    check((q, k, v, bias, sinks), rules, "triton", seed, backward=False)
 
 
 def test_gradients_after_decoding():
@@ -203,14 +225,17 @@ def test_packed_sequences(lengths, dtype, causal, window, where, seed):
 
 @pytest.mark.parametrize("where", ["triton", "reference"])
 def test_rows_after_the_last_sequence_are_zeros(where):
+    """And have no share in the sinks' gradient."""
     g = generator(0)
     tensors = [random((90, 2, 32), torch.float32, generator=g) for _ in range(3)]
+    sinks = random((2,), torch.float32, generator=g)
     bounds = torch.tensor([0, 20, 50], dtype=torch.int32, device=DEVICE)
     with route(where):
-        padded, exact = leaves(tensors), leaves([t[:50] for t in tensors])
-        out, expected = (attention_packed(*t, bounds, bounds, 30, 30) for t in (padded, exact))
+        padded, exact = leaves([*tensors, sinks]), leaves([*(t[:50] for t in tensors), sinks])
+        out, expected = (attention_packed(*t, bounds, bounds, 30, 30, sinks=s) for *t, s in (padded, exact))
         found = gradients(out, padded, torch.ones_like(out))
         wanted = gradients(expected, exact, torch.ones_like(expected))
+    torch.testing.assert_close(found.pop(), wanted.pop())
     for ours, theirs in zip((out, *found), (expected, *wanted), strict=True):
         assert torch.equal(ours[:50], theirs)
         assert (ours[50:] == 0).all()

@@ -19,12 +19,13 @@ from test_attention import eager
 from budget.kernels import settings
 
 
-def each(q, k, v, lengths, rules):
+def each(q, k, v, lengths, rules, bias=None, sinks=None):
     """torch's own attention of each batch entry with the keys that it has."""
     parts = []
     for i, n in enumerate(lengths):
         entry = slice(i, i + 1)
-        parts.append(eager(q[entry], k[entry, :, :n], v[entry, :, :n], **rules))
+        own = None if bias is None else bias[entry, ..., :n]
+        parts.append(eager(q[entry], k[entry, :, :n], v[entry, :, :n], own, sinks, **rules))
     return torch.cat(parts)
 
 
@@ -44,14 +45,16 @@ def paged(cache, page, g):
     lengths=st.lists(st.integers(0, 400), min_size=1, max_size=3), kv_heads=st.integers(1, 2),
     group=st.sampled_from([1, 4]), seq=st.sampled_from([1, 1, 3]), head_dim=st.sampled_from([16, 64, 80]),
     page=st.sampled_from([None, None, 16, 20]), dtype=dtypes, causal=st.booleans(),
-    window=st.sampled_from([None, 40]), softcap=st.sampled_from([None, 3.0]), where=routes, seed=seeds,
+    window=st.sampled_from([None, 40]), softcap=st.sampled_from([None, 3.0]), rich=st.booleans(),
+    where=routes, seed=seeds,
 )  # fmt: skip
-@example([400, 0, 1], 2, 4, 1, 64, 16, torch.bfloat16, True, None, None, "triton", 0)
-@example([17, 399], 1, 4, 3, 80, 20, torch.float16, True, 40, 3.0, "triton", 1)
-@example([2, 300], 2, 1, 3, 64, None, torch.float32, True, None, None, "triton", 2)
+@example([400, 0, 1], 2, 4, 1, 64, 16, torch.bfloat16, True, None, None, True, "triton", 0)
+@example([17, 399], 1, 4, 3, 80, 20, torch.float16, True, 40, 3.0, False, "triton", 1)
+@example([2, 300], 2, 1, 3, 64, None, torch.float32, True, None, None, True, "triton", 2)
 def test_attention_cached(
-    lengths, kv_heads, group, seq, head_dim, page, dtype, causal, window, softcap, where, seed
+    lengths, kv_heads, group, seq, head_dim, page, dtype, causal, window, softcap, rich, where, seed
 ):
+    """rich: with sinks, and padding as an additive mask."""
     g = generator(seed)
     batch = len(lengths)
     q = random((batch, kv_heads * group, seq, head_dim), dtype, generator=g)
@@ -59,7 +62,14 @@ def test_attention_cached(
     for i, n in enumerate(lengths):  # what lies behind must not be seen
         k[i, :, n:], v[i, :, n:] = float("nan"), float("nan")
     rules = {"causal": causal, "window": window, "softcap": softcap, "scale": None}
-    own, oracle = (each(*(t.to(d) for t in (q, k, v)), lengths, rules) for d in (dtype, torch.float64))
+    bias = sinks = None
+    if rich:
+        bias = torch.zeros(batch, 1, 1, 400, dtype=dtype, device=DEVICE)
+        bias[0, ..., :3] = -torch.inf
+        sinks = random((kv_heads * group,), dtype, generator=g)
+    own, oracle = (
+        each(*(t.to(d) for t in (q, k, v)), lengths, rules, bias, sinks) for d in (dtype, torch.float64)
+    )
     table = None
     if page is not None:
         state = g.get_state()
@@ -68,7 +78,7 @@ def test_attention_cached(
         v, _ = paged(v, page, g)
     there = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
     with route(where):
-        ours = attention_cached(q, k, v, there, table, **rules)
+        ours = attention_cached(q, k, v, there, table, bias=bias, sinks=sinks, **rules)
     assert ours.dtype == dtype
     assert_close("out", ours, own, oracle)
 

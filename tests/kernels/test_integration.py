@@ -193,9 +193,10 @@ def test_references_backward_is_autograd_of_the_forward():
     q, k, v = (tensor(1, h, 6, 16).double().detach().requires_grad_() for h in (4, 2, 2))
     bias = tensor(1, 4, 6, 6).double().detach().requires_grad_()
     rules = Rules(causal=True, window=4, softcap=2.0, scale=0.3)
-    out, log_sum = reference_forward(q, k, v, bias, rules)
+    sinks = tensor(4).double().detach().requires_grad_()
+    out, log_sum = reference_forward(q, k, v, bias, rules, sinks)
     grad = torch.randn_like(out)
-    expected = torch.autograd.grad(out, (q, k, v, bias), grad)
-    found = reference_backward(grad, q, k, v, out, log_sum, bias, rules)
+    expected = torch.autograd.grad(out, (q, k, v, bias, sinks), grad)
+    found = reference_backward(grad, q, k, v, out, log_sum, bias, rules, sinks)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -92,19 +92,22 @@ def test_tune_tries_the_neighbours_of_the_current_setting():
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.03, -1.0, float("nan"), float("inf")])
-def test_tune_picks_the_fastest_that_agrees(monkeypatch, wrong):
+def test_tune_picks_the_fastest_that_is_right(monkeypatch, wrong):
     """On a launch that knows its settings: 16 is fastest but wrong, 8 is the fastest of the right ones."""
     times = {4: 3.0, 16: 1.0, 8: 2.0}
     monkeypatch.setattr(tune, "seconds", lambda launch, key, setting, _: times[setting["num_warps"]])
     probabilities = torch.full((4, 1000), 1e-3)
+    monkeypatch.setattr(tune, "exact", lambda _: [probabilities.double()])
 
     def launch():
         warps = settings.find("softmax", torch.device("cpu"), "long")["num_warps"]
-        return (probabilities * (wrong if warps == 16 else 1 + 1e-4 * (warps == 8)),)
+        return (probabilities * (wrong if warps == 16 else 1 + 1e-6 * (warps == 8)),)
 
     key, candidates = ("softmax", "long"), [{"num_warps": warps} for warps in (4, 16, 8)]
     assert settings.find("softmax", torch.device("cpu"), "long")["num_warps"] == 4
     assert tune.best(launch, key, candidates) == ({"num_warps": 8}, 2.0, 3.0)
+    with pytest.raises(ValueError, match=r"^softmax long: the settings in force give a wrong result"):
+        tune.best(launch, key, [candidates[1], candidates[0]])
 
 
 def test_tune_drops_what_spills_before_it_runs():

@@ -23,6 +23,10 @@ CONFIGS = {
     "llama": transformers.LlamaConfig(**SMALL),
     "mistral": transformers.MistralConfig(**SMALL, sliding_window=7),
     "gemma2": transformers.Gemma2Config(**SMALL, head_dim=16, sliding_window=7, query_pre_attn_scalar=16),
+    "gpt_oss": transformers.GptOssConfig(
+        **SMALL, head_dim=16, sliding_window=7, num_local_experts=2, num_experts_per_tok=1,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
 }  # fmt: skip
 LENGTH = 19
 
@@ -88,7 +92,8 @@ def test_trains_to_the_same_loss(name, calls):
     assert expected[1] < expected[0]
     assert len(calls) == 2 * 2
     assert all(rules["causal"] and rules["bias"] is None for rules in calls)
-    windows = {"mistral": {7}, "gemma2": {7, None}}.get(name, {None})
+    windows = {"mistral": {7}, "gemma2": {7, None}, "gpt_oss": {7, None}}.get(name, {None})
+    assert all((rules["sinks"] is not None) == (name == "gpt_oss") for rules in calls)
     assert {rules["window"] for rules in calls} == windows
 
 
@@ -106,13 +111,34 @@ def test_padding(name, side, calls, in_torch):
     assert all(rules["causal"] and rules["bias"].shape == (2, 1, 1, LENGTH) for rules in calls)
 
 
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
-@pytest.mark.parametrize("name", ["gpt2", "mistral"])
-def test_generates_the_same_tokens(name, cache, in_torch):
-    """With a cache, in the middle of a batch whose prompts are of different lengths."""
+@pytest.fixture
+def steps(monkeypatch):
+    """The keys that were there in each call of attention_cached, and whether some were padding."""
+    from budget.kernels import transformers_attention
+
+    made = []
+    kernel = transformers_attention.attention_cached
+
+    def noted(q, k, v, lengths, **rules):
+        made.append((lengths.tolist(), rules["bias"] is not None))
+        return kernel(q, k, v, lengths, **rules)
+
+    monkeypatch.setattr(transformers_attention, "attention_cached", noted)
+    return made
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("name", "cache"), [("gpt2", "dynamic"), ("gpt2", "static"), ("mistral", "static"), ("gpt_oss", "static")]
+)
+def test_generates_the_same_tokens(name, cache, padded, steps, calls, in_torch):
+    """With a cache, in the middle of a batch whose prompts may be of different lengths.
+
+    Of a static cache only what is used is read: of the prompt by its length, of a step by the cache's.
+    """
     (eager, ours), ids = models(name), tokens(length=9)
     there = torch.ones_like(ids)
-    there[0, :4] = 0
+    there[0, : 4 * padded] = 0
     options = {
         "attention_mask": there, "max_new_tokens": 6, "do_sample": False, "cache_implementation": cache,
         "return_dict_in_generate": True, "output_logits": True, "disable_compile": True,
@@ -120,6 +146,10 @@ def test_generates_the_same_tokens(name, cache, in_torch):
     found, expected = (model.eval().generate(ids, **options) for model in (ours, eager))
     assert torch.equal(found.sequences, expected.sequences)
     close(torch.stack(found.logits), torch.stack(expected.logits))
+    full = (
+        {"gpt2": 2, "mistral": 0, "gpt_oss": 1}[name] if cache == "static" else 0
+    )  # layers without a window
+    assert steps == [([n, n], padded) for n in range(10, 15) for _ in range(full)]
 
 
 def test_packed_sequences_and_a_mask_of_ones_own(calls, in_torch):
@@ -193,7 +223,5 @@ def test_what_the_kernel_has_not_is_refused():
     with pytest.raises(ValueError, match=r"^dropout: 0.1"):
         ours.train()(tokens())
     q = torch.zeros(1, 1, 1, 16)
-    with pytest.raises(ValueError, match=r"^s_aux: "):
-        attend(torch.nn.Module(), q, q, q, None, s_aux=torch.zeros(1))
     with pytest.raises(ValueError, match=r"^attention_mask: expected 4 dimensions, got 2"):
         attend(torch.nn.Module(), q, q, q, torch.ones(1, 1))

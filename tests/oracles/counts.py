@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import torch
 from oracle import _convolution_backward
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 from torch.nn import functional as F
@@ -58,11 +60,14 @@ COUNTS = {
     aten.vdot: lambda a, b, **k: 2 * prod(a),
     aten.addmm_: addmm_flop.__wrapped__,
     aten.baddbmm_: baddbmm_flop.__wrapped__,
+    aten.addbmm: lambda y, a, b, **k: 2 * prod(a) * b[2],
     aten._trilinear: trilinear_flop,
     aten.conv_tbc: conv_tbc_flop,
 }
 
 
+# Whose fake kernels leave a transposed input's strides, which real ones do not: its place in the arguments.
+BATCH_NORMS = {aten.native_batch_norm.default: 0, aten.native_batch_norm_backward.default: 1}
 FORMULAS = {**flop_registry, **{call: shape_wrapper(count) for call, count in COUNTS.items()}}
 
 
@@ -100,6 +105,9 @@ class Tracker(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
+        if func in BATCH_NORMS and isinstance(result[0], FakeTensor):
+            laid_out = suggest_memory_format(args[BATCH_NORMS[func]])
+            result = (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
         if formula := FORMULAS.get(func._overloadpacket):
             self.flops += formula(*args, **kwargs, out_val=result)
         if func is not torch.ops.prim.device.default:
@@ -142,10 +150,12 @@ class Measured(NamedTuple):
     within: float
 
 
-def measured(build, *, train=True):
+def measured(build, *, train=True, real=False):
     """What torch runs of a module that `build` makes: on fake tensors, or where it needs data on real ones,
     whose kernels for processors lay tensors out in ways of their own.
     """
+    if real:
+        return Measured(*_measured(build, train), within=0)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             return Measured(*_measured(build, train), within=1e-3)
@@ -155,6 +165,8 @@ def measured(build, *, train=True):
 
 def _measured(build, train):
     module, inputs = build()
+    if len({id(getattr(p, "fake_mode", None)) for p in module.parameters()}) > 1:
+        raise RuntimeError("torch copies a fake tensor's mode with it: its views then have other storages")
     own = (*module.parameters(), *module.buffers(), *inputs)
     with Tracker(*own) as tracker:
         stages = run(module, inputs, train)

@@ -60,6 +60,10 @@ def speech(config: Any, batch: int, seq: int) -> dict[str, Any]:
     return {"input_features": mel, "decoder_input_ids": ids, "labels": ids, "use_cache": False}
 
 
+def samples(config: Any, batch: int, seq: int) -> dict[str, Any]:
+    return {"input_values": torch.zeros(batch, seq), "labels": torch.zeros(batch, dtype=torch.int64)}
+
+
 def family(
     name: str, cls: Any, inputs: Inputs, *shapes: tuple[int, int], attention: str = "sdpa", **fields: Any
 ) -> Case:
@@ -274,6 +278,9 @@ SMALL = (
     family("whisper", hf.WhisperForConditionalGeneration, speech, (4, 400), (16, 100), encoder_layers=2,
            decoder_layers=2),
     family("vit", hf.ViTForImageClassification, pixels, (8, 224), (64, 224), num_hidden_layers=3),
+    family("wav2vec2", hf.Wav2Vec2ForSequenceClassification, samples, (2, 16_000), num_hidden_layers=3,
+           mask_time_prob=0.0),
+    family("segformer", hf.SegformerForImageClassification, pixels, (2, 256)),
     family("swin", hf.SwinForImageClassification, pixels, (4, 224), (16, 224), attention="eager",
            depths=[2, 2, 2, 2]),
     family("swinv2", hf.Swinv2ForImageClassification, pixels, (4, 256), (16, 256), attention="eager",

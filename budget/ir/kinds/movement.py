@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
         walks="first", linear=True, updates=True, part=True, gradient="step"
     ),
     "pad": Rule(additive=True),
+    "interpolate": Rule(8, 8),  # bilinear, between four neighbours
     "contiguous": Rule(linear=True, additive=True),  # the same in another layout
     "detach": Rule(view=True, stops=True),
     "empty": Rule(stops=True, view=True),  # memory that nothing is written to
@@ -89,9 +90,9 @@ RULES: dict[str, Rule] = {
         1, 1, walks="first", sums=True, gradient="expand", autocast=(ANSWERS_SINGLE, ""), additive=True
     ),
     "upcast": Rule(
-        casts=True, additive=True, launches=2
+        casts=True, additive=True, launches=2, narrow=(1, 1)
     ),  # a cast, and a copy that a product of batches needs
-    "cast": Rule(casts=True),
+    "cast": Rule(casts=True, narrow=(1, 1)),
     "cache": Rule(part=True),
     "fill": Rule(stops=True),  # zeros, a recurrence's first state
     "table": Rule(4, stops=True, launches=9),  # made from positions: rotary cosines, ALiBi slopes, masks

@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (UPCAST, SCALED_BY, NORMED),
+        narrow=(2, 2),
         launches=8,
         back_launches=16,
         most=(1, 2),
@@ -97,6 +98,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (INPUT, UPCAST, SCALED_BY, NORMED._replace(like=OUT)),
+        narrow=(2, 2),
         launches=8,
         back_launches=17,
         most=(1, 2),
@@ -111,6 +113,7 @@ RULES: dict[str, Rule] = {
         4,
         11,
         (UPCAST, SCALED_BY, NORMED_FLOAT32),
+        narrow=(2, 2),
         launches=8,
         back_launches=17,
         most=(1, 2),
@@ -138,6 +141,7 @@ RULES: dict[str, Rule] = {
         7,
         17,
         (Save("square", dtype="float32", passed=True), UPCAST, SCALED_BY, NORMED_FLOAT32),
+        narrow=(2, 2),
         launches=12,
         back_launches=24,
         back_most=(0, 6),
@@ -155,6 +159,7 @@ RULES: dict[str, Rule] = {
         10,
         (X,),
         passes=True,
+        tracks=1,
         family="norm",
         autocast=(AS_INPUT, AS_INPUT),
         measured=True,
@@ -283,4 +288,4 @@ RULES: dict[str, Rule] = {
     ),
 }
 # Gemma's weight is 1 + w, which is cast and added each time.
-RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10)
+RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10, narrow=(3, 3))

@@ -1,0 +1,12 @@
+"""Which errors a process on a GPU cannot go on after."""
+
+# What a driver says when nothing can follow. A launch that is refused says "Triton Error", and all goes on.
+LOUD = (
+    "CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cudaError", "device-side assert",
+    "misaligned address", "illegal memory access", "illegal instruction", "unspecified launch failure",
+)  # fmt: skip
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether the device's context is lost: every later call in this process would fail, or lie."""
+    return type(error).__name__ == "AcceleratorError" or any(word in str(error) for word in LOUD)

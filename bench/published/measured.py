@@ -1,0 +1,118 @@
+"""Published rows with a measured time, and the kernels from which it is predicted: what fit.py fits to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from budget import device as devices
+from budget.answer import Estimate
+from budget.errors import InputError
+from budget.fold.kernels import Work
+from budget.ir import Gemm
+from budget.named import Any, NamedTuple
+
+from . import inference
+from .predict import run
+from .rows import Asked, NotCoveredError, Part
+from .table import read
+
+TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
+SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host")
+
+
+class Kernels(NamedTuple):
+    """A part's kernels, those alike together as arrays."""
+
+    works: tuple[Work, ...]
+    times: float
+    stretch: float  # by a pipeline's bubble
+    waits: float  # seconds for collectives
+
+
+class Case(NamedTuple):
+    """A measured row."""
+
+    id: str
+    stack: str
+    generation: str
+    source: str
+    quantity: str
+    device: devices.Device
+    dtype: str
+    execution: str
+    parts: tuple[Kernels, ...]
+    measured: float  # logarithm of seconds
+
+
+# Rows that judge what was never fitted to them: a stack of many devices with every setting published, and
+# one batch on several devices, which says what communication costs.
+HELD = ("megatron-2021",)
+
+
+def _several(kind: ModuleType, a: Asked) -> bool:
+    return kind is inference and "layout" in a.parts[0].settings
+
+
+def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
+    """The rows of tables that have a measured time and a prediction, but for those that judge; or, of these,
+    the ones of one batch on several devices.
+    """
+    for path in paths:
+        kind, rows = read(path)
+        for row in rows:
+            try:
+                for a in kind.asked(row):
+                    if a.parts[0].settings.get("stack") in HELD or _several(kind, a) != several:
+                        continue
+                    if a.quantity in TIMES and a.measured and a.of is None:
+                        taken = a.work / a.measured if a.work else a.measured
+                        yield _case(row, a.quantity, a.parts, taken)
+            except (NotCoveredError, InputError):
+                continue
+
+
+def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: float) -> Case:
+    found = [run(part) for part in parts]
+    e = found[0]
+    kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
+    source = row["source"].split(" ")[0].split("@")[0]
+    return Case(
+        row["id"],
+        e.stack.name,
+        e.device.generation,
+        source,
+        quantity,
+        e.device,
+        e.task.dtype,
+        e.task.execution,
+        kernels,
+        math.log(taken),
+    )
+
+
+def _kernels(part: Part, e: Estimate) -> Kernels:
+    """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
+    t = e.times
+    busy = t.forward + t.backward
+    found = tuple(_alike((k.work for k in t.kernels), part.phase))
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
+
+
+def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
+    """Kernels of one class as one, whose sizes are arrays."""
+    groups: dict[Any, list[Work]] = {}
+    for w in found:
+        if not phase or w.phase == phase:
+            groups.setdefault((w.phase, w.form, w.own, w.narrow, w.gemm is None), []).append(w)
+    for of in groups.values():
+        sizes = {f: np.array([float(getattr(w, f)) for w in of]) for f in SIZES}
+        gemm = (
+            None
+            if of[0].gemm is None
+            else Gemm(*(np.array([float(g) for g in c]) for c in zip(*(w.gemm for w in of), strict=True)))
+        )
+        yield of[0]._replace(**sizes, gemm=gemm)

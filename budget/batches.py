@@ -1,0 +1,38 @@
+"""The batch of a step: samples of all devices, and the micro-batches in which they are worked through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .config import any_of, size
+from .errors import InputError, shown
+from .named import TYPE_CHECKING, Any
+from .size import Size
+
+if TYPE_CHECKING:
+    from .layout import Layout
+    from .read.source import Source
+
+
+def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
+    """Micro-batches in which a step's batch is worked through. Raises InputError."""
+    if techniques.get("accumulate", 1) != 1:
+        raise InputError("accumulate", "there is a global_batch as well; allowed: one of them")
+    each = source.workload.batch * (1 if layout is None else layout.dp)
+    if isinstance(whole, str):
+        built = source.network.build(source.workload)
+        whole = whole_samples(whole, built.tokens // built.samples, each)
+    asked = size("global_batch", whole)
+    if any_of(asked % each != 0):
+        of = "batch" if layout is None else "dp x micro_batch"
+        raise InputError("global_batch", f"got {shown(asked)}; allowed: multiples of {of}, {shown(each)}")
+    return asked // each
+
+
+def whole_samples(text: str, length: int, each: int) -> int:
+    """Samples of so many tokens (`4M-tokens`): the nearest multiple of `each`. Raises InputError."""
+    from .quantity import COUNT, read
+
+    if not text.rstrip().endswith(("token", "tokens")) or not length:
+        raise InputError("global_batch", f"got {shown(text)}; allowed: samples, or tokens as 4M-tokens")
+    return max(1, round(read("global_batch", text, COUNT) / length / each)) * each

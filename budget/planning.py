@@ -1,0 +1,43 @@
+"""The layouts of so many devices: each is priced by an estimate of its own (search.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from . import search
+from .answer import Estimate
+from .batches import whole_samples
+from .cluster import joining
+from .config import size
+from .errors import InputError
+from .layout import Layout
+from .named import Any
+from .search import Found
+
+
+def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str, Any]) -> Found:
+    """The layouts of so many devices, the best first. estimate: of the network, with settings as those given.
+    Raises InputError.
+    """
+    settings, number = dict(given), size("devices", devices)
+    batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
+    one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})
+    joined = joining(one.device, settings.get("cluster"))
+    if joined.devices is not None and number > joined.devices:
+        raise InputError(
+            "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
+        )
+    samples = settings.get("global_batch") or 0
+    if isinstance(samples, str):  # as many as some of the devices divide
+        asked = whole_samples(samples, one.length, 1)
+        each = next(n for n in range(min(asked, number), 0, -1) if number % n == 0)
+        samples = settings["global_batch"] = whole_samples(samples, one.length, each)
+    of = search.facts(one, samples, batch, settings.get("recompute", "none"))
+
+    def price(layout: Layout, batch: int, recompute: str) -> Estimate:
+        return estimate(**{**settings, "layout": layout, "batch": batch, "recompute": recompute})
+
+    found = search.search(number, joined.node, of, price)
+    best = found.best
+    told = best.estimate and best.estimate._replace(searched=len(found.tried))
+    return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))

@@ -1,0 +1,43 @@
+"""A cache in a dtype of its own: its bytes by the formula, nothing else moved."""
+
+import pytest
+
+import budget
+
+SHAPE = {"batch": 4, "seq": 4096}
+
+
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+@pytest.mark.parametrize(("dtype", "size"), [("fp8", 1), ("fp32", 4), ("", 2)])
+def test_the_cache_has_its_own_bytes(mode, dtype, size):
+    e = budget.estimate("llama-3-8b", mode=mode, device="h100", kv_dtype=dtype, **SHAPE)
+    plain = budget.estimate("llama-3-8b", mode=mode, device="h100", **SHAPE)
+    assert e.memory.kv_cache == 2 * 32 * 8 * 128 * 4 * 4096 * size  # keys and values, layers, heads, size
+    assert e.memory.parameters == plain.memory.parameters
+    assert e.flops.forward == plain.flops.forward
+
+
+def test_attention_reads_as_many_bytes_less():
+    plain, narrow = (
+        budget.estimate("llama-3-8b", mode="decode", device="h100", stack="vllm", kv_dtype=d, **SHAPE)
+        for d in ("", "fp8")
+    )
+    moved = [sum(k.work.bytes * k.work.times for k in e.times.kernels) for e in (plain, narrow)]
+    cache = plain.memory.kv_cache
+    assert moved[0] - moved[1] == pytest.approx(cache / 2, rel=0.01)
+    assert narrow.times.step < plain.times.step
+
+
+def test_all_caches_of_a_network():
+    for model in ("deepseek-v3", "gemma-2-9b"):
+        plain, narrow = (
+            budget.estimate(model, mode="decode", device="h200", kv_dtype=d, **SHAPE) for d in ("", "fp8")
+        )
+        assert 2 * narrow.memory.kv_cache == plain.memory.kv_cache
+
+
+def test_what_it_refuses():
+    with pytest.raises(budget.InputError, match=r"^kv_dtype: got 'int3'; allowed: fp32, bf16, fp16, fp8"):
+        budget.estimate("gpt2", mode="decode", kv_dtype="int3")
+    with pytest.raises(budget.InputError, match=r"^kv_dtype: gpt2 has no cache here; allowed: in modes"):
+        budget.estimate("gpt2", kv_dtype="fp8")
