@@ -94,13 +94,13 @@ def last(x: str, width: str = "d") -> Op:
 
 
 def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
-    """Scores of the vocabulary."""
+    """Scores of the vocabulary, of `x: b s d`."""
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""
     if not (c.tied or c.tied_bias):
         yield op("head.second_bias", "*v -> second: v", "resident")  # stored, and not used
     b = "b s"
     if mode == "prefill" and c.kind == "decoder":
-        yield last("x", width)
+        yield last(x, width)
         x, b = "last", "b"
     yield op("head.logits", f"{x}: {b} {width}, {weight} {width}{bias} -> logits: {b} v", tag=HEAD)
     if c.logit_softcap > 0:

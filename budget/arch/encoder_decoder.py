@@ -152,13 +152,14 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         yield from dropout("head", c.head_dropout, mode, x)
         yield op("head.labels", f"{x}: b s d, *d v, +*v -> logits: b s v", tag=HEAD, v=c.labels)
     elif c.head == "lm":
+        scaled = "scaled" if c.head_scale else "x"
         if c.head_scale:
-            yield op("head.scale", "x: -> x:", "scale")
-        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
+            yield op("head.scale", "x: -> scaled:", "scale")
+        yield op("head", f"{scaled}: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
         if c.head_bias:
             yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
     if mode == "train" and c.head in ("lm", "tokens"):
-        yield from cross_entropy("logits")
+        yield from cross_entropy("logits", states=("x", "scaled"))
 
 
 def _distances(c: Config, part: str) -> Op:

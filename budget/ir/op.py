@@ -18,6 +18,7 @@ ADDS = "adds"  # a product whose result is added in place to a gradient that is 
 LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
 REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 from weakref import WeakKeyDictionary
@@ -35,6 +36,10 @@ from ._values import BY_DATA
 
 MODES = ("train", "forward")
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
+NO_DATA = (  # how torch says so
+    "its data is not allocated yet", "unsupported device typemeta", "Cannot access storage of",
+    "shape_env must",
+)  # fmt: skip
 PROGRAMS: MutableMapping[Any, dict[Any, Model]] = WeakKeyDictionary()  # of modules, as they were
 MOST = 8  # programs of one module
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -187,7 +192,9 @@ def silent() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            warnings.filterwarnings("ignore", "Using `torch.compile")
             yield
     finally:
         log.setLevel(level)
@@ -235,6 +242,8 @@ def explained(field: str, context: str) -> Iterator[None]:
         raise InputError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
+        if any(sign in text for sign in NO_DATA):
+            text = "a call of torch's needs the data of a tensor, which a capture does not have"
         if "UninitializedParameter" in text:
             text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None

@@ -71,10 +71,11 @@ class Rule(NamedTuple):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
-    # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32; and
-    # its forward pass, where what it makes on the way is not kept.
-    back_most: tuple[float, float] = (0, 0)
+    # Tensors of its output's size that it has made and not let go at once, in its dtype and in float32: copies,
+    # which there are none of where that is its dtype.
     most: tuple[float, float] = (0, 0)
+    # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
+    back_most: tuple[float, float] = (0, 0)
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
