@@ -19,6 +19,7 @@ import torch
 from torch._higher_order_ops import utils as hops
 from torch._higher_order_ops.cond import CondOp
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.nn import functional as F
 
 from ..errors import InputError
 from ..named import Any
@@ -48,7 +49,7 @@ def as_a_gpu() -> Iterator[list[str]]:
         if "torch._dynamo" in sys.modules:  # what it has compiled runs as written, and stays compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         left_out: list[str] = []
-        stack.enter_context(_attributes([*_compiled(left_out), *_finite()]))
+        stack.enter_context(_attributes([*_compiled(left_out), *_finite(), *UNCHECKED]))
         yield left_out
 
 
@@ -80,6 +81,16 @@ def _finite() -> list[tuple[Any, str, Any]]:
         *((place, name, answers(getattr(place, name))) for name in ("all", "any")
           for place in (torch, torch.Tensor)),
     ]  # fmt: skip
+
+
+def _unchecked(loss: Any) -> Any:
+    """A loss that asks whether any number is below 0, to raise an error: none is."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _attributes([(torch, "any", lambda _: False)]):
+            return loss(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -231,3 +242,10 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
         found.append((flex, "_validate_device", lambda *_: None))
         found.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
     return found
+
+
+# Where torch itself looks at numbers to refuse bad ones; an object each, since a capture is known by them.
+UNCHECKED: list[tuple[Any, str, Any]] = [
+    (F, "gaussian_nll_loss", _unchecked(F.gaussian_nll_loss)),
+    (torch.distributions.Distribution, "_validate_args", False),
+]
