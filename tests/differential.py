@@ -155,7 +155,7 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
     if arch == "wav2vec2":
         return {"input_values": torch.empty(BATCH, SAMPLES)}
-    if arch in ("transformer", "hybrid", "mamba", "deberta"):
+    if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
         return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
     side = config.image_size if _image(kind) else SIDE
     side = side if isinstance(side, int) else side[0]
@@ -191,7 +191,8 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
+    routed = any(hasattr(config, name) for name in ("num_experts_per_tok", "top_k_experts"))
+    experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device("cpu" if sees(kind) or kind in REAL else "meta"), without_looks():
         cls = getattr(transformers, name)
         module = cls._from_config(config, attn_implementation="eager", **experts).eval()

@@ -109,6 +109,10 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 6,
                   "mamba_chunk_size": 4, "head_dim": 16},
     "llama4_text": {"intermediate_size_mlp": 70, "attention_chunk_size": 4},
+    "gemma4_text": {"num_hidden_layers": 8, "num_kv_shared_layers": 3, "global_head_dim": 12,
+                    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2
+                    + ["sliding_attention", "full_attention"], "use_double_wide_mlp": True,
+                    "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90},
     "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
