@@ -2,9 +2,8 @@
 
     LD_LIBRARY_PATH=FOLDER TRITON_LIBCUDA_PATH=FOLDER python fake_driver.py
 
-make(FOLDER) compiles it. Each call is made twice, the second time from a plan; prints a line of JSON for
-each: its name, what was launched both times (kernel, grid, threads, shared memory), and how often Triton's own
-run() was asked.
+make(FOLDER) compiles it. Each call is made twice, the second time from a plan. A line of JSON for each:
+its name, what was launched both times (kernel, grid, threads, shared memory), how often run() was asked.
 """
 
 import json
