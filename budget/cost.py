@@ -51,11 +51,11 @@ class Bill(NamedTuple):
     co2_kg: float | None
 
 
-def _read(field: str, given: Any, kind: str, **bounds: float) -> float:
+def _read(field: str, given: Any, kind: str, *, zero: bool = False) -> float:
     """A quantity as people write it; its units are a sixtieth of an estimate to import."""
     from . import quantity
 
-    return quantity.read(field, given, getattr(quantity, kind), **bounds)
+    return quantity.read(field, given, getattr(quantity, kind), zero=zero)
 
 
 def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None, grid: Any = None) -> Terms:
@@ -172,7 +172,7 @@ def _grid(given: Any) -> Stated:
     row = named.get((USUAL_GRID if given is None else str(given)).lower())
     if row is None:
         try:
-            value = _read("grid", given, "PLAIN", least=-1e-9)
+            value = _read("grid", given, "PLAIN", zero=True)
         except InputError:
             raise unknown("grid", given, [r["name"] for r in rows.values()]) from None
         return _own(max(value, 0.0), "your grid")

@@ -124,7 +124,8 @@ def estimate(
         source.usual.get("family", ""),
     )
     check(task, target)
-    profile = profile_for(target, task.dtype, software)
+    apart = spread is not None and mode != "train" and any_of(spread.devices > 1)
+    profile = profile_for(target, task.dtype, software, several=apart)
     kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
     counted: Counted = _counted(source.network, task)
     joined = None if counted[-1] is None else _joined(target, cluster)

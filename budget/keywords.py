@@ -41,6 +41,7 @@ class Techniques(TypedDict, total=False):
     adapters: int
     adapter_targets: str
     boft_block_size: int
+    kv_dtype: str
     teacher: str
     freeze: str
     freeze_layers: int

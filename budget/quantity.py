@@ -28,33 +28,37 @@ def _prefixed(prefixes: Mapping[str, float], units: Mapping[str, float]) -> dict
 
 
 WORDS = {"tokens": 1.0, "token": 1.0, "params": 1.0, "parameters": 1.0, "samples": 1.0, "images": 1.0}
-DAY = {"days": 1.0, "day": 1.0, "d": 1.0, "weeks": 7.0, "week": 7.0, "w": 7.0}
-DAY |= {"years": 365.25, "year": 365.25, "y": 365.25, "hours": 1 / 24, "hour": 1 / 24, "h": 1 / 24}
-DAY |= {"min": 1 / 1440, "s": 1 / 86400}
+TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0}
+TIME |= dict.fromkeys(("d", "day", "days"), 86400.0) | dict.fromkeys(("w", "week", "weeks"), 604800.0)
+TIME |= dict.fromkeys(("y", "year", "years"), 31557600.0)  # of 365.25 days
 WORK = {"FLOP": 1.0, "FLOPs": 1.0, "FLOPS": 1.0}
 RATED = {f"{u}{day}": 86400.0 for u in ("FLOP/s", "FLOPs", "F") for day in ("days", "day")}
 
 COUNT = Kind(COUNTED | WORDS | {p + w: x for p, x in COUNTED.items() for w in WORDS}, "70B or 4M-tokens")
+DEVICES = Kind(COUNTED, "16384 or 16k")
 FLOPS = Kind(DECIMAL | _prefixed(DECIMAL, WORK | RATED), "1e24, 2 EFLOP or 3640 PFLOP/s-days")
 USD = Kind(COUNTED | {"USD": 1.0, "usd": 1.0, "dollars": 1.0}, "$1e6, 250k or 2M")
 KWH = Kind({"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "GWh": 1e6, "TWh": 1e9}, "400000, 400 MWh or 1.2 GWh")
-DAYS = Kind(DAY, "30, 30d, 6 weeks or 12h", 1e7)
+DAYS = Kind({name: t / 86400 for name, t in TIME.items()}, "30, 30d, 6 weeks or 12h", 1e7)
+HOURS = Kind({name: t / 3600 for name, t in TIME.items()}, "50000, 50000h or 5 years", 1e12)
+SECONDS = Kind(TIME, "0.2, 200ms or 15min", 1e15)
 SHARE = Kind({"%": 0.01}, "40% or 0.4", 1.0)
 WATTS = Kind({"W": 1.0, "kW": 1e3}, "700, 700W or 1.7 kW", 1e7)
 PLAIN = Kind({}, "1.2")
 NUMBER = r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)"
 
 
-def read(field: str, given: Any, kind: Kind, least: float = 0.0) -> float:
-    """A number above `least` in the kind's own unit. Raises InputError for anything else."""
-    wrong = InputError(field, f"got {shown(given)}; allowed: a number above {least:g}, as {kind.example}")
+def read(field: str, given: Any, kind: Kind, *, zero: bool = False) -> float:
+    """A number above 0, or 0 where that is allowed, in the kind's own unit. Raises InputError for others."""
+    allowed = f"{'0, or ' * zero}a number above 0, as {kind.example}"
+    wrong = InputError(field, f"got {shown(given)}; allowed: {allowed}")
     if isinstance(given, bool):
         raise wrong
     try:
         value = float(given) if isinstance(given, int | float) else _of_text(str(given), kind.units)
     except (ValueError, OverflowError):
         raise wrong from None
-    if not (isfinite(value) and least < value):
+    if not (isfinite(value) and value > 0) and not (zero and value == 0):
         raise wrong
     if value > kind.most:
         raise InputError(field, f"got {shown(given)}; allowed: at most {kind.most:,.10g}, as {kind.example}")

@@ -15,12 +15,12 @@ from functools import cache
 from time import perf_counter
 
 from .answer import Estimate
-from .bounds import Bounds, Price
+from .bounds import Bounds, Price, Stack
 from .errors import InputError
-from .ir import SCORES, base, expert_axis, walk
+from .ir import SCORES, Model, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
-from .plan._layers import layers
+from .plan._layers import in_one, is_stack, layers
 
 RECOMPUTED = ("none", "selective", "full")  # from the least on
 LONG = 16384  # tokens, from which on a sequence is divided
@@ -33,7 +33,7 @@ class Facts(NamedTuple):
     samples: of a step over all devices; 0 where it is not given. batches: samples of a device at a time.
     """
 
-    layers: int
+    stack: Stack
     heads: int
     experts: int
     seq: int
@@ -91,7 +91,7 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
     experts = [o.sizes[base(axis)] for o, axis in axes if axis]
     return Facts(
-        int(sum(layers(node) for node in model.nodes)),
+        _stack(model),
         int(heads),
         int(max(experts, default=0)),
         one.length,
@@ -103,17 +103,27 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
     )
 
 
+def _stack(model: Model) -> Stack:
+    """The longest stack of a network's layers."""
+    sizes = [int(layers(node)) for node in model.nodes]
+    longest = sizes.index(max(sizes))
+    node = model.nodes[longest]
+    period = int(in_one(node)) if is_stack(node) else 1
+    return Stack(sum(sizes), sum(sizes[:longest]), sizes[longest], period)
+
+
 def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     """The layouts of so many devices, `node` of them in a node. Raises InputError where none is possible."""
     begin, price = perf_counter(), cache(price)
     layouts = [Layout(**degrees) for degrees in candidates(devices, node, of)]
-    some = _Search(of, price, Bounds(layouts, of.layers, of.samples, of.batches[0], price))
+    some = _Search(of, price, Bounds(layouts, of.stack, of.samples, of.batches[0], price))
     tried = some.best(layouts)
     if not any(t.fits for t in tried):
         tried += some.nearest(layouts)
     for one in sorted(tried, key=_order)[:REFINED]:
         tried += some.refined(one)
-    found = tuple(sorted((t for t in tried if t.estimate is not None), key=_order))
+    each = {t[:3]: t for t in tried if t.estimate is not None}
+    found = tuple(sorted(each.values(), key=_order))
     if not found:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
         raise InputError("devices", f"{devices:,}: {whys or 'no layout divides them'}")
@@ -189,7 +199,7 @@ class _Search(NamedTuple):
     def interleaved(self, one: Tried) -> Iterator[tuple[Layout, int]]:
         """The same with the stages of a pipeline interleaved."""
         layout, micro = one.layout, self.bounds.micro(one.layout, one.batch)
-        each = -(-self.of.layers // layout.pp)  # of the fullest stage
+        each = -(-self.of.stack.layers // layout.pp)  # of the fullest stage
         for vpp in (2, 4, 8):
             if layout.pp > 1 and each % vpp == 0 and micro % layout.pp == 0:
                 yield Layout(**{**vars(layout), "vpp": vpp}), one.batch
@@ -205,7 +215,7 @@ def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
     """Degrees whose product is the number of devices, and that divide what they are for."""
     for tp in _divisors(of.heads, min(node, devices)):
         for cp in _divisors(of.seq // LONG, 64) if of.seq >= LONG else (1,):
-            for pp in _stages(of.layers, devices // (tp * cp)) if of.trains else (1,):
+            for pp in _stages(of.stack.layers, devices // (tp * cp)) if of.trains else (1,):
                 dp, left = divmod(devices, tp * cp * pp)
                 if left or (of.samples and of.samples % (dp * of.batches[0])):
                     continue
@@ -227,7 +237,7 @@ def _divisors(whole: int, most: int) -> Iterable[int]:
 def _stages(count: int, most: int) -> Iterable[int]:
     """Stages of a pipeline: divisors of the layers, and powers of two, whose stages may differ by a layer."""
     powers = [2**n for n in range(1, 12) if 2 * 2**n <= count and 2**n <= most]
-    return sorted({*_divisors(count, most), *powers})
+    return sorted({1, *_divisors(count, most), *powers})
 
 
 def _experts(experts: int, replicas: int, node: int) -> Iterable[int]:

@@ -21,6 +21,7 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 # matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
 # start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
 CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
+SEVERAL = "several"  # of its intervals, beside generations
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
 
@@ -33,7 +34,8 @@ class Stack(NamedTuple):
     other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
     other one. accumulate: the dtype in which its 16-bit products add up. reached: by generation, see
     CLASSES; like: the stack that one without rows of its own borrows from. intervals: by generation, of a
-    measured time over the predicted one. source: keys of references.json.
+    measured time over the predicted one, and `several`: of one batch on several devices.
+    source: keys of references.json.
     """
 
     name: str

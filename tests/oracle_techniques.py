@@ -6,6 +6,7 @@ autocast has CUDA's list of what runs in float32. Sources: torch-autocast, peft,
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import weakref
@@ -129,6 +130,7 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
                         loss = module(**inputs).loss
                     tracker.phase = "backward"
                     loss.backward()
+                    gc.collect()  # frames of checkpoints refer to each other
                 tracker.phase = "optimizer"
                 step()
         return tracker.most, tracker.at
@@ -198,7 +200,9 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
         stack.enter_context(patch.multiple(FakeTensor, __bool__=lambda _: False, item=lambda _: 1.0))
         stack.enter_context(patch.object(torch.utils, "swap_tensors", _replaced))
         if call["attention"] == "sdpa":
-            stack.enter_context(patch.object(masking_utils, "find_packed_sequence_indices", lambda _: None))
+            unpadded = {"find_packed_sequence_indices": None, "is_tracing": False, "fast_all": True}
+            found = {name: lambda _, answer=answer: answer for name, answer in unpadded.items()}
+            stack.enter_context(patch.multiple(masking_utils, **found))
         if call.get("recompute") == "selective":
             stack.enter_context(selective(family))
         if call["precision"] == "autocast":

@@ -20,7 +20,18 @@ UNET = {"sample_size": 16, "block_out_channels": [32, 64], "cross_attention_dim"
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}  # fmt: skip
 SDXL = {**UNET, "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 80, "transformer_layers_per_block": [1, 2]}  # fmt: skip
+LTX = {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 32, "cross_attention_dim": 128,
+       "caption_channels": 64, "in_channels": 16, "out_channels": 16}  # fmt: skip
+QWEN = {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 32, "joint_attention_dim": 64,
+        "axes_dims_rope": [8, 12, 12]}  # fmt: skip
 CASES = {
+    "LTXVideoTransformer3DModel": (LTX, lambda: {
+        "hidden_states": torch.zeros(2, 4 * 4, 16), "encoder_hidden_states": torch.zeros(2, 9, 64),
+        "encoder_attention_mask": torch.zeros(2, 9), "timestep": torch.zeros(2),
+        "num_frames": 1, "height": 4, "width": 4}),
+    "QwenImageTransformer2DModel": (QWEN, lambda: {
+        "hidden_states": torch.zeros(2, 8 * 8, 64), "encoder_hidden_states": torch.zeros(2, 9, 64),
+        "timestep": torch.zeros(2), "img_shapes": [[(1, 8, 8)]] * 2}),
     "FluxTransformer2DModel": (FLUX, lambda: {
         "hidden_states": torch.zeros(2, 8 * 8, 64), "encoder_hidden_states": torch.zeros(2, 9, 64),
         "pooled_projections": torch.zeros(2, 48), "timestep": torch.zeros(2),
@@ -51,7 +62,8 @@ def test_equals_diffusers(name, tmp_path):
         out = real(**inputs()).sample
         forward = counter.get_total_flops()
         out.sum().backward()
-    assert found.params.total == found.params.trainable == sum(p.numel() for p in real.parameters())
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.params.trainable == sum(p.numel() for p in real.parameters() if p.grad is not None)
     assert found.flops.forward == forward
     assert found.flops.backward == counter.get_total_flops() - forward
 

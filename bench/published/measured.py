@@ -53,19 +53,22 @@ class Case(NamedTuple):
 HELD = ("megatron-2021",)
 
 
-def _held(kind: ModuleType, a: Asked) -> bool:
-    settings = a.parts[0].settings
-    return settings.get("stack") in HELD or (kind is inference and "layout" in settings)
+def _several(kind: ModuleType, a: Asked) -> bool:
+    return kind is inference and "layout" in a.parts[0].settings
 
 
-def cases(paths: Iterable[str]) -> Iterator[Case]:
-    """The rows of tables that have a measured time and a prediction."""
+def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
+    """The rows of tables that have a measured time and a prediction, but for those that judge; or, of these,
+    the ones of one batch on several devices.
+    """
     for path in paths:
         kind, rows = read(path)
         for row in rows:
             try:
                 for a in kind.asked(row):
-                    if a.quantity in TIMES and a.measured and a.of is None and not _held(kind, a):
+                    if a.parts[0].settings.get("stack") in HELD or _several(kind, a) != several:
+                        continue
+                    if a.quantity in TIMES and a.measured and a.of is None:
                         taken = a.work / a.measured if a.work else a.measured
                         yield _case(row, a.quantity, a.parts, taken)
             except (NotCoveredError, InputError):

@@ -26,6 +26,7 @@ from budget.files import replace
 from budget.fold import kernels as fold_kernels
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
+from budget.stack import SEVERAL
 from budget.table import DATA
 
 from . import fit as fitting
@@ -76,8 +77,14 @@ def main(argv: list[str]) -> int:
     terms = list(_terms(options.tables, begin)) if options.terms else []
     for name, of in terms:
         print(_score(name, list(of.values())))
+    judges = list(cases(options.tables, several=True))
+    judged = _errors(judges, numbers)
+    print(_score("one batch on several devices", list(judged.values())))
     if options.write:
-        write(found, numbers, *(errors[name] for name in LEFT_OUT))
+        serving = [c for c in found if c.quantity == "tpot_s" and c.parts[0].waits > 0]
+        rows = {**errors[next(iter(LEFT_OUT))], **judged}
+        several = widths([*judges, *serving], rows, ELSEWHERE)
+        write(found, numbers, *(errors[name] for name in LEFT_OUT), several)
         page(found, errors, terms)
     return 0
 
@@ -156,8 +163,12 @@ def write(
     rows: Mapping[str, float],
     pairs: Mapping[str, float],
     sources: Mapping[str, float],
+    several: Mapping[str, float],
 ) -> None:
-    """Write what was fitted, and the intervals that the errors of what was left out give, into the data."""
+    """Write what was fitted, and the intervals that the errors of what was left out give, into the data.
+
+    several: by stack, the factor of an interval on several devices.
+    """
     anywhere = interval(list(sources.values()), COVERAGE)
     here, elsewhere = widths(found, rows, KNOWN), widths(found, pairs, ELSEWHERE)
     profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
@@ -175,6 +186,8 @@ def write(
                 for generation, factors in fitted(name, numbers, generations).reached.items()
             }
             about["intervals"] = {"": _interval(elsewhere[name])}
+            if name in several:
+                about["intervals"][SEVERAL] = _interval(several[name])
             for generation in generations:
                 if sum(c.generation == generation for c in own) >= FEWEST:
                     about["intervals"][generation] = _interval(here[name, generation])

@@ -13,6 +13,9 @@ from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import norm
 
+# Kernels of distances of all pairs of positions, in buckets by their logarithm. Source: transformers (T5).
+DISTANCES = 20, 0
+
 
 class Attention(NamedTuple):
     """The variant of attention. The defaults are those of Vaswani et al., without a mask."""
@@ -28,6 +31,7 @@ class Attention(NamedTuple):
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
+    rope_float32: bool = False  # in float32
     cosine: bool = (
         False  # queries and keys are normalized to length 1; each head learns the scale of its scores
     )
@@ -63,6 +67,14 @@ def causal_mask(name: str = "mask", **sizes: Size) -> Op:
     return op(name, line, "table", **sizes)._replace(group="attention")
 
 
+def window_mask(*, beside: int = 0) -> Iterator[Op]:
+    """An encoder's: keys near a query, by distances in whole numbers. beside: kernels of other masks."""
+    yield op("mask.difference", "!positions/int64: s -> difference/int64: s t", "pointwise")
+    yield op("mask.distance", "difference: -> distance/int64: s t", "pointwise")
+    mask = op("mask", "distance: s t -> mask: b s t", "table")
+    yield mask._replace(group="attention", beside=(beside, 0))
+
+
 def attention(
     name: str,
     a: Attention,
@@ -90,13 +102,15 @@ def attention(
         yield op(f"{name}.k_unit", "k: -> k:", "unit")
     layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
-        yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
+        copies = (3, 0) if a.heads_first else (0, 0)  # of queries, keys and values (Whisper's code)
+        yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")._replace(beside=copies)
     if a.scale_k:
         yield op(f"{name}.k_scale", "k: -> k:", "scale")
     if a.rope:
         rope = "rope_part" if a.rope_part else "rope"
-        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)
-        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)
+        casts = (2, 2) if a.rope_float32 else (0, 0)
+        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)._replace(beside=casts)
+        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)._replace(beside=casts)
     if a.norm and a.norm_last:
         yield norm(f"{name}.q_norm", a.norm, "q", "q", dim="k")
         yield norm(f"{name}.k_norm", a.norm, "k", "k", dim="k")
@@ -197,7 +211,9 @@ def _mix(name: str, a: Attention, v: str, sizes: dict[str, Size]) -> Iterator[Op
     keys, values = "k: b t h k", f"v: b t h {v}"
     repeat = "broadcast" if a.broadcast else "repeat"
     if not (is_number(a.heads_per_key) and a.heads_per_key == 1):
-        yield op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", repeat, **sizes)
+        # Where keys and values are broadcast they were indexed, and are copied (Falcon's code).
+        k = op(f"{name}.k_repeat", f"{keys} -> kr: b t h r k", repeat, **sizes)
+        yield k._replace(beside=(3, 6) if a.broadcast else (0, 0))
         yield op(f"{name}.v_repeat", f"{values} -> vr: b t h r {v}", repeat, **sizes)
         keys, values = "kr: b t h r k", f"vr: b t h r {v}"
     queries = "q: b h r s k" if a.heads_first else "q: b s h r k"

@@ -38,13 +38,15 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
         f"{name}.kv_split", "ckv: b s n -> cn: b s c, kr: b s m", "view", n=m.kv + m.rope, c=m.kv, m=m.rope
     )
     yield norm(f"{name}.kv_norm", "rms_norm", "cn", "cn", dim="c")
-    yield op(f"{name}.q_rope", "q:, cos:, sin: -> q: b h r s k", "rope")
-    yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")
+    # Halves of them, one by one. Source: transformers.
+    yield op(f"{name}.q_rope", "q:, cos:, sin: -> q: b h r s k", "rope")._replace(beside=(3, 4))
+    yield op(f"{name}.k_rope", "kr:, cos:, sin: -> kr:", "rope")._replace(beside=(2, 4))
     yield from cache(name, mode, ("cn", "b s c", "b t c"), ("kr", "b s m", "b t m"), c=m.kv, m=m.rope)
     sizes = {"c": m.kv, "m": m.rope, "p": k - m.rope, "u": m.value, "j": k - m.rope + m.value}
     yield op(f"{name}.kv_up", "cn: b t c, *c h j -> kv: b t h j", tag=LATENT_UP, **sizes)
     yield op(f"{name}.kv_divide", "kv: b t h j -> kn: b t h p, v: b t h u", "view", LATENT_DIVIDE, **sizes)
-    yield op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", LATENT_JOIN, **sizes)
+    join = op(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", LATENT_JOIN, **sizes)
+    yield join._replace(beside=(1, 6))
     if not is_zero(m.index_heads):
         yield from indexer("index", mode, m.q, m.index_heads, m.index_dim)
         a = a._replace(mask="chosen")

@@ -38,7 +38,8 @@ def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = Tru
     """A norm over the last dimension with its own weight; only layer_norm may have a bias."""
     weight = "" if kind in ("layer_norm_plain", "rms_norm_plain") else f", *{dim}"
     added = f", +*{dim}" if bias and kind == "layer_norm" else ""
-    return op(name, f"{x}:{weight}{added} -> {out}:", kind)
+    casts = (2, 2) if kind == "layer_norm_plain" else (0, 0)  # to float32 and back (OLMo's code)
+    return op(name, f"{x}:{weight}{added} -> {out}:", kind)._replace(beside=casts)
 
 
 def mlp(
@@ -87,10 +88,10 @@ def activate(
     return op(name, f"{x}:{dims}{learned} -> {out}:{dims}", kind, tag, w=1)
 
 
-def dropout(name: str, rate: float, mode: str, x: str) -> Iterator[Op]:
+def dropout(name: str, rate: float, mode: str, x: str, out: str = "") -> Iterator[Op]:
     """Dropout of `x` in training; its boolean mask is kept for the backward pass."""
     if rate and mode == "train":
-        yield op(f"{name}.dropout", f"{x}: -> {x}:", "dropout")
+        yield op(f"{name}.dropout", f"{x}: -> {out or x}:", "dropout")
 
 
 class Experts(NamedTuple):
@@ -116,16 +117,20 @@ class Experts(NamedTuple):
     shared_gate: bool = False
 
 
+# Tokens are sorted by expert, counted, what is not here masked, and sorted back. Source: transformers.
+SORTED = 14, 9
+
+
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
     yield from _route(m, x)
     if is_zero(m.latent):
-        yield from _chosen(name, m, x, out)
+        yield from chosen(name, m, x, out)
     else:
         in_bias, out_bias = (", +*l", ", +*d") if m.linear_bias else ("", "")
         line = f"{x}: b s d, *d l{in_bias} -> xl: b s l"
         yield op(f"{name}.latent_in", line, tag=EXPERT_IN, l=m.latent)
-        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in _chosen(name, m, "xl", "ml"))
+        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in chosen(name, m, "xl", "ml"))
         line = f"ml: b s l, *l d{out_bias} -> {out}: b s d"
         yield op(f"{name}.latent_out", line, tag=EXPERT_OUT, l=m.latent)
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
@@ -139,11 +144,12 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
 
 
-def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
+def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    yield op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    yield send._replace(beside=(0, 0) if m.every else SORTED)
     if m.every:
         yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")
     if m.gated:
@@ -184,7 +190,8 @@ def _route(m: Experts, x: str) -> Iterator[Op]:
     yield op(f"router.{m.router}", "rl: -> rp/float32:", m.router)
     if m.correction:
         yield op("router.correct", "rp: b s e, *e -> rs: b s e", "correct")
-    yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")
+    groups = (9, 0) if m.router == "sigmoid" else (0, 0)  # which are chosen first (DeepSeek's code)
+    yield op("router.top_k", "rp: b s e -> chosen: b s a", "top_k")._replace(beside=groups)
     if m.normalize:
         yield op("router.normalize", "chosen: -> chosen:", "normalize")
 

@@ -51,7 +51,7 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
         op("ssm.dt", "dt: b s q, *f q -> dt: b s f", tag=SSM_STEP),
         op("ssm.dt_bias", "dt:, *f -> dt:", "add"),
         op("ssm.A", "*f n -> A/float32: f n", "exp"),
-        *group("scan", *_selective_scan()),
+        *group("scan", *_selective_scan(s)),
         *cache("ssm", mode, ("hs", "b s f n", "b f n")),
         op("ssm.cast", "y: -> y: b s f", "cast"),
         op("ssm.out", f"y: b s f, *f d{out_bias} -> {out}: b s d", tag=SSM_OUT),
@@ -62,7 +62,7 @@ def mamba(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iter
 _NORMED = (("dt", "q"), ("B", "n"), ("C", "n"))
 
 
-def _selective_scan() -> Iterator[Op]:
+def _selective_scan(s: Size) -> Iterator[Op]:
     """Discretize, scan the states, read them, add the skip connection, gate."""
     yield op("ssm.softplus", "dt: -> dt:", "softplus")
     yield op("ssm.decay", "dt: b s f, A: f n -> dA/float32: b s f n", "mul")
@@ -70,7 +70,8 @@ def _selective_scan() -> Iterator[Op]:
     yield op("ssm.dB", "dt: b s f, B: b s n -> dB/float32: b s f n", "mul")
     yield op("ssm.u_cast", "u: b s f -> u32/float32:", "cast")
     yield op("ssm.dBu", "dB:, u32: b s f -> dBu/float32:", "mul")
-    yield op("ssm.states", "dA:, dBu: -> hs/float32:", "scan")
+    # A token after the other, each read by a product of its own. Source: transformers.
+    yield op("ssm.states", "dA:, dBu: -> hs/float32:", "scan")._replace(beside=(4 * s + 7, 13 * s + 5))
     yield op("ssm.hs_cast", "hs: -> hs16:", "cast")
     yield op("ssm.read", "hs16: b s f n, C: b s n -> y: b s f")
     yield op("ssm.skip", "u: b s f, *f -> skip/float32:", "mul")
@@ -180,7 +181,8 @@ def _chunk_scan() -> Iterator[Op]:
     for name, of, dims in (("u", "h k", "k"), ("Adt", "h", ""), ("B", "h n", "n"), ("C", "h n", "n")):
         yield op(f"ssm.{name}_chunks", f"{name}: b s {of} -> {name}/float32: b w i h {dims}", "pad")
     yield op("ssm.cumsum", "Adt: b w i h -> sums/float32:", "cumsum")
-    yield op("ssm.segments", "Adt: b w i h -> L/float32: b h w i j", "segment_sum")
+    segments = op("ssm.segments", "Adt: b w i h -> L/float32: b h w i j", "segment_sum")
+    yield segments._replace(beside=(24, 36))  # sums between chunks, casts to float32, cuts and signs
     yield op("ssm.L", "L: -> L/float32:", "exp")
     yield from sum_of_products("CB", "C: b w i h n", "B: b w j h n", "b w i j h n", "b w i j h")
     yield op("ssm.M", "CB: b w i j h, L: b h w i j -> M/float32: b w i j h", "mul")

@@ -8,7 +8,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
-from ._attention import Attention, causal_mask
+from ._attention import DISTANCES, Attention, causal_mask
 from ._heads import of_pooled, pooled
 from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
@@ -152,19 +152,20 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         yield from dropout("head", c.head_dropout, mode, x)
         yield op("head.labels", f"{x}: b s d, *d v, +*v -> logits: b s v", tag=HEAD, v=c.labels)
     elif c.head == "lm":
+        scaled = "scaled" if c.head_scale else "x"
         if c.head_scale:
-            yield op("head.scale", "x: -> x:", "scale")
-        yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
+            yield op("head.scale", "x: -> scaled:", "scale")
+        yield op("head", f"{scaled}: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)
         if c.head_bias:
             yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
     if mode == "train" and c.head in ("lm", "tokens"):
-        yield from cross_entropy("logits")
+        yield from cross_entropy("logits", states=("x", "scaled"))
 
 
 def _distances(c: Config, part: str) -> Op:
     """What each distance adds to the scores of each head."""
     spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
-    return op(f"{part}.relative", spec, "gather", p=c.buckets)
+    return op(f"{part}.relative", spec, "gather", p=c.buckets)._replace(beside=DISTANCES)
 
 
 def _with_tables(c: Config, part: str, layers: Block) -> Block:
@@ -179,7 +180,9 @@ def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[No
     layers of the stack.
     """
     table = "embed: " if c.tables == 1 else ""
-    yield op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
+    embed = op(f"{part}.embed", f"!{ids}/int64: b s, *{table}~v d -> {x}: b s d", "gather", EMBED)
+    # Positions, and whether a mask hides any. Source: transformers (BART).
+    yield embed._replace(beside=(0 if c.positions == "relative" else 4, 0))
     if c.embed_scale:
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":

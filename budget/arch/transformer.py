@@ -8,10 +8,10 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, Model, Node, model, op
+from ..ir import EMBED, Model, Node, Op, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import Attention, alibi, attention, causal_mask, rotary
+from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary, window_mask
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
@@ -45,6 +45,7 @@ class Config(Settings):
     )
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
+    rotary_float32: bool = setting(False, "rotated in float32 (Cohere's and OLMo's code)")
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")
@@ -205,17 +206,25 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
     }  # fmt: skip
 
 
-def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them."""
+def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = ()) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them.
+
+    between: operators behind the first layers, one each (Qwen3-VL's).
+    """
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
         yield alibi()
     if not is_zero(c.buckets):
-        yield op("relative", "!distances/int64: s t, *~u h r -> relative: h r s t", "gather", u=c.buckets)
-    if _is_masked(c, max(c.windows)):
+        spec = "!distances/int64: s t, *~u h r -> relative: h r s t"
+        yield op("relative", spec, "gather", u=c.buckets)._replace(beside=DISTANCES)
+    masks = len(set(c.windows))
+    if c.kind == "encoder" and max(c.windows) > 0:
+        yield from window_mask(beside=16 if masks > 1 else 0)
+    elif _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
-            yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            mask = causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+            yield mask._replace(beside=(18 if masks > 1 else 0, 0))  # one for each window
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
@@ -224,10 +233,15 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
         yield from stack("first_layer", (first,), 1, layer)
         dense = 1
+    for i, o in enumerate(between):
+        yield from stack(f"layer{i}", _kinds(c, dense, sparse=not is_zero(c.experts))[:1], 1, layer)
+        yield o
+        dense += 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
-        yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
+        held = ("embeds", "pe") if _is_added(c) else ()
+        yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=held)
     yield from head(c, mode)
 
 
@@ -238,23 +252,39 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     has one (ALBERT).
     """
     e = "d" if is_zero(c.embed_dim) else "c"
-    yield op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather", EMBED)
+    x = "embeds" if _is_added(c) else "x"
+    tokens = op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> {x}: b s {e}", "gather", EMBED)
+    yield tokens._replace(beside=_counted(c, mode))
     if c.embed_scale:
-        yield op("embed.scale", "x: -> x:", "scale")
+        yield op("embed.scale", f"{x}: -> {x}:", "scale")
     if not is_zero(c.token_types):
         yield op("embed.types", f"!types/int64: b s, *~g {e} -> te: b s {e}", "gather")
-        yield op("embed.add_types", "x:, te: -> x:", "add")
+        yield op("embed.add_types", f"{x}:, te: -> {x}:", "add")
     if e == "c" and not c.embed_norm:
-        yield op("embed.project", "x: b s c, *c d -> x: b s d")
+        yield op("embed.project", f"{x}: b s c, *c d -> {x}: b s d")
         e = "d"
     if c.positions == "learned":
         yield op("embed.positions", f"!positions/int64: s, *wpe: ~p {e} -> pe: s {e}", "gather")
-        yield op("embed.add_positions", "x:, pe: -> x:", "add")
+        yield op("embed.add_positions", f"{x}:, pe: -> x:", "add")
     if c.embed_norm:
         yield norm("embed.norm", c.norm, "x", "x", bias=c.norm_bias, dim=e)
     yield from dropout("embed", c.embed_dropout, mode, "x")
     if e == "c":
         yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
+
+
+def _is_added(c: Config) -> bool:
+    """Whether its code adds positions to embeddings, both of which stay in variables while layers run."""
+    return c.kind == "decoder" and c.positions == "learned"
+
+
+def _counted(c: Config, mode: str) -> tuple[int, int]:
+    """Kernels that make positions: a decoder's are searched for packed sequences where there is no cache, an
+    encoder's with unused rows are counted from the tokens (RoBERTa). Source: transformers.
+    """
+    if c.kind == "decoder":
+        return (9 if mode == "train" else 2), 0
+    return (0 if is_zero(c.position_offset) else 9), 0
 
 
 class Kind(NamedTuple):
@@ -315,7 +345,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Nod
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, _kv_heads(c)), norm=_qk_norm(c, kind),
         norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
-        rope=kind.rotates, rope_part=c.rotary_fraction < 1,
+        rope=kind.rotates, rope_part=c.rotary_fraction < 1, rope_float32=c.rotary_float32,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),

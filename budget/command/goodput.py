@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError, unknown
 from ..goodput import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
+from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
 from ..report._units import seconds
 from ._model import output_flags, write
@@ -13,7 +14,7 @@ from ._model import output_flags, write
 HELP = "the part of a long run that is training: failures, checkpoints"
 EXAMPLES = """examples:
   budget goodput --devices 16384              devices fail as often as Llama 3's
-  budget goodput --devices 1024 --checkpoint 120 --restart 1800
+  budget goodput --devices 1024 --checkpoint 2min --restart 30min
   budget goodput --devices 1024 --interval 3600            a checkpoint an hour
 """
 SCHEMA = "budget.goodput/1"
@@ -38,34 +39,18 @@ def run(args: Namespace, rest: list[str]) -> int:
     """Print the goodput."""
     if rest:
         raise unknown("flag", rest[0], ("--devices", "--mtbf", "--checkpoint", "--restart", "--interval"))
-    hours = _number("--mtbf", args.mtbf)
+    devices = read("--devices", args.devices, DEVICES)
+    if devices % 1:
+        raise InputError("--devices", f"got {args.devices}; allowed: whole numbers above 0")
     found = goodput(
-        int(_number("--devices", args.devices) or 0),
-        device_mtbf_s=DEVICE_MTBF_S if hours is None else hours * 3600,
-        checkpoint_s=_or(_number("--checkpoint", args.checkpoint), CHECKPOINT_S),
-        restart_s=_or(_number("--restart", args.restart, least=0), RESTART_S),
-        interval_s=_number("--interval", args.interval),
+        int(devices),
+        device_mtbf_s=3600 * read("--mtbf", args.mtbf or DEVICE_MTBF_S / 3600, HOURS),
+        checkpoint_s=read("--checkpoint", args.checkpoint or CHECKPOINT_S, SECONDS),
+        restart_s=read("--restart", args.restart or RESTART_S, SECONDS, zero=True),
+        interval_s=None if args.interval is None else read("--interval", args.interval, SECONDS),
     )
-    write(_answer(int(args.devices), found, "" if hours else "a device's failures: Llama 3's"), args)
+    write(_answer(int(devices), found, "" if args.mtbf else "a device's failures: Llama 3's"), args)
     return 0
-
-
-def _number(flag: str, text: str | None, least: float = 1e-9) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not least <= value < 1e15 or (flag == "--devices" and value % 1):
-        raise InputError(
-            flag, f"got {text[:40]!r}; allowed: {'whole ' if flag == '--devices' else ''}numbers above 0"
-        )
-    return value
-
-
-def _or(value: float | None, usual: float) -> float:
-    return usual if value is None else value
 
 
 def _answer(devices: int, g: Goodput, foot: str) -> Answer:

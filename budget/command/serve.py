@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from ..errors import InputError
 from ..named import Any
+from ..quantity import SECONDS, read
 from ..report._serving import answer
 from ..serving import serve
 from ._lists import sizes
@@ -18,7 +19,7 @@ EXAMPLES = """examples:
   budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1,64
   budget serve llama-3-8b --device l40s --quantize int8 --ttft 1 --tpot 0.05
 
---ttft and --tpot are limits in seconds: the answer has the most users within.
+--ttft and --tpot are limits (0.2, 200ms): the answer has the most users within.
 """
 
 
@@ -48,7 +49,8 @@ def run(args: Namespace, rest: list[str]) -> int:
         users=() if users is None else users if isinstance(users, list) else [users],
         **settings,
     )
-    write(answer(found, _limit("--ttft", args.ttft), _limit("--tpot", args.tpot)), args)
+    limits = ((flag, getattr(args, flag)) for flag in ("ttft", "tpot"))
+    write(answer(found, *(s if s is None else read(f"--{flag}", s, SECONDS) for flag, s in limits)), args)
     return 0
 
 
@@ -56,16 +58,4 @@ def _one(field: str, text: str) -> Any:
     value = sizes(field, text)
     if isinstance(value, list):
         raise InputError(field, f"got {text}; allowed: one number")
-    return value
-
-
-def _limit(field: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise InputError(field, f"got {text!r}; allowed: seconds above 0")
     return value

@@ -44,16 +44,19 @@ def user_folder() -> str:
     return os.path.join(base, "compute-budget", "profiles")
 
 
-def profile_for(device: Device, dtype: str = "", stack: Stack | None = None) -> Profile:
+def profile_for(
+    device: Device, dtype: str = "", stack: Stack | None = None, *, several: bool = False
+) -> Profile:
     """The profile of a device: its own, else the nearest one's, else what a software stack reaches of its
     datasheet (the one that most people train with).
 
-    dtype: what is computed in; a profile that was not measured in it counts as borrowed.
+    dtype: what is computed in; a profile that was not measured in it counts as borrowed. several: one batch
+    is on several devices, which widens the interval.
     """
     found = _profile_for(device.id, key(device), dtype, user_folder())
     if found.provenance != "datasheet":
         return found
-    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16")
+    return software.profile(found, device, stack or usual("train"), dtype or "bfloat16", several=several)
 
 
 @cache

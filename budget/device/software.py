@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from .. import table
 from ..dtype import SHORT
 from ..named import Any
-from ..stack import Stack
+from ..stack import SEVERAL, Stack
 from . import Device
 from .kernel_class import Dispatch, KernelClass, Profile, complete
 
@@ -22,10 +22,10 @@ MOST = 0.96
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 
 
-def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
+def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several: bool = False) -> Profile:
     """The profile of a stack on a device that was not measured here, computing in a dtype.
 
-    base: what all stacks share: convolutions, memory-bound kernels, launches.
+    base: what all stacks share: convolutions, memory-bound kernels, launches. several: one batch on several.
     """
     generation = device.generation
     kernels, of = table.load("kernels.json"), stack.reached_on(generation)
@@ -46,6 +46,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str) -> Profile:
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
+    if several:
+        low, high = stack.intervals.get(SEVERAL, (low, high))
     return base._replace(
         name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
         provenance="published" if known else "datasheet",

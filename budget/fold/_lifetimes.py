@@ -76,6 +76,11 @@ def _step(o: Op, dtype: str) -> Step:
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
     if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
         extra += _widened(o, dtype)
+    if any(o.rule.most) and (o.again or o.phase == "forward"):
+        own, single = o.rule.most
+        made = sum((size for _, shared, _, size in writes if not shared), 0)
+        copies = 0 if (o.out.dtype or dtype) == "float32" else single
+        extra += maximum(0, _most(o, (own, copies), dtype) - made)
     if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
     reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
@@ -94,11 +99,16 @@ def _widened(o: Op, dtype: str) -> Size:
 
 def _beyond(o: Op, dtype: str) -> Size:
     """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
-    own, single = o.rule.back_most
-    width = own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"]
-    most = int(width) * elements(o.out, o.sizes)
     seen = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
+    most = _most(o, o.rule.back_most, dtype)
     return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in seen))
+
+
+def _most(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
+    """Bytes of so many tensors of its output's size, in its own dtype and in float32."""
+    own, single = tensors
+    width = own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"]
+    return int(width) * elements(o.out, o.sizes)
 
 
 def _shares(o: Op, t: Tensor, dtype: str) -> str:

@@ -69,7 +69,7 @@ def works(
             yield from works(node.body, dtype, execution, times * node.count, inner)
         elif key[0]:
             pending.append(node)
-        elif not node.rule.view:
+        elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             yield _work([node], dtype, execution, times, native)
     if pending:
         yield _work(pending, dtype, execution, times, native)
@@ -131,7 +131,11 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
     first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     rule = first.rule
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
-    launches = rule.back_launches if first.phase == "backward" and first.kind != "contract" else rule.launches
+    launches = rule.launches
+    if _derived(first) and first.kind != "contract":
+        launches = max(rule.back_launches, len(first.outs) if rule.cross else 1)  # a product's gradients
+    if _is_float32(first, dtype):
+        launches -= rule.narrow[_derived(first)]
     launches = 1 + sum(o.rule.apart for o in ops if first.kernel and not _derived(o)) if fused else launches
     launches = 1 if native else launches
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
@@ -165,7 +169,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
         sum([contraction_flops(o) * _computed(o) for o in ops]),
         sum(map(pointwise_flops, ops)),
         traffic,
-        launches * tensors,
+        launches * tensors + (0 if native or fused else first.beside[0]),
         times,
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
@@ -196,6 +200,11 @@ def _experts(o: Op) -> str:
     return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
+def _is_float32(o: Op, dtype: str) -> bool:
+    """Whether what it reads first and what it makes have no other dtype, so that nothing is cast."""
+    return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} == {"float32"}
+
+
 def _derived(o: Op) -> bool:
     """Whether an operator is of the backward pass, and not a forward one that runs again."""
     return o.phase == "backward" and not o.again
@@ -206,10 +215,10 @@ def _in_between(o: Op, dtype: str) -> Size:
     say, each kernel reads and writes one tensor of the output's size.
     """
     rule = o.rule
-    own, single = rule.back_moves if o.phase == "backward" else rule.moves
+    own, single = rule.back_moves if _derived(o) else rule.moves
     if own or single:
         return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
-    launches = rule.back_launches if o.phase == "backward" else rule.launches
+    launches = rule.back_launches if _derived(o) else rule.launches
     return 2 * launches * moved_bytes(o.out, o, dtype)
 
 

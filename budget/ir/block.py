@@ -100,6 +100,16 @@ def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tu
     return tuple(new)
 
 
+def read_by(nodes: Iterable[Node]) -> Iterator[str]:
+    """Names of tensors that operators read, or that blocks begin with."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield from (t.name for t in node.ins)
+        else:
+            yield from (c.init for c in node.carry)
+            yield from read_by(node.body)
+
+
 def pieces(node: Block, first: Size, name: str = "") -> tuple[Block, ...]:
     """A block as its first repetitions, `name[:3]` or as they are called, and the others, `name[3:]`."""
     name = name or f"{node.name}[:{first}]"

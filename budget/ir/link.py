@@ -13,7 +13,7 @@ from ..named import Any
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
 from .op import MIX, Op
-from .tensor import INPUT, WEIGHT, Tensor
+from .tensor import FROZEN, INPUT, WEIGHT, Tensor
 
 
 def model(
@@ -88,6 +88,7 @@ class _Linker:
         self.local: dict[str, Mapping[str, Size]] = {}  # sizes that only some operators have
         self.dtype: dict[str, str] = {}
         self.current = ""
+        self.given: tuple[str, ...] = ()  # what the stack of layers is given
 
     def fresh(self, name: str) -> str:
         n = self.used.get(name, 0)
@@ -106,7 +107,8 @@ class _Linker:
 
     def block(self, node: Block, env: dict[str, str], path: str) -> Block:
         written = set(_written(node.body))
-        carried = {name for name in _read_first(node.body) if name in written and name in env}
+        given = {name for name in _read_first(node.body) if name in env}
+        carried = given & written
         inner = dict(env)
         for name in carried:
             inner[name] = self.fresh(f"{name}@{node.name}")
@@ -114,11 +116,14 @@ class _Linker:
             self.local[inner[name]] = self.local[env[name]]
             self.dtype[inner[name]] = self.dtype.get(env[name], "")
         enter = {name: inner[name] for name in carried}
+        if not path:
+            self.given = tuple(env[name] for name in sorted(given))
         body = tuple(self.run(node.body, inner, f"{path}{node.name}.", set()))
         if isinstance(last := body[-1], Op) and not (node.shared or node.inline):
-            # Variables have a layer's input until it returns, what its last attention returned, and what the
-            # first layer was given.
-            held = {**dict.fromkeys(enter.values()), **dict.fromkeys(env[n] for n in carried if not path)}
+            # Variables have a layer's input and what all layers are given until it returns, what its last
+            # attention returned, and what the first layer was given.
+            outer = (env[name] for name in sorted(given - written))
+            held = dict.fromkeys((*enter.values(), *outer, *self.given))
             scores = [o.ins[0].name for o in body if isinstance(o, Op) and o.tag == MIX][-1:]
             body = (*body[:-1], last._replace(callers=(*last.callers, *held, *scores)))
         carry = [
@@ -148,8 +153,10 @@ class _Linker:
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
+        if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
+            ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)
         made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
-        return made._replace(window=node.window, causal=node.causal)
+        return made._replace(window=node.window, causal=node.causal, beside=node.beside)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

@@ -18,6 +18,7 @@ ADDS = "adds"  # a product whose result is added in place to a gradient that is 
 LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
+SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
 REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
@@ -51,6 +52,8 @@ class Op(NamedTuple):
     window: Size = 0  # of attention: positions that a query sees; 0: all
     causal: bool = False  # of attention: a query sees no later position
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
+    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
+    beside: tuple[Size, Size] = (0, 0)
 
     @property
     def rule(self) -> Rule:
@@ -159,7 +162,7 @@ def pointwise_flops(o: Op) -> Size:
     """
     added = sum([t.added for t in o.ins]) if o.kind == "contract" else 0
     flops = added * elements(o.out, o.sizes) if added else 0
-    rate = o.rule.back if o.phase == "backward" else o.rule.flops
+    rate = o.rule.back if o.phase == "backward" and not o.again else o.rule.flops
     return flops + rate * widest(o) if rate else flops
 
 

@@ -47,10 +47,11 @@ def first_layers(model: Model, field: str, n: int) -> Parts:
     fewest = total.min() if hasattr(total, "min") else total
     if not hasattr(fewest, "free_symbols") and fewest < n:
         raise InputError(field, f"got {n}; allowed: 0 to {fewest:.0f}, the layers of {model.name}")
-    return _cut(model.nodes, field, n)
+    return cut(model.nodes, field, n)
 
 
-def _cut(nodes: tuple[Node, ...], field: str, n: int) -> Parts:
+def cut(nodes: tuple[Node, ...], field: str, n: int) -> Parts:
+    """Nodes up to the n-th layer, and those behind it. Raises InputError where a period is not of layers."""
     for i, node in enumerate(nodes):
         if n == 0:
             return nodes[:i], nodes[i:]
@@ -73,7 +74,7 @@ def _cut_block(node: Block, field: str, n: int) -> Parts:
     if not rest:
         return low, (node,)
     one, *others = pieces(node, 1)
-    inner = _cut(_written_out(one, field, n, each), field, rest)
+    inner = cut(_written_out(one, field, n, each), field, rest)
     return (*low, *inner[0]), (*inner[1], *others)
 
 

@@ -72,31 +72,56 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     though nobody asks for them.
     """
     wide: dict[str, Tensor] = {}
-    scores = next(o for o in ops if o.kind == "contract")
+    variables: list[str] = []  # of torch's function, until it returns
+    scores, *_, mix = (o for o in ops if o.kind == "contract")
+    broadcast = {o.out.name for o in ops if o.kind == "broadcast"}
     for o in ops:
         if o.kind in ("scale", "softcap", "cast"):
             wide[o.out.name] = wide[o.ins[0].name]
         elif o.kind == "repeat":
             yield o
         elif o.kind == "copy":
-            yield o._replace(name=f"{o.name}.downcast", kind="cast", ins=(wide[o.ins[0].name],), outs=o.ins)
+            down = o._replace(name=f"{o.name}.downcast", kind="cast", ins=(wide[o.ins[0].name],), outs=o.ins)
+            yield down._replace(callers=tuple(variables))
             yield o
         else:
             if o.kind == "contract":
-                yield from _upcast(o, "upcast_scale" if o is scores else "upcast", wide)
+                for t in (*o.ins, mix.ins[1]) if o is scores else o.ins:
+                    name = f"{t.name}~single"
+                    if name not in variables and t.name not in (*wide, *broadcast):
+                        yield _single(o, t)
+                        variables.append(name)
+                new = [t for t in o.ins if t.name not in wide]
+                wide |= {t.name: t._replace(name=f"{t.name}~float32", dtype="float32") for t in new}
+                copies = [made for t in new for made in _copied(o, t, wide[t.name], scaled=o is scores)]
+                yield from (made._replace(callers=tuple(variables)) for made in copies)
+                if o is scores:  # the scaled keys are only this product's
+                    queries, *keys = (made.out.name for made in copies if made.kind == "scale")
+                    variables.append(queries)
+                    o = o._replace(callers=tuple(keys))  # noqa: PLW2901 - the same operator
             wide[o.out.name] = o.out._replace(name=f"{o.out.name}~float32", dtype="float32")
             ins = tuple(wide.get(t.name, t)._replace(dims=t.dims) for t in o.ins)
-            kind = "mask_made" if o.kind == "mask" else o.kind
-            yield o._replace(kind=kind, ins=ins, outs=(wide[o.out.name],))
+            kind, callers = "mask_made" if o.kind == "mask" else o.kind, (*o.callers, *variables)
+            yield o._replace(kind=kind, ins=ins, outs=(wide[o.out.name],), callers=callers)
             if o.kind == "softmax":
                 unread = o.out._replace(name=f"{o.out.name}~unread", dtype="")
                 yield o._replace(
                     name=f"{o.name}.unread", kind="cast", ins=(wide[o.out.name],), outs=(unread,)
                 )
+                variables.append(unread.name)
 
 
-def _upcast(o: Op, kind: str, wide: dict[str, Tensor]) -> Iterator[Op]:
-    for t in o.ins:
-        if t.name not in wide:
-            wide[t.name] = t._replace(name=f"{t.name}~float32", dtype="float32")
-            yield o._replace(name=f"{o.name}.{t.label}", kind=kind, ins=(t,), outs=(wide[t.name],))
+def _single(o: Op, t: Tensor) -> Op:
+    """An operand's cast to float32."""
+    single = t._replace(name=f"{t.name}~single", dtype="float32")
+    return o._replace(name=f"{o.name}.{t.label}_cast", kind="cast", ins=(t,), outs=(single,))
+
+
+def _copied(o: Op, t: Tensor, copy: Tensor, *, scaled: bool) -> Iterator[Op]:
+    """The copy of an operand in float32 that a product of batches needs, of what it is scaled to or not."""
+    name, given = f"{o.name}.{t.label}", copy._replace(name=f"{t.name}~single")
+    if scaled:
+        scale = o._replace(name=f"{name}_scale", kind="scale", ins=(given,))
+        given = copy._replace(name=f"{t.name}~scaled")
+        yield scale._replace(outs=(given,))
+    yield o._replace(name=name, kind="contiguous", ins=(given,), outs=(copy,))

@@ -70,7 +70,11 @@ def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
         *lead, rows, columns = (1, *w.shape)
         kept = w.size if len(w.shape) == 1 else product(lead) * (rows + columns)
         second = second + kept * w.copies
-    yield _loop("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))
+    # A vector has no rows and columns to take means of: half of a matrix's kernels.
+    fewer = sum(w.copies for w in weights if len(w.shape) == 1) * -9
+    yield _loop("adafactor", weights, dtype, {"second": second}, largest(weights, 1, 1))._replace(
+        beside=(fewer, 0)
+    )
 
 
 def muon(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
@@ -120,6 +124,7 @@ def _orthogonalized(w: Weight, dtype: str) -> Block:
             (update,),
             sizes,
             "optimizer",
+            beside=(4, 0),  # the mean, the norm, which is clamped, and divides
         ),
         Op("optimizer.cast", "cast", (update,), (x,), sizes, "optimizer"),
         Block(
@@ -132,6 +137,7 @@ def _orthogonalized(w: Weight, dtype: str) -> Block:
             (Tensor("params", ("m", "n"), STATE, dtype),),
             sizes,
             "optimizer",
+            beside=(1, 0),  # weight decay
         ),
     )
     return Block(f"muon.{w.name}", body, lead * w.copies, shared=True)

@@ -6,9 +6,15 @@ so the new one is a temporary (fold/memory.py). Derived.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from ..config import Task, setting
-from ..ir import NOTHING, Block, Carry, Model
+from ..fold.count import trained, training
+from ..ir import ADDS, NOTHING, STATE, Block, Carry, Model, Node, Op, walk
+from ..size import Size
 from ._names import is_trained
+from ._states import all_gradients
 
 SETTINGS = {"accumulate": setting(1, "micro-batches, of the batch each, before one optimizer step")}
 NEEDS = {"accumulate": ("train",)}
@@ -25,7 +31,23 @@ def accumulate(model: Model, steps: int) -> Model:
     is_trained(model, "accumulate")
     outputs = tuple(Carry("", "", name) for name in model.outputs)
     micro = Block("micro", model.nodes, steps, shared=True, carry=outputs, keeps=NOTHING)
-    return model._replace(nodes=(micro,), samples=model.samples * steps, tokens=model.tokens * steps)
+    nodes: tuple[Node, ...] = (micro, *_sums(model, steps - 1))
+    return model._replace(nodes=nodes, samples=model.samples * steps, tokens=model.tokens * steps)
+
+
+def _sums(model: Model, times: Size) -> Iterator[Op]:
+    """What autograd adds to the gradients that are there, a kernel a weight, where no product does."""
+    if any(o.tag == ADDS for o, _ in walk(model.nodes)):
+        return
+    sizes, weights = trained(model), Counter[str]()
+    for t, _, copies in training(model):
+        weights[t.dtype] += copies
+    for dtype, size in sizes.items():
+        grads, sums = all_gradients(dtype), all_gradients(dtype)._replace(name="sums")
+        more = times * weights[dtype] - 1  # kernels beside the one that its kind has
+        elements = {"p": size * times}
+        adds = Op("accumulate", "add", (grads, sums), (sums._replace(role=STATE),), elements, "backward")
+        yield adds._replace(beside=(more, 0))
 
 
 def apply(model: Model, task: Task) -> Model:

@@ -14,6 +14,7 @@ from ..ir import (
     ACTIVATION,
     GRADIENT,
     LEAF,
+    SHAPED,
     SUMMAND,
     WEIGHT,
     WEIGHTS,
@@ -25,6 +26,7 @@ from ..ir import (
     Tensor,
     is_convolution,
     pieces,
+    read_by,
 )
 from ..ir.kinds.rule import SAME
 
@@ -35,7 +37,7 @@ QUANTIZED = ("float8", "int8")
 def backward(model: Model) -> Model:
     """The model with its backward operators behind its forward ones."""
     needs: set[str] = set()
-    reads = {*model.outputs, *_reads(model.nodes)}
+    reads = {*model.outputs, *read_by(model.nodes)}
     nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
@@ -74,16 +76,6 @@ def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         yield node._replace(body=tuple(_flow(node.body, set(first)))) if nested else node
 
 
-def _reads(nodes: Iterable[Node]) -> Iterator[str]:
-    """Names that operators read, or that blocks begin with."""
-    for node in nodes:
-        if isinstance(node, Op):
-            yield from (t.name for t in node.ins)
-        else:
-            yield from (c.init for c in node.carry)
-            yield from _reads(node.body)
-
-
 def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
     """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
     for node in nodes:
@@ -120,15 +112,25 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept = node.kept(needs)
-            yield node._replace(outs=(*node.outs, *kept)) if kept else node
+            made = {t.name for t in node.outs}
+            kept = tuple(t for t in node.kept(needs) if t.name not in made)
+            kernels, back = node.beside
+            if kept or node.rule.tracks:
+                beside = (kernels + node.rule.tracks, back)
+                yield node._replace(outs=(*node.outs, *kept), beside=beside)
+            else:
+                yield node
 
 
 def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool = False) -> Iterator[Node]:
+    casts = {o.ins[0].name: o.out.name for o in nodes if isinstance(o, Op) and o.rule.casts}
     for node in reversed(nodes):
         if isinstance(node, Block):
             yield from _reverse_block(node, grads, needs)
         elif node.out.name in needs:
+            if node.rule.in_order and node.out.name in casts:
+                # A loop goes back step by step: what was made of its steps is there until it is through.
+                node = node._replace(holds=(*node.holds, casts[node.out.name]))  # noqa: PLW2901 - the same one
             yield from _reverse_op(node, grads, needs, shared)
 
 
@@ -139,6 +141,11 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
         return
+    if o.tag == LEAF and all(t.role != WEIGHT for t in o.ins):
+        # The graph holds a leaf, and this its gradient, to the end.
+        end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
+        yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
+        return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
     for i, t in enumerate(o.ins):
         if t.role == WEIGHT and not shared and t.name not in grads:
@@ -148,7 +155,10 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
             # What is quantized for a product has a gradient in the model's own dtype.
             wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
     made: list[tuple[Tensor, Tensor]] = []
-    yield from _gradients(o, arrived, wanted, made, needs)
+    # A convolution's gradients are one call.
+    others = -1 if o.kind == "contract" and is_convolution(o) else 0
+    for n, back in enumerate(_gradients(o, arrived, wanted, made, needs)):
+        yield back._replace(beside=(others if n else o.beside[1], 0))
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
@@ -204,7 +214,10 @@ def _gradients(
         yield _op(o, o.rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
-                yield _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
+                shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
+                # A product's are shaped before autograd lets go of what they were made from.
+                held = [t.name for t in reads] if o.rule.cross else ()
+                yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
         made += fused
 
 
@@ -323,7 +336,7 @@ def _reader(node: Block, *names: str) -> tuple[Op, Tensor]:
 
 
 def _reads_any(nodes: Sequence[Node], names: Collection[str]) -> bool:
-    return not set(_reads(nodes)).isdisjoint(names)
+    return not set(read_by(nodes)).isdisjoint(names)
 
 
 def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:

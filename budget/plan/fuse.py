@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..ir import MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import ACTIVATION, MERGE, MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -29,7 +29,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "eager": (),
 }
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
+BESIDE = ("mask_dense", "softmax_fused")  # make something that a kernel needs, or leaves, in any pass
 SDPA = ("sdpa", "fused", "causal")
+BY_HEADS = ("repeat", "cache", "join")  # kinds whose result has a head's tokens side by side
+SCALES = ("scale", "mul")  # kinds that scale scores
 
 
 def fuse(
@@ -53,18 +56,25 @@ def fuse(
 
 def _contiguous(model: Model) -> tuple[Node, ...]:
     """The nodes, with the copies that eager attention's products make of what one projection made, which is
-    then not kept for them.
+    then not kept for them. Of other operands that are laid out by tokens, the copies are kernels beside.
     """
     parts = {t.name for o, _ in walk(model.nodes) if o.kind == "view" and len(o.outs) > 1 for t in o.outs}
+    by_heads = {t.name for o, _ in walk(model.nodes) if o.kind in BY_HEADS for t in o.outs}
+    scaled = {o.ins[0].name for o, _ in walk(model.nodes) if o.kind in SCALES}
 
     def change(o: Op) -> Iterator[Op]:
         strided = [t for t in o.ins if t.name in parts] if o.tag in (SCORES, MIX) else []
         new = {t.name: t._replace(name=f"{t.name}~{o.name}") for t in strided}
         for t in strided:
             yield Op(f"{o.name}.{t.label}_copy", "contiguous", (t,), (new[t.name],), o.sizes, group=o.group)
-        yield o._replace(ins=tuple(new.get(t.name, t) for t in o.ins)) if new else o
+        if o.tag in (SCORES, MIX):
+            ins = tuple(new.get(t.name, t) for t in o.ins)
+            copies = sum(t.name not in by_heads and t.dims[1] != "h" for t in ins) - len(new)
+            copies += o.tag == SCORES and o.out.name not in scaled  # scaled all the same, by 1 (T5)
+            o = o._replace(ins=ins, beside=(copies, copies))
+        yield o
 
-    return rewrite(model.nodes, change) if parts else model.nodes
+    return rewrite(model.nodes, change)
 
 
 def _with_choices(o: Op, masks: Collection[str]) -> Op:
@@ -105,6 +115,7 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
+    held: dict[str, None] = {}  # what a kernel is given and makes besides, there until it ends
     apart = set(laid_out(nodes)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
@@ -116,6 +127,15 @@ def _fuse(
             # The kernel's backward pass reads its output, whether or not the next product's does.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
             new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
+            if kind in BESIDE:
+                new = new._replace(outs=(*outs, *new.kept(())))
+            held |= {
+                t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
+            }
+            if node.tag in (MIX, MERGE):
+                new = new._replace(holds=(*new.holds, *held))
+            if node.tag == MERGE:
+                held = {}
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window, causal = (
                 0 if choice in SDPA else node.window,

@@ -22,6 +22,7 @@ GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": 
 MIXES = {"q4_k_m": ("q4_k", "q6_k"), "q5_k_m": ("q5_k", "q6_k")}
 FORMATS = (*GGUF, *MIXES)
 RICHER = (VALUE, DOWN)
+LARGE = 80  # layers of a 70B: its other values are q5_k where most matrices are q4_k. Source: llama-cpp.
 
 
 def more_bits(i: int, layers: int) -> bool:
@@ -63,12 +64,11 @@ def _richer(model: Model, base: str, top: str) -> Op:
         raise InputError(
             "quantize", f"{model.name}'s layers are no dense decoder's alike; allowed: {', '.join(GGUF)}"
         )
-    if layers == 80:
-        raise InputError(
-            "quantize", "values of 80 layers have a mix of their own; allowed: a .gguf in --config"
-        )
     richer = sum(more_bits(i, layers) for i in range(layers))
-    each = sum(size for _, size in shapes)
+    more = richer * sum(size for _, size in shapes) * (BYTES[top] - BYTES[base])
+    if layers == LARGE and base == "q4_k":
+        values = next(size for tag, size in shapes if tag == VALUE)
+        more += (layers - richer) * values * (BYTES["q5_k"] - BYTES[base])
     extra = Tensor("richer~stored", ("n",), SCALE, "uint8")
-    sizes = {"n": round(richer * each * (BYTES[top] - BYTES[base]))}
+    sizes = {"n": round(more)}
     return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), sizes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import WEIGHTS, Block, Model, Node, Op, Tensor
+from ..ir import WEIGHTS, Block, Model, Node, Op, Tensor, rewrite
 from ..named import NamedTuple
 
 SINGLE = "float32"
@@ -34,6 +34,23 @@ class Kept(NamedTuple):
 def kept(model: Model, tags: tuple[str, ...]) -> Model:
     """The model with the weights of some operators in float32. To be applied before any other technique."""
     return model._replace(nodes=tuple(_Widened(tags).run(model.nodes)))
+
+
+def given_single(model: Model, tags: tuple[str, ...]) -> Model:
+    """The model in which what products with such weights read is cast to float32, their own dtype under
+    autocast, which casts it back.
+    """
+
+    def change(o: Op) -> Iterator[Op]:
+        if o.kind != "contract" or o.tag not in tags:
+            yield o
+            return
+        x, *rest = o.ins
+        wide = _single(x._replace(name=f"{x.name}~{o.name}"))
+        yield Op(f"{o.name}.widen", "cast", (x,), (wide,), o.sizes)
+        yield o._replace(ins=(wide, *rest))
+
+    return model._replace(nodes=rewrite(model.nodes, change))
 
 
 class _Widened:

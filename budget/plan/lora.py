@@ -106,25 +106,26 @@ def _beside(
     x, w = operands(o, "lora_targets")
     out, sizes = o.out, {**o.sizes, "R": rank}
     base, scaled = (_summand(out, what) for what in ("base", "scaled"))
-    callers: tuple[str, ...] = (x.name,)  # the layer's own input is there until it returns
+    callers = (*o.callers, x.name)  # the layer's own input is there until it returns
     yield o._replace(outs=(base,))
     if dtype or autocast:
         cast = x._replace(name=f"{out.name}~x", dtype=dtype or "float32")
-        yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes)
+        yield Op(f"{o.name}.lora_cast", "cast", (x,), (cast,), sizes, callers=callers)
         callers, x = (*callers, cast.name), cast
     if dropout:
         dropped = x._replace(name=f"{out.name}~dropped")
-        yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes)
+        yield Op(f"{o.name}.lora_dropout", "dropout", (x,), (dropped,), sizes, callers=callers)
         x = dropped
-    pairs = [_pair(p, x, w, o, rank, dtype) for p in parts or (Part(o.name, o.name, out, {}),)]
+    pairs = [_pair(p, x, w, o, rank, dtype, callers) for p in parts or (Part(o.name, o.name, out, {}),)]
     for pair in pairs:
         yield from pair
     delta = pairs[0][-1].out
     if parts:
         delta = _summand(out, "padded")._replace(dtype=dtype)
-        yield Op(f"{o.name}.lora_pad", "zero_pad", tuple(b.out for _, b in pairs), (delta,), sizes)
+        made = tuple(b.out for _, b in pairs)
+        yield Op(f"{o.name}.lora_pad", "zero_pad", made, (delta,), sizes, callers=callers)
     scaled = scaled._replace(dtype=dtype)
-    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
+    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes, callers=callers)
     if dtype:
         total = _summand(out, "sum")._replace(dtype=dtype)
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes, callers=callers)
@@ -138,7 +139,9 @@ def _summand(out: Tensor, what: str) -> Tensor:
     return out._replace(name=f"{out.name}~{what}", part=SUMMAND, of=out.name)
 
 
-def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tuple[Op, Op]:
+def _pair(
+    part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str, callers: tuple[str, ...]
+) -> tuple[Op, Op]:
     """A and B of one output of a product with the weight w."""
     out, sizes = part.out, {**o.sizes, **part.sizes, "R": rank}
     rest = tuple(d for d in o.out.dims if d not in w.dims)
@@ -150,8 +153,8 @@ def _pair(part: Part, x: Tensor, w: Tensor, o: Op, rank: Size, dtype: str) -> tu
     down = Tensor(f"{part.name}.lora_A.weight", (*picked, *fan_in, "R"), WEIGHT, dtype)
     up = Tensor(f"{part.name}.lora_B.weight", (*picked, "R", *fan_out), WEIGHT, dtype)
     return (
-        Op(f"{part.name}.lora_A", "contract", (x, down), (low,), sizes),
-        Op(f"{part.name}.lora_B", "contract", (low, up), (delta,), sizes),
+        Op(f"{part.name}.lora_A", "contract", (x, down), (low,), sizes, callers=(*callers, x.name)),
+        Op(f"{part.name}.lora_B", "contract", (low, up), (delta,), sizes, callers=(*callers, low.name)),
     )
 
 

@@ -26,11 +26,11 @@ from ..ir import (
     Op,
     Tensor,
     rewrite,
-    walk,
 )
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
 from ._names import is_trained, untrained, wide
+from ._sdpa import FUSABLE, MATERIALIZED
 
 if TYPE_CHECKING:
     from ..device import Device
@@ -47,6 +47,7 @@ NEEDS = {
 UNNAMED = True
 
 DEVICES = ("cuda", "cpu")
+REPEATS = ("repeat", "broadcast")
 # Their moments have the weights' dtype; they raise for gradients in another. Source: torch-optim
 ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
@@ -81,6 +82,7 @@ class _Autocast:
     def __init__(self, device: str):
         self.device = DEVICES.index(device)
         self.known: dict[str, str] = {}
+        self.inside: set[str] = set()  # made by attention without a kernel
 
     def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
         """`low` holds the weights' casts, each kept for the whole pass."""
@@ -102,7 +104,12 @@ class _Autocast:
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
         if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
             o = o._replace(kind=o.rule.autocasts_as)
+        if o.group == MATERIALIZED:
+            yield from self.materialized(o, low)
+            return
         ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
+        if o.kernel == FUSABLE and o.kind in REPEATS:  # the kernel is given what it repeats itself
+            how = LOW
         if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
             yield from (cast for _, cast in casts if cast)
@@ -121,6 +128,16 @@ class _Autocast:
         outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
         self.known.update((t.name, t.dtype) for t in outs)
         yield o._replace(ins=ins, outs=outs)
+
+    def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
+        """An operator of an SDPA without a kernel: one call, given 16 bits, with dtypes of its own inside."""
+        ins = tuple(self.typed(t) for t in o.ins)
+        given = [t.dtype == SINGLE and t.name not in self.inside for t in ins]
+        casts = [self.down(o, t, i, low) if given[i] else (t, None) for i, t in enumerate(ins)]
+        yield from (cast for _, cast in casts if cast)
+        self.inside.update(t.name for t in o.outs)
+        self.known.update((t.name, t.dtype) for t in o.outs)
+        yield o._replace(ins=tuple(t for t, _ in casts))
 
     def typed(self, t: Tensor) -> Tensor:
         if t.role in WEIGHTS or t.role == INPUT:
@@ -183,32 +200,33 @@ def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
     fused: products make them so (Megatron's gradient accumulation fusion). Raises InputError.
     """
     is_trained(model, "grad_dtype")
-    last = {t.name: o.name for o, _ in walk(model.nodes) for t in o.outs if _is_gradient(o, t)}
+
+    def typed(t: Tensor) -> Tensor:
+        return t._replace(dtype=dtype) if t.role == WEIGHT and t.part == GRADIENT else t
 
     def change(o: Op) -> Iterator[Op]:
-        made = [t for t in o.outs if _is_gradient(o, t)]
-        if (fused and o.kind == "contract") or not made:
-            outs = (t._replace(dtype=dtype) if t in made else t for t in o.outs)
-            yield o._replace(outs=tuple(outs)) if made else o
-            return
-        yield o._replace(ins=tuple(map(_own, o.ins)), outs=tuple(map(_own, o.outs)))
-        for t in made:
-            if last[t.name] == o.name:
-                out = t._replace(dtype=dtype)
-                yield Op(f"{o.name}.grad_cast", "cast", (_own(t),), (out,), o.sizes, "backward", o.of)
+        made = [t for t in o.outs if _is_gradient(o, t) and t.dtype != dtype]
+        adds = o.kind == "accumulate"  # another product's to what is there (tied weights)
+        if not made:
+            yield o
+        elif fused and (adds or o.kind == "contract"):
+            yield o._replace(ins=tuple(map(typed, o.ins)), outs=tuple(map(typed, o.outs)))
+        elif adds:
+            part, total = o.ins
+            wide = part._replace(name=f"{part.name}~wide", dtype=dtype)
+            yield Op(f"{o.name}.grad_cast", "cast", (part,), (wide,), o.sizes, "backward", o.of)
+            yield o._replace(ins=(wide, typed(total)), outs=tuple(map(typed, o.outs)))
+        else:
+            own = {t: t._replace(name=f"{t.name}~own", role=ACTIVATION) for t in made}
+            yield o._replace(outs=tuple(own.get(t, t) for t in o.outs))
+            for t in made:
+                yield Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
 def _is_gradient(o: Op, t: Tensor) -> bool:
     return o.phase == "backward" and t.role == WEIGHT and t.part == GRADIENT
-
-
-def _own(t: Tensor) -> Tensor:
-    """A weight's gradient in the weight's own dtype."""
-    if t.role != WEIGHT or t.part != GRADIENT:
-        return t
-    return t._replace(name=f"{t.name}~own", role=ACTIVATION)
 
 
 def apply(model: Model, task: Task) -> Model:
@@ -223,9 +241,8 @@ def apply_gradients(model: Model, task: Task) -> Model:
         from . import fp8
 
         model = fp8.trained(model)
-    if not t.grad_dtype:
+    if not t.grad_dtype or (dtype := full_name(t.grad_dtype)) == task.dtype:
         return model
-    dtype = full_name(t.grad_dtype)
     of = {own or task.dtype for own in trained(model)} - {dtype}
     if of and not task.master and task.optimizer in ONE_DTYPE:
         text = f"got {t.grad_dtype} for weights in {min(of)}, which torch's {task.optimizer} refuses"

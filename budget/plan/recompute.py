@@ -10,7 +10,8 @@ Sources: flash-attention-2, korthikanti-2022, chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import groupby
 
 from ..errors import unknown
 from ..ir import (
@@ -20,6 +21,7 @@ from ..ir import (
     INPUT_ONLY,
     REMADE,
     SCORES,
+    SHAPED,
     WEIGHTS,
     Block,
     Model,
@@ -79,7 +81,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     heads_first = all(_batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
     copies: dict[str, str] = {}  # of operands that stayed
-    for node in back:
+    for node in _with_arguments(ops, back) if NAMES[gone] == "selective" else back:
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
@@ -97,6 +99,22 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                     strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
                     yield from _contiguous(again, strided, copies)
         yield node._replace(holds=(*node.holds, *(copies[t.name] for t in node.ins if t.name in copies)))
+
+
+def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
+    """Backward nodes, the last of each attention with what its checkpoint holds: all that it was given."""
+    given: dict[str, tuple[str, ...]] = {}  # by the attention's operators
+    for is_one, run in groupby(ops, lambda o: o.group in ATTENTION and not o.kernel):
+        if is_one:
+            part = tuple(run)
+            given |= dict.fromkeys((o.name for o in part), _arguments(part))
+    last: dict[tuple[str, ...], int] = {}
+    for i, node in enumerate(back):
+        if isinstance(node, Op) and node.of in given:
+            last[given[node.of]] = i
+    ends = {i: names for names, i in last.items()}
+    for i, node in enumerate(back):
+        yield node._replace(holds=(*node.holds, *ends[i])) if i in ends and isinstance(node, Op) else node
 
 
 def _batch_leads(o: Op, t: Tensor) -> bool:
@@ -132,10 +150,22 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
 
             body, more = without_kept(forward.body, body, NAMES[lost])
             held += more
-        yield from rewrite(body, lambda o: (_rerun(o),))
-        yield from _holding(_again(forward.body, back.body, CHOICES["none"]), held)
+        made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
+        yield from rewrite(body, lambda o: (_rerun(o, made),))
+        after = back.body if group else _letting_go(body, back.body)
+        yield from _holding(_again(forward.body, after, CHOICES["none"]), held)
         return
     yield from _again(forward.body, back.body, lost)
+
+
+def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
+    """A layer's backward pass where what runs again is there until it is read: all but reentrant ones."""
+    made = {t.name for o, _ in walk(body) for t in o.outs}
+
+    def change(o: Op) -> tuple[Op]:
+        return (o._replace(holds=tuple(n for n in o.holds if n not in made)) if o.tag == SHAPED else o,)
+
+    return rewrite(back, change)
 
 
 def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
@@ -172,9 +202,12 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
     return body[: needed[-1] + 1] if needed else ()
 
 
-def _rerun(o: Op) -> Op:
-    """A forward operator run again in the backward pass, without the tensors that it held."""
-    return o._replace(phase="backward", of=o.name, holds=())
+def _rerun(o: Op, known: Collection[str] = ()) -> Op:
+    """A forward operator run again in the backward pass, without the tensors that it held; variables are
+    those of `known`.
+    """
+    callers = tuple(name for name in o.callers if name in known)
+    return o._replace(phase="backward", of=o.name, holds=(), callers=callers)
 
 
 def _lead(names: Iterable[str], makers: dict[str, Op], done: set[str], wanted: set[str]) -> None:

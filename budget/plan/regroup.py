@@ -5,13 +5,14 @@ Source: chen-2016.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import groupby
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..ir import ALL, INPUT_ONLY, Block, Carry, Model, Node, renamed
+from ..ir import ALL, INPUT_ONLY, Block, Carry, Model, Node, pieces, read_by, renamed
 from ..size import ceil_div
-from ._layers import first_layers, in_one, is_stack, layers
+from ._layers import cut, first_layers, in_one, is_stack, layers
 from .input_gradients import input_gradients
 
 SETTINGS = {
@@ -24,8 +25,7 @@ NEEDS = {"recompute_every": ("train",), "recompute_layers": ("train",)}
 def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
     """The model with its repeated layers in groups of `every`, or with only the first ones recomputed.
 
-    To be applied before `backward`. Raises InputError where nothing repeats, where there are fewer layers,
-    and for groups that end within a period of unlike layers.
+    To be applied before `backward`. Raises InputError where nothing repeats, or there are fewer layers.
     """
     field = "recompute_every" if every > 1 else "recompute_layers"
     stacks = [n for n in model.nodes if isinstance(n, Block) and not n.shared]
@@ -34,18 +34,51 @@ def regroup(model: Model, every: int = 1, first: int = 0) -> Model:
         raise InputError(field, f"{model.name} has no counted stack of layers; allowed: {allowed}")
     low, kept = first_layers(model, "recompute_layers", first) if first else (model.nodes, ())
     nodes: list[Node] = []
-    for node in low:
-        nodes += _groups(node, every) if is_stack(node) and every > 1 else (node,)
+    for together, run in groupby(low, is_stack if every > 1 else lambda _: False):
+        part = tuple(run)
+        after = {*model.outputs, *read_by(n for n in (*low, *kept) if n not in part)}
+        nodes += _chunks(tuple(filter(is_stack, part)), every, after) if together else part
     nodes += (n._replace(keeps=ALL) if is_stack(n) else n for n in kept)
     return model._replace(nodes=tuple(nodes))
+
+
+def _chunks(stacks: tuple[Block, ...], every: int, after: Collection[str]) -> Iterator[Block]:
+    """Neighbouring stacks, of which layers may differ, in groups of `every` layers that go across them."""
+    left: tuple[Node, ...] = stacks
+    while left:
+        node, *others = left
+        assert isinstance(node, Block)
+        per, n = in_one(node), layers(node)
+        whole = n - n % every if others else n
+        if (every % per == 0 and whole) or (n <= every and not others):
+            head, *rest = pieces(node, whole // per) if whole < n else (node,)
+            yield from _groups(head, every)
+            left = (*rest, *others)
+        else:
+            one, left = cut(left, "recompute_every", min(every, sum(map(layers, left))))
+            yield _unlike(tuple(filter(is_stack, one)), {*after, *read_by(left)})
+
+
+def _unlike(blocks: tuple[Block, ...], after: Collection[str]) -> Block:
+    """Unlike layers as one group; of what they make, what is read behind it leaves it."""
+    first, last = blocks[0], blocks[-1]
+    name = f"{first.name}..{last.name}"
+    enters = {c.init: f"{c.init}@{name}" for c in first.carry if c.enter}
+    body = (
+        first._replace(carry=tuple(c._replace(init=enters.get(c.init, "")) for c in first.carry)),
+        *blocks[1:],
+    )
+    ends = [c.leave for c in last.carry if c.enter]
+    inits = [*enters.items(), *[("", "")] * len(ends)]
+    carry = [Carry(*init, leave) for init, leave in zip(inits, ends, strict=False)]
+    made = (c.leave for b in blocks for c in b.carry)
+    carry += [Carry("", "", leave) for leave in made if leave in after and leave not in ends]
+    return Block(name, body, 1, carry=tuple(carry), piece=True, keeps=INPUT_ONLY)
 
 
 def _groups(node: Block, every: int) -> Iterator[Block]:
     """A stack of n layers as n / every groups of `every`, and one of those left over."""
     per = in_one(node)
-    if every % per and every < layers(node):
-        text = f"got {every}, layers come in periods of {per}; allowed: multiples of {per}"
-        raise InputError("recompute_every", text)
     length = min(ceil_div(every, per), node.count)
     done, inits, rest = 0, [c.init for c in node.carry], node.count % length
     for size, count in ((length, node.count // length), (rest, 1)):

@@ -46,10 +46,14 @@ def steps(book: Model, task: Task) -> tuple[Model, Model]:
 
 def prepare(model: Model, task: Task) -> tuple[Model, Model]:
     """The network with its techniques, and with its kernels of attention."""
-    if task.kept is not None and task.techniques.used.get("precision", "pure") == "pure":
-        from .kept import kept
+    if task.kept is not None:
+        from .kept import given_single, kept
 
-        model = kept(model, task.kept.tags(task.dtype))
+        precision = task.techniques.used.get("precision", "pure")
+        if precision == "pure":
+            model = kept(model, task.kept.tags(task.dtype))
+        elif precision == "autocast":
+            model = given_single(model, task.kept.unpacked)
     network = run(model, task, *NETWORK)
     if task.packing is not None:
         from .packed import checkpoint

@@ -7,7 +7,7 @@ text's tokens. Only diffusers' own code runs, which is installed here. Source: d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
+from inspect import Parameter, signature
 
 from ..config import Workload, size
 from ..errors import InputError, shown
@@ -17,6 +17,7 @@ from .hf_fields import buildable
 
 NAME = "_class_name"
 LATENT = 8  # pixels of a latent's side, and two of a token's where a transformer takes them packed
+VIDEO_LATENT = 32  # of the autoencoder whose latents LTX takes, each a token
 TEXT = {"UNet2DConditionModel": 77, "SD3Transformer2DModel": 333}  # CLIP's tokens, and T5's beside them
 USUAL_TEXT, USUAL_IMAGE = 512, 1024
 WIDTHS = ("joint_attention_dim", "caption_channels", "cross_attention_dim", "text_dim", "text_embed_dim")
@@ -90,8 +91,10 @@ def _inputs(made: Any, w: Workload, dtype: Any) -> dict[str, Any]:
         return torch.zeros(shape, dtype=dtype)
 
     latents = floats(b, c.get("in_channels", 4), side, side)
-    if "img_ids" in takes:  # packed
-        latents = floats(b, (side // 2) ** 2, c["in_channels"])
+    video = {"num_frames", "height", "width"} <= set(takes)
+    packed = side * LATENT // VIDEO_LATENT if video else side // 2  # tokens along a side
+    if video or "img_ids" in takes or "img_shapes" in takes:
+        latents = floats(b, packed**2, c["in_channels"])
     elif len(c.get("patch_size") or ()) == 3 if not isinstance(c.get("patch_size"), int) else False:
         latents = latents.unsqueeze(2)  # one frame
     given: dict[str, Any] = {next(iter(takes)): latents}
@@ -103,8 +106,14 @@ def _inputs(made: Any, w: Workload, dtype: Any) -> dict[str, Any]:
         given["encoder_hidden_states"] = floats(b, text, width)
     if "pooled_projections" in takes:
         given["pooled_projections"] = floats(b, c["pooled_projection_dim"])
+    if "encoder_attention_mask" in takes and takes["encoder_attention_mask"].default is Parameter.empty:
+        given["encoder_attention_mask"] = floats(b, text)
     if "img_ids" in takes:
-        given["img_ids"], given["txt_ids"] = floats((side // 2) ** 2, 3), floats(text, 3)
+        given["img_ids"], given["txt_ids"] = floats(packed**2, 3), floats(text, 3)
+    if "img_shapes" in takes:
+        given["img_shapes"] = [[(1, packed, packed)]] * b
+    if video:
+        given |= {"num_frames": 1, "height": packed, "width": packed}
     if c.get("guidance_embeds") and "guidance" in takes:
         given["guidance"] = floats(b)
     if "class_labels" in takes and (c.get("num_embeds_ada_norm") or c.get("num_class_embeds")):

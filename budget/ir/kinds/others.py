@@ -27,7 +27,7 @@ RULES: dict[str, Rule] = {
     "adamw": Rule(14, walks="first", launches=8, moves=(20, 0), family="optimizer"),
     "adamw_fused": Rule(14, walks="first", family="optimizer"),
     "adamw_8bit": Rule(18, walks="first", family="optimizer"),
-    "adafactor": Rule(10, walks="first", launches=15, family="optimizer"),
+    "adafactor": Rule(10, walks="first", launches=18, family="optimizer"),
     "lion": Rule(7, walks="first", launches=6, family="optimizer"),
     # calls of torch as they are recorded (read/torch_module.py): the same work in either phase
     "pointwise": Rule(

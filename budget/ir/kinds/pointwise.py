@@ -8,7 +8,7 @@ RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True),
     "scale": Rule(1, 1, additive=True),
     # the same of what is cast for it and copied for a product of batches
-    "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2),
+    "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2, narrow=(1, 1)),
     "skew": Rule(1, 2, back_launches=2, additive=True),  # a matrix less its transpose
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
@@ -53,6 +53,7 @@ RULES: dict[str, Rule] = {
         launches=8,
         back_launches=11,
         autocasts_as="gelu_new_autocast",
+        most=(3, 0),
         back_most=(7, 0),
         family="activation",
         measured=True,
@@ -71,7 +72,7 @@ RULES: dict[str, Rule] = {
         ),
         launches=9,
         back_launches=12,
-        back_most=(0, 6.5),
+        back_most=(0, 7),
         family="activation",
         moves=(18, 0),
         back_moves=(28, 0),

@@ -63,11 +63,17 @@ class Rule(NamedTuple):
     passes: bool = False  # walks over its input more than once, though no all-reduce is needed
     launches: int = 1  # kernels that eager torch starts for it
     back_launches: int = 1
+    # Of its kernels, forward and backward, the casts that float32 needs not.
+    narrow: tuple[int, int] = (0, 0)
+    tracks: int = 0  # kernels that it starts in training alone: a batch norm counts its batches
     apart: int = 0  # kernels that eager code starts for it beside the fused one that it is part of
     # Tensors as large as the output that these kernels read and write, in its dtype and in float32, where
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
+    # Tensors of its output's size that it has made and not let go at once, in its dtype and in float32 (these
+    # are copies: none where that is its dtype).
+    most: tuple[float, float] = (0, 0)
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
     back_most: tuple[float, float] = (0, 0)
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
