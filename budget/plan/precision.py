@@ -67,7 +67,7 @@ def check(task: Task, device: Device) -> None:
     if frozen and choice != "autocast":
         raise InputError("frozen_dtype", f"got precision {choice}; allowed: with precision autocast")
     if frozen and full_name(frozen) not in (dtype, SINGLE):
-        raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: {dtype}, which autocast has, or fp32")
+        raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: fp32, or {dtype} as autocast has")
 
 
 def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = SINGLE) -> Model:
