@@ -7,6 +7,7 @@ device-hours times stated rates (cost.py). A scaling law says which parameters a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from json import loads
 from math import ceil
@@ -36,6 +37,7 @@ SCHEMA = "budget.scale/1"
 BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens": COUNT}
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
+CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
 BATCH = 4e6  # tokens of a step where nobody says; an example
 MONTH = 30.0  # days: how long a run may take where nobody says
 MOST = 1e9  # devices
@@ -252,14 +254,11 @@ def _searched(ask: Ask) -> Plan | None:
         on = ask._replace(layout=best.layout, step={"batch": best.batch, "recompute": best.recompute})
         assert best.estimate is not None  # the best one has been priced
         found = _planned(on, best.estimate, laid_out(best.estimate))
-        try:
-            settled = _settled(on, laid_out)
-        except InputError:  # what divides this size does not divide the one that its MFU leads to
-            params = found.params
-            continue
-        if settled.network.fits or not best.fits:
-            return settled
-        params = settled.params
+        with suppress(InputError):  # what divides this size may not divide the one that its MFU leads to
+            found = _settled(on, laid_out)
+        if abs(found.params / params - 1) < CLOSE:
+            return found
+        params = found.params
     return found
 
 

@@ -122,7 +122,8 @@ def search(devices: int, node: int, of: Facts, price: Price) -> Found:
         tried += some.nearest(layouts)
     for one in sorted(tried, key=_order)[:REFINED]:
         tried += some.refined(one)
-    found = tuple(sorted((t for t in tried if t.estimate is not None), key=_order))
+    each = {t[:3]: t for t in tried if t.estimate is not None}
+    found = tuple(sorted(each.values(), key=_order))
     if not found:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
         raise InputError("devices", f"{devices:,}: {whys or 'no layout divides them'}")
@@ -236,7 +237,7 @@ def _divisors(whole: int, most: int) -> Iterable[int]:
 def _stages(count: int, most: int) -> Iterable[int]:
     """Stages of a pipeline: divisors of the layers, and powers of two, whose stages may differ by a layer."""
     powers = [2**n for n in range(1, 12) if 2 * 2**n <= count and 2**n <= most]
-    return sorted({*_divisors(count, most), *powers})
+    return sorted({1, *_divisors(count, most), *powers})
 
 
 def _experts(experts: int, replicas: int, node: int) -> Iterable[int]:

@@ -155,7 +155,7 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
     if arch == "wav2vec2":
         return {"input_values": torch.empty(BATCH, SAMPLES)}
-    if arch in ("transformer", "hybrid", "mamba", "deberta"):
+    if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
         return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
     side = config.image_size if _image(kind) else SIDE
     side = side if isinstance(side, int) else side[0]
@@ -167,6 +167,8 @@ def among_words(made: Any) -> dict[str, Any]:
     config, vision = made.config, made.config.vision_config
     if hasattr(vision, "spatial_merge_size"):  # patches in a row
         grid = GRID * vision.spatial_merge_size
+        if grid > 8 * GRID:
+            raise ValueError("too large to run here")
         each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         shown = torch.ones(BATCH * grid**2, each)
         more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
@@ -191,7 +193,9 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    experts = {"experts_implementation": "batched_mm"} if hasattr(config, "num_experts_per_tok") else {}
+    text = config.get_text_config() if sees(kind) else config
+    routed = any(hasattr(text, name) for name in ("num_experts_per_tok", "top_k_experts"))
+    experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device("cpu" if sees(kind) or kind in REAL else "meta"), without_looks():
         cls = getattr(transformers, name)
         module = cls._from_config(config, attn_implementation="eager", **experts).eval()
@@ -243,6 +247,8 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
+    if sees(kind) and arch != "vision_language":
+        raise InputError("vision_config", "its tower is named as not counted")
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
     side = SIDE if images and "image" not in _image(kind) else 0
     if sees(kind):

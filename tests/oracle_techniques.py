@@ -52,24 +52,19 @@ class Real(NamedTuple):
     backward: int
     peak: int
     at: str
-    fixed: int = 0  # parameters that the class itself freezes
 
 
 def measured(family: Family, config: Mapping[str, Any], call: Call) -> Real:
     """One combination of techniques. Raises what torch raises."""
-    *counts, fixed = counted(family, config, call)
-    return Real(*counts, *peak_of(family, config, call), fixed)
+    return Real(*counted(family, config, call), *peak_of(family, config, call))
 
 
-def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int, int]:
-    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention, and what the
-    class itself freezes.
-    """
+def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int]:
+    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention."""
     grouped = {aten.convolution_backward: _convolution_backward}
     with as_asked(family, {**call, "attention": "eager"}), FakeTensorMode():
         module, inputs = built(family, config, {**call, "attention": "eager"}, "batched_mm")
         trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        fixed = sum(p.numel() for p in module.parameters() if getattr(p, "is_fixed", False))
         with FlopCounterMode(display=False, custom_mapping=grouped) as counter:
             with casts(call):
                 loss = module(**inputs).loss
@@ -78,7 +73,7 @@ def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
             forward = counter.get_total_flops()
             loss.backward()
     micro = call.get("accumulate", 1)
-    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward), fixed
+    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward)
 
 
 class Walk(TorchDispatchMode):
@@ -282,8 +277,6 @@ def built(
     rates = patch.multiple(FakeTensor, tolist=lambda t: [0.0] * len(t), item=lambda t: 0.0)
     with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
         module = getattr(hf, family.cls)._from_config(made, **(wanted if family.attention else {})).train()
-    for p in module.parameters():
-        p.is_fixed = not p.requires_grad
     embeds = [module.get_output_embeddings(), *(m for m in module.modules() if isinstance(m, nn.Embedding))]
     for part in filter(None, embeds):
         part.weight.embeds = True

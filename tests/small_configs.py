@@ -42,6 +42,10 @@ ROTATED = {
     **WORDS,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 2, 1]},
 }
+DEEP = {
+    "depth": 4, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4, "patch_size": 8,
+    "out_hidden_size": 48, "num_position_embeddings": 36, "deepstack_visual_indexes": [0, 2],
+}  # fmt: skip
 SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
     "gemma3": {"text_config": {**WORDS, "head_dim": 10}, "vision_config": BARE_EYES, "mm_tokens_per_image": 9,
                "image_token_index": 99},
@@ -56,6 +60,11 @@ SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
     "qwen2_vl": {"text_config": ROTATED, "image_token_id": 99,
                  "vision_config": {"depth": 3, "embed_dim": 32, "hidden_size": 48, "num_heads": 4,
                                    "patch_size": 8}},
+    "qwen3_vl": {"text_config": {**ROTATED, "num_hidden_layers": 3, "head_dim": 8}, "image_token_id": 99,
+                 "vision_config": DEEP},
+    "qwen3_vl_moe": {"text_config": {**ROTATED, "head_dim": 8, "num_experts": 5, "num_experts_per_tok": 2,
+                                     "moe_intermediate_size": 14}, "image_token_id": 99,
+                     "vision_config": DEEP},
     "qwen2_5_vl": {"text_config": ROTATED, "image_token_id": 99,
                    "vision_config": {"depth": 5, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4,
                                      "patch_size": 8, "window_size": 64, "out_hidden_size": 48,
@@ -109,6 +118,10 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 6,
                   "mamba_chunk_size": 4, "head_dim": 16},
     "llama4_text": {"intermediate_size_mlp": 70, "attention_chunk_size": 4},
+    "gemma4_text": {"num_hidden_layers": 8, "num_kv_shared_layers": 3, "global_head_dim": 12,
+                    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2
+                    + ["sliding_attention", "full_attention"], "use_double_wide_mlp": True,
+                    "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90},
     "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},

@@ -139,6 +139,19 @@ CLASSES = [
     ("falcon_h1", "FalconH1Model", {"mamba_d_ssm": None, "attention_bias": True, "mamba_proj_bias": True}),
     ("llama4_text", "Llama4ForCausalLM", {"interleave_moe_layer_step": 2, "no_rope_layer_interval": 2}),
     ("llama4_text", "Llama4TextModel", {"num_experts_per_tok": 2, "use_qk_norm": False}),
+    ("gemma4_text", "Gemma4ForCausalLM", {"attention_k_eq_v": True, "num_global_key_value_heads": 3}),
+    (
+        "gemma4_text",
+        "Gemma4ForCausalLM",
+        {
+            "enable_moe_block": True,
+            "num_experts": 5,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 14,
+            "final_logit_softcapping": 30.0,
+        },
+    ),
+    ("gemma4_text", "Gemma4TextModel", {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}),
     ("lfm2", "", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv"] * 3}),
 ]
 
@@ -162,7 +175,16 @@ def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
 @pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
 @pytest.mark.parametrize(
     "kind",
-    ["granitemoehybrid", "lfm2", "deepseek_v32", "clip_text_model", "qwen3_next", "falcon_h1", "nemotron_h"],
+    [
+        "granitemoehybrid",
+        "lfm2",
+        "deepseek_v32",
+        "clip_text_model",
+        "qwen3_next",
+        "falcon_h1",
+        "nemotron_h",
+        "gemma4_text",
+    ],
 )
 def test_a_network_is_sound_in_every_mode(kind, mode):
     arch, config = hf_config.read({"model_type": kind, **base(kind)})
@@ -202,6 +224,8 @@ def test_a_network_is_sound_in_every_mode(kind, mode):
         ({"model_type": "nemotron_h", "layers_block_type": ["conv"]}, "layers_block_type"),
         ({"model_type": "falcon_h1", "mamba_n_heads": 5}, "mamba_n_heads"),
         ({"model_type": "llama4_text", "moe_layers": [1, 2]}, "moe_layers"),
+        ({"model_type": "gemma4_text", "per_layer_config": {"1": {"head_dim": 8}}}, "per_layer_config"),
+        ({"model_type": "gemma4_text", "num_kv_shared_layers": 29}, "num_kv_shared_layers"),
         ({"model_type": "llama4_text", "no_rope_layers": [1, 2]}, "no_rope_layers"),
     ],
 )

@@ -191,7 +191,7 @@ def test_what_is_off_is_not_imported():
         for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
-    used = ("_names", "_sdpa", "_states", "backward", "fp8", "fuse", "optimizer", "precision", "recompute")
+    used = ("_names", "_sdpa", "_states", "backward", "fuse", "optimizer", "precision", "recompute")
     used = (*used, "techniques")
     assert off == own == str([f"budget.plan.{name}" for name in used])
 
@@ -247,3 +247,64 @@ def test_settings_are_flags_and_json(capsys):
     assert "with        accumulate 2, lora_rank 8, lora_targets attn.o" in capsys.readouterr().out
     assert main(["estimate", "gpt2", "--freeze", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("budget: freeze: 'nothing' matches no operator; allowed: ")
+
+
+# A value of each setting that is not its default.
+ON = {
+    "accumulate": 2, "adalora_rank": 4, "adapter_dtype": "fp32", "adapter_targets": "mlp", "adapters":
+    8, "attention": "eager", "boft_block_size": 4, "dtype": "fp32", "dummy_gradients": True,
+    "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "fuse": "norm", "grad_dtype":
+    "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new", "hold_logits": "step", "ia3":
+    True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
+    0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8, "mode":
+    "decode", "modules_to_save": "head", "offload": "optimizer", "oft_block_size": 4, "optimizer":
+    "muon", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master", "prefix_tuning": 4,
+    "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4", "quantize_half": True,
+    "quantize_head": True, "quantize_keeps": "pass", "recompute": "full", "recompute_every": 2,
+    "recompute_layers": 1, "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
+    "gpt2", "use_dora": True, "use_rslora": True, "vera_rank": 4,
+}  # fmt: skip
+TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}
+# Adapters leave weights in 16 bits, which then have gradients in no other dtype: the message says so.
+ALSO_NAMES = {"grad_dtype": "precision"}
+
+
+def said(**asked):
+    """What an answer's refusal says; nothing where there is an answer."""
+    try:
+        budget.estimate("transformer", batch=2, seq=32, device="h100", config=TWO_HEADED, **asked)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_every_technique_has_a_value_to_try():
+    assert fields().keys() <= ON.keys()
+
+
+@pytest.mark.parametrize("one", sorted(ON))
+def test_every_pair_of_settings_is_answered_or_refused_in_a_line(one):
+    """The line names what contradicts each other and what is allowed; there is no other error."""
+    alone = said(**{one: ON[one]})
+    for other in sorted(name for name in ON if name > one):
+        text = said(**{one: ON[one], other: ON[other]})
+        assert len(text) <= 300
+        assert "\n" not in text
+        if not text or alone or said(**{other: ON[other]}):
+            continue
+        assert "allowed" in text
+        for name in (one, other):
+            assert name in text or ALSO_NAMES.get(text.partition(":")[0], name) in text, text
+
+
+TARGETS = ("freeze", "sparse", "lora_targets", "adapter_targets", "target_modules", "modules_to_save")
+BESIDE = {"adapter_targets": "adapters", "target_modules": "vera_rank"}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_that_matches_nothing_lists_what_is_there(name):
+    beside = BESIDE.get(name, "" if name in ("freeze", "sparse") else "lora_rank")
+    asked = {beside: ON[beside]} if beside else {}
+    text = said(**asked, **{name: "no.such"})
+    assert text.startswith(f"{name}: 'no.such' matches no operator; allowed: ")
+    assert "mlp.up" in text

@@ -105,6 +105,14 @@ def test_default_targets_are_peft_s(family):
     assert all(ours == theirs for ours, theirs in found.values()), found
 
 
+@pytest.mark.parametrize("kind", ["lora", "ia3", "adalora"])
+def test_t5_1_1_has_other_names_than_peft_s_defaults(kind):
+    """peft's `wi` is no module of a gated MLP, which has `wi_0` and `wi_1`."""
+    c = config("t5", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    how, ours = KINDS[kind]
+    assert estimate(c.to_dict(), batch=1, seq=16, **ours).params.trainable == trainable(c, how())
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PROMPTS])
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_all_linear_is_peft_s(family, kind):

@@ -86,6 +86,11 @@ def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)
     assert found.best.lacks == min(t.lacks for t in found.tried) > 0
+    assert len({t[:3] for t in found.tried}) == len(found.tried)
+
+
+def test_a_network_without_layers_is_laid_out_too():
+    assert plan("mlp", 4, device="h100", global_batch=64).best.layout.dp == 4
 
 
 def test_an_estimate_of_devices_without_a_layout_has_the_best_and_says_so():

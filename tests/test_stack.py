@@ -114,3 +114,18 @@ def test_how_products_add_up_is_one_of_two(tmp_path):
     path.write_text(json.dumps({"about": "x", "source": "vllm", "accumulate": "fp64"}))
     with pytest.raises(budget.InputError, match=r"mine.json: accumulate got 'fp64'; allowed: fp16, fp32"):
         stack.load(str(path))
+
+
+def test_one_batch_on_several_devices_is_less_sure():
+    """Engines' all-reduces are not fitted; a training step's interval is its stack's."""
+    one, two = (
+        budget.estimate("llama-3-8b", mode="decode", device="h100", stack="vllm", layout={"tp": tp, "sp": 0})
+        for tp in (1, 2)
+    )
+    assert two.profile.high / two.profile.low > one.profile.high / one.profile.low
+    assert (two.profile.low, two.profile.high) == stack.load("vllm").intervals[stack.SEVERAL]
+    alone, spread = (
+        budget.estimate("llama-3-8b", device="h100", stack="torchtitan", layout={"dp": dp, "zero": 3})
+        for dp in (1, 8)
+    )
+    assert (alone.profile.low, alone.profile.high) == (spread.profile.low, spread.profile.high)

@@ -44,13 +44,13 @@ PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llam
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
-    on, gpus = device(row["gpu"]), whole(row, "n_gpus")
-    if gpus != whole(row, "tp", gpus):
+    on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row, "vllm")
+    stages = gpus if software == "llama.cpp" else 1
+    if gpus != whole(row, "tp", gpus) * stages:
         raise NotCoveredError("stages on several devices")
-    software = stack(row, "vllm")
     batch = whole(row, "batch")
     settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
-    if gpus > 1:
+    if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     model, config = network(row, software, 0)
     settings["config"] = config
@@ -62,11 +62,15 @@ def asked(row: Row) -> Iterator[Asked]:
         part = Part(model, {**settings, **image, "mode": "forward"})
         yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
         return
-    yield from _tokens(row, model, settings, batch, software)
+    yield from _tokens(row, model, settings, stages)
 
 
-def _tokens(row: Row, model: Any, settings: dict[str, Any], batch: int, software: str) -> Iterator[Asked]:
+def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iterator[Asked]:
+    """stages: devices that hold llama.cpp's layers, which take turns with a token, while pieces of a prompt
+    follow each other through them. Source: llama-cpp-cublas.
+    """
     start, new = whole(row, "input_len"), whole(row, "output_len", 0)
+    batch, software = settings["batch"], settings["stack"]
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
@@ -74,7 +78,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], batch: int, software
     token = Part(model, {**settings, "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
     piece = min(start, PIECE) if software == "llama.cpp" else start
-    pieces = start / max(piece, 1) or 1.0
+    pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
     prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))

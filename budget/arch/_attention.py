@@ -67,6 +67,14 @@ def causal_mask(name: str = "mask", **sizes: Size) -> Op:
     return op(name, line, "table", **sizes)._replace(group="attention")
 
 
+def window_mask(*, beside: int = 0) -> Iterator[Op]:
+    """An encoder's: keys near a query, by distances in whole numbers. beside: kernels of other masks."""
+    yield op("mask.difference", "!positions/int64: s -> difference/int64: s t", "pointwise")
+    yield op("mask.distance", "difference: -> distance/int64: s t", "pointwise")
+    mask = op("mask", "distance: s t -> mask: b s t", "table")
+    yield mask._replace(group="attention", beside=(beside, 0))
+
+
 def attention(
     name: str,
     a: Attention,

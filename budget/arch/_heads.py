@@ -29,31 +29,42 @@ def ends(head: str, mode: str) -> tuple[str, ...]:
 
 
 def head(c: Any, mode: str) -> Iterator[Node]:
-    """From `x: b s d` to logits, and their loss in training; `c` is a transformer's Config."""
+    """From `x: b s d` to logits, and their loss in training; `c` is a transformer's Config.
+
+    What the layers made stays in a variable of the class until its head has run.
+    """
+    yield from (o._replace(callers=(*o.callers, "x")) if isinstance(o, Op) else o for o in _head(c, mode))
+
+
+def _head(c: Any, mode: str) -> Iterator[Node]:
+    x = "x"
     masked, narrow = c.head in ("mlm", "mlm_pooled"), not is_zero(c.embed_dim)
     if c.pooler:
         yield from pooled(c.d_model, c.pooler_activation)
     if (
         narrow and not masked and (c.head == "lm" or not c.embed_norm)
     ):  # projected back to the embedding's width (OPT)
-        yield op("head.project", "x: b s d, *d c -> x: b s c")
+        yield op("head.project", "x: b s d, *d c -> hx: b s c")
+        x = "hx"
     elif not masked:
         narrow = False
     width = "c" if narrow else "d"
     if masked:
         bias = ", +*o" if c.head_dense_bias else ""
-        yield op("head.dense", f"x: b s d, *d o{bias} -> z: b s o", o=or_else(c.embed_dim, c.d_model))
-        act = c.head_activation or c.activation
-        yield activate("head.act", act, "z", "z", f" b s {width}", tag="")
-        yield norm("head.norm", c.norm, "z", "z", bias=c.norm_bias, dim=width)
+        yield op("head.dense", f"x: b s d, *d o{bias} -> hx: b s o", o=or_else(c.embed_dim, c.d_model))
+        act, x = c.head_activation or c.activation, "hx"
+        yield activate("head.act", act, x, x, f" b s {width}", tag="")
+        yield norm("head.norm", c.norm, x, x, bias=c.norm_bias, dim=width)
     if masked or c.head == "lm":
-        yield from _logits(c, mode, width, "z" if masked else "x")
+        yield from _logits(c, mode, width, x)
     if c.head in ("tokens", "last"):
-        yield from dropout("head", c.head_dropout, mode, "x")
+        yield from dropout("head", c.head_dropout, mode, x, "hx")
+        x = "hx" if c.head_dropout and mode == "train" else x
         if c.head_transform:
-            yield op("head.dense", "x: b s d, *d o, +*o -> x: b s o", o=c.d_model)
-            yield activate("head.act", c.activation, "x", "x", " b s d", tag="")
-        yield from _of_tokens(c, mode, width)
+            yield op("head.dense", f"{x}: b s d, *d o, +*o -> hx: b s o", o=c.d_model)
+            yield activate("head.act", c.activation, "hx", "hx", " b s d", tag="")
+            x = "hx"
+        yield from _of_tokens(c, mode, width, x)
     if c.head in ("pooled", "mlm_pooled"):
         yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout, "pair." if masked else "")
     if c.head == "projected":
@@ -98,10 +109,10 @@ def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
         yield from cross_entropy("logits", upcast=c.kind == "decoder")
 
 
-def _of_tokens(c: Any, mode: str, width: str) -> Iterator[Op]:
+def _of_tokens(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
     """Labels of each token; where they are a sequence's, those of its last token count."""
     bias = ", +*v" if c.head_bias else ""
-    yield op("head.labels", f"x: b s {width}, *{width} v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
+    yield op("head.labels", f"{x}: b s {width}, *{width} v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
     if c.head == "last":
         yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
     if mode == "train":

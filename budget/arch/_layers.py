@@ -88,10 +88,10 @@ def activate(
     return op(name, f"{x}:{dims}{learned} -> {out}:{dims}", kind, tag, w=1)
 
 
-def dropout(name: str, rate: float, mode: str, x: str) -> Iterator[Op]:
+def dropout(name: str, rate: float, mode: str, x: str, out: str = "") -> Iterator[Op]:
     """Dropout of `x` in training; its boolean mask is kept for the backward pass."""
     if rate and mode == "train":
-        yield op(f"{name}.dropout", f"{x}: -> {x}:", "dropout")
+        yield op(f"{name}.dropout", f"{x}: -> {out or x}:", "dropout")
 
 
 class Experts(NamedTuple):
@@ -125,12 +125,12 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
     yield from _route(m, x)
     if is_zero(m.latent):
-        yield from _chosen(name, m, x, out)
+        yield from chosen(name, m, x, out)
     else:
         in_bias, out_bias = (", +*l", ", +*d") if m.linear_bias else ("", "")
         line = f"{x}: b s d, *d l{in_bias} -> xl: b s l"
         yield op(f"{name}.latent_in", line, tag=EXPERT_IN, l=m.latent)
-        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in _chosen(name, m, "xl", "ml"))
+        yield from (o._replace(sizes={**o.sizes, "d": m.latent}) for o in chosen(name, m, "xl", "ml"))
         line = f"ml: b s l, *l d{out_bias} -> {out}: b s d"
         yield op(f"{name}.latent_out", line, tag=EXPERT_OUT, l=m.latent)
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
@@ -144,7 +144,7 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
         yield op("shared.add", f"{out}:, ms: -> {out}:", "add")
 
 
-def _chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
+def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")

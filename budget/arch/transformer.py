@@ -8,10 +8,10 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, Model, Node, model, op
+from ..ir import EMBED, Model, Node, Op, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary
+from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary, window_mask
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, Experts, dropout, experts, mlp, norm
 from ._periods import stack
@@ -206,8 +206,11 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
     }  # fmt: skip
 
 
-def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them."""
+def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = ()) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them.
+
+    between: operators behind the first layers, one each (Qwen3-VL's).
+    """
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -215,10 +218,13 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     if not is_zero(c.buckets):
         spec = "!distances/int64: s t, *~u h r -> relative: h r s t"
         yield op("relative", spec, "gather", u=c.buckets)._replace(beside=DISTANCES)
-    if _is_masked(c, max(c.windows)):
+    masks = len(set(c.windows))
+    if c.kind == "encoder" and max(c.windows) > 0:
+        yield from window_mask(beside=16 if masks > 1 else 0)
+    elif _is_masked(c, max(c.windows)):
         for window in sorted(set(c.windows)) if mode == "decode" else (0,):
             mask = causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
-            yield mask._replace(beside=(18 if len(set(c.windows)) > 1 else 0, 0))  # one for each window
+            yield mask._replace(beside=(18 if masks > 1 else 0, 0))  # one for each window
     dense = 0 if is_zero(c.experts) else c.dense_layers
     layer = partial(_layer, c, mode, seq)
     if not is_zero(dense):
@@ -227,10 +233,15 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
         yield from stack("first_layer", (first,), 1, layer)
         dense = 1
+    for i, o in enumerate(between):
+        yield from stack(f"layer{i}", _kinds(c, dense, sparse=not is_zero(c.experts))[:1], 1, layer)
+        yield o
+        dense += 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
-        yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)
+        held = ("embeds", "pe") if _is_added(c) else ()
+        yield norm("norm", c.norm, "x", "x", bias=c.norm_bias)._replace(callers=held)
     yield from head(c, mode)
 
 
@@ -241,24 +252,30 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     has one (ALBERT).
     """
     e = "d" if is_zero(c.embed_dim) else "c"
-    tokens = op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> x: b s {e}", "gather", EMBED)
+    x = "embeds" if _is_added(c) else "x"
+    tokens = op("embed.tokens", f"!ids/int64: b s, *wte: ~v {e} -> {x}: b s {e}", "gather", EMBED)
     yield tokens._replace(beside=_counted(c, mode))
     if c.embed_scale:
-        yield op("embed.scale", "x: -> x:", "scale")
+        yield op("embed.scale", f"{x}: -> {x}:", "scale")
     if not is_zero(c.token_types):
         yield op("embed.types", f"!types/int64: b s, *~g {e} -> te: b s {e}", "gather")
-        yield op("embed.add_types", "x:, te: -> x:", "add")
+        yield op("embed.add_types", f"{x}:, te: -> {x}:", "add")
     if e == "c" and not c.embed_norm:
-        yield op("embed.project", "x: b s c, *c d -> x: b s d")
+        yield op("embed.project", f"{x}: b s c, *c d -> {x}: b s d")
         e = "d"
     if c.positions == "learned":
         yield op("embed.positions", f"!positions/int64: s, *wpe: ~p {e} -> pe: s {e}", "gather")
-        yield op("embed.add_positions", "x:, pe: -> x:", "add")
+        yield op("embed.add_positions", f"{x}:, pe: -> x:", "add")
     if c.embed_norm:
         yield norm("embed.norm", c.norm, "x", "x", bias=c.norm_bias, dim=e)
     yield from dropout("embed", c.embed_dropout, mode, "x")
     if e == "c":
         yield op("embed.project", "x: b s c, *c d, +*d -> x: b s d")
+
+
+def _is_added(c: Config) -> bool:
+    """Whether its code adds positions to embeddings, both of which stay in variables while layers run."""
+    return c.kind == "decoder" and c.positions == "learned"
 
 
 def _counted(c: Config, mode: str) -> tuple[int, int]:

@@ -133,7 +133,9 @@ def requested(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         model, rest = source(args, rest)
         return model, settings_from(model, args, rest)
     if rest or args.arch is not None or args.config is not None:
-        raise InputError("--module", "a file's module has no preset, --arch, --config or flags of its own")
+        got = shown(rest[0] if rest else "--arch" if args.arch is not None else "--config")
+        problem = "a file's module has no preset, --arch, --config or flags of its own"
+        raise InputError("--module", f"{problem}; got {got}")
     return from_file(args.module, args)
 
 

@@ -76,9 +76,11 @@ def _step(o: Op, dtype: str) -> Step:
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
     if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
         extra += _widened(o, dtype)
-    if any(o.rule.most) and (o.again or o.phase == "forward") and (o.out.dtype or dtype) != "float32":
+    if any(o.rule.most) and (o.again or o.phase == "forward"):
+        own, single = o.rule.most
         made = sum((size for _, shared, _, size in writes if not shared), 0)
-        extra += maximum(0, _most(o, o.rule.most, dtype) - made)
+        copies = 0 if (o.out.dtype or dtype) == "float32" else single
+        extra += maximum(0, _most(o, (own, copies), dtype) - made)
     if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
     reads = (*[t.name for t in o.ins], *o.holds, *o.callers)

@@ -13,7 +13,7 @@ from ..named import Any
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
 from .op import MIX, Op
-from .tensor import INPUT, WEIGHT, Tensor
+from .tensor import FROZEN, INPUT, WEIGHT, Tensor
 
 
 def model(
@@ -153,6 +153,8 @@ class _Linker:
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
         name, tag = path + node.name, node.tag
+        if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
+            ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)
         made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
         return made._replace(window=node.window, causal=node.causal, beside=node.beside)
 

@@ -66,6 +66,19 @@ def targets(value: Any) -> Told:
     return {"lora_targets": ",".join(TARGETS[name] for name in names)}
 
 
+# Modules outside of layers by the names of transformers.
+OUTSIDE = {"embed_tokens": "embed", "lm_head": "head"}
+
+
+def saved(value: Any) -> Told:
+    """Modules that train as copies beside an adapter. Raises InputError."""
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value or ())
+    for name in names:
+        if name not in OUTSIDE:
+            raise InputError("modules_to_save", f"got {shown(name)}; allowed: {', '.join(OUTSIDE)}")
+    return {"modules_to_save": ",".join(OUTSIDE[name] for name in names)} if names else {}
+
+
 def recompute(value: Any) -> Told:
     """none, selective or full, as torchtitan and Megatron say it. Raises InputError."""
     if value not in ("none", "selective", "full"):

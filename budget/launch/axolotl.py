@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, optimizer, targets, when, whole
+from ._shared import ALL, optimizer, saved, targets, when, whole
 
 FIELDS = {
     "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
@@ -15,6 +15,8 @@ FIELDS = {
     "adapter": "adapter", "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target_modules": targets,
     "peft_use_dora": when({"use_dora": True}), "peft_use_rslora": when({"use_rslora": True}),
+    "lora_modules_to_save": saved,
+    "peft_autocast_adapter_dtype": lambda v: {"lora_dtype": ""} if v is False else {},
     "lora_target_linear": when({"lora_targets": ALL}),
     "gradient_checkpointing": when({"recompute": "full"}),
     "tensor_parallel_size": lambda v: {"layout.tp": v}, "context_parallel_size": lambda v: {"layout.cp": v},
@@ -28,7 +30,9 @@ SILENT = (
 )  # fmt: skip
 
 
-LORA = ("lora_rank", "lora_dropout", "lora_targets", "use_dora", "use_rslora")
+LORA = (
+    "lora_rank", "lora_dropout", "lora_targets", "lora_dtype", "modules_to_save", "use_dora", "use_rslora",
+)  # fmt: skip
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:

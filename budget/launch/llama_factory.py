@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, optimizer, targets, when, whole
+from ._shared import ALL, optimizer, saved, targets, when, whole
 
 QUANTIZED = {4: "nf4-dq", 8: "int8"}
 FIELDS = {
@@ -14,6 +14,8 @@ FIELDS = {
     "per_device_train_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}), "optim": optimizer,
     "lora_rank": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target": targets,
+    "additional_target": saved, "oft_block_size": "oft_block_size", "oft_rank": "oft_rank",
+    "oft_target": lambda v: {"target_modules": targets(v)["lora_targets"]},
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "quantization_bit": "bits",
     "disable_gradient_checkpointing": lambda v: {"recompute": "none"} if v else {},
@@ -27,6 +29,7 @@ SILENT = (
 
 
 LORA = ("lora_rank", "lora_dropout", "lora_targets", "use_dora", "use_rslora")
+OFT = ("oft_block_size", "oft_rank", "target_modules")
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
@@ -37,16 +40,22 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 def finish(told: dict[str, Any]) -> dict[str, Any]:
     """It recomputes unless told otherwise, and adapts all linear layers. Raises InputError."""
     kind, stage, bits = told.pop("kind"), told.pop("stage", "sft"), told.pop("bits", None)
-    if kind not in ("full", "lora"):
-        raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora")
+    if kind not in ("full", "lora", "oft"):
+        raise InputError("finetuning_type", f"got {shown(kind)}; allowed: full, lora, oft")
     if stage not in ("pt", "sft"):
         raise InputError("stage", f"got {shown(stage)}; allowed: pt, sft")
+    others = {"lora": OFT, "oft": LORA}.get(kind, (*LORA, *OFT, "modules_to_save"))
+    told = {"recompute": "full", "optimizer": "adamw_fused"} | {
+        name: value for name, value in told.items() if name not in others
+    }
     if kind == "full":
-        told = {name: value for name, value in told.items() if name not in LORA}
-        return {"recompute": "full", "optimizer": "adamw_fused", **told}
+        return told
     if bits is not None:
         if bits not in QUANTIZED:
             raise InputError("quantization_bit", f"got {shown(bits)}; allowed: 4, 8")
         told["quantize"] = QUANTIZED[bits]
-    return {"recompute": "full", "optimizer": "adamw_fused", "lora_rank": 8, "lora_targets": ALL,
-            "lora_dtype": "fp32", **told}  # fmt: skip
+    if kind == "lora":
+        return {"lora_rank": 8, "lora_targets": ALL, "lora_dtype": "fp32", **told}
+    if told.pop("oft_rank", 0):
+        raise InputError("oft_rank", "blocks of a number are not modelled; allowed: 0, with oft_block_size")
+    return {"oft_block_size": 32, "target_modules": ALL, "adapter_dtype": "fp32", **told}

@@ -1,11 +1,11 @@
-"""transformers' TrainingArguments, as JSON or YAML. Source: transformers."""
+"""transformers' TrainingArguments, and TRL's ModelConfig beside them. Sources: transformers, trl."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ..named import Any
-from ._shared import optimizer, when, whole
+from ._shared import optimizer, saved, targets, when, whole
 
 FIELDS = {
     "model_name_or_path": "model",
@@ -13,6 +13,11 @@ FIELDS = {
     "gradient_accumulation_steps": whole("accumulate"),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "optim": optimizer, "gradient_checkpointing": when({"recompute": "full"}),
+    "use_peft": when({"peft": True}), "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",
+    "lora_target_modules": targets, "lora_modules_to_save": saved,
+    "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
+    "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
+    "use_bnb_nested_quant": when({"nested": True}),
     "max_seq_length": whole("seq"), "max_length": whole("seq"), "model_max_length": whole("seq"),
 }  # fmt: skip
 SILENT = (
@@ -20,8 +25,12 @@ SILENT = (
     "max_grad_norm", "num_train_epochs", "max_steps", "seed", "data", "report_to", "run_name",
     "push_to_hub", "hub_", "load_best", "metric_", "greater_is", "do_", "overwrite", "per_device_eval",
     "remove_unused", "label_", "disable_tqdm", "ddp_", "resume", "log_level", "group_by", "dispatch",
-    "tf32",
+    "tf32", "lora_alpha", "lora_task_type", "attn_implementation", "trust_remote_code", "model_revision",
+    "torch_dtype", "bnb_4bit_quant_type",
 )  # fmt: skip
+
+
+LORA = ("lora_rank", "lora_dropout", "lora_targets", "modules_to_save", "use_dora", "use_rslora")
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
@@ -30,5 +39,12 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """Weights are loaded in the dtype of their files; the batch is 8 by default."""
-    return {"batch": 8, "optimizer": "adamw_fused", **told}
+    """Weights are loaded in the dtype of their files; the batch is 8 by default, the rank of adapters 16."""
+    four, eight, nested = (told.pop(name, False) for name in ("four", "eight", "nested"))
+    if not told.pop("peft", False):
+        told = {name: value for name, value in told.items() if name not in LORA}
+        return {"batch": 8, "optimizer": "adamw_fused", **told}
+    if four or eight:
+        told["quantize"] = "int8" if eight else "nf4-dq" if nested else "nf4"
+    adapters = {"lora_rank": 16, "lora_dropout": 0.05, "lora_dtype": "fp32"}
+    return {"batch": 8, "optimizer": "adamw_fused", **adapters, **told}

@@ -12,7 +12,21 @@ from .. import table
 from ..config import Task
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import ACTIVATION, QKV, ROUTER, SCALE, SUMMAND, WEIGHT, Model, Op, Tensor, is_picked, rewrite, walk
+from ..ir import (
+    ACTIVATION,
+    GATED,
+    QKV,
+    ROUTER,
+    SCALE,
+    SUMMAND,
+    WEIGHT,
+    Model,
+    Op,
+    Tensor,
+    is_picked,
+    rewrite,
+    walk,
+)
 from ..size import Size, product
 from ._names import chosen, matching, operands, untrained
 from .fp8 import is_linear
@@ -185,7 +199,9 @@ def usual(model: Model, task: Task, method: str) -> str:
     and values, or the fused projection that has them both.
     """
     family = table.load("peft.json")["families"].get(task.family, {})
-    found = family.get(method, family.get("lora"))
+    # peft knows modules by their names, and a gated MLP's (T5 1.1) are called otherwise.
+    gated = any(o.tag == GATED for o, _ in walk(model.nodes))
+    found = family.get(f"{method}, gated" if gated else method, family.get(method, family.get("lora")))
     if found is not None:
         return ",".join(p for p in found.split(",") if matching(model, p))
     fused = any(o.tag == QKV for o, _ in walk(model.nodes))

@@ -112,7 +112,9 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
         else:
-            kept, (kernels, back) = node.kept(needs), node.beside
+            made = {t.name for t in node.outs}
+            kept = tuple(t for t in node.kept(needs) if t.name not in made)
+            kernels, back = node.beside
             if kept or node.rule.tracks:
                 beside = (kernels + node.rule.tracks, back)
                 yield node._replace(outs=(*node.outs, *kept), beside=beside)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..ir import MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import ACTIVATION, MERGE, MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -29,6 +29,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "eager": (),
 }
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
+BESIDE = ("mask_dense", "softmax_fused")  # make something that a kernel needs, or leaves, in any pass
 SDPA = ("sdpa", "fused", "causal")
 BY_HEADS = ("repeat", "cache", "join")  # kinds whose result has a head's tokens side by side
 SCALES = ("scale", "mul")  # kinds that scale scores
@@ -114,6 +115,7 @@ def _fuse(
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
+    held: dict[str, None] = {}  # what a kernel is given and makes besides, there until it ends
     apart = set(laid_out(nodes)) if choice in SDPA else set()
     for node in nodes:
         if isinstance(node, Block):
@@ -125,6 +127,15 @@ def _fuse(
             # The kernel's backward pass reads its output, whether or not the next product's does.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
             new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
+            if kind in BESIDE:
+                new = new._replace(outs=(*outs, *new.kept(())))
+            held |= {
+                t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
+            }
+            if node.tag in (MIX, MERGE):
+                new = new._replace(holds=(*new.holds, *held))
+            if node.tag == MERGE:
+                held = {}
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window, causal = (
                 0 if choice in SDPA else node.window,

@@ -5,6 +5,8 @@ Source: transformers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..errors import InputError, shown
 from ..named import Any
 from .hf_classes import UncoveredError
@@ -82,6 +84,47 @@ def llama4_text(hf: Settings) -> dict[str, Any]:
     names = "chunked_attention", "full_attention", chunk, "num_hidden_layers"
     windows = _windows(hf, kinds, "layer_types", *names)
     return {"rotated": _period(rotated), "windows": windows, "sparse_every": every}
+
+
+def gemma4_text(hf: Settings) -> dict[str, Any]:
+    """Every sixth layer sees everything, and the last one always; experts are there if they are enabled."""
+    if hf.get("use_bidirectional_attention") is not None:
+        name = "use_bidirectional_attention"
+        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: null")
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    kinds = ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(layers)]
+    if hf.get("layer_types") is not None:
+        kinds = _list(hf, "layer_types")
+    names = "sliding_attention", "full_attention", "sliding_window", "num_hidden_layers"
+    _windows(hf, kinds, "layer_types", *names)
+    full = (*(i for i, kind in enumerate(kinds[:-1]) if kind == "full_attention"), layers - 1)
+    found: dict[str, Any] = {"full_layers": full, "experts": 0}
+    if hf.get("per_layer_config") is not None:
+        found |= _full_heads(hf, full)
+    elif _flag(hf, "attention_k_eq_v", False):
+        found["full_kv_heads"] = _whole(hf, "num_global_key_value_heads", 0)
+    if _flag(hf, "enable_moe_block", False):
+        found["experts"] = _whole(hf, "num_experts")
+        found["active_experts"] = _whole(hf, "top_k_experts")
+        found["expert_d_ff"] = _whole(hf, "moe_intermediate_size")
+    return found
+
+
+def _full_heads(hf: Settings, full: tuple[int, ...]) -> dict[str, Any]:
+    """The heads of layers without a window, as configs of transformers 5.17 list them by layer."""
+    name, table = "per_layer_config", hf["per_layer_config"]
+    told = list(table.values()) if isinstance(table, Mapping) else []
+    same = all(one == told[0] and isinstance(one, Mapping) for one in told)
+    if not told or not same or {str(i) for i in table} != {str(i) for i in full}:
+        raise UncoveredError(name, "allowed: the same heads for each layer of full_attention, and no others")
+    usual = {"head_dim": _whole(hf, "head_dim"), "num_key_value_heads": _whole(hf, "num_key_value_heads")}
+    if set(told[0]) - set(usual):
+        raise UncoveredError(name, f"allowed: {', '.join(usual)}")
+    heads = {**usual, **told[0]}
+    return {
+        "full_head_dim": _whole(heads, "head_dim"),
+        "full_kv_heads": _whole(heads, "num_key_value_heads"),
+    }
 
 
 def youtu(hf: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 from weakref import WeakKeyDictionary
@@ -35,6 +36,12 @@ from ._values import BY_DATA
 
 MODES = ("train", "forward")
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
+FSDP = ("torch.distributed.fsdp", "FullyShardedDataParallel")
+DTENSOR = ("torch.distributed.tensor", "DTensor")
+NO_DATA = (  # how torch says so
+    "its data is not allocated yet", "unsupported device typemeta", "Cannot access storage of",
+    "shape_env must",
+)  # fmt: skip
 PROGRAMS: MutableMapping[Any, dict[Any, Model]] = WeakKeyDictionary()  # of modules, as they were
 MOST = 8  # programs of one module
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -98,11 +105,19 @@ def _check(module: Any) -> None:
             raise InputError(
                 "module", f"{where}: TorchScript hides its calls; allowed: the nn.Module it is of"
             )
-        if isinstance(m, torch.nn.parallel.DistributedDataParallel):
+        if isinstance(m, torch.nn.parallel.DistributedDataParallel) or _is(m, *FSDP):
             raise InputError("module", f"{where}, which needs other processes; allowed: its .module")
+        if any(_is(p, *DTENSOR) for p in m.parameters(recurse=False)):
+            text = f"{where} with sharded parameters (DTensor); allowed: the module before it is sharded"
+            raise InputError("module", text)
         if isinstance(m, torch.nn.modules.lazy.LazyModuleMixin) and m.has_uninitialized_params():
             text = f"{where} whose parameters have no sizes yet; allowed: after a first call on an input"
             raise InputError("module", text)
+
+
+def _is(x: Any, name: str, cls: str) -> bool:
+    """Whether x is of a class of a module that need not have been imported."""
+    return isinstance(x, getattr(sys.modules.get(name), cls, ()))
 
 
 def _declare(module: Any, inputs: Mapping[str, Any], recorder: Recorder) -> None:
@@ -187,7 +202,9 @@ def silent() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+            warnings.filterwarnings("ignore", "Using `torch.compile")
             yield
     finally:
         log.setLevel(level)
@@ -235,6 +252,8 @@ def explained(field: str, context: str) -> Iterator[None]:
         raise InputError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
+        if any(sign in text for sign in NO_DATA):
+            text = "a call of torch's needs the data of a tensor, which a capture does not have"
         if "UninitializedParameter" in text:
             text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None

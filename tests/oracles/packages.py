@@ -10,14 +10,17 @@ from torch import nn
 
 CAUSAL = """
     Llama Mistral Mixtral Qwen2 Qwen3 Qwen2Moe Gemma Gemma2 Phi Phi3 GPT2 GPTNeoX Bloom OPT Mamba Mamba2
-    Olmo2 GptOss StableLm Starcoder2 Granite Cohere CTRL BioGpt CodeGen Persimmon
+    Olmo2 GptOss StableLm Starcoder2 Granite Cohere CTRL BioGpt CodeGen Persimmon Olmo Mpt GPTJ GPTBigCode
+    Glm Glm4 Helium Cohere2 FalconMamba Lfm2 SmolLM3 Ernie4_5 Exaone4 Apertus Phimoe GraniteMoe DiffLlama
+    Doge BitNet OpenAIGPT NanoChat VaultGemma
 """.split()  # noqa: SIM905
 ENCODERS = """
     Bert Roberta Albert Electra DebertaV2 Deberta ConvBert MobileBert Nystromformer RoFormer ModernBert
-    XLMRoberta Camembert BigBird Longformer Ernie MPNet SqueezeBert Splinter
+    XLMRoberta Camembert BigBird Longformer Ernie MPNet SqueezeBert Splinter XLM MegatronBert LayoutLM
+    Data2VecText Yoso Mra RobertaPreLayerNorm EuroBert
 """.split()  # noqa: SIM905
 PAIRS = """
-    Bart MBart Pegasus LED BlenderbotSmall M2M100 PegasusX UMT5
+    Bart MBart Pegasus LED BlenderbotSmall M2M100 PegasusX UMT5 MT5 Blenderbot PLBart BigBirdPegasus NllbMoe
 """.split()  # noqa: SIM905
 PICTURES = """
     ViT DeiT Beit Dinov2 ResNet RegNet MobileViT PoolFormer

@@ -53,6 +53,7 @@ RULES: dict[str, Rule] = {
         launches=8,
         back_launches=11,
         autocasts_as="gelu_new_autocast",
+        most=(3, 0),
         back_most=(7, 0),
         family="activation",
         measured=True,

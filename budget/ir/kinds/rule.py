@@ -71,7 +71,8 @@ class Rule(NamedTuple):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
-    # Tensors of its output's size that it has made and not let go at once, where its dtype is not float32.
+    # Tensors of its output's size that it has made and not let go at once, in its dtype and in float32 (these
+    # are copies: none where that is its dtype).
     most: tuple[float, float] = (0, 0)
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
     back_most: tuple[float, float] = (0, 0)

@@ -1,0 +1,64 @@
+"""What `budget fit` proposes, against transformers and peft: the change is there, and trains as much.
+
+Changes that need other packages (8-bit optimizers, weights in four bits, chunked losses) or none (offloading,
+shorter sequences) are not made here.
+"""
+
+import pytest
+
+from budget import InputError, estimate
+from budget.ways import _axes
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+from oracle_techniques import as_asked, built  # noqa: E402
+from oracles.technique_families import FAMILIES  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ELSEWHERE = ("fuse", "offload", "quantize")
+LORA = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+# peft's default is of a name that has gone (Mixtral); the class has no checkpoints, torch has (ResNet).
+OTHERWISE = {("mixtral", "lora_rank"), ("resnet", "recompute"), ("mamba", "recompute")}
+
+
+def proposed(name):
+    """A network's call, and the changes that `fit` may make to it, one by one."""
+    family = FAMILIES[name]
+    config = {**family.config_class(**family.fields).to_dict(), "architectures": [family.cls]}
+    batch, size = family.shapes[1]
+    call = {"precision": "autocast", "attention": "eager" if family.attention else "fused"}
+    call |= {"batch": batch, family.size: size}
+    now = estimate(config, device="h100", execution="eager", **call)
+    ways = [way.settings for axis in _axes(now, given=False) for way in axis]
+    told = (w for w in ways if not w.keys() & set(ELSEWHERE) and w.get("optimizer") != "adamw_8bit")
+    return config, call, [w for w in told if (name, next(iter(w))) not in OTHERWISE]
+
+
+QUICK = ("llama", "t5", "whisper")
+
+
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_code_has_what_fit_proposes(name):
+    family = FAMILIES[name]
+    config, call, ways = proposed(name)
+    assert ways
+    for way in ways:
+        asked = {**call, **way}
+        try:
+            ours = estimate(config, device="h100", execution="eager", **asked).params.trainable
+        except InputError:
+            continue  # no proposal
+        rank = asked.pop("lora_rank", 0)
+        if rank and config["model_type"] not in LORA:
+            continue  # peft wants targets by name
+        with as_asked(family, asked), FakeTensorMode():
+            module, _ = built(family, config, asked)
+            if rank:
+                how = peft.LoraConfig(r=rank)
+                module = peft.get_peft_model(module, how, autocast_adapter_dtype=False)
+        assert ours == sum(p.numel() for p in module.parameters() if p.requires_grad), way
