@@ -186,7 +186,8 @@ def muon(trained: list[nn.Parameter], owners: list[torch.Tensor]) -> list[torch.
 @contextmanager
 def as_asked(family: Family, call: Call) -> Iterator[None]:
     """torch and transformers as the call has them: the dtype, dropout's kernel, masks, autocast's lists."""
-    dtype = torch.float32 if call["precision"] == "autocast" else DTYPES[call.get("dtype", "bf16")]
+    usual = "fp32" if call["precision"] == "autocast" else call.get("dtype", "bf16")
+    dtype = DTYPES[call.get("frozen_dtype", usual)]
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
@@ -280,6 +281,9 @@ def built(
     for part in filter(None, embeds):
         part.weight.embeds = True
     freeze(module, family, call)
+    if call.get("frozen_dtype") and not call.get("lora_rank"):
+        for p in (p for p in module.parameters() if p.requires_grad):
+            p.data = p.data.float()
     layers = [layer for path in family.stacks for layer in module.get_submodule(path)]
     base: Any = module
     if call.get("lora_rank"):
@@ -316,7 +320,8 @@ def adapted(module: nn.Module, family: Family, call: Call) -> nn.Module:
         target_modules=matches(family, call["lora_targets"]),
         lora_dropout=call.get("lora_dropout", 0.0),
     )
-    return peft.get_peft_model(module, config, autocast_adapter_dtype=call.get("lora_dtype") == "fp32")
+    wide = call.get("lora_dtype") == "fp32" or bool(call.get("frozen_dtype"))
+    return peft.get_peft_model(module, config, autocast_adapter_dtype=wide)
 
 
 def selective(family: Family) -> Any:
