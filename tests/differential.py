@@ -167,6 +167,8 @@ def among_words(made: Any) -> dict[str, Any]:
     config, vision = made.config, made.config.vision_config
     if hasattr(vision, "spatial_merge_size"):  # patches in a row
         grid = GRID * vision.spatial_merge_size
+        if grid > 8 * GRID:
+            raise ValueError("too large to run here")
         each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         shown = torch.ones(BATCH * grid**2, each)
         more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
@@ -191,7 +193,8 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    routed = any(hasattr(config, name) for name in ("num_experts_per_tok", "top_k_experts"))
+    text = config.get_text_config() if sees(kind) else config
+    routed = any(hasattr(text, name) for name in ("num_experts_per_tok", "top_k_experts"))
     experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device("cpu" if sees(kind) or kind in REAL else "meta"), without_looks():
         cls = getattr(transformers, name)
@@ -244,6 +247,8 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
+    if sees(kind) and arch != "vision_language":
+        raise InputError("vision_config", "its tower is named as not counted")
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
     side = SIDE if images and "image" not in _image(kind) else 0
     if sees(kind):

@@ -8,7 +8,7 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, Model, Node, model, op
+from ..ir import EMBED, Model, Node, Op, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary, window_mask
@@ -206,8 +206,11 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
     }  # fmt: skip
 
 
-def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them."""
+def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = ()) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them.
+
+    between: operators behind the first layers, one each (Qwen3-VL's).
+    """
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -230,6 +233,10 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
         yield from stack("first_layer", (first,), 1, layer)
         dense = 1
+    for i, o in enumerate(between):
+        yield from stack(f"layer{i}", _kinds(c, dense, sparse=not is_zero(c.experts))[:1], 1, layer)
+        yield o
+        dense += 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
