@@ -14,6 +14,7 @@ from small_configs import base
 from transformers import AutoConfig
 
 from budget import arch as architectures
+from budget import estimate
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
@@ -170,6 +171,13 @@ def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
     """Of several chunks of 64, the first one's state needs no gradient, the last one's has none."""
     monkeypatch.setattr(differential, "SEQ", seq)
     assert judge(kind, "", {**base(kind), **fields}, train=True) == ("equal", "")
+
+
+def test_a_recurrence_is_spread_over_devices():
+    """The gradient of what chunks are written into passes through their block unchanged."""
+    table = {"model_type": "qwen3_next", **base("qwen3_next")}
+    found = estimate(table, batch=4, seq=200, layout="pp=2,dp=2")
+    assert found.memory.peak > 0
 
 
 @pytest.mark.parametrize("mode", ["train", "prefill", "decode"])
