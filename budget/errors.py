@@ -51,7 +51,7 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str]:
     having = [other for other in known if set(words) <= set(re.split(r"[-/. _]+", other.lower()))]
     alike = [other for other in known if abs(len(other) - len(name)) <= max(1, len(name) // 4)]
     close = get_close_matches(name.lower(), alike, n=1, cutoff=0.74)
-    begins = [other for other in known if _letters(other).startswith(_letters(bare)) and not flag]
+    begins = [other for other in known if _letters(other).startswith(_letters(bare)) and bare and not flag]
     return close or sorted(having or begins, key=lambda other: (len(other), other))[:most]
 
 

@@ -71,6 +71,7 @@ class Techniques(TypedDict, total=False):
     adapter_dtype: str
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
+    frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int
     prompt_tuning: int

@@ -36,7 +36,7 @@ def check_bias(bias, q, keys):
     checks.require_tensor("bias", bias, (torch.float32, q.dtype))
     checks.require_device("bias", bias, "q", q)
     checks.require_broadcast("bias", bias, (*q.shape[:3], keys))
-    return bias[(None,) * (4 - bias.ndim)]
+    return bias if bias.ndim == 4 else bias[(None,) * (4 - bias.ndim)]
 
 
 def check_sinks(q, sinks):

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import cache
-from inspect import signature
 from itertools import islice
 from multiprocessing import Pool
 from typing import Any
@@ -28,6 +27,7 @@ from unittest.mock import patch
 
 import torch
 import transformers
+from differential_inputs import BATCH, GRID, SAMPLES, SEQ, SIDE, among_words, image_field, inputs, sees
 from oracle import _convolution_backward
 from small_configs import base
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,9 +42,6 @@ from budget.plan.backward import backward
 from budget.read import hf_config
 
 transformers.logging.set_verbosity_error()
-BATCH, SEQ, SIDE = 2, 9, 32
-SAMPLES = 700  # of sound
-GRID = 5  # tokens along a side of a picture of any size
 ACTS = (
     "gelu",
     "relu",
@@ -66,11 +63,6 @@ def families() -> list[str]:
 
 
 REAL = ("idefics3_vision",)  # looks for patches that are there
-
-
-def sees(kind: str) -> bool:
-    """Whether a family is a text model with a tower of images."""
-    return "tower" in hf_config._family(kind)
 
 
 def classes(kind: str) -> list[str]:
@@ -138,51 +130,6 @@ def watched(cls: type, part: str, seen: set[str]) -> Iterator[None]:
         yield
 
 
-def _image(kind: str) -> str:
-    """The field that says how large images are, if one does."""
-    return "image_size" if "image_size" in hf_config._family(kind).get("defaults", {}) else ""
-
-
-def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
-    """What a class runs on."""
-    ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
-    arch = hf_config._family(kind)["arch"]
-    if arch == "encoder_decoder":
-        alone = hf_config._family(kind)["classes"].get(name, "")
-        return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
-    if arch == "whisper":
-        mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
-        return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
-    if arch == "wav2vec2":
-        return {"input_values": torch.empty(BATCH, SAMPLES)}
-    if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
-        return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
-    side = config.image_size if _image(kind) else SIDE
-    side = side if isinstance(side, int) else side[0]
-    return {"pixel_values": torch.empty(BATCH, getattr(config, "num_channels", 3), side, side)}
-
-
-def among_words(made: Any) -> dict[str, Any]:
-    """A picture and as many image tokens as the class itself makes of it, before the words."""
-    config, vision = made.config, made.config.vision_config
-    if hasattr(vision, "spatial_merge_size"):  # patches in a row
-        grid = GRID * vision.spatial_merge_size
-        each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        shown = torch.ones(BATCH * grid**2, each)
-        more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
-    else:
-        several = (1,) if "idefics3_vision" in hf_config._family(config.model_type)["tower"] else ()
-        shown, more = torch.ones(BATCH, *several, vision.num_channels, *[vision.image_size] * 2), {}
-    tower = made if hasattr(made, "get_image_features") else made.model
-    with torch.no_grad():
-        features = tower.get_image_features(pixel_values=shown, **more).pooler_output
-    n = sum(part.shape[:-1].numel() for part in features) // BATCH
-    token = getattr(config, "image_token_id", None) or config.image_token_index
-    ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
-    kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
-    return {"pixel_values": shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
-
-
 def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[int, int, int]:
     """Parameters, forward and backward FLOPs of the real class; -1 for what does not run.
 
@@ -191,7 +138,8 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    routed = any(hasattr(config, name) for name in ("num_experts_per_tok", "top_k_experts"))
+    text = config.get_text_config() if sees(kind) else config
+    routed = any(hasattr(text, name) for name in ("num_experts_per_tok", "top_k_experts"))
     experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device("cpu" if sees(kind) or kind in REAL else "meta"), without_looks():
         cls = getattr(transformers, name)
@@ -244,8 +192,10 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
+    if sees(kind) and arch != "vision_language":
+        raise InputError("vision_config", "its tower is named as not counted")
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
-    side = SIDE if images and "image" not in _image(kind) else 0
+    side = SIDE if images and "image" not in image_field(kind) else 0
     if sees(kind):
         rotates = config.tower_positions == "rotary"
         side = GRID * config.merge * config.tower_patch if rotates else config.tower_image

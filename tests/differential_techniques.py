@@ -161,8 +161,7 @@ def judge(case: Case) -> Verdict:
     error = found.peak / theirs.peak - 1
     near = next((f"within {x:.0%}" for x in MEMORY if abs(error) <= x), "worse")
     flops = found[1:3] == theirs[1:3]
-    # What a class freezes by itself (Whisper's sinusoids) counts here as trainable all the same.
-    trained = found.trainable - theirs.trainable in (0, theirs.fixed)
+    trained = found.trainable == theirs.trainable
     why = f"{found.peak - theirs.peak:+,} at {theirs.at}, ours {found.at}"
     if not flops:
         why += f" FLOPs {found.forward / theirs.forward:.4f} {found.backward / theirs.backward:.4f}"

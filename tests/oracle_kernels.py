@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from differential import ends
+from differential import SAMPLES, ends
 from oracle_techniques import Call, Stepped, as_asked, built, casts
 from oracles.technique_families import Family
 from small_configs import base
@@ -142,7 +142,10 @@ def _inputs(kind: str, cls: str, config: Any) -> tuple[dict[str, Any], dict[str,
         given = {"input_features": mel, "decoder_input_ids": ids}
     elif arch == "encoder_decoder":
         given["decoder_input_ids"] = ids
-    elif arch not in ("transformer", "hybrid", "mamba", "deberta"):
+    elif arch == "wav2vec2":
+        given = {"input_values": torch.zeros(BATCH, SAMPLES, dtype=torch.bfloat16)}
+        sizes = {"batch": BATCH, "seq": SAMPLES}
+    elif arch not in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
         side = getattr(config, "image_size", SIDE)
         sizes = {"batch": BATCH, "image": side if isinstance(side, int) else side[0]}
         shape = BATCH, config.num_channels, sizes["image"], sizes["image"]

@@ -52,24 +52,19 @@ class Real(NamedTuple):
     backward: int
     peak: int
     at: str
-    fixed: int = 0  # parameters that the class itself freezes
 
 
 def measured(family: Family, config: Mapping[str, Any], call: Call) -> Real:
     """One combination of techniques. Raises what torch raises."""
-    *counts, fixed = counted(family, config, call)
-    return Real(*counts, *peak_of(family, config, call), fixed)
+    return Real(*counted(family, config, call), *peak_of(family, config, call))
 
 
-def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int, int]:
-    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention, and what the
-    class itself freezes.
-    """
+def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, int, int]:
+    """Trained parameters, FLOPs of all forward and of all backward passes, with eager attention."""
     grouped = {aten.convolution_backward: _convolution_backward}
     with as_asked(family, {**call, "attention": "eager"}), FakeTensorMode():
         module, inputs = built(family, config, {**call, "attention": "eager"}, "batched_mm")
         trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        fixed = sum(p.numel() for p in module.parameters() if getattr(p, "is_fixed", False))
         with FlopCounterMode(display=False, custom_mapping=grouped) as counter:
             with casts(call):
                 loss = module(**inputs).loss
@@ -78,7 +73,7 @@ def counted(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
             forward = counter.get_total_flops()
             loss.backward()
     micro = call.get("accumulate", 1)
-    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward), fixed
+    return trainable, micro * (forward - rotary), micro * (counter.get_total_flops() - forward)
 
 
 class Walk(TorchDispatchMode):
@@ -191,7 +186,8 @@ def muon(trained: list[nn.Parameter], owners: list[torch.Tensor]) -> list[torch.
 @contextmanager
 def as_asked(family: Family, call: Call) -> Iterator[None]:
     """torch and transformers as the call has them: the dtype, dropout's kernel, masks, autocast's lists."""
-    dtype = torch.float32 if call["precision"] == "autocast" else DTYPES[call.get("dtype", "bf16")]
+    usual = "fp32" if call["precision"] == "autocast" else call.get("dtype", "bf16")
+    dtype = DTYPES[call.get("frozen_dtype", usual)]
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
@@ -281,12 +277,13 @@ def built(
     rates = patch.multiple(FakeTensor, tolist=lambda t: [0.0] * len(t), item=lambda t: 0.0)
     with patch.object(hf.PreTrainedModel, "initialize_weights"), rates:
         module = getattr(hf, family.cls)._from_config(made, **(wanted if family.attention else {})).train()
-    for p in module.parameters():
-        p.is_fixed = not p.requires_grad
     embeds = [module.get_output_embeddings(), *(m for m in module.modules() if isinstance(m, nn.Embedding))]
     for part in filter(None, embeds):
         part.weight.embeds = True
     freeze(module, family, call)
+    if call.get("frozen_dtype") and not call.get("lora_rank"):
+        for p in (p for p in module.parameters() if p.requires_grad):
+            p.data = p.data.float()
     layers = [layer for path in family.stacks for layer in module.get_submodule(path)]
     base: Any = module
     if call.get("lora_rank"):
@@ -323,7 +320,8 @@ def adapted(module: nn.Module, family: Family, call: Call) -> nn.Module:
         target_modules=matches(family, call["lora_targets"]),
         lora_dropout=call.get("lora_dropout", 0.0),
     )
-    return peft.get_peft_model(module, config, autocast_adapter_dtype=call.get("lora_dtype") == "fp32")
+    wide = call.get("lora_dtype") == "fp32" or bool(call.get("frozen_dtype"))
+    return peft.get_peft_model(module, config, autocast_adapter_dtype=wide)
 
 
 def selective(family: Family) -> Any:

@@ -42,6 +42,10 @@ ROTATED = {
     **WORDS,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 2, 1]},
 }
+DEEP = {
+    "depth": 4, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4, "patch_size": 8,
+    "out_hidden_size": 48, "num_position_embeddings": 36, "deepstack_visual_indexes": [0, 2],
+}  # fmt: skip
 SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
     "gemma3": {"text_config": {**WORDS, "head_dim": 10}, "vision_config": BARE_EYES, "mm_tokens_per_image": 9,
                "image_token_index": 99},
@@ -56,6 +60,11 @@ SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
     "qwen2_vl": {"text_config": ROTATED, "image_token_id": 99,
                  "vision_config": {"depth": 3, "embed_dim": 32, "hidden_size": 48, "num_heads": 4,
                                    "patch_size": 8}},
+    "qwen3_vl": {"text_config": {**ROTATED, "num_hidden_layers": 3, "head_dim": 8}, "image_token_id": 99,
+                 "vision_config": DEEP},
+    "qwen3_vl_moe": {"text_config": {**ROTATED, "head_dim": 8, "num_experts": 5, "num_experts_per_tok": 2,
+                                     "moe_intermediate_size": 14}, "image_token_id": 99,
+                     "vision_config": DEEP},
     "qwen2_5_vl": {"text_config": ROTATED, "image_token_id": 99,
                    "vision_config": {"depth": 5, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4,
                                      "patch_size": 8, "window_size": 64, "out_hidden_size": 48,

@@ -28,6 +28,28 @@ def test_a_few_combinations(chunk):
     assert sum(v.peak in ("within 1%", "refused") for _, v in found) >= 0.6 * len(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("llama", {"lora_rank": 16, "lora_targets": "attn.q,mlp.down"}),
+        ("qwen2", {"freeze": "mlp.gate,attn.q"}),
+    ],
+)
+def test_autocast_over_weights_frozen_in_16_bits(name, trained):
+    family = FAMILIES[name]
+    config = family.config_class(**{**family.fields, "vocab_size": 500}).to_dict()
+    call = {
+        "precision": "autocast",
+        "frozen_dtype": "bf16",
+        "attention": "sdpa",
+        "batch": 8,
+        "seq": 512,
+        **trained,
+    }
+    found = judge(Case(name, {**config, "architectures": [family.cls]}, call))
+    assert (found.peak, found.flops, found.trainable) == ("within 1%", True, True), found
+
+
 def test_a_difference_would_show(monkeypatch):
     """A wrong count, and a wrong peak, are not taken for right ones."""
     import differential_techniques as own

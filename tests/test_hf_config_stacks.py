@@ -3,6 +3,7 @@
 import contextlib
 
 import differential
+import differential_inputs
 import pytest
 import torch
 import transformers as hf
@@ -14,6 +15,7 @@ from small_configs import base
 from transformers import AutoConfig
 
 from budget import arch as architectures
+from budget import estimate
 from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
@@ -168,8 +170,16 @@ LONG = ("qwen3_next", 200, {}), ("qwen3_5_text", 64, {"linear_num_key_heads": 4}
 @pytest.mark.parametrize(("kind", "seq", "fields"), LONG)
 def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
     """Of several chunks of 64, the first one's state needs no gradient, the last one's has none."""
-    monkeypatch.setattr(differential, "SEQ", seq)
+    for module in (differential, differential_inputs):
+        monkeypatch.setattr(module, "SEQ", seq)
     assert judge(kind, "", {**base(kind), **fields}, train=True) == ("equal", "")
+
+
+def test_a_recurrence_is_spread_over_devices():
+    """The gradient of what chunks are written into passes through their block unchanged."""
+    table = {"model_type": "qwen3_next", **base("qwen3_next")}
+    found = estimate(table, batch=4, seq=200, layout="pp=2,dp=2")
+    assert found.memory.peak > 0
 
 
 @pytest.mark.parametrize("mode", ["train", "prefill", "decode"])

@@ -325,6 +325,16 @@ def test_flex_attention_and_cond():
     assert "torch.cond" in answer.model.uncounted[0]
 
 
+def test_a_batch_norm_over_processes_is_one_here_and_says_so():
+    def norm(cls):
+        return nn.Sequential(linear(), cls(16)), x8()
+
+    (here, x), (over_all, _) = norm(nn.BatchNorm1d), norm(nn.SyncBatchNorm)
+    answer, expected = budget.estimate(over_all, inputs=x), budget.estimate(here, inputs=x)
+    assert (answer.flops, answer.memory) == (expected.flops, expected.memory)
+    assert "SyncBatchNorm" in answer.model.uncounted[0]
+
+
 def test_autocast_for_cuda_is_cuda_s():
     def run(m, x):
         with torch.autocast("cuda", dtype=torch.bfloat16):

@@ -104,6 +104,22 @@ def test_what_torch_compiles_is_still_compiled():
     assert either(x8()).shape == (8, 16)
 
 
+def test_a_sharded_module_is_refused(tmp_path):
+    distributed = pytest.importorskip("torch.distributed")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        sharded = fully_shard(linear(), mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(InputError, match=r"module: the module is a .* with sharded parameters"):
+            budget.estimate(sharded, inputs=x8())
+        with pytest.raises(InputError, match=r"needs other processes; allowed: its \.module"):
+            budget.estimate(nn.parallel.DistributedDataParallel(linear()), inputs=x8())
+    finally:
+        distributed.destroy_process_group()
+
+
 def in_threads():
     def run(m, x):
         with ThreadPoolExecutor(1) as pool:

@@ -8,7 +8,7 @@ from math import lcm
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, Model, Node, model, op
+from ..ir import EMBED, Model, Node, Op, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import DISTANCES, Attention, alibi, attention, causal_mask, rotary, window_mask
@@ -109,7 +109,7 @@ class Config(Settings):
     shared_gate: bool = setting(False, "a gate weighs the shared expert")
     router: str = setting("softmax", "what turns scores into weights", choices=ROUTERS)
     every_expert: bool = setting(
-        False, "each token goes through all experts, as in transformers' code of Llama 4"
+        False, "each token goes through all experts where transformers' code runs (Llama 4), not in an engine"
     )
     router_bias: bool = setting(False, "the router has a bias")
     router_correction: bool = setting(False, "a bias that is not trained takes part in the choice of experts")
@@ -206,8 +206,11 @@ def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
     }  # fmt: skip
 
 
-def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
-    """From embedded tokens `x: b s d` to what the head makes of them."""
+def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = ()) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them.
+
+    between: operators behind the first layers, one each (Qwen3-VL's).
+    """
     if c.positions == "rotary":
         yield rotary("m")
     if c.positions == "alibi":
@@ -230,6 +233,10 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         first = _kinds(c, 0, sparse=False)[0]._replace(normed=False)
         yield from stack("first_layer", (first,), 1, layer)
         dense = 1
+    for i, o in enumerate(between):
+        yield from stack(f"layer{i}", _kinds(c, dense, sparse=not is_zero(c.experts))[:1], 1, layer)
+        yield o
+        dense += 1
     kinds = _kinds(c, dense, sparse=not is_zero(c.experts))
     yield from stack("layers", kinds, c.layers - dense, layer, shared=c.share_layers)
     if c.final_norm:
@@ -318,7 +325,7 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     elif before and c.residual != "parallel":
         yield norm("norm2", c.norm, bias=c.norm_bias)
     if kind.sparse:
-        yield from experts("experts", _experts(c), x=x)
+        yield from experts("experts", _experts(c, mode), x=x)
     else:
         yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x)
     yield from dropout("mlp", c.dropout, mode, "m")
@@ -372,11 +379,12 @@ def _mask(mode: str, window: int) -> str:
     return f"mask{window}" if window and mode == "decode" else "mask"
 
 
-def _experts(c: Config) -> Experts:
+def _experts(c: Config, mode: str) -> Experts:
     return Experts(
         activation=c.activation, f=or_else(c.expert_d_ff, or_else(c.d_ff, 4 * c.d_model)), bias=c.expert_bias,
         router=c.router, router_bias=c.router_bias, correction=c.router_correction,
-        normalize=c.normalize_experts, every=c.every_expert, single=c.weighs_in_float32,
+        normalize=c.normalize_experts, single=c.weighs_in_float32,
+        every=c.every_expert and mode in ("train", "forward"),
         shared=c.shared_d_ff, shared_gate=c.shared_gate,
     )  # fmt: skip
 

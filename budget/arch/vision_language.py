@@ -6,6 +6,7 @@ What the tower makes of a picture takes the place of as many tokens of the text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
@@ -25,6 +26,12 @@ class Config(transformer.Config, tower=vit.Config):
     """The decoder's fields are those of a transformer, the tower's those of a vision transformer."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
+    deep_layers: tuple[int, ...] = setting(
+        (0,),
+        "behind so many layers the tower's features are projected, too, and added behind the decoder's first "
+        "layers, one each (Qwen3-VL); 0: nowhere",
+        least=0,
+    )
     class_tokens: bool = setting(False, "the tokens before the patches are projected, too")
     pool: int = setting(1, "side of a square of patches that are averaged to one (Gemma 3: 4)")
     merge: int = setting(1, "side of a square of patches, side by side one token (Qwen2-VL: 2)")
@@ -37,6 +44,8 @@ class Config(transformer.Config, tower=vit.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         tower = part(self, "tower")
+        for one, other in pairwise((0, *_deep(self), tower.layers)):
+            at_most("deep_layers", one + 1, "the next, or tower_layers,", other)
         at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
 
 
@@ -58,12 +67,16 @@ def build(c: Config, w: Workload) -> Model:
     runs = seen and w.mode != "decode"
     looked = w._replace(image=side)
     inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
-    eyes = [block("tower", inside, 1), *sized(_projector(c), **features, f=c.projector_width)]
+    eyes = [block("tower", inside, 1), *sized(_projector(c, tower), **features, f=c.projector_width)]
     nodes: list[Node] = list(eyes if runs else _stored(eyes))
     nodes += transformer.embedding(c, w.mode)
     if runs:
         nodes.append(op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n))
-    nodes += transformer.behind_embedding(c, w.mode, seq)
+    deep = (
+        op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
+        for i in range(min(len(_deep(c)), c.layers) if runs else 0)
+    )
+    nodes += transformer.behind_embedding(c, w.mode, seq, tuple(deep))
     sizes = transformer.shape(c, w, seq)
     tokens = w.batch * (1 if w.mode == "decode" else seq)
     left = () if seen else (UNSEEN,)
@@ -87,7 +100,12 @@ def _tokens(c: Config, tower: vit.Config, w: Workload) -> Size:
 def _tower(c: Config, tower: vit.Config, w: Workload) -> Iterator[Node]:
     """From the image to what is projected of it: `z: b n m`."""
     yield from vit.embedding(tower, w.mode)
-    yield from vit.layers(tower, w, "layers", tower.layers - c.unread_layers)
+    done = 0
+    for i, behind in enumerate(_deep(c)):
+        yield from vit.layers(tower, w, f"layers{i}", behind - done)
+        yield op(f"deep{i}", f"x: b s d -> deep{i}: b n m", "view")
+        done = behind
+    yield from vit.layers(tower, w, "layers", tower.layers - c.unread_layers - done)
     last = "x"
     if not is_zero(c.unread_layers):
         last = "late"
@@ -108,17 +126,28 @@ def _tower(c: Config, tower: vit.Config, w: Workload) -> Iterator[Node]:
     yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
 
 
-def _projector(c: Config) -> Iterator[Node]:
-    """From `z: b n m` to `pictures: b n d`, as wide as the decoder."""
-    if c.projector_norm:
-        yield norm("projector.norm", c.projector_norm, "z", "z", dim="m")
+def _projector(c: Config, tower: vit.Config) -> Iterator[Node]:
+    """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
+    yield from _project(c, "projector", "z", "pictures", c.projector_norm)
+    for i in range(len(_deep(c))):
+        yield from _project(c, f"projector{i}", f"deep{i}", f"deep{i}", tower.norm)
+
+
+def _deep(c: Config) -> tuple[int, ...]:
+    return tuple(behind for behind in c.deep_layers if not is_zero(behind))
+
+
+def _project(c: Config, name: str, x: str, out: str, kind: str) -> Iterator[Node]:
+    """From `x: b n m` to `out: b n d`."""
+    if kind:
+        yield norm(f"{name}.norm", kind, x, x, dim="m")
     up, down = (", +*f", ", +*d") if c.projector_bias else ("", "")
     if is_zero(c.projector_width):
-        yield op("projector", f"z: b n m, *m d{down} -> pictures: b n d")
+        yield op(name, f"{x}: b n m, *m d{down} -> {out}: b n d")
         return
-    yield op("projector.up", f"z: b n m, *m f{up} -> u: b n f", tag=UP)
-    yield op("projector.act", "u: -> g:", c.projector_activation, ACTIVATION_OF_MLP)
-    yield op("projector.down", f"g: b n f, *f d{down} -> pictures: b n d", tag=DOWN)
+    yield op(f"{name}.up", f"{x}: b n m, *m f{up} -> u: b n f", tag=UP)
+    yield op(f"{name}.act", "u: -> g:", c.projector_activation, ACTIVATION_OF_MLP)
+    yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
 
 
 def _stored(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -44,6 +44,9 @@ class Config(Settings):
     patch_bias: bool = setting(True, "the projection of patches has a bias")
     patch_frames: int = setting(1, "frames that a patch spans: an image is shown in each (Qwen2-VL: 2)")
     positions: str = setting("learned", "how positions enter", choices=("learned", "rotary"))
+    blended: int = setting(
+        0, "rows of a table of positions that is interpolated to the image's patches; 0: none", least=0
+    )
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     fused_qkv: bool = setting(False, "queries, keys and values are one projection")
     window: int = setting(0, "patches along a side of the windows that layers attend within; 0: all", least=0)
@@ -137,6 +140,13 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
         yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
     if c.positions == "learned":
         yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
+    if not is_zero(c.blended):  # of the four rows around a patch
+        yield op(
+            "embed.corners", "!corners/int64: b s e, *~u d -> corners: b s e d", "gather", u=c.blended, e=4
+        )
+        yield op("embed.weigh", "corners: b s e d, !shares: b s e -> corners: b s e d", "mul", e=4)
+        yield op("embed.blend", "corners: b s e d -> places: b s d", "reduce", e=4)
+        yield op("embed.blended", "x: b s d, places: b s d -> x: b s d", "add")
     if not is_zero(c.registers):
         yield op("embed.registers", "x: b q d, *u d -> x: b s d", "cat")
     yield from dropout("embed", c.dropout, mode, "x")

@@ -107,7 +107,7 @@ def _convolutions(c: Config, x: Features) -> Piece:
             yield op(f"{at}.first", f"n: b x c -> {x.name}: b c x", "view", **x.sizes)
         elif i == 0:
             x = yield from each_element(f"{at}.norm", x, "group_norm", ", *c, +*c")
-        yield activate(f"{at}.act", c.conv_activation, x.name, x.name)._replace(sizes=x.sizes)
+        yield from sized([activate(f"{at}.act", c.conv_activation, x.name, x.name)], **x.sizes)
     return x
 
 

@@ -209,7 +209,7 @@ class _Divider(Places):
     def leave(self, node: Block, c: Carry, ends: list[Op], scope: Scope) -> str:
         """What a repetition leaves, brought to where the next one finds it."""
         left_as = self.renamed.get(c.leave, c.leave)
-        if not c.enter or left_as not in self.place:
+        if not c.enter or c.leave == c.enter or left_as not in self.place:  # made anew, or only handed on
             return left_as
         o, t = _writer(node.body, c.leave)
         own, _ = self.written[c.enter]

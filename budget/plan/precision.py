@@ -16,6 +16,7 @@ from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..ir import (
     ACTIVATION,
+    FROZEN,
     GRADIENT,
     INPUT,
     WEIGHT,
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
 PRECISION = ("pure", "autocast", "master", "fp8")
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
+    "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
 }
 NEEDS = {
     "precision": ("train",),
+    "frozen_dtype": ("train",),
     "grad_dtype": ("train",),
 }
 UNNAMED = True
@@ -60,15 +63,23 @@ def check(task: Task, device: Device) -> None:
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
     wide("grad_dtype", task.techniques.grad_dtype)
+    frozen = task.techniques.frozen_dtype
+    if frozen and choice != "autocast":
+        raise InputError("frozen_dtype", f"got precision {choice}; allowed: with precision autocast")
+    if frozen and full_name(frozen) not in (dtype, SINGLE):
+        raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: fp32, or {dtype} as autocast has")
 
 
-def precision(model: Model, choice: str, device: str = "cuda") -> Model:
-    """The model with its casts. To be applied before `backward`, as the last technique. Raises InputError."""
+def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = SINGLE) -> Model:
+    """The model with its casts. To be applied before `backward`, as the last technique.
+
+    frozen: dtype of the weights that do not train, under autocast; "" is the low one. Raises InputError.
+    """
     if choice not in PRECISION:
         raise unknown("precision", choice, PRECISION)
     untrained(model, "precision")
     if choice == "autocast":
-        return model._replace(nodes=tuple(_Autocast(device).run(model.nodes, {}, set())))
+        return model._replace(nodes=tuple(_Autocast(device, frozen).run(model.nodes, {}, set())))
     if choice == "fp8":
         from . import fp8
 
@@ -79,8 +90,9 @@ def precision(model: Model, choice: str, device: str = "cuda") -> Model:
 class _Autocast:
     """Follows the dtype of every tensor through the program: "" is the low one."""
 
-    def __init__(self, device: str):
+    def __init__(self, device: str, frozen: str):
         self.device = DEVICES.index(device)
+        self.frozen = frozen
         self.known: dict[str, str] = {}
         self.inside: set[str] = set()  # made by attention without a kernel
 
@@ -141,7 +153,7 @@ class _Autocast:
 
     def typed(self, t: Tensor) -> Tensor:
         if t.role in WEIGHTS or t.role == INPUT:
-            return t if t.dtype else t._replace(dtype=SINGLE)
+            return t if t.dtype else t._replace(dtype=self.frozen if t.role == FROZEN else SINGLE)
         return t._replace(dtype=self.known.get(t.name, t.dtype))
 
     def down(self, o: Op, t: Tensor, i: int, low: dict[str, Tensor]) -> tuple[Tensor, Op | None]:
@@ -231,7 +243,9 @@ def _is_gradient(o: Op, t: Tensor) -> bool:
 
 def apply(model: Model, task: Task) -> Model:
     """The model with its casts."""
-    return precision(model, task.techniques.precision)
+    t = task.techniques
+    low = t.frozen_dtype and full_name(t.frozen_dtype) == task.dtype
+    return precision(model, t.precision, frozen="" if low else SINGLE)
 
 
 def apply_gradients(model: Model, task: Task) -> Model:

@@ -142,6 +142,8 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
     elif NAMES[lost] in ("full", *POLICIES) and (forward.keeps == INPUT_ONLY or _is_layer(forward)):
         group = forward.keeps == INPUT_ONLY
         body = forward.body if group else _until_needed(forward.body, back.body)
+        made = {t.name for node in body[:-1] if isinstance(node, Op) for t in node.outs}
+        unread = made.intersection(_arguments(forward.body[len(body) :]))  # variables for what does not run
         held = _arguments(body)
         if group:  # a reentrant checkpoint holds its results and their gradients too
             held += (*(c.leave for c in forward.carry), *(c.enter for c in back.carry))
@@ -151,7 +153,10 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
             body, more = without_kept(forward.body, body, NAMES[lost])
             held += more
         made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
-        yield from rewrite(body, lambda o: (_rerun(o, made),))
+        again = rewrite(body, lambda o: (_rerun(o, made),))
+        yield from again[:-1]
+        for last in again[-1:]:
+            yield last._replace(callers=(*last.callers, *sorted(unread))) if isinstance(last, Op) else last
         after = back.body if group else _letting_go(body, back.body)
         yield from _holding(_again(forward.body, after, CHOICES["none"]), held)
         return

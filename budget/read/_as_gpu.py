@@ -19,6 +19,8 @@ import torch
 from torch._higher_order_ops import utils as hops
 from torch._higher_order_ops.cond import CondOp
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..named import Any
@@ -35,7 +37,7 @@ ONE = Lock()
 def as_a_gpu() -> Iterator[list[str]]:
     """Within, torch takes the ways above, in all threads that run fake tensors, one capture at a time.
 
-    Gives what the capture leaves out: the branch that a torch.cond of unknown data did not take.
+    Gives what the capture leaves out: as the branch that a torch.cond of unknown data did not take.
     """
     with ONE, ExitStack() as stack:
         stack.enter_context(_switched(torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled))
@@ -48,7 +50,7 @@ def as_a_gpu() -> Iterator[list[str]]:
         if "torch._dynamo" in sys.modules:  # what it has compiled runs as written, and stays compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         left_out: list[str] = []
-        stack.enter_context(_attributes([*_compiled(left_out), *_finite()]))
+        stack.enter_context(_attributes([*_compiled(left_out), *_finite(), *UNCHECKED]))
         yield left_out
 
 
@@ -80,6 +82,16 @@ def _finite() -> list[tuple[Any, str, Any]]:
         *((place, name, answers(getattr(place, name))) for name in ("all", "any")
           for place in (torch, torch.Tensor)),
     ]  # fmt: skip
+
+
+def _unchecked(loss: Any) -> Any:
+    """A loss that asks whether any number is below 0, to raise an error: none is."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _attributes([(torch, "any", lambda _: False)]):
+            return loss(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -219,10 +231,15 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
     def branch(_: Any, condition: Any, first: Any, second: Any, operands: Any = ()) -> Any:
         known = value(condition) if isinstance(condition, torch.Tensor) else condition
         if known is None:
-            left_out[:] = ["FLOPs of torch.cond's other branch (the first is counted)"]
+            left_out[:] = sorted({*left_out, "FLOPs of torch.cond's other branch (the first is counted)"})
         return (first if known is None or known else second)(*operands)
 
+    def normed(m: Any, x: Any) -> Any:
+        left_out[:] = sorted({*left_out, "what SyncBatchNorm sends (it is counted as a BatchNorm)"})
+        return _BatchNorm.forward(m, x)
+
     found: list[tuple[Any, str, Any]] = [
+        (torch.nn.SyncBatchNorm, "forward", normed),  # which refuses a processor
         (CondOp, "__call__", branch),
         (hops, "_hop_compile_and_call", lambda call, args: call(*args)),
     ]
@@ -231,3 +248,10 @@ def _compiled(left_out: list[str]) -> list[tuple[Any, str, Any]]:
         found.append((flex, "_validate_device", lambda *_: None))
         found.append((flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True))
     return found
+
+
+# Where torch itself looks at numbers to refuse bad ones; an object each, since a capture is known by them.
+UNCHECKED: list[tuple[Any, str, Any]] = [
+    (F, "gaussian_nll_loss", _unchecked(F.gaussian_nll_loss)),
+    (torch.distributions.Distribution, "_validate_args", False),
+]

@@ -53,7 +53,7 @@ def buildable(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, Mapping):
             buildable(value)
-        elif "layers" in name and isinstance(value, int) and value > LONGEST_PATTERN:
+        elif "layers" in str(name) and isinstance(value, int) and value > LONGEST_PATTERN:
             raise InputError(name, f"got {value:,}; allowed for a captured class: up to {LONGEST_PATTERN:,}")
 
 

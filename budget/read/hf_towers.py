@@ -104,6 +104,17 @@ def qwen2_5_vl(hf: Settings, tower: Any) -> dict[str, Any]:
     return qwen2_vl({**hf, FIELD: {**vision, "hidden_size": vision["out_hidden_size"]}}, tower)
 
 
+def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same; what listed layers make is projected, too."""
+    listed = (hf.get(FIELD) or {}).get("deepstack_visual_indexes", [8, 16, 24])
+    layers = _list({"deepstack_visual_indexes": listed}, "deepstack_visual_indexes")
+    if sorted({*layers}) != layers or not all(isinstance(i, int) and 0 <= i < tower.layers for i in layers):
+        raise UncoveredError(
+            "deepstack_visual_indexes", f"got {shown(listed)}; allowed: layers in their order"
+        )
+    return {**qwen2_5_vl(hf, tower), "deep_layers": tuple(i + 1 for i in layers) or (0,)}
+
+
 def qwen2_vl_tower(hf: Settings) -> dict[str, Any]:
     """The MLP's width is a multiple."""
     wide = {"d_ff": _whole(hf, "mlp_ratio") * _whole(hf, "embed_dim")}
@@ -122,6 +133,11 @@ def qwen2_5_vl_tower(hf: Settings) -> dict[str, Any]:
     }
 
 
+def qwen3_vl_tower(hf: Settings) -> dict[str, Any]:
+    """Positions are rotated, and looked up, too."""
+    return {"patch": _side(hf, "patch_size"), "classes": 0}
+
+
 def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     """Raise an error for a projector whose output is not as wide as the text's tokens: it cannot run."""
     if _whole(where, name) != hf["text_width"]:
@@ -129,4 +145,4 @@ def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     return {}
 
 
-RULES = {rule.__name__: rule for rule in (gemma3, paligemma, llava, idefics3, qwen2_vl, qwen2_5_vl)}
+RULES = {rule.__name__: rule for rule in (gemma3, paligemma, llava, idefics3, qwen2_vl, qwen2_5_vl, qwen3_vl)}

@@ -36,6 +36,8 @@ from ._values import BY_DATA
 
 MODES = ("train", "forward")
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
+FSDP = ("torch.distributed.fsdp", "FullyShardedDataParallel")
+DTENSOR = ("torch.distributed.tensor", "DTensor")
 NO_DATA = (  # how torch says so
     "its data is not allocated yet", "unsupported device typemeta", "Cannot access storage of",
     "shape_env must",
@@ -103,11 +105,19 @@ def _check(module: Any) -> None:
             raise InputError(
                 "module", f"{where}: TorchScript hides its calls; allowed: the nn.Module it is of"
             )
-        if isinstance(m, torch.nn.parallel.DistributedDataParallel):
+        if isinstance(m, torch.nn.parallel.DistributedDataParallel) or _is(m, *FSDP):
             raise InputError("module", f"{where}, which needs other processes; allowed: its .module")
+        if any(_is(p, *DTENSOR) for p in m.parameters(recurse=False)):
+            text = f"{where} with sharded parameters (DTensor); allowed: the module before it is sharded"
+            raise InputError("module", text)
         if isinstance(m, torch.nn.modules.lazy.LazyModuleMixin) and m.has_uninitialized_params():
             text = f"{where} whose parameters have no sizes yet; allowed: after a first call on an input"
             raise InputError("module", text)
+
+
+def _is(x: Any, name: str, cls: str) -> bool:
+    """Whether x is of a class of a module that need not have been imported."""
+    return isinstance(x, getattr(sys.modules.get(name), cls, ()))
 
 
 def _declare(module: Any, inputs: Mapping[str, Any], recorder: Recorder) -> None:

@@ -45,8 +45,9 @@ SAMPLES = {
     "softmax_backward": [(tensor(4, 7, grad=False), tensor(4, 7, grad=False).softmax(-1), 2.0, False)],
     "cross_entropy": [(tensor(4, 7), CLASSES, 1.0, -100, 0.1)],
     "attention_cached": [
-        (tensor(2, 4, 1, 16, grad=False), CACHE, CACHE, LENGTHS, None, True, 0, 0.0, 0.25),
-        (tensor(2, 2, 3, 16, grad=False), PAGES, PAGES, LENGTHS, TABLE, True, 5, 2.0, 0.25),
+        (tensor(2, 4, 1, 16, grad=False), CACHE, CACHE, LENGTHS, None, None, None, True, 0, 0.0, 0.25),
+        (tensor(2, 2, 3, 16, grad=False), PAGES, PAGES, LENGTHS, TABLE, None, tensor(2, grad=False), True, 5,
+         2.0, 0.25),
     ],
     "linear_cross_entropy": [
         (tensor(4, 6), tensor(7, 6), CLASSES, tensor(7), 1.0, 2.0, -100,
@@ -74,10 +75,11 @@ SAMPLES = {
     ],
     "rope_": [(tensor(2, 3, 5, 8, grad=False), *(tensor(5, 4, grad=False) for _ in range(2)), None, False)],
     "attention": [
-        (tensor(1, 4, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), None, None, None, 0, 0, *RULES),
-        (tensor(1, 2, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), tensor(1, 2, 5, 7), None, None, 0, 0,
+        (tensor(1, 4, 5, 16), tensor(1, 2, 7, 16), tensor(1, 2, 7, 16), None, None, None, None, 0, 0, *RULES),
+        (tensor(2, 2, 5, 16), tensor(2, 2, 7, 16), tensor(2, 2, 7, 16), tensor(1, 2, 5, 7), tensor(2), None,
+         None, 0, 0, *RULES),
+        (tensor(1, 2, 8, 16), tensor(1, 2, 8, 16), tensor(1, 2, 8, 16), None, None, BOUNDS, BOUNDS, 5, 5,
          *RULES),
-        (tensor(1, 2, 8, 16), tensor(1, 2, 8, 16), tensor(1, 2, 8, 16), None, BOUNDS, BOUNDS, 5, 5, *RULES),
     ],
 }  # fmt: skip
 

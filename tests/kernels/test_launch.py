@@ -1,11 +1,18 @@
 """A launch that is planned hands over what the first one did: the tensors, descriptors of them, or copies."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import weakref
 from types import SimpleNamespace
 
+import fake_driver
 import pytest
 import torch
 from budget.kernels.descriptors import aligned, describe
+from cases import DEVICE
 
 from budget.kernels import launch
 
@@ -74,3 +81,24 @@ def test_nothing_is_kept_alive(kernel):
         return weakref.ref(a)
 
     assert called()() is None
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="on a GPU every other test launches")
+def test_tritons_own_launcher_takes_a_plan(tmp_path):
+    """On a driver that writes down what it is asked for: from the first call and from its plan the same."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc: the driver cannot be made")
+    fake_driver.make(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
+    environment |= dict.fromkeys(("LD_LIBRARY_PATH", "TRITON_LIBCUDA_PATH"), str(tmp_path))
+    environment["LAUNCHES"] = str(tmp_path / "launches")
+    done = subprocess.run(
+        [sys.executable, fake_driver.__file__], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in found] == ["softmax", "matmul", "matmul, odd", "attention", "cached"]
+    for name, (first, asked), (planned, asked_again) in found:
+        assert planned == first, name
+        assert asked == len(first) >= 1, name
+        assert asked_again == 0, name

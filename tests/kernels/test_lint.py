@@ -19,6 +19,16 @@ def test_worse_than_the_baseline_is_a_violation():
     assert unknown.problem == "not in the baseline: --record"
 
 
+def test_a_kernel_that_a_call_launches_twice_is_recorded_at_its_worst():
+    rows = [
+        GOOD._replace(spilled=8),
+        GOOD._replace(registers=255),
+        GOOD._replace(architecture="sm80", registers=None),
+    ]
+    assert lint.recording(rows) == {"matmul large: _matmul_kernel": [255, 8]}
+    assert not any(row.problem for row in lint.compared(rows, lint.recording(rows)))
+
+
 def test_settings_that_nothing_compiles_are_violations():
     found = lint.unused(set())
     assert {row.architecture for row in found} == set(lint.TARGETS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 import torch
+from oracles.random_calls import CALLS
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -192,6 +193,11 @@ def functional(r, d):
     return Call(r.choice(runs), w=weight(d, d))
 
 
+def called(r, d):
+    run = r.choice(CALLS)
+    return Call(lambda m, x: run(x, m.w), w=weight(d, d))
+
+
 def normed(r, d):
     kind = r.choice((nn.LayerNorm, nn.RMSNorm))
     return kind(d, elementwise_affine=r.random() < 0.8)
@@ -272,7 +278,10 @@ WIDE = (
     hooked,
     functional,
     functional,
-    functional,
+    called,
+    called,
+    called,
+    called,
     spoiled,
     odd,
     odd,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .rule import ANSWERS_SINGLE, LOW, OUT, SAME, Rule, Save, X, Y
 
+PLACES = Save("mask", like=OUT, dtype="bool", row=True)
 RULES: dict[str, Rule] = {
     "contract": Rule(sums=True, gradient="contract", autocast=(LOW, LOW)),
     "view": Rule(view=True),
@@ -65,7 +66,8 @@ RULES: dict[str, Rule] = {
     "empty": Rule(stops=True, view=True),  # memory that nothing is written to
     "cat": Rule(additive=True),
     # rows in the place of some of the first input's, by booleans; each input's gradient is its own rows
-    "place": Rule(back=1, back_launches=3, saves=(Save("mask", like=OUT, dtype="bool", row=True),)),
+    "place": Rule(back=1, back_launches=3, saves=(PLACES,)),
+    "place_add": Rule(1, 1, launches=5, back_launches=4, saves=(PLACES,)),
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),

@@ -1,0 +1,66 @@
+"""What transformers' classes run on, at one small size: tests/differential.py gives it to them."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+import torch
+
+from budget.read import hf_config
+
+BATCH, SEQ, SIDE = 2, 9, 32
+SAMPLES = 700  # of sound
+GRID = 5  # tokens along a side of a picture of any size
+
+
+def sees(kind: str) -> bool:
+    """Whether a family is a text model with a tower of images."""
+    return "tower" in hf_config._family(kind)
+
+
+def image_field(kind: str) -> str:
+    """The field that says how large images are, if one does."""
+    return "image_size" if "image_size" in hf_config._family(kind).get("defaults", {}) else ""
+
+
+def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
+    """What a class runs on."""
+    ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
+    arch = hf_config._family(kind)["arch"]
+    if arch == "encoder_decoder":
+        alone = hf_config._family(kind)["classes"].get(name, "")
+        return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
+    if arch == "whisper":
+        mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
+        return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
+    if arch == "wav2vec2":
+        return {"input_values": torch.empty(BATCH, SAMPLES)}
+    if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
+        return {"input_ids": ids.unsqueeze(1) if name.endswith("MultipleChoice") else ids}
+    side = config.image_size if image_field(kind) else SIDE
+    side = side if isinstance(side, int) else side[0]
+    return {"pixel_values": torch.empty(BATCH, getattr(config, "num_channels", 3), side, side)}
+
+
+def among_words(made: Any) -> dict[str, Any]:
+    """A picture and as many image tokens as the class itself makes of it, before the words."""
+    config, vision = made.config, made.config.vision_config
+    if hasattr(vision, "spatial_merge_size"):  # patches in a row
+        grid = GRID * vision.spatial_merge_size
+        if grid > 8 * GRID:
+            raise ValueError("too large to run here")
+        each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        shown = torch.ones(BATCH * grid**2, each)
+        more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
+    else:
+        several = (1,) if "idefics3_vision" in hf_config._family(config.model_type)["tower"] else ()
+        shown, more = torch.ones(BATCH, *several, vision.num_channels, *[vision.image_size] * 2), {}
+    tower = made if hasattr(made, "get_image_features") else made.model
+    with torch.no_grad():
+        features = tower.get_image_features(pixel_values=shown, **more).pooler_output
+    n = sum(part.shape[:-1].numel() for part in features) // BATCH
+    token = getattr(config, "image_token_id", None) or config.image_token_index
+    ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
+    kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
+    return {"pixel_values": shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
