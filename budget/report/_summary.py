@@ -110,9 +110,8 @@ def _head(e: Estimate) -> Iterator[str]:
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
         yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
-    usual = e.stack.settings(e.task.workload.mode)  # goes without saying
-    if used := [f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v]:
-        yield shorten("with        " + ", ".join(used), 79)
+    if used := techniques(e):
+        yield shorten(f"with        {used}", 79)
 
 
 def workload(e: Estimate) -> str:
@@ -142,6 +141,12 @@ def dtypes(e: Estimate) -> str:
     if task.workload.mode != "train" or not name or is_captured(e.model):
         return task.dtype
     return PRECISIONS[task.precision].format(name)
+
+
+def techniques(e: Estimate) -> str:
+    """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
+    usual = e.stack.settings(e.task.workload.mode)
+    return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
 def where(op: str) -> str:
