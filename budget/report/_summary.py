@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BAR = 32
 WIDTH = 80
 NOTED = 0.99  # goodput from which on failures are not worth a line
+WAITS = 0.05  # of a step, from which on it is said that the device waits for the host
 # Settings that the first line shows, if the architecture has them.
 HEADLINE = (
     "kind",
@@ -216,6 +217,8 @@ def _time(e: Estimate) -> Iterator[str]:
     if decodes:
         parts += [f"{times['bound']}-bound"]
         parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    elif times["overhead"] >= WAITS * t.step:
+        parts += [f"waits {times['overhead'] / t.step:.0%} for the host"]
     yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
