@@ -4,7 +4,9 @@ A stage within a stack of like layers has nothing else. Once one is priced, with
 layer's bytes and seconds are known, and with them the least of every other layout that divides a layer alike
 (the same tp, cp and ep): a stage holds its layers' weights and the activations of as many micro-batches as
 wait there, and each micro-batch passes through the whole stack. Embedding, head, other layers and sums of
-gradients come on top; more samples at a time keep as many times more, and take fewer seconds each. Derived.
+gradients come on top; more samples at a time keep as many times more, and take fewer seconds each. Of a
+single micro-batch, gradients come as activations go. Casts of weights are there once, however many samples;
+those of divided weights are made again. Derived.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from collections.abc import Callable, Iterable
 
 from .answer import Estimate
 from .errors import InputError
+from .fold.memory import tensor_bytes
 from .fold.pipeline import in_flight
+from .ir import WEIGHTS, Model, walk
 from .layout import Layout
 from .named import NamedTuple
+from .size import Size
 
 Price = Callable[[Layout, int, str], Estimate]
 
 
 class Layer(NamedTuple):
-    """A layer on one device: bytes of weights and gradients, of an optimizer's states times the devices that
-    divide them, of the activations of a micro-batch; seconds of a micro-batch's passes.
+    """A layer on one device: bytes of weights, of gradients, of an optimizer's states times the devices that
+    divide them, of casts of weights and of the other activations of a micro-batch; seconds of a micro-batch's
+    passes.
     """
 
-    held: float
+    weights: float
+    gradients: float
     states: float
+    casts: float
     kept: float
     seconds: float
 
@@ -76,10 +84,14 @@ class Bounds:
         return max(self._held(layer, layout, batch, *stage) for stage in stages)
 
     def _held(self, layer: Layer, layout: Layout, batch: int, stage: int, n: int) -> float:
-        waiting = in_flight(layout, stage, self.micro(layout, batch)) * batch / self.batch
-        held = layer.held / (layout.replicas if layout.zero == 3 else 1)
-        each = held + layer.states / layout.replicas + layer.kept * waiting
-        return float(self.stack.whole(n) * each)
+        micro, divided = self.micro(layout, batch), layout.zero == 3
+        each = (0 if divided else layer.casts) + layer.kept * batch / self.batch
+        kept = each * in_flight(layout, stage, micro)
+        weights, gradients = (
+            x / (layout.replicas if divided else 1) for x in (layer.weights, layer.gradients)
+        )
+        most = kept + gradients if micro > 1 else max(kept, gradients)
+        return float(self.stack.whole(n) * (weights + layer.states / layout.replicas + most))
 
     def seconds(self, layout: Layout, batch: int, recompute: str) -> float:
         """Of a step, at least; 0 where nothing is known."""
@@ -111,12 +123,23 @@ class Bounds:
         if inside is None or stage is None or e.spread is None:
             return None
         n, m = inside.rank.layers, e.spread.alone(inside.rank, stage)
+        kept = m.activations / in_flight(probe, stage, e.spread.micro)
+        casts = _casts(inside.rank.program, e.spread.dtype) / e.spread.micro
+        casts = casts if casts <= kept else 0  # else they are made again
         return Layer(
-            (m.parameters + m.gradients) / n,
+            m.parameters / n,
+            m.gradients / n,
             m.optimizer * probe.replicas / n,
-            m.activations / in_flight(probe, stage, e.spread.micro) / n,
+            casts / n,
+            (kept - casts) / n,
             inside.passes(e.spread.micro).both / n,
         )
+
+
+def _casts(model: Model, dtype: str) -> Size:
+    """Bytes of weights in another dtype, as a forward pass makes them (autocast)."""
+    made = ((o, n) for o, n in walk(model.nodes) if o.rule.casts and o.ins[0].role in WEIGHTS and not o.again)
+    return sum(tensor_bytes(o.out, o.sizes, dtype) * n for o, n in made)
 
 
 def _alike(layout: Layout) -> tuple[int, ...]:

@@ -146,14 +146,20 @@ class _Search(NamedTuple):
         for layout in layouts:
             if self.may_fit(layout, batch, self.of.recomputed[-1]):
                 recompute = next(r for r in self.of.recomputed if self.may_fit(layout, batch, r))
-                open_.append((self.bounds.seconds(layout, batch, recompute), layout))
+                open_.append(
+                    (self.bounds.seconds(layout, batch, recompute) / self.samples(layout, batch), layout)
+                )
         tried: list[Tried] = []
         for least, layout in sorted(open_, key=lambda one: one[0]):
-            known = sorted(float(t.estimate.times.step) for t in tried if t.estimate is not None and t.fits)
+            known = sorted(1 / t.rate for t in tried if t.fits)
             if len(known) >= REFINED and least > known[REFINED - 1]:
                 break
             tried.append(self.least(layout, batch))
         return tried
+
+    def samples(self, layout: Layout, batch: int) -> int:
+        """Of a step: those asked for; else what a layout has at once, which differs from one to the next."""
+        return layout.dp * batch * self.bounds.micro(layout, batch)
 
     def may_fit(self, layout: Layout, batch: int, recompute: str) -> bool:
         """Whether a layout may fit, by the least that it takes."""

@@ -23,6 +23,7 @@ from .fitting import largest
 from .named import Any, NamedTuple
 
 SCHEMA = "budget.serve/1"
+PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
 MOST = 4096  # users of the last point, where the cache has places for so many
 
 
@@ -77,18 +78,28 @@ class Serving(Shown, _Serving):
 
 
 def serve(
-    model: object, *, context: int, output_tokens: int = 256, users: Sequence[int] = (), **settings: Any
+    model: object,
+    *,
+    context: int | None = None,
+    output_tokens: int = 256,
+    users: Sequence[int] = (),
+    **settings: Any,
 ) -> Serving:
-    """What a request takes and how many are answered, of prompts of `context` tokens and answers of
-    `output_tokens`, for each number of users, each with one request at a time (1, 2, 4, ... where none is
-    given). settings: those of budget.estimate. Raises InputError, also where not even one user fits.
+    """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
+    network's own length leaves beside the answer) and answers of `output_tokens`, for each number of users,
+    each with one request at a time (1, 2, 4, ... where none is given). settings: those of budget.estimate.
+    Raises InputError, also where not even one user fits.
     """
-    context, answer = size("--context", context), size("--output-tokens", output_tokens)
+    answer = size("--output-tokens", output_tokens)
     for field in ("mode", "batch", "seq"):
         if settings.pop(field, None) not in (None, "train", "decode"):
             raise InputError(
                 f"--{field}", "serving has its own; allowed: --context, --output-tokens, --users"
             )
+    if context is None:
+        own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
+        context = min(PROMPT, own - answer) if own > answer else PROMPT
+    context = size("--context", context)
     most, full = largest(model, "batch", **settings, mode="decode", seq=context + answer)
     if full is None:
         one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)

@@ -184,6 +184,11 @@ WRONG = [
     (["esitmate"], "did you mean 'estimate'"),
     (["list", "colours"], "architectures, presets, devices"),
     (["explain", "mfuu"], "did you mean"),
+    (["explain", "fsdp"], "did you mean 'zero'"),
+    (["list", "models"], "did you mean 'presets'"),
+    (["serve", "gpt2", "--prompt", "8"], "did you mean '--context'"),
+    (["estimate", "--arch", "mlp", "--layers", "10"], "did you mean '--sizes'"),
+    (["estimate", "gpt2", "--mode", "inference"], "did you mean 'forward'"),
     (["formula", "--arch", "mlp", "--free", "colour"], "--free"),
     (["fit", "gpt2", "--solve", "colour"], "--solve"),
     (["compare", "gpt2", "gtp2"], "did you mean"),
@@ -314,3 +319,15 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
         assert own["step FLOPs"] == e.flops.forward + e.flops.backward
         if not e.task.techniques.used:
             assert own["forward FLOPs"] == e.flops.forward
+
+
+def test_a_term_of_several_words_is_explained(capsys):
+    assert main(["explain", "KV", "cache"]) == 0
+    assert "past tokens" in capsys.readouterr().out
+
+
+def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["estimate", "gpt2", "--format", "json", "--output", "-"]) == 0
+    assert capsys.readouterr().out.startswith("{")
+    assert not list(tmp_path.iterdir())

@@ -90,3 +90,9 @@ def test_work_has_its_unit(name, unit):
 @pytest.mark.parametrize("name", ["bert-base-uncased", "DeepSeek-R1", "albert-base-v2"])
 def test_a_name_of_the_hub_needs_no_owner(name):
     assert budget.estimate(name).params.total > 1e6
+
+
+def test_a_heading_says_the_techniques_that_all_have(capsys):
+    args = ["compare", "gpt2", "--device", "h100,a100", "--mode", "decode", "--quantize", "int8"]
+    assert main(args) == 0
+    assert "quantize int8" in capsys.readouterr().out

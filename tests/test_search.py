@@ -82,6 +82,39 @@ def test_no_layout_takes_less_than_its_bound(model, config, each):
     assert any(bounds.bytes(layout, 1, "none") for layout in layouts)
 
 
+def test_the_bytes_bound_holds_where_weights_are_cast_and_gradients_come_late():
+    """Of several samples a layer's casts are there once, of divided weights never."""
+
+    def price(layout, batch, recompute):
+        return budget.estimate(
+            "llama-2-7b", layout=layout, batch=batch, recompute=recompute, device="h100", **given
+        )
+
+    for given in ({}, {"global_batch": 128}):
+        of = search.facts(
+            budget.estimate("llama-2-7b", device="h100"), given.get("global_batch", 0), 1, "none"
+        )
+        layouts = [Layout(**degrees) for degrees in search.candidates(32, 8, of)]
+        bounds = Bounds(layouts, of.stack, of.samples, 1, price)
+        for degrees, batch in (
+            ({"dp": 32, "zero": 3}, 4),
+            ({"dp": 32, "zero": 1}, 4),
+            ({"tp": 4, "dp": 8, "zero": 1}, 1),
+        ):
+            layout = Layout(**degrees)
+            peak = price(layout, batch, "none").memory.peak
+            assert 0.8 * peak < bounds.bytes(layout, batch, "none") <= peak, layout
+
+
+def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
+    best = plan("llama-2-7b", 32, device="h100").best
+    given = plan("llama-2-7b", 32, device="h100", global_batch=64).best
+    assert best.rate >= given.rate
+    assert best.layout.zero == 3
+    assert best.layout.dp == 32
+    assert best.recompute == "none"
+
+
 def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)

@@ -76,6 +76,12 @@ def test_the_contract_s_keys(capsys):
     assert all(set(p) >= CONTRACT for p in told["points"])
 
 
+def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
+    assert serve("llama-3-8b", users=[1]).context == 4096
+    assert serve("gpt2", users=[1]).context == 1024 - 256
+    assert serve("whisper-large-v3", users=[1], output_tokens=48).context == 448 - 48
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

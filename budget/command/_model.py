@@ -322,7 +322,7 @@ def write(answer: Answer, args: Namespace) -> None:
     path = args.output
     form = args.format or _format(path or "")
     text = report.render(answer, form)
-    if path is None:
+    if path in (None, "-"):
         print(_coloured(text) if form == "table" else text)
         return
     from ..files import replace

@@ -11,13 +11,14 @@ from ..errors import unknown
 HELP = "what a word of an answer means, and its source"
 EXAMPLES = """examples:
   budget explain mfu
+  budget explain kv cache
   budget explain            all words
 """
 
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("term", nargs="?", help="a word of an answer")
+    parser.add_argument("term", nargs="*", help="a word of an answer")
 
 
 def run(args: Namespace, rest: list[str]) -> int:
@@ -25,12 +26,13 @@ def run(args: Namespace, rest: list[str]) -> int:
     if rest:
         raise unknown("flag", rest[0], ("--help",))
     terms = table.load("explain.json")
-    if args.term is None:
+    if not args.term:
         print(fill(", ".join(terms), 79))
         return 0
-    term = args.term if args.term in terms else args.term.lower()  # MFU stands in answers
+    asked = " ".join(args.term)
+    term = asked if asked in terms else asked.lower().replace(" ", "_").replace("-", "_")  # MFU, KV cache
     if term not in terms:
-        raise unknown("term", args.term, terms)
+        raise unknown("term", asked, terms, "`budget explain` has all words")
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
     print(f"source: {_source(entry.get('source'))}")

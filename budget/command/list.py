@@ -48,7 +48,7 @@ def run(args: Namespace, rest: list[str]) -> int:
         print("\n".join(f"budget list {kind:<15}{len(NAMES[kind]()):>4}" for kind in LISTS))
         return 0
     if args.kind not in LISTS:
-        raise InputError("list", f"got {args.kind}; allowed: {', '.join(LISTS)}")
+        raise unknown("list", args.kind, LISTS, f"allowed: {', '.join(LISTS)}")
     write(LISTS[args.kind](args.name), args)
     return 0
 

@@ -28,7 +28,7 @@ def flags(parser: Parser) -> None:
     source_flags(parser)
     workload_flags(parser)
     add = parser.add_argument
-    add("--context", metavar="N", default="4096", help="tokens of a prompt (4096)")
+    add("--context", metavar="N", help="tokens of a prompt (4096, or what the network's length leaves)")
     add("--output-tokens", metavar="N", default="256", help="tokens of an answer (256)")
     add(
         "--users", metavar="N", help="requests at a time, as 8, 1,2,4 or 1..64 (as many as there is room for)"
@@ -44,7 +44,7 @@ def run(args: Namespace, rest: list[str]) -> int:
     users = sizes("--users", args.users)
     found = serve(
         model,
-        context=_one("--context", args.context),
+        context=None if args.context is None else _one("--context", args.context),
         output_tokens=_one("--output-tokens", args.output_tokens),
         users=() if users is None else users if isinstance(users, list) else [users],
         **settings,

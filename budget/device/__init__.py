@@ -179,7 +179,8 @@ def _load(name: str) -> Device:
 
     found = spelled.find(name[:80])
     if found is None:
-        raise unknown("device", name, [*names(), *spelled.aliases(), "auto", "cpu"])
+        known = [*names(), *spelled.aliases(), "auto", "cpu"]
+        raise unknown("device", name, known, "`budget list devices` has the names")
     return _device(*found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..answer import Estimate
 from ..named import Any, NamedTuple
 from ._answer import Answer, Column, Table
-from ._summary import MODES, degrees
+from ._summary import MODES, degrees, techniques
 from ._units import count, decimal, energy, memory, seconds, usd
 
 
@@ -43,6 +43,7 @@ ASKED = (
     Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
+    Figure("techniques", "with", techniques),
     Figure("stack", "stack", lambda e: e.stack.name),
     Figure("device", "device", devices, shared="on {}".format),
     Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),

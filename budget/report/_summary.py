@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BAR = 32
 WIDTH = 80
 NOTED = 0.99  # goodput from which on failures are not worth a line
+WAITS = 0.05  # of a step, from which on it is said that the device waits for the host
 # Settings that the first line shows, if the architecture has them.
 HEADLINE = (
     "kind",
@@ -110,9 +111,8 @@ def _head(e: Estimate) -> Iterator[str]:
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
         yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
-    usual = e.stack.settings(e.task.workload.mode)  # goes without saying
-    if used := [f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v]:
-        yield shorten("with        " + ", ".join(used), 79)
+    if used := techniques(e):
+        yield shorten(f"with        {used}", 79)
 
 
 def workload(e: Estimate) -> str:
@@ -142,6 +142,12 @@ def dtypes(e: Estimate) -> str:
     if task.workload.mode != "train" or not name or is_captured(e.model):
         return task.dtype
     return PRECISIONS[task.precision].format(name)
+
+
+def techniques(e: Estimate) -> str:
+    """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
+    usual = e.stack.settings(e.task.workload.mode)
+    return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
 def where(op: str) -> str:
@@ -211,6 +217,8 @@ def _time(e: Estimate) -> Iterator[str]:
     if decodes:
         parts += [f"{times['bound']}-bound"]
         parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    elif times["overhead"] >= WAITS * t.step:
+        parts += [f"waits {times['overhead'] / t.step:.0%} for the host"]
     yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
