@@ -103,7 +103,7 @@ def hold_inputs(model: Model) -> Model:
         for i, node in enumerate(model.nodes)  # names are a block's own
         for o, times in walk((node,))
         for t in o.ins
-        if o.phase == "forward" and t.name in o.holds
+        if o.phase == "forward" and o.kind == "contract" and not o.kernel and t.name in o.holds
     }
     return _beside_last(model, Tensor("inputs@last", ("n",)), {"n": sum(held.values())}, model.outputs[0])
 

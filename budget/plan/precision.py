@@ -26,7 +26,9 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    is_picked,
     rewrite,
+    window,
 )
 from ..ir.kinds.rule import ANSWERS_SINGLE, AS_INPUT, LOW, SINGLE
 from ..named import TYPE_CHECKING
@@ -94,6 +96,7 @@ class _Autocast:
         self.device = DEVICES.index(device)
         self.frozen = frozen
         self.known: dict[str, str] = {}
+        self.makers: dict[str, tuple[Tensor, Op]] = {}
         self.inside: set[str] = set()  # made by attention without a kernel
 
     def run(self, nodes: Iterable[Node], low: dict[str, Tensor], lifted: set[str]) -> Iterator[Node]:
@@ -139,6 +142,7 @@ class _Autocast:
             dtype = SINGLE if single else ""
         outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
         self.known.update((t.name, t.dtype) for t in outs)
+        self.makers.update((t.name, (t, o)) for t in outs)
         yield o._replace(ins=ins, outs=outs)
 
     def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
@@ -162,11 +166,16 @@ class _Autocast:
             return low[t.name]._replace(added=t.added, dims=t.dims), None
         weight = t.role in WEIGHTS
         name = f"{t.name}~low" if t.role == WEIGHT else f"{t.name}~{o.name}.{i}"
-        made = Tensor(name, t.dims, on_chip=t.on_chip)
+        own, maker = self.makers.get(t.name, (t, o))
+        if len(own.dims) != len(t.dims) or any(is_picked(d) or len(window(d)) > 1 for d in t.dims):
+            own, maker = t, o
+        # Along the axes with which it was made: keys are cast before they are gathered for queries.
+        made = Tensor(name, own.dims, on_chip=t.on_chip)
         if t.role == WEIGHT:  # the cache is of what trains
             low[t.name] = made
-        cast = Op(f"{o.name}.cast{i}", "cast", (t._replace(added=False),), (made,), o.sizes)
-        return made._replace(added=t.added), cast._replace(
+        read = t._replace(added=False, dims=own.dims)
+        cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes)
+        return made._replace(added=t.added, dims=t.dims), cast._replace(
             group="" if weight else o.group, kernel=o.kernel if t.on_chip else ""
         )
 
