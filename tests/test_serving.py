@@ -78,9 +78,9 @@ def test_the_contract_s_keys(capsys):
 
 def test_a_request_of_many_is_not_said_to_be_alone(capsys):
     assert main(["serve", "llama-3-8b", "--users", "1"]) == 0
-    assert " alone; room" in capsys.readouterr().out
+    assert " alone;" in capsys.readouterr().out
     assert main(["serve", "llama-3-8b", "--users", "32"]) == 0
-    assert " beside 31 others; room" in capsys.readouterr().out
+    assert " beside 31 others;" in capsys.readouterr().out
 
 
 def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
