@@ -76,6 +76,13 @@ def test_the_contract_s_keys(capsys):
     assert all(set(p) >= CONTRACT for p in told["points"])
 
 
+def test_a_request_of_many_is_not_said_to_be_alone(capsys):
+    assert main(["serve", "llama-3-8b", "--users", "1"]) == 0
+    assert " alone;" in capsys.readouterr().out
+    assert main(["serve", "llama-3-8b", "--users", "32"]) == 0
+    assert " beside 31 others;" in capsys.readouterr().out
+
+
 def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
     assert serve("llama-3-8b", users=[1]).context == 4096
     assert serve("gpt2", users=[1]).context == 1024 - 256

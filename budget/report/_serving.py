@@ -66,12 +66,15 @@ def picture(found: Serving) -> str:
 
 def _head(found: Serving) -> str:
     e, first = found.full, found.points[0]
-    alone = found.prefill.times.step + (found.output_tokens - 1) * first.tpot_s
+    alone = first.users == 1
+    begins = found.prefill.times.step if alone else first.ttft_s
+    whole = seconds(begins + (found.output_tokens - 1) * first.tpot_s)
+    beside = "alone" if alone else f"beside {first.users - 1:,} other{'s' if first.users > 2 else ''}"
     size, on = count(e.params.total), f"{e.devices:,} x {e.device.name}"
     request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
     return (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}\n"
-        f"{request}: {seconds(alone)} alone; room for {found.places:,} at once"
+        f"{request}: {whole} {beside}; room for {found.places:,} at once"
     )
 
 
