@@ -16,10 +16,12 @@ from collections.abc import Sequence
 
 from .answer import Estimate
 from .config import size
+from .device import several
 from .errors import InputError
 from .estimate import estimate
 from .face import Shown
 from .fitting import largest
+from .layout import layout as parse
 from .named import Any, NamedTuple
 
 SCHEMA = "budget.serve/1"
@@ -46,16 +48,22 @@ class Point(NamedTuple):
 class _Serving(NamedTuple):
     context: int
     output_tokens: int
-    places: int
+    places: int  # of all replicas
     prefill: Estimate  # of one prompt
     full: Estimate  # the decode with most sequences
     points: tuple[Point, ...]
+    replicas: int = 1  # of the network, among which users are divided evenly
 
 
 class Serving(Shown, _Serving):
     """What serving a model takes, for several numbers of users."""
 
     report = "_serving"
+
+    @property
+    def devices(self) -> int:
+        """Those of all replicas."""
+        return self.replicas * int(self.full.devices)
 
     def __repr__(self) -> str:
         return f"Serving({self.prefill.model.name}, {self.places} places, {len(self.points)} points)"
@@ -67,7 +75,8 @@ class Serving(Shown, _Serving):
             "schema": SCHEMA,
             "stack": e.stack.name,
             "device": e.device.name,
-            "devices": e.devices,
+            "devices": self.devices,
+            "replicas": self.replicas,
             "layout": e.to_dict().get("layout"),
             "context": self.context,
             "output_tokens": self.output_tokens,
@@ -87,8 +96,9 @@ def serve(
 ) -> Serving:
     """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
     network's own length leaves beside the answer) and answers of `output_tokens`, for each number of users,
-    each with one request at a time (1, 2, 4, ... where none is given). settings: those of budget.estimate.
-    Raises InputError, also where not even one user fits.
+    each with one request at a time (1, 2, 4, ... where none is given). settings: those of budget.estimate;
+    a layout's dp are replicas, and of devices without a layout those replicas are taken that answer the most
+    users the fastest. Raises InputError, also where not even one user fits.
     """
     answer = size("--output-tokens", output_tokens)
     for field in ("mode", "batch", "seq"):
@@ -96,24 +106,82 @@ def serve(
             raise InputError(
                 f"--{field}", "serving has its own; allowed: --context, --output-tokens, --users"
             )
+    settings["device"], devices = several(settings.get("device", "h200"), settings.pop("devices", None))
+    spread = settings.pop("layout", None)
     if context is None:
         own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
         context = min(PROMPT, own - answer) if own > answer else PROMPT
     context = size("--context", context)
+    if spread is None and devices is not None:
+        return _best(model, size("devices", devices), context, answer, users, settings)
+    layout = None if spread is None else parse(spread, train=False)
+    replicas = 1 if layout is None else int(layout.dp)
+    one_of = None if layout is None else {**vars(layout), "dp": 1}
+    return _served(model, replicas, context, answer, users, {**settings, "layout": one_of})
+
+
+def _best(
+    model: object, devices: int, context: int, answer: int, users: Sequence[int], settings: dict[str, Any]
+) -> Serving:
+    """So many devices as replicas of one device, or of several: what answers the most users the fastest."""
+    found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
+    for tp in (n for n in range(1, devices + 1) if devices % n == 0):
+        each = {**settings, "layout": {"tp": tp, "sp": 0}}
+        try:
+            found.append(_served(model, devices // tp, context, answer, users, each))
+        except InputError as error:
+            why = error
+    if not found:
+        raise why
+    return max(found, key=lambda s: s.points[-1].output_tokens_per_s)
+
+
+def _served(
+    model: object,
+    replicas: int,
+    context: int,
+    answer: int,
+    users: Sequence[int],
+    settings: dict[str, Any],
+) -> Serving:
+    """Requests of users that are divided among replicas. Raises InputError where not even one user fits."""
     most, full = largest(model, "batch", **settings, mode="decode", seq=context + answer)
     if full is None:
         one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
         lacks = (one.process - one.device.usable_bytes) / 2**30
         raise InputError("--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much")
     prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
-    asked = [size("--users", n) for n in users] or _doubled(min(most, MOST))
-    points = tuple(_point(model, settings, n, min(n, most), prefill, context, answer) for n in asked)
-    return Serving(context, answer, most, prefill, full, points)
+    asked = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
+    points = tuple(_of_all(model, settings, n, replicas, most, prefill, context, answer) for n in asked)
+    return Serving(context, answer, most * replicas, prefill, full, points, replicas)
 
 
 def _doubled(most: int) -> list[int]:
     """1, 2, 4, ... up to a number, which is the last."""
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
+
+
+def _of_all(
+    model: object,
+    settings: dict[str, Any],
+    users: int,
+    replicas: int,
+    most: int,
+    prefill: Estimate,
+    context: int,
+    answer: int,
+) -> Point:
+    """What all replicas answer; the fullest of them says how long it takes."""
+    each = -(-users // replicas)
+    one = _point(model, settings, each, min(each, most), prefill, context, answer)
+    share = users / each  # replicas that are as full as the fullest, of all
+    usd = one.usd_per_million_output_tokens
+    return one._replace(
+        users=users,
+        output_tokens_per_s=one.output_tokens_per_s * share,
+        requests_per_s=one.requests_per_s * share,
+        usd_per_million_output_tokens=usd and usd * replicas / share,
+    )
 
 
 def _point(

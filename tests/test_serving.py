@@ -59,6 +59,26 @@ def test_room_is_what_fits():
     assert rates == sorted(rates)
 
 
+def test_replicas_answer_what_each_of_them_answers():
+    one = serve("gpt2-xl", context=512, users=[2, 3], device="h100")
+    four = serve("gpt2-xl", context=512, users=[8, 12], device="h100", layout="dp=4")
+    assert four.devices == 4 and four.places == 4 * one.places
+    for alone, all_ in zip(one.points, four.points, strict=True):
+        assert all_.users == 4 * alone.users and all_.tpot_s == alone.tpot_s
+        assert all_.output_tokens_per_s == pytest.approx(4 * alone.output_tokens_per_s)
+        dollars = all_.usd_per_million_output_tokens
+        assert dollars == pytest.approx(alone.usd_per_million_output_tokens)
+
+
+def test_devices_without_a_layout_are_divided_as_serves_most():
+    found = serve("llama-3-8b", context=2048, users=[8], device="2x h100")
+    ways = [
+        serve("llama-3-8b", context=2048, users=[8], device="h100", layout=layout)
+        for layout in ("dp=2", "tp=2")
+    ]
+    assert found.points[0].output_tokens_per_s == max(w.points[0].output_tokens_per_s for w in ways)
+
+
 def test_more_users_than_places_wait():
     few = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
     many = serve("gpt2-xl", context=512, output_tokens=256, users=[3 * few.places], device="l4").points[0]

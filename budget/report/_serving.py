@@ -6,6 +6,7 @@ from ..serving import Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, drawing, text, ticks
+from ._summary import degrees
 from ._units import count, decimal, memory, seconds
 
 EDGE, LEFT, RIGHT, TOP, HIGH = 20, 70, 150, 92, 260  # pixels
@@ -51,7 +52,7 @@ def picture(found: Serving) -> str:
             text(
                 EDGE,
                 TOP - 12,
-                f"tokens a second of all users, on {found.full.devices:,} x {found.full.device.name}",
+                f"tokens a second of all users, on {found.devices:,} x {found.full.device.name}",
             ),
             *frame(x, y, [v for v, _ in ticks(x.high, ((1.0, ""),))], "{:,.3g}".format, decimal),
             curve(points),
@@ -70,12 +71,21 @@ def _head(found: Serving) -> str:
     begins = found.prefill.times.step if alone else first.ttft_s
     whole = seconds(begins + (found.output_tokens - 1) * first.tpot_s)
     beside = "alone" if alone else f"beside {first.users - 1:,} other{'s' if first.users > 2 else ''}"
-    size, on = count(e.params.total), f"{e.devices:,} x {e.device.name}"
+    size, on = count(e.params.total), f"{found.devices:,} x {e.device.name}{_replicas(found)}"
     request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
     return (
         f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}\n"
         f"{request}: {whole} {beside}; room for {found.places:,} at once"
     )
+
+
+def _replicas(found: Serving) -> str:
+    """How the devices are divided, where there are several."""
+    if found.devices == 1:
+        return ""
+    each = degrees(found.full.task.layout, trains=False) if found.full.task.layout else ""
+    several = f"{found.replicas:,} replica{'s' * (found.replicas > 1)}"
+    return f" ({several}{f' of {each}' * bool(each)})"
 
 
 def _foot(found: Serving, ttft: float | None, tpot: float | None) -> str:

@@ -110,7 +110,8 @@ def _head(e: Estimate) -> Iterator[str]:
         chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
-        yield f"layout      {degrees(e.spread.layout)}{micro}{best}"
+        trains = e.task.workload.mode == "train"
+        yield f"layout      {degrees(e.spread.layout, trains=trains)}{micro}{best}"
     if used := techniques(e):
         yield shorten(f"with        {used}", 79)
 
@@ -128,10 +129,10 @@ def workload(e: Estimate) -> str:
     return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {on}"
 
 
-def degrees(layout: Layout) -> str:
-    """A layout's settings that are not the usual ones: tp=8, pp=4."""
+def degrees(layout: Layout, *, trains: bool = True) -> str:
+    """A layout's settings that are not the usual ones of a run that trains, or serves: tp=8, pp=4."""
     told = {name: x for name, x in vars(layout).items() if x != layout.fields[name].default}
-    if layout.sp or is_one(layout.tp):
+    if layout.sp or is_one(layout.tp) or not trains:
         told.pop("sp", None)
     return ", ".join(f"{k}={'+'.join(map(str, x)) if isinstance(x, tuple) else x}" for k, x in told.items())
 
