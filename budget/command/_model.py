@@ -14,6 +14,7 @@ from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..report._answer import Answer
+from ..stack import usual
 from ._lists import names, sizes
 from ._parser import Parser
 
@@ -68,9 +69,11 @@ def technique_flags(parser: Parser) -> None:
     """Add the flags of all techniques, which imports their files."""
     parser.set_defaults(techniques=fields())
     group = parser.add_argument_group("techniques (docs/techniques.md)")
+    stacks = usual("train").settings("train")
     for f in fields().values():
         choices = f": {', '.join(f.choices)}" if f.choices else ""
-        default = "" if f.default in ("", 0) else f" ({f.default})"
+        default = "the stack's" if f.name in stacks else f.default
+        default = f" ({default})" if default not in ("", 0) else ""
         _add_setting(group, f, f.help + choices + default)
 
 
