@@ -239,6 +239,23 @@ def test_it_is_what_torch_runs(build, mode, monkeypatch):
     assert answer.params.total == sum(p.numel() for p in module.parameters())
 
 
+def test_a_layer_norm_s_gradient_is_laid_out_plainly_as_real_kernels_do():
+    """A fake one lies as the gradient that arrived: transposed, which a convolution cannot view."""
+
+    def build():
+        net = {
+            "norm": nn.LayerNorm(8),
+            "w": nn.Parameter(torch.ones(3, 8, 8)),
+            "b": nn.Parameter(torch.ones(8)),
+        }
+        return Call(
+            lambda m, x: m.norm(torch.conv_tbc(x, m.w, m.b, 1)).transpose(1, 2).contiguous().tanh(), **net
+        ), (x8(4, 2, 8),)
+
+    answer = budget.estimate(build()[0], inputs=build()[1], optimizer="none")
+    assert answer.memory.peak == measured(build, real=True).peak
+
+
 def test_a_batch_norm_lays_out_what_it_makes_as_real_kernels_do():
     """Fake ones leave a transposed input's strides, which spares the linear layer behind it a copy."""
 

@@ -26,11 +26,12 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 aten = torch.ops.aten
 GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
-# Its input's place among the arguments: real kernels lay out what they make of it as a tensor of its format
-# (cuDNN's and the processor's do), fake ones as the input lies.
-BATCH_NORMS = {
+# Real kernels (cuDNN's and the processor's) lay out what they make as a tensor of the input's format, whose
+# place among the arguments is here, or plainly (None); fake ones as an operand lies.
+NORMS = {
     torch.ops.aten.native_batch_norm.default: 0,
     torch.ops.aten.native_batch_norm_backward.default: 1,
+    torch.ops.aten.native_layer_norm_backward.default: None,
 }
 
 
@@ -100,8 +101,9 @@ class Values:
                 raise
             self.drawn = self.drawn or self.random
             return tree_map(_fake, self._real(func, args, kwargs))
-        if func in BATCH_NORMS and result[0] is not None:
-            laid_out = suggest_memory_format(args[BATCH_NORMS[func]])
+        if func in NORMS and result[0] is not None:
+            place = NORMS[func]
+            laid_out = torch.contiguous_format if place is None else suggest_memory_format(args[place])
             result = (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
         if known:
             made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
