@@ -169,6 +169,8 @@ def build(c: Config, w: Workload) -> Model:
     """Token numbers [b, s] to logits [b, s, v], or to hidden states where there is no head."""
     if w.mode == "decode" and c.kind == "encoder":
         raise InputError("mode", "got decode; allowed for an encoder: train, forward, prefill")
+    if c.kind == "encoder" and w.mode == "prefill":  # which has no cache to fill
+        w = w._replace(mode="forward")
     seq = length(c, w)
     sizes, tokens = shape(c, w, seq), w.batch * (1 if w.mode == "decode" else seq)
     nodes = (*embedding(c, w.mode), *behind_embedding(c, w.mode, seq))
