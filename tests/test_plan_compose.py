@@ -253,7 +253,8 @@ def test_settings_are_flags_and_json(capsys):
 ON = {
     "accumulate": 2, "adalora_rank": 4, "adapter_dtype": "fp32", "adapter_targets": "mlp", "adapters":
     8, "attention": "eager", "boft_block_size": 4, "dtype": "fp32", "dummy_gradients": True,
-    "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "fuse": "norm", "grad_dtype":
+    "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
+    "fuse": "norm", "grad_dtype":
     "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new", "hold_logits": "step", "ia3":
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8, "mode":
@@ -266,7 +267,7 @@ ON = {
 }  # fmt: skip
 TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}
 # Adapters leave weights in 16 bits, which then have gradients in no other dtype: the message says so.
-ALSO_NAMES = {"grad_dtype": "precision"}
+ALSO_NAMES = {"grad_dtype": "precision", "frozen_dtype": "precision"}
 
 
 def said(**asked):
