@@ -60,9 +60,9 @@ class Calls(TorchDispatchMode):
 
 def config_of(kind: str) -> Any:
     """A small config of a family: about six layers, no dropout."""
-    fields: dict[str, Any] = {k: 2 * v if k in LAYERS and v else v for k, v in base(kind).items()}
-    if "moe_intermediate_size" in fields or "n_routed_experts" in fields:
-        fields |= {name: 16 for name in WIDTHS if fields.get(name)}
+    fields = _runnable(base(kind))
+    if "text_config" in fields:
+        fields["text_config"] = _runnable(fields["text_config"])
     config = hf.AutoConfig.for_model(kind, **fields)
     for name, value in config.to_dict().items():
         if "drop" in name and isinstance(value, float):
@@ -70,6 +70,13 @@ def config_of(kind: str) -> Any:
     if config.is_encoder_decoder:
         config.decoder_start_token_id = config.pad_token_id = 0
     return config
+
+
+def _runnable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Twice the layers, and experts of widths that torch's grouped products take."""
+    found = {k: 2 * v if k in LAYERS and v else v for k, v in fields.items()}
+    experts = "moe_intermediate_size" in fields or "n_routed_experts" in fields
+    return {**found, **{name: 16 for name in WIDTHS if experts and found.get(name)}}
 
 
 def step(kind: str, cls: str, attention: str) -> tuple[dict[str, Any], dict[str, int], Counts]:

@@ -30,9 +30,9 @@ CASES = [
     ("xlnet", "XLNetModel", {"d_model": 48, "n_layer": 1, "n_head": 4, "d_inner": 64, "vocab_size": 99}),
     ("t5gemma", "T5GemmaModel", {"encoder": T5GEMMA, "decoder": T5GEMMA}),
     ("gemma3n_text", "Gemma3nForCausalLM", {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}),
-    ("nemotron_h", "NemotronHForCausalLM", {**SMALL, "layers_block_type": ["mamba", "attention"],
-                                            "mamba_num_heads": 8, "mamba_head_dim": 12, "n_groups": 2,
-                                            "num_key_value_heads": 2}),
+    ("zamba2", "Zamba2ForCausalLM", {**SMALL, "layers_block_type": ["mamba", "hybrid"], "n_mamba_heads": 8,
+                                     "mamba_ngroups": 2, "mamba_d_state": 6, "mamba_expand": 2,
+                                     "num_mem_blocks": 1, "adapter_rank": 4, "num_key_value_heads": 4}),
     ("vit", "ViTForMaskedImageModeling", {**SMALL, "image_size": 32, "patch_size": 8, "encoder_stride": 8}),
 ]  # fmt: skip
 
@@ -55,16 +55,10 @@ def test_equals_transformers(kind, name, fields):
 
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
-    text = {
-        **SMALL,
-        "num_key_value_heads": 2,
-        "head_dim": 12,
-        "intermediate_size_mlp": 64,
-        "num_local_experts": 2,
-    }
-    told = estimate({"model_type": "llama4", "text_config": text}, mode="forward", seq=9)
-    assert told.model.config["class"] == "Llama4ForConditionalGeneration"
-    assert "vision_model, which no input reaches" in told.model.uncounted
+    text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
+    told = estimate({"model_type": "ovis2", "text_config": text}, mode="forward", seq=9)
+    assert told.model.config["class"] == "Ovis2ForConditionalGeneration"
+    assert "model.vision_tower, which no input reaches" in told.model.uncounted
     assert not estimate({"model_type": "siglip"}, mode="forward", seq=9).model.uncounted
 
 
