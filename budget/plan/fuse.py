@@ -132,8 +132,8 @@ def _fuse(
             held |= {
                 t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
             }
-            if node.tag in (MIX, MERGE):
-                new = new._replace(holds=(*new.holds, *held))
+            if node.tag in (MIX, MERGE):  # going forward: the backward pass has what it reads
+                new = new._replace(callers=(*new.callers, *held))
             if node.tag == MERGE:
                 held = {}
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
