@@ -125,8 +125,8 @@ def _chunks(count: Size) -> Iterator[Node]:
 def _chunk() -> Iterator[Op]:
     """Write what the state does not know yet, read the state and the chunk itself, hand the state on."""
     for name, dims in (("keys", "i k"), ("values", "i u"), ("q", "i k"), ("within", "i j"), ("k", "i k")):
-        yield op(f"{name}_of", f"{name}: b h w {dims} -> {name}_c/float32: b h {dims}", "step")
-    yield op("decay_of", "chunk_decay: b h w -> decay_c/float32: b h", "step")
+        yield op(f"{name}_of", f"{name}: b h w {dims} -> {name}_c/float32: b h {dims}", "slice")
+    yield op("decay_of", "chunk_decay: b h w -> decay_c/float32: b h", "slice")
     yield op("known", "keys_c: b h i k, S: b h k u -> known/float32: b h i u")
     yield op("new", "values_c: b h i u, known: b h i u -> new/float32: b h i u", "add")
     yield op("before", "q_c: b h i k, S: b h k u -> before/float32: b h i u")

@@ -159,7 +159,7 @@ def _layer(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     if not is_zero(c.layer_width):
         yield op("own.gate", "x: b s d, *d p -> g: b s p")
         yield activate("own.act", c.activation, "g", tag="")
-        yield op("own.input", "inputs: b s l p -> own: b s p", "step")
+        yield op("own.input", "inputs: b s l p -> own: b s p", "slice")
         yield op("own.mul", "g:, own: b s p -> g:", "mul")
         yield op("own.project", "g: b s p, *p d -> m: b s d")
         yield norm("own.norm", NORM, "m", "m")

@@ -301,24 +301,29 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
         if parts[0].role == WEIGHT:
             known += [g for g in parts if g not in known]
             continue
-        body += _outside(node, name, local)
-        (total,) = local[name]
         before = next((g for g in known if g.part == SUMMAND), None)  # of another piece of the same block
+        body += _outside(node, name, local, alone=not (repeats or before))
+        (total,) = local[name]
         carry.append(Carry(before.name if before else "", total.name, total.name))
         grads[name] = [*(g for g in known if g is not before), total]
     if body:
         yield Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
 
 
-def _outside(node: Block, name: str, local: Grads) -> Iterator[Op]:
+def _outside(node: Block, name: str, local: Grads, *, alone: bool) -> Iterator[Op]:
     """The gradient of a tensor that a block reads from outside, summed over its repetitions: an encoder's
-    output, the input sequence of a recurrence.
+    output, the input sequence of a recurrence. alone: there is nothing to add it to yet.
     """
     reader, whole = _reader(node, name)
     yield from _sum(reader, local[name][0]._replace(name=name, part="", of=""), local)
     (g,) = local[name]
     total = _gradient(whole, f"d:{name}@{node.name}")._replace(part=SUMMAND, on_chip=False)
-    yield _op(reader, "accumulate" if g.dims == whole.dims else "store", (g, total), (total,))
+    if g.dims != whole.dims:
+        yield _op(reader, "store", (g, total), (total,))
+    elif alone:
+        yield _op(reader, "view", (g,), (total,))
+    else:
+        yield _op(reader, "accumulate", (g, total), (total,))
     local[name] = [total]
 
 

@@ -145,7 +145,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         reads = [t for t in reads if id(t) not in fresh]
         ins = tuple(map(storages.named, reads))
         out = tuple(map(storages.whole, made.values()))
-        kind = "copy" if _is_view(func) else kind_of(func)
+        kind = "copy" if _is_view(func) else kind_of(func, kwargs.get("approximate", ""))
         if kind == UNKNOWN:
             formula = flop_registry.get(func._overloadpacket)
             if formula is not None:

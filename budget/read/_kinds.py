@@ -50,18 +50,24 @@ ARITHMETIC = re.compile(
 UNKNOWN = "unknown"
 
 
-def kind_of(call: Any) -> str:
-    """The kind of a call that is no contraction; `unknown` where a product may be inside."""
+def kind_of(call: Any, form: str = "") -> str:
+    """The kind of a call that is no contraction; `unknown` where a product may be inside.
+
+    form: how it approximates, where it may: a GELU by its tanh.
+    """
     return _kind(
         call._schema.name.removeprefix("aten::").removeprefix("prims::"),
         frozenset(tag.name for tag in call.tags),
+        form,
     )
 
 
 @cache
-def _kind(name: str, tags: frozenset[str]) -> str:
+def _kind(name: str, tags: frozenset[str], form: str) -> str:
     base = plain(name)
     names = (base, base.removesuffix("_data").removesuffix("_backward").removesuffix("_forward"))
+    if form and (kind := KINDS.get(f"{names[1]}_{form}", "")):
+        return kind
     if kind := next(filter(None, map(KINDS.get, names)), "") or _tagged(tags):
         return kind
     matched = (kind for each in names for kind, pattern in MATCHES if pattern.fullmatch(each))

@@ -45,7 +45,7 @@ RULES: dict[str, Rule] = {
     "gelu": Rule(
         8, 14, (X,), family="activation", measured=True, torch=("gelu",), config=("gelu", "gelu_python")
     ),
-    "gelu_tanh": Rule(10, 18, (X,), family="activation", config=("gelu_pytorch_tanh",)),
+    "gelu_tanh": Rule(10, 18, (X,), family="activation", torch=("gelu_tanh",), config=("gelu_pytorch_tanh",)),
     "gelu_new": Rule(  # the same written out, so that autograd keeps its parts
         10,
         13,
