@@ -253,3 +253,10 @@ def test_any_value_is_read_or_named(family, data):
     )  # fmt: skip
     with contextlib.suppress(InputError):
         hf_config.read({"model_type": family, name: data.draw(values)})
+
+
+def test_layers_heads_as_transformers_writes_them():
+    """Of ten layers and more, layers are called "05", ..., "29"."""
+    written = AutoConfig.for_model("gemma4_text").to_dict()
+    arch, config = hf_config.read(written)
+    assert (arch, config.full_head_dim) == ("gemma4", written["per_layer_config"]["05"]["head_dim"])

@@ -38,7 +38,6 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "siglip_vision_model": (0.12, "torch's own attention in its pooler"),
 }
 NOT_RUN = {  # the small configs do not run
-    "gemma4_text": "this config is captured from its class, as those are that no file covers",
     "mpnet": "its positions are longer than its table",
     "qwen2_vl_text": "its rotation has three parts, which heads of ten have not",
     "qwen2_5_vl_text": "the same",

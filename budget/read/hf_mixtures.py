@@ -115,7 +115,8 @@ def _full_heads(hf: Settings, full: tuple[int, ...]) -> dict[str, Any]:
     name, table = "per_layer_config", hf["per_layer_config"]
     told = list(table.values()) if isinstance(table, Mapping) else []
     same = all(one == told[0] and isinstance(one, Mapping) for one in told)
-    if not told or not same or {str(i) for i in table} != {str(i) for i in full}:
+    written = {str(i).lstrip("0") or "0" for i in table}  # of ten layers and more as "05"
+    if not told or not same or written != {str(i) for i in full}:
         raise UncoveredError(name, "allowed: the same heads for each layer of full_attention, and no others")
     usual = {"head_dim": _whole(hf, "head_dim"), "num_key_value_heads": _whole(hf, "num_key_value_heads")}
     if set(told[0]) - set(usual):
