@@ -152,7 +152,7 @@ def _served(
         raise InputError("--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much")
     prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
     asked = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
-    points = tuple(_of_all(model, settings, n, replicas, most, prefill, context, answer) for n in asked)
+    points = tuple(_point(model, settings, n, replicas, most, prefill, context, answer) for n in asked)
     return Serving(context, answer, most * replicas, prefill, full, points, replicas)
 
 
@@ -161,7 +161,7 @@ def _doubled(most: int) -> list[int]:
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
-def _of_all(
+def _point(
     model: object,
     settings: dict[str, Any],
     users: int,
@@ -171,36 +171,18 @@ def _of_all(
     context: int,
     answer: int,
 ) -> Point:
-    """What all replicas answer; the fullest of them says how long it takes."""
+    """What all replicas answer together; the fullest of them says how long it takes."""
     each = -(-users // replicas)
-    one = _point(model, settings, each, min(each, most), prefill, context, answer)
-    share = users / each  # replicas that are as full as the fullest, of all
-    usd = one.usd_per_million_output_tokens
-    return one._replace(
-        users=users,
-        output_tokens_per_s=one.output_tokens_per_s * share,
-        requests_per_s=one.requests_per_s * share,
-        usd_per_million_output_tokens=usd and usd * replicas / share,
-    )
-
-
-def _point(
-    model: object,
-    settings: dict[str, Any],
-    users: int,
-    batch: int,
-    prefill: Estimate,
-    context: int,
-    answer: int,
-) -> Point:
+    batch = min(each, most)
     decode = estimate(model, **settings, mode="decode", batch=batch, seq=context + answer // 2)
     step, prompt = decode.times.step, prefill.times.step
     tpot = step + (batch - 1) / answer * prompt
     alone = prompt + step / 2
     whole = alone + answer * tpot  # of one request, once it has its place
-    ttft = alone + (users - batch) / batch * whole
-    rate = batch / whole
+    ttft = alone + (each - batch) / batch * whole
+    rate = batch / whole * (users / each)  # of all replicas: so many as full as the fullest
     price = decode.cost()["usd_per_hour"]
+    usd_per_s = price and price * replicas * decode.devices / 3600
     return Point(
         users=users,
         batch=batch,
@@ -208,7 +190,7 @@ def _point(
         tpot_s=tpot,
         output_tokens_per_s=rate * answer,
         requests_per_s=rate,
-        usd_per_million_output_tokens=price and price * decode.devices / 3600 / (rate * answer) * 1e6,
+        usd_per_million_output_tokens=usd_per_s and usd_per_s / (rate * answer) * 1e6,
         kv_cache_bytes=decode.memory.kv_cache,
         bound=decode.seconds()["bound"],
         low=tpot * decode.profile.low,
