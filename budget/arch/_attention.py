@@ -61,6 +61,11 @@ def alibi() -> Op:
     return op("alibi", "!positions/int64: s -> alibi: h r t", "table")
 
 
+def mask_name(mode: str, window: int) -> str:
+    """The mask that layers of a window share; a window's cache holds no more keys than it."""
+    return f"mask{window}" if window and mode == "decode" else "mask"
+
+
 def causal_mask(name: str = "mask", **sizes: Size) -> Op:
     """The mask that eager code adds to the scores, made once for all layers (of one window)."""
     line = f"!positions/int64: s -> {name}: b s t"

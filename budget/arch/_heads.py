@@ -93,6 +93,17 @@ def last(x: str, width: str = "d") -> Op:
     return op("head.last", f"{x}: b s {width} -> last: b {width}", "slice")
 
 
+def vocabulary(mode: str, *, tied: bool) -> Iterator[Op]:
+    """Scores of the vocabulary, `logits: b s v` of `n: b s d`, by the embedding where they are tied; in a
+    prefill those of the last token.
+    """
+    n, b = "n", "b s"
+    if mode == "prefill":
+        yield last("n")
+        n, b = "last", "b"
+    yield op("head", f"{n}: {b} d, *{'embed: ' if tied else ''}v d -> logits: {b} v", tag=HEAD)
+
+
 def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
     """Scores of the vocabulary, of `x: b s d`."""
     weight, bias = "*wte: v" if c.tied else "*v", ", +*v" if c.head_bias else ""

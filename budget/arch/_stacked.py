@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..ir import Node, op
 from ..named import Any, NamedTuple
 from ..size import Size, exact_div, is_zero, minimum, or_else
-from ._attention import Attention, attention
+from ._attention import Attention, attention, mask_name
 from ._layers import Experts, dropout, experts, mlp, norm
 
 
@@ -99,11 +99,6 @@ def _qk_norm(c: Any, kind: Kind) -> str:
 def is_masked(c: Any, window: int) -> bool:
     """Whether a layer with this window masks anything."""
     return c.kind == "decoder" or window > 0
-
-
-def mask_name(mode: str, window: int) -> str:
-    """The mask that layers of a window share; a window's cache holds no more keys than it."""
-    return f"mask{window}" if window and mode == "decode" else "mask"
 
 
 def _experts(c: Any, mode: str) -> Experts:

@@ -9,11 +9,11 @@ from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, KEY, OUTPUT, QUERY, ROUTER, VALUE, Model, Node, block, model, op
+from ..ir import EMBED, KEY, OUTPUT, QUERY, ROUTER, VALUE, Model, Node, block, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import Attention, cache, causal_mask, mix
-from ._heads import last
+from ._attention import Attention, cache, causal_mask, mask_name, mix
+from ._heads import vocabulary
 from ._layers import ACTIVATIONS, Experts, activate, chosen, mlp, norm, sized
 from ._loss import cross_entropy
 
@@ -109,7 +109,7 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         names = f"cos_{kind.type}: s k, sin_{kind.type}: s k"
         yield op(f"rotary_{kind.type}", f"!positions/int64: s -> {names}", "table", k=width)
     for window in sorted({0, c.window}) if mode == "decode" else (0,):
-        yield causal_mask(_mask(mode, window), **({"t": minimum(seq, window)} if window else {}))
+        yield causal_mask(mask_name(mode, window), **({"t": minimum(seq, window)} if window else {}))
     first = 0
     for kind, run in groupby(kinds):
         count = len(list(run))
@@ -118,19 +118,11 @@ def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield norm("norm", NORM)
     if c.head == "none":
         return
-    n, b = "n", "b s"
-    if mode == "prefill":
-        yield last("n")
-        n, b = "last", "b"
-    yield op("head", f"{n}: {b} d, *{'embed: ' if c.tied else ''}v d -> logits: {b} v", tag=HEAD)
+    yield from vocabulary(mode, tied=c.tied)
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":
         yield from cross_entropy("logits", upcast=True)
-
-
-def _mask(mode: str, window: Size) -> str:
-    return f"mask{window}" if window and mode == "decode" else "mask"
 
 
 def _layer_inputs() -> Iterator[Node]:
@@ -173,7 +165,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     window: Size = 0 if kind.full else c.window
     a = Attention(
         heads_per_key=exact_div(c.heads, heads),
-        mask=_mask(mode, window),
+        mask=mask_name(mode, window),
         dropout=mode == "train" and c.attention_dropout > 0,
     )
     out_bias = ", +*d" if c.attention_bias else ""

@@ -16,7 +16,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._delta import Delta, gated_delta
-from ._heads import last
+from ._heads import vocabulary
 from ._layers import ACTIVATIONS, Experts, dropout, experts, mlp, norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, gated_convolution, mamba, mamba2
@@ -173,11 +173,7 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
         if mode == "train":
             yield from cross_entropy("logits")
         return
-    n, b = "n", "b s"
-    if mode == "prefill":
-        yield last("n")
-        n, b = "last", "b"
-    yield op("head", f"{n}: {b} d, *{'embed: ' if c.tied else ''}v d -> logits: {b} v", tag=HEAD)
+    yield from vocabulary(mode, tied=c.tied)
     if c.scaled:
         yield op("head.scale", "logits: -> logits:", "scale")
     if mode == "train":

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, Model, Node, block, model, op
+from ..ir import EMBED, Model, Node, block, model, op
 from ..size import Size, ceil_div, or_else
-from ._heads import last
+from ._heads import vocabulary
 from ._layers import norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, mamba, mamba2
@@ -67,11 +67,7 @@ def _nodes(c: Config, w: Workload, s: Size) -> Iterator[Node]:
     yield op("cast", "n: -> n:", "cast")
     if c.head == "none":
         return
-    n, b = "n", "b s"
-    if w.mode == "prefill":
-        yield last("n")
-        n, b = "last", "b"
-    yield op("head", f"{n}: {b} d, *{'embed: ' if c.tied else ''}v d -> logits: {b} v", tag=HEAD)
+    yield from vocabulary(w.mode, tied=c.tied)
     if w.mode == "train":
         yield from cross_entropy("logits", upcast=True)
 

@@ -10,11 +10,11 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import DISTANCES, alibi, causal_mask, rotary, window_mask
+from ._attention import DISTANCES, alibi, causal_mask, mask_name, rotary, window_mask
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, dropout, norm
 from ._periods import stack
-from ._stacked import is_masked, kinds, kv_heads, layer, mask_name
+from ._stacked import is_masked, kinds, kv_heads, layer
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")

@@ -151,7 +151,7 @@ def names() -> tuple[str, ...]:
 
 def several(name: Any, devices: Any) -> tuple[Any, Any]:
     """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
-    if not isinstance(name, str) or name in (*names(), "auto", "cpu"):
+    if not isinstance(name, str) or name in ("auto", "cpu") or name in names():
         return name, devices
     from . import spelled
 
