@@ -233,7 +233,7 @@ def test_a_causal_kernel_goes_through_the_pairs_that_count(seq, cached):
 
 @pytest.mark.parametrize("cp", [2, 4])
 def test_devices_of_a_divided_sequence_have_the_causal_pairs_between_them(cp):
-    """Each has a piece from both ends, 2 cp in all, counted pair by pair: all have as many, a cp-th of all."""
+    """Each has a piece from both ends; counted pair by pair, all devices have as many: a cp-th of all."""
     seq = 64
     piece = seq // (2 * cp)
     pieces = [(i, 2 * cp - 1 - i) for i in range(cp)]

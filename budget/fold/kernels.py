@@ -225,8 +225,8 @@ def _in_between(o: Op, dtype: str) -> Size:
 def _computed(o: Op) -> Size:
     """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
 
-    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side. Devices
-    that share the queries have pieces from both ends, so that all have the mean. Source: llama-3-parallelism.
+    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
+    Devices that share queries have pieces from both ends, and so the mean. Source: llama-3-parallelism.
     """
     if not o.kernel:
         return 1
