@@ -169,7 +169,7 @@ def _counts(e: Estimate) -> Iterator[str]:
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"elementwise {decimal(rest, 'FLOP')}"]
     if again:
-        by = " by fused attention" if e.task.recompute == "none" else ""
+        by = " by fused kernels" if e.task.recompute == "none" else ""
         notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
