@@ -35,9 +35,16 @@ class Workload(NamedTuple):
     image: Size = 0
 
 
-def setting(default: Any, help: str, *, least: float | None = 1, choices: tuple[str, ...] = ()) -> Any:
-    """A field of Settings with its default, its help text, its least value and its choices."""
-    return Field("", "", default, help, least, choices)
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = 1,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field of Settings with its default, its help text, its least and greatest value and its choices."""
+    return Field("", "", default, help, least, choices, most)
 
 
 class Field(NamedTuple):
@@ -49,6 +56,7 @@ class Field(NamedTuple):
     help: str
     least: float | None
     choices: tuple[str, ...]
+    most: float | None = None
 
 
 class Settings:
@@ -186,6 +194,8 @@ def check(field: Field, value: Any) -> Any:
             raise InputError(field.name, f"got {shown(value)}; allowed: a finite number")
         if least is not None and value < least:
             raise InputError(field.name, f"got {shown(value)}; allowed: {least} or more")
+        if field.most is not None and value > field.most:
+            raise InputError(field.name, f"got {shown(value)}; allowed: {least} to {field.most}")
         return value
     return size(field.name, value, least)
 

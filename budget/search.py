@@ -17,6 +17,7 @@ from time import perf_counter
 from .answer import Estimate
 from .bounds import Bounds, Price, Stack
 from .errors import InputError
+from .face import Shown
 from .ir import SCORES, Model, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
@@ -71,11 +72,18 @@ class Tried(NamedTuple):
         return float(self.estimate.process - self.estimate.device.usable_bytes)
 
 
-class Found(NamedTuple):
-    """All that was tried, the best first; those that do not fit last, the nearest first."""
-
+class _Found(NamedTuple):
     tried: tuple[Tried, ...]
     seconds: float
+
+
+class Found(Shown, _Found):
+    """All that was tried, the best first; those that do not fit last, the nearest first."""
+
+    report = "_plan"
+
+    def __repr__(self) -> str:
+        return f"Found({len(self.tried)} layouts, the best {self.best.layout})"
 
     @property
     def best(self) -> Tried:
