@@ -28,6 +28,7 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "convnextv2": (0.25, "gradients of a norm over the grid"),
     "efficientnet": (0.25, "squeezing convolutions, whose gradients are one call"),
     "regnet": (0.2, "the same"),
+    "phi3": (0.15, "gradients of slices and halves: zeros, copies, sums"),
     "gptj": (0.2, "sines gathered and repeated for each layer"),
     "ministral3": (0.17, "queries scaled by their positions"),
     "mpt": (0.15, "its own eager attention"),

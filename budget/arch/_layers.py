@@ -53,16 +53,24 @@ def mlp(
     f: Size = None,
     dropout: float = 0.0,
     scaled: bool = False,
+    fused: bool = False,
     tags: tuple[str, str, str] = (GATED, UP, DOWN),
 ) -> Iterator[Op]:
     """From `x: b s d` to `out: b s d` over f hidden units, gated or not; dropout: part of them, dropped.
 
-    scaled: gate and output are multiplied by constants. tags: of the three projections.
+    scaled: gate and output are multiplied by constants. fused: the gate and what it multiplies are one
+    projection (Phi-3). tags: of the three projections.
     """
     gate, wide, narrow = tags
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
-    if gated:
+    if gated and fused:
+        both, sizes = ", +*j f" if bias else "", {**sizes, "j": 2}
+        yield op(f"{name}.gate_up", f"{x}: b s d, *d j f{both} -> gu: b s j f", tag=gate, **sizes)
+        yield op(f"{name}.halves", "gu: b s j f -> g: b s f, u: b s f", "split", **sizes)
+        yield activate(f"{name}.act", activation, "g")
+        yield op(f"{name}.mul", "u:, g: -> g:", "mul", GATE)
+    elif gated:
         yield op(f"{name}.gate", f"{x}: b s d, *d f{up} -> g: b s f", tag=gate, **sizes)
         if scaled:
             yield op(f"{name}.gate_scale", "g: -> g:", "scale")

@@ -54,7 +54,7 @@ def layer(c: Any, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     if kind.sparse:
         yield from experts("experts", _experts(c, mode), x=x)
     else:
-        yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x)
+        yield from mlp("mlp", c.activation, gated=c.gated, bias=c.mlp_bias, x=x, fused=c.fused_gate)
     yield from dropout("mlp", c.dropout, mode, "m")
     if behind:
         yield norm("norm2_out", c.norm, "m", "m", bias=c.norm_bias)

@@ -60,6 +60,7 @@ class Config(Settings):
     )
     activation: str = setting("gelu_new", "of the MLP", choices=(*ACTIVATIONS, "clamped_glu"))
     gated: bool = setting(False, "the MLP multiplies two projections, one of them activated")
+    fused_gate: bool = setting(False, "those two are one projection")
     qkv_bias: bool = setting(True, "queries, keys and values have a bias")
     out_bias: bool = setting(True, "attention's output has a bias")
     mlp_bias: bool = setting(True, "the MLP's projections have a bias")

@@ -15,9 +15,9 @@ OPTIMIZERS = {**{name: name for name in CHOICES}, **ALIASES, "fusedadam": "adamw
 # Products by the names of transformers' modules.
 TARGETS = {
     "q_proj": "attn.q", "k_proj": "attn.k", "v_proj": "attn.v", "o_proj": "attn.o", "qkv_proj": "attn.qkv",
-    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "down_proj": "mlp.down",
+    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "gate_up_proj": "mlp.gate_up", "down_proj": "mlp.down",
 }  # fmt: skip
-ALL = "attn.q,attn.k,attn.v,attn.o,mlp.gate,mlp.up,mlp.down"
+ALL = "all-linear"
 
 
 def optimizer(name: Any) -> Told:

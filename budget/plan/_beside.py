@@ -39,7 +39,7 @@ OURS = {  # products by the names of transformers' modules, where a name means t
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "query": "q", "key": "k", "value": "v",
     "o_proj": "attn.o,cross.o", "out_proj": "attn.o,cross.o",
     "qkv_proj": "attn.qkv", "query_key_value": "attn.qkv", "c_attn": "attn.qkv", "Wqkv": "attn.qkv",
-    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "down_proj": "mlp.down",
+    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "gate_up_proj": "mlp.gate_up", "down_proj": "mlp.down",
     "wi": "mlp.up", "wi_0": "mlp.gate", "wi_1": "mlp.up", "wo": "mlp.down",
     "fc1": "mlp.up", "fc2": "mlp.down", "c_fc": "mlp.up", "fc_in": "mlp.up", "fc_out": "mlp.down",
     "dense_h_to_4h": "mlp.up", "dense_4h_to_h": "mlp.down",
