@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -10,6 +10,7 @@ from ..ir import (
     HOST,
     Block,
     Gemm,
+    Model,
     Node,
     Op,
     Tensor,
@@ -20,6 +21,7 @@ from ..ir import (
     is_convolution,
     picked,
     pointwise_flops,
+    walk,
     window,
 )
 from ..named import NamedTuple
@@ -46,8 +48,52 @@ class Work(NamedTuple):
     host: Size = 0  # bytes that cross the host's link
 
 
+class Reads(NamedTuple):
+    """Who reads the tensors of a program: how many operators, by name; and what a view is a view of."""
+
+    count: Mapping[str, int]
+    root: Mapping[str, str]
+
+    def of(self, t: Tensor) -> str:
+        """The tensor in memory that one is, or is a view of."""
+        return self.root.get(t.name, t.name)
+
+
+def reads(model: Model) -> Reads:
+    """Who reads what in a program; what blocks hand on, and what it leaves, is read once more."""
+    count: dict[str, int] = {}
+    root: dict[str, str] = {}
+    for o, _ in walk(model.nodes):
+        if o.rule.view and len(o.ins) == 1:
+            root.update({t.name: root.get(o.ins[0].name, o.ins[0].name) for t in o.outs})
+        else:
+            for t in o.ins:
+                name = root.get(t.name, t.name)
+                count[name] = count.get(name, 0) + 1
+    for name in (*model.outputs, *_handed_on(model.nodes)):
+        name = root.get(name, name)
+        count[name] = count.get(name, 0) + 1
+    return Reads(count, root)
+
+
+def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Block):
+            yield from _handed_on(node.body)
+            for c in node.carry:
+                yield from (c.init, c.leave)
+
+
+NOBODY = Reads({}, {})
+
+
 def works(
-    nodes: Iterable[Node], dtype: str, execution: str = "eager", times: Size = 1, native: bool = False
+    nodes: Iterable[Node],
+    dtype: str,
+    execution: str = "eager",
+    times: Size = 1,
+    native: bool = False,
+    read: Reads = NOBODY,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
@@ -60,19 +106,19 @@ def works(
     last = "", ""
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
     for node, key in _ordered(run, execution):
-        if pending and key != last:
-            yield _work(pending, dtype, execution, times, native)
-            pending = []
+        if pending and key != last and not all(o.rule.view for o in pending):
+            yield _work(pending, dtype, execution, times, native, read)
+        pending = pending if key == last else []
         last = key
         if isinstance(node, Block):
             inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, execution, times * node.count, inner)
+            yield from works(node.body, dtype, execution, times * node.count, inner, read)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             yield _work([node], dtype, execution, times, native)
-    if pending:
-        yield _work(pending, dtype, execution, times, native)
+    if pending and not all(o.rule.view for o in pending):
+        yield _work(pending, dtype, execution, times, native, read)
 
 
 def _idle(o: Op) -> bool:
@@ -127,7 +173,9 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
     return None if alone else (f"product {o.name}", o.phase)
 
 
-def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) -> Work:
+def _work(
+    ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY
+) -> Work:
     first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     rule = first.rule
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
@@ -142,21 +190,24 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
     moved: dict[str, Size] = {}
     host: Size = 0
     wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
+    here = _handed(ops, read)
     for o in ops:
-        read = {t.name for t in o.ins}
+        if here is not None and o.rule.view:
+            continue
+        taken = {t.name for t in o.ins}
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip and t.name not in wide:
+            elif not t.on_chip and t.name not in wide and not (here and read.of(t) in here):
                 moved.setdefault(t.name, moved_bytes(t, o, dtype))
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif (
-                not t.on_chip and t.name not in wide
+                not t.on_chip and t.name not in wide and not (here and here.get(read.of(t)))
             ):  # what is read and written moves twice, but for what only takes a part
                 written = o.ins[0] if o.rule.part else t
-                moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
+                moved.setdefault(t.name + "'" * (t.name in taken), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
     if launches > 1 and not fused:
         traffic = maximum(traffic, _in_between(first, dtype))
@@ -177,6 +228,18 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
         narrow=any(t.dtype == "float8" for t in main.ins),
         host=host,
     )
+
+
+def _handed(ops: Sequence[Op], read: Reads) -> dict[str, bool] | None:
+    """What a fused kernel makes, and whether nobody else reads it; None where that is not known."""
+    if len(ops) == 1 or not read.count:
+        return None
+    within: dict[str, int] = {}
+    for o in ops:
+        for t in o.ins if not (o.rule.view and len(o.ins) == 1) else ():
+            within[read.of(t)] = within.get(read.of(t), 0) + 1
+    made = {t.name for o in ops if not o.rule.view for t in o.outs}
+    return {name: within.get(name, 0) == read.count.get(name, 0) for name in made}
 
 
 def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:

@@ -17,7 +17,7 @@ from ..ir import Gemm, Model
 from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
-from .kernels import Work, works
+from .kernels import NOBODY, Work, reads, works
 
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -165,7 +165,8 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
     r = running(rates(device, profile, dtype), execution)
-    kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
+    read = NOBODY if execution == "eager" else reads(model)
+    kernels = tuple(_timed(works(model.nodes, dtype, execution, read=read), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)
