@@ -35,7 +35,7 @@ STACK, PAIR, ROW = 0.25, 0.15, 0.08
 # decoding does, each several of torch's. Assumed.
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
-    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "launch_s": (5e-6, 0.2),
+    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "experts": (1.0, 0.3), "launch_s": (5e-6, 0.2),
     "dispatch_s": (5e-5, 0.3),
 }  # fmt: skip
 STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
@@ -76,6 +76,7 @@ def base(numbers: Numbers) -> Profile:
         "attention": KernelClass(share=numbers["attention",]),
         "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
         "pointwise": KernelClass(traffic=numbers["pointwise",]),
+        "grouped": KernelClass(memory=numbers["experts",]),
     }
     launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    ACTIVE,
     GRADIENT,
     HOST,
     Block,
@@ -336,4 +337,14 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     if not axis or t.part == GRADIENT:
         return n * size
     choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
-    return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size
+    return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
+
+
+def _distinct(o: Op, of: Size, choices: Size) -> Size:
+    """How many experts are read, on average, where each token takes some of them at random; of an embedding's
+    rows at most all. Derived.
+    """
+    some = o.sizes.get(ACTIVE, 1)
+    if ACTIVE not in o.out.dims or not is_number(some) or not is_number(of) or some >= of:
+        return minimum(of, choices)
+    return of * (1 - (1 - some / of) ** (choices / some))
