@@ -18,8 +18,9 @@ from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
-# matrices that are read once (stream), of these experts' (experts), and of all that is no product (pointwise). How long a kernel's
-# start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
+# matrices that are read once (stream), of experts among them, and of all that is no product (pointwise). How
+# long a kernel's start takes on the device (launch), and an operator's on the host, relative to
+# data/profiles/datasheet.json.
 CLASSES = ("product", "attention", "stream", "experts", "pointwise", "launch", "host")
 SEVERAL = "several"  # of its intervals, beside generations
 # What `--stack` is where nobody says: what most people train with, and what they serve with.

@@ -24,13 +24,16 @@ COLUMNS = ("id", "source", "model", "device", "engine", "concurrency", "ttft_ms"
 TELLS = ("concurrency", "attention_dp")
 NUMBERS = ("input_len", "output_len", "concurrency", "tp", "pp", "ttft_ms", "tpot_ms", "output_tok_s_per_gpu")
 WORDS = ("saturated",)
-# Published words for what linear layers are in. The cache of those in eight bits is taken to be so, too: no
-# row says it, NVIDIA's checkpoints do.
+# Published words for what linear layers are in. The cache of those in eight bits, and of NVIDIA's in four, is
+# taken to be in eight, too: no row says it, NVIDIA's checkpoints do.
 WEIGHTS = {
     "": {"dtype": "bf16"}, "bf16": {"dtype": "bf16"}, "fp8": {"quantize": "fp8", "kv_dtype": "fp8"},
+    "fp4": {"quantize": "nvfp4", "kv_dtype": "fp8"}, "int4": {"quantize": "w4a16"},
 }  # fmt: skip
+MX = {"quantize": "mxfp4"}  # what "fp4" is of OpenAI's open networks, which are published so
+
 # Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
-PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size, of 80 GB). Source: sglang.
+PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size). Source: sglang-scheduler.
 DRAWN = "uniform in 80 to 100 %"
 
 
@@ -58,9 +61,9 @@ def asked(row: Row) -> Iterator[Asked]:
 def _prompts(row: Row, software: str, prompt: int, users: int) -> float:
     """The prompts of others that run while a request is answered.
 
-    Where running requests go on beside prompts, users are soon spread evenly: each sees all others'. An engine
-    that runs all prompts before it decodes, of users that ask as many tokens at once, keeps them together: each
-    waits for the pieces behind its own, half of all on average. Source: sglang.
+    Where running requests go on beside prompts, users are soon spread evenly: each sees all others'. An
+    engine that runs all prompts before it decodes, of users that ask as many tokens at once, keeps them
+    together: each waits for the pieces behind its own, half of all on average. Source: sglang-scheduler.
     """
     if DRAWN in row["source"] or not stacks.load(software).prompts_first:
         return users - 1.0
@@ -78,4 +81,5 @@ def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
         raise NotCoveredError("experts on more devices than attention, or fewer")
     axes = {"tp": tp, "pp": whole(row, "pp", 1), "sp": 0}
     settings = {"device": device(row["device"]).id, "stack": software, "layout": axes}
-    return model, {**settings, "config": config, **WEIGHTS[row["precision"]]}
+    weights = MX if model.startswith("gpt-oss") and row["precision"] == "fp4" else WEIGHTS[row["precision"]]
+    return model, {**settings, "config": config, **weights}

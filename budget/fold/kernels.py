@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -11,7 +11,6 @@ from ..ir import (
     HOST,
     Block,
     Gemm,
-    Model,
     Node,
     Op,
     Tensor,
@@ -22,12 +21,13 @@ from ..ir import (
     is_convolution,
     picked,
     pointwise_flops,
-    walk,
     window,
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum, product
+from .reads import NOBODY, Reads, handed
 
+NARROW = {"float8": "fp8", "float4": "fp4"}
 PRODUCTS = ("matmul", "conv", "attention")
 
 
@@ -45,47 +45,8 @@ class Work(NamedTuple):
     form: str  # class of the time model: a key of Profile.forms
     own: str = ""  # the operator's kind, which may have a form of its own
     gemm: Gemm | None = None
-    narrow: bool = False  # a product in float8
+    narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
     host: Size = 0  # bytes that cross the host's link
-
-
-class Reads(NamedTuple):
-    """Who reads the tensors of a program: how many operators, by name; and what a view is a view of."""
-
-    count: Mapping[str, int]
-    root: Mapping[str, str]
-
-    def of(self, t: Tensor) -> str:
-        """The tensor in memory that one is, or is a view of."""
-        return self.root.get(t.name, t.name)
-
-
-def reads(model: Model) -> Reads:
-    """Who reads what in a program; what blocks hand on, and what it leaves, is read once more."""
-    count: dict[str, int] = {}
-    root: dict[str, str] = {}
-    for o, _ in walk(model.nodes):
-        if o.rule.view and len(o.ins) == 1:
-            root.update({t.name: root.get(o.ins[0].name, o.ins[0].name) for t in o.outs})
-        else:
-            for t in o.ins:
-                name = root.get(t.name, t.name)
-                count[name] = count.get(name, 0) + 1
-    for name in (*model.outputs, *_handed_on(model.nodes)):
-        name = root.get(name, name)
-        count[name] = count.get(name, 0) + 1
-    return Reads(count, root)
-
-
-def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
-    for node in nodes:
-        if isinstance(node, Block):
-            yield from _handed_on(node.body)
-            for c in node.carry:
-                yield from (c.init, c.leave)
-
-
-NOBODY = Reads({}, {})
 
 
 def works(
@@ -174,9 +135,7 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
     return None if alone else (f"product {o.name}", o.phase)
 
 
-def _work(
-    ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY
-) -> Work:
+def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
     first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     rule = first.rule
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
@@ -191,7 +150,7 @@ def _work(
     moved: dict[str, Size] = {}
     host: Size = 0
     wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
-    here = _handed(ops, read)
+    here = handed(ops, read)
     for o in ops:
         if here is not None and o.rule.view:
             continue
@@ -226,21 +185,9 @@ def _work(
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(ops, main, kind),
-        narrow=any(t.dtype == "float8" for t in main.ins),
+        narrow=next((NARROW[t.dtype] for t in main.ins if t.dtype in NARROW), ""),
         host=host,
     )
-
-
-def _handed(ops: Sequence[Op], read: Reads) -> dict[str, bool] | None:
-    """What a fused kernel makes, and whether nobody else reads it; None where that is not known."""
-    if len(ops) == 1 or not read.count:
-        return None
-    within: dict[str, int] = {}
-    for o in ops:
-        for t in o.ins if not (o.rule.view and len(o.ins) == 1) else ():
-            within[read.of(t)] = within.get(read.of(t), 0) + 1
-    made = {t.name for o in ops if not o.rule.view for t in o.outs}
-    return {name: within.get(name, 0) == read.count.get(name, 0) for name in made}
 
 
 def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:

@@ -17,7 +17,8 @@ from ..ir import Gemm, Model
 from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
-from .kernels import NOBODY, Work, reads, works
+from .kernels import Work, works
+from .reads import NOBODY, reads
 
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -51,7 +52,7 @@ class Rates(NamedTuple):
 
     forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
-    narrow: float  # of one in float8
+    narrow: Mapping[str, float]  # of one in fp8, and in fp4 where the device has it, not widened
     link: float  # of a byte to or from the host's memory
     vector: float  # of pointwise arithmetic at the peak
     byte: float  # moved, of little data
@@ -74,7 +75,10 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        narrow=1 / device.rate("fp8"),
+        narrow={
+            "fp8": 1 / device.rate("fp8"),
+            **{k: 1 / device.rate(k) for k in ("fp4",) if k in device.flops},
+        },
         link=1 / _host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],
@@ -106,7 +110,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     The seconds of a byte rise where data outgrow a cache, halfway at its size c: x^2 / (x^2 + c^2).
     """
     form = r.forms.get(w.own) or r.forms[w.form]
-    arithmetic = w.contraction * (r.narrow / (form.narrow or form.share) if w.narrow else r.flop / form.share)
+    narrow = r.narrow.get(w.narrow)
+    arithmetic = w.contraction * (narrow / (form.narrow or form.share) if narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
         if form.unaligned:
