@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from . import law
-from .backwards import Plan
+from .chain import Plan
 from .estimate import estimate
 from .law import FLOPS, Law, _search
 from .named import Any, NamedTuple

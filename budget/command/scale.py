@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..backwards import Plan, scale
+from ..backwards import scale
+from ..chain import Plan
 from ..errors import unknown
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra

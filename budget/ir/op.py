@@ -51,6 +51,7 @@ class Op(NamedTuple):
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
     window: Size = 0  # of attention: positions that a query sees; 0: all
     causal: bool = False  # of attention: a query sees no later position
+    parts: Size = 1  # of attention: devices that share its queries, as many pairs each
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
     # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
     beside: tuple[Size, Size] = (0, 0)

@@ -30,7 +30,7 @@ FOLDER = "families"
 DERIVED = (
     "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
-    "projection", "index_heads", "decoder",
+    "projection", "index_heads", "decoder", "mamba_head_dim", "full_kv_heads",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
 AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides

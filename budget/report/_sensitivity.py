@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..backwards import Plan
+from ..chain import Plan
 from ..named import Any
 from ..sensitivity import OUTCOMES, Moved, Sensitivity
 from ._answer import Answer, Column, Table
