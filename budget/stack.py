@@ -51,6 +51,9 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
+    one_shot_s: float = (
+        0.0  # until its own all-reduce starts, which reads what all others have; 0: it has none
+    )
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     notes: str = ""
 
@@ -94,9 +97,13 @@ FIELDS = (
     "like",
     "intervals",
     "unaligned",
+    "one_shot_s",
     "prompts_first",
     "notes",
 )
+
+
+PLAIN = ("unaligned", "one_shot_s")
 
 
 def names() -> tuple[str, ...]:
@@ -171,7 +178,7 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
-        **_numbers({k: v for k, v in about.items() if k == "unaligned"}, ("unaligned",), file, 0, 1),
+        **_numbers({k: about[k] for k in PLAIN if k in about}, PLAIN, file, 0, 1),
         prompts_first=_flag(about.get("prompts_first", False), file),
         notes=str(about.get("notes", "")),
     )

@@ -11,7 +11,7 @@ from ..named import NamedTuple
 class Reads(NamedTuple):
     """Who reads the tensors of a program: how many operators, by name; and what a view is a view of."""
 
-    count: Mapping[str, int]
+    number: Mapping[str, int]
     root: Mapping[str, str]
 
     def of(self, t: Tensor) -> str:
@@ -49,11 +49,11 @@ NOBODY = Reads({}, {})
 
 def handed(ops: Sequence[Op], read: Reads) -> dict[str, bool] | None:
     """What a fused kernel makes, and whether nobody else reads it; None where that is not known."""
-    if len(ops) == 1 or not read.count:
+    if len(ops) == 1 or not read.number:
         return None
     within: dict[str, int] = {}
     for o in ops:
         for t in o.ins if not (o.rule.view and len(o.ins) == 1) else ():
             within[read.of(t)] = within.get(read.of(t), 0) + 1
     made = {t.name for o in ops if not o.rule.view for t in o.outs}
-    return {name: within.get(name, 0) == read.count.get(name, 0) for name in made}
+    return {name: within.get(name, 0) == read.number.get(name, 0) for name in made}
