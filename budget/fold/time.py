@@ -52,7 +52,7 @@ class Rates(NamedTuple):
 
     forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
-    narrow: Mapping[str, float]  # of one in fp8, and in fp4 where the device has it, not widened
+    narrow: Mapping[str, float]  # of one in fp8; in fp4, where the device has it, the same
     link: float  # of a byte to or from the host's memory
     vector: float  # of pointwise arithmetic at the peak
     byte: float  # moved, of little data
@@ -75,10 +75,8 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        narrow={
-            "fp8": 1 / device.rate("fp8"),
-            **{k: 1 / device.rate(k) for k in ("fp4",) if k in device.flops},
-        },
+        # What products in fp4 reach is not known: engines' prompts show no more than fp8's rate.
+        narrow=dict.fromkeys(("fp8", "fp4") if "fp4" in device.flops else ("fp8",), 1 / device.rate("fp8")),
         link=1 / _host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],
