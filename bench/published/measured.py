@@ -103,7 +103,7 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
-    """Kernels of one class as one, whose sizes are arrays; no kind of operator has numbers of its own here."""
+    """Kernels of one class as one, whose sizes are arrays; no kind of operator has its own numbers here."""
     groups: dict[Any, list[Work]] = {}
     for w in found:
         if not phase or w.phase == phase:
