@@ -18,10 +18,7 @@ from .errors import InputError
 from .estimate import estimate
 from .ir import LOSS, Model, walk
 from .named import Any, NamedTuple
-from .plan.fp8 import is_linear
-from .plan.fused import OF_LOSS
 from .read import module as modules
-from .read._shapes import sized
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 SECONDS = 0.8  # of trying; what is tried first is what costs least
@@ -227,6 +224,8 @@ def _behind(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 def _chunked(now: Estimate, fuse: str) -> tuple[Way, ...]:
     """A loss whose logits exist by chunks, where there is one over a vocabulary."""
+    from .plan.fused import OF_LOSS
+
     losses = any(o.tag == LOSS and "s" in o.ins[0].dims for o, _ in walk(now.program.nodes))
     if not losses or any(name in fuse.split(",") for name in OF_LOSS):
         return ()
@@ -269,6 +268,8 @@ def _shorter(now: Estimate) -> tuple[Way, ...]:
 
 def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """Weights to serve from in fewer bits, where plan/quantize.py can have them so."""
+    from .plan.fp8 import is_linear
+
     stored = used.get("quantize", "none")
     named = not modules.is_captured(now.model) and stored in QUANTIZED
     if not named or not any(is_linear(o) for o, _ in walk(now.model.nodes)):
@@ -278,7 +279,11 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 def _fixed(settings: Mapping[str, Any]) -> bool:
     """Whether inputs are given whose sizes are not to be changed."""
-    return (inputs := settings.get("inputs")) is not None and not sized(inputs)
+    if (inputs := settings.get("inputs")) is None:
+        return False
+    from .read._shapes import sized
+
+    return not sized(inputs)
 
 
 def _asking(model: object, settings: dict[str, Any]) -> Ask:

@@ -84,7 +84,6 @@ def _told(shown: Any, run: Run) -> Any:
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
-    from ..report._fit import describe
     from ..ways import advise
 
     found = advise(model, first=True, **settings).changes
@@ -93,4 +92,6 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     if not found:
         devices = int(-(-now.process // now.device.usable_bytes))
         return f"to fit      on {devices:,} devices together, not on one"
+    from ..report._fit import describe
+
     return f"to fit      {describe(found[0], now).lstrip()}"

@@ -122,8 +122,8 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
     if execution == "graph":
         return f"products of {o.ins[0].name}", o.phase
-    g = gemm(o)
-    alone = not wide or g is None or not is_number(g.m) or g.m != 1
+    g = gemm(o) if wide else None
+    alone = g is None or not is_number(g.m) or g.m != 1
     return None if alone else (f"product {o.name}", o.phase)
 
 
