@@ -72,8 +72,6 @@ class Settings:
         }
         cls.fields = {**cls.fields, **own, **inside}
         cls.parts = {**cls.parts, **parts}
-        for name, field in cls.fields.items():
-            setattr(cls, name, field.default)
 
     def __init__(self, **values: Any):
         for name in values:
