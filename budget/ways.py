@@ -19,6 +19,7 @@ from .estimate import estimate
 from .ir import LOSS, Model, walk
 from .named import Any, NamedTuple
 from .read import module as modules
+from .read._shapes import sized
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 SECONDS = 0.8  # of trying; what is tried first is what costs least
@@ -74,9 +75,8 @@ class _Trials:
         """Whether a choice fits; None too where time is over."""
         if choice in self.fits:
             return self.fits[choice]
-        if (
-            self.found and perf_counter() > self.until
-        ):  # not before something is found, however slow a machine is
+        # Not before something is found, however slow a machine is.
+        if self.found and perf_counter() > self.until:
             self.complete = False
             return None
         ways = [ways[n - 1] for ways, n in zip(self.axes, choice, strict=True) if n]
@@ -279,11 +279,7 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 def _fixed(settings: Mapping[str, Any]) -> bool:
     """Whether inputs are given whose sizes are not to be changed."""
-    if (inputs := settings.get("inputs")) is None:
-        return False
-    from .read._shapes import sized
-
-    return not sized(inputs)
+    return (inputs := settings.get("inputs")) is not None and not sized(inputs)
 
 
 def _asking(model: object, settings: dict[str, Any]) -> Ask:

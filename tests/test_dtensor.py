@@ -16,7 +16,8 @@ from budget.plan.divide import divide
 from budget.plan.fuse import fuse
 from budget.plan.mesh import mesh
 from budget.plan.recompute import recompute
-from budget.plan.shard import reductions, shard
+from budget.plan.shard import reductions
+from budget.plan.units import by_unit
 
 torch = pytest.importorskip("torch")
 dist = pytest.importorskip("torch.distributed")
@@ -126,7 +127,7 @@ def ours(layout):
     module, shares = arch.load("transformer"), parse(layout)
     model = backward(fuse(module.build(make(module.Config, own), Workload("train", B, S)), {"attention"}))
     divided = divide(model, mesh(shares, model))
-    program = shard(recompute(divided.model, "none"), shares)
+    program = by_unit(recompute(divided.model, "none"), shares)
     program = program._replace(nodes=(*program.nodes, *reductions(program, shares, divided.partial)))
     forward, both = Counter(), Counter()
     for c in communications(program.nodes, "float32"):

@@ -9,7 +9,8 @@ from ..answer import Estimate
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 from ._priced import priced, priced_flags
 

@@ -1,4 +1,4 @@
-"""`budget list`: the architectures, presets, devices, clusters, laws and software stacks that are known."""
+"""`budget list`: the architectures, presets, devices, prices, clusters, laws and stacks that are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
 from .. import arch as architectures
-from .. import cluster, cost, device, law, stack
+from .. import cluster, cost, device, law, stack, table
 from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
@@ -15,7 +15,8 @@ from ..read import preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
-from ._model import architecture_parser, output_flags, write
+from ._model import architecture_parser
+from ._output import output_flags, write
 
 HELP = "architectures with their flags, presets, devices, laws and more"
 EXAMPLES = """examples:
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   budget list devices
   budget list devices a100
   budget list devices --format csv
+  budget list prices h100
   budget list clusters
   budget list clusters dgx-h100
   budget list stacks
@@ -35,7 +37,7 @@ EXAMPLES = """examples:
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("kind", nargs="?", help="architectures, presets, devices, clusters, laws, stacks")
+    parser.add_argument("kind", nargs="?", help=", ".join(LISTS))
     parser.add_argument("name", nargs="?", help="one of them in full, or a part of names")
     output_flags(parser)
 
@@ -132,6 +134,19 @@ def _devices(word: str | None) -> Answer:
     )
 
 
+def _prices(word: str | None) -> Answer:
+    """The devices whose prices are known, or every price of one."""
+    if word is not None:
+        of = device.load(word)
+        rows = [[p.get(c.key, "") for c in PRICES] for p in cost.prices(of.id)]
+        return _listed(Table(PRICES, rows), foot=f"{of.name}; dollars an hour; sources: budget explain KEY")
+    known = [(name, cost.usd_per_hour(device.load(name))) for name in NAMES["prices"]()]
+    return _listed(
+        Table(PRICED, [(name, *usd[:3], usd.what.partition(", ")[2]) for name, usd in known if usd]),
+        foot="on-demand, dollars an hour and device; each price: budget list prices DEVICE",
+    )
+
+
 def _stacks(name: str | None) -> Answer:
     if name is not None:
         found = stack.load(name)
@@ -223,10 +238,23 @@ DEVICES = (
     Column("tdp_w", "W", _or_none("{:,.0f}".format)),
     Column("usd_per_hour", "$/h", _or_none("{:,.2f}".format)),
 )
+PRICED = (
+    Column("id", "device"),
+    *(
+        Column(key, shown, "{:,.2f}".format)
+        for key, shown in (("usd", "$/h"), ("low", "low"), ("high", "high"))
+    ),
+    Column("what", "what"),
+)
+PRICES = (
+    Column("usd", "$/h", "{:,.2f}".format),
+    *(Column(key, key) for key in ("kind", "provider", "date", "source")),
+)
 LISTS: Mapping[str, Callable[[str | None], Answer]] = {
     "architectures": _architectures,
     "presets": _presets,
     "devices": _devices,
+    "prices": _prices,
     "clusters": _clusters,
     "laws": _laws,
     "stacks": _stacks,
@@ -235,6 +263,7 @@ NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "architectures": architectures.names,
     "presets": preset.names,
     "devices": device.names,
+    "prices": lambda: table.files("prices"),
     "clusters": cluster.names,
     "laws": law.names,
     "stacks": stack.names,

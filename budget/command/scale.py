@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..backwards import Plan, scale
+from ..backwards import scale
+from ..chain import Plan
 from ..errors import unknown
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
 from . import _priced as priced
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "backwards from a budget: what to train, and what it takes"
 EXAMPLES = """examples:

@@ -81,7 +81,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return any([is_zero(o.sizes[base(d)]) for d in o.out.dims])
+    return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -226,12 +226,13 @@ def _computed(o: Op) -> Size:
     """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
 
     Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
+    Devices that share queries have pieces from both ends, and so the mean. Source: llama-3-parallelism.
     """
     if not o.kernel:
         return 1
     fraction: Size = 1
     if o.causal:
-        fraction = 1 - (o.sizes["s"] - 1) / (2 * o.sizes["t"])
+        fraction = 1 - (o.sizes["s"] * o.parts - 1) / (2 * o.sizes["t"])
     if is_zero(o.window):
         return fraction
     part = minimum(o.window, o.sizes["t"]) / o.sizes["t"]

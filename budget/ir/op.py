@@ -51,6 +51,7 @@ class Op(NamedTuple):
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
     window: Size = 0  # of attention: positions that a query sees; 0: all
     causal: bool = False  # of attention: a query sees no later position
+    parts: Size = 1  # of attention: devices that share its queries, as many pairs each
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
     # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
     beside: tuple[Size, Size] = (0, 0)
@@ -84,7 +85,7 @@ class Op(NamedTuple):
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
-        if not any([save.trained or save.passed for save in saves]):
+        if not any(save.trained or save.passed for save in saves):
             return saves
         trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
         return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]

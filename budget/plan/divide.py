@@ -32,6 +32,7 @@ from ..ir import (
     walk,
 )
 from ..named import NamedTuple
+from ..size import product
 from ._placement import BESIDE, Placement, left, local, moved, passes
 from ._places import Places, Scope
 from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, canonical, choice, has
@@ -118,7 +119,8 @@ class _Divider(Places):
             if t.role == WEIGHT and o.phase == "backward":
                 held = zip(self.axes, self.place[t.name], strict=True)
                 self.partial[t.of] = tuple(axis for axis, dim in held if dim == PARTIAL)
-        yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes))
+        parts = product(a.degree for a, dim in zip(self.axes, chosen, strict=True) if o.causal and dim == "s")
+        yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes), parts=parts)
 
     def chosen(self, i: int, o: Op) -> str:
         """What an axis divides in an operator; PARTIAL where it computes with partial sums."""

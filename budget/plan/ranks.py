@@ -24,9 +24,10 @@ from .divide import check, divide
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
-from .shard import gathers, is_captured, owned, reductions, shard
+from .shard import gathers, is_captured, owned, reductions
 from .stage import Stage, stages
 from .techniques import KEPT, LEARNING, prepare, served
+from .units import by_unit
 
 
 def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
@@ -50,7 +51,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
         if trains:
-            again = run(shard(recompute(program, task.recompute), layout), task, *KEPT)
+            again = run(by_unit(recompute(program, task.recompute), layout), task, *KEPT)
             sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         else:
@@ -81,7 +82,7 @@ def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tu
     for part in module_stages(book, layout):
         program = part.model
         if trains:
-            again = run(shard(recompute(program, task.recompute), layout), task, *KEPT)
+            again = run(by_unit(recompute(program, task.recompute), layout), task, *KEPT)
             sums = tuple(reductions(again, layout, {}))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         found.append(Rank(program, task.dtype, part.ranks, part.layers))

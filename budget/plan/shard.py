@@ -10,7 +10,7 @@ which counts cp's devices too, or edp's, those that hold the same experts.
     2      reduce-scattered a micro-batch   gathered once, behind the optimizer
     3      reduce-scattered a micro-batch   gathered for each layer, forward and backward
 
-plan/_units.py has what is done in each micro-batch. Sources: zero, pytorch-fsdp, megatron-lm.
+plan/units.py has what is done in each micro-batch. Sources: zero, pytorch-fsdp, megatron-lm.
 """
 
 from __future__ import annotations
@@ -37,22 +37,12 @@ class Part(NamedTuple):
     size: Size
 
 
-def shard(model: Model, layout: Layout) -> Model:
-    """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`."""
-    if layout.zero < 2 or _alone(layout):
-        return model
-    from ._units import Units
-
-    units = Units(layout, model.nodes)
-    return model._replace(nodes=tuple((units.flat if is_captured(model) else units.run)(model.nodes)))
-
-
 def owned(model: Model, layout: Layout, optimizer: str) -> Model:
     """The program with so much of each weight as a device updates: what an optimizer steps.
 
     Raises InputError for an optimizer that needs whole weights.
     """
-    if not layout.zero or _alone(layout):
+    if not layout.zero or is_alone(layout):
         return model
     if optimizer in SHAPED:
         raise InputError("layout.zero", f"{optimizer} steps whole matrices; allowed: 0")
@@ -83,7 +73,7 @@ def reductions(model: Model, layout: Layout, partial: Partial) -> Iterator[Op]:
     for part in _parts(model, layout, names):
         if part.axis == "dp":  # experts that tp does not divide are among edp's
             yield _once("all_reduce", "tp", part, part.size, "backward")
-    if _alone(layout) or layout.zero > 1:
+    if is_alone(layout) or layout.zero > 1:
         return
     for part in _parts(model, layout):
         yield _once("reduce_scatter" if layout.zero else "all_reduce", part.axis, part, part.size, "backward")
@@ -94,7 +84,7 @@ def reductions(model: Model, layout: Layout, partial: Partial) -> Iterator[Op]:
 
 def gathers(model: Model, layout: Layout) -> Iterator[Op]:
     """The weights as their owners updated them, for all: once a step, behind the optimizer."""
-    if layout.zero in (1, 2) and not _alone(layout):
+    if layout.zero in (1, 2) and not is_alone(layout):
         for part in _parts(model, layout, of_weights=True):
             yield _once("all_gather", part.axis, part, part.size, "optimizer")
 
@@ -136,6 +126,6 @@ def has_copies(layout: Layout) -> bool:
     return not (is_zero(layout.shard) or (is_number(layout.dp) and layout.shard == layout.dp))
 
 
-def _alone(layout: Layout) -> bool:
+def is_alone(layout: Layout) -> bool:
     """Whether no two devices hold the same weights."""
     return is_one(layout.replicas)

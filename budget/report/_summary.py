@@ -168,7 +168,7 @@ def _counts(e: Estimate) -> Iterator[str]:
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"elementwise {decimal(rest, 'FLOP')}"]
     if again:
-        by = " by fused attention" if e.task.recompute == "none" else ""
+        by = " by fused kernels" if e.task.recompute == "none" else ""
         notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
@@ -222,11 +222,10 @@ def _time(e: Estimate) -> Iterator[str]:
     yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(
-            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
-        )
+        words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f}/h")
     if cost["joules_per_step"] is not None:
-        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
+        one = "pass" if e.task.workload.mode in ("forward", "prefill") else "step"
+        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')} a {one}")
     if words:
         yield "cost        " + "   ".join(words)
     if e.job is not None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..fold.rows import layer_of
-from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Node, Op, Tensor, elements, walk
+from ..ir import ACTIVATION, GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, elements, walk
 from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, is_one
 from ._layers import outside
-from .shard import axis_of, has_copies, stored
+from .shard import axis_of, has_copies, is_alone, is_captured, stored
 
 
 class Piece(NamedTuple):
@@ -23,6 +23,14 @@ class Piece(NamedTuple):
     before: Size
     made: Tensor
     behind: Size
+
+
+def by_unit(model: Model, layout: Layout) -> Model:
+    """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`."""
+    if layout.zero < 2 or is_alone(layout):
+        return model
+    units = Units(layout, model.nodes)
+    return model._replace(nodes=tuple((units.flat if is_captured(model) else units.run)(model.nodes)))
 
 
 class Units:
