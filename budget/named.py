@@ -128,9 +128,10 @@ else:
         """
 
         def __init__(self, *values: object, **named: object):
+            given = len(named) + len(values)
             named.update(zip(self.__annotations__, values, strict=False))
-            if not named.keys() <= self.__annotations__.keys():
-                raise TypeError(f"{type(self).__name__}: unknown fields {list(named)}")
+            if len(named) != given or not named.keys() <= self.__annotations__.keys():
+                raise TypeError(f"{type(self).__name__}: {given} values for the fields {list(named)}")
             self.__dict__ = named
 
         def _replace(self, /, **changes: object) -> Record:
