@@ -233,8 +233,15 @@ def _key(c: Communication) -> tuple[str, str, bool]:
 
 
 def _of_weights(program: Model) -> Size:
-    """The part of a program's backward products that makes weights' gradients, which can wait."""
-    trained = {t.name for o, _ in walk(program.nodes) if o.phase == "forward" for t in o.weights}
+    """The part of a program's backward products that makes gradients of weights, which can wait. What is made
+    of weights alone (a cast, a gather) has their gradient.
+    """
+    trained: set[str] = set()
+    for o, _ in walk(program.nodes):
+        if o.phase == "forward":
+            trained.update(t.name for t in o.weights)
+            if o.ins and all(t.name in trained for t in o.ins):
+                trained.update(t.name for t in o.outs)
     both: Size = 0
     own: Size = 0
     for o, times in walk(program.nodes):
