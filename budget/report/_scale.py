@@ -115,7 +115,7 @@ def _text(plan: Plan) -> Iterator[str]:
     params = f"{count(plan.params)} parameters{_between(plan.ends('params'), count)}"
     tokens = f"{count(plan.tokens)} tokens{_between(plan.ends('tokens'), count)}"
     flops = f"{plan.compute:.3g} FLOPs{_between(plan.compute_ends, '{:.3g}'.format)}, as 6 N D"
-    yield f"train       {params} on {tokens}, {ratio:,.3g} a parameter; {flops}"
+    yield f"train       {params} on {tokens}, {times(ratio)} a parameter; {flops}"
     yield from _loss(plan)
     own = "your batch" if ask.batch else "DeepSeek LLM's law, the batch to a power of two"
     yield (
@@ -210,7 +210,7 @@ def _money(plan: Plan) -> Iterator[str]:
 
 
 SHOWN: dict[str, Any] = {
-    "compute": ("compute", lambda v: decimal(v, "FLOP")),
+    "compute": ("compute", lambda v: decimal(v, "FLOP") if v < 1e21 else f"{v:.3g} FLOP"),
     "usd": ("", usd),
     "kwh": ("", energy),
     "params": ("parameters", count),
