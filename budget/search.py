@@ -134,7 +134,8 @@ def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     found = tuple(sorted(each.values(), key=_order))
     if not found:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
-        raise InputError("devices", f"{devices:,}: {whys or 'no layout divides them'}")
+        none = f"no layout of so many takes {of.samples:,} samples a step; allowed: another number, or batch"
+        raise InputError("devices", f"got {devices:,}; {whys or none}")
     return Found(found, perf_counter() - begin)
 
 
