@@ -39,10 +39,16 @@ class Config(Settings):
     tied: bool = setting(True, "the output projection is the embedding")
     pooler: bool = setting(False, "a dense layer on the first token")
     pooler_activation: str = setting("gelu", "of the pooler", choices=ACTIVATIONS)
-    dropout: float = setting(0.0, "training: part of what attention and MLP add that is dropped", least=0)
-    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of what attention and MLP add that is dropped", least=0, most=1
+    )
+    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0, most=1)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
 
     # What its heads ask of a transformer (arch/_heads.py), and is the same in every DeBERTa.
     kind, norm, head_activation = "encoder", "layer_norm", ""

@@ -109,8 +109,12 @@ class Config(Settings):
         choices=("lm", "none", "last", "tokens"),
     )
     labels: int = setting(2, "outputs of a classifier", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

@@ -59,8 +59,12 @@ class Config(Settings):
         choices=("", "class_norm", "attention"),
     )
     projection: int = setting(0, "width of what is pooled, projected; 0: it is not", least=0)
-    dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

@@ -106,7 +106,8 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
         return told
     from .hf_quantized import packing
 
-    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"))}
+    formats = _family(values["model_type"]).get("formats", ())
+    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"), formats)}
 
 
 def _kept(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,7 @@ from ..chain import STEP, Plan
 from ..cost import Stated
 from ..named import Any, NamedTuple
 from ._answer import Column, Table
-from ._units import count, decimal, usd
-
-
-def _each(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+from ._units import count, decimal, times, usd
 
 
 class Extra(NamedTuple):
@@ -48,7 +44,7 @@ def _served(plan: Plan, tokens: float) -> list[Sequence[Any]]:
     found = alternatives.served(plan, tokens)
     cheapest = min((x.total_usd for x in found if x.total_usd is not None), default=None)
     return [
-        (x.params, x.tokens, x.train_usd, x.usd_per_million, x.total_usd, x.total_usd == cheapest)
+        (x.params, x.tokens, x.train_usd, x.devices, x.usd_per_million, x.total_usd, x.total_usd == cheapest)
         for x in found
     ]
 
@@ -72,7 +68,7 @@ def _repeated(plan: Plan, unique: float) -> list[Sequence[Any]]:
 
 
 def _other(x: alternatives.Other) -> Sequence[Any]:
-    far = "not stated" if x.beyond is None else "within" if x.beyond <= 1 else f"{x.beyond:,.3g} x out"
+    far = "not stated" if x.beyond is None else "within" if x.beyond <= 1 else f"{times(x.beyond)} x out"
     return (x.law, x.params, x.tokens, x.tokens / x.params, x.loss, far, x.params_are)
 
 
@@ -81,7 +77,7 @@ def _loss_shown(value: float | None) -> str:
 
 
 PARAMS, TOKENS = Column("params", "parameters", count), Column("tokens", "tokens", count)
-EACH = Column("each", "each", _each)
+EACH = Column("each", "each", times)
 LOSS = Column("loss", "loss", _loss_shown)
 SMALLER = (
     Column("params", "same loss from", count),
@@ -94,6 +90,7 @@ SERVED = (
     Column("params", "and served", count),
     TOKENS,
     Column("train_usd", "training", usd),
+    Column("devices", "devices", "{:,}".format),
     Column("usd_per_million", "a million", usd),
     Column("total_usd", "in all", usd),
     Column("least", "", lambda least: "least" if least else ""),

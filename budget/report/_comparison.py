@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..answer import Estimate
 from ..named import Any, NamedTuple
 from ._answer import Answer, Column, Table
-from ._summary import MODES, degrees, techniques
+from ._summary import MODES, degrees, dtypes, techniques
 from ._units import count, decimal, energy, memory, seconds, usd
 
 
@@ -31,15 +31,20 @@ def devices(e: Estimate) -> str:
     return e.device.name if e.spread is None else f"{e.devices:,} x {e.device.name}"
 
 
+def _size(value: float) -> str:
+    return f"{value:,.0f}" if value else ""  # no size of this network
+
+
 NUMBER = "{:,.0f}".format
 MODEL = Figure("model", "model", lambda e: e.model.name)
+DTYPE = Figure("dtype", "dtype", lambda e: e.task.dtype)  # by its name, for scripts
 ASKED = (
     Figure("params", "params", lambda e: e.params.total, count, lambda n: f"{count(n)} parameters"),
     Figure("mode", "mode", lambda e: e.task.workload.mode, shared=lambda mode: MODES.get(mode, mode)),
     Figure("batch", "batch", lambda e: e.task.workload.batch, NUMBER, "batch {:,.0f}".format),
-    Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, NUMBER, "seq {:,.0f}".format),
-    Figure("image", "image", lambda e: e.task.workload.image, NUMBER, "images of {0:,.0f} x {0:,.0f}".format),
-    Figure("dtype", "dtype", lambda e: e.task.dtype),
+    Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, _size, "seq {:,.0f}".format),
+    Figure("image", "image", lambda e: e.task.workload.image, _size, "images of {0:,.0f} x {0:,.0f}".format),
+    Figure("precision", "dtype", dtypes),
     Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
@@ -72,7 +77,7 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
     """The comparison, for every format."""
     return Answer(
         data=lambda: [e.to_dict() for e in estimates],
-        records=lambda: _table(estimates, (MODEL, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
+        records=lambda: _table(estimates, (MODEL, DTYPE, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
         foot=knee(estimates),

@@ -12,7 +12,7 @@ from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
 from ._frontier import picture
 from ._summary import degrees, describe, shorten
-from ._units import count, decimal, energy, mass, memory, seconds, usd
+from ._units import count, decimal, energy, mass, memory, seconds, times, usd
 
 
 def answer(plan: Plan, extra: Extra | None = None) -> Answer:
@@ -23,7 +23,7 @@ def answer(plan: Plan, extra: Extra | None = None) -> Answer:
         records=lambda: inputs(plan),
         text=lambda: "\n".join(line.rstrip() for line in _text(plan)),
         tables=lambda: [t for t in tables(plan, more) if t.rows],
-        foot="\n".join(_foot(plan)),
+        foot="\n".join(_foot(plan, more)),
         pictures=lambda: (picture(plan),),
     )
 
@@ -157,8 +157,8 @@ def _range(plan: Plan) -> str:
         return "the law's range is not stated"
     if not outside:
         return "within the law's runs"
-    times = alternatives.beyond(of, plan.params, plan.tokens)
-    return f"EXTRAPOLATED {times:,.3g} x beyond the law's runs in {', '.join(outside)}"
+    far = times(alternatives.beyond(of, plan.params, plan.tokens) or 1)
+    return f"EXTRAPOLATED {far} x beyond the law's runs in {', '.join(outside)}"
 
 
 def _between(ends: Sequence[float] | None, show: Callable[[float], str]) -> str:
@@ -220,9 +220,19 @@ SHOWN: dict[str, Any] = {
 }
 
 
-def _foot(plan: Plan) -> Iterator[str]:
+def _foot(plan: Plan, extra: Extra) -> Iterator[str]:
     of = plan.ask.law
     if "note" in of.about:
         yield f"law         {of.id}: {of.about['name']}. {of.about['note']}"
     yield "            losses of different laws are of different data: compare sizes, not losses"
+    if extra.inference is not None:
+        users, cached = alternatives.USERS, alternatives.CACHED
+        yield (
+            f"served      {users} sequences decode at once with {cached:,} tokens each in the cache, on as"
+            " many devices as hold them, communication between these not counted: budget serve has it"
+        )
+    if extra.unique is not None:
+        yield "repeated    by Muennighoff et al.'s law (muennighoff), in nats a token"
+    if extra.experts is not None:
+        yield "experts     by Ludziejewski et al.'s law (ludziejewski)"
     yield f"not counted {', '.join(cost.UNCOUNTED)}"

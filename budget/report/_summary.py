@@ -227,7 +227,8 @@ def _time(e: Estimate) -> Iterator[str]:
             f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
         )
     if cost["joules_per_step"] is not None:
-        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')}")
+        one = "pass" if e.task.workload.mode in ("forward", "prefill") else "step"
+        words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')} a {one}")
     if words:
         yield "cost        " + "   ".join(words)
     if e.job is not None:
