@@ -134,7 +134,7 @@ CASES = [
         {**SMALL, "num_attention_heads": 1, "word_embed_proj_dim": 12, "do_layer_norm_before": False},
         1, 5, "lm",
     ),
-    ("opt", {**SMALL, "num_attention_heads": 6, "enable_bias": False}, 2, 9, "none"),
+    ("opt", {**SMALL, "num_attention_heads": 6, "enable_bias": False, "word_embed_proj_dim": 20}, 2, 9, "none"),
     ("opt", {**SMALL, "num_attention_heads": 6, "layer_norm_elementwise_affine": False}, 2, 9, "lm"),
     ("gpt_neo", {"vocab_size": 90, "hidden_size": 36, "num_layers": 3, "num_heads": 3,
                  "attention_types": [[["global", "local"], 1], [["global"], 1]]}, 2, 13, "lm"),

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
-from ..ir import ACTIVATION_OF_MLP, DOWN, UP, WEIGHT, Block, Model, Node, Op, Tensor, block, model, op
+from ..ir import DOWN, UP, WEIGHT, Block, Model, Node, Op, Tensor, block, model, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import transformer, vit
 from ._heads import ends
-from ._layers import ACTIVATIONS, NORMS, norm, sized
+from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
 
 TAKES = ("batch", "seq", "image")
 MODES = transformer.MODES
@@ -82,7 +82,7 @@ def build(c: Config, w: Workload) -> Model:
     left = () if seen else (UNSEEN,)
     return model(
         "vision_language", c, w, nodes, sizes, samples=w.batch, tokens=tokens,
-        outputs=ends(c.head, w.mode), uncounted=left,
+        outputs=ends(c, w.mode), uncounted=left,
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _project(c: Config, name: str, x: str, out: str, kind: str) -> Iterator[Node
         yield op(name, f"{x}: b n m, *m d{down} -> {out}: b n d")
         return
     yield op(f"{name}.up", f"{x}: b n m, *m f{up} -> u: b n f", tag=UP)
-    yield op(f"{name}.act", "u: -> g:", c.projector_activation, ACTIVATION_OF_MLP)
+    yield activate(f"{name}.act", c.projector_activation, "u")
     yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
 
 
