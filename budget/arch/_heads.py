@@ -81,7 +81,7 @@ def pooled(width: Size, activation: str = "tanh", x: str = "x") -> Iterator[Op]:
     """The first token of `x: b s d` through a dense layer of the same width: `pooled: b o`."""
     yield op("pooler.first", f"{x}: b s d -> first: b d", "slice")
     yield op("pooler.dense", "first: b d, *d o, +*o -> pooled: b o", o=width)
-    yield activate(f"pooler.{activation}", activation, "pooled", "pooled", tag="")
+    yield op(f"pooler.{activation}", "pooled: -> pooled:", activation)
 
 
 def of_pooled(labels: Size, width: Size, mode: str, rate: float = 0, at: str = "") -> Iterator[Op]:
