@@ -79,8 +79,9 @@ class Settings:
             for part, settings in parts.items()
             for name, field in settings.fields.items()
         }
-        cls.fields = {**cls.fields, **own, **inside}
-        cls.parts = {**cls.parts, **parts}
+        bases = [base for base in reversed(cls.__bases__) if issubclass(base, Settings)]
+        cls.fields = {**{k: v for base in bases for k, v in base.fields.items()}, **own, **inside}
+        cls.parts = {**{k: v for base in bases for k, v in base.parts.items()}, **parts}
         for name, field in cls.fields.items():
             setattr(cls, name, field.default)
 

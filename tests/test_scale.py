@@ -132,6 +132,9 @@ def test_devices_that_nobody_named_are_whole_nodes():
     assert plan.devices % 8 == 0
     assert 29 < plan.days <= 30
     assert budget.scale(compute=1e18, device="h100").devices == 1
+    few = budget.scale(compute=2e21, device="h100")
+    assert few.devices in (2, 4, 8) and 15 < few.days <= 30
+    assert budget.scale(device="2x h100", days=3).devices == 2
 
 
 def test_more_money_buys_a_lower_loss():

@@ -34,7 +34,7 @@ BUDGETS = {
 }
 TERMS = {
     "device": ("D", "a device's name (h100)"),
-    "dtype": ("T", "bf16, fp8, fp16 (bf16)"),
+    "dtype": ("T", "bf16, fp16, fp32 (bf16)"),
     "layout": ("L", "of the devices, as tp=8,pp=4,dp=16: communication is then in the MFU"),
     "global_batch": ("D", "on several devices: tokens of a step (4M)"),
     "law": ("L", "a law of budget/data/laws, or a file of fit-law (chinchilla)"),

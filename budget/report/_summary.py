@@ -147,7 +147,7 @@ def dtypes(e: Estimate) -> str:
 
 def techniques(e: Estimate) -> str:
     """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
-    usual = e.stack.settings(e.task.workload.mode)
+    usual = e.stack.settings(e.task.workload.mode, e.task.recompute)
     return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
@@ -169,7 +169,7 @@ def _counts(e: Estimate) -> Iterator[str]:
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"elementwise {decimal(rest, 'FLOP')}"]
     if again:
-        by = " by fused attention" if e.task.recompute == "none" else ""
+        by = " by fused kernels" if e.task.recompute == "none" else ""
         notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
@@ -223,9 +223,7 @@ def _time(e: Estimate) -> Iterator[str]:
     yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(
-            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
-        )
+        words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f}/h")
     if cost["joules_per_step"] is not None:
         one = "pass" if e.task.workload.mode in ("forward", "prefill") else "step"
         words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')} a {one}")
