@@ -313,6 +313,22 @@ def test_experts_that_decode_have_their_share_of_the_rows(layout):
     assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
 
 
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+@pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
+def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):
+    """Of a linear layer's backward pass one half makes weights' gradients, of attention's nothing."""
+    own = {"layers": 6, "d_model": 64, "heads": 4, "d_ff": 256}
+    split = f"{layout},stages=1+5"
+    e = small(split, config=own, precision=precision, attention="eager", batch=1, global_batch=8)
+    linear, pairs = (
+        12 * 64 * 64,
+        2 * 64 * 64,
+    )  # multiply-adds of a token
+    head = SMALL["vocab"] * 64
+    expected = (5 * linear + head) / (5 * (2 * linear + 2 * pairs) + 2 * head)
+    assert e.ran[-1].weights == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_mesh_numbers_its_devices_with_neighbours_first():
     layout = parse("tp=2,cp=2,dp=4,pp=2,ep=4")
     assert layout.group("tp") == Group((Level(2, 1),))
