@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from . import law
-from .backwards import Plan
+from .chain import Plan
 from .estimate import estimate
 from .law import FLOPS, Law, _search
 from .named import Any, NamedTuple
@@ -34,6 +35,7 @@ class Served(NamedTuple):
     tokens: float
     flops: float  # 6 N D + 2 N D_inference. Source: sardana-2023
     train_usd: float | None
+    devices: int  # that hold it and its cache
     usd_per_million: float | None  # tokens that it generates
     total_usd: float | None
 
@@ -114,7 +116,9 @@ def _served(plan: Plan, one: Smaller, tokens: float) -> Served:
     each = None if price is None else hours * price.value
     flops = one.compute_flops + 2 * one.params * tokens
     total = None if each is None or one.usd is None else one.usd + each * tokens
-    return Served(one.params, one.tokens, flops, one.usd, None if each is None else each * 1e6, total)
+    held = ceil(step.memory.peak / step.device.usable_bytes)
+    million = None if each is None else each * 1e6
+    return Served(one.params, one.tokens, flops, one.usd, held, million, total)
 
 
 def repeated(plan: Plan, unique: float) -> Repeated:

@@ -6,25 +6,23 @@ device-hours times stated rates (cost.py). A scaling law says which parameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from json import loads
 from math import ceil
 
 from . import cost, law
 from .answer import Estimate
-from .cost import Bill, Stated, Terms
-from .device import Device
+from .chain import Ask, Plan, batch_of, samples_of, sizes
+from .cluster import usual
+from .cost import Stated
+from .device import Device, several
 from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
 from .estimate import plan as layouts
-from .face import Shown
-from .law import FLOPS, Law, _search
-from .layout import Layout
+from .law import FLOPS, Law
 from .layout import layout as parse_layout
-from .named import TYPE_CHECKING, Any, NamedTuple
+from .named import TYPE_CHECKING, Any
 from .quantity import COUNT, DAYS, KWH, SHARE, USD, read
 from .quantity import FLOPS as COMPUTE
 from .shape import shape
@@ -38,100 +36,8 @@ BUDGETS = {"compute": COMPUTE, "usd": USD, "kwh": KWH, "params": COUNT, "tokens"
 START = 0.4  # an MFU to begin with
 ROUNDS = 5  # of finding an MFU of a shape whose size follows from the MFU
 CLOSE = 0.02  # of a size: how near to it the one is for which a layout was searched
-BATCH = 4e6  # tokens of a step where nobody says; an example
 MONTH = 30.0  # days: how long a run may take where nobody says
 MOST = 1e9  # devices
-SIZES = (1e3, 1e20)  # between which parameters and tokens are searched
-
-
-class Ask(NamedTuple):
-    """A budget. given: what of compute, usd, kwh, params, tokens, devices and days, each in its unit."""
-
-    given: Mapping[str, float]
-    law: Law
-    more: Mapping[str, float]  # what laws ask for: unique tokens, experts
-    device: Device
-    dtype: str
-    terms: Terms
-    mfu: Stated | None  # None: the estimate's own
-    layout: Layout | None = None  # of the devices, where it is known
-    batch: float = BATCH  # on several devices: tokens of a step of all
-    step: Mapping[str, Any] = {}  # with a layout that was searched: its micro-batch and recomputation
-
-
-class _Plan(NamedTuple):
-    ask: Ask
-    params: float
-    tokens: float
-    network: Estimate  # a training step of a concrete network of about this size
-    mfu: Stated  # of 6 N D
-    devices: int
-
-
-class Plan(Shown, _Plan):
-    """What a budget buys. The law is a fit, the MFU a prediction, a price one of many: all have intervals."""
-
-    report = "_scale"
-
-    def __repr__(self) -> str:
-        return f"Plan({self.params:.3g} parameters, {self.tokens:.3g} tokens, {self.compute:.3g} FLOPs)"
-
-    @property
-    def compute(self) -> float:
-        """FLOPs of training, as 6 N D."""
-        return FLOPS * self.params * self.tokens
-
-    @property
-    def device_hours(self) -> float:
-        """Hours of one device, at the MFU."""
-        return self.compute / self.rate(self.mfu.value) / 3600
-
-    def rate(self, mfu: float) -> float:
-        """FLOPs a second of one device."""
-        return self.ask.device.rate(self.ask.dtype) * mfu
-
-    @property
-    def days(self) -> float:
-        """How long it takes on `devices`."""
-        return self.device_hours / 24 / self.devices
-
-    @property
-    def bill(self) -> Bill:
-        """Dollars, energy and carbon of training."""
-        return cost.bill(self.ask.terms, self.device_hours)
-
-    @property
-    def loss(self) -> float | None:
-        """Nats a token of the law's own data; None where the law has no loss."""
-        found: float | None = self._loss(self.ask.law, self.params, self.tokens)
-        return found
-
-    @property
-    def loss_ends(self) -> tuple[float, float] | None:
-        """90 % of the law's bootstrap samples, at all of the MFU's ends where compute follows from it."""
-        sizes = {self._at(mfu) for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}
-        if not self.ask.law.has_loss:
-            return None
-        ends = [
-            x for n, d in sizes for x in self.ask.law.interval(partial(self._loss, params=n, tokens=d)) or ()
-        ]
-        return (min(ends), max(ends)) if ends else None
-
-    def _loss(self, of: Law, params: float, tokens: float) -> Any:
-        return of.loss(params, tokens, **self.ask.more) if of.has_loss else None
-
-    def _at(self, mfu: float) -> tuple[float, float]:
-        return sizes(self.ask, mfu)
-
-    @property
-    def outside(self) -> list[str] | None:
-        """In which of the law's ranges this is not; None where it states none."""
-        return self.ask.law.outside(self.params, self.tokens)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object. Keys may be added but are never renamed; they include units."""
-        found: dict[str, Any] = loads(self._as("json"))
-        return found
 
 
 def scale(
@@ -166,6 +72,7 @@ def scale(
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
     Raises InputError.
     """
+    device, devices = several(device, devices)
     asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens}
     given = {k: read(k, v, BUDGETS[k]) for k, v in asked.items() if v is not None}
     given |= {"days": read("days", days, DAYS)} if days is not None else {}
@@ -186,15 +93,19 @@ def scale(
             cost.terms(found, price, power, pue, grid),
             None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
             spread,
-            BATCH if global_batch is None else read("global_batch", global_batch, COUNT),
+            None if global_batch is None else read("global_batch", global_batch, COUNT),
         )
     )
 
 
 def _devices(given: Any) -> float:
-    count = read("devices", given, COUNT)
+    wrong = InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,.0f}")
+    try:
+        count = read("devices", given, COUNT)
+    except InputError:
+        raise wrong from None
     if count != int(count) or count > MOST:
-        raise InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,.0f}")
+        raise wrong
     return count
 
 
@@ -230,7 +141,7 @@ def _one_budget(given: dict[str, float]) -> dict[str, float]:
 def plan(ask: Ask) -> Plan:
     """The answer to a checked question."""
     if ask.mfu is not None:
-        return _planned(ask, _network(ask, sizes(ask, ask.mfu.value)[0]), ask.mfu)
+        return _planned(ask, _network(ask, *sizes(ask, ask.mfu.value)), ask.mfu)
     if ask.layout is not None:
         return _settled(ask, laid_out)
     alone = _settled(ask, one_device)
@@ -243,10 +154,10 @@ def _searched(ask: Ask) -> Plan | None:
     """The plan on the best layout of a small search for about its size; None where nothing is known of what
     joins so many devices, or no layout divides them.
     """
-    params, found = sizes(ask, START)[0], None
+    (params, tokens), found = sizes(ask, START), None
     for _ in range(ROUNDS):
         try:
-            best = _best(ask, params)
+            best = _best(ask, params, tokens)
         except InputError as error:
             if error.field in ("cluster", "devices"):
                 return found
@@ -258,14 +169,14 @@ def _searched(ask: Ask) -> Plan | None:
             found = _settled(on, laid_out)
         if abs(found.params / params - 1) < CLOSE:
             return found
-        params = found.params
+        params, tokens = found.params, found.tokens
     return found
 
 
-def _best(ask: Ask, params: float) -> Tried:
+def _best(ask: Ask, params: float, tokens: float) -> Tried:
     """The best layout of a network of this size on the devices that are given. Raises InputError."""
     of = shape(params)
-    batch = f"{ask.batch:.0f}-tokens"
+    batch = f"{batch_of(ask, FLOPS * params * tokens):.0f}-tokens"
     return layouts(
         of.preset,
         int(ask.given["devices"]),
@@ -278,9 +189,9 @@ def _best(ask: Ask, params: float) -> Tried:
 
 def _settled(ask: Ask, mfu_of: Callable[[Estimate], Stated]) -> Plan:
     """The plan whose network has the MFU that its size follows from."""
-    network = _network(ask, sizes(ask, START)[0])
+    network = _network(ask, *sizes(ask, START))
     for _ in range(ROUNDS):
-        again = _network(ask, sizes(ask, mfu_of(network).value)[0])
+        again = _network(ask, *sizes(ask, mfu_of(network).value))
         if again.model.config == network.model.config:
             break
         network = again
@@ -292,63 +203,29 @@ def _planned(ask: Ask, network: Estimate, mfu: Stated) -> Plan:
     return Plan(*found[:-1], _spread(ask, found.device_hours))
 
 
-def _network(ask: Ask, params: float) -> Estimate:
-    """A training step, of one sequence, of a network of this size."""
+def _network(ask: Ask, params: float, tokens: float) -> Estimate:
+    """A training step of a network of this size: of one sequence, or of the batch on the layout."""
     found = shape(params, 1 if ask.layout is None else ask.layout.tp)
     settings: dict[str, Any] = {"config": found.config, "dtype": ask.dtype, "device": ask.device}
     one = estimate(found.preset, batch=1, **settings)
     if ask.layout is None:
         return one
-    each = ask.layout.dp * ask.step.get("batch", 1) * (ask.layout.pp if ask.layout.vpp > 1 else 1)
-    samples = max(1, round(ask.batch / one.length / each)) * each
+    samples = samples_of(ask, one, FLOPS * params * tokens)
     return estimate(found.preset, layout=ask.layout, global_batch=samples, **settings, **ask.step)
 
 
 def _spread(ask: Ask, device_hours: float) -> int:
-    """On how many devices: as given, or as many as finish in time."""
+    """On how many devices: as given, or what finishes in time in whole nodes, or in a power of two of one."""
     if "devices" in ask.given:
         return int(ask.given["devices"])
-    return max(1, ceil(device_hours / 24 / ask.given.get("days", MONTH) * (1 - 1e-12)))
+    count = max(1, ceil(device_hours / 24 / ask.given.get("days", MONTH) * (1 - 1e-12)))
+    node = _node(ask.device)
+    return ceil(count / node) * node if count > node else min(node, 1 << (count - 1).bit_length())
 
 
-def sizes(ask: Ask, mfu: float) -> tuple[float, float]:
-    """(parameters, tokens) for the budget, where a device reaches this MFU."""
-    given, flops = ask.given, _flops(ask, mfu)
-    best: Callable[[float], tuple[float, float]] = partial(ask.law.optimum, **ask.more)
-    if flops is not None:
-        if "params" in given:
-            return given["params"], flops / FLOPS / given["params"]
-        return (flops / FLOPS / given["tokens"], given["tokens"]) if "tokens" in given else best(flops)
-    if "params" in given and "tokens" in given:
-        return given["params"], given["tokens"]
-    side = 0 if "params" in given else 1
-    target = given["params"] if side == 0 else given["tokens"]
-    found = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], SIZES[1] ** 2)
-    if found is None:
-        raise InputError(
-            "params" if side == 0 else "tokens", f"got {target:g}; no compute has its optimum there"
-        )
-    other = best(found)[1 - side]
-    return (target, other) if side == 0 else (other, target)
-
-
-def _flops(ask: Ask, mfu: float) -> float | None:
-    """The compute of the budget; None where only sizes are given."""
-    given, t = ask.given, ask.terms
-    if "compute" in given:
-        return given["compute"]
-    if "usd" in given:
-        hours = given["usd"] / _known(t.price, "price", ask).value
-    elif "kwh" in given:
-        hours = given["kwh"] / (_known(t.watts, "power", ask).value / 1000 * t.pue.value)
-    elif "devices" in given and "days" in given:
-        hours = given["devices"] * given["days"] * 24
-    else:
-        return None
-    return hours * 3600 * ask.device.rate(ask.dtype) * mfu
-
-
-def _known(stated: Stated | None, what: str, ask: Ask) -> Stated:
-    if stated is None:
-        raise InputError(what, f"none of {ask.device.name} is known; allowed: your own by --{what}")
-    return stated
+def _node(device: Device) -> int:
+    """Devices of a node that this one is sold in; 1 where nothing is known of what joins them."""
+    try:
+        return usual(device).node
+    except InputError:
+        return 1

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 from .errors import InputError, shown, unknown
 from .named import TYPE_CHECKING, Any, NamedTuple
-from .size import Size
+from .size import Size, is_number
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
     S = TypeVar("S", bound="Settings")
 
+LARGEST = 2**16  # of the sizes that are proposed
 HUGE = 10**15  # larger sizes are slips of the keyboard: no axis of any network comes near
 
 
@@ -34,9 +35,16 @@ class Workload(NamedTuple):
     image: Size = 0
 
 
-def setting(default: Any, help: str, *, least: float | None = 1, choices: tuple[str, ...] = ()) -> Any:
-    """A field of Settings with its default, its help text, its least value and its choices."""
-    return Field("", "", default, help, least, choices)
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = 1,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field of Settings with its default, its help text, its least and greatest value and its choices."""
+    return Field("", "", default, help, least, choices, most)
 
 
 class Field(NamedTuple):
@@ -48,6 +56,7 @@ class Field(NamedTuple):
     help: str
     least: float | None
     choices: tuple[str, ...]
+    most: float | None = None
 
 
 class Settings:
@@ -70,10 +79,9 @@ class Settings:
             for part, settings in parts.items()
             for name, field in settings.fields.items()
         }
-        cls.fields = {**cls.fields, **own, **inside}
-        cls.parts = {**cls.parts, **parts}
-        for name, field in cls.fields.items():
-            setattr(cls, name, field.default)
+        bases = [base for base in reversed(cls.__bases__) if issubclass(base, Settings)]
+        cls.fields = {**{k: v for base in bases for k, v in base.fields.items()}, **own, **inside}
+        cls.parts = {**{k: v for base in bases for k, v in base.parts.items()}, **parts}
 
     def __init__(self, **values: Any):
         for name in values:
@@ -173,7 +181,8 @@ def check(field: Field, value: Any) -> Any:
         return value
     if kind == "str":
         if value not in choices if choices else not isinstance(value, str):
-            raise InputError(field.name, f"got {shown(value)}; allowed: {', '.join(choices) or 'text'}")
+            allowed = ", ".join(filter(None, choices)) or "text"
+            raise InputError(field.name, f"got {shown(value)}; allowed: {allowed}")
         return value
     if kind.startswith("tuple"):
         if not isinstance(value, tuple | list) or not value:
@@ -184,6 +193,8 @@ def check(field: Field, value: Any) -> Any:
             raise InputError(field.name, f"got {shown(value)}; allowed: a finite number")
         if least is not None and value < least:
             raise InputError(field.name, f"got {shown(value)}; allowed: {least} or more")
+        if field.most is not None and value > field.most:
+            raise InputError(field.name, f"got {shown(value)}; allowed: {least} to {field.most}")
         return value
     return size(field.name, value, least)
 
@@ -249,9 +260,19 @@ def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ..
 
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
-    """Raise an InputError where a size does not divide another one; symbols pass."""
-    if not (hasattr(value, "free_symbols") or hasattr(whole, "free_symbols")) and any_of(whole % value != 0):
-        raise InputError(name, f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}")
+    """Raise an InputError with the nearest divisors where a size does not divide another; symbols pass."""
+    if hasattr(value, "free_symbols") or hasattr(whole, "free_symbols") or not any_of(whole % value != 0):
+        return
+    text = f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}"
+    near = f": {nearest(value, whole)}" if is_number(value) and is_number(whole) else ""
+    raise InputError(name, f"{text}{near}")
+
+
+def nearest(value: int, whole: int) -> str:
+    """The divisors of a size that are nearest to a number, from below and from above."""
+    low = next(n for n in range(min(value, whole), 0, -1) if whole % n == 0)
+    high = next((n for n in range(value + 1, min(whole, LARGEST) + 1) if whole % n == 0), low)
+    return f"{low:,}" if high == low else f"{low:,}, {high:,}"
 
 
 def any_of(condition: Any) -> bool:

@@ -40,15 +40,22 @@ class Terms(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """Of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned."""
+    """Of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned.
+
+    low, high: at the ends of the price, and of the power.
+    """
 
     device_hours: float
     usd: float | None
     usd_low: float | None
     usd_high: float | None
     kwh: float | None
+    kwh_low: float | None
+    kwh_high: float | None
     kwh_all_in: float | None
     co2_kg: float | None
+    co2_kg_low: float | None
+    co2_kg_high: float | None
 
 
 def _read(field: str, given: Any, kind: str, *, zero: bool = False) -> float:
@@ -61,7 +68,8 @@ def _read(field: str, given: Any, kind: str, *, zero: bool = False) -> float:
 def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None, grid: Any = None) -> Terms:
     """Prices, power and carbon of a device. Raises InputError.
 
-    price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP), or `measured`;
+    price: dollars an hour, or on-demand, reserved or spot; power: watts of a device (its TDP, from 0.85
+    of it to 1.5, with its share of a server: budget/data/energy/power.json), or `measured`;
     pue: a number or whose (budget/data/energy/pue.json); grid: g CO2e a kWh, or a country's name or ISO code.
     """
     return Terms(usd_per_hour(device, price), _watts(device, power), _all_in(device), _pue(pue), _grid(grid))
@@ -69,16 +77,19 @@ def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None,
 
 def bill(t: Terms, device_hours: float) -> Bill:
     """What so many hours of one device cost."""
-    kwh = None if t.watts is None else device_hours * t.watts.value / 1000 * t.pue.value
-    usd, low, high = (None, None, None) if t.price is None else (device_hours * x for x in t.price[:3])
-    return Bill(
-        device_hours,
-        usd,
-        low,
-        high,
-        kwh,
-        None if t.all_in_w is None else device_hours * t.all_in_w.value / 1000,
-        None if kwh is None else kwh * t.grid.value / 1000,
+    usd, usd_low, usd_high = _each(t.price, device_hours)
+    kwh, kwh_low, kwh_high = _each(t.watts, device_hours / 1000 * t.pue.value)
+    carbon = _each(t.watts, device_hours / 1000 * t.pue.value * t.grid.value / 1000)
+    all_in = None if t.all_in_w is None else device_hours * t.all_in_w.value / 1000
+    return Bill(device_hours, usd, usd_low, usd_high, kwh, kwh_low, kwh_high, all_in, *carbon)
+
+
+def _each(stated: Stated | None, times: float) -> tuple[float | None, float | None, float | None]:
+    """So many times a stated input, and its ends."""
+    return (
+        (None, None, None)
+        if stated is None
+        else (stated.value * times, stated.low * times, stated.high * times)
     )
 
 
@@ -87,7 +98,7 @@ def usd_per_hour(device: Device, given: Any = None) -> Stated | None:
     if given is not None and given not in KINDS:
         return _own(_read("price", given, "USD"), "your price")
     kind = given or KINDS[0]
-    rows = [r for r in _prices(device.id) if r["kind"] == kind]
+    rows = [r for r in prices(device.id) if r["kind"] == kind]
     if not rows:
         return _recalled(device, kind) if given is None else _none(device, kind)
     usd = sorted(r["usd"] for r in rows)
@@ -104,7 +115,8 @@ def _median(values: list[float]) -> float:
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
-def _prices(device: str) -> list[dict[str, Any]]:
+def prices(device: str) -> list[dict[str, Any]]:
+    """Every price of a device that was read, as budget/data/prices has it."""
     rows: list[dict[str, Any]] = (
         table.load("prices", f"{device}.json")["prices"] if device in table.files("prices") else []
     )
@@ -112,7 +124,7 @@ def _prices(device: str) -> list[dict[str, Any]]:
 
 
 def _none(device: Device, kind: str) -> Stated:
-    known = sorted({r["kind"] for r in _prices(device.id)})
+    known = sorted({r["kind"] for r in prices(device.id)})
     also = f"{', '.join(known)} or " if known else ""
     raise InputError("price", f"no {kind} price of {device.name} is known; allowed: {also}dollars an hour")
 
@@ -140,7 +152,10 @@ def _watts(device: Device, given: Any) -> Stated | None:
         return _own(_read("power", given, "WATTS"), "your power of a device")
     if device.tdp_w is None:
         return None
-    return Stated(device.tdp_w, device.tdp_w, device.tdp_w, "the device's TDP", (device.source,))
+    about = table.load("energy", "power.json")["of_tdp"]
+    low, high = (about[end]["share"] * device.tdp_w for end in ("low", "high"))
+    sources = (device.source, about["low"]["source"], about["high"]["source"])
+    return Stated(device.tdp_w, low, high, "the device's TDP", sources)
 
 
 def _all_in(device: Device) -> Stated | None:
@@ -174,7 +189,8 @@ def _grid(given: Any) -> Stated:
         try:
             value = _read("grid", given, "PLAIN", zero=True)
         except InputError:
-            raise unknown("grid", given, [r["name"] for r in rows.values()]) from None
+            allowed = "g CO2e a kWh, or a country's name or ISO code, as SWE (budget/data/energy/grid.json)"
+            raise unknown("grid", given, [r["name"] for r in rows.values()], f"allowed: {allowed}") from None
         return _own(max(value, 0.0), "your grid")
     values = [r["g_per_kwh"] for r in rows.values()]
     what = f"{row['name']} {row['year']}"

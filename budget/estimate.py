@@ -104,7 +104,7 @@ def estimate(
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(software.settings(mode), kind, source, techniques)
+    defaults |= _defaults(software.settings(mode, recompute), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
         from .batches import micro_batches

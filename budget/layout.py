@@ -9,7 +9,7 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
-from .config import Settings, any_of, divides, make, setting
+from .config import Settings, any_of, divides, make, nearest, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
 from .size import Size, exact_div, is_number, is_zero, minimum, product
@@ -17,7 +17,6 @@ from .size import Size, exact_div, is_number, is_zero, minimum, product
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 CP_KINDS = ("ring", "ulysses")
 ORDER = "tp-cp-ep-dp-pp"
-LARGEST = 2**16  # of the degrees that are proposed
 
 
 class Level(NamedTuple):
@@ -81,9 +80,15 @@ class Layout(Settings):
                 raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
         near = self.tp if is_zero(self.etp) else self.etp
         divides("layout.etp", near, "tp", self.tp)
-        divides("layout.ep", near * self.ep, "tp x cp x dp", self.tp * self.cp * self.dp)
+        left = "tp x cp x dp / etp (tp unless given)" if any_of(near > 1) else "tp x cp x dp"
+        divides("layout.ep", self.ep, left, exact_div(self.tp * self.cp * self.dp, near))
         if not is_zero(self.shard):
             divides("layout.shard", self.shard, "dp", self.dp)
+            if self.zero == 0:
+                raise InputError("layout.shard", f"got {shown(self.shard)}; allowed: with zero above 0")
+        if not any_of(self.pp > 1) and (self.schedule or any_of(self.vpp > 1)):
+            field, value = ("schedule", self.schedule) if self.schedule else ("vpp", self.vpp)
+            raise InputError(f"layout.{field}", f"got {shown(value)}; allowed: with pp above 1")
         if sorted(self.order.split("-")) != sorted(ORDER.split("-")):
             raise InputError(
                 "layout.order", f"got {shown(self.order)}; allowed: the axes of {ORDER} in any order"
@@ -169,12 +174,8 @@ def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> Non
         return
     if not (is_number(whole) and is_number(degree)):
         raise InputError(f"layout.{axis}", f"some degrees do not divide {name}; allowed: its divisors")
-    near = [next(n for n in range(min(degree, whole), 0, -1) if whole % n == 0)]
-    near += [n for n in range(degree + 1, min(whole, LARGEST) + 1) if whole % n == 0][:1]
-    allowed = ", ".join(map(str, near))
-    raise InputError(
-        f"layout.{axis}", f"{degree} does not divide {name}, {whole:,}; allowed: {allowed}{more}"
-    )
+    allowed = f"{nearest(degree, whole)}{more}"
+    raise InputError(f"layout.{axis}", f"{degree} does not divide {name}, {whole:,}; allowed: {allowed}")
 
 
 def parse(text: str) -> Layout:

@@ -42,6 +42,7 @@ KWH = Kind({"kWh": 1.0, "Wh": 1e-3, "MWh": 1e3, "GWh": 1e6, "TWh": 1e9}, "400000
 DAYS = Kind({name: t / 86400 for name, t in TIME.items()}, "30, 30d, 6 weeks or 12h", 1e7)
 HOURS = Kind({name: t / 3600 for name, t in TIME.items()}, "50000, 50000h or 5 years", 1e12)
 SECONDS = Kind(TIME, "0.2, 200ms or 15min", 1e15)
+PER_SECOND = Kind({"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}, "20, 20/s or 500/min", 1e9)
 SHARE = Kind({"%": 0.01}, "40% or 0.4", 1.0)
 WATTS = Kind({"W": 1.0, "kW": 1e3}, "700, 700W or 1.7 kW", 1e7)
 PLAIN = Kind({}, "1.2")

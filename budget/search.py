@@ -17,6 +17,7 @@ from time import perf_counter
 from .answer import Estimate
 from .bounds import Bounds, Price, Stack
 from .errors import InputError
+from .face import Shown
 from .ir import SCORES, Model, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
@@ -71,11 +72,18 @@ class Tried(NamedTuple):
         return float(self.estimate.process - self.estimate.device.usable_bytes)
 
 
-class Found(NamedTuple):
-    """All that was tried, the best first; those that do not fit last, the nearest first."""
-
+class _Found(NamedTuple):
     tried: tuple[Tried, ...]
     seconds: float
+
+
+class Found(Shown, _Found):
+    """All that was tried, the best first; those that do not fit last, the nearest first."""
+
+    report = "_plan"
+
+    def __repr__(self) -> str:
+        return f"Found({len(self.tried)} layouts, the best {self.best.layout})"
 
     @property
     def best(self) -> Tried:
@@ -126,7 +134,8 @@ def search(devices: int, node: int, of: Facts, price: Price) -> Found:
     found = tuple(sorted(each.values(), key=_order))
     if not found:
         whys = ", ".join(dict.fromkeys(t.why for t in tried))
-        raise InputError("devices", f"{devices:,}: {whys or 'no layout divides them'}")
+        none = f"no layout of so many takes {of.samples:,} samples a step; allowed: another number, or batch"
+        raise InputError("devices", f"got {devices:,}; {whys or none}")
     return Found(found, perf_counter() - begin)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from math import log
 
-from .backwards import Plan, plan
+from .backwards import plan
+from .chain import Plan
 from .cost import Stated, Terms
 from .face import Shown
 from .named import Any, NamedTuple
@@ -81,14 +82,10 @@ def _each(base: Plan) -> Iterator[Moved]:
         return at(base.mfu, t._replace(**{name: value}))
 
     yield from ends("MFU", base.mfu, lambda x: at(x, t))
-    for name, shown in (("price", "price"), ("pue", "PUE"), ("grid", "grid")):
+    for name, shown in (("price", "price"), ("pue", "PUE"), ("grid", "grid"), ("watts", "power")):
         stated: Any = getattr(t, name)
         if stated is not None:
             yield from ends(shown, stated, partial(with_term, name))
-    if t.watts is not None and t.all_in_w is not None:
-        all_in = t.all_in_w.value / t.pue.value  # PUE is in it
-        wide = Stated(t.watts.value, t.watts.value, max(all_in, t.watts.value), "TDP, or all-in over PUE")
-        yield from ends("power", wide, partial(with_term, "watts"))
 
 
 def _just(value: float) -> Stated:

@@ -12,7 +12,10 @@ prefixes that are cached.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import ceil
 
 from .answer import Estimate
 from .config import size
@@ -23,6 +26,7 @@ from .face import Shown
 from .fitting import largest
 from .layout import layout as parse
 from .named import Any, NamedTuple
+from .quantity import PER_SECOND, SECONDS, read
 
 SCHEMA = "budget.serve/1"
 PROMPT = 4096  # tokens, where none are given and the network's own length has room for them
@@ -45,6 +49,21 @@ class Point(NamedTuple):
     high: float
 
 
+class Asked(NamedTuple):
+    """The most seconds to a request's first token and a token after it, and requests a second; None: any."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    requests_per_s: float | None = None
+
+    def allow(self, point: Point) -> bool:
+        """Whether no request takes longer."""
+        return all(
+            most is None or took <= most
+            for took, most in ((point.ttft_s, self.ttft_s), (point.tpot_s, self.tpot_s))
+        )
+
+
 class _Serving(NamedTuple):
     context: int
     output_tokens: int
@@ -53,6 +72,10 @@ class _Serving(NamedTuple):
     full: Estimate  # the decode with most sequences
     points: tuple[Point, ...]
     replicas: int = 1  # of the network, among which users are divided evenly
+    asked: Asked = Asked()
+    within: Point | None = None  # the most users within the limits that are asked for
+    needed: int = 0  # replicas for the requests a second that are asked for, within the limits; 0: no number
+    at_rate: Point | None = None  # what so many replicas are like at that rate
 
 
 class Serving(Shown, _Serving):
@@ -82,8 +105,23 @@ class Serving(Shown, _Serving):
             "output_tokens": self.output_tokens,
             "places": self.places,
             "points": [p._asdict() for p in self.points],
+            **self._asked(),
             "answer": e.to_dict(),
         }
+
+    def _asked(self) -> dict[str, Any]:
+        """The keys of limits and of a rate, where there are any."""
+        if self.asked == Asked():
+            return {}
+        told: dict[str, Any] = {
+            "asked": self.asked._asdict(),
+            "within": self.within and self.within._asdict(),
+        }
+        if self.asked.requests_per_s is not None:
+            each = self.devices // self.replicas
+            told |= {"replicas_needed": self.needed or None, "devices_needed": self.needed * each or None}
+            told["at_rate"] = self.at_rate and self.at_rate._asdict()
+        return told
 
 
 def serve(
@@ -92,13 +130,20 @@ def serve(
     context: int | None = None,
     output_tokens: int = 256,
     users: Sequence[int] = (),
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    rate: float | str | None = None,
     **settings: Any,
 ) -> Serving:
     """What a request takes and how many are answered, of prompts of `context` tokens (4,096, or what the
     network's own length leaves beside the answer) and answers of `output_tokens`, for each number of users,
-    each with one request at a time (1, 2, 4, ... where none is given). settings: those of budget.estimate;
-    a layout's dp are replicas, and of devices without a layout those replicas are taken that answer the most
-    users the fastest. Raises InputError, also where not even one user fits.
+    each with one request at a time (1, 2, 4, ... where none is given).
+
+    ttft, tpot: limits, in seconds or as `200ms`: the answer has the most users within. rate: requests a
+    second, or `500/min`: it has the replicas that are needed within these limits, and what a request takes
+    then. settings: those of budget.estimate; a layout's dp are replicas, and of devices without a layout
+    those replicas are taken that answer the most users the fastest. Raises InputError, also where not one
+    user fits.
     """
     answer = size("--output-tokens", output_tokens)
     for field in ("mode", "batch", "seq"):
@@ -112,23 +157,31 @@ def serve(
         own = max(estimate(model, **settings, mode=m, batch=1).length for m in ("decode", "prefill"))
         context = min(PROMPT, own - answer) if own > answer else PROMPT
     context = size("--context", context)
+    limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
+    asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
     if spread is None and devices is not None:
-        return _best(model, size("devices", devices), context, answer, users, settings)
+        return _best(model, size("devices", devices), context, answer, users, asked, settings)
     layout = None if spread is None else parse(spread, train=False)
     replicas = 1 if layout is None else int(layout.dp)
     one_of = None if layout is None else {**vars(layout), "dp": 1}
-    return _served(model, replicas, context, answer, users, {**settings, "layout": one_of})
+    return _served(model, replicas, context, answer, users, asked, {**settings, "layout": one_of})
 
 
 def _best(
-    model: object, devices: int, context: int, answer: int, users: Sequence[int], settings: dict[str, Any]
+    model: object,
+    devices: int,
+    context: int,
+    answer: int,
+    users: Sequence[int],
+    asked: Asked,
+    settings: dict[str, Any],
 ) -> Serving:
     """So many devices as replicas of one device, or of several: what answers the most users the fastest."""
     found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
     for tp in (n for n in range(1, devices + 1) if devices % n == 0):
         each = {**settings, "layout": {"tp": tp, "sp": 0}}
         try:
-            found.append(_served(model, devices // tp, context, answer, users, each))
+            found.append(_served(model, devices // tp, context, answer, users, asked, each))
         except InputError as error:
             why = error
     if not found:
@@ -142,6 +195,7 @@ def _served(
     context: int,
     answer: int,
     users: Sequence[int],
+    asked: Asked,
     settings: dict[str, Any],
 ) -> Serving:
     """Requests of users that are divided among replicas. Raises InputError where not even one user fits."""
@@ -149,11 +203,38 @@ def _served(
     if full is None:
         one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
         lacks = (one.process - one.device.usable_bytes) / 2**30
-        raise InputError("--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much")
+        ways = "allowed: a shorter one, more --devices, or --quantize"
+        raise InputError(
+            "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
+        )
     prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
-    asked = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
-    points = tuple(_point(model, settings, n, replicas, most, prefill, context, answer) for n in asked)
-    return Serving(context, answer, most * replicas, prefill, full, points, replicas)
+
+    @cache
+    def point(users: int, replicas: int) -> Point:
+        return _point(model, settings, users, replicas, most, prefill, context, answer)
+
+    counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
+    points = tuple(point(n, replicas) for n in counts)
+    found = Serving(context, answer, most * replicas, prefill, full, points, replicas, asked)
+    return found if asked == Asked() else _within(found, most, point)
+
+
+def _within(found: Serving, most: int, point: Callable[[int, int], Point]) -> Serving:
+    """The same with what is within its limits, and what its rate needs. point: of users and replicas.
+
+    More users on a replica make each request longer, and more are answered: both are searched by halves.
+    """
+    asked, each = found.asked, range(1, most + 1)
+    users = bisect_left(each, True, key=lambda n: not asked.allow(point(n, 1)))  # as many are allowed
+    if not users:
+        return found
+    found = found._replace(within=point(users * found.replicas, found.replicas))
+    if asked.requests_per_s is None:
+        return found
+    needed = ceil(asked.requests_per_s / point(users, 1).requests_per_s)
+    share = asked.requests_per_s / needed
+    busy = bisect_left(each, share, hi=users - 1, key=lambda n: point(n, 1).requests_per_s)
+    return found._replace(needed=needed, at_rate=point(each[busy] * needed, needed))
 
 
 def _doubled(most: int) -> list[int]:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 
 from . import table
 from .errors import InputError, shown, unknown
@@ -30,12 +31,12 @@ class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
-    not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
-    other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
-    other one. accumulate: the dtype in which its 16-bit products add up. reached: by generation, see
-    CLASSES; like: the stack that one without rows of its own borrows from. intervals: by generation, of a
-    measured time over the predicted one, and `several`: of one batch on several devices.
-    source: keys of references.json.
+    not train, or only trains. checkpointed: those of training that recomputes whole layers, besides.
+    overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
+    take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
+    dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
+    without rows of its own borrows from. intervals: by generation, of a measured time over the predicted
+    one, and `several`: of one batch on several devices. source: keys of references.json.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     notes: str = ""
+    checkpointed: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
@@ -62,13 +64,13 @@ class Stack(NamedTuple):
             return load(self.like).reached_on(generation)
         return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
-    def settings(self, mode: str) -> Mapping[str, Any]:
+    def settings(self, mode: str, recompute: str = "none") -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
         found = self.train if mode == "train" else self.serve
         if found is None:
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
-        return found
+        return {**found, **self.checkpointed} if mode == "train" and recompute == "full" else found
 
     @property
     def modes(self) -> str:
@@ -85,6 +87,7 @@ FIELDS = (
     "source",
     "train",
     "serve",
+    "checkpointed",
     "overlap",
     "attention",
     "accumulate",
@@ -146,7 +149,7 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve"):
+    for mode in ("train", "serve", "checkpointed"):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
@@ -159,6 +162,7 @@ def parse(about: Any, file: str) -> Stack:
         source=keys,
         train=about.get("train"),
         serve=about.get("serve"),
+        checkpointed=about.get("checkpointed", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),

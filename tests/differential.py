@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 import warnings
 from collections import Counter
@@ -40,8 +41,10 @@ from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
 from budget.read import hf_config
+from budget.read.hf_towers import SEEING
 
 transformers.logging.set_verbosity_error()
+ROTARY = ("rotary_emb", "patch_positional_embedding")  # whose outer product of frequencies is not counted
 ACTS = (
     "gelu",
     "relu",
@@ -62,7 +65,7 @@ def families() -> list[str]:
     return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
 
 
-REAL = ("idefics3_vision",)  # looks for patches that are there
+REAL = ("idefics3_vision", "pixtral")  # look for patches that are there
 
 
 def classes(kind: str) -> list[str]:
@@ -180,7 +183,7 @@ def counted(module: Any, given: dict[str, Any], train: bool, ends: tuple[str, ..
         out = module(**given)
         forward = counter.get_total_flops()
         named = counter.get_flop_counts().items()
-        rotary = sum(sum(ops.values()) for path, ops in named if path.endswith("rotary_emb"))
+        rotary = sum(sum(ops.values()) for path, ops in named if path.endswith(ROTARY))
         if train:
             tensors = [v for k, v in out.items() if isinstance(v, torch.Tensor) and v.requires_grad
                        and k.endswith(ends)]  # fmt: skip
@@ -192,12 +195,12 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
-    if sees(kind) and arch != "vision_language":
+    if sees(kind) and arch not in SEEING.values():
         raise InputError("vision_config", "its tower is named as not counted")
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
     side = SIDE if images and "image" not in image_field(kind) else 0
     if sees(kind):
-        rotates = config.tower_positions == "rotary"
+        rotates = config.tower_positions == "rotary" and not config.tower_packed
         side = GRID * config.merge * config.tower_patch if rotates else config.tower_image
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
     workload = Workload("train" if train else "forward", BATCH, seq, side)
@@ -291,6 +294,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="backward passes, too")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()  # it tells of fields that it does not take
     kinds = args.only.split(",") if args.only else families()
     found: Counter[str] = Counter()
     start = time.monotonic()
@@ -301,6 +305,8 @@ def main() -> None:
             found[verdict] += 1
             if line:
                 print(line, flush=True)
+            if found.total() % 500 == 0:
+                print(f"{found.total():,} of {args.count:,}: {dict(found)}", file=sys.stderr, flush=True)
             if time.monotonic() - start > args.seconds:
                 break
     print(dict(found), f"{time.monotonic() - start:.0f} s")

@@ -54,11 +54,17 @@ def among_words(made: Any) -> dict[str, Any]:
         shown = torch.ones(BATCH * grid**2, each)
         more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
     else:
-        several = (1,) if "idefics3_vision" in hf_config._family(config.model_type)["tower"] else ()
-        shown, more = torch.ones(BATCH, *several, vision.num_channels, *[vision.image_size] * 2), {}
+        tiled = "idefics3_vision" in hf_config._family(config.model_type)["tower"]
+        several = (1,) if tiled else ()
+        side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
+        shown, more = torch.ones(BATCH, *several, vision.num_channels, side, side), {}
+    if vision.model_type == "pixtral":
+        more["image_sizes"] = torch.tensor([shown.shape[-2:]] * BATCH)
     tower = made if hasattr(made, "get_image_features") else made.model
+    how = {"vision_feature_select_strategy": "default"} if config.model_type == "llama4" else {}
     with torch.no_grad():
-        features = tower.get_image_features(pixel_values=shown, **more).pooler_output
+        features = tower.get_image_features(pixel_values=shown, **more, **how)
+    features = features.last_hidden_state if features.pooler_output is None else features.pooler_output
     n = sum(part.shape[:-1].numel() for part in features) // BATCH
     token = getattr(config, "image_token_id", None) or config.image_token_index
     ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)

@@ -69,10 +69,39 @@ SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
                    "vision_config": {"depth": 5, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4,
                                      "patch_size": 8, "window_size": 64, "out_hidden_size": 48,
                                      "fullatt_block_indexes": [1, 3]}},
+    "deepseek_vl": {"text_config": {**WORDS, "model_type": "llama"}, "image_token_id": 99,
+                    "vision_config": {**EYES, "model_type": "siglip_vision_model"}},
+    "internvl": {"text_config": {**WORDS, "model_type": "qwen2"}, "image_token_id": 99,
+                 "vision_config": {**EYES, "use_qk_norm": True, "norm_type": "rms_norm"}},
+    "aya_vision": {"text_config": {**WORDS, "model_type": "cohere2"}, "image_token_index": 99,
+                   "alignment_intermediate_size": 22,
+                   "vision_config": {**BARE_EYES, "model_type": "siglip_vision_model"}},
+    "cohere2_vision": {"text_config": {**WORDS, "model_type": "cohere2"}, "image_token_id": 99,
+                       "alignment_intermediate_size": 22,
+                       "vision_config": {**BARE_EYES, "model_type": "siglip_vision_model"}},
+    "mistral3": {"text_config": {**WORDS, "model_type": "mistral"}, "image_token_index": 99,
+                 "vision_config": {**EYES, "model_type": "pixtral"}},
+    "lighton_ocr": {"text_config": {**WORDS, "model_type": "qwen3", "head_dim": 10}, "image_token_id": 99,
+                    "vision_config": {**EYES, "model_type": "pixtral"}},
+    "llama4": {"text_config": {**WORDS, "num_local_experts": 5, "intermediate_size_mlp": 70, "head_dim": 8,
+                               "attention_chunk_size": 600}, "image_token_index": 99,
+               "vision_config": {**EYES, "intermediate_size": 128, "projector_input_dim": 20,
+                                 "projector_output_dim": 20, "vision_output_dim": 20}},
 }  # fmt: skip
 DELTA = {
     "num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
     "linear_num_value_heads": 4, "head_dim": 16,
+}  # fmt: skip
+HYBRID = {
+    **ROTATED,
+    **DELTA,
+    "rope_parameters": {**ROTATED["rope_parameters"], "partial_rotary_factor": 0.25},
+}
+SEEING["qwen3_5"] = {"text_config": HYBRID, "image_token_id": 99, "vision_config": DEEP}
+SEEING["qwen3_5_moe"] = {
+    "text_config": {**HYBRID, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 14,
+                    "shared_expert_intermediate_size": 22},
+    "image_token_id": 99, "vision_config": DEEP,
 }  # fmt: skip
 SOUND = {
     "num_attention_heads": 4, "conv_dim": [12, 16, 20], "conv_kernel": [10, 3, 2], "conv_stride": [5, 2, 2],
@@ -123,6 +152,7 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
                     + ["sliding_attention", "full_attention"], "use_double_wide_mlp": True,
                     "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90},
     "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
+    "pixtral": {"head_dim": None},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from differential import counted, families, judge, sees
-from small_configs import base
+from small_configs import EYES, base
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
@@ -28,6 +28,22 @@ LARGE = {
 @pytest.mark.parametrize("kind", SEEING)
 def test_equals_transformers(kind):
     assert judge(kind, "", base(kind), train=True) == ("equal", "")
+
+
+TOWERS = [  # other settings of what a config has
+    ("llava", {"vision_config": {**EYES, "model_type": "pixtral"}, "vision_feature_layer": -1,
+               "vision_feature_select_strategy": "full"}),
+    ("internvl", {"vision_config": {**EYES, "use_mean_pooling": False, "attention_bias": True},
+                  "vision_feature_layer": -2}),
+    ("internvl", {"vision_config": {**EYES, "use_absolute_position_embeddings": False}}),
+    ("mistral3", {"spatial_merge_size": 3, "multimodal_projector_bias": True}),
+    ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "change"), TOWERS)
+def test_other_settings_of_towers(kind, change):
+    assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl"])
@@ -68,7 +84,7 @@ def test_memory_is_that_of_the_captured_class(kind):
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        ("llava", {"vision_config": {"model_type": "pixtral"}}),
+        ("llava", {"vision_config": {"model_type": "dinov2"}}),
         ("paligemma", {"projection_dim": 12}),  # which the class cannot run either
         ("gemma3", {"mm_tokens_per_image": 4000}),
     ],

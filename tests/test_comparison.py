@@ -11,6 +11,7 @@ from budget.__main__ import main
 from budget.command._lists import sizes
 from budget.comparison import compare
 from budget.report._comparison import answer, heading
+from budget.report.csv import records
 
 
 def printed(capsys, *args):
@@ -54,7 +55,7 @@ def test_a_sweep_is_an_estimate_of_each(capsys):
 def test_what_is_shared_is_said_once(capsys):
     text = printed(capsys, "compare", "resnet50", "--device", "v100,h100", "--batch", "64", "--dtype", "fp16")
     head, table = text.split("\n\n", 1)
-    assert "resnet50" in head and "batch 64" in head and "float16" in head
+    assert "resnet50" in head and "batch 64" in head and "fp16 + fp32 master" in head
     assert "resnet50" not in table and "V100" in table and "H100" in table and "images/s" in table
 
 
@@ -64,6 +65,19 @@ def test_what_differs_has_a_column():
     assert columns[:3] == ["model", "params", "batch"] or columns[:3] == ["model", "params", "mode"]
     assert "device" not in columns
     assert "H200" in heading(found)
+    assert records(answer(found))[0]["dtype"] == "bfloat16"  # scripts have its name
+    assert "seq" not in [c.key for c in answer(compare("resnet50", "vit-b-16")).tables()[0].columns]
+    assert "0" not in [
+        cell for row in answer(compare("gpt2", "resnet50")).tables()[0].cells() for cell in row
+    ]
+
+
+def test_devices_of_one_model_have_a_price():
+    found = compare("llama-3-8b", mode="decode", device=["h100", "a100"])
+    table = answer(found).tables()[0]
+    assert table.columns[-1].key == "usd_per_million"
+    assert [row[-1] for row in table.rows] == [e.cost()["usd_per_million"] for e in found]
+    assert "usd_per_million" not in [c.key for c in answer(compare("gpt2", batch=[1, 2])).tables()[0].columns]
 
 
 def test_the_knee_is_the_first_batch_near_the_highest_rate():

@@ -89,7 +89,7 @@ def test_other_spellings():
 
 def test_a_nested_text_config():
     inner = {"model_type": "gemma3_text", "num_hidden_layers": 6, "architectures": ["Gemma3TextModel"]}
-    outer = {"model_type": "aya_vision", "text_config": inner, "vision_config": {"hidden_size": 9}}
+    outer = {"model_type": "aya_vision", "text_config": inner, "vision_config": {"model_type": "dinov2"}}
     assert hf_config.read(outer) == hf_config.read({**inner, "architectures": ["Gemma3ForCausalLM"]})
     assert hf_config.read({**outer, "architectures": ["AyaVisionModel"]})[1].head == "none"
     assert "vision tower" in estimate(outer).to_dict()["flops"]["uncounted"]

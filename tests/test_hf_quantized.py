@@ -31,7 +31,8 @@ def of_transformers(table, replace, **how):
         config = AutoConfig.for_model(table["model_type"], **fields)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model = replace(model, **how)
-        quantizing = {id(b): b for n, b in model.named_buffers() if "inv_freq" not in n}
+        own = ("inv_freq", "embed_scale", "e_score_correction_bias")  # of the network as it was
+        quantizing = {id(b): b for n, b in model.named_buffers() if not n.endswith(own)}
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *quantizing.values()))
 
 
@@ -41,6 +42,44 @@ def test_fp8_in_blocks_equals_transformers(block):
            "quantization_config": FineGrainedFP8Config(weight_block_size=block)}  # fmt: skip
     expected = of_transformers(LLAMA, replace_with_fp8_linear, **how)
     assert stored(LLAMA, quant_method="fp8", weight_block_size=block) == expected
+
+
+DENSE_FIRST = {"model_type": "deepseek_v3", "hidden_size": 256, "intermediate_size": 384,
+               "moe_intermediate_size": 128, "num_hidden_layers": 3, "first_k_dense_replace": 1,
+               "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2,
+               "topk_group": 1, "num_experts_per_tok": 2, "vocab_size": 1000, "kv_lora_rank": 64,
+               "q_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32,
+               "dtype": "bfloat16"}  # fmt: skip
+WINDOWS = {**LLAMA, "model_type": "gemma2", "head_dim": 64, "num_hidden_layers": 4}
+EACH = [f"model.layers.{i}.self_attn" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("table", "left"),
+    [
+        (DENSE_FIRST, ["model.layers.0.mlp"]),
+        (DENSE_FIRST, ["model.layers.1.mlp.shared_experts", "model.layers.2.mlp.shared_experts"]),
+        (DENSE_FIRST, ["model.layers.61.eh_proj", "kv_a_proj_with_mqa"]),
+        (WINDOWS, EACH),
+        (WINDOWS, ["model.layers.1.mlp.up_proj", "model.layers.3.mlp.up_proj", *EACH]),
+    ],
+)
+def test_layers_are_numbered_as_in_transformers(table, left):
+    how = {"modules_to_not_convert": ["lm_head", *left],
+           "quantization_config": FineGrainedFP8Config(weight_block_size=[64, 64])}  # fmt: skip
+    expected = of_transformers(table, replace_with_fp8_linear, **how)
+    told = {"weight_block_size": [64, 64], "modules_to_not_convert": ["lm_head", *left]}
+    assert stored(table, quant_method="fp8", **told) == expected
+
+
+def test_names_of_modules_that_are_not_there_are_refused():
+    with pytest.raises(InputError, match="names no linear layer that is known of llama"):
+        stored(LLAMA, quant_method="fp8", modules_to_not_convert=["encoder.block.0.layer"])
+
+
+def test_layers_that_are_no_linear_layers_of_torch_are_not_packed_by_formats_of_those():
+    with pytest.raises(InputError, match="got fp8; allowed for gpt2: gptq, bitsandbytes"):
+        stored({"model_type": "gpt2"}, quant_method="fp8")
 
 
 OSS = {"model_type": "gpt_oss", "hidden_size": 256, "intermediate_size": 192, "num_hidden_layers": 2,

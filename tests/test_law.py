@@ -1,5 +1,6 @@
 """Scaling laws hold what their papers print, and the fit what others fitted to the same runs."""
 
+import csv
 import json
 from math import isclose, log
 from pathlib import Path
@@ -174,6 +175,29 @@ def test_a_fitted_law_is_a_law(tmp_path, capsys):
     assert isclose(found.optimum(5.76e23)[0], 73.2e9, rel_tol=0.002)
     low, high = found.interval(lambda x: x.optimum(5.76e23)[0])
     assert low < 73.2e9 < high
+
+
+# 104 models of three data sets, and the losses that they reached on four validation sets.
+# Source: mlfoundations/scaling at a003c49, exp_data/models (hyperparameters) and exp_data/evals (losses)
+GADRE = (Path(__file__).parent / "data/gadre_runs.csv").read_text("utf-8").splitlines()
+SEEN = dict.fromkeys(("c4", "refinedweb", "open_lm"), (-0.08, 0.03)) | {"redpajama": (-0.05, 0.11)}
+
+
+@pytest.mark.parametrize("data", ["c4", "rpj", "rw"])
+@pytest.mark.parametrize("loss", SEEN)
+def test_thirty_small_runs_tell_of_those_with_up_to_49_times_the_compute(data, loss):
+    """What docs/scaling.md quotes for the word EXTRAPOLATED."""
+    rows = [r for r in csv.DictReader(GADRE) if r["data"] == data]  # the largest compute last
+    columns = {k: [float(r[c]) for r in rows] for k, c in (("params",) * 2, ("tokens",) * 2, ("loss", loss))}
+    runs = _fit.runs(columns)
+    compute = runs.params * runs.tokens
+    assert (np.diff(compute) >= 0).all()
+    assert 30 < compute[-1] / compute[29] < 50
+    fitted = _fit.fit(runs.without(runs.rows[30:]), 1).constants
+    off = additive.loss(fitted, runs.params[30:], runs.tokens[30:]) / runs.loss[30:] - 1
+    low, high = SEEN[loss]
+    assert len(off) in (4, 5)
+    assert low < off.min() <= off.max() < high
 
 
 BAD = [

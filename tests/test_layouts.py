@@ -13,6 +13,7 @@ from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.fold.pipeline import in_flight
+from budget.ir import EXPERT_DOWN, contraction_flops, elements, walk
 from budget.ir.verify import verify
 from budget.layout import Group, Level, parse
 from budget.plan.backward import backward
@@ -203,7 +204,16 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ({"layout": "pp=2,stages=1+2"}, "layout.stages: got 1+2; allowed: 2 numbers that add up to 4 layers"),
         ({"layout": "ep=2"}, "layout.ep"),
         ({"layout": "dp=2,ep=2"}, "layout.ep: transformer has no experts"),
-        ({"layout": "dp=4,shard=3"}, "layout.shard"),
+        ({"layout": "dp=4,zero=1,shard=3"}, "layout.shard: got 3; allowed: divisors of dp, 4: 2, 4"),
+        ({"layout": "dp=4,shard=2"}, "layout.shard: got 2; allowed: with zero above 0"),
+        ({"layout": "vpp=2"}, "layout.vpp: got 2; allowed: with pp above 1"),
+        ({"layout": "schedule=gpipe"}, "layout.schedule: got 'gpipe'; allowed: with pp above 1"),
+        ({"layout": "pp=2,vpp=2", "mode": "forward"}, "layout.vpp: got 2; allowed: in training"),
+        (
+            {"layout": "pp=3,schedule=dualpipe"},
+            "layout.pp: got 3 with schedule dualpipe; allowed: even numbers",
+        ),
+        ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
@@ -286,6 +296,39 @@ def test_what_serves_is_divided_too(mode, layout):
         assert many.memory.kv_cache * shares.tp * shares.pp == one.memory.kv_cache
 
 
+@pytest.mark.parametrize("layout", ["tp=2,ep=2,etp=1", "tp=4,ep=2,etp=2", "tp=2", "dp=2,ep=2"])
+def test_experts_that_decode_have_their_share_of_the_rows(layout):
+    """Each token goes to its experts once, wherever they are: products and weights add up to one device's."""
+    one, many = (
+        budget.estimate("mixtral-8x7b", mode="decode", seq=256, batch=16, device="h100", layout=at)
+        for at in ("dp=1", layout)
+    )
+    shares = parse(layout)
+    programs = one.program, many.spread.ranks[0].program
+    verify(programs[1])
+    downs = [next(o for o, _ in walk(p.nodes) if o.tag == EXPERT_DOWN) for p in programs]
+    work, here = (contraction_flops(o) for o in downs)
+    weights, stored = (elements(o.weights[0], o.sizes) for o in downs)
+    assert here * shares.devices == work * shares.dp
+    assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
+
+
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+@pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
+def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):
+    """Of a linear layer's backward pass one half makes weights' gradients, of attention's nothing."""
+    own = {"layers": 6, "d_model": 64, "heads": 4, "d_ff": 256}
+    split = f"{layout},stages=1+5"
+    e = small(split, config=own, precision=precision, attention="eager", batch=1, global_batch=8)
+    linear, pairs = (
+        12 * 64 * 64,
+        2 * 64 * 64,
+    )  # multiply-adds of a token
+    head = SMALL["vocab"] * 64
+    expected = (5 * linear + head) / (5 * (2 * linear + 2 * pairs) + 2 * head)
+    assert e.ran[-1].weights == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_mesh_numbers_its_devices_with_neighbours_first():
     layout = parse("tp=2,cp=2,dp=4,pp=2,ep=4")
     assert layout.group("tp") == Group((Level(2, 1),))
@@ -318,7 +361,7 @@ def test_arrays_of_degrees_are_each_one():
 
 ALL = (
     "tp=2", "tp=2,sp=0", "cp=2", "cp=2,cp_kind=ulysses", "dp=2", "dp=2,zero=3", "dp=2,ep=2", "pp=2",
-    "tp=2,cp=2,pp=2",
+    "tp=2,cp=2,pp=2", "tp=2,ep=2,etp=1",
 )  # fmt: skip
 SOME = (
     "gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "bert-base", "resnet50",

@@ -147,6 +147,8 @@ def test_a_captured_program_is_asked_like_its_module():
         ({"accumulate": 2, "mode": "forward"}, "accumulate: there is no backward pass"),
         ({"accumulate": 0}, "accumulate: got 0"),
         ({"batch": 2}, "batch: inputs are given"),
+        ({"inputs": "5x4", "batch": 2}, "inputs: the first of the sizes is the batch, as in 2x5x4; "),
+        ({"inputs": ["5x4"]}, "inputs: the first of the sizes is the batch, as in 1x5x4; "),
         ({"inputs": None, "batch": 0}, "batch: got 0"),
         ({"inputs": None}, "inputs: forward takes no input_ids or pixel_values"),
     ],

@@ -11,7 +11,7 @@ import budget
 ROWS = published_runs.rows()
 FOUND = [c for row in ROWS for c in published_runs.checks(row)]
 DIGITS = {"mwh": 1, "tco2": 0.5, "usd": 500}  # MWh are printed truncated, the others rounded
-GOPHER = "Gopher-280B*"  # counts more than 6 N D
+GOPHER = "Gopher-280B"  # counts more than 6 N D
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_energy_carbon_and_money_are_those_that_were_reported(check):
 
 @pytest.mark.parametrize("check", [c for c in FOUND if c.quantity == "flops"], ids=lambda c: c.run)
 def test_compute_is_six_n_d(check):
-    assert check.ours == pytest.approx(check.reported, rel=0.25 if check.run == GOPHER else 0.025)
+    assert check.ours == pytest.approx(check.reported, rel=0.25 if check.run == GOPHER else 0.022)
 
 
 @pytest.mark.parametrize("check", [c for c in FOUND if c.quantity == "hours"], ids=lambda c: c.run)

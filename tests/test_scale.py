@@ -65,7 +65,7 @@ def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, 
 
 
 def test_devices_are_laid_out_as_a_small_search_finds_best():
-    plan = budget.scale(params="8B", tokens="1T", devices=64, device="h100")
+    plan = budget.scale(params="8B", tokens="1T", devices=64, device="h100", global_batch="4M-tokens")
     of = shape(8e9)
     found = layouts(of.preset, 64, config=of.config, device="h100", dtype="bf16", global_batch="4M-tokens")
     assert plan.network.spread.layout == found.best.layout
@@ -74,7 +74,7 @@ def test_devices_are_laid_out_as_a_small_search_finds_best():
     assert (told["devices"], told["layout"]["dp"]) == (64, found.best.layout.dp)
     assert told["micro_batch"] == found.best.batch
     assert "the best of a small search" in str(plan)
-    given = budget.scale(params="8B", tokens="1T", layout=found.best.layout, device="h100")
+    given = budget.scale(params="8B", tokens="1T", layout=found.best.layout, device="h100", global_batch=4e6)
     assert given.mfu.value <= plan.mfu.value or not given.network.fits  # nothing is recomputed there
 
 
@@ -97,6 +97,44 @@ def test_a_layout_s_communication_is_in_the_mfu():
     assert laid.to_dict()["layout"]["tp"] == 2
     month = budget.scale(layout="tp=8,dp=64", days=30)
     assert isclose(month.device_hours, 512 * 720)
+
+
+def test_a_step_is_a_power_of_two_near_what_its_law_says():
+    plan = budget.scale(compute=8.456e22)  # DeepSeek LLM 7B's
+    assert plan.batch == 2**23  # 9.4 M tokens
+    assert isclose(plan.learning_rate, 4.2e-4, rel_tol=0.015)
+    assert budget.scale(compute=1e22, global_batch="4M-tokens").batch == 488 * 8192
+    laid = budget.scale(params="8B", tokens="1T", layout="tp=2,dp=96")
+    assert laid.batch % (96 * 8192) == 0
+    assert isclose(laid.batch, 2**23, rel_tol=0.1)
+
+
+def test_intervals_hold_what_they_are_of():
+    plan = budget.scale(usd=1e6, device="h100")
+    told = plan.to_dict()
+    for name in ("params", "tokens", "compute_flops", "days", "device_hours", "kwh", "co2_kg"):
+        assert told[f"{name}_low"] < told[name] < told[f"{name}_high"], name
+    price, watts = told["inputs"]["usd_per_hour"], told["inputs"]["watts"]
+    assert isclose(told["device_hours_high"], 1e6 / price["low"])
+    assert isclose(told["compute_flops_low"] / told["compute_flops"], told["mfu_low"] / told["mfu"])
+    assert isclose(told["kwh_low"] / told["kwh"], 0.85) and isclose(watts["high"], 8400 / 8)
+    fixed = budget.scale(params="8B", tokens="1T", device="h100")
+    assert (fixed.ends("params"), fixed.ends("tokens"), fixed.compute_ends) == (None, None, None)
+    assert isclose(fixed.hours_ends[1] / fixed.device_hours, fixed.mfu.value / fixed.mfu.low)
+    exact = budget.scale(params="8B", tokens="1T", device="h100", mfu="40%", price=2, power=700)
+    assert exact.hours_ends is None and exact.bill.kwh_low == exact.bill.kwh
+    months = budget.scale(devices=512, days=30).to_dict()
+    assert months["days_low"] is None and months["params_low"] < months["params"]
+
+
+def test_devices_that_nobody_named_are_whole_nodes():
+    plan = budget.scale(usd=1e6, device="h100")
+    assert plan.devices % 8 == 0
+    assert 29 < plan.days <= 30
+    assert budget.scale(compute=1e18, device="h100").devices == 1
+    few = budget.scale(compute=2e21, device="h100")
+    assert few.devices in (2, 4, 8) and 15 < few.days <= 30
+    assert budget.scale(device="2x h100", days=3).devices == 2
 
 
 def test_more_money_buys_a_lower_loss():
@@ -165,6 +203,7 @@ def test_a_shape_has_about_the_parameters_that_were_asked_for(exponent):
     assert counted.params.total == found.params
     assert isclose(found.params, 10**exponent, rel_tol=0.06)
     assert found.config["heads"] % found.config["kv_heads"] == 0
+    assert found.config["layers"] % 2 == 0 or found.config["layers"] < 8
 
 
 WRITTEN = [

@@ -151,7 +151,7 @@ def test_experts_are_spread():
     ("settings", "devices", "message"),
     [
         (small(), 0, "devices: got 0"),
-        (small(global_batch=3), 7, "devices: 7: "),
+        (small(global_batch=3), 7, "devices: got 7; "),
         (small(cluster="jean-zay-a100", device="a100"), 1024, "devices: got 1,024; allowed: up to 416"),
         (small(layout="tp=2"), 4, "devices: got 4; allowed: the layout's 2"),
     ],

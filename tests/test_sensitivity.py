@@ -40,7 +40,7 @@ def test_of_a_budget_in_dollars_the_price_moves_the_compute():
 
 
 def test_what_is_stated_does_not_move():
-    stated = {"mfu": 0.4, "price": 2, "pue": 1.1, "grid": 100}
+    stated = {"mfu": 0.4, "price": 2, "pue": 1.1, "grid": 100, "power": 400}
     assert list(found(params=8e9, tokens=15e12, device="a100", **stated)) == []
 
 

@@ -116,6 +116,8 @@ def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
         ("serve llama-3-8b --context 1,2", "--context"),
         ("serve llama-3-8b --users 0", "--users"),
         ("serve llama-3-8b --ttft soon", "--ttft"),
+        ("serve llama-3-8b --rate 5/year", "--rate"),
+        ("serve llama-3-8b --rate 0", "--rate"),
         ("serve llama-3-8b --batch 8", "--batch"),
         ("serve resnet50", "decode"),
     ],
@@ -126,10 +128,39 @@ def test_wrong_calls_are_one_line(capsys, args, says):
     assert says in told.err and told.err.count("\n") == 1 and told.out == ""
 
 
-def test_limits_name_the_most_users_within(capsys):
-    args = "serve llama-3-8b --device h100 --context 2k --output-tokens 128 --tpot 0.02"
+LIMITED = {"context": 2048, "output_tokens": 128, "device": "h100"}
+
+
+def test_limits_name_the_most_users_within():
+    found = serve("llama-3-8b", **LIMITED, tpot=0.02, ttft=0.5)
+    most = found.within.users
+    at, above = serve("llama-3-8b", **LIMITED, users=[most, most + 1]).points
+    assert at == found.within and at.tpot_s <= 0.02 and at.ttft_s <= 0.5
+    assert above.tpot_s > 0.02 or above.ttft_s > 0.5
+    assert serve("llama-3-8b", **LIMITED, tpot=1e-5).within is None
+
+
+@pytest.mark.parametrize("limits", [{}, {"tpot": 0.02}])
+@pytest.mark.parametrize("rate", [0.3, 17.0, 400.0])
+def test_a_rate_needs_the_fewest_replicas_that_answer_it(rate, limits):
+    found = serve("llama-3-8b", **LIMITED, rate=rate, **limits)
+    one = found.within.requests_per_s  # at most, of a replica
+    assert (found.needed - 1) * one < rate <= found.needed * one * (1 + 1e-9)
+    point = found.at_rate
+    assert point.requests_per_s >= rate * (1 - 1e-9)
+    if point.users > found.needed:  # one user less on each replica answers less than what comes
+        fewer = [point.users - found.needed]
+        few = serve("llama-3-8b", **LIMITED, users=fewer, layout={"dp": found.needed}).points[0]
+        assert few.requests_per_s < rate
+
+
+def test_limits_and_a_rate_are_said(capsys):
+    args = "serve llama-3-8b --device h100 --context 2k --output-tokens 128 --tpot 20ms"
     assert main(args.split()) == 0
-    out = capsys.readouterr().out
-    found = serve("llama-3-8b", context=2048, output_tokens=128, device="h100")
-    most = max(p.users for p in found.points if p.tpot_s <= 0.02)
-    assert f"{most} users keep within the limits" in out
+    assert "users keep within the limits" in capsys.readouterr().out
+    assert main([*args.split(), "--rate", "6000/min"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    needed = serve("llama-3-8b", **LIMITED, tpot=0.02, rate=100).needed
+    assert f"100 requests/s need {needed} x H100 SXM" in out
+    assert main([*args.split(), "--tpot", "1us", "--rate", "1"]) == 0
+    assert "no number of users keeps within the limits" in " ".join(capsys.readouterr().out.split())

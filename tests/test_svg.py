@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import budget
 from budget.errors import InputError
+from budget.estimate import plan as layouts
 from budget.report import render
 from budget.report._draw import BYTES, LEFT, RIGHT, SECONDS, WIDTH, ticks
 from budget.report.svg import HIGH, TOP
@@ -122,6 +123,36 @@ def test_several_are_bars_to_scale():
     times = [e.times.step for e in found]
     assert bars[0] / bars[2] == pytest.approx(times[0] / times[1], rel=0.01)
     assert bars[1] == bars[3]
+
+
+MARKED = [
+    lambda: budget.compare("gpt2", "llama-3-8b", device=["a100", "rtx-4090"]),
+    lambda: budget.fit("llama-3-8b", device="h100"),
+    lambda: layouts("llama-3-8b", 8, global_batch=64, device="h100"),
+]
+
+
+@pytest.mark.parametrize("found", MARKED)
+def test_no_words_cross_a_device_s_mark_nor_the_edge(found):
+    root = ElementTree.fromstring(render(found(), "svg"))  # noqa: S314 - our own
+    marks = [x for x in root.iter(f"{SPACE}line") if x.get("class") == "limit"]
+    assert marks
+    for t in (t for t in root.iter(f"{SPACE}text") if t.text):
+        wide = 6.0 * len(t.text)
+        left = float(t.get("x")) - (wide if t.get("class") == "end" else 0)
+        assert left >= 0 and left + 0.9 * wide <= WIDTH
+        beside = [m for m in marks if float(m.get("y1")) < float(t.get("y")) - 1 < float(m.get("y2"))]
+        assert not any(left < float(m.get("x1")) < left + wide for m in beside), t.text
+
+
+def test_a_plan_s_layouts_are_bars_the_best_first():
+    found = layouts("llama-3-8b", 8, global_batch=64, device="h100")
+    root = ElementTree.fromstring(found.plot())  # noqa: S314 - our own
+    bars = [float(r.get("width")) for r in root.iter(f"{SPACE}rect") if r.get("fill")]
+    assert bars[::2] == sorted(bars[::2])
+    first, second = (t.estimate.times.step for t in found.tried[:2])
+    assert bars[2] / bars[0] == pytest.approx(second / first, rel=0.01)
+    assert str(found).splitlines()[0] == f"{len(found.tried)} layouts, the best first"
 
 
 @pytest.mark.parametrize("law", ["chinchilla", "muennighoff", "kaplan"])

@@ -231,6 +231,24 @@ def test_a_causal_kernel_goes_through_the_pairs_that_count(seq, cached):
     assert work.contraction == 2 * 8 * pairs
 
 
+@pytest.mark.parametrize("cp", [2, 4])
+def test_devices_of_a_divided_sequence_have_the_causal_pairs_between_them(cp):
+    """Each has a piece from both ends; counted pair by pair, all devices have as many: a cp-th of all."""
+    seq = 64
+    piece = seq // (2 * cp)
+    pieces = [(i, 2 * cp - 1 - i) for i in range(cp)]
+    rows = [[q for j in two for q in range(j * piece, (j + 1) * piece)] for two in pieces]
+    pairs = [sum(q + 1 for q in own) for own in rows]
+    assert len(set(pairs)) == 1
+    done = []
+    for layout in ("dp=1", f"cp={cp}"):
+        e = budget.estimate("transformer", seq=seq, batch=1, attention="flash", device="h100", layout=layout)
+        kernels = (k.work for k in e.times.kernels if k.work.kind == "attention")
+        done.append({w.phase: w.contraction * w.times for w in kernels})
+    for phase, whole in done[0].items():
+        assert done[1][phase] / whole == pytest.approx(pairs[0] / (seq * (seq + 1) / 2), rel=1e-12)
+
+
 def test_counts_stay_in_full_and_an_encoder_is_not_causal():
     for kind, share in (("decoder", 0.5), ("encoder", 1.0)):
         e = budget.estimate("transformer", seq=1024, attention="flash", mode="forward", config={"kind": kind})

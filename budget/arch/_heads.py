@@ -18,14 +18,20 @@ from ._loss import cross_entropy
 HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled", "projected")
 
 
-def ends(head: str, mode: str) -> tuple[str, ...]:
+def ends(c: Any, mode: str) -> tuple[str, ...]:
     """The outputs of a network with this head: its loss in training, otherwise logits or hidden states."""
-    if head == "none":
-        return ("x",)
-    if head == "projected":
+    if c.head == "none":
+        return ("hx" if _narrows(c) else "x",)
+    if c.head == "projected":
         return ("x", "embeds")
     end = "loss" if mode == "train" else "logits"
-    return (end, f"pair.{end}") if head == "mlm_pooled" else (end,)
+    return (end, f"pair.{end}") if c.head == "mlm_pooled" else (end,)
+
+
+def _narrows(c: Any) -> bool:
+    """Whether what the layers made is projected back to the embedding's width (OPT)."""
+    masked = c.head in ("mlm", "mlm_pooled")
+    return not (is_zero(c.embed_dim) or masked) and (c.head == "lm" or not c.embed_norm)
 
 
 def head(c: Any, mode: str) -> Iterator[Node]:
@@ -41,9 +47,7 @@ def _head(c: Any, mode: str) -> Iterator[Node]:
     masked, narrow = c.head in ("mlm", "mlm_pooled"), not is_zero(c.embed_dim)
     if c.pooler:
         yield from pooled(c.d_model, c.pooler_activation)
-    if (
-        narrow and not masked and (c.head == "lm" or not c.embed_norm)
-    ):  # projected back to the embedding's width (OPT)
+    if _narrows(c):
         yield op("head.project", "x: b s d, *d c -> hx: b s c")
         x = "hx"
     elif not masked:
@@ -64,7 +68,7 @@ def _head(c: Any, mode: str) -> Iterator[Node]:
             yield op("head.dense", f"{x}: b s d, *d o, +*o -> hx: b s o", o=c.d_model)
             yield activate("head.act", c.activation, "hx", "hx", " b s d", tag="")
             x = "hx"
-        yield from _of_tokens(c, mode, width, x)
+        yield from of_tokens(c.labels, mode, x, last=c.head == "last", bias=c.head_bias, width=width)
     if c.head in ("pooled", "mlm_pooled"):
         yield from of_pooled(c.labels, c.d_model, mode, c.head_dropout, "pair." if masked else "")
     if c.head == "projected":
@@ -120,11 +124,11 @@ def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
         yield from cross_entropy("logits", upcast=c.kind == "decoder")
 
 
-def _of_tokens(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
-    """Labels of each token; where they are a sequence's, those of its last token count."""
-    bias = ", +*v" if c.head_bias else ""
-    yield op("head.labels", f"{x}: b s {width}, *{width} v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
-    if c.head == "last":
-        yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
+def of_tokens(labels: Size, mode: str, x: str, *, last: bool, bias: bool, width: str = "d") -> Iterator[Op]:
+    """Labels of each token; where they are a sequence's, those of its `last` token count."""
+    added = ", +*v" if bias else ""
+    yield op("head.labels", f"{x}: b s {width}, *{width} v{added} -> logits: b s v", tag=HEAD, v=labels)
+    if last:
+        yield op("head.last", "logits: b s v -> logits: b v", "slice", v=labels)
     if mode == "train":
         yield from cross_entropy("logits")

@@ -39,10 +39,16 @@ class Config(Settings):
     tied: bool = setting(True, "the output projection is the embedding")
     pooler: bool = setting(False, "a dense layer on the first token")
     pooler_activation: str = setting("gelu", "of the pooler", choices=ACTIVATIONS)
-    dropout: float = setting(0.0, "training: part of what attention and MLP add that is dropped", least=0)
-    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of what attention and MLP add that is dropped", least=0, most=1
+    )
+    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0, most=1)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
 
     # What its heads ask of a transformer (arch/_heads.py), and is the same in every DeBERTa.
     kind, norm, head_activation = "encoder", "layer_norm", ""
@@ -67,7 +73,7 @@ def build(c: Config, w: Workload) -> Model:
         "k": exact_div(c.d_model, c.heads), "f": c.d_ff, "p": c.distances, "q": c.context, "g": c.token_types,
     }  # fmt: skip
     nodes, tokens = _nodes(c, w.mode), w.batch * seq
-    return model("deberta", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode))
+    return model("deberta", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c, w.mode))
 
 
 def _nodes(c: Config, mode: str) -> Iterator[Node]:

@@ -60,10 +60,18 @@ class Config(Settings):
     tied: bool = setting(True, "the head's weight is the embedding's")
     head_scale: bool = setting(True, "what the head reads is multiplied by a constant (T5 1.0)")
     head_bias: bool = setting(False, "a constant is added to the logits (BART)")
-    dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    activation_dropout: float = setting(0.0, "training: part of the MLPs' hidden units, dropped", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    activation_dropout: float = setting(
+        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
+    )
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

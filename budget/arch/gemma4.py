@@ -39,7 +39,9 @@ class Config(Settings):
     keys_are_values: bool = setting(False, "values of full layers are their keys before norm and rotation")
     shared_layers: int = setting(0, "last layers that read keys and values of earlier ones", least=0)
     attention_bias: bool = setting(False, "attention's projections have a bias")
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
     d_ff: int = setting(9216, "hidden width of the MLP")
     double_wide: bool = setting(False, "the MLP of layers that share keys and values is twice as wide")
     activation: str = setting("gelu_tanh", "of MLP and experts", choices=ACTIVATIONS)

@@ -11,12 +11,12 @@ from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, Model, Node, block, model, op
+from ..ir import EMBED, Model, Node, block, model, op
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._delta import Delta, gated_delta
-from ._heads import vocabulary
+from ._heads import of_tokens, vocabulary
 from ._layers import ACTIVATIONS, Experts, dropout, experts, mlp, norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, gated_convolution, mamba, mamba2
@@ -109,8 +109,12 @@ class Config(Settings):
         choices=("lm", "none", "last", "tokens"),
     )
     labels: int = setting(2, "outputs of a classifier", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):
@@ -141,20 +145,31 @@ def build(c: Config, w: Workload) -> Model:
     """Tokens [b, s] to logits [b, s, v]; decode runs one step from cached keys, values and states."""
     seq = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else seq
+    nodes = (*embedding(c), *behind_embedding(c, w.mode, s))
+    return model("hybrid", c, w, nodes, shape(c, w, seq), samples=w.batch, tokens=w.batch * s, seq=seq)
+
+
+def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
+    """The dimensions' sizes, for sequences of so many tokens."""
     head_dim = or_else(c.head_dim, exact_div(c.d_model, c.heads))
     rotated = head_dim * c.rotary_fraction
-    sizes = {
-        "b": w.batch, "s": s, "t": seq, "d": c.d_model, "v": c.vocab, "f": c.d_ff, "e": c.experts,
+    return {
+        "b": w.batch, "s": 1 if w.mode == "decode" else seq, "t": seq, "d": c.d_model, "v": c.vocab,
+        "f": c.d_ff, "e": c.experts,
         "a": c.active_experts, "h": c.kv_heads, "r": exact_div(c.heads, c.kv_heads), "k": head_dim,
         "m": int(rotated) if is_number(rotated) else rotated,
     }  # fmt: skip
-    return model("hybrid", c, w, _nodes(c, w.mode, s), sizes, samples=w.batch, tokens=w.batch * s, seq=seq)
 
 
-def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
+def embedding(c: Config) -> Iterator[Node]:
+    """From tokens to `x: b s d`."""
     yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     if c.embed_scale:
         yield op("embed.scale", "x: -> x:", "scale")
+
+
+def behind_embedding(c: Config, mode: str, s: Size) -> Iterator[Node]:
+    """From embedded tokens `x: b s d` to what the head makes of them."""
     if c.rotary_fraction:
         yield rotary("m")
     yield causal_mask()
@@ -166,12 +181,7 @@ def _nodes(c: Config, mode: str, s: Size) -> Iterator[Node]:
         return
     if c.head in ("last", "tokens"):
         yield from dropout("head", c.head_dropout, mode, "n")
-        bias = ", +*v" if c.head == "tokens" else ""
-        yield op("head.labels", f"n: b s d, *d v{bias} -> logits: b s v", tag=HEAD, v=c.labels)
-        if c.head == "last":
-            yield op("head.last", "logits: b s v -> logits: b v", "slice", v=c.labels)
-        if mode == "train":
-            yield from cross_entropy("logits")
+        yield from of_tokens(c.labels, mode, "n", last=c.head == "last", bias=c.head == "tokens")
         return
     yield from vocabulary(mode, tied=c.tied)
     if c.scaled:

@@ -32,9 +32,13 @@ class Config(Settings):
     classes: int = setting(150, "outputs, for each fourth pixel if there is a decoder; 0: none", least=0)
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(512, "side of the image")
-    dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    head_dropout: float = setting(0.1, "training: part of the decoder's channels that is dropped", least=0)
+    dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0, most=1)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    head_dropout: float = setting(
+        0.1, "training: part of the decoder's channels that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         for name in ("widths", "heads", "d_ff", "patches", "strides", "reductions"):

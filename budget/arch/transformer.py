@@ -96,11 +96,17 @@ class Config(Settings):
     tied_bias: bool = setting(True, "an output projection of its own shares the head's bias (not BERT's)")
     pooler: bool = setting(False, "a dense layer on the first token (BERT)")
     pooler_activation: str = setting("tanh", "of the pooler", choices=("tanh", "gelu", "relu"))
-    dropout: float = setting(0.0, "training: part of what attention and MLP add that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of what attention and MLP add that is dropped", least=0, most=1
+    )
     dropout_mlp_only: bool = setting(False, "only of what the MLP adds (DistilBERT)")
-    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    head_dropout: float = setting(0.0, "training: part of a classifier's input that is dropped", least=0)
+    embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0, most=1)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    head_dropout: float = setting(
+        0.0, "training: part of a classifier's input that is dropped", least=0, most=1
+    )
 
     experts: int = setting(0, "experts of each layer; 0: a plain MLP", least=0)
     active_experts: int = setting(2, "experts that a token goes to")
@@ -182,7 +188,7 @@ def build(c: Config, w: Workload) -> Model:
         sizes,
         samples=w.batch,
         tokens=tokens,
-        outputs=ends(c.head, w.mode),
+        outputs=ends(c, w.mode),
         seq=seq,
     )
 

@@ -8,7 +8,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, floor_div, is_number, is_zero, or_else
-from ._attention import Attention, attention, rotary
+from ._attention import Attention, attention, causal_mask, rotary
 from ._heads import pooled
 from ._layers import ACTIVATIONS, NORMS, dropout, mlp, norm, sized
 from ._loss import cross_entropy
@@ -43,11 +43,15 @@ class Config(Settings):
     pooler_width: int = setting(0, "its width; 0: d_model", least=0)
     patch_bias: bool = setting(True, "the projection of patches has a bias")
     patch_frames: int = setting(1, "frames that a patch spans: an image is shown in each (Qwen2-VL: 2)")
-    positions: str = setting("learned", "how positions enter", choices=("learned", "rotary"))
+    positions: str = setting("learned", "how positions enter", choices=("learned", "rotary", "both", "none"))
     blended: int = setting(
         0, "rows of a table of positions that is interpolated to the image's patches; 0: none", least=0
     )
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
+    final_norm: bool = setting(True, "a norm behind the last layer")
+    qk_norm: bool = setting(False, "an RMS norm of all heads' queries and keys (InternVL)")
+    linear_bias: bool = setting(True, "attention's output and the MLPs have biases")
+    packed: bool = setting(False, "images are one sequence, and a mask divides them (Pixtral's code)")
     fused_qkv: bool = setting(False, "queries, keys and values are one projection")
     window: int = setting(0, "patches along a side of the windows that layers attend within; 0: all", least=0)
     full_layers: tuple[int, ...] = setting((0,), "layers that attend to everything all the same", least=0)
@@ -59,13 +63,21 @@ class Config(Settings):
         choices=("", "class_norm", "attention"),
     )
     projection: int = setting(0, "width of what is pooled, projected; 0: it is not", least=0)
-    dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
         at_most("patch", self.patch, "image", self.image)
+        if self.pooling and not self.final_norm:
+            raise InputError("final_norm", "got false; allowed without pooling")
+        if self.packed and not is_zero(self.window + self.extra_tokens + self.registers):
+            raise InputError("packed", "got true; allowed without windows and further tokens")
         if self.pooling == "class_norm" and is_zero(self.extra_tokens):
             raise InputError("pooling", "got class_norm; allowed without extra_tokens: attention")
         if not is_zero(self.window) and not is_number(self.layers):
@@ -138,7 +150,7 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     placed = "s" if is_zero(c.registers) else "q"  # what has a position
     if not is_zero(c.extra_tokens):
         yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
-    if c.positions == "learned":
+    if c.positions in ("learned", "both"):
         yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
     if not is_zero(c.blended):  # of the four rows around a patch
         yield op(
@@ -152,7 +164,7 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     yield from dropout("embed", c.dropout, mode, "x")
     if c.embed_norm:
         yield norm("embed.norm", c.norm, "x", "x")
-    if c.positions == "rotary":
+    if _rotates(c):
         yield rotary()
 
 
@@ -160,17 +172,32 @@ def layers(c: Config, w: Workload, name: str, count: Size, x: str = "x") -> Iter
     """So many layers on `x: b s d`."""
     train = w.mode == "train"
     a = Attention(
-        bias=c.qkv_bias, fused=c.fused_qkv, rope=c.positions == "rotary",
+        bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, norm="rms_norm" if c.qk_norm else "",
+        norm_heads=c.qk_norm, rope=_rotates(c), mask="packed" if c.packed else "", causal=False,
         dropout=train and c.attention_dropout > 0,
     )  # fmt: skip
     dropped = c.dropout if train else 0.0
-    layer = Layer(a, c.activation, c.norm, gated=c.gated, scale=c.layer_scale, dropout=dropped)
+    layer = Layer(
+        a, c.activation, c.norm, gated=c.gated, bias=c.linear_bias, scale=c.layer_scale, dropout=dropped
+    )
+    if c.packed:
+        tokens = shape(c, w)["s"]
+        whole = {"b": 1, "s": w.batch * tokens, "t": w.batch * tokens}
+        apart = {"p": tokens, "n": w.batch}
+        yield op(f"{name}.pack", f"{x}: n p d -> {x}: b s d", "view", **whole, **apart)
+        yield from sized((causal_mask("packed"), encoder(name, layer, count, x=x)), **whole)
+        yield op(f"{name}.unpack", f"{x}: b s d -> {x}: n p d", "view", **whole, **apart)
+        return
     if is_zero(c.window):
         yield encoder(name, layer, count, x=x)
         return
     near = layer._replace(attention=a._replace(windows=_windows(c, w)))
     kinds = tuple(layer if i in c.full_layers else near for i in range(count))
     yield from stack(name, period(kinds), count, lambda kind: layer_of(kind, x))
+
+
+def _rotates(c: Config) -> bool:
+    return c.positions in ("rotary", "both")
 
 
 def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size], ...]:
@@ -182,6 +209,8 @@ def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size], ...]:
 
 def pooling(c: Config, x: str = "x") -> Iterator[Node]:
     """The last norm, and from `x: b s d` to `pooled: b d`, projected or not."""
+    if not c.final_norm:
+        return
     if c.pooling == "class_norm":
         yield op("pool.class", f"{x}: b s d -> pooled: b d", "slice")
         yield norm("norm", c.norm, "pooled", "pooled")

@@ -52,11 +52,15 @@ class Config(Settings):
     vocab: int = setting(32, "characters, with CTC's blank")
     labels: int = setting(2, "outputs of a classifier", least=0)
     projection: int = setting(256, "width that a sequence's classifier projects to")
-    dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    activation_dropout: float = setting(0.0, "training: part of the MLPs' hidden units, dropped", least=0)
-    embed_dropout: float = setting(0.0, "training: part of the projected features, dropped", least=0)
-    head_dropout: float = setting(0.0, "training: part of CTC's input that is dropped", least=0)
+    dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0, most=1)
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    activation_dropout: float = setting(
+        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
+    )
+    embed_dropout: float = setting(0.0, "training: part of the projected features, dropped", least=0, most=1)
+    head_dropout: float = setting(0.0, "training: part of CTC's input that is dropped", least=0, most=1)
 
     def __post_init__(self) -> None:
         divides("heads", self.heads, "d_model", self.d_model)

@@ -41,9 +41,15 @@ class Config(Settings):
     projection: int = setting(256, "width that a classifier projects to")
     tied: bool = setting(True, "the head's weight is the embedding's")
     activation: str = setting("gelu", "of MLPs and convolutions", choices=ACTIVATIONS)
-    dropout: float = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0)
-    attention_dropout: float = setting(0.0, "training: part of attention's weights that is dropped", least=0)
-    activation_dropout: float = setting(0.0, "training: part of the MLPs' hidden units, dropped", least=0)
+    dropout: float = setting(
+        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
+    )
+    attention_dropout: float = setting(
+        0.0, "training: part of attention's weights that is dropped", least=0, most=1
+    )
+    activation_dropout: float = setting(
+        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         divides("heads", self.heads, "d_model", self.d_model)

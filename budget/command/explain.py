@@ -8,17 +8,18 @@ from textwrap import fill
 from .. import table
 from ..errors import unknown
 
-HELP = "what a word of an answer means, and its source"
+HELP = "what a word of an answer means, or a source that it names"
 EXAMPLES = """examples:
   budget explain mfu
   budget explain kv cache
+  budget explain besiroglu-2024      a source
   budget explain            all words
 """
 
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("term", nargs="*", help="a word of an answer")
+    parser.add_argument("term", nargs="*", help="a word of an answer, or a source's key")
 
 
 def run(args: Namespace, rest: list[str]) -> int:
@@ -30,12 +31,21 @@ def run(args: Namespace, rest: list[str]) -> int:
         print(fill(", ".join(terms), 79))
         return 0
     asked = " ".join(args.term)
+    if asked not in terms and asked in table.load("references.json"):
+        print(
+            fill(
+                f"{_source(asked)}; read {table.load('references.json')[asked]['read']}",
+                79,
+                break_on_hyphens=False,
+            )
+        )
+        return 0
     term = asked if asked in terms else asked.lower().replace(" ", "_").replace("-", "_")  # MFU, KV cache
     if term not in terms:
         raise unknown("term", asked, terms, "`budget explain` has all words")
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
-    print(f"source: {_source(entry.get('source'))}")
+    print(fill(f"source: {_source(entry.get('source'))}", 79, break_on_hyphens=False))
     return 0
 
 

@@ -1,12 +1,12 @@
-"""`budget list`: the architectures, presets, devices, clusters, laws and software stacks that are known."""
+"""`budget list`: the architectures, presets, devices, prices, clusters, laws and stacks that are known."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .. import arch as architectures
-from .. import cluster, cost, device, law, stack
+from .. import cluster, cost, device, law, stack, table
 from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
@@ -15,7 +15,8 @@ from ..read import preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
-from ._model import architecture_parser, output_flags, write
+from ._model import architecture_parser
+from ._output import output_flags, write
 
 HELP = "architectures with their flags, presets, devices, laws and more"
 EXAMPLES = """examples:
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   budget list devices
   budget list devices a100
   budget list devices --format csv
+  budget list prices h100
   budget list clusters
   budget list clusters dgx-h100
   budget list stacks
@@ -35,7 +37,7 @@ EXAMPLES = """examples:
 
 def flags(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("kind", nargs="?", help="architectures, presets, devices, clusters, laws, stacks")
+    parser.add_argument("kind", nargs="?", help=", ".join(LISTS))
     parser.add_argument("name", nargs="?", help="one of them in full, or a part of names")
     output_flags(parser)
 
@@ -55,10 +57,14 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 def _having(word: str | None, kind: str) -> tuple[str, ...]:
     """The names that have a word in them; all without one. Raises InputError where none has."""
-    found = tuple(name for name in NAMES[kind]() if (word or "").lower() in name.lower())
+    found = _with(word, NAMES[kind]())
     if not found:
         raise unknown(kind, word, NAMES[kind]())
     return found
+
+
+def _with(word: str | None, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if (word or "").lower() in name.lower())
 
 
 def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
@@ -91,14 +97,17 @@ def _first_line(module: object) -> str:
 
 
 def _presets(word: str | None) -> Answer:
-    if word in preset.names():
+    others = dict(preset.classes())
+    if word in (*preset.names(), *others):
         fields = list(preset.find(word).items())
         lines = [f"{key} = {value}" for key, value in fields]
         return _listed(
             Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
         )
-    rows = sorted((_sized(name) for name in _having(word, "presets")), key=lambda row: row[1:])
-    return _listed(Table(PRESETS, rows), foot="one of them: budget list presets NAME")
+    captured = [(name, others[name], None) for name in _with(word, others)]
+    having = _with(word, preset.names()) if captured else _having(word, "presets")
+    rows = sorted((_sized(name) for name in having), key=lambda row: row[1:])
+    return _listed(Table(PRESETS, [*rows, *captured]), foot="one of them: budget list presets NAME")
 
 
 def _sized(name: str) -> tuple[str, str, int]:
@@ -129,6 +138,19 @@ def _devices(word: str | None) -> Answer:
     ]
     return _listed(
         Table(DEVICES, rows), foot="FLOP/s are dense; $ an hour: on-demand, the median of what is known"
+    )
+
+
+def _prices(word: str | None) -> Answer:
+    """The devices whose prices are known, or every price of one."""
+    if word is not None:
+        of = device.load(word)
+        rows = [[p.get(c.key, "") for c in PRICES] for p in cost.prices(of.id)]
+        return _listed(Table(PRICES, rows), foot=f"{of.name}; dollars an hour; sources: budget explain KEY")
+    known = [(name, cost.usd_per_hour(device.load(name))) for name in NAMES["prices"]()]
+    return _listed(
+        Table(PRICED, [(name, *usd[:3], usd.what.partition(", ")[2]) for name, usd in known if usd]),
+        foot="on-demand, dollars an hour and device; each price: budget list prices DEVICE",
     )
 
 
@@ -189,7 +211,7 @@ def _or_none(show: Callable[[Any], str]) -> Callable[[Any], str]:
 PRESETS = (
     Column("name", "preset"),
     Column("arch", "architecture"),
-    Column("params", "params", count),
+    Column("params", "params", _or_none(count)),
 )
 LOSS = {True: "yes", False: "no"}
 HOLDS = {True: "reproduced", False: "not reproduced", None: "none printed"}
@@ -223,10 +245,23 @@ DEVICES = (
     Column("tdp_w", "W", _or_none("{:,.0f}".format)),
     Column("usd_per_hour", "$/h", _or_none("{:,.2f}".format)),
 )
+PRICED = (
+    Column("id", "device"),
+    *(
+        Column(key, shown, "{:,.2f}".format)
+        for key, shown in (("usd", "$/h"), ("low", "low"), ("high", "high"))
+    ),
+    Column("what", "what"),
+)
+PRICES = (
+    Column("usd", "$/h", "{:,.2f}".format),
+    *(Column(key, key) for key in ("kind", "provider", "date", "source")),
+)
 LISTS: Mapping[str, Callable[[str | None], Answer]] = {
     "architectures": _architectures,
     "presets": _presets,
     "devices": _devices,
+    "prices": _prices,
     "clusters": _clusters,
     "laws": _laws,
     "stacks": _stacks,
@@ -235,6 +270,7 @@ NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "architectures": architectures.names,
     "presets": preset.names,
     "devices": device.names,
+    "prices": lambda: table.files("prices"),
     "clusters": cluster.names,
     "laws": law.names,
     "stacks": stack.names,

@@ -6,11 +6,11 @@ from argparse import Namespace
 
 from ..errors import InputError
 from ..named import Any
-from ..quantity import SECONDS, read
 from ..report._serving import answer
 from ..serving import serve
 from ._lists import sizes
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 
 HELP = "the time of a request, and how many are answered, by the users"
@@ -18,8 +18,10 @@ EXAMPLES = """examples:
   budget serve llama-3-8b --device h100 --context 2k --output-tokens 500
   budget serve llama-3-70b --device h100 --layout tp=4 --context 8k --users 1,64
   budget serve llama-3-8b --device l40s --quantize int8 --ttft 1 --tpot 0.05
+  budget serve llama-3-8b --device l40s --context 1k --rate 20 --tpot 50ms
 
---ttft and --tpot are limits (0.2, 200ms): the answer has the most users within.
+--ttft and --tpot are limits (0.2, 200ms): the answer has the most users within,
+and for --rate, requests a second, the devices that are needed.
 """
 
 
@@ -35,6 +37,7 @@ def flags(parser: Parser) -> None:
     )
     add("--ttft", metavar="S", help="most seconds to the first token")
     add("--tpot", metavar="S", help="most seconds a token after it")
+    add("--rate", metavar="N", help="requests a second that are to be answered, within these limits")
     output_flags(parser)
 
 
@@ -47,10 +50,12 @@ def run(args: Namespace, rest: list[str]) -> int:
         context=None if args.context is None else _one("--context", args.context),
         output_tokens=_one("--output-tokens", args.output_tokens),
         users=() if users is None else users if isinstance(users, list) else [users],
+        ttft=args.ttft,
+        tpot=args.tpot,
+        rate=args.rate,
         **settings,
     )
-    limits = ((flag, getattr(args, flag)) for flag in ("ttft", "tpot"))
-    write(answer(found, *(s if s is None else read(f"--{flag}", s, SECONDS) for flag, s in limits)), args)
+    write(answer(found), args)
     return 0
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import any_of, divides
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, maximum, minimum
@@ -63,10 +63,12 @@ def in_flight(layout: Layout, stage: int, micro: Size) -> Size:
 def check(layout: Layout, micro: Size, trains: bool) -> None:
     """Raise an InputError for a schedule that stages, or micro-batches, do not allow."""
     p, v, how = layout.pp, layout.vpp, schedule(layout)
-    if not trains or not any_of(p > 1):
+    if not trains:
         if layout.schedule or any_of(v > 1):
             field = "vpp" if any_of(v > 1) else "schedule"
-            raise InputError(f"layout.{field}", "there is no pipeline that trains; allowed: with pp above 1")
+            raise InputError(f"layout.{field}", f"got {shown(getattr(layout, field))}; allowed: in training")
+        return
+    if not any_of(p > 1):
         return
     if any_of(v > 1) != (how == "interleaved"):
         raise InputError(
@@ -74,8 +76,8 @@ def check(layout: Layout, micro: Size, trains: bool) -> None:
         )
     if how == "interleaved":
         divides("layout.pp", p, "micro-batches", micro)
-    if how == "dualpipe":
-        divides("layout.pp", 2, "stages", p)
+    if how == "dualpipe" and any_of(p % 2 != 0):
+        raise InputError("layout.pp", f"got {p} with schedule {how}; allowed: even numbers: {p - 1}, {p + 1}")
 
 
 def run_seconds(layout: Layout, passes: Sequence[Pass], micro: Size) -> Size:

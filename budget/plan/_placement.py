@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
 from ..layout import even
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, is_one
 from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
@@ -73,7 +73,9 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
     for axis, dim in zip(axes, divided, strict=True):
         if dim in (WHOLE, PARTIAL) or dim in axis.given:
             continue
-        for d in ("e", axis.rows) if dim == EXPERTS else (dim,):
+        # Of one token a sequence (decode), a part of the sequences.
+        rows = "b" if axis.rows == "s" and is_one(sizes.get("s", 0)) else axis.rows
+        for d in ("e", rows) if dim == EXPERTS else (dim,):
             if d in here:
                 if d in EVENLY:
                     more = ", or sp=0" if axis.name == "tp" and d == "s" else ""

@@ -61,9 +61,8 @@ class Axis(NamedTuple):
         return self.dims[0].dim == EXPERTS
 
 
-def choice(axis: Axis, o: Op) -> str:
-    """The dimension that an axis divides in an operator; WHOLE where it divides none."""
-    loops = loops_over(o)
+def choice(axis: Axis, o: Op, loops: Collection[str]) -> str:
+    """The dimension that an axis divides in an operator, of those that it loops over; WHOLE if none."""
     return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
 
 

@@ -14,46 +14,10 @@ from math import prod
 from ..config import Task
 from ..errors import InputError
 from ..fold.memory import tensor_bytes
-from ..ir import (
-    DOWN,
-    EXPERT_DOWN,
-    EXPERT_GATED,
-    EXPERT_IN,
-    EXPERT_OUT,
-    EXPERT_UP,
-    FROZEN,
-    GATED,
-    HEAD,
-    KEY,
-    LATENT_DOWN,
-    LATENT_QUERY,
-    LATENT_UP,
-    OUTPUT,
-    QKV,
-    QUERY,
-    ROUTER,
-    SCALE,
-    SHARED_DOWN,
-    SHARED_GATE,
-    SHARED_GATED,
-    SHARED_UP,
-    SSM_IN,
-    SSM_OUT,
-    SSM_PARTS,
-    SSM_STEP,
-    UP,
-    VALUE,
-    Block,
-    Model,
-    Node,
-    Op,
-    Tensor,
-    rewrite,
-    walk,
-    weights,
-)
+from ..ir import FROZEN, HEAD, ROUTER, SCALE, Block, Model, Node, Op, Tensor, rewrite, walk, weights
 from ..named import NamedTuple
 from ..size import Size, ceil_div
+from ._modules import MODULES, paths
 from ._weights import shape
 from .fp8 import is_linear
 
@@ -100,36 +64,6 @@ class Packing(NamedTuple):
         return not any(re.search(text, module) for text in self.skipped)
 
 
-# What transformers calls an operator's module, by its tag, in several families.
-MODULES = {
-    QUERY: ("self_attn.q_proj", "attn.q_proj", "self_attn.q_b_proj"),
-    KEY: ("self_attn.k_proj", "attn.k_proj"),
-    VALUE: ("self_attn.v_proj", "attn.v_proj"),
-    QKV: ("self_attn.qkv_proj", "attn.c_attn", "self_attention.query_key_value"),
-    OUTPUT: ("self_attn.o_proj", "attn.c_proj", "self_attention.dense"),
-    LATENT_QUERY: ("self_attn.q_a_proj",),
-    LATENT_DOWN: ("self_attn.kv_a_proj_with_mqa",),
-    LATENT_UP: ("self_attn.kv_b_proj",),
-    GATED: ("mlp.gate_proj", "mlp.gate_up_proj", "feed_forward.w1"),
-    UP: ("mlp.up_proj", "mlp.gate_up_proj", "mlp.c_fc", "mlp.fc1", "mlp.dense_h_to_4h"),
-    DOWN: ("mlp.down_proj", "mlp.c_proj", "mlp.fc2", "mlp.dense_4h_to_h"),
-    EXPERT_GATED: ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
-    EXPERT_UP: ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
-    EXPERT_DOWN: ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
-    EXPERT_IN: ("mixer.fc1_latent_proj",),
-    EXPERT_OUT: ("mixer.fc2_latent_proj",),
-    SHARED_GATED: ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
-    SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
-    SHARED_DOWN: ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
-    SHARED_GATE: ("mlp.shared_expert_gate",),
-    SSM_IN: ("mixer.in_proj", "mamba.in_proj", "conv.in_proj"),
-    SSM_PARTS: ("mixer.x_proj", "mamba.x_proj"),
-    SSM_STEP: ("mixer.dt_proj", "mamba.dt_proj"),
-    SSM_OUT: ("mixer.out_proj", "mamba.out_proj", "conv.out_proj"),
-    HEAD: ("lm_head",),
-}
-
-
 def checkpoint(model: Model, task: Task) -> Model:
     """A network as a checkpoint in its format is loaded for a task. Raises InputError.
 
@@ -163,10 +97,11 @@ def packed(
     unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
-    stays = frozenset(
-        (*wide, *(o.tag for o, _ in walk(model.nodes) if o.tag == HEAD and _tied(o, looked_up)))
-    )
-    nodes = tuple(_once(_packed(model.nodes, packing, widened, stays), set()))
+    stays = {o.name for o, _ in walk(model.nodes) if o.tag in wide or (o.tag == HEAD and _tied(o, looked_up))}
+    few = {
+        name for name, called in paths(model, packing.skipped, packing.only).items() if _held(packing, called)
+    }
+    nodes = tuple(_once(_packed(model.nodes, packing, widened, few - stays), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
@@ -196,13 +131,11 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
-def _packed(
-    nodes: tuple[Node, ...], packing: Packing, widened: bool, stays: frozenset[str], count: Size = 1
-) -> Iterator[Node]:
+def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, few: set[int]) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_packed(node.body, packing, widened, stays, count * node.count)))
-        elif node.tag not in stays and (named := _modules(node)) and _held(packing, named, count):
+            yield node._replace(body=tuple(_packed(node.body, packing, widened, few)))
+        elif id(node) in few:
             yield from _stored(node, packing, widened)
         else:
             yield node
@@ -218,23 +151,12 @@ def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
             yield node
 
 
-def _modules(o: Op) -> tuple[str, ...]:
-    """What transformers may call an operator's module; none where it is no linear layer of a kind known."""
-    return MODULES.get(o.tag, ()) if is_linear(o, head=True) else ()
-
-
-def _held(packing: Packing, names: tuple[str, ...], count: Size) -> bool:
+def _held(packing: Packing, called: list[tuple[str, ...]]) -> bool:
     """Whether a module, by any of its names, is in the format, in all layers alike. Raises InputError."""
-    head = names == ("lm_head",)
-    layers = range(int(count)) if isinstance(count, int) and not head else range(1)
-    found = set()
-    for i in layers:
-        paths = [name if head else f"model.layers.{i}.{name}" for name in names]
-        found.add(all(packing.holds(path) for path in paths))
+    found = {all(packing.holds(path) for path in names) for names in called}
     if len(found) > 1:
-        raise InputError(
-            "quantization_config", f"{names[0]} is left out of some layers; allowed: of all or none"
-        )
+        problem = f"{called[0][0]} is left out of some layers; allowed: of all or none"
+        raise InputError("quantization_config", problem)
     return found.pop()
 
 

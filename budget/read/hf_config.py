@@ -30,7 +30,7 @@ FOLDER = "families"
 DERIVED = (
     "experts", "kv_heads", "head_dim", "d_ff", "expert_d_ff", "embed_dim", "decoder_layers", "decoder_heads",
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
-    "projection", "index_heads", "decoder",
+    "projection", "index_heads", "decoder", "mamba_head_dim", "full_kv_heads",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
 AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
@@ -59,11 +59,12 @@ def _read(
         inner = _nested(settings, family)
         kind = inner["model_type"]
         name, text = _read(inner, _family(kind), kind, head)
-        if name == "transformer" and "tower" in family:
+        if "tower" in family:
             from . import hf_towers
 
             with suppress(UncoveredError):  # then the text stands alone, and what is left out is named
-                return hf_towers.read(settings, family, text)
+                if name in hf_towers.SEEING:
+                    return hf_towers.read(settings, family, name, text)
         return name, text
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})
@@ -94,7 +95,9 @@ def has_tower(values: Mapping[str, Any]) -> bool:
 
 def _sees(values: Mapping[str, Any]) -> bool:
     """Whether a config's tower is counted."""
-    return "tower" in _family(values["model_type"]) and read(values)[0] == "vision_language"
+    from .hf_towers import SEEING
+
+    return "tower" in _family(values["model_type"]) and read(values)[0] in SEEING.values()
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +109,8 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
         return told
     from .hf_quantized import packing
 
-    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"))}
+    formats = _family(values["model_type"]).get("formats", ())
+    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"), formats)}
 
 
 def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +158,8 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     if not isinstance(inner, Mapping):
         raise InputError(family["nested"], "allowed: a table of settings")
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
+    if family.get("tied_inside"):
+        around.pop("tie_word_embeddings", None)
     return {"model_type": family["nested_type"], **inner, **around}
 
 

@@ -7,7 +7,7 @@ One that is not here is refused: at 16 bits its bytes would be wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InputError, shown
 from ..ir import KEY, QKV
@@ -20,9 +20,10 @@ FIELD = "quantization_config"
 Table = Mapping[str, Any]
 
 
-def packing(values: Mapping[str, Any], dtype: str) -> Packing | None:
+def packing(values: Mapping[str, Any], dtype: str, formats: Collection[str] = ()) -> Packing | None:
     """The format of a checkpoint's weights, whose other tensors are in `dtype`; None for a plain one.
 
+    formats: the only ones that know the family's layers, which are no torch.nn.Linear.
     Raises InputError.
     """
     table = values.get(FIELD)
@@ -35,6 +36,9 @@ def packing(values: Mapping[str, Any], dtype: str) -> Packing | None:
         method = "bitsandbytes"
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"{FIELD}.quant_method", f"got {shown(method)}; allowed: {', '.join(METHODS)}")
+    if formats and method not in formats:
+        problem = f"got {method}; allowed for {values['model_type']}: {', '.join(formats)}"
+        raise InputError(f"{FIELD}.quant_method", problem)
     return METHODS[method](table, dtype)
 
 

@@ -67,6 +67,28 @@ def vit(hf: Settings) -> dict[str, Any]:
 deit = clip_vision_model = vit
 
 
+def pixtral(hf: Settings) -> dict[str, Any]:
+    """The class derives the width of a head, and rotates one of the width that it is told."""
+    width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
+    if hf.get("head_dim") not in (None, width):
+        raise UncoveredError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
+    return vit(hf)
+
+
+def internvl_vision(hf: Settings) -> dict[str, Any]:
+    """Positions may be none; the last norm is a layer norm, where patches are not meant to be averaged."""
+    final = not _flag(hf, "use_mean_pooling", True)
+    if hf["norm_type"] not in ("layer_norm", "rms_norm"):
+        raise InputError("norm_type", f"got {shown(hf['norm_type'])}; allowed: layer_norm, rms_norm")
+    if final and hf["norm_type"] != "layer_norm":
+        raise UncoveredError("norm_type", "got rms_norm; allowed without use_mean_pooling: layer_norm")
+    for name in ("hidden_dropout_prob", "projection_dropout"):
+        if hf[name]:
+            raise UncoveredError(name, f"got {shown(hf[name])}; allowed: 0")
+    placed = _flag(hf, "use_absolute_position_embeddings", True)
+    return {**vit(hf), "final_norm": final, "positions": "learned" if placed else "none"}
+
+
 def siglip_vision_model(hf: Settings) -> dict[str, Any]:
     """A learned query attends to all patches, unless the tower goes without its head."""
     return {**vit(hf), "pooling": "attention" if _flag(hf, "vision_use_head", True) else ""}

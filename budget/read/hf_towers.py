@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..arch import vision_language
+from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
@@ -17,19 +17,24 @@ from .hf_fields import Settings, _flag, _list, _whole, activation
 from .hf_images import _side
 
 FIELD = "vision_config"
+SEEING = {"transformer": "vision_language", "hybrid": "vision_hybrid"}  # of a text model, the one that sees
 
 
-def read(hf: Settings, family: Mapping[str, Any], text: Any) -> tuple[str, Any]:
+def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
-    tower = _tower(hf, family)
+    given, tower = _tower(hf, family)
     rule = RULES[family.get("rule", hf["model_type"])]
     inside = {f"tower_{name}": value for name, value in vars(tower).items()}
-    settings = {**vars(text), **inside, **rule({**hf, "text_width": text.d_model}, tower)}
-    return "vision_language", make(vision_language.Config, settings)
+    settings = {**vars(text), **inside, **rule({**hf, FIELD: given, "text_width": text.d_model}, tower)}
+    return SEEING[arch], make(architectures.load(SEEING[arch]).Config, settings)
 
 
-def _tower(hf: Settings, family: Mapping[str, Any]) -> Any:
-    """The tower's own Config; its fields are named with the table that they stand in."""
+def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
+    """The tower's fields and its own Config; errors name the table that a field stands in.
+
+    Where a family has one tower only, its config's class is that one's, whatever model_type says there:
+    unless the family is `tower_typed`.
+    """
     from . import hf_classes, hf_config
 
     given = hf.get(FIELD)
@@ -37,14 +42,18 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> Any:
     if not isinstance(given, Mapping):
         raise InputError(FIELD, "allowed: a table of settings")
     own, kind = family["tower"], hf["model_type"]
+    if isinstance(own, str):  # as another family's
+        own = hf_config._family(own)["tower"]  # noqa: SLF001 - the two are one reader
     if not isinstance(own, Mapping):
-        kind = given.get("model_type", own[0]) if len(own) > 1 else own[0]
+        kind = own[0]
+        if len(own) > 1 or family.get("tower_typed"):
+            kind = given.get("model_type", kind)
         if kind not in own:
             raise UncoveredError(f"{FIELD}.model_type", f"got {shown(kind)}; allowed: {some(own)}")
         own = hf_config._family(kind)  # noqa: SLF001 - the two are one reader
     head = hf_classes.head({}, kind, own)
     try:
-        return hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
+        return {**own["defaults"], **given}, hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
     except InputError as error:
         told = str(error).removeprefix(f"{error.field}: ")
         raise type(error)(f"{FIELD}.{error.field}", told) from None
@@ -66,6 +75,16 @@ def paligemma(hf: Settings, _: Any) -> dict[str, Any]:
 
 def llava(hf: Settings, tower: Any) -> dict[str, Any]:
     """A layer before the last is projected by an MLP as wide as the text, the class token left out."""
+    return {
+        **_selected(hf, tower),
+        "projector_width": hf["text_width"],
+        "projector_activation": activation(hf, "projector_hidden_act"),
+        "projector_bias": _flag(hf, "multimodal_projector_bias", True),
+    }
+
+
+def _selected(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The layer whose output is projected, with the class token or without it."""
     layer, how = hf["vision_feature_layer"], hf["vision_feature_select_strategy"]
     if isinstance(layer, bool) or not isinstance(layer, int) or not -tower.layers <= layer <= -1:
         raise UncoveredError("vision_feature_layer", f"got {shown(layer)}; allowed: -{tower.layers} to -1")
@@ -73,40 +92,119 @@ def llava(hf: Settings, tower: Any) -> dict[str, Any]:
         raise InputError("vision_feature_select_strategy", f"got {shown(how)}; allowed: default, full")
     if how == "default" and not tower.extra_tokens:  # it would leave out a patch
         raise UncoveredError("vision_feature_select_strategy", "got default; allowed for this tower: full")
+    return {"unread_layers": -1 - layer, "class_tokens": how == "full"}
+
+
+def deepseek_vl(hf: Settings, _: Any) -> dict[str, Any]:
+    """An MLP as wide as the text."""
+    return {"projector_width": hf["text_width"]}
+
+
+def mistral3(hf: Settings, tower: Any) -> dict[str, Any]:
+    """A norm, squares of patches projected to one token, an MLP as wide as the text."""
+    if hf["vision_feature_layer"] != -1:
+        raise UncoveredError("vision_feature_layer", f"got {shown(hf['vision_feature_layer'])}; allowed: -1")
     return {
-        "unread_layers": -1 - layer,
-        "class_tokens": how == "full",
+        **_merged(hf, "spatial_merge_size", _whole(hf, "spatial_merge_size"), tower),
+        "merge_layer": True,
+        "tower_final_norm": True,
         "projector_width": hf["text_width"],
         "projector_activation": activation(hf, "projector_hidden_act"),
-        "projector_bias": _flag(hf, "multimodal_projector_bias", True),
+        "projector_bias": _flag(hf, "multimodal_projector_bias", False),
     }
 
 
 def idefics3(hf: Settings, tower: Any) -> dict[str, Any]:
     """Squares of patches are one token, of one linear layer."""
-    merge = _whole(hf, "scale_factor")
-    if (tower.image // tower.patch) % merge:
-        raise UncoveredError("scale_factor", f"got {merge}; allowed: divisors of the patches along a side")
-    return {"merge": merge, "merge_copies": True, "projector_bias": False}
+    return {**_merged(hf, "scale_factor", _whole(hf, "scale_factor"), tower), "projector_bias": False}
+
+
+def internvl(hf: Settings, tower: Any) -> dict[str, Any]:
+    """Squares of patches are one token, of a norm and an MLP as wide as the text."""
+    if hf["vision_feature_select_strategy"] != "default":  # the class token is no patch of a square
+        raise UncoveredError("vision_feature_select_strategy", "allowed: default")
+    return {
+        **_selected(hf, tower),
+        **_merged(hf, "downsample_ratio", _times(hf, "downsample_ratio"), tower),
+        "projector_norm": "layer_norm",
+        "projector_width": hf["text_width"],
+        "projector_activation": activation(hf, "projector_hidden_act"),
+    }
+
+
+def cohere2_vision(hf: Settings, tower: Any) -> dict[str, Any]:
+    """Squares of patches are one token, of a gated MLP."""
+    width = _whole(hf, "alignment_intermediate_size", hf["text_width"])
+    if width % 2:
+        raise UncoveredError("alignment_intermediate_size", f"got {width}; allowed: even numbers")
+    return {
+        **_merged(hf, "downsample_factor", _whole(hf, "downsample_factor"), tower),
+        "projector_width": width // 2,
+        "projector_activation": "silu",
+        "projector_gated": True,
+    }
+
+
+def aya_vision(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same behind a norm."""
+    selected = _selected(hf, tower)
+    if tower.extra_tokens and selected["class_tokens"]:
+        raise UncoveredError("vision_feature_select_strategy", "got full; allowed for this tower: default")
+    return {**selected, **cohere2_vision(hf, tower), "projector_norm": "layer_norm"}
+
+
+def llama4(hf: Settings, tower: Any) -> dict[str, Any]:
+    """Squares of patches are one token, of three linear layers, two of them activated."""
+    vision = hf[FIELD]
+    merge = _times(vision, "pixel_shuffle_ratio")
+    width = _whole(vision, "projector_output_dim")
+    same = {"projector_input_dim": width, "vision_output_dim": width}
+    same["intermediate_size"] = tower.d_model * merge**2
+    for name, allowed in same.items():
+        if _whole(vision, name) != allowed:  # the class cannot run otherwise
+            raise UncoveredError(f"{FIELD}.{name}", f"got {vision[name]}; allowed: {allowed}")
+    if vision["projector_dropout"]:
+        raise UncoveredError(f"{FIELD}.projector_dropout", "allowed: 0")
+    return {
+        **_merged(vision, "pixel_shuffle_ratio", merge, tower),
+        "projector_width": width,
+        "projector_depth": 2,
+        "projector_bias": False,
+    }
+
+
+def _times(hf: Settings, name: str) -> int:
+    """The whole number that a ratio is one of: 0.5 is one in 2."""
+    ratio = hf[name]
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1 or 1 % ratio:
+        raise UncoveredError(name, f"got {shown(ratio)}; allowed: 1, 0.5, 0.25, ...")
+    return int(1 / ratio)
+
+
+def _merged(hf: Settings, name: str, merge: int, tower: Any) -> dict[str, Any]:
+    """Squares of so many patches along a side, copied to one token."""
+    if tower.positions != "rotary" and (tower.image // tower.patch) % merge:
+        told = f"got {shown(hf[name])}; allowed: what divides the patches along a side"
+        raise UncoveredError(name, told)
+    return {"merge": merge, "merge_copies": True}
 
 
 def qwen2_vl(hf: Settings, tower: Any) -> dict[str, Any]:
     """Squares of patches are one token, of two linear layers; patches come in this order."""
-    vision = hf.get(FIELD) or {}
-    merge = _whole(vision, "spatial_merge_size", 2)
-    _as_wide(hf, {"hidden_size": 3584, **vision}, "hidden_size")
+    merge = _whole(hf[FIELD], "spatial_merge_size")
+    _as_wide(hf, hf[FIELD], "hidden_size")
     return {"merge": merge, "projector_width": tower.d_model * merge**2}
 
 
 def qwen2_5_vl(hf: Settings, tower: Any) -> dict[str, Any]:
     """The same, but for the name of the width."""
-    vision = {"out_hidden_size": 3584, **(hf.get(FIELD) or {})}
+    vision = hf[FIELD]
     return qwen2_vl({**hf, FIELD: {**vision, "hidden_size": vision["out_hidden_size"]}}, tower)
 
 
 def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
     """The same; what listed layers make is projected, too."""
-    listed = (hf.get(FIELD) or {}).get("deepstack_visual_indexes", [8, 16, 24])
+    listed = hf[FIELD].get("deepstack_visual_indexes", [8, 16, 24])
     layers = _list({"deepstack_visual_indexes": listed}, "deepstack_visual_indexes")
     if sorted({*layers}) != layers or not all(isinstance(i, int) and 0 <= i < tower.layers for i in layers):
         raise UncoveredError(
@@ -138,6 +236,11 @@ def qwen3_vl_tower(hf: Settings) -> dict[str, Any]:
     return {"patch": _side(hf, "patch_size"), "classes": 0}
 
 
+def qwen3_5(hf: Settings, tower: Any) -> dict[str, Any]:
+    """As Qwen2-VL's; no earlier layer is projected."""
+    return qwen2_5_vl(hf, tower)
+
+
 def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     """Raise an error for a projector whose output is not as wide as the text's tokens: it cannot run."""
     if _whole(where, name) != hf["text_width"]:
@@ -145,4 +248,10 @@ def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     return {}
 
 
-RULES = {rule.__name__: rule for rule in (gemma3, paligemma, llava, idefics3, qwen2_vl, qwen2_5_vl, qwen3_vl)}
+RULES = {
+    rule.__name__: rule
+    for rule in (
+        gemma3, paligemma, llava, deepseek_vl, mistral3, idefics3, internvl, cohere2_vision, aya_vision,
+        llama4, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5,
+    )
+}  # fmt: skip

@@ -36,9 +36,9 @@ def program(
     not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
     """
     from . import _module_inputs, torch_module
-    from ._shapes import sized
+    from ._shapes import Shape, sized
 
-    sizes = {name: _whole(name, value) for name, value in sizes.items() if value is not None}
+    shapes, sizes = None, {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
         inputs = _module_inputs.default_inputs(module, Workload(mode, **sizes))
     elif (shapes := sized(inputs)) is not None:
@@ -49,7 +49,15 @@ def program(
         inputs = _module_inputs.of_sizes(module, shapes, sizes.get("batch"))
     elif sizes:
         raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
-    return torch_module.capture(module, inputs, mode, _cast(dtype))
+    try:
+        return torch_module.capture(module, inputs, mode, _cast(dtype))
+    except InputError as error:
+        first = shapes[0] if isinstance(shapes, list) else shapes
+        if error.field != "inputs" or not isinstance(first, Shape):
+            raise
+        longer = "x".join(map(str, (sizes.get("batch", 1), *first.sizes)))
+        problem = f"the first of the sizes is the batch, as in {longer}; {str(error).partition(': ')[2]}"
+        raise InputError("inputs", problem) from None
 
 
 def _cast(dtype: str | None) -> str:

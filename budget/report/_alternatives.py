@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
-from .. import alternatives
-from ..backwards import Plan
+from .. import alternatives, law
+from ..chain import STEP, Plan
 from ..cost import Stated
 from ..named import Any, NamedTuple
 from ._answer import Column, Table
-from ._summary import shorten
-from ._units import count, decimal, usd
-
-
-def _each(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+from ._units import count, decimal, times, usd
 
 
 class Extra(NamedTuple):
@@ -48,7 +44,7 @@ def _served(plan: Plan, tokens: float) -> list[Sequence[Any]]:
     found = alternatives.served(plan, tokens)
     cheapest = min((x.total_usd for x in found if x.total_usd is not None), default=None)
     return [
-        (x.params, x.tokens, x.train_usd, x.usd_per_million, x.total_usd, x.total_usd == cheapest)
+        (x.params, x.tokens, x.train_usd, x.devices, x.usd_per_million, x.total_usd, x.total_usd == cheapest)
         for x in found
     ]
 
@@ -56,7 +52,11 @@ def _served(plan: Plan, tokens: float) -> list[Sequence[Any]]:
 def _sources(table: Table) -> Iterator[str]:
     yield f"{'rests on':<16}{'value':>10}{'low':>10}{'high':>10}  source"
     for name, value, low, high, _, source in table.cells():
-        yield f"{name:<16}{value:>10}{low:>10}{high:>10}  {shorten(source, 79 - 48)}"
+        first, *more = wrap(source, 79 - 48, break_on_hyphens=False) or [""]
+        ends = f"{low:>10}{high:>10}" if low != high else f"{'-':>10}{'-':>10}"  # nothing is known of them
+        yield f"{name:<16}{value:>10}{ends}  {first}"
+        yield from (f"{'':<48}{line}" for line in more)
+    yield "sources: budget explain KEY; all prices: budget list prices DEVICE"
 
 
 def _repeated(plan: Plan, unique: float) -> list[Sequence[Any]]:
@@ -68,7 +68,7 @@ def _repeated(plan: Plan, unique: float) -> list[Sequence[Any]]:
 
 
 def _other(x: alternatives.Other) -> Sequence[Any]:
-    far = "not stated" if x.beyond is None else "within" if x.beyond <= 1 else f"{x.beyond:,.3g} x out"
+    far = "not stated" if x.beyond is None else "within" if x.beyond <= 1 else f"{times(x.beyond)} x out"
     return (x.law, x.params, x.tokens, x.tokens / x.params, x.loss, far, x.params_are)
 
 
@@ -77,7 +77,7 @@ def _loss_shown(value: float | None) -> str:
 
 
 PARAMS, TOKENS = Column("params", "parameters", count), Column("tokens", "tokens", count)
-EACH = Column("each", "each", _each)
+EACH = Column("each", "each", times)
 LOSS = Column("loss", "loss", _loss_shown)
 SMALLER = (
     Column("params", "same loss from", count),
@@ -90,6 +90,7 @@ SERVED = (
     Column("params", "and served", count),
     TOKENS,
     Column("train_usd", "training", usd),
+    Column("devices", "devices", "{:,}".format),
     Column("usd_per_million", "a million", usd),
     Column("total_usd", "in all", usd),
     Column("least", "", lambda least: "least" if least else ""),
@@ -114,8 +115,14 @@ LAWS = (Column("law", "law"), PARAMS, TOKENS, EACH, LOSS, Column("range", "its r
 
 def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
     """What the plan rests on, each with its ends and its source."""
-    t, device = plan.ask.terms, plan.ask.device
+    t, device, of = plan.ask.terms, plan.ask.device, plan.ask.law
     peak = device.rate(plan.ask.dtype)
+    for name, value in of.constants.items():
+        low, high = of.interval(lambda x, name=name: x.constants[name]) or (value, value)  # type: ignore[misc]
+        yield name, Stated(value, low, high, f"the law {of.id}", _keys(of))
+    if plan.ask.batch is None:
+        steps = law.load(STEP)
+        yield "batch_tokens", Stated(*(float(plan.batch),) * 3, steps.about["name"], _keys(steps))
     yield "mfu", plan.mfu
     yield "peak_flop_s", Stated(peak, peak, peak, f"{device.name}, {plan.ask.dtype}, dense", (device.source,))
     if t.price is not None:
@@ -126,6 +133,10 @@ def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
         yield "all_in_watts", t.all_in_w
     yield "pue", t.pue
     yield "g_co2e_per_kwh", t.grid
+
+
+def _keys(of: law.Law) -> tuple[str, ...]:
+    return (of.about["source"],) if "source" in of.about else ()
 
 
 def inputs(plan: Plan) -> Table:

@@ -6,20 +6,24 @@ from collections.abc import Iterator, Sequence
 
 from ..answer import Estimate
 from ._comparison import table
-from ._draw import COLOUR, RIGHT, WIDTH, drawing, line, text
+from ._draw import CHARACTER, COLOUR, RIGHT, WIDTH, drawing, line, text
 from ._summary import shorten
 from ._units import memory, seconds
 
 SIZES = ("batch", "seq", "image")  # a number alone would not say what it is
 NAME, GAP, ROW, TOP = 190, 70, 30, 76  # pixels: of names, between the two plots, of a row, above the rows
+BESIDE = 26  # characters of a name that stands left of its bars
 EDGE, TALL = 16, 46  # of rows whose names stand above their bars: left of them, and their height
 
 
 def side_by_side(estimates: Sequence[Estimate], heading: str, labels: Sequence[str] = ()) -> str:
     """One row an estimate: its time and interval on the left; peak memory, and the device's, on the right.
 
-    labels: their names, which then stand above the bars; else what tells the estimates apart, beside them.
+    labels: their names; else what tells the estimates apart. They stand above the bars where there is no room
+    beside them.
     """
+    names = labels or _names(estimates)
+    labels = names if labels or max(map(len, names)) > BESIDE else ()
     row = TALL if labels else ROW
     body = [*_heading(heading), *_rows(estimates, labels, row)]
     return drawing(body, TOP + row * len(estimates) + 24, heading)
@@ -53,9 +57,14 @@ def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float) -> I
         yield text(ends[1] + 6, y + 14, seconds(took["step"]))
         peak, size = (x / largest * wide for x in (e.memory.peak, e.device.usable_bytes))
         yield _bar(right, y, peak, COLOUR["gradients" if e.fits else "parameters"])
+        label = memory(e.memory.peak) + ("" if e.fits else ": too much")
+        after = peak
         if size <= wide:
-            yield line(right + size, y - 3, right + size, y + 21, "limit")
-        yield text(right + peak + 6, y + 14, memory(e.memory.peak) + ("" if e.fits else ": too much"))
+            above = 1 if labels else 3
+            yield line(right + size, y - above, right + size, y + 21, "limit")
+            if peak <= size < peak + CHARACTER * len(label) + 12:  # else the mark would cross the words
+                after = size
+        yield text(right + after + 6, y + 14, label)
 
 
 def _bar(x: float, y: float, wide: float, colour: str) -> str:
@@ -71,4 +80,4 @@ def _names(estimates: Sequence[Estimate]) -> list[str]:
     kept = [i for i, c in enumerate(shown.columns[:last]) if c.key not in ("params", "step")] or [0]
     rows = shown.cells()
     sizes = {i: f"{shown.columns[i].key} " for i in kept if shown.columns[i].key in SIZES}
-    return [", ".join(sizes.get(i, "") + row[i] for i in kept)[:28] for row in rows]
+    return [", ".join(sizes.get(i, "") + row[i] for i in kept) for row in rows]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..answer import Estimate
 from ..named import Any, NamedTuple
 from ._answer import Answer, Column, Table
-from ._summary import MODES, degrees, techniques
+from ._summary import MODES, degrees, dtypes, techniques
 from ._units import count, decimal, energy, memory, seconds, usd
 
 
@@ -31,21 +31,27 @@ def devices(e: Estimate) -> str:
     return e.device.name if e.spread is None else f"{e.devices:,} x {e.device.name}"
 
 
+def _size(value: float) -> str:
+    return f"{value:,.0f}" if value else ""  # no size of this network
+
+
 NUMBER = "{:,.0f}".format
 MODEL = Figure("model", "model", lambda e: e.model.name)
+DEVICE = Figure("device", "device", devices, shared="on {}".format)
+DTYPE = Figure("dtype", "dtype", lambda e: e.task.dtype)  # by its name, for scripts
 ASKED = (
     Figure("params", "params", lambda e: e.params.total, count, lambda n: f"{count(n)} parameters"),
     Figure("mode", "mode", lambda e: e.task.workload.mode, shared=lambda mode: MODES.get(mode, mode)),
     Figure("batch", "batch", lambda e: e.task.workload.batch, NUMBER, "batch {:,.0f}".format),
-    Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, NUMBER, "seq {:,.0f}".format),
-    Figure("image", "image", lambda e: e.task.workload.image, NUMBER, "images of {0:,.0f} x {0:,.0f}".format),
-    Figure("dtype", "dtype", lambda e: e.task.dtype),
+    Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, _size, "seq {:,.0f}".format),
+    Figure("image", "image", lambda e: e.task.workload.image, _size, "images of {0:,.0f} x {0:,.0f}".format),
+    Figure("precision", "dtype", dtypes),
     Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
     Figure("techniques", "with", techniques),
     Figure("stack", "stack", lambda e: e.stack.name),
-    Figure("device", "device", devices, shared="on {}".format),
+    DEVICE,
     Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),
     Figure(
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
@@ -56,7 +62,8 @@ RUN = (
     Figure("usd", "dollars", lambda e: e.job and e.job.bill.usd, usd),
     Figure("kwh", "energy", lambda e: e.job and e.job.bill.kwh, energy),
 )
-SPEED = ("step", "peak", "rate", "MFU")
+DOLLARS = Figure("usd_per_million", "$/M", lambda e: e.cost()["usd_per_million"], usd)
+SPEED = ("step", "peak", "rate", "MFU", "usd_per_million")
 FORWARD = Figure("forward", "forward", lambda e: e.flops.forward)
 FOUND = (
     Figure("peak", "peak", lambda e: e.memory.peak, memory),
@@ -72,7 +79,7 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
     """The comparison, for every format."""
     return Answer(
         data=lambda: [e.to_dict() for e in estimates],
-        records=lambda: _table(estimates, (MODEL, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
+        records=lambda: _table(estimates, (MODEL, DTYPE, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
         foot=knee(estimates),
@@ -94,6 +101,9 @@ def table(estimates: Sequence[Estimate]) -> Table:
     asked = [f for f in ASKED if not _same(f, estimates)]
     first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
     found = [f._replace(heading=rate) if f.key == "rate" else f for f in FOUND]
+    # Of one model on several devices; beside models there is no room.
+    if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
+        found.append(DOLLARS)
     whole = _whole(estimates)
     told = [
         f for f in (*first, *asked, *found) if not whole or f.key not in SPEED

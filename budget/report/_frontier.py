@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .. import alternatives
-from ..backwards import Plan
+from ..chain import Plan
 from ..law import Law
 from ._axes import BLUE, GREEN, RED, STEPS, Axis, curve, dot, frame, path, powers
 from ._draw import WIDTH, drawing, legend, line, text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from .. import alternatives, cost
-from ..backwards import SCHEMA, Plan
+from ..backwards import MONTH, SCHEMA
+from ..chain import Plan
 from ..named import Any
 from ._alternatives import Extra, inputs, rests_on, tables
 from ._answer import Answer
 from ._frontier import picture
 from ._summary import degrees, describe, shorten
-from ._units import count, decimal, energy, mass, memory, seconds, usd
+from ._units import count, decimal, energy, mass, memory, seconds, times, usd
 
 
 def answer(plan: Plan, extra: Extra | None = None) -> Answer:
@@ -22,25 +23,32 @@ def answer(plan: Plan, extra: Extra | None = None) -> Answer:
         records=lambda: inputs(plan),
         text=lambda: "\n".join(line.rstrip() for line in _text(plan)),
         tables=lambda: [t for t in tables(plan, more) if t.rows],
-        foot="\n".join(_foot(plan)),
+        foot="\n".join(_foot(plan, more)),
         pictures=lambda: (picture(plan),),
     )
 
 
 def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
     """The JSON object."""
-    ask, bill, ends, more = plan.ask, plan.bill, plan.loss_ends, extra or Extra()
+    ask, bill, more, hours = plan.ask, plan.bill, extra or Extra(), plan.hours_ends
+    days = hours and tuple(h / 24 / plan.devices for h in hours)
     return {
         "schema": SCHEMA,
         "asked": dict(ask.given),
         "params": plan.params,
+        **_ends("params", plan.ends("params")),
         "tokens": plan.tokens,
+        **_ends("tokens", plan.ends("tokens")),
         "tokens_per_param": plan.tokens / plan.params,
         "compute_flops": plan.compute,
+        **_ends("compute_flops", plan.compute_ends),
         "loss": plan.loss,
-        "loss_low": ends and ends[0],
-        "loss_high": ends and ends[1],
+        **_ends("loss", plan.loss_ends),
+        "batch_tokens": plan.batch,
+        "steps": plan.tokens / plan.batch,
+        "learning_rate": plan.learning_rate,
         "days": plan.days,
+        **_ends("days", days),
         "devices": plan.devices,
         "layout": None if ask.layout is None else vars(ask.layout),
         "micro_batch": plan.network.task.workload.batch,
@@ -50,6 +58,7 @@ def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
         "mfu_low": plan.mfu.low,
         "mfu_high": plan.mfu.high,
         **bill._asdict(),
+        **_ends("device_hours", hours),
         "law": ask.law.id,
         "extrapolated": None if plan.outside is None else bool(plan.outside),
         "beyond": alternatives.beyond(ask.law, plan.params, plan.tokens),
@@ -60,6 +69,12 @@ def data(plan: Plan, extra: Extra | None = None) -> dict[str, Any]:
         **_asked(plan, more),
         "uncounted": list(cost.UNCOUNTED),
     }
+
+
+def _ends(name: str, ends: Sequence[float] | None) -> dict[str, float | None]:
+    """The keys of an interval; null where nothing is known of it."""
+    low, high = ends or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _asked(plan: Plan, extra: Extra) -> dict[str, Any]:
@@ -96,17 +111,26 @@ def _text(plan: Plan) -> Iterator[str]:
     asked = ", ".join(f"{SHOWN[k][0]} {SHOWN[k][1](v)}" for k, v in ask.given.items())
     yield shorten(f"plan        {asked} on {ask.device.name}", 79)
     yield ""
-    ratio = plan.tokens / plan.params
-    sizes = f"{count(plan.params)} parameters on {count(plan.tokens)} tokens, {ratio:,.3g} each"
-    yield f"train       {sizes}; {plan.compute:.3g} FLOPs (6 N D)"
+    e, ratio = plan.network, plan.tokens / plan.params
+    params = f"{count(plan.params)} parameters{_between(plan.ends('params'), count)}"
+    tokens = f"{count(plan.tokens)} tokens{_between(plan.ends('tokens'), count)}"
+    flops = f"{plan.compute:.3g} FLOPs{_between(plan.compute_ends, '{:.3g}'.format)}, as 6 N D"
+    yield f"train       {params} on {tokens}, {times(ratio)} a parameter; {flops}"
     yield from _loss(plan)
-    e = plan.network
+    own = "your batch" if ask.batch else "DeepSeek LLM's law, the batch to a power of two"
+    yield (
+        f"step        {count(plan.batch)} tokens, {plan.batch // e.length:,} sequences: "
+        f"{plan.tokens / plan.batch:,.0f} steps; learning rate {plan.learning_rate:.2g} at most ({own})"
+    )
     yield f"network     {describe(e)}: {count(e.params.total)}"
     share = 6 * e.params.total * e.model.tokens / (e.flops.forward + e.flops.backward)
     yield (
         f"              counted with attention at {e.length:,} tokens: 6 N D is {share:.0%} of its FLOPs;"
         f" weights, gradients and optimizer {memory(_state(plan))}{' a device' * (e.devices > 1)}"
     )
+    if ask.layout is None and plan.devices > 1:
+        each = f"{memory(_state(plan) / plan.devices)} of {memory(e.device.usable_bytes)} a device"
+        yield f"              divided over all (zero=3) {each}; --devices {plan.devices} lays them out"
     if ask.layout is not None:
         verdict = "fits" if e.fits else "DOES NOT FIT"
         size = memory(e.device.usable_bytes)
@@ -133,18 +157,29 @@ def _range(plan: Plan) -> str:
         return "the law's range is not stated"
     if not outside:
         return "within the law's runs"
-    times = alternatives.beyond(of, plan.params, plan.tokens)
-    return f"EXTRAPOLATED {times:,.3g} x beyond the law's runs in {', '.join(outside)}"
+    far = times(alternatives.beyond(of, plan.params, plan.tokens) or 1)
+    return f"EXTRAPOLATED {far} x beyond the law's runs in {', '.join(outside)}"
+
+
+def _between(ends: Sequence[float] | None, show: Callable[[float], str]) -> str:
+    return f" ({show(ends[0])} to {show(ends[1])})" if ends else ""
 
 
 def _time(plan: Plan) -> Iterator[str]:
-    days = seconds(plan.days * 86400)
+    ask, ends = plan.ask, plan.hours_ends
+    days = ends and [h / 24 / plan.devices * 86400 for h in ends]
     mfu = f"MFU {plan.mfu.value:.1%}"
     if plan.mfu.low < plan.mfu.high:
         mfu += f" ({plan.mfu.low:.0%} to {plan.mfu.high:.0%})"
-    long = plan.device_hours >= 10
-    hours = f"{plan.device_hours:,.0f} device-hours" if long else seconds(plan.device_hours * 3600)
-    yield f"time        {days} on {plan.devices:,} x {plan.ask.device.name}; {hours} at {mfu}"
+    paid = "price" if "usd" in ask.given else "power" if "kwh" in ask.given else ""
+    took = seconds(plan.days * 86400) + ("" if paid else _between(days, seconds))
+    told = ask.given.get("days", MONTH)
+    chosen = "devices" not in ask.given and plan.devices > 1
+    spread = f" (what finishes in {told:,.3g} days, rounded up)" * chosen
+    hours = f"{plan.device_hours:,.0f} device-hours{_between(ends, '{:,.0f}'.format)}"
+    bought = f" by the {paid}" * bool(paid)
+    whole = f"; {hours}{bought}" * (plan.devices > 1)
+    yield f"time        {took} on {plan.devices:,} x {ask.device.name}{spread}{whole} at {mfu}"
     yield f"              {plan.mfu.what}"
 
 
@@ -152,25 +187,29 @@ def _money(plan: Plan) -> Iterator[str]:
     ask, t, bill = plan.ask, plan.ask.terms, plan.bill
     if t.price is not None:
         wide = t.price.low < t.price.high
-        hourly = f" ({t.price.low:,.3g} to {t.price.high:,.3g})" if wide else ""
-        ends = f" (${bill.usd_low:,.0f} to ${bill.usd_high:,.0f})" if wide and "usd" not in ask.given else ""
+        hourly = _between((t.price.low, t.price.high) if wide else None, "{:,.3g}".format)
+        ends = _between((bill.usd_low, bill.usd_high) if wide and "usd" not in ask.given else None, usd)  # type: ignore[arg-type]
         yield f"money       ${bill.usd:,.0f}{ends} at ${t.price.value:,.3g}{hourly} an hour: {t.price.what}"
     else:
         yield f"money       no price of {plan.ask.device.name} is known: --price"
     if bill.kwh is None or t.watts is None:
         yield f"energy      the power of {plan.ask.device.name} is not known: --power"
         return
+    wide = t.watts.low < t.watts.high
     all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
+    used = _between((bill.kwh_low, bill.kwh_high) if wide and "kwh" not in ask.given else None, energy)  # type: ignore[arg-type]
+    drawn = _between((t.watts.low, t.watts.high) if wide else None, "{:,.0f}".format)
     yield (
-        f"energy      {energy(bill.kwh)} at {t.watts.value:,.0f} W x PUE {t.pue.value:g}"
+        f"energy      {energy(bill.kwh)}{used} at {t.watts.value:,.0f}{drawn} W x PUE {t.pue.value:g}"
         f" ({t.watts.what}; {t.pue.what}){all_in}"
     )
     where = f"{t.grid.value:,.3g} g/kWh ({t.grid.what})"
-    yield f"carbon      {mass(bill.co2_kg)} CO2e at {where}; embodied not counted"
+    carbon = _between((bill.co2_kg_low, bill.co2_kg_high) if used else None, mass)  # type: ignore[arg-type]
+    yield f"carbon      {mass(bill.co2_kg)}{carbon} CO2e at {where}; embodied not counted"
 
 
 SHOWN: dict[str, Any] = {
-    "compute": ("compute", lambda v: decimal(v, "FLOP")),
+    "compute": ("compute", lambda v: decimal(v, "FLOP") if v < 1e21 else f"{v:.3g} FLOP"),
     "usd": ("", usd),
     "kwh": ("", energy),
     "params": ("parameters", count),
@@ -180,9 +219,19 @@ SHOWN: dict[str, Any] = {
 }
 
 
-def _foot(plan: Plan) -> Iterator[str]:
+def _foot(plan: Plan, extra: Extra) -> Iterator[str]:
     of = plan.ask.law
     if "note" in of.about:
         yield f"law         {of.id}: {of.about['name']}. {of.about['note']}"
     yield "            losses of different laws are of different data: compare sizes, not losses"
+    if extra.inference is not None:
+        users, cached = alternatives.USERS, alternatives.CACHED
+        yield (
+            f"served      {users} sequences decode at once with {cached:,} tokens each in the cache, on as"
+            " many devices as hold them, communication between these not counted: budget serve has it"
+        )
+    if extra.unique is not None:
+        yield "repeated    by Muennighoff et al.'s law (muennighoff), in nats a token"
+    if extra.experts is not None:
+        yield "experts     by Ludziejewski et al.'s law (ludziejewski)"
     yield f"not counted {', '.join(cost.UNCOUNTED)}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..backwards import Plan
+from ..chain import Plan
 from ..named import Any
 from ..sensitivity import OUTCOMES, Moved, Sensitivity
 from ._answer import Answer, Column, Table
-from ._units import count
+from ._units import count, times
 
 SCHEMA = "budget.sensitivity/1"
 STILL = 1e-9  # a change below it is rounding
@@ -50,7 +50,7 @@ def _text(found: Sensitivity) -> Iterator[str]:
     yield f"{count(plan.params)} parameters on {count(plan.tokens)} tokens, {plan.ask.device.name}"
     if found.moved:
         first = found.moved[0]
-        yield f"moved most by {first.input}: {first.what}"
+        yield f"moved most by {first.input} ({times(first.low)} to {times(first.high)}); here {first.what}"
     ends = plan.loss_ends
     if plan.loss is not None and ends:
         yield f"loss {plan.loss:.3f} ({ends[0]:.3f} to {ends[1]:.3f} for the law's constants and the MFU)"
@@ -64,8 +64,8 @@ def _table(found: Sensitivity) -> Table:
     ]
     columns = (
         Column("input", "input"),
-        Column("low", "from", "{:.3g}".format),
-        Column("high", "to", "{:.3g}".format),
+        Column("low", "from", times),
+        Column("high", "to", times),
         *(Column(name, name, _factors) for name in moving),
         Column("loss", "loss", _losses),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..serving import Point, Serving
+from ..serving import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, drawing, text, ticks
@@ -24,15 +24,15 @@ COLUMNS = (
 )
 
 
-def answer(found: Serving, ttft: float | None = None, tpot: float | None = None) -> Answer:
-    """The points; ttft, tpot: limits in seconds."""
+def answer(found: Serving) -> Answer:
+    """The points, and what keeps within what was asked for."""
     rows = [[getattr(p, c.key) for c in COLUMNS] for p in found.points]
     return Answer(
         data=found.to_dict,
         records=lambda: Table([Column(f, f) for f in Point._fields], [list(p) for p in found.points]),
         text=lambda: _head(found),
         tables=lambda: (Table(COLUMNS, rows),),
-        foot=_foot(found, ttft, tpot),
+        foot=_foot(found),
         pictures=lambda: (picture(found),) if len(found.points) > 1 else (),
     )
 
@@ -88,14 +88,33 @@ def _replicas(found: Serving) -> str:
     return f" ({several}{f' of {each}' * bool(each)})"
 
 
-def _foot(found: Serving, ttft: float | None, tpot: float | None) -> str:
+def _foot(found: Serving) -> str:
     told = f"in steady state, without bursts; {found.full.profile.summary}"
-    if ttft is None and tpot is None:
+    asked, best = found.asked, found.within
+    if asked == Asked():
         return told
-    within = [p for p in found.points if p.ttft_s <= (ttft or p.ttft_s) and p.tpot_s <= (tpot or p.tpot_s)]
-    if not within:
-        return f"no number of users keeps within the limits; {told}"
-    best = max(within, key=lambda p: p.users)
+    if best is None:
+        alone = min(found.points, key=lambda p: p.users)
+        users = f"{alone.users:,} user{'s' * (alone.users > 1)}"
+        return f"no number of users keeps within the limits: {_takes(alone)} with {users}; {told}"
+    if asked.requests_per_s is not None:
+        return f"{_at_rate(found)}; {told}"
+    tokens = decimal(best.output_tokens_per_s)
+    return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {told}"
+
+
+def _at_rate(found: Serving) -> str:
+    """How many devices answer so many requests a second, and how fast then."""
+    point, devices = found.at_rate, found.needed * found.devices // found.replicas
+    if point is None:
+        return "no number of devices does it"
+    hour = point.usd_per_million_output_tokens
+    dollars = "" if hour is None else f", ${hour:,.3g} a million tokens"
     return (
-        f"{best.users:,} users keep within the limits: {decimal(best.output_tokens_per_s)} tokens/s; {told}"
+        f"{found.asked.requests_per_s:,.4g} requests/s need {devices:,} x {found.full.device.name}:"
+        f" {point.users:,} users at a time, {_takes(point)}{dollars}"
     )
+
+
+def _takes(point: Point) -> str:
+    return f"first token {seconds(point.ttft_s)}, then {seconds(point.tpot_s)} each"

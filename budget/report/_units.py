@@ -51,7 +51,12 @@ def energy(kwh: float | None) -> str:
 
 def mass(kg: float | None) -> str:
     """Kilograms, or tonnes; empty for None."""
-    return "" if kg is None else f"{kg / 1000:,.3g} t" if kg >= 1000 else f"{kg:,.3g} kg"
+    return "" if kg is None else f"{_three(kg / 1000)} t" if kg >= 1000 else f"{kg:,.3g} kg"
+
+
+def times(value: float) -> str:
+    """A factor, without an exponent: 22.1, 6,420."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
 def _three(value: float) -> str:

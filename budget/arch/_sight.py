@@ -1,0 +1,175 @@
+"""A tower of patches and a projector of its output, before a decoder of any kind.
+
+What the tower makes of a picture takes the place of as many tokens of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from ..config import Settings, Workload, any_of, at_most, part, setting
+from ..errors import InputError, shown
+from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
+from ..named import NamedTuple
+from ..size import Size, floor_div, is_one, is_zero, or_else
+from . import vit
+from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
+
+UNSEEN = "vision tower, which no input reaches"
+
+
+class Sight(Settings, tower=vit.Config):
+    """How a decoder sees; the tower's fields are those of a vision transformer."""
+
+    unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
+    deep_layers: tuple[int, ...] = setting(
+        (0,),
+        "behind so many layers the tower's features are projected, too, and added behind the decoder's first "
+        "layers, one each (Qwen3-VL); 0: nowhere",
+        least=0,
+    )
+    class_tokens: bool = setting(False, "the tokens before the patches are projected, too")
+    pool: int = setting(1, "side of a square of patches that are averaged to one (Gemma 3: 4)")
+    merge: int = setting(1, "side of a square of patches, side by side one token (Qwen2-VL: 2)")
+    merge_copies: bool = setting(False, "they are copied for it, not stored in this order (Idefics 3)")
+    merge_layer: bool = setting(False, "and projected back to the tower's width (Mistral 3)")
+    projector_norm: str = setting("", "a norm before the projector", choices=("", *NORMS))
+    projector_width: int = setting(0, "hidden width of the projector; 0: it is one linear layer", least=0)
+    projector_depth: int = setting(1, "hidden layers of that width (Llama 4: 2)")
+    projector_activation: str = setting("gelu", "of a projector with hidden units", choices=ACTIVATIONS)
+    projector_gated: bool = setting(False, "it multiplies two projections, one of them activated (Aya)")
+    projector_bias: bool = setting(True, "the projector has biases")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tower = part(self, "tower")
+        for one, other in pairwise((0, *deep(self), tower.layers)):
+            at_most("deep_layers", one + 1, "the next, or tower_layers,", other)
+        at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
+        if self.projector_gated and self.projector_depth > 1:
+            raise InputError("projector_depth", f"got {self.projector_depth}; allowed with a gate: 1")
+        if is_zero(self.projector_width) and (self.projector_gated or self.projector_depth > 1):
+            raise InputError("projector_width", "got 0; allowed with a gate or a depth: a width")
+
+
+class Seen(NamedTuple):
+    """What of a workload is a picture."""
+
+    tokens: Size  # that it takes of a sequence
+    eyes: tuple[Node, ...]  # from `image` to `pictures: b n d`, or weights alone where nothing is looked at
+    place: tuple[Op, ...]  # behind the decoder's embedding
+    deep: tuple[Op, ...]  # behind its first layers, one each
+    uncounted: tuple[str, ...]
+
+
+def see(c: Sight, w: Workload, layers: Size) -> Seen:
+    """The tower and the projector. Raises InputError for a picture that the tower does not take.
+
+    Without a picture they are stored and not run, and so they are where tokens are decoded. layers: the
+    decoder's.
+    """
+    tower = part(c, "tower")
+    seen = not is_zero(w.image)
+    n = _tokens(c, tower, w) if seen else 0
+    looked = w._replace(image=or_else(w.image, tower.image))
+    features = {"n": n, "m": tower.d_model * c.merge**2}  # m: of a token before the projector
+    inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
+    hidden = {"f": c.projector_width, "g": c.projector_width, "c": tower.d_model}
+    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden))
+    if not seen or w.mode == "decode":
+        return Seen(n, tuple(_stored(eyes)), (), (), () if seen else (UNSEEN,))
+    place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)
+    behind = (
+        op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
+        for i in range(min(len(deep(c)), layers) if deep(c) else 0)
+    )
+    return Seen(n, eyes, (place,), tuple(behind), ())
+
+
+def deep(c: Sight) -> tuple[int, ...]:
+    """Behind how many layers of the tower its features are projected, too."""
+    return tuple(behind for behind in c.deep_layers if not is_zero(behind))
+
+
+def _tokens(c: Sight, tower: vit.Config, w: Workload) -> Size:
+    """Tokens that a picture takes. Raises InputError for one that the tower does not take."""
+    if tower.positions in ("learned", "both") and any_of(w.image != tower.image):
+        raise InputError("image", f"got {shown(w.image)}; allowed: as its positions, {tower.image}")
+    least = tower.patch * c.merge
+    if tower.positions in ("rotary", "none") and any_of(w.image % least != 0):
+        raise InputError("image", f"got {shown(w.image)}; allowed: multiples of patch x merge, {least}")
+    across = floor_div(floor_div(w.image, tower.patch), c.pool * c.merge)
+    return across * across + (tower.extra_tokens + tower.registers if c.class_tokens else 0)
+
+
+def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
+    """From the image to what is projected of it: `z: b n m`."""
+    yield from vit.embedding(tower, w.mode)
+    done = 0
+    for i, behind in enumerate(deep(c)):
+        yield from vit.layers(tower, w, f"layers{i}", behind - done)
+        yield op(f"deep{i}", f"x: b s d -> deep{i}: b n m", "view")
+        done = behind
+    yield from vit.layers(tower, w, "layers", tower.layers - c.unread_layers - done)
+    last = "x"
+    if not is_zero(c.unread_layers):
+        last = "late"
+        yield op("late", "x: b s d -> late: b s d", "view")
+        yield from vit.layers(tower, w, "late_layers", c.unread_layers, x=last)
+    yield from vit.pooling(tower, last)
+    kept = "s" if c.class_tokens or is_zero(tower.extra_tokens + tower.registers) else "p"
+    if kept == "p":
+        yield op("patches", "x: b s d -> x: b p d", "slice")
+    if not is_one(c.pool):
+        across = floor_div(w.image, tower.patch)
+        out = floor_div(across, c.pool)
+        grid: dict[str, Size] = {"y": out, "x": out, "y+i": across, "x+j": across, "i": c.pool, "j": c.pool}
+        yield op("pool.grid", f"x: b {kept} d -> x: b d y+i x+j", "copy", **grid)
+        yield op("pool", "x: b d y+i x+j -> x: b d y x", "avg_pool", **grid)
+        yield op("pool.tokens", "x: b d y x -> x: b n d", "view", **grid)
+        kept = "n"
+    yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
+
+
+def _projector(c: Sight, tower: vit.Config) -> Iterator[Node]:
+    """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
+    m = "m"
+    if c.merge_layer:
+        yield op("projector.merge", "z: b n m, *m c -> z: b n c")
+        m = "c"
+    yield from _project(c, "projector", "z", "pictures", c.projector_norm, m)
+    for i in range(len(deep(c))):
+        yield from _project(c, f"projector{i}", f"deep{i}", f"deep{i}", tower.norm)
+
+
+def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> Iterator[Node]:
+    """From `x: b n m` to `out: b n d`."""
+    if kind:
+        yield norm(f"{name}.norm", kind, x, x, dim=m)
+    up, next_up, down = (", +*f", ", +*g", ", +*d") if c.projector_bias else ("", "", "")
+    if is_zero(c.projector_width):
+        yield op(name, f"{x}: b n {m}, *{m} d{down} -> {out}: b n d")
+        return
+    if c.projector_gated:
+        yield op(f"{name}.gate", f"{x}: b n {m}, *{m} f{up} -> g: b n f", tag=GATED)
+        yield activate(f"{name}.act", c.projector_activation, "g")
+        yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
+        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
+    else:
+        yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
+        yield activate(f"{name}.act", c.projector_activation, "u")
+    for i in range(1, c.projector_depth):
+        yield op(f"{name}.up{i}", f"g: b n f, *f g{next_up} -> u: b n g", tag=UP)
+        yield op(f"{name}.act{i}", "u: b n g -> g: b n f", c.projector_activation, ACTIVATION_OF_MLP)
+    yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
+
+
+def _stored(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The weights of operators that do not run."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(_stored(node.body)))
+            continue
+        if own := tuple(t._replace(added=False) for t in node.ins if t.role == WEIGHT):
+            yield Op(node.name, "resident", own, (Tensor(f"{node.name}~stored", own[0].dims),), node.sizes)

@@ -1,0 +1,223 @@
+"""From what is asked to sizes: compute = 6 x parameters x tokens = device-hours x peak x MFU, and a law.
+
+One of them is known and the others follow; a scaling law says what a compute is best spent on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from json import loads
+from math import log2
+
+from . import cost, law
+from .answer import Estimate
+from .cost import Bill, Stated, Terms
+from .device import Device
+from .errors import InputError
+from .face import Shown
+from .law import FLOPS, Law, _search
+from .layout import Layout
+from .named import Any, NamedTuple
+
+STEP = "deepseek-steps"  # the law of a step's tokens and its learning rate, where nobody says
+SIZES = (1e3, 1e20)  # between which parameters and tokens are searched
+
+
+class Ask(NamedTuple):
+    """A budget. given: what of compute, usd, kwh, params, tokens, devices and days, each in its unit."""
+
+    given: Mapping[str, float]
+    law: Law
+    more: Mapping[str, float]  # what laws ask for: unique tokens, experts
+    device: Device
+    dtype: str
+    terms: Terms
+    mfu: Stated | None  # None: the estimate's own
+    layout: Layout | None = None  # of the devices, where it is known
+    batch: float | None = None  # tokens of a step of all devices; None: as the law of steps says
+    step: Mapping[str, Any] = {}  # with a layout that was searched: its micro-batch and recomputation
+
+
+class _Plan(NamedTuple):
+    ask: Ask
+    params: float
+    tokens: float
+    network: Estimate  # a training step of a concrete network of about this size
+    mfu: Stated  # of 6 N D
+    devices: int
+
+
+class Plan(Shown, _Plan):
+    """What a budget buys. The law is a fit, the MFU a prediction, a price one of many: all have intervals."""
+
+    report = "_scale"
+
+    def __repr__(self) -> str:
+        return f"Plan({self.params:.3g} parameters, {self.tokens:.3g} tokens, {self.compute:.3g} FLOPs)"
+
+    @property
+    def compute(self) -> float:
+        """FLOPs of training, as 6 N D."""
+        return FLOPS * self.params * self.tokens
+
+    @property
+    def device_hours(self) -> float:
+        """Hours of one device, at the MFU."""
+        return self.compute / self.rate(self.mfu.value) / 3600
+
+    def rate(self, mfu: float) -> float:
+        """FLOPs a second of one device."""
+        return self.ask.device.rate(self.ask.dtype) * mfu
+
+    @property
+    def days(self) -> float:
+        """How long it takes on `devices`."""
+        return self.device_hours / 24 / self.devices
+
+    @property
+    def hours_ends(self) -> tuple[float, float] | None:
+        """Device-hours from and to: at the ends of the price or power that buys them, else of the MFU."""
+        given, t = self.ask.given, self.ask.terms
+        paid = t.price if "usd" in given else t.watts if "kwh" in given else None
+        if paid is None and "devices" in given and "days" in given:
+            return None
+        one = self.mfu if paid is None else paid
+        low, high = (self.device_hours * one.value / end for end in (one.high, one.low))
+        return (low, high) if low < high else None
+
+    @property
+    def compute_ends(self) -> tuple[float, float] | None:
+        """FLOPs at the MFU's ends, where they follow from it."""
+        found = [FLOPS * n * d for n, d in map(self._at, (self.mfu.low, self.mfu.high))]
+        return (found[0], found[1]) if found[0] < found[1] * (1 - 1e-9) else None
+
+    @property
+    def bill(self) -> Bill:
+        """Dollars, energy and carbon of training."""
+        return cost.bill(self.ask.terms, self.device_hours)
+
+    @property
+    def batch(self) -> int:
+        """Tokens of a step: whole sequences for every device of the layout, where there is one."""
+        e = self.network
+        samples = e.model.samples if self.ask.layout else samples_of(self.ask, e, self.compute)
+        return int(e.length * samples)
+
+    @property
+    def learning_rate(self) -> float:
+        """As the law of steps says of the compute."""
+        return learning_rate(self.compute)
+
+    def ends(self, side: str) -> tuple[float, float] | None:
+        """Of `params` or `tokens`: 90 % of the law's bootstrap samples, at all of the MFU's ends; None where
+        it was given or the law has no samples.
+        """
+        if side in self.ask.given or not self.ask.law.draws:
+            return None
+        found: list[float] = []
+        which = ("params", "tokens").index(side)
+        for mfu in {self._at(mfu): mfu for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}.values():
+            found += self.ask.law.interval(partial(self._side, mfu, which)) or ()
+        return min(found), max(found)
+
+    def _side(self, mfu: float, which: int, of: Law) -> float:
+        return sizes(self.ask._replace(law=of), mfu)[which]
+
+    @property
+    def loss(self) -> float | None:
+        """Nats a token of the law's own data; None where the law has no loss."""
+        found: float | None = self._loss(self.ask.law, self.params, self.tokens)
+        return found
+
+    @property
+    def loss_ends(self) -> tuple[float, float] | None:
+        """90 % of the law's bootstrap samples, at all of the MFU's ends where compute follows from it."""
+        sizes = {self._at(mfu) for mfu in (self.mfu.low, self.mfu.value, self.mfu.high)}
+        if not self.ask.law.has_loss:
+            return None
+        ends = [
+            x for n, d in sizes for x in self.ask.law.interval(partial(self._loss, params=n, tokens=d)) or ()
+        ]
+        return (min(ends), max(ends)) if ends else None
+
+    def _loss(self, of: Law, params: float, tokens: float) -> Any:
+        return of.loss(params, tokens, **self.ask.more) if of.has_loss else None
+
+    def _at(self, mfu: float) -> tuple[float, float]:
+        return sizes(self.ask, mfu)
+
+    @property
+    def outside(self) -> list[str] | None:
+        """In which of the law's ranges this is not; None where it states none."""
+        return self.ask.law.outside(self.params, self.tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object. Keys may be added but are never renamed; they include units."""
+        found: dict[str, Any] = loads(self._as("json"))
+        return found
+
+
+def sizes(ask: Ask, mfu: float) -> tuple[float, float]:
+    """(parameters, tokens) for the budget, where a device reaches this MFU."""
+    given, flops = ask.given, flops_of(ask, mfu)
+    best: Callable[[float], tuple[float, float]] = partial(ask.law.optimum, **ask.more)
+    if flops is not None:
+        if "params" in given:
+            return given["params"], flops / FLOPS / given["params"]
+        return (flops / FLOPS / given["tokens"], given["tokens"]) if "tokens" in given else best(flops)
+    if "params" in given and "tokens" in given:
+        return given["params"], given["tokens"]
+    side = 0 if "params" in given else 1
+    target = given["params"] if side == 0 else given["tokens"]
+    found = _search.crossing(lambda c: -best(c)[side], -target, SIZES[0], SIZES[1] ** 2)
+    if found is None:
+        raise InputError(
+            "params" if side == 0 else "tokens", f"got {target:g}; no compute has its optimum there"
+        )
+    other = best(found)[1 - side]
+    return (target, other) if side == 0 else (other, target)
+
+
+def flops_of(ask: Ask, mfu: float) -> float | None:
+    """The compute of the budget; None where only sizes are given."""
+    given, t = ask.given, ask.terms
+    if "compute" in given:
+        return given["compute"]
+    if "usd" in given:
+        hours = given["usd"] / _known(t.price, "price", ask).value
+    elif "kwh" in given:
+        hours = given["kwh"] / (_known(t.watts, "power", ask).value / 1000 * t.pue.value)
+    elif "devices" in given and "days" in given:
+        hours = given["devices"] * given["days"] * 24
+    else:
+        return None
+    return hours * 3600 * ask.device.rate(ask.dtype) * mfu
+
+
+def _known(stated: Stated | None, what: str, ask: Ask) -> Stated:
+    if stated is None:
+        raise InputError(what, f"none of {ask.device.name} is known; allowed: your own by --{what}")
+    return stated
+
+
+def samples_of(ask: Ask, network: Estimate, flops: float) -> int:
+    """Sequences of a step of all devices: whole micro-batches of each, and in an interleaved pipeline as many
+    as it has stages.
+    """
+    to, each = ask.layout, 1
+    if to is not None:
+        each = to.dp * ask.step.get("batch", 1) * (to.pp if to.vpp > 1 else 1)
+    return max(1, round(batch_of(ask, flops) / int(network.length) / each)) * each
+
+
+def batch_of(ask: Ask, flops: float) -> float:
+    """Tokens of a step: as given, or what the law of steps says of the compute, as a power of two."""
+    of = law.load(STEP)
+    return ask.batch or 2.0 ** round(log2(of.form.batch(of.constants, flops)))
+
+
+def learning_rate(flops: float) -> float:
+    """As the law of steps says."""
+    of = law.load(STEP)
+    return float(of.form.rate(of.constants, flops))
