@@ -15,7 +15,8 @@ from ..read import preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
-from ._model import architecture_parser, output_flags, write
+from ._model import architecture_parser
+from ._output import output_flags, write
 
 HELP = "architectures with their flags, presets, devices, laws and more"
 EXAMPLES = """examples:

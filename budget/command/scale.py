@@ -11,7 +11,7 @@ from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
 from . import _priced as priced
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "backwards from a budget: what to train, and what it takes"
 EXAMPLES = """examples:

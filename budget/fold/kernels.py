@@ -122,8 +122,8 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
     if execution == "graph":
         return f"products of {o.ins[0].name}", o.phase
-    g = gemm(o)
-    alone = not wide or g is None or not is_number(g.m) or g.m != 1
+    g = gemm(o) if wide else None
+    alone = g is None or not is_number(g.m) or g.m != 1
     return None if alone else (f"product {o.name}", o.phase)
 
 
@@ -147,8 +147,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip and t.name not in wide:
-                moved.setdefault(t.name, moved_bytes(t, o, dtype))
+            elif not t.on_chip and t.name not in wide and t.name not in moved:
+                moved[t.name] = moved_bytes(t, o, dtype)
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
@@ -268,10 +268,10 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
     experts) only what is picked, at most all of it.
     """
-    axis = picked(t)
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
-    if not axis or t.part == GRADIENT:
+    axis = picked(t) if t.part != GRADIENT else ""
+    if not axis:
         return n * size
     choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
     return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size

@@ -13,7 +13,7 @@ tests/test_backward.py.
 
 from __future__ import annotations
 
-from ...named import NamedTuple
+from ...named import NamedTuple, Record
 
 OUT = -1  # as an operand's number: the output
 
@@ -31,7 +31,7 @@ class Save(NamedTuple):
     passed: bool = False  # needed for the gradient of the first input only
 
 
-class Rule(NamedTuple):
+class Rule(Record):
     """The work, the memory and the names of one kind of operator."""
 
     flops: float = 0
