@@ -259,6 +259,10 @@ def _spread(network: Named | Ready, task: Task) -> Counted:
     layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
     check_schedule(layout, micro, task.workload.mode == "train")
     ranks, counted = _ranks(network, task._replace(layout=layout.unscheduled))
+    degrees = {f"layout.{name}": size for name, size in vars(layout).items()}
+    for name, size in {**degrees, "batch": task.workload.batch, "seq": task.workload.seq}.items():
+        if len(ranks) > 1 and hasattr(size, "shape"):  # another stage may hold most, and be slowest, for each
+            raise InputError(name, "got an array; allowed: one number, in a pipeline whose stages differ")
     return *counted, Spread(ranks, layout, micro, task.dtype)
 
 
