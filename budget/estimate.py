@@ -128,7 +128,7 @@ def estimate(
     profile = profile_for(target, task.dtype, software, several=apart)
     kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
     counted: Counted = _counted(source.network, task)
-    joined = None if counted[-1] is None else _joined(target, cluster)
+    joined = None if counted[-1] is None else _joined(target, cluster, software.one_shot_s)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
 
@@ -197,11 +197,11 @@ def _one_of(**sizes: Size) -> Size:
     return next(iter(given.values()), None)
 
 
-def _joined(device: Device, cluster: object) -> Any:
-    """The cluster of several devices. Raises InputError."""
+def _joined(device: Device, cluster: object, one_shot_s: float) -> Any:
+    """The cluster of several devices, as a stack uses it. Raises InputError."""
     from .cluster import joining
 
-    return joining(device, cluster)
+    return joining(device, cluster)._replace(one_shot_s=one_shot_s)
 
 
 def _choices(**given: str | None) -> None:
