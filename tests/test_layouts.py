@@ -215,6 +215,12 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ),
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
+        (
+            {"layout": {"tp": np.array([1, 4])}, "config": {"kv_heads": 2}},
+            "layout.tp: some degrees divide the 2",
+        ),
+        ({"layout": {"dp": np.array([1, 2]), "pp": 2}}, "layout.dp: got an array; allowed: one number"),
+        ({"layout": "pp=2", "batch": np.array([1, 2])}, "batch: got an array; allowed: one number"),
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
         ({"layout": "tp=2", "cluster": "tpu-v5e-pod"}, "cluster"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .. import arch as architectures
 from .. import cluster, cost, device, law, stack, table
@@ -156,9 +156,8 @@ def _prices(word: str | None) -> Answer:
 
 def _stacks(name: str | None) -> Answer:
     if name is not None:
-        found = stack.load(name)
-        lines = [f"{field} = {value}" for field, value in found._asdict().items() if value]
-        fields = [(field, str(value)) for field, value in found._asdict().items()]
+        fields = list(_about(stack.load(name)))
+        lines = [f"{field} = {value}" for field, value in fields]
         return _listed(
             Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
         )
@@ -167,6 +166,27 @@ def _stacks(name: str | None) -> Answer:
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+
+
+ON = {"": " elsewhere", stack.SEVERAL: ", one batch on several devices"}
+
+
+def _about(found: stack.Stack) -> Iterator[tuple[str, str]]:
+    """A stack's fields in words; what it has by generation of devices, each by itself."""
+    for field, value in found._asdict().items():
+        if field in ("attention", "reached", "intervals"):
+            for where, of in value.items():
+                yield f"{field}{ON.get(where, f' on {where}')}", _words(of)
+        elif words := _words(value or ""):
+            yield field, words
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {of}" for key, of in value.items() if of != 0)
+    if isinstance(value, tuple):
+        return (" to " if all(isinstance(x, float) for x in value) else ", ").join(map(str, value))
+    return str(value)
 
 
 def _laws(name: str | None) -> Answer:

@@ -51,6 +51,7 @@ class Rule(Record):
     upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
     in_order: bool = False  # goes through a sequence step by step
+    factors: bool = False  # linear in each operand while the others are whole
     additive: bool = False  # partial sums stay partial, though gradients do not pass unchanged
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants
