@@ -15,7 +15,7 @@ from .answer import Estimate
 from .chain import Ask, Plan, batch_of, samples_of, sizes
 from .cluster import usual
 from .cost import Stated
-from .device import Device
+from .device import Device, several
 from .device import load as load_device
 from .errors import InputError, shown
 from .estimate import estimate
@@ -72,6 +72,7 @@ def scale(
     price, power, pue, grid: see cost.terms. law: a name (budget/data/laws) or a file of `budget fit-law`.
     Raises InputError.
     """
+    device, devices = several(device, devices)
     asked = {"compute": compute, "usd": usd, "kwh": kwh, "params": params, "tokens": tokens}
     given = {k: read(k, v, BUDGETS[k]) for k, v in asked.items() if v is not None}
     given |= {"days": read("days", days, DAYS)} if days is not None else {}
@@ -98,9 +99,13 @@ def scale(
 
 
 def _devices(given: Any) -> float:
-    count = read("devices", given, COUNT)
+    wrong = InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,.0f}")
+    try:
+        count = read("devices", given, COUNT)
+    except InputError:
+        raise wrong from None
     if count != int(count) or count > MOST:
-        raise InputError("devices", f"got {shown(given)}; allowed: whole numbers from 1 to {MOST:,.0f}")
+        raise wrong
     return count
 
 
@@ -210,12 +215,12 @@ def _network(ask: Ask, params: float, tokens: float) -> Estimate:
 
 
 def _spread(ask: Ask, device_hours: float) -> int:
-    """On how many devices: as given, or as many as finish in time, in whole nodes where one is not enough."""
+    """On how many devices: as given, or what finishes in time in whole nodes, or in a power of two of one."""
     if "devices" in ask.given:
         return int(ask.given["devices"])
     count = max(1, ceil(device_hours / 24 / ask.given.get("days", MONTH) * (1 - 1e-12)))
     node = _node(ask.device)
-    return count if count < node else ceil(count / node) * node
+    return ceil(count / node) * node if count > node else min(node, 1 << (count - 1).bit_length())
 
 
 def _node(device: Device) -> int:

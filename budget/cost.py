@@ -189,7 +189,7 @@ def _grid(given: Any) -> Stated:
         try:
             value = _read("grid", given, "PLAIN", zero=True)
         except InputError:
-            allowed = "g CO2e a kWh, or a country's name or ISO code (budget/data/energy/grid.json)"
+            allowed = "g CO2e a kWh, or a country's name or ISO code, as SWE (budget/data/energy/grid.json)"
             raise unknown("grid", given, [r["name"] for r in rows.values()], f"allowed: {allowed}") from None
         return _own(max(value, 0.0), "your grid")
     values = [r["g_per_kwh"] for r in rows.values()]

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 
 from . import table
 from .errors import InputError, shown, unknown
@@ -18,9 +19,10 @@ from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
-# matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
-# start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
-CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
+# matrices that are read once (stream), of experts among them, and of all that is no product (pointwise). How
+# long a kernel's start takes on the device (launch), and an operator's on the host, relative to
+# data/profiles/datasheet.json.
+CLASSES = ("product", "attention", "stream", "experts", "pointwise", "launch", "host")
 SEVERAL = "several"  # of its intervals, beside generations
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
@@ -30,12 +32,12 @@ class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
-    not train, or only trains. overlap: by a mesh's axis, the fraction of its collectives' seconds that
-    other kernels hide, where these take as long. attention: the kernel by generation of devices, "": on any
-    other one. accumulate: the dtype in which its 16-bit products add up. reached: by generation, see
-    CLASSES; like: the stack that one without rows of its own borrows from. intervals: by generation, of a
-    measured time over the predicted one, and `several`: of one batch on several devices.
-    source: keys of references.json.
+    not train, or only trains. checkpointed: those of training that recomputes whole layers, besides.
+    overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
+    take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
+    dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
+    without rows of its own borrows from. intervals: by generation, of a measured time over the predicted
+    one, and `several`: of one batch on several devices. source: keys of references.json.
     """
 
     name: str
@@ -50,7 +52,12 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
+    one_shot_s: float = (
+        0.0  # until its own all-reduce starts, which reads what all others have; 0: it has none
+    )
+    prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     notes: str = ""
+    checkpointed: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
@@ -62,13 +69,13 @@ class Stack(NamedTuple):
             return load(self.like).reached_on(generation)
         return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
-    def settings(self, mode: str) -> Mapping[str, Any]:
+    def settings(self, mode: str, recompute: str = "none") -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
         found = self.train if mode == "train" else self.serve
         if found is None:
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
-        return found
+        return {**found, **self.checkpointed} if mode == "train" and recompute == "full" else found
 
     @property
     def modes(self) -> str:
@@ -85,6 +92,7 @@ FIELDS = (
     "source",
     "train",
     "serve",
+    "checkpointed",
     "overlap",
     "attention",
     "accumulate",
@@ -92,8 +100,13 @@ FIELDS = (
     "like",
     "intervals",
     "unaligned",
+    "one_shot_s",
+    "prompts_first",
     "notes",
 )
+
+
+PLAIN = ("unaligned", "one_shot_s")
 
 
 def names() -> tuple[str, ...]:
@@ -146,7 +159,7 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve"):
+    for mode in ("train", "serve", "checkpointed"):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
@@ -159,6 +172,7 @@ def parse(about: Any, file: str) -> Stack:
         source=keys,
         train=about.get("train"),
         serve=about.get("serve"),
+        checkpointed=about.get("checkpointed", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
@@ -168,7 +182,8 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
-        **_numbers({k: v for k, v in about.items() if k == "unaligned"}, ("unaligned",), file, 0, 1),
+        **_numbers({k: about[k] for k in PLAIN if k in about}, PLAIN, file, 0, 1),
+        prompts_first=_flag(about.get("prompts_first", False), file),
         notes=str(about.get("notes", "")),
     )
 
@@ -177,6 +192,12 @@ def _accumulate(value: Any, file: str) -> str:
     if value not in ("fp16", "fp32"):
         raise _wrong(file, "accumulate", f"got {shown(value)}; allowed: fp16, fp32")
     return str(value)
+
+
+def _flag(value: Any, file: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(file, "prompts_first", f"got {shown(value)}; allowed: true, false")
+    return value
 
 
 def _like(name: Any, file: str) -> str:

@@ -72,6 +72,14 @@ def test_what_differs_has_a_column():
     ]
 
 
+def test_devices_of_one_model_have_a_price():
+    found = compare("llama-3-8b", mode="decode", device=["h100", "a100"])
+    table = answer(found).tables()[0]
+    assert table.columns[-1].key == "usd_per_million"
+    assert [row[-1] for row in table.rows] == [e.cost()["usd_per_million"] for e in found]
+    assert "usd_per_million" not in [c.key for c in answer(compare("gpt2", batch=[1, 2])).tables()[0].columns]
+
+
 def test_the_knee_is_the_first_batch_near_the_highest_rate():
     found = compare("gpt2", mode="decode", batch=[2**i for i in range(10)])
     best = max(e.rate[0] for e in found if e.fits)

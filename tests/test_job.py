@@ -79,4 +79,4 @@ def test_the_command_line_says_it(capsys):
 
 def test_one_s_own_price_needs_no_run(capsys):
     assert main(["estimate", "gpt2", "--device", "h100", "--price", "1.25"]) == 0
-    assert "at $1.25 an hour" in capsys.readouterr().out
+    assert "at $1.25/h" in capsys.readouterr().out

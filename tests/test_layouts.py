@@ -215,6 +215,12 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ),
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
+        (
+            {"layout": {"tp": np.array([1, 4])}, "config": {"kv_heads": 2}},
+            "layout.tp: some degrees divide the 2",
+        ),
+        ({"layout": {"dp": np.array([1, 2]), "pp": 2}}, "layout.dp: got an array; allowed: one number"),
+        ({"layout": "pp=2", "batch": np.array([1, 2])}, "batch: got an array; allowed: one number"),
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
         ({"layout": "tp=2", "cluster": "tpu-v5e-pod"}, "cluster"),
@@ -311,6 +317,22 @@ def test_experts_that_decode_have_their_share_of_the_rows(layout):
     weights, stored = (elements(o.weights[0], o.sizes) for o in downs)
     assert here * shares.devices == work * shares.dp
     assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
+
+
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+@pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
+def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):
+    """Of a linear layer's backward pass one half makes weights' gradients, of attention's nothing."""
+    own = {"layers": 6, "d_model": 64, "heads": 4, "d_ff": 256}
+    split = f"{layout},stages=1+5"
+    e = small(split, config=own, precision=precision, attention="eager", batch=1, global_batch=8)
+    linear, pairs = (
+        12 * 64 * 64,
+        2 * 64 * 64,
+    )  # multiply-adds of a token
+    head = SMALL["vocab"] * 64
+    expected = (5 * linear + head) / (5 * (2 * linear + 2 * pairs) + 2 * head)
+    assert e.ran[-1].weights == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_mesh_numbers_its_devices_with_neighbours_first():

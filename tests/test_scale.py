@@ -132,6 +132,9 @@ def test_devices_that_nobody_named_are_whole_nodes():
     assert plan.devices % 8 == 0
     assert 29 < plan.days <= 30
     assert budget.scale(compute=1e18, device="h100").devices == 1
+    few = budget.scale(compute=2e21, device="h100")
+    assert few.devices in (2, 4, 8) and 15 < few.days <= 30
+    assert budget.scale(device="2x h100", days=3).devices == 2
 
 
 def test_more_money_buys_a_lower_loss():
@@ -200,6 +203,7 @@ def test_a_shape_has_about_the_parameters_that_were_asked_for(exponent):
     assert counted.params.total == found.params
     assert isclose(found.params, 10**exponent, rel_tol=0.06)
     assert found.config["heads"] % found.config["kv_heads"] == 0
+    assert found.config["layers"] % 2 == 0 or found.config["layers"] < 8
 
 
 WRITTEN = [

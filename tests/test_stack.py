@@ -40,6 +40,19 @@ def test_what_is_asked_for_wins_over_the_stack():
     assert budget.estimate("gpt2", stack="transformers", execution="compiled").task.execution == "compiled"
 
 
+def test_transformers_checkpoints_want_gradients_of_the_embeddings():
+    """Its gradient_checkpointing_enable() calls enable_input_require_grads(): frozen layers run backward."""
+
+    def backward(**settings):
+        call = {"batch": 1, "seq": 64, "freeze_layers": 4, "recompute": "full", **settings}
+        return budget.estimate("gpt2", **call).flops.backward
+
+    asked = backward(stack="torch-eager", input_gradients=True)
+    assert backward(stack="transformers") == asked > backward(stack="transformers", input_gradients=False)
+    alone = {"recompute": "none"}
+    assert backward(stack="transformers", **alone) == backward(stack="torch-eager", **alone)
+
+
 def test_a_precision_of_16_bits_is_none_of_float32_s():
     assert budget.estimate("gpt2", stack="megatron", dtype="fp32").task.techniques.precision == "pure"
 

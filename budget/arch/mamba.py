@@ -30,7 +30,7 @@ class Config(Settings):
     state_size: int = setting(16, "width of a channel's state")
     conv_kernel: int = setting(4, "taps of the causal convolution")
     dt_rank: int = setting(0, "Mamba: rank of the step size's projection; 0: d_model / 16", least=0)
-    heads: int = setting(24, "Mamba-2: heads, each with one decay")
+    heads: int = setting(0, "Mamba-2: heads, each with one decay; 0: inner width / 64", least=0)
     groups: int = setting(1, "Mamba-2: groups of heads that share B and C")
     chunk: int = setting(256, "Mamba-2: steps that are worked through as an attention")
     vocab: int = setting(50280, "tokens")
@@ -43,8 +43,13 @@ class Config(Settings):
         if self.version not in (1, 2):
             raise InputError("version", f"got {self.version}; allowed: 1 or 2")
         if self.version == 2:
-            divides("heads", self.heads, "expand x d_model", self.width)
-            divides("groups", self.groups, "heads", self.heads)
+            divides("heads", self.decays, "expand x d_model", self.width)
+            divides("groups", self.groups, "heads", self.decays)
+
+    @property
+    def decays(self) -> Size:
+        """Mamba-2's heads, derived where they are not given."""
+        return or_else(self.heads, self.width // 64)
 
     @property
     def width(self) -> Size:
@@ -81,7 +86,7 @@ def _layer(c: Config, mode: str, s: Size) -> Iterator[Node]:
         yield from mamba(Mixer(f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, rank), mode, s)
     else:
         m = Mixer(
-            f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.heads, groups=c.groups,
+            f, c.state_size, c.conv_kernel, c.bias, c.conv_bias, heads=c.decays, groups=c.groups,
             chunk=c.chunk, norms=True, out_bias=c.bias,
         )  # fmt: skip
         yield from mamba2(m, mode, s)

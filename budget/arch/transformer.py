@@ -189,7 +189,7 @@ def build(c: Config, w: Workload) -> Model:
         sizes,
         samples=w.batch,
         tokens=tokens,
-        outputs=ends(c.head, w.mode),
+        outputs=ends(c, w.mode),
         seq=seq,
     )
 

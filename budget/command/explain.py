@@ -32,14 +32,20 @@ def run(args: Namespace, rest: list[str]) -> int:
         return 0
     asked = " ".join(args.term)
     if asked not in terms and asked in table.load("references.json"):
-        print(fill(f"{_source(asked)}; read {table.load('references.json')[asked]['read']}", 79))
+        print(
+            fill(
+                f"{_source(asked)}; read {table.load('references.json')[asked]['read']}",
+                79,
+                break_on_hyphens=False,
+            )
+        )
         return 0
     term = asked if asked in terms else asked.lower().replace(" ", "_").replace("-", "_")  # MFU, KV cache
     if term not in terms:
         raise unknown("term", asked, terms, "`budget explain` has all words")
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
-    print(f"source: {_source(entry.get('source'))}")
+    print(fill(f"source: {_source(entry.get('source'))}", 79, break_on_hyphens=False))
     return 0
 
 

@@ -37,6 +37,7 @@ def _size(value: float) -> str:
 
 NUMBER = "{:,.0f}".format
 MODEL = Figure("model", "model", lambda e: e.model.name)
+DEVICE = Figure("device", "device", devices, shared="on {}".format)
 DTYPE = Figure("dtype", "dtype", lambda e: e.task.dtype)  # by its name, for scripts
 ASKED = (
     Figure("params", "params", lambda e: e.params.total, count, lambda n: f"{count(n)} parameters"),
@@ -50,7 +51,7 @@ ASKED = (
     Figure("attention", "attention", lambda e: e.task.attention, shared="{} attention".format),
     Figure("techniques", "with", techniques),
     Figure("stack", "stack", lambda e: e.stack.name),
-    Figure("device", "device", devices, shared="on {}".format),
+    DEVICE,
     Figure("layout", "layout", lambda e: e.spread and degrees(e.spread.layout), shared="{}".format),
     Figure(
         "step", "FLOP", lambda e: e.flops.forward + e.flops.backward, decimal, lambda n: decimal(n, "FLOP")
@@ -61,7 +62,8 @@ RUN = (
     Figure("usd", "dollars", lambda e: e.job and e.job.bill.usd, usd),
     Figure("kwh", "energy", lambda e: e.job and e.job.bill.kwh, energy),
 )
-SPEED = ("step", "peak", "rate", "MFU")
+DOLLARS = Figure("usd_per_million", "$/M", lambda e: e.cost()["usd_per_million"], usd)
+SPEED = ("step", "peak", "rate", "MFU", "usd_per_million")
 FORWARD = Figure("forward", "forward", lambda e: e.flops.forward)
 FOUND = (
     Figure("peak", "peak", lambda e: e.memory.peak, memory),
@@ -99,6 +101,9 @@ def table(estimates: Sequence[Estimate]) -> Table:
     asked = [f for f in ASKED if not _same(f, estimates)]
     first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
     found = [f._replace(heading=rate) if f.key == "rate" else f for f in FOUND]
+    # Of one model on several devices; beside models there is no room.
+    if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
+        found.append(DOLLARS)
     whole = _whole(estimates)
     told = [
         f for f in (*first, *asked, *found) if not whole or f.key not in SPEED

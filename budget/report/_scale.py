@@ -115,7 +115,7 @@ def _text(plan: Plan) -> Iterator[str]:
     params = f"{count(plan.params)} parameters{_between(plan.ends('params'), count)}"
     tokens = f"{count(plan.tokens)} tokens{_between(plan.ends('tokens'), count)}"
     flops = f"{plan.compute:.3g} FLOPs{_between(plan.compute_ends, '{:.3g}'.format)}, as 6 N D"
-    yield f"train       {params} on {tokens}, {ratio:,.3g} a parameter; {flops}"
+    yield f"train       {params} on {tokens}, {times(ratio)} a parameter; {flops}"
     yield from _loss(plan)
     own = "your batch" if ask.batch else "DeepSeek LLM's law, the batch to a power of two"
     yield (
@@ -174,12 +174,11 @@ def _time(plan: Plan) -> Iterator[str]:
     paid = "price" if "usd" in ask.given else "power" if "kwh" in ask.given else ""
     took = seconds(plan.days * 86400) + ("" if paid else _between(days, seconds))
     told = ask.given.get("days", MONTH)
-    spread = f", whole nodes that finish in {told:,.3g} days" * (
-        "devices" not in ask.given and plan.devices > 1
-    )
+    chosen = "devices" not in ask.given and plan.devices > 1
+    spread = f" (what finishes in {told:,.3g} days, rounded up)" * chosen
     hours = f"{plan.device_hours:,.0f} device-hours{_between(ends, '{:,.0f}'.format)}"
-    bought = f" as the {paid} has it" * bool(paid)
-    whole = f"; {hours}{bought}," * (plan.devices > 1)
+    bought = f" by the {paid}" * bool(paid)
+    whole = f"; {hours}{bought}" * (plan.devices > 1)
     yield f"time        {took} on {plan.devices:,} x {ask.device.name}{spread}{whole} at {mfu}"
     yield f"              {plan.mfu.what}"
 
@@ -210,7 +209,7 @@ def _money(plan: Plan) -> Iterator[str]:
 
 
 SHOWN: dict[str, Any] = {
-    "compute": ("compute", lambda v: decimal(v, "FLOP")),
+    "compute": ("compute", lambda v: decimal(v, "FLOP") if v < 1e21 else f"{v:.3g} FLOP"),
     "usd": ("", usd),
     "kwh": ("", energy),
     "params": ("parameters", count),

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
-from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
 from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
@@ -147,7 +146,7 @@ def dtypes(e: Estimate) -> str:
 
 def techniques(e: Estimate) -> str:
     """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
-    usual = e.stack.settings(e.task.workload.mode)
+    usual = e.stack.settings(e.task.workload.mode, e.task.recompute)
     return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 
@@ -169,7 +168,7 @@ def _counts(e: Estimate) -> Iterator[str]:
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"elementwise {decimal(rest, 'FLOP')}"]
     if again:
-        by = " by fused attention" if e.task.recompute == "none" else ""
+        by = " by fused kernels" if e.task.recompute == "none" else ""
         notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
     if e.params.active != e.params.total:
@@ -223,9 +222,7 @@ def _time(e: Estimate) -> Iterator[str]:
     yield "              " + "   ".join(parts)
     words = []
     if cost["usd_per_million"] is not None:
-        words.append(
-            f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f} an hour"
-        )
+        words.append(f"${cost['usd_per_million']:,.3g} a million {unit} at ${cost['usd_per_hour']:,.2f}/h")
     if cost["joules_per_step"] is not None:
         one = "pass" if e.task.workload.mode in ("forward", "prefill") else "step"
         words.append(f"energy at most {decimal(cost['joules_per_step'] * e.profile.high, 'J')} a {one}")
@@ -270,14 +267,19 @@ def _trust(e: Estimate) -> Iterator[str]:
     own = f"captured from transformers' {e.model.config.get('class')}"
     counts = own if e.model.config.get("captured") else "exact"
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
-    if e.spread is not None and e.task.workload.mode == "train" and bool(e.devices >= MANY):
-        yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
+    if e.spread is not None and e.task.workload.mode == "train":
+        from ..goodput import MANY
+
+        if bool(e.devices >= MANY):
+            yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
 
 
 def _stragglers(factor: float) -> str:
     """What is taken of the slowest device, and what was seen elsewhere."""
     if factor != 1:
         return f"kernels of the slowest device take {factor:g} x as long, as you say"
+    from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
+
     usual = 1 / (1 - WASTED)
     return (
         f"none assumed; they wasted {WASTED:.1%} in the median of {JOBS:,} jobs on {MANY} or more,"
