@@ -137,8 +137,8 @@ def _fuse(
             }
             made |= {t.name for t in new.outs[1:]}
             if node.tag in (MIX, MERGE):  # going forward: the backward pass has what it reads
-                own = [name for name in held if kind != "merge" or name not in made]  # which comes behind it
-                new = new._replace(callers=(*new.callers, *own))
+                alive = (name for name in held if kind != "merge" or name not in made)  # it comes behind
+                new = new._replace(callers=(*new.callers, *alive))
             if node.tag == MERGE:
                 held, made = {}, set()
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
