@@ -117,6 +117,7 @@ def test_detr_with_the_backbone_that_timm_would_make():
     assert found.params.trainable == trained - boxes
 
 
+@pytest.mark.slow
 def test_clap_hears_and_reads():
     found = estimate({"model_type": "clap"}, mode="forward")
     real = transformers.ClapModel._from_config(CONFIG_MAPPING["clap"]()).eval()

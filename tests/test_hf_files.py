@@ -109,6 +109,15 @@ def test_names_of_the_hub_are_presets():
         total("unsloth/Llama-3.2-3B-Instruct")
 
 
+def test_names_of_the_hub_have_the_weights_that_are_published():
+    """gpt-oss: the sum in its index. DeepSeek-V3: a byte for each of 671 B parameters but for a few."""
+    held = {name: estimate(name, mode="forward", seq=16).memory.parameters
+            for name in ("openai/gpt-oss-20b", "deepseek-ai/DeepSeek-R1")}  # fmt: skip
+    assert held["openai/gpt-oss-20b"] == 13_761_264_768
+    assert held["deepseek-ai/DeepSeek-R1"] == pytest.approx(671e9, rel=0.01)
+    assert total("deepseek-ai/DeepSeek-R1") == total("deepseek-v3")
+
+
 @pytest.mark.parametrize(
     ("name", "millions"),  # as their cards have them
     [
