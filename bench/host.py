@@ -20,9 +20,9 @@ import torch
 from budget.kernels.attention import attention
 from budget.kernels.attention_cached import attention_cached
 from budget.kernels.lint import CompilerDriver
-from budget.kernels.lint_calls import random, tensors_on
 from budget.kernels.matmul import matmul
 from budget.kernels.rms_norm import rms_norm
+from budget.kernels.sample_launches import random, tensors_on
 from budget.kernels.softmax import softmax
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver

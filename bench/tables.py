@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
+from budget.files import replace
 from budget.measured import record as records
 from budget.measured.record import Record
 from budget.report._units import decimal, seconds
@@ -96,8 +97,11 @@ def main(argv: list[str]) -> int:
     """Print the page, or write it."""
     text = page()
     if "--write" in argv:
-        with open(PAGE, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            replace(PAGE, text)
+        except OSError as error:
+            print(f"tables: cannot write {PAGE}: {error.strerror}", file=sys.stderr)
+            return 2
     else:
         print(text, end="")
     return 0

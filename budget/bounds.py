@@ -119,10 +119,11 @@ class Bounds:
         except InputError:
             return None
         stage = self.stack.stage(probe)
-        inside = next((r for r in e.ran if stage in r.rank.stages), None)
-        if inside is None or stage is None or e.spread is None:
+        if stage is None or e.spread is None or e.cluster is None:
             return None
-        n, m = inside.rank.layers, e.spread.alone(inside.rank, stage)
+        alone = e.spread._replace(ranks=tuple(r for r in e.spread.ranks if stage in r.stages))
+        (inside,) = alone.run(e.device, e.profile, e.cluster, e.stack.overlap, e.task.execution)
+        n, m = inside.rank.layers, alone.alone(inside.rank, stage)
         kept = m.activations / in_flight(probe, stage, e.spread.micro)
         casts = _casts(inside.rank.program, e.spread.dtype) / e.spread.micro
         casts = casts if casts <= kept else 0  # else they are made again

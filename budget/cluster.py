@@ -67,7 +67,7 @@ class Cluster(NamedTuple):
 
     sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
     machine, by collective and number of nodes (`all_reduce-1`): seconds before the first byte, and bytes/s as
-    NCCL's tests count them on the bus (measured/collectives.py).
+    NCCL's tests count them on the bus (measured/collectives.py). one_shot_s: see Stack.
     """
 
     id: str
@@ -78,6 +78,7 @@ class Cluster(NamedTuple):
     provenance: str
     notes: str
     records: Mapping[str, tuple[float, float]] = {}
+    one_shot_s: float = 0.0
 
     @property
     def node(self) -> int:

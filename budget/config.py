@@ -82,8 +82,6 @@ class Settings:
         bases = [base for base in reversed(cls.__bases__) if issubclass(base, Settings)]
         cls.fields = {**{k: v for base in bases for k, v in base.fields.items()}, **own, **inside}
         cls.parts = {**{k: v for base in bases for k, v in base.parts.items()}, **parts}
-        for name, field in cls.fields.items():
-            setattr(cls, name, field.default)
 
     def __init__(self, **values: Any):
         for name in values:

@@ -47,5 +47,5 @@ def computed(name: str) -> str:
     """The full name of what a network can run in. Raises InputError."""
     full = full_name(name)
     if full not in map(full_name, COMPUTED):
-        raise InputError("dtype", f"got {name!r}; allowed: {', '.join(COMPUTED)}")
+        raise InputError("dtype", f"got {name!r}; allowed: {', '.join(COMPUTED)}; weights alone: quantize")
     return full

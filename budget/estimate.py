@@ -128,7 +128,7 @@ def estimate(
     profile = profile_for(target, task.dtype, software, several=apart)
     kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
     counted: Counted = _counted(source.network, task)
-    joined = None if counted[-1] is None else _joined(target, cluster)
+    joined = None if counted[-1] is None else _joined(target, cluster, software.one_shot_s)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
 
@@ -197,11 +197,11 @@ def _one_of(**sizes: Size) -> Size:
     return next(iter(given.values()), None)
 
 
-def _joined(device: Device, cluster: object) -> Any:
-    """The cluster of several devices. Raises InputError."""
+def _joined(device: Device, cluster: object, one_shot_s: float) -> Any:
+    """The cluster of several devices, as a stack uses it. Raises InputError."""
     from .cluster import joining
 
-    return joining(device, cluster)
+    return joining(device, cluster)._replace(one_shot_s=one_shot_s)
 
 
 def _choices(**given: str | None) -> None:
@@ -259,6 +259,10 @@ def _spread(network: Named | Ready, task: Task) -> Counted:
     layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
     check_schedule(layout, micro, task.workload.mode == "train")
     ranks, counted = _ranks(network, task._replace(layout=layout.unscheduled))
+    degrees = {f"layout.{name}": size for name, size in vars(layout).items()}
+    for name, size in {**degrees, "batch": task.workload.batch, "seq": task.workload.seq}.items():
+        if len(ranks) > 1 and hasattr(size, "shape"):  # another stage may hold most, and be slowest, for each
+            raise InputError(name, "got an array; allowed: one number, in a pipeline whose stages differ")
     return *counted, Spread(ranks, layout, micro, task.dtype)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import _tuplegetter  # type: ignore[attr-defined] # what namedtuple reads its fields by
 from collections.abc import Iterable
 from functools import cache
-from types import CodeType, FunctionType
+from types import FunctionType
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
 if TYPE_CHECKING:
     from typing import Any, NamedTuple, NoReturn
+    from typing import NamedTuple as Record
 else:
     Any = NoReturn = object
 
@@ -27,15 +28,13 @@ else:
             defaults = {field: body.pop(field) for field in fields if field in body}
             if any(field not in defaults for field in fields[len(fields) - len(defaults) :]):
                 raise TypeError(f"{name}: a field without a default follows one with a default")
-            code = _new_of(len(fields)).replace(co_name="__new__", co_varnames=("_cls", *fields))
-            new = FunctionType(code, {"_new": tuple.__new__}, "__new__", tuple(defaults.values()))
-            getters = {field: _tuplegetter(i, None) for i, field in enumerate(fields)}
+            new = _few(fields, defaults) if len(fields) < len(NEW) else _many(name, fields, defaults)
+            getters = dict(zip(fields, map(_getter, range(len(fields))), strict=True))
             own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields, "__new__": new}
             return type(name, (_Tuple,), {"__slots__": (), **own, **getters, **body})
 
     _new = tuple.__new__
-    # A tuple's __new__, by the number of its fields: written out where there are few, as compiling it takes
-    # longer than all else here.
+    # A tuple's __new__, by the number of its fields: compiling it takes longer than all else here.
     NEW = (
         lambda _cls: _new(_cls, ()),
         lambda _cls, a: _new(_cls, (a,)),
@@ -48,15 +47,48 @@ else:
         lambda _cls, a, b, c, d, e, f, g, h: _new(_cls, (a, b, c, d, e, f, g, h)),
         lambda _cls, a, b, c, d, e, f, g, h, i: _new(_cls, (a, b, c, d, e, f, g, h, i)),
         lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
-    )
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r)),
+    )  # fmt: skip
+
+    def _few(fields: tuple[str, ...], defaults: dict[str, object]) -> FunctionType:
+        """The __new__ of a tuple with few fields: one of NEW, with their names."""
+        code = NEW[len(fields)].__code__.replace(co_name="__new__", co_varnames=("_cls", *fields))
+        return FunctionType(code, {"_new": _new}, "__new__", tuple(defaults.values()))
+
+    def _many(name: str, fields: tuple[str, ...], defaults: dict[str, object]) -> FunctionType:
+        """The __new__ of a tuple with more fields than any has that is made often."""
+        last = tuple(defaults.values())
+
+        def new(_cls: type, /, *values: object, **named: object) -> tuple[object, ...]:
+            rest = fields[len(values) :]
+            if named:
+                known = {**defaults, **named}
+                values += tuple([known[field] for field in rest if field in known])
+            elif rest:
+                values += last[-len(rest) :]
+            if len(values) != len(fields) or not named.keys() <= set(rest):
+                raise TypeError(f"{name}: got {len(values)} of {len(fields)} fields, and {list(named)}")
+            return _new(_cls, values)
+
+        return new
 
     @cache
-    def _new_of(number: int) -> CodeType:
-        """The code of a tuple's __new__, of so many fields."""
-        if number < len(NEW):
-            return NEW[number].__code__
-        names = ", ".join(f"_{i}" for i in range(number))
-        return eval(f"lambda _cls, {names}: _new(_cls, ({names},))").__code__  # noqa: S307 # no one's text
+    def _getter(i: int) -> object:
+        """What reads a tuple's field by its place: one for all tuples."""
+        return _tuplegetter(i, None)
 
     class _Tuple(tuple):
         """What all tuples with named fields have."""
@@ -90,5 +122,20 @@ else:
     class NamedTuple(metaclass=_Fields):
         """A tuple with named fields, one for each annotation: `class Point(NamedTuple)`."""
 
+    class Record:
+        """Named fields as a NamedTuple has them, of which most have their defaults: these are the class's, so
+        that making one costs what is said of it. It is no tuple, and equal to itself alone.
+        """
 
-__all__ = ["TYPE_CHECKING", "Any", "NamedTuple", "NoReturn"]
+        def __init__(self, *values: object, **named: object):
+            given = len(named) + len(values)
+            named.update(zip(self.__annotations__, values, strict=False))
+            if len(named) != given or not named.keys() <= self.__annotations__.keys():
+                raise TypeError(f"{type(self).__name__}: {given} values for the fields {list(named)}")
+            self.__dict__ = named
+
+        def _replace(self, /, **changes: object) -> Record:
+            return type(self)(**{**vars(self), **changes})
+
+
+__all__ = ["TYPE_CHECKING", "Any", "NamedTuple", "NoReturn", "Record"]

@@ -203,7 +203,10 @@ def _served(
     if full is None:
         one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
         lacks = (one.process - one.device.usable_bytes) / 2**30
-        raise InputError("--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much")
+        ways = "allowed: a shorter one, more --devices, or --quantize"
+        raise InputError(
+            "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
+        )
     prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
 
     @cache

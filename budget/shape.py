@@ -22,6 +22,7 @@ PRESETS = (
 SLENDER = (
     0.2  # an error of 1 % in parameters is worth as much as one of 5 % in width over depth; a convention
 )
+DEEP = 8  # layers, from which on their number is even
 
 
 class Shape(NamedTuple):
@@ -64,7 +65,9 @@ def _candidates(preset: str, usual: Any, params: float, tp: int) -> Iterator[Sha
         config = {"d_model": heads * head_dim, "heads": heads, "kv_heads": kv_heads, "d_ff": d_ff}
         one, two = (_count(preset, layers=n, **config) for n in (1, 2))
         exact = (params - one) / (two - one) + 1
-        for layers in {max(1, int(exact)), max(1, int(exact) + 1)}:
+        by = 2 if exact >= DEEP else 1  # all these presets have an even number, which pipelines divide
+        least = int(exact / by) * by
+        for layers in {max(1, least), max(1, least + by)}:
             yield Shape(preset, {"layers": layers, **config}, one + (layers - 1) * (two - one))
 
 

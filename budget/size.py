@@ -13,6 +13,8 @@ from .named import Any
 
 Size = Any  # int | float | numpy.ndarray | sympy.Expr: duck-typed, to keep `import budget` light
 
+NUMBER = (int, float)  # a tuple, since `int | float` is made anew wherever it stands
+
 
 def product(sizes: Iterable[Size]) -> Size:
     """The product of sizes; 1 for none."""
@@ -24,17 +26,17 @@ def product(sizes: Iterable[Size]) -> Size:
 
 def is_number(size: Size) -> bool:
     """Whether a size is one plain number, not an array or a symbol."""
-    return isinstance(size, int | float)
+    return isinstance(size, NUMBER)
 
 
 def is_zero(size: Size) -> bool:
     """Whether a size is the plain number 0, which says of a setting that it is not used."""
-    return is_number(size) and bool(size == 0)
+    return isinstance(size, NUMBER) and size == 0
 
 
 def is_one(size: Size) -> bool:
     """Whether a size is the plain number 1."""
-    return is_number(size) and bool(size == 1)
+    return isinstance(size, NUMBER) and size == 1
 
 
 def maximum(a: Size, b: Size) -> Size:

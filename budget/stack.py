@@ -19,9 +19,10 @@ from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
-# matrices that are read once (stream), and that of all that is no product (pointwise). How long a kernel's
-# start takes on the device (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
-CLASSES = ("product", "attention", "stream", "pointwise", "launch", "host")
+# matrices that are read once (stream), of experts among them, and of all that is no product (pointwise). How
+# long a kernel's start takes on the device (launch), and an operator's on the host, relative to
+# data/profiles/datasheet.json.
+CLASSES = ("product", "attention", "stream", "experts", "pointwise", "launch", "host")
 SEVERAL = "several"  # of its intervals, beside generations
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
@@ -51,6 +52,10 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
+    one_shot_s: float = (
+        0.0  # until its own all-reduce starts, which reads what all others have; 0: it has none
+    )
+    prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
 
@@ -95,8 +100,13 @@ FIELDS = (
     "like",
     "intervals",
     "unaligned",
+    "one_shot_s",
+    "prompts_first",
     "notes",
 )
+
+
+PLAIN = ("unaligned", "one_shot_s")
 
 
 def names() -> tuple[str, ...]:
@@ -172,7 +182,8 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
-        **_numbers({k: v for k, v in about.items() if k == "unaligned"}, ("unaligned",), file, 0, 1),
+        **_numbers({k: about[k] for k in PLAIN if k in about}, PLAIN, file, 0, 1),
+        prompts_first=_flag(about.get("prompts_first", False), file),
         notes=str(about.get("notes", "")),
     )
 
@@ -181,6 +192,12 @@ def _accumulate(value: Any, file: str) -> str:
     if value not in ("fp16", "fp32"):
         raise _wrong(file, "accumulate", f"got {shown(value)}; allowed: fp16, fp32")
     return str(value)
+
+
+def _flag(value: Any, file: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(file, "prompts_first", f"got {shown(value)}; allowed: true, false")
+    return value
 
 
 def _like(name: Any, file: str) -> str:

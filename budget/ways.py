@@ -18,8 +18,6 @@ from .errors import InputError
 from .estimate import estimate
 from .ir import LOSS, Model, walk
 from .named import Any, NamedTuple
-from .plan.fp8 import is_linear
-from .plan.fused import OF_LOSS
 from .read import module as modules
 from .read._shapes import sized
 
@@ -77,9 +75,8 @@ class _Trials:
         """Whether a choice fits; None too where time is over."""
         if choice in self.fits:
             return self.fits[choice]
-        if (
-            self.found and perf_counter() > self.until
-        ):  # not before something is found, however slow a machine is
+        # Not before something is found, however slow a machine is.
+        if self.found and perf_counter() > self.until:
             self.complete = False
             return None
         ways = [ways[n - 1] for ways, n in zip(self.axes, choice, strict=True) if n]
@@ -227,6 +224,8 @@ def _behind(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 def _chunked(now: Estimate, fuse: str) -> tuple[Way, ...]:
     """A loss whose logits exist by chunks, where there is one over a vocabulary."""
+    from .plan.fused import OF_LOSS
+
     losses = any(o.tag == LOSS and "s" in o.ins[0].dims for o, _ in walk(now.program.nodes))
     if not losses or any(name in fuse.split(",") for name in OF_LOSS):
         return ()
@@ -269,6 +268,8 @@ def _shorter(now: Estimate) -> tuple[Way, ...]:
 
 def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """Weights to serve from in fewer bits, where plan/quantize.py can have them so."""
+    from .plan.fp8 import is_linear
+
     stored = used.get("quantize", "none")
     named = not modules.is_captured(now.model) and stored in QUANTIZED
     if not named or not any(is_linear(o) for o, _ in walk(now.model.nodes)):

@@ -9,13 +9,14 @@ With dz the gradient of a natural logit: p = exp(z - log_sum), delta = sum(out *
 dz = p * (dout . v - delta), dv += p^T dout, dk += dz^T q * scale, dq += dz k * scale.
 """
 
-import math
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from .attention_backward_keys import attention_backward_keys_kernel
+from .attention_backward_queries import attention_backward_queries_kernel
 from .attention_bias import launch_backward_bias
 from .attention_packing import clear_rest
 from .attention_rules import (
@@ -31,23 +32,8 @@ from .attention_rules import (
     strides,
     with_room,
 )
-from .attention_tile import (
-    VARYING,
-    at,
-    block_ranges,
-    key_bounds,
-    load_rows,
-    load_vector,
-    logits,
-    offset,
-    place,
-    query_bounds,
-    sequence,
-    store_rows,
-)
+from .attention_tile import VARYING, load_rows, offset, place
 from .launch import Prepared, launch
-
-LN_2 = tl.constexpr(math.log(2))
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -67,172 +53,6 @@ def _delta_kernel(
                    False)  # fmt: skip
     row = start + tl.arange(0, BLOCK_M)
     tl.store(delta + row, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1), mask=row < seq_q)
-
-
-@triton.jit
-def _keys_loop(
-    dk, dv, k_tile, v_tile, q, dout, bias, log_sum, delta, q_stride, dout_stride, bias_strides,
-    batch, head, key, from_query, to_query, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
-    PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
-    DK: tl.constexpr, DV: tl.constexpr,
-):  # fmt: skip
-    """Add the queries from_query to to_query to dk (where DK) and dv (where DV).
-
-    Tiles are transposed, [keys, queries]: p and dz are then the first operand of their products
-    as they stand in registers.
-    """
-    for start in range(from_query, to_query, BLOCK_M):
-        query = (start + tl.arange(0, BLOCK_M))[None, :]
-        q_tile = load_rows(q, q_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
-        row_log_sum = load_vector(log_sum, start, seq_q, float("inf"), BLOCK_M, MASKED)
-        products = tl.dot(k_tile, q_tile.T, input_precision=PRECISION)
-        z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
-                          window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
-        p = tl.exp2(z - row_log_sum[None, :])
-        do = load_rows(dout, dout_stride, batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
-                       MASKED, DESCRIPTORS)  # fmt: skip
-        if DV:
-            dv = tl.dot(p.to(do.dtype), do, dv, input_precision=PRECISION)
-        if DK:
-            dp = tl.dot(v_tile, do.T, input_precision=PRECISION)
-            row_delta = load_vector(delta, start, seq_q, 0.0, BLOCK_M, MASKED)
-            dz = p * (dp - row_delta[None, :]) * slope
-            dk = tl.dot(dz.to(q_tile.dtype), q_tile, dk, input_precision=PRECISION)
-    return dk, dv
-
-
-@triton.jit(do_not_specialize=VARYING)
-def _attention_backward_keys_kernel(
-    q, k, v, bias, dout, log_sum, delta, dk, dv, cu_seqlens_q, cu_seqlens_k,
-    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides,
-    dk_strides, dv_strides,
-    blocks, kv_heads, group, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    DK: tl.constexpr, DV: tl.constexpr,
-):  # fmt: skip
-    """dK (where DK) and dV (where DV) of a block of keys of one key head.
-
-    q, k, v and dout are tensor descriptors where DESCRIPTORS, else pointers.
-    """
-    batch, kv_head, block = place(kv_heads, blocks)
-    start = block * BLOCK_N
-    q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
-    k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
-    if start < seq_k:
-        k = at(k, k_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
-        v = at(v, v_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
-        key = (start + tl.arange(0, BLOCK_N))[:, None]
-        k_tile = load_rows(k, k_strides[2], batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           True, DESCRIPTORS)  # fmt: skip
-        v_tile = load_rows(v, v_strides[2], batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           True, DESCRIPTORS)  # fmt: skip
-        dk_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-        dv_tile = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-        end = tl.minimum(start + BLOCK_N, seq_k)
-        bounds = query_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
-        ranges = block_ranges(bounds, BLOCK_M)
-        for member in range(group):
-            head = kv_head * group + member
-            rows = offset(log_sum_strides, batch, head, q_start, PACKED)
-            for part in tl.static_range(3):  # the diagonal, seen in full, the window's edge and end
-                if part > 0 or CAUSAL or WINDOW:
-                    dk_tile, dv_tile = _keys_loop(
-                        dk_tile, dv_tile, k_tile, v_tile,
-                        at(q, q_strides, batch, head, q_start, PACKED, DESCRIPTORS),
-                        at(dout, dout_strides, batch, head, q_start, PACKED, DESCRIPTORS),
-                        bias + offset(bias_strides, batch, head, 0, False) if BIAS else None,
-                        log_sum + rows, delta + rows,
-                        q_strides[2], dout_strides[2], bias_strides,
-                        batch, head, key, ranges[part], ranges[part + 1],
-                        seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                        HEAD_DIM, BLOCK_D, BLOCK_M, PRECISION, DESCRIPTORS, part != 1, DK, DV,
-                    )  # fmt: skip
-        if DK:
-            dk += offset(dk_strides, batch, kv_head, k_start, PACKED)
-            dk_tile *= scale * LN_2
-            store_rows(dk, dk_strides[2], start, seq_k, dk_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
-        if DV:
-            dv += offset(dv_strides, batch, kv_head, k_start, PACKED)
-            store_rows(dv, dv_strides[2], start, seq_k, dv_tile, BLOCK_N, HEAD_DIM, BLOCK_D)
-
-
-@triton.jit
-def _queries_loop(
-    dq, q_tile, do, row_log_sum, row_delta, k, v, bias, k_stride, v_stride, bias_strides,
-    batch, kv_head, query, from_key, to_key, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
-    PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Add the keys from_key to to_key to dq."""
-    for start in range(from_key, to_key, BLOCK_N):
-        key = (start + tl.arange(0, BLOCK_N))[None, :]
-        k_tile = load_rows(k, k_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
-        v_tile = load_rows(v, v_stride, batch, kv_head, start, seq_k, BLOCK_N, HEAD_DIM, BLOCK_D,
-                           MASKED, DESCRIPTORS)  # fmt: skip
-        products = tl.dot(q_tile, k_tile.T, input_precision=PRECISION)
-        z, slope = logits(products, bias, query, key, seq_q, seq_k, bias_strides, scale, softcap,
-                          window, CAUSAL, WINDOW, BIAS, SOFTCAP, MASKED)  # fmt: skip
-        p = tl.exp2(z - row_log_sum[:, None])
-        dp = tl.dot(do, v_tile.T, input_precision=PRECISION)
-        dz = p * (dp - row_delta[:, None]) * slope
-        dq = tl.dot(dz.to(k_tile.dtype), k_tile, dq, input_precision=PRECISION)
-    return dq
-
-
-@triton.jit(do_not_specialize=VARYING)
-def _attention_backward_queries_kernel(
-    q, k, v, bias, dout, log_sum, delta, dq, cu_seqlens_q, cu_seqlens_k,
-    q_strides, k_strides, v_strides, bias_strides, dout_strides, log_sum_strides, dq_strides,
-    blocks, heads, group, seq_q, seq_k, scale, softcap, window,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    PACKED: tl.constexpr, PRECISION: tl.constexpr, DESCRIPTORS: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """dQ of a block of queries of one head; inputs as in the kernel above."""
-    batch, head, block = place(heads, blocks)
-    start = (blocks - 1 - block) * BLOCK_M
-    q_start, seq_q = sequence(cu_seqlens_q, batch, seq_q, PACKED)
-    k_start, seq_k = sequence(cu_seqlens_k, batch, seq_k, PACKED)
-    if start < seq_q:
-        kv_head = head // group
-        q = at(q, q_strides, batch, head, q_start, PACKED, DESCRIPTORS)
-        dout = at(dout, dout_strides, batch, head, q_start, PACKED, DESCRIPTORS)
-        k = at(k, k_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
-        v = at(v, v_strides, batch, kv_head, k_start, PACKED, DESCRIPTORS)
-        dq += offset(dq_strides, batch, head, q_start, PACKED)
-        rows = offset(log_sum_strides, batch, head, q_start, PACKED)
-        if BIAS:
-            bias += offset(bias_strides, batch, head, 0, False)
-
-        query = (start + tl.arange(0, BLOCK_M))[:, None]
-        q_tile = load_rows(q, q_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
-                           True, DESCRIPTORS)  # fmt: skip
-        do = load_rows(dout, dout_strides[2], batch, head, start, seq_q, BLOCK_M, HEAD_DIM, BLOCK_D,
-                       True, DESCRIPTORS)  # fmt: skip
-        row_log_sum = load_vector(log_sum + rows, start, seq_q, float("inf"), BLOCK_M, True)
-        row_delta = load_vector(delta + rows, start, seq_q, 0.0, BLOCK_M, True)
-        dq_tile = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-        end = tl.minimum(start + BLOCK_M, seq_q)
-        bounds = key_bounds(start, end, seq_q, seq_k, window, CAUSAL, WINDOW)
-        ranges = block_ranges(bounds, BLOCK_N)
-        for part in tl.static_range(3):  # the window's edge, seen in full, the diagonal and the end
-            if WINDOW or part > 0:
-                dq_tile = _queries_loop(
-                    dq_tile, q_tile, do, row_log_sum, row_delta, k, v, bias,
-                    k_strides[2], v_strides[2], bias_strides,
-                    batch, kv_head, query, ranges[part], ranges[part + 1],
-                    seq_q, seq_k, scale, softcap, window, CAUSAL, WINDOW, BIAS, SOFTCAP,
-                    HEAD_DIM, BLOCK_D, BLOCK_N, PRECISION, DESCRIPTORS, part != 1,
-                )  # fmt: skip
-        dq_tile *= scale * LN_2
-        store_rows(dq, dq_strides[2], start, seq_q, dq_tile, BLOCK_M, HEAD_DIM, BLOCK_D)
 
 
 def launch_backward(
@@ -329,5 +149,5 @@ def _launch_gradients(
         arguments = (*sources_qkv, bias, source_dout, *tensors[5:])
         return (sequences * rows * blocks,), arguments, rest | {"blocks": blocks}
 
-    code = _attention_backward_keys_kernel if of_keys else _attention_backward_queries_kernel
+    code = attention_backward_keys_kernel if of_keys else attention_backward_queries_kernel
     launch(code, tensors, (rules, longest(packing)), prepare)

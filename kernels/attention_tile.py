@@ -16,6 +16,7 @@ import triton.language as tl
 from .activations import tanh
 
 LOG2_E = tl.constexpr(math.log2(math.e))
+LN_2 = tl.constexpr(math.log(2))
 
 # Arguments for which a kernel is not compiled anew where they are 1 or divisible by 16. The lengths are not
 # among them: masked reads of a bias and of a row's sums are vectors where they are divisible.

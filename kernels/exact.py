@@ -1,4 +1,4 @@
-"""What the launches of lint_calls.py should write, in float64: the judge of settings that are tried.
+"""What the launches of sample_launches.py should write, in float64: the judge of settings that are tried.
 
 For each launch function one of the same arguments, which returns the outputs' exact values in their order.
 """
@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from . import lint_calls
+from . import sample_launches
 from .attention_reference import reference_backward, reference_forward
 from .attention_rules import Packing, Rules
 from .cross_entropy import reference_cross_entropy, reference_cross_entropy_backward
@@ -28,7 +28,7 @@ SUMS = 1e-5  # and sums of thousands of terms, in float32
 Outputs = list[torch.Tensor | None]
 
 
-def exact(launch: lint_calls.Launch) -> Outputs:
+def exact(launch: sample_launches.Launch) -> Outputs:
     """The exact values of what launch returns; None for what has no elements."""
     found: Outputs = []
 
@@ -37,7 +37,7 @@ def exact(launch: lint_calls.Launch) -> Outputs:
 
     with contextlib.ExitStack() as stack:
         for name, function in EXACT.items():
-            stack.enter_context(mock.patch.object(lint_calls, name, instead(function)))
+            stack.enter_context(mock.patch.object(sample_launches, name, instead(function)))
         launch()
     return found
 

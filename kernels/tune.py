@@ -31,7 +31,8 @@ from . import settings
 from .exact import Outputs, exact, is_right
 from .launch import forget
 from .lint import TARGETS, compiled, resources
-from .lint_calls import CALLS, Launch, tensors_on
+from .lint_calls import CALLS
+from .sample_launches import Launch, tensors_on
 from .settings import Key, Setting, overridden
 
 # What is tried, where a kernel has such a setting.

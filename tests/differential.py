@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 import warnings
 from collections import Counter
@@ -293,6 +294,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="backward passes, too")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()  # it tells of fields that it does not take
     kinds = args.only.split(",") if args.only else families()
     found: Counter[str] = Counter()
     start = time.monotonic()
@@ -303,6 +305,8 @@ def main() -> None:
             found[verdict] += 1
             if line:
                 print(line, flush=True)
+            if found.total() % 500 == 0:
+                print(f"{found.total():,} of {args.count:,}: {dict(found)}", file=sys.stderr, flush=True)
             if time.monotonic() - start > args.seconds:
                 break
     print(dict(found), f"{time.monotonic() - start:.0f} s")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from budget.bench.campaign import __main__ as campaign
-from budget.bench.campaign import importing, parent, precompile, prepare, summary
+from budget.bench.campaign import follow, importing, parent, precompile, prepare, summary
 from budget.bench.campaign import lines as results
+from budget.bench.campaign import tune as tuned
 from budget.bench.campaign.plan import STAGES, candidates, find_case, tasks
 from budget.bench.campaign.refused import RefusedError
 from budget.bench.campaign.run import LOGGED, _shorten
@@ -259,6 +260,49 @@ def test_settings_that_were_faster_are_merged(tmp_path):
     assert merged == found["setting"]
     before["softmax"]["sm90"]["middle"] = after["softmax"]["sm90"]["middle"] = {}
     assert after == before
+
+
+def test_settings_that_cannot_be_merged_are_refused_in_one_line(tmp_path, monkeypatch):
+    """A full disk; a run whose first line, which tells of the GPU, is lost."""
+    found = {"kernel": "softmax", "class": "middle", "kept": True, "case": "softmax/4096x8192",
+             "seconds": 1e-5, "best_ratio": 1.2, "setting": {"num_warps": 16}}  # fmt: skip
+    line = {"task": "E/x", "tuned": found, "fingerprint": {"versions": {}}}
+    path = tmp_path / "settings.toml"
+    path.write_text(Path(settings.PATH).read_text())
+    before = path.read_bytes()
+    with pytest.raises(RefusedError, match="tells of the GPU"):
+        importing.merge([line], str(path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(importing, "replace", full)
+    with pytest.raises(RefusedError, match="No space left"):
+        importing.merge([{"environment": {"capability": [9, 0]}}, line], str(path))
+    assert path.read_bytes() == before
+
+
+def test_a_class_of_two_cases_goes_on_from_what_the_first_has_found():
+    case, kernel, name = "matmul/plain-1024x1024x8192", "matmul", "large"
+    device = torch.device("meta")
+    with settings.compiling_for("sm90"):
+        usual = tuned.tried(device, case, kernel, name)
+        faster = usual["0"] | {"num_stages": 3}
+        winners = [{"kernel": kernel, "class": name, "kept": kept, "setting": s}
+                   for kept, s in ((True, faster), (False, usual["0"]))]  # fmt: skip
+        found = tuned.tried(device, case, kernel, name, winners)
+    assert found["0"] == faster
+    assert found["1"] == usual["1"] | {"num_stages": 3}
+
+
+def test_a_tool_that_goes_on_is_stopped_with_what_it_started():
+    """Its children hold the pipe: to wait for them would outlast the machine's time."""
+    start = time.monotonic()
+    said = follow._output(["sh", "-c", "echo begun; sleep 60 & sleep 60"], os.environ, 0.0)
+    assert said.startswith("begun")
+    assert "stopped" in said
+    assert time.monotonic() - start < 20
+    assert "cannot be run" in follow._output(["no-such-program"], os.environ, 1.0)
 
 
 def test_tuned_settings_reach_a_kernel_and_leave_it():

@@ -14,6 +14,7 @@ from budget import cluster
 from budget.errors import InputError
 from budget.fold import collective
 from budget.fold.collective import KINDS, bus_bandwidth
+from budget.stack import load
 
 DGX, POD, MESH = (cluster.load(name) for name in ("dgx-h100", "tpu-v5e-pod", "mi300x-roce"))
 META = cluster.load("meta-24k-roce")
@@ -157,6 +158,26 @@ def test_buckets():
     assert total == 16 * last
     assert whole < total < 1.5 * whole
     assert collective.bucketed(DGX, "all_reduce", GIB, ((8, 8),), 2 * GIB) == (whole, whole)
+
+
+# TensorRT-LLM's own all-reduce on H100: devices, bytes, microseconds. Source: one-shot-all-reduce.
+ONE_SHOT = (
+    (2, 256, 3.02), (2, 131072, 3.69), (2, 2**19, 4.94), (2, 2**20, 6.62),
+    (4, 256, 3.62), (4, 131072, 4.59), (4, 2**19, 8.37), (4, 2**20, 13.2),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("devices", "size", "measured"), ONE_SHOT)
+def test_an_engines_own_all_reduce_is_as_fast_as_measured(devices, size, measured):
+    own = cluster.load("dgx-h100")._replace(one_shot_s=load("tensorrt-llm").one_shot_s)
+    assert seconds(own, "all_reduce", size, devices) * 1e6 == pytest.approx(measured, rel=0.3)
+
+
+def test_it_does_not_leave_the_node():
+    usual = cluster.load("dgx-h100")
+    own = usual._replace(one_shot_s=1e-6)
+    assert seconds(own, "all_reduce", 1024, 16) == seconds(usual, "all_reduce", 1024, 16)
+    assert seconds(own, "all_gather", 1024, 8) == seconds(usual, "all_gather", 1024, 8)
 
 
 def test_an_unknown_kind_is_an_error():

@@ -137,6 +137,8 @@ def test_every_device_is_in_a_table_or_read():
         ("rtx4090", "rtx-4090"),
         ("4090", "rtx-4090"),
         ("RTX 4090 24GB", "rtx-4090"),
+        ("MacBook Pro M3 Max", "m3-max"),
+        ("mac-mini_m4", "m4"),
         ("tpuv4", "tpu-v4"),
         ("v5e", "tpu-v5e"),
         ("mi300", "mi300x"),

@@ -88,6 +88,12 @@ BILLIONS = {  # as their cards and papers round them
     "command-r7b": 8.03,
     "mistral-small-24b": 23.6, "nemotron-4-340b": 341, "phi-3.5-moe": 41.9, "seed-oss-36b": 36.2,
     "apertus-8b": 8.05, "exaone-4.0-32b": 32.0,
+    "falcon3-1b": 1.67, "falcon3-3b": 3.23, "falcon3-7b": 7.46, "falcon3-10b": 10.3, "codellama-7b": 6.74,
+    "codellama-13b": 13.0, "codellama-70b": 69.0, "mistral-7b-v0.3": 7.25, "mistral-large-123b": 123,
+    "phi-4": 14.7, "phi-4-mini": 3.84, "phi-3.5-mini": 3.82, "qwq-32b": 32.8, "olmo-1b": 1.18,
+    "olmo-7b": 6.89, "stablelm-3b-4e1t": 2.80, "salamandra-2b": 2.25, "salamandra-7b": 7.77,
+    "starcoder2-3b": 3.03, "modernbert-base": 0.149, "mpnet-base": 0.109, "minimax-m2": 229,
+    "ernie-4.5-21b-a3b": 21.8, "mixtral-8x22b": 140.6,
 }  # fmt: skip
 
 

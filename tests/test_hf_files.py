@@ -105,6 +105,32 @@ def test_names_of_the_hub_are_presets():
         assert total(name) == total(expected)
     with pytest.raises(InputError, match=r"no file and no preset is called 'nobody/nothing'"):
         total("nobody/nothing")
+    with pytest.raises(InputError, match=r"did you mean 'meta-llama/Llama-3\.2-3B-Instruct'"):
+        total("unsloth/Llama-3.2-3B-Instruct")
+
+
+def test_names_of_the_hub_have_the_weights_that_are_published():
+    """gpt-oss: the sum in its index. DeepSeek-V3: a byte for each of 671 B parameters but for a few."""
+    held = {name: estimate(name, mode="forward", seq=16).memory.parameters
+            for name in ("openai/gpt-oss-20b", "deepseek-ai/DeepSeek-R1")}  # fmt: skip
+    assert held["openai/gpt-oss-20b"] == 13_761_264_768
+    assert held["deepseek-ai/DeepSeek-R1"] == pytest.approx(671e9, rel=0.01)
+    assert total("deepseek-ai/DeepSeek-R1") == total("deepseek-v3")
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),  # as their cards have them
+    [
+        pytest.param("openai/clip-vit-large-patch14", 428, marks=pytest.mark.slow),
+        ("google/siglip-base-patch16-224", 203),
+        pytest.param("stabilityai/stable-diffusion-xl-base-1.0", 2570, marks=pytest.mark.slow),
+        pytest.param("black-forest-labs/FLUX.1-dev", 11900, marks=pytest.mark.slow),
+        pytest.param("stabilityai/stable-diffusion-3.5-large", 8060, marks=pytest.mark.slow),
+        pytest.param("google/siglip-so400m-patch14-384", 878, marks=pytest.mark.slow),
+    ],
+)
+def test_presets_without_an_architecture_here_are_captured(name, millions):
+    assert total(name) / 1e6 == pytest.approx(millions, rel=0.005)
 
 
 Q4_K, Q6_K, F32 = (12, 144 / 256), (14, 210 / 256), (0, 4)

@@ -1,6 +1,7 @@
 """Launch files: what each format says, what is named as left out, and what is refused."""
 
 import json
+import re
 
 import pytest
 
@@ -88,7 +89,7 @@ FILES = {
     ),
     "b.yml": (
         AXOLOTL, "axolotl", "meta-llama/Meta-Llama-3-8B", {}, ("sample_packing",),
-        {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "attn.q,attn.v",
+        {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "q_proj,v_proj",
          "quantize": "nf4-dq", "recompute": "full"},
     ),
     "c.yaml": (
@@ -193,7 +194,47 @@ def test_a_file_that_contradicts_the_model_is_refused(tmp_path, capsys):
 
 def test_arguments_of_a_shell():
     words = ["x.py", "--a", "1", "--b", "--c=2.5", "--d", "true", "--e-f", "g"]
-    assert arguments(words) == {"a": 1, "b": True, "c": 2.5, "d": True, "e_f": "g"}
+    assert arguments(words) == {"script": "x.py", "a": 1, "b": True, "c": 2.5, "d": True, "e_f": "g"}
+
+
+SCRIPT = """
+GPUS=8
+TP=${TP:-2}
+LAYERS=4; MODE="a"
+if [ $1 ]; then WIDTH=64; else
+  WIDTH=128
+fi
+MODEL=(
+    --num-layers $LAYERS
+    --hidden-size 64 --num-attention-heads 4
+    --seq-length ${SEQ:-512}
+    --bf16
+)
+EXTRA="--micro-batch-size 2 --swiglu"
+torchrun --nproc_per_node $GPUS pretrain_gpt.py ${MODEL[@]} $EXTRA --tensor-model-parallel-size ${TP}
+"""
+
+
+def test_a_script_s_own_variables_are_put_in(tmp_path):
+    run = read(written(tmp_path, "a.sh", SCRIPT))
+    assert (run.config["layers"], run.config["d_model"], run.config["gated"]) == (4, 64, True)
+    assert (run.settings["seq"], run.settings["batch"], run.settings["dtype"]) == (512, 2, "bfloat16")
+    assert run.spread({}) == {"tp": 2, "sp": 0, "dp": 4}
+    assert any("vocab_size (the tokenizer's" in text for text in run.left)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("--hidden-size 64", "--hidden-size $WIDTH", "hidden_size: got '$WIDTH'"),
+        ("--bf16", "--bf16 --num-layers 5", "num_layers: got '4 or 5'"),
+        ("$LAYERS", "$((2*LAYERS))", "num_layers: got "),
+        ("pretrain_gpt.py", "pretrain_bert.py", "script: got 'pretrain_bert.py'"),
+    ],
+)
+def test_what_a_script_leaves_open_is_refused(tmp_path, old, new, problem):
+    with pytest.raises(InputError, match=re.escape(problem)):
+        read(written(tmp_path, "a.sh", SCRIPT.replace(old, new)))
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -236,7 +277,7 @@ def test_adapters_are_read_as_each_tool_calls_them(tmp_path):
     trl = "per_device_train_batch_size: 4\nuse_peft: true\nload_in_4bit: true\nlora_target_modules: q_proj\n"
     ours = read(written(tmp_path, "b.yaml", trl)).settings
     assert (ours["lora_rank"], ours["lora_dropout"]) == (16, 0.05)
-    assert (ours["lora_targets"], ours["quantize"]) == ("attn.q", "nf4")
+    assert (ours["lora_targets"], ours["quantize"]) == ("q_proj", "nf4")
     assert "lora_rank" not in read(written(tmp_path, "c.yaml", trl.replace("use_peft: true", ""))).settings
     more = "\nlora_modules_to_save: [embed_tokens, lm_head]\npeft_autocast_adapter_dtype: false\n"
     saved = read(written(tmp_path, "d.yaml", AXOLOTL + more)).settings

@@ -215,6 +215,12 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ),
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
+        (
+            {"layout": {"tp": np.array([1, 4])}, "config": {"kv_heads": 2}},
+            "layout.tp: some degrees divide the 2",
+        ),
+        ({"layout": {"dp": np.array([1, 2]), "pp": 2}}, "layout.dp: got an array; allowed: one number"),
+        ({"layout": "pp=2", "batch": np.array([1, 2])}, "batch: got an array; allowed: one number"),
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
         ({"layout": "tp=2", "cluster": "tpu-v5e-pod"}, "cluster"),
@@ -313,6 +319,22 @@ def test_experts_that_decode_have_their_share_of_the_rows(layout):
     assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
 
 
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+@pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
+def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):
+    """Of a linear layer's backward pass one half makes weights' gradients, of attention's nothing."""
+    own = {"layers": 6, "d_model": 64, "heads": 4, "d_ff": 256}
+    split = f"{layout},stages=1+5"
+    e = small(split, config=own, precision=precision, attention="eager", batch=1, global_batch=8)
+    linear, pairs = (
+        12 * 64 * 64,
+        2 * 64 * 64,
+    )  # multiply-adds of a token
+    head = SMALL["vocab"] * 64
+    expected = (5 * linear + head) / (5 * (2 * linear + 2 * pairs) + 2 * head)
+    assert e.ran[-1].weights == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_mesh_numbers_its_devices_with_neighbours_first():
     layout = parse("tp=2,cp=2,dp=4,pp=2,ep=4")
     assert layout.group("tp") == Group((Level(2, 1),))
@@ -401,7 +423,7 @@ def test_the_commands_take_a_layout(capsys):
     assert told["time_s"]["step"] == pytest.approx(sum(told["time_s"][part] for part in parts))
     assert main(["fit", *model, "--layout", "dp=2,zero=3", "--solve", "batch"]) == 0
     assert main(["compare", "gpt2", "gpt2-medium", "--layout", "dp=2", "--device", "h100"]) == 0
-    assert "on 2 x H100" in capsys.readouterr().out
+    assert "on 2 x H100" in " ".join(capsys.readouterr().out.split())  # wherever the line breaks
     assert main(["estimate", *model, "--layout", "tp=3"]) == 2
     told = capsys.readouterr()
     assert told.out == ""

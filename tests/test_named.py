@@ -9,7 +9,7 @@ import typing
 
 import pytest
 
-from budget.named import NamedTuple
+from budget.named import NEW, NamedTuple, Record
 
 
 class Ours(NamedTuple):
@@ -55,6 +55,37 @@ def test_wrong_fields_are_errors():
             make(1)._replace(z=3)
     with pytest.raises(TypeError, match="default"):
         type(NamedTuple)("Wrong", (NamedTuple,), {"__annotations__": {"x": int, "y": int}, "x": 1})
+
+
+MANY = [f"f{i}" for i in range(len(NEW) + 3)]  # fields, more than any tuple's that is written out
+
+
+def test_many_fields():
+    body = {"__module__": __name__, "__annotations__": dict.fromkeys(MANY, int), **dict.fromkeys(MANY[5:], 7)}
+    many = type(NamedTuple)("Many", (NamedTuple,), dict(body))
+    same = typing.NamedTuple("Same", [(name, int) for name in MANY])
+    same.__new__.__defaults__ = (7,) * (len(MANY) - 5)
+    for values, named in ((range(5), {}), (range(len(MANY)), {}), (range(3), {"f4": 4, "f3": 3, "f9": 1})):
+        assert many(*values, **named) == same(*values, **named)
+    wrong = [((1, 2, 3, 4), {}), (range(99), {}), (range(5), {"z": 1}), (range(5), {"f0": 1})]
+    for values, named in wrong:
+        for make in (many, same):
+            with pytest.raises(TypeError):
+                make(*values, **named)
+
+
+def test_a_record_has_its_class_s_defaults():
+    class Row(Record):
+        x: int = 1
+        y: int = 2
+
+    assert (Row(5).x, Row(5).y, Row(y=3).x, Row(5)._replace(y=4).x) == (5, 2, 1, 5)
+    with pytest.raises(TypeError, match="z"):
+        Row(z=1)
+    with pytest.raises(TypeError):
+        Row(1, 2, 3)
+    with pytest.raises(TypeError):
+        Row(1, x=2)
 
 
 def test_patterns_and_signatures():

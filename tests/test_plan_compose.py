@@ -191,8 +191,8 @@ def test_what_is_off_is_not_imported():
         for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
-    used = ("_names", "_sdpa", "_states", "backward", "fuse", "optimizer", "precision", "recompute")
-    used = (*used, "techniques")
+    shared = ("_names", "_needs", "_sdpa", "_states")
+    used = (*shared, "backward", "fuse", "optimizer", "precision", "recompute", "techniques")
     assert off == own == str([f"budget.plan.{name}" for name in used])
 
 

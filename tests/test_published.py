@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
+from budget.bench.published.rows import side
 
 from budget.serving import serve
 
@@ -141,7 +142,8 @@ def test_a_row_of_an_unknown_device_says_so(tmp_path):
 
 def test_a_served_token_takes_its_step_and_its_share_of_others_prompts(tmp_path):
     """The closed form of budget serve, of the same engine with as many places as users."""
-    row = {**some("serving.csv", 100)[0], "concurrency": "16", "tp": "2", "input_len": "1024"}
+    row = {**some("serving.csv", 1000)[0], "engine": "vLLM", "concurrency": "16", "tp": "2"}
+    row |= {"input_len": "1024"}
     kind, rows = table.read(str(written(tmp_path / "a.csv", [{**row, "output_len": "256"}])))
     (found,) = predict.predict(kind, rows[0])
     settings = {"device": "h100", "stack": found.stack, "layout": {"tp": 2, "sp": 0}, "dtype": "bf16"}
@@ -151,9 +153,29 @@ def test_a_served_token_takes_its_step_and_its_share_of_others_prompts(tmp_path)
     for change, why in (
         ({"concurrency": "saturated"}, "users without end"),
         ({"mode": "disagg"}, "prompts on devices of their own"),
-        ({"precision": "fp4"}, "products in fp4 are not timed"),
+        ({"precision": "fp6"}, "products in fp6 are not timed"),
+        ({"moe_tp": "2", "moe_ep": "4"}, "experts on more devices than attention"),
         ({"attention_dp": "8"}, "attention divided by requests"),
     ):
         kind, rows = table.read(str(written(tmp_path / "b.csv", [{**row, **change}])))
         (found,) = predict.predict(kind, rows[0])
         assert found.why_not.startswith(why)
+
+
+def test_equal_requests_of_an_engine_that_runs_prompts_first_stay_together(tmp_path):
+    """Simulated: 32 users at once, prompts of 1,024 in pieces of 8,192 tokens, all before any decodes."""
+    row = {**some("serving.csv", 1000)[0], "engine": "SGLang", "concurrency": "32", "tp": "2"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [{**row, "input_len": "1024"}])))
+    decode, prompts = next(iter(kind.asked(rows[0]))).parts
+    pieces = [i // 8 for i in range(32)]  # in which piece each prompt runs
+    behind = [sum(8 for piece in range(4) if piece > own) for own in pieces]
+    assert prompts.times == pytest.approx(sum(behind) / 32 / int(row["output_len"]))
+    assert decode.settings["batch"] == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [("vit_base_patch16_384", 384), ("vit_base_patch16_224", 0), ("regnety_032", 0), ("mobilenetv2_100", 0)],
+)
+def test_a_networks_width_is_no_pictures_side(name, pixels):
+    assert side(name) == pixels

@@ -92,6 +92,16 @@ def test_training_resumes_and_learns(tmp_path, monkeypatch, capsys, texts):
     assert both[1]["lr"] in train.RATES["text"]
 
 
+def test_an_interruption_is_one_line(tmp_path, monkeypatch, capsys, texts):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "text", lambda: texts)
+    monkeypatch.setattr(train, "tune", interrupted)
+    assert main(["run", "--family", "text", "--out", str(tmp_path / "records.jsonl")]) == 130
+    assert capsys.readouterr().out == "interrupted; run again to go on\n"
+
+
 @pytest.mark.slow
 def test_the_records_tell_the_law_that_the_page_has(capsys, tmp_path):
     pytest.importorskip("scipy")

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from .parent import say
+from .parent import say, stop
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 TINY = [sys.executable, "-m", "budget.bench.campaign.checks"]
@@ -21,7 +21,7 @@ COMMANDS = (
     (
         "the kernels' tests, compiled",
         0.55,
-        [sys.executable, "-m", "pytest", "tests/kernels", "-n", "14", "-q", "-x", "--maxfail", "40",
+        [sys.executable, "-m", "pytest", "tests/kernels", "-n", "14", "-q", "--maxfail", "40",
          "-p", "no:cacheprovider"],
         {"TRITON_INTERPRET": "0"},
     ),
@@ -59,15 +59,14 @@ def follow(folder: str, environment: Mapping[str, str], end: float) -> None:
 def _output(command: list[str], environment: Mapping[str, str], limit: float) -> str:
     """What a command printed, and how it ended."""
     try:
-        done = subprocess.run(  # noqa: S603 - the commands above
-            command, cwd=TOP, env=dict(environment), timeout=max(limit, 1.0), check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+        process = subprocess.Popen(  # noqa: S603 - the commands above
+            command, cwd=TOP, env=dict(environment), text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as late:
-        said = late.stdout or b""
-        return (
-            said.decode(errors="replace") if isinstance(said, bytes) else said
-        ) + f"\nstopped after {limit:.0f} s"
     except OSError as error:
         return f"cannot be run: {error.strerror}"
-    return f"{done.stdout}\nexit status {done.returncode}"
+    try:
+        return f"{process.communicate(timeout=max(limit, 1.0))[0]}\nexit status {process.returncode}"
+    except subprocess.TimeoutExpired:
+        stop(process)  # and what it started: that may hold the pipe
+        return f"{process.communicate()[0]}\nstopped after {limit:.0f} s"

@@ -146,18 +146,22 @@ def merge(lines: Lines, path: str = SETTINGS) -> list[str]:
     with open(path, encoding="utf-8") as file:
         text = file.read()
     machine = next((line["environment"] for line in lines if "environment" in line), {})
+    tuned = [line for line in lines if line.get("tuned", {}).get("kept")]
+    if tuned and "capability" not in machine:
+        raise RefusedError(f"no line tells of the GPU whose settings these are: {tuned[0]['task']}")
     changed = {}
-    for line in lines:
-        found = line.get("tuned")
-        if not found or not found["kept"]:
-            continue
+    for line in tuned:
+        found = line["tuned"]
         major, minor = machine["capability"]
         key = (found["kernel"], f"sm{major}{minor}", found["class"])
         setting = found["setting"] | {"chosen_by": _provenance(found, line, machine)}
         text = tune.written(text, *key, setting)
         changed[" ".join(key)] = None
-    if changed:
-        replace(path, text)
+    try:
+        if changed:
+            replace(path, text)
+    except OSError as error:
+        raise RefusedError(f"cannot write {path}: {error.strerror}") from None
     return list(changed)
 
 

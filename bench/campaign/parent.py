@@ -224,6 +224,6 @@ class Parent:
 
     def given(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """What a task needs of the answers before it."""
-        if task["do"] != "again":
+        if task["do"] not in ("search", "again"):
             return {}
         return {"winners": [line["tuned"] for line in (*self.before, *self.records.lines) if "tuned" in line]}

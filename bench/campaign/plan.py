@@ -19,9 +19,9 @@ STAGES = {
     "C": (40, "headline: this project's kernels against torch's"),
     "D": (110, "calibration: torch alone, which makes the profile of the device"),
     "G": (130, "networks: peak memory and step time, beside what was predicted"),
-    "E": (55, "settings: candidates for each kernel"),
+    "E": (65, "settings: candidates for each kernel"),
     "F": (20, "again: cases whose settings changed, in turns with the settings before"),
-    "H": (45, "rest: what torch compiles"),
+    "H": (35, "rest: what torch compiles"),
 }
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the suites
 CANDIDATES = os.path.join(os.path.dirname(__file__), "candidates.toml")

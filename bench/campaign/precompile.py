@@ -17,10 +17,8 @@ import functools
 import json
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -200,16 +198,16 @@ def launch(piece: str) -> None:
 
 def compile_piece(piece: str) -> dict[str, Any]:
     """Compile a piece: {piece, kernels, seconds}, and the error where there is one."""
-    start, error = time.perf_counter(), ""
+    start, error, used = time.perf_counter(), "", []
     with compiling() as (kernels, _):
         try:
             launch(piece)
+            used = [(name, *lint.resources(code)) for name, code in kernels if tune.AT in piece]
         except Exception as problem:  # noqa: BLE001 - the worker will meet it too, and say so
             _release()
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[-300:]}"
     for _, kernel in kernels:
         _make_launcher(kernel)
-    used = [(name, *resources(kernel)) for name, kernel in kernels] if tune.AT in piece else []
     return {
         "piece": piece, "kernels": [name for name, _ in kernels], "used": used, "keys": sorted(_used),
         "compiled": misses(), "seconds": round(time.perf_counter() - start, 2), "error": error,
@@ -247,16 +245,6 @@ def uncovered() -> list[str]:
         for piece in pieces():
             launch(piece)
     return [f"{kernel} {name}" for kernel, _, name in sorted(known - used)]
-
-
-def resources(kernel: Any) -> tuple[int, int]:
-    """(bytes of the stack, where registers are spilled to; bytes of shared memory) of compiled code."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - Triton's own
-    return max(map(int, re.findall(r"STACK:(\d+)", said)), default=0), kernel.metadata.shared
 
 
 def main(argv: list[str]) -> int:

@@ -28,14 +28,20 @@ KEPT = 1.03  # times as fast as the settings in force
 FINALISTS = 3
 AT = " @ "  # between a case and a candidate
 Key = tuple[str, str]  # a kernel and a class of settings.toml
+Winners = Sequence[Mapping[str, Any]]  # what search() has found before
 
 
-def tried(where: torch.device, case: str, kernel: str, shape_class: str) -> dict[str, Any]:
-    """The settings in force, those of each candidate, by the number of its line (0: in force)."""
+def tried(
+    where: torch.device, case: str, kernel: str, shape_class: str, winners: Winners = ()
+) -> dict[str, Any]:
+    """The settings in force, those of each candidate, by the number of its line (0: in force).
+
+    winners: what was found before; a class that several cases look for goes on from there.
+    """
     entry = next(
         e for e in candidates() if (e["case"], e["kernel"], e["class"]) == (case, kernel, shape_class)
     )
-    current = settings.find(kernel, where, shape_class)
+    current = _kept(winners).get((kernel, shape_class)) or settings.find(kernel, where, shape_class)
     return {str(i): current | more for i, more in enumerate([{}, *entry["settings"]])}
 
 
@@ -43,7 +49,16 @@ def names(where: torch.device, case: str, kernel: str, shape_class: str) -> list
     """A name for each candidate, which prepare compiles under and may drop."""
     with settings.compiling_for("sm90"):
         known = tried(where, case, kernel, shape_class)
-    return [AT.join((case, json.dumps([kernel, shape_class, s]))) for s in known.values()]
+    return [_name(case, kernel, shape_class, s) for s in known.values()]
+
+
+def _name(case: str, kernel: str, shape_class: str, setting: Mapping[str, Any]) -> str:
+    return AT.join((case, json.dumps([kernel, shape_class, setting])))
+
+
+def _kept(winners: Winners) -> dict[Key, Mapping[str, Any]]:
+    """The settings that were found faster, the last of each class."""
+    return {(w["kernel"], w["class"]): w["setting"] for w in winners if w["kept"]}
 
 
 def named(function: Callable[..., Any], where: torch.device, name: str) -> Callable[..., Any]:
@@ -75,17 +90,19 @@ def with_settings(
     return run
 
 
-def search(where: torch.device, case: str, kernel: str, shape_class: str) -> dict[str, Any]:
+def search(
+    where: torch.device, case: str, kernel: str, shape_class: str, winners: Winners = ()
+) -> dict[str, Any]:
     """The fastest candidate of a class, as {"tuned": ...}, and what became of the others."""
     c, built = _built(where, case)
-    key, known = (kernel, shape_class), tried(where, case, kernel, shape_class)
+    key, known = (kernel, shape_class), tried(where, case, kernel, shape_class, winners)
     functions = {n: with_settings(built.functions["triton"], {key: s}) for n, s in known.items()}
     given = built.inputs()
     right = record.parts(built.reference(*given))
     spill = _dropped()
     dropped = {
         n: why
-        for n, name in zip(functions, names(where, case, kernel, shape_class), strict=True)
+        for n, name in ((n, _name(case, kernel, shape_class, s)) for n, s in known.items())
         if (why := "spills" if n != "0" and name in spill else _refused(functions[n], given, right))
     }
     if "0" in dropped:
@@ -106,9 +123,9 @@ def search(where: torch.device, case: str, kernel: str, shape_class: str) -> dic
     }  # fmt: skip
 
 
-def again(where: torch.device, case: str, winners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def again(where: torch.device, case: str, winners: Winners = ()) -> dict[str, Any]:
     """A case with the settings that were found, those in force (`before`) and torch, in turns."""
-    found = {(w["kernel"], w["class"]): w["setting"] for w in winners if w["kept"]}
+    found = _kept(winners)
     c, built = _built(where, case)
     given = built.inputs()
     looked_up = tune.looked_up(lambda: built.functions["triton"](*given))

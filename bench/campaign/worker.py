@@ -175,10 +175,10 @@ def network(where: torch.device, specs: Any) -> dict[str, Any]:
     return {"parts": models.run(where, specs, provenance, alive)}
 
 
-def search(where: torch.device, **what: str) -> dict[str, Any]:
+def search(where: torch.device, winners: Any = (), **what: str) -> dict[str, Any]:
     """Candidates for the settings of a kernel."""
     try:
-        return tune.search(where, **what) | provenance(where)
+        return tune.search(where, **what, winners=winners) | provenance(where)
     finally:
         _free(where)
 

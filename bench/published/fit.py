@@ -35,8 +35,8 @@ STACK, PAIR, ROW = 0.25, 0.15, 0.08
 # decoding does, each several of torch's. Assumed.
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
-    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "launch_s": (5e-6, 0.2),
-    "dispatch_s": (5e-5, 0.3),
+    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "experts": (1.0, 0.3),
+    "launch_s": (5e-6, 0.2), "dispatch_s": (5e-5, 0.3),
 }  # fmt: skip
 STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
@@ -76,6 +76,7 @@ def base(numbers: Numbers) -> Profile:
         "attention": KernelClass(share=numbers["attention",]),
         "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
         "pointwise": KernelClass(traffic=numbers["pointwise",]),
+        "grouped": KernelClass(bandwidth=numbers["experts",]),
     }
     launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)
@@ -179,13 +180,24 @@ def _slopes(
         own = [
             j
             for j, c in enumerate(found)
-            if len(name) == 1 or (c.stack == name[0] and (len(name) == 2 or c.generation == name[1]))
+            if len(name) == 1
+            or (c.stack == name[0] and (len(name) == 2 or c.generation == name[1]) and _has(c, name[-1]))
         ]
         moved = x.copy()
         moved[i] += step
         some = [found[j] for j in own]
         slopes[own, i] = ((predictions(some, at(moved)) - measured[own]) / ROW - e[own]) / step
     return slopes
+
+
+FORMS = {"attention": ("attention", "attention_backward"), "experts": ("grouped",)}
+
+
+def _has(c: Case, kind: str) -> bool:
+    """Whether a case may depend on a class of CLASSES at all."""
+    if kind == "host":
+        return c.execution != "graph"
+    return kind not in FORMS or any(w.form in FORMS[kind] for part in c.parts for w in part.works)
 
 
 def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from budget.named import Any
 
-from .rows import Asked, NotCoveredError, Part, device, measured, network, stack, whole
+from .rows import Asked, NotCoveredError, Part, device, measured, network, side, stack, whole
 from .table import Row
 
 COLUMNS = (
@@ -57,9 +56,8 @@ def asked(row: Row) -> Iterator[Asked]:
     if not row["input_len"]:
         if row.get("hidden"):
             raise NotCoveredError("lengths are not stated")
-        side = re.search(r"_(\d{3})(\.|$)", row["model"])  # timm's names end in the image's side
-        image = {"image": int(side[1])} if side else {}
-        part = Part(model, {**settings, **image, "mode": "forward"})
+        pixels = side(row["model"])
+        part = Part(model, {**settings, **({"image": pixels} if pixels else {}), "mode": "forward"})
         yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
         return
     yield from _tokens(row, model, settings, stages)

@@ -103,11 +103,11 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
-    """Kernels of one class as one, whose sizes are arrays."""
+    """Kernels of one class as one, whose sizes are arrays; no kind of operator has its own numbers here."""
     groups: dict[Any, list[Work]] = {}
     for w in found:
         if not phase or w.phase == phase:
-            groups.setdefault((w.phase, w.form, w.own, w.narrow, w.gemm is None), []).append(w)
+            groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append(w)
     for of in groups.values():
         sizes = {f: np.array([float(getattr(w, f)) for w in of]) for f in SIZES}
         gemm = (
@@ -115,4 +115,4 @@ def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
             if of[0].gemm is None
             else Gemm(*(np.array([float(g) for g in c]) for c in zip(*(w.gemm for w in of), strict=True)))
         )
-        yield of[0]._replace(**sizes, gemm=gemm)
+        yield of[0]._replace(**sizes, gemm=gemm, own="")

@@ -69,7 +69,8 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
-    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
+    "dynamo": "torch-compile", "narayanan": "megatron-2021", "2104.04473": "megatron-2021",
+    "korthikanti": "megatron-2021",
     "bigscience": "megatron-2021", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
@@ -160,6 +161,18 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     if not {"layers", "d_model", "heads", "vocab"} <= sizes.keys():
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def side(name: str) -> int:
+    """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
+    (regnety_032), or nothing.
+    """
+    found = re.search(r"_(\d{3})(\.|$)", name)
+    try:
+        preset.look_up(name)
+    except InputError:
+        return int(found[1]) if found else 0
+    return 0
 
 
 @cache

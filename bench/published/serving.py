@@ -7,8 +7,11 @@ depends on how a benchmark's requests start, all at once or spread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from budget import stack as stacks
 
 from .rows import Asked, NotCoveredError, Part, device, measured, network, number, stack, whole
 
@@ -21,12 +24,16 @@ COLUMNS = ("id", "source", "model", "device", "engine", "concurrency", "ttft_ms"
 TELLS = ("concurrency", "attention_dp")
 NUMBERS = ("input_len", "output_len", "concurrency", "tp", "pp", "ttft_ms", "tpot_ms", "output_tok_s_per_gpu")
 WORDS = ("saturated",)
-# Published words for what linear layers are in. The cache of those in eight bits is taken to be so, too: no
-# row says it, NVIDIA's checkpoints do.
+# Published words for what linear layers are in. The cache of those in eight bits, and of NVIDIA's in four, is
+# taken to be in eight, too: no row says it, NVIDIA's checkpoints do.
 WEIGHTS = {
     "": {"dtype": "bf16"}, "bf16": {"dtype": "bf16"}, "fp8": {"quantize": "fp8", "kv_dtype": "fp8"},
+    "fp4": {"quantize": "nvfp4", "kv_dtype": "fp8"}, "int4": {"quantize": "w4a16"},
 }  # fmt: skip
+MX = {"quantize": "mxfp4"}  # what "fp4" is of OpenAI's open networks, which are published so
+
 # Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
+PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size). Source: sglang-scheduler.
 DRAWN = "uniform in 80 to 100 %"
 
 
@@ -45,16 +52,34 @@ def asked(row: Row) -> Iterator[Asked]:
     users = whole(row, "concurrency")
     model, settings = _settings(row)
     decode = Part(model, {**settings, "mode": "decode", "batch": users, "seq": prompt + answer // 2})
-    others = Part(model, {**settings, "mode": "prefill", "batch": 1, "seq": prompt}, (users - 1) / answer)
-    parts = (decode, others) if users > 1 else (decode,)
+    waits = _prompts(row, settings["stack"], prompt, users) / answer
+    others = Part(model, {**settings, "mode": "prefill", "batch": 1, "seq": prompt}, waits)
+    parts = (decode, others) if waits else (decode,)
     yield Asked("tpot_s", "s", measured(row, "tpot_ms", 1e-3), parts)
+
+
+def _prompts(row: Row, software: str, prompt: int, users: int) -> float:
+    """The prompts of others that run while a request is answered.
+
+    Where running requests go on beside prompts, users are soon spread evenly: each sees all others'. An
+    engine that runs all prompts before it decodes, of users that ask as many tokens at once, keeps them
+    together: each waits for the pieces behind its own, half of all on average. Source: sglang-scheduler.
+    """
+    if DRAWN in row["source"] or not stacks.load(software).prompts_first:
+        return users - 1.0
+    return max(users - max(PIECE / prompt, 1), 0) / 2
 
 
 def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
     """The network, and its settings but for what it runs."""
     software = stack(row, "vllm")
     model, config = network(row, software, 0)
-    axes = {"tp": whole(row, "tp", 1), "pp": whole(row, "pp", 1), "ep": max(whole(row, "moe_ep", 1), 1)}
-    apart = {"etp": whole(row, "moe_tp", 1)} if axes["ep"] > 1 else {}
-    settings = {"device": device(row["device"]).id, "stack": software, "layout": {**axes, **apart, "sp": 0}}
-    return model, {**settings, "config": config, **WEIGHTS[row["precision"]]}
+    tp, experts = whole(row, "tp", 1), (max(whole(row, f"moe_{axis}", 1), 1) for axis in ("tp", "ep"))
+    # Engines divide experts over tp's devices, whole ones or a part of each: as many bytes and FLOPs on each.
+    shares = math.prod(experts)
+    if shares not in (1, tp):
+        raise NotCoveredError("experts on more devices than attention, or fewer")
+    axes = {"tp": tp, "pp": whole(row, "pp", 1), "sp": 0}
+    settings = {"device": device(row["device"]).id, "stack": software, "layout": axes}
+    weights = MX if model.startswith("gpt-oss") and row["precision"] == "fp4" else WEIGHTS[row["precision"]]
+    return model, {**settings, "config": config, **weights}

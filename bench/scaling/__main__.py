@@ -33,7 +33,11 @@ def main(argv: list[str]) -> int:
     report.add_argument("--records", default=RECORDS)
     report.add_argument("--picture", help="an SVG of the curves")
     options = parser.parse_args(argv)
-    return train_all(options) if options.does == "run" else tell(options)
+    try:
+        return train_all(options) if options.does == "run" else tell(options)
+    except KeyboardInterrupt:
+        print("interrupted; run again to go on")
+        return 130
 
 
 def train_all(options: argparse.Namespace) -> int:

@@ -18,14 +18,20 @@ from ._loss import cross_entropy
 HEADS = ("lm", "mlm", "mlm_pooled", "none", "tokens", "last", "pooled", "projected")
 
 
-def ends(head: str, mode: str) -> tuple[str, ...]:
+def ends(c: Any, mode: str) -> tuple[str, ...]:
     """The outputs of a network with this head: its loss in training, otherwise logits or hidden states."""
-    if head == "none":
-        return ("x",)
-    if head == "projected":
+    if c.head == "none":
+        return ("hx" if _narrows(c) else "x",)
+    if c.head == "projected":
         return ("x", "embeds")
     end = "loss" if mode == "train" else "logits"
-    return (end, f"pair.{end}") if head == "mlm_pooled" else (end,)
+    return (end, f"pair.{end}") if c.head == "mlm_pooled" else (end,)
+
+
+def _narrows(c: Any) -> bool:
+    """Whether what the layers made is projected back to the embedding's width (OPT)."""
+    masked = c.head in ("mlm", "mlm_pooled")
+    return not (is_zero(c.embed_dim) or masked) and (c.head == "lm" or not c.embed_norm)
 
 
 def head(c: Any, mode: str) -> Iterator[Node]:
@@ -41,9 +47,7 @@ def _head(c: Any, mode: str) -> Iterator[Node]:
     masked, narrow = c.head in ("mlm", "mlm_pooled"), not is_zero(c.embed_dim)
     if c.pooler:
         yield from pooled(c.d_model, c.pooler_activation)
-    if (
-        narrow and not masked and (c.head == "lm" or not c.embed_norm)
-    ):  # projected back to the embedding's width (OPT)
+    if _narrows(c):
         yield op("head.project", "x: b s d, *d c -> hx: b s c")
         x = "hx"
     elif not masked:

@@ -14,7 +14,7 @@ from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, 
 from ..named import NamedTuple
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import vit
-from ._layers import ACTIVATIONS, NORMS, norm, sized
+from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
 
 UNSEEN = "vision tower, which no input reaches"
 
@@ -153,12 +153,12 @@ def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> 
         return
     if c.projector_gated:
         yield op(f"{name}.gate", f"{x}: b n {m}, *{m} f{up} -> g: b n f", tag=GATED)
-        yield op(f"{name}.act", "g: -> g:", c.projector_activation, ACTIVATION_OF_MLP)
+        yield activate(f"{name}.act", c.projector_activation, "g")
         yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
         yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
     else:
         yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
-        yield op(f"{name}.act", "u: -> g:", c.projector_activation, ACTIVATION_OF_MLP)
+        yield activate(f"{name}.act", c.projector_activation, "u")
     for i in range(1, c.projector_depth):
         yield op(f"{name}.up{i}", f"g: b n f, *f g{next_up} -> u: b n g", tag=UP)
         yield op(f"{name}.act{i}", "u: b n g -> g: b n f", c.projector_activation, ACTIVATION_OF_MLP)

@@ -73,7 +73,7 @@ def build(c: Config, w: Workload) -> Model:
         "k": exact_div(c.d_model, c.heads), "f": c.d_ff, "p": c.distances, "q": c.context, "g": c.token_types,
     }  # fmt: skip
     nodes, tokens = _nodes(c, w.mode), w.batch * seq
-    return model("deberta", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c.head, w.mode))
+    return model("deberta", c, w, nodes, sizes, samples=w.batch, tokens=tokens, outputs=ends(c, w.mode))
 
 
 def _nodes(c: Config, mode: str) -> Iterator[Node]:

@@ -34,5 +34,5 @@ def build(c: Config, w: Workload) -> Model:
     tokens = w.batch * (1 if w.mode == "decode" else seq)
     return model(
         "vision_language", c, w, nodes, transformer.shape(c, w, seq), samples=w.batch, tokens=tokens,
-        outputs=ends(c.head, w.mode), uncounted=seen.uncounted,
+        outputs=ends(c, w.mode), uncounted=seen.uncounted,
     )  # fmt: skip

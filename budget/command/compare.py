@@ -7,7 +7,8 @@ from argparse import Namespace
 from ..comparison import compare
 from ..errors import InputError
 from ..report._comparison import answer
-from ._model import from_file, module_flag, output_flags, settings_from, words, workload_flags, write
+from ._model import from_file, module_flag, settings_from, words, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 from ._priced import priced, priced_flags
 

@@ -9,7 +9,8 @@ from ..answer import Estimate
 from ..estimate import estimate as compute
 from ..named import TYPE_CHECKING, Any
 from ..report._estimate import answer, text
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 from ._priced import priced, priced_flags
 
@@ -84,7 +85,6 @@ def _told(shown: Any, run: Run) -> Any:
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
-    from ..report._fit import describe
     from ..ways import advise
 
     found = advise(model, first=True, **settings).changes
@@ -93,4 +93,6 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     if not found:
         devices = int(-(-now.process // now.device.usable_bytes))
         return f"to fit      on {devices:,} devices together, not on one"
+    from ..report._fit import describe
+
     return f"to fit      {describe(found[0], now).lstrip()}"

@@ -8,7 +8,8 @@ from ..comparison import cases
 from ..errors import InputError
 from ..fitting import SOLVE, fit
 from ..report._fit import answer
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 
 HELP = "the largest batch, length or depth that fits, or what would help"

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import InputError, unknown
 from ..law import _fit
 from ..report._law import answer
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "a scaling law from your own runs, with intervals and outliers"
 EXAMPLES = """examples:

@@ -9,7 +9,7 @@ from ..goodput import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, 
 from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
 from ..report._units import seconds
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "the part of a long run that is training: failures, checkpoints"
 EXAMPLES = """examples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .. import arch as architectures
 from .. import cluster, cost, device, law, stack, table
@@ -15,7 +15,8 @@ from ..read import preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
-from ._model import architecture_parser, output_flags, write
+from ._model import architecture_parser
+from ._output import output_flags, write
 
 HELP = "architectures with their flags, presets, devices, laws and more"
 EXAMPLES = """examples:
@@ -56,10 +57,14 @@ def run(args: Namespace, rest: list[str]) -> int:
 
 def _having(word: str | None, kind: str) -> tuple[str, ...]:
     """The names that have a word in them; all without one. Raises InputError where none has."""
-    found = tuple(name for name in NAMES[kind]() if (word or "").lower() in name.lower())
+    found = _with(word, NAMES[kind]())
     if not found:
         raise unknown(kind, word, NAMES[kind]())
     return found
+
+
+def _with(word: str | None, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if (word or "").lower() in name.lower())
 
 
 def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
@@ -92,14 +97,17 @@ def _first_line(module: object) -> str:
 
 
 def _presets(word: str | None) -> Answer:
-    if word in preset.names():
+    others = dict(preset.classes())
+    if word in (*preset.names(), *others):
         fields = list(preset.find(word).items())
         lines = [f"{key} = {value}" for key, value in fields]
         return _listed(
             Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
         )
-    rows = sorted((_sized(name) for name in _having(word, "presets")), key=lambda row: row[1:])
-    return _listed(Table(PRESETS, rows), foot="one of them: budget list presets NAME")
+    captured = [(name, others[name], None) for name in _with(word, others)]
+    having = _with(word, preset.names()) if captured else _having(word, "presets")
+    rows = sorted((_sized(name) for name in having), key=lambda row: row[1:])
+    return _listed(Table(PRESETS, [*rows, *captured]), foot="one of them: budget list presets NAME")
 
 
 def _sized(name: str) -> tuple[str, str, int]:
@@ -148,9 +156,8 @@ def _prices(word: str | None) -> Answer:
 
 def _stacks(name: str | None) -> Answer:
     if name is not None:
-        found = stack.load(name)
-        lines = [f"{field} = {value}" for field, value in found._asdict().items() if value]
-        fields = [(field, str(value)) for field, value in found._asdict().items()]
+        fields = list(_about(stack.load(name)))
+        lines = [f"{field} = {value}" for field, value in fields]
         return _listed(
             Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
         )
@@ -159,6 +166,27 @@ def _stacks(name: str | None) -> Answer:
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+
+
+ON = {"": " elsewhere", stack.SEVERAL: ", one batch on several devices"}
+
+
+def _about(found: stack.Stack) -> Iterator[tuple[str, str]]:
+    """A stack's fields in words; what it has by generation of devices, each by itself."""
+    for field, value in found._asdict().items():
+        if field in ("attention", "reached", "intervals"):
+            for where, of in value.items():
+                yield f"{field}{ON.get(where, f' on {where}')}", _words(of)
+        elif words := _words(value or ""):
+            yield field, words
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {of}" for key, of in value.items() if of != 0)
+    if isinstance(value, tuple):
+        return (" to " if all(isinstance(x, float) for x in value) else ", ").join(map(str, value))
+    return str(value)
 
 
 def _laws(name: str | None) -> Answer:
@@ -203,7 +231,7 @@ def _or_none(show: Callable[[Any], str]) -> Callable[[Any], str]:
 PRESETS = (
     Column("name", "preset"),
     Column("arch", "architecture"),
-    Column("params", "params", count),
+    Column("params", "params", _or_none(count)),
 )
 LOSS = {True: "yes", False: "no"}
 HOLDS = {True: "reproduced", False: "not reproduced", None: "none printed"}

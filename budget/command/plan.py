@@ -8,7 +8,8 @@ from ..device import several
 from ..errors import InputError
 from ..estimate import plan
 from ..report._plan import answer
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 
 HELP = "layouts over many devices, the best first"

@@ -11,7 +11,7 @@ from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
 from . import _priced as priced
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "backwards from a budget: what to train, and what it takes"
 EXAMPLES = """examples:
@@ -34,7 +34,7 @@ BUDGETS = {
 }
 TERMS = {
     "device": ("D", "a device's name (h100)"),
-    "dtype": ("T", "bf16, fp8, fp16 (bf16)"),
+    "dtype": ("T", "bf16, fp16, fp32 (bf16)"),
     "layout": ("L", "of the devices, as tp=8,pp=4,dp=16: communication is then in the MFU"),
     "global_batch": ("D", "on several devices: tokens of a step (4M)"),
     "law": ("L", "a law of budget/data/laws, or a file of fit-law (chinchilla)"),

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from ..report._sensitivity import answer
 from ..sensitivity import sensitivity
 from . import scale
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "which input moves a plan of `budget scale` most"
 EXAMPLES = """examples:

@@ -9,7 +9,8 @@ from ..named import Any
 from ..report._serving import answer
 from ..serving import serve
 from ._lists import sizes
-from ._model import output_flags, requested, source_flags, workload_flags, write
+from ._model import requested, source_flags, workload_flags
+from ._output import output_flags, write
 from ._parser import Parser
 
 HELP = "the time of a request, and how many are answered, by the users"

@@ -11,7 +11,7 @@ from ..errors import InputError, unknown
 from ..measured import record, replay
 from ..measured.validation import Row, rows, summaries
 from ..report._validation import answer, together
-from ._model import output_flags, write
+from ._output import output_flags, write
 
 HELP = "predicted against measured times, on shapes and networks held out"
 EXAMPLES = """examples:

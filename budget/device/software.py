@@ -39,7 +39,11 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     forms = {
         "matmul": KernelClass(wide, narrow, unaligned=stack.unaligned),
-        "grouped": KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"]),
+        "grouped": KernelClass(
+            wide * kernels["grouped"],
+            narrow * kernels["grouped"],
+            bandwidth=base.forms["grouped"].bandwidth * of["experts"],
+        ),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),

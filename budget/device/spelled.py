@@ -12,6 +12,7 @@ from ..named import Any
 
 MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon"}
 MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
+MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac)(?![a-z])")  # around a chip
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
 
@@ -76,5 +77,6 @@ def _all() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _key(name: str) -> str:
-    """`NVIDIA GeForce RTX 4090` -> `rtx4090`: makers and spaces say nothing that the rest does not."""
-    return "".join(w for w in re.findall(r"[a-z0-9]+", name.lower()) if w not in MAKERS)
+    """`NVIDIA GeForce RTX 4090` -> `rtx4090`: makers, Macs and spaces say nothing that the rest does not."""
+    bare = MACS.sub("", name.lower())
+    return "".join(w for w in re.findall(r"[a-z0-9]+", bare) if w not in MAKERS)

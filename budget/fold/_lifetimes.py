@@ -66,22 +66,23 @@ def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
 
 
 def _step(o: Op, dtype: str) -> Step:
+    rule, forward = o.rule, o.phase == "forward"
     writes = []
     for t in o.outs:
         shared = _shares(o, t, dtype)
         if t.role in (STATE, HOST) and not shared:
             continue
-        kind = _KIND.get(t.role) or ("activations" if o.phase == "forward" else "temporaries")
+        kind = _KIND.get(t.role) or ("activations" if forward else "temporaries")
         writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
-    extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if o.rule.temps else 0
-    if o.rule.upcasts and o.phase == "forward" and not o.out.on_chip:
+    extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if rule.temps else 0
+    if rule.upcasts and forward and not o.out.on_chip:
         extra += _widened(o, dtype)
-    if any(o.rule.most) and (o.again or o.phase == "forward"):
-        own, single = o.rule.most
+    if rule.most != (0, 0) and (forward or o.again):
+        own, single = rule.most
         made = sum((size for _, shared, _, size in writes if not shared), 0)
         copies = 0 if (o.out.dtype or dtype) == "float32" else single
         extra += maximum(0, _most(o, (own, copies), dtype) - made)
-    if any(o.rule.back_most) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
+    if rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
     reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
     inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
@@ -149,8 +150,7 @@ class Lifetimes:
     ):
         self.resident = resident  # caches are there before anything runs
         self.events: list[Event] = []
-        self.size: list[Size] = []  # of each storage
-        self.kind: list[str] = []
+        self.storages: list[tuple[str, Size]] = []  # kind and bytes of each
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
         self.inputs: Size = 0
         self.kept: Size = 0  # activations when the forward pass ends
@@ -164,9 +164,8 @@ class Lifetimes:
                 self.events[event].gone.append(storage)
 
     def new(self, size: Size, kind: str) -> int:
-        self.size.append(size)
-        self.kind.append(kind)
-        return len(self.size) - 1
+        self.storages.append((kind, size))
+        return len(self.storages) - 1
 
     def walk(self, found: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
         """Write down the events of steps; `home` is the scope to which weights belong."""
@@ -235,7 +234,7 @@ class Lifetimes:
         them; `there` before anything runs. The bytes by kind are one dictionary that goes on changing.
         """
         live = {**dict.fromkeys(KINDS, 0), **there, "inputs": self.inputs}
-        kind, size, total = self.kind, self.size, sum(live.values())
+        storages, total = self.storages, sum(live.values())
         before: list[dict[str, Size]] = []  # as the second repetitions of the blocks around started
         for o, made, gone, extra, skipped in self.events:
             if o is None:
@@ -248,12 +247,14 @@ class Lifetimes:
                     total = sum(live.values())
                 continue
             for storage in made:
-                live[kind[storage]] = live[kind[storage]] + size[storage]
-                total = total + size[storage]
+                kind, size = storages[storage]
+                live[kind] = live[kind] + size
+                total = total + size
             yield o, live, extra, total + extra
             for storage in gone:
-                live[kind[storage]] = live[kind[storage]] - size[storage]
-                total = total - size[storage]
+                kind, size = storages[storage]
+                live[kind] = live[kind] - size
+                total = total - size
             if o.phase == "forward":
                 self.kept = live["activations"]
         self.ended = live

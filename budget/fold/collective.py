@@ -81,6 +81,8 @@ def seconds(cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bo
         least = minimum(least, other)
     if cluster.records:
         least = _as_measured(cluster, kind, size, group, least)
+    if cluster.one_shot_s and kind == "all_reduce" and cluster.tiers[0].link.kind == "switch":
+        least = minimum(least, _one_shot(cluster, size, group, least))
     return least * minimum(degree(group) - 1, 1)  # a group of one has nothing to do
 
 
@@ -98,6 +100,14 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
         here = beyond if count > 1 else 1 - beyond
         otherwise = here * (start + bytes_crossed / bandwidth) + (1 - here) * otherwise
     return otherwise
+
+
+def _one_shot(cluster: Cluster, size: Size, group: Levels, otherwise: Size) -> Size:
+    """Seconds of an engine's own all-reduce within a node: each device reads what all others have."""
+    inner, *outer = spans(cluster, group)
+    beyond = minimum(sum([_used(s) for s in outer]), 1)
+    took = cluster.one_shot_s + (degree(group) - 1) * size / _rate(inner, False, message=True)
+    return (1 - beyond) * took + beyond * otherwise
 
 
 def algorithms(

@@ -71,11 +71,13 @@ def unrolled(memory: Memory) -> list[_Moment]:
             live = {k: live[k] + grown[k] * skipped for k in KINDS}
         else:
             for storage in made:
-                live[lifetimes.kind[storage]] += lifetimes.size[storage]
+                kind, size = lifetimes.storages[storage]
+                live[kind] += size
             now = {**live, "temporaries": live["temporaries"] + extra}
             found.append(_Moment(o, now, sum(now.values()), 1))
             for storage in gone:
-                live[lifetimes.kind[storage]] -= lifetimes.size[storage]
+                kind, size = lifetimes.storages[storage]
+                live[kind] -= size
     return found
 
 

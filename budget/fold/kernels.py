@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    ACTIVE,
     GRADIENT,
     HOST,
     Block,
@@ -24,7 +25,9 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum, product
+from .reads import NOBODY, Reads, handed
 
+NARROW = {"float8": "fp8", "float4": "fp4"}
 PRODUCTS = ("matmul", "conv", "attention")
 
 
@@ -42,12 +45,17 @@ class Work(NamedTuple):
     form: str  # class of the time model: a key of Profile.forms
     own: str = ""  # the operator's kind, which may have a form of its own
     gemm: Gemm | None = None
-    narrow: bool = False  # a product in float8
+    narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
     host: Size = 0  # bytes that cross the host's link
 
 
 def works(
-    nodes: Iterable[Node], dtype: str, execution: str = "eager", times: Size = 1, native: bool = False
+    nodes: Iterable[Node],
+    dtype: str,
+    execution: str = "eager",
+    times: Size = 1,
+    native: bool = False,
+    read: Reads = NOBODY,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
@@ -60,19 +68,19 @@ def works(
     last = "", ""
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
     for node, key in _ordered(run, execution):
-        if pending and key != last:
-            yield _work(pending, dtype, execution, times, native)
-            pending = []
+        if pending and key != last and not all(o.rule.view for o in pending):
+            yield _work(pending, dtype, execution, times, native, read)
+        pending = pending if key == last else []
         last = key
         if isinstance(node, Block):
             inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, execution, times * node.count, inner)
+            yield from works(node.body, dtype, execution, times * node.count, inner, read)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             yield _work([node], dtype, execution, times, native)
-    if pending:
-        yield _work(pending, dtype, execution, times, native)
+    if pending and not all(o.rule.view for o in pending):
+        yield _work(pending, dtype, execution, times, native, read)
 
 
 def _idle(o: Op) -> bool:
@@ -122,12 +130,12 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
     if execution == "graph":
         return f"products of {o.ins[0].name}", o.phase
-    g = gemm(o)
-    alone = not wide or g is None or not is_number(g.m) or g.m != 1
+    g = gemm(o) if wide else None
+    alone = g is None or not is_number(g.m) or g.m != 1
     return None if alone else (f"product {o.name}", o.phase)
 
 
-def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) -> Work:
+def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
     first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     rule = first.rule
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
@@ -142,21 +150,24 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
     moved: dict[str, Size] = {}
     host: Size = 0
     wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
+    here = handed(ops, read)
     for o in ops:
-        read = {t.name for t in o.ins}
+        if here is not None and o.rule.view:
+            continue
+        taken = {t.name for t in o.ins}
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not t.on_chip and t.name not in wide:
-                moved.setdefault(t.name, moved_bytes(t, o, dtype))
+            elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
+                moved[t.name] = moved_bytes(t, o, dtype)
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif (
-                not t.on_chip and t.name not in wide
+                not t.on_chip and t.name not in wide and not (here and here.get(read.of(t)))
             ):  # what is read and written moves twice, but for what only takes a part
                 written = o.ins[0] if o.rule.part else t
-                moved.setdefault(t.name + "'" * (t.name in read), moved_bytes(written, o, dtype))
+                moved.setdefault(t.name + "'" * (t.name in taken), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
     if launches > 1 and not fused:
         traffic = maximum(traffic, _in_between(first, dtype))
@@ -174,7 +185,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool) 
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(ops, main, kind),
-        narrow=any(t.dtype == "float8" for t in main.ins),
+        narrow=next((NARROW[t.dtype] for t in main.ins if t.dtype in NARROW), ""),
         host=host,
     )
 
@@ -268,10 +279,20 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
     experts) only what is picked, at most all of it.
     """
-    axis = picked(t)
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
-    if not axis or t.part == GRADIENT:
+    axis = picked(t) if t.part != GRADIENT else ""
+    if not axis:
         return n * size
     choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
-    return minimum(o.sizes[axis], choices) * (n / o.sizes[axis]) * size
+    return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
+
+
+def _distinct(o: Op, of: Size, choices: Size) -> Size:
+    """How many experts are read, on average, where each token takes some of them at random; of an embedding's
+    rows at most all. Derived.
+    """
+    some = o.sizes.get(ACTIVE, 1)
+    if ACTIVE not in o.out.dims or not is_number(some) or not is_number(of) or some >= of:
+        return minimum(of, choices)
+    return of * (1 - (1 - some / of) ** (choices / some))

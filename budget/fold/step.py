@@ -152,7 +152,8 @@ class Spread(NamedTuple):
         """What a rank's device says, with its seconds, and what of these nothing hides."""
         overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
         spoken = list(communications(rank.program.nodes, self.dtype))
-        took = [self.seconds(c, cluster) for c in spoken]
+        groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in spoken}}
+        took = [seconds(cluster, c.kind, c.bytes, groups[c.axis]) * self.often(c) for c in spoken]
         sums: dict[tuple[str, str, bool], Size] = {}
         for c, s in zip(spoken, took, strict=True):
             sums[_key(c)] = sums.get(_key(c), 0.0) + s
@@ -162,10 +163,6 @@ class Spread(NamedTuple):
             hidden = minimum(overlap.get(axis, 0.0) * s, beside / self.micro if once else beside)
             shown[axis, phase, once] = 1 - hidden * (1 - taken_from(cluster)) / maximum(s, 1e-30)
         return tuple(Said(c, s, s * shown[_key(c)]) for c, s in zip(spoken, took, strict=True))
-
-    def seconds(self, c: Communication, cluster: Cluster) -> Size:
-        """Seconds of a communication, all times together."""
-        return seconds(cluster, c.kind, c.bytes, self.layout.group(c.axis).levels) * self.often(c)
 
     def often(self, c: Communication) -> Size:
         """How often something is said in a step: each of a device's interleaved stages sends."""
@@ -236,8 +233,15 @@ def _key(c: Communication) -> tuple[str, str, bool]:
 
 
 def _of_weights(program: Model) -> Size:
-    """The part of a program's backward products that makes weights' gradients, which can wait."""
-    trained = {t.name for o, _ in walk(program.nodes) if o.phase == "forward" for t in o.weights}
+    """The part of a program's backward products that makes gradients of weights, which can wait. What is made
+    of weights alone (a cast, a gather) has their gradient.
+    """
+    trained: set[str] = set()
+    for o, _ in walk(program.nodes):
+        if o.phase == "forward":
+            trained.update(t.name for t in o.weights)
+            if o.ins and all(t.name in trained for t in o.ins):
+                trained.update(t.name for t in o.outs)
     both: Size = 0
     own: Size = 0
     for o, times in walk(program.nodes):

@@ -18,6 +18,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
+from .reads import NOBODY, reads
 
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -51,7 +52,7 @@ class Rates(NamedTuple):
 
     forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
-    narrow: float  # of one in float8
+    narrow: Mapping[str, float]  # of one in fp8; in fp4, where the device has it, the same
     link: float  # of a byte to or from the host's memory
     vector: float  # of pointwise arithmetic at the peak
     byte: float  # moved, of little data
@@ -74,7 +75,8 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        narrow=1 / device.rate("fp8"),
+        # What products in fp4 reach is not known: engines' prompts show no more than fp8's rate.
+        narrow=dict.fromkeys(("fp8", "fp4") if "fp4" in device.flops else ("fp8",), 1 / device.rate("fp8")),
         link=1 / _host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],
@@ -106,7 +108,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     The seconds of a byte rise where data outgrow a cache, halfway at its size c: x^2 / (x^2 + c^2).
     """
     form = r.forms.get(w.own) or r.forms[w.form]
-    arithmetic = w.contraction * (r.narrow / (form.narrow or form.share) if w.narrow else r.flop / form.share)
+    narrow = r.narrow.get(w.narrow)
+    arithmetic = w.contraction * (narrow / (form.narrow or form.share) if narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
         if form.unaligned:
@@ -117,7 +120,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     square = w.bytes * w.bytes
     for size, more in r.steps:
         byte = byte + more * square / (square + size)
-    traffic = w.bytes * byte * (form.traffic if w.gemm is None else _packing(w.gemm, form))
+    traffic = w.bytes * byte / form.bandwidth * (form.traffic if w.gemm is None else _packing(w.gemm, form))
     launch = w.launches * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
@@ -165,7 +168,8 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
     r = running(rates(device, profile, dtype), execution)
-    kernels = tuple(_timed(works(model.nodes, dtype, execution), r))
+    read = NOBODY if execution == "eager" else reads(model)
+    kernels = tuple(_timed(works(model.nodes, dtype, execution, read=read), r))
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)

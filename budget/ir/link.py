@@ -152,11 +152,10 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        name, tag = path + node.name, node.tag
         if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
             ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)
-        made = Op(name, node.kind, ins, tuple(outs), sizes, group=node.group, callers=callers, tag=tag)
-        return made._replace(window=node.window, causal=node.causal, beside=node.beside)
+        name = path + node.name
+        return node._replace(name=name, ins=ins, outs=tuple(outs), sizes=sizes, callers=callers)
 
     def read(self, node: Op, t: Tensor, env: dict[str, str], path: str) -> Tensor:
         if t.role == WEIGHT:

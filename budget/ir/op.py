@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from ..dtype import SPARSE
@@ -83,12 +83,12 @@ class Op(NamedTuple):
         """Of what the backward pass reads, the tensors that are neither its inputs nor its outputs."""
         return tuple([_select(self, save) for save in self._saves(needs) if save.name])
 
-    def _saves(self, needs: Collection[str]) -> Iterator[Save]:
+    def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
         if not any(save.trained or save.passed for save in saves):
-            return iter(saves)
+            return saves
         trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
-        return (s for s in saves if (trains or not s.trained) and (passes or not s.passed))
+        return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
@@ -161,10 +161,12 @@ def pointwise_flops(o: Op) -> Size:
     """FLOPs of everything that is no contraction: the rule's work for each element of the
     widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
-    added = sum([t.added for t in o.ins]) if o.kind == "contract" else 0
-    flops = added * elements(o.out, o.sizes) if added else 0
-    rate = o.rule.back if o.phase == "backward" and not o.again else o.rule.flops
-    return flops + rate * widest(o) if rate else flops
+    if o.kind == "contract":
+        added = sum([t.added for t in o.ins])
+        return added * elements(o.out, o.sizes) if added else 0
+    rule = o.rule
+    rate = rule.back if o.phase == "backward" and not o.again else rule.flops
+    return rate * widest(o) if rate else 0
 
 
 def widest(o: Op) -> Size:

@@ -5,7 +5,7 @@ A format's file has
 - `FIELDS`: by a field's path (`training.seq_len`), what it means: a name of `estimate`'s arguments, or a
   function of its value that gives some
 - `SILENT`: beginnings of the fields that change neither counts nor bytes: logs, paths, learning rates
-- `finish(run)`, where there is one: what several fields say together
+- `finish(run)`, where there is one: what several fields say together; `unsaid` names what no field says
 
 Nothing of a file is run, and no tag constructs an object. What is not in FIELDS and not SILENT is named.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
@@ -90,6 +89,7 @@ def read(path: str) -> Run:
             raise InputError(field, f"got {shown(value)}, which is not of its kind") from None
     if hasattr(module, "finish"):
         told = module.finish(told)
+    left += told.pop("unsaid", ())
     return _run(form, told, tuple(known), tuple(left))
 
 
@@ -141,21 +141,34 @@ def _parsed(ending: str, text: str) -> Any:
         return json.loads(text)
     if ending in (".yaml", ".yml"):
         return _yaml(text)
-    return arguments(shlex.split(text.replace("\\\n", " "), comments=True))
+    from ._shell import words
+
+    return arguments(words(text))
 
 
 def arguments(words: list[str]) -> dict[str, Any]:
-    """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}."""
-    table: dict[str, Any] = {}
+    """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}.
+
+    What is told twice and differs, as in two branches of a script, is both of them in a text. A program of
+    Python is `script`.
+    """
+    table: dict[str, list[Any]] = {}
     name = ""
     for word in words:
         if word.startswith("--"):
             name, given, value = word[2:].partition("=")
             name = name.replace("-", "_")
-            table[name] = _value(value) if given else True
+            table.setdefault(name, []).append(_value(value) if given else True)
+        elif word.endswith(".py") or word == ")":
+            name = ""
+            if word != ")":
+                table.setdefault("script", []).append(os.path.basename(word))
         elif name:
-            table[name], name = _value(word), ""
-    return table
+            table[name][-1], name = _value(word), ""
+    return {
+        name: told[0] if all(one == told[0] for one in told) else " or ".join(map(str, dict.fromkeys(told)))
+        for name, told in table.items()
+    }
 
 
 def _value(word: str) -> Any:

@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..plan._beside import OURS
 from ..plan.optimizer import ALIASES, CHOICES
 
 Told = Mapping[str, Any]
 
 # Optimizers by the names that transformers, DeepSpeed, torchtitan, Axolotl and others give them.
 OPTIMIZERS = {**{name: name for name in CHOICES}, **ALIASES, "fusedadam": "adamw_fused"}
-# Products by the names of transformers' modules.
-TARGETS = {
-    "q_proj": "attn.q", "k_proj": "attn.k", "v_proj": "attn.v", "o_proj": "attn.o", "qkv_proj": "attn.qkv",
-    "gate_proj": "mlp.gate", "up_proj": "mlp.up", "gate_up_proj": "mlp.gate_up", "down_proj": "mlp.down",
-}  # fmt: skip
-ALL = "all-linear"
+ALL = "all-linear"  # as peft calls every linear layer but the head
 
 
 def optimizer(name: Any) -> Told:
@@ -58,12 +54,12 @@ def when(told: Told) -> Callable[[Any], Told]:
 def targets(value: Any) -> Told:
     """Modules with adapters, by names or all. Raises InputError."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
-    if names in (["all"], ["all-linear"]):
+    if names in (["all"], [ALL]):
         return {"lora_targets": ALL}
     for name in names:
-        if name not in TARGETS:
-            raise InputError("lora_targets", f"got {shown(name)}; allowed: all, {', '.join(TARGETS)}")
-    return {"lora_targets": ",".join(TARGETS[name] for name in names)}
+        if name not in OURS:
+            raise InputError("lora_targets", f"got {shown(name)}; allowed: all, {', '.join(OURS)}")
+    return {"lora_targets": ",".join(names)}
 
 
 # Modules outside of layers by the names of transformers.

@@ -8,6 +8,14 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._shared import degree, optimizer, recompute, when, whole
 
+
+def usual(name: str) -> Any:
+    """A decoder's own default of a setting."""
+    from ..arch.transformer import Config
+
+    return Config.fields[name].default
+
+
 NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
 POSITIONS = {"learned_absolute": "learned", "rope": "rotary", "none": "none"}
 
@@ -21,7 +29,16 @@ def _one_of(ours: str, names: Mapping[str, str]) -> Any:
     return read
 
 
+def _script(value: Any) -> Mapping[str, Any]:
+    """Of Megatron-LM's own programs, the one that trains a decoder. Raises InputError for another."""
+    others = [name for name in str(value).split(" or ") if name.startswith("pretrain_")]
+    if others and others != ["pretrain_gpt.py"]:
+        raise InputError("script", f"got {shown(others[0])}; allowed: pretrain_gpt.py")
+    return {}
+
+
 FIELDS = {
+    "script": _script,
     "num_layers": whole("config.layers"), "hidden_size": whole("config.d_model"),
     "num_attention_heads": whole("config.heads"), "ffn_hidden_size": whole("config.d_ff"),
     "kv_channels": whole("config.head_dim"), "num_query_groups": whole("groups"),
@@ -78,6 +95,8 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if vocab and "config.vocab" not in told:
         pad = multiple * max(told.get("layout.tp", 1), 1)
         told["config.vocab"] = -(-vocab // pad) * pad
+    if "config.vocab" not in told:
+        told["unsaid"] = (f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)",)
     if grouped and groups:
         told["config.kv_heads"] = groups
     width = told.get("config.d_model")

@@ -40,6 +40,8 @@ def passes(o: Op, held: Sequence[str], wants: str) -> bool:
     rows = back and o.rule.looks_up and not (wants and has(o.out, wants))
     fused = o.rule.casts and all(t.on_chip for t in o.ins)  # nothing can be added up within a fused kernel
     linear = o.rule.view or o.rule.linear or o.rule.additive
+    if o.rule.factors and not back and wants == WHOLE:  # what experts make, weighed before it is added up
+        return held.count(PARTIAL) == 1 and all(d in (WHOLE, PARTIAL) for d in held)
     return (linear or rows or fused) and all(d == PARTIAL for d in held)
 
 

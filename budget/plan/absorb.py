@@ -54,7 +54,7 @@ def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
     (cn, weight), kr = made[LATENT_UP].ins, made[LATENT_JOIN].ins[1]
     sizes = {**o.sizes, **made[LATENT_JOIN].sizes}
     sizes["l"] = sizes["c"] + sizes["m"]
-    latent = Tensor(f"{cn.name}~latent", ("b", "t", "l"))
+    latent = Tensor(f"{cn.name}~latent", ("b", "t", "l"), dtype=cn.dtype)
 
     def new(name: str, kind: str, ins: tuple[Tensor, ...], *outs: Tensor) -> Op:
         return Op(beside(o, name), kind, ins, outs, sizes)

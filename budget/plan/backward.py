@@ -1,9 +1,7 @@
 """Append the backward pass: each operand's gradient is the output's, contracted with the other operands.
 
 The network's input needs no gradient, so "backward = 2 x forward" follows where it is true and does not
-where it is false. A repetition of a block that needs less than the others is split off: the first one
-where its input needs no gradient (a recurrence's initial state, frozen layers below a trained one), the
-last one where nothing reads its result. Derived: reverse-mode differentiation, operator by operator.
+where it is false (plan/_needs.py). Derived: reverse-mode differentiation, operator by operator.
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ from ..ir import (
     Op,
     Tensor,
     is_convolution,
-    pieces,
     read_by,
 )
 from ..ir.kinds.rule import SAME
+from ._needs import flow, inside, last_apart
 
 Grads = dict[str, list[Tensor]]
 QUANTIZED = ("float8", "int8")
@@ -38,7 +36,7 @@ def backward(model: Model) -> Model:
     """The model with its backward operators behind its forward ones."""
     needs: set[str] = set()
     reads = {*model.outputs, *read_by(model.nodes)}
-    nodes = tuple(_last_apart(_flow(model.nodes, needs), reads, needs))
+    nodes = tuple(last_apart(flow(model.nodes, needs), reads, needs))
     grads: Grads = {name: [_gradient(Tensor(name, ()), f"d:{name}")] for name in model.outputs}
     back = tuple(_reverse(nodes, grads, needs))
     return model._replace(nodes=(*_keep(nodes, needs), *back))
@@ -49,68 +47,11 @@ def _gradient(t: Tensor, name: str) -> Tensor:
     return Tensor(name, t.dims, ACTIVATION, t.dtype, False, t.on_chip, GRADIENT, t.name)
 
 
-def _flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
-    """Add to `needs` the activations that need a gradient; split off first repetitions."""
-    for node in nodes:
-        if isinstance(node, Op):
-            if node.tag == LEAF:
-                needs.update(out.name for out in node.outs)
-            elif not node.rule.stops:
-                for t in node.ins:
-                    if t.role == WEIGHT or t.name in needs:
-                        needs.update([out.name for out in node.outs])
-                        break
-            yield node
-            continue
-        first = _inside(node, needs)
-        nested = any(isinstance(inner, Block) for inner in node.body)
-        late = [c for c in node.carry if c.enter and c.leave in first and c.init not in needs]
-        if late and not (isinstance(node.count, int) and node.count == 1):
-            head, rest = pieces(node, 1, f"{node.name}[0]")
-            first = _inside(head, needs)
-            yield head._replace(body=tuple(_flow(head.body, set(first))))
-            needs.update(c.leave for c in head.carry if c.leave in first)
-            yield from _flow((rest._replace(name=node.name, piece=node.piece),), needs)
-            continue
-        needs.update(c.leave for c in node.carry if c.leave in first)
-        yield node._replace(body=tuple(_flow(node.body, set(first)))) if nested else node
-
-
-def _last_apart(nodes: Iterable[Node], reads: set[str], needs: set[str]) -> Iterator[Node]:
-    """Split off last repetitions whose result nothing reads: its operators have no gradient there."""
-    for node in nodes:
-        if isinstance(node, Op):
-            yield node
-            continue
-        if any(isinstance(inner, Block) for inner in node.body):
-            left = reads | {c.leave for c in node.carry}
-            node = node._replace(body=tuple(_last_apart(node.body, left, _inside(node, needs))))  # noqa: PLW2901
-        if isinstance(node.count, int) and node.count == 1:
-            yield node
-            continue
-        makers = {t.name: o for o in node.body if isinstance(o, Op) for t in o.outs}
-        lost = {c.leave for c in node.carry if c.enter and c.leave in makers} - reads
-        if not any(reads.isdisjoint(t.name for t in makers[name].outs) for name in lost & needs):
-            yield node
-            continue
-        head, rest = pieces(node, node.count - 1, f"{node.name}[:-1]")
-        needs.update(c.leave for c, last in zip(head.carry, node.carry, strict=True) if last.leave in needs)
-        yield from (head, rest._replace(name=node.name, piece=node.piece))
-
-
-def _inside(node: Block, needs: set[str]) -> set[str]:
-    """The tensors that need a gradient inside a block, given those outside."""
-    inner = needs | {c.enter for c in node.carry if c.init in needs}
-    for _ in _flow(node.body, inner):
-        pass
-    return inner
-
-
 def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
     """Forward operators with the additional tensors that they save for the backward pass."""
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_keep(node.body, _inside(node, needs))))
+            yield node._replace(body=tuple(_keep(node.body, inside(node, needs))))
         else:
             made = {t.name for t in node.outs}
             kept = tuple(t for t in node.kept(needs) if t.name not in made)
@@ -273,7 +214,7 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
-    inner = _inside(node, needs)
+    inner = inside(node, needs)
     makers = {t.name: (o, t) for o in _ops_backward(node.body) for t in o.outs}
     local: Grads = {}
     seeds: dict[str, str] = {}

@@ -35,7 +35,7 @@ from ..named import NamedTuple
 from ..size import product
 from ._placement import BESIDE, Placement, left, local, moved, passes
 from ._places import Places, Scope
-from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, canonical, choice, has
+from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, canonical, choice, has, loops_over
 
 
 class Divided(NamedTuple):
@@ -83,7 +83,7 @@ class _Divider(Places):
         ops = [o for o, _ in walk(nodes)]
         tables = {t.name: t.dims for o in ops for t in o.outs if o.kind == "table"}
         for o in reversed(ops):  # a table's readers before what it is made of
-            chosen = tuple(self.chosen(i, o) for i in range(len(self.axes)))
+            chosen = self.chosen(o)
             for t in o.ins:
                 if t.role != INPUT and t.name not in tables:
                     continue
@@ -100,7 +100,7 @@ class _Divider(Places):
             yield from self.block(node, scope) if isinstance(node, Block) else self.op(node, scope)
 
     def op(self, o: Op, scope: Scope) -> Iterator[Op]:
-        chosen = tuple(self.chosen(i, o) for i in range(len(self.axes)))
+        chosen = self.chosen(o)
         self.divides.update((i, dim) for i, dim in enumerate(chosen) if dim not in (WHOLE, PARTIAL))
         self.refuse(o, chosen)
         ins = []
@@ -122,19 +122,25 @@ class _Divider(Places):
         parts = product(a.degree for a, dim in zip(self.axes, chosen, strict=True) if o.causal and dim == "s")
         yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes), parts=parts)
 
-    def chosen(self, i: int, o: Op) -> str:
-        """What an axis divides in an operator; PARTIAL where it computes with partial sums."""
-        axis = self.axes[i]
+    def chosen(self, o: Op) -> Placement:
+        """What each axis divides in an operator; PARTIAL where it computes with partial sums."""
         if o.kind == "table":
-            return self.place[o.out.name][i] if o.out.name in self.place else WHOLE
-        data = [t for t in o.ins if t.name in self.place and t.name not in self.present]
-        held = [self.seen(t)[i] for t in data]
-        wants = choice(axis, o)
-        if PARTIAL in held and passes(o, held, wants):
+            return self.place.get(o.out.name, (WHOLE,) * len(self.axes))
+        loops = loops_over(o)
+        data = [(t, self.seen(t)) for t in o.ins if t.name in self.place and t.name not in self.present]
+        return tuple(
+            self.along(choice(axis, o, loops), o, [(t, seen[i]) for t, seen in data])
+            for i, axis in enumerate(self.axes)
+        )
+
+    def along(self, wants: str, o: Op, held: Sequence[tuple[Tensor, str]]) -> str:
+        """The same along one axis, which would divide `wants`; `held`: data, and how they lie on it."""
+        places = [place for _, place in held]
+        if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
         # What is no contraction leaves the rows of experts where they are; a fused kernel has them at hand.
-        there = any(place == EXPERTS and t.on_chip for t, place in zip(data, held, strict=True))
-        rows = o.kind != "contract" and (there or set(held) == {EXPERTS})
+        there = any(place == EXPERTS and t.on_chip for t, place in held)
+        rows = o.kind != "contract" and (there or set(places) == {EXPERTS})
         if rows and all(has(t, EXPERTS) for t in o.outs if t.part not in BESIDE):
             return EXPERTS
         return wants

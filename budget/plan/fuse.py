@@ -116,14 +116,17 @@ def _fuse(
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
     held: dict[str, None] = {}  # what a kernel is given and makes besides, there until it ends
+    made: set[str] = set()  # the part of it that the kernel makes
     apart = set(laid_out(nodes)) if choice in SDPA else set()
+    chip -= apart
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_fuse(node.body, groups, choice, needs, masks)))
         elif id(node) in fused:
-            ins, outs = (tuple(_on_chip(t, chip - apart) for t in ts) for ts in (node.ins, node.outs))
+            own = _of(node, choice)
+            ins, outs = (tuple([_on_chip(t, chip) for t in ts]) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
-            kind = DENSE.get(_of(node, choice), {}).get(kind, kind)
+            kind = DENSE.get(own, {}).get(kind, kind)
             # The kernel's backward pass reads its output, whether or not the next product's does.
             holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
             new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
@@ -132,16 +135,15 @@ def _fuse(
             held |= {
                 t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
             }
+            made |= {t.name for t in new.outs[1:]}
             if node.tag in (MIX, MERGE):  # going forward: the backward pass has what it reads
-                new = new._replace(callers=(*new.callers, *held))
+                alive = (name for name in held if kind != "merge" or name not in made)  # it comes behind
+                new = new._replace(callers=(*new.callers, *alive))
             if node.tag == MERGE:
-                held = {}
+                held, made = {}, set()
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
-            window, causal = (
-                0 if choice in SDPA else node.window,
-                _of(node, choice) != "fused" and node.causal,
-            )
-            yield new._replace(window=window, causal=causal)
+            window = 0 if choice in SDPA else node.window
+            yield new._replace(window=window, causal=own != "fused" and node.causal)
         else:
             yield node
 

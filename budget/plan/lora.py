@@ -26,7 +26,7 @@ SETTINGS = {
         "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv), or all-linear"
     ),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
-    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0, most=1),
+    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
     "use_dora": setting(False, "low-rank adapters with trained magnitudes (DoRA)"),
     "use_rslora": setting(False, "they are scaled by alpha / sqrt(rank) (rsLoRA), which costs nothing else"),
 }

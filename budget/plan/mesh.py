@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from ..config import any_of, divides
+from ..errors import InputError
 from ..ir import ACTIVE, SCORES, Model, Op, Tensor, is_picked, walk, window
 from ..layout import Layout, even
 from ..named import NamedTuple
@@ -61,9 +62,8 @@ class Axis(NamedTuple):
         return self.dims[0].dim == EXPERTS
 
 
-def choice(axis: Axis, o: Op) -> str:
-    """The dimension that an axis divides in an operator; WHOLE where it divides none."""
-    loops = loops_over(o)
+def choice(axis: Axis, o: Op, loops: Collection[str]) -> str:
+    """The dimension that an axis divides in an operator, of those that it loops over; WHOLE if none."""
     return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
 
 
@@ -160,6 +160,9 @@ def _heads(size: Size, kv_heads: Size, before: list[Axis]) -> Iterator[tuple[str
     if left is None or not any_of(size > left):
         yield "h", size
         return
+    if any_of(size <= left):  # an axis of one device would talk to itself
+        text = f"some degrees divide the {kv_heads} key-value heads and some are more"
+        raise InputError("layout.tp", f"{text}; allowed: arrays of one kind")
     by_keys = minimum(size, left)
     divides("layout.tp", by_keys, "tp", size)
     yield "h", by_keys

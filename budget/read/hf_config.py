@@ -95,9 +95,11 @@ def has_tower(values: Mapping[str, Any]) -> bool:
 
 def _sees(values: Mapping[str, Any]) -> bool:
     """Whether a config's tower is counted."""
+    if "tower" not in _family(values["model_type"]):
+        return False
     from .hf_towers import SEEING
 
-    return "tower" in _family(values["model_type"]) and read(values)[0] in SEEING.values()
+    return read(values)[0] in SEEING.values()
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 A table has either `arch` and that architecture's settings, or `model_type` and a Hugging Face
 family's own fields; `workload` where a preset is also a worked example. A table with `same_as` is
-another name.
+another name. `_class_name`, or a `model_type` that has no family's file: a class that is captured.
 """
 
 from __future__ import annotations
@@ -39,8 +39,40 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def names() -> tuple[str, ...]:
-    """All presets by their own names, by file and in the files' order."""
-    return tuple(name for presets in _files() for name, told in presets.items() if "same_as" not in told)
+    """All presets of architectures that are here by their own names, by file and in the files' order."""
+    return tuple(
+        name
+        for presets in _files()
+        for name, told in presets.items()
+        if "same_as" not in told and not captured(told)
+    )
+
+
+def classes() -> tuple[tuple[str, str], ...]:
+    """The other presets, which are captured, each with its class or its model_type."""
+    return tuple(
+        (name, told.get("_class_name") or told["model_type"])
+        for name, told in table.load(FOLDER, "captured.json").items()
+    )
+
+
+def captured(found: Mapping[str, Any]) -> bool:
+    """Whether a preset is a config of a class that no architecture here covers (presets/captured.json)."""
+    return "_class_name" in found or (
+        "model_type" in found and found["model_type"] not in table.files("families")
+    )
+
+
+def near_on_the_hub(name: str) -> str:
+    """A hint at the hub's nearest name: one that begins as it does, owners aside, or is spelled nearly so."""
+    from difflib import get_close_matches
+
+    known = [heading for presets in _files("hub") for heading in presets if "/" in heading]
+    last = {_dashed(heading.partition("/")[2]): heading for heading in known}
+    told = _dashed(name.rpartition("/")[2])
+    begins = sorted((own for own in last if told and own.startswith(told)), key=len)
+    found = begins or get_close_matches(told, last, n=1, cutoff=0.85)
+    return f"did you mean {last[found[0]]!r}? " if found else ""
 
 
 def _files(likely: str = "") -> Iterator[Mapping[str, Mapping[str, Any]]]:

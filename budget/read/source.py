@@ -129,14 +129,21 @@ def _named(name: str) -> Resolved:
         name, found = preset.look_up(name)
     except InputError:
         if "/" in name:
-            way = "allowed: the hub's names of presets, or its config.json in --config FILE"
+            near = preset.near_on_the_hub(name)
+            way = f"{near}allowed: the hub's names of presets, or its config.json in --config FILE"
             raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
         way = "`budget list presets` has the names; --config FILE and --module FILE:FACTORY take any model"
-        raise unknown("model", name, (*preset.names(), *architectures.names()), way) from None
+        raise unknown(
+            "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
+        ) from None
     table = dict(found)
     usual = table.pop("workload", {})
     for about in preset.ABOUT:
         table.pop(about, None)
+    if preset.captured(found):
+        raise InputError(
+            "model", f"{name} is captured whole; allowed: estimate, fit, plan, without its settings"
+        )
     if "model_type" in table:
         arch, settings, own, uncounted = _hugging_face(table)
         usual = {**own, **usual}
@@ -150,7 +157,9 @@ def _captured(model: object, **run: Any) -> Model | None:
 
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
-    if not (isinstance(model, Mapping | os.PathLike) or (isinstance(model, str) and _is_path(model))):
+    if isinstance(model, str) and not _is_path(model):
+        model = _whole_class(model)
+    if not isinstance(model, Mapping | os.PathLike | str):
         return None
     from . import hf_config, hf_files
     from .hf_classes import UncoveredError
@@ -171,6 +180,17 @@ def _captured(model: object, **run: Any) -> Model | None:
     from . import hf_class
 
     return hf_class.program(values, why, **run)
+
+
+def _whole_class(name: str) -> Mapping[str, Any] | None:
+    """The config of a preset that no architecture here covers, only a class of transformers or diffusers."""
+    try:
+        found = preset.find(name)
+    except InputError:
+        return None
+    if not preset.captured(found):
+        return None
+    return {key: value for key, value in found.items() if key not in preset.ABOUT}
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

@@ -174,12 +174,11 @@ def _time(plan: Plan) -> Iterator[str]:
     paid = "price" if "usd" in ask.given else "power" if "kwh" in ask.given else ""
     took = seconds(plan.days * 86400) + ("" if paid else _between(days, seconds))
     told = ask.given.get("days", MONTH)
-    spread = f", whole nodes that finish in {told:,.3g} days" * (
-        "devices" not in ask.given and plan.devices > 1
-    )
+    chosen = "devices" not in ask.given and plan.devices > 1
+    spread = f" (what finishes in {told:,.3g} days, rounded up)" * chosen
     hours = f"{plan.device_hours:,.0f} device-hours{_between(ends, '{:,.0f}'.format)}"
-    bought = f" as the {paid} has it" * bool(paid)
-    whole = f"; {hours}{bought}," * (plan.devices > 1)
+    bought = f" by the {paid}" * bool(paid)
+    whole = f"; {hours}{bought}" * (plan.devices > 1)
     yield f"time        {took} on {plan.devices:,} x {ask.device.name}{spread}{whole} at {mfu}"
     yield f"              {plan.mfu.what}"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..fold.count import modelled
-from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
 from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
@@ -268,14 +267,19 @@ def _trust(e: Estimate) -> Iterator[str]:
     own = f"captured from transformers' {e.model.config.get('class')}"
     counts = own if e.model.config.get("captured") else "exact"
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
-    if e.spread is not None and e.task.workload.mode == "train" and bool(e.devices >= MANY):
-        yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
+    if e.spread is not None and e.task.workload.mode == "train":
+        from ..goodput import MANY
+
+        if bool(e.devices >= MANY):
+            yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
 
 
 def _stragglers(factor: float) -> str:
     """What is taken of the slowest device, and what was seen elsewhere."""
     if factor != 1:
         return f"kernels of the slowest device take {factor:g} x as long, as you say"
+    from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
+
     usual = 1 / (1 - WASTED)
     return (
         f"none assumed; they wasted {WASTED:.1%} in the median of {JOBS:,} jobs on {MANY} or more,"

@@ -7,23 +7,23 @@ import torch
 from budget.kernels.exact import EXACT, distance, exact, is_right
 from cases import DEVICE
 
-from budget.kernels import lint_calls
+from budget.kernels import sample_launches
 
 SMALL = {
-    "matmul": lambda: lint_calls._matmul(40, 48, 32, save=True),
-    "gated": lambda: lint_calls._matmul(40, 48, 32, activation="silu", gated=True, save=True),
-    "softmax": lambda: lint_calls._softmax(3, 2, 9, 33, masked=True),
-    "softmax backward": lambda: lint_calls._softmax_backward(9, 33),
-    "rms norm": lambda: lint_calls._rms_norm(9, 100),
-    "rms norm backward": lambda: lint_calls._rms_norm_backward(9, 100),
-    "attention": lambda: lint_calls._attention(16, length=9, has_bias=True, has_sinks=True),
-    "attention backward": lambda: lint_calls._attention(16, length=9, has_bias=True, backward=True),
+    "matmul": lambda: sample_launches.matmul(40, 48, 32, save=True),
+    "gated": lambda: sample_launches.matmul(40, 48, 32, activation="silu", gated=True, save=True),
+    "softmax": lambda: sample_launches.softmax(3, 2, 9, 33, masked=True),
+    "softmax backward": lambda: sample_launches.softmax_backward(9, 33),
+    "rms norm": lambda: sample_launches.rms_norm(9, 100),
+    "rms norm backward": lambda: sample_launches.rms_norm_backward(9, 100),
+    "attention": lambda: sample_launches.attention(16, length=9, has_bias=True, has_sinks=True),
+    "attention backward": lambda: sample_launches.attention(16, length=9, has_bias=True, backward=True),
 }
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_launch_is_right_and_zeros_are_not(name):
-    with lint_calls.tensors_on(DEVICE):
+    with sample_launches.tensors_on(DEVICE):
         launch = SMALL[name]()
     values = exact(launch)
     outputs = launch()
@@ -35,7 +35,7 @@ def test_every_launch_is_right_and_zeros_are_not(name):
 
 
 def test_every_launch_function_of_the_calls_has_a_judge():
-    assert {name for name in vars(lint_calls) if name.startswith("launch_")} == set(EXACT)
+    assert {name for name in vars(sample_launches) if name.startswith("launch_")} == set(EXACT)
 
 
 def test_not_a_number_is_wrong():

@@ -47,7 +47,7 @@ RULES: dict[str, Rule] = {
     ),  # rows in another order; their gradients go between zeros
     "reorder_new": Rule(back=1, back_launches=2, temps=(Save("zeros", like=OUT),)),  # the same not in place
     "sum_rows": Rule(
-        1, 1, walks="first", sums=True, gradient="repeat"
+        1, 1, walks="first", sums=True, gradient="repeat", additive=True
     ),  # of neighbours; a gradient is copied
     "repeat": Rule(back=1, additive=True),  # each element several times; its gradients are added up
     "expand": Rule(view=True),  # a sum's gradient, the same one for all that was added

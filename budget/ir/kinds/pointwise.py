@@ -5,7 +5,7 @@ from __future__ import annotations
 from .rule import ANSWERS_SINGLE, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
 
 RULES: dict[str, Rule] = {
-    "mul": Rule(1, 2, (X, Y), cross=True),
+    "mul": Rule(1, 2, (X, Y), cross=True, factors=True),
     "scale": Rule(1, 1, additive=True),
     # the same of what is cast for it and copied for a product of batches
     "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2, narrow=(1, 1)),

@@ -13,7 +13,7 @@ tests/test_backward.py.
 
 from __future__ import annotations
 
-from ...named import NamedTuple
+from ...named import NamedTuple, Record
 
 OUT = -1  # as an operand's number: the output
 
@@ -31,7 +31,7 @@ class Save(NamedTuple):
     passed: bool = False  # needed for the gradient of the first input only
 
 
-class Rule(NamedTuple):
+class Rule(Record):
     """The work, the memory and the names of one kind of operator."""
 
     flops: float = 0
@@ -51,6 +51,7 @@ class Rule(NamedTuple):
     upcasts: bool = False  # an input of another dtype is cast to the output's first, and its gradient back
     linear: bool = False  # gradients pass through unchanged, partial sums stay partial
     in_order: bool = False  # goes through a sequence step by step
+    factors: bool = False  # linear in each operand while the others are whole
     additive: bool = False  # partial sums stay partial, though gradients do not pass unchanged
     sums: bool = False  # adds up over the dimensions that the output lacks
     stops: bool = False  # no gradient flows through: choices, masks, look-ups of constants

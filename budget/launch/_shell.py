@@ -1,0 +1,50 @@
+"""The words of a shell's script, whose variables are put in where the script itself says what they are.
+
+Nothing is run: what an expression, a command or the script's caller would say stays a variable's name.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+ASSIGNED = re.compile(r"""(?:^|[\s;])([A-Za-z_]\w*)=(?!\()("[^"]*"|'[^']*'|[^\s;#()]*)""")
+USED = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*|\d+)(?::?-([^{}]*))?\})")
+
+
+def words(text: str) -> list[str]:
+    """The script's words, as a shell divides them. Raises ValueError."""
+    text = text.replace("\\\n", " ").replace("=(", "=( ")
+    known = _variables(text)
+    return [part for word in shlex.split(text, comments=True) for part in _parts(_filled(word, known))]
+
+
+def _variables(text: str) -> dict[str, str]:
+    """Variables that are given one value. What is told twice, as in two branches, is not known."""
+    found: dict[str, str] = {}
+    twice = set()
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    for name, told in ASSIGNED.findall(lines):
+        value = _filled(told.strip("\"'"), found)
+        if found.setdefault(name, value) != value:
+            twice.add(name)
+    return {name: value for name, value in found.items() if name not in twice}
+
+
+def _filled(word: str, known: Mapping[str, str]) -> str:
+    def value(used: re.Match[str]) -> str:
+        name, usual = used[1] or used[2], used[3]
+        return known.get(name, used[0] if usual is None else usual.strip("\"'"))
+
+    return USED.sub(value, word)
+
+
+def _parts(word: str) -> Iterator[str]:
+    """A word; the arguments in one that holds several, as where a variable has them all."""
+    if not re.search(r"(^|[\s=])--\w", word) or not re.search(r"\s", word):
+        yield from (
+            (word,) if "(" in word or word == ")" else (word.rstrip(")"), ")")[: 1 + word.endswith(")")]
+        )
+        return
+    yield from (*re.sub(r"^\w+=", "", word).split(), ")")
