@@ -151,3 +151,17 @@ def test_an_image_among_the_words():
     assert found.params.total == sum(p.numel() for p in real.parameters())
     assert found.flops.forward == counter.get_total_flops()
     assert not found.model.uncounted
+
+
+def test_a_config_that_no_auto_class_has_is_that_of_a_public_class():
+    """A tower alone, and a text model of a pair."""
+    for kind, name in (
+        ("clipseg_vision_model", "CLIPSegVisionModel"),
+        ("align_text_model", "AlignTextModel"),
+    ):
+        config = CONFIG_MAPPING[kind](num_hidden_layers=1)
+        told = estimate({**config.to_dict(), "architectures": None}, mode="forward", batch=1)
+        with torch.device("meta"):
+            made = getattr(transformers, name)(config)
+        assert told.params.total == sum(p.numel() for p in made.parameters())
+        assert told.flops.forward > 0 and told.model.config["class"] == name

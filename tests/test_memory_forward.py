@@ -16,6 +16,8 @@ CASES = {
     "modernbert": ("ModernBertForMaskedLM", {**FIELDS, "local_attention": 64}),
     "bert": ("BertForMaskedLM", FIELDS),
     "gemma2": ("Gemma2ForCausalLM", {**FIELDS, "num_key_value_heads": 2, "head_dim": 32}),
+    "phi": ("PhiForCausalLM", FIELDS),
+    "persimmon": ("PersimmonForCausalLM", FIELDS),
     "gpt2": ("GPT2LMHeadModel", {"vocab_size": 1000, "n_embd": 128, "n_layer": 4, "n_head": 4,
                                  "n_positions": 512}),
     "opt": ("OPTForCausalLM", {"vocab_size": 1000, "hidden_size": 128, "ffn_dim": 192, "num_hidden_layers": 4,

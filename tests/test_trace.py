@@ -80,13 +80,15 @@ def test_arrays_have_no_trace():
         render(budget.estimate("gpt2", batch=np.array([1, 2])), "trace")
 
 
-@pytest.mark.parametrize("layout", ["pp=4", "pp=2,vpp=2", "pp=4,schedule=zb_h1"])
+@pytest.mark.parametrize("layout", ["pp=4", "pp=2,vpp=2", "pp=4,schedule=zb_h1", "pp=4,schedule=dualpipe"])
 def test_the_pipeline_is_drawn_to_scale(layout):
     e = estimate(layout, micro=8)
     root = ElementTree.fromstring(render(e, "svg"))  # noqa: S314 - our own
     boxes = [box for box in root.iter(f"{SVG}rect") if box.findtext(f"{SVG}title")]
-    ranks = {float(box.get("y")) for box in boxes}
+    ranks = {float(box.get("y")) for box in boxes if float(box.get("height")) == 20}
     assert len(ranks) == int(layout.split(",")[0][-1])
+    corners = [float(box.get(at)) for box in boxes for at in ("x", "y")]
+    assert len(set(zip(corners[::2], corners[1::2], strict=True))) == len(boxes)  # none hides another
     forward = [box for box in boxes if box.findtext(f"{SVG}title").startswith("forward")]
     assert len(forward) == 8 * e.spread.layout.pp * e.spread.layout.vpp
     assert any("bubble" in text.text for text in root.iter(f"{SVG}text"))

@@ -76,7 +76,7 @@ def base(numbers: Numbers) -> Profile:
         "attention": KernelClass(share=numbers["attention",]),
         "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
         "pointwise": KernelClass(traffic=numbers["pointwise",]),
-        "grouped": KernelClass(memory=numbers["experts",]),
+        "grouped": KernelClass(bandwidth=numbers["experts",]),
     }
     launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)

@@ -31,6 +31,7 @@ class Attention(NamedTuple):
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
+    rope_apart: bool = False  # rotated and other parts stay in variables of the layer's code (Phi)
     rope_float32: bool = False  # in float32
     cosine: bool = (
         False  # queries and keys are normalized to length 1; each head learns the scale of its scores
@@ -112,10 +113,7 @@ def attention(
     if a.scale_k:
         yield op(f"{name}.k_scale", "k: -> k:", "scale")
     if a.rope:
-        rope = "rope_part" if a.rope_part else "rope"
-        casts = (2, 2) if a.rope_float32 else (0, 0)
-        yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}", rope)._replace(beside=casts)
-        yield op(f"{name}.k_rope", "k:, cos:, sin: -> k:", rope)._replace(beside=casts)
+        yield from _rotate(name, a, layout)
     if a.norm and a.norm_last:
         yield norm(f"{name}.q_norm", a.norm, "q", "q", dim="k")
         yield norm(f"{name}.k_norm", a.norm, "k", "k", dim="k")
@@ -134,7 +132,23 @@ def attention(
         yield op(f"{name}.gated", "y: b s h r k, sg: b s h r k -> y:", "mul")
     out_bias = ", +*d" if a.out_bias else ""
     last = op(f"{name}.o", f"y: b s h r k, *h r k d{out_bias} -> {out}: b s d", tag=OUTPUT)
-    yield last._replace(callers=(x, "q", "k", "v", "p"))
+    yield last._replace(callers=(x, "q", "k", "v", "p", *(PASSED if a.rope_apart else ())))
+
+
+PASSED = ("q_whole", "k_whole", "q_rotated", "k_rotated")
+
+
+def _rotate(name: str, a: Attention, layout: str) -> Iterator[Op]:
+    """Queries and keys by their positions."""
+    rope = "rope_part" if a.rope_part else "rope"
+    casts = (2, 2) if a.rope_float32 else (0, 0)
+    q_part, k_part = "", ""
+    if a.rope_apart and a.rope_part:
+        yield op(f"{name}.q_whole", "q: -> q_whole:", "view")
+        yield op(f"{name}.k_whole", "k: -> k_whole:", "view")
+        q_part, k_part = ", q_rotated: b s h r m", ", k_rotated: b s h m"
+    yield op(f"{name}.q_rope", f"q:, cos:, sin: -> q:{layout}{q_part}", rope)._replace(beside=casts)
+    yield op(f"{name}.k_rope", f"k:, cos:, sin: -> k:{k_part}", rope)._replace(beside=casts)
 
 
 def _in_windows(name: str, a: Attention) -> Iterator[Op]:

@@ -46,6 +46,7 @@ class Config(Settings):
     position_offset: int = setting(0, "rows of the position table that no position uses (OPT: 2)", least=0)
     rotary_fraction: float = setting(1.0, "part of head_dim that is rotated", least=0)
     rotary_float32: bool = setting(False, "rotated in float32 (Cohere's and OLMo's code)")
+    rotary_apart: bool = setting(False, "a head's rotated part and its rest stay in variables (Phi's code)")
     rotated: tuple[int, ...] = setting((1,), "whether each layer in turn rotates: 1 or 0", least=0)
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
     norm_bias: bool = setting(True, "layer norms have a bias")

@@ -32,7 +32,7 @@ class KernelClass(NamedTuple):
     products whose matrices are no multiples of 16 bytes, where a library has no better kernels; 0: it has.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
-    each byte counted. memory: of the profile's bandwidth, what it reaches. overlap: of arithmetic with moving
+    each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with moving
     bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
     forward pass, in a network's code: reshaping heads, modules within modules.
@@ -45,7 +45,7 @@ class KernelClass(NamedTuple):
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
     traffic: float = 1.0
-    memory: float = 1.0
+    bandwidth: float = 1.0
     overlap: float = 1.0
     start_s: float = 0.0
     host_s: float = 0.0

@@ -155,7 +155,7 @@ def _form(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(p: Profile, where: str) -> None:
     positive = [p.memory, *(s for pair in p.steps for s in pair), *(f.share for f in p.forms.values())]
-    positive += [x for f in p.forms.values() for x in (f.traffic, f.memory, f.vector)]
+    positive += [x for f in p.forms.values() for x in (f.traffic, f.bandwidth, f.vector)]
     others = [
         p.launch_s,
         *p.dispatch,

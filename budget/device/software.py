@@ -42,7 +42,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         "grouped": KernelClass(
             wide * kernels["grouped"],
             narrow * kernels["grouped"],
-            memory=base.forms["grouped"].memory * of["experts"],
+            bandwidth=base.forms["grouped"].bandwidth * of["experts"],
         ),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),

@@ -120,7 +120,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     square = w.bytes * w.bytes
     for size, more in r.steps:
         byte = byte + more * square / (square + size)
-    traffic = w.bytes * byte / form.memory * (form.traffic if w.gemm is None else _packing(w.gemm, form))
+    traffic = w.bytes * byte / form.bandwidth * (form.traffic if w.gemm is None else _packing(w.gemm, form))
     launch = w.launches * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)

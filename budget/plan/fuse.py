@@ -116,6 +116,7 @@ def _fuse(
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
     fused = set(map(id, inside))
     held: dict[str, None] = {}  # what a kernel is given and makes besides, there until it ends
+    made: set[str] = set()  # the part of it that the kernel makes
     apart = set(laid_out(nodes)) if choice in SDPA else set()
     chip -= apart
     for node in nodes:
@@ -134,10 +135,12 @@ def _fuse(
             held |= {
                 t.name: None for t in (*new.ins, *new.outs[1:]) if not t.on_chip and t.role == ACTIVATION
             }
+            made |= {t.name for t in new.outs[1:]}
             if node.tag in (MIX, MERGE):  # going forward: the backward pass has what it reads
-                new = new._replace(callers=(*new.callers, *held))
+                alive = (name for name in held if kind != "merge" or name not in made)  # it comes behind
+                new = new._replace(callers=(*new.callers, *alive))
             if node.tag == MERGE:
-                held = {}
+                held, made = {}, set()
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window = 0 if choice in SDPA else node.window
             yield new._replace(window=window, causal=own != "fused" and node.causal)

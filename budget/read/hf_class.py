@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 
 from ..config import Workload, size
@@ -151,7 +151,25 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
             found = found[0] if isinstance(found, tuple | list) else found
             if found.config_class is not config.sub_configs.get("text_config"):  # a part of it alone
                 return found
-    raise why
+    found = _part(config)
+    if found is None:
+        raise why
+    return found
+
+
+def _part(config: Any) -> Any:
+    """The public class of a config that no Auto class has: a tower, or the text model of a pair."""
+    from importlib import import_module
+
+    import transformers
+
+    code = type(config).__module__.replace(".configuration_", ".modeling_")
+    with suppress(ImportError):
+        for name, found in vars(import_module(code)).items():
+            own = getattr(found, "config_class", None) is type(config) and "forward" in vars(found)
+            if own and hasattr(transformers, name):
+                return found
+    return None
 
 
 def _dtype(torch: Any, config: Any) -> Any:

@@ -49,8 +49,9 @@ def picture(e: Estimate) -> str:
     end = max(r.end for r in found)
     ranks = 1 + max(r.rank for r in found)
     body = [*_title(e), *_rows(found, end), *_axis(end, TOP + ROW * ranks)]
-    kinds = dict.fromkeys(r.run.what for r in found)
-    items = [(kind, f'fill="{FILL[kind]}"') for kind in kinds]
+    kinds = sorted({r.run.what for r in found}, key=list(FILL).index)
+    named = {FILL[kind]: kind for kind in reversed(kinds)}  # the whole before a part
+    items = [(named[FILL[kind]], f'fill="{FILL[kind]}"') for kind in kinds if kind in named.values()]
     body += legend(items, TOP + ROW * ranks + 40)
     return drawing(body, TOP + ROW * ranks + 56, f"{e.model.name}: its pipeline's schedule")
 
@@ -68,18 +69,18 @@ def _rows(found: list[Ran], end: float) -> Iterator[str]:
     across = (WIDTH - LEFT - RIGHT) / end
     for rank in sorted({r.rank for r in found}):
         yield text(LEFT - 6, TOP + ROW * rank + 15, f"rank {rank}", "end")
-    for r in found:
-        if r.run.beside:  # the next one has the same place
-            continue
+    for before, r in zip((None, *found), found, strict=False):
         x, wide = LEFT + r.start * across, (r.end - r.start) * across
-        y = TOP + ROW * r.rank
+        under = before is not None and before.run.beside  # two at once share the row's height
+        high = (ROW - 2) / 2 if under or r.run.beside else ROW - 2
+        y = TOP + ROW * r.rank + (ROW - 2 - high if under else 0)
         title = f"{r.run.what}, micro-batch {r.run.micro}, stage {r.run.stage}"
         # The forward passes of later chunks of a rank are paler.
         ranks = 1 + max(x.rank for x in found[-1:])
         look = f'fill="{FILL[r.run.what]}" fill-opacity="{0.9 ** (r.run.stage // ranks):.2f}"'
-        box = f'x="{x:.2f}" y="{y + 1}" width="{max(wide - 0.5, 0.2):.2f}" height="{ROW - 2}" {look}'
+        box = f'x="{x:.2f}" y="{y + 1:g}" width="{max(wide - 0.5, 0.2):.2f}" height="{high:g}" {look}'
         yield f"<rect {box}><title>{title}</title></rect>"
-        if wide >= LABELLED:
+        if wide >= LABELLED and high > ROW / 2:
             yield text(x + wide / 2, y + 15, str(r.run.micro), "middle")
 
 
