@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import subprocess
 from collections.abc import Callable
@@ -32,11 +33,12 @@ def _nvml() -> tuple[Any, Any] | None:
 
 def read() -> dict[str, Any]:
     """The fields that the driver knows, each by itself: one that is missing loses no other."""
-    found: dict[str, Any] = {}
+    opened, found = _nvml(), {}
+    if opened is None:
+        return _through_smi()
     for name, ask in FIELDS.items():
-        opened = _nvml()
         try:
-            found[name] = ask(*opened) if opened else _smi(name)
+            found[name] = ask(*opened)
         except Exception:  # noqa: BLE001, S112 - a field that this driver does not have
             continue
     return found
@@ -46,12 +48,40 @@ def driver() -> dict[str, str]:
     """{"driver": its version}."""
     opened = _nvml()
     try:
-        version = opened[0].nvmlSystemGetDriverVersion() if opened else _smi("driver_version")
+        version = opened[0].nvmlSystemGetDriverVersion() if opened else _smi("driver_version")[0]
     except Exception:  # noqa: BLE001 - as above
         version = "unknown"
     return {"driver": version.decode() if isinstance(version, bytes) else str(version)}
 
 
-def _smi(field: str) -> str:
-    ask = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "--id=0"]
-    return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+def _through_smi() -> dict[str, Any]:
+    names = _known()
+    try:
+        return dict(zip(names, map(_value, _smi(*names)), strict=True)) if names else {}
+    except (OSError, subprocess.SubprocessError, ValueError):  # slow, or another number of fields
+        return {}
+
+
+def _smi(*fields: str) -> list[str]:
+    ask = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
+    told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout  # noqa: S603
+    return [text.strip() for text in told.split(",")]
+
+
+@functools.cache
+def _known() -> tuple[str, ...]:
+    """The fields that nvidia-smi knows, asked one by one once: it refuses all where it does not know one."""
+    found = []
+    for name in FIELDS:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            _smi(name)
+            found.append(name)
+    return tuple(found)
+
+
+def _value(text: str) -> float | str | None:
+    """A number, where it is one; None for what the device does not have."""
+    try:
+        return float(text)
+    except ValueError:
+        return text if text.startswith("0x") else None

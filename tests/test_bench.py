@@ -20,7 +20,7 @@ import budget
 from budget import cluster
 from budget.bench import journal as journals
 from budget.bench import measure as measuring
-from budget.bench import networks
+from budget.bench import networks, sensors
 from budget.device import load
 from budget.device import profile as profiles
 from budget.device.profile import profile_for
@@ -221,6 +221,25 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     done = suite(tmp_path)
     assert done.returncode == 2
     assert "cannot write" in done.stdout + done.stderr
+
+
+def test_sensors_without_nvml(tmp_path, monkeypatch):
+    """nvidia-smi refuses a query of several fields where it does not know one of them."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("""#!/bin/sh
+case "$1" in *throttle*) echo 'Field is not valid'; exit 2;; esac
+case "$1" in *,*) echo '1980, 2619, [N/A], 41, 618';; *) echo 1;; esac
+""")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sensors, "_nvml", lambda: None)
+    sensors._known.cache_clear()
+    read = sensors.read()
+    sensors._known.cache_clear()
+    assert read == {
+        "clocks.sm": 1980.0, "clocks.mem": 2619.0, "power.draw": None, "temperature.gpu": 41.0,
+        "memory.used": 618.0,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
