@@ -105,7 +105,7 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
     scores = next((o for o, _ in walk(model.nodes) if o.tag == SCORES), None)
     if scores is None:
         return axes(layout)
-    heads = scores.sizes["h"] * scores.sizes["r"]
+    heads = scores.sizes["h"] * scores.sizes.get("r", 1)
     even("tp", layout.tp, "heads", heads)
     if layout.cp_kind == "ulysses":
         even("cp", layout.tp * layout.cp, "heads", heads)

@@ -89,7 +89,7 @@ def _network(
     made = {t.name for o in tables for t in o.outs}
     received = [name for name in {**reads, **later} if name in early and name not in mine | made]
     sent = [name for name in later if name in early | mine and name not in made]
-    again = [o for o in tables if o not in part and any(t.name in reads for t in o.outs)]
+    again = _behind([o for o in tables if o not in part], set(reads))
     nodes: list[Node] = [*again]
     for name in received:
         o, t = makers[name]
@@ -107,6 +107,16 @@ def _network(
         ends.append(far.name)
     own = (name for name in model.outputs if name in mine)
     return model._replace(nodes=tuple(nodes), outputs=(*ends, *own))
+
+
+def _behind(tables: Iterable[Op], reads: set[str]) -> list[Op]:
+    """The tables that are read, and those that they are made of, in their order."""
+    needed: list[Op] = []
+    for o in reversed(list(tables)):
+        if any(t.name in reads for t in o.outs):
+            needed.insert(0, o)
+            reads = reads | {t.name for t in o.ins}
+    return needed
 
 
 def _is_table(o: Op, makers: dict[str, tuple[Op, Tensor]]) -> bool:
