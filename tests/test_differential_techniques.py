@@ -16,16 +16,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_few_combinations(chunk):
-    """FLOPs and trained parameters are equal, and of the peaks most within 1 %, all within 10 %."""
+    """FLOPs and trained parameters are equal, and of the peaks all but one of a chunk within 1 %, all within 5 %."""
     drawn = islice(cases(random.Random(SEED), list(FAMILIES)), chunk, COUNT, CHUNKS)
     found = [(case, judge(case)) for case in drawn]
     wrong = [
         (c.name, dict(c.call), v) for c, v in found if not (v.flops and v.trainable) or v.peak == "FAILURE"
     ]
     assert not wrong
-    far = [(c.name, dict(c.call), v) for c, v in found if abs(v.error) > 0.1]
+    far = [(c.name, dict(c.call), v) for c, v in found if abs(v.error) > 0.05]
     assert not far
-    assert sum(v.peak in ("within 1%", "refused") for _, v in found) >= 0.6 * len(found)
+    near = sum(v.peak in ("within 1%", "refused") for _, v in found)
+    assert near >= len(found) - 1
 
 
 @pytest.mark.parametrize(
