@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_few_combinations(chunk):
-    """FLOPs and trained parameters are equal, and of the peaks all but one of a chunk within 1 %, all within 5 %."""
+    """FLOPs and trained parameters are equal; of a chunk all peaks but one are within 1 %, all within 5 %."""
     drawn = islice(cases(random.Random(SEED), list(FAMILIES)), chunk, COUNT, CHUNKS)
     found = [(case, judge(case)) for case in drawn]
     wrong = [
