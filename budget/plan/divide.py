@@ -136,6 +136,8 @@ class _Divider(Places):
     def along(self, wants: str, o: Op, held: Sequence[tuple[Tensor, str]]) -> str:
         """The same along one axis, which would divide `wants`; `held`: data, and how they lie on it."""
         places = [place for _, place in held]
+        if o.rule.linear and len(held) < len(o.ins):  # a table or a weight, which is whole, is added once
+            places.append(WHOLE)
         if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
         # What is no contraction leaves the rows of experts where they are; a fused kernel has them at hand.
