@@ -160,7 +160,7 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     if not isinstance(inner, Mapping):
         raise InputError(family["nested"], "allowed: a table of settings")
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
-    if family.get("tied_inside"):
+    if family.get("tied_inside") or (family.get("tied_either") and not around.get("tie_word_embeddings")):
         around.pop("tie_word_embeddings", None)
     return {"model_type": family["nested_type"], **inner, **around}
 
