@@ -16,27 +16,14 @@ from time import perf_counter
 from .answer import Estimate
 from .errors import InputError
 from .estimate import estimate
-from .ir import LOSS, Model, walk
+from .ir import Model
 from .named import Any, NamedTuple
+from .proposals import KINDS, SAME, Axes, proposed
 from .read import module as modules
 from .read._shapes import sized
 
-SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 SECONDS = 0.8  # of trying; what is tried first is what costs least
-QUANTIZED = ("none", "int8", "nf4", "nf4-dq")  # weights to serve from, each in fewer bits
-ATTENTION = ("eager", "sdpa")
-RECOMPUTE = ("none", "selective", "full")
-SEQ = 512  # no way is shorter
 LEAST = 0.5  # bytes of a weight: no way stores one in fewer
-RANK = 16  # of adapters that are proposed
-
-
-class Way(NamedTuple):
-    """Settings that save memory, what they are called, and their kind's place in KINDS."""
-
-    settings: dict[str, Any]
-    words: str
-    kind: int = 0
 
 
 class Change(NamedTuple):
@@ -58,7 +45,6 @@ class Advice(NamedTuple):
 
 
 Ask = Callable[..., Estimate]
-Axes = tuple[tuple[Way, ...], ...]
 Choice = tuple[int, ...]  # of each axis none (0), or the number of one of its ways
 
 
@@ -126,7 +112,7 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     now = ask()
     if now.spread is None and now.params.total * LEAST > now.device.usable_bytes:
         return Advice((), ("weights in four bits",), 1, perf_counter() - started, complete=True)
-    axes = _axes(now, given=isinstance(model, Model) or _fixed(settings))
+    axes = proposed(now, given=isinstance(model, Model) or _fixed(settings))
     trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))
     by_kind = _by_kind(axes)
     dear = modules.is_module(model)  # captured anew for each size
@@ -187,94 +173,6 @@ def _most(axes: Axes, kind: int) -> Choice:
     return tuple(
         max((i for i, way in enumerate(ways, 1) if way.kind in (0, kind)), default=0) for ways in axes
     )
-
-
-def _axes(now: Estimate, *, given: bool) -> Axes:
-    """What can be changed: for each axis its ways behind the present value."""
-    task, used = now.task, now.task.techniques.used
-    train, captured = task.workload.mode == "train", modules.is_captured(now.model)
-    batches = () if given else _batches(task.workload.batch, used, accumulate=train and not captured)
-    if not train:
-        return (_quantized(now, used), batches)
-    fewer = (
-        Way({"optimizer": "adamw_fused"}, "a fused optimizer"),
-        Way({"optimizer": "adamw_8bit"}, "an 8-bit optimizer", 1),
-    )
-    known = {"adamw": fewer, "adamw_fused": fewer[1:]}
-    optimizer = known.get(task.optimizer, ())
-    if captured:
-        return (optimizer, batches)
-    sdpa, again = _behind(ATTENTION, task.attention), _behind(RECOMPUTE, task.recompute)
-    return (
-        optimizer,
-        _chunked(now, str(used.get("fuse", ""))),
-        tuple(Way({"attention": name}, f"attention {name}") for name in sdpa),
-        batches,
-        tuple(Way({"recompute": name}, "recomputation") for name in again),
-        () if "offload" in used else (Way({"offload": "optimizer"}, "offload", 1),),
-        (Way({"precision": "pure"}, "pure 16 bits", 1),) if task.precision in ("autocast", "master") else (),
-        _adapters(used),
-        _shorter(now),
-    )
-
-
-def _behind(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return names[names.index(name) + 1 :] if name in names else ()
-
-
-def _chunked(now: Estimate, fuse: str) -> tuple[Way, ...]:
-    """A loss whose logits exist by chunks, where there is one over a vocabulary."""
-    from .plan.fused import OF_LOSS
-
-    losses = any(o.tag == LOSS and "s" in o.ins[0].dims for o, _ in walk(now.program.nodes))
-    if not losses or any(name in fuse.split(",") for name in OF_LOSS):
-        return ()
-    names = ",".join(filter(None, (fuse, "chunked_cross_entropy")))
-    return (Way({"fuse": names}, "a chunked loss"),)
-
-
-def _batches(batch: int, used: Mapping[str, Any], *, accumulate: bool) -> tuple[Way, ...]:
-    """Smaller micro-batches: as many more of them where the step stays the same."""
-    if not isinstance(batch, int):
-        return ()
-    halves: list[int] = []
-    while (batch := batch // 2) >= 1:
-        halves.append(batch)
-    if not accumulate:
-        return tuple(Way({"batch": n}, "a smaller batch") for n in halves)
-    whole = 2 * halves[0] if halves else 1
-    steps = used.get("accumulate", 1)
-    return tuple(
-        Way({"batch": n, "accumulate": steps * whole // n}, "accumulation") for n in halves if whole % n == 0
-    )
-
-
-def _adapters(used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """LoRA, and on weights in four bits, where the network's own weights are trained now."""
-    from .plan import keeps_weights
-
-    if keeps_weights(used) or used.get("precision") == "fp8":
-        return ()
-    lora = {"lora_rank": RANK, "precision": "pure"}
-    return (Way(lora, "LoRA", 2), Way({**lora, "quantize": "nf4-dq"}, "QLoRA", 2))
-
-
-def _shorter(now: Estimate) -> tuple[Way, ...]:
-    """Half of the sequence, and so on."""
-    seq = now.length if now.model.counts_tokens else 0
-    halves = (seq // 2**n for n in (1, 2, 3)) if isinstance(seq, int) else ()
-    return tuple(Way({"seq": n}, "shorter sequences", 3) for n in halves if n >= SEQ)
-
-
-def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """Weights to serve from in fewer bits, where plan/quantize.py can have them so."""
-    from .plan.fp8 import is_linear
-
-    stored = used.get("quantize", "none")
-    named = not modules.is_captured(now.model) and stored in QUANTIZED
-    if not named or not any(is_linear(o) for o, _ in walk(now.model.nodes)):
-        return ()
-    return tuple(Way({"quantize": name}, "weights in fewer bits") for name in _behind(QUANTIZED, stored))
 
 
 def _fixed(settings: Mapping[str, Any]) -> bool:

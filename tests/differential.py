@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 import torch
 import transformers
-from differential_inputs import BATCH, GRID, SAMPLES, SEQ, SIDE, among_words, image_field, inputs, sees
+from differential_inputs import BATCH, GRID, SAMPLES, SEQ, SIDE, SIZE, among_words, image_field, inputs, sees
 from oracle import _convolution_backward
 from small_configs import base
 from torch.utils.flop_counter import FlopCounterMode
@@ -202,6 +202,7 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     if sees(kind):
         rotates = config.tower_positions == "rotary" and not config.tower_packed
         side = GRID * config.merge * config.tower_patch if rotates else config.tower_image
+        side = SIZE * side // 8 if config.newline else side
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
     workload = Workload("train" if train else "forward", BATCH, seq, side)
     model = architectures.load(arch).build(config, workload)

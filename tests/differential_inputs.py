@@ -6,11 +6,13 @@ from inspect import signature
 from typing import Any
 
 import torch
+from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from budget.read import hf_config
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
+SIZE = 15  # of a picture that is cut into tiles, in eighths of a tile's side
 GRID = 5  # tokens along a side of a picture of any size
 
 
@@ -58,6 +60,11 @@ def among_words(made: Any) -> dict[str, Any]:
         several = (1,) if tiled else ()
         side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
         shown, more = torch.ones(BATCH, *several, vision.num_channels, side, side), {}
+    if hasattr(config, "image_grid_pinpoints"):  # tiles beside the whole
+        side = SIZE * shown.shape[-1] // 8
+        more["image_sizes"] = torch.tensor([(side, side)] * BATCH)
+        tiles = image_size_to_num_patches((side, side), config.image_grid_pinpoints, vision.image_size)
+        shown = torch.ones(BATCH, tiles, *shown.shape[1:])
     if vision.model_type == "pixtral":
         more["image_sizes"] = torch.tensor([shown.shape[-2:]] * BATCH)
     tower = made if hasattr(made, "get_image_features") else made.model

@@ -4,10 +4,12 @@ import pytest
 import torch
 import transformers
 from differential import counted, families, judge, sees
-from small_configs import EYES, base
+from small_configs import EYES, WORDS, base
+from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
+from budget.arch._tiles import resolution
 from budget.errors import InputError
 from budget.read import hf_class
 from budget.read.hf_classes import UncoveredError
@@ -37,6 +39,15 @@ TOWERS = [  # other settings of what a config has
                   "vision_feature_layer": -2}),
     ("internvl", {"vision_config": {**EYES, "use_absolute_position_embeddings": False}}),
     ("mistral3", {"spatial_merge_size": 3, "multimodal_projector_bias": True}),
+    ("llava", {"vision_feature_layer": [-1, 1]}),
+    ("vipllava", {"vision_feature_layers": 2}),
+    ("llava_next", {"image_grid_pinpoints": [[48, 144], [48, 48]], "vision_feature_layer": [2, -3]}),
+    ("llava_next", {"image_grid_pinpoints": [[96, 96]], "vision_feature_select_strategy": "full",
+                    "vision_config": {**EYES, "model_type": "siglip_vision_model"}}),
+    ("llava_onevision", {"image_grid_pinpoints": [[144, 48]], "vision_feature_select_strategy": "default",
+                         "vision_config": {**EYES, "model_type": "clip_vision_model"}}),
+    ("llava_onevision", {"tie_word_embeddings": True}),
+    ("llava_onevision", {"text_config": {**WORDS, "model_type": "qwen2", "tie_word_embeddings": True}}),
     ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
 ]  # fmt: skip
 
@@ -46,7 +57,20 @@ def test_other_settings_of_towers(kind, change):
     assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
 
 
-@pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl"])
+GRIDS = [
+    [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    [[384 * a, 384] for a in range(1, 7)],
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_resolution_that_a_picture_is_scaled_into(grid):
+    flat = [side for pair in grid for side in pair]
+    for image in range(1, 2000, 7):
+        assert resolution(image, flat) == select_best_resolution((image, image), [tuple(p) for p in grid])
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl"])
 @pytest.mark.usefixtures("quiet")
 def test_without_a_picture_the_tower_is_stored(kind):
     config = CONFIG_MAPPING[kind](**base(kind))
@@ -87,6 +111,10 @@ def test_memory_is_that_of_the_captured_class(kind):
         ("llava", {"vision_config": {"model_type": "dinov2"}}),
         ("paligemma", {"projection_dim": 12}),  # which the class cannot run either
         ("gemma3", {"mm_tokens_per_image": 4000}),
+        ("llava_next", {"image_grid_pinpoints": [[48, 50]]}),
+        ("llava_next", {"vision_feature_select_strategy": "full"}),
+        ("llava_onevision", {"vision_aspect_ratio": "square"}),
+        ("vipllava", {"vision_feature_layers": [0, -1]}),
     ],
 )
 def test_other_towers_leave_the_text_alone(kind, change):
@@ -101,6 +129,8 @@ def test_other_towers_leave_the_text_alone(kind, change):
     ("kind", "change", "sizes", "field"),
     [
         ("llava", {}, {"image": 50}, "image"),
+        ("llava_next", {}, {"image": [48, 50]}, "image"),
+        ("llava_next", {"image_grid_pinpoints": [48, 48]}, {}, "image_grid_pinpoints"),
         ("qwen2_vl", {}, {"image": 40}, "image"),
         ("qwen2_vl", {}, {"image": 8000}, "image"),
         ("llava", {"vision_config": {"hidden_size": 9}}, {}, "vision_config.num_attention_heads"),

@@ -11,6 +11,7 @@ import budget
 from budget import InputError, estimate
 from budget.__main__ import main
 from budget.fitting import MOST, _halved, _on_line, _search, fit, largest
+from budget.proposals import VENDORS, proposed
 from budget.ways import advise, changes
 
 torch = pytest.importorskip("torch")
@@ -162,8 +163,9 @@ def test_a_module_is_captured_once_for_each_batch(file, monkeypatch):
     monkeypatch.setattr(torch_module, "capture", lambda *args: captured.append(args[1]) or own(*args))
     module, _ = torch_file.load(f"{file}:net")
     found = changes(module, seconds=60, batch=2000, seq=512, device="t4")
-    assert {frozenset(c.settings) for c in found} == {frozenset({"batch"})}  # few weights, large activations
-    assert all(c.estimate.fits for c in found)
+    # few weights, large activations
+    assert {frozenset(c.settings) for c in found} == {frozenset({"batch", "accumulate"})}
+    assert all(c.estimate.fits and c.estimate.model.samples == 2000 for c in found)
     sizes = [x["input_ids"].shape[0] for x in captured]
     assert sorted(sizes, reverse=True) == [2000, 1000, 500, 1]
 
@@ -250,7 +252,11 @@ def test_what_keeps_the_training_comes_first_and_nothing_is_superfluous():
     for change in advice.changes:
         for name in change.settings.keys() - {"accumulate", "precision", "lora_rank"}:
             rest = {k: v for k, v in change.settings.items() if k != name}
-            if rest and name not in ("batch", "quantize"):
+            if (
+                rest
+                and name not in ("batch", "quantize")
+                and not {"optimizer", "offload"} <= change.settings.keys()
+            ):
                 assert not estimate("gpt2-xl", **{**settings, **rest}).fits, (change.settings, name)
         tokens = change.estimate.model.samples * change.estimate.length
         assert change.kind == "shorter" or tokens == now.model.samples * now.length
@@ -263,10 +269,90 @@ def test_trying_ends_when_its_time_is_over():
     assert len(first) == 1 and first[0].kind == "nearly the same"
 
 
-def test_accumulation_keeps_the_step():
-    found = changes("gpt2", batch=64, seq=1024, device="t4")
-    smaller = [c for c in found if "batch" in c.settings]
-    assert smaller and all(c.settings["batch"] * c.settings["accumulate"] == 64 for c in smaller)
+def ways(name, **settings):
+    """What may be changed, one by one."""
+    return [way for axis in proposed(estimate(name, **settings), given=False) for way in axis]
+
+
+def choices(name, **settings):
+    """The values that each setting may get."""
+    return {(k, v) for way in ways(name, **settings) for k, v in way.settings.items()}
+
+
+@pytest.mark.parametrize("batch", [2, 3, 7, 9, 12, 90, 1000, 1001])
+def test_accumulation_keeps_the_samples_of_a_step(batch):
+    smaller = [w.settings for w in ways("gpt2", batch=batch, device="t4") if "accumulate" in w.settings]
+    assert {"batch": 1, "accumulate": batch} in smaller
+    assert all(s["batch"] * s["accumulate"] == batch for s in smaller)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gpt2-xl", {"device": "t4"}),
+        ("mixtral-8x7b", {"device": "h200"}),
+        ("t5-small", {"device": "t4", "batch": 27}),
+        ("vit-h-14", {"device": "t4", "batch": 63}),
+        ("resnet50", {"device": "t4", "batch": 1000}),
+        ("llama-3-70b", {"device": "h100", "mode": "decode", "batch": 64, "seq": 4096}),
+    ],
+)
+def test_what_is_proposed_is_an_estimate_s_answer(capsys, name, settings):
+    """Each change, asked as flags: it fits, in the same bytes and time, with the same samples in a step."""
+    asked = [name, *(word for k, v in settings.items() for word in (f"--{k}", str(v)))]
+    trains = settings.get("mode") != "decode"
+    found = advise(name, seconds=60, **settings).changes
+    assert found
+    for change in found:
+        flags = [w for k, v in change.settings.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+        status, out, err = run(capsys, "estimate", *asked, *flags, "--fits", "--format", "json")
+        assert (status, err) == (0, ""), change.settings
+        told, own = json.loads(out), change.estimate.to_dict()
+        for part in ("memory_bytes", "time_s", "params", "flops"):
+            assert told[part] == own[part], change.settings
+        if trains:
+            batch = change.settings.get("batch", settings.get("batch", 1))
+            assert batch * change.settings.get("accumulate", 1) == settings.get("batch", 1)
+
+
+def test_float16_s_gradients_are_of_float32_weights():
+    """torch's GradScaler refuses others: "Attempting to unscale FP16 gradients"."""
+    half = choices("gpt2", device="t4")
+    assert ("precision", "pure") not in half and ("lora_rank", 16) in half
+    assert ("precision", "pure") in choices("gpt2", device="l4")
+    tuned = estimate("gpt2", device="t4", lora_rank=16, precision="autocast", frozen_dtype="fp16")
+    assert tuned.memory.optimizer == 8 * tuned.params.trainable  # float32 moments
+
+
+def test_experts_are_not_packed_by_bitsandbytes():
+    """transformers has them as weights of three axes, of which it replaces none."""
+    packed = {"int8", "nf4", "nf4-dq"}
+    for settings in ({}, {"mode": "decode"}):
+        own = {v for k, v in choices("mixtral-8x7b", device="h100", **settings) if k == "quantize"}
+        assert not own & packed
+        assert {v for k, v in choices("llama-3-8b", device="h100", **settings) if k == "quantize"} <= packed
+    assert ("quantize", "w4a16") in choices("mixtral-8x7b", device="h100", mode="decode")
+
+
+def test_attention_with_a_softcap_stays_as_it_is():
+    assert ("attention", "sdpa") in choices("llama-3-8b", device="h100", attention="eager")
+    assert ("attention", "sdpa") not in choices("gemma-2-2b", device="h100", attention="eager")
+
+
+def test_what_a_device_s_software_does_not_have_is_not_proposed():
+    tpu, apple, h100 = (choices("llama-3-8b", device=d) for d in ("tpu-v5p", "m3-max", "h100"))
+    assert {("optimizer", "adamw_8bit"), ("quantize", "nf4-dq"), ("offload", "optimizer")} <= h100
+    assert not {k for k, _ in tpu} & {"optimizer", "quantize", "offload"}
+    assert ("offload", "optimizer") not in apple  # the host's memory is its own
+    assert {budget.estimate("gpt2", device=d).device.vendor for d in ("m3-max", "h100")} <= {*VENDORS}
+
+
+def test_batch_norm_sees_the_batch():
+    """Its statistics are a micro-batch's, its running ones move again where a layer runs again."""
+    kinds = {w.words: w.kind for w in ways("resnet50", device="t4", batch=64)}
+    other = {w.words: w.kind for w in ways("vit-h-14", device="t4", batch=64)}
+    assert (kinds["accumulation"], kinds["recomputation"]) == (1, 1)
+    assert (other["accumulation"], other["recomputation"]) == (0, 0)
 
 
 def test_in_python_it_is_the_command(capsys):

@@ -7,7 +7,7 @@ shorter sequences) are not made here.
 import pytest
 
 from budget import InputError, estimate
-from budget.ways import _axes
+from budget.proposals import proposed as axes
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -31,7 +31,7 @@ def proposed(name):
     call = {"precision": "autocast", "attention": "eager" if family.attention else "fused"}
     call |= {"batch": batch, family.size: size}
     now = estimate(config, device="h100", execution="eager", **call)
-    ways = [way.settings for axis in _axes(now, given=False) for way in axis]
+    ways = [way.settings for axis in axes(now, given=False) for way in axis]
     told = (w for w in ways if not w.keys() & set(ELSEWHERE) and w.get("optimizer") != "adamw_8bit")
     return config, call, [w for w in told if (name, next(iter(w))) not in OTHERWISE]
 

@@ -8,21 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from ..config import Settings, Workload, any_of, at_most, part, setting
+from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
 from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
 from ..named import NamedTuple
 from ..size import Size, floor_div, is_one, is_zero, or_else
-from . import vit
+from . import _tiles, vit
 from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
 
 UNSEEN = "vision tower, which no input reaches"
 
 
-class Sight(Settings, tower=vit.Config):
+class Sight(_tiles.Tiled, tower=vit.Config):
     """How a decoder sees; the tower's fields are those of a vision transformer."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
+    read_layers: tuple[int, ...] = setting(
+        (0,),
+        "behind so many layers each the tower's features are read, side by side those of one token "
+        "(ViP-LLaVA); 0: behind the last that is read",
+        least=0,
+    )
     deep_layers: tuple[int, ...] = setting(
         (0,),
         "behind so many layers the tower's features are projected, too, and added behind the decoder's first "
@@ -47,6 +53,8 @@ class Sight(Settings, tower=vit.Config):
         for one, other in pairwise((0, *deep(self), tower.layers)):
             at_most("deep_layers", one + 1, "the next, or tower_layers,", other)
         at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
+        _tiles.check(self, tower.image)
+        _check_reading(self, tower)
         if self.projector_gated and self.projector_depth > 1:
             raise InputError("projector_depth", f"got {self.projector_depth}; allowed with a gate: 1")
         if is_zero(self.projector_width) and (self.projector_gated or self.projector_depth > 1):
@@ -71,12 +79,18 @@ def see(c: Sight, w: Workload, layers: Size) -> Seen:
     """
     tower = part(c, "tower")
     seen = not is_zero(w.image)
-    n = _tokens(c, tower, w) if seen else 0
-    looked = w._replace(image=or_else(w.image, tower.image))
-    features = {"n": n, "m": tower.d_model * c.merge**2}  # m: of a token before the projector
+    looked, tiles = w._replace(image=or_else(w.image, tower.image)), None
+    if seen and _tiles.cuts(c):
+        tiles = _tiles.cut(c, w.image, tower.image, floor_div(tower.image, tower.patch * c.merge * c.pool))
+        looked = w._replace(image=tower.image, batch=w.batch * (1 + tiles.down * tiles.across))
+    each = _tokens(c, tower, looked) if seen else 0
+    n = tiles.tokens(c.newline) if tiles else each
+    wide = tower.d_model * c.merge**2 * len(c.read_layers)
+    features = {"n": each, "m": wide}  # m: of a token before the projector
     inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
-    hidden = {"f": c.projector_width, "g": c.projector_width, "c": tower.d_model}
-    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden))
+    hidden = {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": tower.d_model}
+    joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
+    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined)
     if not seen or w.mode == "decode":
         return Seen(n, tuple(_stored(eyes)), (), (), () if seen else (UNSEEN,))
     place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)
@@ -90,6 +104,26 @@ def see(c: Sight, w: Workload, layers: Size) -> Seen:
 def deep(c: Sight) -> tuple[int, ...]:
     """Behind how many layers of the tower its features are projected, too."""
     return tuple(behind for behind in c.deep_layers if not is_zero(behind))
+
+
+def _check_reading(c: Sight, tower: vit.Config) -> None:
+    """Raises InputError for layers that are not there, and for what is read otherwise, too."""
+    for behind in c.read_layers:
+        if _several(c):
+            at_most("read_layers", behind, "tower_layers", tower.layers)
+    if _several(c) and any(is_zero(behind) for behind in c.read_layers):
+        raise InputError("read_layers", "allowed: one 0, or numbers of layers")
+    if _several(c) and not (is_zero(c.unread_layers) and is_one(c.pool)):
+        raise InputError("read_layers", "allowed without unread_layers and pool")
+    if deep(c) and (_several(c) or _tiles.cuts(c)):
+        raise InputError("deep_layers", "allowed without read_layers and resolutions: layers")
+    if c.class_tokens and _tiles.cuts(c) and not is_zero(tower.extra_tokens + tower.registers):
+        raise InputError("class_tokens", "got true; allowed with resolutions: false")
+
+
+def _several(c: Sight) -> bool:
+    """Whether what listed layers make is read."""
+    return tuple(c.read_layers) != (0,)
 
 
 def _tokens(c: Sight, tower: vit.Config, w: Workload) -> Size:
@@ -111,14 +145,29 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
         yield from vit.layers(tower, w, f"layers{i}", behind - done)
         yield op(f"deep{i}", f"x: b s d -> deep{i}: b n m", "view")
         done = behind
-    yield from vit.layers(tower, w, "layers", tower.layers - c.unread_layers - done)
+    kept = "s" if c.class_tokens or is_zero(tower.extra_tokens + tower.registers) else "p"
+    how = "slice" if kept == "p" else "view"
+    several = sorted({*c.read_layers}) if _several(c) else []
+    for behind in several:
+        yield from vit.layers(tower, w, f"layers{behind}", behind - done)
+        done = behind
+        if behind != tower.layers:  # then it is normed before
+            yield op(f"read{behind}", f"x: b s d -> read{behind}: b {kept} d", how)
+    unread = tower.layers - done if several else c.unread_layers
+    yield from vit.layers(tower, w, "layers", tower.layers - unread - done)
     last = "x"
-    if not is_zero(c.unread_layers):
+    if not is_zero(unread):
         last = "late"
         yield op("late", "x: b s d -> late: b s d", "view")
-        yield from vit.layers(tower, w, "late_layers", c.unread_layers, x=last)
+        yield from vit.layers(tower, w, "late_layers", unread, x=last)
     yield from vit.pooling(tower, last)
-    kept = "s" if c.class_tokens or is_zero(tower.extra_tokens + tower.registers) else "p"
+    if several:
+        if done == tower.layers:
+            yield op(f"read{done}", f"x: b s d -> read{done}: b {kept} d", how)
+        read = ", ".join(f"read{behind}: b {kept} d" for behind in c.read_layers)
+        yield op("read", f"{read} -> z: b {kept} m", "cat")
+        yield op("merge", f"z: b {kept} m -> z: b n m", "view")
+        return
     if kept == "p":
         yield op("patches", "x: b s d -> x: b p d", "slice")
     if not is_one(c.pool):

@@ -6,6 +6,7 @@ itself; `tower_usual` has the fields of a tower that the config leaves out. Sour
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from .. import arch as architectures
@@ -76,23 +77,66 @@ def paligemma(hf: Settings, _: Any) -> dict[str, Any]:
 def llava(hf: Settings, tower: Any) -> dict[str, Any]:
     """A layer before the last is projected by an MLP as wide as the text, the class token left out."""
     return {
-        **_selected(hf, tower),
+        **_selected(hf, tower, several=True),
         "projector_width": hf["text_width"],
         "projector_activation": activation(hf, "projector_hidden_act"),
         "projector_bias": _flag(hf, "multimodal_projector_bias", True),
     }
 
 
-def _selected(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The layer whose output is projected, with the class token or without it."""
-    layer, how = hf["vision_feature_layer"], hf["vision_feature_select_strategy"]
-    if isinstance(layer, bool) or not isinstance(layer, int) or not -tower.layers <= layer <= -1:
-        raise UncoveredError("vision_feature_layer", f"got {shown(layer)}; allowed: -{tower.layers} to -1")
+def llava_next(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same for every tile of a picture; a newline behind each row of tokens."""
+    field = "image_grid_pinpoints"
+    pairs = [_list({field: pair}, field) for pair in _list(hf, field)]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise InputError(field, "allowed: pairs of a height and a width")
+    sides = tuple(_whole({field: side}, field) for pair in pairs for side in pair)
+    if any(side % tower.image for side in sides):
+        raise UncoveredError(field, f"allowed: multiples of the tower's image, {tower.image}")
+    found = llava(hf, tower)
+    if tower.extra_tokens and found["class_tokens"]:  # it is no patch of a tile
+        raise UncoveredError("vision_feature_select_strategy", "got full; allowed for this tower: default")
+    return {**found, "resolutions": sides, "newline": True}
+
+
+def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same; the tokens of many tiles are scaled down."""
+    field = "vision_aspect_ratio"
+    most = re.fullmatch(r"anyres_max_([0-9]{1,9})", str(hf[field]))
+    if most is None:
+        raise UncoveredError(field, f"got {shown(hf[field])}; allowed: anyres_max_ and a number")
+    return {**llava_next(hf, tower), "most_tiles": _whole({field: int(most[1])}, field)}
+
+
+def vipllava(hf: Settings, tower: Any) -> dict[str, Any]:
+    """Several layers' outputs are normed, side by side, and projected by an MLP as wide as the text."""
+    layers = {
+        "vision_feature_layer": hf["vision_feature_layers"],
+        "vision_feature_select_strategy": "default",
+    }
+    return {**llava({**hf, **layers}, tower), "projector_norm": "layer_norm"}
+
+
+def _selected(hf: Settings, tower: Any, *, several: bool = False) -> dict[str, Any]:
+    """The layer whose output is projected, or `several`, with the class token or without it."""
+    field, how = "vision_feature_layer", hf["vision_feature_select_strategy"]
+    listed = several and isinstance(hf[field], list | tuple)
+    behind = tuple(_behind(field, layer, tower.layers) for layer in (hf[field] if listed else [hf[field]]))
+    if not behind:
+        raise UncoveredError(field, "got no layers; allowed: a layer, or several")
     if how not in ("default", "full"):
         raise InputError("vision_feature_select_strategy", f"got {shown(how)}; allowed: default, full")
     if how == "default" and not tower.extra_tokens:  # it would leave out a patch
         raise UncoveredError("vision_feature_select_strategy", "got default; allowed for this tower: full")
-    return {"unread_layers": -1 - layer, "class_tokens": how == "full"}
+    read = {"read_layers": behind} if len(behind) > 1 else {"unread_layers": tower.layers - behind[0]}
+    return {**read, "class_tokens": how == "full"}
+
+
+def _behind(field: str, layer: Any, layers: int) -> int:
+    """Behind how many layers one reads, of a layer counted from either end."""
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 < abs(layer) <= layers:
+        raise UncoveredError(field, f"got {shown(layer)}; allowed: 1 to {layers}, or -{layers} to -1")
+    return layer if layer > 0 else layers + 1 + layer
 
 
 def deepseek_vl(hf: Settings, _: Any) -> dict[str, Any]:
@@ -251,7 +295,8 @@ def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
 RULES = {
     rule.__name__: rule
     for rule in (
-        gemma3, paligemma, llava, deepseek_vl, mistral3, idefics3, internvl, cohere2_vision, aya_vision,
+        gemma3, paligemma, llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3, idefics3,
+        internvl, cohere2_vision, aya_vision,
         llama4, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5,
     )
 }  # fmt: skip

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from ..answer import Estimate
 from ..fitting import MOST, SHOWN, Fit
 from ..named import Any
-from ..ways import SAME, Change
+from ..proposals import SAME
+from ..ways import Change
 from ._answer import Answer, Column, Table
 from ._units import memory
 
