@@ -147,8 +147,8 @@ def test_a_captured_program_is_asked_like_its_module():
         ({"accumulate": 2, "mode": "forward"}, "accumulate: there is no backward pass"),
         ({"accumulate": 0}, "accumulate: got 0"),
         ({"batch": 2}, "batch: inputs are given"),
-        ({"inputs": "5x4", "batch": 2}, "inputs: the first of the sizes is the batch, as in 2x5x4; "),
-        ({"inputs": ["5x4"]}, "inputs: the first of the sizes is the batch, as in 1x5x4; "),
+        ({"inputs": "5x4", "batch": 2}, "; the first of the sizes is the batch, as in 2x5x4"),
+        ({"inputs": ["5x4"]}, "; the first of the sizes is the batch, as in 1x5x4"),
         ({"inputs": None, "batch": 0}, "batch: got 0"),
         ({"inputs": None}, "inputs: forward takes no input_ids or pixel_values"),
     ],
@@ -156,7 +156,7 @@ def test_a_captured_program_is_asked_like_its_module():
 def test_what_a_module_cannot_be_asked(settings, says):
     with pytest.raises(InputError) as error:
         budget.estimate(net(), **{"inputs": torch.zeros(8, 64), **settings})
-    assert str(error.value).startswith(says)
+    assert says in str(error.value)
 
 
 def test_a_module_s_batch_is_one_number():

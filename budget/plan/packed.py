@@ -97,10 +97,9 @@ def packed(
     unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
-    stays = {o.name for o, _ in walk(model.nodes) if o.tag in wide or (o.tag == HEAD and _tied(o, looked_up))}
-    few = {
-        name for name, called in paths(model, packing.skipped, packing.only).items() if _held(packing, called)
-    }
+    stays = {id(o) for o, _ in walk(model.nodes) if o.tag in wide or (o.tag == HEAD and _tied(o, looked_up))}
+    modules = paths(model, packing.skipped, packing.only)
+    few = {o for o, called in modules.items() if _held(packing, called)}
     nodes = tuple(_once(_packed(model.nodes, packing, widened, few - stays), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")

@@ -56,7 +56,7 @@ def program(
         if error.field != "inputs" or not isinstance(first, Shape):
             raise
         longer = "x".join(map(str, (sizes.get("batch", 1), *first.sizes)))
-        problem = f"the first of the sizes is the batch, as in {longer}; {str(error).partition(': ')[2]}"
+        problem = f"{str(error).partition(': ')[2]}; the first of the sizes is the batch, as in {longer}"
         raise InputError("inputs", problem) from None
 
 
