@@ -121,7 +121,7 @@ class Bounds:
         stage = self.stack.stage(probe)
         if stage is None or e.spread is None or e.cluster is None:
             return None
-        alone = e.spread._replace(ranks=tuple(r for r in e.spread.ranks if stage in r.stages))
+        alone = e.spread._replace(ranks=tuple(r for r in e.spread.ranks if stage in r.stages), keeps=())
         (inside,) = alone.run(e.device, e.profile, e.cluster, e.stack.overlap, e.task.execution)
         n, m = inside.rank.layers, alone.alone(inside.rank, stage)
         kept = m.activations / in_flight(probe, stage, e.spread.micro)

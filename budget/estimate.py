@@ -11,7 +11,7 @@ from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .dtype import computed
+from .dtype import computed, full_name
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
@@ -26,7 +26,7 @@ from .plan.recompute import CHOICES as RECOMPUTED
 from .read.module import is_captured
 from .read.source import Named, Ready, Source, find
 from .size import Size, exact_div
-from .stack import Stack, usual
+from .stack import AXES, Stack, usual
 from .stack import load as load_stack
 
 if TYPE_CHECKING:
@@ -126,8 +126,13 @@ def estimate(
     check(task, target)
     apart = spread is not None and mode != "train" and any_of(spread.devices > 1)
     profile = profile_for(target, task.dtype, software, several=apart)
-    kept = reserves.usual(target, _groups(spread)) if reserve is None else reserves.asked(reserve, target)
+    kept = (
+        reserves.usual(target, _groups(spread, software), software.context_mib)
+        if reserve is None
+        else reserves.asked(reserve, target)
+    )
     counted: Counted = _counted(source.network, task)
+    counted = _keeping(counted, software, task)
     joined = None if counted[-1] is None else _joined(target, cluster, software.one_shot_s)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
@@ -137,6 +142,17 @@ def plan(model: object, devices: int, **settings: Any) -> Found:
     from .planning import layouts
 
     return layouts(partial(estimate, model), devices, settings)
+
+
+def _keeping(counted: Counted, software: Stack, task: Task) -> Counted:
+    """What is counted, with what the software of several devices keeps besides."""
+    *rest, spread = counted
+    if spread is None or task.workload.mode != "train":
+        return counted
+    own = task.techniques.used.get("grad_dtype", "")
+    summed = own and full_name(own) != task.dtype
+    keeps = tuple(name for name in software.keeps if name != "gradients" or summed)
+    return (*rest, spread._replace(keeps=keeps))
 
 
 def _layout(layout: object, mode: str, devices: int | None) -> Layout:
@@ -150,10 +166,12 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     return found
 
 
-def _groups(layout: Layout | None) -> int:
-    """The groups of devices, one for each axis, that a process talks to."""
-    axes = () if layout is None else (layout.dp, layout.tp, layout.pp, layout.cp, layout.ep)
-    return sum(bool(any_of(n > 1)) for n in axes)
+def _groups(layout: Layout | None, software: Stack) -> float:
+    """The groups of devices that a process talks to: one for each axis, and the software's own."""
+    if layout is None:
+        return 0
+    axes = ["", *(axis for axis in AXES if any_of(getattr(layout, axis) > 1))]
+    return len(axes) - 1 + sum(software.groups.get(axis, 0) for axis in axes if len(axes) > 1)
 
 
 def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:

@@ -24,6 +24,9 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 # data/profiles/datasheet.json.
 CLASSES = ("product", "attention", "stream", "experts", "pointwise", "launch", "host")
 SEVERAL = "several"  # of its intervals, beside generations
+# What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
+# backward pass; gradients in the weights' dtype, where their sums have another.
+KEEPS = ("sent", "gradients")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
 
@@ -56,6 +59,10 @@ class Stack(NamedTuple):
         0.0  # until its own all-reduce starts, which reads what all others have; 0: it has none
     )
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
+    # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
+    groups: Mapping[str, float] = MappingProxyType({})
+    context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
+    keeps: tuple[str, ...] = ()  # see KEEPS
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
 
@@ -102,11 +109,14 @@ FIELDS = (
     "unaligned",
     "one_shot_s",
     "prompts_first",
+    "groups",
+    "context_mib",
+    "keeps",
     "notes",
 )
 
 
-PLAIN = ("unaligned", "one_shot_s")
+PLAIN = {"unaligned": 1, "one_shot_s": 1, "context_mib": 1e5}  # the most of each
 
 
 def names() -> tuple[str, ...]:
@@ -182,10 +192,18 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
-        **_numbers({k: about[k] for k in PLAIN if k in about}, PLAIN, file, 0, 1),
+        **{k: _number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about},
         prompts_first=_flag(about.get("prompts_first", False), file),
+        groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
+        keeps=_keeps(about.get("keeps", []), file),
         notes=str(about.get("notes", "")),
     )
+
+
+def _keeps(value: Any, file: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or any(name not in KEEPS for name in value):
+        raise _wrong(file, "keeps", f"got {shown(value)}; allowed: a list of {', '.join(KEEPS)}")
+    return tuple(value)
 
 
 def _accumulate(value: Any, file: str) -> str:
@@ -243,12 +261,17 @@ def _numbers(
     values: Any, allowed: tuple[str, ...], where: str, least: float, most: float
 ) -> dict[str, float]:
     """A checked table of numbers."""
-    for name, value in _table(values, where).items():
+    for name in _table(values, where):
         if name not in allowed:
             raise InputError("stack", f"{where}.{name[:40]} is unknown; allowed: {', '.join(allowed)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise InputError("stack", f"{where}.{name}: got {shown(value)}; allowed: {least:g} to {most:g}")
-    return {name: float(value) for name, value in values.items()}
+    return {name: _number(value, f"{where}.{name}", least, most) for name, value in values.items()}
+
+
+def _number(value: Any, where: str, least: float, most: float) -> float:
+    """A checked number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InputError("stack", f"{where}: got {shown(value)}; allowed: {least:g} to {most:g}")
+    return float(value)
 
 
 def _wrong(file: str, field: str, problem: str) -> InputError:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from oracles import hf
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from transformers import AutoModelForSeq2SeqLM as Speech
 
 from budget import arch as architectures
@@ -104,13 +104,14 @@ def test_presets_have_the_size_that_they_are_known_for(name):
     assert total / 1e9 == pytest.approx(BILLIONS[name], rel=0.005)
 
 
-TIES = ({}, {"tie_word_embeddings": True}, {"tie_word_embeddings": False})
+UNTIED = {"tie_word_embeddings": False}
+TIES = (({}, {}), ({}, TIED), ({}, UNTIED), (TIED, {}), (UNTIED, {}), (TIED, UNTIED), (UNTIED, TIED))
 
 
-@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize(("inside", "tie"), TIES)
 @pytest.mark.parametrize("family", NESTED)
-def test_a_nested_language_model_is_counted_with_its_head(family, tie):
-    text = {"model_type": NESTED[family], **HEADS, "head_dim": 8}
+def test_a_nested_language_model_is_counted_with_its_head(family, inside, tie):
+    text = {"model_type": NESTED[family], **HEADS, "head_dim": 8, **inside}
     width = HEADS["hidden_size"]  # of what projectors make
     vision = {"num_attention_heads": 16, "hidden_size": width, "out_hidden_size": width, "patch_size": 14}
     fields = {"text_config": text, "vision_config": vision, "projection_dim": width, **tie}
@@ -126,6 +127,23 @@ def test_a_nested_language_model_is_counted_with_its_head(family, tie):
     model = architectures.load(arch).build(config, Workload("forward", 1, 9))
     counted = {*module.parameters()} if arch in SEEING.values() else language
     assert params(model).total == sum(p.numel() for p in counted)
+
+
+@pytest.mark.parametrize("family", ["glmasr", "got_ocr2", "qwen3_asr"])
+def test_a_nested_text_model_of_few_fields(family):
+    """The rest is as transformers has it: the text model's own, or the family's."""
+    fields = {"text_config": {"vocab_size": 101, "num_hidden_layers": 2, "pad_token_id": 0}, **TIED}
+    with torch.device("meta"):
+        decoder = AutoModel.from_config(AutoConfig.for_model(family, **fields).get_text_config())
+    arch, config = hf_config.read({"model_type": family, **fields})
+    model = architectures.load(arch).build(config, Workload("forward", 1, 9))
+    assert params(model).total == sum(p.numel() for p in decoder.parameters())
+
+
+def test_a_text_model_that_the_class_does_not_take_is_not_read():
+    """gemma3 has one text model: whatever model_type says there, the class makes its own."""
+    named = {"model_type": "gemma3", "text_config": {"model_type": "qwen3", **HEADS}}
+    assert hf_config.read(named) == hf_config.read({"model_type": "gemma3", "text_config": HEADS})
 
 
 def test_a_flat_config_says_the_same():

@@ -52,10 +52,13 @@ def test_a_layer_keeps_what_the_paper_s_formulas_say(p):
 
 
 def test_several_devices_keep_their_distance():
-    """Seen, none fitted: what DeepSpeed's and FSDP's buffers take is in no row (docs/accuracy.md)."""
+    """None fitted, and BLOOM's nine trials in bfloat16 not seen before either (docs/accuracy.md)."""
     errors = [abs(p.error) for p in SEVERAL if p.error is not None]
-    assert len(errors) >= 50
-    assert median(errors) < 0.08
+    assert len(errors) >= 60
+    assert median(errors) < 0.05
+    unseen = [abs(p.error) for p in SEVERAL if "bf16optimizer" in p.row["precision"].lower()]
+    assert len(unseen) == 9
+    assert max(unseen) < 0.08
 
 
 @pytest.mark.parametrize("p", [p for p in KNOWN if p.row["scenario"] in EXACT], ids=name)

@@ -79,6 +79,9 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"reached": {"sm90": {"product": -1}}}, "reached.sm90.product: got -1; allowed: 0.01 to 100"),
         ({"reached": {"sm90": 0.5}}, "reached.sm90: got 0.5; allowed: a table"),
         ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
+        ({"groups": {"sp": 1}}, "groups.sp is unknown; allowed: "),
+        ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
+        ({"keeps": ["all"]}, "keeps got ['all']; allowed: a list of sent, gradients"),
         ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
     ],
 )
@@ -142,3 +145,43 @@ def test_one_batch_on_several_devices_is_less_sure():
         for dp in (1, 8)
     )
     assert (alone.profile.low, alone.profile.high) == (spread.profile.low, spread.profile.high)
+
+
+def test_what_a_stage_has_sent_may_stay_until_its_backward_pass(tmp_path):
+    """Of each micro-batch in flight: one tensor of batch x seq x d_model, on all stages but the last."""
+    path = tmp_path / "mine.json"
+
+    def stages(**change):
+        path.write_text(json.dumps({**GOOD, **change}))
+        how = {"batch": 2, "seq": 64, "layout": "pp=4", "accumulate": 8, "dtype": "bf16", "device": "a100"}
+        return budget.estimate("gpt2", stack=str(path), **how).spread.memories()
+
+    kept, freed = stages(keeps=["sent"]), stages()
+    more = [kept[stage].activations - freed[stage].activations for stage in range(4)]
+    assert more == [in_flight * 2 * 64 * 768 * 2 for in_flight in (4, 3, 2, 0)]
+
+
+@pytest.mark.parametrize(("grad_dtype", "each"), [("", 0), ("fp32", 2)])
+def test_gradients_stay_beside_their_sums(tmp_path, grad_dtype, each):
+    path = tmp_path / "mine.json"
+
+    def held(**change):
+        path.write_text(json.dumps({**GOOD, **change}))
+        how = {"seq": 64, "layout": "tp=2", "precision": "master", "grad_dtype": grad_dtype, "dtype": "bf16"}
+        return budget.estimate("gpt2", stack=str(path), **how, device="a100").memory
+
+    kept, freed = held(keeps=["gradients"]), held()
+    assert kept.activations - freed.activations == each * freed.parameters / 2
+
+
+def test_groups_and_an_older_cuda_take_more_of_a_device(tmp_path):
+    path = tmp_path / "mine.json"
+
+    def reserve(layout, **change):
+        path.write_text(json.dumps({**GOOD, **change}))
+        how = {"layout": layout, "accumulate": 4, "device": "a100", "dtype": "bf16"}
+        return budget.estimate("gpt2", stack=str(path), **how).reserve.bytes / 2**20
+
+    own = {"groups": {"": 2, "pp": 3}, "context_mib": 1512}
+    more = {layout: reserve(layout, **own) - reserve(layout) for layout in ("dp=1", "tp=2", "tp=2,pp=2")}
+    assert more == {"dp=1": 1000, "tp=2": 1000 + 2 * 688, "tp=2,pp=2": 1000 + 5 * 688}

@@ -15,7 +15,8 @@ ZERO = {
     "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2": 2,
     "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3,
 }  # fmt: skip
-OLD = "megatron-2021"  # its sequence parallelism is new: rows that have it say so
+OLD = "megatron-2021"
+WITHOUT = (OLD, "megatron-deepspeed")  # whose sequence parallelism is new, or none: rows that have it say so
 DROPOUT = dict.fromkeys(("dropout", "attention_dropout", "embed_dropout"), 0.1)  # Megatron's default
 # What the device's column and the notes call the machines.
 CLUSTERS = {
@@ -45,7 +46,7 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
     apart = {"etp": 1} if several["ep"] > 1 else {}
     if software == "torchtitan" and several["pp"] > 1 and zero == 3:
         zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
-    sp = 1 if several["tp"] > 1 and (told or software != OLD) else 0
+    sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
 
 
@@ -82,7 +83,7 @@ def cluster(row: Row) -> str | None:
 
 def dropout(row: Row, software: str) -> dict[str, float]:
     """What is dropped: old Megatron's default, but for BLOOM, whose config says 0."""
-    return DROPOUT if software == OLD and "bloom" not in row["model"].lower() else {}
+    return DROPOUT if software in WITHOUT and "bloom" not in row["model"].lower() else {}
 
 
 def seconds(row: Row, samples: int, seq: int, gpus: int) -> float | None:

@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 # Rows that judge what was never fitted to them: a stack of many devices with every setting published, and
 # one batch on several devices, which says what communication costs.
-HELD = ("megatron-2021",)
+HELD = ("megatron-2021", "megatron-deepspeed")
 
 
 def _several(kind: ModuleType, a: Asked) -> bool:

@@ -154,13 +154,17 @@ def _of_several(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     products keep what they read in 16 bits.
     """
     word = row["precision"]
-    if "bf16optimizer" in word.lower():
-        raise NotCoveredError("gradients in two dtypes at once")
+    local = re.search(r"local batch (\d+)", row.get("notes", ""))
+    if local and stack(row, "") == "torchtitan":  # its default: as many micro-batches as stages
+        row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": str(batch * full)}
     how = {**row, **told, "precision": re.sub("^fp8", "bf16", word) + " amp"}
     kind = next((of for word, of in METRICS.items() if word in row["metric"]), peak)
-    return (training.step(how, device(row["gpu"]), batch, whole(row, "seq"), devices),), kind
+    part = training.step(how, device(row["gpu"]), batch, whole(row, "seq"), devices)
+    if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
+        part = Part(part.model, {**part.settings, "grad_dtype": "fp32"})
+    return (part,), kind
 
 
 METRICS = {

@@ -71,7 +71,7 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 SOFTWARE = {
     "dynamo": "torch-compile", "narayanan": "megatron-2021", "2104.04473": "megatron-2021",
     "korthikanti": "megatron-2021",
-    "bigscience": "megatron-2021", "2205.05198": "megatron-2021", "turing": "megatron-2021",
+    "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
     "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",

@@ -47,8 +47,9 @@ class Reserve(NamedTuple):
 NOTHING = Reserve(0, 0.0)
 
 
-def usual(device: Device, groups: int = 0) -> Reserve:
+def usual(device: Device, groups: float = 0, context_mib: float = 0) -> Reserve:
     """What a process of torch takes on a device, with as many process groups; nothing where none is known.
+    context_mib: of another CUDA than data/reserve.json's.
 
     Sources: cuda-oom-messages, torch-cublas-workspace, nccl-memory.
     """
@@ -56,7 +57,7 @@ def usual(device: Device, groups: int = 0) -> Reserve:
     if device.vendor not in about["vendors"]:
         return NOTHING
     workspace = about["workspace"]["generations"].get(device.generation, about["workspace"]["mib"])
-    mib = about["context"]["mib"] + workspace + groups * about["communicator"]["mib"]
+    mib = (context_mib or about["context"]["mib"]) + workspace + groups * about["communicator"]["mib"]
     return Reserve(round(mib * 2**20), about["fragmentation"]["share"])
 
 

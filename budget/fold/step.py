@@ -86,6 +86,7 @@ class Spread(NamedTuple):
     layout: Layout
     micro: Size
     dtype: str
+    keeps: tuple[str, ...] = ()  # see stack.KEEPS
 
     def memories(self) -> dict[int, Memory]:
         """Bytes of one device of each stage."""
@@ -103,7 +104,19 @@ class Spread(NamedTuple):
 
     def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
-        return rank.walked.held(in_flight(self.layout, stage, self.micro), self.unscattered(rank))
+        at_once = in_flight(self.layout, stage, self.micro)
+        return rank.walked.held(at_once, self.unscattered(rank) + self.kept(rank, at_once))
+
+    def kept(self, rank: Rank, at_once: Size) -> Size:
+        """Bytes that the software keeps while the passes run, which the network does not need."""
+        found: Size = 0
+        if "sent" in self.keeps:
+            said = communications(rank.program.nodes, self.dtype)
+            found = sum(c.bytes * c.times for c in said if c.kind == "send" and c.phase == "forward")
+            found = exact_div(found * at_once, self.micro)
+        if "gradients" in self.keeps:
+            found = found + rank.walked.walk.there["parameters"]
+        return found
 
     def unscattered(self, rank: Rank) -> Size:
         """Bytes of gradients that wait for the other micro-batches which an interleaved stage runs in a row:

@@ -152,7 +152,9 @@ def _family(kind: str) -> Mapping[str, Any]:
 def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
     """The config inside, of which the one around it decides the head and what it is tied to.
 
-    Older configs of some families are flat: they have its fields among their own.
+    Older configs of some families are flat: they have its fields among their own. Where the class makes
+    one text model only, it does so whatever model_type says there (`nested_fixed`); `nested_usual` has
+    the fields that the family gives it, where they are not the text model's own.
     """
     inner = settings.get(family["nested"])
     if inner is None:
@@ -162,7 +164,9 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
     around = {name: settings[name] for name in AROUND if settings.get(name) is not None}
     if family.get("tied_inside") or (family.get("tied_either") and not around.get("tie_word_embeddings")):
         around.pop("tie_word_embeddings", None)
-    return {"model_type": family["nested_type"], **inner, **around}
+    own = family["nested_type"]
+    kind = own if family.get("nested_fixed") else inner.get("model_type", own)
+    return {**family.get("nested_usual", {}), **inner, **around, "model_type": kind}
 
 
 def _complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
