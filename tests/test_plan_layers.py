@@ -47,6 +47,15 @@ def test_groups_go_across_periods(every):
     assert answer(PERIODS[0], **how) == answer({}, **how)
 
 
+@pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
+@pytest.mark.parametrize("name", ["vit-b-16", "wav2vec2-base", "gpt2"])
+def test_what_an_embedding_trains_is_trained_in_groups_too(name, precision):
+    """A checkpoint with reentry needs a gradient of its input, and changes no gradient of a weight."""
+    plain = estimate(name, batch=2, precision=precision).flops
+    grouped = estimate(name, batch=2, precision=precision, recompute="full", recompute_every=2).flops
+    assert grouped == plain
+
+
 @pytest.mark.parametrize(
     ("how", "error"),
     [

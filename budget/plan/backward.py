@@ -82,7 +82,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         arrived += [t if t.dims == out.dims else t._replace(dims=out.dims) for t in grads.pop(out.name, ())]
     if not arrived:
         return
-    if o.tag == LEAF and all(t.role != WEIGHT for t in o.ins):
+    if o.tag == LEAF and not any(t.role == WEIGHT or t.name in needs for t in o.ins):
         # The graph holds a leaf, and this its gradient, to the end.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
         yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
