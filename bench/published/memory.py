@@ -154,6 +154,9 @@ def _of_several(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     products keep what they read in 16 bits.
     """
     word = row["precision"]
+    local = re.search(r"local batch (\d+)", row.get("notes", ""))
+    if local and stack(row, "") == "torchtitan":  # its default: as many micro-batches as stages
+        row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": str(batch * full)}
     how = {**row, **told, "precision": re.sub("^fp8", "bf16", word) + " amp"}
