@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def micro_batches(whole: Size, layout: Layout | None, source: Source, techniques: Mapping[str, Any]) -> Size:
     """Micro-batches in which a step's batch is worked through. Raises InputError."""
     if techniques.get("accumulate", 1) != 1:
-        raise InputError("accumulate", "there is a global_batch as well; allowed: one of them")
+        raise InputError("accumulate", "given together with global_batch; allowed: one of the two")
     each = source.workload.batch * (1 if layout is None else layout.dp)
     if isinstance(whole, str):
         built = source.network.build(source.workload)

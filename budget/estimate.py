@@ -211,7 +211,7 @@ def _one_of(**sizes: Size) -> Size:
     """The size that is given by one of its names. Raises InputError where they contradict each other."""
     given = {name: x for name, x in sizes.items() if x is not None}
     if len(given) > 1 and len({str(x) for x in given.values()}) > 1:
-        raise InputError(list(given)[1], f"there is a {next(iter(given))} as well; allowed: one of them")
+        raise InputError(list(given)[1], f"given together with {next(iter(given))}; allowed: one of the two")
     return next(iter(given.values()), None)
 
 

@@ -56,8 +56,8 @@ def among_words(made: Any) -> dict[str, Any]:
         shown = torch.ones(BATCH * grid**2, each)
         more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
     else:
-        tiled = "idefics3_vision" in hf_config._family(config.model_type)["tower"]
-        several = (1,) if tiled else ()
+        listed = ("idefics2_vision", "idefics3_vision", "smolvlm_vision")  # take several for each text
+        several = (1,) if vision.model_type in listed else ()
         side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
         shown, more = torch.ones(BATCH, *several, vision.num_channels, side, side), {}
     if hasattr(config, "image_grid_pinpoints"):  # tiles beside the whole

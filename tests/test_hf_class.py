@@ -53,6 +53,26 @@ def test_equals_transformers(kind, name, fields):
     assert found.to_dict()["provenance"]["counts"] == "captured"
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "shape"),
+    [
+        ("audio-spectrogram-transformer", {"max_length": 64, "num_mel_bins": 32}, (2, 64, 32)),
+        ("videomae", {"image_size": 32, "patch_size": 8, "num_frames": 4}, (2, 4, 3, 32, 32)),
+        ("dac", {"n_codebooks": 2, "codebook_size": 8}, (2, 1, 16_000)),
+    ],
+)
+def test_spectrograms_videos_and_channels_of_sound(kind, fields, shape):
+    fields = {**fields, **({"encoder_hidden_size": 4} if kind == "dac" else SMALL)}
+    found = estimate({"model_type": kind, **fields}, mode="forward", batch=2)
+    eager = {} if kind == "dac" else {"attn_implementation": "eager"}  # it has none
+    cls = getattr(transformers, found.model.config["class"])
+    real = cls._from_config(CONFIG_MAPPING[kind](**fields), **eager).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(torch.zeros(shape))
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
+
+
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}

@@ -224,7 +224,7 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
         ({"layout": "tp=2", "cluster": "tpu-v5e-pod"}, "cluster"),
-        ({"batch": 2, "micro_batch": 4}, "micro_batch: there is a batch as well"),
+        ({"batch": 2, "micro_batch": 4}, "micro_batch: given together with batch"),
     ],
 )
 def test_what_does_not_go_together_is_named_in_one_line(arguments, problem):

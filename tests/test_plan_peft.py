@@ -133,14 +133,14 @@ def test_targets_have_transformers_names_too():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"ia3": True, "vera_rank": 4}, "ia3: there is a vera_rank as well; allowed: one of them"),
+        ({"ia3": True, "vera_rank": 4}, "ia3: given together with vera_rank; allowed: one of the two"),
         ({"lora_rank": 4, "target_modules": "q_proj"}, "target_modules: there is none of .*lora_targets"),
         ({"vera_rank": 4, "target_modules": "qq"}, "target_modules: 'qq' matches no operator; .*attn.q"),
         ({"lora_rank": 4, "lora_targets": "wo2"}, "lora_targets: 'wo2' matches no operator; allowed: attn.q"),
         ({"boft_block_size": 3}, "boft_block_size: got 3; allowed: divisors of"),
         ({"modules_to_save": "head"}, "modules_to_save: there is no adapter"),
-        ({"ia3": True, "prompt_tuning": 4}, "ia3: there is a prompt_tuning as well"),
-        ({"loha_rank": 4, "quantize": "nf4"}, "loha_rank: there is a quantize as well"),
+        ({"ia3": True, "prompt_tuning": 4}, "ia3: given together with prompt_tuning"),
+        ({"loha_rank": 4, "quantize": "nf4"}, "loha_rank: given together with quantize"),
     ],
 )
 def test_what_peft_refuses_is_refused(settings, said):
@@ -151,9 +151,13 @@ def test_what_peft_refuses_is_refused(settings, said):
 @pytest.mark.parametrize(
     ("model", "settings", "said"),
     [
-        ("t5-small", {"prompt_tuning": 4}, "prompt_tuning: t5-small is no network of one stack"),
-        ("t5-small", {"prefix_tuning": 4}, "prefix_tuning: a layer attends to a memory as well"),
-        ("resnet50", {"prompt_tuning": 4}, "prompt_tuning: resnet50 is no network of one stack"),
+        (
+            "t5-small",
+            {"prompt_tuning": 4},
+            "prompt_tuning: peft puts virtual tokens before both stacks of t5-small",
+        ),
+        ("t5-small", {"prefix_tuning": 4}, "prefix_tuning: peft's cache of two stacks is not modelled"),
+        ("resnet50", {"prompt_tuning": 4}, "prompt_tuning: resnet50 reads no tokens, or has convolutions"),
         (
             "gpt2",
             {"prompt_tuning": 25, "seq": 1000},

@@ -13,13 +13,13 @@ from ..errors import InputError, shown
 from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
 from ..named import NamedTuple
 from ..size import Size, floor_div, is_one, is_zero, or_else
-from . import _tiles, vit
+from . import _resampler, _tiles, vit
 from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
 
 UNSEEN = "vision tower, which no input reaches"
 
 
-class Sight(_tiles.Tiled, tower=vit.Config):
+class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     """How a decoder sees; the tower's fields are those of a vision transformer."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
@@ -54,6 +54,7 @@ class Sight(_tiles.Tiled, tower=vit.Config):
             at_most("deep_layers", one + 1, "the next, or tower_layers,", other)
         at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
         _tiles.check(self, tower.image)
+        _resampler.check(self)
         _check_reading(self, tower)
         if self.projector_gated and self.projector_depth > 1:
             raise InputError("projector_depth", f"got {self.projector_depth}; allowed with a gate: 1")
@@ -71,11 +72,11 @@ class Seen(NamedTuple):
     uncounted: tuple[str, ...]
 
 
-def see(c: Sight, w: Workload, layers: Size) -> Seen:
+def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
     """The tower and the projector. Raises InputError for a picture that the tower does not take.
 
-    Without a picture they are stored and not run, and so they are where tokens are decoded. layers: the
-    decoder's.
+    Without a picture they are stored and not run, and so they are where tokens are decoded. layers, width:
+    the decoder's.
     """
     tower = part(c, "tower")
     seen = not is_zero(w.image)
@@ -84,13 +85,14 @@ def see(c: Sight, w: Workload, layers: Size) -> Seen:
         tiles = _tiles.cut(c, w.image, tower.image, floor_div(tower.image, tower.patch * c.merge * c.pool))
         looked = w._replace(image=tower.image, batch=w.batch * (1 + tiles.down * tiles.across))
     each = _tokens(c, tower, looked) if seen else 0
-    n = tiles.tokens(c.newline) if tiles else each
+    n = tiles.tokens(c.newline) if tiles else _resampler.tokens(c, each) if seen else 0
     wide = tower.d_model * c.merge**2 * len(c.read_layers)
     features = {"n": each, "m": wide}  # m: of a token before the projector
     inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
     hidden = {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": tower.d_model}
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
-    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined)
+    sampled = _resampler.resampled(c, width, each)
+    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
     if not seen or w.mode == "decode":
         return Seen(n, tuple(_stored(eyes)), (), (), () if seen else (UNSEEN,))
     place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)

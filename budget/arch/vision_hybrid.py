@@ -24,7 +24,7 @@ class Config(hybrid.Config, Sight):
 
 def build(c: Config, w: Workload) -> Model:
     """A picture [b, c, y, x] and tokens [b, words] to logits [b, s, v]; s has the picture's tokens, too."""
-    seen = see(c, w, c.layers)
+    seen = see(c, w, c.layers, c.d_model)
     seq = or_else(w.seq, hybrid.SEQ - seen.tokens) + seen.tokens
     s = 1 if w.mode == "decode" else seq
     nodes = (*seen.eyes, *hybrid.embedding(c), *seen.place, *hybrid.behind_embedding(c, w.mode, s))

@@ -19,7 +19,7 @@ class Config(transformer.Config, Sight):
 
 def build(c: Config, w: Workload) -> Model:
     """A picture [b, c, y, x] and tokens [b, words] to logits [b, s, v]; s has the picture's tokens, too."""
-    seen = see(c, w, c.layers)
+    seen = see(c, w, c.layers, c.d_model)
     longest = transformer.length(c, w._replace(seq=0))
     if not is_zero(w.image):
         at_most("image", seen.tokens + 1, "context, in tokens", longest)

@@ -133,14 +133,14 @@ def check(task: Task, device: Device) -> None:
             module.check(task, device)
     on_at_once = [name for module in found for name in getattr(module, "ADAPTER", {}) if name in used]
     for name, other in zip(on_at_once[1:], on_at_once, strict=False):
-        raise InputError(other, f"there is a {name} as well; allowed: one of them")
+        raise InputError(other, f"given together with {name}; allowed: one of the two")
     for name in used:
         for other in needs.get(name, ()):
             if other != "train" and other not in used:
                 raise InputError(name, f"there is no {other}; allowed: with {other}")
         for other in excludes.get(name, ()):
             if other in used:
-                raise InputError(name, f"there is a {other} as well; allowed: one of them")
+                raise InputError(name, f"given together with {other}; allowed: one of the two")
 
 
 def _untrained(name: str, mode: str) -> InputError:

@@ -24,8 +24,11 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     """
     untrained(model, field)
     embeds = [node for node in model.nodes if isinstance(node, Op) and node.tag == EMBED]
-    if len(embeds) != 1 or any(is_convolution(o) for o, _ in walk(model.nodes)):
-        raise InputError(field, f"{model.name} is no network of one stack and of tokens alone; allowed: 0")
+    if len(embeds) > 1:
+        why = f"peft puts virtual tokens before both stacks of {model.name}, which is not modelled"
+        raise InputError(field, f"{why}; allowed: networks of one stack")
+    if not embeds or any(is_convolution(o) for o, _ in walk(model.nodes)):
+        raise InputError(field, f"{model.name} reads no tokens, or has convolutions; allowed: 0")
     b, s, d = embeds[0].out.dims
     sizes = {**embeds[0].sizes, TOKENS: n, "words": embeds[0].sizes[s], s: embeds[0].sizes[s] + n}
     made: list[Op] = []

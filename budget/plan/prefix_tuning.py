@@ -42,7 +42,7 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
     products = [o for o in ops if o.tag in (SCORES, MIX)]
     if len(products) > 2:
         raise InputError(
-            "prefix_tuning", "a layer attends to a memory as well; allowed: decoders of one stack"
+            "prefix_tuning", "peft's cache of two stacks is not modelled; allowed: networks of one stack"
         )
     makers = {t.name: o for o in ops for t in o.outs}
     seen: dict[str, Tensor] = {}

@@ -33,7 +33,8 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     if workload.image and text and pixels:  # a picture among the words
         yield {**_with_image(made, text, pixels["pixel_values"]), **pixels}
     if "input_values" in takes:
-        yield {"input_values": torch.zeros(workload.batch, workload.seq or SOUND)}
+        for shape in _sound(config, workload):
+            yield {"input_values": torch.zeros(workload.batch, *shape)}
     if "input_features" in takes:
         for given in _features(config, workload):
             yield {**given, **text}
@@ -46,6 +47,19 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     if pixels:
         yield pixels
         yield {**pixels, **text}
+        frames = getattr(config, "num_frames", None)
+        if isinstance(frames, int):  # a video
+            yield {"pixel_values": pixels["pixel_values"].unsqueeze(1).repeat(1, frames, 1, 1, 1)}
+
+
+def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
+    """Samples, in channels where a codec hears those; a spectrogram of a length that the class fixes."""
+    samples = workload.seq or SOUND
+    yield (samples,)
+    yield getattr(config, "audio_channels", None) or 1, samples
+    bands, frames = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
+    if isinstance(bands, int) and isinstance(frames, int):
+        yield workload.seq or frames, bands
 
 
 def _with_image(made: Any, text: dict[str, Any], pixels: Any) -> dict[str, Any]:
