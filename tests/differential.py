@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import cache
@@ -57,6 +57,9 @@ ACTS = (
     "tanh",
     "mish",
 )
+
+
+PATCHES = 4096  # of a picture at most: some classes look at numbers, and run on the processor
 
 
 def families() -> list[str]:
@@ -246,11 +249,21 @@ def variations(kinds: list[str], rng: random.Random) -> Iterator[tuple[str, str,
         for path in rng.sample(names, min(len(names), rng.choice([0, 1, 1, 1, 2, 3]))):
             part, _, field = path.rpartition(".")
             table, before = (fields[part], whole[part]) if part else (fields, whole)
-            if field in table and rng.random() < 0.1:
+            if field in table and field != "image_size" and rng.random() < 0.1:
                 del table[field]
                 continue
             table[field] = values(field, before.get(field), rng)
-        yield kind, name, fields
+        if _patches(fields) <= PATCHES:
+            yield kind, name, fields
+
+
+def _patches(fields: Mapping[str, Any]) -> int:
+    """Those of a picture; 0 where there is none, or no such."""
+    for table in (fields, fields.get("vision_config")):
+        sides = [table.get(name) for name in ("image_size", "patch_size")] if isinstance(table, dict) else []
+        if sides and all(isinstance(n, int) and n > 0 for n in sides):
+            return (sides[0] // sides[1]) ** 2
+    return 0
 
 
 def judge(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[str, str]:
