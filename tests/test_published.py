@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
-from budget.bench.published.rows import side
+from budget.bench.published.rows import network, side
 
 from budget.serving import serve
 
@@ -179,3 +179,11 @@ def test_equal_requests_of_an_engine_that_runs_prompts_first_stay_together(tmp_p
 )
 def test_a_networks_width_is_no_pictures_side(name, pixels):
     assert side(name) == pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("deepseek-ai/DeepSeek-R1", "deepseek-v3"), ("openai/gpt-oss-120b", "gpt-oss-120b")],
+)
+def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
+    assert network({"model": name}, "vllm", 0)[0] == plain

@@ -177,7 +177,9 @@ def side(name: str) -> int:
 
 @cache
 def _preset(name: str) -> str:
-    """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`)."""
+    """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`); of
+    one in a format of few bits, called by it (`deepseek-v3-fp8`), the plain one: a table says its own format.
+    """
     short = re.sub(r"^deit3?_(tiny|small|base|large)", r"vit_\1", name.rpartition("/")[2])  # the same network
     for text in (
         name,
@@ -188,9 +190,10 @@ def _preset(name: str) -> str:
         re.sub(r"[-_](instruct|chat|hf|it|base|fp8|nvfp4|v\d\.\d)\b", "", short, flags=re.IGNORECASE),
     ):
         try:
-            return preset.look_up(text)[0]
+            found, told = preset.look_up(text)
         except InputError:
             continue
+        return found.rpartition("-")[0] if "quantization_config" in told else found
     return ""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from budget import stack as stacks
+from budget.read import preset
 
 from .rows import Asked, NotCoveredError, Part, device, measured, network, number, stack, whole
 
@@ -30,10 +31,9 @@ WEIGHTS = {
     "": {"dtype": "bf16"}, "bf16": {"dtype": "bf16"}, "fp8": {"quantize": "fp8", "kv_dtype": "fp8"},
     "fp4": {"quantize": "nvfp4", "kv_dtype": "fp8"}, "int4": {"quantize": "w4a16"},
 }  # fmt: skip
-MX = {"quantize": "mxfp4"}  # what "fp4" is of OpenAI's open networks, which are published so
-
-# Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
+MX = {"quantize": "mxfp4"}  # what "fp4" is of a network that is published so: it has a preset of that name
 PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size). Source: sglang-scheduler.
+# Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
 DRAWN = "uniform in 80 to 100 %"
 
 
@@ -81,5 +81,6 @@ def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
         raise NotCoveredError("experts on more devices than attention, or fewer")
     axes = {"tp": tp, "pp": whole(row, "pp", 1), "sp": 0}
     settings = {"device": device(row["device"]).id, "stack": software, "layout": axes}
-    weights = MX if model.startswith("gpt-oss") and row["precision"] == "fp4" else WEIGHTS[row["precision"]]
+    mx = row["precision"] == "fp4" and f"{model}-mxfp4" in preset.names()
+    weights = MX if mx else WEIGHTS[row["precision"]]
     return model, {**settings, "config": config, **weights}
