@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from textwrap import wrap
 
 from .. import alternatives, law
@@ -118,7 +119,7 @@ def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
     t, device, of = plan.ask.terms, plan.ask.device, plan.ask.law
     peak = device.rate(plan.ask.dtype)
     for name, value in of.constants.items():
-        low, high = of.interval(lambda x, name=name: x.constants[name]) or (value, value)  # type: ignore[misc]
+        low, high = of.interval(partial(_constant, name)) or (value, value)
         yield name, Stated(value, low, high, f"the law {of.id}", _keys(of))
     if plan.ask.batch is None:
         steps = law.load(STEP)
@@ -133,6 +134,10 @@ def rests_on(plan: Plan) -> Iterator[tuple[str, Stated]]:
         yield "all_in_watts", t.all_in_w
     yield "pue", t.pue
     yield "g_co2e_per_kwh", t.grid
+
+
+def _constant(name: str, of: law.Law) -> float:
+    return of.constants[name]
 
 
 def _keys(of: law.Law) -> tuple[str, ...]:

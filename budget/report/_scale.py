@@ -161,7 +161,7 @@ def _range(plan: Plan) -> str:
     return f"EXTRAPOLATED {far} x beyond the law's runs in {', '.join(outside)}"
 
 
-def _between(ends: Sequence[float] | None, show: Callable[[float], str]) -> str:
+def _between(ends: Sequence[Any] | None, show: Callable[[Any], str]) -> str:
     return f" ({show(ends[0])} to {show(ends[1])})" if ends else ""
 
 
@@ -188,7 +188,7 @@ def _money(plan: Plan) -> Iterator[str]:
     if t.price is not None:
         wide = t.price.low < t.price.high
         hourly = _between((t.price.low, t.price.high) if wide else None, "{:,.3g}".format)
-        ends = _between((bill.usd_low, bill.usd_high) if wide and "usd" not in ask.given else None, usd)  # type: ignore[arg-type]
+        ends = _between((bill.usd_low, bill.usd_high) if wide and "usd" not in ask.given else None, usd)
         yield f"money       ${bill.usd:,.0f}{ends} at ${t.price.value:,.3g}{hourly} an hour: {t.price.what}"
     else:
         yield f"money       no price of {plan.ask.device.name} is known: --price"
@@ -197,14 +197,14 @@ def _money(plan: Plan) -> Iterator[str]:
         return
     wide = t.watts.low < t.watts.high
     all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
-    used = _between((bill.kwh_low, bill.kwh_high) if wide and "kwh" not in ask.given else None, energy)  # type: ignore[arg-type]
+    used = _between((bill.kwh_low, bill.kwh_high) if wide and "kwh" not in ask.given else None, energy)
     drawn = _between((t.watts.low, t.watts.high) if wide else None, "{:,.0f}".format)
     yield (
         f"energy      {energy(bill.kwh)}{used} at {t.watts.value:,.0f}{drawn} W x PUE {t.pue.value:g}"
         f" ({t.watts.what}; {t.pue.what}){all_in}"
     )
     where = f"{t.grid.value:,.3g} g/kWh ({t.grid.what})"
-    carbon = _between((bill.co2_kg_low, bill.co2_kg_high) if used else None, mass)  # type: ignore[arg-type]
+    carbon = _between((bill.co2_kg_low, bill.co2_kg_high) if used else None, mass)
     yield f"carbon      {mass(bill.co2_kg)}{carbon} CO2e at {where}; embodied not counted"
 
 

@@ -98,18 +98,16 @@ def _foot(found: Serving) -> str:
         users = f"{alone.users:,} user{'s' * (alone.users > 1)}"
         return f"no number of users keeps within the limits: {_takes(alone)} with {users}; {told}"
     if asked.requests_per_s is not None:
-        return f"{_at_rate(found)}; {told}"
+        return f"{_at_rate(found, found.at_rate or best)}; {told}"
     tokens = decimal(best.output_tokens_per_s)
     return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {told}"
 
 
-def _at_rate(found: Serving) -> str:
+def _at_rate(found: Serving, point: Point) -> str:
     """How many devices answer so many requests a second, and how fast then."""
-    point, devices = found.at_rate, found.needed * found.devices // found.replicas
-    if point is None:
-        return "no number of devices does it"
-    hour = point.usd_per_million_output_tokens
-    dollars = "" if hour is None else f", ${hour:,.3g} a million tokens"
+    devices = found.needed * found.devices // found.replicas
+    usd = point.usd_per_million_output_tokens
+    dollars = "" if usd is None else f", ${usd:,.3g} a million tokens"
     return (
         f"{found.asked.requests_per_s:,.4g} requests/s need {devices:,} x {found.full.device.name}:"
         f" {point.users:,} users at a time, {_takes(point)}{dollars}"
