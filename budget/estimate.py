@@ -104,7 +104,7 @@ def estimate(
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(software.settings(mode, recompute), kind, source, techniques)
+    defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
         from .batches import micro_batches
@@ -190,20 +190,21 @@ def _stack(stack: object, mode: str) -> Stack:
 
 
 def _defaults(
-    settings: Mapping[str, Any], dtype: str, source: Source, techniques: Mapping[str, Any]
+    settings: Callable[..., Mapping[str, Any]], dtype: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have.
+    """A stack's settings (by precision), without those that this dtype or a torch module, which has its own,
+    cannot have.
 
     Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
     """
     network = source.network
     captured = isinstance(network, Ready) and is_captured(network.model)
-    mixed = dtype in ("bfloat16", "float16")
+    mixed = dtype in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
+    usual = settings().get("precision", "pure") if mixed and not captured else "pure"
     return {
         name: value
-        for name, value in settings.items()
-        if (name == "execution" or not captured)
-        and (name != "precision" or (mixed and not (techniques and keeps_weights(techniques))))
+        for name, value in settings(precision=techniques.get("precision", usual)).items()
+        if (name == "execution" or not captured) and (name != "precision" or mixed)
     }
 
 

@@ -63,6 +63,7 @@ class Techniques(TypedDict, total=False):
     use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
+    output_dtype: str
     offload: str
     oft_block_size: int
     p_tuning: int
