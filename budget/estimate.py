@@ -20,8 +20,8 @@ from .named import TYPE_CHECKING, Any
 from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
-from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
+from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.module import is_captured
 from .read.source import Named, Ready, Source, find
@@ -94,7 +94,7 @@ def estimate(
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
-    stepped = ALIASES.get(str(optimizer), optimizer)
+    stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else _layout(layout, mode, devices)
     given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}

@@ -24,12 +24,21 @@ Optimizer = Literal[
     "adam",
     "adamw",
     "adamw_fused",
+    "rmsprop",
+    "adagrad",
     "adamw_loop",
-    "adamw_8bit",
     "adafactor",
     "lion",
     "muon",
     "shampoo",
+    "adamw_8bit",
+    "adamw_32bit",
+    "ademamix_8bit",
+    "ademamix_32bit",
+    "lion_8bit",
+    "lion_32bit",
+    "rmsprop_8bit",
+    "rmsprop_32bit",
 ]
 
 

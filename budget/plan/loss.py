@@ -116,7 +116,7 @@ def returned(model: Model, dtype: str, own: str) -> tuple[Model, Tensor | None]:
 def hold_logits(model: Model, until: str, logits: Tensor | None = None) -> Model:
     """The training program whose logits are there until the step ends, or the next step's are.
 
-    logits: those that the network returns; None: those that the loss reads. Raises InputError where there are none.
+    logits: those that the network returns; None: those that the loss reads. Raises InputError for none.
     """
     softmax = _softmax(model, "hold_logits")
     logits = logits or softmax.ins[0]
