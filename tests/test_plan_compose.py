@@ -261,8 +261,9 @@ ON = {
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8, "mode":
     "decode", "modules_to_save": "head", "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
-    "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4", "quantize_half": True,
-    "quantize_head": True, "quantize_keeps": "pass", "recompute": "full", "recompute_every": 2,
+    "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
+    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass", "recompute": "full",
+    "recompute_every": 2,
     "recompute_layers": 1, "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_rank": 4,
 }  # fmt: skip

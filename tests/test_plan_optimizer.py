@@ -240,7 +240,7 @@ def test_every_name_of_transformers_is_one_here_or_refused_with_its_reason():
     for name in names:
         if name in REFUSED:
             with pytest.raises(
-                InputError, match=f"optimizer: got {name}, which .* not modelled; allowed: none, "
+                InputError, match=f"optimizer: got {name}, which .*, and is not modelled; allowed: none, "
             ):
                 estimate("gpt2", optimizer=name, **one)
         else:

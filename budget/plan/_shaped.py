@@ -37,7 +37,7 @@ def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
 
 
 def bitsandbytes(name: str, states: int, few: bool, weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """States in eight bits with scales for each large weight, in float32 for each small one; not few: for all.
+    """States in eight bits with scales for each large weight, in float32 for small ones; not few: for all.
 
     A kernel steps one weight.
     """

@@ -75,7 +75,7 @@ REFUSED = {  # the other names, and what of them is not modelled
 def named(name: str) -> str:
     """An optimizer's name here, of one of TrainingArguments'. Raises InputError for what is not modelled."""
     if name in REFUSED:
-        text = f"got {name}, which {REFUSED[name]} and not modelled"
+        text = f"got {name}, which {REFUSED[name]}, and is not modelled"
         raise InputError("optimizer", f"{text}; allowed: {', '.join(CHOICES)}")
     return ALIASES.get(name, name)
 
