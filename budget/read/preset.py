@@ -21,9 +21,10 @@ from ..named import Any
 FOLDER = "presets"
 ABOUT = ("source", "note")  # for people: no settings
 # Words of a name that say how a network was trained, what stores it or who did, not what it is.
-TRAINED = frozenset(
-    "instruct chat it pt sft dpo rlvr thinking reasoning deduped preview hf bf16 meta nvidia".split()
-)
+TRAINED = (
+    "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",
+    "bf16", "meta", "nvidia",
+)  # fmt: skip
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
