@@ -9,7 +9,7 @@ the graph, with what operators keep in it by themselves, until the next loss is.
 loss reads, float32, as Lightning Fabric returns them. Source: lightning-fabric.
 Returned: a network that makes its own loss returns its logits too, in their own dtype, or cast to
 `output_dtype`, as accelerate does behind autocast and FSDP2 behind a network. A loop then holds these.
-Sources: accelerate, torch-fsdp2.
+Sources: accelerate, pytorch-fsdp.
 """
 
 from __future__ import annotations
