@@ -31,6 +31,7 @@ else:
             new = _few(fields, defaults) if len(fields) < len(NEW) else _many(name, fields, defaults)
             getters = dict(zip(fields, map(_getter, range(len(fields))), strict=True))
             own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields, "__new__": new}
+            own["_places"] = {field: i for i, field in enumerate(fields)}
             return type(name, (_Tuple,), {"__slots__": (), **own, **getters, **body})
 
     _new = tuple.__new__
@@ -104,10 +105,14 @@ else:
             return made
 
         def _replace(self, /, **changes: Any) -> Any:
-            made = tuple.__new__(type(self), map(changes.pop, self._fields, self))
-            if changes:
-                raise ValueError(f"got unexpected field names: {list(changes)!r}")
-            return made
+            values, places = list(self), self._places
+            try:
+                for name, value in changes.items():
+                    values[places[name]] = value
+            except KeyError:
+                unknown = [name for name in changes if name not in places]
+                raise ValueError(f"got unexpected field names: {unknown!r}") from None
+            return _new(type(self), values)
 
         def _asdict(self) -> dict[str, Any]:
             return dict(zip(self._fields, self, strict=True))
