@@ -160,9 +160,17 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(products, main, kind) if products else None,
-        next((NARROW[t.dtype] for t in main.ins if t.dtype in NARROW), ""),
+        _narrow(main),
         host,
     )
+
+
+def _narrow(o: Op) -> str:
+    """What a product of fewer than 16 bits is called; "" for others."""
+    for t in o.ins:
+        if t.dtype in NARROW:
+            return NARROW[t.dtype]
+    return ""
 
 
 def _launches(o: Op, dtype: str) -> Size:
@@ -187,24 +195,24 @@ def _moved(
     """
     moved: dict[str, Size] = {}
     host: Size = 0
-    wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
+    wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
     for o in ops:
-        if here is not None and o.rule.view:
+        rule = o.rule
+        if here is not None and rule.view:
             continue
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
                 moved[t.name] = moved_bytes(t, o, dtype)
-        taken = {t.name for t in o.ins}
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or t.name in wide or (here and here.get(read.of(t)))):
                 # What is read and written moves twice, but for what only takes a part.
-                name = f"{t.name}'" if t.name in taken else t.name
+                name = f"{t.name}'" if any([t.name == u.name for u in o.ins]) else t.name
                 if name not in moved:
-                    moved[name] = moved_bytes(o.ins[0] if o.rule.part else t, o, dtype)
+                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host
 
 
@@ -281,7 +289,7 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"{kind}_backward"
     if kind in PRODUCTS:
         return "grouped" if kind == "matmul" and _experts(first) else kind
-    if any(o.kind == "contract" for o in ops):
+    if any([o.kind == "contract" for o in ops]):
         return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
     if kind != "pointwise":
         return "pointwise"

@@ -133,12 +133,12 @@ class _Linker:
         return node._replace(body=body, carry=tuple(carry))
 
     def op(self, node: Op, env: dict[str, str], path: str) -> Op:
-        ins = tuple(self.read(node, t, env, path) for t in node.ins)
+        ins = tuple([self.read(node, t, env, path) for t in node.ins])
         local = dict(node.sizes)
         for t, resolved in zip(node.ins, ins, strict=True):
             if not t.dims and (inherited := self.local.get(resolved.name)):
                 local = {**inherited, **local}
-        callers = tuple(env[name] for name in node.callers if name in env)
+        callers = tuple([env[name] for name in node.callers if name in env])
         outs = []
         for t in node.outs:
             name = self.fresh(t.name)
