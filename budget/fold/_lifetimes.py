@@ -132,7 +132,7 @@ def _shares(o: Op, t: Tensor, dtype: str) -> str:
     return o.ins[0].name if casts and (t.dtype or dtype) == (o.ins[0].dtype or dtype) else ""
 
 
-# An operator runs: the storages that it makes, those that nothing reads after it, bytes of its temporaries, and
+# An operator runs: the storages that it makes, those that nothing reads after it, bytes of its temporaries,
 # None. Without an operator a block's second repetition starts, or so many repetitions are skipped (the last
 # element). A plain tuple, as there are hundreds of them.
 Event = tuple[Op | None, list[int], list[int], Size, Size]

@@ -89,8 +89,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    sizes = o.sizes
-    return any([is_zero(sizes[base(d)]) for d in o.out.dims])
+    return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -190,8 +189,8 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 def _moved(
     ops: Sequence[Op], first: Op, dtype: str, here: Mapping[str, bool] | None, read: Reads
 ) -> tuple[Size, Size]:
-    """Bytes that a kernel moves, and those of them that cross the host's link. here: what it makes, and whether
-    nobody else reads it.
+    """Bytes that a kernel moves, and those of them that cross the host's link. here: what it makes, and
+    whether nobody else reads it.
     """
     moved: dict[str, Size] = {}
     host: Size = 0
@@ -210,7 +209,7 @@ def _moved(
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or t.name in wide or (here and here.get(read.of(t)))):
                 # What is read and written moves twice, but for what only takes a part.
-                name = f"{t.name}'" if any([t.name == u.name for u in o.ins]) else t.name
+                name = f"{t.name}'" if t.name in [u.name for u in o.ins] else t.name
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host
@@ -289,7 +288,7 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"{kind}_backward"
     if kind in PRODUCTS:
         return "grouped" if kind == "matmul" and _experts(first) else kind
-    if any([o.kind == "contract" for o in ops]):
+    if any(o.kind == "contract" for o in ops):
         return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
     if kind != "pointwise":
         return "pointwise"

@@ -46,7 +46,7 @@ def fuse(
         return model._replace(nodes=_contiguous(model))
     needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
     ops = [o for o, _ in walk(model.nodes)]
-    dense = any([_of(o, choice) == "fused" for o in ops])
+    dense = "fused" in [_of(o, choice) for o in ops]
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
     masks = {o.out.name for o in ops if o.kind == "table" and o.group in groups and not dense}
     choices = {o.ins[1].name for o in ops if o.kind == "mask" and choice in SDPA}
@@ -77,9 +77,9 @@ def _contiguous(model: Model) -> tuple[Node, ...]:
     return rewrite(model.nodes, change)
 
 
-def _with_choices(o: Op, masks: Collection[str]) -> Op:
+def _with_choices(o: Op, masks: set[str]) -> Op:
     """An operator with its masks as transformers gives them to SDPA: in booleans."""
-    if not any([t.name in masks for t in (*o.ins, *o.outs)]):
+    if masks.isdisjoint([t.name for t in (*o.ins, *o.outs)]):
         return o
     ins, outs = (
         tuple(t._replace(dtype="bool") if t.name in masks else t for t in ts) for ts in (o.ins, o.outs)
