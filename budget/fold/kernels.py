@@ -89,7 +89,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
+    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -113,8 +113,10 @@ def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str,
         if isinstance(node, Op) and node.rule.family == "dequantize":
             wide.append(node)
             continue
-        merged = _merged(node, execution, wide) if wide or execution == "graph" else None
-        if merged:
+        if not wide and execution != "graph":
+            kept.append((node, _key(node, execution)))
+            continue
+        if merged := _merged(node, execution, wide):
             at = ends.get(merged[0], len(kept))
             ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
             ends[merged[0]] = at + 1 + len(wide)

@@ -80,13 +80,15 @@ def block(
     return Block(name, tuple(body), count, shared, inline=inline)
 
 
-def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:
+def walk(nodes: Iterable[Node], times: Size = 1) -> list[tuple[Op, Size]]:
     """Every operator with the number of times that it runs."""
+    found: list[tuple[Op, Size]] = []
     for node in nodes:
         if isinstance(node, Block):
-            yield from walk(node.body, times * node.count)
+            found += walk(node.body, times * node.count)
         else:
-            yield node, times
+            found.append((node, times))
+    return found
 
 
 def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:

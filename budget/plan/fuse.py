@@ -156,7 +156,7 @@ def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
 
 def _reads(node: Node) -> Iterator[tuple[str, str]]:
     if isinstance(node, Op):
-        yield from ((t.name, node.group) for t in node.ins)
+        yield from [(t.name, node.group) for t in node.ins]
     else:
         for inner in node.body:
             yield from ((name, "") for name, _ in _reads(inner))
