@@ -23,6 +23,7 @@ from ..ir import (
     Block,
     Node,
     Op,
+    Rule,
     Tensor,
     elements,
 )
@@ -71,7 +72,7 @@ def _step(o: Op, dtype: str) -> Step:
     usual = "activations" if forward else "temporaries"
     writes = []
     for t in o.outs:
-        shared = _shares(o, t, dtype)
+        shared = _shares(o, rule, t, dtype)
         if shared or t.role not in (STATE, HOST):
             size = 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)
             writes.append((t.name, shared, _KIND.get(t.role, usual), size))
@@ -114,11 +115,10 @@ def _most(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
     return int(width) * elements(o.out, o.sizes)
 
 
-def _shares(o: Op, t: Tensor, dtype: str) -> str:
+def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
     """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
     dtype that is there already.
     """
-    rule = o.rule
     if t.part == SAVED:
         return ""
     if t.part == COPY:
