@@ -9,7 +9,7 @@ mean the same to every question and technique, whatever the network:
     attention       h key-value heads, r query heads for each of them, k head_dim, p positions of a table
     experts         e experts, a those of them that a token goes to
     images, sound   z y x space, l i j a window's extent along them, g groups of channels
-    recurrences     n state, m output; G groups of heads with queries and keys (C, B) of their own, H heads of each
+    recurrences     n state, m output; G groups of heads that share C and B (queries, keys), H heads of each
     techniques      R rank of an adapter, chunk tokens of a loss
 
 Other letters are an operator's own.
