@@ -158,6 +158,9 @@ class _Divider(Places):
                 raise InputError(
                     "layout.cp", f"{o.name} is of a state space, whose states pass on; allowed: 1"
                 )
+            if dim == EXPERTS and any("e" in t.dims for t in o.ins if t.role not in WEIGHTS):
+                text = f"{o.name} runs every expert on every token, as transformers does"
+                raise InputError("layout.ep", f"{text}, which is not divided yet; allowed: 1")
 
     def wanted(self, t: Tensor, chosen: Placement) -> Placement:
         """How an operator reads a tensor: divided as it is itself, where the tensor has that dimension."""
