@@ -28,6 +28,7 @@ TECHNIQUES = [
     *({"offload": name} for name in ("activations", "optimizer")),
     {"loss_chunk": 7},
     {"hold_logits": "next"},
+    {"hold_logits": "next", "output_dtype": "fp32"},
     {"lora_rank": 4},
     {"lora_rank": 4, "lora_dtype": "fp32", "lora_dropout": 0.1, "quantize": "nf4", "quantize_keeps": "loss"},
     {"adapters": 8},

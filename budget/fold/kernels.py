@@ -144,6 +144,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     launches = rule.launches
     if _derived(first) and first.kind != "contract":
         launches = max(rule.back_launches, len(first.outs) if rule.cross else 1)  # a product's gradients
+    if _derived(first) and first.ins[0].dtype != first.out.dtype:
+        launches += rule.widens
     if _is_float32(first, dtype):
         launches -= rule.narrow[_derived(first)]
     launches = 1 + sum(o.rule.apart for o in ops if first.kernel and not _derived(o)) if fused else launches
