@@ -96,7 +96,7 @@ def test_every_architecture_on_every_axis(name):
 
 @pytest.mark.slow
 def test_every_preset_on_every_axis():
-    """Degrees that do not divide a network's heads or sequence are refused; the others make sound programs."""
+    """Degrees that do not divide a network's heads or sequence are refused, others make sound programs."""
     found = set()
     for name in preset.names():
         model = backward(fuse(budget.estimate(name, batch=2, mode="forward").model, {"attention", "scan"}))
