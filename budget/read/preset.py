@@ -114,7 +114,7 @@ def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
     Which mark divides a name's parts never counts; whether one does, only between two digits (OPT-1.3B and
     13B) and where that tells two headings apart.
     """
-    for spelling in (_dashed, _squeeze):
+    for spelling in (_dashed, squeezed):
         found = [h for h in headings if spelling(h) == spelling(name)]
         if len(found) == 1:
             return found[0]
@@ -131,6 +131,6 @@ def _dashed(name: str) -> str:
     return name.lower().translate({ord(c): "-" for c in " _."})
 
 
-def _squeeze(name: str) -> str:
+def squeezed(name: str) -> str:
     """Without the marks that do not stand between two digits."""
     return re.sub(r"(?<!\d)-|-(?!\d)", "", _dashed(name))
