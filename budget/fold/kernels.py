@@ -9,6 +9,7 @@ from ..ir import (
     ACTIVE,
     GRADIENT,
     HOST,
+    WEIGHTS,
     Block,
     Gemm,
     Node,
@@ -47,6 +48,7 @@ class Work(NamedTuple):
     gemm: Gemm | None = None
     narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
     host: Size = 0  # bytes that cross the host's link
+    weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
 
 
 def works(
@@ -143,7 +145,11 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
-    traffic, host = _moved(ops, first, dtype, handed(ops, read), read)
+    traffic, host, weights = _moved(ops, first, dtype, handed(ops, read), read)
+    if native:
+        weights = 0  # of a recurrent cell: they stay in a cache
+    elif first.phase == "optimizer":
+        weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
@@ -163,6 +169,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         _gemm(products, main, kind) if products else None,
         _narrow(main),
         host,
+        weights,
     )
 
 
@@ -180,6 +187,8 @@ def _launches(o: Op, dtype: str) -> Size:
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
+    if derived and o.ins[0].dtype != o.out.dtype:
+        launches += rule.widens
     return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches
 
 
@@ -190,13 +199,15 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 
 def _moved(
     ops: Sequence[Op], first: Op, dtype: str, here: Mapping[str, bool] | None, read: Reads
-) -> tuple[Size, Size]:
-    """Bytes that a kernel moves, and those of them that cross the host's link. here: what it makes, and
-    whether nobody else reads it.
+) -> tuple[Size, Size, Size]:
+    """Bytes that a kernel moves, that cross the host's link, and of the first those of products' weights.
+
+    here: what it makes, and whether nobody else reads it.
     """
     moved: dict[str, Size] = {}
     host: Size = 0
     wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
+    weights: Size = 0
     for o in ops:
         rule = o.rule
         if here is not None and rule.view:
@@ -206,6 +217,8 @@ def _moved(
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
                 moved[t.name] = moved_bytes(t, o, dtype)
+                if t.role in WEIGHTS and o.kind == "contract":
+                    weights = weights + moved[t.name]
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
@@ -214,7 +227,7 @@ def _moved(
                 name = f"{t.name}'" if t.name in [u.name for u in o.ins] else t.name
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
-    return sum(moved.values()), host
+    return sum(moved.values()), host, weights
 
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
