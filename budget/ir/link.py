@@ -152,7 +152,7 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        if several := {k: size for t in (*ins, *outs) for k, size in joint(t.dims, sizes).items()}:
+        if several := joint([t.dims for t in (*ins, *outs)], sizes):
             sizes = {**sizes, **several}
         if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
             ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)
