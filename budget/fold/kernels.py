@@ -9,6 +9,7 @@ from ..ir import (
     ACTIVE,
     GRADIENT,
     HOST,
+    WEIGHTS,
     Block,
     Gemm,
     Node,
@@ -47,6 +48,7 @@ class Work(NamedTuple):
     gemm: Gemm | None = None
     narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
     host: Size = 0  # bytes that cross the host's link
+    weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
 
 
 def works(
@@ -142,6 +144,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     launches = rule.launches
     if _derived(first) and first.kind != "contract":
         launches = max(rule.back_launches, len(first.outs) if rule.cross else 1)  # a product's gradients
+    if _derived(first) and first.ins[0].dtype != first.out.dtype:
+        launches += rule.widens
     if _is_float32(first, dtype):
         launches -= rule.narrow[_derived(first)]
     launches = 1 + sum(o.rule.apart for o in ops if first.kernel and not _derived(o)) if fused else launches
@@ -150,6 +154,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     moved: dict[str, Size] = {}
     host: Size = 0
     wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
+    weights: Size = 0
     here = handed(ops, read)
     for o in ops:
         if here is not None and o.rule.view:
@@ -160,6 +165,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
                 moved[t.name] = moved_bytes(t, o, dtype)
+                if t.role in WEIGHTS and o.kind == "contract":
+                    weights = weights + moved[t.name]
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
@@ -169,6 +176,10 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
                 written = o.ins[0] if o.rule.part else t
                 moved.setdefault(t.name + "'" * (t.name in taken), moved_bytes(written, o, dtype))
     traffic = sum(moved.values())
+    if native:
+        weights = 0  # of a recurrent cell: they stay in a cache
+    elif first.phase == "optimizer":
+        weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, _in_between(first, dtype))
     kind = first.kernel or _kind(first)
@@ -187,6 +198,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         _gemm(ops, main, kind),
         narrow=next((NARROW[t.dtype] for t in main.ins if t.dtype in NARROW), ""),
         host=host,
+        weights=weights,
     )
 
 

@@ -13,7 +13,7 @@ from ..named import Any
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
 from .op import MIX, Op
-from .tensor import FROZEN, INPUT, WEIGHT, Tensor
+from .tensor import FROZEN, INPUT, WEIGHT, Tensor, joint
 
 
 def model(
@@ -152,6 +152,8 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
+        if several := {k: size for t in (*ins, *outs) for k, size in joint(t.dims, sizes).items()}:
+            sizes = {**sizes, **several}
         if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
             ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)
         name = path + node.name

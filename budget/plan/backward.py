@@ -130,6 +130,9 @@ def _gradients(
     for t, grad in wanted:
         if how == SAME:
             made.append((t, g))
+        elif _passes(o, t) and t.dtype != g.dtype and not (o.rule.casts or o.kernel):
+            yield _op(o, "cast", (g,), (grad,))  # of a narrower summand
+            made.append((t, grad))
         elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
             made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
