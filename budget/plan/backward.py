@@ -224,6 +224,8 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
     inner = inside(node, needs)
     makers = {t.name: (o, t) for o in _ops_backward(node.body) for t in o.outs}
+    if not any(grads.get(name) for name in makers):
+        return  # nobody reads what it makes
     local: Grads = {}
     seeds: dict[str, str] = {}
     repeats = not (isinstance(node.count, int) and node.count == 1)
