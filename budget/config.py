@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .errors import InputError, shown, unknown
+from .errors import InputError, hint, shown, unknown
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .size import Size, is_number
 
@@ -181,8 +181,8 @@ def check(field: Field, value: Any) -> Any:
         return value
     if kind == "str":
         if value not in choices if choices else not isinstance(value, str):
-            allowed = ", ".join(filter(None, choices)) or "text"
-            raise InputError(field.name, f"got {shown(value)}; allowed: {allowed}")
+            allowed = f"allowed: {', '.join(filter(None, choices)) or 'text'}"
+            raise InputError(field.name, f"got {shown(value)}; {hint(value, choices, allowed)}")
         return value
     if kind.startswith("tuple"):
         if not isinstance(value, tuple | list) or not value:

@@ -45,7 +45,9 @@ def full_name(name: str) -> str:
 
 def computed(name: str) -> str:
     """The full name of what a network can run in. Raises InputError."""
-    full = full_name(name)
+    full = SHORT.get(name, name)
+    if full not in BYTES:
+        raise unknown("dtype", name, (*SHORT, *COMPUTED), f"allowed: {', '.join(COMPUTED)}")
     if full not in map(full_name, COMPUTED):
         raise InputError("dtype", f"got {name!r}; allowed: {', '.join(COMPUTED)}; weights alone: quantize")
     return full

@@ -26,33 +26,76 @@ def unknown(field: str, name: object, known: Iterable[str], where: str = "") -> 
 
 
 def hint(name: object, known: Iterable[str], where: str = "") -> str:
-    """The known names that are near this one; where none is, `where`, or some known names."""
+    """The known names that are near this one, or what the table says of it; where nothing is, `where`, or
+    some known names.
+    """
     known = sorted(set(known))
     near = nearest(str(name), known)
+    if isinstance(near, str):
+        return near
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"
     return where or f"known: {some(known)}"
 
 
-def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str]:
-    """At most so many known names: those that mean the same (data/synonyms.json), else the one spelled
-    nearly as it is, else those that have its words or begin with it, the shortest first.
+def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
+    """At most so many known names: those that mean the same (data/synonyms.json), else those that have its
+    words, else the one spelled nearly as it is, else those that begin with it, the shortest first. Of a
+    flag that has none here, a text that says why.
     """
     from difflib import get_close_matches
 
+    dashes = re.match("-*", name)[0]  # type: ignore[index] # matches nothing, too
+    flag = "--" if dashes else ""
+    bare = name.removeprefix(dashes).lower().replace("_", "-")
+    same = _synonyms(bare, flag)
+    if isinstance(same, str):
+        return same
+    if found := [
+        flag + (told if flag else told.split()[0]) for told in same if flag + told.split()[0] in known
+    ]:
+        return found
+    names = {other.removeprefix(flag): other for other in known}
+    words = set(bare.split("-"))
+    having = sorted(
+        (other for other in names if words <= set(re.split(r"[-/. _]+", other.lower()))), key=_size
+    )
+    alike = [other for other in names if abs(len(other) - len(bare)) <= max(1, len(bare) // 4)]
+    close = get_close_matches(bare, alike, n=1, cutoff=0.74)
+    begins = sorted((other for other in names if bare and not flag and _begins(bare, other)), key=_size)
+    found = (having if len(words) > 1 else []) or close or having or begins
+    return [names[other] for other in found[:most]]
+
+
+def _synonyms(bare: str, flag: str) -> list[str] | str:
+    """What the table has for a name, or for a flag without what switches it on or off."""
     from . import table
 
-    flag = "--" if name.startswith("--") else ""
-    bare = name.removeprefix("--").lower().replace("_", "-")
-    same = [flag + other for other in table.load("synonyms.json").get(bare, ())]
-    if found := [other for other in same if other in known]:
+    told: dict[str, list[str] | str] = table.load("synonyms.json")
+    found = told.get(bare, [])
+    if not flag:
+        return [] if isinstance(found, str) else found
+    off, on = bare.removeprefix("no-").removeprefix("disable-"), re.sub("^(use|enable|with)-", "", bare)
+    found = found or told.get(on, [])
+    if found or off == bare:
         return found
-    words = bare.split("-")
-    having = [other for other in known if set(words) <= set(re.split(r"[-/. _]+", other.lower()))]
-    alike = [other for other in known if abs(len(other) - len(name)) <= max(1, len(name) // 4)]
-    close = get_close_matches(name.lower(), alike, n=1, cutoff=0.74)
-    begins = [other for other in known if _letters(other).startswith(_letters(bare)) and bare and not flag]
-    return close or sorted(having or begins, key=lambda other: (len(other), other))[:most]
+    found = told.get(off, [])
+    return found if isinstance(found, str) else [other.split()[0] for other in found]
+
+
+def _size(name: str) -> tuple[int, str]:
+    return len(name), name
+
+
+def _begins(bare: str, other: str) -> bool:
+    """Whether a name begins as another one does, and with whole numbers: llama3 begins llama-3-8b, no
+    llama-33b.
+    """
+    letters = "[-/. _]*".join(map(re.escape, _letters(bare)))
+    return (
+        bool(letters)
+        and re.match(letters + (r"(?!\d)" if bare[-1:].isdigit() else ""), other.lower()) is not None
+    )
 
 
 def _letters(name: str) -> str:

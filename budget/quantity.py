@@ -46,6 +46,7 @@ PER_SECOND = Kind({"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}, "20, 20/s or 500/
 SHARE = Kind({"%": 0.01}, "40% or 0.4", 1.0)
 WATTS = Kind({"W": 1.0, "kW": 1e3}, "700, 700W or 1.7 kW", 1e7)
 PLAIN = Kind({}, "1.2")
+THOUSANDS = r"[-+]?[1-9]\d{0,2}(,\d{3})+(?![\d,])"  # 1,000,000; 2,5 is two and a half to some, 25 to others
 NUMBER = r"\$?\s*([-+]?[0-9.][0-9._,]*(?:[eE][-+]?[0-9]+)?)"
 
 
@@ -70,7 +71,8 @@ def _of_text(text: str, units: Mapping[str, float]) -> float:
     found = re.fullmatch(NUMBER + r"(.*)", text.strip()[:80], re.DOTALL)
     if found is None or (text.strip()[:1] == "$" and units is not USD.units):
         raise ValueError(text)
-    number, unit = found[1].replace(",", ""), re.sub(r"[\s-]", "", found[2])
-    if unit and unit not in units:
+    number, unit = found[1], re.sub(r"[\s-]", "", found[2])
+    if (unit and unit not in units) or ("," in number and not re.match(THOUSANDS, number)):
         raise ValueError(text)
+    number = number.replace(",", "")
     return float(number) * (units[unit] if unit else 1)

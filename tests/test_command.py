@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import budget
-from budget import command
+from budget import command, table
 from budget.__main__ import main
 from budget.read import preset
 
@@ -200,7 +200,18 @@ WRONG = [
     (["estimate", "gpt2", "--gpu", "h100"], "did you mean '--device'"),
     (["estimate", "gpt2", "--lora", "8"], "did you mean '--lora-rank'"),
     (["estimate", "--model", "gpt2"], "without a flag"),
-    (["estimate", "yi-34b"], "--module"),
+    (["estimate", "gpt2", "-c", "4096"], "did you mean '--seq'"),
+    (["estimate", "gpt2", "--no-flash-attention"], "did you mean '--attention'"),
+    (["estimate", "gpt2", "--dpo"], "not modelled"),
+    (["estimate", "gpt2", "--learning_rate", "1e-4"], "leave it out"),
+    (["estimate", "gpt2", "--threads", "8"], "--device"),
+    (["estimate", "gpt2", "--quantize", "4bit"], "did you mean 'nf4'"),
+    (["estimate", "gpt2", "--seq", "4,096"], "allowed: 4096"),
+    (["estimate", "gpt2", "--price", "2,5"], "price: got '2,5'"),
+    (["estimate", "gpt2", "--dtype", "auto"], "allowed: fp64, fp32"),
+    (["estimate", "llama-3"], "'llama-3-8b'"),
+    (["estimate", "llama3"], "mean 'llama-3-8b'"),
+    (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
 ]  # fmt: skip
 
@@ -331,3 +342,20 @@ def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):
     assert main(["estimate", "gpt2", "--format", "json", "--output", "-"]) == 0
     assert capsys.readouterr().out.startswith("{")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
+def test_what_a_hint_tells_to_type_works(capsys, command):
+    """Of a flag of other tools: what stands between the quotes is a flag here that takes the value."""
+    said = set()
+    for name in table.load("synonyms.json"):
+        status, _, error = run(capsys, *command.split(), f"--{name}", "2")
+        if status == 0 or "unknown name" not in error:  # a flag of this command, too
+            continue
+        assert "known:" not in error and error.count("\n") == 1 and len(error) < 250
+        said |= set(re.findall(r"'(--[^']+ [^']+)'", error))
+    assert len(said) > 10
+    for hint in said - {"--run ds_config.json"}:
+        typed = hint.replace("N", "2").split()
+        status, _, error = run(capsys, *command.split(), *typed)
+        assert status == 0 or not re.search("unknown|usage|got '", error), (hint, error)

@@ -23,6 +23,8 @@ def sizes(field: str, text: str | None) -> Any:
     if text is None:
         return None
     found: list[Any] = []
+    if re.search(r",0\d\d(?!\d)", text):
+        raise InputError(field, f"got {text}, a list with thousands in it; allowed: {text.replace(',', '')}")
     for part in text.split(","):
         low, dots, high = part.partition("..")
         found += _doubled(field, _size(low), _size(high)) if dots else [_size(part)]

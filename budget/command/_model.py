@@ -104,9 +104,13 @@ def words(rest: list[str]) -> tuple[list[str], list[str]]:
     bare: list[str] = []
     flags: list[str] = []
     for before, word in zip(["", *rest], rest, strict=False):
-        value = before.startswith("--") and "=" not in before and not before.startswith("--no-")
+        value = _is_flag(before) and "=" not in before and not before.startswith("--no-")
         (flags if value or word.startswith("-") else bare).append(word)
     return bare, flags
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit()
 
 
 def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
@@ -230,11 +234,8 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
         known = [_flag(name) for name in cls.fields]
         known += [_flag(name) for name in vars(args) if name != "techniques"]
         flag = next((x for x in left if x.startswith("-")), None)
-        if flag == "--model":  # of other tools
-            way = "a model is named without a flag: budget estimate gpt2"
-            raise InputError("flag", f"unknown name '--model'; {way}")
         raise (
-            unknown("flag", flag, known)
+            unknown("flag", flag, known, "allowed: those that --help has")
             if flag
             else InputError("usage", f"{left[0]!r} is one argument too many")
         )
