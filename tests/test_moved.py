@@ -4,6 +4,7 @@ Per kind: the kernels that torch starts for what transformers writes out, and th
 Per family: the sums of a whole network, forward and backward.
 """
 
+import math
 import warnings
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from budget.fold._lifetimes import tensor_bytes
 from budget.fold.count import modelled
 from budget.fold.kernels import works
 from budget.ir import RULES, Model, elements, link, op, pointwise_flops
@@ -111,6 +113,33 @@ def test_a_written_out_kind_starts_torch_s_kernels(kind):
         assert len(ops) == launches
         assert sums["bfloat16"] == pytest.approx(moves[0], abs=0.1)
         assert sums.get("float32", 0) == pytest.approx(moves[1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind != "rope"]
+)  # whose line has other dimensions
+def test_a_written_out_kind_keeps_what_autograd_saves(kind):
+    """Storages that torch's own hooks see saved, without weights and what is as large as one."""
+    part, inputs = KINDS[kind]()
+    part = part.to(torch.bfloat16)
+    inputs = [torch.randn_like(t).requires_grad_() for t in inputs]
+    weights = max((p.numel() for p in part.parameters()), default=1)
+    saved = {}
+
+    def keep(t):
+        if t.numel() > weights:
+            saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        part(*inputs)
+    *rest, d = inputs[0].shape
+    lines = ["!raw: b c, *c d -> x: b d", "!more: b c, *c d -> z: b d"]
+    line = "x:, z: -> y:" if len(inputs) > 1 else "x:, *d -> y:" if weights == d else "x: -> y:"
+    nodes = (*(op(f"in{i}", text) for i, text in enumerate(lines)), op("it", line, kind))
+    it = link(nodes, {"b": math.prod(rest), "c": 2, "d": d})[0][-1]
+    ours = {t.name: tensor_bytes(t, it.sizes, "bfloat16") for t in it.saved({"x", "z"}) if t.role != "weight"}
+    assert sum(ours.values()) == sum(saved.values())
 
 
 NAMED_OTHERWISE = {
