@@ -6,6 +6,7 @@ Per family: the sums of a whole network, forward and backward.
 
 import math
 import warnings
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from budget.fold._lifetimes import tensor_bytes
 from budget.fold.count import modelled
 from budget.fold.kernels import works
-from budget.ir import RULES, Model, elements, link, op, pointwise_flops
+from budget.ir import RULES, Model, elements, link, op, pointwise_flops, walk
 from budget.ir.verify import verify
 from budget.plan.backward import backward
 from budget.read.torch_module import capture
@@ -28,6 +29,8 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PHASES = ("forward", "backward")
+EXACT = ("norm", "loss")
+ACTIVATIONS = ("relu", "gelu", "silu")  # of others, torch's code writes some out
 CLOSE = 0.07  # of bytes, and of pointwise FLOPs outside of attention's kernel
 # Where torch's code does more than a family's operators say: the tolerances of bytes, and what it does.
 LOOSER = {
@@ -54,6 +57,16 @@ FLOPS = {  # the same of pointwise FLOPs
 }
 
 
+def named(program):
+    """{(phase, kind): elements} of norms, losses and activations that are one call of torch."""
+    found = Counter()
+    for o, times in walk(program.nodes):
+        kind = o.kind.rstrip("_")  # in place
+        if o.phase in PHASES and (kind in ACTIVATIONS or (RULES[kind].torch and RULES[kind].family in EXACT)):
+            found[o.phase, kind] += elements(o.out, o.sizes) * times
+    return found
+
+
 def moved(nodes, dtype):
     """{phase: (bytes, pointwise FLOPs outside of attention's kernel)}."""
     sums = {phase: [0, 0] for phase in PHASES}
@@ -75,6 +88,7 @@ def test_a_network_moves_what_torch_s_calls_move(case):
         return
     assert set(modelled(ours.program)) <= {"experts"}
     a, b = moved(ours.program.nodes, "bfloat16"), moved(torchs.program.nodes, torchs.task.dtype)
+    assert named(ours.program) == named(torchs.program)
     print(case.name, {p: [round(x / y, 3) for x, y in zip(a[p], b[p], strict=True)] for p in PHASES})
     for phase in PHASES:
         assert a[phase][0] == pytest.approx(b[phase][0], rel=LOOSER.get(case.name, (CLOSE, ""))[0])

@@ -19,6 +19,7 @@ from ..ir import (
     SAVED,
     STATE,
     WEIGHT,
+    WEIGHTS,
     Block,
     Node,
     Op,
@@ -73,7 +74,9 @@ def _step(o: Op, dtype: str) -> Step:
         if t.role in (STATE, HOST) and not shared:
             continue
         kind = _KIND.get(t.role) or ("activations" if forward else "temporaries")
-        writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
+        # A view of a weight is where the weight is.
+        there = t.on_chip or (rule.view and any(u.name == shared and u.role in WEIGHTS for u in o.ins))
+        writes.append((t.name, shared, kind, 0 if there else tensor_bytes(t, o.sizes, dtype)))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if rule.temps else 0
     if rule.upcasts and forward and not o.out.on_chip:
         extra += _widened(o, dtype)
