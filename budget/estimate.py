@@ -20,8 +20,8 @@ from .named import TYPE_CHECKING, Any
 from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
-from .plan.optimizer import ALIASES
 from .plan.optimizer import CHOICES as OPTIMIZERS
+from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.module import is_captured
 from .read.source import Named, Ready, Source, find
@@ -94,7 +94,7 @@ def estimate(
             k: v for k, v in locals().items() if k not in ("model", "devices", "layout", "techniques")
         }
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
-    stepped = ALIASES.get(str(optimizer), optimizer)
+    stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else _layout(layout, mode, devices)
     given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
@@ -104,7 +104,7 @@ def estimate(
     software, target = _stack(stack, mode), _device(device)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
-    defaults |= _defaults(software.settings(mode, recompute), kind, source, techniques)
+    defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
     if global_batch is not None:
         from .batches import micro_batches
@@ -190,20 +190,21 @@ def _stack(stack: object, mode: str) -> Stack:
 
 
 def _defaults(
-    settings: Mapping[str, Any], dtype: str, source: Source, techniques: Mapping[str, Any]
+    settings: Callable[..., Mapping[str, Any]], dtype: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A stack's settings, without those that this dtype or a torch module, which has its own, cannot have.
+    """A stack's settings (by precision), without those that this dtype or a torch module, which has its own,
+    cannot have.
 
     Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
     """
     network = source.network
     captured = isinstance(network, Ready) and is_captured(network.model)
-    mixed = dtype in ("bfloat16", "float16")
+    mixed = dtype in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
+    usual = settings().get("precision", "pure") if mixed and not captured else "pure"
     return {
         name: value
-        for name, value in settings.items()
-        if (name == "execution" or not captured)
-        and (name != "precision" or (mixed and not (techniques and keeps_weights(techniques))))
+        for name, value in settings(precision=techniques.get("precision", usual)).items()
+        if (name == "execution" or not captured) and (name != "precision" or mixed)
     }
 
 

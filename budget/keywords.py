@@ -24,12 +24,21 @@ Optimizer = Literal[
     "adam",
     "adamw",
     "adamw_fused",
+    "rmsprop",
+    "adagrad",
     "adamw_loop",
-    "adamw_8bit",
     "adafactor",
     "lion",
     "muon",
     "shampoo",
+    "adamw_8bit",
+    "adamw_32bit",
+    "ademamix_8bit",
+    "ademamix_32bit",
+    "lion_8bit",
+    "lion_32bit",
+    "rmsprop_8bit",
+    "rmsprop_32bit",
 ]
 
 
@@ -63,6 +72,7 @@ class Techniques(TypedDict, total=False):
     use_rslora: bool
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
+    output_dtype: str
     offload: str
     oft_block_size: int
     p_tuning: int

@@ -35,7 +35,8 @@ class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
-    not train, or only trains. checkpointed: those of training that recomputes whole layers, besides.
+    not train, or only trains. checkpointed, autocast: those of training that recomputes whole layers, or
+    under torch.autocast, besides; decode: those of serving while tokens are generated, besides.
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
     take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
     dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
@@ -65,6 +66,8 @@ class Stack(NamedTuple):
     keeps: tuple[str, ...] = ()  # see KEEPS
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
+    decode: Mapping[str, Any] = MappingProxyType({})
+    autocast: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
@@ -76,13 +79,16 @@ class Stack(NamedTuple):
             return load(self.like).reached_on(generation)
         return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
-    def settings(self, mode: str, recompute: str = "none") -> Mapping[str, Any]:
+    def settings(self, mode: str, recompute: str = "none", precision: str = "pure") -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
         found = self.train if mode == "train" else self.serve
         if found is None:
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
-        return {**found, **self.checkpointed} if mode == "train" and recompute == "full" else found
+        if mode != "train":
+            return {**found, **self.decode} if mode == "decode" else found
+        checkpointed = self.checkpointed if recompute == "full" else {}
+        return {**found, **checkpointed, **(self.autocast if precision == "autocast" else {})}
 
     @property
     def modes(self) -> str:
@@ -100,6 +106,8 @@ FIELDS = (
     "train",
     "serve",
     "checkpointed",
+    "decode",
+    "autocast",
     "overlap",
     "attention",
     "accumulate",
@@ -169,7 +177,7 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve", "checkpointed"):
+    for mode in ("train", "serve", "checkpointed", "autocast", "decode"):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
@@ -183,6 +191,8 @@ def parse(about: Any, file: str) -> Stack:
         train=about.get("train"),
         serve=about.get("serve"),
         checkpointed=about.get("checkpointed", {}),
+        decode=about.get("decode", {}),
+        autocast=about.get("autocast", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),

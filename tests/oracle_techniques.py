@@ -1,7 +1,8 @@
 """Training steps with techniques as transformers, peft and torch.optim do them, on fake tensors.
 
 What a processor does in another way than a GPU is done the GPU's way: dropout is torch.native_dropout, and
-autocast has CUDA's list of what runs in float32. Sources: torch-autocast, peft, transformers.
+autocast has CUDA's list of what runs in float32. Sources: torch-autocast, peft, transformers,
+accelerate.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from unittest.mock import patch
 import peft
 import torch
 import transformers as hf
+from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
 from oracles.technique_families import Family
 from torch import nn
@@ -122,12 +124,17 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
                 for _ in range(call.get("accumulate", 1)):
                     tracker.phase = "forward"
                     with casts(call):
-                        loss = module(**inputs).loss
+                        out = module(**inputs)
+                    loss = out.loss
+                    if not call.get("hold_logits"):
+                        del out
                     tracker.phase = "backward"
                     loss.backward()
                     gc.collect()  # frames of checkpoints refer to each other
                 tracker.phase = "optimizer"
                 step()
+                if call.get("hold_logits") == "step":
+                    del out
         return tracker.most, tracker.at
 
 
@@ -292,6 +299,8 @@ def built(
         full(base, family, layers, call)
     if call.get("recompute") == "full" and not call.get("input_gradients"):
         base.disable_input_require_grads()
+    if call.get("output_dtype") == "fp32":
+        module.forward = convert_outputs_to_fp32(module.forward)
     inputs = family.inputs(made, call["batch"], call[family.size])
     return module, inputs
 

@@ -176,7 +176,7 @@ def test_names_as_people_tell_them(told, name):
 
 def test_a_name_that_could_be_two_is_an_error():
     with pytest.raises(InputError, match="regnet"):
-        preset.look_up("regnety16gf")
+        preset.look_up("regnety1.60gf")
 
 
 @pytest.mark.parametrize(("row", "name"), list(_rows()))

@@ -105,8 +105,8 @@ def test_names_of_the_hub_are_presets():
         assert total(name) == total(expected)
     with pytest.raises(InputError, match=r"no file and no preset is called 'nobody/nothing'"):
         total("nobody/nothing")
-    with pytest.raises(InputError, match=r"did you mean 'meta-llama/Llama-3\.2-3B-Instruct'"):
-        total("unsloth/Llama-3.2-3B-Instruct")
+    with pytest.raises(InputError, match=r"did you mean 'llama-3\.2-3b'"):
+        total("meta-llama/Llama-3.2-3.5B-Instruct")
 
 
 def test_names_of_the_hub_have_the_weights_that_are_published():

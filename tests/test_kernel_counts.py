@@ -28,7 +28,6 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "convnextv2": (0.25, "gradients of a norm over the grid"),
     "efficientnet": (0.25, "squeezing convolutions, whose gradients are one call"),
     "regnet": (0.2, "the same"),
-    "phi3": (0.15, "gradients of slices and halves: zeros, copies, sums"),
     "gptj": (0.2, "sines gathered and repeated for each layer"),
     "ministral3": (0.17, "queries scaled by their positions"),
     "mpt": (0.15, "its own eager attention"),
@@ -90,20 +89,45 @@ TECHNIQUES = {
     **{name: {"optimizer": name} for name in
        ("sgd", "momentum", "adam", "adamw_loop", "adamw_fused", "adafactor", "muon")},
 }  # fmt: skip
-NETWORKS = ("llama", "bert", "t5")
+EVERY = 5  # of the networks but the first, so many take turns with a technique; 1: all pairs, in six minutes
+NOT_WITHIN = {
+    ("mamba", "float32"): (0.25, "its scan is a model, with the casts that float32 needs not"),
+}
 
 
-@pytest.mark.parametrize("name", [_slow(name, ("llama",)) for name in NETWORKS])
-@pytest.mark.parametrize("how", TECHNIQUES)
+def _pairs():
+    for i, (name, family) in enumerate(FAMILIES.items()):
+        for j, how in enumerate(TECHNIQUES):
+            if not (i and (i + j) % EVERY) and _has(family, how):
+                yield pytest.param(name, how, marks=[pytest.mark.slow] if i else [])
+
+
+def _has(family, how):
+    """Whether transformers and torch run a technique for a family, and both mean the same by it."""
+    asked, experts = TECHNIQUES[how], "num_local_experts" in family.fields
+    if experts and (how == "float32" or asked.get("precision") == "autocast"):
+        return False  # torch's product of all experts at once is of 16 bits here
+    if how == "muon" and (experts or not family.stacks):
+        return False  # torch's takes no kernels of convolutions, and not all experts at once
+    if how in ("eager", "padded", "selective") and not family.attention:
+        return False
+    return "lora_rank" not in asked or bool(family.targets) if family.stacks else not asked.keys() & OF_LAYERS
+
+
+OF_LAYERS = {"recompute", "freeze_layers", "lora_rank"}
+
+
+@pytest.mark.parametrize(("name", "how"), list(_pairs()))
 def test_a_technique_starts_as_many_kernels_as_torch_dispatches(name, how):
     family, call = FAMILIES[name], dict(TECHNIQUES[how])
     fields = {**family.fields, **(family.dropout if call.pop("dropout", False) else {})}
     config = {**family.config_class(**fields).to_dict(), "architectures": [family.cls]}
-    call = {"precision": "pure", "attention": "sdpa", "batch": 2, family.size: family.shapes[0][1], **call}
+    usual = {"precision": "pure", "attention": "sdpa" if family.attention else "fused"}
+    call = {**usual, "batch": 2, family.size: family.shapes[0][1], **call}
     if "lora_rank" in call:
         call["lora_targets"] = ",".join(family.targets[:2])
     theirs = technique(family, config, call)
     program = estimate(config, **{**ASKED, **call}, gradient_sums="new").program
     ours = counted(program, "float32" if call.get("dtype") == "fp32" else "bfloat16")
     off = {phase: ours[phase] / calls - 1 for phase, calls in theirs.items()}
-    assert max(map(abs, off.values())) <= CLOSE, off
+    assert max(map(abs, off.values())) <= NOT_WITHIN.get((name, how), (CLOSE,))[0], off

@@ -47,6 +47,7 @@ CHOICES = {
     "quantize_keeps": ["none", "pass", "loss"],
     "loss_chunk": [0, 8, 1000],
     "hold_logits": ["none", "step", "next"],
+    "output_dtype": ["", "bf16", "fp32"],
     "sparse": ["", "mlp"],
     "offload": ["none", "activations", "optimizer", "activations,optimizer"],
     "optimizer": [
@@ -259,9 +260,10 @@ ON = {
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8, "mode":
     "decode", "modules_to_save": "head", "offload": "optimizer", "oft_block_size": 4, "optimizer":
-    "muon", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master", "prefix_tuning": 4,
-    "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4", "quantize_half": True,
-    "quantize_head": True, "quantize_keeps": "pass", "recompute": "full", "recompute_every": 2,
+    "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
+    "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
+    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass", "recompute": "full",
+    "recompute_every": 2,
     "recompute_layers": 1, "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_rank": 4,
 }  # fmt: skip

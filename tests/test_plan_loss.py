@@ -69,6 +69,34 @@ def test_logits_are_held():
     assert following["d:head"] == step["d:head"]
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("llama", {"precision": "autocast", "output_dtype": "fp32", "hold_logits": "next"}),
+        ("bert", {"precision": "autocast", "output_dtype": "fp32", "hold_logits": "step"}),
+        ("llama", {"precision": "pure", "output_dtype": "bf16", "hold_logits": "next", "accumulate": 2}),
+    ],
+)
+def test_returned_logits_are_those_that_accelerate_makes(name, asked):
+    """A loop that holds what a network with its own loss returns; accelerate casts it to float32."""
+    pytest.importorskip("peft")
+    from differential_techniques import Case, judge
+    from oracles.technique_families import FAMILIES
+
+    family = FAMILIES[name]
+    config = family.config_class(**{**family.fields, "num_hidden_layers": 1, "vocab_size": 8000}).to_dict()
+    call = {"attention": "sdpa", "batch": 4, "seq": 256, **asked}
+    found = judge(Case(name, {**config, "architectures": [family.cls]}, call))
+    assert abs(found.error) < 0.002, found
+
+
+def test_a_stack_that_casts_what_is_returned_does_so_under_autocast():
+    asked = {"batch": 1, "seq": 32, "stack": "transformers"}
+    of = {p: estimate("gpt2", precision=p, **asked).task.techniques.used for p in ("autocast", "pure")}
+    assert of["autocast"].get("output_dtype") == "fp32"
+    assert "output_dtype" not in of["pure"]
+
+
 @pytest.mark.parametrize("name", ["resnet50", "mlp-10-20-10-2"])
 def test_a_loss_of_no_sequence_has_no_chunks(name):
     with pytest.raises(InputError, match=r"loss_chunk: .*; allowed: "):

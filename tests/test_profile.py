@@ -51,6 +51,19 @@ def test_written_and_read_again(folder):
     assert "measured on this device" in again.summary
 
 
+def test_a_shipped_profile_is_another_machine_of_the_name(tmp_path, monkeypatch):
+    shipped = save(measured(CPU), str(tmp_path / "shipped"))
+    monkeypatch.setattr(profiles, "FOLDER", os.path.dirname(shipped))
+    Path(profiles.FOLDER, "datasheet.json").write_text(dump(DATASHEET), encoding="utf-8")
+    found = profile_for(CPU)
+    assert found.provenance == "borrowed" and "another machine" in found.summary
+    assert found.high > 1.125
+    recorded = CPU._replace(vendor="another machine")  # whose records are replayed: it is that one
+    assert profile_for(recorded).provenance == "measured"
+    save(measured(CPU), profiles.user_folder())
+    assert profile_for(CPU).provenance == "measured"
+
+
 def test_shipped_profiles_are_sound():
     for name in os.listdir(FOLDER):
         found = profiles.load(os.path.join(FOLDER, name))

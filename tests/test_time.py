@@ -13,7 +13,7 @@ from budget.fold.kernels import Work, works
 from budget.fold.time import bound, kernel_time, rates, time
 from budget.ir import Gemm, op
 
-H100 = load("h100")
+H100, CPU = load("h100"), load("cpu")
 FREE = Dispatch(0, 0, 0)
 
 
@@ -77,6 +77,36 @@ def test_bandwidth_falls_where_a_cache_ends():
     assert at[1] == pytest.approx(1 / (1 / 4 + (1 - 1 / 4) / 2), rel=1e-2)  # halfway
     assert at[2] == pytest.approx(1.0, rel=2e-2)
     assert at[3] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_weights_come_from_where_all_of_them_have_room():
+    e = budget.estimate(
+        "mlp", config={"sizes": [1000] * 11}, device="cpu", mode="forward", dtype="fp32", batch=1
+    )
+    slow, fast = 1 / (CPU.bandwidth * 0.5), 1 / (CPU.bandwidth * 2.0)
+    p = profile({"matmul": KernelClass(share=1e9)}, memory=2.0, steps=((2e7, 0.5),), serial=True)
+    first = next(k for k in time(e.program, CPU, p, "float32").kernels if k.work.contraction)
+    held = [x * x / (x * x + 2e7**2) for x in (4.012e6, 40.04e6)]  # a layer's weights, and those of ten
+    assert first.work.weights == 4.004e6  # with its bias
+    expected = first.work.bytes * (fast + held[0] * (slow - fast)) + 4.004e6 * (held[1] - held[0]) * (
+        slow - fast
+    )
+    assert first.seconds == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_optimizer_reads_its_states_once_and_has_them_then():
+    e = budget.estimate(
+        "mlp", config={"sizes": [3000] * 11}, device="cpu", dtype="fp32", precision="pure", batch=1
+    )
+    p = profile(
+        {"optimizer": KernelClass(vector=1e9, traffic=3.0)}, memory=2.0, steps=((1e5, 0.5),), serial=True
+    )
+    (stepped,) = (k for k in time(e.program, CPU, p, "float32").kernels if k.work.phase == "optimizer")
+    slow, fast = 1 / (CPU.bandwidth * 0.5), 1 / (CPU.bandwidth * 2.0)
+    # Weight, gradient and two moments are read, three of them written, and a denominator.
+    once = 8 * 4 * e.params.total
+    assert stepped.work.weights == pytest.approx(once, rel=1e-6)
+    assert stepped.seconds == pytest.approx(3 * stepped.work.bytes * fast + once * (slow - fast), rel=1e-3)
 
 
 def test_libraries_rearrange_matrices_but_not_vectors():

@@ -72,7 +72,7 @@ def _attend(c: Any, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
         bias=c.qkv_bias, out_bias=c.out_bias, fused=c.fused_qkv, upcast=c.softmax_float32, sinks=c.sinks,
         heads_per_key=exact_div(c.heads, kv_heads(c)), norm=_qk_norm(c, kind),
         norm_heads=c.qk_norm_heads, norm_last=c.qk_norm_rotated, broadcast=c.broadcast_keys,
-        rope=kind.rotates, rope_part=c.rotary_fraction < 1, rope_float32=c.rotary_float32,
+        rope=kind.rotates, rope_part=c.heads_first or c.rotary_fraction < 1, rope_float32=c.rotary_float32,
         rope_apart=c.rotary_apart,
         heads_first=kind.rotates and (c.heads_first or c.rotary_fraction < 1),
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",

@@ -22,6 +22,7 @@ GIB, MIB = 2**30, 2**20
 # An empty kernel launched again and again, on an NVIDIA GPU; assumed for all others, CPUs too.
 # Source: kernel-launch.
 LAUNCH_S = 3e-6
+HERE = "this machine"  # vendor of the processor that is asked about itself
 
 # The format that is used instead of one without a stated rate, and the fraction of its rate.
 # Quantized operands are widened. Float32 on a TPU is six bfloat16 passes. Source: jax-precision.
@@ -218,7 +219,7 @@ def cpu() -> Device:
     return Device(
         id="cpu",
         name=f"{facts.processor}, {facts.cores} core{'s' * (facts.cores > 1)}",
-        vendor="this machine",
+        vendor=HERE,
         year=None,
         memory_bytes=facts.memory_bytes,
         usable_bytes=facts.memory_bytes,

@@ -8,7 +8,7 @@ the two add up. Source: williams-2009 (roofline).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..device import Device
 from ..device.kernel_class import Dispatch, KernelClass, Profile
@@ -62,6 +62,7 @@ class Rates(NamedTuple):
     serial: bool
     sms: int
     aligned: int  # elements in 16 bytes
+    resident: Size = 0  # bytes of the weights that are read between two uses of one
 
 
 def rates(device: Device, profile: Profile, dtype: str) -> Rates:
@@ -105,7 +106,8 @@ def _host_bandwidth(device: Device) -> float:
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols).
 
-    The seconds of a byte rise where data outgrow a cache, halfway at its size c: x^2 / (x^2 + c^2).
+    Weights come from where all of a network's have room, once, and an optimizer has one after the other in a
+    cache then; what else a launch moves, comes from where that has room.
     """
     form = r.forms.get(w.own) or r.forms[w.form]
     narrow = r.narrow.get(w.narrow)
@@ -116,11 +118,13 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
             odd = _odd(w.gemm, r.aligned)
             arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
-    byte: Size = r.byte
-    square = w.bytes * w.bytes
-    for size, more in r.steps:
-        byte = byte + more * square / (square + size)
-    traffic = w.bytes * byte / form.bandwidth * (form.traffic if w.gemm is None else _packing(w.gemm, form))
+    byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
+    once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
+    if w.gemm is None:
+        traffic = w.bytes * byte * form.traffic + once
+    else:
+        traffic = (w.bytes * byte + once) * _packing(w.gemm, form)
+    traffic = traffic / form.bandwidth
     launch = w.launches * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
@@ -130,6 +134,13 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
+
+
+def _byte(x: Size, r: Rates) -> Size:
+    """Seconds of a byte where x go round: more where they outgrow a cache, halfway at its size c, by the
+    fraction x^2 / (x^2 + c^2).
+    """
+    return sum([more * (x * x) / (x * x + size) for size, more in r.steps], r.byte)
 
 
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
@@ -169,7 +180,7 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     """Seconds of one run of a program on one device, `eager`, `compiled` or as a `graph`."""
     r = running(rates(device, profile, dtype), execution)
     read = NOBODY if execution == "eager" else reads(model)
-    kernels = tuple(_timed(works(model.nodes, dtype, execution, read=read), r))
+    kernels = _timed(tuple(works(model.nodes, dtype, execution, read=read)), r)
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)
@@ -179,15 +190,16 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
     """Seconds of one run of kernels that are known already; `weights` as an optimizer steps them."""
     r = rates(device, profile, dtype)
-    timed = tuple(_timed(kernels, r))
+    timed = _timed(tuple(kernels), r)
     phases = _phases(timed)
     return sum(phases.values()) + _overhead(timed, weights, phases, r)
 
 
-def _timed(kernels: Iterable[Work], r: Rates) -> Iterator[Timed]:
-    for w in kernels:
-        seconds, bound = kernel_time(w, r)
-        yield Timed(w, seconds * w.times, bound)
+def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
+    if r.steps:
+        r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
+    found = ((w, *kernel_time(w, r)) for w in kernels)
+    return tuple(Timed(w, seconds * w.times, bound) for w, seconds, bound in found)
 
 
 def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ..errors import InputError, shown
 from ..named import Any
 from ..plan._beside import OURS
-from ..plan.optimizer import ALIASES, CHOICES
+from ..plan.optimizer import ALIASES, CHOICES, named
 
 Told = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ ALL = "all-linear"  # as peft calls every linear layer but the head
 
 def optimizer(name: Any) -> Told:
     """An optimizer by its name. Raises InputError."""
-    found = OPTIMIZERS.get(str(name).lower())
+    found = OPTIMIZERS.get(named(str(name).lower()))
     if found is None:
         raise InputError("optimizer", f"got {shown(name)}; allowed: {', '.join(sorted(OPTIMIZERS))}")
     return {"optimizer": found}

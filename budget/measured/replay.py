@@ -37,13 +37,14 @@ def recorded(records: Sequence[Record], key: str) -> Device:
     """
     if key in devices.names():
         return devices.load(key)
-    if key == profile.key(here := devices.load("cpu")):
-        return here
+    here = devices.load("cpu")
     peak, bandwidth = (
         next((r.info[of] / r.info[share] for r in records if r.info.get(of) and r.info.get(share)), 0.0)
         for of, share in (("tflops", "share_of_peak"), ("gb_s", "share_of_bandwidth"))
     )
     if not peak or not bandwidth:
+        if key == profile.key(here):
+            return here
         raise InputError("results", f"the records of {shown(key)} do not say its rates; allowed: new ones")
     peak *= 1e12
     cores = re.search(r"-(\d+)-cores?$", key)

@@ -36,21 +36,25 @@ def lion(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
     yield _loop("lion", weights, dtype, {"exp_avg": _elements(weights)}, largest(weights, 2, 1))
 
 
-def adamw_8bit(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
-    """Two int8 states with scales for each large weight, two float32 states for each small one."""
-    small = [w for w in weights if _is_small(w)]
-    large = [w for w in weights if not _is_small(w)]
+def bitsandbytes(name: str, states: int, few: bool, weights: Sequence[Weight], dtype: str) -> Iterator[Node]:
+    """States in eight bits with scales for each large weight, in float32 for small ones; not few: for all.
+
+    A kernel steps one weight.
+    """
+    small = [w for w in weights if not few or _is_small(w, f"{name}_8bit")]
+    large = [w for w in weights if w not in small]
     scales = sum(ceil_div(w.size, BLOCK) * w.copies for w in large)
-    for name, group, states in (
-        ("adamw_8bit", large, {"int8": (2 * _elements(large), "int8"), "scales": (2 * scales, "float32")}),
-        ("adamw_fused", small, {"float32": (2 * _elements(small), "float32")}),
+    eight = {"int8": (states * _elements(large), "int8"), "scales": (states * scales, "float32")}
+    for kind, group, kept in (
+        (f"{name}_8bit", large, eight),
+        (f"{name}_fused", small, {"float32": (states * _elements(small), "float32")}),
     ):
         if group:
-            o = _typed(name, group, dtype, states, 0)
+            o = _typed(kind, group, dtype, kept, 0)
             yield o._replace(sizes={**o.sizes, "tensors": sum(w.copies for w in group)})
 
 
-def _is_small(w: Weight) -> bool:
+def _is_small(w: Weight, name: str) -> bool:
     """Whether a weight has float32 states, being small. Raises InputError for an array of both."""
     if hasattr(w.size, "free_symbols"):
         return False
@@ -59,7 +63,7 @@ def _is_small(w: Weight) -> bool:
         return bool(small)
     if small.any() and not small.all():
         text = f"{w.name} has fewer and more than {SMALL:,} elements; allowed: one size at a time"
-        raise InputError("optimizer", f"adamw_8bit: {text}")
+        raise InputError("optimizer", f"{name}: {text}")
     return bool(small.all())
 
 

@@ -5,8 +5,11 @@ kept for all of them; a chunk's gradient takes the place of what the chunk has k
 gradients of logits never exist beside it, and those in the model's dtype do when the head's turn comes:
 autograd goes back through all the losses before. Sources: litgpt, torchtune.
 Held: a loop's variables keep the logits until the step ends, or until the next step's are there, and
-the graph, with what operators keep in it by themselves, until the next loss is. Logits are float32, as
-Lightning Fabric returns them. Source: lightning-fabric.
+the graph, with what operators keep in it by themselves, until the next loss is. Logits are those that the
+loss reads, float32, as Lightning Fabric returns them. Source: lightning-fabric.
+Returned: a network that makes its own loss returns its logits too, in their own dtype, or cast to
+`output_dtype`, as accelerate does behind autocast and FSDP2 behind a network. A loop then holds these.
+Sources: accelerate, pytorch-fsdp.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..config import Task, setting
+from ..dtype import full_name
 from ..errors import InputError
-from ..ir import CHUNK, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
+from ..ir import CHUNK, LOSS, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
 from ..size import Size, minimum
+from ._names import wide
 
 SETTINGS = {
     "loss_chunk": setting(0, "tokens of each sequence whose logits' gradients exist at once", least=0),
@@ -25,8 +30,11 @@ SETTINGS = {
         "a loop's float32 logits stay until the step ends or the next has its own",
         choices=("none", "step", "next"),
     ),
+    "output_dtype": setting(
+        "", "dtype of the logits that a network with its own loss returns (accelerate: fp32)"
+    ),
 }
-NEEDS = {"loss_chunk": ("train",), "hold_logits": ("train",)}
+NEEDS = {"loss_chunk": ("train",), "hold_logits": ("train",), "output_dtype": ("train",)}
 
 
 def in_chunks(model: Model, tokens: Size) -> Model:
@@ -83,13 +91,35 @@ def _chunk(t: Tensor) -> Tensor:
     return t._replace(name=f"{t.name}#chunk", part=CHUNK, of=t.name)
 
 
-def hold_logits(model: Model, until: str) -> Model:
+def returned(model: Model, dtype: str, own: str) -> tuple[Model, Tensor | None]:
+    """The training program whose network returns its logits in a dtype beside its loss, and these logits;
+    None where none exist (fused losses). own: the model's dtype.
+    """
+    loss = [o for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"]
+    makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
+    logits = loss[0].ins[0] if loss else None
+    while logits and (maker := makers.get(logits.name)) and maker.kind == "cast":
+        logits = maker.ins[0]
+    if logits is None or logits.on_chip or all(o.kind != "log_softmax" for o in loss):
+        return model, None
+    if (logits.dtype or own) == dtype:
+        return model, logits
+    made = logits._replace(name=f"{logits.name}~returned", dtype=dtype)
+    cast = Op("returned", "cast", (logits,), (made,), loss[0].sizes)
+
+    def change(o: Op) -> tuple[Op, ...]:
+        return (o, cast) if o.name == loss[-1].name and o.phase == "forward" else (o,)
+
+    return model._replace(nodes=rewrite(model.nodes, change)), made
+
+
+def hold_logits(model: Model, until: str, logits: Tensor | None = None) -> Model:
     """The training program whose logits are there until the step ends, or the next step's are.
 
-    Raises InputError where there are none.
+    logits: those that the network returns; None: those that the loss reads. Raises InputError for none.
     """
     softmax = _softmax(model, "hold_logits")
-    logits = softmax.ins[0]
+    logits = logits or softmax.ins[0]
     model = model._replace(outputs=(*model.outputs, logits.name))
     if until == "step":
         return model
@@ -131,14 +161,17 @@ def check(task: Task, device: object) -> None:
     t = task.techniques
     if t.loss_chunk and "cross_entropy" in t.fuse:
         raise InputError("loss_chunk", f"got fuse {t.fuse}, which has no logits; allowed: one of them")
+    wide("output_dtype", t.output_dtype)
 
 
 def apply(model: Model, task: Task) -> Model:
     """The training program with its loss in chunks, and with the logits that its loop holds."""
-    t = task.techniques
+    t, logits = task.techniques, None
     if t.loss_chunk:
         model = in_chunks(model, t.loss_chunk)
-    return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits)
+    elif t.output_dtype:
+        model, logits = returned(model, full_name(t.output_dtype), task.dtype)
+    return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits, logits)
 
 
 STAGES = {"loop": apply}

@@ -3,12 +3,13 @@
 Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
 one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
 a step's number, four bytes a weight, lies on the host unless the step is fused.
-Sources: torch-optim, lion, bitsandbytes.
+Sources: torch-optim, lion, bitsandbytes, transformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from ..errors import InputError, unknown
 from ..fold.count import trained, training
@@ -36,15 +37,47 @@ PLAIN = {
     "adam": Plain(("", ""), 1),
     "adamw": Plain(("", ""), 1),  # foreach, torch's default on a GPU: the square root of all second moments
     "adamw_fused": Plain(("", ""), 0, "adamw_fused"),
+    "rmsprop": Plain(("",), 1),  # neither centered nor with momentum
+    "adagrad": Plain(("",), 2),  # the roots, and the gradients by the rate
 }
-SHAPED = ("adamw_loop", "adamw_8bit", "adafactor", "lion", "muon", "shampoo")  # functions of plan/_shaped.py
-CHOICES = (*PLAIN, *SHAPED)
+SHAPED = ("adamw_loop", "adafactor", "lion", "muon", "shampoo")  # functions of plan/_shaped.py
+# bitsandbytes': how many states an element has, and whether in eight bits, or in float32 whatever it is.
+BITSANDBYTES = {
+    f"{name}_{bits}bit": (name, states, bits == 8)
+    for name, states in {"adamw": 2, "ademamix": 3, "lion": 1, "rmsprop": 1}.items()
+    for bits in (8, 32)
+}
+CHOICES = (*PLAIN, *SHAPED, *BITSANDBYTES)
 # The names that transformers' TrainingArguments give them. A paged one keeps the same states.
 ALIASES = {
     "adamw_torch": "adamw", "adamw_hf": "adamw", "adamw_torch_fused": "adamw_fused",
-    "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit",
-    "paged_adamw_32bit": "adamw", "lion_32bit": "lion", "paged_lion_32bit": "lion",
+    "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw_32bit",
+    "ademamix": "ademamix_32bit", "paged_ademamix_32bit": "ademamix_32bit",
+    "paged_ademamix_8bit": "ademamix_8bit",
+    "paged_lion_32bit": "lion_32bit", "paged_lion_8bit": "lion_8bit",
+    "rmsprop_bnb": "rmsprop_32bit", "rmsprop_bnb_32bit": "rmsprop_32bit", "rmsprop_bnb_8bit": "rmsprop_8bit",
 }  # fmt: skip
+_GALORE, _APOLLO = "projects gradients to few dimensions", "keeps states of random projections"
+_FREE = "is schedule-free, which keeps a second copy of the weights"
+REFUSED = {  # the other names, and what of them is not modelled
+    "adamw_torch_xla": "is torch_xla's step", "adamw_torch_npu_fused": "is torch_npu's step",
+    "adamw_torch_4bit": "is torchao's", "adamw_torch_8bit": "is torchao's",
+    "adamw_anyprecision": "is torchdistx's, whose states have dtypes of their own",
+    "galore_adamw": _GALORE, "galore_adamw_8bit": _GALORE, "galore_adafactor": _GALORE,
+    "galore_adamw_layerwise": _GALORE, "galore_adamw_8bit_layerwise": _GALORE,
+    "galore_adafactor_layerwise": _GALORE, "apollo_adamw": _APOLLO, "apollo_adamw_layerwise": _APOLLO,
+    "lomo": "steps within the backward pass", "adalomo": "steps within the backward pass",
+    "grokadamw": "is grokadamw's, with slow gradients of its own", "stable_adamw": "is torch-optimi's",
+    "schedule_free_radam": _FREE, "schedule_free_adamw": _FREE, "schedule_free_sgd": _FREE,
+}  # fmt: skip
+
+
+def named(name: str) -> str:
+    """An optimizer's name here, of one of TrainingArguments'. Raises InputError for what is not modelled."""
+    if name in REFUSED:
+        text = f"got {name}, which {REFUSED[name]}, and is not modelled"
+        raise InputError("optimizer", f"{text}; allowed: {', '.join(CHOICES)}")
+    return ALIASES.get(name, name)
 
 
 def optimizer(model: Model, name: str, *, master: bool = False) -> Model:
@@ -106,7 +139,9 @@ def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[
     from ._weights import trained_weights
 
     weights = trained_weights(model)
-    how: Callable[[Sequence[Weight], str], Iterator[Node]] = getattr(_shaped, name)
+    how: Callable[[Sequence[Weight], str], Iterator[Node]] = (
+        partial(_shaped.bitsandbytes, *BITSANDBYTES[name]) if name in BITSANDBYTES else getattr(_shaped, name)
+    )
     for dtype in dict.fromkeys(w.dtype for w in weights):
         same = [w for w in weights if w.dtype == dtype]
         if not master or dtype == "float32":

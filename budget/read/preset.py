@@ -3,19 +3,37 @@
 A table has either `arch` and that architecture's settings, or `model_type` and a Hugging Face
 family's own fields; `workload` where a preset is also a worked example. A table with `same_as` is
 another name. `_class_name`, or a `model_type` that has no family's file: a class that is captured.
+
+A name of the Hugging Face hub means the preset that it is called by, whoever owns it, once the words are
+gone that say how it was trained (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from .. import table
-from ..errors import unknown
+from ..errors import InputError, unknown
 from ..named import Any
 
 FOLDER = "presets"
 ABOUT = ("source", "note")  # for people: no settings
+# Words of a name that say how a network was trained, what stores it or who did, not what it is.
+TRAINED = (
+    "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",
+    "bf16", "meta", "nvidia",
+)  # fmt: skip
+# Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
+TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
+SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
+WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+# Words of a name that say in which few bits its weights are, by --quantize.
+FEW_BITS = {
+    "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
+    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+}  # fmt: skip
 
 
 def find(name: str) -> Mapping[str, Any]:
@@ -29,13 +47,31 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
     Raises InputError that says the nearest known name.
     """
-    for spelled in (_exact, _spelled, _on_the_hub):
-        for presets in _files(name):
-            heading = spelled(name, presets)
-            if heading is not None:
-                found = presets[heading]
-                return look_up(found["same_as"]) if "same_as" in found else (heading, found)
+    for told in dict.fromkeys((name, untrained(name))):
+        for spelled in (_exact, _spelled, _on_the_hub):
+            for presets in _files(told):
+                heading = spelled(told, presets)
+                if heading is not None:
+                    found = presets[heading]
+                    return look_up(found["same_as"]) if "same_as" in found else (heading, found)
     raise unknown("preset", name, names())
+
+
+def plain(name: str) -> str:
+    """The preset of a name; of one in few bits (`deepseek-v3-fp8`) the one that is not. Raises InputError."""
+    found, told = look_up(name)
+    return found.rpartition("-")[0] if "quantization_config" in told else found
+
+
+def untrained(name: str) -> str:
+    """A hub's name without its owner and the words that say how the network was trained."""
+    words = re.split(r"[-_ ]", re.sub(WEIGHTS_OF_TIMM, "", name.rpartition("/")[2]))
+    sized = any(re.fullmatch(SIZE, word.lower()) for word in words)
+    return "-".join(
+        word
+        for word in words
+        if word.lower() not in TRAINED and not (sized and re.fullmatch(TRAINED_OF_A_SIZE, word.lower()))
+    )
 
 
 def names() -> tuple[str, ...]:
@@ -63,13 +99,25 @@ def captured(found: Mapping[str, Any]) -> bool:
     )
 
 
+def in_few_bits(name: str) -> str:
+    """A hint at the preset and the setting of a name that says in which few bits its weights are."""
+    words = re.split(r"[-_ ]", name)
+    for i, word in enumerate(words):
+        form = FEW_BITS.get(word.lower())
+        if form and i:
+            try:
+                return f"`{plain('-'.join(words[:i]))} --quantize {form}` has such weights; "
+            except InputError:
+                return ""
+    return ""
+
+
 def near_on_the_hub(name: str) -> str:
-    """A hint at the hub's nearest name: one that begins as it does, owners aside, or is spelled nearly so."""
+    """A hint at the nearest name: one that begins as it does, owners aside, or is spelled nearly so."""
     from difflib import get_close_matches
 
-    known = [heading for presets in _files("hub") for heading in presets if "/" in heading]
-    last = {_dashed(heading.partition("/")[2]): heading for heading in known}
-    told = _dashed(name.rpartition("/")[2])
+    last = {_dashed(untrained(heading)): heading for presets in _files() for heading in presets}
+    told = _dashed(untrained(name))
     begins = sorted((own for own in last if told and own.startswith(told)), key=len)
     found = begins or get_close_matches(told, last, n=1, cutoff=0.85)
     return f"did you mean {last[found[0]]!r}? " if found else ""
@@ -88,10 +136,10 @@ def _exact(name: str, headings: Mapping[str, object]) -> str | None:
 def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
     """The heading that a name means.
 
-    Which mark divides a name's parts never counts; whether one does, only where that tells two
-    headings apart (RegNet-Y-1.6GF and 16GF).
+    Which mark divides a name's parts never counts; whether one does, only between two digits (OPT-1.3B and
+    13B) and where that tells two headings apart.
     """
-    for spelling in (_dashed, _squeeze):
+    for spelling in (_dashed, squeezed):
         found = [h for h in headings if spelling(h) == spelling(name)]
         if len(found) == 1:
             return found[0]
@@ -108,5 +156,6 @@ def _dashed(name: str) -> str:
     return name.lower().translate({ord(c): "-" for c in " _."})
 
 
-def _squeeze(name: str) -> str:
-    return name.lower().translate({ord(c): None for c in " -_."})
+def squeezed(name: str) -> str:
+    """Without the marks that do not stand between two digits."""
+    return re.sub(r"(?<!\d)-|-(?!\d)", "", _dashed(name))

@@ -146,7 +146,7 @@ def dtypes(e: Estimate) -> str:
 
 def techniques(e: Estimate) -> str:
     """Its techniques and their values, but for what the stack does anyway, which goes without saying."""
-    usual = e.stack.settings(e.task.workload.mode, e.task.recompute)
+    usual = e.stack.settings(e.task.workload.mode, e.task.recompute, e.task.precision)
     return ", ".join(f"{k} {v}" for k, v in e.task.techniques.used.items() if usual.get(k) != v)
 
 

@@ -154,7 +154,11 @@ RULES: dict[str, Rule] = {
         2, 1, (Save("mask", like=OUT, dtype="bool"),), fused="dropout_fused", torch=("native_dropout",)
     ),
     "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
-    "rope": Rule(4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0)),
+    "rope": Rule(
+        4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0), widens=2, measured=True
+    ),
     # of a part of each head, joined with the rest
-    "rope_part": Rule(4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0)),
+    "rope_part": Rule(
+        4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0), widens=3
+    ),
 }

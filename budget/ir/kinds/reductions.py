@@ -65,7 +65,14 @@ RULES: dict[str, Rule] = {
         back_moves=(24, 0),
     ),  # rows / lengths
     "log_softmax": Rule(
-        5, 3, (OUTPUT,), upcasts=True, reduces=2, autocast=(ANSWERS_SINGLE, ""), torch=("_log_softmax",)
+        5,
+        3,
+        (OUTPUT,),
+        upcasts=True,
+        reduces=2,
+        autocast=(ANSWERS_SINGLE, ""),
+        measured=True,
+        torch=("_log_softmax",),
     ),
     "instance_norm": Rule(8, 12, (X,), passes=True, family="norm", autocast=(AS_INPUT, AS_INPUT)),
     "layer_norm": Rule(
@@ -93,7 +100,7 @@ RULES: dict[str, Rule] = {
         moves=(4, 7),
         back_moves=(8, 20),
     ),
-    "fused_rms_norm": Rule(5, 9, (X, RSTD), reduces=1, family="norm"),
+    "fused_rms_norm": Rule(5, 9, (X, RSTD), reduces=1, family="norm", measured=True),
     "rms_norm_keep": Rule(  # T5's: what is multiplied is not the upcast but the input, which is kept too
         4,
         11,

@@ -1,0 +1,88 @@
+"""Presets: parameters that others publish, and the names that people call them by."""
+
+import pytest
+
+from budget import estimate
+from budget.errors import InputError
+from budget.read import preset, source
+
+# KerasHub's counts of the same networks, keras_hub/src/models/*/*_presets.py, read 2026-11-28.
+KERAS = {
+    "albert-base-v2": 11_683_584,
+    "bert-base": 109_482_240,
+    "bert-base-cased": 108_310_272,
+    "bert-base-multilingual-cased": 177_853_440,
+    "bert-large": 335_141_888,
+    "deberta-v3-base": 183_831_552,
+    "deberta-v3-large": 434_012_160,
+    "deberta-v3-small": 141_304_320,
+    "deberta-v3-xsmall": 70_682_112,
+    "distilbert-base": 66_362_880,
+    "gemma-2b": 2_506_172_416,
+    "gemma-2-2b": 2_614_341_888,
+    "gemma-2-27b": 27_227_128_320,
+    "gemma-3-1b": 999_885_952,
+    "minilm-l6": 22_713_216,
+    "minilm-l12": 33_360_000,
+    "minilm-l12-multilingual": 117_653_760,
+    "t5-base": 222_903_552,
+    "whisper-medium": 763_857_920,
+    "whisper-medium.en": 763_856_896,
+    "whisper-small.en": 241_734_144,
+}
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_parameters_are_those_of_keras_hub(name):
+    assert estimate(name, mode="forward").params.total == KERAS[name]
+
+
+@pytest.mark.parametrize("size", ["4b", "12b", "27b"])
+def test_gemma_3_has_its_tower(size):
+    """KerasHub's count is without 64 rows of padding in the vocabulary."""
+    counted = {"4b": 4_299_915_632, "12b": 12_187_079_280, "27b": 27_432_062_576}[size]
+    width = {"4b": 2560, "12b": 3840, "27b": 5376}[size]
+    assert estimate(f"gemma-3-{size}", mode="forward").params.total == counted + 64 * width
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("unsloth/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", "qwen3-30b-a3b"),
+        ("Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b"),
+        ("Qwen/Qwen3-8B-Base", "qwen3-8b"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "mistral-7b-v0.3"),
+        ("allenai/OLMo-2-1124-7B-SFT", "olmo-2-7b"),
+        ("google-bert/bert-base-uncased", "bert-base"),
+        ("deepseek-ai/DeepSeek-V3-0324", "deepseek-v3-fp8"),
+        ("BAAI/bge-large-en-v1.5", "bert-large"),
+        ("timm/resnet50.a1_in1k", "resnet50"),
+        ("openai/whisper-tiny.en", "whisper-tiny.en"),
+        ("facebook/opt-1.3b", "opt-1.3b"),
+        ("facebook/opt-13b", "opt-13b"),
+    ],
+)
+def test_names_of_the_hub(told, name):
+    assert preset.look_up(told)[0] == name
+
+
+@pytest.mark.parametrize("told", ["pythia-1.2b", "opt-1.25m", "llama-3-18b", "mamba-27.90m"])
+def test_digits_are_never_run_together(told):
+    """As a name without its marks, each is another preset's."""
+    with pytest.raises(InputError):
+        preset.look_up(told)
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b --quantize awq"),
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b --quantize nf4"),
+        ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
+        ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
+    ],
+)
+def test_weights_in_few_bits_are_not_taken_for_others(told, way):
+    with pytest.raises(InputError, match=f"`{way}` has such weights"):
+        source.resolve(told, {})
