@@ -7,8 +7,8 @@ no mask and no repeated keys, except in layers whose window is no longer than th
 no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in
 booleans and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both
 copy the output where the queries' layout requires it. `causal` has no mask, but repeated keys. `flash` is the
-kernel alone; `per_head` the same, but of a cache each query head reads keys and values for itself, as engines'
-decoding kernels did before they knew grouped queries. Source: xqa.
+kernel alone; `per_head` the same, but of a cache each query head reads keys and values for itself, as the
+decoding kernels of engines did before they knew grouped queries. Source: xqa.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
