@@ -27,6 +27,8 @@ KERAS = {
     "minilm-l12-multilingual": 117_653_760,
     "t5-base": 222_903_552,
     "whisper-medium": 763_857_920,
+    "whisper-medium.en": 763_856_896,
+    "whisper-small.en": 241_734_144,
 }
 
 
@@ -55,6 +57,8 @@ def test_gemma_3_has_its_tower(size):
         ("google-bert/bert-base-uncased", "bert-base"),
         ("deepseek-ai/DeepSeek-V3-0324", "deepseek-v3-fp8"),
         ("BAAI/bge-large-en-v1.5", "bert-large"),
+        ("timm/resnet50.a1_in1k", "resnet50"),
+        ("openai/whisper-tiny.en", "whisper-tiny.en"),
         ("facebook/opt-1.3b", "opt-1.3b"),
         ("facebook/opt-13b", "opt-13b"),
     ],
@@ -70,7 +74,15 @@ def test_digits_are_never_run_together(told):
         preset.look_up(told)
 
 
-@pytest.mark.parametrize("told", ["Qwen/Qwen2.5-7B-Instruct-AWQ", "unsloth/Llama-3.2-1B-bnb-4bit"])
-def test_weights_in_few_bits_are_not_taken_for_others(told):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b --quantize awq"),
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b --quantize nf4"),
+        ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
+        ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
+    ],
+)
+def test_weights_in_few_bits_are_not_taken_for_others(told, way):
+    with pytest.raises(InputError, match=f"`{way}` has such weights"):
         source.resolve(told, {})

@@ -47,11 +47,11 @@ def fuse(
     if choice == "eager":
         return model._replace(nodes=_contiguous(model))
     needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
-    dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
+    ops = [o for o, _ in walk(model.nodes)]
+    dense = "fused" in [_of(o, choice) for o in ops]
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
-    tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
-    masks = {o.out.name for o in tables}
-    choices = {o.ins[1].name for o, _ in walk(model.nodes) if o.kind == "mask" and choice in SDPA}
+    masks = {o.out.name for o in ops if o.kind == "table" and o.group in groups and not dense}
+    choices = {o.ins[1].name for o in ops if o.kind == "mask" and choice in SDPA}
     nodes = rewrite(model.nodes, lambda o: (_with_choices(o, choices),)) if choices else model.nodes
     return model._replace(nodes=tuple(_fuse(nodes, groups, choice, needs, masks)))
 
@@ -79,8 +79,10 @@ def _contiguous(model: Model) -> tuple[Node, ...]:
     return rewrite(model.nodes, change)
 
 
-def _with_choices(o: Op, masks: Collection[str]) -> Op:
+def _with_choices(o: Op, masks: set[str]) -> Op:
     """An operator with its masks as transformers gives them to SDPA: in booleans."""
+    if masks.isdisjoint([t.name for t in (*o.ins, *o.outs)]):
+        return o
     ins, outs = (
         tuple(t._replace(dtype="bool") if t.name in masks else t for t in ts) for ts in (o.ins, o.outs)
     )
@@ -160,7 +162,7 @@ def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
 
 def _reads(node: Node) -> Iterator[tuple[str, str]]:
     if isinstance(node, Op):
-        yield from ((t.name, node.group) for t in node.ins)
+        yield from [(t.name, node.group) for t in node.ins]
     else:
         for inner in node.body:
             yield from ((name, "") for name, _ in _reads(inner))

@@ -166,6 +166,7 @@ def _nested(settings: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str,
         around.pop("tie_word_embeddings", None)
     own = family["nested_type"]
     kind = own if family.get("nested_fixed") else inner.get("model_type", own)
+    kind = family.get("nested_once", {}).get(kind, kind)  # as it was called before
     return {**family.get("nested_usual", {}), **inner, **around, "model_type": kind}
 
 
