@@ -150,7 +150,7 @@ def _fuse(
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window = 0 if choice in SDPA else node.window
             yield new._replace(window=window, causal=own != "fused" and node.causal)
-        elif choice == "per_head" and isinstance(node, Op) and node.kind == "repeat":
+        elif choice == "per_head" and node.kind == "repeat":
             yield node._replace(kind="expand")  # read as often as there are heads, and never written
         else:
             yield node
