@@ -45,16 +45,26 @@ def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     return {"pixel_values": torch.empty(BATCH, getattr(config, "num_channels", 3), side, side)}
 
 
+def patches_in_a_row(kind: str, vision: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A picture for each text, of a size that the classes leave open."""
+    merge = getattr(vision, "spatial_merge_size", getattr(vision, "merge_kernel_size", [1])[0])
+    channels = getattr(vision, "in_channels", getattr(vision, "num_channels", 3))
+    grid, side = GRID * merge, vision.patch_size
+    if grid > 8 * GRID:
+        raise ValueError("too large to run here")
+    each = getattr(vision, "temporal_patch_size", 1) * channels * side**2
+    shown = torch.ones(BATCH * grid**2, *((3, side, side) if kind == "kimi_k25" else (each,)))
+    more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
+    if kind == "video_llama_3":
+        more["image_merge_sizes"] = torch.ones(BATCH, dtype=torch.long)
+    return shown, more
+
+
 def among_words(made: Any) -> dict[str, Any]:
     """A picture and as many image tokens as the class itself makes of it, before the words."""
     config, vision = made.config, made.config.vision_config
-    if hasattr(vision, "spatial_merge_size"):  # patches in a row
-        grid = GRID * vision.spatial_merge_size
-        if grid > 8 * GRID:
-            raise ValueError("too large to run here")
-        each = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        shown = torch.ones(BATCH * grid**2, each)
-        more = {"image_grid_thw": torch.tensor([[1, grid, grid]] * BATCH)}
+    if config.model_type in ("kimi_k25", "video_llama_3") or hasattr(vision, "spatial_merge_size"):
+        shown, more = patches_in_a_row(config.model_type, vision)
     else:
         listed = ("idefics2_vision", "idefics3_vision", "smolvlm_vision")  # take several for each text
         several = (1,) if vision.model_type in listed else ()

@@ -46,6 +46,20 @@ DEEP = {
     "depth": 4, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4, "patch_size": 8,
     "out_hidden_size": 48, "num_position_embeddings": 36, "deepstack_visual_indexes": [0, 2],
 }  # fmt: skip
+LATENT = {
+    **WORDS, "num_key_value_heads": 6, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 4,
+    "topk_group": 2, "moe_intermediate_size": 14, "first_k_dense_replace": 1, "q_lora_rank": 20,
+    "kv_lora_rank": 16, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 8,
+}  # fmt: skip
+GLM = {
+    "depth": 3, "hidden_size": 32, "intermediate_size": 60, "num_heads": 4, "patch_size": 8, "image_size": 48,
+    "out_hidden_size": 48,
+}  # fmt: skip
+GLM_MOE = {
+    **WORDS, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 14,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0],
+                        "partial_rotary_factor": 0.5},
+}  # fmt: skip
 SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
     "gemma3": {"text_config": {**WORDS, "head_dim": 10}, "vision_config": BARE_EYES, "mm_tokens_per_image": 9,
                "image_token_index": 99},
@@ -101,6 +115,25 @@ SEEING: dict[str, dict[str, Any]] = {  # text with a tower of images
                                "attention_chunk_size": 600}, "image_token_index": 99,
                "vision_config": {**EYES, "intermediate_size": 128, "projector_input_dim": 20,
                                  "projector_output_dim": 20, "vision_output_dim": 20}},
+}  # fmt: skip
+SEEING |= {
+    "llava_next_video": SEEING["llava_next"],
+    "exaone4_5": {"text_config": {**WORDS, "model_type": "exaone4", "head_dim": 8}, "image_token_id": 99,
+                  "vision_config": {**SEEING["qwen2_5_vl"]["vision_config"], "num_key_value_heads": 2}},
+    "qianfan_ocr": {"text_config": {**WORDS, "model_type": "qwen3", "head_dim": 10}, "image_token_id": 99,
+                    "vision_config": EYES},
+    "kimi_k25": {"text_config": {**LATENT, "model_type": "deepseek_v3"}, "image_token_id": 99,
+                 "video_token_id": 98, "projection_hidden_size": 32,
+                 "vision_config": {**EYES, "pos_emb_height": 6, "pos_emb_width": 6}},
+    "glm4v": {"text_config": ROTATED, "image_token_id": 99, "video_token_id": 98, "vision_config": GLM},
+    "glm46v": {"text_config": {**ROTATED, "model_type": "glm4v_text"}, "image_token_id": 99,
+               "video_token_id": 98, "vision_config": GLM},
+    "glm4v_moe": {"text_config": GLM_MOE, "image_token_id": 99, "video_token_id": 98, "vision_config": GLM},
+    "cosmos3_omni": {**SEEING["qwen3_vl"], "video_token_id": 98},
+    "video_llama_3": {"text_config": {**WORDS, "model_type": "qwen2"}, "image_token_id": 99,
+                      "video_token_id": 98, "vision_config": EYES},
+    "glm_ocr": {"text_config": {**ROTATED, "head_dim": 8}, "image_token_id": 99, "video_token_id": 98,
+                "vision_config": GLM},
 }  # fmt: skip
 DELTA = {
     "num_hidden_layers": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
@@ -167,6 +200,9 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
                     "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90},
     "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
     "pixtral": {"head_dim": None},
+    "glm4v_text": {"rope_parameters": ROTATED["rope_parameters"], "head_dim": None},
+    "glm_ocr_text": {"rope_parameters": ROTATED["rope_parameters"], "head_dim": 8},
+    "glm4v_moe_text": {"rope_parameters": GLM_MOE["rope_parameters"], "head_dim": 8},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8, "head_dim": None},
     "mamba": {"time_step_rank": 3, "expand": 2, "intermediate_size": None},
     "mamba2": {"num_heads": 8, "head_dim": 12, "n_groups": 2, "chunk_size": 4, "expand": 2},

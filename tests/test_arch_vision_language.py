@@ -3,7 +3,9 @@
 import pytest
 import torch
 import transformers
-from differential import counted, families, judge, sees
+from differential import families, judge
+from differential_counts import counted
+from differential_inputs import sees
 from small_configs import EYES, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -40,6 +42,7 @@ TOWERS = [  # other settings of what a config has
     ("internvl", {"vision_config": {**EYES, "use_absolute_position_embeddings": False}}),
     ("mistral3", {"spatial_merge_size": 3, "multimodal_projector_bias": True}),
     ("llava", {"vision_feature_layer": [-1, 1]}),
+    ("llava", {"vision_feature_layer": 1}),  # two layers run that nobody reads
     ("idefics2", {"perceiver_config": {"resampler_n_latents": 3, "resampler_depth": 1}}),
     ("vipllava", {"vision_feature_layers": 2}),
     ("llava_next", {"image_grid_pinpoints": [[48, 144], [48, 48]], "vision_feature_layer": [2, -3]}),

@@ -30,18 +30,22 @@ FAMILIES = [
 ]
 ENCODERS = [kind for kind in FAMILIES if hf_config._family(kind)["set"].get("kind") == "encoder"]
 BODIES = [  # language models that have a head in another one only, and such without any
-    kind for kind in FAMILIES if "_vl_" in kind or hf_config._family(kind)["set"].get("head") == "none"
-]
+    kind for kind in FAMILIES
+    if all(what == "none" for what in hf_config._family(kind)["classes"].values())
+    or hf_config._family(kind)["set"].get("head") == "none"
+]  # fmt: skip
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
     "mpt": {"n_layers": 2}, "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
     "codegen": {"n_layer": 2}, "distilbert": {"n_layers": 2}, "deepseek_v3": {"num_hidden_layers": 4},
 }  # fmt: skip
+HALF = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}
 REQUIRED = {  # what has no default, or one with which transformers does not run
     "deepseek_v2": {"num_experts_per_tok": 6},
     "dots1": {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3},
     "hunyuan_v1_dense": {"head_dim": 128}, "ministral": {"head_dim": 128},
-    "nemotron": {"num_key_value_heads": 8},
+    "nemotron": {"num_key_value_heads": 8}, "glm4v_text": HALF,
+    "glm4v_moe_text": {**HALF, "head_dim": 128},
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
+from budget.bench.published.names import likely, named
 from budget.bench.published.rows import network, side
 
 from budget.serving import serve
@@ -187,3 +188,28 @@ def test_a_networks_width_is_no_pictures_side(name, pixels):
 )
 def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
     assert network({"model": name}, "vllm", 0)[0] == plain
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("Llama3.1 70B FP8", "llama-3.1-70b"),
+        ("llama 7B Q4_0", "llama-7b"),
+        ("llama 8B Q4_K - Medium", "llama-3-8b"),
+        ("qwen3moe 30B.A3B Q4_K - Medium", "qwen3-30b-a3b"),
+        ("gpt-oss 20B MXFP4 MoE", "gpt-oss-20b"),
+        ("llama2-70b-99.9", "llama-2-70b"),
+        ("deepseek r1 671b", "deepseek-v3"),
+        ("GPT-2 1.5B", "gpt2-xl"),
+        ("BERT (Large)", "bert-large"),
+        ("ViT-L/16", "vit-l-16"),
+        ("resnet50.a1_in1k", "resnet50"),
+        ("llama 70B", ""),  # Llama 2 or 3
+        ("Nemotron-3-8B", ""),
+        ("GPT3 5B", ""),
+        ("whisper", ""),
+    ],
+)
+def test_names_of_tables_are_presets(told, name):
+    """As llama-bench, MLPerf, NVIDIA's and timm's tables write them."""
+    assert (named(told) or likely(told)) == name

@@ -1,13 +1,20 @@
 """The verifier: clean over everything that can be asked for, and able to find what it is for."""
 
+import contextlib
+
 import pytest
 
 import budget
 from budget import arch
+from budget.config import Workload
 from budget.errors import InputError
 from budget.ir import Block, Model, block, link, op, rewrite
 from budget.ir.verify import ProgramError, stage_of, verify
+from budget.layout import parse
 from budget.plan.backward import backward
+from budget.plan.divide import divide
+from budget.plan.fuse import fuse
+from budget.plan.mesh import mesh
 from budget.read import preset
 
 TECHNIQUES = [
@@ -65,6 +72,38 @@ def test_every_preset():
     assert len(found) >= 2 * len(names)
     for program in found:
         verify(program)
+
+
+AXES = ("dp=2", "tp=2,sp=0", "tp=2", "cp=2", "cp=2,cp_kind=ulysses", "dp=2,ep=2", "tp=2,cp=2,dp=2")
+
+
+def divided(model):
+    """One device's program of a network and its backward pass, on each axis that it can have."""
+    for layout in AXES:
+        with contextlib.suppress(InputError):
+            yield layout, divide(model, mesh(parse(layout), model)).model
+
+
+@pytest.mark.parametrize("name", arch.names())
+def test_every_architecture_on_every_axis(name):
+    module = arch.load(name)
+    model = backward(module.build(module.Config(), Workload("train", 2)))
+    found = dict(divided(model))
+    assert "dp=2" in found
+    for program in found.values():
+        verify(program)
+
+
+@pytest.mark.slow
+def test_every_preset_on_every_axis():
+    """Degrees that do not divide a network's heads or sequence are refused, others make sound programs."""
+    found = set()
+    for name in preset.names():
+        model = backward(fuse(budget.estimate(name, batch=2, mode="forward").model, {"attention", "scan"}))
+        for layout, program in divided(model):
+            verify(program)
+            found.add((layout, model.arch))
+    assert len(found) > 150
 
 
 @pytest.mark.parametrize(

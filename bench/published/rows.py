@@ -15,6 +15,7 @@ from budget.named import Any, NamedTuple
 from budget.read import preset
 from budget.read.source import resolve
 
+from .names import likely, named
 from .table import Row
 
 
@@ -75,13 +76,16 @@ SOFTWARE = {
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
     "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
-    "mlc": "gpt-fast", "litgpt": "litgpt", "lit-gpt": "litgpt", "timm": "timm",
+    "mlc": "gpt-fast", "torchao": "gpt-fast", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
+    "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
+    "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
     "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
     "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
+    "axolotl": "transformers", "unsloth": "transformers", "torchtune": "torch-compile",
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
     "2407.21783": "llama-3",
     "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
@@ -148,17 +152,18 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     A preset counts where its sizes are those of the row's columns; else the columns make a decoder.
     """
     sizes = _sizes(row)
-    name = re.sub(r"\((?!\d+ ?[MB]\)).*?\)|\bv1\.5\b", "", row.get("model", "")).strip()
+    name = row.get("model", "").strip()
     if software == "llm-foundry":
         name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
-    found = _preset(name)
+    complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
+    found = named(name) or ("" if complete else likely(name))
     if found:
         own = vars(resolve(found, {})[2])
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
             return found, {"context": seq} if long else {}
-    if not {"layers", "d_model", "heads", "vocab"} <= sizes.keys():
+    if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
 
@@ -173,28 +178,6 @@ def side(name: str) -> int:
     except InputError:
         return int(found[1]) if found else 0
     return 0
-
-
-@cache
-def _preset(name: str) -> str:
-    """The preset that a table's name means, or nothing (`meta-llama/Llama-3.1-8B`, `resnet50.a1_in1k`); of
-    one in a format of few bits, called by it (`deepseek-v3-fp8`), the plain one: a table says its own format.
-    """
-    short = re.sub(r"^deit3?_(tiny|small|base|large)", r"vit_\1", name.rpartition("/")[2])  # the same network
-    for text in (
-        name,
-        short,
-        re.sub(r"[()]", "", short),
-        short.split(".")[0],
-        re.sub(r"_\d{3}(\..*)?$", "_224", short),  # of another side
-        re.sub(r"[-_](instruct|chat|hf|it|base|fp8|nvfp4|v\d\.\d)\b", "", short, flags=re.IGNORECASE),
-    ):
-        try:
-            found, told = preset.look_up(text)
-        except InputError:
-            continue
-        return found.rpartition("-")[0] if "quantization_config" in told else found
-    return ""
 
 
 SIZES = {

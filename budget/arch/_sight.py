@@ -39,7 +39,12 @@ class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     pool: int = setting(1, "side of a square of patches that are averaged to one (Gemma 3: 4)")
     merge: int = setting(1, "side of a square of patches, side by side one token (Qwen2-VL: 2)")
     merge_copies: bool = setting(False, "they are copied for it, not stored in this order (Idefics 3)")
+    merge_norm: str = setting("", "a norm of each patch before that (Kimi K2.5)", choices=("", *NORMS))
     merge_layer: bool = setting(False, "and projected back to the tower's width (Mistral 3)")
+    merge_width: int = setting(0, "or to this one, with biases (GLM-4.1V)", least=0)
+    projector_input: bool = setting(
+        False, "before the projector a layer as wide as its input, a layer norm and GELU (GLM-4.1V)"
+    )
     projector_norm: str = setting("", "a norm before the projector", choices=("", *NORMS))
     projector_width: int = setting(0, "hidden width of the projector; 0: it is one linear layer", least=0)
     projector_depth: int = setting(1, "hidden layers of that width (Llama 4: 2)")
@@ -56,6 +61,8 @@ class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
         _tiles.check(self, tower.image)
         _resampler.check(self)
         _check_reading(self, tower)
+        if not (self.merge_layer or is_zero(self.merge_width)):
+            raise InputError("merge_width", "allowed with merge_layer: a width")
         if self.projector_gated and self.projector_depth > 1:
             raise InputError("projector_depth", f"got {self.projector_depth}; allowed with a gate: 1")
         if is_zero(self.projector_width) and (self.projector_gated or self.projector_depth > 1):
@@ -89,7 +96,9 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
     wide = tower.d_model * c.merge**2 * len(c.read_layers)
     features = {"n": each, "m": wide}  # m: of a token before the projector
     inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
-    hidden = {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": tower.d_model}
+    merged = or_else(c.merge_width, tower.d_model)
+    hidden = {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": merged}
+    hidden["e"] = merged if c.merge_layer else wide
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
     sampled = _resampler.resampled(c, width, each)
     eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
@@ -180,6 +189,8 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
         yield op("pool", "x: b d y+i x+j -> x: b d y x", "avg_pool", **grid)
         yield op("pool.tokens", "x: b d y x -> x: b n d", "view", **grid)
         kept = "n"
+    if c.merge_norm:
+        yield norm("merge.norm", c.merge_norm, "x", "x")
     yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
 
 
@@ -187,8 +198,14 @@ def _projector(c: Sight, tower: vit.Config) -> Iterator[Node]:
     """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
     m = "m"
     if c.merge_layer:
-        yield op("projector.merge", "z: b n m, *m c -> z: b n c")
+        bias = "" if is_zero(c.merge_width) else ", +*c"
+        yield op("projector.merge", f"z: b n m, *m c{bias} -> z: b n c")
         m = "c"
+    if c.projector_input:
+        yield op("projector.in", f"z: b n {m}, *{m} e -> z: b n e")
+        m = "e"
+        yield norm("projector.in_norm", "layer_norm", "z", "z", dim=m)
+        yield activate("projector.in_act", "gelu", "z", "z")
     yield from _project(c, "projector", "z", "pictures", c.projector_norm, m)
     for i in range(len(deep(c))):
         yield from _project(c, f"projector{i}", f"deep{i}", f"deep{i}", tower.norm)

@@ -97,6 +97,7 @@ class Config(Settings):
     groups: int = setting(1, "Mamba-2: groups of heads that share B and C; delta rule: queries and keys")
     split_inputs: bool = setting(False, "delta rule: gate, strength and decay have their own projections")
     mamba_norm: bool = setting(True, "Mamba-2: a norm behind the gate")
+    mamba_norm_grouped: bool = setting(False, "Mamba-2: that norm is of each group by itself")
     chunk: int = setting(256, "Mamba-2: steps that are worked through as an attention")
     mamba_bias: bool = setting(False, "the projections into and out of a mixer have a bias")
     mamba_out_bias: bool = setting(False, "Mamba-2: the one out of it has")
@@ -289,6 +290,7 @@ def _mixer(c: Config, mode: str, s: Size) -> Iterator[Node]:
             groups=c.groups,
             chunk=c.chunk,
             norms=c.mamba_norm,
+            grouped=c.mamba_norm_grouped,
             out_bias=c.mamba_out_bias,
             scaled=c.scaled,
         )

@@ -22,6 +22,7 @@ class Config(Settings):
     layers: int = setting(12, "layers")
     d_model: int = setting(768, "width of the residual stream")
     heads: int = setting(12, "attention heads")
+    kv_heads: int = setting(0, "key-value heads; 0: as many as heads", least=0)
     head_dim: int = setting(0, "width of a head; 0: d_model / heads", least=0)
     d_ff: int = setting(0, "hidden width of the MLPs; 0: 4 x d_model", least=0)
     patch: int = setting(16, "side of a patch, in pixels")
@@ -47,9 +48,12 @@ class Config(Settings):
     blended: int = setting(
         0, "rows of a table of positions that is interpolated to the image's patches; 0: none", least=0
     )
+    resampled: bool = setting(False, "in one kernel: not by gathering four rows for each patch")
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
+    patch_norm: bool = setting(False, "a norm of the patches, before positions enter (GLM-4.1V)")
     final_norm: bool = setting(True, "a norm behind the last layer")
     qk_norm: bool = setting(False, "an RMS norm of all heads' queries and keys (InternVL)")
+    qk_norm_shared: bool = setting(False, "of each head's, with weights that heads share (GLM-OCR)")
     linear_bias: bool = setting(True, "attention's output and the MLPs have biases")
     packed: bool = setting(False, "images are one sequence, and a mask divides them (Pixtral's code)")
     fused_qkv: bool = setting(False, "queries, keys and values are one projection")
@@ -73,11 +77,18 @@ class Config(Settings):
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
+        divides("kv_heads", or_else(self.kv_heads, self.heads), "heads", self.heads)
+        if self.pooling == "attention" and not is_zero(self.kv_heads):
+            raise InputError("kv_heads", "allowed with pooling by attention: 0")
         at_most("patch", self.patch, "image", self.image)
         if self.pooling and not self.final_norm:
             raise InputError("final_norm", "got false; allowed without pooling")
         if self.packed and not is_zero(self.window + self.extra_tokens + self.registers):
             raise InputError("packed", "got true; allowed without windows and further tokens")
+        if self.qk_norm_shared and not self.qk_norm:
+            raise InputError("qk_norm_shared", "got true; allowed with qk_norm")
+        if self.resampled and is_zero(self.blended):
+            raise InputError("blended", "got 0; allowed with resampled: a number of rows")
         if self.pooling == "class_norm" and is_zero(self.extra_tokens):
             raise InputError("pooling", "got class_norm; allowed without extra_tokens: attention")
         if not is_zero(self.window) and not is_number(self.layers):
@@ -104,10 +115,11 @@ def shape(c: Config, w: Workload) -> dict[str, Size]:
     at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
     s = across * across + c.extra_tokens + c.registers
+    kv = or_else(c.kv_heads, c.heads)
     return {
         "b": w.batch, "c": c.channels * c.patch_frames, "y": across, "x": across, "y+i": side, "x+j": side,
         "i": c.patch, "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
-        "h": c.heads, "r": 1, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
+        "h": kv, "r": exact_div(c.heads, kv), "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
         "f": or_else(c.d_ff, 4 * c.d_model),
         "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
         "z": (1 + c.patch_mean) * c.d_model,
@@ -145,6 +157,8 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
     bias = ", +*d" if c.patch_bias else ""
     yield op("embed.patches", f"!image: b c y+i x+j, *d c i j{bias} -> x: b d y x", tag=EMBED)
     yield op("embed.flatten", "x: b d y x -> x: b p d", "view")
+    if c.patch_norm:
+        yield norm("embed.patch_norm", c.norm, "x", "x")
     if c.mask_token:
         yield op("embed.mask", "*d -> mask: d", "resident")
     placed = "s" if is_zero(c.registers) else "q"  # what has a position
@@ -152,7 +166,10 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
         yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
     if c.positions in ("learned", "both"):
         yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
-    if not is_zero(c.blended):  # of the four rows around a patch
+    if c.resampled:
+        yield op("embed.resample", "*u d -> places: b s d", "interpolate", u=c.blended)
+        yield op("embed.blended", "x: b s d, places: b s d -> x: b s d", "add")
+    elif not is_zero(c.blended):  # of the four rows around a patch
         yield op(
             "embed.corners", "!corners/int64: b s e, *~u d -> corners: b s e d", "gather", u=c.blended, e=4
         )
@@ -173,7 +190,8 @@ def layers(c: Config, w: Workload, name: str, count: Size, x: str = "x") -> Iter
     train = w.mode == "train"
     a = Attention(
         bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, norm="rms_norm" if c.qk_norm else "",
-        norm_heads=c.qk_norm, rope=_rotates(c), mask="packed" if c.packed else "", causal=False,
+        norm_heads=c.qk_norm and not c.qk_norm_shared, heads_per_key=shape(c, w)["r"], rope=_rotates(c),
+        mask="packed" if c.packed else "", causal=False,
         dropout=train and c.attention_dropout > 0,
     )  # fmt: skip
     dropped = c.dropout if train else 0.0

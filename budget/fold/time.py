@@ -119,9 +119,11 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
             arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
     byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
-    traffic = w.bytes * byte * (form.traffic if w.gemm is None else _packing(w.gemm, form))
-    if r.steps:
-        traffic = traffic + w.weights * (_byte(maximum(r.resident, w.weights), r) - byte)
+    once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
+    if w.gemm is None:
+        traffic = w.bytes * byte * form.traffic + once
+    else:
+        traffic = (w.bytes * byte + once) * _packing(w.gemm, form)
     traffic = traffic / form.bandwidth
     launch = w.launches * (r.launch + form.start_s)
     if r.serial:

@@ -102,6 +102,8 @@ from .tensor import (
     base,
     elements,
     is_picked,
+    joint,
+    letters,
     picked,
     window,
 )
@@ -115,7 +117,7 @@ __all__ = [
     "SHAPED", "SHARED_DOWN", "SHARED_GATE", "SHARED_GATED", "SHARED_UP", "SSM_IN", "SSM_OUT", "SSM_PARTS",
     "SSM_STEP", "STATE", "SUMMAND", "TEMPORARY", "UP", "VALUE", "WEIGHT", "WEIGHTS", "Block", "Carry",
     "Gemm", "Model", "Node", "Op", "Rule", "Tensor", "base", "beside", "block", "contracted_dims",
-    "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "line",
-    "link", "model", "op", "picked", "pieces", "pointwise_flops", "read_by", "renamed", "rewrite",
-    "states", "walk", "weights", "widest", "window",
+    "contraction_flops", "elements", "expert_axis", "gemm", "group", "is_convolution", "is_picked", "joint",
+    "letters", "line", "link", "model", "op", "picked", "pieces", "pointwise_flops", "read_by", "renamed",
+    "rewrite", "states", "walk", "weights", "widest", "window",
 ]  # fmt: skip

@@ -85,7 +85,7 @@ class Op(NamedTuple):
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
-        if not any(save.trained or save.passed for save in saves):
+        if not [save for save in saves if save.trained or save.passed]:
             return saves
         trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
         return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]

@@ -1,14 +1,15 @@
 """Tensors: named axes, what they are there for, and what they are of one another.
 
-An axis is a letter; `y+i` is what a window `i` slides over to give `y`, and `~v` a dimension from which each
-element picks one. Letters mean the same to every question and technique, whatever the network:
+An axis is a letter; `y+i` is what a window `i` slides over to give `y`, `~v` a dimension from which each
+element picks one, and `G.H.k|G.n` several axes joined into one: H k and n of each G, side by side. Letters
+mean the same to every question and technique, whatever the network:
 
     every network   b batch, s positions (queries), t keys' positions or time steps, d width of the stream,
                     f width inside or output channels, v vocabulary or classes, c input channels or features
     attention       h key-value heads, r query heads for each of them, k head_dim, p positions of a table
     experts         e experts, a those of them that a token goes to
     images, sound   z y x space, l i j a window's extent along them, g groups of channels
-    recurrences     n state, m output
+    recurrences     n state, m output; G groups of heads that share C and B (queries, keys), H heads of each
     techniques      R rank of an adapter, chunk tokens of a loss
 
 Other letters are an operator's own.
@@ -16,11 +17,11 @@ Other letters are an operator's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from ..named import NamedTuple
-from ..size import Size
+from ..size import Size, product
 
 WEIGHT, ACTIVATION, INPUT, CACHE, STATE = "weight", "activation", "input", "cache", "state"
 FROZEN = "frozen"  # a weight that is not trained (plan/freeze.py)
@@ -74,6 +75,26 @@ def is_picked(dim: str) -> bool:
 def window(axis: str) -> tuple[str, ...]:
     """The dimensions of an axis: the one that a window slides over to give, and the window's own; or one."""
     return tuple(axis.split("+"))
+
+
+def joint(each: Iterable[tuple[str, ...]], sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """The sizes of those of tensors' axes that are several: `.` multiplies, `|` adds up."""
+    found = [several for dims in each for several in _joint(dims)]
+    return {axis: sum([product([sizes[d] for d in part]) for part in parts]) for axis, parts in found}
+
+
+@lru_cache(maxsize=4096)
+def _joint(dims: tuple[str, ...]) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]:
+    axes = (axis for axis in dims if "." in axis or "|" in axis)
+    return tuple((axis, tuple(tuple(part.split(".")) for part in axis.split("|"))) for axis in axes)
+
+
+@lru_cache(maxsize=4096)
+def letters(dims: tuple[str, ...]) -> frozenset[str]:
+    """The letters of dimensions: a picked one with its mark and without, all of a window or a joint one."""
+    return frozenset(
+        d for axis in dims for d in (axis, base(axis), *window(axis), *axis.replace("|", ".").split("."))
+    )
 
 
 def picked(t: Tensor) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, window
+from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, joint, letters, window
 from ..layout import even
 from ..size import Size, ceil_div, is_one
-from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
+from .mesh import EVENLY, EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
@@ -19,8 +19,6 @@ ORDER = (
     "all_to_all",
     "all_gather",
 )  # what shrinks a tensor comes first
-# What must be divided evenly, and what it is called. A vocabulary is padded; a given batch is one device's.
-EVENLY = {"h": "heads", "r": "query heads for each key", "f": "d_ff", "s": "seq", "t": "seq", "e": "experts"}
 
 
 def kind(a: str, b: str) -> str:
@@ -49,7 +47,7 @@ def left(o: Op, t: Tensor, dim: str) -> str:
     """How an operator that is divided along a dimension leaves an output."""
     if dim in (WHOLE, PARTIAL) or has(t, dim):
         return dim
-    if t.part in BESIDE:
+    if t.part in BESIDE or o.kind == "split":  # a part that has not the dimension is every device's
         return WHOLE
     return PARTIAL if dim == EXPERTS or any(has(u, dim) for u in o.ins if not u.added) else WHOLE
 
@@ -59,14 +57,14 @@ def moved(dim: str, own: tuple[str, ...], other: tuple[str, ...]) -> str | None:
 
     None where nothing does: in a reader that sees other axes, or through a window.
     """
-    if dim in (WHOLE, PARTIAL, EXPERTS) or own == other:
+    if dim in (WHOLE, PARTIAL, EXPERTS) or sorted(own) == sorted(other):  # the same axes, in whatever order
         return dim
     if len(own) != len(other):
-        return dim if dim in other else None
-    at = next((i for i, axis in enumerate(own) if dim in window(base(axis))), None)
+        return dim if dim in letters(other) else None
+    at = next((i for i, axis in enumerate(own) if dim in letters((axis,))), None)
     if at is None or len(window(other[at])) > 1:
         return None
-    return base(other[at])
+    return dim if dim in letters(other[at : at + 1]) else base(other[at])
 
 
 def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -> Mapping[str, Size]:
@@ -83,6 +81,7 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
                     more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
                     even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
+    here |= joint((tuple(here),), here)
     crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
     if crowd != 1 and "b" in here:
         here["b"] = here["b"] * crowd

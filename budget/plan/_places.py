@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import InputError
-from ..ir import ACTIVATION, ACTIVE, Op, Tensor
+from ..ir import ACTIVATION, ACTIVE, Op, Tensor, letters
 from ..size import Size
 from ._placement import ORDER, Placement, kind, local, moved
 from .mesh import EXPERTS, WHOLE, Axis
@@ -64,7 +64,8 @@ class Places:
         before, sizes = (local(o.sizes, place, self.axes) for place in (have, after))
         changed = {dim for a, b in zip(have, after, strict=True) if a != b for dim in (a, b)}
         changed |= {"b", *(axis.rows for axis in self.axes)} if EXPERTS in changed else set()
-        marked = {f"{dim}'": before[dim] for dim in t.dims if dim in changed}
+        changed = {axis for axis in t.dims if letters((axis,)) & changed}
+        marked = {f"{axis}'": before[axis] for axis in changed}
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
         made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)
         of = o.of if o.phase == "backward" else ""

@@ -29,6 +29,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    letters,
     walk,
 )
 from ..named import NamedTuple
@@ -157,9 +158,6 @@ class _Divider(Places):
                 raise InputError(
                     "layout.cp", f"{o.name} is of a state space, whose states pass on; allowed: 1"
                 )
-            if o.tag == SSM_IN and axis.name == "tp":
-                text = f"{o.name} makes several tensors along one dimension"
-                raise InputError("layout.tp", f"{text}, which is not divided yet; allowed: 1")
             if dim == EXPERTS and any("e" in t.dims for t in o.ins if t.role not in WEIGHTS):
                 text = f"{o.name} runs every expert on every token, as transformers does"
                 raise InputError("layout.ep", f"{text}, which is not divided yet; allowed: 1")
@@ -172,17 +170,21 @@ class _Divider(Places):
         )
 
     def statistics(self, o: Op, chosen: Placement) -> Iterator[Op]:
-        """What a norm, a softmax or a loss must know of a whole row, where the row is divided."""
-        if not o.rule.reduces or o.phase != "forward":
+        """What a norm, a softmax or a loss must know of a whole row, where the row is divided; a norm in its
+        backward pass again.
+        """
+        if not o.rule.reduces or (o.phase != "forward" and o.rule.family != "norm"):
             return
-        rows = next((t.dims for t in o.weights), o.ins[0].dims[-1:])
-        dims = tuple(d for d in o.ins[0].dims if d not in rows)
+        own = o.ins[0].dims
+        row = tuple(d for d in own if any(d in t.dims for t in o.weights)) or own[-1:]
+        dims = tuple(d for d in own if d not in row)
         sizes = local(o.sizes, chosen, self.axes)
-        divided = [axis.name for axis, dim in zip(self.axes, chosen, strict=True) if dim and dim in rows]
+        within = letters(row)
+        divided = [axis.name for axis, dim in zip(self.axes, chosen, strict=True) if dim and dim in within]
         for name in dict.fromkeys(divided):
             for n in range(o.rule.reduces):
-                row = Tensor(f"{o.name}#{name}{n}", dims, GIVEN, "float32")
-                yield Op(f"{o.name}.{name}{n}", "all_reduce", (row,), (), sizes, o.phase, axis=name)
+                t = Tensor(f"{o.name}#{name}{n}", dims, GIVEN, "float32")
+                yield Op(f"{o.name}.{name}{n}", "all_reduce", (t,), (), sizes, o.phase, axis=name)
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
         """A block, whose repetitions hand on what they carry as it lies between layers."""

@@ -220,35 +220,6 @@ def _merged(hf: Settings, name: str, merge: int, tower: Any) -> dict[str, Any]:
     return {"merge": merge, "merge_copies": True}
 
 
-def qwen2_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """Squares of patches are one token, of two linear layers; patches come in this order."""
-    merge = _whole(hf[FIELD], "spatial_merge_size")
-    _as_wide(hf, hf[FIELD], "hidden_size")
-    return {"merge": merge, "projector_width": tower.d_model * merge**2}
-
-
-def qwen2_5_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, but for the name of the width."""
-    vision = hf[FIELD]
-    return qwen2_vl({**hf, FIELD: {**vision, "hidden_size": vision["out_hidden_size"]}}, tower)
-
-
-def qwen3_vl(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same; what listed layers make is projected, too."""
-    listed = hf[FIELD].get("deepstack_visual_indexes", [8, 16, 24])
-    layers = _list({"deepstack_visual_indexes": listed}, "deepstack_visual_indexes")
-    if sorted({*layers}) != layers or not all(isinstance(i, int) and 0 <= i < tower.layers for i in layers):
-        raise UncoveredError(
-            "deepstack_visual_indexes", f"got {shown(listed)}; allowed: layers in their order"
-        )
-    return {**qwen2_5_vl(hf, tower), "deep_layers": tuple(i + 1 for i in layers) or (0,)}
-
-
-def qwen3_5(hf: Settings, tower: Any) -> dict[str, Any]:
-    """As Qwen2-VL's; no earlier layer is projected."""
-    return qwen2_5_vl(hf, tower)
-
-
 def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
     """Raise an error for a projector whose output is not as wide as the text's tokens: it cannot run."""
     if _whole(where, name) != hf["text_width"]:
@@ -261,6 +232,6 @@ RULES = {
     for rule in (
         gemma3, paligemma, llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3, idefics2,
         idefics3, internvl, cohere2_vision, aya_vision,
-        llama4, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5,
+        llama4,
     )
 }  # fmt: skip

@@ -86,6 +86,19 @@ def glm(hf: Settings) -> dict[str, Any]:
 glm4 = nemotron = persimmon = glm
 
 
+def glm4v_text(hf: Settings) -> dict[str, Any]:
+    """All of a head is rotated, usually; heads are as wide as the model's width says."""
+    width = _whole(hf, "hidden_size") // _whole(hf, "num_attention_heads")
+    if hf.get("head_dim") not in (None, width):  # the class rotates heads of the one, and makes the other
+        raise InputError("head_dim", f"got {shown(hf['head_dim'])}; allowed: {width}")
+    return {"head_dim": width, **glm_ocr_text(hf)}
+
+
+def glm_ocr_text(hf: Settings) -> dict[str, Any]:
+    """All of a head is rotated, usually."""
+    return _rotary(hf, "partial_rotary_factor", 1.0)
+
+
 def phi(hf: Settings) -> dict[str, Any]:
     """The same; norms of queries and keys are as wide as a head would be that nobody widened."""
     heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")

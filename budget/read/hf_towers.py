@@ -12,11 +12,13 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
+from . import hf_any_size, hf_projectors
 from .hf_classes import UncoveredError
-from .hf_fields import Settings, _list, _whole
+from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
-from .hf_projectors import FIELD, RULES
+from .hf_projectors import FIELD
 
+RULES = {**hf_projectors.RULES, **hf_any_size.RULES}
 SEEING = {"transformer": "vision_language", "hybrid": "vision_hybrid"}  # of a text model, the one that sees
 
 
@@ -45,22 +47,34 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     given = family.get("tower_usual", {}) if given is None else given
     if not isinstance(given, Mapping):
         raise InputError(FIELD, "allowed: a table of settings")
-    own, kind = family["tower"], hf["model_type"]
-    if isinstance(own, str):  # as another family's
-        own = hf_config._family(own)["tower"]  # noqa: SLF001 - the two are one reader
-    if not isinstance(own, Mapping):
-        kind = own[0]
-        if len(own) > 1 or family.get("tower_typed"):
-            kind = given.get("model_type", kind)
-        if kind not in own:
-            raise UncoveredError(f"{FIELD}.model_type", f"got {shown(kind)}; allowed: {some(own)}")
-        own = hf_config._family(kind)  # noqa: SLF001 - the two are one reader
+    own, kind = _towers(family["tower"]), hf["model_type"]
+    names = [own.get("named", kind)] if isinstance(own, Mapping) else own
+    kind = names[0]
+    if len(names) > 1 or family.get("tower_typed"):
+        kind = given.get("model_type", kind)
+    if kind not in names:
+        raise UncoveredError(f"{FIELD}.model_type", f"got {shown(kind)}; allowed: {some(names)}")
+    own = own if isinstance(own, Mapping) else hf_config._family(kind)  # noqa: SLF001 - the two are one reader
     head = hf_classes.head({}, kind, own)
     try:
         return {**own["defaults"], **given}, hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
     except InputError as error:
         told = str(error).removeprefix(f"{error.field}: ")
         raise type(error)(f"{FIELD}.{error.field}", told) from None
+
+
+def _towers(told: Any) -> Any:
+    """The families of towers, or one itself; as another family's, but for what it says."""
+    from .hf_config import _family
+
+    if isinstance(told, str):
+        return _family(told)["tower"]
+    if not isinstance(told, Mapping) or "as" not in told:
+        return told
+    other = _family(told["as"])
+    other = other.get("tower", other)
+    parts = {name: {**other.get(name, {}), **told.get(name, {})} for name in ("defaults", "fields", "set")}
+    return {"rule": told["as"], **other, **told, **parts}
 
 
 def qwen2_vl_tower(hf: Settings) -> dict[str, Any]:
@@ -84,3 +98,22 @@ def qwen2_5_vl_tower(hf: Settings) -> dict[str, Any]:
 def qwen3_vl_tower(hf: Settings) -> dict[str, Any]:
     """Positions are rotated, and looked up, too."""
     return {"patch": _side(hf, "patch_size"), "classes": 0}
+
+
+def kimi_k25_tower(hf: Settings) -> dict[str, Any]:
+    """The table of positions is a grid."""
+    rows = _whole(hf, "pos_emb_height") * _whole(hf, "pos_emb_width")
+    return {"blended": rows, "resampled": True, **qwen3_vl_tower(hf)}
+
+
+def glm4v_tower(hf: Settings) -> dict[str, Any]:
+    """The table of positions is that of a square image."""
+    across = _side(hf, "image_size") // _side(hf, "patch_size")
+    if not across:
+        raise InputError("patch_size", f"got {shown(hf['patch_size'])}; allowed: up to image_size")
+    return {"blended": across**2, "resampled": True, **qwen3_vl_tower(hf)}
+
+
+def glm_ocr_tower(hf: Settings) -> dict[str, Any]:
+    """No table of positions; all layers have biases or none."""
+    return {"linear_bias": _flag(hf, "attention_bias", True), **qwen3_vl_tower(hf)}

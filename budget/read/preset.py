@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from .. import table
-from ..errors import unknown
+from ..errors import InputError, unknown
 from ..named import Any
 
 FOLDER = "presets"
@@ -28,6 +28,12 @@ TRAINED = (
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
+WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+# Words of a name that say in which few bits its weights are, by --quantize.
+FEW_BITS = {
+    "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
+    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+}  # fmt: skip
 
 
 def find(name: str) -> Mapping[str, Any]:
@@ -51,9 +57,15 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
     raise unknown("preset", name, names())
 
 
+def plain(name: str) -> str:
+    """The preset of a name; of one in few bits (`deepseek-v3-fp8`) the one that is not. Raises InputError."""
+    found, told = look_up(name)
+    return found.rpartition("-")[0] if "quantization_config" in told else found
+
+
 def untrained(name: str) -> str:
     """A hub's name without its owner and the words that say how the network was trained."""
-    words = re.split(r"[-_ ]", name.rpartition("/")[2])
+    words = re.split(r"[-_ ]", re.sub(WEIGHTS_OF_TIMM, "", name.rpartition("/")[2]))
     sized = any(re.fullmatch(SIZE, word.lower()) for word in words)
     return "-".join(
         word
@@ -87,6 +99,19 @@ def captured(found: Mapping[str, Any]) -> bool:
     )
 
 
+def in_few_bits(name: str) -> str:
+    """A hint at the preset and the setting of a name that says in which few bits its weights are."""
+    words = re.split(r"[-_ ]", name)
+    for i, word in enumerate(words):
+        form = FEW_BITS.get(word.lower())
+        if form and i:
+            try:
+                return f"`{plain('-'.join(words[:i]))} --quantize {form}` has such weights; "
+            except InputError:
+                return ""
+    return ""
+
+
 def near_on_the_hub(name: str) -> str:
     """A hint at the nearest name: one that begins as it does, owners aside, or is spelled nearly so."""
     from difflib import get_close_matches
@@ -114,7 +139,7 @@ def _spelled(name: str, headings: Mapping[str, object]) -> str | None:
     Which mark divides a name's parts never counts; whether one does, only between two digits (OPT-1.3B and
     13B) and where that tells two headings apart.
     """
-    for spelling in (_dashed, _squeeze):
+    for spelling in (_dashed, squeezed):
         found = [h for h in headings if spelling(h) == spelling(name)]
         if len(found) == 1:
             return found[0]
@@ -131,6 +156,6 @@ def _dashed(name: str) -> str:
     return name.lower().translate({ord(c): "-" for c in " _."})
 
 
-def _squeeze(name: str) -> str:
+def squeezed(name: str) -> str:
     """Without the marks that do not stand between two digits."""
     return re.sub(r"(?<!\d)-|-(?!\d)", "", _dashed(name))

@@ -1,0 +1,80 @@
+"""The preset that a table's name of a model means (`Llama3.1 70B FP8`, `qwen3moe 30B.A3B Q4_K - Medium`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from budget import estimate
+from budget.errors import InputError
+from budget.read import preset
+from budget.read.source import resolve
+
+# Words of tables that are none of the network's: number formats, llama.cpp's mixtures, MLPerf's accuracy.
+FORMATS = (
+    r"\bi?q\d(_\w+)*( - (tiny|small|medium|large))?(?!\w)|"
+    r"\b(bf16|fp(4|8|16|32)|f(16|32)|tf32|u?int[48]|w\d+a\d+|awq|gptq|mxfp4|nvfp4|v1\.5|99(\.9)?)(?!\w)|"
+    r"(?<=[\s\d-])moe\b"
+)
+SIZE = r"(?<![\w.])(\d+(?:\.\d+)?)([mbt])\b"
+UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
+NEAR = 0.06  # a size in a name and the parameters: Nemotron 3 Nano 30B has 31.6 B, GPT-2 1.5B has 1.56 B
+
+
+@cache
+def named(name: str) -> str:
+    """The preset that is called so, or nothing; of one in few bits the plain one."""
+    return next(filter(None, map(_known, _spellings(_plain(name)))), "")
+
+
+@cache
+def likely(name: str) -> str:
+    """The preset of a name that leaves a version out or says a size besides, or nothing.
+
+    It begins so and has so many parameters; if several do, they are one network: `llama 8B`, not `llama 70B`.
+    """
+    plain = _plain(name)
+    size = re.search(SIZE, plain.lower())
+    stem = plain[: size.start()].rstrip(" -_(") if size else plain
+    whole = _known(stem) if size else ""
+    begin = (
+        [n for n in preset.names() if preset.squeezed(n).startswith(preset.squeezed(stem))] if stem else []
+    )
+    if size:
+        params = float(size[1]) * UNITS[size[2]]
+        if whole and _near(whole, params):
+            return whole
+        begin = [n for n in begin if _near(n, params)]
+    return begin[0] if len(set(map(_network, begin))) == 1 else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+$", "", re.sub(FORMATS, "", name, flags=re.IGNORECASE))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    short = re.sub(r"^deit3?_(tiny|small|base|large)", r"vit_\1", name.rpartition("/")[2])  # the same network
+    words = re.sub(r"[()/]", " ", name)
+    yield from (name, " ".join(words.split()), re.sub(r"\(.*?\)", "", name).strip(), short)
+    yield re.sub(r"[()]", "", short)
+    yield short.split(".")[0]
+    yield re.sub(r"_\d{3}(\..*)?$", "_224", short)  # of another side
+
+
+def _known(text: str) -> str:
+    """The plain preset that is called so, or nothing."""
+    try:
+        return preset.plain(text)
+    except InputError:
+        return ""
+
+
+def _near(name: str, params: float) -> bool:
+    return abs(float(estimate(name, mode="forward").params.total) / params - 1) <= NEAR
+
+
+def _network(name: str) -> str:
+    """What tells two networks apart: all settings but how long a sequence may be."""
+    _, arch, settings, *_ = resolve(name, {})
+    return f"{arch.__name__} { {k: v for k, v in vars(settings).items() if k != 'context'} }"
