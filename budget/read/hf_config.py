@@ -144,7 +144,7 @@ def known() -> tuple[str, ...]:
 
 
 def _family(kind: str) -> Mapping[str, Any]:
-    if kind not in known():
+    if not table.has(FOLDER, str(kind)):
         raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 
