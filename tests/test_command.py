@@ -211,7 +211,7 @@ WRONG = [
     (["estimate", "gpt2", "--dtype", "auto"], "allowed: fp64, fp32"),
     (["estimate", "llama-3"], "'llama-3-8b'"),
     (["estimate", "llama3"], "mean 'llama-3-8b'"),
-    (["estimate", "yi-34b"], "--module"),
+    (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
 ]  # fmt: skip
 
