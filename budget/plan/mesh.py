@@ -51,7 +51,8 @@ class Axis(NamedTuple):
     """An axis of the mesh, or a part of one that divides something else than its other parts.
 
     name: of the axis in a layout. given: dimensions whose sizes are one device's already: a workload's batch.
-    rows: what a device has less of when rows go to their experts, "" where it has as many as it sent.
+    rows: what a device has less of when rows go to their experts, "" where it has as many as it sent. whole:
+    lengths of sequences that it leaves as they are.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Axis(NamedTuple):
     rows: str = "s"
     inner: str = ""  # its name among the rows of experts
     crowd: float = 1.0  # rows of the busiest device's experts, over the mean
+    whole: tuple[int, ...] = ()
 
     @property
     def experts(self) -> bool:
@@ -70,19 +72,27 @@ class Axis(NamedTuple):
 
 def choice(axis: Axis, o: Op, loops: Collection[str]) -> str:
     """The dimension that an axis divides in an operator, of those that it loops over; WHOLE if none."""
-    return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
+    return next((want.dim for want in axis.dims if want.dim in loops and _holds(axis, want, o, loops)), WHOLE)
 
 
-def _holds(want: Prefer, o: Op, loops: Collection[str]) -> bool:
+def _holds(axis: Axis, want: Prefer, o: Op, loops: Collection[str]) -> bool:
     """Whether a preference holds in an operator."""
+    if _is_whole(axis, want, o.sizes):
+        return False
     where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
     return where and want.without not in loops
 
 
-def canonical(axis: Axis, t: Tensor) -> str:
+def _is_whole(axis: Axis, want: Prefer, sizes: Mapping[str, Size]) -> bool:
+    """Whether what an axis would divide is a sequence that it leaves as it is."""
+    return bool(axis.whole) and want.dim in ("s", "t") and sizes.get(want.dim) in axis.whole
+
+
+def canonical(axis: Axis, t: Tensor, sizes: Mapping[str, Size]) -> str:
     """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
     own = letters(t.dims)
-    return next((want.dim for want in axis.dims if want.dim in own and not want.within), WHOLE)
+    wants = (want for want in axis.dims if want.dim in own and not want.within)
+    return next((want.dim for want in wants if not _is_whole(axis, want, sizes)), WHOLE)
 
 
 def has(t: Tensor, dim: str) -> bool:
@@ -109,7 +119,21 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
         even("tp", layout.tp, "heads", groups * each)
         if layout.cp_kind == "ulysses" and letter == "h":
             even("cp", layout.tp * layout.cp, "heads", groups * each)
-    return axes(layout, {letter: groups for letter, (groups, _) in found.items()})
+    whole = _uneven(layout, model)
+    divided = axes(layout, {letter: groups for letter, (groups, _) in found.items()})
+    return tuple(axis._replace(whole=whole) for axis in divided) if whole else divided
+
+
+def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
+    """Lengths of sequences beside a network's own that degrees do not divide, which they divide: a tower's
+    pictures, which then stay whole, as in the vision towers of trainers on Megatron-LM.
+    """
+    degree = (layout.tp if layout.sp else 1) * layout.cp
+    plain = all(is_number(n) and n for n in (degree, model.tokens, model.samples))
+    if not plain or degree == 1 or model.tokens // model.samples % degree:
+        return ()
+    lengths = {o.sizes["s"] for o, _ in walk(model.nodes) if "s" in loops_over(o) and is_number(o.sizes["s"])}
+    return tuple(n for n in lengths if n % degree)
 
 
 def heads(model: Model) -> dict[str, tuple[Size, Size]]:
