@@ -460,7 +460,7 @@ def test_what_hides_communication_gives_it_a_part_of_itself():
 
 @pytest.mark.parametrize("layout", ["tp=2", "cp=2", "cp=2,cp_kind=ulysses", "tp=2,cp=2"])
 def test_a_tower_s_odd_sequence_stays_whole(layout):
-    """LLaVA's 577 patches, beside 2,048 tokens that are divided; with tp, its heads are."""
+    """LLaVA's 577 patches, beside 2,624 tokens that are divided; with tp, its heads are."""
     one, many = (
         budget.estimate("llava-1.5-7b", batch=2, seq=2048, image=336, layout=x) for x in (None, layout)
     )
@@ -472,7 +472,7 @@ def test_a_tower_s_odd_sequence_stays_whole(layout):
     shares = parse(layout)
     inside = shares.cp if shares.cp_kind == "ulysses" else 1
     assert (tower["s"], tower["h"]) == (577, 16 // shares.tp // inside)
-    assert (text["s"], text["h"]) == (2048 // shares.cp * inside, 32 // shares.tp // inside)
+    assert (text["s"], text["h"]) == (2624 // shares.cp * inside, 32 // shares.tp // inside)
 
 
 def test_a_tower_and_a_text_model_divide_their_own_heads():
