@@ -147,8 +147,8 @@ def known() -> tuple[str, ...]:
 
 
 def _family(kind: str) -> Mapping[str, Any]:
-    kind = ELSEWHERE.get(kind, kind)
-    if kind not in known():
+    kind = ELSEWHERE.get(str(kind), kind)
+    if not table.has(FOLDER, str(kind)):
         raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 
