@@ -20,6 +20,7 @@ class Layer(NamedTuple):
     pre: bool = True
     gated: bool = False
     bias: bool = True  # of the MLP
+    out_norm: bool = False  # with `pre`: norms behind attention and MLP as well, before they are added
     scale: bool = False  # what attention and MLP add is scaled channel by channel (LayerScale)
     dropout: float = 0.0  # dropout of what attention and MLP add; 0 outside training
     inner_dropout: float = 0.0  # dropout inside the MLP, behind its activation
@@ -77,6 +78,8 @@ def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)
         yield from part("n")
+        if layer.out_norm:
+            yield norm(f"{name}.out_norm", layer.norm, "a", "a")
         yield from dropout(name, layer.dropout, "train", "a")
         if layer.scale:
             yield op(f"{name}.weigh", "a: b s d, *d -> a: b s d", "mul")

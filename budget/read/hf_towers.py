@@ -19,7 +19,11 @@ from .hf_images import _side
 from .hf_projectors import FIELD
 
 RULES = {**hf_projectors.RULES, **hf_any_size.RULES}
-SEEING = {"transformer": "vision_language", "hybrid": "vision_hybrid"}  # of a text model, the one that sees
+SEEING = {  # of a text model, the one that sees
+    "transformer": "vision_language",
+    "hybrid": "vision_hybrid",
+    "gemma4": "vision_gemma4",
+}
 
 
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
