@@ -104,7 +104,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
     sampled = _resampler.resampled(c, width, each)
     eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
     if not seen or w.mode == "decode":
-        return Seen(n, tuple(_stored(eyes)), (), (), () if seen else (UNSEEN,))
+        return Seen(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)
     behind = (
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
@@ -248,11 +248,11 @@ def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> 
     yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
 
 
-def _stored(nodes: Iterable[Node]) -> Iterator[Node]:
+def stored(nodes: Iterable[Node]) -> Iterator[Node]:
     """The weights of operators that do not run."""
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_stored(node.body)))
+            yield node._replace(body=tuple(stored(node.body)))
             continue
         if own := tuple(t._replace(added=False) for t in node.ins if t.role == WEIGHT):
             yield Op(node.name, "resident", own, (Tensor(f"{node.name}~stored", own[0].dims),), node.sizes)
