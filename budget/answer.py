@@ -15,7 +15,6 @@ from .errors import InputError, shown, unknown
 from .face import Shown
 from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked, memory
-from .fold.rows import BY, rows
 from .fold.throughput import Throughput, over, throughput
 from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .fold.step import Ran, Spread
     from .job import Job
+
+
+LEAST = 0.5  # bytes of a weight: no setting stores one in fewer
 
 
 class _Estimate(NamedTuple):
@@ -100,6 +102,11 @@ class Estimate(Shown, _Estimate):
     def fits(self) -> Any:
         """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
         return self.process <= self.device.usable_bytes
+
+    @property
+    def beyond_one(self) -> bool:
+        """Whether one device is too small whatever the settings: its weights alone, in the fewest bits."""
+        return self.spread is None and self.params.total * LEAST > self.device.usable_bytes
 
     @property
     def process(self) -> Any:
@@ -221,6 +228,8 @@ class Estimate(Shown, _Estimate):
             return [{"name": m.op, "phase": m.phase, "bytes": m.total} for m in self.memory.curve]
         if by == "rank" and self.spread is not None:
             return self.spread.rows(self.ran)
+        from .fold.rows import BY, rows  # not for a table
+
         if by not in BY:
             raise unknown("by", by, (*BY, "moment", "rank (with a layout)"))
         program = self.program if self.spread is None else self.spread.slowest(self.ran).rank.program

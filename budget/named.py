@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import _tuplegetter  # type: ignore[attr-defined] # what namedtuple reads its fields by
 from collections.abc import Iterable
-from functools import cache
 from types import FunctionType
 
 TYPE_CHECKING = False  # true to type checkers, whoever defines it
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 else:
     Any = NoReturn = object
 
+    # What reads a tuple's field, by its place: the same for all tuples.
+    GETTERS = tuple([_tuplegetter(i, None) for i in range(40)])
+
     class _Fields(type):
         """Makes a class's annotations the fields of a tuple."""
 
@@ -26,12 +28,13 @@ else:
                 return super().__new__(cls, name, bases, body)
             fields = tuple(body.get("__annotations__", ()))
             defaults = {field: body.pop(field) for field in fields if field in body}
-            if any(field not in defaults for field in fields[len(fields) - len(defaults) :]):
+            if tuple(defaults) != fields[len(fields) - len(defaults) :]:
                 raise TypeError(f"{name}: a field without a default follows one with a default")
             new = _few(fields, defaults) if len(fields) < len(NEW) else _many(name, fields, defaults)
-            getters = dict(zip(fields, map(_getter, range(len(fields))), strict=True))
-            own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields, "__new__": new}
-            return type(name, (_Tuple,), {"__slots__": (), **own, **getters, **body})
+            body |= zip(fields, GETTERS[: len(fields)], strict=True)
+            body |= {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
+            places = dict(zip(fields, range(len(fields)), strict=True))
+            return type(name, (_Tuple,), {"__slots__": (), "__new__": new, "_places": places, **body})
 
     _new = tuple.__new__
     # A tuple's __new__, by the number of its fields: compiling it takes longer than all else here.
@@ -85,11 +88,6 @@ else:
 
         return new
 
-    @cache
-    def _getter(i: int) -> object:
-        """What reads a tuple's field by its place: one for all tuples."""
-        return _tuplegetter(i, None)
-
     class _Tuple(tuple):
         """What all tuples with named fields have."""
 
@@ -104,10 +102,14 @@ else:
             return made
 
         def _replace(self, /, **changes: Any) -> Any:
-            made = tuple.__new__(type(self), map(changes.pop, self._fields, self))
-            if changes:
-                raise ValueError(f"got unexpected field names: {list(changes)!r}")
-            return made
+            values, places = list(self), self._places
+            try:
+                for name, value in changes.items():
+                    values[places[name]] = value
+            except KeyError:
+                unknown = [name for name in changes if name not in places]
+                raise ValueError(f"got unexpected field names: {unknown!r}") from None
+            return _new(type(self), values)
 
         def _asdict(self) -> dict[str, Any]:
             return dict(zip(self._fields, self, strict=True))

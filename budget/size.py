@@ -41,7 +41,7 @@ def is_one(size: Size) -> bool:
 
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
-    if is_number(a) and is_number(b):
+    if isinstance(a, NUMBER) and isinstance(b, NUMBER):
         return max(a, b)
     if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
         import sympy

@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
     if type(value) in PLAIN:
         return value
     if hasattr(value, "items"):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): v if type(v) in PLAIN else plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):

@@ -23,7 +23,6 @@ from .read import module as modules
 from .read._shapes import sized
 
 SECONDS = 0.8  # of trying; what is tried first is what costs least
-LEAST = 0.5  # bytes of a weight: no way stores one in fewer
 
 
 class Change(NamedTuple):
@@ -110,7 +109,7 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     started = perf_counter()
     ask = _asking(model, settings)
     now = ask()
-    if now.spread is None and now.params.total * LEAST > now.device.usable_bytes:
+    if now.beyond_one:
         return Advice((), ("weights in four bits",), 1, perf_counter() - started, complete=True)
     axes = proposed(now, given=isinstance(model, Model) or _fixed(settings))
     trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))

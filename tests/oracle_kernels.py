@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import transformers as hf
-from differential import SAMPLES, ends
+from differential_counts import ends
+from differential_inputs import SAMPLES
 from oracle_techniques import Call, Stepped, as_asked, built, casts
 from oracles.technique_families import Family
 from small_configs import base

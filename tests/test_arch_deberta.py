@@ -3,7 +3,8 @@
 import pytest
 import torch
 import transformers as hf
-from differential import judge, without_looks
+from differential import judge
+from differential_counts import without_looks
 from small_configs import base
 
 from budget import estimate

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import transformers
-from differential import counted, families, judge, sees
+from differential import families, judge
+from differential_counts import counted
+from differential_inputs import sees
 from small_configs import EYES, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -37,6 +37,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "fields"), CASES)
 def test_equals_transformers(kind, name, fields):
     table = {"model_type": kind, "architectures": [name], **fields, "auto_map": {"AutoModel": "evil.Code"}}
@@ -53,6 +54,7 @@ def test_equals_transformers(kind, name, fields):
     assert found.to_dict()["provenance"]["counts"] == "captured"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "fields", "shape"),
     [
@@ -69,6 +71,36 @@ def test_spectrograms_videos_and_channels_of_sound(kind, fields, shape):
     real = cls._from_config(CONFIG_MAPPING[kind](**fields), **eager).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         real(torch.zeros(shape))
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
+
+
+IDS = torch.ones(2, 9, dtype=torch.long)
+SOUND = {**SMALL, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 3}
+OTHERS = [  # numbers that are looked at, places on a page, a picture that is no square, an inner config
+    ("xlm", {"emb_dim": 48, "n_layers": 2, "n_heads": 4, "vocab_size": 99}, {"input_ids": IDS}),
+    ("encodec", {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16},
+     {"input_values": torch.zeros(2, 1, 9)}),
+    ("bros", {**SMALL, "hidden_size": 64}, {"input_ids": IDS, "bbox": torch.ones(2, 9, 4)}),
+    ("udop", {"d_model": 48, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4, "d_kv": 12, "d_ff": 64,
+              "vocab_size": 99}, {"input_ids": IDS, "decoder_input_ids": IDS, "bbox": torch.ones(2, 9, 4)}),
+    ("vitpose", {"backbone_config": {"model_type": "vitpose_backbone", **SMALL, "image_size": [32, 48],
+                                     "patch_size": [16, 16]}}, {"pixel_values": torch.zeros(2, 3, 32, 48)}),
+    ("parakeet_ctc", {"encoder_config": SOUND, "vocab_size": 99}, {"input_features": torch.zeros(2, 9, 16)}),
+    ("patchtst", {"d_model": 16, "num_attention_heads": 2, "num_input_channels": 3, "context_length": 9,
+                  "patch_length": 3, "patch_stride": 3}, {"past_values": torch.zeros(2, 9, 3)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "fields", "given"), OTHERS)
+def test_inputs_of_other_kinds(kind, fields, given):
+    found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **({} if "pixel_values" in given
+                     else {"seq": 9}))  # fmt: skip
+    cls = getattr(transformers, found.model.config["class"])
+    eager = {} if kind == "encodec" else {"attn_implementation": "eager"}  # it has none
+    real = cls._from_config(CONFIG_MAPPING[kind](**fields), **eager).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(**given)
     assert found.params.total == sum(p.numel() for p in real.parameters())
     assert found.flops.forward == counter.get_total_flops()
 

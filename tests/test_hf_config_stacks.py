@@ -2,7 +2,7 @@
 
 import contextlib
 
-import differential
+import differential_counts
 import differential_inputs
 import pytest
 import torch
@@ -170,7 +170,7 @@ LONG = ("qwen3_next", 200, {}), ("qwen3_5_text", 64, {"linear_num_key_heads": 4}
 @pytest.mark.parametrize(("kind", "seq", "fields"), LONG)
 def test_states_pass_from_chunk_to_chunk(kind, seq, fields, monkeypatch):
     """Of several chunks of 64, the first one's state needs no gradient, the last one's has none."""
-    for module in (differential, differential_inputs):
+    for module in (differential_counts, differential_inputs):
         monkeypatch.setattr(module, "SEQ", seq)
     assert judge(kind, "", {**base(kind), **fields}, train=True) == ("equal", "")
 

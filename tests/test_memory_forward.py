@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as hf
-from differential import without_looks
+from differential_counts import without_looks
 from oracle_memory import Tracker
 from torch._subclasses.fake_tensor import FakeTensorMode
 

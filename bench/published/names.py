@@ -65,10 +65,9 @@ def _spellings(name: str) -> Iterator[str]:
 def _known(text: str) -> str:
     """The plain preset that is called so, or nothing."""
     try:
-        found, told = preset.look_up(text)
+        return preset.plain(text)
     except InputError:
         return ""
-    return found.rpartition("-")[0] if "quantization_config" in told else found
 
 
 def _near(name: str, params: float) -> bool:

@@ -16,6 +16,7 @@ from ._priced import priced, priced_flags
 
 if TYPE_CHECKING:
     from ..launch import Run
+    from ..ways import Change
 
 HELP = "what one network costs: parameters, FLOPs, memory, time, money"
 EXAMPLES = """examples:
@@ -85,9 +86,11 @@ def _told(shown: Any, run: Run) -> Any:
 
 def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     """The fastest change that makes the model fit, as one line."""
-    from ..ways import advise
+    found: tuple[Change, ...] = ()
+    if not now.beyond_one:
+        from ..ways import advise
 
-    found = advise(model, first=True, **settings).changes
+        found = advise(model, first=True, **settings).changes
     if not found and now.spread is not None:
         return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -27,7 +26,8 @@ FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", "profi
 def key(device: Device) -> str:
     """The name of a device's folder of records and of its profile: `h200`, `amd-epyc-2-cores`."""
     name = device.name if device.id == "cpu" else device.id
-    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+    words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
+    return "-".join(words)
 
 
 def named(name: str) -> str:

@@ -6,7 +6,7 @@ grows by the same amount each time: by what the second repetition changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -19,9 +19,11 @@ from ..ir import (
     SAVED,
     STATE,
     WEIGHT,
+    WEIGHTS,
     Block,
     Node,
     Op,
+    Rule,
     Tensor,
     elements,
 )
@@ -43,14 +45,9 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
     return n * size if isinstance(size, int) else ceil_div(n * int(size * 2**20), 2**20)
 
 
-class Step(NamedTuple):
-    """An operator, and what is the same each time that it runs."""
-
-    op: Op
-    reads: tuple[str, ...]
-    inputs: tuple[tuple[str, Size], ...]
-    writes: tuple[tuple[str, str, str, Size], ...]  # name, the input whose storage it is, kind, bytes
-    extra: Size  # bytes of temporaries
+# An operator, and what is the same each time that it runs: the names that it reads, inputs with their bytes,
+# what it writes (name, the input whose storage it is, kind, bytes), and bytes of temporaries.
+Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size]
 
 
 class Repeat(NamedTuple):
@@ -67,13 +64,15 @@ def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
 
 def _step(o: Op, dtype: str) -> Step:
     rule, forward = o.rule, o.phase == "forward"
+    usual = "activations" if forward else "temporaries"
     writes = []
     for t in o.outs:
-        shared = _shares(o, t, dtype)
-        if t.role in (STATE, HOST) and not shared:
-            continue
-        kind = _KIND.get(t.role) or ("activations" if forward else "temporaries")
-        writes.append((t.name, shared, kind, 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)))
+        shared = _shares(o, rule, t, dtype)
+        if shared or t.role not in (STATE, HOST):
+            # A view of a weight is where the weight is.
+            there = t.on_chip or (rule.view and any(u.name == shared and u.role in WEIGHTS for u in o.ins))
+            size = 0 if there else tensor_bytes(t, o.sizes, dtype)
+            writes.append((t.name, shared, _KIND.get(t.role, usual), size))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if rule.temps else 0
     if rule.upcasts and forward and not o.out.on_chip:
         extra += _widened(o, dtype)
@@ -84,9 +83,10 @@ def _step(o: Op, dtype: str) -> Step:
         extra += maximum(0, _most(o, (own, copies), dtype) - made)
     if rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
-    reads = (*[t.name for t in o.ins], *o.holds, *o.callers)
-    inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
-    return Step(o, reads, inputs, tuple(writes), extra)
+    # Weights are there all the time; their gradients and copies are not.
+    reads = [t.name for t in o.ins if t.part or t.role not in WEIGHTS]
+    inputs = [(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT]
+    return o, (*reads, *o.holds, *o.callers), inputs, writes, extra
 
 
 def _widened(o: Op, dtype: str) -> Size:
@@ -112,11 +112,10 @@ def _most(o: Op, tensors: tuple[float, float], dtype: str) -> Size:
     return int(width) * elements(o.out, o.sizes)
 
 
-def _shares(o: Op, t: Tensor, dtype: str) -> str:
+def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
     """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
     dtype that is there already.
     """
-    rule = o.rule
     if t.part == SAVED:
         return ""
     if t.part == COPY:
@@ -130,16 +129,10 @@ def _shares(o: Op, t: Tensor, dtype: str) -> str:
     return o.ins[0].name if casts and (t.dtype or dtype) == (o.ins[0].dtype or dtype) else ""
 
 
-class Event(NamedTuple):
-    """An operator runs: the storages that it makes and those that nothing reads after it. Without an
-    operator, a block's second repetition starts (`skipped` is None) or repetitions are skipped behind it.
-    """
-
-    op: Op | None
-    made: list[int]
-    gone: list[int]
-    extra: Size
-    skipped: Size = None
+# An operator runs: the storages that it makes, those that nothing reads after it, bytes of its temporaries,
+# None. Without an operator a block's second repetition starts, or so many repetitions are skipped (the last
+# element). A plain tuple, as there are hundreds of them.
+Event = tuple[Op | None, list[int], list[int], Size, Size]
 
 
 class Lifetimes:
@@ -161,7 +154,8 @@ class Lifetimes:
         self.keep |= {scope[name] for name in outputs if name in scope}
         for storage, event in self.last.items():
             if storage not in self.keep:
-                self.events[event].gone.append(storage)
+                _, _, gone, _, _ = self.events[event]
+                gone.append(storage)
 
     def new(self, size: Size, kind: str) -> int:
         self.storages.append((kind, size))
@@ -176,35 +170,35 @@ class Lifetimes:
                 self.step(step, scopes, home)
 
     def step(self, step: Step, scopes: tuple[Scope, ...], home: Scope) -> None:
+        o, reads, inputs, writes, extra = step
         here, now, last = scopes[0], len(self.events), self.last
-        for name, size in step.inputs:
+        for name, size in inputs:
             if _find(name, scopes) is None:
                 scopes[-1][name] = storage = self.new(size, "inputs")
                 self.inputs = self.inputs + size
                 self.keep.add(storage)
-        for name in step.reads:
+        for name in reads:
             for scope in scopes:  # _find, written out: half of all the time is spent here
                 if name in scope:
                     last[scope[name]] = now
                     break
         made: list[int] = []
-        for name, source, kind, bytes_ in step.writes:
-            size = 0 if self.resident and kind == "kv_cache" else bytes_
+        for name, source, kind, size in writes:
             if source and (shared := _find(source, scopes)) is not None:
                 here[name] = shared
                 last[shared] = now
                 continue
-            # A gradient that is there already: the new one is added to it.
-            added = kind == "gradients" and name in home
-            if added and step.op.tag == ADDS:
-                size = 0
-            storage = here[name] = self.new(size, "temporaries" if added else kind)
-            if kind in STAYS and not added:
+            if kind not in STAYS:
+                storage = self.new(size, kind)
+            elif kind == "gradients" and name in home:  # there already: the new one is added to it
+                storage = self.new(0 if o.tag == ADDS else size, "temporaries")
+            else:
+                storage = home[name] = self.new(0 if self.resident and kind == "kv_cache" else size, kind)
                 self.keep.add(storage)
-                home[name] = storage
+            here[name] = storage
             made.append(storage)
             last[storage] = now
-        self.events.append(Event(step.op, made, [], step.extra))
+        self.events.append((o, made, [], extra, None))
 
     def repeat(self, step: Repeat, scopes: tuple[Scope, ...], home: Scope) -> None:
         node, n = step.block, step.block.count
@@ -215,7 +209,7 @@ class Lifetimes:
         left: dict[str, Any] = {}
         for i in range(3 if many else int(n)):
             if many and i > 0:
-                self.events.append(Event(None, [], [], 0, n - 3 if i == 2 else None))
+                self.events.append((None, [], [], 0, n - 3 if i == 2 else None))
             frame: Scope = {k: v for k, v in carried.items() if v is not None}
             frames.append(frame)
             past = (mirrored[-1 - i],) if i < len(mirrored) else ()

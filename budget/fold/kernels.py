@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -91,7 +91,7 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
+    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -115,21 +115,24 @@ def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str,
         if isinstance(node, Op) and node.rule.family == "dequantize":
             wide.append(node)
             continue
-        key, at = _key(node, execution), len(kept)
-        merged = (
-            isinstance(node, Op) and node.kind == "contract" and not key[0] and _merged(node, execution, wide)
-        )
-        if merged:
-            key, at = merged, ends.get(merged[0], at)
+        if not wide and execution != "graph":
+            kept.append((node, _key(node, execution)))
+            continue
+        if merged := _merged(node, execution, wide):
+            at = ends.get(merged[0], len(kept))
             ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
             ends[merged[0]] = at + 1 + len(wide)
-        kept[at:at] = [*((o, merged or _key(o, execution)) for o in wide), (node, key)]
+            kept[at:at] = [(o, merged) for o in (*wide, node)]
+        else:
+            kept += [(o, _key(o, execution)) for o in (*wide, node)]
         wide = []
     return [*kept, *((o, _key(o, execution)) for o in wide)]
 
 
-def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
+def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
+    if isinstance(o, Block) or o.kind != "contract" or o.kernel:
+        return None
     if execution == "graph":
         return f"products of {o.ins[0].name}", o.phase
     g = gemm(o) if wide else None
@@ -138,28 +141,77 @@ def _merged(o: Op, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None
 
 
 def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
-    first = next((o for o in ops if o.rule.family != "dequantize"), ops[0])
-    rule = first.rule
+    first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
-    launches = rule.launches
-    if _derived(first) and first.kind != "contract":
-        launches = max(rule.back_launches, len(first.outs) if rule.cross else 1)  # a product's gradients
-    if _derived(first) and first.ins[0].dtype != first.out.dtype:
-        launches += rule.widens
-    if _is_float32(first, dtype):
-        launches -= rule.narrow[_derived(first)]
-    launches = 1 + sum(o.rule.apart for o in ops if first.kernel and not _derived(o)) if fused else launches
-    launches = 1 if native else launches
+    launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
+    traffic, host, weights = _moved(ops, first, dtype, handed(ops, read), read)
+    if native:
+        weights = 0  # of a recurrent cell: they stay in a cache
+    elif first.phase == "optimizer":
+        weights = traffic
+    if launches > 1 and not fused:
+        traffic = maximum(traffic, _in_between(first, dtype))
+    kind = first.kernel or _kind(first)
+    products = [o for o in ops if o.kind == "contract"]
+    main = products[0] if products else first  # a fused kernel's products are of one size
+    return Work(
+        first.of or first.name,
+        first.phase,
+        kind,
+        sum([contraction_flops(o) * _computed(o) for o in products]),
+        sum([pointwise_flops(o) for o in ops]),
+        traffic,
+        launches * tensors + (0 if native or fused else first.beside[0]),
+        times,
+        "recurrent" if native else _form(ops, kind),
+        first.kind if kind == "pointwise" and not fused and not native else "",
+        _gemm(products, main, kind) if products else None,
+        _narrow(main),
+        host,
+        weights,
+    )
+
+
+def _narrow(o: Op) -> str:
+    """What a product of fewer than 16 bits is called; "" for others."""
+    for t in o.ins:
+        if t.dtype in NARROW:
+            return NARROW[t.dtype]
+    return ""
+
+
+def _launches(o: Op, dtype: str) -> Size:
+    """The kernels that eager code starts for an operator."""
+    rule, derived = o.rule, _derived(o)
+    launches = rule.launches
+    if derived and o.kind != "contract":
+        launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
+    if derived and o.ins[0].dtype != o.out.dtype:
+        launches += rule.widens
+    return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches
+
+
+def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
+    """A fused kernel, and those that eager code starts beside it."""
+    return 1 + sum([o.rule.apart for o in ops if not _derived(o)]) if first.kernel else 1
+
+
+def _moved(
+    ops: Sequence[Op], first: Op, dtype: str, here: Mapping[str, bool] | None, read: Reads
+) -> tuple[Size, Size, Size]:
+    """Bytes that a kernel moves, that cross the host's link, and of the first those of products' weights.
+
+    here: what it makes, and whether nobody else reads it.
+    """
     moved: dict[str, Size] = {}
     host: Size = 0
-    wide = {o.out.name for o in ops if o is not first and o.rule.family == "dequantize"}
+    wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
     weights: Size = 0
-    here = handed(ops, read)
     for o in ops:
-        if here is not None and o.rule.view:
+        rule = o.rule
+        if here is not None and rule.view:
             continue
-        taken = {t.name for t in o.ins}
         for t in o.ins:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
@@ -170,39 +222,15 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         for t in o.outs:
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif (
-                not t.on_chip and t.name not in wide and not (here and here.get(read.of(t)))
-            ):  # what is read and written moves twice, but for what only takes a part
-                written = o.ins[0] if o.rule.part else t
-                moved.setdefault(t.name + "'" * (t.name in taken), moved_bytes(written, o, dtype))
-    traffic = sum(moved.values())
-    if native:
-        weights = 0  # of a recurrent cell: they stay in a cache
-    elif first.phase == "optimizer":
-        weights = traffic
-    if launches > 1 and not fused:
-        traffic = maximum(traffic, _in_between(first, dtype))
-    kind = first.kernel or _kind(first)
-    main = next((o for o in ops if o.kind == "contract"), first)  # a fused kernel's products are of one size
-    return Work(
-        first.of or first.name,
-        first.phase,
-        kind,
-        sum([contraction_flops(o) * _computed(o) for o in ops]),
-        sum(map(pointwise_flops, ops)),
-        traffic,
-        launches * tensors + (0 if native or fused else first.beside[0]),
-        times,
-        "recurrent" if native else _form(ops, kind),
-        first.kind if kind == "pointwise" and not fused and not native else "",
-        _gemm(ops, main, kind),
-        narrow=next((NARROW[t.dtype] for t in main.ins if t.dtype in NARROW), ""),
-        host=host,
-        weights=weights,
-    )
+            elif not (t.on_chip or t.name in wide or (here and here.get(read.of(t)))):
+                # What is read and written moves twice, but for what only takes a part.
+                name = f"{t.name}'" if t.name in [u.name for u in o.ins] else t.name
+                if name not in moved:
+                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
+    return sum(moved.values()), host, weights
 
 
-def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
+def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
     """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
     of an attention's, N is the longest axis: the sequence.
     """
@@ -211,7 +239,7 @@ def _gemm(ops: list[Op], main: Op, kind: str) -> Gemm | None:
         return g
     if kind == "attention":
         return Gemm(g.m, maximum(maximum(g.m, g.n), g.k), 1, g.batch)
-    for o in ops:
+    for o in ops if len(ops) > 1 else ():
         other = gemm(o) if o is not main else None
         g = g if other is None else g._replace(n=g.n + other.n)
     axis = _experts(main)

@@ -171,7 +171,7 @@ def _higher(known: Peak, o: Op, live: dict[str, Size], extra: Size, total: Size)
     """The higher of a known peak and an operator's moment."""
     if not is_number(total):
         return Peak(maximum(known.total, total), "", {})
-    return Peak(total, o.name, _with(live, extra)) if not known.live or total > known.total else known
+    return known if known.live and total <= known.total else Peak(total, o.name, _with(live, extra))
 
 
 def _highest(passes: Peak, stepping: Peak) -> Peak:
@@ -190,12 +190,12 @@ def _on_host(model: Model, dtype: str) -> Size:
     """Bytes offloaded: each tensor once, for as many layers as make it. A micro-batch's are gone when the
     next one starts.
     """
+    nodes = [n._replace(count=1) if isinstance(n, Block) and n.keeps == NOTHING else n for n in model.nodes]
+    there = [(t, o, n) for o, n in walk(nodes) for t in (*o.ins, *o.outs) if t.role == HOST]
     seen: set[str] = set()
     total: Size = 0
-    nodes = (n._replace(count=1) if isinstance(n, Block) and n.keeps == NOTHING else n for n in model.nodes)
-    for o, times in walk(nodes):
-        for t in (*o.ins, *o.outs):
-            if t.role == HOST and t.name not in seen:
-                seen.add(t.name)
-                total = total + tensor_bytes(t, o.sizes, dtype) * times
+    for t, o, times in there:
+        if t.name not in seen:
+            seen.add(t.name)
+            total = total + tensor_bytes(t, o.sizes, dtype) * times
     return total

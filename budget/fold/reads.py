@@ -51,9 +51,15 @@ def handed(ops: Sequence[Op], read: Reads) -> dict[str, bool] | None:
     """What a fused kernel makes, and whether nobody else reads it; None where that is not known."""
     if len(ops) == 1 or not read.number:
         return None
+    number, root = read
     within: dict[str, int] = {}
+    made: list[str] = []
     for o in ops:
-        for t in o.ins if not (o.rule.view and len(o.ins) == 1) else ():
-            within[read.of(t)] = within.get(read.of(t), 0) + 1
-    made = {t.name for o in ops if not o.rule.view for t in o.outs}
-    return {name: within.get(name, 0) == read.number.get(name, 0) for name in made}
+        view = o.rule.view
+        if not (view and len(o.ins) == 1):
+            for t in o.ins:
+                name = root.get(t.name, t.name)
+                within[name] = within.get(name, 0) + 1
+        if not view:
+            made += [t.name for t in o.outs]
+    return {name: within.get(name, 0) == number.get(name, 0) for name in made}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ..named import Any, NamedTuple
 from ..size import Size, is_number, is_zero
 from .op import Op
-from .tensor import STATE, Tensor
+from .tensor import STATE, WEIGHTS, Tensor
 
 
 class Carry(NamedTuple):
@@ -80,13 +80,15 @@ def block(
     return Block(name, tuple(body), count, shared, inline=inline)
 
 
-def walk(nodes: Iterable[Node], times: Size = 1) -> Iterator[tuple[Op, Size]]:
+def walk(nodes: Iterable[Node], times: Size = 1) -> list[tuple[Op, Size]]:
     """Every operator with the number of times that it runs."""
+    found: list[tuple[Op, Size]] = []
     for node in nodes:
         if isinstance(node, Block):
-            yield from walk(node.body, times * node.count)
+            found += walk(node.body, times * node.count)
         else:
-            yield node, times
+            found.append((node, times))
+    return found
 
 
 def rewrite(nodes: Iterable[Node], change: Callable[[Op], Iterable[Node]]) -> tuple[Node, ...]:
@@ -161,8 +163,8 @@ def _weights(nodes: Iterable[Node], copies: Size, seen: set[str]) -> Iterator[tu
             if node.shared or not node.piece:
                 seen |= inner
         elif node.phase == "forward":
-            for t in node.weights:
-                if t.name not in seen:
+            for t in node.ins:
+                if t.role in WEIGHTS and t.name not in seen:
                     seen.add(t.name)
                     yield t, node, copies
 
@@ -174,7 +176,7 @@ def states(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op
         if isinstance(node, Block):
             inside = states(node.body, copies if node.shared else copies * node.count)
         else:
-            inside = ((t, node, copies) for t in node.ins if t.role == STATE)
+            inside = iter([(t, node, copies) for t in node.ins if t.role == STATE])
         for t, o, n in inside:
             if t.name not in seen:
                 seen.add(t.name)

@@ -133,12 +133,12 @@ class _Linker:
         return node._replace(body=body, carry=tuple(carry))
 
     def op(self, node: Op, env: dict[str, str], path: str) -> Op:
-        ins = tuple(self.read(node, t, env, path) for t in node.ins)
+        ins = tuple([self.read(node, t, env, path) for t in node.ins])
         local = dict(node.sizes)
         for t, resolved in zip(node.ins, ins, strict=True):
             if not t.dims and (inherited := self.local.get(resolved.name)):
                 local = {**inherited, **local}
-        callers = tuple(env[name] for name in node.callers if name in env)
+        callers = tuple([env[name] for name in node.callers if name in env])
         outs = []
         for t in node.outs:
             name = self.fresh(t.name)
@@ -152,7 +152,7 @@ class _Linker:
             outs.append(Tensor(name, dims, t.role, self.dtype.get(name, ""), t.added))
         self.current = node.outs[0].name
         sizes = {**self.sizes, **local} if local else self.sizes
-        if several := {k: size for t in (*ins, *outs) for k, size in joint(t.dims, sizes).items()}:
+        if several := joint([t.dims for t in (*ins, *outs)], sizes):
             sizes = {**sizes, **several}
         if node.rule.looks_up and node.rule.stops:  # a table that its class itself freezes (Whisper)
             ins = tuple(t._replace(role=FROZEN) if t.role == WEIGHT else t for t in ins)

@@ -17,7 +17,7 @@ Other letters are an operator's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from ..named import NamedTuple
@@ -77,9 +77,10 @@ def window(axis: str) -> tuple[str, ...]:
     return tuple(axis.split("+"))
 
 
-def joint(dims: tuple[str, ...], sizes: Mapping[str, Size]) -> dict[str, Size]:
-    """The sizes of those axes that are several: `.` multiplies, `|` adds up."""
-    return {axis: sum([product([sizes[d] for d in part]) for part in parts]) for axis, parts in _joint(dims)}
+def joint(each: Iterable[tuple[str, ...]], sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """The sizes of those of tensors' axes that are several: `.` multiplies, `|` adds up."""
+    found = [several for dims in each for several in _joint(dims)]
+    return {axis: sum([product([sizes[d] for d in part]) for part in parts]) for axis, parts in found}
 
 
 @lru_cache(maxsize=4096)

@@ -81,7 +81,7 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
                     more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
                     even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
-    here |= joint(tuple(here), here)
+    here |= joint((tuple(here),), here)
     crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
     if crowd != 1 and "b" in here:
         here["b"] = here["b"] * crowd

@@ -26,7 +26,7 @@ def trained(model: Model, *, checkpointed: bool = False) -> frozenset[str]:
         if checkpointed and o.group == FUSABLE and o.kind == "add":
             needs.update(t.name for t in o.ins[1:] if t.role == INPUT)
         if not o.rule.stops and any(t.role == WEIGHT or t.name in needs for t in o.ins):
-            needs.update(t.name for t in o.outs)
+            needs.update([t.name for t in o.outs])
     return frozenset(needs)
 
 

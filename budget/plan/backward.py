@@ -15,7 +15,6 @@ from ..ir import (
     SHAPED,
     SUMMAND,
     WEIGHT,
-    WEIGHTS,
     Block,
     Carry,
     Model,
@@ -26,6 +25,7 @@ from ..ir import (
     read_by,
 )
 from ..ir.kinds.rule import SAME
+from ..size import is_zero
 from ._needs import flow, inside, last_apart
 
 Grads = dict[str, list[Tensor]]
@@ -53,12 +53,12 @@ def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_keep(node.body, inside(node, needs))))
         else:
-            made = {t.name for t in node.outs}
-            kept = tuple(t for t in node.kept(needs) if t.name not in made)
-            kernels, back = node.beside
-            if kept or node.rule.tracks:
-                beside = (kernels + node.rule.tracks, back)
-                yield node._replace(outs=(*node.outs, *kept), beside=beside)
+            kept, tracks = node.kept(needs), node.rule.tracks
+            if kept or tracks:
+                made = {t.name for t in node.outs}
+                kernels, back = node.beside
+                outs = (*node.outs, *[t for t in kept if t.name not in made])
+                yield node._replace(outs=outs, beside=(kernels + tracks, back))
             else:
                 yield node
 
@@ -98,8 +98,10 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     made: list[tuple[Tensor, Tensor]] = []
     # A convolution's gradients are one call.
     others = -1 if o.kind == "contract" and is_convolution(o) else 0
-    for n, back in enumerate(_gradients(o, arrived, wanted, made, needs)):
-        yield back._replace(beside=(others if n else o.beside[1], 0))
+    beside = o.beside[1]
+    for back in _gradients(o, arrived, wanted, made, needs):
+        yield back if is_zero(beside) else back._replace(beside=(beside, 0))
+        beside = others
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)
@@ -122,45 +124,45 @@ def _gradients(
     needs: set[str],
 ) -> Iterator[Op]:
     """The backward operators of one operator; `made` receives each operand's gradient."""
-    g, how = arrived[0], o.rule.gradient
-    if o.rule.solves:
+    g, rule = arrived[0], o.rule
+    how = rule.gradient
+    if rule.solves:
         yield from _solved(o, g, wanted, made)
         return
     fused: list[tuple[Tensor, Tensor]] = []
     for t, grad in wanted:
         if how == SAME:
             made.append((t, g))
-        elif _passes(o, t) and t.dtype != g.dtype and not (o.rule.casts or o.kernel):
+        elif _passes(o, t) and t.dtype != g.dtype and not (rule.casts or o.kernel):
             yield _op(o, "cast", (g,), (grad,))  # of a narrower summand
             made.append((t, grad))
-        elif (o.rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
+        elif (rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
             made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
             made.append((t, grad))
         elif how == o.kind:  # a contraction
-            others = tuple(u for u in o.ins if u is not t and not u.added)
+            back = _op(o, how, (g, *[u for u in o.ins if u is not t and not u.added]), (grad,))
             # A convolution's backward pass is one call, which keeps what either gradient needs.
-            kept = (t.name,) if t.role == ACTIVATION and is_convolution(o) else ()
-            yield _op(o, how, (g, *others), (grad,))._replace(holds=(*o.holds, *kept))
+            kept = t.role == ACTIVATION and is_convolution(o)
+            yield back._replace(holds=(*o.holds, t.name)) if kept else back
             made.append((t, grad))
-        elif o.rule.view:
+        elif rule.view:
             yield _op(o, "copy", tuple(arrived), (grad,))
             made.append((t, grad))
         else:
             fused.append((t, grad))
     if fused:
-        alone = fused[0][0].name if o.rule.cross and len(fused) == 1 else ""
-        saved = (t for t in o.saved(needs) if t.name != alone)
-        weights = () if o.rule.looks_up else (t for t in o.ins if t.role in WEIGHTS)
-        reads = (*arrived, *saved, *weights)
-        outs = tuple(_whole(o, t, grad) for t, grad in fused)
-        yield _op(o, o.rule.plain or o.kind, reads, outs)
+        alone = fused[0][0].name if rule.cross and len(fused) == 1 else ""
+        saved = [t for t in o.saved(needs) if t.name != alone]
+        reads = (*arrived, *saved, *(() if rule.looks_up else o.weights))
+        outs = tuple([_whole(o, t, grad) for t, grad in fused])
+        yield _op(o, rule.plain or o.kind, reads, outs)
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
                 shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
                 # A product's are shaped before autograd lets go of what they were made from.
-                held = [t.name for t in reads] if o.rule.cross else ()
+                held = [t.name for t in reads] if rule.cross else ()
                 yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
         made += fused
 
@@ -183,34 +185,37 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     """The gradient as the operator makes it: before it is summed to the shape of an operand that a product
     broadcasts, or cast to the dtype of one that was cast for the operator.
     """
-    whole = grad._replace(name=f"{grad.name}~", role=ACTIVATION, dtype=o.out.dtype, on_chip=False)
+    rule, out = o.rule, o.out
     if o.kernel or t.on_chip:
         return grad
-    if o.rule.cross and set(t.dims) != set(o.out.dims):
-        return whole._replace(dims=o.out.dims)
-    return whole if (o.rule.upcasts or o.rule.cross) and t.dtype != o.out.dtype else grad
+    reduced = rule.cross and set(t.dims) != set(out.dims)
+    if reduced or ((rule.upcasts or rule.cross) and t.dtype != out.dtype):
+        dims = out.dims if reduced else grad.dims
+        return Tensor(f"{grad.name}~", dims, ACTIVATION, out.dtype, part=grad.part, of=grad.of)
+    return grad
 
 
 def _passes(o: Op, t: Tensor) -> bool:
     """Whether an operand's gradient is the output's, unchanged."""
-    return (t.added or o.rule.linear) and t.dims == o.out.dims and t.role != WEIGHT
+    return t.role != WEIGHT and (t.added or o.rule.linear) and t.dims == o.out.dims
 
 
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
-    parts = grads.get(out.name, [])
-    o = o._replace(axis="")  # what is received is added up here
+    parts = grads.get(out.name, ())
+    if len(parts) < 2:
+        return
+    here = o._replace(axis="")  # what is received is added up here
+    total = parts[0]
     for i, part in enumerate(parts[1:]):
+        pair = (total._replace(dims=out.dims), part._replace(dims=out.dims))
         total = _gradient(out, f"d:{out.name}+{o.name}.{i}")
-        yield _op(o, "accumulate", (parts[0]._replace(dims=out.dims), part._replace(dims=out.dims)), (total,))
-        parts = [total]
-    if parts:
-        grads[out.name] = parts[:1]
+        yield _op(here, "accumulate", pair, (total,))
+    grads[out.name] = [total]
 
 
 def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
-    ins = tuple(t._replace(added=False) if t.added else t for t in ins)
-    outs = tuple(t._replace(added=False) if t.added else t for t in outs)
+    ins, outs = (tuple([t._replace(added=False) if t.added else t for t in ts]) for ts in (ins, outs))
     same = (o.name, o.group, o.kernel, o.holds)
     made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
     return made._replace(window=o.window, causal=o.causal) if o.kernel else made

@@ -7,7 +7,8 @@ no mask and no repeated keys, except in layers whose window is no longer than th
 no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in
 booleans and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both
 copy the output where the queries' layout requires it. `causal` has no mask, but repeated keys. `flash` is the
-kernel alone.
+kernel alone; `per_head` the same, but of a cache each query head reads keys and values for itself, as the
+decoding kernels of engines did before they knew grouped queries. Source: xqa.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
@@ -26,6 +27,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "fused": ("repeat", "table"),
     "causal": ("repeat",),
     "flash": (),
+    "per_head": ("repeat",),
     "eager": (),
 }
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
@@ -45,11 +47,11 @@ def fuse(
     if choice == "eager":
         return model._replace(nodes=_contiguous(model))
     needs = trained(model, checkpointed=checkpointed) if choice in SDPA else ()
-    dense = any(_of(o, choice) == "fused" for o, _ in walk(model.nodes))
+    ops = [o for o, _ in walk(model.nodes)]
+    dense = "fused" in [_of(o, choice) for o in ops]
     # Without a dense mask each kernel generates its own, so the shared one never reaches memory.
-    tables = (o for o, _ in walk(model.nodes) if o.group in groups and o.kind == "table" and not dense)
-    masks = {o.out.name for o in tables}
-    choices = {o.ins[1].name for o, _ in walk(model.nodes) if o.kind == "mask" and choice in SDPA}
+    masks = {o.out.name for o in ops if o.kind == "table" and o.group in groups and not dense}
+    choices = {o.ins[1].name for o in ops if o.kind == "mask" and choice in SDPA}
     nodes = rewrite(model.nodes, lambda o: (_with_choices(o, choices),)) if choices else model.nodes
     return model._replace(nodes=tuple(_fuse(nodes, groups, choice, needs, masks)))
 
@@ -77,8 +79,10 @@ def _contiguous(model: Model) -> tuple[Node, ...]:
     return rewrite(model.nodes, change)
 
 
-def _with_choices(o: Op, masks: Collection[str]) -> Op:
+def _with_choices(o: Op, masks: set[str]) -> Op:
     """An operator with its masks as transformers gives them to SDPA: in booleans."""
+    if masks.isdisjoint([t.name for t in (*o.ins, *o.outs)]):
+        return o
     ins, outs = (
         tuple(t._replace(dtype="bool") if t.name in masks else t for t in ts) for ts in (o.ins, o.outs)
     )
@@ -87,8 +91,10 @@ def _with_choices(o: Op, masks: Collection[str]) -> Op:
 
 def attention(model: Model, task: Task) -> Model:
     """The model with the kernels that the choice of attention has."""
-    groups = {"attention", "scan"} if task.attention in ("sdpa", "flash") else {"attention"}
-    return fuse(model, groups, task.attention, checkpointed=task.recompute == "full")
+    decodes = task.workload.mode == "decode"
+    choice = "flash" if task.attention == "per_head" and not decodes else task.attention
+    groups = {"attention", "scan"} if choice in ("sdpa", "flash", "per_head") else {"attention"}
+    return fuse(model, groups, choice, checkpointed=task.recompute == "full")
 
 
 def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
@@ -144,6 +150,8 @@ def _fuse(
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window = 0 if choice in SDPA else node.window
             yield new._replace(window=window, causal=own != "fused" and node.causal)
+        elif choice == "per_head" and node.kind == "repeat":
+            yield node._replace(kind="expand")  # read as often as there are heads, and never written
         else:
             yield node
 
@@ -154,7 +162,7 @@ def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
 
 def _reads(node: Node) -> Iterator[tuple[str, str]]:
     if isinstance(node, Op):
-        yield from ((t.name, node.group) for t in node.ins)
+        yield from [(t.name, node.group) for t in node.ins]
     else:
         for inner in node.body:
             yield from ((name, "") for name, _ in _reads(inner))

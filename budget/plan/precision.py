@@ -122,17 +122,17 @@ class _Autocast:
         if o.group == MATERIALIZED:
             yield from self.materialized(o, low)
             return
-        ins, how = tuple(self.typed(t) for t in o.ins), o.rule.autocast[self.device]
+        ins, how = tuple([self.typed(t) for t in o.ins]), o.rule.autocast[self.device]
         if o.kernel == FUSABLE and o.kind in REPEATS:  # the kernel is given what it repeats itself
             how = LOW
         if how == LOW:
             casts = [self.down(o, t, i, low) if t.dtype == SINGLE else (t, None) for i, t in enumerate(ins)]
-            yield from (cast for _, cast in casts if cast)
-            ins, dtype = tuple(t for t, _ in casts), ""
+            yield from [cast for _, cast in casts if cast]
+            ins, dtype = tuple([t for t, _ in casts]), ""
         elif how == SINGLE:
             casts = [self.up(o, t, i) if not t.dtype else (t, None) for i, t in enumerate(ins)]
-            yield from (cast for _, cast in casts if cast)
-            ins, dtype = tuple(t for t, _ in casts), SINGLE
+            yield from [cast for _, cast in casts if cast]
+            ins, dtype = tuple([t for t, _ in casts]), SINGLE
         elif o.rule.casts:
             dtype = o.out.dtype
         elif how == AS_INPUT:
@@ -140,9 +140,10 @@ class _Autocast:
         else:
             single = how == ANSWERS_SINGLE or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
             dtype = SINGLE if single else ""
-        outs = tuple(t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs)
-        self.known.update((t.name, t.dtype) for t in outs)
-        self.makers.update((t.name, (t, o)) for t in outs)
+        outs = tuple([t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs])
+        for t in outs:
+            self.known[t.name] = t.dtype
+            self.makers[t.name] = t, o
         yield o._replace(ins=ins, outs=outs)
 
     def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
@@ -158,7 +159,8 @@ class _Autocast:
     def typed(self, t: Tensor) -> Tensor:
         if t.role in WEIGHTS or t.role == INPUT:
             return t if t.dtype else t._replace(dtype=self.frozen if t.role == FROZEN else SINGLE)
-        return t._replace(dtype=self.known.get(t.name, t.dtype))
+        dtype = self.known.get(t.name, t.dtype)
+        return t if t.dtype == dtype else t._replace(dtype=dtype)
 
     def down(self, o: Op, t: Tensor, i: int, low: dict[str, Tensor]) -> tuple[Tensor, Op | None]:
         """An operand in the low dtype: a weight's cast is made once, an activation's for each reader."""
@@ -174,15 +176,14 @@ class _Autocast:
         if t.role == WEIGHT:  # the cache is of what trains
             low[t.name] = made
         read = t._replace(added=False, dims=own.dims)
-        cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes)
-        return made._replace(added=t.added, dims=t.dims), cast._replace(
-            group="" if weight else o.group, kernel=o.kernel if t.on_chip else ""
-        )
+        group, kernel = "" if weight else o.group, o.kernel if t.on_chip else ""
+        cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes, group=group, kernel=kernel)
+        return made._replace(added=t.added, dims=t.dims), cast
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
-        cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes)
-        return made, cast._replace(group=o.group, kernel=o.kernel if t.on_chip else "")
+        kernel = o.kernel if t.on_chip else ""
+        return made, Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes, group=o.group, kernel=kernel)
 
 
 def _casts_weight(node: Node) -> bool:

@@ -12,11 +12,14 @@ TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither wo
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
 
 
-def inputs(made: Any, workload: Workload) -> list[dict[str, Any]]:
-    """What a class may run on, the likeliest first: text, images, sound, two of them."""
+def inputs(made: Any, workload: Workload, where: str = "meta") -> list[dict[str, Any]]:
+    """What a class may run on, the likeliest first: text, images, sound, two of them.
+
+    where: on meta they have no data, on cpu they are all ones.
+    """
     import torch
 
-    with torch.device("meta"):  # while these are made, and no longer
+    with torch.device(where):  # while these are made, and no longer
         return list(_inputs(made, workload))
 
 
@@ -34,22 +37,36 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
         yield {**_with_image(made, text, pixels["pixel_values"]), **pixels}
     if "input_values" in takes:
         for shape in _sound(config, workload):
-            yield {"input_values": torch.zeros(workload.batch, *shape)}
+            heard = {"input_values": torch.ones(workload.batch, *shape)}
+            yield heard
+            if text:
+                yield {**heard, **text}
     if "input_features" in takes:
-        for given in _features(config, workload):
+        for given in _features(config, takes, workload):
             yield {**given, **text}
             yield given
+    if "past_values" in takes:
+        yield from _series(config, workload)
     if main == "pixel_values" and pixels:
         yield pixels
     if text:
         yield text
         yield {**text, **pixels}
+    if "bbox" in text:  # as fractions of a page
+        yield {**text, "bbox": text["bbox"].float()}
     if pixels:
         yield pixels
         yield {**pixels, **text}
         frames = getattr(config, "num_frames", None)
         if isinstance(frames, int):  # a video
             yield {"pixel_values": pixels["pixel_values"].unsqueeze(1).repeat(1, frames, 1, 1, 1)}
+
+
+def _told(config: Any, *names: str) -> Any:
+    """What the first of these fields says that a config has, or else a part of it; None where none does."""
+    parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
+    found = (getattr(part, name, None) for part in parts for name in names)
+    return next((value for value in found if value), None)
 
 
 def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
@@ -60,6 +77,16 @@ def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
     bands, frames = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
     if isinstance(bands, int) and isinstance(frames, int):
         yield workload.seq or frames, bands
+
+
+def _series(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """What was observed of a series in time: of one variable, or of several."""
+    import torch
+
+    steps, variables = workload.seq or _told(config, "context_length"), _told(config, "num_input_channels")
+    if isinstance(steps, int):
+        several = (variables,) if isinstance(variables, int) else ()
+        yield {"past_values": torch.ones(workload.batch, steps, *several)}
 
 
 def _with_image(made: Any, text: dict[str, Any], pixels: Any) -> dict[str, Any]:
@@ -83,16 +110,18 @@ def _with_image(made: Any, text: dict[str, Any], pixels: Any) -> dict[str, Any]:
 
 
 def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
+    """Words, for an encoder, a decoder, or both; where the class wants it, the place of each on a page."""
     import torch
 
-    if "input_ids" not in takes and "decoder_input_ids" not in takes:
+    words = ("input_ids", "decoder_input_ids", "qformer_input_ids")
+    if not any(name in takes for name in words[:2]):
         return {}
     limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
-    ids = torch.zeros(workload.batch, workload.seq or usual, dtype=torch.int64)
-    given = {"input_ids": ids} if "input_ids" in takes else {}
-    if "decoder_input_ids" in takes:
-        given["decoder_input_ids"] = ids
+    ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
+    given = {name: ids for name in words if name in takes}
+    if "bbox" in takes:
+        given["bbox"] = ids.unsqueeze(-1).repeat(1, 1, 4)
     head = getattr(made, "get_output_embeddings", lambda: None)()
     if workload.mode == "train" and head is not None and "labels" in takes:
         given["labels"] = ids
@@ -102,24 +131,24 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
 def _pixels(config: Any, workload: Workload) -> Any:
     import torch
 
-    vision = getattr(config, "vision_config", config)
-    side = workload.image or getattr(vision, "image_size", None) or 224
+    side = workload.image or _told(config, "image_size") or 224
     height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
-    return torch.zeros(workload.batch, getattr(vision, "num_channels", None) or 3, height, width)
+    return torch.ones(workload.batch, _told(config, "num_channels") or 3, height, width)
 
 
-def _features(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """Spectrograms: channels first or last, or an image of one channel."""
+def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
+    """Spectrograms: channels first or last, or an image of one channel; a mask that hides no frame."""
     import torch
 
-    config = getattr(config, "audio_config", config)
-
     for name in ("num_mel_bins", "feature_size", "input_feat_per_channel", "feature_projection_input_dim"):
-        channels = getattr(config, name, None)
+        channels = _told(config, name)
         if channels:
-            positions = getattr(config, "max_source_positions", None)
+            positions = _told(config, "max_source_positions")
             frames = 2 * positions if positions else workload.seq or FRAMES
             with suppress(TypeError):
-                yield {"input_features": torch.zeros(workload.batch, channels, frames)}
-                yield {"input_features": torch.zeros(workload.batch, frames, channels)}
-                yield {"input_features": torch.zeros(workload.batch, 1, workload.seq or CLIP, channels)}
+                for shape in ((channels, frames), (frames, channels), (1, workload.seq or CLIP, channels)):
+                    given = {"input_features": torch.ones(workload.batch, *shape)}
+                    if "input_features_mask" in takes:
+                        mask = torch.ones(workload.batch, frames, dtype=torch.int64, device="cpu")
+                        given["input_features_mask"] = mask
+                    yield given

@@ -23,6 +23,7 @@ AUTO = (
     "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText",
     "AutoModelForSpeechSeq2Seq", "AutoModel",
 )  # fmt: skip
+SMALL = 10**9  # parameters of a class that is made a second time with numbers, for one that looks at them
 # timm's residual networks as transformers' own: kind of layer, depths, widths. The same weights.
 RESNETS = {
     "resnet18": ("basic", (2, 2, 2, 2), 64), "resnet34": ("basic", (3, 4, 6, 3), 64),
@@ -47,10 +48,10 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
 
 
-def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> Any:
+def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", where: str = "meta") -> Any:
     """A config's class as a torch module without weights, of this dtype or the config's, usually bfloat16.
 
-    Raises InputError: why there is none.
+    where: cpu for one whose buffers have numbers. Raises InputError: why there is none.
     """
     _require_transformers(why)
     import torch
@@ -67,7 +68,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "") -> A
         config = text or config
         _without_cache(config)
         replaced = _without_timm(config)
-        with torch.device("meta"):
+        with torch.device(where):
             made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
             made.tie_weights()
             _keep_in_float32(made)
@@ -248,11 +249,15 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
     from . import torch_module
 
     mode = workload.mode
-    first: InputError | None = None
+    first, size = None, 0
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
-    for usual in ("",) if told else ("", "float32"):  # XLNet mixes float32 into whatever its weights are
-        made = module(values, why, full_name(dtype) if dtype else usual).train(mode == "train")
-        for given in inputs(made, workload):
+    # XLNet mixes float32 into whatever its weights are; XLM and EnCodec look at numbers
+    for where, usual in (("meta", ""), *([] if told else [("meta", "float32")]), ("cpu", "")):
+        if where == "cpu" and size > SMALL:
+            break
+        made = module(values, why, full_name(dtype) if dtype else usual, where).train(mode == "train")
+        size = sum(p.numel() for p in made.parameters())
+        for given in inputs(made, workload, where):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
             try:
                 model = torch_module.capture(made, cast, mode)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from .. import table
-from ..errors import unknown
+from ..errors import InputError, unknown
 from ..named import Any
 
 FOLDER = "presets"
@@ -28,6 +28,12 @@ TRAINED = (
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
+WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+# Words of a name that say in which few bits its weights are, by --quantize.
+FEW_BITS = {
+    "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
+    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+}  # fmt: skip
 
 
 def find(name: str) -> Mapping[str, Any]:
@@ -51,9 +57,15 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
     raise unknown("preset", name, names())
 
 
+def plain(name: str) -> str:
+    """The preset of a name; of one in few bits (`deepseek-v3-fp8`) the one that is not. Raises InputError."""
+    found, told = look_up(name)
+    return found.rpartition("-")[0] if "quantization_config" in told else found
+
+
 def untrained(name: str) -> str:
     """A hub's name without its owner and the words that say how the network was trained."""
-    words = re.split(r"[-_ ]", name.rpartition("/")[2])
+    words = re.split(r"[-_ ]", re.sub(WEIGHTS_OF_TIMM, "", name.rpartition("/")[2]))
     sized = any(re.fullmatch(SIZE, word.lower()) for word in words)
     return "-".join(
         word
@@ -83,8 +95,21 @@ def classes() -> tuple[tuple[str, str], ...]:
 def captured(found: Mapping[str, Any]) -> bool:
     """Whether a preset is a config of a class that no architecture here covers (presets/captured.json)."""
     return "_class_name" in found or (
-        "model_type" in found and found["model_type"] not in table.files("families")
+        "model_type" in found and not table.has("families", found["model_type"])
     )
+
+
+def in_few_bits(name: str) -> str:
+    """A hint at the preset and the setting of a name that says in which few bits its weights are."""
+    words = re.split(r"[-_ ]", name)
+    for i, word in enumerate(words):
+        form = FEW_BITS.get(word.lower())
+        if form and i:
+            try:
+                return f"`{plain('-'.join(words[:i]))} --quantize {form}` has such weights; "
+            except InputError:
+                return ""
+    return ""
 
 
 def near_on_the_hub(name: str) -> str:

@@ -114,6 +114,8 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
             "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
         )
     module = architectures.load(arch)
+    if isinstance(settings, Settings) and not config:
+        return name, module, settings, usual, uncounted
     values = vars(settings) if isinstance(settings, Settings) else settings
     if config.get("dropout") == 0:  # none anywhere, but where a rate of its own is asked for
         rates = (field for field in module.Config.fields if field.endswith("_dropout"))
@@ -129,10 +131,12 @@ def _named(name: str) -> Resolved:
         name, found = preset.look_up(name)
     except InputError:
         if "/" in name:
-            near = preset.near_on_the_hub(name)
+            near = preset.in_few_bits(name) or preset.near_on_the_hub(name)
             way = f"{near}allowed: the hub's names of presets, or its config.json in --config FILE"
             raise InputError("model", f"no file and no preset is called {name[:80]!r}; {way}") from None
-        way = "`budget list presets` has the names; --config FILE and --module FILE:FACTORY take any model"
+        way = preset.in_few_bits(name) + (
+            "`budget list presets` has the names; --config FILE and --module FILE:FACTORY take any model"
+        )
         raise unknown(
             "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
         ) from None

@@ -8,7 +8,6 @@ from functools import partial
 from ..answer import Estimate
 from ..fold.memory import Moment
 from ..named import Any
-from ..told import plain
 from ._answer import Answer, Column, Table
 
 RANKS = {
@@ -39,6 +38,8 @@ def text(estimate: Estimate) -> str:
 
 def data(estimate: Estimate, by: str) -> dict[str, Any]:
     """The estimate's JSON, with the breakdown under the key `by`."""
+    from ..told import plain  # not for a table
+
     return {**estimate.to_dict(), **({"by": {by: plain(estimate.rows(by))}} if by else {})}
 
 
