@@ -36,7 +36,7 @@ class Stack(NamedTuple):
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
     not train, or only trains. checkpointed, autocast: those of training that recomputes whole layers, or
-    under torch.autocast, besides.
+    under torch.autocast, besides; decode: those of serving while tokens are generated, besides.
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
     take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
     dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
@@ -66,6 +66,7 @@ class Stack(NamedTuple):
     keeps: tuple[str, ...] = ()  # see KEEPS
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
+    decode: Mapping[str, Any] = MappingProxyType({})
     autocast: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
@@ -85,7 +86,7 @@ class Stack(NamedTuple):
             others = ", ".join(sorted(s.name for s in all_stacks() if s.has(mode)))
             raise InputError("stack", f"{self.name} has no mode {mode}; allowed: {others}")
         if mode != "train":
-            return found
+            return {**found, **self.decode} if mode == "decode" else found
         checkpointed = self.checkpointed if recompute == "full" else {}
         return {**found, **checkpointed, **(self.autocast if precision == "autocast" else {})}
 
@@ -105,6 +106,7 @@ FIELDS = (
     "train",
     "serve",
     "checkpointed",
+    "decode",
     "autocast",
     "overlap",
     "attention",
@@ -142,7 +144,7 @@ def usual(mode: str) -> Stack:
 
 def load(name: str) -> Stack:
     """A stack by its name, or by the path of a file of one's own. Raises InputError."""
-    if name in table.files("stacks"):
+    if table.has("stacks", name):
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)
@@ -175,7 +177,7 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve", "checkpointed", "autocast"):
+    for mode in ("train", "serve", "checkpointed", "autocast", "decode"):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
@@ -189,6 +191,7 @@ def parse(about: Any, file: str) -> Stack:
         train=about.get("train"),
         serve=about.get("serve"),
         checkpointed=about.get("checkpointed", {}),
+        decode=about.get("decode", {}),
         autocast=about.get("autocast", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),

@@ -1,18 +1,22 @@
 """What the verifier found and what stood in spellings: mended, each against an oracle that is not ours."""
 
+from collections import Counter
+
 import pytest
 
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.ir import STATE, Block, Model, Op, Tensor, block, link, op, walk
+from budget.ir import STATE, Block, Model, Op, Tensor, block, elements, link, op, walk
 from budget.plan.backward import backward
 
 torch = pytest.importorskip("torch")
 from oracle import count_flops  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from budget.read.torch_module import capture  # noqa: E402
 
 
 def test_selective_recomputation_keeps_what_korthikanti_keeps():
@@ -70,6 +74,69 @@ def test_what_the_last_layer_makes_for_nobody_has_no_gradient(layers):
     with torch.device("meta"):
         expected = count_flops(Skips(layers, d), torch.empty(b, d))
     assert flops(backward(Model("t", "t", linked, {}, ends)))[:2] == expected
+
+
+class Reads(nn.Module):
+    """Layers of two streams of different widths, and of a third one that they read from outside."""
+
+    def __init__(self, layers, d, f, wide, beyond):
+        super().__init__()
+        self.start, self.wide, self.beyond = nn.Linear(d, d), nn.Linear(d, wide), nn.Linear(d, beyond)
+        pairs = {"up": (d, f), "down": (f, d), "cross": (beyond, d), "lift": (d, wide)}
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({name: nn.Linear(*pair) for name, pair in pairs.items()}) for _ in range(layers)
+        )
+
+    def forward(self, x):
+        x = self.start(x)
+        w, z = self.wide(x), self.beyond(x)
+        for layer in self.layers:
+            x = x + layer["down"](torch.relu(layer["up"](x)))
+            x = x + layer["cross"](z)
+            w = w + layer["lift"](x)
+        return w
+
+
+def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
+    """What one more layer adds up, by size, is what it adds up in a capture of torch's calls."""
+    b, d, f, wide, beyond = 5, 8, 24, 40, 48
+
+    def sums(program, kinds):
+        found = Counter()
+        for o, times in walk(program.nodes):
+            if o.phase == "backward" and o.kind in kinds:
+                found[elements(o.out, o.sizes)] += times
+        return found
+
+    def linear(name, x, y, c, d):
+        return op(name, f"{x}: b c, *c d, +*d -> {y}: b d", c=c, d=d)
+
+    def ours(layers):
+        body = (
+            linear("up", "x", "u", d, f),
+            op("act", "u: b d -> u: b d", "relu", d=f),
+            linear("down", "u", "k", f, d),
+            op("add", "x: b d, k: b d -> x: b d", "add", d=d),
+            linear("cross", "z", "k", beyond, d),
+            op("sum", "x: b d, k: b d -> x: b d", "add", d=d),
+            linear("lift", "x", "k", d, wide),
+            op("end", "w: b d, k: b d -> w: b d", "add", d=wide),
+        )
+        nodes = (
+            op("start", "!raw: b c, *c d, +*d -> x: b d", c=d, d=d),
+            linear("wide", "x", "w", d, wide),
+            linear("beyond", "x", "z", d, beyond),
+            block("layers", body, layers),
+            op("out", "w: b d -> y: b d", "scale", d=wide),
+        )
+        linked, ends = link(nodes, {"b": b})
+        return sums(backward(Model("t", "t", linked, {}, ends)), ("accumulate",))
+
+    def torchs(layers):
+        module = Reads(layers, d, f, wide, beyond)
+        return sums(capture(module, (torch.zeros(b, d),)), ("pointwise", "pointwise_"))
+
+    assert ours(4) - ours(3) == torchs(4) - torchs(3) == Counter({b * d: 2, b * beyond: 1})
 
 
 def test_a_state_is_held_once_for_each_repetition():

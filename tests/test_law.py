@@ -100,6 +100,7 @@ def test_an_optimum_in_closed_form_is_where_a_search_finds_it(name, flops):
     assert isclose(params, searched, rel_tol=1e-3)
 
 
+@pytest.mark.slow
 @given(flops=st.floats(1e19, 1e24), unique=st.floats(1e8, 1e12))
 @settings(max_examples=30, deadline=None)
 def test_repeating_data_is_worth_less_than_fresh_data_and_more_than_none(flops, unique):
@@ -123,6 +124,7 @@ def epoch():
     return _fit.fit(_fit.read(RUNS).without(EPOCH_DROPPED), 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_the_fit_of_chinchilla_s_runs(epoch, name):
     assert isclose(epoch.constants[name], FITTED[name], rel_tol=5e-4)
@@ -137,6 +139,12 @@ def test_outliers_are_named_by_row():
     rows = [o.row for o in _fit.fit(_fit.read(RUNS), 1).outliers]
     assert set(EPOCH_DROPPED) <= set(rows)
     assert len(rows) <= 8
+
+
+def test_of_few_runs_the_curve_through_five_makes_no_outlier_of_a_sixth():
+    params, tokens = [1e7, 2e7, 4e7, 8e7, 16e7, 32e7, 64e7], [1e9, 1e9, 2e9, 2e9, 4e9, 8e9, 1e10]
+    runs = _fit.runs({"params": params, "tokens": tokens, "loss": [3.2, 3.0, 2.8, 2.7, 2.5, 2.3, 2.2]})
+    assert _fit.fit(runs, 1).outliers == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -183,6 +191,7 @@ GADRE = (Path(__file__).parent / "data/gadre_runs.csv").read_text("utf-8").split
 SEEN = dict.fromkeys(("c4", "refinedweb", "open_lm"), (-0.08, 0.03)) | {"redpajama": (-0.05, 0.11)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["c4", "rpj", "rw"])
 @pytest.mark.parametrize("loss", SEEN)
 def test_thirty_small_runs_tell_of_those_with_up_to_49_times_the_compute(data, loss):
@@ -206,6 +215,8 @@ BAD = [
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 5, "got 5 runs"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 9, "params: fewer than 3"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,1e8,0\n", "row 9, loss: got '0'"),
+    ("params,tokens,loss\n" + "1M,0.1B,3\n" * 7 + "1M,1 lot,2\n", "row 9, tokens: got '1 lot'"),
+    ("params,tokens,loss\n", "got 0 runs"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,nan,2\n", "row 9, tokens: got 'nan'"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "-5,1e8,2\n", "row 9, params: got '-5'"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,1e8\n", "row 9, loss: got None"),

@@ -185,3 +185,11 @@ def test_groups_and_an_older_cuda_take_more_of_a_device(tmp_path):
     own = {"groups": {"": 2, "pp": 3}, "context_mib": 1512}
     more = {layout: reserve(layout, **own) - reserve(layout) for layout in ("dp=1", "tp=2", "tp=2,pp=2")}
     assert more == {"dp=1": 1000, "tp=2": 1000 + 2 * 688, "tp=2,pp=2": 1000 + 5 * 688}
+
+
+def test_a_token_of_faster_transformer_reads_each_head_of_the_cache_once():
+    """Its kernel for tokens repeats no keys for the queries that share them, as its prompts' products do."""
+    asked = {"mode": "decode", "batch": 16, "seq": 1152, "dtype": "fp16", "stack": "faster-transformer"}
+    e = budget.estimate("llama-2-70b", **asked)
+    read = sum(k.work.bytes * k.work.times for k in e.times.kernels if k.work.kind == "attention")
+    assert read == pytest.approx(e.memory.kv_cache, rel=0.1)

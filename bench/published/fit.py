@@ -21,10 +21,10 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
 from budget.fold.time import kernel_time, rates, running
-from budget.named import Any
+from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
 
-from .measured import Case
+from .measured import Case, together
 
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
@@ -35,27 +35,65 @@ STACK, PAIR, ROW = 0.25, 0.15, 0.08
 # decoding does, each several of torch's. Assumed.
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
-    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (1.47, 0.1), "experts": (1.0, 0.3),
-    "launch_s": (5e-6, 0.2), "dispatch_s": (5e-5, 0.3),
+    "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
+    "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
 }  # fmt: skip
 STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
+STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
+STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 
 
-Numbers = Mapping[tuple[str, ...], float]
+Name = tuple[str, ...]  # (class), (stack, class), (stack, generation, class)
+Numbers = Mapping[Name, float]
 
 
-def seconds(case: Case, profile: Profile) -> float:
-    """The predicted seconds of a case: of each part the device's or the host's, whichever is longer."""
-    r = running(rates(case.device, profile, case.dtype), case.execution)
-    total = 0.0
-    for part in case.parts:
-        device = host = 0.0
-        for w in part.works:
-            device += float((kernel_time(w, r)[0] * w.times).sum())
-            host += float(((_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times).sum())
-        total += part.times * (max(device, host) * part.stretch + part.waits)
-    return total
+class Batch(NamedTuple):
+    """Rows of one stack on one device in one dtype: their kernels side by side, with their parts' places."""
+
+    stack: str
+    device: devices.Device
+    dtype: str
+    execution: str
+    works: tuple[tuple[Work, Any], ...]
+    rows: Any  # of each part
+    times: Any
+    stretch: Any
+    waits: Any
+
+
+def batches(found: Sequence[Case]) -> list[Batch]:
+    """The rows by what they have in common."""
+    groups: dict[Any, list[tuple[int, Case]]] = {}
+    for i, c in enumerate(found):
+        key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.execution
+        groups.setdefault(key, []).append((i, c))
+    return [_batch(of) for of in groups.values()]
+
+
+def _batch(of: Sequence[tuple[int, Case]]) -> Batch:
+    parts = [(i, part) for i, c in of for part in c.parts]
+    placed = [(w, place) for place, (_, part) in enumerate(parts) for w in part.works]
+    c = of[0][1]
+    return Batch(
+        c.stack,
+        c.device,
+        c.dtype,
+        c.execution,
+        tuple(together(placed)),
+        np.array([i for i, _ in parts]),
+        *(np.array([getattr(part, f) for _, part in parts]) for f in ("times", "stretch", "waits")),
+    )
+
+
+def seconds(b: Batch, profile: Profile) -> Any:
+    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer."""
+    r = running(rates(b.device, profile, b.dtype), b.execution)
+    device, host = np.zeros(len(b.rows)), np.zeros(len(b.rows))
+    for w, place in b.works:
+        np.add.at(device, place, kernel_time(w, r)[0] * w.times)
+        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times)
+    return b.times * (np.maximum(device, host) * b.stretch + b.waits)
 
 
 def _dispatch(w: Work, d: Dispatch) -> Any:
@@ -75,10 +113,10 @@ def base(numbers: Numbers) -> Profile:
         "matmul": KernelClass(share=numbers["product",]),
         "attention": KernelClass(share=numbers["attention",]),
         "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
-        "pointwise": KernelClass(traffic=numbers["pointwise",]),
+        "pointwise": KernelClass(traffic=1 / numbers["pointwise",]),
         "grouped": KernelClass(bandwidth=numbers["experts",]),
     }
-    launch, dispatch = numbers["launch_s",], Dispatch(*[numbers["dispatch_s",]] * 3)
+    launch, dispatch = numbers["launch",], Dispatch(*[numbers["host",]] * 3)
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)
 
 
@@ -90,26 +128,15 @@ def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
     return known._replace(reached={"": stack, **pairs}, like="")
 
 
-def predictions(found: Sequence[Case], numbers: Numbers) -> Any:
-    """Logarithms of the predicted seconds of all cases."""
-    profiles: dict[Any, Profile] = {}
-    common = base(numbers)
-    known: dict[str, Stack] = {}
-    out = []
-    for c in found:
-        key = c.stack, c.device.id, c.device.bandwidth, c.dtype
-        if key not in profiles:
-            stack = known.setdefault(
-                c.stack, fitted(c.stack, numbers, {d.generation for d in found_devices(found, c.stack)})
-            )
-            profiles[key] = software.profile(common, c.device, stack, c.dtype)
-        out.append(math.log(seconds(c, profiles[key])))
-    return np.array(out)
-
-
-def found_devices(found: Sequence[Case], stack: str) -> Iterator[devices.Device]:
-    """The devices on which a stack was measured."""
-    return (c.device for c in found if c.stack == stack)
+def predictions(found: Sequence[Batch], numbers: Numbers) -> Any:
+    """Logarithms of the predicted seconds of all rows."""
+    common, generations = base(numbers), {b.device.generation for b in found}
+    known = {stack: fitted(stack, numbers, generations) for stack in {b.stack for b in found}}
+    out = np.zeros(1 + max(b.rows.max() for b in found))
+    for b in found:
+        profile = software.profile(common, b.device, known[b.stack], b.dtype)
+        np.add.at(out, b.rows, seconds(b, profile))
+    return np.log(out)
 
 
 def start() -> dict[tuple[str, ...], float]:
@@ -129,14 +156,15 @@ def fit(
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
     x = np.array([math.log(rest.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
-    measured = np.array([c.measured for c in found])
+    measured, rows = np.array([c.measured for c in found]), batches(found)
+    mine = np.array([[n[:-1] == (c.stack, c.generation)[: len(n) - 1] for n in names] for c in found])
     common = {n: v for n, v in rest.items() if len(n) == 1}
 
     def at(x: Any) -> dict[tuple[str, ...], float]:
         return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
-        return (predictions(found, at(x)) - measured) / ROW
+        return (predictions(rows, at(x)) - measured) / ROW
 
     def cost(e: Any, x: Any) -> float:
         a, b = np.abs(e) * ROW, FAR
@@ -145,8 +173,8 @@ def fit(
         )
 
     e, damping = errors(x), 1e-2
-    for _ in range(25):
-        slopes = _slopes(found, names, x, e, at, measured)
+    for _ in range(STEPS):
+        slopes = _slopes(rows, names, mine, at(x))
         w = np.minimum(1, FAR / np.maximum(np.abs(e) * ROW, 1e-9))
         normal = slopes.T @ (slopes * w[:, None]) + np.diag(1 / width**2)
         gradient = slopes.T @ (w * e) + (x - origin) / width**2
@@ -159,45 +187,26 @@ def fit(
             damping *= 5
         if damping >= 1e6:
             break
-        gain = before - cost(tried, moved)
         x, e, damping = moved, tried, damping / 5
-        if gain < 1e-4 * before:
+        if before - cost(e, x) < ENOUGH * before:
             break
     return at(x)
 
 
-def _slopes(
-    found: Sequence[Case],
-    names: Sequence[tuple[str, ...]],
-    x: Any,
-    e: Any,
-    at: Callable[[Any], Any],
-    measured: Any,
-) -> Any:
-    """The errors' derivatives; a stack's numbers move its own rows alone."""
-    slopes, step = np.zeros((len(found), len(names))), 1e-4
-    for i, name in enumerate(names):
-        own = [
-            j
-            for j, c in enumerate(found)
-            if len(name) == 1
-            or (c.stack == name[0] and (len(name) == 2 or c.generation == name[1]) and _has(c, name[-1]))
-        ]
-        moved = x.copy()
-        moved[i] += step
-        some = [found[j] for j in own]
-        slopes[own, i] = ((predictions(some, at(moved)) - measured[own]) / ROW - e[own]) / step
-    return slopes
+def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers) -> Any:
+    """The errors' derivatives by the numbers' logarithms. All numbers of a class move a row alike that they
+    concern (mine), so each class is moved once: both ways by STEP, which sees both sides of a kink
+    (arithmetic or traffic, device or host, whichever is longer), as a minimum lies in one as often as not.
+    """
+    owners: list[Name] = [(stack,) for stack in sorted({b.stack for b in rows})]
 
+    def moved(kind: str, by: float) -> Any:
+        own = [(*o, kind) for o in (owners if kind in CLASSES else [()])]
+        return predictions(rows, {**numbers, **{n: numbers.get(n, 1.0) * math.exp(by) for n in own}})
 
-FORMS = {"attention": ("attention", "attention_backward"), "experts": ("grouped",)}
-
-
-def _has(c: Case, kind: str) -> bool:
-    """Whether a case may depend on a class of CLASSES at all."""
-    if kind == "host":
-        return c.execution != "graph"
-    return kind not in FORMS or any(w.form in FORMS[kind] for part in c.parts for w in part.works)
+    kinds = sorted({n[-1] for n in names})
+    slope = {kind: (moved(kind, STEP) - moved(kind, -STEP)) / (2 * STEP * ROW) for kind in kinds}
+    return np.stack([slope[n[-1]] for n in names], axis=1) * mine
 
 
 def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
@@ -229,6 +238,6 @@ def left_out(
         seen = [c for c in found if key(c) != k and c.stack in some]
         warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
         numbers = fit(seen, begin, {**common, **warm}, shared=False) if seen else common
-        wrong = predictions(out, numbers) - np.array([c.measured for c in out])
+        wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
         errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors

@@ -103,16 +103,25 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:
-    """Kernels of one class as one, whose sizes are arrays; no kind of operator has its own numbers here."""
-    groups: dict[Any, list[Work]] = {}
-    for w in found:
-        if not phase or w.phase == phase:
-            groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append(w)
+    """Kernels of one class as one; no kind of operator has its own numbers here."""
+    yield from (
+        w._replace(own="") for w, _ in together((w, 0) for w in found if not phase or w.phase == phase)
+    )
+
+
+def together(found: Iterable[tuple[Work, int]]) -> Iterator[tuple[Work, Any]]:
+    """Kernels of one class as one, whose sizes are arrays, with the place that each of them came with."""
+    groups: dict[Any, list[tuple[Work, int]]] = {}
+    for w, place in found:
+        groups.setdefault((w.phase, w.form, w.narrow, w.gemm is None), []).append((w, place))
     for of in groups.values():
-        sizes = {f: np.array([float(getattr(w, f)) for w in of]) for f in SIZES}
-        gemm = (
-            None
-            if of[0].gemm is None
-            else Gemm(*(np.array([float(g) for g in c]) for c in zip(*(w.gemm for w in of), strict=True)))
-        )
-        yield of[0]._replace(**sizes, gemm=gemm, own="")
+        sizes = {f: _side([getattr(w, f) for w, _ in of]) for f in SIZES}
+        gemms = [w.gemm for w, _ in of if w.gemm is not None]
+        gemm = Gemm(*map(_side, zip(*gemms, strict=True))) if gemms else None
+        places: Any = np.repeat([place for _, place in of], [np.size(w.times) for w, _ in of])
+        yield of[0][0]._replace(**sizes, gemm=gemm), places
+
+
+def _side(sizes: Iterable[Any]) -> Any:
+    """Numbers and arrays side by side."""
+    return np.concatenate([np.atleast_1d(np.asarray(size, float)) for size in sizes])

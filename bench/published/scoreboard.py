@@ -31,7 +31,7 @@ from budget.table import DATA
 
 from . import fit as fitting
 from . import inference
-from .fit import Numbers, base, fit, fitted, left_out, predictions, start
+from .fit import Numbers, base, batches, fit, fitted, left_out, predictions, start
 from .measured import Case, cases
 
 COVERAGE = 0.9
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 def _errors(found: Sequence[Case], numbers: Numbers) -> dict[str, float]:
     """Logarithms of predicted over measured, by row."""
-    wrong = predictions(found, numbers) - np.array([c.measured for c in found])
+    wrong = predictions(batches(found), numbers) - np.array([c.measured for c in found])
     return dict(zip(map(_key, found), map(float, wrong), strict=True))
 
 

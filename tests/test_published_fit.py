@@ -1,0 +1,62 @@
+"""What stacks reach, fitted: the same minimum whatever the order of the rows, and what is known is found."""
+
+import csv
+import math
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from budget.bench.published import fit as fitting
+from budget.bench.published.fit import batches, fit, predictions, start
+from budget.bench.published.measured import cases
+
+TABLE = Path(__file__).parent / "data" / "inference.csv"
+
+
+@cache
+def some():
+    """Rows of two stacks on four generations of devices: tokens and prompts."""
+    with TABLE.open() as file:
+        rows = [r for r in csv.DictReader(file) if r["engine"].startswith(("gpt-fast", "llama.cpp"))]
+    with tempfile.TemporaryDirectory() as folder:
+        few = Path(folder) / "few.csv"
+        with few.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows[::4])
+        return list(cases([str(few)]))
+
+
+def test_the_order_of_rows_changes_nothing():
+    forth, back = fit(some(), start()), fit(some()[::-1], start())
+    assert forth.keys() == back.keys()
+    assert [back[n] for n in forth] == pytest.approx(list(forth.values()), rel=1e-3)
+
+
+def test_rows_that_factors_have_made_are_predicted_again(monkeypatch):
+    """What a stack and a pair were given is found in the rows that it makes, if nothing draws elsewhere."""
+    monkeypatch.setattr(fitting, "STACK", 5.0)
+    monkeypatch.setattr(fitting, "PAIR", 5.0)
+    true = {**start(), ("llama.cpp", "stream"): 0.6, ("llama.cpp", "sm89", "product"): 1.3}
+    true[("gpt-fast", "launch")] = 2.0
+    made = predictions(batches(some()), true)
+    rows = [c._replace(measured=m) for c, m in zip(some(), made, strict=True)]
+    found = predictions(batches(rows), fit(rows, start()))
+    assert np.max(np.abs(found - made)) < 0.03
+
+
+def test_a_row_is_the_sum_of_its_own_kernels():
+    """Rows predicted together take what each takes alone."""
+    each = [predictions(batches([c]), start())[0] for c in some()]
+    assert list(predictions(batches(some()), start())) == pytest.approx(each, rel=1e-12)
+
+
+def test_a_minimum_is_one(monkeypatch):
+    """From another start the rows are predicted alike, and no number beside the minimum costs less."""
+    first = fit(some(), start())
+    other = fit(some(), start(), {n: v * math.exp(0.1) for n, v in first.items()})
+    apart = np.abs(predictions(batches(some()), first) - predictions(batches(some()), other))
+    assert np.median(apart) < 0.005
+    assert np.max(apart) < 0.05
