@@ -144,7 +144,7 @@ def usual(mode: str) -> Stack:
 
 def load(name: str) -> Stack:
     """A stack by its name, or by the path of a file of one's own. Raises InputError."""
-    if name in table.files("stacks"):
+    if table.has("stacks", name):
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)

@@ -66,6 +66,7 @@ def test_an_adapter_trains_and_computes_what_peft_s_does(family, kind):
     assert (counted.forward, counted.backward) == pytest.approx(theirs, rel=close, abs=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "mixed"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
