@@ -20,11 +20,11 @@ class Layer(NamedTuple):
     pre: bool = True
     gated: bool = False
     bias: bool = True  # of the MLP
-    out_norm: bool = False  # with `pre`: norms behind attention and MLP as well, before they are added
-    gate: bool = False  # what attention and MLP add is scaled by one number each (Llama 3.2)
     scale: bool = False  # what attention and MLP add is scaled channel by channel (LayerScale)
     dropout: float = 0.0  # dropout of what attention and MLP add; 0 outside training
     inner_dropout: float = 0.0  # dropout inside the MLP, behind its activation
+    out_norm: bool = False  # with `pre`: norms behind attention and MLP as well, before they are added
+    gate: bool = False  # what attention and MLP add is scaled by one number each (Llama 3.2)
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
