@@ -74,10 +74,16 @@ class Stack(NamedTuple):
         return self.attention.get(generation, self.attention[""])
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
-        """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
+        """By class of kernels, what it reaches of data/kernels.json on a generation of devices: measured
+        there, else elsewhere, times what all stacks reach there.
+        """
         if self.like and not self.reached:
             return load(self.like).reached_on(generation)
-        return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
+        usual = {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {})}
+        if generation in self.reached:
+            return {**usual, **self.reached[generation]}
+        there = table.load("generations.json")["reached"].get(generation, {})
+        return {kind: factor * there.get(kind, 1.0) for kind, factor in usual.items()}
 
     def settings(self, mode: str, recompute: str = "none", precision: str = "pure") -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""

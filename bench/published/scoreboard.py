@@ -31,7 +31,7 @@ from budget.table import DATA
 
 from . import fit as fitting
 from . import inference
-from .fit import Numbers, base, batches, fit, fitted, left_out, predictions, start
+from .fit import Numbers, base, batches, fit, fitted, left_out, of_all, predictions, start
 from .measured import Case, cases
 
 COVERAGE = 0.9
@@ -41,6 +41,12 @@ FOLDS = 5
 NOTES = (
     "What all stacks share, fitted to published runs by bench/published/scoreboard.py; stacks have the rest.",
 )
+
+GENERATIONS = (
+    "What all stacks reach of data/kernels.json on a generation of devices, for those that were not measured "
+    "there; fitted to published runs by bench/published/scoreboard.py."
+)
+SOURCES = ["published-training", "published-inference", "published-serving"]
 
 
 def _fold(c: Case) -> int:
@@ -173,6 +179,10 @@ def write(
     here, elsewhere = widths(found, rows, KNOWN), widths(found, pairs, ELSEWHERE)
     profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
     save(profile, FOLDER, NOTES)
+    everywhere = sorted({c.generation for c in found})
+    there = {g: _factors(of_all(g, numbers), {}) for g in everywhere}
+    told = {"note": GENERATIONS, "source": SOURCES, "reached": there}
+    replace(os.path.join(DATA, "generations.json"), json.dumps(told, indent=2) + "\n")
     for name in stacks.names():
         path = os.path.join(DATA, "stacks", f"{name}.json")
         with open(path, encoding="utf-8") as file:
@@ -181,10 +191,8 @@ def write(
         own = [c for c in found if c.stack == name]
         if own:
             generations = sorted({c.generation for c in own})
-            about["reached"] = {
-                generation: {c: _short(v) for c, v in factors.items() if abs(v - 1) > 0.005}
-                for generation, factors in fitted(name, numbers, generations).reached.items()
-            }
+            reached = fitted(name, numbers, generations).reached
+            about["reached"] = {g: _factors(of, reached[""] if g else {}) for g, of in reached.items()}
             about["intervals"] = {"": _interval(elsewhere[name])}
             if name in several:
                 about["intervals"][SEVERAL] = _interval(several[name])
@@ -192,6 +200,11 @@ def write(
                 if sum(c.generation == generation for c in own) >= FEWEST:
                     about["intervals"][generation] = _interval(here[name, generation])
         replace(path, json.dumps(about, indent=2) + "\n")
+
+
+def _factors(of: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+    """Factors as a file has them: what is as usual is left out."""
+    return {c: _short(v) for c, v in of.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
 
 
 class Group(NamedTuple):
