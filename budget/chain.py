@@ -94,8 +94,14 @@ class Plan(Shown, _Plan):
 
     @property
     def bill(self) -> Bill:
-        """Dollars, energy and carbon of training."""
-        return cost.bill(self.ask.terms, self.device_hours)
+        """Dollars, energy and carbon of training; what was given has no interval."""
+        found = cost.bill(self.ask.terms, self.device_hours, self.hours_ends)
+        if "usd" in self.ask.given:
+            return found._replace(usd_low=found.usd, usd_high=found.usd)
+        if "kwh" in self.ask.given:
+            carbon = dict.fromkeys(("co2_kg_low", "co2_kg_high"), found.co2_kg)
+            return found._replace(kwh_low=found.kwh, kwh_high=found.kwh, **carbon)
+        return found
 
     @property
     def batch(self) -> int:

@@ -42,7 +42,7 @@ class Terms(NamedTuple):
 class Bill(NamedTuple):
     """Of so many device-hours. kwh: at the stated power, times PUE; kwh_all_in: as provisioned.
 
-    low, high: at the ends of the price, and of the power.
+    low, high: the fewest hours at the lowest price, or power, and the most at the highest.
     """
 
     device_hours: float
@@ -75,22 +75,27 @@ def terms(device: Device, price: Any = None, power: Any = None, pue: Any = None,
     return Terms(usd_per_hour(device, price), _watts(device, power), _all_in(device), _pue(pue), _grid(grid))
 
 
-def bill(t: Terms, device_hours: float) -> Bill:
-    """What so many hours of one device cost."""
-    usd, usd_low, usd_high = _each(t.price, device_hours)
-    kwh, kwh_low, kwh_high = _each(t.watts, device_hours / 1000 * t.pue.value)
-    carbon = _each(t.watts, device_hours / 1000 * t.pue.value * t.grid.value / 1000)
+def bill(t: Terms, device_hours: float, ends: tuple[float, float] | None = None) -> Bill:
+    """What so many hours of one device cost. ends: the fewest and the most, where they are uncertain."""
+    low, high = ends or (device_hours, device_hours)
+    hours = (device_hours, low, high)
+    usd = _each(t.price, hours, 1)
+    kwh = _each(t.watts, hours, t.pue.value / 1000)
+    carbon = _each(t.watts, hours, t.pue.value / 1000 * t.grid.value / 1000)
     all_in = None if t.all_in_w is None else device_hours * t.all_in_w.value / 1000
-    return Bill(device_hours, usd, usd_low, usd_high, kwh, kwh_low, kwh_high, all_in, *carbon)
+    return Bill(device_hours, *usd, *kwh, all_in, *carbon)
 
 
-def _each(stated: Stated | None, times: float) -> tuple[float | None, float | None, float | None]:
-    """So many times a stated input, and its ends."""
-    return (
-        (None, None, None)
-        if stated is None
-        else (stated.value * times, stated.low * times, stated.high * times)
+def _each(
+    stated: Stated | None, hours: tuple[float, float, float], times: float
+) -> tuple[float | None, float | None, float | None]:
+    """So many times a stated input, and from the fewest of its lowest to the most of its highest."""
+    if stated is None:
+        return None, None, None
+    value, low, high = (
+        h * x * times for h, x in zip(hours, (stated.value, stated.low, stated.high), strict=True)
     )
+    return value, low, high
 
 
 def usd_per_hour(device: Device, given: Any = None) -> Stated | None:

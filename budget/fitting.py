@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "budget.fit/1"
 SOLVE = ("batch", "seq", "image", "layers")
+DEVICES = "devices"  # of which the fewest are solved for
 MOST = 2**24  # no sensible answer is larger
 SIDES = range(32, 1025, 32)  # of the smallest image: networks with many stages, and with windows, need more
+MOST_DEVICES = 1024  # what these do not hold, more do not either: too much of it is not divided
 SHOWN = 8  # changes, of those that help
 NONE = Advice((), (), 0, 0.0, complete=True)
 FAR = 16  # times a known size: a line through two known ones is not trusted beyond
@@ -32,7 +34,7 @@ FAR = 16  # times a known size: a line through two known ones is not trusted bey
 class _Fit(NamedTuple):
     estimate: Estimate  # with the largest size, or as it was asked for
     solve: str  # what was solved for, or ""
-    largest: int  # of it; 0 where nothing was solved for, or nothing fits
+    largest: int  # of it, of devices the fewest; 0 where nothing was solved for, or nothing fits
     advice: Advice
 
 
@@ -57,7 +59,8 @@ class Fit(Shown, _Fit):
         """The JSON object of `budget fit`."""
         told = {"schema": SCHEMA, "fits": self.fits, "estimate": self.estimate.to_dict()}
         if self.largest:
-            return {**told, "solve": self.solve, "largest": self.largest}
+            end = "fewest" if self.solve == DEVICES else "largest"
+            return {**told, "solve": self.solve, end: self.largest}
         changes = [
             {"settings": c.settings, "kind": c.kind, "estimate": c.estimate.to_dict()}
             for c in self.advice.changes[:SHOWN]
@@ -69,12 +72,14 @@ class Fit(Shown, _Fit):
 
 def fit(model: object, solve: str = "", **settings: Unpack[Settings]) -> Fit:
     """Whether a model fits a device, and what would make it fit; with `solve` (batch, seq, image or layers)
-    the largest of these that fits. settings: those of budget.estimate. Raises InputError.
+    the largest of these that fits, or the fewest devices. settings: those of budget.estimate. Raises
+    InputError.
 
     bool(budget.fit("llama-3-8b", device="h100")); budget.fit("gpt2", "batch", device="a100").largest
     """
     if solve:
-        best, found = largest(model, solve, **settings)
+        solved = fewest(model, **settings) if solve == DEVICES else largest(model, solve, **settings)
+        best, found = solved
         if found is not None:
             return Fit(found, solve, best, NONE)
     now = estimate(model, **settings)
@@ -89,7 +94,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
     """
     allowed = SOLVE[:-1] if modules.is_module(model) else SOLVE
     if solve not in allowed:
-        raise InputError("--solve", f"got {solve!r}; allowed: {', '.join(allowed)}")
+        raise InputError("--solve", f"got {solve!r}; allowed: {', '.join((*allowed, DEVICES))}")
     if (inputs := settings.get("inputs")) is not None and (solve != "batch" or not sized(inputs)):
         raise InputError(
             "--solve", "the inputs are given; allowed: a module alone, or batch of --input's sizes"
@@ -116,6 +121,31 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
     if best == MOST and known[best].memory.peak == known[low].memory.peak:
         raise InputError("--solve", f"{known[low].model.name} has no {solve}; allowed: a size that it has")
     return best, known.get(best)
+
+
+def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
+    """The fewest devices, 1, 2, 4, ..., on which the best layout of a small search fits, and its estimate.
+
+    0 and None where none does: a layer is too large. Raises InputError.
+    """
+    for name in (DEVICES, "layout"):
+        if settings.pop(name, None) is not None:
+            raise InputError("--solve", f"got devices and {name}; allowed: one of them")
+    alone = estimate(model, **settings)
+    if alone.fits:
+        return 1, alone
+    held = alone.memory.parameters + alone.memory.gradients + alone.memory.optimizer
+    n, before = 2, inf
+    while n <= MOST_DEVICES:
+        if n * alone.device.usable_bytes >= held:  # fewer cannot do
+            found = estimate(model, devices=n, **settings)
+            if found.fits:
+                return n, found
+            if found.process >= before:
+                break
+            before = float(found.process)
+        n *= 2
+    return 0, None
 
 
 def _sized(settings: Mapping[str, Any], solve: str, n: int) -> dict[str, Any]:

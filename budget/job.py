@@ -10,7 +10,9 @@ from .quantity import COUNT, read
 
 
 class Job(NamedTuple):
-    """work: tokens, images or samples in all; seconds, low and high follow the step's interval."""
+    """work: tokens, images or samples in all; seconds, low and high follow the step's interval,
+    and the bill's ends those and its price's and power's.
+    """
 
     work: float
     unit: str
@@ -71,4 +73,5 @@ def job(
     """The run. per_step: units of work of a step on all devices; step: its seconds, low and high."""
     steps = total / per_step
     seconds, low, high = (steps * s for s in step)
-    return Job(total, unit, steps, devices, seconds, low, high, bill(terms, seconds / 3600 * devices))
+    hours, *ends = (s / 3600 * devices for s in (seconds, low, high))
+    return Job(total, unit, steps, devices, seconds, low, high, bill(terms, hours, (ends[0], ends[1])))

@@ -15,7 +15,7 @@ from .stack import Stack
 
 Mode = Literal["train", "forward", "prefill", "decode"]
 Execution = Literal["compiled", "eager", "graph"]
-Attention = Literal["sdpa", "fused", "causal", "flash", "eager"]
+Attention = Literal["sdpa", "fused", "causal", "flash", "per_head", "eager"]
 Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
 Optimizer = Literal[
     "none",

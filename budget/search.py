@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
+from math import gcd
 from time import perf_counter
 
 from .answer import Estimate
 from .bounds import Bounds, Price, Stack
 from .errors import InputError
 from .face import Shown
-from .ir import SCORES, Model, base, expert_axis, walk
+from .ir import Model, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
 from .plan._layers import in_one, is_stack, layers
+from .plan.mesh import heads
 
 RECOMPUTED = ("none", "selective", "full")  # from the least on
 LONG = 16384  # tokens, from which on a sequence is divided
@@ -94,13 +96,12 @@ class Found(Shown, _Found):
 def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
     """What an estimate's network allows; batch and recompute: as given, else to be chosen."""
     model, trains = one.model, one.task.workload.mode == "train"
-    scores = (o.sizes for o, _ in walk(model.nodes) if o.tag == SCORES)
-    heads = next((s["h"] * s.get("r", 1) for s in scores), 1)
+    divided = (int(groups * each) for groups, each in heads(model).values())
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
     experts = [o.sizes[base(axis)] for o, axis in axes if axis]
     return Facts(
         _stack(model),
-        int(heads),
+        gcd(*divided) or 1,
         int(max(experts, default=0)),
         one.length,
         samples,

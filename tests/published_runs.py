@@ -27,7 +27,9 @@ HEAD = """## Whole runs against what was reported
 
 `python tests/published_runs.py --write` writes this, tests/test_published_runs.py holds it; addresses are in
 tests/data/published_runs.csv. Gopher's own count is a quarter above 6 N D. MosaicML's table of what GPT-3's
-quality costs was not at hand; its MPT-30B is a row.
+quality costs was not at hand, its sum was: ours is `budget scale` with its size, tokens and price, and the
+run is no row of the ratios below. `rent` is what Cottier et al. say the run cost to rent at the time; ours is
+today's median price times the reported hours.
 """
 
 
@@ -61,7 +63,7 @@ def _value(name: str, text: str) -> Any:
 def checks(row: dict[str, Any]) -> Iterator[Check]:
     """Everything that one run's row allows to check."""
     run = row["run"]
-    if "power_w" in row or "usd_per_hour" in row:
+    if "hours" in row and ("power_w" in row or "usd_per_hour" in row):
         named = {"price": "usd_per_hour", "power": "power_w", "pue": "pue", "grid": "g_per_kwh"}
         given = {k: row[v] for k, v in named.items() if v in row}
         bill = cost.bill(cost.terms(device.load(row["device"]), **given), row["hours"])
@@ -72,11 +74,27 @@ def checks(row: dict[str, Any]) -> Iterator[Check]:
     if "params" in row and "flops" in row:
         flops = 6 * row["params"] * row["tokens"]
         yield Check(run, "flops", row["flops"], flops, flops, flops)
+    if "rent_usd" in row:
+        price = cost.terms(device.load(row["device"])).price
+        ours = (row["hours"] * dollars for dollars in (price.value, price.low, price.high))
+        yield Check(run, "rent", row["rent_usd"], *ours)
     if "params" in row and "hours" in row and "its own" not in run:
-        plan = budget.scale(**{k: row[k] for k in ("params", "tokens", "device", "dtype") if k in row})
-        one = one_device(plan.network)
-        ours = (plan.compute / plan.rate(mfu) / 3600 for mfu in (one.value, one.high, one.low))
-        yield Check(run, "hours", row["hours"], *ours)
+        yield Check(run, "hours", row["hours"], *predicted_hours(row))
+    if "usd" in row and "hours" not in row:
+        paid = budget.scale(**_setup(row), price=row["usd_per_hour"]).bill
+        yield Check(run, "usd", row["usd"], paid.usd or 0, paid.usd_low or 0, paid.usd_high or 0)
+
+
+def predicted_hours(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Device-hours by what is known of one device: the expected, the fewest, the most."""
+    plan = budget.scale(**_setup(row))
+    one = one_device(plan.network)
+    hours = [plan.compute / plan.rate(mfu) / 3600 for mfu in (one.value, one.high, one.low)]
+    return hours[0], hours[1], hours[2]
+
+
+def _setup(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: row[k] for k in ("params", "tokens", "device", "dtype") if k in row}
 
 
 def average_mfu(row: dict[str, Any]) -> float:

@@ -1,18 +1,22 @@
 """What the verifier found and what stood in spellings: mended, each against an oracle that is not ours."""
 
+from collections import Counter
+
 import pytest
 
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.ir import STATE, Block, Model, Op, Tensor, block, link, op, walk
+from budget.ir import STATE, Block, Model, Op, Tensor, block, elements, link, op, walk
 from budget.plan.backward import backward
 
 torch = pytest.importorskip("torch")
 from oracle import count_flops  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from budget.read.torch_module import capture  # noqa: E402
 
 
 def test_selective_recomputation_keeps_what_korthikanti_keeps():
@@ -70,6 +74,61 @@ def test_what_the_last_layer_makes_for_nobody_has_no_gradient(layers):
     with torch.device("meta"):
         expected = count_flops(Skips(layers, d), torch.empty(b, d))
     assert flops(backward(Model("t", "t", linked, {}, ends)))[:2] == expected
+
+
+class Reads(nn.Module):
+    """Layers with a residual, whose last operator reads another width, and what lies outside of them."""
+
+    def __init__(self, layers, d, f, m):
+        super().__init__()
+        self.start, self.wide = nn.Linear(d, d), nn.Linear(d, m)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(d, f), "down": nn.Linear(f, d), "cross": nn.Linear(m, d)})
+            for _ in range(layers)
+        )
+
+    def forward(self, x):
+        x = self.start(x)
+        w = self.wide(x)
+        for layer in self.layers:
+            x = x + layer["down"](torch.relu(layer["up"](x)))
+            x = x + layer["cross"](w)
+        return x
+
+
+def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
+    """What one more layer adds up, by size, is what it adds up in a capture of torch's calls."""
+    b, sizes = 5, {"d": 8, "f": 24, "m": 40}
+
+    def sums(program, kinds):
+        found = Counter()
+        for o, times in walk(program.nodes):
+            if o.phase == "backward" and o.kind in kinds:
+                found[elements(o.out, o.sizes)] += times
+        return found
+
+    def ours(layers):
+        body = (
+            op("up", "x: b d, *d f, +*f -> u: b f"),
+            op("act", "u: -> u:", "relu"),
+            op("down", "u: b f, *f d, +*d -> k: b d"),
+            op("add", "x:, k: -> x:", "add"),
+            op("cross", "w: b m, *m d, +*d -> k: b d"),
+            op("sum", "x:, k: -> x:", "add"),
+        )
+        nodes = (
+            op("start", "!raw: b c, *c d, +*d -> x: b d", c=sizes["d"]),
+            op("wide", "x: b d, *d m, +*m -> w: b m"),
+            block("layers", body, layers),
+        )
+        linked, ends = link(nodes, {"b": b, **sizes})
+        return sums(backward(Model("t", "t", linked, {}, ends)), ("accumulate",))
+
+    def torchs(layers):
+        module = Reads(layers, **sizes)
+        return sums(capture(module, (torch.zeros(b, sizes["d"]),)), ("pointwise", "pointwise_"))
+
+    assert ours(4) - ours(3) == torchs(4) - torchs(3) == Counter({b * sizes["d"]: 1, b * sizes["m"]: 1})
 
 
 def test_a_state_is_held_once_for_each_repetition():

@@ -66,6 +66,23 @@ def run(capsys, *args):
     return status, out, err
 
 
+@pytest.mark.parametrize(("name", "settings"), [("llama-3-8b", {}), ("llama-3-70b", {"mode": "decode"})])
+def test_the_fewest_devices_hold_it_and_half_as_many_do_not(name, settings):
+    settings = {"device": "h100", "seq": 1024, **settings}
+    found = fit(name, "devices", **settings)
+    n = found.largest
+    assert found and n > 1 and found.to_dict()["fewest"] == n == found.estimate.devices
+    assert not budget.estimate(name, **({"devices": n // 2} if n > 2 else {}), **settings).fits
+    assert f"{n:,} x H100" in str(found)
+
+
+def test_devices_do_not_hold_what_each_has_in_full():
+    found = fit("resnet50", "devices", device="t4", batch=4096)
+    assert not found and "no layout" in str(found)
+    with pytest.raises(InputError, match="got devices and layout"):
+        fit("gpt2", "devices", layout="dp=2")
+
+
 @given(
     flat=st.integers(1, 10**6),
     rise=st.integers(0, 10**4),

@@ -139,6 +139,12 @@ def test_outliers_are_named_by_row():
     assert len(rows) <= 8
 
 
+def test_of_few_runs_the_curve_through_five_makes_no_outlier_of_a_sixth():
+    params, tokens = [1e7, 2e7, 4e7, 8e7, 16e7, 32e7, 64e7], [1e9, 1e9, 2e9, 2e9, 4e9, 8e9, 1e10]
+    runs = _fit.runs({"params": params, "tokens": tokens, "loss": [3.2, 3.0, 2.8, 2.7, 2.5, 2.3, 2.2]})
+    assert _fit.fit(runs, 1).outliers == ()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("c", [(1.7, 400.0, 2000.0, 0.34, 0.36), (0.1, 30.0, 8.0, 0.6, 0.25)])
 def test_constants_come_back_from_synthetic_noise(c, seed):
@@ -206,6 +212,8 @@ BAD = [
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 5, "got 5 runs"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 9, "params: fewer than 3"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,1e8,0\n", "row 9, loss: got '0'"),
+    ("params,tokens,loss\n" + "1M,0.1B,3\n" * 7 + "1M,1 lot,2\n", "row 9, tokens: got '1 lot'"),
+    ("params,tokens,loss\n", "got 0 runs"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,nan,2\n", "row 9, tokens: got 'nan'"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "-5,1e8,2\n", "row 9, params: got '-5'"),
     ("params,tokens,loss\n" + "1e6,1e8,3\n" * 7 + "1e6,1e8\n", "row 9, loss: got None"),

@@ -213,6 +213,7 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
             {"layout": "pp=3,schedule=dualpipe"},
             "layout.pp: got 3 with schedule dualpipe; allowed: even numbers",
         ),
+        ({"layout": "tp=2,etp=1"}, "layout.etp: transformer has no experts; allowed: 0"),
         ({"layout": "tp=4,etp=3"}, "layout.etp: got 3; allowed: divisors of tp, 4: 2, 4"),
         ({"layout": "dp=4,zero=1", "optimizer": "muon"}, "layout.zero: muon steps whole matrices"),
         (

@@ -4,16 +4,19 @@ Per kind: the kernels that torch starts for what transformers writes out, and th
 Per family: the sums of a whole network, forward and backward.
 """
 
+import math
 import warnings
+from collections import Counter
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from budget.fold._lifetimes import tensor_bytes
 from budget.fold.count import modelled
 from budget.fold.kernels import works
-from budget.ir import RULES, Model, elements, link, op, pointwise_flops
+from budget.ir import RULES, Model, elements, link, op, pointwise_flops, walk
 from budget.ir.verify import verify
 from budget.plan.backward import backward
 from budget.read.torch_module import capture
@@ -26,6 +29,8 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.usefixtures("quiet")
 PHASES = ("forward", "backward")
+EXACT = ("norm", "loss")
+ACTIVATIONS = ("relu", "gelu", "silu")  # of others, torch's code writes some out
 CLOSE = 0.07  # of bytes, and of pointwise FLOPs outside of attention's kernel
 # Where torch's code does more than a family's operators say: the tolerances of bytes, and what it does.
 LOOSER = {
@@ -52,6 +57,16 @@ FLOPS = {  # the same of pointwise FLOPs
 }
 
 
+def named(program):
+    """{(phase, kind): elements} of norms, losses and activations that are one call of torch."""
+    found = Counter()
+    for o, times in walk(program.nodes):
+        kind = o.kind.rstrip("_")  # in place
+        if o.phase in PHASES and (kind in ACTIVATIONS or (RULES[kind].torch and RULES[kind].family in EXACT)):
+            found[o.phase, kind] += elements(o.out, o.sizes) * times
+    return found
+
+
 def moved(nodes, dtype):
     """{phase: (bytes, pointwise FLOPs outside of attention's kernel)}."""
     sums = {phase: [0, 0] for phase in PHASES}
@@ -73,6 +88,7 @@ def test_a_network_moves_what_torch_s_calls_move(case):
         return
     assert set(modelled(ours.program)) <= {"experts"}
     a, b = moved(ours.program.nodes, "bfloat16"), moved(torchs.program.nodes, torchs.task.dtype)
+    assert named(ours.program) == named(torchs.program)
     print(case.name, {p: [round(x / y, 3) for x, y in zip(a[p], b[p], strict=True)] for p in PHASES})
     for phase in PHASES:
         assert a[phase][0] == pytest.approx(b[phase][0], rel=LOOSER.get(case.name, (CLOSE, ""))[0])
@@ -111,6 +127,33 @@ def test_a_written_out_kind_starts_torch_s_kernels(kind):
         assert len(ops) == launches
         assert sums["bfloat16"] == pytest.approx(moves[0], abs=0.1)
         assert sums.get("float32", 0) == pytest.approx(moves[1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind != "rope"]
+)  # whose line has other dimensions
+def test_a_written_out_kind_keeps_what_autograd_saves(kind):
+    """Storages that torch's own hooks see saved, without weights and what is as large as one."""
+    part, inputs = KINDS[kind]()
+    part = part.to(torch.bfloat16)
+    inputs = [torch.randn_like(t).requires_grad_() for t in inputs]
+    weights = max((p.numel() for p in part.parameters()), default=1)
+    saved = {}
+
+    def keep(t):
+        if t.numel() > weights:
+            saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        part(*inputs)
+    *rest, d = inputs[0].shape
+    lines = ["!raw: b c, *c d -> x: b d", "!more: b c, *c d -> z: b d"]
+    line = "x:, z: -> y:" if len(inputs) > 1 else "x:, *d -> y:" if weights == d else "x: -> y:"
+    nodes = (*(op(f"in{i}", text) for i, text in enumerate(lines)), op("it", line, kind))
+    it = link(nodes, {"b": math.prod(rest), "c": 2, "d": d})[0][-1]
+    ours = {t.name: tensor_bytes(t, it.sizes, "bfloat16") for t in it.saved({"x", "z"}) if t.role != "weight"}
+    assert sum(ours.values()) == sum(saved.values())
 
 
 NAMED_OTHERWISE = {

@@ -61,7 +61,7 @@ CHOICES = {
         "muon",
         "shampoo",
     ],
-    "attention": ["sdpa", "fused", "causal", "flash", "eager"],
+    "attention": ["sdpa", "fused", "causal", "flash", "per_head", "eager"],
 }
 
 

@@ -123,6 +123,8 @@ def test_mixes_of_gguf_have_the_published_bytes(form, published):
     """Llama-3-8B's files, less the header that both have alike; their norms are float32, ours of 16 bits."""
     found = estimate("llama-3-8b", mode="decode", seq=64, quantize=form)
     assert found.memory.parameters + 2 * (2 * 32 + 1) * 4096 == published - 7_836_224
+    alike = estimate("llama-3-8b", mode="decode", seq=64, quantize="q8_0").memory
+    assert found.memory.peak - found.memory.parameters == alike.peak - alike.parameters
 
 
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt2"])

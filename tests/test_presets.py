@@ -37,6 +37,40 @@ def test_parameters_are_those_of_keras_hub(name):
     assert estimate(name, mode="forward").params.total == KERAS[name]
 
 
+# Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
+CHECKPOINTS = {
+    "gemma-3-27b": 27_432_406_640,
+    "granite-4.0-h-micro": 3_191_396_096,
+    "granite-4.0-h-small": 32_207_337_984,
+    "ministral-3-3b": 3_849_090_048,
+    "mistral-small-3.1-24b": 24_011_361_280,
+    "nemotron-3-nano-30b-a3b": 31_577_937_344,
+    "olmo-3-7b": 7_298_011_136,
+    "olmo-3-32b": 32_233_522_176,
+    "qwen2-vl-7b": 8_291_375_616,
+    "qwen2-vl-72b": 73_405_560_320,
+    "qwen2.5-vl-3b": 3_754_622_976,
+    "qwen2.5-vl-7b": 8_292_166_656,
+    "qwen2.5-vl-32b": 33_452_718_336,
+    "qwen3-vl-8b": 8_767_123_696,
+    "qwen3-vl-30b-a3b": 31_070_754_032,
+    "mistral-nemo-12b": 12_247_782_400,
+}
+CAPTURED = {"llama-3.2-11b-vision": 10_670_220_835}  # seconds each
+
+
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *(pytest.param(n, marks=pytest.mark.slow) for n in CAPTURED)])
+def test_parameters_are_those_of_the_checkpoint(name):
+    published = {**CHECKPOINTS, **CAPTURED}[name]
+    assert estimate(name, mode="forward", batch=1, seq=16).params.total == published
+
+
+@pytest.mark.slow
+def test_parameters_of_clip_are_those_of_keras_hub():
+    """Whose count has the 577 numbers of the positions besides."""
+    assert estimate("clip-vit-l-14-336", mode="forward", batch=1).params.total == 427_944_770 - 577
+
+
 @pytest.mark.parametrize("size", ["4b", "12b", "27b"])
 def test_gemma_3_has_its_tower(size):
     """KerasHub's count is without 64 rows of padding in the vocabulary."""

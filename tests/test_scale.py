@@ -117,10 +117,16 @@ def test_intervals_hold_what_they_are_of():
     price, watts = told["inputs"]["usd_per_hour"], told["inputs"]["watts"]
     assert isclose(told["device_hours_high"], 1e6 / price["low"])
     assert isclose(told["compute_flops_low"] / told["compute_flops"], told["mfu_low"] / told["mfu"])
-    assert isclose(told["kwh_low"] / told["kwh"], 0.85) and isclose(watts["high"], 8400 / 8)
+    fewest = told["device_hours_low"] / told["device_hours"]
+    assert isclose(told["kwh_low"] / told["kwh"], 0.85 * fewest) and isclose(watts["high"], 8400 / 8)
+    assert told["usd_low"] == told["usd"] == told["usd_high"]
     fixed = budget.scale(params="8B", tokens="1T", device="h100")
     assert (fixed.ends("params"), fixed.ends("tokens"), fixed.compute_ends) == (None, None, None)
     assert isclose(fixed.hours_ends[1] / fixed.device_hours, fixed.mfu.value / fixed.mfu.low)
+    dear = fixed.ask.terms.price.high
+    assert isclose(fixed.bill.usd_high, fixed.hours_ends[1] * dear)
+    given = budget.scale(kwh=1e6, device="h100").bill
+    assert given.kwh_low == given.kwh and given.co2_kg_high == given.co2_kg and given.usd_low < given.usd
     exact = budget.scale(params="8B", tokens="1T", device="h100", mfu="40%", price=2, power=700)
     assert exact.hours_ends is None and exact.bill.kwh_low == exact.bill.kwh
     months = budget.scale(devices=512, days=30).to_dict()
@@ -322,6 +328,9 @@ def test_a_bill_by_hand():
     assert found.usd == 2_044_724
     assert isclose(found.kwh, 449_839.28)
     assert isclose(found.co2_kg, 173_188.1228)
+    assert (found.usd_low, found.usd_high) == (found.usd, found.usd)
+    unsure = cost.bill(terms, 1_022_362, (1e6, 1.1e6))
+    assert (unsure.usd_low, unsure.usd, unsure.usd_high) == (2e6, found.usd, 2.2e6)
 
 
 def test_a_law_of_one_s_own(tmp_path, capsys):

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from ..comparison import cases
 from ..errors import InputError
-from ..fitting import SOLVE, fit
+from ..fitting import DEVICES, SOLVE, fit
 from ..report._fit import answer
 from ._model import requested, source_flags, workload_flags
 from ._output import output_flags, write
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   budget fit llama-3-8b --device h100 --solve batch --seq 4096 --recompute full
   budget fit gpt2-xl --device a100-80gb --solve seq --batch 4
   budget fit llama-3-8b --device h100      does it fit, or what would help?
+  budget fit llama-3-70b --device h200 --solve devices
   budget fit --module path/file.py:factory --device h100 --solve batch
 
 Exit status: 0 it fits, 1 it does not.
@@ -27,7 +28,7 @@ def flags(parser: Parser) -> None:
     """Add the command's flags."""
     source_flags(parser)
     workload_flags(parser)
-    parser.add_argument("--solve", metavar="S", help=f"{', '.join(SOLVE)}: how large may it be")
+    parser.add_argument("--solve", metavar="S", help=f"{', '.join(SOLVE)}: how large; {DEVICES}: how many")
     output_flags(parser)
 
 

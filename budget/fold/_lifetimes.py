@@ -74,7 +74,9 @@ def _step(o: Op, dtype: str) -> Step:
     for t in o.outs:
         shared = _shares(o, rule, t, dtype)
         if shared or t.role not in (STATE, HOST):
-            size = 0 if t.on_chip else tensor_bytes(t, o.sizes, dtype)
+            # A view of a weight is where the weight is.
+            there = t.on_chip or (rule.view and any(u.name == shared and u.role in WEIGHTS for u in o.ins))
+            size = 0 if there else tensor_bytes(t, o.sizes, dtype)
             writes.append((t.name, shared, _KIND.get(t.role, usual), size))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if rule.temps else 0
     if rule.upcasts and forward and not o.out.on_chip:

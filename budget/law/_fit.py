@@ -10,8 +10,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from math import isfinite
 
+from .. import quantity
 from ..errors import InputError, shown
 from ..named import Any, NamedTuple
 from . import HIGH, LOW
@@ -77,10 +77,11 @@ def read(path: str) -> Runs:
     """Runs of a CSV file: columns params, tokens, loss. Raises InputError that names row and column."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows, names = list(table), table.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("runs", f"cannot read {shown(path)}: {getattr(error, 'strerror', error)}") from None
-    missing = [c for c in COLUMNS if c not in (rows[0] if rows else ())]
+    missing = [c for c in COLUMNS if c not in names]
     if missing:
         raise InputError("runs", f"no column {', '.join(missing)}; allowed: columns {', '.join(COLUMNS)}")
     if not LEAST <= len(rows) <= MOST:
@@ -89,13 +90,11 @@ def read(path: str) -> Runs:
 
 
 def _value(text: object, row: int, column: str) -> float:
+    """A number, or a count as people write it (70B). Raises InputError."""
     try:
-        value = float(str(text))
-    except ValueError:
-        value = -1.0
-    if not (isfinite(value) and value > 0):
-        raise InputError("runs", f"row {row}, {column}: got {shown(text)}; allowed: a number above 0")
-    return value
+        return quantity.read(column, text, quantity.PLAIN if column == "loss" else quantity.COUNT)
+    except InputError as error:
+        raise InputError("runs", f"row {row}, {error}") from None
 
 
 def runs(columns: Mapping[str, Sequence[float]]) -> Runs:
@@ -135,7 +134,9 @@ def fit(found: Runs, bootstraps: int = 1000, seed: int = 0) -> Fit:
     best = min((_solve(data, start, HUBER) for start in _starts(data)), key=lambda x: x.cost).x
     absolute = _least_absolute(data, best)
     off = loss - _curve(absolute, *data[:2])[0]
-    sigma = max(1.4826 * float(np.median(abs(off))), 1e-12)  # of normal errors. Derived.
+    # Of few runs, as many as there are constants lie on the curve of least absolute errors. Derived.
+    on = len(CONSTANTS) if len(found.rows) < FEW else 0
+    sigma = max(1.4826 * float(np.median(np.sort(abs(off))[on:])), 1e-12)  # of normal errors. Derived.
     far = [i for i in np.argsort(-abs(off)) if abs(off[i]) > SIGMAS * sigma]
     outliers = tuple(Outlier(found.rows[i], float(np.expm1(off[i])), float(abs(off[i]) / sigma)) for i in far)
     random = np.random.default_rng(seed)

@@ -7,7 +7,8 @@ no mask and no repeated keys, except in layers whose window is no longer than th
 no kernel, scores are materialized (plan/_sdpa.py). `fused` is the same for a padded batch: the mask, in
 booleans and for each layer in the model's dtype, and the repeated keys and values reach device memory. Both
 copy the output where the queries' layout requires it. `causal` has no mask, but repeated keys. `flash` is the
-kernel alone.
+kernel alone; `per_head` the same, but of a cache each query head reads keys and values for itself, as the
+decoding kernels of engines did before they knew grouped queries. Source: xqa.
 Selective scans (the group "scan") have a kernel too, with `sdpa` and `flash`.
 Sources: transformers, torch-sdpa, mamba.
 """
@@ -26,6 +27,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outsi
     "fused": ("repeat", "table"),
     "causal": ("repeat",),
     "flash": (),
+    "per_head": ("repeat",),
     "eager": (),
 }
 DENSE = {"fused": {"mask": "mask_dense"}}  # kinds whose operands a choice wants in full
@@ -89,8 +91,10 @@ def _with_choices(o: Op, masks: set[str]) -> Op:
 
 def attention(model: Model, task: Task) -> Model:
     """The model with the kernels that the choice of attention has."""
-    groups = {"attention", "scan"} if task.attention in ("sdpa", "flash") else {"attention"}
-    return fuse(model, groups, task.attention, checkpointed=task.recompute == "full")
+    decodes = task.workload.mode == "decode"
+    choice = "flash" if task.attention == "per_head" and not decodes else task.attention
+    groups = {"attention", "scan"} if choice in ("sdpa", "flash", "per_head") else {"attention"}
+    return fuse(model, groups, choice, checkpointed=task.recompute == "full")
 
 
 def _inside(node: Node, groups: Collection[str], choice: str) -> bool:
@@ -146,6 +150,8 @@ def _fuse(
             # SDPA's kernels know no window, and go through all pairs where they are given a dense mask.
             window = 0 if choice in SDPA else node.window
             yield new._replace(window=window, causal=own != "fused" and node.causal)
+        elif choice == "per_head" and node.kind == "repeat":
+            yield node._replace(kind="expand")  # read as often as there are heads, and never written
         else:
             yield node
 

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..config import any_of, divides
 from ..errors import InputError
-from ..ir import ACTIVE, SCORES, Model, Op, Tensor, letters, walk
+from ..ir import ACTIVE, SCORES, Model, Op, Tensor, expert_axis, letters, walk
 from ..layout import Layout, even
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_one, is_zero, minimum
@@ -102,16 +102,28 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
     Where a network has fewer key-value heads, or groups of states, than there are devices, the others divide
     the heads of each. Raises InputError for degrees that do not go together.
     """
-    groups: dict[str, Size] = {}
+    if not is_zero(layout.etp) and any_of(layout.etp != layout.tp) and not _has_experts(model):
+        raise InputError("layout.etp", f"{model.name} has no experts; allowed: 0")
+    found = heads(model)
+    for letter, (groups, each) in found.items():
+        even("tp", layout.tp, "heads", groups * each)
+        if layout.cp_kind == "ulysses" and letter == "h":
+            even("cp", layout.tp * layout.cp, "heads", groups * each)
+    return axes(layout, {letter: groups for letter, (groups, _) in found.items()})
+
+
+def heads(model: Model) -> dict[str, tuple[Size, Size]]:
+    """By their letter, a network's groups of heads and the heads of each: of attention, of states."""
+    found: dict[str, tuple[Size, Size]] = {}
     for o, _ in walk(model.nodes):
-        outer = "h" if o.tag == SCORES else "G" if "G" in o.sizes else ""
-        if outer and outer not in groups:
-            groups[outer] = o.sizes[outer]
-            heads = groups[outer] * o.sizes.get(HEADS[outer], 1)
-            even("tp", layout.tp, "heads", heads)
-            if layout.cp_kind == "ulysses" and outer == "h":
-                even("cp", layout.tp * layout.cp, "heads", heads)
-    return axes(layout, groups)
+        letter = "h" if o.tag == SCORES else "G" if "G" in o.sizes else ""
+        if letter and letter not in found:
+            found[letter] = o.sizes[letter], o.sizes.get(HEADS[letter], 1)
+    return found
+
+
+def _has_experts(model: Model) -> bool:
+    return any(expert_axis(t, o) for o, _ in walk(model.nodes) for t in o.weights)
 
 
 def axes(layout: Layout, groups: Mapping[str, Size] = NONE) -> tuple[Axis, ...]:

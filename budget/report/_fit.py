@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..answer import Estimate
-from ..fitting import MOST, SHOWN, Fit
+from ..fitting import DEVICES, MOST, SHOWN, Fit
 from ..named import Any
 from ..proposals import SAME
 from ..ways import Change
 from ._answer import Answer, Column, Table
+from ._summary import degrees
 from ._units import memory
 
 LARGEST = (
@@ -76,6 +77,11 @@ def _lines(found: Fit) -> Iterator[str]:
     if found.largest:
         more = " and more" if found.largest == MOST else ""
         name, device = now.model.name, now.device.name
+        if found.solve == DEVICES:
+            on = f"{found.largest:,} x {device}" if now.spread else device
+            laid = f" ({degrees(now.spread.layout)}, recompute {now.task.recompute})" if now.spread else ""
+            yield f"{name} fits {on}{laid}: {_used(now)}"
+            return
         yield f"{name} fits {device} up to {found.solve} {found.largest:,}{more}: {_used(now)}"
         return
     verdict = "fits" if now.fits else "does not fit"
@@ -88,4 +94,8 @@ def _lines(found: Fit) -> Iterator[str]:
         yield f"  no change is enough on one device; the process is that of {devices:,} together"
     more = "" if advice.complete else f"; not all: {advice.seconds:.1f} s were over"
     tries = "combination" if advice.evaluated == 1 else "combinations"
+    if found.solve == DEVICES:
+        yield "  no layout of more devices that a small search tries holds it either"
+    elif now.spread is None:
+        yield f"  --solve {DEVICES} says how many hold it"
     yield f"tried {advice.evaluated} {tries} of {', '.join(advice.tried) or 'nothing'}{more}"

@@ -165,6 +165,10 @@ def _between(ends: Sequence[Any] | None, show: Callable[[Any], str]) -> str:
     return f" ({show(ends[0])} to {show(ends[1])})" if ends else ""
 
 
+def _apart(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return (low, high) if low is not None and high is not None and low < high else None
+
+
 def _time(plan: Plan) -> Iterator[str]:
     ask, ends = plan.ask, plan.hours_ends
     days = ends and [h / 24 / plan.devices * 86400 for h in ends]
@@ -184,11 +188,11 @@ def _time(plan: Plan) -> Iterator[str]:
 
 
 def _money(plan: Plan) -> Iterator[str]:
-    ask, t, bill = plan.ask, plan.ask.terms, plan.bill
+    t, bill = plan.ask.terms, plan.bill
     if t.price is not None:
         wide = t.price.low < t.price.high
         hourly = _between((t.price.low, t.price.high) if wide else None, "{:,.3g}".format)
-        ends = _between((bill.usd_low, bill.usd_high) if wide and "usd" not in ask.given else None, usd)
+        ends = _between(_apart(bill.usd_low, bill.usd_high), usd)
         yield f"money       ${bill.usd:,.0f}{ends} at ${t.price.value:,.3g}{hourly} an hour: {t.price.what}"
     else:
         yield f"money       no price of {plan.ask.device.name} is known: --price"
@@ -197,14 +201,14 @@ def _money(plan: Plan) -> Iterator[str]:
         return
     wide = t.watts.low < t.watts.high
     all_in = f"; {energy(bill.kwh_all_in)} all-in, as provisioned" if bill.kwh_all_in else ""
-    used = _between((bill.kwh_low, bill.kwh_high) if wide and "kwh" not in ask.given else None, energy)
+    used = _between(_apart(bill.kwh_low, bill.kwh_high), energy)
     drawn = _between((t.watts.low, t.watts.high) if wide else None, "{:,.0f}".format)
     yield (
         f"energy      {energy(bill.kwh)}{used} at {t.watts.value:,.0f}{drawn} W x PUE {t.pue.value:g}"
         f" ({t.watts.what}; {t.pue.what}){all_in}"
     )
     where = f"{t.grid.value:,.3g} g/kWh ({t.grid.what})"
-    carbon = _between((bill.co2_kg_low, bill.co2_kg_high) if used else None, mass)
+    carbon = _between(_apart(bill.co2_kg_low, bill.co2_kg_high), mass)
     yield f"carbon      {mass(bill.co2_kg)}{carbon} CO2e at {where}; embodied not counted"
 
 

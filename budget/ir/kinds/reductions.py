@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
     "normalize": Rule(
         2,
         7,
-        (X, OUTPUT),
+        (X, Save("sum", row=True)),
         reduces=1,
         passes=True,
         launches=2,
@@ -57,7 +57,7 @@ RULES: dict[str, Rule] = {
     "unit": Rule(
         2,
         9,
-        (X, Save("length", row=True)),
+        (X, Save("length", row=True), Save("least", row=True)),  # and no length is below 1e-12
         reduces=1,
         launches=3,
         back_launches=14,
