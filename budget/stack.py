@@ -74,16 +74,10 @@ class Stack(NamedTuple):
         return self.attention.get(generation, self.attention[""])
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
-        """By class of kernels, what it reaches of data/kernels.json on a generation of devices: measured
-        there, else elsewhere, times what all stacks reach there.
-        """
+        """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
         if self.like and not self.reached:
             return load(self.like).reached_on(generation)
-        usual = {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {})}
-        if generation in self.reached:
-            return {**usual, **self.reached[generation]}
-        there = table.load("generations.json")["reached"].get(generation, {})
-        return {kind: factor * there.get(kind, 1.0) for kind, factor in usual.items()}
+        return {**dict.fromkeys(CLASSES, 1.0), **self.reached.get("", {}), **self.reached.get(generation, {})}
 
     def settings(self, mode: str, recompute: str = "none", precision: str = "pure") -> Mapping[str, Any]:
         """Its defaults of the settings in a mode. Raises InputError for a mode that it does not have."""
@@ -150,7 +144,7 @@ def usual(mode: str) -> Stack:
 
 def load(name: str) -> Stack:
     """A stack by its name, or by the path of a file of one's own. Raises InputError."""
-    if name in table.files("stacks"):
+    if table.has("stacks", name):
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)

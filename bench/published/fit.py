@@ -1,9 +1,8 @@
 """What stacks reach, fitted to published runs.
 
-A few factors for each stack (budget/stack.py, CLASSES), for each generation of devices, whatever runs
-there, and for each pair of both, all shrunk towards one: with few rows, or none, a pair is like its
-neighbours, those of its stack and those of its generation (crossed effects of a mixed model). No row has a
-constant of its own. scoreboard.py judges it on what was left out.
+A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
+devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
+neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
 Sources: published-training, published-inference, published-serving.
 """
 
@@ -27,10 +26,9 @@ from budget.stack import CLASSES, Stack
 
 from .measured import Case, together
 
-# Of a logarithm: how far a stack's factor lies from one, a generation's, and a pair's from both, and what is
-# measured from the model. Assumed: with several times as much the fitted rows are nearer and those left out
-# are not.
-STACK, GENERATION, PAIR, ROW = 0.25, 0.15, 0.1, 0.08
+# Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
+# from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
+STACK, PAIR, ROW = 0.25, 0.15, 0.08
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
 # 0.85 / 1.47 (SimuMax has 0.67); starts of kernels as profilers show them, and of operators as litgpt's
@@ -40,18 +38,13 @@ SHARED = {
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
     "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
 }  # fmt: skip
-STARTS = (
-    0.7,
-    0.3,
-    0.3,
-)  # as STACK, GENERATION and PAIR: starts differ more, between versions, drivers and processors
+STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
 STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 
 
-ALL = ""  # of a generation's own factors: all stacks
-Name = tuple[str, ...]  # (class), (stack, class), (ALL, generation, class), (stack, generation, class)
+Name = tuple[str, ...]  # (class), (stack, class), (stack, generation, class)
 Numbers = Mapping[Name, float]
 
 
@@ -131,16 +124,8 @@ def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
     """A stack with its factors."""
     known = stacks.load(name)
     stack = {c: numbers.get((name, c), 1.0) for c in CLASSES}
-    there = {g: of_all(g, numbers) for g in generations}
-    pairs = {
-        g: {c: stack[c] * of[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g, of in there.items()
-    }
+    pairs = {g: {c: stack[c] * numbers.get((name, g, c), 1.0) for c in CLASSES} for g in generations}
     return known._replace(reached={"": stack, **pairs}, like="")
-
-
-def of_all(generation: str, numbers: Numbers) -> dict[str, float]:
-    """A generation's factors, whatever runs there."""
-    return {c: numbers.get((ALL, generation, c), 1.0) for c in CLASSES}
 
 
 def predictions(found: Sequence[Batch], numbers: Numbers) -> Any:
@@ -160,27 +145,23 @@ def start() -> dict[tuple[str, ...], float]:
 
 
 def fit(
-    found: Sequence[Case],
-    begin: Numbers,
-    known: Numbers | None = None,
-    free: Callable[[Name], bool] = lambda _: True,
-) -> dict[Name, float]:
+    found: Sequence[Case], begin: Numbers, known: Numbers | None = None, *, shared: bool = True
+) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    known: numbers from which to go on. free: which ones are fitted; others stay as known. Source:
-    levenberg-marquardt.
+    known: numbers from which to go on. shared: also those that all stacks share. Source: levenberg-marquardt.
     """
-    names = [n for n in (*begin, *_names(found)) if free(n)]
+    names = [*(begin if shared else ()), *_names(found)]
     rest = {**begin, **(known or {})}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
     x = np.array([math.log(rest.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
     measured, rows = np.array([c.measured for c in found]), batches(found)
-    whose = [{(), (c.stack,), (ALL, c.generation), (c.stack, c.generation)} for c in found]
-    mine = np.array([[n[:-1] in of for n in names] for of in whose])
+    mine = np.array([[n[:-1] == (c.stack, c.generation)[: len(n) - 1] for n in names] for c in found])
+    common = {n: v for n, v in rest.items() if len(n) == 1}
 
-    def at(x: Any) -> dict[Name, float]:
-        return {**rest, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
+    def at(x: Any) -> dict[tuple[str, ...], float]:
+        return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
         return (predictions(rows, at(x)) - measured) / ROW
@@ -228,41 +209,35 @@ def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Nu
     return np.stack([slope[n[-1]] for n in names], axis=1) * mine
 
 
-def _names(found: Sequence[Case]) -> Iterator[Name]:
-    yield from ((ALL, g, c) for g in sorted({c.generation for c in found}) for c in CLASSES)
+def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
     for stack in sorted({c.stack for c in found}):
         yield from ((stack, c) for c in CLASSES)
         pairs = sorted({c.generation for c in found if c.stack == stack})
         yield from ((stack, g, c) for g in pairs for c in CLASSES)
 
 
-def _width(name: Name) -> float:
+def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
-    stack, generation, pair = STARTS if name[-1] in ("launch", "host") else (STACK, GENERATION, PAIR)
-    return stack if len(name) == 2 else generation if name[0] == ALL else pair
+    stack, pair = STARTS if name[-1] in ("launch", "host") else (STACK, PAIR)
+    return stack if len(name) == 2 else pair
 
 
 def left_out(
     found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers
 ) -> dict[str, float]:
-    """Errors as logarithms, by row and quantity, each predicted from rows with other keys: its stack's, and
-    all of its generation.
+    """Errors as logarithms, by row and quantity, each predicted from its stack's rows with other keys.
 
-    Fitted anew is what those rows tell of its stack, its generation, and of other stacks there; what all
-    stacks share, eight numbers, and what other stacks reach elsewhere stays as all rows have it.
+    What all stacks share, five numbers, stays as all rows have it.
     """
     errors: dict[str, float] = {}
+    common = {n: v for n, v in known.items() if len(n) == 1}
     for k in sorted({key(c) for c in found}, key=str):
         out = [c for c in found if key(c) == k]
-        some, there = {c.stack for c in out}, {c.generation for c in out}
-        seen = [c for c in found if key(c) != k and (c.stack in some or c.generation in there)]
-
-        def free(n: Name, some: set[str] = some, there: set[str] = there) -> bool:
-            return n[0] in some or (len(n) == 3 and n[1] in there)
-
-        kept = {n: v for n, v in known.items() if not free(n)}
-        numbers = fit(seen, begin, kept, free) if seen else kept
+        some = {c.stack for c in out}
+        seen = [c for c in found if key(c) != k and c.stack in some]
+        warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
+        numbers = fit(seen, begin, {**common, **warm}, shared=False) if seen else common
         wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
         errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors

@@ -31,7 +31,7 @@ from budget.table import DATA
 
 from . import fit as fitting
 from . import inference
-from .fit import Numbers, base, batches, fit, fitted, left_out, of_all, predictions, start
+from .fit import Numbers, base, batches, fit, fitted, left_out, predictions, start
 from .measured import Case, cases
 
 COVERAGE = 0.9
@@ -41,12 +41,6 @@ FOLDS = 5
 NOTES = (
     "What all stacks share, fitted to published runs by bench/published/scoreboard.py; stacks have the rest.",
 )
-
-GENERATIONS = (
-    "What all stacks reach of data/kernels.json on a generation of devices, for those that were not measured "
-    "there; fitted to published runs by bench/published/scoreboard.py."
-)
-SOURCES = ["published-training", "published-inference", "published-serving"]
 
 
 def _fold(c: Case) -> int:
@@ -179,10 +173,6 @@ def write(
     here, elsewhere = widths(found, rows, KNOWN), widths(found, pairs, ELSEWHERE)
     profile = base(numbers)._replace(low=1 / anywhere, high=anywhere, kernels=(1 / anywhere, anywhere))
     save(profile, FOLDER, NOTES)
-    everywhere = sorted({c.generation for c in found})
-    there = {g: _factors(of_all(g, numbers), {}) for g in everywhere}
-    told = {"note": GENERATIONS, "source": SOURCES, "reached": there}
-    replace(os.path.join(DATA, "generations.json"), json.dumps(told, indent=2) + "\n")
     for name in stacks.names():
         path = os.path.join(DATA, "stacks", f"{name}.json")
         with open(path, encoding="utf-8") as file:
@@ -203,7 +193,7 @@ def write(
 
 
 def _factors(of: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
-    """Factors as a file has them: what is as usual is left out."""
+    """Factors as a file has them: those that are as usual are left out."""
     return {c: _short(v) for c, v in of.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
 
 
