@@ -123,7 +123,7 @@ def _median(values: list[float]) -> float:
 def prices(device: str) -> list[dict[str, Any]]:
     """Every price of a device that was read, as budget/data/prices has it."""
     rows: list[dict[str, Any]] = (
-        table.load("prices", f"{device}.json")["prices"] if device in table.files("prices") else []
+        table.load("prices", f"{device}.json")["prices"] if table.has("prices", device) else []
     )
     return rows
 

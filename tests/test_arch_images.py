@@ -59,6 +59,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "module", "shape"), PRESETS)
 def test_presets_equal_torch(name, module, shape):
     table = {k: v for k, v in preset.find(name).items() if k not in preset.ABOUT}

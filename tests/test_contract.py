@@ -77,28 +77,29 @@ def test_what_the_last_layer_makes_for_nobody_has_no_gradient(layers):
 
 
 class Reads(nn.Module):
-    """Layers with a residual, whose last operator reads another width, and what lies outside of them."""
+    """Layers of two streams of different widths, and of a third one that they read from outside."""
 
-    def __init__(self, layers, d, f, m):
+    def __init__(self, layers, d, f, wide, beyond):
         super().__init__()
-        self.start, self.wide = nn.Linear(d, d), nn.Linear(d, m)
+        self.start, self.wide, self.beyond = nn.Linear(d, d), nn.Linear(d, wide), nn.Linear(d, beyond)
+        pairs = {"up": (d, f), "down": (f, d), "cross": (beyond, d), "lift": (d, wide)}
         self.layers = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(d, f), "down": nn.Linear(f, d), "cross": nn.Linear(m, d)})
-            for _ in range(layers)
+            nn.ModuleDict({name: nn.Linear(*pair) for name, pair in pairs.items()}) for _ in range(layers)
         )
 
     def forward(self, x):
         x = self.start(x)
-        w = self.wide(x)
+        w, z = self.wide(x), self.beyond(x)
         for layer in self.layers:
             x = x + layer["down"](torch.relu(layer["up"](x)))
-            x = x + layer["cross"](w)
-        return x
+            x = x + layer["cross"](z)
+            w = w + layer["lift"](x)
+        return w
 
 
 def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
     """What one more layer adds up, by size, is what it adds up in a capture of torch's calls."""
-    b, sizes = 5, {"d": 8, "f": 24, "m": 40}
+    b, d, f, wide, beyond = 5, 8, 24, 40, 48
 
     def sums(program, kinds):
         found = Counter()
@@ -107,28 +108,35 @@ def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
                 found[elements(o.out, o.sizes)] += times
         return found
 
+    def linear(name, x, y, c, d):
+        return op(name, f"{x}: b c, *c d, +*d -> {y}: b d", c=c, d=d)
+
     def ours(layers):
         body = (
-            op("up", "x: b d, *d f, +*f -> u: b f"),
-            op("act", "u: -> u:", "relu"),
-            op("down", "u: b f, *f d, +*d -> k: b d"),
-            op("add", "x:, k: -> x:", "add"),
-            op("cross", "w: b m, *m d, +*d -> k: b d"),
-            op("sum", "x:, k: -> x:", "add"),
+            linear("up", "x", "u", d, f),
+            op("act", "u: b d -> u: b d", "relu", d=f),
+            linear("down", "u", "k", f, d),
+            op("add", "x: b d, k: b d -> x: b d", "add", d=d),
+            linear("cross", "z", "k", beyond, d),
+            op("sum", "x: b d, k: b d -> x: b d", "add", d=d),
+            linear("lift", "x", "k", d, wide),
+            op("end", "w: b d, k: b d -> w: b d", "add", d=wide),
         )
         nodes = (
-            op("start", "!raw: b c, *c d, +*d -> x: b d", c=sizes["d"]),
-            op("wide", "x: b d, *d m, +*m -> w: b m"),
+            op("start", "!raw: b c, *c d, +*d -> x: b d", c=d, d=d),
+            linear("wide", "x", "w", d, wide),
+            linear("beyond", "x", "z", d, beyond),
             block("layers", body, layers),
+            op("out", "w: b d -> y: b d", "scale", d=wide),
         )
-        linked, ends = link(nodes, {"b": b, **sizes})
+        linked, ends = link(nodes, {"b": b})
         return sums(backward(Model("t", "t", linked, {}, ends)), ("accumulate",))
 
     def torchs(layers):
-        module = Reads(layers, **sizes)
-        return sums(capture(module, (torch.zeros(b, sizes["d"]),)), ("pointwise", "pointwise_"))
+        module = Reads(layers, d, f, wide, beyond)
+        return sums(capture(module, (torch.zeros(b, d),)), ("pointwise", "pointwise_"))
 
-    assert ours(4) - ours(3) == torchs(4) - torchs(3) == Counter({b * sizes["d"]: 1, b * sizes["m"]: 1})
+    assert ours(4) - ours(3) == torchs(4) - torchs(3) == Counter({b * d: 2, b * beyond: 1})
 
 
 def test_a_state_is_held_once_for_each_repetition():

@@ -51,6 +51,7 @@ def measured(kind, name, fields, batch, seq):
     return oracle_memory.peak(build)["Total"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "fields"), CASES)
 def test_peak_in_training_mode(native, kind, name, fields):
     table = {"model_type": kind, "architectures": [name], **fields}

@@ -13,6 +13,7 @@ from torch import nn
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 100, 10))
 def test_ten_random_modules(first, monkeypatch):
     as_on_a_gpu(monkeypatch)

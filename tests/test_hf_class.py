@@ -37,6 +37,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "fields"), CASES)
 def test_equals_transformers(kind, name, fields):
     table = {"model_type": kind, "architectures": [name], **fields, "auto_map": {"AutoModel": "evil.Code"}}
@@ -53,6 +54,7 @@ def test_equals_transformers(kind, name, fields):
     assert found.to_dict()["provenance"]["counts"] == "captured"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "fields", "shape"),
     [

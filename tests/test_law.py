@@ -100,6 +100,7 @@ def test_an_optimum_in_closed_form_is_where_a_search_finds_it(name, flops):
     assert isclose(params, searched, rel_tol=1e-3)
 
 
+@pytest.mark.slow
 @given(flops=st.floats(1e19, 1e24), unique=st.floats(1e8, 1e12))
 @settings(max_examples=30, deadline=None)
 def test_repeating_data_is_worth_less_than_fresh_data_and_more_than_none(flops, unique):
@@ -123,6 +124,7 @@ def epoch():
     return _fit.fit(_fit.read(RUNS).without(EPOCH_DROPPED), 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_the_fit_of_chinchilla_s_runs(epoch, name):
     assert isclose(epoch.constants[name], FITTED[name], rel_tol=5e-4)
@@ -189,6 +191,7 @@ GADRE = (Path(__file__).parent / "data/gadre_runs.csv").read_text("utf-8").split
 SEEN = dict.fromkeys(("c4", "refinedweb", "open_lm"), (-0.08, 0.03)) | {"redpajama": (-0.05, 0.11)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["c4", "rpj", "rw"])
 @pytest.mark.parametrize("loss", SEEN)
 def test_thirty_small_runs_tell_of_those_with_up_to_49_times_the_compute(data, loss):

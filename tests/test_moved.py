@@ -106,6 +106,7 @@ class Written(nn.Module):
         return self.part(*(t.requires_grad_(t.is_floating_point()) for t in args))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_written_out_kind_starts_torch_s_kernels(kind):
     part, inputs = KINDS[kind]()
@@ -163,6 +164,7 @@ NAMED_OTHERWISE = {
 CALLS = [kind for kind, rule in RULES.items() if rule.family == "activation" and rule.torch and kind != "glu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CALLS)
 def test_an_activation_of_one_call_reads_and_writes_what_torch_s_does(kind):
     function = NAMED_OTHERWISE.get(kind) or getattr(nn.functional, kind)

@@ -98,6 +98,7 @@ def answer_or_reason(chosen):
     return text
 
 
+@pytest.mark.slow
 @given(techniques())
 @settings(deadline=None, max_examples=150)
 def test_any_techniques_compose_or_say_in_one_line_why_not(chosen):
@@ -285,6 +286,7 @@ def test_every_technique_has_a_value_to_try():
     assert fields().keys() <= ON.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", sorted(ON))
 def test_every_pair_of_settings_is_answered_or_refused_in_a_line(one):
     """The line names what contradicts each other and what is allowed; there is no other error."""

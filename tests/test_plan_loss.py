@@ -69,6 +69,7 @@ def test_logits_are_held():
     assert following["d:head"] == step["d:head"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
     [

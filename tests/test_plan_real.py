@@ -51,6 +51,7 @@ def llama(attention, checkpoints, every=1):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [1, 3])
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -49,6 +49,7 @@ def ours(family, policy, attention):
     return estimate(config(family).to_dict(), batch=4, seq=256, recompute=policy, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])

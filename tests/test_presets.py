@@ -120,3 +120,11 @@ def test_digits_are_never_run_together(told):
 def test_weights_in_few_bits_are_not_taken_for_others(told, way):
     with pytest.raises(InputError, match=f"`{way}` has such weights"):
         source.resolve(told, {})
+
+
+def test_a_model_type_of_code_elsewhere_is_its_class():
+    """Kimi K2's config.json names DeepSeek's class, and a model_type that transformers has not."""
+    own = {**preset.find("kimi-k2-fp8"), "architectures": ["DeepseekV3ForCausalLM"]}
+    told = {k: v for k, v in own.items() if k not in preset.ABOUT}
+    as_there, here = ({**told, "model_type": kind} for kind in ("kimi_k2", "deepseek_v3"))
+    assert source.resolve(as_there, {})[1:] == source.resolve(here, {})[1:]

@@ -44,6 +44,7 @@ def some(name, every):
         return list(csv.DictReader(file))[::every]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_nothing_measured_and_no_id_tells_the_answer(name, tmp_path, capsys):
     """Twice as much measured, other ids: the same predictions."""
@@ -80,6 +81,7 @@ def test_the_contract_s_form(capsys):
 
 
 # Of rows that the fit has seen: this shows no accuracy, only that nothing has broken (see scoreboard.py).
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "quantity", "middle"),
     [
@@ -190,6 +192,7 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
     assert network({"model": name}, "vllm", 0)[0] == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("told", "name"),
     [

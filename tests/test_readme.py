@@ -14,6 +14,7 @@ BLOCKS = [
 CODE = [code for text in TEXTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_commands_print_what_they_show(block):
     assert readme.filled(block) == block, "python tests/readme.py writes it anew"

@@ -37,6 +37,7 @@ def everything(model, devices, settings):
                 continue
 
 
+@pytest.mark.slow
 def test_it_finds_about_the_best_of_all():
     settings, devices = small(), 8
     best = max(everything("transformer", devices, settings))

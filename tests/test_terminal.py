@@ -35,7 +35,7 @@ def test_lines_are_as_long_as_the_terminal_is_wide(capsys, monkeypatch, columns)
 
 @given(st.text("ab /;", max_size=400))
 def test_any_line_is_broken_and_loses_nothing_but_spaces(line):
-    lines = fold(line)
+    lines = fold([line])
     assert max(map(len, lines)) <= 80
     assert "".join("".join(lines).split()) == "".join(line.split())
 

@@ -13,8 +13,7 @@ from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import norm
 
-# Kernels of distances of all pairs of positions, in buckets by their logarithm. Source: transformers (T5).
-DISTANCES = 20, 0
+DISTANCES = 11, 0  # kernels of buckets by the logarithm, besides a table's. Source: transformers (T5)
 
 
 class Attention(NamedTuple):
@@ -65,6 +64,13 @@ def alibi() -> Op:
 def mask_name(mode: str, window: int) -> str:
     """The mask that layers of a window share; a window's cache holds no more keys than it."""
     return f"mask{window}" if window and mode == "decode" else "mask"
+
+
+def distances(name: str, letter: str, buckets: Size) -> Iterator[Op]:
+    """What the distance of each pair of positions adds to the scores of each head: `relative: h r s t`."""
+    made = f"{name}_distances"
+    yield op(made, f"!{name}_positions: s -> {made}/int64: s t", "table")._replace(beside=DISTANCES)
+    yield op(name, f"{made}: s t, *~{letter} h r -> relative: h r s t", "gather", **{letter: buckets})
 
 
 def causal_mask(name: str = "mask", **sizes: Size) -> Op:

@@ -152,7 +152,7 @@ def names() -> tuple[str, ...]:
 
 def several(name: Any, devices: Any) -> tuple[Any, Any]:
     """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
-    if not isinstance(name, str) or name in ("auto", "cpu") or name in names():
+    if not isinstance(name, str) or name in ("auto", "cpu") or table.has("devices", name):
         return name, devices
     from . import spelled
 
@@ -174,7 +174,7 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
-    if name in names():  # an id as it is; other spellings take the tables of all
+    if table.has("devices", name):  # an id as it is; other spellings take the tables of all
         return _device(name, table.load("devices", f"{name}.json"))
     from . import spelled
 

@@ -6,7 +6,7 @@ grows by the same amount each time: by what the second repetition changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
@@ -45,14 +45,9 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
     return n * size if isinstance(size, int) else ceil_div(n * int(size * 2**20), 2**20)
 
 
-class Step(NamedTuple):
-    """An operator, and what is the same each time that it runs."""
-
-    op: Op
-    reads: tuple[str, ...]
-    inputs: tuple[tuple[str, Size], ...]
-    writes: tuple[tuple[str, str, str, Size], ...]  # name, the input whose storage it is, kind, bytes
-    extra: Size  # bytes of temporaries
+# An operator, and what is the same each time that it runs: the names that it reads, inputs with their bytes,
+# what it writes (name, the input whose storage it is, kind, bytes), and bytes of temporaries.
+Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size]
 
 
 class Repeat(NamedTuple):
@@ -89,9 +84,9 @@ def _step(o: Op, dtype: str) -> Step:
     if rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
         extra = _beyond(o, dtype)
     # Weights are there all the time; their gradients and copies are not.
-    reads = (*[t.name for t in o.ins if t.part or t.role not in WEIGHTS], *o.holds, *o.callers)
-    inputs = tuple([(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT])
-    return Step(o, reads, inputs, tuple(writes), extra)
+    reads = [t.name for t in o.ins if t.part or t.role not in WEIGHTS]
+    inputs = [(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT]
+    return o, (*reads, *o.holds, *o.callers), inputs, writes, extra
 
 
 def _widened(o: Op, dtype: str) -> Size:

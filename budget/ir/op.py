@@ -133,7 +133,7 @@ def is_convolution(o: Op) -> bool:
 
 @lru_cache(maxsize=4096)
 def _slides(*operands: tuple[str, ...]) -> bool:
-    return any(len(window(axis)) > 1 for dims in operands for axis in dims)
+    return any("+" in axis for dims in operands for axis in dims)
 
 
 def contracted_dims(o: Op) -> tuple[str, ...]:
@@ -143,9 +143,13 @@ def contracted_dims(o: Op) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _loops(*operands: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        dict.fromkeys(d for dims in operands for axis in dims if not is_picked(axis) for d in window(axis))
-    )
+    return tuple(dict.fromkeys([d for dims in operands for d in _looped(dims)]))
+
+
+@lru_cache(maxsize=4096)
+def _looped(dims: tuple[str, ...]) -> tuple[str, ...]:
+    """The dimensions of one operand that are looped over: all of a window, none that is picked."""
+    return tuple([d for axis in dims if not is_picked(axis) for d in window(axis)])
 
 
 def contraction_flops(o: Op) -> Size:
@@ -198,7 +202,7 @@ def gemm(o: Op) -> Gemm | None:
 @lru_cache(maxsize=4096)
 def _edges(*operands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """The dimensions of M, N, K and batch, from those of two operands and their product."""
-    a, b, out = ({d for axis in dims if not is_picked(axis) for d in window(axis)} for dims in operands)
+    a, b, out = map(set, map(_looped, operands))
     # A picked dimension (an expert's weights) sends rows to it: it neither adds nor removes work.
     edges = ((a & out) - b, (b & out) - a, (a & b) - out, a & b & out)
     return tuple(tuple(sorted(dims)) for dims in edges)

@@ -86,8 +86,9 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
             inner = blocks.get(node.mirrors)
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
             continue
-        wanted: set[str] = set()
-        _lead((*(t.name for t in node.ins), *node.holds), makers, done, wanted)
+        reads, wanted = [*[t.name for t in node.ins], *node.holds], set[str]()
+        if not makers.keys().isdisjoint(reads):
+            _lead(reads, makers, done, wanted)
         if wanted:
             done |= wanted
             for o in ops:
@@ -98,7 +99,8 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
                     again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
                     strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
                     yield from _contiguous(again, strided, copies)
-        yield node._replace(holds=(*node.holds, *(copies[t.name] for t in node.ins if t.name in copies)))
+        held = [copies[t.name] for t in node.ins if t.name in copies] if copies else ()
+        yield node._replace(holds=(*node.holds, *held)) if held else node
 
 
 def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:

@@ -33,6 +33,8 @@ DERIVED = (
     "projection", "index_heads", "decoder", "mamba_head_dim", "full_kv_heads",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")  # of weights
+# Model_types of code on the hub, with a class of transformers': which family's that is.
+ELSEWHERE = {"kimi_k2": "deepseek_v3"}
 AROUND = ("tie_word_embeddings", "id2label", "num_labels")  # what the config around a nested one decides
 
 
@@ -106,7 +108,8 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of its weights: their family, their dtype, and their format where they are in few
     bits. Raises InputError.
     """
-    told = {"family": values["model_type"], **_dtype(values), **_kept(values)}
+    kind = values["model_type"]
+    told = {"family": ELSEWHERE.get(kind, kind), **_dtype(values), **_kept(values)}
     if values.get("quantization_config") is None:
         return told
     from .hf_quantized import packing
@@ -144,7 +147,8 @@ def known() -> tuple[str, ...]:
 
 
 def _family(kind: str) -> Mapping[str, Any]:
-    if kind not in known():
+    kind = ELSEWHERE.get(str(kind), kind)
+    if not table.has(FOLDER, str(kind)):
         raise UncoveredError("model_type", f"unknown name {shown(kind)}; {hint(kind, known())}")
     return table.load(FOLDER, f"{kind}.json")
 

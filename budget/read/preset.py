@@ -95,7 +95,7 @@ def classes() -> tuple[tuple[str, str], ...]:
 def captured(found: Mapping[str, Any]) -> bool:
     """Whether a preset is a config of a class that no architecture here covers (presets/captured.json)."""
     return "_class_name" in found or (
-        "model_type" in found and found["model_type"] not in table.files("families")
+        "model_type" in found and not table.has("families", found["model_type"])
     )
 
 

@@ -114,6 +114,8 @@ def resolve(model: object, config: Mapping[str, Any]) -> Resolved:
             "model", f"got {type(model).__name__}; allowed: a name, a path, a config dict, a Model"
         )
     module = architectures.load(arch)
+    if isinstance(settings, Settings) and not config:
+        return name, module, settings, usual, uncounted
     values = vars(settings) if isinstance(settings, Settings) else settings
     if config.get("dropout") == 0:  # none anywhere, but where a rate of its own is asked for
         rates = (field for field in module.Config.fields if field.endswith("_dropout"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..answer import Estimate
 from ..errors import InputError
@@ -59,19 +59,22 @@ def summary(estimate: Estimate) -> str:
         *_time(estimate),
         *_trust(estimate),
     ]
-    return "\n".join(line.rstrip() for long in lines for line in fold(long))
+    return "\n".join(line.rstrip() for line in fold(lines))
 
 
-def fold(line: str) -> list[str]:
-    """A line broken into lines that the terminal has room for: between its parts, or else between words."""
-    lines, most = [], min(width(), WIDTH)
-    while len(line) > most:
-        cut = max(line.rfind("   ", 13, most), line.rfind("; ", 13, most) + 1)
-        cut = cut if cut > 13 else line.rfind(" ", 14, most)
-        cut = cut if cut > 14 else most  # one long word: a path
-        lines.append(line[:cut])
-        line = " " * 14 + line[cut:].lstrip()
-    return [*lines, line]
+def fold(lines: Iterable[str]) -> list[str]:
+    """Lines broken into what the terminal has room for: between their parts, or else between words."""
+    found, most = [], min(width(), WIDTH)
+    for line in lines:
+        rest = line
+        while len(rest) > most:
+            cut = max(rest.rfind("   ", 13, most), rest.rfind("; ", 13, most) + 1)
+            cut = cut if cut > 13 else rest.rfind(" ", 14, most)
+            cut = cut if cut > 14 else most  # one long word: a path
+            found.append(rest[:cut])
+            rest = " " * 14 + rest[cut:].lstrip()
+        found.append(rest)
+    return found
 
 
 def shorten(text: str, width: int) -> str:

@@ -9,12 +9,9 @@ from ._terminal import width
 
 def render(answer: Answer) -> str:
     """The answer's text, tables and last paragraph. Raises InputError for an estimate of arrays."""
-    parts = [_folded(answer.text()), *map(plain, answer.tables()), _folded(answer.foot)]
+    text, foot = ("\n".join(fold(told.splitlines())) for told in (answer.text(), answer.foot))
+    parts = [text, *map(plain, answer.tables()), foot]
     return "\n\n".join(filter(None, parts))
-
-
-def _folded(text: str) -> str:
-    return "\n".join(line for long in text.splitlines() for line in fold(long))
 
 
 def plain(table: Table) -> str:
