@@ -96,7 +96,7 @@ class Found(Shown, _Found):
 def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
     """What an estimate's network allows; batch and recompute: as given, else to be chosen."""
     model, trains = one.model, one.task.workload.mode == "train"
-    divided = (int(groups * each) for groups, each in heads(model).values())
+    divided = (int(groups * each) for kinds in heads(model).values() for groups, each in kinds)
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
     experts = [o.sizes[base(axis)] for o, axis in axes if axis]
     return Facts(

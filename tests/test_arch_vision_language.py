@@ -74,7 +74,7 @@ def test_the_resolution_that_a_picture_is_scaled_into(grid):
         assert resolution(image, flat) == select_best_resolution((image, image), [tuple(p) for p in grid])
 
 
-@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl", "gemma4", "mllama"])
 @pytest.mark.usefixtures("quiet")
 def test_without_a_picture_the_tower_is_stored(kind):
     config = CONFIG_MAPPING[kind](**base(kind))

@@ -13,13 +13,13 @@ from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.fold.pipeline import in_flight
-from budget.ir import EXPERT_DOWN, contraction_flops, elements, walk
+from budget.ir import EXPERT_DOWN, SCORES, contraction_flops, elements, walk
 from budget.ir.verify import verify
 from budget.layout import Group, Level, parse
 from budget.plan.backward import backward
 from budget.plan.divide import divide
 from budget.plan.fuse import fuse
-from budget.plan.mesh import mesh
+from budget.plan.mesh import axes, choice, loops_over, mesh
 from budget.plan.recompute import recompute
 
 SMALL = {"layers": 4, "d_model": 64, "heads": 4, "vocab": 96, "context": 64}
@@ -456,3 +456,31 @@ def test_what_hides_communication_gives_it_a_part_of_itself():
     waits = [e.times.communication for e in (hidden, shown)]
     assert waits[0] == pytest.approx(20 / 132 * waits[1])
     assert taken_from(cluster.load("tpu-v5e-pod")) == 0
+
+
+@pytest.mark.parametrize("layout", ["tp=2", "cp=2", "cp=2,cp_kind=ulysses", "tp=2,cp=2"])
+def test_a_tower_s_odd_sequence_stays_whole(layout):
+    """LLaVA's 577 patches, beside 2,624 tokens that are divided; with tp, its heads are."""
+    one, many = (
+        budget.estimate("llava-1.5-7b", batch=2, seq=2048, image=336, layout=x) for x in (None, layout)
+    )
+    assert many.params == one.params
+    (rank,) = many.spread.ranks
+    verify(rank.program)
+    ops = {o.name: o.sizes for o, _ in walk(rank.program.nodes) if o.tag == SCORES and o.phase == "forward"}
+    tower, text = (next(x for name, x in ops.items() if ("tower" in name) == is_tower) for is_tower in (1, 0))
+    shares = parse(layout)
+    inside = shares.cp if shares.cp_kind == "ulysses" else 1
+    assert (tower["s"], tower["h"]) == (577, 16 // shares.tp // inside)
+    assert (text["s"], text["h"]) == (2624 // shares.cp * inside, 32 // shares.tp // inside)
+
+
+def test_a_tower_and_a_text_model_divide_their_own_heads():
+    """As PaliGemma's: 16 heads, and 8 with one key, the queries of which are divided instead."""
+    (axis,) = axes(parse("tp=4"), {"h": [16, 1]})
+    module = arch.load("transformer")
+    for heads, kv_heads, dim in ((16, 16, "h"), (8, 1, "r")):
+        own = {**SMALL, "d_model": 128, "heads": heads, "kv_heads": kv_heads}
+        model = module.build(make(module.Config, own), Workload("train", 1, 8))
+        scores = next(o for o, _ in walk(model.nodes) if o.tag == SCORES)
+        assert choice(axis, scores, loops_over(scores)) == dim

@@ -13,8 +13,7 @@ from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import norm
 
-# Kernels of distances of all pairs of positions, in buckets by their logarithm. Source: transformers (T5).
-DISTANCES = 20, 0
+DISTANCES = 11, 0  # kernels of buckets by the logarithm, besides a table's. Source: transformers (T5)
 
 
 class Attention(NamedTuple):
@@ -29,6 +28,7 @@ class Attention(NamedTuple):
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     norm_last: bool = False  # behind the rotation, not before it
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
+    value_norm: str = ""  # kind of a norm of values over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
     rope_apart: bool = False  # rotated and other parts stay in variables of the layer's code (Phi)
@@ -67,6 +67,13 @@ def mask_name(mode: str, window: int) -> str:
     return f"mask{window}" if window and mode == "decode" else "mask"
 
 
+def distances(name: str, letter: str, buckets: Size) -> Iterator[Op]:
+    """What the distance of each pair of positions adds to the scores of each head: `relative: h r s t`."""
+    made = f"{name}_distances"
+    yield op(made, f"!{name}_positions: s -> {made}/int64: s t", "table")._replace(beside=DISTANCES)
+    yield op(name, f"{made}: s t, *~{letter} h r -> relative: h r s t", "gather", **{letter: buckets})
+
+
 def causal_mask(name: str = "mask", **sizes: Size) -> Op:
     """The mask that eager code adds to the scores, made once for all layers (of one window)."""
     line = f"!positions/int64: s -> {name}: b s t"
@@ -103,6 +110,8 @@ def attention(
         q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
         yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
         yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
+    if a.value_norm:
+        yield norm(f"{name}.v_norm", a.value_norm, "v", "v", dim="k")
     if a.cosine:
         yield op(f"{name}.q_unit", "q: -> q:", "unit")
         yield op(f"{name}.k_unit", "k: -> k:", "unit")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, HEAD, Block, Model, Node, Op, model, op
+from ..ir import EMBED, HEAD, Block, Model, Node, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
-from ._attention import DISTANCES, Attention, causal_mask
+from ._attention import Attention, causal_mask, distances
 from ._heads import of_pooled, pooled
 from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._loss import cross_entropy
@@ -170,17 +170,11 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         yield from cross_entropy("logits", states=("x", "scaled"))
 
 
-def _distances(c: Config, part: str) -> Op:
-    """What each distance adds to the scores of each head."""
-    spec = f"!{part}_distances/int64: s t, *~p h r -> relative: h r s t"
-    return op(f"{part}.relative", spec, "gather", p=c.buckets)._replace(beside=DISTANCES)
-
-
 def _with_tables(c: Config, part: str, layers: Block) -> Block:
     """Layers, each with its own table of distances where it has one."""
     if c.positions != "relative" or not c.relative_each:
         return layers
-    return layers._replace(body=(_distances(c, part), *layers.body))
+    return layers._replace(body=(*distances(f"{part}.relative", "p", c.buckets), *layers.body))
 
 
 def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[Node]:
@@ -195,7 +189,7 @@ def _embedding(c: Config, part: str, ids: str, x: str, mode: str) -> Iterator[No
         yield op(f"{part}.embed_scale", f"{x}: -> {x}:", "scale")
     if c.positions == "relative":
         if not c.relative_each:
-            yield _distances(c, part)
+            yield from distances(f"{part}.relative", "p", c.buckets)
     elif c.positions == "computed":
         yield op(f"{part}.positions", f"!{part}_positions/int64: s -> places: s d", "table")
         yield op(f"{part}.embed_add", f"{x}:, places: s d -> {x}:", "add")

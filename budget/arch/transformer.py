@@ -10,7 +10,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import DISTANCES, alibi, causal_mask, mask_name, rotary, window_mask
+from ._attention import alibi, causal_mask, distances, mask_name, rotary, window_mask
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, dropout, norm
 from ._periods import stack
@@ -226,8 +226,7 @@ def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = 
     if c.positions == "alibi":
         yield alibi()
     if not is_zero(c.buckets):
-        spec = "!distances/int64: s t, *~u h r -> relative: h r s t"
-        yield op("relative", spec, "gather", u=c.buckets)._replace(beside=DISTANCES)
+        yield from distances("relative", "u", c.buckets)
     masks = len(set(c.windows))
     if c.kind == "encoder" and max(c.windows) > 0:
         yield from window_mask(beside=16 if masks > 1 else 0)

@@ -1,6 +1,7 @@
 """Virtual tokens before a sequence, whose embeddings are learned: what prompt tuning and p-tuning share.
 
-All sequences have the same ones, so they are made once and repeated. Source: peft.
+All sequences have the same ones, so they are made once and repeated. Of two stacks the encoder's sequence
+has them; peft learns as many for the decoder, which then reads none. Source: peft.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     """
     untrained(model, field)
     embeds = [node for node in model.nodes if isinstance(node, Op) and node.tag == EMBED]
-    if len(embeds) > 1:
-        why = f"peft puts virtual tokens before both stacks of {model.name}, which is not modelled"
-        raise InputError(field, f"{why}; allowed: networks of one stack")
     if not embeds or any(is_convolution(o) for o, _ in walk(model.nodes)):
         raise InputError(field, f"{model.name} reads no tokens, or has convolutions; allowed: 0")
     b, s, d = embeds[0].out.dims
-    sizes = {**embeds[0].sizes, TOKENS: n, "words": embeds[0].sizes[s], s: embeds[0].sizes[s] + n}
+    learned = n * len(embeds)
+    sizes = {**embeds[0].sizes, TOKENS: learned, "words": embeds[0].sizes[s], s: embeds[0].sizes[s] + n}
     made: list[Op] = []
 
     def make(name: str, kind: str, ins: tuple[Tensor, ...], dims: tuple[str, ...], own: str) -> Tensor:
@@ -45,22 +44,35 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     tokens = make("repeat", "repeat", (tokens,), (b, TOKENS, d), dtype)
     if dtype:
         tokens = make("cast", "cast", (tokens,), tokens.dims, "")
+    if len(embeds) > 1:
+        rest = Tensor("virtual_unread", (b, "unread", d))
+        read = Tensor("virtual_read", (b, "read", d))
+        made.append(
+            Op("prompt_encoder.read", "split", (tokens,), (read, rest), {**sizes, "read": n, "unread": n})
+        )
+        tokens, sizes = read, {**sizes, "read": n}
     words = Tensor(f"{embeds[0].out.name}~words", (b, "words", d))
     join = Op("prompt_encoder.join", "join", (tokens, words), embeds[0].outs, sizes)
-
-    def change(o: Op) -> tuple[Op, ...]:
-        if o.tag != EMBED:
-            return (_longer(o, n),)
-        return (o._replace(outs=(words._replace(dims=(b, s, d)),)), *made, join)
-
     base = frozen(model, None)
-    return base._replace(nodes=rewrite(base.nodes, change))
+    where = [i for i, node in enumerate(base.nodes) if isinstance(node, Op) and node.tag == EMBED]
+    end = where[1] if len(where) > 1 else len(base.nodes)
+    before, stack = base.nodes[: where[0]], base.nodes[where[0] + 1 : end]
+    before, whole = (rewrite(nodes, lambda o: (_longer(o, n, ("s", "t")),)) for nodes in (before, stack))
+    given = {t.name for o, _ in walk(stack) for t in o.outs}
+
+    def change(o: Op) -> tuple[Op]:
+        """Of the decoder's operators, those along the encoder's sequence."""
+        along = [t for t in o.ins if t.name in given and "t" in t.dims]
+        given.update(t.name for t in o.outs if along and "t" in t.dims)
+        return (_longer(o, n, ("t",)) if along else o,)
+
+    embed = base.nodes[where[0]]._replace(outs=(words._replace(dims=(b, s, d)),))  # type: ignore[call-arg]
+    return base._replace(nodes=(*before, embed, *made, join, *whole, *rewrite(base.nodes[end:], change)))
 
 
-def _longer(o: Op, n: Size) -> Op:
-    """An operator of longer sequences. Raises InputError where there are no positions for them."""
-    sizes = {**o.sizes, **{dim: o.sizes[dim] + n for dim in ("s", "t") if dim in o.sizes}}
-    return o._replace(sizes=sizes)
+def _longer(o: Op, n: Size, dims: tuple[str, ...]) -> Op:
+    """An operator of longer sequences, along these dimensions."""
+    return o._replace(sizes={**o.sizes, **{dim: o.sizes[dim] + n for dim in dims if dim in o.sizes}})
 
 
 def fits(model: Model, field: str, n: Size) -> None:

@@ -17,20 +17,21 @@ Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ..config import any_of, divides
 from ..errors import InputError
-from ..ir import ACTIVE, SCORES, Model, Op, Tensor, expert_axis, letters, walk
+from ..ir import ACTIVE, Model, Op, Tensor, expert_axis, letters, walk
 from ..layout import Layout, even
 from ..named import NamedTuple
-from ..size import Size, exact_div, is_number, is_one, is_zero, minimum
+from ..size import Size, exact_div, is_number, is_one, is_zero, maximum, minimum, product
 
 WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
 EXPERTS = "~e"  # the experts that rows pick; rows themselves go where their experts are
 ATTENTION = "attention"
 HEADS = {"h": "r", "G": "H"}  # groups of heads: of a key and its value, of a state's; and the heads of each
-NONE: Mapping[str, Size] = {}
+Groups = Mapping[str, Sequence[Size]]
+NONE: Groups = {}
 # What must be divided evenly, and what it is called. A vocabulary is padded; a given batch is one device's.
 EVENLY = {
     "h": "heads", "r": "query heads for each key", "G": "groups of heads", "H": "heads of each group",
@@ -45,13 +46,15 @@ class Prefer(NamedTuple):
     within: str = ""  # in operators of this group only
     outside: str = ""  # not in operators of this group
     without: str = ""  # not in operators that loop over this dimension too
+    least: Size = 0  # where it has so many elements
 
 
 class Axis(NamedTuple):
     """An axis of the mesh, or a part of one that divides something else than its other parts.
 
     name: of the axis in a layout. given: dimensions whose sizes are one device's already: a workload's batch.
-    rows: what a device has less of when rows go to their experts, "" where it has as many as it sent.
+    rows: what a device has less of when rows go to their experts, "" where it has as many as it sent. whole:
+    lengths of sequences that it leaves as they are.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Axis(NamedTuple):
     rows: str = "s"
     inner: str = ""  # its name among the rows of experts
     crowd: float = 1.0  # rows of the busiest device's experts, over the mean
+    whole: tuple[int, ...] = ()
 
     @property
     def experts(self) -> bool:
@@ -70,19 +74,27 @@ class Axis(NamedTuple):
 
 def choice(axis: Axis, o: Op, loops: Collection[str]) -> str:
     """The dimension that an axis divides in an operator, of those that it loops over; WHOLE if none."""
-    return next((want.dim for want in axis.dims if want.dim in loops and _holds(want, o, loops)), WHOLE)
+    return next((want.dim for want in axis.dims if want.dim in loops and _holds(axis, want, o, loops)), WHOLE)
 
 
-def _holds(want: Prefer, o: Op, loops: Collection[str]) -> bool:
+def _holds(axis: Axis, want: Prefer, o: Op, loops: Collection[str]) -> bool:
     """Whether a preference holds in an operator."""
+    if _is_whole(axis, want, o.sizes) or any_of(o.sizes.get(want.dim, want.least) < want.least):
+        return False
     where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
     return where and want.without not in loops
 
 
-def canonical(axis: Axis, t: Tensor) -> str:
+def _is_whole(axis: Axis, want: Prefer, sizes: Mapping[str, Size]) -> bool:
+    """Whether what an axis would divide is a sequence that it leaves as it is."""
+    return bool(axis.whole) and want.dim in ("s", "t") and sizes.get(want.dim) in axis.whole
+
+
+def canonical(axis: Axis, t: Tensor, sizes: Mapping[str, Size]) -> str:
     """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
     own = letters(t.dims)
-    return next((want.dim for want in axis.dims if want.dim in own and not want.within), WHOLE)
+    wants = (want for want in axis.dims if want.dim in own and not want.within)
+    return next((want.dim for want in wants if not _is_whole(axis, want, sizes)), WHOLE)
 
 
 def has(t: Tensor, dim: str) -> bool:
@@ -105,28 +117,48 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
     if not is_zero(layout.etp) and any_of(layout.etp != layout.tp) and not _has_experts(model):
         raise InputError("layout.etp", f"{model.name} has no experts; allowed: 0")
     found = heads(model)
-    for letter, (groups, each) in found.items():
-        even("tp", layout.tp, "heads", groups * each)
-        if layout.cp_kind == "ulysses" and letter == "h":
-            even("cp", layout.tp * layout.cp, "heads", groups * each)
-    return axes(layout, {letter: groups for letter, (groups, _) in found.items()})
+    for letter, kinds in found.items():
+        for groups, each in kinds:
+            even("tp", layout.tp, "heads", groups * each)
+            if layout.cp_kind == "ulysses" and letter == "h":
+                even("cp", layout.tp * layout.cp, "heads", groups * each)
+    whole = _uneven(layout, model)
+    divided = axes(layout, {letter: [groups for groups, _ in kinds] for letter, kinds in found.items()})
+    return tuple(axis._replace(whole=whole) for axis in divided) if whole else divided
 
 
-def heads(model: Model) -> dict[str, tuple[Size, Size]]:
-    """By their letter, a network's groups of heads and the heads of each: of attention, of states."""
-    found: dict[str, tuple[Size, Size]] = {}
+def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
+    """Lengths of sequences beside a network's own that degrees do not divide, which they divide: a tower's
+    pictures, which then stay whole, as in the vision towers of trainers on Megatron-LM.
+    """
+    degree = (layout.tp if layout.sp else 1) * layout.cp
+    plain = all(is_number(n) and n for n in (degree, model.tokens, model.samples))
+    if not plain or degree == 1 or model.tokens // model.samples % degree:
+        return ()
+    lengths = {o.sizes["s"] for o, _ in walk(model.nodes) if "s" in loops_over(o) and is_number(o.sizes["s"])}
+    return tuple(n for n in lengths if n % degree)
+
+
+def heads(model: Model) -> dict[str, list[tuple[Size, Size]]]:
+    """By their letter, groups of heads and the heads of each: of every kind of attention, of states."""
+    found: dict[str, list[tuple[Size, Size]]] = {letter: [] for letter in HEADS}
     for o, _ in walk(model.nodes):
-        letter = "h" if o.tag == SCORES else "G" if "G" in o.sizes else ""
-        if letter and letter not in found:
-            found[letter] = o.sizes[letter], o.sizes.get(HEADS[letter], 1)
+        for letter in HEADS.keys() & loops_over(o):
+            kind = o.sizes[letter], o.sizes.get(HEADS[letter], 1)
+            if not any(all(map(_same, kind, known)) for known in found[letter]):
+                found[letter].append(kind)
     return found
+
+
+def _same(a: Size, b: Size) -> bool:
+    return a is b or (is_number(a) and is_number(b) and a == b)
 
 
 def _has_experts(model: Model) -> bool:
     return any(expert_axis(t, o) for o, _ in walk(model.nodes) for t in o.weights)
 
 
-def axes(layout: Layout, groups: Mapping[str, Size] = NONE) -> tuple[Axis, ...]:
+def axes(layout: Layout, groups: Groups = NONE) -> tuple[Axis, ...]:
     """The same for a network with so many groups of heads, by their letter; of others, there are enough."""
     etp = layout.tp if is_zero(layout.etp) else layout.etp
     beyond = 1 if is_zero(layout.etp) else exact_div(layout.tp, etp)
@@ -165,36 +197,39 @@ def _experts(divided: bool) -> tuple[Prefer, ...]:
     return (Prefer(EXPERTS),) if divided else ()
 
 
-def _heads(
-    size: Size, groups: Mapping[str, Size], before: Sequence[Axis]
-) -> Iterator[tuple[tuple[Prefer, ...], Size]]:
+def _heads(size: Size, groups: Groups, before: Sequence[Axis]) -> Iterator[tuple[tuple[Prefer, ...], Size]]:
     """Some devices as those that divide groups of heads, and those beyond, which divide the heads of each."""
-    left = {letter: _left(letter, groups, before) for letter in HEADS}
-    fewer = {letter: n for letter, n in left.items() if n is not None and any_of(size > n)}
-    for letter, n in fewer.items():
-        if any_of(size <= n):  # an axis of one device would talk to itself
-            what = {"h": "key-value heads", "G": "groups of heads"}[letter]
-            text = f"some degrees divide the {groups[letter]} {what} and some are more"
-            raise InputError("layout.tp", f"{text}; allowed: arrays of one kind")
-    done: Size = 1
-    for end in (*sorted(fewer.values(), key=_largest), size):
+    done = product(axis.degree for axis in before if any(want.dim in _OF_HEADS for want in axis.dims))
+    ends = []
+    for letter, counts in groups.items():
+        for count in counts:
+            left = maximum(exact_div(count, done), 1)
+            if any_of(size > left):
+                ends.append(left)
+                if any_of(size <= left):  # an axis of one device would talk to itself
+                    what = {"h": "key-value heads", "G": "groups of heads"}[letter]
+                    text = f"some degrees divide the {count} {what} and some are more"
+                    raise InputError("layout.tp", f"{text}; allowed: arrays of one kind")
+    start: Size = 1
+    for end in (*sorted(ends, key=_largest), size):
         divides("layout.tp", end, "tp", size)
-        divides("layout.tp", done, "tp", end)
-        degree = exact_div(end, done)
-        if any_of(degree != 1) or not fewer:
-            beyond = [letter for letter, n in fewer.items() if any_of(done >= n)]
-            yield tuple(Prefer(HEADS[x] if x in beyond else x) for x in HEADS), degree
-        done = end
+        divides("layout.tp", start, "tp", end)
+        degree = exact_div(end, start)
+        if any_of(degree != 1) or not ends:
+            yield tuple(want for x in HEADS for want in _divided(x, groups.get(x, ()), done * end)), degree
+        start = end
+
+
+_OF_HEADS = {letter for pair in HEADS.items() for letter in pair}
+
+
+def _divided(letter: str, counts: Sequence[Size], devices: Size) -> tuple[Prefer, ...]:
+    """What so many devices divide: groups of heads where there are as many, else the heads of each."""
+    fewer = [count for count in counts if any_of(count < devices)]
+    if not fewer:
+        return (Prefer(letter),)
+    return (*([Prefer(letter, least=devices)] if len(fewer) < len(counts) else ()), Prefer(HEADS[letter]))
 
 
 def _largest(size: Size) -> Size:
     return size if is_number(size) else size.max()
-
-
-def _left(letter: str, groups: Mapping[str, Size], before: Iterable[Axis]) -> Size:
-    """How many groups of heads a device of these axes has; None where there are none of the kind."""
-    left = groups.get(letter)
-    for axis in before:
-        if left is not None and any(want.dim == letter for want in axis.dims):
-            left = exact_div(left, axis.degree)
-    return left
