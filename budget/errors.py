@@ -47,13 +47,12 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
 
     dashes = re.match("-*", name)[0]  # type: ignore[index] # matches nothing, too
     flag = "--" if dashes else ""
-    bare = name.removeprefix(dashes).lower().replace("_", "-")
+    bare = re.sub("[_ ]", "-", name.removeprefix(dashes).lower())
     same = _synonyms(bare, flag)
     if isinstance(same, str):
         return same
-    if found := [
-        flag + (told if flag else told.split()[0]) for told in same if flag + told.split()[0] in known
-    ]:
+    told = [flag + (other if flag else other.split()[0]) for other in same]
+    if found := list(dict.fromkeys(other for other in told if other.split()[0] in known)):
         return found
     names = {other.removeprefix(flag): other for other in known}
     words = set(bare.split("-"))

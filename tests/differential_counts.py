@@ -125,9 +125,9 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
     side = SIDE if images and "image" not in image_field(kind) else 0
     if sees(kind):
-        rotates = config.tower_positions == "rotary" and not config.tower_packed
-        side = GRID * config.merge * config.tower_patch if rotates else config.tower_image
-        side = SIZE * side // 8 if config.newline else side
+        rotates = getattr(config, "tower_positions", "") == "rotary" and not config.tower_packed
+        side = GRID * config.merge * config.pool * config.tower_patch if rotates else config.tower_image
+        side = SIZE * side // 8 if getattr(config, "newline", False) else side
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
     workload = Workload("train" if train else "forward", BATCH, seq, side)
     model = architectures.load(arch).build(config, workload)

@@ -60,10 +60,33 @@ def patches_in_a_row(kind: str, vision: Any) -> tuple[torch.Tensor, dict[str, An
     return shown, more
 
 
+def patches_with_places(vision: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The same, each patch with its column and row (Gemma 4)."""
+    across = GRID * vision.pooling_kernel_size
+    places = torch.cartesian_prod(torch.arange(across), torch.arange(across)).repeat(BATCH, 1, 1)
+    return torch.ones(BATCH, across**2, 3 * vision.patch_size**2), {"image_position_ids": places}
+
+
+def beside_words(vision: Any) -> dict[str, Any]:
+    """Words, and the tiles of a picture that no tokens stand for (Llama 3.2)."""
+    tiles, side = vision.max_num_tiles, vision.image_size
+    return {
+        "input_ids": torch.ones(BATCH, SEQ, dtype=torch.long),
+        "pixel_values": torch.ones(BATCH, 1, tiles, vision.num_channels, side, side),
+        "aspect_ratio_ids": torch.ones(BATCH, 1, dtype=torch.long),
+        "aspect_ratio_mask": torch.ones(BATCH, 1, tiles, dtype=torch.long),
+        "cross_attention_mask": torch.ones(BATCH, SEQ, 1, tiles, dtype=torch.long),
+    }
+
+
 def among_words(made: Any) -> dict[str, Any]:
     """A picture and as many image tokens as the class itself makes of it, before the words."""
     config, vision = made.config, made.config.vision_config
-    if config.model_type in ("kimi_k25", "video_llama_3") or hasattr(vision, "spatial_merge_size"):
+    if config.model_type == "mllama":
+        return beside_words(vision)
+    if config.model_type == "gemma4":
+        shown, more = patches_with_places(vision)
+    elif config.model_type in ("kimi_k25", "video_llama_3") or hasattr(vision, "spatial_merge_size"):
         shown, more = patches_in_a_row(config.model_type, vision)
     else:
         listed = ("idefics2_vision", "idefics3_vision", "smolvlm_vision")  # take several for each text

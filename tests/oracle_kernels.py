@@ -153,7 +153,7 @@ def _inputs(kind: str, cls: str, config: Any) -> tuple[dict[str, Any], dict[str,
     elif arch == "wav2vec2":
         given = {"input_values": torch.zeros(BATCH, SAMPLES, dtype=torch.bfloat16)}
         sizes = {"batch": BATCH, "seq": SAMPLES}
-    elif arch not in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
+    elif arch not in ("transformer", "hybrid", "gemma4", "mllama", "mamba", "deberta"):
         side = getattr(config, "image_size", SIDE)
         sizes = {"batch": BATCH, "image": side if isinstance(side, int) else side[0]}
         shape = BATCH, config.num_channels, sizes["image"], sizes["image"]

@@ -74,7 +74,7 @@ def test_the_resolution_that_a_picture_is_scaled_into(grid):
         assert resolution(image, flat) == select_best_resolution((image, image), [tuple(p) for p in grid])
 
 
-@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl", "gemma4", "mllama"])
 @pytest.mark.usefixtures("quiet")
 def test_without_a_picture_the_tower_is_stored(kind):
     config = CONFIG_MAPPING[kind](**base(kind))
@@ -98,6 +98,15 @@ def test_a_picture_in_the_cache():
     assert told.flops == longer.flops
     assert told.memory.peak == longer.memory.peak
     assert told.params == longer.params
+
+
+def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
+    """Three layers of two key-value heads of eight hold four tiles of 36 patches and a class."""
+    table = {"model_type": "mllama", **base("mllama")}
+    told = estimate(table, mode="decode", batch=2, seq=9, image=48, dtype="bf16")
+    blind = estimate(table, mode="decode", batch=2, seq=9, dtype="bf16")
+    assert told.memory.kv_cache - blind.memory.kv_cache == 2 * 3 * (2 * 2 * 8) * 4 * 37 * 2
+    assert told.params == blind.params
 
 
 @pytest.mark.parametrize("kind", LARGE)

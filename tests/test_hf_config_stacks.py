@@ -141,7 +141,11 @@ CLASSES = [
     ("falcon_h1", "FalconH1Model", {"mamba_d_ssm": None, "attention_bias": True, "mamba_proj_bias": True}),
     ("llama4_text", "Llama4ForCausalLM", {"interleave_moe_layer_step": 2, "no_rope_layer_interval": 2}),
     ("llama4_text", "Llama4TextModel", {"num_experts_per_tok": 2, "use_qk_norm": False}),
-    ("gemma4_text", "Gemma4ForCausalLM", {"attention_k_eq_v": True, "num_global_key_value_heads": 3}),
+    (
+        "gemma4_text",
+        "Gemma4ForCausalLM",
+        {"attention_k_eq_v": True, "num_global_key_value_heads": 3, "use_bidirectional_attention": "vision"},
+    ),
     (
         "gemma4_text",
         "Gemma4ForCausalLM",

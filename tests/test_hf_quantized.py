@@ -1,5 +1,7 @@
 """Checkpoints in few bits, to the byte: against transformers' own layers, and by hand."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -9,6 +11,7 @@ from transformers.utils.quantization_config import FineGrainedFP8Config
 
 from budget import estimate
 from budget.errors import InputError
+from budget.plan._modules import _number
 
 LLAMA = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 3,
          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
@@ -277,3 +280,37 @@ def test_a_checkpoint_is_not_quantized_again():
     with pytest.raises(InputError, match=r"^quantize: got int8, and the checkpoint is in awq"):
         estimate({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}}, mode="forward",
                  quantize="int8")  # fmt: skip
+
+
+def test_what_nvidia_s_quantizer_writes_beside_a_config(tmp_path):
+    """Its own file has the table that newer checkpoints have in their config.json."""
+    told = {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": told}))
+    for path in (tmp_path, tmp_path / "config.json"):
+        assert estimate(path, mode="forward", seq=16).memory.parameters == stored(LLAMA, **told)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.{}.mlp.gate_proj", "layers.{}.mlp.*", "re:.*layers.{}.mlp.gate.*"]
+)
+def test_a_list_of_every_layer_is_one_of_all(name):
+    """Hundreds of names: each is looked for among those of its own layer."""
+    table = compressed("float-quantized", num_bits=8, type="float", strategy="tensor")
+    every = [name.format(i) for i in range(3)]
+    assert stored(LLAMA, **{**table, "ignore": every}) == stored(
+        LLAMA, **{**table, "ignore": [name.format("*").replace("re:.*layers.*", "re:.*layers.[0-9]+")]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "number"),
+    [
+        (r"(^|\.)model\.layers\.12\.mlp(\.|$)", "12"),
+        (r"^(?:model.layers.0.mlp.gate)|model\.layers\.0\.mlp\.gate$", "0"),
+        (r"layers\.(3|4)\.mlp", ""), (r"layers\.[0-9]\.mlp", ""), (r"layers\.\d\.mlp", ""), (r"lm_head", ""),
+        (r"layers\.1*\.mlp", ""), (r"layers\.1?\.mlp", ""), (r"layers\.1{2}\.mlp", ""),
+    ],
+)  # fmt: skip
+def test_a_number_is_one_that_every_name_has(expression, number):
+    assert _number(expression) == number

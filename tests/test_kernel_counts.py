@@ -35,6 +35,7 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "swinv2": (0.15, "the same"),
     "falcon_mamba": (0.12, "norms of a scan's parts"),
     "glm_moe_dsa": (0.12, "its indexer"),
+    "gemma4": (0.12, "tokens compared with those of pictures, videos and sound"),
     "siglip_vision_model": (0.12, "torch's own attention in its pooler"),
 }
 NOT_RUN = {  # the small configs do not run

@@ -28,6 +28,7 @@ class Attention(NamedTuple):
     norm: str = ""  # kind of the norm of queries and keys over head_dim
     norm_last: bool = False  # behind the rotation, not before it
     norm_heads: bool = False  # with weights of each head's own and no bias, not weights that all heads share
+    value_norm: str = ""  # kind of a norm of values over head_dim
     rope: bool = False  # rotates queries and keys by the tensors cos and sin (see `rotary`)
     rope_part: bool = False  # only a part of each head
     rope_apart: bool = False  # rotated and other parts stay in variables of the layer's code (Phi)
@@ -109,6 +110,8 @@ def attention(
         q, k = ("h r k", "h k") if a.norm_heads else ("k", "k")
         yield norm(f"{name}.q_norm", a.norm, "q", "q", bias=not a.norm_heads, dim=q)
         yield norm(f"{name}.k_norm", a.norm, "k", "k", bias=not a.norm_heads, dim=k)
+    if a.value_norm:
+        yield norm(f"{name}.v_norm", a.value_norm, "v", "v", dim="k")
     if a.cosine:
         yield op(f"{name}.q_unit", "q: -> q:", "unit")
         yield op(f"{name}.k_unit", "k: -> k:", "unit")

@@ -165,21 +165,23 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
-    elif m.gated:
-        yield activate(f"{name}.act", m.activation, "g")
-        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
+    elif m.gated:  # both projections are one, of which the code's variables are views
+        yield activate(f"{name}.act", m.activation, "g", "ga")
+        yield op(f"{name}.mul", "ga:, u: -> g:", "mul", GATE)._replace(callers=("g", "u"))
     else:
         yield activate(f"{name}.act", m.activation, "u")
     yield op(f"{name}.down", f"g: b s {a} f, *~e f d{out_bias} -> ye: b s {a} d", tag=EXPERT_DOWN, f=m.f)
     if m.single:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
         yield op(f"{name}.return", "we: -> we:", "reorder")
-        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")
+        yield op(f"{name}.sum", "we: b s a d -> we: b s d", "sum_rows")._replace(callers=("xe", "ye", x))
         yield op(f"{name}.downcast", f"we: -> {out}:", "cast")
         return
-    if not m.every:
-        yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> ye: b s a d", "mul")
-    yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
+    if m.every:
+        yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
+        return
+    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", "mul")
+    yield op(f"{name}.sum", f"yw: b s a d -> {out}: b s d", "reduce")._replace(callers=("xe", "ye", x))
 
 
 def _route(m: Experts, x: str) -> Iterator[Op]:

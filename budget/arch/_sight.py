@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
-from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
+from ..ir import DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
 from ..named import NamedTuple
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import _resampler, _tiles, vit
@@ -37,6 +37,7 @@ class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     )
     class_tokens: bool = setting(False, "the tokens before the patches are projected, too")
     pool: int = setting(1, "side of a square of patches that are averaged to one (Gemma 3: 4)")
+    pool_product: bool = setting(False, "by a product with weights of all patches, in float32 (Gemma 4)")
     merge: int = setting(1, "side of a square of patches, side by side one token (Qwen2-VL: 2)")
     merge_copies: bool = setting(False, "they are copied for it, not stored in this order (Idefics 3)")
     merge_norm: str = setting("", "a norm of each patch before that (Kimi K2.5)", choices=("", *NORMS))
@@ -103,13 +104,19 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
     sampled = _resampler.resampled(c, width, each)
     eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
     if not seen or w.mode == "decode":
-        return Seen(n, tuple(_stored(eyes)), (), (), () if seen else (UNSEEN,))
+        return Seen(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)
     behind = (
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
         for i in range(min(len(deep(c)), layers) if deep(c) else 0)
     )
     return Seen(n, eyes, (place,), tuple(behind), ())
+
+
+def shallow(c: Sight, kind: str) -> None:
+    """Raises InputError where earlier layers' features are for a decoder that takes none."""
+    if deep(c):
+        raise InputError("deep_layers", f"allowed for {kind}: 0")
 
 
 def deep(c: Sight) -> tuple[int, ...]:
@@ -141,9 +148,11 @@ def _tokens(c: Sight, tower: vit.Config, w: Workload) -> Size:
     """Tokens that a picture takes. Raises InputError for one that the tower does not take."""
     if tower.positions in ("learned", "both") and any_of(w.image != tower.image):
         raise InputError("image", f"got {shown(w.image)}; allowed: as its positions, {tower.image}")
-    least = tower.patch * c.merge
+    least = tower.patch * c.merge * c.pool
     if tower.positions in ("rotary", "none") and any_of(w.image % least != 0):
-        raise InputError("image", f"got {shown(w.image)}; allowed: multiples of patch x merge, {least}")
+        raise InputError(
+            "image", f"got {shown(w.image)}; allowed: multiples of patch x merge x pool, {least}"
+        )
     across = floor_div(floor_div(w.image, tower.patch), c.pool * c.merge)
     return across * across + (tower.extra_tokens + tower.registers if c.class_tokens else 0)
 
@@ -181,7 +190,13 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
         return
     if kept == "p":
         yield op("patches", "x: b s d -> x: b p d", "slice")
-    if not is_one(c.pool):
+    if c.pool_product and not is_one(c.pool):
+        yield op("pool.weights", f"!cells/int64: b {kept} -> weights/float32: b {kept} n", "table")
+        yield op("pool.upcast", f"x: b {kept} d -> whole/float32:", "cast")
+        yield op("pool", f"whole: b {kept} d, weights: b {kept} n -> pooled/float32: b n d")
+        yield op("pool.downcast", "pooled: -> x:", "cast")
+        kept = "n"
+    elif not is_one(c.pool):
         across = floor_div(w.image, tower.patch)
         out = floor_div(across, c.pool)
         grid: dict[str, Size] = {"y": out, "x": out, "y+i": across, "x+j": across, "i": c.pool, "j": c.pool}
@@ -229,15 +244,16 @@ def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> 
         yield activate(f"{name}.act", c.projector_activation, "u")
     for i in range(1, c.projector_depth):
         yield op(f"{name}.up{i}", f"g: b n f, *f g{next_up} -> u: b n g", tag=UP)
-        yield op(f"{name}.act{i}", "u: b n g -> g: b n f", c.projector_activation, ACTIVATION_OF_MLP)
+        yield activate(f"{name}.act{i}", c.projector_activation, "u")
+        yield op(f"{name}.as_wide{i}", "g: b n g -> g: b n f", "view")
     yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
 
 
-def _stored(nodes: Iterable[Node]) -> Iterator[Node]:
+def stored(nodes: Iterable[Node]) -> Iterator[Node]:
     """The weights of operators that do not run."""
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_stored(node.body)))
+            yield node._replace(body=tuple(stored(node.body)))
             continue
         if own := tuple(t._replace(added=False) for t in node.ins if t.role == WEIGHT):
             yield Op(node.name, "resident", own, (Tensor(f"{node.name}~stored", own[0].dims),), node.sizes)

@@ -23,6 +23,8 @@ class Layer(NamedTuple):
     scale: bool = False  # what attention and MLP add is scaled channel by channel (LayerScale)
     dropout: float = 0.0  # dropout of what attention and MLP add; 0 outside training
     inner_dropout: float = 0.0  # dropout inside the MLP, behind its activation
+    out_norm: bool = False  # with `pre`: norms behind attention and MLP as well, before they are added
+    gate: bool = False  # what attention and MLP add is scaled by one number each (Llama 3.2)
 
 
 def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
@@ -77,7 +79,11 @@ def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)
         yield from part("n")
+        if layer.out_norm:
+            yield norm(f"{name}.out_norm", layer.norm, "a", "a")
         yield from dropout(name, layer.dropout, "train", "a")
+        if layer.gate:
+            yield op(f"{name}.gate_all", "a: b s d, *w -> a: b s d", "mul", w=1)
         if layer.scale:
             yield op(f"{name}.weigh", "a: b s d, *d -> a: b s d", "mul")
         yield op(f"{name}.residual", f"{x}:, a: -> {x}:", "add")

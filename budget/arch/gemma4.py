@@ -92,19 +92,30 @@ def build(c: Config, w: Workload) -> Model:
     """Tokens [b, s] to logits [b, s, v]; decode runs one step from cached keys and values."""
     seq = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else seq
-    sizes = {
-        "b": w.batch, "s": s, "t": seq, "d": c.d_model, "v": c.vocab, "f": c.d_ff, "l": c.layers,
+    nodes = (*embedding(c), *behind_embedding(c, w.mode, seq))
+    return model("gemma4", c, w, nodes, shape(c, w, seq), samples=w.batch, tokens=w.batch * s)
+
+
+def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:
+    """The dimensions' sizes, of so many tokens."""
+    return {
+        "b": w.batch, "s": 1 if w.mode == "decode" else seq, "t": seq, "d": c.d_model, "v": c.vocab,
+        "f": c.d_ff, "l": c.layers,
         "p": c.layer_width, "w": c.layer_vocab, "z": c.layers * c.layer_width,
         "e": c.experts, "a": c.active_experts,
     }  # fmt: skip
-    return model("gemma4", c, w, _nodes(c, w.mode, seq), sizes, samples=w.batch, tokens=w.batch * s)
 
 
-def _nodes(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+def embedding(c: Config) -> Iterator[Node]:
+    """From tokens to `x: b s d`, and what each layer adds of them."""
     yield op("embed", "!ids/int64: b s, *embed: ~v d -> x: b s d", "gather", EMBED)
     yield op("embed.scale", "x: -> x:", "scale")
     if not is_zero(c.layer_width):
         yield from _layer_inputs()
+
+
+def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
+    """From `x: b s d` to the end."""
     kinds = [_kind(c, i) for i in range(c.layers)]
     for kind in sorted({kind._replace(shared=False) for kind in kinds}):
         width = c.full_head_dim if kind.full else c.head_dim

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ..config import Workload
-from ..errors import InputError
 from ..ir import Model, model
 from ..size import or_else
 from . import hybrid
-from ._sight import Sight, deep, see
+from ._sight import Sight, see, shallow
 
 TAKES = ("batch", "seq", "image")
 MODES = hybrid.MODES
@@ -18,8 +17,7 @@ class Config(hybrid.Config, Sight):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if deep(self):
-            raise InputError("deep_layers", "allowed for a hybrid: 0")
+        shallow(self, "a hybrid")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -10,7 +10,7 @@ from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._heads import pooled
-from ._layers import ACTIVATIONS, NORMS, dropout, mlp, norm, sized
+from ._layers import ACTIVATIONS, NORMS, RMS_NORMS, dropout, mlp, norm, sized
 from ._loss import cross_entropy
 from ._periods import period, stack
 from ._stacks import Layer, encoder, layer_of
@@ -49,7 +49,13 @@ class Config(Settings):
         0, "rows of a table of positions that is interpolated to the image's patches; 0: none", least=0
     )
     resampled: bool = setting(False, "in one kernel: not by gathering four rows for each patch")
+    axis_positions: int = setting(
+        0, "rows of two tables of positions, for columns and rows of patches (Gemma 4); 0: none", least=0
+    )
     norm: str = setting("layer_norm", "kind of all norms", choices=NORMS)
+    sandwich: bool = setting(False, "norms behind attention and MLP, too (Gemma 4)")
+    value_norm: str = setting("", "kind of a norm of each head's values", choices=("", *NORMS))
+    scale_scores: bool = setting(True, "scores are divided by the root of the width of a head")
     patch_norm: bool = setting(False, "a norm of the patches, before positions enter (GLM-4.1V)")
     final_norm: bool = setting(True, "a norm behind the last layer")
     qk_norm: bool = setting(False, "an RMS norm of all heads' queries and keys (InternVL)")
@@ -166,6 +172,12 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
         yield op("embed.class", f"x: b p d, *a d -> x: b {placed} d", "cat")
     if c.positions in ("learned", "both"):
         yield op("embed.positions", f"x: b {placed} d, *{placed} d -> x: b {placed} d", "add")
+    for axis in () if is_zero(c.axis_positions) else ("columns", "rows"):
+        line = f"!{axis}/int64: b s, *~u d -> {axis}: b s d"
+        yield op(f"embed.{axis}", line, "gather", u=c.axis_positions)
+    if not is_zero(c.axis_positions):
+        yield op("embed.places", "columns: b s d, rows: b s d -> places: b s d", "add")
+        yield op("embed.placed", "x: b s d, places: b s d -> x: b s d", "add")
     if c.resampled:
         yield op("embed.resample", "*u d -> places: b s d", "interpolate", u=c.blended)
         yield op("embed.blended", "x: b s d, places: b s d -> x: b s d", "add")
@@ -188,16 +200,19 @@ def embedding(c: Config, mode: str) -> Iterator[Node]:
 def layers(c: Config, w: Workload, name: str, count: Size, x: str = "x") -> Iterator[Node]:
     """So many layers on `x: b s d`."""
     train = w.mode == "train"
+    kind = c.norm if c.norm in RMS_NORMS else "rms_norm"
     a = Attention(
-        bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, norm="rms_norm" if c.qk_norm else "",
+        bias=c.qkv_bias, out_bias=c.linear_bias, fused=c.fused_qkv, norm=kind if c.qk_norm else "",
+        value_norm=c.value_norm, scale=c.scale_scores,
         norm_heads=c.qk_norm and not c.qk_norm_shared, heads_per_key=shape(c, w)["r"], rope=_rotates(c),
         mask="packed" if c.packed else "", causal=False,
         dropout=train and c.attention_dropout > 0,
     )  # fmt: skip
     dropped = c.dropout if train else 0.0
     layer = Layer(
-        a, c.activation, c.norm, gated=c.gated, bias=c.linear_bias, scale=c.layer_scale, dropout=dropped
-    )
+        a, c.activation, c.norm, gated=c.gated, bias=c.linear_bias, out_norm=c.sandwich,
+        scale=c.layer_scale, dropout=dropped,
+    )  # fmt: skip
     if c.packed:
         tokens = shape(c, w)["s"]
         whole = {"b": 1, "s": w.batch * tokens, "t": w.batch * tokens}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from ..errors import InputError
 from ..ir import (
@@ -50,6 +51,7 @@ MODULES = {
         "attention.self.query",
         "attention.q_lin",
         "attention.attn.q",
+        "mixer.q_proj",
     ),
     KEY: (
         "self_attn.k_proj",
@@ -58,6 +60,7 @@ MODULES = {
         "attention.self.key",
         "attention.k_lin",
         "attention.attn.k",
+        "mixer.k_proj",
     ),
     VALUE: (
         "self_attn.v_proj",
@@ -66,6 +69,7 @@ MODULES = {
         "attention.self.value",
         "attention.v_lin",
         "attention.attn.v",
+        "mixer.v_proj",
     ),
     QKV: (
         "self_attn.qkv_proj",
@@ -89,6 +93,7 @@ MODULES = {
         "attention.out_lin",
         "attn.Wo",
         "attention.attn.o",
+        "mixer.o_proj",
     ),
     LATENT_QUERY: ("self_attn.q_a_proj",),
     LATENT_DOWN: ("self_attn.kv_a_proj_with_mqa",),
@@ -178,9 +183,13 @@ def paths(model: Model, skipped: Iterable[str], only: Iterable[str]) -> dict[int
         own = [0] if alone else numbers.get(id(o), [0])
         stacks = ("",) if o.tag == HEAD else TOWERS if id(o) in among_seen else STACKS
         found[id(o)] = [tuple(_paths(stacks, names, i)) for i in own]
-    known = [path for called in found.values() for names in called for path in names]
+    known: dict[str, list[str]] = {"": []}
+    for path in (path for called in found.values() for names in called for path in names):
+        for number in _numbers_in(path):
+            known.setdefault(number, []).append(path)
     for text in skipped:
-        if not (ASIDE.search(text) or any(re.search(text, path) for path in known) or _beyond(text, total)):
+        named = any(re.search(text, path) for path in known.get(_number(text), ()))
+        if not (ASIDE.search(text) or named or _beyond(text, total)):
             problem = f"{text[:80]!r} names no linear layer that is known of {model.name}"
             raise InputError("quantization_config", f"{problem}; allowed: names of transformers' modules")
     return found
@@ -189,6 +198,36 @@ def paths(model: Model, skipped: Iterable[str], only: Iterable[str]) -> dict[int
 def _paths(stacks: Iterable[str], names: Iterable[str], layer: int) -> Iterator[str]:
     for stack in stacks:
         yield from (f"{stack}.{layer}.{name}" if stack else name for name in names)
+
+
+def finds(texts: tuple[str, ...], module: str) -> bool:
+    """Whether one of these expressions finds a module's name. Lists have hundreds, most of other layers."""
+    table = _by_number(texts)
+    return any(re.search(text, module) for number in _numbers_in(module) for text in table.get(number, ()))
+
+
+@lru_cache(maxsize=16)
+def _by_number(texts: tuple[str, ...]) -> Mapping[str, list[str]]:
+    table: dict[str, list[str]] = {}
+    for text in texts:
+        table.setdefault(_number(text), []).append(text)
+    return table
+
+
+def _numbers_in(name: str) -> set[str]:
+    """The runs of digits of a name and all their parts, and nothing."""
+    runs = re.findall(r"\d+", name)
+    return {"", *(run[i:j] for run in runs for i in range(len(run)) for j in range(i + 1, len(run) + 1))}
+
+
+@lru_cache(maxsize=4096)
+def _number(text: str) -> str:
+    """A number that is in each name which an expression finds; nothing where none is known to be."""
+    plain = text.replace(r"(^|\.)", "").replace(r"(\.|$)", "").replace("(?:", "(")
+    if re.search(r"[\[{+?]|\d\*|\\[^.]", plain):
+        return ""
+    numbers = {(re.findall(r"\d+", part) or [""])[0] for part in plain.split("|")}
+    return numbers.pop() if len(numbers) == 1 else ""
 
 
 def _beyond(text: str, total: int) -> bool:

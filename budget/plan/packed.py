@@ -7,7 +7,6 @@ said in the names of transformers' modules.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from math import prod
 
@@ -17,7 +16,7 @@ from ..fold.memory import tensor_bytes
 from ..ir import FROZEN, HEAD, ROUTER, SCALE, Block, Model, Node, Op, Tensor, rewrite, walk, weights
 from ..named import NamedTuple
 from ..size import Size, ceil_div
-from ._modules import MODULES, paths
+from ._modules import MODULES, finds, paths
 from ._weights import shape
 from .fp8 import is_linear
 
@@ -59,9 +58,7 @@ class Packing(NamedTuple):
 
     def holds(self, module: str) -> bool:
         """Whether a module's weight is in the format."""
-        if self.only and not any(re.search(text, module) for text in self.only):
-            return False
-        return not any(re.search(text, module) for text in self.skipped)
+        return (not self.only or finds(self.only, module)) and not finds(self.skipped, module)
 
 
 def checkpoint(model: Model, task: Task) -> Model:

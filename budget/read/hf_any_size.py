@@ -87,9 +87,24 @@ def glm_ocr(hf: Settings, tower: Any) -> dict[str, Any]:
     return glm4v({**hf, FIELD: {**vision, "intermediate_size": wide}}, tower)
 
 
+def gemma4(hf: Settings, _: Any) -> dict[str, Any]:
+    """Squares of patches are averaged, normed and projected; sound has no tower here."""
+    if hf.get("audio_config") is not None:
+        raise UncoveredError("audio_config", "allowed: null")
+    if hf.get(FIELD) is None or not hf[FIELD]:
+        raise UncoveredError(FIELD, "allowed: a table of settings")
+    return {
+        "pool": _whole(hf[FIELD], "pooling_kernel_size"),
+        "pool_product": True,
+        "projector_norm": "rms_norm_plain",
+        "projector_bias": False,
+    }
+
+
 RULES = {
     rule.__name__: rule
     for rule in (
         qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5, cosmos3_omni, kimi_k25, video_llama_3, glm4v, glm_ocr,
+        gemma4,
     )
 }  # fmt: skip

@@ -268,6 +268,8 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             kind = values["model_type"]
             alone = made.config.model_type != kind
             around = (f"all of {kind} but its text model: timm is not installed",) if alone else ()
-            left = (*model.uncounted, *_unreached(made, model), *around)
+            packed = values.get("quantization_config") is not None
+            told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
+            left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
     raise first or InputError("config", f"{type(made).__name__} takes inputs that are not known here")

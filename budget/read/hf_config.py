@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 
 from .. import arch as architectures
@@ -60,13 +59,16 @@ def _read(
     if "nested" in family:
         inner = _nested(settings, family)
         kind = inner["model_type"]
-        name, text = _read(inner, _family(kind), kind, head)
+        name, text = _read(inner, family.get("text") or _family(kind), kind, head)
         if "tower" in family:
             from . import hf_towers
 
-            with suppress(UncoveredError):  # then the text stands alone, and what is left out is named
+            try:
                 if name in hf_towers.SEEING:
                     return hf_towers.read(settings, family, name, text)
+            except UncoveredError:  # then the text stands alone, and what is left out is named
+                if hf_towers.SEEING[name] == name:
+                    raise
         return name, text
     arch = architectures.load(family["arch"])
     names = family.get("fields", {})

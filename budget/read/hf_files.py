@@ -61,7 +61,10 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
                     raise InputError(
                         "config", f"{shortened(text)} is not what gzip writes: {error}"
                     ) from None
-            return _table(file.read(LARGEST), shortened(text))
+            values = _table(file.read(LARGEST), shortened(text))
+        return (
+            _as_stored(values, os.path.dirname(text)) if os.path.basename(text) == "config.json" else values
+        )
     except EOFError:
         raise InputError("config", f"{shortened(text)} ends too early") from None
     except OSError as error:
@@ -90,7 +93,7 @@ def _folder(folder: str) -> Mapping[str, Any]:
         _shards(folder, load_json(index))
     path = os.path.join(folder, "config.json")
     if os.path.isfile(path):
-        return load_json(path)
+        return _as_stored(load_json(path), folder)
     files = sorted(name for name in os.listdir(folder) if name.endswith(".gguf"))
     if len(files) == 1:
         return load(os.path.join(folder, files[0]))
@@ -121,7 +124,15 @@ def _beside(path: str) -> Mapping[str, Any]:
     beside = os.path.join(os.path.dirname(path) or ".", "config.json")
     if not os.path.isfile(beside):
         raise InputError("config", f"{shortened(path)} holds weights and no architecture; {_WAY}")
-    return load_json(beside)
+    return _as_stored(load_json(beside), os.path.dirname(path))
+
+
+def _as_stored(values: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
+    """A config with what NVIDIA's quantizer writes into a file of its own. Source: modelopt."""
+    beside = os.path.join(folder, "hf_quant_config.json")
+    if values.get("quantization_config") is not None or not os.path.isfile(beside):
+        return values
+    return {**values, "quantization_config": {"quant_method": "modelopt", **load_json(beside)}}
 
 
 def _safetensors(file: BinaryIO, size: int, path: str) -> None:

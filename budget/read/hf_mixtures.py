@@ -88,9 +88,9 @@ def llama4_text(hf: Settings) -> dict[str, Any]:
 
 def gemma4_text(hf: Settings) -> dict[str, Any]:
     """Every sixth layer sees everything, and the last one always; experts are there if they are enabled."""
-    if hf.get("use_bidirectional_attention") is not None:
+    if hf.get("use_bidirectional_attention") not in (None, "vision"):  # vision: tokens of one picture alone
         name = "use_bidirectional_attention"
-        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: null")
+        raise UncoveredError(name, f"got {shown(hf[name])}; allowed: null, vision")
     layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
     kinds = ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(layers)]
     if hf.get("layer_types") is not None:

@@ -204,6 +204,27 @@ def llama4(hf: Settings, tower: Any) -> dict[str, Any]:
     }
 
 
+def mllama(hf: Settings, tower: Any) -> dict[str, Any]:
+    """Several layers' outputs beside the last one's; how many tiles there are, and ways to cut them."""
+    vision, field = hf[FIELD], "intermediate_layers_indices"
+    listed = _list({field: [3, 7, 15, 23, 30] if vision[field] is None else vision[field]}, field)
+    if not listed or not all(isinstance(i, int) and 0 <= i < tower.layers for i in listed):
+        raise UncoveredError(f"{FIELD}.{field}", f"got {shown(listed)}; allowed: layers, from 0")
+    wide = tower.d_model * (1 + len(listed))
+    if _whole(vision, "vision_output_dim") != wide:  # the class cannot run otherwise
+        raise UncoveredError(f"{FIELD}.vision_output_dim", f"allowed: {wide}")
+    ratios = vision["supported_aspect_ratios"]
+    tiles = _whole(vision, "max_num_tiles")
+    if ratios is None and tiles != 4:
+        raise InputError(f"{FIELD}.max_num_tiles", f"got {tiles}; allowed with the usual aspect ratios: 4")
+    return {
+        "read_layers": tuple(i + 1 for i in listed),
+        "tiles": tiles,
+        "aspect_ratios": 8 if ratios is None else len(_list(vision, "supported_aspect_ratios")),
+        "global_layers": _whole(vision, "num_global_layers"),
+    }
+
+
 def _times(hf: Settings, name: str) -> int:
     """The whole number that a ratio is one of: 0.5 is one in 2."""
     ratio = hf[name]
@@ -232,6 +253,6 @@ RULES = {
     for rule in (
         gemma3, paligemma, llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3, idefics2,
         idefics3, internvl, cohere2_vision, aya_vision,
-        llama4,
+        llama4, mllama,
     )
 }  # fmt: skip

@@ -34,6 +34,8 @@ def packing(values: Mapping[str, Any], dtype: str, formats: Collection[str] = ()
     method = table.get("quant_method")
     if method is None and (table.get("load_in_4bit") or table.get("load_in_8bit")):
         method = "bitsandbytes"
+    if method is None and "quant_algo" in table:
+        method = "modelopt"
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"{FIELD}.quant_method", f"got {shown(method)}; allowed: {', '.join(METHODS)}")
     if formats and method not in formats:

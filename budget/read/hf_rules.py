@@ -107,6 +107,15 @@ def phi(hf: Settings) -> dict[str, Any]:
     return glm(hf)
 
 
+def mllama_text_model(hf: Settings) -> dict[str, Any]:
+    """Listed layers attend to the picture; others that are listed are not there."""
+    usual = [3, 8, 13, 18, 23, 28, 33, 38]
+    field = "cross_attention_layers"
+    listed = _list({field: usual if hf[field] is None else hf[field]}, field)
+    layers = _short(_whole(hf, "num_hidden_layers"), "num_hidden_layers")
+    return {"cross_layers": tuple(i for i in range(layers) if i in listed) or (layers,)}
+
+
 def helium(hf: Settings) -> dict[str, Any]:
     """Heads and their width make the model's width: the class takes one for the other."""
     heads, width = _whole(hf, "num_attention_heads"), _whole(hf, "hidden_size")

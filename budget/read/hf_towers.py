@@ -19,20 +19,26 @@ from .hf_images import _side
 from .hf_projectors import FIELD
 
 RULES = {**hf_projectors.RULES, **hf_any_size.RULES}
-SEEING = {"transformer": "vision_language", "hybrid": "vision_hybrid"}  # of a text model, the one that sees
+SEEING = {  # of a text model, the one that sees
+    "transformer": "vision_language",
+    "hybrid": "vision_hybrid",
+    "gemma4": "vision_gemma4",
+    "mllama": "mllama",
+}
 
 
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family)
     rule = RULES[family.get("rule", hf["model_type"])]
-    inside = {f"tower_{name}": value for name, value in vars(tower).items()}
+    sees = architectures.load(SEEING[arch]).Config
+    inside = {f"tower_{name}": value for name, value in vars(tower).items() if f"tower_{name}" in sees.fields}
     settings = {
         **vars(text),
         **inside,
         **rule({**hf, FIELD: given, "text_width": text.d_model, "text": text}, tower),
     }
-    return SEEING[arch], make(architectures.load(SEEING[arch]).Config, settings)
+    return SEEING[arch], make(sees, settings)
 
 
 def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
