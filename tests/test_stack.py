@@ -43,7 +43,7 @@ def test_a_stack_fuses_what_a_network_has(network):
         }
         assert kept <= asked <= of_all
         for part in asked - kept:
-            with pytest.raises(budget.InputError, match="^fuse: "):
+            with pytest.raises(budget.InputError, match=r"^fuse: "):
                 budget.estimate(network, fuse=part)
 
 
