@@ -181,10 +181,8 @@ def write(
         own = [c for c in found if c.stack == name]
         if own:
             generations = sorted({c.generation for c in own})
-            about["reached"] = {
-                generation: {c: _short(v) for c, v in factors.items() if abs(v - 1) > 0.005}
-                for generation, factors in fitted(name, numbers, generations).reached.items()
-            }
+            reached = fitted(name, numbers, generations).reached
+            about["reached"] = {g: _factors(of, reached[""] if g else {}) for g, of in reached.items()}
             about["intervals"] = {"": _interval(elsewhere[name])}
             if name in several:
                 about["intervals"][SEVERAL] = _interval(several[name])
@@ -192,6 +190,11 @@ def write(
                 if sum(c.generation == generation for c in own) >= FEWEST:
                     about["intervals"][generation] = _interval(here[name, generation])
         replace(path, json.dumps(about, indent=2) + "\n")
+
+
+def _factors(of: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+    """Factors as a file has them: those that are as usual are left out."""
+    return {c: _short(v) for c, v in of.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
 
 
 class Group(NamedTuple):

@@ -187,7 +187,7 @@ def _launches(o: Op, dtype: str) -> Size:
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
-    if derived and o.ins[0].dtype != o.out.dtype:
+    if derived and o.ins and o.ins[0].dtype != o.out.dtype:
         launches += rule.widens
     return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches
 
