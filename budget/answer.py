@@ -203,7 +203,8 @@ class Estimate(Shown, _Estimate):
     def unit(self) -> str:
         """What the network works through: tokens, images, or samples of another kind."""
         arch, tokens = self.model.arch, self.model.counts_tokens
-        if arch in architectures.names() and "image" in architectures.takes_of(architectures.load(arch)):
+        takes = architectures.takes_of(architectures.load(arch)) if arch in architectures.names() else ()
+        if "image" in takes and "seq" not in takes:
             return "images"
         return "tokens" if tokens else "samples"
 

@@ -100,6 +100,15 @@ def test_a_picture_in_the_cache():
     assert told.params == longer.params
 
 
+def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
+    """Three layers of two key-value heads of eight hold four tiles of 36 patches and a class."""
+    table = {"model_type": "mllama", **base("mllama")}
+    told = estimate(table, mode="decode", batch=2, seq=9, image=48, dtype="bf16")
+    blind = estimate(table, mode="decode", batch=2, seq=9, dtype="bf16")
+    assert told.memory.kv_cache - blind.memory.kv_cache == 2 * 3 * (2 * 2 * 8) * 4 * 37 * 2
+    assert told.params == blind.params
+
+
 @pytest.mark.parametrize("kind", LARGE)
 @pytest.mark.usefixtures("quiet")
 def test_memory_is_that_of_the_captured_class(kind):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
-from ..ir import ACTIVATION_OF_MLP, DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
+from ..ir import DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
 from ..named import NamedTuple
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import _resampler, _tiles, vit
@@ -244,7 +244,8 @@ def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> 
         yield activate(f"{name}.act", c.projector_activation, "u")
     for i in range(1, c.projector_depth):
         yield op(f"{name}.up{i}", f"g: b n f, *f g{next_up} -> u: b n g", tag=UP)
-        yield op(f"{name}.act{i}", "u: b n g -> g: b n f", c.projector_activation, ACTIVATION_OF_MLP)
+        yield activate(f"{name}.act{i}", c.projector_activation, "u")
+        yield op(f"{name}.as_wide{i}", "g: b n g -> g: b n f", "view")
     yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
 
 

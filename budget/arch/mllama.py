@@ -102,6 +102,8 @@ def _nodes(c: Config, w: Workload, seq: Size) -> Iterator[Node]:
     picture = _tokens(part(c, "tower")) * c.tiles
     eyes = tuple(_tower(c, w.batch))
     yield from eyes if seen and w.mode != "decode" else stored(eyes)
+    if seen and w.mode == "decode":  # its keys and values are in the cache
+        yield op("pictures", "!none: b n d -> pictures: b n d", "view", n=0)
     rows = c.vocab + c.further_tokens
     yield op("embed", "!ids/int64: b s, *embed: ~u d -> x: b s d", "gather", EMBED, u=rows)
     yield rotary()
