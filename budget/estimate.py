@@ -192,8 +192,8 @@ def _stack(stack: object, mode: str) -> Stack:
 def _defaults(
     settings: Callable[..., Mapping[str, Any]], dtype: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A stack's settings (by precision), without those that this dtype or a torch module, which has its own,
-    cannot have.
+    """A stack's settings (by precision), without those that this dtype, this network or a torch module, which
+    has its own, cannot have.
 
     Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
     """
@@ -201,11 +201,16 @@ def _defaults(
     captured = isinstance(network, Ready) and is_captured(network.model)
     mixed = dtype in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
     usual = settings().get("precision", "pure") if mixed and not captured else "pure"
-    return {
+    found = {
         name: value
         for name, value in settings(precision=techniques.get("precision", usual)).items()
         if (name == "execution" or not captured) and (name != "precision" or mixed)
     }
+    if "fuse" in found.keys() - techniques.keys():
+        from .plan.fused import those_of
+
+        found["fuse"] = those_of(network.build(source.workload), found["fuse"])
+    return found
 
 
 def _one_of(**sizes: Size) -> Size:

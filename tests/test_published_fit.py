@@ -11,6 +11,7 @@ import pytest
 from budget.bench.published import fit as fitting
 from budget.bench.published.fit import batches, fit, predictions, start
 from budget.bench.published.measured import cases
+from budget.bench.published.scoreboard import _factors
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
 
@@ -60,3 +61,9 @@ def test_a_minimum_is_one(monkeypatch):
     apart = np.abs(predictions(batches(some()), first) - predictions(batches(some()), other))
     assert np.median(apart) < 0.005
     assert np.max(apart) < 0.05
+
+
+def test_a_pair_says_what_is_not_its_stacks():
+    """A factor of one is written where the stack has another, which would count instead."""
+    assert _factors({"product": 1.0, "stream": 1.2}, {"product": 1.3, "stream": 1.2}) == {"product": 1.0}
+    assert _factors({"product": 1.001, "launch": 0.9}, {}) == {"launch": 0.9}

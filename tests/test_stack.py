@@ -32,6 +32,21 @@ def test_every_stack_runs_in_its_modes_and_refuses_the_others(name, mode):
             budget.estimate("gpt2", mode=mode, stack=name)
 
 
+@pytest.mark.parametrize("network", ["bert-base", "mamba2-130m", "resnet50", "rnn", "dlrm"])
+def test_a_stack_fuses_what_a_network_has(network):
+    """A network without a loss over products, or without a multi-layer perceptron, is no error of its own."""
+    of_all = {"norm", "mlp", "gate", "loss", "cross_entropy", "chunked_cross_entropy"}
+    for name in (n for n in stack.names() if stack.load(n).has("train")):
+        asked = set(stack.load(name).settings("train", "none").get("fuse", "").split(",")) - {""}
+        kept = set(budget.estimate(network, stack=name).task.techniques.used.get("fuse", "").split(",")) - {
+            ""
+        }
+        assert kept <= asked <= of_all
+        for part in asked - kept:
+            with pytest.raises(budget.InputError, match=r"^fuse: "):
+                budget.estimate(network, fuse=part)
+
+
 def test_what_is_asked_for_wins_over_the_stack():
     usual = budget.estimate("gpt2", stack="megatron")
     asked = budget.estimate("gpt2", stack="megatron", precision="pure", grad_dtype="", attention="eager")

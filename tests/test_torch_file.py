@@ -200,6 +200,7 @@ def test_the_largest_batch_of_given_sizes(file):
         largest(model, "seq", **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", ["prints", "forks"])
 def test_what_a_factory_does_besides_is_no_part_of_the_answer(file, factory):
     asked = ("estimate", "--module", f"{file}:{factory}", "--input", "4x10", "--format", "json")

@@ -54,6 +54,7 @@ def modes(name):
     return getattr(arch.load(name), "MODES", arch.MODES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", arch.names())
 def test_every_architecture_mode_and_technique(name):
     asked = [{"mode": mode, "attention": a} for mode in modes(name) for a in ATTENTIONS]

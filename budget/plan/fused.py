@@ -64,6 +64,14 @@ def fused(model: Model, names: str) -> Model:
     return model
 
 
+def those_of(model: Model, names: str) -> str:
+    """Of these names those whose part a network has: a stack fuses what is there."""
+    tags = {o.tag for o, _ in walk(model.nodes)}
+    missing = {name for name, parts in OF_MLP.items() if not tags & {*parts}}
+    missing |= set() if _to_loss(model) else {*OF_LOSS}
+    return ",".join(name for name in names.split(",") if name not in missing)
+
+
 def _norm(model: Model) -> Model:
     def change(o: Op) -> tuple[Op]:
         fused = o.rule.family == "norm" and o.rule.fused
@@ -114,23 +122,29 @@ def _mlp(model: Model, name: str) -> Model:
     return fuse(model._replace(nodes=nodes), {name})
 
 
-def _loss(model: Model, name: str) -> Model:
-    """The operators from the head's product, or from behind it, to the loss as one group."""
+def _to_loss(model: Model) -> list[Op]:
+    """The operators from a loss back to the product that it is of; none where there is no such product."""
     ops = [n for n in model.nodes if isinstance(n, Op)]
     makers = {t.name: o for o in ops for t in o.outs}
-    loss = [o for o in ops if o.tag == LOSS]
-    chain = list(loss[:1])
+    chain = [o for o in ops if o.tag == LOSS][:1]
     while chain and chain[-1].kind != "contract":
         source = makers.get(chain[-1].ins[0].name)
         if source is None:
-            break
+            return []
         chain.append(source)
-    if not chain or chain[-1].kind != "contract":
+    return chain
+
+
+def _loss(model: Model, name: str) -> Model:
+    """The operators from the head's product, or from behind it, to the loss as one group."""
+    chain = _to_loss(model)
+    if not chain:
         raise InputError(
             "fuse", f"{model.name} has no product before a loss; allowed: norm, mlp, in mode train: a loss"
         )
     group = "chunked" if name == "chunked_cross_entropy" else name
-    inside = {o.name for o in (*(chain[:-1] if name == "loss" else chain), *loss)}
+    loss = {o.name for o in model.nodes if isinstance(o, Op) and o.tag == LOSS}
+    inside = {o.name for o in (chain[:-1] if name == "loss" else chain)} | loss
     nodes: list[Node] = [
         n._replace(group=group) if isinstance(n, Op) and n.name in inside else n for n in model.nodes
     ]
