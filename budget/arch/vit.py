@@ -125,8 +125,8 @@ def shape(c: Config, w: Workload) -> dict[str, Size]:
     return {
         "b": w.batch, "c": c.channels * c.patch_frames, "y": across, "x": across, "y+i": side, "x+j": side,
         "i": c.patch, "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
-        "h": or_else(c.kv_heads, c.heads), "r": groups, "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
-        "f": or_else(c.d_ff, 4 * c.d_model),
+        "h": or_else(c.kv_heads, c.heads), "r": groups,
+        "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)), "f": or_else(c.d_ff, 4 * c.d_model),
         "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
         "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
