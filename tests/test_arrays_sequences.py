@@ -18,7 +18,8 @@ MODES = ("train", "prefill", "decode")
 LSTM_ONLY, VERSIONS = ("proj_size",), ("version", "mamba_version", "tables")
 MAMBA2 = {"heads": {"version": 2}, "groups": {"version": 2}, "chunk": {"version": 2}}
 HYBRID2 = {"mamba_heads": {"mamba_version": 2}, "groups": {"mamba_version": 2}, "chunk": {"mamba_version": 2}}
-BESIDE = {"mamba": MAMBA2, "hybrid": HYBRID2, "vit": {"projection": {"pooling": "class_norm"}}}
+VIT = {"projection": {"pooling": "class_norm"}, "kv_heads": {"heads": 256}}
+BESIDE = {"mamba": MAMBA2, "hybrid": HYBRID2, "vit": VIT}
 SETTINGS = [
     (name, field.name, field.default)
     for name in (*RECOMMENDERS, *IMAGES, *SEQUENCES)

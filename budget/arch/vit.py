@@ -121,12 +121,12 @@ def shape(c: Config, w: Workload) -> dict[str, Size]:
     at_most("patch", c.patch, "image", side)
     across = floor_div(side, c.patch)
     s = across * across + c.extra_tokens + c.registers
-    kv = or_else(c.kv_heads, c.heads)
+    groups = 1 if is_zero(c.kv_heads) else exact_div(c.heads, c.kv_heads)
     return {
         "b": w.batch, "c": c.channels * c.patch_frames, "y": across, "x": across, "y+i": side, "x+j": side,
         "i": c.patch, "j": c.patch, "p": across * across, "a": c.extra_tokens, "s": s, "t": s, "d": c.d_model,
-        "h": kv, "r": exact_div(c.heads, kv), "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)),
-        "f": or_else(c.d_ff, 4 * c.d_model),
+        "h": or_else(c.kv_heads, c.heads), "r": groups,
+        "k": or_else(c.head_dim, exact_div(c.d_model, c.heads)), "f": or_else(c.d_ff, 4 * c.d_model),
         "q": across * across + c.extra_tokens, "u": c.registers, "v": c.classes,
         "z": (1 + c.patch_mean) * c.d_model,
     }  # fmt: skip
