@@ -21,6 +21,7 @@ import torch
 import transformers as hf
 from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
+from oracle_memory import gpus_sdpa
 from oracles.technique_families import Family
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -217,12 +218,9 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
-OWN_SDPA = nn.functional.scaled_dot_product_attention
-
-
 def _sdpa(*args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
     """A GPU's kernels draw their mask again; a processor's has none for dropout."""
-    return OWN_SDPA(*args, **kwargs)
+    return gpus_sdpa(*args, **kwargs)
 
 
 def _replaced(t: Any, new: Any) -> None:

@@ -1,10 +1,12 @@
 """Peaks of forward passes without gradients, against torch's MemTracker on fake tensors."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 import transformers as hf
 from differential_counts import without_looks
-from oracle_memory import Tracker
+from oracle_memory import Tracker, gpus_sdpa
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from budget import estimate
@@ -46,7 +48,8 @@ def narrow(monkeypatch):
 
 def peak(kind, attention, seq=512, *, padded=False):
     """With `padded` there is a mask of padding, as in a batch of sequences of several lengths."""
-    with torch.backends.mkldnn.flags(enabled=False), FakeTensorMode(), without_looks():
+    gpus = patch.object(torch.nn.functional, "scaled_dot_product_attention", gpus_sdpa)
+    with torch.backends.mkldnn.flags(enabled=False), gpus, FakeTensorMode(), without_looks():
         model, ids = made(kind, attention), torch.zeros(2, seq, dtype=torch.long)
         tracker = Tracker()
         tracker.track_external(model, ids)

@@ -1,7 +1,8 @@
 """Attention that no SDPA kernel covers, and what torch runs instead: materialized scores, in float32.
 
-A kernel requires one key head per query head, values as wide as keys, and a mask without a gradient.
-Source: torch-sdpa.
+A kernel requires one key head per query head, and a mask without a gradient. Values narrower than keys take
+the memory-efficient one of a GPU; a processor materializes their scores.
+Source: torch-sdpa-cuda.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..ir import INPUT, WEIGHT, Model, Node, Op, Tensor, walk
-from ..size import is_number
 
 FUSABLE, MATERIALIZED = "attention", "attention, materialized"  # groups of operators
 ATTENTION = (FUSABLE, MATERIALIZED)
@@ -57,12 +57,8 @@ def _attention(node: Node) -> bool:
 
 def has_kernel(ops: Sequence[Op], trained: Collection[str]) -> bool:
     """Whether SDPA has a kernel for one attention's operators; `trained` tensors need a gradient."""
-    products = [o for o in ops if o.kind == "contract"]
     added = (t for o in ops if o.kind in ("add", "mask") for t in o.ins[1:])
-    if any(o.kind == "broadcast" for o in ops) or any(t.name in trained for t in added):
-        return False
-    keys, values = (o.sizes[o.ins[1].dims[-1]] for o in (products[0], products[-1]))
-    return not (is_number(keys) and is_number(values)) or keys == values
+    return all(o.kind != "broadcast" for o in ops) and all(t.name not in trained for t in added)
 
 
 def materialized(ops: Sequence[Op]) -> Iterator[Op]:
