@@ -59,8 +59,10 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
 def plain(name: str) -> str:
     """The preset of a name; of one in few bits (`deepseek-v3-fp8`) the one that is not. Raises InputError."""
+    from .hf_fields import has_few_bits
+
     found, told = look_up(name)
-    return found.rpartition("-")[0] if "quantization_config" in told else found
+    return found.rpartition("-")[0] if has_few_bits(told) else found
 
 
 def untrained(name: str) -> str:
