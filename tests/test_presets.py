@@ -2,7 +2,7 @@
 
 import pytest
 
-from budget import estimate
+from budget import estimate, table
 from budget.errors import InputError
 from budget.read import preset, source
 
@@ -152,3 +152,24 @@ def test_a_model_type_of_code_elsewhere_is_its_class():
     told = {k: v for k, v in own.items() if k not in preset.ABOUT}
     as_there, here = ({**told, "model_type": kind} for kind in ("kimi_k2", "deepseek_v3"))
     assert source.resolve(as_there, {})[1:] == source.resolve(here, {})[1:]
+
+
+@pytest.mark.parametrize("name", [n for n in preset.names() if "published" in preset.find(n)])
+def test_what_is_published_in_few_bits_is_named(name):
+    """Its preset holds the same parameters in fewer bytes; in training, and in few bits, nothing is said."""
+    wide = estimate(name, mode="decode", batch=1, seq=64)
+    published = wide.to_dict()["provenance"]["published"]
+    few = estimate(published, mode="decode", batch=1, seq=64)
+    assert few.params.total == wide.params.total
+    assert few.memory.parameters < 0.6 * wide.memory.parameters
+    line = f"published in few bits: {published}"
+    assert line in str(wide)
+    assert line not in str(few)
+    assert line not in str(estimate(name, mode="train", batch=1, seq=16))
+
+
+def test_every_form_of_the_hub_in_few_bits_is_named():
+    """A name of the hub that means a form in few bits: the plain preset tells that form."""
+    names = (told["same_as"] for told in table.load(preset.FOLDER, "hub.json").values())
+    few = {name for name in names if preset.plain(name) != name}
+    assert few == {preset.find(n)["published"] for n in preset.names() if "published" in preset.find(n)}
