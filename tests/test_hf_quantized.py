@@ -12,6 +12,7 @@ from transformers.utils.quantization_config import FineGrainedFP8Config
 from budget import estimate
 from budget.errors import InputError
 from budget.plan._modules import _number
+from budget.read import preset
 
 LLAMA = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 3,
          "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
@@ -78,6 +79,17 @@ def test_layers_are_numbered_as_in_transformers(table, left):
 def test_names_of_modules_that_are_not_there_are_refused():
     with pytest.raises(InputError, match="names no linear layer that is known of llama"):
         stored(LLAMA, quant_method="fp8", modules_to_not_convert=["encoder.block.0.layer"])
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.mixing*", "re:.*mixing.*"])
+def test_names_are_refused_as_they_are_spelled(name):
+    """Not as the expressions that they stand for."""
+    told = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": [name]}
+    if name.startswith("re:"):
+        told = compressed("float-quantized", num_bits=8, type="float", strategy="tensor", ignore=[name])
+    with pytest.raises(InputError) as refused:
+        stored(LLAMA, **told)
+    assert str(refused.value).startswith(f"quantization_config: {name!r} names no linear layer")
 
 
 def test_layers_that_are_no_linear_layers_of_torch_are_not_packed_by_formats_of_those():
@@ -314,3 +326,42 @@ def test_a_list_of_every_layer_is_one_of_all(name):
 )  # fmt: skip
 def test_a_number_is_one_that_every_name_has(expression, number):
     assert _number(expression) == number
+
+
+# As moonshotai/Kimi-K2.5's config.json has it, beside its text_config.
+KIMI_VISION = {
+    "patch_size": 14, "init_pos_emb_height": 64, "init_pos_emb_width": 64, "init_pos_emb_time": 4,
+    "pos_emb_type": "divided_fixed", "vt_num_attention_heads": 16, "vt_num_hidden_layers": 27,
+    "vt_hidden_size": 1152, "vt_intermediate_size": 4304, "merge_kernel_size": [2, 2],
+    "video_attn_type": "spatial_temporal", "merge_type": "sd2_tpool", "mm_projector_type": "patchmerger",
+    "mm_hidden_size": 1152, "projector_hidden_act": "gelu", "projector_ln_eps": 1e-05,
+    "text_hidden_size": 7168,
+}  # fmt: skip
+
+
+def test_kimi_k25_as_it_is_published():
+    """Its 64 files hold 170,738,182,128 numbers in 595,148,192,736 bytes, by the shapes of all tensors.
+
+    Among them the shapes of matrices, which compressed-tensors writes in 64 bits and these files in 32, and
+    a float32 for each expert that is no parameter. The tower stays as it is: the format is of the text.
+    """
+    experts = 60 * 384
+    config = {key: told for key, told in preset.find("kimi-k2.5-int4").items() if key not in preset.ABOUT}
+    hub = {**config, "architectures": ["KimiK25ForConditionalGeneration"], "vision_config": KIMI_VISION}
+    for told in (config, hub):
+        found = estimate(told, mode="forward", seq=16)
+        assert found.memory.parameters == 595_148_192_736 + experts * (3 * 2 * 4 - 4)
+        packed, scales, shapes = (experts * 3 * 7168 * 2048 // n for n in (8, 32, 7168 * 2048 // 2))
+        wide = 170_738_182_128 - packed - scales - shapes - experts
+        assert found.params.total == wide + 8 * packed
+
+
+def test_a_tower_s_fields_on_the_hub_are_those_of_its_class():
+    """Each, changed, changes the tower as its name in transformers does."""
+    usual = {"model_type": "kimi_k25", "text_config": {"num_hidden_layers": 2, "n_routed_experts": 8}}
+    odd = {"num_hidden_layers": 3, "intermediate_size": 640, "num_attention_heads": 8, "pos_emb_height": 32}
+    names = {"pos_emb_height": "init_pos_emb_height"}
+    hub = {names.get(name, f"vt_{name}"): value for name, value in odd.items()}
+    here, there = (estimate({**usual, "vision_config": told}, mode="forward", seq=512, image=224)
+                   for told in (odd, hub))  # fmt: skip
+    assert (here.params, here.flops, here.memory) == (there.params, there.flops, there.memory)

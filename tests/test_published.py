@@ -10,7 +10,7 @@ import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import network, side
+from budget.bench.published.rows import network, side, stack
 
 from budget.serving import serve
 
@@ -216,3 +216,19 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
 def test_names_of_tables_are_presets(told, name):
     """As llama-bench, MLPerf, NVIDIA's and timm's tables write them."""
     assert (named(told) or likely(told)) == name
+
+
+@pytest.mark.parametrize(
+    ("row", "software"),
+    [
+        ({"engine": "TensorRT-LLM 0.7.1"}, "tensorrt-llm-2023"),
+        ({"source": "NVIDIA/TensorRT-LLM release/0.5.0 performance.md"}, "tensorrt-llm-2023"),
+        ({"source": "TensorRT-LLM performance.md (v0.6.1 peak)"}, "tensorrt-llm-2023"),
+        ({"engine": "TensorRT-LLM", "engine_version": "1.0.0rc3", "source": "as in v0.5"}, "tensorrt-llm"),
+        ({"engine": "TensorRT-LLM", "source": "v0.8.0, 2 x H100, 0.7 s"}, "tensorrt-llm"),
+        ({"engine": "TensorRT-LLM", "source": "arXiv 2312.0001"}, "tensorrt-llm"),
+        ({"engine": "vLLM 0.2.1"}, "vllm"),
+    ],
+)
+def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
+    assert stack(row, "torch-eager") == software

@@ -12,7 +12,7 @@ from budget.device import load, software
 NAMES = (
     "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
     "torchtitan", "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer",
-    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow",
+    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow", "tensorrt-llm-2023",
 )  # fmt: skip
 
 

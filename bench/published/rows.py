@@ -92,16 +92,30 @@ SOFTWARE = {
 }  # fmt: skip
 
 
+# Software that had other kernels before a version, and the stack that it was until then.
+BEFORE = {"tensorrt-llm": ((0, 8), "tensorrt-llm-2023")}  # Source: xqa.
+
+
 def stack(row: Row, default: str) -> str:
-    """The software stack of a row."""
+    """The software stack of a row, of the version that it states."""
     for column in ("engine", "source"):
         text = row.get(column, "").lower()
         if "deeplearningexamples" in text and "tensorflow" in text:
             return "tensorflow"
         for word, name in SOFTWARE.items():
             if word in text:
-                return name
+                return _of_version(row, name)
     return default
+
+
+def _of_version(row: Row, name: str) -> str:
+    """The stack that software was in the version that a row states: the newest where it states none."""
+    begin, older = BEFORE.get(name, ((), name))
+    for column in ("engine_version", "engine", "source"):
+        text = row.get(column, "").lower()
+        if told := re.search(rf"(?:^|\bv|\brelease/|\b{name} )(\d+)\.(\d+)", text):
+            return older if tuple(map(int, told.groups())) < begin else name
+    return name
 
 
 # Devices whose published names say less, or more, than the data's.

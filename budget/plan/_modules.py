@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..ir import (
     DOWN,
     EXPERT_DOWN,
@@ -164,10 +164,13 @@ ASIDE = re.compile(
 MOST = 10_000  # layers that are told apart
 
 
-def paths(model: Model, skipped: Iterable[str], only: Iterable[str]) -> dict[int, list[tuple[str, ...]]]:
+def paths(
+    model: Model, skipped: Iterable[str], only: Iterable[str], spelled: Mapping[str, str]
+) -> dict[int, list[tuple[str, ...]]]:
     """By operator (its id), what the module of a linear layer may be called in each of its layers.
 
-    skipped, only: expressions over such names. Where none tells layers apart, one layer stands for all.
+    skipped, only: expressions over such names; spelled: how a config spells them. Where none tells layers
+    apart, one layer stands for all.
     Raises InputError for a skipped one that means no module that is known here.
     """
     alone = not any(re.search(r"\d", text) for text in (*skipped, *only))
@@ -190,7 +193,7 @@ def paths(model: Model, skipped: Iterable[str], only: Iterable[str]) -> dict[int
     for text in skipped:
         named = any(re.search(text, path) for path in known.get(_number(text), ()))
         if not (ASIDE.search(text) or named or _beyond(text, total)):
-            problem = f"{text[:80]!r} names no linear layer that is known of {model.name}"
+            problem = f"{shown(spelled.get(text, text))} names no linear layer that is known of {model.name}"
             raise InputError("quantization_config", f"{problem}; allowed: names of transformers' modules")
     return found
 

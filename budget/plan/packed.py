@@ -55,6 +55,7 @@ class Packing(NamedTuple):
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
+    spelled: tuple[tuple[str, str], ...] = ()  # of a skipped expression, how its config spells it
 
     def holds(self, module: str) -> bool:
         """Whether a module's weight is in the format."""
@@ -95,7 +96,7 @@ def packed(
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
     stays = {id(o) for o, _ in walk(model.nodes) if o.tag in wide or (o.tag == HEAD and _tied(o, looked_up))}
-    modules = paths(model, packing.skipped, packing.only)
+    modules = paths(model, packing.skipped, packing.only, dict(packing.spelled))
     few = {o for o, called in modules.items() if _held(packing, called)}
     nodes = tuple(_once(_packed(model.nodes, packing, widened, few - stays), set()))
     if nodes == model.nodes:

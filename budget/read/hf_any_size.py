@@ -56,7 +56,7 @@ def qwen3_5(hf: Settings, tower: Any) -> dict[str, Any]:
 
 def kimi_k25(hf: Settings, tower: Any) -> dict[str, Any]:
     """Patches are normed, squares of them are one token, of two linear layers."""
-    width = hf["projection_hidden_size"]
+    width = hf[FIELD].get("mm_hidden_size", hf["projection_hidden_size"])
     if width != tower.d_model:  # the norm's
         raise UncoveredError("projection_hidden_size", f"got {shown(width)}; allowed: {tower.d_model}")
     merge = _side(hf[FIELD], "merge_kernel_size")

@@ -16,7 +16,7 @@ from ..ir import Model, walk
 from ..named import Any
 from ._class_inputs import inputs
 from .hf_classes import UncoveredError
-from .hf_fields import buildable
+from .hf_fields import buildable, has_few_bits
 
 # What a config without a class is taken for: the first of these that its model_type has.
 AUTO = (
@@ -268,7 +268,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             kind = values["model_type"]
             alone = made.config.model_type != kind
             around = (f"all of {kind} but its text model: timm is not installed",) if alone else ()
-            packed = values.get("quantization_config") is not None
+            packed = has_few_bits(values)
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)

@@ -21,7 +21,7 @@ from ..errors import InputError, hint, shown, some
 from ..named import Any
 from . import hf_classes
 from .hf_classes import UncoveredError
-from .hf_fields import activation
+from .hf_fields import activation, has_few_bits
 
 FOLDER = "families"
 
@@ -112,12 +112,13 @@ def usual(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = values["model_type"]
     told = {"family": ELSEWHERE.get(kind, kind), **_dtype(values), **_kept(values)}
-    if values.get("quantization_config") is None:
+    if not has_few_bits(values):
         return told
     from .hf_quantized import packing
 
-    formats = _family(values["model_type"]).get("formats", ())
-    return {**told, "packing": packing(values, told.get("dtype", "bfloat16"), formats)}
+    family = _family(kind)
+    dtype, formats = told.get("dtype", "bfloat16"), family.get("formats", ())
+    return {**told, "packing": packing(values, dtype, formats, family.get("nested", ""))}
 
 
 def _kept(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,12 @@ def activation(hf: Settings, name: str) -> str:
     return ACTIVATIONS[value]
 
 
+def has_few_bits(values: Mapping[str, Any]) -> bool:
+    """Whether a config, or one inside, has a table that says so of its weights."""
+    inside = (value for value in values.values() if isinstance(value, Mapping))
+    return any(config.get("quantization_config") is not None for config in (values, *inside))
+
+
 def _flag(hf: Settings, name: str, usual: bool) -> bool:
     value = hf.get(name, usual)
     if value is not None and not isinstance(value, bool):

@@ -15,6 +15,7 @@ from functools import cache
 
 from ..errors import InputError
 from ..named import TYPE_CHECKING, Any
+from .hf_fields import has_few_bits
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -130,7 +131,7 @@ def _beside(path: str) -> Mapping[str, Any]:
 def _as_stored(values: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
     """A config with what NVIDIA's quantizer writes into a file of its own. Source: modelopt."""
     beside = os.path.join(folder, "hf_quant_config.json")
-    if values.get("quantization_config") is not None or not os.path.isfile(beside):
+    if has_few_bits(values) or not os.path.isfile(beside):
         return values
     return {**values, "quantization_config": {"quant_method": "modelopt", **load_json(beside)}}
 

@@ -17,16 +17,23 @@ from ..plan.packed import Packing, Part
 from .hf_fields import _flag, _whole
 
 FIELD = "quantization_config"
+TOWER = "visual|vision"  # in the names of its modules
 Table = Mapping[str, Any]
 
 
-def packing(values: Mapping[str, Any], dtype: str, formats: Collection[str] = ()) -> Packing | None:
+def packing(
+    values: Mapping[str, Any], dtype: str, formats: Collection[str] = (), nested: str = ""
+) -> Packing | None:
     """The format of a checkpoint's weights, whose other tensors are in `dtype`; None for a plain one.
 
     formats: the only ones that know the family's layers, which are no torch.nn.Linear.
+    nested: the field of the text's config, whose own table holds for the text alone (Kimi K2.5).
     Raises InputError.
     """
-    table = values.get(FIELD)
+    table, inner = values.get(FIELD), values.get(nested)
+    if table is None and isinstance(inner, Mapping) and inner.get(FIELD) is not None:
+        found = packing(inner, dtype, formats)
+        return found and _without(found, {TOWER: TOWER})
     if table is None:
         return None
     if not isinstance(table, Mapping):
@@ -39,7 +46,7 @@ def packing(values: Mapping[str, Any], dtype: str, formats: Collection[str] = ()
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"{FIELD}.quant_method", f"got {shown(method)}; allowed: {', '.join(METHODS)}")
     if formats and method not in formats:
-        problem = f"got {method}; allowed for {values['model_type']}: {', '.join(formats)}"
+        problem = f"got {method}; allowed for {values.get('model_type')}: {', '.join(formats)}"
         raise InputError(f"{FIELD}.quant_method", problem)
     return METHODS[method](table, dtype)
 
@@ -108,8 +115,8 @@ def _compressed(table: Table, dtype: str) -> Packing:
         found = found._replace(parts=(*found.parts, Part("input_scale", dtype, fixed=1)))
     if fp4 and not activations:  # weights alone
         found = found._replace(parts=found.parts[:-1])
-    skipped = tuple(_ignored(name) for name in table.get("ignore") or ())
-    return found._replace(name=f"compressed-tensors {form}", skipped=skipped)
+    ignored = {_ignored(name): str(name) for name in table.get("ignore") or ()}
+    return _leaving(found, ignored)._replace(name=f"compressed-tensors {form}")
 
 
 def _plain(weights: Table, dtype: str) -> Packing:
@@ -150,7 +157,6 @@ def _modelopt(table: Table, _: str) -> Packing:
     inner: Table = within if isinstance(within, Mapping) else table
     algorithm = inner.get("quant_algo")
     names = inner.get("exclude_modules") or table.get("ignore") or ()
-    skipped = tuple(_pattern(str(name)) for name in names)
     group = _whole(inner, "group_size", 16)
     found = packings.modelopt(str(algorithm), group)
     if found is None:
@@ -159,7 +165,7 @@ def _modelopt(table: Table, _: str) -> Packing:
     if inner.get("kv_cache_quant_algo") or table.get("kv_cache_scheme"):
         scales = Part("kv_scales", "float32", fixed=2, tags=(KEY, QKV))  # k_scale and v_scale
         found = found._replace(parts=(*found.parts, scales))
-    return found._replace(skipped=skipped)
+    return _leaving(found, {_pattern(str(name)): str(name) for name in names})
 
 
 def _gguf(table: Table, _: str) -> Packing:
@@ -180,9 +186,14 @@ FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
 }  # fmt: skip
 
 
-def _without(packing: Packing, skipped: tuple[str, ...]) -> Packing:
-    """A format with more modules left as they are."""
-    return packing._replace(skipped=(*packing.skipped, *skipped))
+def _leaving(packing: Packing, names: Mapping[str, str]) -> Packing:
+    """A format that leaves modules as they are: expressions, each with the config's own spelling."""
+    return packing._replace(skipped=tuple(names), spelled=tuple(names.items()))
+
+
+def _without(packing: Packing, names: Mapping[str, str]) -> Packing:
+    """The same of more modules than it does."""
+    return _leaving(packing, {**{text: text for text in packing.skipped}, **dict(packing.spelled), **names})
 
 
 def _bits(table: Table, allowed: tuple[int, ...]) -> int:
@@ -198,17 +209,17 @@ def _group(table: Table) -> int:
     return 0 if size == -1 else _whole({"group_size": size}, "group_size")
 
 
-def _kept(table: Table, name: str = "modules_to_not_convert") -> tuple[str, ...]:
+def _kept(table: Table, name: str = "modules_to_not_convert") -> dict[str, str]:
     """Modules that stay as they are: whose name begins with an expression, or ends in it as a text."""
     names = table.get(name) or ()
     if not isinstance(names, list | tuple) or not all(isinstance(text, str) for text in names):
         raise InputError(f"{FIELD}.{name}", f"got {shown(names)}; allowed: a list of modules' names")
-    return tuple(_expression(f"^(?:{text})|{re.escape(text)}$", text) for text in names)
+    return {_expression(f"^(?:{text})|{re.escape(text)}$", text): text for text in names}
 
 
 def _instead(packing: Packing, table: Table, name: str = "modules_to_not_convert") -> Packing:
     """A format whose list of modules left out, where there is one, takes the place of the usual list."""
-    return packing if table.get(name) is None else packing._replace(skipped=_kept(table, name))
+    return packing if table.get(name) is None else _leaving(packing, _kept(table, name))
 
 
 def _expression(text: str, told: str) -> str:

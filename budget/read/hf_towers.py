@@ -63,7 +63,7 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     own = own if isinstance(own, Mapping) else hf_config._family(kind)  # noqa: SLF001 - the two are one reader
     head = hf_classes.head({}, kind, own)
     try:
-        return {**own["defaults"], **given}, hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
+        return hf_config._complete(given, own), hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
     except InputError as error:
         told = str(error).removeprefix(f"{error.field}: ")
         raise type(error)(f"{FIELD}.{error.field}", told) from None
