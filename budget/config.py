@@ -134,6 +134,7 @@ class Task(NamedTuple):
     kept: Any = None  # the weights that stay in float32 in a model of 16 bits (plan/kept.py), where some do
     layout: Any = None  # how it is spread over devices (layout.py), where there are several
     family: str = ""  # the model_type of a Hugging Face config, which has default targets of adapters
+    published: str = ""  # the preset of the network as its maker publishes it, where that is in few bits
 
     @property
     def precision(self) -> str:

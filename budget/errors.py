@@ -40,7 +40,7 @@ def hint(name: object, known: Iterable[str], where: str = "") -> str:
 
 def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     """At most so many known names: those that mean the same (data/synonyms.json), else those that have its
-    words, else the one spelled nearly as it is, else those that begin with it, the shortest first. Of a
+    words, else those that begin with it, the shortest first, else the one spelled nearly as it is. Of a
     flag that has none here, a text that says why.
     """
     from difflib import get_close_matches
@@ -62,7 +62,7 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     alike = [other for other in names if abs(len(other) - len(bare)) <= max(1, len(bare) // 4)]
     close = get_close_matches(bare, alike, n=1, cutoff=0.74)
     begins = sorted((other for other in names if bare and not flag and _begins(bare, other)), key=_size)
-    found = (having if len(words) > 1 else []) or close or having or begins
+    found = (having if len(words) > 1 else []) or begins or close or having
     return [names[other] for other in found[:most]]
 
 

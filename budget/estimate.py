@@ -122,6 +122,7 @@ def estimate(
         source.usual.get("kept"),
         spread,
         source.usual.get("family", ""),
+        source.usual.get("published", ""),
     )
     check(task, target)
     apart = spread is not None and mode != "train" and any_of(spread.devices > 1)

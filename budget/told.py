@@ -44,6 +44,7 @@ def told(e: Estimate) -> dict[str, Any]:
                 "interval": "90 %",
                 "device": e.device.source,
                 "dtype": e.device.lacks(e.task.dtype) or "the device's own",
+                **({"published": e.task.published} if e.task.published else {}),
             },
             "ops": e.rows(),
             **_spread(e),

@@ -114,6 +114,21 @@ def test_what_no_input_reaches_is_named():
     assert not estimate({"model_type": "siglip"}, mode="forward", seq=9).model.uncounted
 
 
+def test_a_mixture_that_is_captured_says_that_all_experts_count_as_active():
+    class Experts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(4, 32, 64, dtype=torch.bfloat16))
+
+        def forward(self, x):
+            ends = torch.arange(8, 40, 8, dtype=torch.int32, device=x.device)
+            return torch._grouped_mm(x, self.weight, ends)
+
+    found = estimate(Experts(), mode="forward", inputs=torch.empty(32, 32, dtype=torch.bfloat16))
+    assert found.params.active == found.params.total == 4 * 32 * 64
+    assert any("params.active is all" in line for line in found.model.uncounted)
+
+
 def test_a_family_of_its_own_is_not_captured():
     told = estimate({"model_type": "bert", **SMALL}, seq=9).to_dict()
     assert told["provenance"]["counts"] == "exact"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from budget import estimate
+from budget import estimate, table
 from budget.errors import InputError
 from budget.read import preset, source
 
@@ -22,6 +22,7 @@ KERAS = {
     "gemma-2-2b": 2_614_341_888,
     "gemma-2-27b": 27_227_128_320,
     "gemma-3-1b": 999_885_952,
+    "gemma-3-270m": 268_098_176,
     "minilm-l6": 22_713_216,
     "minilm-l12": 33_360_000,
     "minilm-l12-multilingual": 117_653_760,
@@ -39,14 +40,26 @@ def test_parameters_are_those_of_keras_hub(name):
 
 # Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
 CHECKPOINTS = {
+    "falcon-h1-0.5b": 521_411_104,
+    "falcon-h1-1.5b": 1_554_863_488,
+    "falcon-h1-7b": 7_585_648_736,
     "gemma-3-27b": 27_432_406_640,
+    "granite-3.3-2b": 2_533_539_840,
+    "granite-3.3-8b": 8_170_864_640,
     "granite-4.0-h-micro": 3_191_396_096,
     "granite-4.0-h-small": 32_207_337_984,
+    "lfm2-350m": 354_483_968,
+    "lfm2-700m": 742_489_344,
+    "lfm2-1.2b": 1_170_340_608,
+    "lfm2-2.6b": 2_569_272_320,
     "ministral-3-3b": 3_849_090_048,
+    "ministral-8b": 8_019_808_256,
     "mistral-small-3.1-24b": 24_011_361_280,
     "nemotron-3-nano-30b-a3b": 31_577_937_344,
+    "nllb-200-distilled-600m": 615_073_792,
     "olmo-3-7b": 7_298_011_136,
     "olmo-3-32b": 32_233_522_176,
+    "qwen2-vl-2b": 2_208_985_600,
     "qwen2-vl-7b": 8_291_375_616,
     "qwen2-vl-72b": 73_405_560_320,
     "qwen2.5-vl-3b": 3_754_622_976,
@@ -56,7 +69,7 @@ CHECKPOINTS = {
     "qwen3-vl-30b-a3b": 31_070_754_032,
     "mistral-nemo-12b": 12_247_782_400,
 }
-CAPTURED = {"llama-3.2-11b-vision": 10_670_220_835}  # seconds each
+CAPTURED = {"llama-3.2-11b-vision": 10_670_220_835, "nomic-embed-v1.5": 136_731_648}  # seconds each
 
 
 @pytest.mark.parametrize("name", [*CHECKPOINTS, *(pytest.param(n, marks=pytest.mark.slow) for n in CAPTURED)])
@@ -69,6 +82,11 @@ def test_parameters_are_those_of_the_checkpoint(name):
 def test_parameters_of_clip_are_those_of_keras_hub():
     """Whose count has the 577 numbers of the positions besides."""
     assert estimate("clip-vit-l-14-336", mode="forward", batch=1).params.total == 427_944_770 - 577
+
+
+def test_paligemma_is_that_of_keras_hub():
+    """Whose count, of pali_gemma_3b_224, is without 64 rows of the vocabulary."""
+    assert estimate("paligemma-3b-224", mode="forward").params.total == 2_923_335_408 + 64 * 2048
 
 
 @pytest.mark.parametrize("size", ["4b", "12b", "27b"])
@@ -94,6 +112,12 @@ def test_gemma_3_has_its_tower(size):
         ("timm/resnet50.a1_in1k", "resnet50"),
         ("openai/whisper-tiny.en", "whisper-tiny.en"),
         ("facebook/opt-1.3b", "opt-1.3b"),
+        ("tiiuae/Falcon-H1-7B-Instruct", "falcon-h1-7b"),
+        ("mistralai/Ministral-8B-Instruct-2410", "ministral-8b"),
+        ("google/paligemma-3b-pt-224", "paligemma-3b-224"),
+        ("mistralai/Pixtral-12B-2409", "pixtral-12b"),
+        ("CohereLabs/c4ai-command-a-03-2025", "command-a-111b"),
+        ("nvidia/segformer-b0-finetuned-ade-512-512", "segformer-b0"),
         ("facebook/opt-13b", "opt-13b"),
     ],
 )
@@ -128,3 +152,24 @@ def test_a_model_type_of_code_elsewhere_is_its_class():
     told = {k: v for k, v in own.items() if k not in preset.ABOUT}
     as_there, here = ({**told, "model_type": kind} for kind in ("kimi_k2", "deepseek_v3"))
     assert source.resolve(as_there, {})[1:] == source.resolve(here, {})[1:]
+
+
+@pytest.mark.parametrize("name", [n for n in preset.names() if "published" in preset.find(n)])
+def test_what_is_published_in_few_bits_is_named(name):
+    """Its preset holds the same parameters in fewer bytes; in training, and in few bits, nothing is said."""
+    wide = estimate(name, mode="decode", batch=1, seq=64)
+    published = wide.to_dict()["provenance"]["published"]
+    few = estimate(published, mode="decode", batch=1, seq=64)
+    assert few.params.total == wide.params.total
+    assert few.memory.parameters < 0.6 * wide.memory.parameters
+    line = f"published in few bits: {published}"
+    assert line in str(wide)
+    assert line not in str(few)
+    assert line not in str(estimate(name, mode="train", batch=1, seq=16))
+
+
+def test_every_form_of_the_hub_in_few_bits_is_named():
+    """A name of the hub that means a form in few bits: the plain preset tells that form."""
+    names = (told["same_as"] for told in table.load(preset.FOLDER, "hub.json").values())
+    few = {name for name in names if preset.plain(name) != name}
+    assert few == {preset.find(n)["published"] for n in preset.names() if "published" in preset.find(n)}

@@ -1,8 +1,9 @@
 """Presets: named configurations, data with sources in data/presets/.
 
 A table has either `arch` and that architecture's settings, or `model_type` and a Hugging Face
-family's own fields; `workload` where a preset is also a worked example. A table with `same_as` is
-another name. `_class_name`, or a `model_type` that has no family's file: a class that is captured.
+family's own fields; `workload` where a preset is also a worked example; `published`, the preset of the
+form in few bits that its maker publishes. A table with `same_as` is another name. `_class_name`, or a
+`model_type` that has no family's file: a class that is captured.
 
 A name of the Hugging Face hub means the preset that it is called by, whoever owns it, once the words are
 gone that say how it was trained (`unsloth/Meta-Llama-3.1-8B-Instruct`); presets/hub.json has the others.
@@ -19,7 +20,7 @@ from ..errors import InputError, unknown
 from ..named import Any
 
 FOLDER = "presets"
-ABOUT = ("source", "note")  # for people: no settings
+ABOUT = ("source", "note", "published")  # for people: no settings
 # Words of a name that say how a network was trained, what stores it or who did, not what it is.
 TRAINED = (
     "instruct", "chat", "it", "pt", "sft", "dpo", "rlvr", "thinking", "reasoning", "deduped", "preview", "hf",

@@ -141,7 +141,7 @@ def _named(name: str) -> Resolved:
             "model", name, (*preset.names(), *dict(preset.classes()), *architectures.names()), way
         ) from None
     table = dict(found)
-    usual = table.pop("workload", {})
+    usual = {**table.pop("workload", {}), **{k: v for k, v in found.items() if k == "published"}}
     for about in preset.ABOUT:
         table.pop(about, None)
     if preset.captured(found):

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ..errors import InputError, shown
-from ..ir import FROZEN, INPUT, WEIGHT, Model
+from ..ir import FROZEN, INPUT, WEIGHT, Model, expert_axis, walk
 from ..named import Any
 from ._as_gpu import as_a_gpu
 from ._aten import dtype_name
@@ -35,6 +35,7 @@ from ._stand_ins import stand_ins
 from ._values import BY_DATA
 
 MODES = ("train", "forward")
+MIXED = "which experts a token takes: params.active is all of them"
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
 FSDP = ("torch.distributed.fsdp", "FullyShardedDataParallel")
 DTENSOR = ("torch.distributed.tensor", "DTensor")
@@ -88,7 +89,8 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
         finally:
             recorder.end()
             reached.restore()
-    uncounted = (*recorder.uncounted(), *left_out)
+    mixed = any(expert_axis(t, o) for o, _ in walk(ops) for t in o.weights)
+    uncounted = (*recorder.uncounted(), *left_out, *((MIXED,) if mixed else ()))
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
     made = Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
     if len(known) >= MOST:

@@ -101,6 +101,12 @@ def describe(estimate: Estimate) -> str:
     return ", ".join(words)
 
 
+def as_published(e: Estimate) -> str:
+    """The preset of the form that a network is published in, where its weights run wider than those."""
+    narrow = e.task.workload.mode == "train" or e.task.techniques.used.get("quantize", "none") != "none"
+    return "" if narrow else e.task.published
+
+
 def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
@@ -108,6 +114,8 @@ def _head(e: Estimate) -> Iterator[str]:
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
+    if published := as_published(e):
+        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
     if e.spread is not None:
         chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
