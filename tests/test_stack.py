@@ -149,12 +149,16 @@ def test_how_products_add_up_is_one_of_two(tmp_path):
 
 def test_one_batch_on_several_devices_is_less_sure():
     """Engines' all-reduces are not fitted; a training step's interval is its stack's."""
-    one, two = (
-        budget.estimate("llama-3-8b", mode="decode", device="h100", stack="vllm", layout={"tp": tp, "sp": 0})
-        for tp in (1, 2)
-    )
-    assert two.profile.high / two.profile.low > one.profile.high / one.profile.low
-    assert (two.profile.low, two.profile.high) == stack.load("vllm").intervals[stack.SEVERAL]
+    for name, device in (("vllm", "h100"), ("gpt-fast", "a100"), ("sglang", "b300")):
+        one, two = (
+            budget.estimate(
+                "llama-3-8b", mode="decode", device=device, stack=name, layout={"tp": tp, "sp": 0}
+            )
+            for tp in (1, 2)
+        )
+        low, high = stack.load(name).intervals[stack.SEVERAL]
+        assert two.profile.low == min(one.profile.low, low)
+        assert two.profile.high == max(one.profile.high, high)
     alone, spread = (
         budget.estimate("llama-3-8b", device="h100", stack="torchtitan", layout={"dp": dp, "zero": 3})
         for dp in (1, 8)
@@ -208,3 +212,27 @@ def test_a_token_of_faster_transformer_reads_each_head_of_the_cache_once():
     e = budget.estimate("llama-2-70b", **asked)
     read = sum(k.work.bytes * k.work.times for k in e.times.kernels if k.work.kind == "attention")
     assert read == pytest.approx(e.memory.kv_cache, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "slower"), [("none", False), ("w4a16", True), ("q4_0", True), ("fp8", False)]
+)
+@pytest.mark.parametrize("network", ["llama-3-8b", "mixtral-8x7b"])
+def test_weights_that_products_widen_have_a_bandwidth_of_their_own(network, quantize, slower, tmp_path):
+    """Half of it: each product with such weights moves as many bytes in twice the time, and no other does."""
+
+    def seconds(factor):
+        about = {"about": "x", "source": "vllm", "serve": {"attention": "flash", "execution": "graph"}}
+        about |= {"attention": {"": "fa3"}, "reached": {"": {"weight_only": factor}}}
+        (path := tmp_path / "mine.json").write_text(json.dumps(about))
+        settings = {"mode": "decode", "batch": 1, "seq": 64, "quantize": quantize}
+        times = budget.estimate(network, stack=str(path), device="h100", **settings).times
+        return [(k.work, k.seconds) for k in times.kernels], times.step
+
+    (whole, step), (half, longer) = seconds(1.0), seconds(0.5)
+    assert (longer > 1.3 * step) == slower
+    changed = {w.op: slow / fast for (w, fast), (_, slow) in zip(whole, half, strict=True) if slow != fast}
+    assert bool(changed) == slower
+    assert all(1 < ratio <= 2 for ratio in changed.values())
+    reads = {w.op: w.weights for w, _ in whole if w.weights and not w.narrow}
+    assert changed.keys() <= reads.keys()

@@ -31,7 +31,7 @@ WEIGHTS = {
     "": {"dtype": "bf16"}, "bf16": {"dtype": "bf16"}, "fp8": {"quantize": "fp8", "kv_dtype": "fp8"},
     "fp4": {"quantize": "nvfp4", "kv_dtype": "fp8"}, "int4": {"quantize": "w4a16"},
 }  # fmt: skip
-MX = {"quantize": "mxfp4"}  # what "fp4" is of a network that is published so: it has a preset of that name
+OWN = {"fp4": "mxfp4", "int4": "int4"}  # what they are of a network that has a preset as it is published
 PIECE = 8192  # tokens of prompts that SGLang runs at once (--chunked-prefill-size). Source: sglang-scheduler.
 # Lengths are drawn evenly from 80 to 100 % of those given, where a source says so: their mean.
 DRAWN = "uniform in 80 to 100 %"
@@ -81,6 +81,7 @@ def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
         raise NotCoveredError("experts on more devices than attention, or fewer")
     axes = {"tp": tp, "pp": whole(row, "pp", 1), "sp": 0}
     settings = {"device": device(row["device"]).id, "stack": software, "layout": axes}
-    mx = row["precision"] == "fp4" and f"{model}-mxfp4" in preset.names()
-    weights = MX if mx else WEIGHTS[row["precision"]]
-    return model, {**settings, "config": config, **weights}
+    own = f"{model}-{OWN.get(row['precision'])}"
+    if own in preset.names():
+        return own, {**settings, "config": config}
+    return model, {**settings, "config": config, **WEIGHTS[row["precision"]]}

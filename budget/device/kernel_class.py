@@ -14,6 +14,8 @@ LIKE = {
     "conv": "matmul",
     "conv_backward": "conv",
     "grouped": "matmul",
+    "weight_only_matmul": "matmul",  # weights of few bits, widened within the product
+    "weight_only_grouped": "grouped",
     "attention": "matmul",
     "attention_backward": "attention",
     "recurrent": "matmul",

@@ -37,21 +37,24 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     memory = nearest(kernels["bandwidth"], generation)
     stream = min(memory * of["stream"], MOST)
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
+    packed = min(of["weight_only"], MOST / stream)
+    matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
+    experts = base.forms["grouped"].bandwidth * of["experts"]
+    grouped = KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"], bandwidth=experts)
     forms = {
-        "matmul": KernelClass(wide, narrow, unaligned=stack.unaligned),
-        "grouped": KernelClass(
-            wide * kernels["grouped"],
-            narrow * kernels["grouped"],
-            bandwidth=base.forms["grouped"].bandwidth * of["experts"],
-        ),
+        "matmul": matmul,
+        "grouped": grouped,
+        "weight_only_matmul": matmul._replace(bandwidth=packed),
+        "weight_only_grouped": grouped._replace(bandwidth=experts * packed),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
-    if several:
-        low, high = stack.intervals.get(SEVERAL, (low, high))
+    if several:  # no surer than one
+        least, most = stack.intervals.get(SEVERAL, (low, high))
+        low, high = min(low, least), max(high, most)
     return base._replace(
         name=f"{stack.name} on {generation}" if known else stack.like or stack.name,
         provenance="published" if known else "datasheet",

@@ -301,8 +301,11 @@ def _form(ops: list[Op], kind: str) -> str:
     first = ops[0]
     if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
+    if kind == "matmul":
+        form = "grouped" if _experts(first) else "matmul"
+        return f"weight_only_{form}" if any(map(_few_bits, ops)) else form
     if kind in PRODUCTS:
-        return "grouped" if kind == "matmul" and _experts(first) else kind
+        return kind
     if any(o.kind == "contract" for o in ops):
         return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
     if kind != "pointwise":
@@ -313,6 +316,11 @@ def _form(ops: list[Op], kind: str) -> str:
         return "gather"
     reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
     return "reduction" if reduces else "pointwise"
+
+
+def _few_bits(o: Op) -> bool:
+    """Whether it reads weights of few bits, which are widened before they are multiplied."""
+    return any(t.role in WEIGHTS and t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.ins)
 
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
