@@ -365,3 +365,15 @@ def test_a_tower_s_fields_on_the_hub_are_those_of_its_class():
     here, there = (estimate({**usual, "vision_config": told}, mode="forward", seq=512, image=224)
                    for told in (odd, hub))  # fmt: skip
     assert (here.params, here.flops, here.memory) == (there.params, there.flops, there.memory)
+
+
+@pytest.mark.parametrize("quantize", ["w4a16", "nf4", "fp8", "gptq"])
+def test_scales_are_divided_as_their_weights(quantize):
+    """Of tp devices each holds its part of all but the norms, which are some hundred thousand numbers."""
+    whole, part = (
+        estimate(
+            "llama-3-8b", mode="decode", seq=16, device="h100", quantize=quantize, layout=f"tp={tp}"
+        ).to_dict()["memory_bytes"]["parameters"]
+        for tp in (1, 8)
+    )
+    assert part == pytest.approx(whole / 8, rel=2e-3)

@@ -15,10 +15,12 @@ from ..errors import InputError
 from ..fold.memory import tensor_bytes
 from ..ir import FROZEN, HEAD, ROUTER, SCALE, Block, Model, Node, Op, Tensor, rewrite, walk, weights
 from ..named import NamedTuple
-from ..size import Size, ceil_div
+from ..size import Size, ceil_div, exact_div, is_number
 from ._modules import MODULES, finds, paths
 from ._weights import shape
 from .fp8 import is_linear
+
+DIVIDED = ("h", "r", "f", "v")  # by tensor parallelism (plan/mesh.py)
 
 
 class Part(NamedTuple):
@@ -169,6 +171,13 @@ def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
     yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))
 
 
+def _along(weight: Tensor, o: Op, n: Size) -> tuple[str, ...]:
+    """The dimensions by which devices divide a weight, and n numbers beside it, where they do so evenly."""
+    along = tuple(d for d in weight.dims if d in DIVIDED)
+    even = is_number(n) and all(is_number(o.sizes[d]) for d in along)
+    return along if even and n % prod(o.sizes[d] for d in along) == 0 else ()
+
+
 def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
     """What lies beside a product's weight."""
     sizes = shape(weight, o)
@@ -179,7 +188,10 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
         if part.tags and o.tag not in part.tags:
             continue
         name = f"{weight.name}~{part.name}"
-        dims, n = (("~e", "n"), part.numbers(out, inner)) if experts else (("n",), part.numbers(out, inner))
+        n = part.numbers(out, inner)
+        along = _along(weight, o, n)
+        n = exact_div(n, prod(o.sizes[d] for d in along))
+        dims = (*(("~e",) if experts else ()), *along, "n")
         counts = {**o.sizes, "n": n, **({"e": copies} if experts else {})}
         beside = Tensor(name, dims, SCALE, part.dtype)
         seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
