@@ -66,7 +66,7 @@ class Cluster(NamedTuple):
     """Devices and what joins them.
 
     sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
-    machine, by collective and number of nodes (`all_reduce-1`): seconds before the first byte, and bytes/s as
+    machine, by collective and number of nodes: seconds before the first byte, and bytes/s as
     NCCL's tests count them on the bus (measured/collectives.py). one_shot_s: see Stack.
     """
 
@@ -77,7 +77,7 @@ class Cluster(NamedTuple):
     source: tuple[str, ...]
     provenance: str
     notes: str
-    records: Mapping[str, tuple[float, float]] = {}
+    records: Mapping[tuple[str, int], tuple[float, float]] = {}
     one_shot_s: float = 0.0
 
     @property
@@ -238,7 +238,8 @@ def usual(device: Device) -> Cluster:
     device's own table says of its links. What `budget calibrate` found on this machine replaces both.
     Raises InputError where nothing is known.
     """
-    records = profile_for(device).links
+    keys = ((key.rpartition("-"), found) for key, found in profile_for(device).links.items())
+    records = {(kind, int(nodes)): found for (kind, _, nodes), found in keys}
     for name in names():
         if device.id in table.load("clusters", f"{name}.json").get("usual", ()):
             found = load(name)
@@ -250,7 +251,7 @@ def usual(device: Device) -> Cluster:
     return found._replace(records=records, provenance=f"{found.provenance}; collectives measured here")
 
 
-def _assumed(device: Device, records: Mapping[str, tuple[float, float]]) -> Cluster:
+def _assumed(device: Device, records: Mapping[tuple[str, int], tuple[float, float]]) -> Cluster:
     """A node of eight with the device's own links, or of four on PCIe; its own network card, or one of 100
     Gbit/s a node. Assumed. Of a device that is sold without any link, what was measured on this machine.
     Raises InputError where nothing was.

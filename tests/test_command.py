@@ -368,3 +368,11 @@ def test_what_a_hint_tells_to_type_works(capsys, command):
         typed = hint.replace("N", "2").split()
         status, _, error = run(capsys, *command.split(), *typed)
         assert status == 0 or not re.search("unknown|usage|got '", error), (hint, error)
+
+
+def test_models_to_compare_may_be_joined_by_commas(capsys):
+    tables = []
+    for models in (["gpt2,bert-base"], ["gpt2", "bert-base"]):
+        assert main(["compare", *models, "--format", "csv"]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]

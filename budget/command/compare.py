@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 from ..comparison import compare
@@ -35,6 +36,7 @@ def flags(parser: Parser) -> None:
 def run(args: Namespace, rest: list[str]) -> int:
     """Print the comparison."""
     models, rest = words(rest)
+    models = [name for word in models for name in ([word] if os.path.exists(word) else word.split(","))]
     if not models and not args.module:
         raise InputError("usage", "name the models to compare")
     if rest and not models:

@@ -92,11 +92,8 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
     beyond = minimum((parts[-1].members / parts[0].members - 1) * 1e9, 1)
     bytes_crossed = bus_bandwidth(kind, size, degree(group), 1.0)
     name = "send_receive" if kind == "send" else kind
-    nodes = sorted(
-        (int(key.rpartition("-")[2]), key) for key in cluster.records if key.startswith(f"{name}-")
-    )
-    for count, key in nodes:
-        start, bandwidth = cluster.records[key]
+    measured = sorted((n, found) for (of, n), found in cluster.records.items() if of == name)
+    for count, (start, bandwidth) in measured:
         here = beyond if count > 1 else 1 - beyond
         otherwise = here * (start + bytes_crossed / bandwidth) + (1 - here) * otherwise
     return otherwise
