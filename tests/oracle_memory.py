@@ -26,27 +26,23 @@ def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, foreach=True)
 
 
-OWN_SDPA = nn.functional.scaled_dot_product_attention
-
-
-def gpus_sdpa(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **how: Any,
-) -> torch.Tensor:
+def gpus_sdpa() -> AbstractContextManager[Any]:
     """SDPA as on a GPU: values narrower than keys have the memory-efficient kernel; a processor has none."""
-    if q.shape[-1] == v.shape[-1]:
-        return OWN_SDPA(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, **how)
-    mask = attn_mask
-    if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
-    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    return kernel(q, k, v, mask, q.requires_grad, dropout_p, is_causal, scale=scale)[0]
+    own = nn.functional.scaled_dot_product_attention
+
+    def sdpa(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, **how: Any,
+    ) -> torch.Tensor:  # fmt: skip
+        if q.shape[-1] == v.shape[-1]:
+            return own(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, **how)
+        mask = attn_mask
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+        kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+        return kernel(q, k, v, mask, q.requires_grad, dropout_p, is_causal, scale=scale)[0]
+
+    return patch.object(nn.functional, "scaled_dot_product_attention", sdpa)
 
 
 def peak(
@@ -68,11 +64,7 @@ def peak(
     try:
         # mkldnn computes a whole LSTM in one call, on processors that have its kernels for the dtype, and
         # saves other tensors than torch's own code: without it the answer is the same on every machine.
-        with (
-            torch.backends.mkldnn.flags(enabled=False),
-            patch.object(nn.functional, "scaled_dot_product_attention", gpus_sdpa),
-            FakeTensorMode(),
-        ):
+        with torch.backends.mkldnn.flags(enabled=False), gpus_sdpa(), FakeTensorMode():
             module, inputs = build()
             module.train() if training else module.eval()
             trained = [p for p in module.parameters() if p.requires_grad]

@@ -199,7 +199,9 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
-        stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", _sdpa))
+        stack.enter_context(gpus_sdpa())
+        undropped = _undropped(nn.functional.scaled_dot_product_attention)
+        stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", undropped))
         # What numbers are doesn't matter: whether a layer is dropped, or which step it is.
         stack.enter_context(patch.multiple(FakeTensor, __bool__=lambda _: False, item=lambda _: 1.0))
         stack.enter_context(patch.object(torch.utils, "swap_tensors", _replaced))
@@ -218,9 +220,13 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
-def _sdpa(*args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Any:
+def _undropped(sdpa: Callable[..., Any]) -> Callable[..., Any]:
     """A GPU's kernels draw their mask again; a processor's has none for dropout."""
-    return gpus_sdpa(*args, **kwargs)
+
+    def without(*args: Any, dropout_p: float = 0.0, **how: Any) -> Any:
+        return sdpa(*args, **how)
+
+    return without
 
 
 def _replaced(t: Any, new: Any) -> None:

@@ -99,4 +99,4 @@ def test_what_fit_says_fits_does_so_in_real_code(name, monkeypatch):
         own = {"input_gradients": True} if "input_gradients" in change.estimate.task.techniques.used else {}
         real, at = peak_of(family, config, {**call, **change.settings, **own})
         assert real <= room * 1.005, (change.settings, real / room, at)
-        assert change.estimate.memory.peak == pytest.approx(real, rel=0.02), (change.settings, at)
+        assert change.estimate.memory.peak == pytest.approx(real, rel=0.03), (change.settings, at)

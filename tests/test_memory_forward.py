@@ -1,7 +1,5 @@
 """Peaks of forward passes without gradients, against torch's MemTracker on fake tensors."""
 
-from unittest.mock import patch
-
 import pytest
 import torch
 import transformers as hf
@@ -48,8 +46,7 @@ def narrow(monkeypatch):
 
 def peak(kind, attention, seq=512, *, padded=False):
     """With `padded` there is a mask of padding, as in a batch of sequences of several lengths."""
-    gpus = patch.object(torch.nn.functional, "scaled_dot_product_attention", gpus_sdpa)
-    with torch.backends.mkldnn.flags(enabled=False), gpus, FakeTensorMode(), without_looks():
+    with torch.backends.mkldnn.flags(enabled=False), gpus_sdpa(), FakeTensorMode(), without_looks():
         model, ids = made(kind, attention), torch.zeros(2, seq, dtype=torch.long)
         tracker = Tracker()
         tracker.track_external(model, ids)

@@ -11,7 +11,7 @@ from budget.fold.count import flops, params
 from budget.fold.memory import memory
 from budget.plan.optimizer import optimizer
 from budget.plan.recompute import recompute
-from budget.read.torch_module import capture
+from budget.read.torch_module import MIXED, capture
 
 pytest.importorskip("transformers")
 from oracles.modules import SHAPES, made, transformers
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 def test_against_torch(name, shape):
     module, inputs = made(name, shape)
     model = capture(module, inputs)
-    assert model.uncounted == ()
+    assert set(model.uncounted) <= {MIXED}
     assert params(model).total == sum(p.numel() for p in module.parameters())
 
     with FakeTensorMode():
