@@ -71,7 +71,7 @@ SEED, PARTS = 3, (0.9, 0.7, 0.5, 0.3)  # of the memory that the step needs as it
 OUT = {"stack": "transformers", "execution": "eager", "gradient_sums": "new", "reserve": 0}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*FAMILIES][::3])  # of all, in a minute and a half: [*FAMILIES]
 def test_what_fit_says_fits_does_so_in_real_code(name, monkeypatch):
     """On a device with some of the memory that is needed; without what is not made here."""
     rng, family = random.Random(f"{SEED} {name}"), FAMILIES[name]

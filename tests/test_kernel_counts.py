@@ -92,7 +92,7 @@ TECHNIQUES = {
     **{name: {"optimizer": name} for name in
        ("sgd", "momentum", "adam", "adamw_loop", "adamw_fused", "adafactor", "muon")},
 }  # fmt: skip
-EVERY = 5  # of the networks but the first, so many take turns with a technique; 1: all pairs, in six minutes
+EVERY = 12  # of the networks but the first, so many take turns with a technique; 1: all pairs, in six minutes
 NOT_WITHIN = {
     ("mamba", "float32"): (0.25, "its scan is a model, with the casts that float32 needs not"),
 }
