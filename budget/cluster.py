@@ -233,13 +233,18 @@ def joining(device: Device, cluster: object = None) -> Cluster:
     return found
 
 
+def by_nodes(links: Mapping[str, tuple[float, float]]) -> dict[tuple[str, int], tuple[float, float]]:
+    """A profile's links (`all_reduce-1`) by collective and number of nodes."""
+    keys = ((key.rpartition("-"), found) for key, found in links.items())
+    return {(kind, int(nodes)): found for (kind, _, nodes), found in keys}
+
+
 def usual(device: Device) -> Cluster:
     """The cluster that a device is usually sold in, as the clusters' tables say; else one made of what the
     device's own table says of its links. What `budget calibrate` found on this machine replaces both.
     Raises InputError where nothing is known.
     """
-    keys = ((key.rpartition("-"), found) for key, found in profile_for(device).links.items())
-    records = {(kind, int(nodes)): found for (kind, _, nodes), found in keys}
+    records = by_nodes(profile_for(device).links)
     for name in names():
         if device.id in table.load("clusters", f"{name}.json").get("usual", ()):
             found = load(name)

@@ -38,6 +38,9 @@ def hint(name: object, known: Iterable[str], where: str = "") -> str:
     return where or f"known: {some(known)}"
 
 
+LONGEST = 200  # of a name that somebody meant
+
+
 def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     """At most so many known names: those that mean the same (data/synonyms.json), else those that have its
     words, else those that begin with it, the shortest first, else the one spelled nearly as it is. Of a
@@ -45,6 +48,8 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     """
     from difflib import get_close_matches
 
+    if len(name) > LONGEST:
+        return []
     dashes = re.match("-*", name)[0]  # type: ignore[index] # matches nothing, too
     flag = "--" if dashes else ""
     bare = re.sub("[_ ]", "-", name.removeprefix(dashes).lower())

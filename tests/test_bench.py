@@ -252,7 +252,14 @@ def test_collectives_between_two_processes(tmp_path):
     assert {r.split for r in found} == {"fit", "held"}
     link = cluster.Link("gloo", "switch", 1e9, 1.0, 0.0, 0.0, 0.0, True, ())
     here = cluster.Cluster(
-        "here", "", (), (cluster.Tier(link, 2, 1e9, 1.0, (), 1.0),), (), "", "", links(found)
+        "here",
+        "",
+        (),
+        (cluster.Tier(link, 2, 1e9, 1.0, (), 1.0),),
+        (),
+        "",
+        "",
+        cluster.by_nodes(links(found)),
     )
     kinds = {"send_receive": "send"}
     for r in found:

@@ -94,6 +94,7 @@ TECHNIQUES = {
 }  # fmt: skip
 EVERY = 12  # of the networks but the first, so many take turns with a technique; 1: all pairs, in six minutes
 NOT_WITHIN = {
+    ("mixtral", "adafactor"): (0.12, "its experts are one matrix of a layer to the optimizer, and two here"),
     ("mamba", "float32"): (0.25, "its scan is a model, with the casts that float32 needs not"),
 }
 
