@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST = 300  # characters of a message
+A_NAME = 200  # characters at most: what is longer is no name that somebody meant
 ROOM = 200  # of them, for the names that would do
 
 
@@ -38,9 +39,6 @@ def hint(name: object, known: Iterable[str], where: str = "") -> str:
     return where or f"known: {some(known)}"
 
 
-LONGEST = 200  # of a name that somebody meant
-
-
 def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     """At most so many known names: those that mean the same (data/synonyms.json), else those that have its
     words, else those that begin with it, the shortest first, else the one spelled nearly as it is. Of a
@@ -48,7 +46,7 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
     """
     from difflib import get_close_matches
 
-    if len(name) > LONGEST:
+    if len(name) > A_NAME:
         return []
     dashes = re.match("-*", name)[0]  # type: ignore[index] # matches nothing, too
     flag = "--" if dashes else ""
