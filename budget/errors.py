@@ -48,9 +48,9 @@ def nearest(name: str, known: Sequence[str], most: int = 3) -> list[str] | str:
 
     if len(name) > A_NAME:
         return []
-    dashes = re.match("-*", name)[0]  # type: ignore[index] # matches nothing, too
-    flag = "--" if dashes else ""
-    bare = re.sub("[_ ]", "-", name.removeprefix(dashes).lower())
+    bare_name = name.lstrip("-")
+    flag = "--" if bare_name != name else ""
+    bare = re.sub("[_ ]", "-", bare_name.lower())
     same = _synonyms(bare, flag)
     if isinstance(same, str):
         return same

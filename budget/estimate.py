@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 
 from .answer import Estimate
-from .config import Task, any_of, sizes, table
+from .config import Task, Workload, any_of, sizes, table
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
@@ -210,7 +210,7 @@ def _defaults(
     if "fuse" in found.keys() - techniques.keys():
         from .plan.fused import those_of
 
-        found["fuse"] = those_of(network.build(source.workload), found["fuse"])
+        found["fuse"] = those_of(_built(network, source.workload), found["fuse"])
     return found
 
 
@@ -259,9 +259,15 @@ def _once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_once
+def _built(network: Named | Ready, workload: Workload) -> Model:
+    """A network for a workload: asked for by a stack's defaults, by what is counted, by each layout."""
+    return network.build(workload)
+
+
+@_once
 def _counted(network: Named | Ready, task: Task) -> Counted:
     """The parts of an estimate that do not depend on the device."""
-    model = network.build(task.workload)
+    model = _built(network, task.workload)
     try:
         if task.layout is not None and any_of(task.layout.devices > 1):
             return _spread(network, task)
@@ -297,7 +303,7 @@ def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Any]:
     from .plan.ranks import spread
 
     layout = task.layout
-    built, book, ranks = spread(network.build(task.workload), task)
+    built, book, ranks = spread(_built(network, task.workload), task)
     counted, *each = each_flops(book, *(rank.program for rank in ranks))
     copies = exact_div(layout.devices, layout.pp)
     stages = (hardware.times(copies * len(rank.stages)) for rank, hardware in zip(ranks, each, strict=True))

@@ -66,7 +66,8 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
         given.update(t.name for t in o.outs if along and "t" in t.dims)
         return (_longer(o, n, ("t",)) if along else o,)
 
-    embed = base.nodes[where[0]]._replace(outs=(words._replace(dims=(b, s, d)),))  # type: ignore[call-arg]
+    own = next(o for o in base.nodes if isinstance(o, Op) and o.tag == EMBED)
+    embed = own._replace(outs=(words._replace(dims=(b, s, d)),))
     return base._replace(nodes=(*before, embed, *made, join, *whole, *rewrite(base.nodes[end:], change)))
 
 

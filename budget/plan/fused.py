@@ -49,7 +49,7 @@ OF_MLP = {"mlp": MLP, "gate": GATED}
 def fused(model: Model, names: str) -> Model:
     """The model with the named parts fused. To be applied before `backward`. Raises InputError."""
     untrained(model, "fuse")
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = _parts(names)
     for name in chosen:
         if name not in FUSED:
             raise unknown("fuse", name, FUSED)
@@ -69,7 +69,11 @@ def those_of(model: Model, names: str) -> str:
     tags = {o.tag for o, _ in walk(model.nodes)}
     missing = {name for name, parts in OF_MLP.items() if not tags & {*parts}}
     missing |= set() if _to_loss(model) else {*OF_LOSS}
-    return ",".join(name for name in names.split(",") if name not in missing)
+    return ",".join(name for name in _parts(names) if name not in missing)
+
+
+def _parts(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _norm(model: Model) -> Model:

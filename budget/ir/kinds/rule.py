@@ -66,9 +66,8 @@ class Rule(Record):
     back_launches: int = 1
     # Of its kernels, forward and backward, the casts that float32 needs not.
     narrow: tuple[int, int] = (0, 0)
-    widens: int = (
-        0  # more of them backward, the casts of gradients where its first input is narrower than the output
-    )
+    # More of them backward: the casts of gradients where its first input is narrower than the output.
+    widens: int = 0
     tracks: int = 0  # kernels that it starts in training alone: a batch norm counts its batches
     apart: int = 0  # kernels that eager code starts for it beside the fused one that it is part of
     # Tensors as large as the output that these kernels read and write, in its dtype and in float32, where
