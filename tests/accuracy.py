@@ -123,9 +123,10 @@ What is not quite the same, and why:
   fake tensors torch makes a third tensor. It shows where a small network's tied embedding is added up
   last, and there ours is more than 6 % too low: Whisper-tiny with 2 + 2 layers at 1 x 100 by 11.7 %, Mamba
   with 2 layers at 1 x 64 by 11.9 %. These two shapes are replaced by larger ones below.
-- **SDPA on a CPU**, which the oracle runs, has no kernel for masks that need a gradient (T5), values of
-  another width than keys (DeepSeek) and keys that are broadcast (Falcon): `attention fused` writes these
-  out, as torch does. GPUs have kernels for the first two: `attention flash` is what they need there.
+- **SDPA on a CPU**, which the oracle runs, has no kernel for masks that need a gradient (T5) and keys that
+  are broadcast (Falcon): `attention fused` writes these out, as torch does. GPUs have kernels for the first:
+  `attention flash` is what they need there. For values of another width than keys (DeepSeek) only GPUs have
+  one, and the oracle runs that.
 - **Running statistics** of batch norms and other buffers are no parameters, and not counted.
 
 Shapes were exchanged after their errors were seen: besides those above, Mamba with a vocabulary of 5,000 was
