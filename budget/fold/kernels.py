@@ -91,7 +91,8 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
+    n = elements(o.out, o.sizes)
+    return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -208,23 +209,27 @@ def _moved(
     host: Size = 0
     wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
     weights: Size = 0
+    root = read.root
     for o in ops:
         rule = o.rule
         if here is not None and rule.view:
             continue
-        for t in o.ins:
+        ins = [t.name for t in o.ins]
+        for t, name in zip(o.ins, ins, strict=True):
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
-                moved[t.name] = moved_bytes(t, o, dtype)
+            elif not (t.on_chip or name in moved or name in wide or (here and root.get(name, name) in here)):
+                moved[name] = size = moved_bytes(t, o, dtype)
                 if t.role in WEIGHTS and o.kind == "contract":
-                    weights = weights + moved[t.name]
+                    weights = weights + size
         for t in o.outs:
+            name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or t.name in wide or (here and here.get(read.of(t)))):
+            elif not (t.on_chip or name in wide or (here and here.get(root.get(name, name)))):
                 # What is read and written moves twice, but for what only takes a part.
-                name = f"{t.name}'" if t.name in [u.name for u in o.ins] else t.name
+                if name in ins:
+                    name = f"{name}'"
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights
@@ -248,7 +253,10 @@ def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
 
 def _experts(o: Op) -> str:
     """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
-    return next((axis for t in o.ins if (axis := picked(t))), "")
+    for t in o.ins:
+        if axis := picked(t):
+            return axis
+    return ""
 
 
 def _is_float32(o: Op, dtype: str) -> bool:
@@ -320,7 +328,7 @@ def _form(ops: list[Op], kind: str) -> str:
 
 def _few_bits(o: Op) -> bool:
     """Whether it reads weights of few bits, which are widened before they are multiplied."""
-    return any(t.role in WEIGHTS and t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.ins)
+    return any(t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.weights)
 
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
