@@ -179,7 +179,7 @@ def test_inputs_by_their_sizes(file, capsys):
     [
         (("--input", "4x0"), "inputs: got '4x0'; allowed: sizes as 8x3x224x224 or int64:8x128"),
         (("--input", "int99:4x10"), "inputs: got dtype 'int99'; allowed: int64, bool, bf16"),
-        (("--input", "4x10", "--seq", "3"), "seq: the inputs' sizes are given; allowed: batch"),
+        (("--input", "4x10", "--seq", "3"), "seq: the inputs are given; allowed: batch"),
         (("--input", "float64:4x10"), "inputs: addmm of float32 and float64; allowed: one dtype"),
         (("--input", "4x9"), "inputs: "),
     ],

@@ -186,15 +186,16 @@ def _counts(e: Estimate) -> Iterator[str]:
         yield f"              {count(e.params.active)} parameters active for a token"
 
 
+def verdict(e: Estimate) -> str:
+    """Whether it fits, and what is lacking."""
+    return "fits" if e.fits else f"does not fit: {memory(e.process - e.device.usable_bytes)} too much"
+
+
 def _memory(e: Estimate) -> Iterator[str]:
-    m = e.memory
-    size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
-    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
+    m, said = e.memory, verdict(e)
+    head = f"memory      peak {memory(m.peak)} of {memory(e.device.usable_bytes)}, in {where(m.at)}"
     yield (
-        f"{head:<{79 - len(verdict)}} {verdict}"
-        if len(head) + len(verdict) < 79
-        else f"{head}\n            {verdict}"
+        f"{head:<{79 - len(said)}} {said}" if len(head) + len(said) < 79 else f"{head}\n            {said}"
     )
     for kind, value in m.at_peak.items():
         bar = "#" * round(BAR * value / m.peak)
