@@ -107,6 +107,12 @@ def as_published(e: Estimate) -> str:
     return "" if narrow else e.task.published
 
 
+def taken_for(e: Estimate) -> Iterator[str]:
+    """A line where a network's weights run wider than they are published."""
+    if published := as_published(e):
+        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+
+
 def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
@@ -114,8 +120,7 @@ def _head(e: Estimate) -> Iterator[str]:
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
-    if published := as_published(e):
-        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+    yield from taken_for(e)
     if e.spread is not None:
         chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
