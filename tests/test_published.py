@@ -240,6 +240,6 @@ def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
 
 
 def test_software_that_only_serves_trains_nothing():
-    row = {"source": "pytorch/ao docs/source/workflows/training.md (torchtitan of 2025-07)"}
+    row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
     assert stack(row, "") == "gpt-fast"  # torchao's
     assert stack(row, "", "train") == "torchtitan"
