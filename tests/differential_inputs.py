@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
-from budget.read import hf_config
+from budget.read import hf_families
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
@@ -18,20 +18,20 @@ GRID = 5  # tokens along a side of a picture of any size
 
 def sees(kind: str) -> bool:
     """Whether a family is a text model with a tower of images."""
-    return "tower" in hf_config._family(kind)
+    return "tower" in hf_families.load(kind)
 
 
 def image_field(kind: str) -> str:
     """The field that says how large images are, if one does."""
-    return "image_size" if "image_size" in hf_config._family(kind).get("defaults", {}) else ""
+    return "image_size" if "image_size" in hf_families.load(kind).get("defaults", {}) else ""
 
 
 def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     """What a class runs on."""
     ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
-    arch = hf_config._family(kind)["arch"]
+    arch = hf_families.load(kind)["arch"]
     if arch == "encoder_decoder":
-        alone = hf_config._family(kind)["classes"].get(name, "")
+        alone = hf_families.load(kind)["classes"].get(name, "")
         return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
     if arch == "whisper":
         mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
