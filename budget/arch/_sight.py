@@ -84,7 +84,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     hidden["e"] = merged if c.merge_layer else wide
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
     sampled = _resampler.resampled(c, width, each)
-    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
+    eyes = (block("tower", inside, 1), *sized(_projections(c, tower), **features, **hidden), *joined, *sampled)
     if not seen or w.mode == "decode":
         return Before(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     behind = (
@@ -190,7 +190,7 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
     yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
 
 
-def _projector(c: Sight, tower: vit.Config) -> Iterator[Node]:
+def _projections(c: Sight, tower: vit.Config) -> Iterator[Node]:
     """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
     m = "m"
     if c.merge_layer:
