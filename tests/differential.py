@@ -37,7 +37,7 @@ from small_configs import base
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget.errors import InputError
-from budget.read import hf_config
+from budget.read import hf_families
 
 transformers.logging.set_verbosity_error()
 ACTS = ("gelu", "relu", "silu", "gelu_new", "quick_gelu", "gelu_pytorch_tanh", "relu2", "xielu", "tanh",
@@ -47,19 +47,19 @@ PATCHES = 4096  # of a picture at most: some classes look at numbers, and run on
 
 def families() -> list[str]:
     """Those that are networks of their own, or text with a tower of images."""
-    table = {kind: hf_config._family(kind) for kind in hf_config.known()}
+    table = {kind: hf_families.load(kind) for kind in hf_families.known()}
     return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
 
 
 def classes(kind: str) -> list[str]:
     """The classes that a family names, and none."""
-    return ["", *hf_config._family(kind).get("classes", {})]
+    return ["", *hf_families.load(kind).get("classes", {})]
 
 
 @cache
 def usual(kind: str) -> str:
     """The class that a config without one stands for."""
-    family = hf_config._family(kind)
+    family = hf_families.load(kind)
     named = family.get("classes", {})
     arch = family["arch"]
     word = family.get("usual") or {

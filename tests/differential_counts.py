@@ -35,7 +35,7 @@ from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
-from budget.read import hf_config
+from budget.read import hf_config, hf_families
 from budget.read.hf_towers import COUNTED
 
 ROTARY = ("rotary_emb", "patch_positional_embedding")  # whose outer product of frequencies is not counted
@@ -90,7 +90,7 @@ def without_looks() -> Iterator[None]:
 
 def ends(kind: str, name: str) -> tuple[str, ...]:
     """How the outputs that are trained are called; what is pooled is one where a family has nothing else."""
-    family = hf_config._family(kind)
+    family = hf_families.load(kind)
     pooled = "pooling" in family.get("set", {}) or family.get("classes", {}).get(name) == "projected"
     return ("logits", "embeds", "last_hidden_state", *(("pooler_output",) if pooled else ()))
 

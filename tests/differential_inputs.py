@@ -9,7 +9,7 @@ import torch
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from budget.arch.audio_encoder import FRAMES
-from budget.read import hf_config, hf_towers
+from budget.read import hf_families, hf_towers
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
@@ -20,7 +20,7 @@ GRID = 5  # tokens along a side of a picture of any size
 
 def tower_field(kind: str) -> str:
     """The field of a tower, of a text model that has one."""
-    family = hf_config._family(kind)
+    family = hf_families.load(kind)
     return hf_towers.field(family) if "tower" in family else ""
 
 
@@ -36,15 +36,15 @@ def hears(kind: str) -> bool:
 
 def image_field(kind: str) -> str:
     """The field that says how large images are, if one does."""
-    return "image_size" if "image_size" in hf_config._family(kind).get("defaults", {}) else ""
+    return "image_size" if "image_size" in hf_families.load(kind).get("defaults", {}) else ""
 
 
 def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     """What a class runs on."""
     ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
-    arch = hf_config._family(kind)["arch"]
+    arch = hf_families.load(kind)["arch"]
     if arch == "encoder_decoder":
-        alone = hf_config._family(kind)["classes"].get(name, "")
+        alone = hf_families.load(kind)["classes"].get(name, "")
         return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
     if arch == "whisper":
         mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)

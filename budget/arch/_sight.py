@@ -84,7 +84,12 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     hidden["e"] = merged if c.merge_layer else wide
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
     sampled = _resampler.resampled(c, width, each)
-    eyes = (block("tower", inside, 1), *sized(_projections(c, tower), **features, **hidden), *joined, *sampled)
+    eyes = (
+        block("tower", inside, 1),
+        *sized(_projections(c, tower), **features, **hidden),
+        *joined,
+        *sampled,
+    )
     if not seen or w.mode == "decode":
         return Before(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     behind = (

@@ -73,7 +73,12 @@ def glmasr(hf: Settings, tower: Any) -> dict[str, Any]:
 def _merged(tower: Any, only: int = 0) -> int:
     """Positions of the tower whose widths make that of its MLPs."""
     merge: int = tower.d_ff // tower.d_model
-    if merge * tower.d_model != tower.d_ff or not merge or tower.frames // 2 % merge or (only and merge != only):
+    if (
+        merge * tower.d_model != tower.d_ff
+        or not merge
+        or tower.frames // 2 % merge
+        or (only and merge != only)
+    ):
         told = (
             f"got {tower.d_ff}; allowed: {only or 'some'} times the width, which positions are multiples of"
         )

@@ -12,7 +12,7 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
-from . import hf_any_size, hf_projectors, hf_sound
+from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_sound
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
@@ -60,8 +60,6 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     Where a family has one tower only, its config's class is that one's, whatever model_type says there:
     unless the family is `tower_typed`.
     """
-    from . import hf_classes, hf_config
-
     where = field(family)
     given = hf.get(where)
     given = family.get("tower_usual", {}) if given is None else given
@@ -74,10 +72,11 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
         kind = given.get("model_type", kind)
     if kind not in names:
         raise UncoveredError(f"{where}.model_type", f"got {shown(kind)}; allowed: {some(names)}")
-    own = own if isinstance(own, Mapping) else hf_config._family(kind)  # noqa: SLF001 - the two are one reader
+    own = own if isinstance(own, Mapping) else hf_families.load(kind)
     head = hf_classes.head({}, kind, own)
     try:
-        return hf_config._complete(given, own), hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
+        complete = hf_families.complete(given, own)
+        return complete, hf_families.read(complete, own, kind, head)[1]
     except InputError as error:
         told = str(error).removeprefix(f"{error.field}: ")
         raise type(error)(f"{where}.{error.field}", told) from None
@@ -85,13 +84,11 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
 
 def _towers(told: Any) -> Any:
     """The families of towers, or one itself; as another family's, but for what it says."""
-    from .hf_config import _family
-
     if isinstance(told, str):
-        return _family(told)["tower"]
+        return hf_families.load(told)["tower"]
     if not isinstance(told, Mapping) or "as" not in told:
         return told
-    other = _family(told["as"])
+    other = hf_families.load(told["as"])
     other = other.get("tower", other)
     parts = {name: {**other.get(name, {}), **told.get(name, {})} for name in ("defaults", "fields", "set")}
     return {"rule": told["as"], **other, **told, **parts}
