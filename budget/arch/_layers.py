@@ -185,7 +185,9 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     if m.every:
         yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
         return
-    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", "mul")
+    # A sigmoid's weights stay in float32. Source: transformers.
+    kind = "weigh_wide" if m.router == "sigmoid" else "weigh"
+    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", kind)
     yield op(f"{name}.sum", f"yw: b s a d -> {out}: b s d", "reduce")._replace(callers=("xe", "ye", x))
 
 
