@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
+from functools import partial
 
 from .. import arch as architectures
 from ..config import Field, Settings
@@ -25,29 +26,25 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     lists: the action of flags that may be lists.
     """
     add = parser.add_argument
-    add("--mode", action=lists, default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
-    add("--batch", action=lists, metavar="N", help="sequences, images or samples on one device (1)")
-    text = "tokens or time steps; in decode, those in the cache (the model's own)"
-    add("--seq", action=lists, metavar="N", help=text)
-    add("--image", action=lists, metavar="N", help="pixels along a side (the model's own)")
-    add(
-        "--dtype",
-        action=lists,
-        metavar="T",
-        help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)",
+    several = partial(add, action=lists)
+    several("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
+    several("--batch", metavar="N", help="sequences, images or samples on one device (1)")
+    several(
+        "--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)"
     )
-    text = f"{', '.join(CHOICES['optimizer'])} (adamw)"
-    add("--optimizer", action=lists, metavar="O", help=text)
-    text = f"{', '.join(CHOICES['recompute'])} (none)"
-    add("--recompute", action=lists, default="none", metavar="R", help=text)
-    text = f"{', '.join(CHOICES['attention'])} (the stack's)"
-    add("--attention", action=lists, metavar="A", help=text)
-    text = "the software that runs it: budget list stacks (torch-compile, vllm)"
-    add("--stack", action=lists, metavar="S", help=text)
-    text = "compiled, or eager: a launch for each operator (the stack's)"
-    add("--execution", action=lists, metavar="E", help=text)
-    text = "a device's name, or auto for this machine (the cluster's, or h200)"
-    add("--device", action=lists, metavar="D", help=text)
+    several("--image", metavar="N", help="pixels along a side (the model's own)")
+    several("--sound", metavar="N", help="seconds of sound before the words (none)")
+    several("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
+    several("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
+    several("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
+    several("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
+    several(
+        "--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)"
+    )
+    several("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
+    several(
+        "--device", metavar="D", help="a device's name, or auto for this machine (the cluster's, or h200)"
+    )
     add(
         "--layout",
         metavar="L",
@@ -214,6 +211,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "batch": sizes("--batch", args.batch),
         "seq": sizes("--seq", args.seq),
         "image": sizes("--image", args.image),
+        "sound": sizes("--sound", args.sound),
         "mode": names(args.mode),
         "dtype": names(args.dtype),
         "optimizer": names(args.optimizer),
