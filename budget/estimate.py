@@ -54,6 +54,7 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
+    sound: Size = None,
     mode: Mode = "train",
     dtype: str | None = None,
     optimizer: Optimizer | None = None,
@@ -78,7 +79,8 @@ def estimate(
     config as a dict, a Model, or a torch module, which brings its own dtype and attention.
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the requested sizes).
-    batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    batch, seq, image, sound: sizes on one device (tokens, pixels along a side, seconds); whole numbers or
+    NumPy arrays of one shape.
     layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
     without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
     samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole samples).
@@ -97,7 +99,12 @@ def estimate(
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else _layout(layout, mode, devices)
-    given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
+    given = {
+        "batch": _one_of(batch=batch, micro_batch=micro_batch),
+        "seq": seq,
+        "image": image,
+        "sound": sound,
+    }
     asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)

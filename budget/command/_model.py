@@ -26,6 +26,7 @@ def workload_flags(parser: Parser) -> None:
     add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
     add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
     add("--image", metavar="N", help="pixels along a side (the model's own)")
+    add("--sound", metavar="N", help="seconds of sound before the words (none)")
     add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
     add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
     add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
@@ -198,6 +199,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "batch": sizes("--batch", args.batch),
         "seq": sizes("--seq", args.seq),
         "image": sizes("--image", args.image),
+        "sound": sizes("--sound", args.sound),
         "mode": names(args.mode),
         "dtype": names(args.dtype),
         "optimizer": names(args.optimizer),

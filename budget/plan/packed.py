@@ -13,7 +13,21 @@ from math import prod
 from ..config import Task
 from ..errors import InputError
 from ..fold.memory import tensor_bytes
-from ..ir import FROZEN, HEAD, ROUTER, SCALE, Block, Model, Node, Op, Tensor, rewrite, walk, weights
+from ..ir import (
+    EXPERT_GATED,
+    FROZEN,
+    HEAD,
+    ROUTER,
+    SCALE,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, is_number
 from ._modules import MODULES, finds, paths
@@ -184,11 +198,12 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
     experts = "~e" in weight.dims
     out, inner = sizes[-2:]
     copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
+    many = o.sizes["j"] if o.tag == EXPERT_GATED else 1  # files have an expert's gate and up apart
     for part in parts:
         if part.tags and o.tag not in part.tags:
             continue
         name = f"{weight.name}~{part.name}"
-        n = part.numbers(out, inner)
+        n = many * part.numbers(exact_div(out, many), inner)
         along = _along(weight, o, n)
         n = exact_div(n, prod(o.sizes[d] for d in along))
         dims = (*(("~e",) if experts else ()), *along, "n")

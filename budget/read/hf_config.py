@@ -46,10 +46,10 @@ def _read(
             from . import hf_towers
 
             try:
-                if name in hf_towers.SEEING:
+                if hf_towers.around(family, name):
                     return hf_towers.read(settings, family, name, text)
             except UncoveredError:  # then the text stands alone, and what is left out is named
-                if hf_towers.SEEING[name] == name:
+                if hf_towers.around(family, name) == name:
                     raise
         return name, text
     return hf_families.read(settings, family, kind, head)
@@ -70,9 +70,9 @@ def _sees(values: Mapping[str, Any]) -> bool:
     """Whether a config's tower is counted."""
     if "tower" not in hf_families.load(values["model_type"]):
         return False
-    from .hf_towers import SEEING
+    from .hf_towers import COUNTED
 
-    return read(values)[0] in SEEING.values()
+    return read(values)[0] in COUNTED
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:

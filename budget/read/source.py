@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from .. import arch as architectures
@@ -71,6 +71,7 @@ def find(
     if modules.is_module(model) or modules.is_captured(model):
         modules.check(model, mode, requested, config)
     if modules.is_module(model):
+        _without_sound(sizes)
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
@@ -89,7 +90,7 @@ def find(
     name, arch, settings, usual, uncounted = resolve(model, config)
     architectures.check(arch, name, mode, sizes)
     one_shape({**vars(settings), **sizes})
-    known = {k: size(k, usual[k]) for k in ("batch", "seq", "image") if k in usual}
+    known = {k: size(k, usual[k]) for k in ("batch", "seq", "image", "sound") if k in usual}
     return Source(Named(name, arch, settings, uncounted), Workload(mode, **{**known, **sizes}), usual)
 
 
@@ -187,7 +188,16 @@ def _captured(model: object, **run: Any) -> Model | None:
         why = UncoveredError("image", "the family's file has no vision tower")
     from . import hf_class
 
+    _without_sound(run)
     return hf_class.program(values, why, **run)
+
+
+def _without_sound(sizes: Iterable[str]) -> None:
+    """Raise an InputError for sound, which nothing makes an input of for a torch module."""
+    if "sound" in sizes:
+        raise InputError(
+            "sound", "a torch module hears what is in its inputs; allowed: with a tower of sound"
+        )
 
 
 def _whole_class(name: str) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from ._draw import CHARACTER, COLOUR, RIGHT, WIDTH, drawing, line, text
 from ._summary import shorten
 from ._units import memory, seconds
 
-SIZES = ("batch", "seq", "image")  # a number alone would not say what it is
+SIZES = ("batch", "seq", "image", "sound")  # a number alone would not say what it is
 NAME, GAP, ROW, TOP = 190, 70, 30, 76  # pixels: of names, between the two plots, of a row, above the rows
 BESIDE = 26  # characters of a name that stands left of its bars
 EDGE, TALL = 16, 46  # of rows whose names stand above their bars: left of them, and their height
