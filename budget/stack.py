@@ -153,7 +153,7 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)
-    raise unknown("stack", name, names())
+    raise unknown("stack", name, names(), "`budget list stacks` has the names")
 
 
 @cache

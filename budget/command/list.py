@@ -42,10 +42,8 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the list."""
-    if rest:
-        raise unknown("flag", rest[0], ("--help", "--format", "--output"))
     if args.kind is None:
         print("\n".join(f"budget list {kind:<15}{len(NAMES[kind]()):>4}" for kind in LISTS))
         return 0
@@ -59,7 +57,7 @@ def _having(word: str | None, kind: str) -> tuple[str, ...]:
     """The names that have a word in them; all without one. Raises InputError where none has."""
     found = _with(word, NAMES[kind]())
     if not found:
-        raise unknown(kind, word, NAMES[kind]())
+        raise unknown(kind, word, NAMES[kind](), f"`budget list {kind}` has the names")
     return found
 
 

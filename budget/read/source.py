@@ -135,6 +135,9 @@ def _named(name: str) -> Resolved:
     try:
         name, found = preset.look_up(name)
     except InputError:
+        from .hf_files import check
+
+        check(name)
         if "/" in name:
             near = preset.in_few_bits(name) or preset.near_on_the_hub(name)
             way = f"{near}allowed: the hub's names of presets, or its config.json in --config FILE"

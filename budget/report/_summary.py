@@ -107,6 +107,12 @@ def as_published(e: Estimate) -> str:
     return "" if narrow else e.task.published
 
 
+def taken_for(e: Estimate) -> Iterator[str]:
+    """A line where a network's weights run wider than they are published."""
+    if published := as_published(e):
+        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+
+
 def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
     what = f"{e.model.name}: {describe(e)}"
@@ -114,8 +120,7 @@ def _head(e: Estimate) -> Iterator[str]:
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
-    if published := as_published(e):
-        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+    yield from taken_for(e)
     if e.spread is not None:
         chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
@@ -186,15 +191,16 @@ def _counts(e: Estimate) -> Iterator[str]:
         yield f"              {count(e.params.active)} parameters active for a token"
 
 
+def verdict(e: Estimate) -> str:
+    """Whether it fits, and what is lacking."""
+    return "fits" if e.fits else f"does not fit: {memory(e.process - e.device.usable_bytes)} too much"
+
+
 def _memory(e: Estimate) -> Iterator[str]:
-    m = e.memory
-    size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
-    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
+    m, said = e.memory, verdict(e)
+    head = f"memory      peak {memory(m.peak)} of {memory(e.device.usable_bytes)}, in {where(m.at)}"
     yield (
-        f"{head:<{79 - len(verdict)}} {verdict}"
-        if len(head) + len(verdict) < 79
-        else f"{head}\n            {verdict}"
+        f"{head:<{79 - len(said)}} {said}" if len(head) + len(said) < 79 else f"{head}\n            {said}"
     )
     for kind, value in m.at_peak.items():
         bar = "#" * round(BAR * value / m.peak)
