@@ -63,7 +63,8 @@ def find(
 ) -> Source:
     """The source of a model. requested: the other settings, some of which a torch module cannot have.
 
-    Raises InputError for an unknown name, and for settings that this kind of model cannot have.
+    Raises InputError for an unknown name, and for settings that this kind of model cannot have; ProgramError
+    for a Model that contradicts itself.
     """
     if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
         model = model.to_dict()
@@ -75,8 +76,11 @@ def find(
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
     elif isinstance(model, Model):
+        from ..ir.verify import verify
+
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
+        verify(model)
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
         modules.check(own_class, mode, requested, config)
         model = own_class
