@@ -162,8 +162,9 @@ def _stacks(name: str | None) -> Answer:
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
+    serves = (f", {of['decode']} on {vendor}'s devices" for vendor, of in stack.OF_VENDOR.items())
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
-    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual + "".join(serves))
 
 
 ON = {"": " elsewhere", stack.SEVERAL: ", one batch on several devices"}

@@ -170,7 +170,9 @@ def _captured(model: object, **run: Any) -> Model | None:
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
     if isinstance(model, str) and not _is_path(model):
-        model = _whole_class(model)
+        name, config = _whole_class(model)
+        found = _captured(config, **run)
+        return found and found._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
     from . import hf_config, hf_files
@@ -203,15 +205,17 @@ def _without_sound(sizes: Iterable[str]) -> None:
         )
 
 
-def _whole_class(name: str) -> Mapping[str, Any] | None:
-    """The config of a preset that no architecture here covers, only a class of transformers or diffusers."""
+def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
+    """A preset's own name and the config of a class of transformers or diffusers, where no architecture here
+    covers it.
+    """
     try:
-        found = preset.find(name)
+        name, found = preset.look_up(name)
     except InputError:
-        return None
+        return name, None
     if not preset.captured(found):
-        return None
-    return {key: value for key, value in found.items() if key not in preset.ABOUT}
+        return name, None
+    return name, {key: value for key, value in found.items() if key not in preset.ABOUT}
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

@@ -115,7 +115,7 @@ def taken_for(e: Estimate) -> Iterator[str]:
 
 def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
-    what = f"{e.model.name}: {describe(e)}"
+    what = f"{e.model.name}: {describe(e)}".removesuffix(": ")
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
@@ -128,7 +128,7 @@ def _head(e: Estimate) -> Iterator[str]:
         trains = e.task.workload.mode == "train"
         yield f"layout      {degrees(e.spread.layout, trains=trains)}{micro}{best}"
     if used := techniques(e):
-        yield shorten(f"with        {used}", 79)
+        yield f"with        {used}"
 
 
 def workload(e: Estimate) -> str:
@@ -281,8 +281,9 @@ def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""
-    own = f"captured from transformers' {e.model.config.get('class')}"
-    counts = own if e.model.config.get("captured") else "exact"
+    config = e.model.config
+    own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
+    counts = own if config.get("captured") else "exact"
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
     if e.spread is not None and e.task.workload.mode == "train":
         from ..goodput import MANY
