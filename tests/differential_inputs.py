@@ -18,20 +18,24 @@ SIZE = 15  # of a picture that is cut into tiles, in eighths of a tile's side
 GRID = 5  # tokens along a side of a picture of any size
 
 
+def towered(kind: str) -> bool:
+    """Whether a family is a text model behind a tower."""
+    return "tower" in hf_families.load(kind)
+
+
 def tower_field(kind: str) -> str:
-    """The field of a tower, of a text model that has one."""
-    family = hf_families.load(kind)
-    return hf_towers.field(family) if "tower" in family else ""
-
-
-def sees(kind: str) -> bool:
-    """Whether a family is a text model with a tower of images."""
-    return tower_field(kind) == "vision_config"
+    """The field of a tower, of a text model that has one in its config."""
+    return hf_towers.field(hf_families.load(kind)) if towered(kind) else ""
 
 
 def hears(kind: str) -> bool:
-    """Whether it is one with a tower of sound."""
-    return bool(tower_field(kind)) and not sees(kind)
+    """Whether a family is a text model with a tower of sound."""
+    return tower_field(kind) in ("audio_config", "encoder_config")
+
+
+def sees(kind: str) -> bool:
+    """Whether it is one with a tower of images, or their patches."""
+    return towered(kind) and not hears(kind)
 
 
 def image_field(kind: str) -> str:
@@ -103,7 +107,12 @@ def beside_words(vision: Any) -> dict[str, Any]:
 
 def among_words(made: Any) -> dict[str, Any]:
     """A picture and as many image tokens as the class itself makes of it, before the words."""
-    config, vision = made.config, made.config.vision_config
+    config = made.config
+    if config.model_type == "fuyu":
+        patches = torch.ones(BATCH, GRID**2, config.num_channels * config.patch_size**2)
+        ids = torch.tensor([[config.image_token_id] * GRID**2 + [1] * SEQ] * BATCH)
+        return {"image_patches": patches, "input_ids": ids}
+    vision = config.vision_config
     if config.model_type == "mllama":
         return beside_words(vision)
     if config.model_type == "gemma4":
@@ -114,7 +123,8 @@ def among_words(made: Any) -> dict[str, Any]:
         listed = ("idefics2_vision", "idefics3_vision", "smolvlm_vision")  # take several for each text
         several = (1,) if vision.model_type in listed else ()
         side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
-        shown, more = torch.ones(BATCH, *several, vision.num_channels, side, side), {}
+        channels = getattr(vision, "num_channels", 3)
+        shown, more = torch.ones(BATCH, *several, channels, side, side), {}
     if hasattr(config, "image_grid_pinpoints"):  # tiles beside the whole
         side = SIZE * shown.shape[-1] // 8
         more["image_sizes"] = torch.tensor([(side, side)] * BATCH)

@@ -182,6 +182,17 @@ HEARING: dict[str, dict[str, Any]] = {  # text with a tower of sound
                "audio_config": {k: v for k, v in NAMED_EARS.items() if k != "max_source_positions"}},
 }  # fmt: skip
 SEEING |= HEARING
+SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
+                  "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip
+QFORMER = {
+    "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
+}  # fmt: skip
+SEEING["blip-2"] = {
+    "text_config": {"model_type": "opt", "hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 2,
+                    "num_attention_heads": 6, "vocab_size": 101, "max_position_embeddings": 128,
+                    "word_embed_proj_dim": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "vision_config": EYES, "qformer_config": QFORMER, "num_query_tokens": 5, "image_token_index": 99,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},

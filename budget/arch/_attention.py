@@ -50,6 +50,7 @@ class Attention(NamedTuple):
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
     # so many windows of so many tokens each, over all samples: a query sees its own window alone
     windows: tuple[tuple[Size, Size], ...] = ()
+    source: str = "d"  # width of what keys and values are projected from
 
 
 def rotary(dim: str = "k") -> Op:
@@ -197,7 +198,7 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
         yield op(f"{name}.split", "qkv: -> q: b s h r k, k: b s h k, v: b s h k", "view")
         return
     length = _length(memory, mode)
-    source = f"{memory or x}: b {length} d"
+    source, wide = f"{memory or x}: b {length} {a.source}", a.source
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
     q_bias = ", +*h r k" if a.bias else ""
@@ -208,8 +209,8 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
         yield op(f"{name}.gate_copy", "gate: -> gate:", "copy")
     else:
         yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
-    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
-    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
+    yield op(f"{name}.k", f"{source}, *{wide} h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
+    yield op(f"{name}.v", f"{source}, *{wide} h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 
 
 def _length(memory: str, mode: str) -> str:

@@ -60,6 +60,16 @@ def decoder(
     return block(name, body, count)
 
 
+def attending(
+    layer: Layer, cross: Attention | None, x: str, memory: str, keys: Size, length: Size
+) -> Iterator[Node]:
+    """One layer on `x: b s d` that sees its own positions, `keys`; with `cross` those of `memory: b t m`, too."""
+    yield from sized(_attend("attn", layer, layer.attention, "forward", x), t=keys)
+    if cross:
+        yield from sized(_attend("cross", layer, cross, "forward", x, memory), t=length)
+    yield from _think(layer, x)
+
+
 def _attend(
     name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = ""
 ) -> Iterator[Node]:

@@ -30,11 +30,6 @@ def unispeech_sat(hf: Settings) -> dict[str, Any]:
     return {**wav2vec2(hf), "mask_token": True}
 
 
-def whisper_tower(hf: Settings) -> dict[str, Any]:
-    """A clip has two frames for each position."""
-    return {"frames": 2 * _whole(hf, "max_source_positions")}
-
-
 def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
     """Positions are averaged in pairs; one linear layer."""
     return {"merge": 1}

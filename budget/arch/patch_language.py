@@ -1,0 +1,40 @@
+"""A transformer whose pictures have no tower: a patch is projected to a token (Fuyu). Source: transformers."""
+
+from __future__ import annotations
+
+from ..config import Workload, any_of, setting
+from ..errors import InputError, shown
+from ..ir import Model, op
+from ..size import floor_div, is_zero
+from . import transformer
+from ._before import Before, placed, stored, transformer_behind
+
+TAKES = ("batch", "seq", "image")
+MODES = transformer.MODES
+
+
+class Config(transformer.Config):
+    """The fields are those of a transformer, and its patches'."""
+
+    patch: int = setting(30, "side of a patch, in pixels")
+    channels: int = setting(3, "channels of the picture")
+
+
+def build(c: Config, w: Workload) -> Model:
+    """Patches [b, n, c] and tokens [b, words] to logits [b, s, v]; s has the patches, too."""
+    if any_of(w.image % c.patch != 0):
+        raise InputError("image", f"got {shown(w.image)}; allowed: multiples of a patch, {c.patch}")
+    across, wide = floor_div(w.image, c.patch), c.channels * c.patch**2
+    n = across * across
+    nodes = (
+        op(
+            "patches", "!patches: b n c, *c d, +*d -> pictures: b n d",
+            b=w.batch, n=n, c=wide, d=c.d_model,
+        ),
+    )  # fmt: skip
+    if is_zero(w.image) or w.mode == "decode":
+        unseen = ("layer that embeds patches, which no input reaches",) if is_zero(w.image) else ()
+        before = Before(n, tuple(stored(nodes)), (), (), unseen)
+    else:
+        before = Before(n, nodes, (placed("pictures", n),), (), ())
+    return transformer_behind("patch_language", c, w, "image", before)
