@@ -146,7 +146,13 @@ def among_words(made: Any) -> dict[str, Any]:
 
 def with_sound(made: Any) -> dict[str, Any]:
     """A second of sound in clips, the last one padded, and as many tokens as the class makes of it."""
-    config, tower = made.config, made.config.audio_config
+    config = made.config
+    if config.model_type == "granite_speech":
+        return _among(
+            made,
+            {"input_features": torch.ones(BATCH, SECONDS * FRAMES // 2, config.encoder_config.input_dim)},
+        )
+    tower = config.audio_config
     length = 2 * getattr(tower, "max_source_positions", 1500)
     clips, frames = -(-SECONDS * FRAMES // length), SECONDS * FRAMES
     heard = torch.arange(clips * length).reshape(clips, length) < frames
@@ -154,12 +160,22 @@ def with_sound(made: Any) -> dict[str, Any]:
     features = torch.ones(BATCH * clips, tower.num_mel_bins, length)
     masks = {"input_features_mask", "feature_attention_mask"} & set(signature(made.forward).parameters)
     given = {"input_features": features, **dict.fromkeys(masks, mask)}
+    if config.model_type != "qwen2_audio":
+        return _among(made, given)
+    whole = getattr(made, "model", made)
+    n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
+    return _behind(config, n, given)
+
+
+def _among(made: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """What is heard, and as many tokens as the class makes of it, before the words."""
     whole = made if hasattr(made, "get_audio_features") else made.model
     with torch.no_grad():
-        if hasattr(whole, "get_audio_features"):
-            n = whole.get_audio_features(**given).pooler_output.shape[:-1].numel() // BATCH
-        else:  # Qwen2-Audio's
-            n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
+        n = whole.get_audio_features(**given).pooler_output.shape[:-1].numel() // BATCH
+    return _behind(made.config, n, given)
+
+
+def _behind(config: Any, n: int, given: dict[str, Any]) -> dict[str, Any]:
     token = getattr(config, "audio_token_id", None) or config.audio_token_index
     ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given}

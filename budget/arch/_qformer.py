@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from ..config import Settings, divides, setting
 from ..errors import InputError
-from ..ir import Node, op
+from ..ir import KEY, OUTPUT, QUERY, VALUE, Node, op
 from ..size import Size, exact_div, is_number, is_zero
-from ._attention import Attention
+from ._attention import Attention, mix
 from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._periods import stack
-from ._stacks import Layer, attending
+from ._stacks import Layer, attend, attending, think
 
 
 class Queried(Settings):
@@ -56,8 +56,11 @@ def width(c: Queried, m: Size) -> Size:
     return m if is_zero(c.qformer_layers) else c.qformer_d_model
 
 
-def queried(c: Queried, mode: str, b: Size, n: Size, m: Size) -> Iterator[Node]:
-    """From `z: b n m` to as many tokens as there are queries, and as wide; nothing without a Q-Former."""
+def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = False) -> Iterator[Node]:
+    """From `z: b n m` to as many tokens as there are queries, and as wide; nothing without a Q-Former.
+
+    alone: queries are the same for all until the first layer attends to the tower's output (Granite Speech).
+    """
     if is_zero(c.qformer_layers):
         return
     s, train = c.qformer_tokens, mode == "train"
@@ -67,19 +70,43 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size) -> Iterator[Node]:
     }  # fmt: skip
     a = Attention(upcast=False, causal=False, dropout=train and c.qformer_attention_dropout > 0)
     layer = Layer(a, c.qformer_activation, pre=False, dropout=c.qformer_dropout if train else 0.0)
+    cross = a._replace(source="m")
     kinds = (True, *[False] * (c.qformer_cross - 1))
+    first, rest = (), c.qformer_layers
+    if alone:
+        first, rest = tuple(_first(layer, cross, s, n)), rest - 1
+        kinds = (*kinds[1:], kinds[0])
+    one = {"b": 1} if alone else {}
 
-    def one(crosses: bool) -> Iterator[Node]:
-        return attending(layer, a._replace(source="m") if crosses else None, "q", "seen", s, n)
+    def each(crosses: bool) -> Iterator[Node]:
+        return attending(layer, cross if crosses else None, "asked", "seen", s, n)
 
     yield from sized(
         (
             op("qformer.seen", "z: b n m -> seen: b t m", "view", t=n, n=n),
-            op("qformer.queries", "*s d -> q: b s d", "repeat"),
-            norm("qformer.norm", "layer_norm", "q", "q"),
-            *dropout("qformer", c.qformer_dropout, mode, "q"),
-            *stack("qformer", kinds, c.qformer_layers, one),
-            op("qformer.out", "q: b s d -> z: b n m", "view", n=s, m=c.qformer_d_model),
+            op("qformer.queries", "*s d -> asked: b s d", "repeat", **one),
+            *sized((norm("qformer.norm", "layer_norm", "asked", "asked"),), **one),
+            *sized(dropout("qformer", c.qformer_dropout, mode, "asked"), **one),
+            *first,
+            *stack("qformer", kinds, rest, each),
+            op("qformer.out", "asked: b s d -> z: b n m", "view", n=s, m=c.qformer_d_model),
         ),
         **sizes,
     )
+
+
+def _first(layer: Layer, cross: Attention, s: Size, n: Size) -> Iterator[Node]:
+    """A layer whose queries are one sample's until they have met the tower's output."""
+    name = "qformer.first"
+    yield from sized(attend(f"{name}.attn", layer, layer.attention, "forward", "asked"), t=s, b=1)
+    yield op(f"{name}.cross.q", "asked: b s d, *d h r k, +*h r k -> q: b s h r k", tag=QUERY, b=1)
+    yield op(f"{name}.cross.all", "q: u s h r k -> q: b s h r k", "repeat", u=1)
+    yield op(f"{name}.cross.k", "seen: b t m, *m h k, +*h k -> k: b t h k", tag=KEY, t=n)
+    yield op(f"{name}.cross.v", "seen: b t m, *m h k, +*h k -> v: b t h k", tag=VALUE, t=n)
+    yield from sized(mix(f"{name}.cross", cross), t=n)
+    yield op(f"{name}.cross.o", "y: b s h r k, *h r k d, +*d -> a: b s d", tag=OUTPUT)
+    yield from dropout(f"{name}.cross", layer.dropout, "train", "a")
+    yield op(f"{name}.cross.spread", "asked: u s d -> asked: b s d", "repeat", u=1)
+    yield op(f"{name}.cross.residual", "asked:, a: -> asked:", "add")
+    yield norm(f"{name}.cross.norm", layer.norm, "asked", "asked")
+    yield from think(layer, "asked", f"{name}.mlp")

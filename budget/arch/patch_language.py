@@ -1,4 +1,4 @@
-"""A transformer whose pictures have no tower: a patch is projected to a token (Fuyu). Source: transformers."""
+"""A transformer of pictures without a tower: a patch is projected to a token (Fuyu). Source: transformers."""
 
 from __future__ import annotations
 

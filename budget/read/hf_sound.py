@@ -65,6 +65,15 @@ def glmasr(hf: Settings, tower: Any) -> dict[str, Any]:
     }
 
 
+def granite_speech_tower(hf: Settings) -> dict[str, Any]:
+    """Widths are multiples."""
+    width = _whole(hf, "hidden_dim")
+    return {
+        "d_ff": width * _whole(hf, "feedforward_mult"),
+        "inner": width * _whole(hf, "conv_expansion_factor"),
+    }
+
+
 def _merged(tower: Any, only: int = 0) -> int:
     """Positions of the tower whose widths make that of its MLPs."""
     merge: int = tower.d_ff // tower.d_model

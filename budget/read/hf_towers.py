@@ -28,6 +28,7 @@ SEEING = {  # of a text model, the one that sees
 AROUND = {  # and by the field of its tower; "" where pictures have none
     FIELD: SEEING,
     "audio_config": {"transformer": "audio_language"},
+    "encoder_config": {"transformer": "conformer_language"},
     "": {"transformer": "patch_language"},
 }
 COUNTED = tuple(whole for texts in AROUND.values() for whole in texts.values())
