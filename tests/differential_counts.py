@@ -36,7 +36,7 @@ from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
 from budget.read import hf_config, hf_families
-from budget.read.hf_towers import COUNTED
+from budget.read.hf_towers import wholes
 
 ROTARY = ("rotary_emb", "patch_positional_embedding")  # whose outer product of frequencies is not counted
 REAL = ("idefics3_vision", "pixtral")  # look for patches that are there
@@ -138,7 +138,7 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
-    if towered(kind) and arch not in COUNTED:
+    if towered(kind) and arch not in wholes(hf_families.load(kind)).values():
         raise InputError("config", "its tower is named as not counted")
     takes = architectures.takes_of(architectures.load(arch))
     images = "seq" not in takes and "sound" not in takes

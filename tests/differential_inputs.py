@@ -13,7 +13,7 @@ from budget.read import hf_families, hf_towers
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
-SECONDS = 1  # of sound before words
+SECONDS = 3  # of sound before words
 SIZE = 15  # of a picture that is cut into tiles, in eighths of a tile's side
 GRID = 5  # tokens along a side of a picture of any size
 
@@ -153,11 +153,14 @@ def with_sound(made: Any) -> dict[str, Any]:
             {"input_features": torch.ones(BATCH, SECONDS * FRAMES // 2, config.encoder_config.input_dim)},
         )
     tower = config.audio_config
-    length = 2 * getattr(tower, "max_source_positions", 1500)
+    chunked = hasattr(tower, "n_window")
+    length = 2 * (tower.n_window if chunked else getattr(tower, "max_source_positions", 1500))
     clips, frames = -(-SECONDS * FRAMES // length), SECONDS * FRAMES
     heard = torch.arange(clips * length).reshape(clips, length) < frames
     mask = heard.repeat(BATCH, 1).long()
-    features = torch.ones(BATCH * clips, tower.num_mel_bins, length)
+    if chunked:  # in a row, not apart
+        mask = mask.reshape(BATCH, -1)
+    features = torch.ones(len(mask), tower.num_mel_bins, mask.shape[1])
     masks = {"input_features_mask", "feature_attention_mask"} & set(signature(made.forward).parameters)
     given = {"input_features": features, **dict.fromkeys(masks, mask)}
     if config.model_type != "qwen2_audio":

@@ -182,7 +182,7 @@ HEARING: dict[str, dict[str, Any]] = {  # text with a tower of sound
                "audio_config": {k: v for k, v in NAMED_EARS.items() if k != "max_source_positions"}},
 }  # fmt: skip
 SEEING |= HEARING
-SEEING["granite_speech"] = {
+SEEING["granite_speech"] = HEARING["granite_speech"] = {
     "text_config": {**WORDS, "model_type": "granite"}, "audio_token_index": 99, "window_size": 6,
     "downsample_rate": 2,
     "encoder_config": {"input_dim": 10, "num_layers": 3, "hidden_dim": 32, "num_heads": 4, "context_size": 20,
@@ -190,7 +190,11 @@ SEEING["granite_speech"] = {
     "projector_config": {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
                          "intermediate_size": 40, "encoder_hidden_size": 32},
 }  # fmt: skip
-HEARING["granite_speech"] = SEEING["granite_speech"]
+SEEING["qwen3_asr"] = HEARING["qwen3_asr"] = {
+    "text_config": {**WORDS, "head_dim": 10}, "audio_token_id": 99,
+    "audio_config": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
+                     "num_mel_bins": 9, "output_dim": 48, "downsample_hidden_size": 6, "n_window_infer": 200},
+}  # fmt: skip
 SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
                   "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip
 QFORMER = {

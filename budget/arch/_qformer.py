@@ -72,11 +72,12 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = F
     layer = Layer(a, c.qformer_activation, pre=False, dropout=c.qformer_dropout if train else 0.0)
     cross = a._replace(source="m")
     kinds = (True, *[False] * (c.qformer_cross - 1))
-    first, rest = (), c.qformer_layers
+    first: tuple[Node, ...] = ()
+    rest = c.qformer_layers
     if alone:
         first, rest = tuple(_first(layer, cross, s, n)), rest - 1
         kinds = (*kinds[1:], kinds[0])
-    one = {"b": 1} if alone else {}
+    one: dict[str, Size] = {"b": 1} if alone else {}
 
     def each(crosses: bool) -> Iterator[Node]:
         return attending(layer, cross if crosses else None, "asked", "seen", s, n)

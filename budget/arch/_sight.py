@@ -13,11 +13,11 @@ from ..errors import InputError, shown
 from ..ir import Node, block, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import _projector, _qformer, _resampler, _tiles, vit
-from ._before import Before, placed, stored
+from ._before import Before, before
 from ._layers import NORMS, activate, norm, sized
 from ._projector import project
 
-UNSEEN = "vision tower, which no input reaches"
+UNSEEN = "vision tower"
 
 
 class Sight(_projector.Projected, _qformer.Queried, _tiles.Tiled, _resampler.Resampled, tower=vit.Config):
@@ -94,13 +94,12 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
         *joined,
         *sampled,
     )
-    if not seen or w.mode == "decode":
-        return Before(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     behind = (
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
         for i in range(min(len(deep(c)), layers) if deep(c) else 0)
     )
-    return Before(n, eyes, (placed("pictures", n),), tuple(behind), ())
+    found = before(w, "image", eyes, n, "pictures", UNSEEN)
+    return found._replace(deep=tuple(behind)) if found.place else found
 
 
 def shallow(c: Sight, kind: str) -> None:

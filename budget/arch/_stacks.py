@@ -63,7 +63,7 @@ def decoder(
 def attending(
     layer: Layer, cross: Attention | None, x: str, memory: str, keys: Size, length: Size
 ) -> Iterator[Node]:
-    """One layer on `x: b s d`: it sees its own positions, `keys`; with `cross` those of `memory: b t m`, too."""
+    """One layer on `x: b s d`: it sees its own positions, `keys`; with `cross` those of `memory: b t m`."""
     yield from sized(attend("attn", layer, layer.attention, "forward", x), t=keys)
     if cross:
         yield from sized(attend("cross", layer, cross, "forward", x, memory), t=length)

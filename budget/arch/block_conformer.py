@@ -111,7 +111,7 @@ def _attention(c: Config, b: Size, s: Size) -> Iterator[Node]:
     yield op("attn.q_blocks", "q: n p h k -> q: b s h k", "view", **inside)
     yield op("attn.k_blocks", "k: n p h k -> k: b t h k", "view", **inside)
     yield op("attn.v_blocks", "v: n p h k -> v: b t h k", "view", **inside)
-    rows = {"u": 2 * c.farthest + 1}
+    rows: dict[str, Size] = {"u": 2 * c.farthest + 1}
     yield op("attn.distances", "!distances/int64: s t, *~u k -> near: s t k", "gather", **inside, **rows)
     yield op("attn.positions", "q: b s h k, near: s t k -> wp: b h s t", **inside)
     yield op("attn.position_scale", "wp: -> wp: b h s t", "scale", **inside)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ..config import Workload, part, setting
 from ..ir import Model, block, op
-from ..size import ceil_div, is_zero
+from ..size import ceil_div
 from . import _qformer, block_conformer, transformer
-from ._before import Before, placed, stored, transformer_behind
-from ._hearing import UNHEARD
+from ._before import before, transformer_behind
 from ._layers import sized
 
 TAKES = ("batch", "seq", "sound")
@@ -55,8 +54,5 @@ def build(c: Config, w: Workload) -> Model:
             m=c.qformer_d_model, b=w.batch, n=n, d=c.d_model,
         ),
     )  # fmt: skip
-    if is_zero(w.sound) or w.mode == "decode":
-        before = Before(n, tuple(stored(nodes)), (), (), (UNHEARD,) if is_zero(w.sound) else ())
-    else:
-        before = Before(n, nodes, (placed("heard", n),), (), ())
-    return transformer_behind("conformer_language", c, w, "sound", before)
+    heard = before(w, "sound", nodes, n, "heard", "audio tower")
+    return transformer_behind("conformer_language", c, w, "sound", heard)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..config import Workload, any_of, setting
 from ..errors import InputError, shown
 from ..ir import Model, op
-from ..size import floor_div, is_zero
+from ..size import floor_div
 from . import transformer
-from ._before import Before, placed, stored, transformer_behind
+from ._before import before, transformer_behind
 
 TAKES = ("batch", "seq", "image")
 MODES = transformer.MODES
@@ -32,9 +32,5 @@ def build(c: Config, w: Workload) -> Model:
             b=w.batch, n=n, c=wide, d=c.d_model,
         ),
     )  # fmt: skip
-    if is_zero(w.image) or w.mode == "decode":
-        unseen = ("layer that embeds patches, which no input reaches",) if is_zero(w.image) else ()
-        before = Before(n, tuple(stored(nodes)), (), (), unseen)
-    else:
-        before = Before(n, nodes, (placed("pictures", n),), (), ())
-    return transformer_behind("patch_language", c, w, "image", before)
+    seen = before(w, "image", nodes, n, "pictures", "layer that embeds patches")
+    return transformer_behind("patch_language", c, w, "image", seen)

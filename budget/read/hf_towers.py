@@ -25,18 +25,12 @@ SEEING = {  # of a text model, the one that sees
     "gemma4": "vision_gemma4",
     "mllama": "mllama",
 }
-AROUND = {  # and by the field of its tower; "" where pictures have none
-    FIELD: SEEING,
-    "audio_config": {"transformer": "audio_language"},
-    "encoder_config": {"transformer": "conformer_language"},
-    "": {"transformer": "patch_language"},
-}
-COUNTED = tuple(whole for texts in AROUND.values() for whole in texts.values())
 
 
-def around(family: Mapping[str, Any], text: str) -> str:
-    """The architecture of a text model of this one behind its family's tower; "" where there is none."""
-    return AROUND[field(family)].get(text, "")
+def wholes(family: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of each architecture of text models, the one with the tower that a family has."""
+    found: Mapping[str, str] = family.get("around", SEEING)
+    return found
 
 
 def field(family: Mapping[str, Any]) -> str:
@@ -48,7 +42,7 @@ def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family) if field(family) else ({}, None)
     rule = RULES[family.get("rule", hf["model_type"])]
-    name = around(family, arch)
+    name = wholes(family)[arch]
     sees = architectures.load(name).Config
     own = {} if tower is None else vars(tower)
     inside = {f"tower_{name}": value for name, value in own.items() if f"tower_{name}" in sees.fields}
