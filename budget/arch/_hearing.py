@@ -45,7 +45,7 @@ def hear(c: Hearing, w: Workload, width: Size) -> Before:
         *sized(_projector.project(c, "projector", "z", "heard", c.projector_norm), **{
             **sizes, "d": width, "f": c.projector_width, "g": c.projector_width,
         }),
-        op("clips", "heard: u n d -> heard: b p d", "slice", u=w.batch * clips, n=each, p=n),
+        op("clips", "heard: b.u n d -> heard: b p d", "slice", u=clips, n=each, p=n, b=w.batch),
     )  # fmt: skip
     return before(w, "sound", nodes, n, "heard", "audio tower")
 

@@ -5,11 +5,11 @@ Its layers are BERT's, some of which attend to the tower's output, too. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..config import Settings, divides, setting
 from ..errors import InputError
-from ..ir import KEY, OUTPUT, QUERY, VALUE, Node, op
+from ..ir import KEY, OUTPUT, QUERY, VALUE, Node, Op, op
 from ..size import Size, exact_div, is_number, is_zero
 from ._attention import Attention, mix
 from ._layers import ACTIVATIONS, dropout, norm, sized
@@ -77,17 +77,19 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = F
     if alone:
         first, rest = tuple(_first(layer, cross, s, n)), rest - 1
         kinds = (*kinds[1:], kinds[0])
-    one: dict[str, Size] = {"b": 1} if alone else {}
 
     def each(crosses: bool) -> Iterator[Node]:
         return attending(layer, cross if crosses else None, "asked", "seen", s, n)
 
+    asked = (
+        op("qformer.queries", "*s d -> asked: b s d", "repeat"),
+        norm("qformer.norm", "layer_norm", "asked", "asked"),
+        *dropout("qformer", c.qformer_dropout, mode, "asked"),
+    )
     yield from sized(
         (
             op("qformer.seen", "z: b n m -> seen: b t m", "view", t=n, n=n),
-            op("qformer.queries", "*s d -> asked: b s d", "repeat", **one),
-            *sized((norm("qformer.norm", "layer_norm", "asked", "asked"),), **one),
-            *sized(dropout("qformer", c.qformer_dropout, mode, "asked"), **one),
+            *(_once(asked) if alone else asked),
             *first,
             *stack("qformer", kinds, rest, each),
             op("qformer.out", "asked: b s d -> z: b n m", "view", n=s, m=c.qformer_d_model),
@@ -96,11 +98,19 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = F
     )
 
 
+def _once(nodes: Iterable[Op]) -> Iterator[Op]:
+    """The same for one sample, which stands for all."""
+    for o in nodes:
+        ins, outs = ([t._replace(dims=tuple("u" if d == "b" else d for d in t.dims)) for t in side]
+                     for side in (o.ins, o.outs))  # fmt: skip
+        yield o._replace(ins=tuple(ins), outs=tuple(outs), sizes={**o.sizes, "u": 1})
+
+
 def _first(layer: Layer, cross: Attention, s: Size, n: Size) -> Iterator[Node]:
     """A layer whose queries are one sample's until they have met the tower's output."""
     name = "qformer.first"
-    yield from sized(attend(f"{name}.attn", layer, layer.attention, "forward", "asked"), t=s, b=1)
-    yield op(f"{name}.cross.q", "asked: b s d, *d h r k, +*h r k -> q: b s h r k", tag=QUERY, b=1)
+    yield from sized(_once(attend(f"{name}.attn", layer, layer.attention, "forward", "asked")), t=s)
+    yield op(f"{name}.cross.q", "asked: u s d, *d h r k, +*h r k -> q: u s h r k", tag=QUERY, u=1)
     yield op(f"{name}.cross.all", "q: u s h r k -> q: b s h r k", "repeat", u=1)
     yield op(f"{name}.cross.k", "seen: b t m, *m h k, +*h k -> k: b t h k", tag=KEY, t=n)
     yield op(f"{name}.cross.v", "seen: b t m, *m h k, +*h k -> v: b t h k", tag=VALUE, t=n)

@@ -70,14 +70,12 @@ def attending(
     yield from think(layer, x)
 
 
-def attend(
-    name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = ""
-) -> Iterator[Node]:
+def attend(name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = "") -> Iterator[Op]:
     """Attention of a layer, to itself or to `memory`, and its addition to `x: b s d`."""
     yield from _residual(name, layer, x, lambda n: attention(name, a, mode, x=n, memory=memory))
 
 
-def think(layer: Layer, x: str = "x", name: str = "mlp") -> Iterator[Node]:
+def think(layer: Layer, x: str = "x", name: str = "mlp") -> Iterator[Op]:
     """The MLP of a layer and its addition to `x: b s d`."""
 
     def part(n: str) -> Iterator[Op]:
@@ -87,7 +85,7 @@ def think(layer: Layer, x: str = "x", name: str = "mlp") -> Iterator[Node]:
     yield from _residual(name, layer, x, part)
 
 
-def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op]]) -> Iterator[Node]:
+def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op]]) -> Iterator[Op]:
     """A part from its input to `a`, added to the stream, with its norm before or behind."""
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)

@@ -102,27 +102,28 @@ def _half(name: str, c: Config, mode: str) -> Iterator[Node]:
 def _attention(c: Config, b: Size, s: Size) -> Iterator[Node]:
     """Within blocks of the padded sequence. Never a fused kernel's: the class asks for SDPA's own code."""
     blocks = ceil_div(s, c.context)
-    whole: dict[str, Size] = {"n": b, "p": blocks * c.context, "b": b * blocks}
-    inside: dict[str, Size] = {**whole, "s": c.context, "t": c.context}
-    yield op("attn.pad", "n: b s d -> n: b p d", "zero_pad", p=whole["p"])
-    yield op("attn.q", "n: b p d, *d h k -> q: b p h k", tag=QUERY, p=whole["p"])
-    yield op("attn.kv", "n: b p d, *d j h k -> kv: b p j h k", p=whole["p"])
-    yield op("attn.split", "kv: b p j h k -> k: b p h k, v: b p h k", "view", p=whole["p"])
-    yield op("attn.q_blocks", "q: n p h k -> q: b s h k", "view", **inside)
-    yield op("attn.k_blocks", "k: n p h k -> k: b t h k", "view", **inside)
-    yield op("attn.v_blocks", "v: n p h k -> v: b t h k", "view", **inside)
-    rows: dict[str, Size] = {"u": 2 * c.farthest + 1}
-    yield op("attn.distances", "!distances/int64: s t, *~u k -> near: s t k", "gather", **inside, **rows)
-    yield op("attn.positions", "q: b s h k, near: s t k -> wp: b h s t", **inside)
-    yield op("attn.position_scale", "wp: -> wp: b h s t", "scale", **inside)
-    yield op("attn.scores", "q: b s h k, k: b t h k -> w: b h s t", tag=SCORES, **inside)
-    yield op("attn.scale", "w: b h s t -> w:", "scale", **inside)
-    yield op("attn.place", "w: b h s t, wp: b h s t -> w:", "add", **inside)
-    yield op("attn.softmax", "w: b h s t -> p:", "softmax", **inside)
-    yield op("attn.mix", "p: b h s t, v: b t h k -> o: b h s k", tag=MIX, **inside)
-    yield op("attn.merge", "o: b h s k -> y: b s h k", "copy", MERGE, **inside)
-    yield op("attn.join", "y: b s h k -> y: n p h k", "view", **inside)
-    yield op("attn.cut", "y: b p h k -> y: b s h k", "slice", p=whole["p"])
+    padded: dict[str, Size] = {"p": blocks * c.context}
+    inside: dict[str, Size] = {"b": b * blocks, "q": c.context, "t": c.context}
+    apart: dict[str, Size] = {**padded, **inside, "b": b, "u": blocks}
+    yield op("attn.pad", "n: b s d -> n: b p d", "zero_pad", **padded)
+    yield op("attn.q", "n: b p d, *d h k -> q: b p h k", tag=QUERY, **padded)
+    yield op("attn.kv", "n: b p d, *d j h k -> kv: b p j h k", **padded)
+    yield op("attn.split", "kv: b p j h k -> k: b p h k, v: b p h k", "view", **padded)
+    yield op("attn.q_blocks", "q: b p h k -> q: b.u q h k", "view", **apart)
+    yield op("attn.k_blocks", "k: b p h k -> k: b.u t h k", "view", **apart)
+    yield op("attn.v_blocks", "v: b p h k -> v: b.u t h k", "view", **apart)
+    line = "!distances/int64: q t, *~w k -> near: q t k"
+    yield op("attn.distances", line, "gather", **inside, w=2 * c.farthest + 1)
+    yield op("attn.positions", "q: b q h k, near: q t k -> wp: b h q t", **inside)
+    yield op("attn.position_scale", "wp: b h q t -> wp:", "scale", **inside)
+    yield op("attn.scores", "q: b q h k, k: b t h k -> w: b h q t", tag=SCORES, **inside)
+    yield op("attn.scale", "w: b h q t -> w:", "scale", **inside)
+    yield op("attn.place", "w: b h q t, wp: b h q t -> w:", "add", **inside)
+    yield op("attn.softmax", "w: b h q t -> p:", "softmax", **inside)
+    yield op("attn.mix", "p: b h q t, v: b t h k -> o: b h q k", tag=MIX, **inside)
+    yield op("attn.merge", "o: b h q k -> y: b q h k", "copy", MERGE, **inside)
+    yield op("attn.join", "y: b.u q h k -> y: b p h k", "view", **apart)
+    yield op("attn.cut", "y: b p h k -> y: b s h k", "slice", **padded)
     yield op("attn.o", "y: b s h k, *h k d, +*d -> m: b s d", tag=OUTPUT)
 
 

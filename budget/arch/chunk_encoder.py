@@ -69,7 +69,8 @@ def shape(c: Config, w: Workload) -> dict[str, Size]:
 
 def encode(c: Config, w: Workload) -> Iterator[Node]:
     """From `mel: b c y+i x+j`, a chunk each, to `x: b s d`."""
-    chunks, long = w.batch * ceil_div(w.sound * FRAMES, c.chunk), strided(c.chunk)
+    several, long = ceil_div(w.sound * FRAMES, c.chunk), strided(c.chunk)
+    chunks = w.batch * several
     x, channels, high, wide = "!mel", 1, c.mels, c.chunk
     for i in (1, 2, 3):
         y, across = ceil_div(high, 2), ceil_div(wide, 2)
@@ -82,18 +83,18 @@ def encode(c: Config, w: Workload) -> Iterator[Node]:
         x, channels, high, wide = "x", c.channels, y, across
     sizes |= {"n": long, "c": c.channels * high}
     yield op("flatten", "x: b d y x -> x: b n c", "copy", **sizes)
-    cut: dict[str, Size] = {"u": chunks, "n": long, "c": c.channels * high}
-    yield op("conv_out", "x: u n c, *c d -> x: u n d", **cut)
-    yield op("positions", "x: u n d, !places: n d -> x: u n d", "add", **cut)
-    yield op("valid", "x: u n d -> x: b s d", "slice", **cut)
+    each: dict[str, Size] = {"b": chunks, "n": long, "c": c.channels * high}
+    yield op("conv_out", "x: b n c, *c d -> x: b n d", **each)
+    yield op("positions", "x: b n d, !places: n d -> x: b n d", "add", **each)
+    yield op("valid", "x: b.u n d -> x: b s d", "slice", u=several, n=long)
     a = Attention(causal=False, windows=_windows(c, w))
     yield encoder("layers", Layer(a, c.activation), c.layers)
     yield norm("norm", "layer_norm", "x", "x")
 
 
-def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size], ...]:
+def _windows(c: Config, w: Workload) -> tuple[tuple[Size, Size, Size], ...]:
     """Windows and their positions: whole ones, and what is left."""
     long, s = c.chunks * strided(c.chunk), positions(c, w.sound)
     whole = floor_div(s, long)
-    found = (whole * w.batch, long), (w.batch, s - whole * long)
-    return tuple((n, tokens) for n, tokens in found if not is_zero(n * tokens))
+    found = (whole, long), (1, s - whole * long)
+    return tuple((n, n * w.batch, tokens) for n, tokens in found if not is_zero(n * tokens))

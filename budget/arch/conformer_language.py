@@ -33,21 +33,21 @@ def build(c: Config, w: Workload) -> Model:
     windows = ceil_div(s, c.qformer_window)
     n = windows * c.qformer_tokens
     sizes = block_conformer.shape(tower, w.batch, s)
-    cut = {"p": windows * c.qformer_window, "u": w.batch * windows, "n": c.qformer_window, "m": tower.d_model}
+    cut = {"p": windows * c.qformer_window, "u": windows, "n": c.qformer_window, "m": tower.d_model}
     nodes = (
         block("tower", sized(block_conformer.encode(tower, w.mode, w.batch, s), **sizes), 1),
         *sized(
             (
                 op("windows.pad", "x: b s d -> x: b p d", "zero_pad"),
-                op("windows", "x: b p d -> z: u n m", "view"),
+                op("windows", "x: b p d -> z: b.u n m", "view"),
             ),
             **sizes,
             **cut,
         ),
-        *_qformer.queried(c, w.mode, cut["u"], c.qformer_window, tower.d_model, alone=True),
+        *_qformer.queried(c, w.mode, w.batch * windows, c.qformer_window, tower.d_model, alone=True),
         op(
-            "projector.tokens", "z: u q m -> z: b n m", "view",
-            u=cut["u"], q=c.qformer_tokens, m=c.qformer_d_model, b=w.batch, n=n,
+            "projector.tokens", "z: b.u q m -> z: b n m", "view",
+            u=windows, q=c.qformer_tokens, m=c.qformer_d_model, b=w.batch, n=n,
         ),
         op(
             "projector", "z: b n m, *m d, +*d -> heard: b n d",
