@@ -83,7 +83,7 @@ def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, d_ff)
     yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
     if w.mode == "train" and c.head == "lm":
-        yield from cross_entropy("logits")
+        yield from cross_entropy("logits", states=("x", "memory"))
 
 
 def _classifier(c: Config, mode: str) -> Iterator[Node]:
