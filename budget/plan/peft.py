@@ -73,10 +73,10 @@ def check(task: Task, device: object) -> None:
                 field,
                 f"there is none of {', '.join(with_targets)}; allowed: with one ({lora} is lora_rank's)",
             )
-    for field, with_it in DROPOUTS.items():
+    for field, owners in DROPOUTS.items():
         part(field, getattr(t, field))
-        if field in t.used and not any(name in t.used for name in with_it):
-            raise InputError(field, f"there is no {with_it[0]}; allowed: with one of {', '.join(with_it)}")
+        if field in t.used and not any(name in t.used for name in owners):
+            raise InputError(field, f"there is no {owners[0]}; allowed: with one of {', '.join(owners)}")
     if t.modules_to_save and not any(name in t.used for name in adapters()):
         raise InputError(
             "modules_to_save", f"there is no adapter; allowed: with one of {', '.join(adapters())}"
