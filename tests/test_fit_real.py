@@ -39,7 +39,7 @@ def proposed(name):
     return config, call, [w for w in told if (name, next(iter(w))) not in OTHERWISE]
 
 
-QUICK = ("llama", "t5", "whisper")
+QUICK = ("llama",)
 
 
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
