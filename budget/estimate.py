@@ -108,7 +108,8 @@ def estimate(
     asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
-    software, target = _stack(stack, mode), _device(device)
+    target = _device(device)
+    software = _stack(stack, mode, target.vendor)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
@@ -189,9 +190,9 @@ def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str
     return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
 
 
-def _stack(stack: object, mode: str) -> Stack:
-    """A stack, by its name or as it is; the mode's usual one for None. Raises InputError."""
-    found = usual(mode) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
+def _stack(stack: object, mode: str, vendor: str) -> Stack:
+    """A stack, by its name or as it is; the usual one for None. Raises InputError."""
+    found = usual(mode, vendor) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
     if not isinstance(found, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
     return found

@@ -32,6 +32,7 @@ KEEPS = ("sent", "gradients")
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
 class Stack(NamedTuple):
@@ -142,9 +143,9 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str) -> Stack:
-    """The stack of a mode where none is named."""
-    return load(USUAL[mode])
+def usual(mode: str, vendor: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices, where none is named."""
+    return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
 
 
 def load(name: str) -> Stack:
@@ -153,7 +154,7 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)
-    raise unknown("stack", name, names())
+    raise unknown("stack", name, names(), "`budget list stacks` has the names")
 
 
 @cache

@@ -11,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
 from budget.errors import InputError
-from budget.read import hf_class
+from budget.read import hf_class, source
 from budget.read.hf_classes import UncoveredError
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -143,6 +143,12 @@ def test_a_mixture_that_is_captured_says_that_all_experts_count_as_active():
     found = estimate(Experts(), mode="forward", inputs=torch.empty(32, 32, dtype=torch.bfloat16))
     assert found.params.active == found.params.total == 4 * 32 * 64
     assert any("params.active is all" in line for line in found.model.uncounted)
+
+
+def test_a_captured_preset_has_its_own_name(monkeypatch):
+    made = estimate("mlp", mode="forward").model
+    monkeypatch.setattr(hf_class, "program", lambda *_, **__: made._replace(name="SamModel"))
+    assert source._captured("SAM-ViT-Base", mode="forward").name == "sam-vit-base"
 
 
 def test_a_family_of_its_own_is_not_captured():

@@ -71,11 +71,14 @@ class Packing(NamedTuple):
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
-    spelled: tuple[tuple[str, str], ...] = ()  # of a skipped expression, how its config spells it
+    spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
+    others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
 
-    def holds(self, module: str) -> bool:
-        """Whether a module's weight is in the format."""
-        return (not self.only or finds(self.only, module)) and not finds(self.skipped, module)
+    def holds(self, module: Iterable[str]) -> bool:
+        """Whether the weight of a module, by any of its names, is in the format."""
+        names = tuple(module)
+        left = any(finds(self.skipped, name) for name in names)
+        return not left and (not self.only or any(finds(self.only, name) for name in names))
 
 
 def checkpoint(model: Model, task: Task) -> Model:
@@ -90,7 +93,9 @@ def checkpoint(model: Model, task: Task) -> Model:
     if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
     wide = task.kept.unpacked if task.kept is not None else ()
-    return packed(model, packing, task.dtype, widened=task.workload.mode == "train", wide=wide)
+    for each in (packing, *packing.others):
+        model = packed(model, each, task.dtype, widened=task.workload.mode == "train", wide=wide)
+    return model
 
 
 def packed(
@@ -165,8 +170,8 @@ def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
 
 
 def _held(packing: Packing, called: list[tuple[str, ...]]) -> bool:
-    """Whether a module, by any of its names, is in the format, in all layers alike. Raises InputError."""
-    found = {all(packing.holds(path) for path in names) for names in called}
+    """Whether a module is in the format, in all layers alike. Raises InputError."""
+    found = {packing.holds(names) for names in called}
     if len(found) > 1:
         problem = f"{called[0][0]} is left out of some layers; allowed: of all or none"
         raise InputError("quantization_config", problem)

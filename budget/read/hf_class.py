@@ -61,7 +61,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
 
     kind = values.get("model_type")
     if kind not in CONFIG_MAPPING:
-        raise why
+        raise _unknown(why)
     buildable(values)
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
@@ -82,6 +82,15 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
     return made
+
+
+def _unknown(why: UncoveredError) -> InputError:
+    """Why a model_type that the installed transformers has not is not answered."""
+    from transformers import __version__
+
+    told = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
+    newer = f"transformers {__version__} has none such (a newer one may; code beside a config is never run)"
+    return InputError(why.field, f"{told[:140]}; {newer}")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

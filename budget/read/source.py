@@ -63,7 +63,8 @@ def find(
 ) -> Source:
     """The source of a model. requested: the other settings, some of which a torch module cannot have.
 
-    Raises InputError for an unknown name, and for settings that this kind of model cannot have.
+    Raises InputError for an unknown name, and for settings that this kind of model cannot have; ProgramError
+    for a Model that contradicts itself.
     """
     if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
         model = model.to_dict()
@@ -75,8 +76,11 @@ def find(
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
     elif isinstance(model, Model):
+        from ..ir.verify import verify
+
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
+        verify(model)
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
         modules.check(own_class, mode, requested, config)
         model = own_class
@@ -131,6 +135,9 @@ def _named(name: str) -> Resolved:
     try:
         name, found = preset.look_up(name)
     except InputError:
+        from .hf_files import check
+
+        check(name)
         if "/" in name:
             near = preset.in_few_bits(name) or preset.near_on_the_hub(name)
             way = f"{near}allowed: the hub's names of presets, or its config.json in --config FILE"
@@ -163,7 +170,9 @@ def _captured(model: object, **run: Any) -> Model | None:
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
     if isinstance(model, str) and not _is_path(model):
-        model = _whole_class(model)
+        name, config = _whole_class(model)
+        found = _captured(config, **run)
+        return found and found._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
     from . import hf_config, hf_files
@@ -196,15 +205,17 @@ def _without_sound(sizes: Iterable[str]) -> None:
         )
 
 
-def _whole_class(name: str) -> Mapping[str, Any] | None:
-    """The config of a preset that no architecture here covers, only a class of transformers or diffusers."""
+def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
+    """A preset's own name and the config of a class of transformers or diffusers, where no architecture here
+    covers it.
+    """
     try:
-        found = preset.find(name)
+        name, found = preset.look_up(name)
     except InputError:
-        return None
+        return name, None
     if not preset.captured(found):
-        return None
-    return {key: value for key, value in found.items() if key not in preset.ABOUT}
+        return name, None
+    return name, {key: value for key, value in found.items() if key not in preset.ABOUT}
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:
