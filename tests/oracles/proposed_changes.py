@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 SMALL = 4096  # bitsandbytes: elements of a weight below which its states are not in eight bits
 
@@ -27,9 +28,10 @@ class FourBit(nn.Linear):
     ones of 256 scales.
     """
 
-    def __init__(self, wide: nn.Linear):
+    def __init__(self, wide: Any):
         nn.Module.__init__(self)
-        self.in_features, self.out_features = wide.in_features, wide.out_features
+        features = wide.weight.shape if isinstance(wide, Conv1D) else wide.weight.shape[::-1]
+        self.in_features, self.out_features = features
         n = wide.weight.numel()
         self.weight = nn.Parameter(torch.zeros(ceil_div(n, 2), 1, dtype=torch.uint8), requires_grad=False)
         self.bias = wide.bias
@@ -66,7 +68,7 @@ def in_four_bits(module: nn.Module, head: nn.Module | None) -> None:
     """Replace all linear layers but the head, as transformers does."""
     for part in list(module.modules()):
         for name, layer in list(part.named_children()):
-            if type(layer) is nn.Linear and layer is not head:
+            if type(layer) in (nn.Linear, Conv1D) and layer is not head:
                 setattr(part, name, FourBit(layer))
 
 
