@@ -54,6 +54,7 @@ class Techniques(TypedDict, total=False):
     teacher: str
     freeze: str
     freeze_layers: int
+    reduce_dtype: str
     fuse: str
     gradient_accumulation_fusion: bool
     dummy_gradients: bool
@@ -80,7 +81,7 @@ class Techniques(TypedDict, total=False):
     target_modules: str
     adapter_dtype: str
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8"]
+    precision: Literal["pure", "autocast", "master", "fp8", "fsdp"]
     frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int

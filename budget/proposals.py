@@ -165,7 +165,7 @@ def _batches(batch: int, used: Mapping[str, Any], *, train: bool, kind: int) -> 
 def _pure(now: Estimate) -> tuple[Way, ...]:
     """No float32 weights; in float16 small updates vanish, and a GradScaler refuses such gradients."""
     task = now.task
-    wide = task.precision in ("autocast", "master") and task.dtype == "bfloat16"
+    wide = task.precision in ("autocast", "master", "fsdp") and task.dtype == "bfloat16"
     return (Way({"precision": "pure"}, "pure 16 bits", 1),) if wide else ()
 
 

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LORA = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-# peft's default is of a name that has gone (Mixtral); the class has no checkpoints, torch has (ResNet, Mamba);
+# peft's default is of a name that has gone (Mixtral); the class has no checkpoints (ResNet, Mamba);
 # logits have a bias that is no weight (BART).
 OTHERWISE = {
     ("mixtral", "lora_rank"), ("resnet", "recompute"), ("mamba", "recompute"), ("bart", "fuse"),

@@ -21,6 +21,7 @@ from . import run
 from ._layers import outside
 from .backward import backward
 from .divide import check, divide
+from .fsdp import summed
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
@@ -51,7 +52,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
         if trains:
-            again = run(by_unit(recompute(program, task.recompute), layout), task, *KEPT)
+            again = run(by_unit(recompute(program, task.recompute), layout, summed(task)), task, *KEPT)
             sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         else:
