@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from . import command
-from .command._parser import Parser
+from .command._parser import Parser, left_over
 from .errors import InputError, unknown
 from .named import NoReturn
 
@@ -70,7 +70,7 @@ def _run(args: list[str]) -> int:
         print(f"compute-budget {__version__}")
         return 0
     if args[0] not in command.names():
-        raise unknown("command", args[0], command.names())
+        raise unknown("command", args[0], command.names(), _way(args[0]))
     module = command.load(args[0])
     parser = Parser(
         prog=f"budget {args[0]}",
@@ -79,8 +79,21 @@ def _run(args: list[str]) -> int:
     )
     module.flags(parser)
     known, rest = parser.parse_known_args(args[1:])
-    status: int = module.run(known, rest)
+    if rest and not parser.open:
+        raise left_over(rest, parser.flags(), f"allowed: those of budget {args[0]} --help")
+    status: int = module.run(known, rest) if parser.open else module.run(known)
     return status
+
+
+def _way(name: str) -> str:
+    """What to type for a model that stands where a command does; else nothing."""
+    from .read import preset
+
+    try:
+        preset.look_up(name)
+    except InputError:
+        return ""
+    return f"a model's name follows a command: budget estimate {name}"
 
 
 def program() -> NoReturn:

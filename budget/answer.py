@@ -111,7 +111,20 @@ class Estimate(Shown, _Estimate):
     @property
     def process(self) -> Any:
         """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
-        return self.reserve.process(self.memory.peak)
+        return self.reserve.process(self.memory.peak + self._idle)
+
+    @property
+    def reserved(self) -> Any:
+        """Bytes that the allocator holds at the peak: the tensors, fragments, other streams' pools."""
+        return self.reserve.reserved(self.memory.peak + self._idle)
+
+    @cached_property
+    def _idle(self) -> Any:
+        if self.spread is None or not self.stack.pools or self.reserve.asked:
+            return 0
+        from .fold.pools import idle
+
+        return idle(self.spread, self.memory, self.stack.pools)
 
     @property
     def otherwise(self) -> tuple[str, Any] | None:

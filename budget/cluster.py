@@ -16,7 +16,7 @@ from .config import Field, check, size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
-from .errors import InputError, shown, unknown
+from .errors import InputError, as_path, shown, unknown
 from .named import Any, NamedTuple
 from .size import product
 
@@ -108,7 +108,7 @@ def load(name: str) -> Cluster:
 @cache
 def _known(name: str) -> Cluster:
     if name not in names():
-        raise unknown("cluster", name, names())
+        raise unknown("cluster", name, names(), "`budget list clusters` has the names")
     return read(name, table.load("clusters", f"{name}.json"))
 
 
@@ -196,7 +196,7 @@ def _file(path: str) -> Mapping[str, Any]:
             return json.load(file)  # type: ignore[no-any-return] # checked by whoever reads it
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            "cluster", f"cannot read {shown(path)}: {type(error).__name__}; allowed: a JSON file"
+            "cluster", f"cannot read {as_path(path)}: {type(error).__name__}; allowed: a JSON file"
         ) from None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The settings that may be lists. Others, such as inputs, have lists of their own.
 LISTS = (
-    "batch", "seq", "image", "mode", "dtype", "optimizer",
+    "batch", "seq", "image", "sound", "mode", "dtype", "optimizer",
     "recompute", "attention", "execution", "stack", "device",
 )  # fmt: skip
 MOST = 1000  # estimates

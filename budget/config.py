@@ -24,7 +24,7 @@ class Workload(NamedTuple):
     """How a network is run: the sizes of its input, and the mode.
 
     batch: sequences, images or samples on one device; seq: tokens, time steps or frames (0: the
-    architecture's default); image: pixels along a side (0: the default).
+    architecture's default); image: pixels along a side (0: the default); sound: seconds of it (0: none).
     mode: train, forward (one pass over a whole input), prefill (the same, filling a cache) or
     decode (one token for each sequence, `seq` tokens in the cache).
     """
@@ -33,6 +33,7 @@ class Workload(NamedTuple):
     batch: Size = 1
     seq: Size = 0
     image: Size = 0
+    sound: Size = 0
 
 
 def setting(

@@ -110,8 +110,16 @@ def some(names: Iterable[str]) -> str:
     told = 0
     while told < len(names) and len(", ".join(names[: told + 1])) <= ROOM:
         told += 1
-    more = f" and {len(names) - told} more (budget list)" if told < len(names) else ""
+    more = f" and {len(names) - told} more" if told < len(names) else ""
     return ", ".join(names[:told]) + more
+
+
+def as_path(path: object) -> str:
+    """A path in a message: its last 80 characters, those escaped that no terminal shows."""
+    import os
+
+    text = os.fspath(path).removeprefix(os.path.join(os.curdir, ""))  # type: ignore[call-overload] # str or PathLike
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[-80:]
 
 
 def shown(value: object, width: int = 60) -> str:

@@ -54,6 +54,7 @@ def estimate(
     batch: Size = None,
     seq: Size = None,
     image: Size = None,
+    sound: Size = None,
     mode: Mode = "train",
     dtype: str | None = None,
     optimizer: Optimizer | None = None,
@@ -78,7 +79,8 @@ def estimate(
     config as a dict, a Model, or a torch module, which brings its own dtype and attention.
     config: settings that override the architecture's. inputs: a torch module's, as a dict, a tuple or
     one tensor (without them, tokens or images of the requested sizes).
-    batch, seq, image: sizes on one device; whole numbers or NumPy arrays of one shape.
+    batch, seq, image, sound: sizes on one device (tokens, pixels along a side, seconds); whole numbers or
+    NumPy arrays of one shape.
     layout: how a step is spread over devices, as `tp=8,pp=4,dp=16`, a table or a Layout. devices: how many;
     without a layout, the best one of a small search (search.py). cluster: what joins them. global_batch:
     samples of all devices in a step, or tokens (`4M-tokens`: the nearest number of whole samples).
@@ -97,11 +99,17 @@ def estimate(
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     spread = None if layout is None else _layout(layout, mode, devices)
-    given = {"batch": _one_of(batch=batch, micro_batch=micro_batch), "seq": seq, "image": image}
+    given = {
+        "batch": _one_of(batch=batch, micro_batch=micro_batch),
+        "seq": seq,
+        "image": image,
+        "sound": sound,
+    }
     asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
-    software, target = _stack(stack, mode), _device(device)
+    target = _device(device)
+    software = _stack(stack, mode, target.vendor)
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
@@ -182,9 +190,9 @@ def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str
     return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
 
 
-def _stack(stack: object, mode: str) -> Stack:
-    """A stack, by its name or as it is; the mode's usual one for None. Raises InputError."""
-    found = usual(mode) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
+def _stack(stack: object, mode: str, vendor: str) -> Stack:
+    """A stack, by its name or as it is; the usual one for None. Raises InputError."""
+    found = usual(mode, vendor) if stack is None else load_stack(stack) if isinstance(stack, str) else stack
     if not isinstance(found, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
     return found

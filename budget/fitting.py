@@ -12,7 +12,6 @@ from .estimate import estimate
 from .face import Shown
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .read import module as modules
-from .read._shapes import sized
 from .ways import Advice, advise
 
 if TYPE_CHECKING:
@@ -95,10 +94,8 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
     allowed = SOLVE[:-1] if modules.is_module(model) else SOLVE
     if solve not in allowed:
         raise InputError("--solve", f"got {solve!r}; allowed: {', '.join((*allowed, DEVICES))}")
-    if (inputs := settings.get("inputs")) is not None and (solve != "batch" or not sized(inputs)):
-        raise InputError(
-            "--solve", "the inputs are given; allowed: a module alone, or batch of --input's sizes"
-        )
+    if settings.get("inputs") is not None and solve != "batch":
+        raise InputError("--solve", "the inputs are given; allowed: batch, their first dimension")
     known: dict[int, Estimate] = {}
     refused: list[InputError] = []
 

@@ -126,6 +126,7 @@ class Settings(Techniques, total=False):
     batch: Size
     seq: Size
     image: Size
+    sound: Size
     mode: Mode
     dtype: str
     optimizer: Optimizer
@@ -150,6 +151,7 @@ class Lists(Techniques, total=False):
     batch: Size | Sequence[Size]
     seq: Size | Sequence[Size]
     image: Size | Sequence[Size]
+    sound: Size | Sequence[Size]
     mode: Mode | Sequence[Mode]
     dtype: str | Sequence[str]
     optimizer: Optimizer | Sequence[Optimizer]

@@ -27,8 +27,12 @@ SEVERAL = "several"  # of its intervals, beside generations
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
 KEEPS = ("sent", "gradients")
+# What is made on a stream of its own, whose freed memory nothing else can use: a device's parts of gradients,
+# the buffers that weights are gathered into (fold/pools.py).
+POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
 class Stack(NamedTuple):
@@ -64,6 +68,7 @@ class Stack(NamedTuple):
     groups: Mapping[str, float] = MappingProxyType({})
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
     keeps: tuple[str, ...] = ()  # see KEEPS
+    pools: tuple[str, ...] = ()  # see POOLS
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
     decode: Mapping[str, Any] = MappingProxyType({})
@@ -122,6 +127,7 @@ FIELDS = (
     "groups",
     "context_mib",
     "keeps",
+    "pools",
     "notes",
 )
 
@@ -139,9 +145,9 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str) -> Stack:
-    """The stack of a mode where none is named."""
-    return load(USUAL[mode])
+def usual(mode: str, vendor: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices, where none is named."""
+    return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
 
 
 def load(name: str) -> Stack:
@@ -150,7 +156,7 @@ def load(name: str) -> Stack:
         return _shipped(name)
     if name.endswith(".json"):
         return _own(name)
-    raise unknown("stack", name, names())
+    raise unknown("stack", name, names(), "`budget list stacks` has the names")
 
 
 @cache
@@ -208,14 +214,16 @@ def parse(about: Any, file: str) -> Stack:
         **{k: _number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about},
         prompts_first=_flag(about.get("prompts_first", False), file),
         groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
-        keeps=_keeps(about.get("keeps", []), file),
+        keeps=_some(about, "keeps", KEEPS, file),
+        pools=_some(about, "pools", POOLS, file),
         notes=str(about.get("notes", "")),
     )
 
 
-def _keeps(value: Any, file: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or any(name not in KEEPS for name in value):
-        raise _wrong(file, "keeps", f"got {shown(value)}; allowed: a list of {', '.join(KEEPS)}")
+def _some(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: str) -> tuple[str, ...]:
+    value = about.get(field, [])
+    if not isinstance(value, list) or any(name not in allowed for name in value):
+        raise _wrong(file, field, f"got {shown(value)}; allowed: a list of {', '.join(allowed)}")
     return tuple(value)
 
 

@@ -107,7 +107,7 @@ def _memory(e: Estimate) -> dict[str, Any]:
     return {
         **sizes,
         "allocated": m.peak,
-        "reserved": e.reserve.reserved(m.peak),
+        "reserved": e.reserved,
         "process": e.process,
         "peak_at": m.at,
         "at_peak": dict(m.at_peak),

@@ -31,13 +31,13 @@ from unittest.mock import patch
 import torch
 import transformers
 from differential_counts import ours, reference
-from differential_inputs import sees
+from differential_inputs import tower_field
 from processes import Lost, answers
 from small_configs import base
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget.errors import InputError
-from budget.read import hf_config
+from budget.read import hf_families
 
 transformers.logging.set_verbosity_error()
 ACTS = ("gelu", "relu", "silu", "gelu_new", "quick_gelu", "gelu_pytorch_tanh", "relu2", "xielu", "tanh",
@@ -47,24 +47,25 @@ PATCHES = 4096  # of a picture at most: some classes look at numbers, and run on
 
 def families() -> list[str]:
     """Those that are networks of their own, or text with a tower of images."""
-    table = {kind: hf_config._family(kind) for kind in hf_config.known()}
+    table = {kind: hf_families.load(kind) for kind in hf_families.known()}
     return [kind for kind, family in table.items() if "nested" not in family or "tower" in family]
 
 
 def classes(kind: str) -> list[str]:
     """The classes that a family names, and none."""
-    return ["", *hf_config._family(kind).get("classes", {})]
+    return ["", *hf_families.load(kind).get("classes", {})]
 
 
 @cache
 def usual(kind: str) -> str:
     """The class that a config without one stands for."""
-    family = hf_config._family(kind)
+    family = hf_families.load(kind)
     named = family.get("classes", {})
     arch = family["arch"]
     word = family.get("usual") or {
         "transformer": "none" if family.get("set", {}).get("head") == "none" else "lm",
         "encoder_decoder": "lm", "whisper": "lm", "hybrid": "lm", "mamba": "lm",
+        "audio_encoder": "none",
     }.get(arch, "classifier")  # fmt: skip
     return next((name for name, what in named.items() if what == word), next(iter(named)))
 
@@ -73,7 +74,8 @@ def usual(kind: str) -> str:
 def read_fields(kind: str, name: str) -> tuple[str, ...]:
     """Fields that a class reads while it is made and run."""
     config = CONFIG_MAPPING[kind](**deepcopy(base(kind)))
-    parts = {"": config, **({"vision_config.": config.vision_config} if sees(kind) else {})}
+    tower = tower_field(kind)
+    parts = {"": config, **({f"{tower}.": getattr(config, tower)} if tower else {})}
     known = {part + name for part, own in parts.items() for name in type(own)().to_dict()}
     known |= {"head_dim", "num_labels"}
     seen: set[str] = set()
@@ -87,8 +89,8 @@ def read_fields(kind: str, name: str) -> tuple[str, ...]:
              "model_type", "is_encoder_decoder", "problem_type", "label2id", "id2label"}  # fmt: skip
     eps = ("eps", "theta", "_std", "_min", "_max", "init", "limit", "multiplier", "factor", "scaling",
            "token")  # fmt: skip
-    quiet |= {"text_config", "vision_config", "hidden_size"} if sees(kind) else set()
-    alone = (k for k in seen & known if k.rpartition(".")[2] not in quiet or k == "vision_config.hidden_size")
+    quiet |= {"text_config", tower, "hidden_size"} if tower else set()
+    alone = (k for k in seen & known if k.rpartition(".")[2] not in quiet or k == f"{tower}.hidden_size")
     return tuple(sorted(k for k in alone if not k.endswith(eps)))
 
 

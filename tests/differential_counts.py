@@ -10,7 +10,22 @@ from unittest.mock import patch
 
 import torch
 import transformers
-from differential_inputs import BATCH, GRID, SAMPLES, SEQ, SIDE, SIZE, among_words, image_field, inputs, sees
+from differential_inputs import (
+    BATCH,
+    GRID,
+    SAMPLES,
+    SECONDS,
+    SEQ,
+    SIDE,
+    SIZE,
+    among_words,
+    hears,
+    image_field,
+    inputs,
+    sees,
+    tower_field,
+    with_sound,
+)
 from oracle import _convolution_backward
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, masking_utils
@@ -20,8 +35,8 @@ from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
-from budget.read import hf_config
-from budget.read.hf_towers import SEEING
+from budget.read import hf_config, hf_families
+from budget.read.hf_towers import COUNTED
 
 ROTARY = ("rotary_emb", "patch_positional_embedding")  # whose outer product of frequencies is not counted
 REAL = ("idefics3_vision", "pixtral")  # look for patches that are there
@@ -34,7 +49,7 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     numbers; on the meta device what does not run there, such as large pictures.
     """
     found = _reference(kind, name, fields, train, "cpu")
-    if found[1] < 0 and not sees(kind) and kind not in REAL:
+    if found[1] < 0 and not tower_field(kind) and kind not in REAL:
         found = _reference(kind, name, fields, train, "meta")
     return found
 
@@ -43,7 +58,7 @@ def _reference(kind: str, name: str, fields: dict[str, Any], train: bool, where:
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    text = config.get_text_config() if sees(kind) else config
+    text = config.get_text_config() if tower_field(kind) else config
     routed = any(hasattr(text, name) for name in ("num_experts_per_tok", "top_k_experts"))
     experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device(where) if where == "meta" else nullcontext(), without_looks():
@@ -52,7 +67,10 @@ def _reference(kind: str, name: str, fields: dict[str, Any], train: bool, where:
         module.tie_weights()
         total = sum(p.numel() for p in module.parameters())
         try:
-            given = among_words(module) if sees(kind) else inputs(kind, name, config)
+            if hears(kind):
+                given = with_sound(module)
+            else:
+                given = among_words(module) if sees(kind) else inputs(kind, name, config)
             forward, back = counted(module, given, train, ends(kind, name))
         except Exception:  # noqa: BLE001 - whatever it is, the class does not run
             return total, -1, -1
@@ -72,7 +90,7 @@ def without_looks() -> Iterator[None]:
 
 def ends(kind: str, name: str) -> tuple[str, ...]:
     """How the outputs that are trained are called; what is pooled is one where a family has nothing else."""
-    family = hf_config._family(kind)
+    family = hf_families.load(kind)
     pooled = "pooling" in family.get("set", {}) or family.get("classes", {}).get(name) == "projected"
     return ("logits", "embeds", "last_hidden_state", *(("pooler_output",) if pooled else ()))
 
@@ -120,16 +138,18 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
-    if sees(kind) and arch not in SEEING.values():
-        raise InputError("vision_config", "its tower is named as not counted")
-    images = "seq" not in architectures.load(arch).__dict__.get("TAKES", ())
+    if tower_field(kind) and arch not in COUNTED:
+        raise InputError(tower_field(kind), "its tower is named as not counted")
+    takes = architectures.takes_of(architectures.load(arch))
+    images = "seq" not in takes and "sound" not in takes
     side = SIDE if images and "image" not in image_field(kind) else 0
     if sees(kind):
         rotates = getattr(config, "tower_positions", "") == "rotary" and not config.tower_packed
         side = GRID * config.merge * config.pool * config.tower_patch if rotates else config.tower_image
         side = SIZE * side // 8 if getattr(config, "newline", False) else side
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
-    workload = Workload("train" if train else "forward", BATCH, seq, side)
+    sound = SECONDS if hears(kind) else 0
+    workload = Workload("train" if train else "forward", BATCH, seq, side, sound)
     model = architectures.load(arch).build(config, workload)
     total = flops(backward(model) if train else model)
     return params(model).total, total.forward, total.backward

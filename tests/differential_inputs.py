@@ -8,34 +8,56 @@ from typing import Any
 import torch
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
-from budget.read import hf_config
+from budget.arch.audio_encoder import FRAMES
+from budget.read import hf_families, hf_towers
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
+SECONDS = 1  # of sound before words
 SIZE = 15  # of a picture that is cut into tiles, in eighths of a tile's side
 GRID = 5  # tokens along a side of a picture of any size
 
 
+def tower_field(kind: str) -> str:
+    """The field of a tower, of a text model that has one."""
+    family = hf_families.load(kind)
+    return hf_towers.field(family) if "tower" in family else ""
+
+
 def sees(kind: str) -> bool:
     """Whether a family is a text model with a tower of images."""
-    return "tower" in hf_config._family(kind)
+    return tower_field(kind) == "vision_config"
+
+
+def hears(kind: str) -> bool:
+    """Whether it is one with a tower of sound."""
+    return bool(tower_field(kind)) and not sees(kind)
 
 
 def image_field(kind: str) -> str:
     """The field that says how large images are, if one does."""
-    return "image_size" if "image_size" in hf_config._family(kind).get("defaults", {}) else ""
+    return "image_size" if "image_size" in hf_families.load(kind).get("defaults", {}) else ""
 
 
 def inputs(kind: str, name: str, config: Any) -> dict[str, Any]:
     """What a class runs on."""
     ids = torch.zeros(BATCH, SEQ, dtype=torch.long)
-    arch = hf_config._family(kind)["arch"]
+    arch = hf_families.load(kind)["arch"]
     if arch == "encoder_decoder":
-        alone = hf_config._family(kind)["classes"].get(name, "")
+        alone = hf_families.load(kind)["classes"].get(name, "")
         return {"input_ids": ids} if "encoder" in str(alone) else {"input_ids": ids, "decoder_input_ids": ids}
     if arch == "whisper":
         mel = torch.empty(BATCH, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": mel, **({} if "Audio" in name else {"decoder_input_ids": ids})}
+    if arch == "audio_encoder":
+        frames = 2 * getattr(config, "max_source_positions", 1500)
+        mel = torch.empty(BATCH, config.num_mel_bins, frames)
+        return {
+            "input_features": mel,
+            **(
+                {"input_features_mask": torch.ones(BATCH, frames)} if name.startswith("AudioFlamingo") else {}
+            ),
+        }
     if arch == "wav2vec2":
         return {"input_values": torch.empty(BATCH, SAMPLES)}
     if arch in ("transformer", "hybrid", "gemma4", "mamba", "deberta"):
@@ -110,3 +132,24 @@ def among_words(made: Any) -> dict[str, Any]:
     ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
     kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
     return {"pixel_values": shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
+
+
+def with_sound(made: Any) -> dict[str, Any]:
+    """A second of sound in clips, the last one padded, and as many tokens as the class makes of it."""
+    config, tower = made.config, made.config.audio_config
+    length = 2 * getattr(tower, "max_source_positions", 1500)
+    clips, frames = -(-SECONDS * FRAMES // length), SECONDS * FRAMES
+    heard = torch.arange(clips * length).reshape(clips, length) < frames
+    mask = heard.repeat(BATCH, 1).long()
+    features = torch.ones(BATCH * clips, tower.num_mel_bins, length)
+    masks = {"input_features_mask", "feature_attention_mask"} & set(signature(made.forward).parameters)
+    given = {"input_features": features, **dict.fromkeys(masks, mask)}
+    whole = made if hasattr(made, "get_audio_features") else made.model
+    with torch.no_grad():
+        if hasattr(whole, "get_audio_features"):
+            n = whole.get_audio_features(**given).pooler_output.shape[:-1].numel() // BATCH
+        else:  # Qwen2-Audio's
+            n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
+    token = getattr(config, "audio_token_id", None) or config.audio_token_index
+    ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given}

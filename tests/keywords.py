@@ -27,8 +27,9 @@ from .stack import Stack
 '''
 # What `estimate` takes besides the techniques, with the types of one value.
 TYPES = {
-    "batch": "Size", "seq": "Size", "image": "Size", "mode": "Mode", "dtype": "str", "optimizer": "Optimizer",
-    "recompute": "Recompute", "attention": "Attention", "execution": "Execution", "stack": "str | Stack",
+    "batch": "Size", "seq": "Size", "image": "Size", "sound": "Size", "mode": "Mode", "dtype": "str",
+    "optimizer": "Optimizer", "recompute": "Recompute", "attention": "Attention", "execution": "Execution",
+    "stack": "str | Stack",
     "device": "str | Device", "reserve": "float | str", "layout": "str | Mapping[str, Any] | Layout",
     "devices": "int", "cluster": "Any", "global_batch": "Size", "micro_batch": "Size",
     "config": "Mapping[str, Any]", "inputs": "Any",

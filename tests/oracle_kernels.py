@@ -16,7 +16,7 @@ from small_configs import base
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from budget.read import hf_config
+from budget.read import hf_families
 
 hf.logging.set_verbosity_error()
 
@@ -142,7 +142,7 @@ def _second(
 
 def _inputs(kind: str, cls: str, config: Any) -> tuple[dict[str, Any], dict[str, int]]:
     ids = torch.ones(BATCH, SEQ, dtype=torch.int64)
-    arch = hf_config._family(kind)["arch"]
+    arch = hf_families.load(kind)["arch"]
     given: dict[str, Any] = {"input_ids": ids}
     sizes = {"batch": BATCH, "seq": SEQ}
     if arch == "whisper":

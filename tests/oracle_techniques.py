@@ -135,6 +135,7 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
                         del out
                     tracker.phase = "backward"
                     loss.backward()
+                    del loss  # Trainer's step returns a detached one
                     gc.collect()  # frames of checkpoints refer to each other
                 tracker.phase = "optimizer"
                 step()

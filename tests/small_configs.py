@@ -166,6 +166,22 @@ SOUND = {
     "num_feat_extract_layers": 3, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4,
     "head_dim": None, "vocab_size": 31, "num_codevectors_per_group": 8,
 }  # fmt: skip
+EARS = {
+    "d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
+    "num_mel_bins": 8, "max_source_positions": 20,
+}  # fmt: skip
+NAMED_EARS = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+    "num_mel_bins": 8, "max_source_positions": 20,
+}  # fmt: skip
+HEARING: dict[str, dict[str, Any]] = {  # text with a tower of sound
+    "qwen2_audio": {"text_config": WORDS, "audio_token_index": 99, "audio_config": EARS},
+    "audioflamingo3": {"text_config": WORDS, "audio_token_id": 99, "audio_config": NAMED_EARS},
+    "voxtral": {"text_config": {**WORDS, "head_dim": 10}, "audio_token_id": 99, "audio_config": NAMED_EARS},
+    "glmasr": {"text_config": WORDS, "audio_token_id": 99,
+               "audio_config": {k: v for k, v in NAMED_EARS.items() if k != "max_source_positions"}},
+}  # fmt: skip
+SEEING |= HEARING
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},

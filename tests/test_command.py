@@ -213,6 +213,14 @@ WRONG = [
     (["estimate", "llama3"], "mean 'llama-3-8b'"),
     (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
+    (["gpt2"], "budget estimate gpt2"),
+    (["goodput", "gpt2"], "'gpt2' is one argument too many"),
+    (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),
+    (["estimate", "gpt2", "--device", ""], "device: unknown name ''"),
+    (["estimate", "gpt2", "--reserve", "101%"], "at most 100%"),
+    (["estimate", "net.py:make"], "net.py:make is no config; allowed: --module"),
+    (["estimate", "--config", "train.yaml"], "allowed: --run"),
+    (["estimate", "--config", "f\u00fcr\\x.json"], "config: f\u00fcr\\x.json: No such file"),
 ]  # fmt: skip
 
 
@@ -341,9 +349,12 @@ def test_a_formula_s_value_is_the_estimate_s(capsys, name):
             assert own["forward FLOPs"] == e.flops.forward
 
 
-def test_a_term_of_several_words_is_explained(capsys):
-    assert main(["explain", "KV", "cache"]) == 0
-    assert "past tokens" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("words", "says"), [("KV cache", "past tokens"), ("x real time", "sound"), ("pass", "Forward")]
+)
+def test_a_term_of_several_words_is_explained(capsys, words, says):
+    assert main(["explain", *words.split()]) == 0
+    assert says in capsys.readouterr().out
 
 
 def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -10,7 +11,7 @@ import budget
 from budget.__main__ import main
 from budget.command._lists import sizes
 from budget.comparison import compare
-from budget.report._comparison import answer, heading
+from budget.report._comparison import answer, heading, table
 from budget.report.csv import records
 
 
@@ -53,7 +54,8 @@ def test_a_sweep_is_an_estimate_of_each(capsys):
 
 
 def test_what_is_shared_is_said_once(capsys):
-    text = printed(capsys, "compare", "resnet50", "--device", "v100,h100", "--batch", "64", "--dtype", "fp16")
+    several = ("--device", "v100", "--device", "h100")  # as good as v100,h100
+    text = printed(capsys, "compare", "resnet50", *several, "--batch", "64", "--dtype", "fp16")
     head, table = text.split("\n\n", 1)
     assert "resnet50" in head and "batch 64" in head and "fp16 + fp32 master" in head
     assert "resnet50" not in table and "V100" in table and "H100" in table and "images/s" in table
@@ -70,6 +72,17 @@ def test_what_differs_has_a_column():
     assert "0" not in [
         cell for row in answer(compare("gpt2", "resnet50")).tables()[0].cells() for cell in row
     ]
+
+
+def test_each_rate_is_of_its_own_unit():
+    of = budget.compare("gpt2", "resnet50", batch=4)
+    told = dict(zip([c.key for c in table(of).columns], zip(*table(of).cells(), strict=True), strict=True))
+    for e, said in zip(of, told["rate"], strict=True):
+        number, prefix, unit = re.fullmatch(r"([\d.]+) (?:(k|M) )?(\w+)/s", said).groups()
+        a_sample = 1024 if unit == "tokens" else 1
+        per_second = 4 * a_sample / e.times.step
+        assert float(number) * {"k": 1e3, "M": 1e6, None: 1}[prefix] == pytest.approx(per_second, rel=0.01)
+    assert [c.key for c in table(budget.compare("gpt2", mode="decode", batch=[1, 2])).columns][-1] == "MBU"
 
 
 def test_devices_of_one_model_have_a_price():

@@ -12,7 +12,11 @@ from budget.ir import STATE, Block, Model, Op, Tensor, block, elements, link, op
 from budget.plan.backward import backward
 
 torch = pytest.importorskip("torch")
+import transformers  # noqa: E402
+from accelerate.utils.ao import find_first_last_linear_layers  # noqa: E402
 from oracle import count_flops  # noqa: E402
+from oracles.convnets import vgg  # noqa: E402
+from oracles.resnet import Bottleneck, resnet  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
@@ -140,27 +144,59 @@ def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
 
 
 def test_a_state_is_held_once_for_each_repetition():
-    state = Tensor("moment", ("n",), STATE, "float32")
-    step = Op("step", "sgd", (state,), (state,), {"n": 5}, "optimizer")
-    again = step._replace(name="again")
-    repeated = Model("t", "t", (Block("layers", (step, again), 7),), {}, ())
-    shared = repeated._replace(nodes=(Block("steps", (step, again), 7, shared=True),))
-    states = [torch.zeros(5) for _ in range(7)]
-    assert memory(repeated, "float32").optimizer == sum(t.nbytes for t in states)
-    assert memory(shared, "float32").optimizer == states[0].nbytes
+    """As torch.optim holds it: of seven layers seven times, of one layer that runs seven times once. Two
+    operators that read it don't make it two.
+    """
+    layers, d = 7, 5
+    states = tuple(Tensor(name, ("i", "j"), STATE, "float32") for name in ("exp_avg", "exp_avg_sq"))
+    step = Op("step", "adamw", states, states, {"i": d, "j": d}, "optimizer")
+    body = (step, step._replace(name="again"))
+    repeated = Model("t", "t", (Block("layers", body, layers),), {}, ())
+    shared = repeated._replace(nodes=(Block("layers", body, layers, shared=True),))
+
+    def torchs(stack):
+        adam = torch.optim.Adam(stack.parameters())
+        stack(torch.zeros(1, d)).sum().backward()
+        adam.step()
+        return sum(t.nbytes for of in adam.state.values() for t in of.values() if t.dim())
+
+    one = nn.Linear(d, d, bias=False)
+    own = nn.Sequential(*(nn.Linear(d, d, bias=False) for _ in range(layers)))
+    assert memory(repeated, "float32").optimizer == torchs(own)
+    assert memory(shared, "float32").optimizer == torchs(nn.Sequential(*[one] * layers))
 
 
-def changed(name, **settings):
-    """Names of the products that a technique changed, in the network's order."""
-    program = estimate(name, batch=2, **settings).program
-    return {o.name for o, _ in walk(program.nodes) if any(t.dtype == "float8" for t in o.ins)}
+def vgg16():
+    return vgg((64, 64, "M", 128, 128, "M", *((256,) * 3), "M", *((512,) * 3), "M", *((512,) * 3), "M"))
 
 
-def test_fp8_leaves_a_classifier_alone():
-    """Transformer Engine's layers take the place of hidden linear layers; of a ResNet there is none."""
-    assert changed("resnet50", precision="fp8") == set()
-    assert changed("vgg16", precision="fp8") >= {"head.linear0", "head.linear1"}
-    assert "head.linear2" not in changed("vgg16", precision="fp8")
+def llama():
+    config = transformers.LlamaConfig(num_hidden_layers=2, hidden_size=64, intermediate_size=96)
+    return transformers.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "real"),
+    [("resnet50", lambda: resnet(Bottleneck, (3, 4, 6, 3))), ("vgg16", vgg16), ("llama", llama)],
+)
+def test_fp8_leaves_a_classifier_alone(model, real):
+    """The last linear layer, which accelerate keeps out of float8. The first one, which it keeps too, is to
+    Transformer Engine a hidden layer like others; of a ResNet nothing is left.
+    """
+    with torch.device("meta"):
+        module = real()
+    _, last = find_first_last_linear_layers(module)
+    linears = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear) and n != last}
+    told = {**module.config.to_dict(), "architectures": ["LlamaForCausalLM"]} if model == "llama" else model
+    program = estimate(told, batch=2, precision="fp8").program
+    ours = sum(
+        elements(t, o.sizes) * times
+        for o, times in walk(program.nodes)
+        if o.kind == "quantize" and o.phase == "forward"
+        for t in o.weights
+    )
+    assert ours == sum(m.weight.numel() for m in linears.values())
+    assert (ours == 0) == (model == "resnet50")
 
 
 @pytest.mark.parametrize(("name", "head"), [("resnet50", 1000 * 2048), ("vgg16", 1000 * 4096)])

@@ -160,7 +160,9 @@ def test_python_and_the_command_agree(file, capsys):
     with pytest.raises(InputError, match="--solve: got 'layers'; allowed: batch, seq, image"):
         largest(module, "layers")
     with pytest.raises(InputError, match="--solve: the inputs are given"):
-        largest(module, "batch", inputs=torch.zeros(2, 8, dtype=torch.int64))
+        largest(module, "seq", inputs=torch.zeros(2, 8, dtype=torch.int64))
+    ids = torch.zeros(2, 512, dtype=torch.int64)  # only its first dimension changes
+    assert largest(module, "batch", inputs=(ids,), device="t4")[0] == best
 
 
 def test_a_module_that_does_not_fit_is_told_what_would_help(file, capsys):
@@ -191,7 +193,7 @@ def test_a_module_is_captured_once_for_each_batch(file, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("fit", "FILE:given", "--solve", "batch"), "--solve: the inputs are given"),
+        (("fit", "FILE:given", "--solve", "seq"), "--solve: the inputs are given"),
         (("fit", "FILE:net", "--solve", "layers"), "--solve: got 'layers'; allowed: batch, seq, image"),
         (("fit", "FILE:net", "--solve", "image"), "image: forward takes input_ids; allowed: batch, seq"),
         (

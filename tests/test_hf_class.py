@@ -11,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
 from budget.errors import InputError
-from budget.read import hf_class
+from budget.read import hf_class, source
 from budget.read.hf_classes import UncoveredError
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -77,6 +77,7 @@ def test_spectrograms_videos_and_channels_of_sound(kind, fields, shape):
 
 IDS = torch.ones(2, 9, dtype=torch.long)
 SOUND = {**SMALL, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 3}
+PATCHES = {"hidden_size": 48, "intermediate_size": 64, "patch_size": 4, "spatial_merge_size": 2}
 OTHERS = [  # numbers that are looked at, places on a page, a picture that is no square, an inner config
     ("xlm", {"emb_dim": 48, "n_layers": 2, "n_heads": 4, "vocab_size": 99}, {"input_ids": IDS}),
     ("encodec", {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16},
@@ -89,15 +90,30 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
     ("parakeet_ctc", {"encoder_config": SOUND, "vocab_size": 99}, {"input_features": torch.zeros(2, 9, 16)}),
     ("patchtst", {"d_model": 16, "num_attention_heads": 2, "num_input_channels": 3, "context_length": 9,
                   "patch_length": 3, "patch_stride": 3}, {"past_values": torch.zeros(2, 9, 3)}),
+    # packed patches and their grid, states and what was done in them, frames without words
+    ("qwen3_vl_vision", {**PATCHES, "depth": 1, "num_heads": 4, "out_hidden_size": 32,
+                         "temporal_patch_size": 2, "num_position_embeddings": 16,
+                         "deepstack_visual_indexes": [0]},
+     {"hidden_states": torch.zeros(32, 96), "grid_thw": torch.tensor([[1, 4, 4]] * 2)}),
+    ("siglip2_vision_model", {**SMALL, "patch_size": 4, "num_patches": 16},
+     {"pixel_values": torch.zeros(2, 16, 48), "pixel_attention_mask": torch.ones(2, 16, dtype=torch.long),
+      "spatial_shapes": torch.full((2, 2), 4)}),
+    ("decision_transformer", {"hidden_size": 48, "n_layer": 1, "n_head": 4, "state_dim": 5, "act_dim": 3},
+     {"states": torch.zeros(2, 9, 5), "actions": torch.zeros(2, 9, 3), "rewards": torch.zeros(2, 9, 1),
+      "returns_to_go": torch.zeros(2, 9, 1), "timesteps": torch.ones(2, 9, dtype=torch.long)}),
+    ("speecht5_hifigan", {"model_in_dim": 8, "upsample_initial_channel": 16},
+     {"spectrogram": torch.zeros(2, 9, 8)}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "fields", "given"), OTHERS)
 def test_inputs_of_other_kinds(kind, fields, given):
-    found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **({} if "pixel_values" in given
-                     else {"seq": 9}))  # fmt: skip
+    patches = given.keys() & {"grid_thw", "spatial_shapes"}
+    sizes = {"image": 16} if patches else {} if "pixel_values" in given else {"seq": 9}
+    found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **sizes)
     cls = getattr(transformers, found.model.config["class"])
-    eager = {} if kind == "encodec" else {"attn_implementation": "eager"}  # it has none
+    none = ("encodec", "speecht5_hifigan")  # they have no attention
+    eager = {} if kind in none else {"attn_implementation": "eager"}
     real = cls._from_config(CONFIG_MAPPING[kind](**fields), **eager).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         real(**given)
@@ -127,6 +143,12 @@ def test_a_mixture_that_is_captured_says_that_all_experts_count_as_active():
     found = estimate(Experts(), mode="forward", inputs=torch.empty(32, 32, dtype=torch.bfloat16))
     assert found.params.active == found.params.total == 4 * 32 * 64
     assert any("params.active is all" in line for line in found.model.uncounted)
+
+
+def test_a_captured_preset_has_its_own_name(monkeypatch):
+    made = estimate("mlp", mode="forward").model
+    monkeypatch.setattr(hf_class, "program", lambda *_, **__: made._replace(name="SamModel"))
+    assert source._captured("SAM-ViT-Base", mode="forward").name == "sam-vit-base"
 
 
 def test_a_family_of_its_own_is_not_captured():

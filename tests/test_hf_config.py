@@ -19,20 +19,20 @@ from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
-from budget.read import hf_config
+from budget.read import hf_config, hf_families
 
 FAMILIES = [
     kind
-    for kind in hf_config.known()
-    if hf_config._family(kind)["arch"] == "transformer"
-    and "nested" not in hf_config._family(kind)
+    for kind in hf_families.known()
+    if hf_families.load(kind)["arch"] == "transformer"
+    and "nested" not in hf_families.load(kind)
     and kind != "siglip_text_model"  # no AutoModel has it: test_hf_config_stacks.py
 ]
-ENCODERS = [kind for kind in FAMILIES if hf_config._family(kind)["set"].get("kind") == "encoder"]
+ENCODERS = [kind for kind in FAMILIES if hf_families.load(kind)["set"].get("kind") == "encoder"]
 BODIES = [  # language models that have a head in another one only, and such without any
     kind for kind in FAMILIES
-    if all(what == "none" for what in hf_config._family(kind)["classes"].values())
-    or hf_config._family(kind)["set"].get("head") == "none"
+    if all(what == "none" for what in hf_families.load(kind)["classes"].values())
+    or hf_families.load(kind)["set"].get("head") == "none"
 ]  # fmt: skip
 FEW_LAYERS = {
     "gpt2": {"n_layer": 2}, "gptj": {"n_layer": 2}, "gpt_bigcode": {"n_layer": 2}, "bloom": {"n_layer": 2},
@@ -262,9 +262,9 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(family=st.sampled_from(hf_config.known()), data=st.data())
+@given(family=st.sampled_from(hf_families.known()), data=st.data())
 def test_whatever_a_config_holds_is_read_or_refused(family, data):
-    table = hf_config._family(family)
+    table = hf_families.load(family)
     names = sorted({*table.get("defaults", {}), *table.get("fields", {}).values(), *table.get("aliases", {}),
                     "architectures", "layer_types", "rope_parameters", "text_config"})  # fmt: skip
     fields = data.draw(st.dictionaries(st.sampled_from(names), JSON, max_size=3))
@@ -303,12 +303,12 @@ def test_the_page_of_accuracy_names_every_family():
     page = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
     told = page.partition("## Configs of Hugging Face")[2].partition("\n## ")[0]
     names = set(re.findall(r"[\w.-]*\w", told))
-    assert set(hf_config.known()) <= names
+    assert set(hf_families.known()) <= names
 
 
-@pytest.mark.parametrize("kind", hf_config.known())
+@pytest.mark.parametrize("kind", hf_families.known())
 def test_every_word_of_a_familys_classes_is_known(kind):
-    for name in hf_config._family(kind)["classes"]:
+    for name in hf_families.load(kind)["classes"]:
         table = {"model_type": kind, "architectures": [name], "text_config": {}, **REQUIRED.get(kind, {})}
         with contextlib.suppress(InputError):
             hf_config.read(table)

@@ -12,7 +12,7 @@ from budget.fold.count import flops, params
 from budget.ir import walk
 from budget.plan.backward import backward
 from budget.read import hf_config, preset
-from budget.read.hf_towers import SEEING
+from budget.read.hf_towers import COUNTED
 
 SMALL = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}
 HEADS = {**SMALL, "num_attention_heads": 6, "num_key_value_heads": 2, "pad_token_id": 0}
@@ -125,7 +125,7 @@ def test_a_nested_language_model_is_counted_with_its_head(family, inside, tie):
     language = {*module.get_decoder().parameters(), *module.get_output_embeddings().parameters()}
     arch, config = hf_config.read({"model_type": family, **fields})
     model = architectures.load(arch).build(config, Workload("forward", 1, 9))
-    counted = {*module.parameters()} if arch in SEEING.values() else language
+    counted = {*module.parameters()} if arch in COUNTED else language
     assert params(model).total == sum(p.numel() for p in counted)
 
 
@@ -133,11 +133,12 @@ def test_a_nested_language_model_is_counted_with_its_head(family, inside, tie):
 def test_a_nested_text_model_of_few_fields(family):
     """The rest is as transformers has it: the text model's own, or the family's."""
     fields = {"text_config": {"vocab_size": 101, "num_hidden_layers": 2, "pad_token_id": 0}, **TIED}
-    with torch.device("meta"):
-        decoder = AutoModel.from_config(AutoConfig.for_model(family, **fields).get_text_config())
     arch, config = hf_config.read({"model_type": family, **fields})
+    real = AutoConfig.for_model(family, **fields)
+    with torch.device("meta"):
+        module = AutoModel.from_config(real if arch in COUNTED else real.get_text_config())
     model = architectures.load(arch).build(config, Workload("forward", 1, 9))
-    assert params(model).total == sum(p.numel() for p in decoder.parameters())
+    assert params(model).total == sum(p.numel() for p in module.parameters())
 
 
 def test_a_text_model_that_the_class_does_not_take_is_not_read():

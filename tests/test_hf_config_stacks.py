@@ -20,7 +20,7 @@ from budget.config import Workload
 from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.ir.verify import verify
-from budget.read import hf_config
+from budget.read import hf_config, hf_families
 
 FEW = {"num_layers": 2}
 STACKS = {"encoder_layers": 2, "decoder_layers": 1}
@@ -43,7 +43,7 @@ FAMILIES = {
     "bamba": (hf.BambaForCausalLM, {**LAYERS, "attn_layer_indices": [3]}),
 }
 NAMES = {
-    family: sorted({*hf_config._family(family)["defaults"], "attn_layer_indices", "tie_word_embeddings"})
+    family: sorted({*hf_families.load(family)["defaults"], "attn_layer_indices", "tie_word_embeddings"})
     for family in FAMILIES
 }
 

@@ -134,6 +134,8 @@ BY_HAND = {
                    lambda n, k: n * k // 2 + n * k // 64 + -(-n * k // 16384) * 4 + 64 + 1024 + 4),
     "modelopt": ({"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}},
                  lambda n, k: n * k // 2 + n * k // 16 + 4 + 4),
+    "modelopt w4a16": ({"quant_method": "modelopt", "quant_algo": "W4A16_NVFP4", "ignore": ["lm_head"]},
+                       lambda n, k: n * k // 2 + n * k // 16 + 4),
     "modelopt fp8": ({"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head*"]},
                      lambda n, k: n * k + 4 + 4),
     "modelopt rows": ({"quant_method": "modelopt", "quant_algo": "FP8_PER_CHANNEL_PER_TOKEN",
@@ -146,6 +148,37 @@ def test_what_is_stored_for_a_matrix(name):
     table, each = BY_HAND[name]
     table = {"quant_method": name, **table} if "load_in_4bit" not in table else table
     assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
+
+
+ATTENTION = [f"self_attn.{x}_proj" for x in "qkvo"]
+
+
+def mixed(attention, mlp):
+    """ModelOpt's table of a mix: each module of each layer with its algorithm; what is not in it is plain."""
+    own = {**dict.fromkeys(ATTENTION, attention), **dict.fromkeys(["mlp.gate_proj", "mlp.up_proj"], mlp)}
+    layers = {f"model.layers.{i}.{x}": {"quant_algo": a} for i in range(3) for x, a in own.items()}
+    return {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+
+
+def test_a_mix_has_each_module_in_its_own_format():
+    fp8 = sum(n * k + 4 + 4 for n, k in MATRICES[:4])
+    fp4 = sum(n * k // 2 + n * k // 16 + 4 for n, k in MATRICES[4:6])
+    down = 2 * MATRICES[6][0] * MATRICES[6][1]
+    assert stored(LLAMA, **mixed("FP8", "W4A16_NVFP4")) == REST + 3 * (fp8 + fp4 + down)
+
+
+def test_a_mix_that_names_no_module_of_the_network_is_refused():
+    told = mixed("FP8", "NVFP4")
+    told["quantized_layers"]["model.layers.0.mixing"] = {"quant_algo": "FP8"}
+    with pytest.raises(InputError, match=r"'model\.layers\.0\.mixing' names no linear layer that is known"):
+        stored(LLAMA, **told)
+
+
+def test_gptq_of_some_modules_leaves_the_others():
+    each = BY_HAND["gptq"][1]
+    told = {"quant_method": "gptq", "bits": 4, "group_size": 64, "modules_in_block_to_quantize": [ATTENTION]}
+    plain = 2 * sum(n * k for n, k in MATRICES[4:])
+    assert stored(LLAMA, **told) == REST + 3 * (sum(each(n, k) for n, k in MATRICES[:4]) + plain)
 
 
 @pytest.mark.parametrize(

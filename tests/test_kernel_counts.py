@@ -9,7 +9,7 @@ import pytest
 
 from budget import estimate
 from budget.fold.kernels import works
-from budget.read import hf_config
+from budget.read import hf_families
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -64,7 +64,7 @@ def _slow(name, quick):
 @pytest.mark.parametrize("kind", [_slow(kind, QUICK) for kind in families()])
 def test_a_step_starts_as_many_kernels_as_torch_dispatches(kind):
     # A scan's own kernel needs a GPU: transformers' code runs without it here.
-    scans = hf_config._family(kind)["arch"] in ("hybrid", "mamba")
+    scans = hf_families.load(kind)["arch"] in ("hybrid", "mamba")
     # So does a kernel of values that are narrower than keys.
     narrow = "kv_lora_rank" in str(config_of(kind))
     attention = "sdpa" if getattr(hf, usual(kind))._supports_sdpa and not (scans or narrow) else "eager"

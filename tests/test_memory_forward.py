@@ -11,6 +11,7 @@ from budget import estimate
 
 FIELDS = {"vocab_size": 1000, "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 4,
           "num_attention_heads": 4, "max_position_embeddings": 512, "pad_token_id": 0}  # fmt: skip
+ROUTED = {"num_key_value_heads": 2, "head_dim": 32, "num_experts_per_tok": 3}
 CASES = {
     "llama": ("LlamaForCausalLM", {**FIELDS, "num_key_value_heads": 2}),
     "modernbert": ("ModernBertForMaskedLM", {**FIELDS, "local_attention": 64}),
@@ -18,6 +19,9 @@ CASES = {
     "gemma2": ("Gemma2ForCausalLM", {**FIELDS, "num_key_value_heads": 2, "head_dim": 32}),
     "phi": ("PhiForCausalLM", FIELDS),
     "persimmon": ("PersimmonForCausalLM", FIELDS),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**FIELDS, **ROUTED, "num_experts": 8, "moe_intermediate_size": 96}),
+    "dots1": ("Dots1ForCausalLM", {**FIELDS, **ROUTED, "n_routed_experts": 8, "moe_intermediate_size": 96,
+                                   "n_shared_experts": 1, "first_k_dense_replace": 1}),
     "gpt2": ("GPT2LMHeadModel", {"vocab_size": 1000, "n_embd": 128, "n_layer": 4, "n_head": 4,
                                  "n_positions": 512}),
     "opt": ("OPTForCausalLM", {"vocab_size": 1000, "hidden_size": 128, "ffn_dim": 192, "num_hidden_layers": 4,
@@ -31,7 +35,8 @@ def made(kind, attention):
     name, fields = CASES[kind]
     config = hf.AutoConfig.for_model(kind, **fields)
     config.use_cache = False
-    module = getattr(hf, name)._from_config(config, attn_implementation=attention).eval()
+    routed = {"experts_implementation": "grouped_mm"} if "num_experts_per_tok" in fields else {}
+    module = getattr(hf, name)._from_config(config, attn_implementation=attention, **routed).eval()
     module.tie_weights()
     return module
 

@@ -146,7 +146,7 @@ def test_a_captured_program_is_asked_like_its_module():
         ({"precision": "master"}, "precision: got master with float32"),
         ({"accumulate": 2, "mode": "forward"}, "accumulate: there is no backward pass"),
         ({"accumulate": 0}, "accumulate: got 0"),
-        ({"batch": 2}, "batch: inputs are given"),
+        ({"seq": 2}, "seq: the inputs are given; allowed: batch"),
         ({"inputs": "5x4", "batch": 2}, "; the first of the sizes is the batch, as in 2x5x4"),
         ({"inputs": ["5x4"]}, "; the first of the sizes is the batch, as in 1x5x4"),
         ({"inputs": None, "batch": 0}, "batch: got 0"),

@@ -227,8 +227,19 @@ def test_names_of_tables_are_presets(told, name):
         ({"engine": "TensorRT-LLM", "engine_version": "1.0.0rc3", "source": "as in v0.5"}, "tensorrt-llm"),
         ({"engine": "TensorRT-LLM", "source": "v0.8.0, 2 x H100, 0.7 s"}, "tensorrt-llm"),
         ({"engine": "TensorRT-LLM", "source": "arXiv 2312.0001"}, "tensorrt-llm"),
-        ({"engine": "vLLM 0.2.1"}, "vllm"),
+        ({"engine": "vLLM 0.2.1"}, "vllm-2024"),
+        ({"engine": "vLLM 0.23.0"}, "vllm"),
+        ({"engine": "PyTorch eager"}, "torch-eager"),
+        ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
+        ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
+        ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
     ],
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
+
+
+def test_software_that_only_serves_trains_nothing():
+    row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
+    assert stack(row, "") == "gpt-fast"  # torchao's
+    assert stack(row, "", "train") == "torchtitan"

@@ -97,6 +97,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"groups": {"sp": 1}}, "groups.sp is unknown; allowed: "),
         ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
         ({"keeps": ["all"]}, "keeps got ['all']; allowed: a list of sent, gradients"),
+        ({"pools": "gathers"}, "pools got 'gathers'; allowed: a list of gradients, gathers"),
         ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
     ],
 )
@@ -178,6 +179,27 @@ def test_what_a_stage_has_sent_may_stay_until_its_backward_pass(tmp_path):
     kept, freed = stages(keeps=["sent"]), stages()
     more = [kept[stage].activations - freed[stage].activations for stage in range(4)]
     assert more == [in_flight * 2 * 64 * 768 * 2 for in_flight in (4, 3, 2, 0)]
+
+
+@pytest.mark.parametrize(("accumulate", "idle"), [(1, 1), (2, 0)])
+def test_a_stream_s_pool_is_reserved_while_nothing_uses_it(accumulate, idle):
+    """FSDP2: parts of gradients in float32, which are gone at the loss of one micro-batch, and the largest
+    buffer that is gathered into: gpt2's embeddings and last norm, 16 bits each.
+    """
+    how = {
+        "device": "h100",
+        "batch": 8,
+        "seq": 1024,
+        "layout": {"dp": 8, "zero": 3},
+        "accumulate": accumulate,
+    }
+    e = budget.estimate("gpt2", stack="torchtitan-2024", **how)
+    gathered = 2 * (50257 * 768 + 1024 * 768 + 2 * 768)
+    parts = idle * 4 * sum(-(-n // 8) for n in (124_439_808,))
+    held = e.reserved * (1 - e.reserve.fragments) - e.memory.peak
+    assert held == pytest.approx(gathered + parts, rel=1e-4)
+    given = budget.estimate("gpt2", stack="torchtitan-2024", reserve=0, **how)
+    assert given.process == given.reserved == given.memory.peak == e.memory.peak
 
 
 @pytest.mark.parametrize(("grad_dtype", "each"), [("", 0), ("fp32", 2)])

@@ -124,11 +124,11 @@ def test_inputs_are_made_where_forward_takes_tokens(file, capsys):
         ("FILE:raises", "--module: no such thing; .*net.py:"),
         ("FILE:leaves", "--module: 7; "),
         ("FILE:still", "module: no output needs a gradient"),
-        ("FILE:number", "--module: number in .* is a int"),
+        ("FILE:number", "--module: number in .* is 5; allowed"),
         ("FILE:drawn", "inputs: forward takes no input_ids or pixel_values"),
         ("FILE:other", "--module: .*has no 'other'; it has .*mlp"),
         ("FILE", "--module: got .*allowed: path/file.py:factory"),
-        ("nowhere.py:f", "--module: no file 'nowhere.py'"),
+        ("nowhere.py:f", "--module: no file nowhere.py"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(file, capsys, what, says):
@@ -146,7 +146,7 @@ def test_what_is_wrong_is_said_in_one_line(file, capsys, what, says):
         (("--recompute", "full"), "recompute"),
         (("--mode", "decode"), "mode"),
         (("--attention", "eager"), "attention"),
-        (("--batch", "2"), "batch"),
+        (("--seq", "2"), "seq"),
         (("--layers", "2"), "--module"),
         (("--arch", "mlp"), "--module"),
         (("--dtype", "bf17"), "dtype"),
@@ -179,7 +179,7 @@ def test_inputs_by_their_sizes(file, capsys):
     [
         (("--input", "4x0"), "inputs: got '4x0'; allowed: sizes as 8x3x224x224 or int64:8x128"),
         (("--input", "int99:4x10"), "inputs: got dtype 'int99'; allowed: int64, bool, bf16"),
-        (("--input", "4x10", "--seq", "3"), "seq: the inputs' sizes are given; allowed: batch"),
+        (("--input", "4x10", "--seq", "3"), "seq: the inputs are given; allowed: batch"),
         (("--input", "float64:4x10"), "inputs: addmm of float32 and float64; allowed: one dtype"),
         (("--input", "4x9"), "inputs: "),
     ],
@@ -196,7 +196,7 @@ def test_the_largest_batch_of_given_sizes(file):
     assert answer.model.samples == best
     assert answer.fits
     assert not budget.estimate(model, batch=best + best // 1000 + 1, **settings).fits
-    with pytest.raises(InputError, match="allowed: a module alone, or batch of --input's sizes"):
+    with pytest.raises(InputError, match="--solve: the inputs are given; allowed: batch"):
         largest(model, "seq", **settings)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from budget.named import Any
 
-from .rows import NotCoveredError, measured, number, whole
+from .rows import TORCHTITAN, NotCoveredError, measured, number, whole
 from .table import Row
 
 # Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
 ZERO = {
     "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2": 2,
-    "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3,
+    "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
 }  # fmt: skip
 OLD = "megatron-2021"
 WITHOUT = (OLD, "megatron-deepspeed")  # whose sequence parallelism is new, or none: rows that have it say so
@@ -44,9 +44,11 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
     told = bool(words(row)[1])
     vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
     apart = {"etp": 1} if several["ep"] > 1 else {}
-    if software == "torchtitan" and several["pp"] > 1 and zero == 3:
+    if software in TORCHTITAN and several["pp"] > 1 and zero == 3:
         zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
     sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
+    if word.startswith("hsdp") and dp > NODE:  # divided in a node, copies in the others
+        apart["shard"] = NODE
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
 
 

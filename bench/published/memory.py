@@ -17,7 +17,7 @@ from budget.plan.gguf import FORMATS
 from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
 from . import training
-from .rows import Asked, NotCoveredError, Part, device, measured, network, stack, whole
+from .rows import TORCHTITAN, Asked, NotCoveredError, Part, device, measured, network, stack, whole
 from .table import Row
 
 COLUMNS = (
@@ -85,7 +85,7 @@ def peak(found: Sequence[Estimate]) -> float:
 
 def reserved(found: Sequence[Estimate]) -> float:
     """What torch's allocator holds at the peak."""
-    return float(found[0].reserve.reserved(found[0].memory.peak))
+    return float(found[0].reserved)
 
 
 def process(found: Sequence[Estimate]) -> float:
@@ -155,7 +155,7 @@ def _of_several(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     """
     word = row["precision"]
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
-    if local and stack(row, "") == "torchtitan":  # its default: as many micro-batches as stages
+    if local and stack(row, "") in TORCHTITAN:  # its default: as many micro-batches as stages
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": str(batch * full)}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from budget import device as devices
+from budget import stack as stacks
 from budget.errors import InputError
 from budget.named import Any, NamedTuple
 from budget.read import preset
@@ -70,6 +71,7 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
+    "pytorch eager": "torch-eager",
     "dynamo": "torch-compile", "narayanan": "megatron-2021", "2104.04473": "megatron-2021",
     "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
@@ -92,18 +94,24 @@ SOFTWARE = {
 }  # fmt: skip
 
 
-# Software that had other kernels before a version, and the stack that it was until then.
-BEFORE = {"tensorrt-llm": ((0, 8), "tensorrt-llm-2023")}  # Source: xqa.
+# Software that was another stack before a version or, of what is told by its date, a year and a month.
+# Sources: xqa, torchtitan-loss, vllm-v1.
+BEFORE = {
+    "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
+    "vllm": ((0, 8), "vllm-2024"),
+}  # fmt: skip
+
+TORCHTITAN = ("torchtitan-2024", "torchtitan")
 
 
-def stack(row: Row, default: str) -> str:
-    """The software stack of a row, of the version that it states."""
+def stack(row: Row, default: str, mode: str = "") -> str:
+    """The software stack of a row, of the version that it states; one that has the mode, if one is given."""
     for column in ("engine", "source"):
         text = row.get(column, "").lower()
         if "deeplearningexamples" in text and "tensorflow" in text:
             return "tensorflow"
         for word, name in SOFTWARE.items():
-            if word in text:
+            if word in text and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name)
     return default
 
@@ -111,10 +119,11 @@ def stack(row: Row, default: str) -> str:
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
+    version = rf"(?:^|\bv|\brelease/|\b{name} )(\d+)\.(\d+)"
     for column in ("engine_version", "engine", "source"):
         text = row.get(column, "").lower()
-        if told := re.search(rf"(?:^|\bv|\brelease/|\b{name} )(\d+)\.(\d+)", text):
-            return older if tuple(map(int, told.groups())) < begin else name
+        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)", text):
+            return older if tuple(int(n) for n in told.groups() if n) < begin else name
     return name
 
 

@@ -45,7 +45,7 @@ def asked(row: Row) -> Iterator[Asked]:
 
 def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     """A training step of a row, in micro-batches of `batch`. Raises NotCoveredError."""
-    software = stack(row, "torch-compile")
+    software = stack(row, "torch-compile", "train")
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
     spread = layout(row, gpus, software)

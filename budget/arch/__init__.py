@@ -28,7 +28,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """The module of one architecture. Raises InputError."""
     if name not in names():
-        raise unknown("arch", name, names())
+        raise unknown("arch", name, names(), "`budget list architectures` has the names")
     return import_module(f"{__name__}.{name}")
 
 

@@ -160,12 +160,17 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     yield send._replace(beside=(0, 0) if m.every else SORTED)
     if m.every:
         yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")
-    if m.gated:
-        yield op(f"{name}.gate", f"xe: b s {a} d, *~e d f{in_bias} -> g: b s {a} f", tag=EXPERT_GATED, f=m.f)
-    yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
+    if m.gated:  # both projections are one, as in transformers and Megatron
+        both = ", +*~e j f" if m.bias else ""
+        line = f"xe: b s {a} d, *~e d j f{both} -> gu: b s {a} j f"
+        yield op(f"{name}.gate_up", line, tag=EXPERT_GATED, f=m.f, j=2)
+        line = f"gu: b s {a} j f -> g: b s {a} f, u: b s {a} f"
+        yield op(f"{name}.halves", line, "split", f=m.f, j=2)
+    else:
+        yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
-    elif m.gated:  # both projections are one, of which the code's variables are views
+    elif m.gated:
         yield activate(f"{name}.act", m.activation, "g", "ga")
         yield op(f"{name}.mul", "ga:, u: -> g:", "mul", GATE)._replace(callers=("g", "u"))
     else:
@@ -180,7 +185,9 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     if m.every:
         yield op(f"{name}.sum", f"ye: b s {a} d -> {out}: b s d", "reduce")
         return
-    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", "mul")
+    # A sigmoid's weights stay in float32. Source: transformers.
+    kind = "weigh_wide" if m.router == "sigmoid" else "weigh"
+    yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", kind)
     yield op(f"{name}.sum", f"yw: b s a d -> {out}: b s d", "reduce")._replace(callers=("xe", "ye", x))
 
 

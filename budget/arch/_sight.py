@@ -5,21 +5,22 @@ What the tower makes of a picture takes the place of as many tokens of the text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
-from ..ir import DOWN, GATE, GATED, UP, WEIGHT, Block, Node, Op, Tensor, block, op
-from ..named import NamedTuple
+from ..ir import Node, block, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
-from . import _resampler, _tiles, vit
-from ._layers import ACTIVATIONS, NORMS, activate, norm, sized
+from . import _projector, _resampler, _tiles, vit
+from ._before import Before, placed, stored
+from ._layers import NORMS, activate, norm, sized
+from ._projector import project
 
 UNSEEN = "vision tower, which no input reaches"
 
 
-class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
+class Sight(_projector.Projected, _tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     """How a decoder sees; the tower's fields are those of a vision transformer."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
@@ -46,12 +47,6 @@ class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     projector_input: bool = setting(
         False, "before the projector a layer as wide as its input, a layer norm and GELU (GLM-4.1V)"
     )
-    projector_norm: str = setting("", "a norm before the projector", choices=("", *NORMS))
-    projector_width: int = setting(0, "hidden width of the projector; 0: it is one linear layer", least=0)
-    projector_depth: int = setting(1, "hidden layers of that width (Llama 4: 2)")
-    projector_activation: str = setting("gelu", "of a projector with hidden units", choices=ACTIVATIONS)
-    projector_gated: bool = setting(False, "it multiplies two projections, one of them activated (Aya)")
-    projector_bias: bool = setting(True, "the projector has biases")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,26 +56,13 @@ class Sight(_tiles.Tiled, _resampler.Resampled, tower=vit.Config):
         at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
         _tiles.check(self, tower.image)
         _resampler.check(self)
+        _projector.check(self)
         _check_reading(self, tower)
         if not (self.merge_layer or is_zero(self.merge_width)):
             raise InputError("merge_width", "allowed with merge_layer: a width")
-        if self.projector_gated and self.projector_depth > 1:
-            raise InputError("projector_depth", f"got {self.projector_depth}; allowed with a gate: 1")
-        if is_zero(self.projector_width) and (self.projector_gated or self.projector_depth > 1):
-            raise InputError("projector_width", "got 0; allowed with a gate or a depth: a width")
 
 
-class Seen(NamedTuple):
-    """What of a workload is a picture."""
-
-    tokens: Size  # that it takes of a sequence
-    eyes: tuple[Node, ...]  # from `image` to `pictures: b n d`, or weights alone where nothing is looked at
-    place: tuple[Op, ...]  # behind the decoder's embedding
-    deep: tuple[Op, ...]  # behind its first layers, one each
-    uncounted: tuple[str, ...]
-
-
-def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
+def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     """The tower and the projector. Raises InputError for a picture that the tower does not take.
 
     Without a picture they are stored and not run, and so they are where tokens are decoded. layers, width:
@@ -102,15 +84,19 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Seen:
     hidden["e"] = merged if c.merge_layer else wide
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
     sampled = _resampler.resampled(c, width, each)
-    eyes = (block("tower", inside, 1), *sized(_projector(c, tower), **features, **hidden), *joined, *sampled)
+    eyes = (
+        block("tower", inside, 1),
+        *sized(_projections(c, tower), **features, **hidden),
+        *joined,
+        *sampled,
+    )
     if not seen or w.mode == "decode":
-        return Seen(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
-    place = op("place", "x: b s d, pictures: b n d -> x: b s d", "place", n=n)
+        return Before(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     behind = (
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
         for i in range(min(len(deep(c)), layers) if deep(c) else 0)
     )
-    return Seen(n, eyes, (place,), tuple(behind), ())
+    return Before(n, eyes, (placed("pictures", n),), tuple(behind), ())
 
 
 def shallow(c: Sight, kind: str) -> None:
@@ -209,7 +195,7 @@ def _tower(c: Sight, tower: vit.Config, w: Workload) -> Iterator[Node]:
     yield op("merge", f"x: b {kept} d -> z: b n m", "copy" if c.merge_copies else "view")
 
 
-def _projector(c: Sight, tower: vit.Config) -> Iterator[Node]:
+def _projections(c: Sight, tower: vit.Config) -> Iterator[Node]:
     """From `z: b n m` to `pictures: b n d`, as wide as the decoder; and the same of earlier features."""
     m = "m"
     if c.merge_layer:
@@ -221,39 +207,6 @@ def _projector(c: Sight, tower: vit.Config) -> Iterator[Node]:
         m = "e"
         yield norm("projector.in_norm", "layer_norm", "z", "z", dim=m)
         yield activate("projector.in_act", "gelu", "z", "z")
-    yield from _project(c, "projector", "z", "pictures", c.projector_norm, m)
+    yield from project(c, "projector", "z", "pictures", c.projector_norm, m)
     for i in range(len(deep(c))):
-        yield from _project(c, f"projector{i}", f"deep{i}", f"deep{i}", tower.norm)
-
-
-def _project(c: Sight, name: str, x: str, out: str, kind: str, m: str = "m") -> Iterator[Node]:
-    """From `x: b n m` to `out: b n d`."""
-    if kind:
-        yield norm(f"{name}.norm", kind, x, x, dim=m)
-    up, next_up, down = (", +*f", ", +*g", ", +*d") if c.projector_bias else ("", "", "")
-    if is_zero(c.projector_width):
-        yield op(name, f"{x}: b n {m}, *{m} d{down} -> {out}: b n d")
-        return
-    if c.projector_gated:
-        yield op(f"{name}.gate", f"{x}: b n {m}, *{m} f{up} -> g: b n f", tag=GATED)
-        yield activate(f"{name}.act", c.projector_activation, "g")
-        yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
-        yield op(f"{name}.mul", "g:, u: -> g:", "mul", GATE)
-    else:
-        yield op(f"{name}.up", f"{x}: b n {m}, *{m} f{up} -> u: b n f", tag=UP)
-        yield activate(f"{name}.act", c.projector_activation, "u")
-    for i in range(1, c.projector_depth):
-        yield op(f"{name}.up{i}", f"g: b n f, *f g{next_up} -> u: b n g", tag=UP)
-        yield activate(f"{name}.act{i}", c.projector_activation, "u")
-        yield op(f"{name}.as_wide{i}", "g: b n g -> g: b n f", "view")
-    yield op(f"{name}.down", f"g: b n f, *f d{down} -> {out}: b n d", tag=DOWN)
-
-
-def stored(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The weights of operators that do not run."""
-    for node in nodes:
-        if isinstance(node, Block):
-            yield node._replace(body=tuple(stored(node.body)))
-            continue
-        if own := tuple(t._replace(added=False) for t in node.ins if t.role == WEIGHT):
-            yield Op(node.name, "resident", own, (Tensor(f"{node.name}~stored", own[0].dims),), node.sizes)
+        yield from project(c, f"projector{i}", f"deep{i}", f"deep{i}", tower.norm)

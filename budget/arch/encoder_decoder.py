@@ -167,7 +167,7 @@ def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
         if c.head_bias:
             yield op("head.bias", "logits:, !head_bias: v -> logits:", "add")
     if mode == "train" and c.head in ("lm", "tokens"):
-        yield from cross_entropy("logits", states=("x", "scaled"))
+        yield from cross_entropy("logits", states=("x", "scaled", "memory"))
 
 
 def _with_tables(c: Config, part: str, layers: Block) -> Block:

@@ -14,10 +14,11 @@ from ..errors import InputError, shown
 from ..ir import EMBED, Model, Node, block, model, op
 from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
+from ._before import stored
 from ._heads import vocabulary
 from ._layers import ACTIVATIONS, mlp, norm, sized
 from ._loss import cross_entropy
-from ._sight import UNSEEN, stored
+from ._sight import UNSEEN
 from ._stacks import Layer, encoder
 
 TAKES = ("batch", "seq", "image")

@@ -24,7 +24,7 @@ def build(c: Config, w: Workload) -> Model:
     """A picture [b, c, y, x] and tokens [b, words] to logits [b, s, v]; s has the picture's tokens, too."""
     seen = see(c, w, c.layers, c.d_model)
     seq = or_else(w.seq, gemma4.SEQ - seen.tokens) + seen.tokens
-    nodes = (*seen.eyes, *gemma4.embedding(c), *seen.place, *gemma4.behind_embedding(c, w.mode, seq))
+    nodes = (*seen.nodes, *gemma4.embedding(c), *seen.place, *gemma4.behind_embedding(c, w.mode, seq))
     return model(
         "vision_gemma4", c, w, nodes, gemma4.shape(c, w, seq), samples=w.batch,
         tokens=w.batch * (1 if w.mode == "decode" else seq), uncounted=seen.uncounted,

@@ -25,7 +25,7 @@ def build(c: Config, w: Workload) -> Model:
     seen = see(c, w, c.layers, c.d_model)
     seq = or_else(w.seq, hybrid.SEQ - seen.tokens) + seen.tokens
     s = 1 if w.mode == "decode" else seq
-    nodes = (*seen.eyes, *hybrid.embedding(c), *seen.place, *hybrid.behind_embedding(c, w.mode, s))
+    nodes = (*seen.nodes, *hybrid.embedding(c), *seen.place, *hybrid.behind_embedding(c, w.mode, s))
     return model(
         "vision_hybrid", c, w, nodes, hybrid.shape(c, w, seq), samples=w.batch, tokens=w.batch * s, seq=seq,
         uncounted=seen.uncounted,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import Workload, at_most
-from ..ir import Model, model
-from ..size import is_zero, or_else
+from ..config import Workload
+from ..ir import Model
 from . import transformer
-from ._heads import ends
+from ._before import transformer_behind
 from ._sight import Sight, see
 
 TAKES = ("batch", "seq", "image")
@@ -19,20 +18,4 @@ class Config(transformer.Config, Sight):
 
 def build(c: Config, w: Workload) -> Model:
     """A picture [b, c, y, x] and tokens [b, words] to logits [b, s, v]; s has the picture's tokens, too."""
-    seen = see(c, w, c.layers, c.d_model)
-    longest = transformer.length(c, w._replace(seq=0))
-    if not is_zero(w.image):
-        at_most("image", seen.tokens + 1, "context, in tokens", longest)
-    words = or_else(w.seq, longest - seen.tokens)
-    seq = transformer.length(c, w._replace(seq=words + seen.tokens))
-    nodes = (
-        *seen.eyes,
-        *transformer.embedding(c, w.mode),
-        *seen.place,
-        *transformer.behind_embedding(c, w.mode, seq, seen.deep),
-    )
-    tokens = w.batch * (1 if w.mode == "decode" else seq)
-    return model(
-        "vision_language", c, w, nodes, transformer.shape(c, w, seq), samples=w.batch, tokens=tokens,
-        outputs=ends(c, w.mode), uncounted=seen.uncounted,
-    )  # fmt: skip
+    return transformer_behind("vision_language", c, w, "image", see(c, w, c.layers, c.d_model))

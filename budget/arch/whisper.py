@@ -8,18 +8,17 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, is_number, or_else
-from ._attention import Attention, causal_mask
+from . import audio_encoder
+from ._attention import causal_mask
 from ._layers import dropout, norm, sized
 from ._loss import cross_entropy
-from ._stacks import Layer, decoder, encoder
+from ._stacks import decoder
+from .audio_encoder import ACTIVATIONS, FRAMES
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
 
-FRAME_S = 0.01  # seconds from one frame to the next: 160 samples at 16 kHz. Source: transformers
-
 HEADS = ("lm", "none", "classifier")
-ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_new", "quick_gelu", "silu", "relu")
 
 
 class Config(Settings):
@@ -67,7 +66,7 @@ def build(c: Config, w: Workload) -> Model:
     at_most("seq", seq, "context", c.context)
     s = 1 if w.mode == "decode" else seq
     sizes = {"b": w.batch, "d": c.d_model, "v": c.vocab, "r": 1, "p": c.context}
-    sound = 0 if w.mode == "decode" else c.frames * FRAME_S
+    sound = 0 if w.mode == "decode" else c.frames / FRAMES
     nodes = _nodes(c, w, seq, s)
     return model("whisper", c, w, nodes, sizes, samples=w.batch, tokens=w.batch * s, sound=sound, seq=seq)
 
@@ -76,14 +75,15 @@ def _nodes(c: Config, w: Workload, seq: Size, s: Size) -> Iterator[Node]:
     # Decode mode does not run the encoder, but its weights are in memory.
     b, places = (0, 0) if w.mode == "decode" else (w.batch, exact_div(c.frames, 2))
     d_ff = or_else(c.d_ff, 4 * c.d_model)
-    yield from sized(_encoder(c, w.mode), **_heads(c, c.heads), f=d_ff, b=b, s=places, t=places)
+    encoder = audio_encoder.encode(_ears(c), w.mode, "memory", "encoder.")
+    yield from sized(encoder, **_heads(c, c.heads), f=d_ff, b=b, s=places, t=places)
     if c.head == "classifier":
         yield from sized(_classifier(c, w.mode), s=places)
         return
     heads, d_ff = or_else(c.decoder_heads, c.heads), or_else(c.decoder_d_ff, d_ff)
     yield from sized(_decoder(c, w.mode, seq), **_heads(c, heads), f=d_ff, s=s, t=seq)
     if w.mode == "train" and c.head == "lm":
-        yield from cross_entropy("logits")
+        yield from cross_entropy("logits", states=("x", "memory"))
 
 
 def _classifier(c: Config, mode: str) -> Iterator[Node]:
@@ -99,30 +99,13 @@ def _heads(c: Config, heads: Size) -> dict[str, Size]:
     return {"h": heads, "k": exact_div(c.d_model, heads)}
 
 
-def _layer(c: Config, mode: str) -> Layer:
-    train = mode == "train"
-    a = Attention(
-        key_bias=False, scale=False, scale_q=True, heads_first=True, upcast=False,
-        dropout=train and c.attention_dropout > 0,
+def _ears(c: Config) -> audio_encoder.Config:
+    """The encoder's own settings."""
+    return audio_encoder.Config(
+        layers=c.encoder_layers, d_model=c.d_model, heads=c.heads, d_ff=c.d_ff, mels=c.mels, frames=c.frames,
+        activation=c.activation, dropout=c.dropout, attention_dropout=c.attention_dropout,
+        activation_dropout=c.activation_dropout,
     )  # fmt: skip
-    if not train:
-        return Layer(a, c.activation)
-    return Layer(a, c.activation, dropout=c.dropout, inner_dropout=c.activation_dropout)
-
-
-def _encoder(c: Config, mode: str) -> Iterator[Node]:
-    places = exact_div(c.frames, 2)
-    wide: dict[str, Size] = {"c": c.mels, "y": c.frames, "y+l": c.frames, "l": 3}
-    half: dict[str, Size] = {"c": c.d_model, "y": places, "y+l": c.frames, "l": 3}
-    yield op("encoder.conv1", "!mel: b c y+l, *d c l, +*d -> memory: b d y", **wide)
-    yield op("encoder.gelu1", "memory: b d y -> memory:", "gelu", **wide)
-    yield op("encoder.conv2", "memory: b c y+l, *d c l, +*d -> memory: b d y", **half)
-    yield op("encoder.gelu2", "memory: b d y -> memory:", "gelu", **half)
-    yield op("encoder.sinusoids", "!frames/int64: s, *~y d -> sinusoids: s d", "frozen_gather", y=places)
-    yield op("encoder.positions", "memory: b s d, sinusoids: s d -> memory: b s d", "add")
-    yield from dropout("encoder.positions", c.dropout, mode, "memory")
-    yield encoder("encoder.layers", _layer(c, mode), c.encoder_layers, x="memory")
-    yield norm("encoder.norm", "layer_norm", "memory", "memory")
 
 
 def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
@@ -132,7 +115,8 @@ def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     yield from dropout("decoder.positions", c.dropout, mode, "x")
     yield causal_mask()
     count = or_else(c.decoder_layers, c.encoder_layers)
-    yield decoder("decoder.layers", _layer(c, mode), count, mode, keys=seq, memory=exact_div(c.frames, 2))
+    layer = audio_encoder.layer(_ears(c), mode)
+    yield decoder("decoder.layers", layer, count, mode, keys=seq, memory=exact_div(c.frames, 2))
     yield norm("decoder.norm", "layer_norm", "x", "x")
     if c.head == "lm":
         yield op("head", f"x: b s d, *{'embed: ' if c.tied else ''}v d -> logits: b s v", tag=HEAD)

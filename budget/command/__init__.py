@@ -1,4 +1,7 @@
-"""Commands: one file each with `HELP`, `EXAMPLES`, `flags(parser)` and `run(args, rest) -> status`."""
+"""Commands: one file each with `HELP`, `EXAMPLES`, `flags(parser)` and `run(args) -> status`.
+
+A command whose parser is `open` takes models and flags of architectures, too: `run(args, rest)`.
+"""
 
 from __future__ import annotations
 

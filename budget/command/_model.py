@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
+from functools import partial
 
 from .. import arch as architectures
 from ..config import Field, Settings
@@ -14,25 +15,36 @@ from ..plan import fields
 from ..read.source import resolve
 from ..stack import usual
 from ._lists import names, sizes
-from ._parser import Parser
+from ._parser import Parser, left_over
 
 DEFAULT_ARCH = "transformer"
 
 
-def workload_flags(parser: Parser) -> None:
-    """Add the flags of the workload and the device, and on demand those of the techniques."""
+def workload_flags(parser: Parser, lists: Any = "store") -> None:
+    """Add the flags of the workload and the device, and on demand those of the techniques.
+
+    lists: the action of flags that may be lists.
+    """
     add = parser.add_argument
-    add("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
-    add("--batch", metavar="N", help="sequences, images or samples on one device (1)")
-    add("--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)")
-    add("--image", metavar="N", help="pixels along a side (the model's own)")
-    add("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
-    add("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
-    add("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
-    add("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
-    add("--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)")
-    add("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
-    add("--device", metavar="D", help="a device's name, or auto for this machine (the cluster's, or h200)")
+    several = partial(add, action=lists)
+    several("--mode", default="train", metavar="M", help=f"{', '.join(CHOICES['mode'])} (train)")
+    several("--batch", metavar="N", help="sequences, images or samples on one device (1)")
+    several(
+        "--seq", metavar="N", help="tokens or time steps; in decode, those in the cache (the model's own)"
+    )
+    several("--image", metavar="N", help="pixels along a side (the model's own)")
+    several("--sound", metavar="N", help="seconds of sound before the words (none)")
+    several("--dtype", metavar="T", help="bf16, fp16, fp32, tf32, fp8 (bf16, or what the device has)")
+    several("--optimizer", metavar="O", help=f"{', '.join(CHOICES['optimizer'])} (adamw)")
+    several("--recompute", default="none", metavar="R", help=f"{', '.join(CHOICES['recompute'])} (none)")
+    several("--attention", metavar="A", help=f"{', '.join(CHOICES['attention'])} (the stack's)")
+    several(
+        "--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)"
+    )
+    several("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
+    several(
+        "--device", metavar="D", help="a device's name, or auto for this machine (the cluster's, or h200)"
+    )
     add(
         "--layout",
         metavar="L",
@@ -48,6 +60,7 @@ def workload_flags(parser: Parser) -> None:
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})
+    parser.open = True
     parser.later, parser.settled = technique_flags, _of_architectures
 
 
@@ -122,7 +135,7 @@ def source(args: Namespace, rest: list[str]) -> tuple[str, list[str]]:
     if len(named) > 1:
         raise InputError("model", "name one of PRESET, --arch and --config, not several")
     if args.arch is not None and args.arch not in architectures.names():
-        raise unknown("--arch", args.arch, architectures.names())
+        raise unknown("--arch", args.arch, architectures.names(), "`budget list architectures` has the names")
     if args.config is not None:
         return os.path.join(".", args.config) if os.sep not in args.config else str(args.config), flags
     return str(named[0]) if named else DEFAULT_ARCH, flags
@@ -198,6 +211,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "batch": sizes("--batch", args.batch),
         "seq": sizes("--seq", args.seq),
         "image": sizes("--image", args.image),
+        "sound": sizes("--sound", args.sound),
         "mode": names(args.mode),
         "dtype": names(args.dtype),
         "optimizer": names(args.optimizer),
@@ -206,7 +220,7 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "execution": names(args.execution),
         "stack": names(args.stack),
         **technique_settings(args),
-        "device": names(args.device or _usual_device(args.cluster)),
+        "device": names(_usual_device(args.cluster) if args.device is None else args.device),
         "reserve": _number(args.reserve),
         "layout": args.layout,
         "devices": _number(args.devices),
@@ -233,12 +247,7 @@ def architecture_flags(cls: type[Settings], args: Namespace, rest: list[str]) ->
     if left:
         known = [_flag(name) for name in cls.fields]
         known += [_flag(name) for name in vars(args) if name != "techniques"]
-        flag = next((x for x in left if x.startswith("-")), None)
-        raise (
-            unknown("flag", flag, known, "allowed: those that --help has")
-            if flag
-            else InputError("usage", f"{left[0]!r} is one argument too many")
-        )
+        raise left_over(left, known, "allowed: those that --help has")
     kinds = {f.name: f.type for f in cls.fields.values()}
     return {name: _value(kinds[name], value) for name, value in vars(values).items()}
 

@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 
 from .. import report
-from ..errors import InputError
+from ..errors import InputError, as_path
 from ..report._answer import Answer
 
 
@@ -42,6 +42,8 @@ def _coloured(text: str) -> str:
 def write(answer: Answer, args: Namespace) -> None:
     """Write an answer to standard output, or to a file, which is replaced at once. Raises InputError."""
     path = args.output
+    if path == "":
+        raise InputError("--output", "got ''; allowed: a file's name, or - for standard output")
     form = args.format or _format(path or "")
     text = report.render(answer, form)
     if path in (None, "-"):
@@ -53,4 +55,4 @@ def write(answer: Answer, args: Namespace) -> None:
         replace(path, text + "\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError("--output", f"cannot write {path!r}: {why}") from None
+        raise InputError("--output", f"cannot write {as_path(path)}: {why}") from None

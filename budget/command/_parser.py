@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+import re
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..named import Any, NoReturn
 
 
@@ -17,19 +18,43 @@ class Help(RawDescriptionHelpFormatter):
         super().__init__(prog, width=79)
 
 
+class Several(Action):
+    """A flag whose value is a list by commas; given again, its values follow."""
+
+    def __call__(self, _: Any, args: Namespace, value: Any, _flag: str | None = None) -> None:
+        """Keep the value."""
+        before = getattr(args, self.dest, self.default)
+        setattr(args, self.dest, value if before is self.default else f"{before},{value}")
+
+
+def left_over(words: Sequence[str], known: Iterable[str], where: str = "") -> InputError:
+    """The error for arguments that nothing takes: an unknown flag, or a word too many."""
+    flag = next((word for word in words if word.startswith("-")), None)
+    if flag is not None:
+        return unknown("flag", flag, known, where)
+    return InputError("usage", f"{words[0]!r} is one argument too many")
+
+
 class Parser(ArgumentParser):
     """A parser that adds some of its flags only if needed: for help, or if a flag was not recognized.
 
     later: the function that adds them. Importing what defines them would slow every command down.
-    settled: whether arguments that were not recognized are no such flags.
+    settled: whether arguments that were not recognized are no such flags. open: whether the command takes
+    these: models, and the flags of their architectures.
     """
 
     later: Callable[[Parser], None] | None = None
     settled: Callable[[Namespace, list[str]], bool]
+    open = False
 
     def __init__(self, **settings: Any):
         # argparse asks a formatter about each flag that is added: one is enough for them
         super().__init__(formatter_class=cache(Help), allow_abbrev=False, **settings)
+        self._negative_number_matcher = re.compile(r"-[\d.$]")  # -128k is a value, too
+
+    def flags(self) -> list[str]:
+        """All flags."""
+        return list(self._option_string_actions)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override] # no namespace but argparse's
         """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""

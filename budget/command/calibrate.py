@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from .. import device
 from ..device import machine, profile
 from ..device.kernel_class import Profile
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..measured import calibration, record
 from ..measured.alone import BUSY_ANYWAY, alone, idle
 from ..measured.validation import rows, summaries
@@ -39,10 +39,8 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("--profiles", metavar="FOLDER", help="write there instead")
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Benchmark if there are no records, fit and save a profile, and print its errors on held-out records."""
-    if rest:
-        raise unknown("flag", rest[0], ("--device", "--measure", "--profiles", "--help"))
     if find_spec("numpy") is None:
         raise InputError("calibrate", "needs NumPy: pip install 'compute-budget[bench]'")
     chosen = device.load(args.device)

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..report._comparison import answer
 from ._model import from_file, module_flag, settings_from, words, workload_flags
 from ._output import output_flags, write
-from ._parser import Parser
+from ._parser import Parser, Several
 from ._priced import priced, priced_flags
 
 HELP = "several networks, devices, batches or lengths side by side"
@@ -28,7 +28,7 @@ def flags(parser: Parser) -> None:
     """Add the command's flags."""
     parser.usage = f"{parser.prog} [MODEL ...] [--module FILE:FACTORY ...] [flags]"
     module_flag(parser, action="append", default=[])
-    workload_flags(parser)
+    workload_flags(parser, lists=Several)
     priced_flags(parser)
     output_flags(parser)
 

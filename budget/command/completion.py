@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from .. import arch as architectures
 from .. import device, report, stack
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..named import Any
 from ..read import preset
 from . import load, names
@@ -33,10 +33,8 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("shell", nargs="?", help=", ".join(SHELLS))
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the shell's code."""
-    if rest:
-        raise unknown("flag", rest[0], ("--help",))
     if args.shell not in SHELLS:
         raise InputError("shell", f"got {args.shell or 'nothing'}; allowed: {', '.join(SHELLS)}")
     print(_argcomplete().shellcode(["budget"], shell=args.shell))

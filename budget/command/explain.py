@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, Namespace
 from textwrap import fill
 
@@ -22,31 +23,30 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("term", nargs="*", help="a word of an answer, or a source's key")
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print one explanation, or all terms."""
-    if rest:
-        raise unknown("flag", rest[0], ("--help",))
     terms = table.load("explain.json")
     if not args.term:
         print(fill(", ".join(terms), 79))
         return 0
     asked = " ".join(args.term)
-    if asked not in terms and asked in table.load("references.json"):
-        print(
-            fill(
-                f"{_source(asked)}; read {table.load('references.json')[asked]['read']}",
-                79,
-                break_on_hyphens=False,
-            )
-        )
+    references = table.load("references.json")
+    if asked not in terms and asked in references:
+        print(fill(f"{_source(asked)}; read {references[asked]['read']}", 79, break_on_hyphens=False))
         return 0
-    term = asked if asked in terms else asked.lower().replace(" ", "_").replace("-", "_")  # MFU, KV cache
-    if term not in terms:
+    told = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
+    term = told.get(_plain(asked))
+    if term is None:
         raise unknown("term", asked, terms, "`budget explain` has all words")
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
     print(fill(f"source: {_source(entry.get('source'))}", 79, break_on_hyphens=False))
     return 0
+
+
+def _plain(words: str) -> str:
+    """Words without what tells their spellings apart: MFU, KV cache, memory-bound."""
+    return re.sub(r"[\W_]+", " ", words.lower()).strip() or words
 
 
 def _source(key: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..law import _fit
 from ..report._law import answer
 from ._output import output_flags, write
@@ -27,10 +27,8 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Fit and print the law."""
-    if rest:
-        raise unknown("flag", rest[0], ("--drop", "--bootstrap", "--format", "--output"))
     samples = _whole("--bootstrap", args.bootstrap, 1, MOST)
     runs = _fit.read(args.runs)
     dropped = tuple(_whole("--drop", x, 2, runs.rows[-1]) for x in args.drop.split(",") if x)

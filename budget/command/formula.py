@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 
 from ..config import Field, Settings, Workload, check
@@ -12,6 +12,7 @@ from ..named import Any
 from ..plan.backward import backward
 from ..read.source import resolve
 from ._model import DEFAULT_ARCH, architecture_flags, source
+from ._parser import Parser
 
 HELP = "closed formulas for parameters and FLOPs"
 EXAMPLES = """examples:
@@ -27,8 +28,9 @@ Batch, length and image are always symbols where the architecture has them.
 ROUND = 32  # images whose sides are multiples of it have sides without remainders behind strides
 
 
-def flags(parser: ArgumentParser) -> None:
+def flags(parser: Parser) -> None:
     """Add the command's flags."""
+    parser.open = True
     parser.usage = f"{parser.prog} [PRESET | --arch A | --config FILE] [flags]"
     parser.add_argument("--arch", metavar="A", help=f"an architecture ({DEFAULT_ARCH})")
     parser.add_argument("--config", metavar="FILE", help="a config.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..goodput import CHECKPOINT_S, DEVICE_MTBF_S, RESTART_S, Goodput, goodput, young
 from ..quantity import DEVICES, HOURS, SECONDS, read
 from ..report._answer import Answer, Column, Table
@@ -35,10 +35,8 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the goodput."""
-    if rest:
-        raise unknown("flag", rest[0], ("--devices", "--mtbf", "--checkpoint", "--restart", "--interval"))
     devices = read("--devices", args.devices, DEVICES)
     if devices % 1:
         raise InputError("--devices", f"got {args.devices}; allowed: whole numbers above 0")

@@ -42,10 +42,8 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the list."""
-    if rest:
-        raise unknown("flag", rest[0], ("--help", "--format", "--output"))
     if args.kind is None:
         print("\n".join(f"budget list {kind:<15}{len(NAMES[kind]()):>4}" for kind in LISTS))
         return 0
@@ -59,7 +57,7 @@ def _having(word: str | None, kind: str) -> tuple[str, ...]:
     """The names that have a word in them; all without one. Raises InputError where none has."""
     found = _with(word, NAMES[kind]())
     if not found:
-        raise unknown(kind, word, NAMES[kind]())
+        raise unknown(kind, word, NAMES[kind](), f"`budget list {kind}` has the names")
     return found
 
 
@@ -164,8 +162,9 @@ def _stacks(name: str | None) -> Answer:
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
+    serves = (f", {of['decode']} on {vendor}'s devices" for vendor, of in stack.OF_VENDOR.items())
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
-    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual)
+    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual + "".join(serves))
 
 
 ON = {"": " elsewhere", stack.SEVERAL: ", one batch on several devices"}

@@ -6,7 +6,6 @@ from argparse import ArgumentParser, Namespace
 
 from ..backwards import scale
 from ..chain import Plan
-from ..errors import unknown
 from ..quantity import COUNT, read
 from ..report._alternatives import Extra
 from ..report._scale import answer
@@ -62,18 +61,16 @@ def plan_flags(parser: ArgumentParser) -> None:
             added.add_argument("--" + name.replace("_", "-"), metavar=metavar, help=text)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the plan."""
-    found = planned(args, rest)
+    found = planned(args)
     also = _numbers(args)
     write(answer(found, Extra(also["inference_tokens"], also["unique_tokens"], also["experts"])), args)
     return 0
 
 
-def planned(args: Namespace, rest: list[str]) -> Plan:
+def planned(args: Namespace) -> Plan:
     """The plan that the flags ask for. Raises InputError."""
-    if rest:
-        raise unknown("flag", rest[0], ["--" + k.replace("_", "-") for k in (*BUDGETS, *TERMS, *ALSO)])
     settings = {k: getattr(args, k) for k in (*BUDGETS, *TERMS) if getattr(args, k) is not None}
     also = _numbers(args)
     return scale(**settings, unique_tokens=also["unique_tokens"], experts=also["experts"])

@@ -23,7 +23,7 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print what moves the plan."""
-    write(answer(sensitivity(scale.planned(args, rest))), args)
+    write(answer(sensitivity(scale.planned(args))), args)
     return 0

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from .. import device
 from ..device import profile
 from ..device.kernel_class import Profile
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..measured import record, replay
 from ..measured.validation import Row, rows, summaries
 from ..report._validation import answer, together
@@ -35,12 +35,8 @@ def flags(parser: ArgumentParser) -> None:
     output_flags(parser)
 
 
-def run(args: Namespace, rest: list[str]) -> int:
+def run(args: Namespace) -> int:
     """Print the errors."""
-    if rest:
-        raise unknown(
-            "flag", rest[0], ("--device", "--profile", "--max-median", "--all", "--format", "--output")
-        )
     limit = None if args.max_median is None else fraction(args.max_median)
     found = [_rows(*case, args.profile) for case in _cases(args.results, args.device)]
     medians = [s.median for rows, _, _ in found for s in summaries(rows) if s.name.startswith("all ")]

@@ -65,6 +65,8 @@ def asked(value: Any, device: Device) -> Reserve:
     """A reserve as the user says it: bytes, or a share of the device's memory. Raises InputError."""
     if isinstance(value, str) and (match := re.fullmatch(SIZE, value.strip())):
         number, percent, unit, binary = float(match[1]), match[2] == "%", match[3], match[4]
+        if percent and number > 100:
+            raise InputError("reserve", f"got {shown(value)}; allowed: {ALLOWED}, at most 100%")
         scale = (
             device.usable_bytes / 100
             if percent

@@ -81,7 +81,7 @@ def _step(o: Op, dtype: str) -> Step:
         made = sum((size for _, shared, _, size in writes if not shared), 0)
         copies = 0 if (o.out.dtype or dtype) == "float32" else single
         extra += maximum(0, _most(o, (own, copies), dtype) - made)
-    if rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
+    if _lets_go(o):
         extra = _beyond(o, dtype)
     # Weights are there all the time; their gradients and copies are not.
     reads = [t.name for t in o.ins if t.part or t.role not in WEIGHTS]
@@ -98,9 +98,16 @@ def _widened(o: Op, dtype: str) -> Size:
     return 0 if own in (out, "float16") else tensor_bytes(o.out, o.sizes, dtype)
 
 
+def _lets_go(o: Op) -> bool:
+    """Whether it has the most alive at once when it is done with the gradient that arrived."""
+    return o.rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT
+
+
 def _beyond(o: Op, dtype: str) -> Size:
-    """What a backward operator has alive at once beyond its operands and its results: Rule.back_most."""
-    seen = (t for t in (*o.ins, *o.outs) if t.role == ACTIVATION)
+    """What a backward operator has alive at once beyond its results and what it reads but the gradient that
+    arrived: Rule.back_most.
+    """
+    seen = (t for t in (*o.ins[1:], *o.outs) if t.role == ACTIVATION)
     most = _most(o, o.rule.back_most, dtype)
     return maximum(0, most - sum(tensor_bytes(t, o.sizes, dtype) for t in seen))
 
@@ -145,6 +152,7 @@ class Lifetimes:
         self.events: list[Event] = []
         self.storages: list[tuple[str, Size]] = []  # kind and bytes of each
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
+        self.arrived: dict[int, int] = {}  # event -> the gradient that it lets go before its most
         self.inputs: Size = 0
         self.kept: Size = 0  # activations when the forward pass ends
         self.ended: dict[str, Size] = {}  # what is alive when the program ends
@@ -152,6 +160,11 @@ class Lifetimes:
         self.keep: set[int] = set()
         self.walk(steps(nodes, dtype), (scope,), scope)
         self.keep |= {scope[name] for name in outputs if name in scope}
+        for event, storage in self.arrived.items():
+            if self.last[storage] == event:  # nobody else reads it: it is gone before
+                o, made, gone, extra, skipped = self.events[event]
+                extra = maximum(0, extra - self.storages[storage][1])
+                self.events[event] = o, made, gone, extra, skipped
         for storage, event in self.last.items():
             if storage not in self.keep:
                 _, _, gone, _, _ = self.events[event]
@@ -182,6 +195,8 @@ class Lifetimes:
                 if name in scope:
                     last[scope[name]] = now
                     break
+        if _lets_go(o):
+            self.arrived[now] = _find(o.ins[0].name, scopes)
         made: list[int] = []
         for name, source, kind, size in writes:
             if source and (shared := _find(source, scopes)) is not None:
@@ -192,6 +207,10 @@ class Lifetimes:
                 storage = self.new(size, kind)
             elif kind == "gradients" and name in home:  # there already: the new one is added to it
                 storage = self.new(0 if o.tag == ADDS else size, "temporaries")
+                if name in reads and here.get(name) == home[name]:  # in whose place the sum is
+                    made.append(storage)
+                    last[storage] = now
+                    continue
             else:
                 storage = home[name] = self.new(0 if self.resident and kind == "kv_cache" else size, kind)
                 self.keep.add(storage)

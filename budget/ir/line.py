@@ -24,10 +24,10 @@ ROLES = {"*": WEIGHT, "!": INPUT, "%": CACHE}
 
 def op(name: str, spec: str, kind: str = "contract", tag: str = "", **sizes: Size) -> Op:
     """An operator from one line; `sizes` adds to, or overrides, the model's own; `tag` says what it is
-    to its network, for techniques that ask.
+    to its network, for techniques that ask. Raises ValueError, which names operator and line.
     """
     if kind not in RULES:
-        raise KeyError(f"operator {name}: unknown kind {kind!r}")
+        raise ValueError(f"operator {name}: unknown kind {kind!r}; line {spec!r}")
     ins, outs = _parse(name, spec)
     if kind == "contract":
         _check(name, spec, ins, outs[0])

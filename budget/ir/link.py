@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..config import Settings, Workload
 from ..dtype import FLOATING
-from ..named import Any
+from ..named import Any, NoReturn
 from ..size import Size, is_zero
 from .block import Block, Carry, Model, Node
+from .line import line
 from .op import MIX, Op
 from .tensor import FROZEN, INPUT, WEIGHT, Tensor, joint
 
@@ -46,12 +47,13 @@ def link(
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
     """Resolve names, dimensions and sizes of nodes, and the final names of some outputs.
 
-    Raises ValueError for a tensor that nothing makes and for two operators of one name.
+    Raises ValueError for a tensor that nothing makes, for an input called as what an operator makes, and for
+    two operators of one name.
     """
     env: dict[str, str] = {}
     linker = _Linker({"1": 1, **sizes})
     linked = tuple(linker.run(_running(nodes), env, "", set()))
-    ends = tuple(env[name] for name in outputs or (linker.current,))
+    ends = tuple(linker.end(name, env) for name in outputs or (linker.current,))
     return _pruned(linked, set(ends)), ends
 
 
@@ -87,8 +89,17 @@ class _Linker:
         self.dims: dict[str, tuple[str, ...]] = {}
         self.local: dict[str, Mapping[str, Size]] = {}  # sizes that only some operators have
         self.dtype: dict[str, str] = {}
+        self.inputs: set[str] = set()
         self.current = ""
         self.given: tuple[str, ...] = ()  # what the stack of layers is given
+
+    def fail(self, node: Op, path: str, problem: str) -> NoReturn:
+        raise ValueError(f"operator {path}{node.name} reads {problem}; line {line(node)!r}")
+
+    def end(self, name: str, env: Mapping[str, str]) -> str:
+        if name not in env:
+            raise ValueError(f"the network's output {name!r}: no operator makes it")
+        return env[name]
 
     def fresh(self, name: str) -> str:
         n = self.used.get(name, 0)
@@ -106,6 +117,8 @@ class _Linker:
                 yield self.op(node, env, path)
 
     def block(self, node: Block, env: dict[str, str], path: str) -> Block:
+        if not node.body:
+            raise ValueError(f"block {path}{node.name} has no operators")
         written = set(_written(node.body))
         given = {name for name in _read_first(node.body) if name in env}
         carried = given & written
@@ -164,16 +177,15 @@ class _Linker:
             own = t.name.startswith(node.name + ".")
             return t._replace(name=path + t.name) if own and path else t
         if t.role == INPUT and t.name not in env:
-            env[t.name] = self.fresh(t.name)
-            self.dims[t.name] = t.dims
-            self.local[t.name] = node.sizes
-            self.dtype[t.name] = t.dtype
-            return t
+            new = env[t.name] = self.fresh(t.name)
+            self.inputs.add(new)
+            self.dims[new], self.local[new], self.dtype[new] = t.dims, node.sizes, t.dtype
+            return t._replace(name=new)
         name = env.get(t.name or self.current)
+        if t.role == INPUT and name not in self.inputs:
+            self.fail(node, path, f"the input {t.name!r}: an operator makes one of that name")
         if name is None:
-            raise ValueError(
-                f"operator {path}{node.name} reads {t.name or 'the last output'!r}: nothing makes it"
-            )
+            self.fail(node, path, f"{t.name or 'the last output'!r}: nothing makes it")
         return Tensor(name, t.dims or self.dims[name], t.role, t.dtype or self.dtype.get(name, ""), t.added)
 
 

@@ -43,11 +43,12 @@ class Known(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a check stands: the stage, the tensors in reach (innermost scope first), the operators so far."""
+    """Where a check stands: the stage, the tensors in reach (innermost scope first), what came before."""
 
     stage: str
     scopes: tuple[dict[str, Any], ...]
     operators: set[str]
+    weights: dict[str, Known]  # as their first readers have them
 
     def find(self, name: str) -> Any:
         """What is known of a tensor, or of a block's inside under its name with a `block ` before it."""
@@ -58,7 +59,7 @@ def verify(model: Model, stage: str = "") -> None:
     """Check a program, by default as what it looks like. Raises ProgramError."""
     stage = stage or stage_of(model)
     seeds = {f"d:{name}": Known(None, (), "", "the loss") for name in model.outputs}
-    place = Place(stage, (seeds,), set())
+    place = Place(stage, (seeds,), set(), {})
     _nodes(model.nodes, place)
     for name in model.outputs:
         if place.find(name) is None:
@@ -138,6 +139,10 @@ def reads(o: Op, place: Place) -> None:
                 _fail(o, t, "is written by no operator before")
         elif not captured and t.role not in WEIGHTS and _differ(_count(o, t), known.elements):
             _fail(o, t, f"has {_count(o, t):,} elements, {known.writer} made {_shape(known)}")
+        own = t.role in WEIGHTS and o.phase != "optimizer"  # which takes all weights as one
+        first = place.weights.setdefault(t.name, _known(o, t)) if own else None
+        if first and not captured and _differ(_count(o, t), first.elements):
+            _fail(o, t, f"has {_count(o, t):,} elements, {first.writer} reads {_shape(first)}")
 
 
 def sizes(o: Op, _place: Place) -> None:
@@ -177,8 +182,18 @@ def sums(o: Op, _place: Place) -> None:
         _fail(o, o.out, f"has the elements of what it sums, ({' '.join(given)}): one axis with two letters")
 
 
+def broadcasts(o: Op, _place: Place) -> None:
+    """A sum or an elementwise product is as large as its largest operand."""
+    if o.phase != "forward" or o.rule.view or not (o.rule.linear or o.rule.cross):
+        return
+    for t in o.ins:
+        lost = [d for d in t.dims if d not in o.out.dims and _differ(o.sizes[base(d)], 1)]
+        if lost and _differ(_count(o, t), _count(o, o.out)):
+            _fail(o, t, f"has the dimension {lost[0]!r}, which ({' '.join(o.out.dims)}) lacks")
+
+
 Check = Callable[[Op, Place], None]
-WRITTEN: tuple[Check, ...] = (sizes, reads, phase, writes, sums)
+WRITTEN: tuple[Check, ...] = (sizes, reads, phase, writes, broadcasts, sums)
 SPECS: Mapping[str, tuple[Check, ...]] = {
     "network": WRITTEN,
     "trained": WRITTEN,
@@ -191,9 +206,13 @@ def _write(o: Op, place: Place) -> None:
     here = place.scopes[0]
     for t in o.ins:
         if t.role == INPUT and place.find(t.name) is None:
-            here[t.name] = Known(_count(o, t), t.dims, t.role, o.name)
+            here[t.name] = _known(o, t)
     for t in o.outs:
-        here[t.name] = Known(_count(o, t), t.dims, t.role, o.name)
+        here[t.name] = _known(o, t)
+
+
+def _known(o: Op, t: Tensor) -> Known:
+    return Known(_count(o, t), t.dims, t.role, o.name)
 
 
 def _count(o: Op, t: Tensor) -> Size:

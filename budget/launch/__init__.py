@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import InputError, shown
+from ..errors import InputError, as_path, shown
 from ..found import modules
 from ..named import Any, NamedTuple
 
@@ -209,4 +209,4 @@ def _formats() -> Iterator[tuple[str, ModuleType]]:
 
 
 def _name(path: str) -> str:
-    return ascii(os.path.basename(path))[1:-1][-60:]
+    return as_path(os.path.basename(path))

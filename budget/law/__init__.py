@@ -12,7 +12,7 @@ from importlib import import_module
 from math import isfinite
 
 from .. import table
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, as_path, unknown
 from ..found import modules
 from ..named import Any, NamedTuple
 
@@ -89,7 +89,9 @@ def _law(name: str, about: Mapping[str, Any]) -> Law:
 
 def _own(path: str) -> Law:
     """A law of the user's. Raises InputError for what is no such file."""
-    wrong = InputError("law", f"{shown(path)} is no law; allowed: what `budget fit-law --format json` writes")
+    wrong = InputError(
+        "law", f"{as_path(path)} is no law; allowed: what `budget fit-law --format json` writes"
+    )
     try:
         with open(path, encoding="utf-8") as file:
             about = json.load(file)
@@ -99,7 +101,7 @@ def _own(path: str) -> Law:
         ends = [x for ends in about["range"].values() for x in ends]
         lengths = {len(draws[k]) for k in needed}
     except OSError as error:
-        raise InputError("law", f"cannot read {shown(path)}: {error.strerror or error}") from None
+        raise InputError("law", f"cannot read {as_path(path)}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError):
         raise wrong from None
     if not all(_is_number(x) for x in numbers + ends) or len(lengths) != 1 or "name" not in about:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 
 from .. import quantity
-from ..errors import InputError, shown
+from ..errors import InputError, as_path
 from ..named import Any, NamedTuple
 from . import HIGH, LOW
 from .additive import CONSTANTS
@@ -80,7 +80,9 @@ def read(path: str) -> Runs:
             table = csv.DictReader(file)
             rows, names = list(table), table.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("runs", f"cannot read {shown(path)}: {getattr(error, 'strerror', error)}") from None
+        raise InputError(
+            "runs", f"cannot read {as_path(path)}: {getattr(error, 'strerror', error)}"
+        ) from None
     missing = [c for c in COLUMNS if c not in names]
     if missing:
         raise InputError("runs", f"no column {', '.join(missing)}; allowed: columns {', '.join(COLUMNS)}")

@@ -129,20 +129,48 @@ MODULES = {
         "mlp.Wo",
     ),
     EXPERT_GATED: ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts.gate_up_proj"),
-    EXPERT_UP: ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts.gate_up_proj"),
-    EXPERT_DOWN: ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2", "mlp.experts.down_proj"),
+    EXPERT_UP: (
+        "mlp.experts.0.up_proj",
+        "block_sparse_moe.experts.0.w3",
+        "mlp.experts.gate_up_proj",
+        "mixer.experts.0.up_proj",
+    ),
+    EXPERT_DOWN: (
+        "mlp.experts.0.down_proj",
+        "block_sparse_moe.experts.0.w2",
+        "mlp.experts.down_proj",
+        "mixer.experts.0.down_proj",
+    ),
     EXPERT_IN: ("mixer.fc1_latent_proj",),
     EXPERT_OUT: ("mixer.fc2_latent_proj",),
     SHARED_GATED: ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
-    SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj"),
-    SHARED_DOWN: ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
+    SHARED_UP: ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "mixer.shared_experts.up_proj"),
+    SHARED_DOWN: (
+        "mlp.shared_experts.down_proj",
+        "mlp.shared_expert.down_proj",
+        "mixer.shared_experts.down_proj",
+    ),
     SHARED_GATE: ("mlp.shared_expert_gate",),
-    SSM_IN: ("mixer.in_proj", "mamba.in_proj", "conv.in_proj", "linear_attn.in_proj_qkv"),
+    SSM_IN: (
+        "mixer.in_proj",
+        "mamba.in_proj",
+        "conv.in_proj",
+        "linear_attn.in_proj_qkv",
+        "linear_attn.in_proj_z",
+    ),
     SSM_PARTS: ("mixer.x_proj", "mamba.x_proj"),
     SSM_STEP: ("mixer.dt_proj", "mamba.dt_proj"),
     SSM_OUT: ("mixer.out_proj", "mamba.out_proj", "conv.out_proj", "linear_attn.out_proj"),
     HEAD: ("lm_head", "score", "classifier", "qa_outputs", "embed_out", "cls.predictions.decoder"),
 }
+
+# What an architecture's only family calls them, where another's name means something else there.
+GEMMA4 = {
+    EXPERT_GATED: ("experts.gate_up_proj", "experts.0.gate_proj"),
+    EXPERT_UP: ("experts.gate_up_proj", "experts.0.up_proj"),
+    EXPERT_DOWN: ("experts.down_proj", "experts.0.down_proj"),
+}
+OWN = {"gemma4": GEMMA4, "vision_gemma4": GEMMA4}
 
 # Where layers are, in several families.
 STACKS = (
@@ -171,16 +199,17 @@ def paths(
 
     skipped, only: expressions over such names; spelled: how a config spells them. Where none tells layers
     apart, one layer stands for all.
-    Raises InputError for a skipped one that means no module that is known here.
+    Raises InputError for one that means no module that is known here.
     """
     alone = not any(re.search(r"\d", text) for text in (*skipped, *only))
     seen = tuple(node for node in model.nodes if isinstance(node, Block) and node.name == TOWER)
     numbers, total = _numbers(node for node in model.nodes if node not in seen)
     numbers |= _numbers(seen)[0]
     among_seen = {id(o) for o, _ in walk(seen)}
+    own_names = OWN.get(model.arch, {})
     found = {}
     for o, _ in walk(model.nodes):
-        names = MODULES.get(o.tag, ()) if is_linear(o, head=True) else ()
+        names = own_names.get(o.tag, MODULES.get(o.tag, ())) if is_linear(o, head=True) else ()
         if not names:
             continue
         own = [0] if alone else numbers.get(id(o), [0])
@@ -190,7 +219,7 @@ def paths(
     for path in (path for called in found.values() for names in called for path in names):
         for number in _numbers_in(path):
             known.setdefault(number, []).append(path)
-    for text in skipped:
+    for text in (*skipped, *(text for text in only if text in spelled)):
         named = any(re.search(text, path) for path in known.get(_number(text), ()))
         if not (ASIDE.search(text) or named or _beyond(text, total)):
             problem = f"{shown(spelled.get(text, text))} names no linear layer that is known of {model.name}"

@@ -25,7 +25,8 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     """
     untrained(model, field)
     embeds = [node for node in model.nodes if isinstance(node, Op) and node.tag == EMBED]
-    if not embeds or any(is_convolution(o) for o, _ in walk(model.nodes)):
+    rows = {len(o.out.dims) for o in embeds}
+    if rows != {3} or any(is_convolution(o) for o, _ in walk(model.nodes)):
         raise InputError(field, f"{model.name} reads no tokens, or has convolutions; allowed: 0")
     b, s, d = embeds[0].out.dims
     learned = n * len(embeds)
@@ -68,7 +69,8 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
 
     own = next(o for o in base.nodes if isinstance(o, Op) and o.tag == EMBED)
     embed = own._replace(outs=(words._replace(dims=(b, s, d)),))
-    return base._replace(nodes=(*before, embed, *made, join, *whole, *rewrite(base.nodes[end:], change)))
+    nodes = (*before, embed, *made, join, *whole, *rewrite(base.nodes[end:], change))
+    return sound(base._replace(nodes=nodes), field)
 
 
 def _longer(o: Op, n: Size, dims: tuple[str, ...]) -> Op:
@@ -84,3 +86,17 @@ def fits(model: Model, field: str, n: Size) -> None:
     if learned and all(map(is_number, (context, longest, n))) and longest + n > context:
         left = context - longest
         raise InputError(field, f"got {n} beside {longest:,} tokens; allowed: at most {left}, the context")
+
+
+def sound(model: Model, field: str) -> Model:
+    """The model, whose sequences a technique has made longer. Raises InputError where some are as they were,
+    as in attention along other axes than a language model's.
+    """
+    from ..ir.verify import ProgramError, verify
+
+    try:
+        verify(model)
+    except ProgramError as error:
+        where = str(error).partition(": ")[0]
+        raise InputError(field, f"{model.name}'s {where} is not modelled with it; allowed: 0") from None
+    return model

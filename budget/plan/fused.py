@@ -90,7 +90,7 @@ def _weighed_early(model: Model) -> Model:
     """
     ops = [o for o, _ in walk(model.nodes)]
     downs = {o.out.name: o for o in ops if o.tag == EXPERT_DOWN}
-    weighs = {downs[o.ins[0].name].name: o for o in ops if o.kind == "mul" and o.ins[0].name in downs}
+    weighs = {downs[o.ins[0].name].name: o for o in ops if o.rule.factors and o.ins[0].name in downs}
     gone = {o.name for o in weighs.values()}
 
     def change(o: Op) -> tuple[Op, ...]:

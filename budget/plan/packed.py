@@ -13,7 +13,21 @@ from math import prod
 from ..config import Task
 from ..errors import InputError
 from ..fold.memory import tensor_bytes
-from ..ir import FROZEN, HEAD, ROUTER, SCALE, Block, Model, Node, Op, Tensor, rewrite, walk, weights
+from ..ir import (
+    EXPERT_GATED,
+    FROZEN,
+    HEAD,
+    ROUTER,
+    SCALE,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    rewrite,
+    walk,
+    weights,
+)
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, is_number
 from ._modules import MODULES, finds, paths
@@ -57,11 +71,14 @@ class Packing(NamedTuple):
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
-    spelled: tuple[tuple[str, str], ...] = ()  # of a skipped expression, how its config spells it
+    spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
+    others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
 
-    def holds(self, module: str) -> bool:
-        """Whether a module's weight is in the format."""
-        return (not self.only or finds(self.only, module)) and not finds(self.skipped, module)
+    def holds(self, module: Iterable[str]) -> bool:
+        """Whether the weight of a module, by any of its names, is in the format."""
+        names = tuple(module)
+        left = any(finds(self.skipped, name) for name in names)
+        return not left and (not self.only or any(finds(self.only, name) for name in names))
 
 
 def checkpoint(model: Model, task: Task) -> Model:
@@ -76,7 +93,9 @@ def checkpoint(model: Model, task: Task) -> Model:
     if task.workload.mode == "train" and not (used.get("lora_rank") or used.get("adapters")):
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
     wide = task.kept.unpacked if task.kept is not None else ()
-    return packed(model, packing, task.dtype, widened=task.workload.mode == "train", wide=wide)
+    for each in (packing, *packing.others):
+        model = packed(model, each, task.dtype, widened=task.workload.mode == "train", wide=wide)
+    return model
 
 
 def packed(
@@ -151,8 +170,8 @@ def _once(nodes: Iterable[Node], seen: set[str]) -> Iterator[Node]:
 
 
 def _held(packing: Packing, called: list[tuple[str, ...]]) -> bool:
-    """Whether a module, by any of its names, is in the format, in all layers alike. Raises InputError."""
-    found = {all(packing.holds(path) for path in names) for names in called}
+    """Whether a module is in the format, in all layers alike. Raises InputError."""
+    found = {packing.holds(names) for names in called}
     if len(found) > 1:
         problem = f"{called[0][0]} is left out of some layers; allowed: of all or none"
         raise InputError("quantization_config", problem)
@@ -184,11 +203,12 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
     experts = "~e" in weight.dims
     out, inner = sizes[-2:]
     copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
+    many = o.sizes["j"] if o.tag == EXPERT_GATED else 1  # files have an expert's gate and up apart
     for part in parts:
         if part.tags and o.tag not in part.tags:
             continue
         name = f"{weight.name}~{part.name}"
-        n = part.numbers(out, inner)
+        n = many * part.numbers(exact_div(out, many), inner)
         along = _along(weight, o, n)
         n = exact_div(n, prod(o.sizes[d] for d in along))
         dims = (*(("~e",) if experts else ()), *along, "n")

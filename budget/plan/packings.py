@@ -46,16 +46,22 @@ def mxfp4() -> Packing:
 
 def modelopt(algorithm: str, group: int = 16) -> Packing | None:
     """NVIDIA's formats whose tensors an algorithm's name says in full; scales are in float32."""
-    one, given = Part("weight_scale", "float32", fixed=1), Part("input_scale", "float32", fixed=1)
-    found = {
-        "FP8": ("float8", (one, given)),
-        "FP8_PER_CHANNEL_PER_TOKEN": ("float8", (one._replace(fixed=0, outs=1),)),
-        "W8A16": ("int8", (one._replace(fixed=0, outs=1),)),
-        "NVFP4": (
-            "float4", (Part("weight_scale", "float8", 1, group), one._replace(name="weight_scale_2"), given)
-        ),
-    }.get(algorithm)  # fmt: skip
-    return Packing(f"modelopt {algorithm}", *found) if found else None
+    if algorithm not in MODELOPT:
+        return None
+    weight, parts = MODELOPT[algorithm]
+    parts = tuple(part._replace(ins=group) if part.dtype == "float8" else part for part in parts)
+    return Packing(f"modelopt {algorithm}", weight, parts)
+
+
+_ONE, _GIVEN = Part("weight_scale", "float32", fixed=1), Part("input_scale", "float32", fixed=1)
+_TWICE = (Part("weight_scale", "float8", 1, 16), Part("weight_scale_2", "float32", fixed=1))
+MODELOPT = {
+    "FP8": ("float8", (_ONE, _GIVEN)),
+    "FP8_PER_CHANNEL_PER_TOKEN": ("float8", (Part("weight_scale", "float32", 1),)),
+    "W8A16": ("int8", (Part("weight_scale", "float32", 1),)),
+    "NVFP4": ("float4", (*_TWICE, _GIVEN)),
+    "W4A16_NVFP4": ("float4", _TWICE),  # inputs are not quantized, and have no scale
+}
 
 
 def bitsandbytes(kind: str, *, double: bool = False) -> Packing:

@@ -13,7 +13,7 @@ from ..ir import INPUT, MIX, SCORES, WEIGHT, Block, Model, Node, Op, Tensor, bes
 from ..size import Size
 from ._beside import wide
 from ._names import untrained
-from ._virtual import fits
+from ._virtual import fits, sound
 from .freeze import frozen
 
 SETTINGS = {
@@ -33,7 +33,7 @@ def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
     nodes = tuple(_with_prefix(base.nodes, n, dtype))
     if nodes == base.nodes:
         raise InputError("prefix_tuning", f"{model.name} has no attention; allowed: 0")
-    return base._replace(nodes=nodes)
+    return sound(base._replace(nodes=nodes), "prefix_tuning")
 
 
 def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:

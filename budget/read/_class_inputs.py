@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from ..config import Workload
 from ..named import Any
+from ._inputs_asked import asked, packed, patched, told
 
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
@@ -34,7 +35,13 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     pixels = {"pixel_values": _pixels(config, workload)} if "pixel_values" in takes else {}
     main = getattr(made, "main_input_name", "")
     if workload.image and text and pixels:  # a picture among the words
-        yield {**_with_image(made, text, pixels["pixel_values"]), **pixels}
+        for picture in (pixels, *packed(config, takes, workload)):
+            if among := _with_image(made, text, picture):
+                yield among
+        yield {**text, **pixels}
+    elif not text:
+        yield from packed(config, takes, workload)
+        yield from patched(config, takes, workload)
     if "input_values" in takes:
         for shape in _sound(config, workload):
             heard = {"input_values": torch.ones(workload.batch, *shape)}
@@ -58,15 +65,11 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
         yield pixels
         yield {**pixels, **text}
         frames = getattr(config, "num_frames", None)
+        several = pixels["pixel_values"].unsqueeze(1)
         if isinstance(frames, int):  # a video
-            yield {"pixel_values": pixels["pixel_values"].unsqueeze(1).repeat(1, frames, 1, 1, 1)}
-
-
-def _told(config: Any, *names: str) -> Any:
-    """What the first of these fields says that a config has, or else a part of it; None where none does."""
-    parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
-    found = (getattr(part, name, None) for part in parts for name in names)
-    return next((value for value in found if value), None)
+            yield {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
+        yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
+    yield from asked(config, takes, main, workload)
 
 
 def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
@@ -83,30 +86,34 @@ def _series(config: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     """What was observed of a series in time: of one variable, or of several."""
     import torch
 
-    steps, variables = workload.seq or _told(config, "context_length"), _told(config, "num_input_channels")
+    steps, variables = workload.seq or told(config, "context_length"), told(config, "num_input_channels")
     if isinstance(steps, int):
         several = (variables,) if isinstance(variables, int) else ()
         yield {"past_values": torch.ones(workload.batch, steps, *several)}
 
 
-def _with_image(made: Any, text: dict[str, Any], pixels: Any) -> dict[str, Any]:
-    """The text behind as many image tokens as the tower makes of a picture, with data: classes read it."""
+def _with_image(made: Any, text: dict[str, Any], picture: dict[str, Any]) -> dict[str, Any]:
+    """A picture, and the text behind as many image tokens as the tower makes of it.
+
+    With data, since classes read it. Empty where there is no such tower, or it does not take this.
+    """
     import torch
 
     token = getattr(made.config, "image_token_id", None)
     tower = getattr(made, "get_image_features", None)
     if token is None or tower is None:
-        return text
-    with torch.no_grad(), suppress(Exception):  # whatever a tower needs besides: then the text stands alone
-        found = tower(pixel_values=pixels.to(made.dtype))
+        return {}
+    with torch.no_grad(), suppress(Exception):  # whatever a tower needs besides
+        seen = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in picture.items()}
+        found = tower(**seen)
         found = getattr(found, "pooler_output", found)
         parts = found if isinstance(found, list | tuple) else [found]
-        tokens = sum(part.shape[:-1].numel() for part in parts) // pixels.shape[0]
+        batch = text["input_ids"].shape[0]
+        tokens = sum(part.shape[:-1].numel() for part in parts) // batch
         words = torch.ones(text["input_ids"].shape, dtype=torch.int64, device="cpu")
-        image = torch.full((pixels.shape[0], tokens), token, device="cpu")
-        ids = torch.cat([image, words], dim=1)
-        return dict.fromkeys(text, ids)
-    return text
+        image = torch.full((batch, tokens), token, device="cpu")
+        return {**picture, **dict.fromkeys(text, torch.cat([image, words], dim=1))}
+    return {}
 
 
 def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, Any]:
@@ -131,9 +138,9 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
 def _pixels(config: Any, workload: Workload) -> Any:
     import torch
 
-    side = workload.image or _told(config, "image_size") or 224
+    side = workload.image or told(config, "image_size") or 224
     height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
-    return torch.ones(workload.batch, _told(config, "num_channels") or 3, height, width)
+    return torch.ones(workload.batch, told(config, "num_channels") or 3, height, width)
 
 
 def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
@@ -141,9 +148,9 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
     import torch
 
     for name in ("num_mel_bins", "feature_size", "input_feat_per_channel", "feature_projection_input_dim"):
-        channels = _told(config, name)
+        channels = told(config, name)
         if channels:
-            positions = _told(config, "max_source_positions")
+            positions = told(config, "max_source_positions")
             frames = 2 * positions if positions else workload.seq or FRAMES
             with suppress(TypeError):
                 for shape in ((channels, frames), (frames, channels), (1, workload.seq or CLIP, channels)):

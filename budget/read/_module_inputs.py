@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..config import Workload, at_most
 from ..dtype import SHORT
@@ -67,8 +68,34 @@ def of_sizes(module: Any, shapes: Any, batch: int | None) -> Any:
             )
         with_batch = batch is not None and shape.sizes[0] == shapes[0].sizes[0]
         sizes = (batch, *shape.sizes[1:]) if with_batch else shape.sizes
-        made.append(torch.empty(sizes, dtype=dtype, device="meta"))
+        made.append(_empty(sizes, dtype))
     return tuple(made)
+
+
+def of_batch(inputs: Any, batch: int) -> Any:
+    """Given inputs, without their data, for another batch: it replaces the first dimension of the first
+    tensor, and of all others that have the same one. Raises InputError for tensors in objects.
+    """
+    tensors = list(tensors_in(inputs))
+    first = next((t for t in tensors if t.dim()), None)
+    flat = tree_leaves(inputs)
+    if first is None or any(all(t is not leaf for leaf in flat) for t in tensors):
+        raise InputError("batch", "allowed: of inputs that are a tensor, or a dict, list or tuple of tensors")
+
+    def sized(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor) or not x.dim() or x.size(0) != first.size(0):
+            return x
+        return _empty((batch, *x.shape[1:]), x.dtype).requires_grad_(x.requires_grad)
+
+    return tree_map(sized, inputs)
+
+
+def _empty(sizes: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor without data. Raises InputError for more elements than torch counts."""
+    try:
+        return torch.empty(tuple(sizes), dtype=dtype, device="meta")
+    except RuntimeError:
+        raise InputError("inputs", f"got {'x'.join(map(str, sizes))}: too large for a tensor") from None
 
 
 def default_inputs(module: Any, workload: Workload) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"diffusers cannot build {name}: {text[:200]}") from None
     model = torch_module.capture(made, given, mode)
-    return model._replace(config={**model.config, "class": name, "captured": True})
+    return model._replace(config={**model.config, "class": name, "library": "diffusers", "captured": True})
 
 
 def _made(cls: Any, config: Mapping[str, Any], dtype: Any) -> Any:

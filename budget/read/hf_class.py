@@ -24,6 +24,8 @@ AUTO = (
     "AutoModelForSpeechSeq2Seq", "AutoModel",
 )  # fmt: skip
 SMALL = 10**9  # parameters of a class that is made a second time with numbers, for one that looks at them
+WHOLE = "; allowed: the config of what it is a part of"
+WAY_OUT = "; allowed: in Python, estimate(the_module, inputs={...})"
 # timm's residual networks as transformers' own: kind of layer, depths, widths. The same weights.
 RESNETS = {
     "resnet18": ("basic", (2, 2, 2, 2), 64), "resnet34": ("basic", (3, 4, 6, 3), 64),
@@ -59,7 +61,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
 
     kind = values.get("model_type")
     if kind not in CONFIG_MAPPING:
-        raise why
+        raise _unknown(why)
     buildable(values)
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
@@ -80,6 +82,15 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
     return made
+
+
+def _unknown(why: UncoveredError) -> InputError:
+    """Why a model_type that the installed transformers has not is not answered."""
+    from transformers import __version__
+
+    told = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
+    newer = f"transformers {__version__} has none such (a newer one may; code beside a config is never run)"
+    return InputError(why.field, f"{told[:140]}; {newer}")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,25 +163,30 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
             found = found[0] if isinstance(found, tuple | list) else found
             if found.config_class is not config.sub_configs.get("text_config"):  # a part of it alone
                 return found
-    found = _part(config)
-    if found is None:
-        raise why
-    return found
+    return _part(config)
 
 
 def _part(config: Any) -> Any:
-    """The public class of a config that no Auto class has: a tower, or the text model of a pair."""
+    """The class of a config that no Auto class has: a tower, or the text of a pair; public ones first.
+
+    Its constructor says which config it takes. Raises InputError where there is none.
+    """
     from importlib import import_module
 
     import transformers
 
-    code = type(config).__module__.replace(".configuration_", ".modeling_")
+    own: Any = type(config)
+    found: list[Any] = []
+    code = own.__module__.replace(".configuration_", ".modeling_")
     with suppress(ImportError):
-        for name, found in vars(import_module(code)).items():
-            own = getattr(found, "config_class", None) is type(config) and "forward" in vars(found)
-            if own and hasattr(transformers, name):
-                return found
-    return None
+        every: list[Any] = [x for x in vars(import_module(code)).values() if isinstance(x, type)]
+        for x in every:
+            if issubclass(x, transformers.PreTrainedModel) and "forward" in vars(x):
+                given = x.__init__.__annotations__.get("config")
+                found += [x] if own in (x.config_class, given) or given == own.__name__ else []
+    if not found:
+        raise InputError("model_type", f"transformers has no class for {config.model_type} alone{WHOLE}")
+    return next((x for x in found if hasattr(transformers, x.__name__)), found[0])
 
 
 def _dtype(torch: Any, config: Any) -> Any:
@@ -264,7 +280,10 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             except InputError as error:
                 first = first or error
                 continue
-            about = {"class": type(made).__name__, "model_type": values["model_type"], "captured": True}
+            about = {
+                "class": type(made).__name__, "model_type": values["model_type"], "captured": True,
+                "inputs": {name: list(t.shape) for name, t in given.items()},
+            }  # fmt: skip
             kind = values["model_type"]
             alone = made.config.model_type != kind
             around = (f"all of {kind} but its text model: timm is not installed",) if alone else ()
@@ -272,4 +291,6 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
-    raise first or InputError("config", f"{type(made).__name__} takes inputs that are not known here")
+    if first is None:
+        first = InputError("config", f"the inputs of {type(made).__name__} are not known here{WAY_OUT}")
+    raise first

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
 from functools import cache
 
-from ..errors import InputError
+from ..errors import InputError, as_path
 from ..named import TYPE_CHECKING, Any
 from .hf_fields import has_few_bits
 
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 LARGEST = 10_000_000  # bytes of a config; one has a few thousand
 HEADER = 100_000_000  # bytes of a header of weights: safetensors' own bound. Source: safetensors
+# Files that go by flags of their own, and one that nothing here reads.
+ELSEWHERE = {
+    ".py": "--module FILE:FACTORY",
+    ".yaml": "--run FILE",
+    ".yml": "--run FILE",
+    ".toml": "--run FILE",
+    ".sh": "--run FILE",
+    ".onnx": "the torch module that it was made of, --module FILE:FACTORY",
+}
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 INDEX = "model.safetensors.index.json"
 
@@ -34,48 +44,54 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
             return _table(_standard_input(), "standard input")
         if os.path.isdir(text):
             return _folder(text)
-        if text.endswith(PICKLES):
-            raise InputError("config", f"{shortened(text)} is a pickle, which runs code when loaded; {_WAY}")
+        check(text)
         about = os.stat(text)
         if not stat.S_ISREG(about.st_mode):
-            raise InputError("config", f"{shortened(text)} is not a file")
+            raise InputError("config", f"{as_path(text)} is not a file")
         with open(text, "rb") as file:
             if text.endswith(".gguf"):
                 from .gguf_file import config
 
-                return config(file, about.st_size, shortened(text))
+                return config(file, about.st_size, as_path(text))
             if text.endswith(".safetensors"):
                 _safetensors(file, about.st_size, text)
                 return _beside(text)
             if text.endswith(INDEX):
                 return _folder(os.path.dirname(text) or ".")
             if about.st_size > LARGEST:
-                much = f"{shortened(text)} has {about.st_size:,} bytes"
+                much = f"{as_path(text)} has {about.st_size:,} bytes"
                 raise InputError("config", f"{much}; allowed: to {LARGEST:,}")
             if text.endswith(".gz"):
                 import gzip
                 import zlib
 
                 try:
-                    return _table(gzip.GzipFile(fileobj=file).read(LARGEST + 1), shortened(text))
+                    return _table(gzip.GzipFile(fileobj=file).read(LARGEST + 1), as_path(text))
                 except zlib.error as error:
-                    raise InputError(
-                        "config", f"{shortened(text)} is not what gzip writes: {error}"
-                    ) from None
-            values = _table(file.read(LARGEST), shortened(text))
+                    raise InputError("config", f"{as_path(text)} is not what gzip writes: {error}") from None
+            values = _table(file.read(LARGEST), as_path(text))
         return (
             _as_stored(values, os.path.dirname(text)) if os.path.basename(text) == "config.json" else values
         )
     except EOFError:
-        raise InputError("config", f"{shortened(text)} ends too early") from None
+        raise InputError("config", f"{as_path(text)} ends too early") from None
     except OSError as error:
-        raise InputError("config", f"{shortened(text)}: {error.strerror or 'cannot be read'}") from None
+        raise InputError("config", f"{as_path(text)}: {error.strerror or 'cannot be read'}") from None
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError("config", f"{shortened(text)} is not JSON: {_reason(error)}") from None
+        raise InputError("config", f"{as_path(text)} is not JSON: {_reason(error)}") from None
     except RecursionError:
-        raise InputError("config", f"{shortened(text)} is not JSON: nested too deeply") from None
+        raise InputError("config", f"{as_path(text)} is not JSON: nested too deeply") from None
+
+
+def check(text: str) -> None:
+    """Raise an InputError for a file that is no config, by its ending."""
+    if text.endswith(PICKLES):
+        raise InputError("config", f"{as_path(text)} is a pickle, which runs code when loaded; {_WAY}")
+    ending = re.search(r"(\.\w+)(:\w+)?$", text)
+    if ending is not None and (way := ELSEWHERE.get(ending[1])):
+        raise InputError("config", f"{as_path(text)} is no config; allowed: {way}")
 
 
 @cache
@@ -98,14 +114,14 @@ def _folder(folder: str) -> Mapping[str, Any]:
     files = sorted(name for name in os.listdir(folder) if name.endswith(".gguf"))
     if len(files) == 1:
         return load(os.path.join(folder, files[0]))
-    problem = f"{shortened(folder)} has no config.json, and {len(files)} files of .gguf; allowed: one"
+    problem = f"{as_path(folder)} has no config.json, and {len(files)} files of .gguf; allowed: one"
     raise InputError("config", problem)
 
 
 def load_json(path: str) -> Mapping[str, Any]:
     """The table in a JSON file of a config's size. Raises InputError."""
     with open(path, "rb") as file:
-        return _table(file.read(LARGEST + 1), shortened(path))
+        return _table(file.read(LARGEST + 1), as_path(path))
 
 
 def _shards(folder: str, index: Mapping[str, Any]) -> None:
@@ -124,7 +140,7 @@ def _shards(folder: str, index: Mapping[str, Any]) -> None:
 def _beside(path: str) -> Mapping[str, Any]:
     beside = os.path.join(os.path.dirname(path) or ".", "config.json")
     if not os.path.isfile(beside):
-        raise InputError("config", f"{shortened(path)} holds weights and no architecture; {_WAY}")
+        raise InputError("config", f"{as_path(path)} holds weights and no architecture; {_WAY}")
     return _as_stored(load_json(beside), os.path.dirname(path))
 
 
@@ -138,7 +154,7 @@ def _as_stored(values: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
 
 def _safetensors(file: BinaryIO, size: int, path: str) -> None:
     """Raise an InputError for a header that is none: its length, its JSON, tensors' places in the file."""
-    name = shortened(path)
+    name = as_path(path)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER, size - 8):
         problem = f"{name} tells a header of {length:,} bytes"
@@ -167,11 +183,6 @@ def _table(content: bytes, name: str, largest: int = LARGEST) -> Mapping[str, An
     if not isinstance(values, dict):
         raise InputError("config", f"{name} holds no table of settings")
     return values
-
-
-def shortened(path: str | os.PathLike[str]) -> str:
-    """A path as a message shows it: its end, in ASCII."""
-    return ascii(os.fspath(path))[1:-1][-80:]
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ One that is not here is refused: at 16 bits its bytes would be wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ..errors import InputError, shown
 from ..ir import KEY, QKV
@@ -18,6 +18,7 @@ from .hf_fields import _flag, _whole
 
 FIELD = "quantization_config"
 TOWER = "visual|vision"  # in the names of its modules
+MIXED = "MIXED_PRECISION"
 Table = Mapping[str, Any]
 
 
@@ -57,7 +58,8 @@ def _gptq(table: Table, _: str) -> Packing:
         raise InputError(f"{FIELD}.dynamic", "allowed: no rules for single modules")
     inside = table.get("modules_in_block_to_quantize")
     flat = [name for entry in inside or () for name in (entry if isinstance(entry, list) else [entry])]
-    found = packings.gptq(bits, group)._replace(only=tuple(_pattern(name) for name in flat))
+    only = {_pattern(name): name for name in flat}
+    found = packings.gptq(bits, group)._replace(only=tuple(only), spelled=tuple(only.items()))
     return found._replace(skipped=()) if _flag(table, "lm_head", False) else found
 
 
@@ -155,17 +157,40 @@ def _modelopt(table: Table, _: str) -> Packing:
     """NVIDIA's own: what is left out is told, the head among it. Source: modelopt."""
     within = table.get("quantization")
     inner: Table = within if isinstance(within, Mapping) else table
-    algorithm = inner.get("quant_algo")
     names = inner.get("exclude_modules") or table.get("ignore") or ()
-    group = _whole(inner, "group_size", 16)
-    found = packings.modelopt(str(algorithm), group)
-    if found is None:
-        allowed = "FP8, FP8_PER_CHANNEL_PER_TOKEN, W8A16, NVFP4"
-        raise InputError(f"{FIELD}.quant_algo", f"got {shown(algorithm)}; allowed: {allowed}")
+    left = {_pattern(str(name)): str(name) for name in names}
+    mixed = inner.get("quant_algo") == MIXED
+    formats = tuple(_by_layer(inner.get("quantized_layers"))) if mixed else (_algorithm(inner),)
+    scales: tuple[Part, ...] = ()
     if inner.get("kv_cache_quant_algo") or table.get("kv_cache_scheme"):
-        scales = Part("kv_scales", "float32", fixed=2, tags=(KEY, QKV))  # k_scale and v_scale
-        found = found._replace(parts=(*found.parts, scales))
-    return _leaving(found, {_pattern(str(name)): str(name) for name in names})
+        scales = (Part("kv_scales", "float32", fixed=2, tags=(KEY, QKV)),)  # k_scale and v_scale
+    first, *others = (_leaving(f._replace(parts=(*f.parts, *scales)), left) for f in formats)
+    return first._replace(others=tuple(others))
+
+
+def _algorithm(table: Table) -> Packing:
+    algorithm = table.get("quant_algo")
+    found = packings.modelopt(str(algorithm), _whole(table, "group_size", 16))
+    if found is None:
+        problem = f"got {shown(algorithm)}; allowed: {', '.join(packings.MODELOPT)}, {MIXED}"
+        raise InputError(f"{FIELD}.quant_algo", problem)
+    return found
+
+
+def _by_layer(layers: object) -> Iterator[Packing]:
+    """Of a mix each algorithm, with the modules that have it. An expert stands for all of its layer."""
+    field = f"{FIELD}.quantized_layers"
+    if not isinstance(layers, Mapping) or not all(isinstance(x, Mapping) for x in layers.values()):
+        raise InputError(field, "allowed: a table of modules, each with its quant_algo")
+    among: dict[Packing, dict[str, str]] = {}
+    for name, own in layers.items():
+        module = re.sub(r"\bexperts\.\d+\b", "experts.0", str(name))
+        among.setdefault(_algorithm(own), {})[_pattern(module)] = str(name)
+    told = [text for texts in among.values() for text in texts]
+    if len({*told}) != len(told) or not told:
+        raise InputError(field, "allowed: one algorithm for all experts of a layer")
+    for found, texts in among.items():
+        yield found._replace(only=tuple(texts), spelled=tuple(texts.items()), name=f"modelopt {MIXED}")
 
 
 def _gguf(table: Table, _: str) -> Packing:
@@ -188,7 +213,7 @@ FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
 
 def _leaving(packing: Packing, names: Mapping[str, str]) -> Packing:
     """A format that leaves modules as they are: expressions, each with the config's own spelling."""
-    return packing._replace(skipped=tuple(names), spelled=tuple(names.items()))
+    return packing._replace(skipped=tuple(names), spelled=(*packing.spelled, *names.items()))
 
 
 def _without(packing: Packing, names: Mapping[str, str]) -> Packing:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
-from .hf_fields import Settings, _list, _whole, activation
+from .hf_classes import UncoveredError
+from .hf_fields import Settings, _flag, _list, _whole, activation
 from .hf_images import _number
 
 
@@ -27,3 +28,62 @@ hubert = unispeech = wav2vec2
 def unispeech_sat(hf: Settings) -> dict[str, Any]:
     """There is always one."""
     return {**wav2vec2(hf), "mask_token": True}
+
+
+def whisper_tower(hf: Settings) -> dict[str, Any]:
+    """A clip has two frames for each position."""
+    return {"frames": 2 * _whole(hf, "max_source_positions")}
+
+
+def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
+    """Positions are averaged in pairs; one linear layer."""
+    return {"merge": 1}
+
+
+def audioflamingo3(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same, and an MLP as wide as the text."""
+    return {
+        **qwen2_audio(hf, tower),
+        "projector_width": hf["text_width"],
+        "projector_activation": activation(hf, "projector_hidden_act"),
+        "projector_bias": _flag(hf, "projector_bias", True),
+    }
+
+
+def voxtral(hf: Settings, tower: Any) -> dict[str, Any]:
+    """So many positions are one token as make the MLP's width, of two linear layers as wide as the text."""
+    return {
+        "merge": _merged(tower),
+        "padding": True,
+        "projector_width": hf["text_width"],
+        "projector_activation": activation(hf, "projector_hidden_act"),
+        "projector_bias": False,
+    }
+
+
+def glmasr(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same, twice as wide as the text, with biases."""
+    return {
+        "merge": _merged(tower, 4),
+        "projector_width": 2 * hf["text_width"],
+        "projector_activation": activation(hf, "projector_hidden_act"),
+    }
+
+
+def _merged(tower: Any, only: int = 0) -> int:
+    """Positions of the tower whose widths make that of its MLPs."""
+    merge: int = tower.d_ff // tower.d_model
+    if (
+        merge * tower.d_model != tower.d_ff
+        or not merge
+        or tower.frames // 2 % merge
+        or (only and merge != only)
+    ):
+        told = (
+            f"got {tower.d_ff}; allowed: {only or 'some'} times the width, which positions are multiples of"
+        )
+        raise UncoveredError("audio_config.intermediate_size", told)
+    return merge
+
+
+RULES = {rule.__name__: rule for rule in (qwen2_audio, audioflamingo3, voxtral, glmasr)}

@@ -1,4 +1,4 @@
-"""What the fields of vision-language configs mean: the tower of images and the projector of its output.
+"""What the fields of vision-language configs mean, and of those that hear: the tower and its projector.
 
 A family's `tower` names the families of towers that its class takes, the usual one first, or is one
 itself; `tower_usual` has the fields of a tower that the config leaves out. Source: transformers.
@@ -12,33 +12,46 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
-from . import hf_any_size, hf_projectors
+from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_sound
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
 from .hf_projectors import FIELD
 
-RULES = {**hf_projectors.RULES, **hf_any_size.RULES}
+RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES}
 SEEING = {  # of a text model, the one that sees
     "transformer": "vision_language",
     "hybrid": "vision_hybrid",
     "gemma4": "vision_gemma4",
     "mllama": "mllama",
 }
+HEARING = {"transformer": "audio_language"}  # and the one that hears
+COUNTED = (*SEEING.values(), *HEARING.values())
+
+
+def around(family: Mapping[str, Any], text: str) -> str:
+    """The architecture of a text model of this one behind its family's tower; "" where there is none."""
+    return (SEEING if field(family) == FIELD else HEARING).get(text, "")
+
+
+def field(family: Mapping[str, Any]) -> str:
+    """The field of a family's config that has its tower."""
+    return str(family.get("tower_field", FIELD))
 
 
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family)
     rule = RULES[family.get("rule", hf["model_type"])]
-    sees = architectures.load(SEEING[arch]).Config
+    name = around(family, arch)
+    sees = architectures.load(name).Config
     inside = {f"tower_{name}": value for name, value in vars(tower).items() if f"tower_{name}" in sees.fields}
     settings = {
         **vars(text),
         **inside,
-        **rule({**hf, FIELD: given, "text_width": text.d_model, "text": text}, tower),
+        **rule({**hf, field(family): given, "text_width": text.d_model, "text": text}, tower),
     }
-    return SEEING[arch], make(sees, settings)
+    return name, make(sees, settings)
 
 
 def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
@@ -47,37 +60,35 @@ def _tower(hf: Settings, family: Mapping[str, Any]) -> tuple[Settings, Any]:
     Where a family has one tower only, its config's class is that one's, whatever model_type says there:
     unless the family is `tower_typed`.
     """
-    from . import hf_classes, hf_config
-
-    given = hf.get(FIELD)
+    where = field(family)
+    given = hf.get(where)
     given = family.get("tower_usual", {}) if given is None else given
     if not isinstance(given, Mapping):
-        raise InputError(FIELD, "allowed: a table of settings")
+        raise InputError(where, "allowed: a table of settings")
     own, kind = _towers(family["tower"]), hf["model_type"]
     names = [own.get("named", kind)] if isinstance(own, Mapping) else own
     kind = names[0]
     if len(names) > 1 or family.get("tower_typed"):
         kind = given.get("model_type", kind)
     if kind not in names:
-        raise UncoveredError(f"{FIELD}.model_type", f"got {shown(kind)}; allowed: {some(names)}")
-    own = own if isinstance(own, Mapping) else hf_config._family(kind)  # noqa: SLF001 - the two are one reader
+        raise UncoveredError(f"{where}.model_type", f"got {shown(kind)}; allowed: {some(names)}")
+    own = own if isinstance(own, Mapping) else hf_families.load(kind)
     head = hf_classes.head({}, kind, own)
     try:
-        return hf_config._complete(given, own), hf_config._read(given, own, kind, head)[1]  # noqa: SLF001
+        complete = hf_families.complete(given, own)
+        return complete, hf_families.read(complete, own, kind, head)[1]
     except InputError as error:
         told = str(error).removeprefix(f"{error.field}: ")
-        raise type(error)(f"{FIELD}.{error.field}", told) from None
+        raise type(error)(f"{where}.{error.field}", told) from None
 
 
 def _towers(told: Any) -> Any:
     """The families of towers, or one itself; as another family's, but for what it says."""
-    from .hf_config import _family
-
     if isinstance(told, str):
-        return _family(told)["tower"]
+        return hf_families.load(told)["tower"]
     if not isinstance(told, Mapping) or "as" not in told:
         return told
-    other = _family(told["as"])
+    other = hf_families.load(told["as"])
     other = other.get("tower", other)
     parts = {name: {**other.get(name, {}), **told.get(name, {})} for name in ("defaults", "fields", "set")}
     return {"rule": told["as"], **other, **told, **parts}

@@ -33,7 +33,8 @@ def program(
     module: Any, *, inputs: Any = None, mode: str = "train", dtype: str | None = None, **sizes: Any
 ) -> Model:
     """A torch module's program: for its inputs, or for ones of a batch, seq and image where these are
-    not None. Inputs may be sizes (`sized`), whose first dimension a batch replaces. Raises InputError.
+    not None. A batch replaces the first dimension of inputs that are given, tensors or their sizes (`sized`).
+    Raises InputError.
     """
     from . import _module_inputs, torch_module
     from ._shapes import Shape, sized
@@ -41,14 +42,12 @@ def program(
     shapes, sizes = None, {name: _whole(name, value) for name, value in sizes.items() if value is not None}
     if inputs is None:
         inputs = _module_inputs.default_inputs(module, Workload(mode, **sizes))
+    elif others := sizes.keys() - {"batch"}:
+        raise InputError(min(others), "the inputs are given; allowed: batch, their first dimension")
     elif (shapes := sized(inputs)) is not None:
-        if others := sizes.keys() - {"batch"}:
-            raise InputError(
-                min(others), "the inputs' sizes are given; allowed: batch, their first dimension"
-            )
         inputs = _module_inputs.of_sizes(module, shapes, sizes.get("batch"))
-    elif sizes:
-        raise InputError(min(sizes), "inputs are given; allowed: inputs, or batch, seq and image")
+    elif "batch" in sizes:
+        inputs = _module_inputs.of_batch(inputs, sizes["batch"])
     try:
         return torch_module.capture(module, inputs, mode, _cast(dtype))
     except InputError as error:

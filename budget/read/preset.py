@@ -92,6 +92,7 @@ def classes() -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, told.get("_class_name") or told["model_type"])
         for name, told in table.load(FOLDER, "captured.json").items()
+        if captured(told)
     )
 
 

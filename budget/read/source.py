@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from .. import arch as architectures
@@ -63,19 +63,24 @@ def find(
 ) -> Source:
     """The source of a model. requested: the other settings, some of which a torch module cannot have.
 
-    Raises InputError for an unknown name, and for settings that this kind of model cannot have.
+    Raises InputError for an unknown name, and for settings that this kind of model cannot have; ProgramError
+    for a Model that contradicts itself.
     """
     if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
         model = model.to_dict()
     if modules.is_module(model) or modules.is_captured(model):
         modules.check(model, mode, requested, config)
     if modules.is_module(model):
+        _without_sound(sizes)
         model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
     elif isinstance(model, Model):
+        from ..ir.verify import verify
+
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
+        verify(model)
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
         modules.check(own_class, mode, requested, config)
         model = own_class
@@ -85,7 +90,7 @@ def find(
     name, arch, settings, usual, uncounted = resolve(model, config)
     architectures.check(arch, name, mode, sizes)
     one_shape({**vars(settings), **sizes})
-    known = {k: size(k, usual[k]) for k in ("batch", "seq", "image") if k in usual}
+    known = {k: size(k, usual[k]) for k in ("batch", "seq", "image", "sound") if k in usual}
     return Source(Named(name, arch, settings, uncounted), Workload(mode, **{**known, **sizes}), usual)
 
 
@@ -130,6 +135,9 @@ def _named(name: str) -> Resolved:
     try:
         name, found = preset.look_up(name)
     except InputError:
+        from .hf_files import check
+
+        check(name)
         if "/" in name:
             near = preset.in_few_bits(name) or preset.near_on_the_hub(name)
             way = f"{near}allowed: the hub's names of presets, or its config.json in --config FILE"
@@ -162,7 +170,9 @@ def _captured(model: object, **run: Any) -> Model | None:
     run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
     """
     if isinstance(model, str) and not _is_path(model):
-        model = _whole_class(model)
+        name, config = _whole_class(model)
+        found = _captured(config, **run)
+        return found and found._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
     from . import hf_config, hf_files
@@ -183,18 +193,29 @@ def _captured(model: object, **run: Any) -> Model | None:
         why = UncoveredError("image", "the family's file has no vision tower")
     from . import hf_class
 
+    _without_sound(run)
     return hf_class.program(values, why, **run)
 
 
-def _whole_class(name: str) -> Mapping[str, Any] | None:
-    """The config of a preset that no architecture here covers, only a class of transformers or diffusers."""
+def _without_sound(sizes: Iterable[str]) -> None:
+    """Raise an InputError for sound, which nothing makes an input of for a torch module."""
+    if "sound" in sizes:
+        raise InputError(
+            "sound", "a torch module hears what is in its inputs; allowed: with a tower of sound"
+        )
+
+
+def _whole_class(name: str) -> tuple[str, Mapping[str, Any] | None]:
+    """A preset's own name and the config of a class of transformers or diffusers, where no architecture here
+    covers it.
+    """
     try:
-        found = preset.find(name)
+        name, found = preset.look_up(name)
     except InputError:
-        return None
+        return name, None
     if not preset.captured(found):
-        return None
-    return {key: value for key, value in found.items() if key not in preset.ABOUT}
+        return name, None
+    return name, {key: value for key, value in found.items() if key not in preset.ABOUT}
 
 
 def _hugging_face(values: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any], tuple[str, ...]]:

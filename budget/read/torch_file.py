@@ -15,7 +15,7 @@ import torch
 from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..errors import InputError, shown
+from ..errors import InputError, as_path, shown
 from ..named import Any
 from ._as_gpu import one_device
 from ._values import BY_DATA, Knowing
@@ -29,9 +29,9 @@ def load(spec: str) -> tuple[Any, Any]:
     """
     path, _, name = spec.rpartition(":")
     if not path or not name.isidentifier():
-        raise InputError("--module", f"got {spec!r}; allowed: path/file.py:factory")
+        raise InputError("--module", f"got {as_path(spec)}; allowed: path/file.py:factory")
     if not os.path.isfile(path):
-        raise InputError("--module", f"no file {path!r}")
+        raise InputError("--module", f"no file {as_path(path)}")
     factory = _attribute(path, name)
     made = factory if isinstance(factory, torch.nn.Module) else _make(factory, f"{name} in {path}")
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -42,7 +42,7 @@ def load(spec: str) -> tuple[Any, Any]:
 
 def _make(factory: Any, name: str) -> Any:
     if not callable(factory):
-        raise InputError("--module", f"{name} is a {type(factory).__name__}; allowed: a function or class")
+        raise InputError("--module", f"{name} is {shown(factory)}; allowed: a function or class")
     process = os.getpid()
     with explained("--module", f"in {name}"), silent():
         try:
@@ -78,7 +78,7 @@ def _attribute(path: str, name: str) -> Any:
     """An attribute of a Python file, which is run: the user named it."""
     found = spec_from_file_location("budget_user_module", path)
     if found is None or found.loader is None:
-        raise InputError("--module", f"{path!r} is no Python file")
+        raise InputError("--module", f"{as_path(path)} is no Python file")
     code = module_from_spec(found)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.modules[found.name] = code

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from ..named import NamedTuple
-from ._draw import COLOURS, line, text
+from ._draw import COLOURS, between, line, text
 
 BLUE, RED, GREEN = COLOURS[:3]
 STEPS = 40  # of a line
@@ -45,8 +45,7 @@ def frame(
     yield line(x.start, y.start, x.end, y.start, "axis")
     for v in across:
         yield text(x.at(v), y.start + 16, name(v), "middle")
-    for i in range(5):
-        at = y.low + (y.high - y.low) * i / 4
+    for at in between(y.low, y.high):
         yield line(x.start, y.at(at), x.end, y.at(at), "grid")
         yield text(x.start - 6, y.at(at) + 4, value(at), "end")
 

@@ -10,22 +10,24 @@ from ._draw import CHARACTER, COLOUR, RIGHT, WIDTH, drawing, line, text
 from ._summary import shorten
 from ._units import memory, seconds
 
-SIZES = ("batch", "seq", "image")  # a number alone would not say what it is
+SIZES = ("batch", "seq", "image", "sound")  # a number alone would not say what it is
 NAME, GAP, ROW, TOP = 190, 70, 30, 76  # pixels: of names, between the two plots, of a row, above the rows
 BESIDE = 26  # characters of a name that stands left of its bars
 EDGE, TALL = 16, 46  # of rows whose names stand above their bars: left of them, and their height
 
 
-def side_by_side(estimates: Sequence[Estimate], heading: str, labels: Sequence[str] = ()) -> str:
-    """One row an estimate: its time and interval on the left; peak memory, and the device's, on the right.
+def side_by_side(
+    estimates: Sequence[Estimate], heading: str, labels: Sequence[str] = (), *, each: bool = False
+) -> str:
+    """One row an estimate: its time and interval on the left; its memory, and the device's, on the right.
 
     labels: their names; else what tells the estimates apart. They stand above the bars where there is no room
-    beside them.
+    beside them. each: the time is that of a sample, where steps are of different sizes.
     """
     names = labels or _names(estimates)
     labels = names if labels or max(map(len, names)) > BESIDE else ()
     row = TALL if labels else ROW
-    body = [*_heading(heading), *_rows(estimates, labels, row)]
+    body = [*_heading(heading), *_rows(estimates, labels, row, each=each)]
     return drawing(body, TOP + row * len(estimates) + 24, heading)
 
 
@@ -36,41 +38,57 @@ def _heading(heading: str) -> Iterator[str]:
     yield text(EDGE, 39, shorten(heading[len(first) + 2 :], 110))
 
 
-def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float) -> Iterator[str]:
-    longest = max(e.seconds()["high"] for e in estimates)
-    largest = max(min(e.device.usable_bytes for e in estimates), *(e.memory.peak for e in estimates))
+def _rows(estimates: Sequence[Estimate], labels: Sequence[str], row: float, *, each: bool) -> Iterator[str]:
     left = EDGE if labels else NAME
     wide = (WIDTH - left - GAP - RIGHT - 130) / 2
     right = left + wide + GAP
-    yield text(left, TOP - 16, "time, and its 90 % interval")
-    yield text(right, TOP - 16, "peak memory; the mark is the device's")
+    took = [_took(e, each=each) for e in estimates]
+    longest = wide / max(high for _, _, high in took)
+    largest = wide / max(min(e.device.usable_bytes for e in estimates), *(e.process for e in estimates))
+    yield text(left, TOP - 16, f"time{' a sample' * each}, and its 90 % interval")
+    yield text(right, TOP - 16, "peak memory, pale the process; mark: the device's")
     for i, (e, name) in enumerate(zip(estimates, labels or _names(estimates), strict=True)):
-        y, took = TOP + row * i, e.seconds()
+        y = TOP + row * i
         if labels:
             yield text(left, y + 10, name[:110])
             y += 15
         else:
             yield text(left - 8, y + 14, name, "end")
-        yield _bar(left, y, took["step"] / longest * wide, COLOUR["inputs"])
-        ends = [left + took[end] / longest * wide for end in ("low", "high")]
-        yield line(ends[0], y + 9, ends[1], y + 9, "whisker")
-        yield text(ends[1] + 6, y + 14, seconds(took["step"]))
-        peak, size = (x / largest * wide for x in (e.memory.peak, e.device.usable_bytes))
-        yield _bar(right, y, peak, COLOUR["gradients" if e.fits else "parameters"])
-        label = memory(e.memory.peak) + ("" if e.fits else ": too much")
-        after = peak
-        if size <= wide:
-            above = 1 if labels else 3
-            yield line(right + size, y - above, right + size, y + 21, "limit")
-            if peak <= size < peak + CHARACTER * len(label) + 12:  # else the mark would cross the words
-                after = size
-        yield text(right + after + 6, y + 14, label)
+        yield from _time(left, y, took[i], longest)
+        yield from _memory(right, y, e, largest, wide)
 
 
-def _bar(x: float, y: float, wide: float, colour: str) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="18" fill="{colour}" fill-opacity=".85"/>'
-    )
+def _took(e: Estimate, *, each: bool) -> tuple[float, float, float]:
+    """The ends of the interval with the time between them: of a step, or of one of its samples."""
+    times, n = e.seconds(), e.model.samples if each else 1
+    return times["low"] / n, times["step"] / n, times["high"] / n
+
+
+def _time(x: float, y: float, took: tuple[float, float, float], scale: float) -> Iterator[str]:
+    low, step, high = took
+    yield _bar(x, y, step * scale, COLOUR["inputs"])
+    yield line(x + low * scale, y + 9, x + high * scale, y + 9, "whisker")
+    yield text(x + high * scale + 6, y + 14, seconds(step))
+
+
+def _memory(x: float, y: float, e: Estimate, scale: float, wide: float) -> Iterator[str]:
+    """The peak, paler what the process holds beyond it, and the device's memory where it is in sight."""
+    colour, size = COLOUR["gradients" if e.fits else "parameters"], e.device.usable_bytes * scale
+    peak, process = e.memory.peak * scale, e.process * scale
+    yield _bar(x, y, peak, colour)
+    yield _bar(x + peak, y, process - peak, colour, 0.4)
+    label = memory(e.process) + ("" if e.fits else ": too much")
+    after = process
+    if size <= wide:
+        yield line(x + size, y - 2, x + size, y + 21, "limit")
+        if process <= size < process + CHARACTER * len(label) + 12:  # else the mark would cross the words
+            after = size
+    yield text(x + after + 6, y + 14, label)
+
+
+def _bar(x: float, y: float, wide: float, colour: str, opacity: float = 0.85) -> str:
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="18"'
+    return f'<rect {box} fill="{colour}" fill-opacity="{opacity:g}"/>'
 
 
 def _names(estimates: Sequence[Estimate]) -> list[str]:

@@ -63,15 +63,17 @@ RUN = (
     Figure("kwh", "energy", lambda e: e.job and e.job.bill.kwh, energy),
 )
 DOLLARS = Figure("usd_per_million", "$/M", lambda e: e.cost()["usd_per_million"], usd)
-SPEED = ("step", "peak", "rate", "MFU", "usd_per_million")
+SPEED = ("step", "peak", "rate", "MFU", "MBU", "usd_per_million")
 FORWARD = Figure("forward", "forward", lambda e: e.flops.forward)
 FOUND = (
     Figure("peak", "peak", lambda e: e.memory.peak, memory),
     Figure("fits", "fits", lambda e: e.fits, lambda fits: "yes" if fits else "no"),
     Figure("time", "time", lambda e: e.times.step, seconds),
-    Figure("rate", "rate", lambda e: e.rate[0], decimal),
-    Figure("MFU", "MFU", lambda e: e.throughput.mfu, "{:.0%}".format),
 )
+RATE = Figure("rate", "rate", lambda e: e.rate[0], decimal)
+EACH_RATE = Figure("rate", "rate", lambda e: e.rate, lambda rate: f"{decimal(rate[0])} {rate[1]}/s")
+MFU = Figure("MFU", "MFU", lambda e: e.throughput.mfu, "{:.0%}".format)
+MBU = Figure("MBU", "MBU", lambda e: e.mbu, "{:.0%}".format)  # of one token's products MFU says little
 USUAL = ("none", "compiled", "sdpa", "flash")  # what goes without saying
 
 
@@ -79,10 +81,12 @@ def answer(estimates: Sequence[Estimate]) -> Answer:
     """The comparison, for every format."""
     return Answer(
         data=lambda: [e.to_dict() for e in estimates],
-        records=lambda: _table(estimates, (MODEL, DTYPE, *ASKED, FORWARD, *FOUND, *_whole(estimates))),
+        records=lambda: _table(
+            estimates, (MODEL, DTYPE, *ASKED, FORWARD, *FOUND, RATE, MFU, *_whole(estimates))
+        ),
         text=lambda: heading(estimates),
         tables=lambda: (table(estimates),),
-        foot=knee(estimates),
+        foot="\n".join(filter(None, (knee(estimates), _narrowly(estimates)))),
         estimates=estimates,
     )
 
@@ -96,11 +100,12 @@ def heading(estimates: Sequence[Estimate]) -> str:
 
 def table(estimates: Sequence[Estimate]) -> Table:
     """What tells the estimates apart, and what was found of each."""
-    units = {e.rate[1] for e in estimates}
-    rate = f"{units.pop()}/s" if len(units) == 1 else "samples/s"
     asked = [f for f in ASKED if not _same(f, estimates)]
     first = [MODEL] if _alone(estimates) or not _same(MODEL, estimates) else []
-    found = [f._replace(heading=rate) if f.key == "rate" else f for f in FOUND]
+    units = {e.rate[1] for e in estimates}
+    rate = RATE._replace(heading=f"{units.pop()}/s") if len(units) == 1 else EACH_RATE
+    decodes = all(e.task.workload.mode == "decode" for e in estimates)
+    found = [*FOUND, rate, MBU if decodes else MFU]
     # Of one model on several devices; beside models there is no room.
     if _same(MODEL, estimates) and not _same(DEVICE, estimates) and any(map(DOLLARS.get, estimates)):
         found.append(DOLLARS)
@@ -126,6 +131,13 @@ def _same(figure: Figure, estimates: Sequence[Estimate]) -> bool:
 
 def _table(estimates: Sequence[Estimate], figures: Sequence[Figure]) -> Table:
     return Table([f.column for f in figures], [[f.get(e) for f in figures] for e in estimates])
+
+
+def _narrowly(estimates: Sequence[Estimate]) -> str:
+    """Why a peak below the device's memory does not fit, where that is so."""
+    if any(not e.fits and e.memory.peak <= e.device.usable_bytes for e in estimates):
+        return "what must fit is the process, more than its tensors' peak: budget explain process"
+    return ""
 
 
 def knee(estimates: Sequence[Estimate]) -> str:

@@ -69,18 +69,18 @@ SECONDS = (
 
 
 def ticks(most: float, units: Sequence[tuple[float, str]], about: int = 5) -> list[tuple[float, str]]:
-    """About so many values from 0 to `most` with their labels: 1, 2 or 5 times a power of ten, in the largest
-    unit that is not much more than `most`.
+    """About so many round values from 0 to `most` with their labels, in the largest unit that is not much
+    more than `most`.
     """
     unit, name = next((u for u in units if most >= u[0] / 2), units[-1])
-    least = most / unit / about
+    values = between(0.0, most / unit, about)
+    return [(v * unit, f"{v:{',.0f' if v == int(v) else 'g'}} {name}" if v else "0") for v in values]
+
+
+def between(low: float, high: float, about: int = 5) -> list[float]:
+    """About so many round values from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
+    least = (high - low) / about
     power = 10.0 ** math.floor(math.log10(least))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= least * 0.999)
-    count = int(most / unit / step * 1.0001)
-    return [
-        (0.0, "0"),
-        *(
-            (i * step * unit, f"{i * step:{',.0f' if step >= 1 else 'g'}} {name}")
-            for i in range(1, count + 1)
-        ),
-    ]
+    first, last = math.ceil(low / step - 1e-4), math.floor(high / step + 1e-4)
+    return [i * step for i in range(first, last + 1)]

@@ -79,7 +79,9 @@ def _lines(found: Fit) -> Iterator[str]:
         name, device = now.model.name, now.device.name
         if found.solve == DEVICES:
             on = f"{found.largest:,} x {device}" if now.spread else device
-            laid = f" ({degrees(now.spread.layout)}, recompute {now.task.recompute})" if now.spread else ""
+            trains = now.task.workload.mode == "train"
+            again = f", recompute {now.task.recompute}" * trains
+            laid = f" ({degrees(now.spread.layout, trains=trains)}{again})" if now.spread else ""
             yield f"{name} fits {on}{laid}: {_used(now)}"
             return
         yield f"{name} fits {device} up to {found.solve} {found.largest:,}{more}: {_used(now)}"

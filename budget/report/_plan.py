@@ -30,7 +30,7 @@ def answer(found: Found) -> Answer:
             "layouts": [_record(t) for t in found.tried],
         },
         records=lambda: Table(COLUMNS, [_row(t) for t in found.tried]),
-        text=lambda: f"{len(found.tried)} layouts, the best first",
+        text=lambda: f"{len(found.tried)} layout{'s' * (len(found.tried) != 1)}, the best first",
         tables=lambda: (Table(COLUMNS, [_row(t) for t in found.tried[:ROWS]]),),
         foot=foot,
         pictures=lambda: _pictures(found),
@@ -38,13 +38,13 @@ def answer(found: Found) -> Answer:
 
 
 def _pictures(found: Found) -> Sequence[str]:
-    """The best layouts as bars: of one device the memory, of all the time of a step."""
+    """The best layouts as bars: memory of one device, time of a sample, as steps differ in size."""
     shown = [(e, _label(t)) for t in found.tried[:ROWS] if (e := t.estimate) is not None]
     if not shown:
         return ()
     one = shown[0][0]
     heading = f"{one.model.name}, {devices(one)}: the best of {len(found.tried)} layouts, {workload(one)}"
-    return (side_by_side([e for e, _ in shown], heading, [name for _, name in shown]),)
+    return (side_by_side([e for e, _ in shown], heading, [name for _, name in shown], each=True),)
 
 
 def _label(t: Tried) -> str:

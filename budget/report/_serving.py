@@ -6,7 +6,7 @@ from ..serving import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
 from ._draw import WIDTH, drawing, text, ticks
-from ._summary import degrees
+from ._summary import degrees, taken_for
 from ._units import count, decimal, memory, seconds
 
 EDGE, LEFT, RIGHT, TOP, HIGH = 20, 70, 150, 92, 260  # pixels
@@ -44,7 +44,7 @@ def picture(found: Serving) -> str:
     y = Axis(0.0, max(all_) * 1.1, TOP + HIGH, TOP, log=False)
     points = [(x.at(a), y.at(b)) for a, b in zip(each, all_, strict=True)]
     names = [f"{p.users:,} user{'s' * (p.users > 1)}, first {seconds(p.ttft_s)}" for p in found.points]
-    head, said = _head(found).split("\n")
+    head, said = _head(found).split("\n")[:2]
     return drawing(
         [
             text(EDGE, 24, head, "head"),
@@ -73,10 +73,12 @@ def _head(found: Serving) -> str:
     beside = "alone" if alone else f"beside {first.users - 1:,} other{'s' if first.users > 2 else ''}"
     size, on = count(e.params.total), f"{found.devices:,} x {e.device.name}{_replicas(found)}"
     request = f"a prompt of {found.context:,} tokens and {found.output_tokens:,} back"
-    return (
-        f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}\n"
-        f"{request}: {whole} {beside}; room for {found.places:,} at once"
+    lines = (
+        f"{e.model.name}: {size} parameters, {e.task.dtype}, {e.stack.name}, on {on}",
+        f"{request}: {whole} {beside}; room for {found.places:,} at once",
+        *taken_for(e),
     )
+    return "\n".join(lines)
 
 
 def _replicas(found: Serving) -> str:

@@ -108,15 +108,20 @@ def as_published(e: Estimate) -> str:
     return "" if narrow else e.task.published
 
 
+def taken_for(e: Estimate) -> Iterator[str]:
+    """A line where a network's weights run wider than they are published."""
+    if published := as_published(e):
+        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+
+
 def _head(e: Estimate) -> Iterator[str]:
     total = count(e.params.total) + " parameters"
-    what = f"{e.model.name}: {describe(e)}"
+    what = f"{e.model.name}: {describe(e)}".removesuffix(": ")
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
     yield workload(e)
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
-    if published := as_published(e):
-        yield f"dtype       taken for {e.task.dtype}; published in few bits: {published}"
+    yield from taken_for(e)
     if e.spread is not None:
         chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
@@ -124,7 +129,7 @@ def _head(e: Estimate) -> Iterator[str]:
         trains = e.task.workload.mode == "train"
         yield f"layout      {degrees(e.spread.layout, trains=trains)}{micro}{best}"
     if used := techniques(e):
-        yield shorten(f"with        {used}", 79)
+        yield f"with        {used}"
 
 
 def workload(e: Estimate) -> str:
@@ -187,15 +192,16 @@ def _counts(e: Estimate) -> Iterator[str]:
         yield f"              {count(e.params.active)} parameters active for a token"
 
 
+def verdict(e: Estimate) -> str:
+    """Whether it fits, and what is lacking."""
+    return "fits" if e.fits else f"does not fit: {memory(e.process - e.device.usable_bytes)} too much"
+
+
 def _memory(e: Estimate) -> Iterator[str]:
-    m = e.memory
-    size = e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(e.process - size)} too much"
-    head = f"memory      peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}"
+    m, said = e.memory, verdict(e)
+    head = f"memory      peak {memory(m.peak)} of {memory(e.device.usable_bytes)}, in {where(m.at)}"
     yield (
-        f"{head:<{79 - len(verdict)}} {verdict}"
-        if len(head) + len(verdict) < 79
-        else f"{head}\n            {verdict}"
+        f"{head:<{79 - len(said)}} {said}" if len(head) + len(said) < 79 else f"{head}\n            {said}"
     )
     for kind, value in m.at_peak.items():
         bar = "#" * round(BAR * value / m.peak)
@@ -276,8 +282,9 @@ def _trust(e: Estimate) -> Iterator[str]:
     missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
     parts = modelled(e.program)
     but = f" but for what {', '.join(parts)} move" if parts else ""
-    own = f"captured from transformers' {e.model.config.get('class')}"
-    counts = own if e.model.config.get("captured") else "exact"
+    config = e.model.config
+    own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
+    counts = own if config.get("captured") else "exact"
     yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
     if e.spread is not None and e.task.workload.mode == "train":
         from ..goodput import MANY

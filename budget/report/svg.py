@@ -16,10 +16,11 @@ from ._bars import side_by_side
 from ._draw import BYTES, COLOUR, LEFT, RIGHT, SECONDS, WIDTH, drawing, legend, line, text, ticks
 from ._pipeline import has_pipeline
 from ._pipeline import picture as pipeline
-from ._summary import describe, shorten, where, workload
+from ._summary import describe, shorten, verdict, where, workload
 from ._units import memory, seconds
 
 TOP, HIGH = 100, 260  # pixels: above the curve, and its height
+ROOM = 1.08  # of the limit: the plot goes on above it, for its label
 
 
 def render(answer: Answer) -> str:
@@ -50,10 +51,9 @@ def picture(estimate: Estimate) -> str:
 
 def _title(e: Estimate) -> Iterator[str]:
     m, size = e.memory, e.device.usable_bytes
-    verdict = "fits" if e.fits else f"does not fit: {memory(m.peak - size)} too much"
     yield text(LEFT, 24, shorten(f"{e.model.name}: {describe(e)}", 84), "head")
     yield text(LEFT, 43, workload(e))
-    yield text(LEFT, 60, f"peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}; {verdict}")
+    yield text(LEFT, 60, f"peak {memory(m.peak)} of {memory(size)}, in {where(m.at)}; {verdict(e)}")
 
 
 def _curve(e: Estimate) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _curve(e: Estimate) -> Iterator[str]:
     size, peak = e.device.usable_bytes, e.memory.peak
     points = over_time(e.memory, e.times)
     across, floor = WIDTH - LEFT - RIGHT, TOP + HIGH
-    top = max(peak, size) if size < 2 * peak else peak
+    top = max(peak, ROOM * size) if size < 2 * peak else peak
     up = HIGH / top
     for level, label in ticks(top, BYTES):
         y = floor - level * up
@@ -121,7 +121,7 @@ def _axis(e: Estimate, points: Sequence[Point], floor: float) -> Iterator[str]:
     for p in points:
         if p.phase != named and p.seconds:
             named, x = p.phase, LEFT + at / step * across
-            yield line(x, floor, x, floor + 36, "axis")
+            yield line(x, floor + 24, x, floor + 36, "axis")
             if x >= free and x + 7 * len(named) < WIDTH:
                 yield text(x + 4, floor + 35, named)
                 free = x + 7 * len(named) + 10

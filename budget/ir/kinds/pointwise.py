@@ -6,6 +6,9 @@ from .rule import ANSWERS_SINGLE, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X,
 
 RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True, factors=True),
+    # the same of what experts make, of which a copy in the tokens' order is added up
+    "weigh": Rule(1, 2, (X, Y), cross=True, factors=True, most=(2, 0)),
+    "weigh_wide": Rule(1, 2, (X, Y), cross=True, factors=True, most=(2, 1)),  # both of them in float32
     "scale": Rule(1, 1, additive=True),
     # the same of what is cast for it and copied for a product of batches
     "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2, narrow=(1, 1)),

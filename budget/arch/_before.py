@@ -1,0 +1,58 @@
+"""What a tower makes of a picture, or of sound, before a decoder: it takes the place of as many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..config import Workload, at_most
+from ..ir import WEIGHT, Block, Model, Node, Op, Tensor, model, op
+from ..named import NamedTuple
+from ..size import Size, is_zero, or_else
+from . import transformer
+from ._heads import ends
+
+
+class Before(NamedTuple):
+    """What stands before a decoder."""
+
+    tokens: Size  # that it takes of a sequence
+    nodes: tuple[Node, ...]  # from the input to `b n d`, or weights alone where nothing is seen or heard
+    place: tuple[Op, ...]  # behind the decoder's embedding
+    deep: tuple[Op, ...]  # behind its first layers, one each
+    uncounted: tuple[str, ...]
+
+
+def placed(features: str, n: Size) -> Op:
+    """The features, `b n d`, in the place of n tokens."""
+    return op("place", f"x: b s d, {features}: b n d -> x: b s d", "place", n=n)
+
+
+def stored(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The weights of operators that do not run."""
+    for node in nodes:
+        if isinstance(node, Block):
+            yield node._replace(body=tuple(stored(node.body)))
+            continue
+        if own := tuple(t._replace(added=False) for t in node.ins if t.role == WEIGHT):
+            yield Op(node.name, "resident", own, (Tensor(f"{node.name}~stored", own[0].dims),), node.sizes)
+
+
+def transformer_behind(name: str, c: transformer.Config, w: Workload, size: str, before: Before) -> Model:
+    """A transformer of what is before the words and of them. size: the workload's, of the first."""
+    longest = transformer.length(c, w._replace(seq=0))
+    if not is_zero(getattr(w, size)):
+        at_most(size, before.tokens + 1, "context, in tokens", longest)
+    words = or_else(w.seq, longest - before.tokens)
+    seq = transformer.length(c, w._replace(seq=words + before.tokens))
+    nodes = (
+        *before.nodes,
+        *transformer.embedding(c, w.mode),
+        *before.place,
+        *transformer.behind_embedding(c, w.mode, seq, before.deep),
+    )
+    decodes = w.mode == "decode"
+    return model(
+        name, c, w, nodes, transformer.shape(c, w, seq), samples=w.batch,
+        tokens=w.batch * (1 if decodes else seq), outputs=ends(c, w.mode), uncounted=before.uncounted,
+        sound=0 if decodes else w.sound,
+    )  # fmt: skip

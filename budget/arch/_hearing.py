@@ -1,0 +1,71 @@
+"""A tower of sound and a projector of its output, before a decoder.
+
+Sound is cut into clips of the tower's length. What it makes of them takes the place of as many tokens of the
+text. Source: transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..config import Workload, at_most, part, setting
+from ..ir import Node, block, op
+from ..size import Size, ceil_div, floor_div, is_zero
+from . import _projector, audio_encoder
+from ._before import Before, placed, stored
+from ._layers import sized
+from .audio_encoder import FRAMES
+
+UNHEARD = "audio tower, which no input reaches"
+
+
+class Hearing(_projector.Projected, tower=audio_encoder.Config):
+    """How a decoder hears; the tower's fields are those of an encoder of sound."""
+
+    merge: int = setting(4, "positions of a clip, side by side one token (Voxtral: 4)")
+    padding: bool = setting(False, "what fills a clip up is heard, too (Voxtral)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _projector.check(self)
+        at_most("merge", self.merge, "positions of a clip", audio_encoder.positions(part(self, "tower")))
+
+
+def hear(c: Hearing, w: Workload, width: Size) -> Before:
+    """The tower and the projector. width: the decoder's.
+
+    Without sound they are stored and not run, and so they are where tokens are decoded.
+    """
+    tower = part(c, "tower")
+    heard = not is_zero(w.sound)
+    frames = w.sound * FRAMES
+    clips = ceil_div(frames, tower.frames)
+    each = floor_div(audio_encoder.positions(tower), c.merge)
+    n = clips * each if c.padding else _tokens(c, tower, frames)
+    sizes = {**audio_encoder.shape(tower, w.batch * clips), "n": each, "m": tower.d_model * c.merge}
+    nodes = (
+        block("tower", sized(_tower(c, tower, w.mode), **sizes), 1),
+        *sized(_projector.project(c, "projector", "z", "heard", c.projector_norm), **{
+            **sizes, "d": width, "f": c.projector_width, "g": c.projector_width,
+        }),
+        op("clips", "heard: u n d -> heard: b p d", "slice", u=w.batch * clips, n=each, p=n),
+    )  # fmt: skip
+    if not heard or w.mode == "decode":
+        return Before(n, tuple(stored(nodes)), (), (), () if heard else (UNHEARD,))
+    return Before(n, nodes, (placed("heard", n),), (), ())
+
+
+def _tokens(c: Hearing, tower: audio_encoder.Config, frames: Size) -> Size:
+    """Of so many frames, those that fill up the last clip left out."""
+    whole = floor_div(frames, tower.frames)
+    return sum(
+        clips * floor_div(ceil_div(length, 2), tower.pool * c.merge)
+        for clips, length in ((whole, tower.frames), (1, frames - whole * tower.frames))
+    )
+
+
+def _tower(c: Hearing, tower: audio_encoder.Config, mode: str) -> Iterator[Node]:
+    """From spectrograms to what is projected of them: `z: b n m`."""
+    yield from audio_encoder.encode(tower, mode)
+    s = audio_encoder.positions(tower)
+    yield op("merge", "x: b s d -> z: b n m", "view", s=s)

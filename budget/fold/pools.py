@@ -1,0 +1,36 @@
+"""Pools: what a stream freed and no other may use, so that the allocator holds more than tensors need.
+
+torch's allocator hands a freed block to its own stream only. FSDP2 gathers a unit's weights into a buffer of
+one stream and copies them out of it; a device's part of each gradient is made on another. So the largest
+buffer and all these parts are held from the first step on, also while none of them is in use.
+Source: fsdp2-collectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from ..size import Size, exact_div, is_one, maximum
+from .communication import communications
+from .memory import Memory
+from .step import Spread
+
+
+def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:
+    """Bytes that streams' own pools hold at the peak without use. pools: see stack.POOLS.
+
+    In a pipeline weights stay gathered and whole gradients wait for the last micro-batch (zero 1). Of many
+    micro-batches, gradients are there at the peak of arrays of sizes, whose kinds are not known.
+    """
+    zero, found = spread.layout.zero, 0
+    if "gradients" in pools and zero == 3:
+        alive = 0 if is_one(spread.micro) else memory.gradients
+        found = found + memory.gradients - memory.at_peak.get("gradients", alive)
+    if "gradients" in pools and zero == 1:
+        found = found + exact_div(memory.gradients, spread.layout.group("dp").size)
+    if "gathers" in pools and zero == 3:
+        said = (c for r in spread.ranks for c in communications(r.program.nodes, spread.dtype))
+        buffers = (c.bytes for c in said if c.kind == "all_gather" and c.axis in ("dp", "edp"))
+        found = found + reduce(maximum, buffers, 0)
+    return found

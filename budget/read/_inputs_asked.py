@@ -1,0 +1,152 @@
+"""Inputs by the names that a forward method gives them: patches with their grid, states, frames of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..config import Workload
+from ..named import Any
+
+SIDE, LONG = 224, 512  # of a picture and a sequence where neither workload nor config says it
+# Of an input by its name: the shapes behind the batch that it may have, as fields of the config or numbers.
+SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
+    "hidden_states": (("seq", "hidden_size"), ("seq", "input_dim"), ("seq", "input_size"),
+                      ("num_channels", "image", "image"), ("hidden_size", "seq"), ("channels", "seq")),
+    "spectrogram": (("seq", "model_in_dim"),),
+    "mel_spectrogram": (("mel_dim", "seq"),),
+    "audio_mel": (("seq", "input_feat_size"),),
+    "inputs": (("seq", "d_model"),),
+    "inputs_embeds": (("seq", "hidden_size"),),
+    "flattened_patches": (("seq_len", "patch"),),
+    "pixel_values_videos": (("frames", "num_channels", "image", "image"),),
+    "query_embeds": (("num_query_tokens", "hidden_size"),),
+    "states": (("seq", "state_dim"),),
+    "actions": (("seq", "act_dim"),),
+    "rewards": (("seq", 1),),
+    "returns_to_go": (("seq", 1),),
+    "timesteps": (("seq",),),
+    "past_values": (("past",), ("past", "input_size")),
+    "past_time_features": (("past", "num_time_features"),),
+    "past_observed_mask": (("past",), ("past", "input_size")),
+    "task_inputs": (("task_seq_len",),),
+    "decoder_input_ids": (("seq", "codebooks"),),
+    "input_ids": (("seq", "codebooks"), ("seq",)),
+}  # fmt: skip
+WHOLE = ("timesteps", "task_inputs", "decoder_input_ids", "input_ids")  # numbers of things
+MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # that hide nothing
+
+
+def told(config: Any, *names: str) -> Any:
+    """What the first of these fields says that a config has, or else a part of it; None where none does."""
+    parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
+    found = (getattr(part, name, None) for part in parts for name in names)
+    return next((value for value in found if value), None)
+
+
+def packed(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
+    """All patches of all pictures, one behind the other, flat or square, and the grid of each picture."""
+    import torch
+
+    grid = next((name for name in ("grid_thw", "image_grid_thw") if name in takes), "")
+    if not grid:
+        return
+    patch, temporal = told(config, "patch_size"), told(config, "temporal_patch_size", "patch_temporal") or 1
+    merge = told(config, "spatial_merge_size", "merge_size", "merge_kernel_size") or 1
+    merge = merge if isinstance(merge, int) else merge[0]
+    channels = told(config, "in_channels", "in_chans", "num_channels") or 3
+    if not isinstance(patch, int):
+        return
+    side = max(1, _side(config, workload) // patch // merge) * merge
+    sizes = torch.tensor([[1, side, side]] * workload.batch, device="cpu")  # classes read them
+    more = {}
+    if "merge_sizes" in takes:
+        more = {"merge_sizes": torch.full((workload.batch,), merge, device="cpu")}
+    main = "pixel_values" if "pixel_values" in takes else "hidden_states"
+    for shape in ((channels * temporal * patch**2,), (channels * patch**2,), (channels, patch, patch)):
+        yield {main: torch.ones(workload.batch * side**2, *shape), grid: sizes, **more}
+
+
+def patched(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
+    """The patches of each picture, and beside them where each lies or how many there are."""
+    import torch
+
+    patch, channels = told(config, "patch_size"), told(config, "num_channels") or 3
+    if "pixel_values" not in takes or not isinstance(patch, int):
+        return
+    side = max(1, _side(config, workload) // patch)
+    merge = told(config, "pooling_kernel_size") or 1
+    side = max(1, side // merge) * merge if isinstance(merge, int) else side
+    pixels = torch.ones(workload.batch, side**2, channels * patch**2)
+    if "pixel_position_ids" in takes:
+        place = torch.arange(side**2, device="cpu")
+        places = torch.stack((place % side, place // side), -1).repeat(workload.batch, 1, 1)
+        yield {"pixel_values": pixels, "pixel_position_ids": places}
+    if "spatial_shapes" in takes:
+        mask = torch.ones(workload.batch, side**2, dtype=torch.int64, device="cpu")
+        shapes = torch.full((workload.batch, 2), side, device="cpu")
+        yield {"pixel_values": pixels, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+
+
+def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """What forward cannot do without, and its main input, in each of the shapes that it may have."""
+    import torch
+
+    required = [n for n, p in takes.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    mains = [main] if isinstance(main, str) else list(main)
+    names = dict.fromkeys([*required, *(name for name in mains if name in takes)])
+    if "states" in names:  # what was done and seen before belongs to them
+        names.update(dict.fromkeys(name for name in SHAPES if name in takes))
+    if "input_ids" in names and "decoder_input_ids" in takes:
+        names["decoder_input_ids"] = None
+    for turn in range(max((len(SHAPES.get(name, ())) for name in names), default=0)):
+        given: dict[str, Any] = {}
+        for name in names:
+            if name in MASKS:
+                continue
+            shapes = SHAPES.get(name, ())
+            shape = (
+                [_length(config, x, workload) for x in shapes[min(turn, len(shapes) - 1)]] if shapes else []
+            )
+            if None in shape or not shapes:
+                break
+            kind = torch.int64 if name in WHOLE else torch.float32
+            given[name] = torch.ones(workload.batch, *shape, dtype=kind)
+        else:
+            first = next(iter(given.values()))
+            masks = {
+                n: torch.ones(first.shape[:2], dtype=torch.bool, device="cpu") for n in names if n in MASKS
+            }
+            yield {**given, **masks}
+
+
+def _side(config: Any, workload: Workload) -> int:
+    """Of a picture: what the workload says, else the config."""
+    side = workload.image or told(config, "image_size", "crop_size") or SIDE
+    return side if isinstance(side, int) else int(side[0])
+
+
+def _length(config: Any, of: Any, workload: Workload) -> Any:
+    """One length of a shape of SHAPES; None where the config does not say it."""
+    if isinstance(of, int):
+        return of
+    if of == "seq":
+        limit = told(config, "max_position_embeddings", "max_ep_len")
+        return workload.seq or (min(LONG, limit) if isinstance(limit, int) else LONG)
+    if of == "image":
+        return _side(config, workload)
+    if of == "frames":
+        return told(config, "num_frames", "frames_per_clip")
+    if of == "num_channels":
+        return told(config, "num_channels", "in_channels", "in_chans") or 3
+    if of == "codebooks":
+        return told(config, "num_codebooks") or told(
+            getattr(config, "decoder_config", config), "num_channels"
+        )
+    if of == "past":
+        steps, lags = told(config, "context_length", "prediction_length"), told(config, "lags_sequence")
+        return steps + max(lags) if steps and lags else steps
+    if of == "patch":  # and the row and the column of each
+        patch = told(config, "patch_embed_hidden_size")
+        return patch + 2 if patch else None
+    found = told(config, of)
+    return found if isinstance(found, int) else None

@@ -1,0 +1,78 @@
+"""Text with sound before the words: transformers' own classes, parameters and FLOPs."""
+
+import pytest
+import torch
+import transformers
+from differential import families, judge
+from differential_counts import counted
+from differential_inputs import hears
+from small_configs import EARS, NAMED_EARS, base
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from budget import estimate
+from budget.errors import InputError
+
+HEARING = [kind for kind in families() if hears(kind)]
+
+
+@pytest.mark.parametrize("kind", HEARING)
+def test_equals_transformers(kind):
+    assert judge(kind, "", base(kind), train=True) == ("equal", "")
+
+
+TOWERS = [  # clips of other lengths: a second is one, or fills the last one in part
+    ("qwen2_audio", {"audio_config": {**EARS, "max_source_positions": 31}}),
+    ("audioflamingo3", {"audio_config": {**NAMED_EARS, "max_source_positions": 57}, "projector_bias": False}),
+    ("voxtral", {"audio_config": {**NAMED_EARS, "max_source_positions": 48, "intermediate_size": 64}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), TOWERS)
+def test_other_settings_of_towers(kind, change):
+    assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_without_sound_the_tower_is_stored():
+    kind = "voxtral"
+    config = CONFIG_MAPPING[kind](**base(kind))
+    config.text_config.use_cache = False
+    real = transformers.VoxtralForConditionalGeneration._from_config(config, attn_implementation="eager")
+    told = estimate({"model_type": kind, **base(kind)}, mode="train", batch=2, seq=9)
+    ids = torch.ones(2, 9, dtype=torch.long)
+    assert (told.flops.forward, told.flops.backward) == counted(real, {"input_ids": ids}, True, ("logits",))
+    assert told.params.total == sum(p.numel() for p in real.parameters())
+    assert told.model.uncounted == ("audio tower, which no input reaches",)
+
+
+def test_sound_in_the_cache():
+    """Tokens are decoded behind the sound's and the words: its tower does not run."""
+    table = {"model_type": "voxtral", **base("voxtral")}
+    told = estimate(table, mode="decode", batch=2, seq=9, sound=1)
+    longer = estimate(table, mode="decode", batch=2, seq=9 + 15)  # three clips of 20 positions, four a token
+    assert (told.flops, told.memory.peak, told.params) == (longer.flops, longer.memory.peak, longer.params)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "sizes", "field"),
+    [
+        ("qwen2_audio", {}, {"image": 48}, "image"),
+        ("qwen2_audio", {}, {"sound": 90}, "sound"),  # more tokens than the text model takes
+        ("qwen2_audio", {"audio_config": {"d_model": 9}}, {}, "audio_config.encoder_attention_heads"),
+        ("llama", {}, {"sound": 1}, "sound"),
+    ],
+)
+def test_what_is_refused(kind, change, sizes, field):
+    with pytest.raises(InputError) as error:
+        estimate({"model_type": kind, **base(kind), **change}, mode="forward", batch=2, **sizes)
+    assert error.value.field == field
+
+
+def test_another_tower_leaves_the_text_alone():
+    table = {
+        "model_type": "voxtral",
+        **base("voxtral"),
+        "audio_config": {**NAMED_EARS, "intermediate_size": 70},
+    }
+    told = estimate(table, mode="forward", seq=9)
+    assert told.model.uncounted == ("audio tower", "projector of its output")
