@@ -57,6 +57,18 @@ def casts(node: Node) -> bool:
     return isinstance(node, Op) and node.rule.casts and node.ins[0].role in STORED
 
 
+def gathered(task: Task) -> Task:
+    """The task as it is where weights stay gathered (zero 1 and 2): of the weights that products read, in 16
+    bits, an optimizer has its part in float32, as a `master` has; whole gradients are float32.
+    """
+    if task.precision != "fsdp" or task.layout.zero not in (1, 2):
+        return task
+    from . import chosen
+
+    rest = {name: x for name, x in task.techniques.used.items() if name != "reduce_dtype"}
+    return task._replace(techniques=chosen({**rest, "precision": "master", "grad_dtype": "fp32"}))
+
+
 def summed(task: Task) -> str | None:
     """The dtype in which gradients are added up, "" is the model's own; None without this precision."""
     own = task.techniques.used.get("reduce_dtype", "")

@@ -21,7 +21,7 @@ from . import run
 from ._layers import outside
 from .backward import backward
 from .divide import check, divide
-from .fsdp import summed
+from .fsdp import gathered, summed
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
@@ -37,7 +37,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     Raises InputError for a layout that the network cannot have.
     """
     layout: Layout = task.layout
-    trains = task.workload.mode == "train"
+    trains, task = task.workload.mode == "train", gathered(task)
     network, book = prepare(model, task)
     if is_captured(book):
         return _captured(network, book, task)
