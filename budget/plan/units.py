@@ -134,8 +134,7 @@ class Units:
         found: dict[str, list[Piece]] = {}
         seen: set[str] = set()
         for o in outside(body):
-            # Of a cast its reader is told, and the gradient of one needs no weight.
-            for t in () if o.rule.casts and (_made(o) in self.casts or o.phase == "backward") else o.ins:
+            for t in () if _made(o) in self.casts or _uncasts(o) else o.ins:
                 cast = self.casts.get(t.name)
                 if t.name in seen or not (cast or _is_weight(t)):
                     continue
@@ -182,9 +181,10 @@ class Units:
         """An operator, or a recurrence, that reads gathered weights."""
         if isinstance(node, Block):
             return node._replace(body=tuple(map(self.reading_whole, node.body))) if node.shared else node
+        read = node.ins[:1] if _uncasts(node) else node.ins
         ins = (
             t._replace(name=_whole(t), role=ACTIVATION) if _is_weight(t) and t.name in self.gathered else t
-            for t in node.ins
+            for t in read
         )
         return node._replace(ins=tuple(ins))
 
@@ -217,6 +217,11 @@ def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
                 readers.setdefault(t.name, []).append(o)
     alone = (ops for ops in readers.values() if all(o.rule.casts and _made(o) == _made(ops[0]) for o in ops))
     return {_made(ops[0]): ops[0] for ops in alone}
+
+
+def _uncasts(o: Op) -> bool:
+    """Whether an operator is the gradient of a weight's cast, which needs no weight."""
+    return o.rule.casts and o.phase == "backward" and not o.again and bool(o.weights)
 
 
 def _made(o: Op) -> str:
