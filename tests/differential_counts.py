@@ -23,7 +23,7 @@ from differential_inputs import (
     image_field,
     inputs,
     sees,
-    tower_field,
+    towered,
     with_sound,
 )
 from oracle import _convolution_backward
@@ -36,7 +36,7 @@ from budget.errors import InputError
 from budget.fold.count import flops, params
 from budget.plan.backward import backward
 from budget.read import hf_config, hf_families
-from budget.read.hf_towers import COUNTED
+from budget.read.hf_towers import wholes
 
 ROTARY = ("rotary_emb", "patch_positional_embedding")  # whose outer product of frequencies is not counted
 REAL = ("idefics3_vision", "pixtral")  # look for patches that are there
@@ -49,7 +49,7 @@ def reference(kind: str, name: str, fields: dict[str, Any], train: bool = False)
     numbers; on the meta device what does not run there, such as large pictures.
     """
     found = _reference(kind, name, fields, train, "cpu")
-    if found[1] < 0 and not tower_field(kind) and kind not in REAL:
+    if found[1] < 0 and not towered(kind) and kind not in REAL:
         found = _reference(kind, name, fields, train, "meta")
     return found
 
@@ -58,7 +58,7 @@ def _reference(kind: str, name: str, fields: dict[str, Any], train: bool, where:
     config = AutoConfig.for_model(kind, **deepcopy(fields))
     if train:
         config.use_cache = config.get_text_config().use_cache = False  # in training there is none
-    text = config.get_text_config() if tower_field(kind) else config
+    text = config.get_text_config() if towered(kind) else config
     routed = any(hasattr(text, name) for name in ("num_experts_per_tok", "top_k_experts"))
     experts = {"experts_implementation": "batched_mm"} if routed else {}
     with torch.device(where) if where == "meta" else nullcontext(), without_looks():
@@ -138,14 +138,18 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
     """The same of this package. Raises InputError."""
     table = {"model_type": kind, **fields, **({"architectures": [name]} if name else {})}
     arch, config = hf_config.read(table)
-    if tower_field(kind) and arch not in COUNTED:
-        raise InputError(tower_field(kind), "its tower is named as not counted")
+    if towered(kind) and arch not in wholes(hf_families.load(kind)).values():
+        raise InputError("config", "its tower is named as not counted")
     takes = architectures.takes_of(architectures.load(arch))
     images = "seq" not in takes and "sound" not in takes
     side = SIDE if images and "image" not in image_field(kind) else 0
     if sees(kind):
         rotates = getattr(config, "tower_positions", "") == "rotary" and not config.tower_packed
-        side = GRID * config.merge * config.pool * config.tower_patch if rotates else config.tower_image
+        patched = arch == "patch_language"
+        if rotates or patched:
+            side = GRID * (config.patch if patched else config.merge * config.pool * config.tower_patch)
+        else:
+            side = config.tower_image
         side = SIZE * side // 8 if getattr(config, "newline", False) else side
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
     sound = SECONDS if hears(kind) else 0

@@ -13,25 +13,29 @@ from budget.read import hf_families, hf_towers
 
 BATCH, SEQ, SIDE = 2, 9, 32
 SAMPLES = 700  # of sound
-SECONDS = 1  # of sound before words
+SECONDS = 3  # of sound before words
 SIZE = 15  # of a picture that is cut into tiles, in eighths of a tile's side
 GRID = 5  # tokens along a side of a picture of any size
 
 
+def towered(kind: str) -> bool:
+    """Whether a family is a text model behind a tower."""
+    return "tower" in hf_families.load(kind)
+
+
 def tower_field(kind: str) -> str:
-    """The field of a tower, of a text model that has one."""
-    family = hf_families.load(kind)
-    return hf_towers.field(family) if "tower" in family else ""
-
-
-def sees(kind: str) -> bool:
-    """Whether a family is a text model with a tower of images."""
-    return tower_field(kind) == "vision_config"
+    """The field of a tower, of a text model that has one in its config."""
+    return hf_towers.field(hf_families.load(kind)) if towered(kind) else ""
 
 
 def hears(kind: str) -> bool:
-    """Whether it is one with a tower of sound."""
-    return bool(tower_field(kind)) and not sees(kind)
+    """Whether a family is a text model with a tower of sound."""
+    return tower_field(kind) in ("audio_config", "encoder_config")
+
+
+def sees(kind: str) -> bool:
+    """Whether it is one with a tower of images, or their patches."""
+    return towered(kind) and not hears(kind)
 
 
 def image_field(kind: str) -> str:
@@ -103,7 +107,12 @@ def beside_words(vision: Any) -> dict[str, Any]:
 
 def among_words(made: Any) -> dict[str, Any]:
     """A picture and as many image tokens as the class itself makes of it, before the words."""
-    config, vision = made.config, made.config.vision_config
+    config = made.config
+    if config.model_type == "fuyu":
+        patches = torch.ones(BATCH, GRID**2, config.num_channels * config.patch_size**2)
+        ids = torch.tensor([[config.image_token_id] * GRID**2 + [1] * SEQ] * BATCH)
+        return {"image_patches": patches, "input_ids": ids}
+    vision = config.vision_config
     if config.model_type == "mllama":
         return beside_words(vision)
     if config.model_type == "gemma4":
@@ -114,7 +123,8 @@ def among_words(made: Any) -> dict[str, Any]:
         listed = ("idefics2_vision", "idefics3_vision", "smolvlm_vision")  # take several for each text
         several = (1,) if vision.model_type in listed else ()
         side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
-        shown, more = torch.ones(BATCH, *several, vision.num_channels, side, side), {}
+        channels = getattr(vision, "num_channels", 3)
+        shown, more = torch.ones(BATCH, *several, channels, side, side), {}
     if hasattr(config, "image_grid_pinpoints"):  # tiles beside the whole
         side = SIZE * shown.shape[-1] // 8
         more["image_sizes"] = torch.tensor([(side, side)] * BATCH)
@@ -136,20 +146,39 @@ def among_words(made: Any) -> dict[str, Any]:
 
 def with_sound(made: Any) -> dict[str, Any]:
     """A second of sound in clips, the last one padded, and as many tokens as the class makes of it."""
-    config, tower = made.config, made.config.audio_config
-    length = 2 * getattr(tower, "max_source_positions", 1500)
+    config = made.config
+    if config.model_type == "granite_speech":
+        return _among(
+            made,
+            {"input_features": torch.ones(BATCH, SECONDS * FRAMES // 2, config.encoder_config.input_dim)},
+        )
+    tower = config.audio_config
+    chunked = hasattr(tower, "n_window")
+    length = 2 * (tower.n_window if chunked else getattr(tower, "max_source_positions", 1500))
     clips, frames = -(-SECONDS * FRAMES // length), SECONDS * FRAMES
     heard = torch.arange(clips * length).reshape(clips, length) < frames
     mask = heard.repeat(BATCH, 1).long()
-    features = torch.ones(BATCH * clips, tower.num_mel_bins, length)
+    if chunked:  # in a row, not apart
+        mask = mask.reshape(BATCH, -1)
+    features = torch.ones(len(mask), tower.num_mel_bins, mask.shape[1])
     masks = {"input_features_mask", "feature_attention_mask"} & set(signature(made.forward).parameters)
     given = {"input_features": features, **dict.fromkeys(masks, mask)}
+    if config.model_type != "qwen2_audio":
+        return _among(made, given)
+    whole = getattr(made, "model", made)
+    n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
+    return _behind(config, n, given)
+
+
+def _among(made: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """What is heard, and as many tokens as the class makes of it, before the words."""
     whole = made if hasattr(made, "get_audio_features") else made.model
     with torch.no_grad():
-        if hasattr(whole, "get_audio_features"):
-            n = whole.get_audio_features(**given).pooler_output.shape[:-1].numel() // BATCH
-        else:  # Qwen2-Audio's
-            n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
+        n = whole.get_audio_features(**given).pooler_output.shape[:-1].numel() // BATCH
+    return _behind(made.config, n, given)
+
+
+def _behind(config: Any, n: int, given: dict[str, Any]) -> dict[str, Any]:
     token = getattr(config, "audio_token_id", None) or config.audio_token_index
     ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **given}

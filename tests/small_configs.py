@@ -182,6 +182,30 @@ HEARING: dict[str, dict[str, Any]] = {  # text with a tower of sound
                "audio_config": {k: v for k, v in NAMED_EARS.items() if k != "max_source_positions"}},
 }  # fmt: skip
 SEEING |= HEARING
+SEEING["granite_speech"] = HEARING["granite_speech"] = {
+    "text_config": {**WORDS, "model_type": "granite"}, "audio_token_index": 99, "window_size": 6,
+    "downsample_rate": 2,
+    "encoder_config": {"input_dim": 10, "num_layers": 3, "hidden_dim": 32, "num_heads": 4, "context_size": 20,
+                       "max_pos_emb": 24, "output_dim": 7, "feedforward_mult": 2, "conv_kernel_size": 5},
+    "projector_config": {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
+                         "intermediate_size": 40, "encoder_hidden_size": 32},
+}  # fmt: skip
+SEEING["qwen3_asr"] = HEARING["qwen3_asr"] = {
+    "text_config": {**WORDS, "head_dim": 10}, "audio_token_id": 99,
+    "audio_config": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
+                     "num_mel_bins": 9, "output_dim": 48, "downsample_hidden_size": 6, "n_window_infer": 200},
+}  # fmt: skip
+SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
+                  "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip
+QFORMER = {
+    "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
+}  # fmt: skip
+SEEING["blip-2"] = {
+    "text_config": {"model_type": "opt", "hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 2,
+                    "num_attention_heads": 6, "vocab_size": 101, "max_position_embeddings": 128,
+                    "word_embed_proj_dim": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "vision_config": EYES, "qformer_config": QFORMER, "num_query_tokens": 5, "image_token_index": 99,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},

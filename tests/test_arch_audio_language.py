@@ -7,6 +7,7 @@ from differential import families, judge
 from differential_counts import counted
 from differential_inputs import hears
 from small_configs import EARS, NAMED_EARS, base
+from small_configs import HEARING as HEARING_OF
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
@@ -20,11 +21,18 @@ def test_equals_transformers(kind):
     assert judge(kind, "", base(kind), train=True) == ("equal", "")
 
 
-TOWERS = [  # clips of other lengths: a second is one, or fills the last one in part
+TOWERS = [  # clips, windows and blocks of other lengths: the last one is whole, or in part
     ("qwen2_audio", {"audio_config": {**EARS, "max_source_positions": 31}}),
     ("audioflamingo3", {"audio_config": {**NAMED_EARS, "max_source_positions": 57}, "projector_bias": False}),
     ("voxtral", {"audio_config": {**NAMED_EARS, "max_source_positions": 48, "intermediate_size": 64}}),
-]
+    ("qwen3_asr", {"audio_config": {**HEARING_OF["qwen3_asr"]["audio_config"], "n_window": 52}}),
+    ("qwen3_asr", {"audio_config": {**HEARING_OF["qwen3_asr"]["audio_config"], "n_window_infer": 100}}),
+    ("granite_speech", {"window_size": 8, "downsample_rate": 4}),
+    ("granite_speech", {"projector_config": {**HEARING_OF["granite_speech"]["projector_config"],
+                                             "cross_attention_frequency": 1}}),
+    ("granite_speech", {"encoder_config": {**HEARING_OF["granite_speech"]["encoder_config"], "num_layers": 1,
+                                           "context_size": 24}}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "change"), TOWERS)

@@ -6,7 +6,7 @@ import transformers
 from differential import families, judge
 from differential_counts import counted
 from differential_inputs import sees
-from small_configs import EYES, WORDS, base
+from small_configs import EYES, QFORMER, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -52,6 +52,8 @@ TOWERS = [  # other settings of what a config has
                          "vision_config": {**EYES, "model_type": "clip_vision_model"}}),
     ("llava_onevision", {"tie_word_embeddings": True}),
     ("llava_onevision", {"text_config": {**WORDS, "model_type": "qwen2", "tie_word_embeddings": True}}),
+    ("blip-2", {"qformer_config": {**QFORMER, "cross_attention_frequency": 3, "num_hidden_layers": 4}}),
+    ("blip-2", {"vision_config": {**EYES, "qkv_bias": False}, "num_query_tokens": 1}),
     ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
 ]  # fmt: skip
 

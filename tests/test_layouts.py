@@ -484,3 +484,26 @@ def test_a_tower_and_a_text_model_divide_their_own_heads():
         model = module.build(make(module.Config, own), Workload("train", 1, 8))
         scores = next(o for o, _ in walk(model.nodes) if o.tag == SCORES)
         assert choice(axis, scores, loops_over(scores)) == dim
+
+
+PIECES = [
+    ("audio_language", {}, {"sound": 45}),
+    ("chunk_language", {}, {"sound": 9}),
+    ("conformer_language", {}, {"sound": 29}),
+    ("vision_language", {"resolutions": (448, 448, 448, 896), "newline": True}, {"image": 448}),
+    (
+        "vision_language",
+        {"tower_window": 4, "tower_extra_tokens": 0},
+        {"image": 224},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "own", "sizes"), PIECES)
+def test_pieces_of_a_sample_stay_on_its_device(name, own, sizes):
+    """Clips, blocks, tiles and windows: copies of a network send one another no activations."""
+    module = arch.load(name)
+    model = backward(fuse(module.build(module.Config(**own), Workload("train", 2, **sizes)), {"attention"}))
+    program = divide(model, mesh(parse("dp=2"), model)).model
+    verify(program)
+    assert not [o.name for o, _ in walk(program.nodes) if o.axis == "dp" and o.phase == "forward"]

@@ -48,8 +48,9 @@ class Attention(NamedTuple):
     upcast: bool = True  # softmax in float32, cast back behind it
     gate: bool = False  # the projection to queries makes as many gates, which what is mixed goes through
     dropout: bool = False  # dropout of the attention weights, whose mask only eager code keeps
-    # so many windows of so many tokens each, over all samples: a query sees its own window alone
-    windows: tuple[tuple[Size, Size], ...] = ()
+    # windows of a sample, of all samples, and tokens of each: a query sees its own window alone
+    windows: tuple[tuple[Size, Size, Size], ...] = ()
+    source: str = "d"  # width of what keys and values are projected from
 
 
 def rotary(dim: str = "k") -> Op:
@@ -162,13 +163,13 @@ def _rotate(name: str, a: Attention, layout: str) -> Iterator[Op]:
 
 def _in_windows(name: str, a: Attention) -> Iterator[Op]:
     """The same within windows, those of one size together: tokens lie in the order of their windows."""
-    tokens: dict[str, Size] = {f"p{i}": each for i, (_, each) in enumerate(a.windows)}
+    tokens: dict[str, Size] = {f"p{i}": each for i, (_, _, each) in enumerate(a.windows)}
     dims = {"q": "h r k", "k": "h k", "v": "h k"}
     for t, rest in dims.items():
         parts = ", ".join(f"{t}{i}: {w} {p} {rest}" for i, (w, p) in enumerate(_numbered(a)))
         yield op(f"{name}.{t}_windows", f"{t}: b s {rest} -> {parts}", "split", **tokens, **_counts(a))
-    for i, (count, each) in enumerate(a.windows):
-        sizes: dict[str, Size] = {"b": count, "s": each, "t": each}
+    for i, (_, every, each) in enumerate(a.windows):
+        sizes: dict[str, Size] = {"b": every, "s": each, "t": each}
         for t, rest in dims.items():
             own = f"b {'s' if t == 'q' else 't'} {rest}"
             yield op(f"{name}.{t}{i}", f"{t}{i}: {own} -> {t}: {own}", "view", **sizes)
@@ -181,11 +182,11 @@ def _in_windows(name: str, a: Attention) -> Iterator[Op]:
 
 def _numbered(a: Attention) -> list[tuple[str, str]]:
     """Names of the axes of windows and of their tokens, by size."""
-    return [(f"w{i}", f"p{i}") for i in range(len(a.windows))]
+    return [(f"b.w{i}", f"p{i}") for i in range(len(a.windows))]
 
 
 def _counts(a: Attention) -> dict[str, Size]:
-    return {f"w{i}": count for i, (count, _) in enumerate(a.windows)}
+    return {f"w{i}": count for i, (count, _, _) in enumerate(a.windows)}
 
 
 def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterator[Op]:
@@ -197,7 +198,7 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
         yield op(f"{name}.split", "qkv: -> q: b s h r k, k: b s h k, v: b s h k", "view")
         return
     length = _length(memory, mode)
-    source = f"{memory or x}: b {length} d"
+    source, wide = f"{memory or x}: b {length} {a.source}", a.source
     none: dict[str, Size] = {length: 0} if memory and mode == "decode" else {}
     k_bias, v_bias = ", +*h k" if a.bias and a.key_bias else "", ", +*h k" if a.bias else ""
     q_bias = ", +*h r k" if a.bias else ""
@@ -208,8 +209,8 @@ def _project(name: str, a: Attention, mode: str, x: str, memory: str) -> Iterato
         yield op(f"{name}.gate_copy", "gate: -> gate:", "copy")
     else:
         yield op(f"{name}.q", f"{x}: b s d, *d h r k{q_bias} -> q: b s h r k", tag=QUERY)
-    yield op(f"{name}.k", f"{source}, *d h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
-    yield op(f"{name}.v", f"{source}, *d h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
+    yield op(f"{name}.k", f"{source}, *{wide} h k{k_bias} -> k: b {length} h k", tag=KEY, **none)
+    yield op(f"{name}.v", f"{source}, *{wide} h k{v_bias} -> v: b {length} h k", tag=VALUE, **none)
 
 
 def _length(memory: str, mode: str) -> str:

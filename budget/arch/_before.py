@@ -22,9 +22,16 @@ class Before(NamedTuple):
     uncounted: tuple[str, ...]
 
 
-def placed(features: str, n: Size) -> Op:
-    """The features, `b n d`, in the place of n tokens."""
-    return op("place", f"x: b s d, {features}: b n d -> x: b s d", "place", n=n)
+def before(w: Workload, size: str, nodes: tuple[Node, ...], n: Size, features: str, missing: str) -> Before:
+    """What makes `features: b n d` of an input. Without it, and where tokens are decoded, it is stored.
+
+    size: the workload's, which says whether there is that input. missing: what is not reached without it.
+    """
+    given = not is_zero(getattr(w, size))
+    if not given or w.mode == "decode":
+        left = () if given else (f"{missing}, which no input reaches",)
+        return Before(n, tuple(stored(nodes)), (), (), left)
+    return Before(n, nodes, (op("place", f"x: b s d, {features}: b n d -> x: b s d", "place", n=n),), (), ())
 
 
 def stored(nodes: Iterable[Node]) -> Iterator[Node]:

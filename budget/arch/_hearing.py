@@ -10,13 +10,11 @@ from collections.abc import Iterator
 
 from ..config import Workload, at_most, part, setting
 from ..ir import Node, block, op
-from ..size import Size, ceil_div, floor_div, is_zero
+from ..size import Size, ceil_div, floor_div
 from . import _projector, audio_encoder
-from ._before import Before, placed, stored
+from ._before import Before, before
 from ._layers import sized
 from .audio_encoder import FRAMES
-
-UNHEARD = "audio tower, which no input reaches"
 
 
 class Hearing(_projector.Projected, tower=audio_encoder.Config):
@@ -37,7 +35,6 @@ def hear(c: Hearing, w: Workload, width: Size) -> Before:
     Without sound they are stored and not run, and so they are where tokens are decoded.
     """
     tower = part(c, "tower")
-    heard = not is_zero(w.sound)
     frames = w.sound * FRAMES
     clips = ceil_div(frames, tower.frames)
     each = floor_div(audio_encoder.positions(tower), c.merge)
@@ -48,11 +45,9 @@ def hear(c: Hearing, w: Workload, width: Size) -> Before:
         *sized(_projector.project(c, "projector", "z", "heard", c.projector_norm), **{
             **sizes, "d": width, "f": c.projector_width, "g": c.projector_width,
         }),
-        op("clips", "heard: u n d -> heard: b p d", "slice", u=w.batch * clips, n=each, p=n),
+        op("clips", "heard: b.u n d -> heard: b p d", "slice", u=clips, n=each, p=n, b=w.batch),
     )  # fmt: skip
-    if not heard or w.mode == "decode":
-        return Before(n, tuple(stored(nodes)), (), (), () if heard else (UNHEARD,))
-    return Before(n, nodes, (placed("heard", n),), (), ())
+    return before(w, "sound", nodes, n, "heard", "audio tower")
 
 
 def _tokens(c: Hearing, tower: audio_encoder.Config, frames: Size) -> Size:

@@ -12,15 +12,15 @@ from ..config import Workload, any_of, at_most, part, setting
 from ..errors import InputError, shown
 from ..ir import Node, block, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
-from . import _projector, _resampler, _tiles, vit
-from ._before import Before, placed, stored
+from . import _projector, _qformer, _resampler, _tiles, vit
+from ._before import Before, before
 from ._layers import NORMS, activate, norm, sized
 from ._projector import project
 
-UNSEEN = "vision tower, which no input reaches"
+UNSEEN = "vision tower"
 
 
-class Sight(_projector.Projected, _tiles.Tiled, _resampler.Resampled, tower=vit.Config):
+class Sight(_projector.Projected, _qformer.Queried, _tiles.Tiled, _resampler.Resampled, tower=vit.Config):
     """How a decoder sees; the tower's fields are those of a vision transformer."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
@@ -56,6 +56,7 @@ class Sight(_projector.Projected, _tiles.Tiled, _resampler.Resampled, tower=vit.
         at_most("unread_layers", self.unread_layers + 1, "tower_layers", tower.layers)
         _tiles.check(self, tower.image)
         _resampler.check(self)
+        _qformer.check(self)
         _projector.check(self)
         _check_reading(self, tower)
         if not (self.merge_layer or is_zero(self.merge_width)):
@@ -75,28 +76,30 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
         tiles = _tiles.cut(c, w.image, tower.image, floor_div(tower.image, tower.patch * c.merge * c.pool))
         looked = w._replace(image=tower.image, batch=w.batch * (1 + tiles.down * tiles.across))
     each = _tokens(c, tower, looked) if seen else 0
-    n = tiles.tokens(c.newline) if tiles else _resampler.tokens(c, each) if seen else 0
+    asked = _qformer.tokens(c, each) if seen else 0
+    n = tiles.tokens(c.newline) if tiles else _resampler.tokens(c, asked) if seen else 0
     wide = tower.d_model * c.merge**2 * len(c.read_layers)
     features = {"n": each, "m": wide}  # m: of a token before the projector
     inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
     merged = or_else(c.merge_width, tower.d_model)
-    hidden = {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": merged}
+    hidden: dict[str, Size] = {"n": asked, "m": _qformer.width(c, wide)}
+    hidden |= {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": merged}
     hidden["e"] = merged if c.merge_layer else wide
     joined = _tiles.join(c, tiles, w.batch) if tiles else _tiles.stored(c)
-    sampled = _resampler.resampled(c, width, each)
+    sampled = _resampler.resampled(c, width, asked)
     eyes = (
         block("tower", inside, 1),
-        *sized(_projections(c, tower), **features, **hidden),
+        *_qformer.queried(c, w.mode, looked.batch, each, wide),
+        *sized(_projections(c, tower), **hidden),
         *joined,
         *sampled,
     )
-    if not seen or w.mode == "decode":
-        return Before(n, tuple(stored(eyes)), (), (), () if seen else (UNSEEN,))
     behind = (
         op(f"place{i}", f"x: b s d, deep{i}: b n d -> x: b s d", "place_add", n=n)
         for i in range(min(len(deep(c)), layers) if deep(c) else 0)
     )
-    return Before(n, eyes, (placed("pictures", n),), tuple(behind), ())
+    found = before(w, "image", eyes, n, "pictures", UNSEEN)
+    return found._replace(deep=tuple(behind)) if found.place else found
 
 
 def shallow(c: Sight, kind: str) -> None:
@@ -119,6 +122,8 @@ def _check_reading(c: Sight, tower: vit.Config) -> None:
         raise InputError("read_layers", "allowed: one 0, or numbers of layers")
     if _several(c) and not (is_zero(c.unread_layers) and is_one(c.pool)):
         raise InputError("read_layers", "allowed without unread_layers and pool")
+    if not is_zero(c.qformer_layers) and (deep(c) or _tiles.cuts(c)):
+        raise InputError("qformer_layers", "allowed without deep_layers and resolutions: layers")
     if deep(c) and (_several(c) or _tiles.cuts(c)):
         raise InputError("deep_layers", "allowed without read_layers and resolutions: layers")
     if c.class_tokens and _tiles.cuts(c) and not is_zero(tower.extra_tokens + tower.registers):

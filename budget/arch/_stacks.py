@@ -34,8 +34,8 @@ def encoder(name: str, layer: Layer, count: Size, *, x: str = "x") -> Block:
 
 def layer_of(layer: Layer, x: str = "x") -> Iterator[Node]:
     """One layer of an encoder on `x: b s d`."""
-    yield from _attend("attn", layer, layer.attention, "forward", x)
-    yield from _think(layer, x)
+    yield from attend("attn", layer, layer.attention, "forward", x)
+    yield from think(layer, x)
 
 
 def decoder(
@@ -53,28 +53,39 @@ def decoder(
     `keys` are the positions of its own that a query sees, `memory` those of the encoder.
     """
     body = (
-        *sized(_attend("attn", layer, layer.attention._replace(mask="mask"), mode), t=keys),
-        *sized(_attend("cross", layer, cross or layer.attention, mode, memory="memory"), t=memory),
-        *_think(layer),
+        *sized(attend("attn", layer, layer.attention._replace(mask="mask"), mode), t=keys),
+        *sized(attend("cross", layer, cross or layer.attention, mode, memory="memory"), t=memory),
+        *think(layer),
     )
     return block(name, body, count)
 
 
-def _attend(
-    name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = ""
+def attending(
+    layer: Layer, cross: Attention | None, x: str, memory: str, keys: Size, length: Size
 ) -> Iterator[Node]:
+    """One layer on `x: b s d`: it sees its own positions, `keys`; with `cross` those of `memory: b t m`."""
+    yield from sized(attend("attn", layer, layer.attention, "forward", x), t=keys)
+    if cross:
+        yield from sized(attend("cross", layer, cross, "forward", x, memory), t=length)
+    yield from think(layer, x)
+
+
+def attend(name: str, layer: Layer, a: Attention, mode: str, x: str = "x", memory: str = "") -> Iterator[Op]:
+    """Attention of a layer, to itself or to `memory`, and its addition to `x: b s d`."""
     yield from _residual(name, layer, x, lambda n: attention(name, a, mode, x=n, memory=memory))
 
 
-def _think(layer: Layer, x: str = "x") -> Iterator[Node]:
+def think(layer: Layer, x: str = "x", name: str = "mlp") -> Iterator[Op]:
+    """The MLP of a layer and its addition to `x: b s d`."""
+
     def part(n: str) -> Iterator[Op]:
         drops = layer.inner_dropout
-        return mlp("mlp", layer.activation, gated=layer.gated, bias=layer.bias, x=n, out="a", dropout=drops)
+        return mlp(name, layer.activation, gated=layer.gated, bias=layer.bias, x=n, out="a", dropout=drops)
 
-    yield from _residual("mlp", layer, x, part)
+    yield from _residual(name, layer, x, part)
 
 
-def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op]]) -> Iterator[Node]:
+def _residual(name: str, layer: Layer, x: str, part: Callable[[str], Iterator[Op]]) -> Iterator[Op]:
     """A part from its input to `a`, added to the stream, with its norm before or behind."""
     if layer.pre:
         yield norm(f"{name}.norm", layer.norm, x)

@@ -103,13 +103,13 @@ def stored(c: Tiled) -> Iterator[Node]:
 
 
 def join(c: Tiled, t: Tiles, b: Size) -> Iterator[Node]:
-    """From the features of every tile, `pictures: q n d`, to those of every picture, `pictures: b n d`."""
+    """From the features of every tile, `pictures: b.q n d`, to those of every picture, `pictures: b n d`."""
     square, tiles = t.side * t.side, t.down * t.across
-    part: dict[str, Size] = {"b": b, "q": b * (1 + tiles), "n": square}
+    part: dict[str, Size] = {"b": b, "q": 1 + tiles, "n": square}
     grid: dict[str, Size] = {"y": t.down * t.side, "x": t.across * t.side}
     kept: dict[str, Size] = {"b": b, "r": t.rows, "c": t.columns}
-    yield op("tiles.whole", "pictures: q n d -> whole: b n d", "slice", **part)
-    yield op("tiles.parts", "pictures: q n d -> parts: b z d", "slice", **part, z=tiles * square)
+    yield op("tiles.whole", "pictures: b.q n d -> whole: b n d", "slice", **part)
+    yield op("tiles.parts", "pictures: b.q n d -> parts: b z d", "slice", **part, z=tiles * square)
     yield op("tiles.grid", "parts: b z d -> parts: b d y x", "copy", b=b, **grid, z=tiles * square)
     if (t.rows, t.columns) != (grid["y"], grid["x"]):
         yield op("tiles.unpad", "parts: b d y x -> parts: b d r c", "slice", **grid, **kept)

@@ -91,7 +91,7 @@ def build(c: Config, w: Workload) -> Model:
         "b": w.batch, "s": s, "t": seq, "d": c.d_model, "v": c.vocab, "f": c.d_ff, "w": 1,
         "h": c.kv_heads, "r": exact_div(c.heads, c.kv_heads), "k": width,
     }  # fmt: skip
-    uncounted = (UNSEEN,) if is_zero(w.image) else ()
+    uncounted = (f"{UNSEEN}, which no input reaches",) if is_zero(w.image) else ()
     tokens = w.batch * s
     return model(
         "mllama", c, w, _nodes(c, w, seq), sizes, samples=w.batch, tokens=tokens, uncounted=uncounted

@@ -101,6 +101,11 @@ class Op(NamedTuple):
         return self.of == self.name
 
     @property
+    def derived(self) -> bool:
+        """Whether it is of the backward pass itself, and not a forward operator that runs again."""
+        return self.phase == "backward" and self.of != self.name
+
+    @property
     def weights(self) -> tuple[Tensor, ...]:
         """The weights that it reads, trained or frozen."""
         return tuple([t for t in self.ins if t.role in WEIGHTS])

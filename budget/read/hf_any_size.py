@@ -101,10 +101,16 @@ def gemma4(hf: Settings, _: Any) -> dict[str, Any]:
     }
 
 
+def fuyu(hf: Settings, _: Any) -> dict[str, Any]:
+    """Patches are projected to the text's width."""
+    patch, channels = _whole(hf, "patch_size"), _whole(hf, "num_channels")
+    return {**_as_wide(hf, hf, "hidden_size"), "patch": patch, "channels": channels}
+
+
 RULES = {
     rule.__name__: rule
     for rule in (
         qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5, cosmos3_omni, kimi_k25, video_llama_3, glm4v, glm_ocr,
-        gemma4,
+        gemma4, fuyu,
     )
 }  # fmt: skip

@@ -46,10 +46,10 @@ def _read(
             from . import hf_towers
 
             try:
-                if hf_towers.around(family, name):
+                if name in hf_towers.wholes(family):
                     return hf_towers.read(settings, family, name, text)
             except UncoveredError:  # then the text stands alone, and what is left out is named
-                if hf_towers.around(family, name) == name:
+                if hf_towers.wholes(family)[name] == name:
                     raise
         return name, text
     return hf_families.read(settings, family, kind, head)
@@ -68,11 +68,12 @@ def has_tower(values: Mapping[str, Any]) -> bool:
 
 def _sees(values: Mapping[str, Any]) -> bool:
     """Whether a config's tower is counted."""
-    if "tower" not in hf_families.load(values["model_type"]):
+    family = hf_families.load(values["model_type"])
+    if "tower" not in family:
         return False
-    from .hf_towers import COUNTED
+    from .hf_towers import wholes
 
-    return read(values)[0] in COUNTED
+    return read(values)[0] in wholes(family).values()
 
 
 def usual(values: Mapping[str, Any]) -> dict[str, Any]:

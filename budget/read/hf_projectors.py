@@ -122,14 +122,11 @@ def idefics3(hf: Settings, tower: Any) -> dict[str, Any]:
 
 def idefics2(hf: Settings, _: Any) -> dict[str, Any]:
     """A gated MLP as wide as the text's, and a resampler."""
-    inner = hf.get("perceiver_config")
-    if inner is not None and not isinstance(inner, Mapping):
-        raise InputError("perceiver_config", "allowed: a table of settings")
     usual = {
         "hidden_act": "silu", "resampler_n_latents": 64, "resampler_depth": 3, "resampler_n_heads": 16,
         "resampler_head_dim": 96, "num_key_value_heads": 4,
     }  # fmt: skip
-    own = {**usual, **(inner or {})}
+    own = _inside(hf, "perceiver_config", usual)
     heads, kv_heads = _whole(own, "resampler_n_heads"), _whole(own, "num_key_value_heads")
     if heads % kv_heads:
         told = f"got {kv_heads}; allowed: what divides resampler_n_heads, {heads}"
@@ -223,6 +220,14 @@ def mllama(hf: Settings, tower: Any) -> dict[str, Any]:
         "aspect_ratios": 8 if ratios is None else len(_list(vision, "supported_aspect_ratios")),
         "global_layers": _whole(vision, "num_global_layers"),
     }
+
+
+def _inside(hf: Settings, name: str, usual: Settings) -> dict[str, Any]:
+    """A config inside with its defaults."""
+    given = hf.get(name)
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(name, "allowed: a table of settings")
+    return {**usual, **(given or {})}
 
 
 def _times(hf: Settings, name: str) -> int:

@@ -30,11 +30,6 @@ def unispeech_sat(hf: Settings) -> dict[str, Any]:
     return {**wav2vec2(hf), "mask_token": True}
 
 
-def whisper_tower(hf: Settings) -> dict[str, Any]:
-    """A clip has two frames for each position."""
-    return {"frames": 2 * _whole(hf, "max_source_positions")}
-
-
 def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
     """Positions are averaged in pairs; one linear layer."""
     return {"merge": 1}
@@ -70,6 +65,38 @@ def glmasr(hf: Settings, tower: Any) -> dict[str, Any]:
     }
 
 
+def granite_speech_tower(hf: Settings) -> dict[str, Any]:
+    """Widths are multiples."""
+    width = _whole(hf, "hidden_dim")
+    return {
+        "d_ff": width * _whole(hf, "feedforward_mult"),
+        "inner": width * _whole(hf, "conv_expansion_factor"),
+    }
+
+
+def qwen3_asr_tower(hf: Settings) -> dict[str, Any]:
+    """A chunk is two windows; its class takes 13 positions for one."""
+    from ..arch.chunk_encoder import strided
+
+    chunk = 2 * _whole(hf, "n_window")
+    if strided(chunk) != 13:
+        raise UncoveredError("n_window", f"got {chunk // 2}; allowed: 50, or as many positions")
+    if _whole(hf, "max_position_embeddings") < 13:
+        raise UncoveredError("max_position_embeddings", "allowed: 13 or more")
+    several = _whole(hf, "n_window_infer") // chunk
+    if not several:
+        raise UncoveredError("n_window_infer", f"allowed: a chunk or more, {chunk}")
+    return {"chunk": chunk, "chunks": several}
+
+
+def qwen3_asr(hf: Settings, tower: Any) -> dict[str, Any]:
+    """An MLP as wide as the tower."""
+    wide = _whole(hf["audio_config"], "output_dim")
+    if wide != hf["text_width"]:  # the class cannot run otherwise
+        raise UncoveredError("audio_config.output_dim", f"got {wide}; allowed: {hf['text_width']}")
+    return {"projector_width": tower.d_model, "projector_activation": tower.activation}
+
+
 def _merged(tower: Any, only: int = 0) -> int:
     """Positions of the tower whose widths make that of its MLPs."""
     merge: int = tower.d_ff // tower.d_model
@@ -86,4 +113,4 @@ def _merged(tower: Any, only: int = 0) -> int:
     return merge
 
 
-RULES = {rule.__name__: rule for rule in (qwen2_audio, audioflamingo3, voxtral, glmasr)}
+RULES = {rule.__name__: rule for rule in (qwen2_audio, audioflamingo3, voxtral, glmasr, qwen3_asr)}

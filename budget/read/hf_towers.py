@@ -12,26 +12,25 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
-from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_sound
+from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_qformer, hf_sound
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
 from .hf_projectors import FIELD
 
-RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES}
+RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES}
 SEEING = {  # of a text model, the one that sees
     "transformer": "vision_language",
     "hybrid": "vision_hybrid",
     "gemma4": "vision_gemma4",
     "mllama": "mllama",
 }
-HEARING = {"transformer": "audio_language"}  # and the one that hears
-COUNTED = (*SEEING.values(), *HEARING.values())
 
 
-def around(family: Mapping[str, Any], text: str) -> str:
-    """The architecture of a text model of this one behind its family's tower; "" where there is none."""
-    return (SEEING if field(family) == FIELD else HEARING).get(text, "")
+def wholes(family: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of each architecture of text models, the one with the tower that a family has."""
+    found: Mapping[str, str] = family.get("around", SEEING)
+    return found
 
 
 def field(family: Mapping[str, Any]) -> str:
@@ -41,11 +40,12 @@ def field(family: Mapping[str, Any]) -> str:
 
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
-    given, tower = _tower(hf, family)
+    given, tower = _tower(hf, family) if field(family) else ({}, None)
     rule = RULES[family.get("rule", hf["model_type"])]
-    name = around(family, arch)
+    name = wholes(family)[arch]
     sees = architectures.load(name).Config
-    inside = {f"tower_{name}": value for name, value in vars(tower).items() if f"tower_{name}" in sees.fields}
+    own = {} if tower is None else vars(tower)
+    inside = {f"tower_{name}": value for name, value in own.items() if f"tower_{name}" in sees.fields}
     settings = {
         **vars(text),
         **inside,
