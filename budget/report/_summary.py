@@ -123,10 +123,10 @@ def _head(e: Estimate) -> Iterator[str]:
         yield f"dtype       {lacking}"
     yield from taken_for(e)
     if e.spread is not None:
-        chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
+        trains = e.task.workload.mode == "train"
+        chosen = f"; micro-batch {e.task.workload.batch}" + f", recompute {e.task.recompute}" * trains
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
-        trains = e.task.workload.mode == "train"
         yield f"layout      {degrees(e.spread.layout, trains=trains)}{micro}{best}"
     if used := techniques(e):
         yield f"with        {used}"
@@ -228,8 +228,8 @@ def _time(e: Estimate) -> Iterator[str]:
     yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
     if not is_zero(e.model.sound):
         yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
-    if e.spread is not None:
-        yield "              " + "   ".join(_beside(e))
+    if e.spread is not None and (beside := list(_beside(e))):
+        yield "              " + "   ".join(beside)
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
     parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
     if decodes:
