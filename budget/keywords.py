@@ -50,6 +50,7 @@ class Techniques(TypedDict, total=False):
     adapters: int
     adapter_targets: str
     boft_block_size: int
+    boft_dropout: float
     kv_dtype: str
     teacher: str
     freeze: str
@@ -79,6 +80,8 @@ class Techniques(TypedDict, total=False):
     p_tuning_hidden: int
     target_modules: str
     adapter_dtype: str
+    rank_dropout: float
+    module_dropout: float
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8"]
     frozen_dtype: str
@@ -117,6 +120,7 @@ class Techniques(TypedDict, total=False):
     recompute_layers: int
     gradient_sums: Literal["in_place", "new"]
     vera_rank: int
+    vera_dropout: float
 
 
 class Settings(Techniques, total=False):

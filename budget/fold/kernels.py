@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    WEIGHT,
     WEIGHTS,
     Block,
     Gemm,
@@ -183,6 +184,11 @@ def _launches(o: Op, dtype: str) -> Size:
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
+        if (
+            rule.family == "norm" and launches > 1
+        ):  # written out: its weight's gradient is a product and a sum
+            trained = [t.role == WEIGHT for t in o.outs]
+            launches = 2 if all(trained) else launches - 2 * bool(o.weights and not any(trained))
     if derived and o.ins and o.ins[0].dtype != o.out.dtype:
         launches += rule.widens
     return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches

@@ -16,6 +16,7 @@ RULES: dict[str, Rule] = {
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
     "mask_made": Rule(1, 0, linear=True, launches=4, moves=(2, 0)),  # made of booleans first
+    "mask_rows": Rule(1, 1, (Y,), inplace=True, plain="masked_fill"),  # by a number for each
     "masked_fill": Rule(1, 1, (Y,)),  # by booleans, which its gradient needs, too
     "mask_dense": Rule(
         1, 0, (Save("mask", like=1, own=True, copy=True),), apart=3
