@@ -32,7 +32,7 @@ def sizes(field: str, text: str | None) -> Any:
 
 
 def _size(text: str) -> Any:
-    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip())
+    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)
     if told is None:
         return text
     value = float(told[1]) * PREFIX[told[2].lower()]
