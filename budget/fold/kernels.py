@@ -14,6 +14,7 @@ from ..ir import (
     Op,
     base,
     contraction_flops,
+    elements,
     gemm,
     is_convolution,
     picked,
@@ -88,7 +89,8 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
+    n = elements(o.out, o.sizes)
+    return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
