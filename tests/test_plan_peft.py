@@ -38,6 +38,15 @@ KINDS = {
     ),
     "prefix": (lambda **k: peft.PrefixTuningConfig(num_virtual_tokens=10, **k), {"prefix_tuning": 10}),
 }
+DROPPED = {  # the same adapters with their dropouts
+    "dora": ({"lora_dropout": 0.1}, {"lora_dropout": 0.1}),
+    "adalora": ({"lora_dropout": 0.1}, {"lora_dropout": 0.1}),
+    "vera": ({"vera_dropout": 0.1}, {"vera_dropout": 0.1}),
+    "loha": ({"rank_dropout": 0.1, "module_dropout": 0.1}, {"rank_dropout": 0.1, "module_dropout": 0.1}),
+    "lokr": ({"rank_dropout": 0.1}, {"rank_dropout": 0.1}),
+    "oft": ({"module_dropout": 0.5}, {"module_dropout": 0.5}),
+    "boft": ({"boft_dropout": 0.5}, {"boft_dropout": 0.5}),
+}
 PROMPTS = ("prompt", "p", "prefix")
 NO_CONV1D = ("loha", "lokr", "oft", "boft")  # peft has them for torch's own linear layers alone
 EAGER = {"attention": "eager", "execution": "eager", "precision": "pure"}
@@ -80,6 +89,27 @@ def test_an_adapter_s_peak_is_what_torch_measures(family, kind, dtype):
     found = estimate(c.to_dict(), batch=BATCH, seq=SEQ, **how)
     # MemTracker's hooks may hold a frozen embedding's output until Python collects garbage: 0.6 % here.
     assert found.memory.peak == pytest.approx(theirs["Total"], rel=0.01)
+
+
+@pytest.mark.parametrize("kind", DROPPED)
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("mixed", marks=pytest.mark.slow)])
+def test_an_adapter_s_dropout_keeps_what_peft_s_does(kind, dtype):
+    how, ours = KINDS[kind]
+    theirs, more = DROPPED[kind]
+    named = "lora_dtype" if "lora_rank" in ours else "adapter_dtype"
+    wide = {named: "fp32"} if dtype == "mixed" else {}
+    c = config("llama")
+    e = estimate(
+        c.to_dict(),
+        batch=BATCH,
+        seq=SEQ,
+        dtype="bf16",
+        **{**EAGER, "attention": "fused", **ours, **more, **wide},
+    )
+    if not wide:
+        assert e.params.trainable == trainable(c, how(**theirs))
+    found = step_peak(c, how(**theirs), BATCH, SEQ, "bfloat16", adapter=bool(wide))["Total"]
+    assert e.memory.peak == pytest.approx(found, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "p"])

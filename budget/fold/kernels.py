@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    WEIGHT,
     WEIGHTS,
     Block,
     Gemm,
@@ -13,6 +14,7 @@ from ..ir import (
     Op,
     base,
     contraction_flops,
+    elements,
     gemm,
     is_convolution,
     picked,
@@ -87,7 +89,8 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
+    n = elements(o.out, o.sizes)
+    return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -183,6 +186,11 @@ def _launches(o: Op, dtype: str) -> Size:
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
+        if (
+            rule.family == "norm" and launches > 1
+        ):  # written out: its weight's gradient is a product and a sum
+            trained = [t.role == WEIGHT for t in o.outs]
+            launches = 2 if all(trained) else launches - 2 * bool(o.weights and not any(trained))
     if derived and o.ins and o.ins[0].dtype != o.out.dtype:
         launches += rule.widens
     return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches

@@ -174,7 +174,7 @@ def pointwise_flops(o: Op) -> Size:
         added = sum([t.added for t in o.ins])
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
-    rate = rule.back if o.phase == "backward" and not o.again else rule.flops
+    rate = rule.back if o.derived else rule.flops
     return rate * widest(o) if rate else 0
 
 
@@ -183,7 +183,7 @@ def widest(o: Op) -> Size:
     walks = o.rule.walks
     if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
-    return elements(o.out, o.sizes)
+    return elements(o.outs[0], o.sizes)
 
 
 class Gemm(NamedTuple):

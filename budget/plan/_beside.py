@@ -90,6 +90,10 @@ class Layer:
         """What one more operator makes, in the adapters' dtype."""
         return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.dtype))
 
+    def single(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
+        """What one more operator makes, in float32."""
+        return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype="float32"))
+
     def plain(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
         """What one more operator makes, in the layer's own dtype."""
         return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.x.dtype))
@@ -102,6 +106,14 @@ class Layer:
     def cast(self, x: Tensor) -> Tensor:
         """A tensor in the adapters' dtype."""
         return self.do(f"cast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.dtype else x
+
+    def rows_dropped(self, delta: Tensor, *, scaled: bool) -> Tensor:
+        """A weight's change without some of its rows, in place; scaled: the others by what is left."""
+        left = self.do("rank_mask", "fill", (), self.fan_out)
+        dropped = self.do("rank_dropout", "mask_rows", (delta, left), delta.dims)
+        # The mask is drawn on the host, copied, and divided by its mean.
+        self.ops[-1] = self.ops[-1]._replace(beside=(3 if scaled else 1, 0))
+        return dropped
 
     def own(self) -> Tensor:
         """The layer's own result: of W, without its adapter."""
@@ -211,6 +223,17 @@ def usual(model: Model, task: Task, method: str) -> str:
 def matched(model: Model, patterns: str) -> frozenset[str]:
     """Names of the products that any of the patterns matches."""
     return frozenset[str]().union(*(matching(model, p) for p in patterns.split(",")))
+
+
+def part(field: str, value: float) -> None:
+    """Raise an InputError for a dropout that leaves nothing."""
+    if value >= 1:
+        raise InputError(field, f"got {value}; allowed: from 0 to below 1")
+
+
+def drops(task: Task, field: str) -> bool:
+    """Whether part of something is dropped: only in training."""
+    return bool(task.workload.mode == "train" and getattr(task.techniques, field) > 0)
 
 
 def wide(task: Task) -> str:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..ir import SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
-from ._beside import resolved, usual
+from ._beside import drops, part, resolved, usual
 from ._dora import dora
 from ._names import operands, untrained, wide
 from .freeze import frozen
@@ -26,14 +26,13 @@ SETTINGS = {
         "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv), or all-linear"
     ),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
-    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
+    "lora_dropout": setting(0.0, "part of the inputs of LoRA's or AdaLoRA's that is dropped", least=0),
     "use_dora": setting(False, "low-rank adapters with trained magnitudes (DoRA)"),
     "use_rslora": setting(False, "they are scaled by alpha / sqrt(rank) (rsLoRA), which costs nothing else"),
 }
 NEEDS = {
     "lora_targets": ("lora_rank",),
     "lora_dtype": ("lora_rank",),
-    "lora_dropout": ("lora_rank",),
     "use_dora": ("lora_rank",),
     "use_rslora": ("lora_rank",),
 }
@@ -162,16 +161,22 @@ def check(task: Task, device: object) -> None:
     """Raise an InputError for a dtype that adapters cannot have, or a dropout that leaves nothing."""
     t = task.techniques
     wide("lora_dtype", t.lora_dtype)
-    if t.lora_dropout >= 1:
-        raise InputError("lora_dropout", f"got {t.lora_dropout}; allowed: from 0 to below 1")
+    part("lora_dropout", t.lora_dropout)
+    if t.lora_dropout and not (t.lora_rank or t.adalora_rank):
+        raise InputError("lora_dropout", "there is no lora_rank; allowed: with lora_rank or adalora_rank")
 
 
 def apply(model: Model, task: Task) -> Model:
     """The model with its adapters."""
     t = task.techniques
+    if not t.lora_rank:
+        return model
     dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
-    dropout = task.workload.mode == "train" and t.lora_dropout > 0
-    how = {"dropout": dropout, "magnitudes": t.use_dora, "autocast": t.precision == "autocast"}
+    how = {
+        "dropout": drops(task, "lora_dropout"),
+        "magnitudes": t.use_dora,
+        "autocast": t.precision == "autocast",
+    }
     return lora(model, t.lora_rank, t.lora_targets or usual(model, task, "lora"), dtype, **how)
 
 
