@@ -34,11 +34,10 @@ def chosen(
     return frozenset(names)
 
 
-def matching(model: Model, pattern: str) -> frozenset[str]:
-    """Names of the products that one pattern matches."""
-    return _matching(
-        (o.name for o, _ in walk(model.nodes) if can_choose(o) and o.kind == "contract"), pattern
-    )
+def matching(model: Model, pattern: str, *, tables: bool = False) -> frozenset[str]:
+    """Names of the products, and of the tables, that one pattern matches."""
+    kinds = ("contract", "gather") if tables else ("contract",)
+    return _matching((o.name for o, _ in walk(model.nodes) if can_choose(o) and o.kind in kinds), pattern)
 
 
 def _matching(known: Iterable[str], pattern: str) -> frozenset[str]:
