@@ -55,6 +55,7 @@ class Techniques(TypedDict, total=False):
     teacher: str
     freeze: str
     freeze_layers: int
+    reduce_dtype: str
     fuse: str
     gradient_accumulation_fusion: bool
     dummy_gradients: bool
@@ -83,7 +84,7 @@ class Techniques(TypedDict, total=False):
     rank_dropout: float
     module_dropout: float
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8"]
+    precision: Literal["pure", "autocast", "master", "fp8", "fsdp"]
     frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int

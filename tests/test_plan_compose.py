@@ -26,7 +26,7 @@ def estimate(**changes):
 
 
 CHOICES = {
-    "precision": ["pure", "autocast", "master", "fp8"],
+    "precision": ["pure", "autocast", "master", "fp8", "fsdp"],
     "grad_dtype": ["", "fp32"],
     "accumulate": [1, 3, 6],
     "recompute": ["none", "selective", "full"],
@@ -210,6 +210,7 @@ def test_no_architecture_has_a_setting_of_the_same_name(name):
         ({"mode": "decode", "accumulate": 2}, "accumulate"),
         ({"mode": "prefill", "offload": "activations"}, "offload"),
         ({"dtype": "fp32", "precision": "fp8"}, "precision"),
+        ({"reduce_dtype": "fp32", "precision": "autocast"}, "reduce_dtype"),
         ({"precision": "int3"}, "precision"),
         ({"lora_rank": 4, "lora_targets": "nothing"}, "lora_targets"),
         ({"lora_targets": "mlp.up"}, "lora_targets"),
@@ -267,7 +268,8 @@ ON = {
     "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
     "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass", "rank_dropout": 0.1,
     "recompute": "full", "recompute_every": 2,
-    "recompute_layers": 1, "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
+    "recompute_layers": 1, "reduce_dtype": "fp32",
+    "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_dropout": 0.1, "vera_rank": 4,
 }  # fmt: skip
 TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}

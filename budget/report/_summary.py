@@ -37,11 +37,12 @@ HEADLINE = (
 
 
 BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
-# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+# What training in 16 bits stores: autocast's and FSDP's weights are float32, master's have a float32 copy.
 PRECISIONS = {
     "pure": "pure {}",
     "autocast": "{} + fp32 master",
     "master": "{} + fp32 master",
+    "fsdp": "{} + fp32 master",
     "fp8": "fp8 + {}",
 }
 MODES = {"train": "training", "forward": "forward pass"}

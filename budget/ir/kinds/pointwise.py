@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
         launches=9,
         back_launches=12,
         back_most=(0, 7),
+        lets_go="gelu_new_again",
         family="activation",
         moves=(18, 0),
         back_moves=(28, 0),
@@ -166,3 +167,4 @@ RULES: dict[str, Rule] = {
         4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0), widens=3
     ),
 }
+RULES["gelu_new_again"] = RULES["gelu_new_autocast"]._replace(back_most=(-1, 7))
