@@ -112,9 +112,10 @@ def test_an_adapter_s_dropout_keeps_what_peft_s_does(kind, dtype):
     assert e.memory.peak == pytest.approx(found, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["prompt", "p"])
+@pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_of_two_stacks_the_encoder_s_sequence_has_virtual_tokens(family, kind):
+    """Prefixes are the decoder's, of its attention to itself."""
     c, how, ours = both(family, kind)
     e = estimate(c.to_dict(), batch=2, seq=64, **EAGER, **ours)
     assert e.params.trainable == trainable(c, how)
@@ -195,7 +196,7 @@ def test_what_peft_refuses_is_refused(settings, said):
 @pytest.mark.parametrize(
     ("model", "settings", "said"),
     [
-        ("t5-small", {"prefix_tuning": 4}, "prefix_tuning: peft's cache of two stacks is not modelled"),
+        ("whisper-tiny", {"prefix_tuning": 4}, "prefix_tuning: whisper-tiny reads no tokens, or has conv"),
         ("resnet50", {"prompt_tuning": 4}, "prompt_tuning: resnet50 reads no tokens, or has convolutions"),
         (
             "gpt2",
