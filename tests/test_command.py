@@ -214,6 +214,8 @@ WRONG = [
     (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
     (["gpt2"], "budget estimate gpt2"),
+    (["models"], "did you mean 'list'"),
+    (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
     (["goodput", "gpt2"], "'gpt2' is one argument too many"),
     (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),
     (["estimate", "gpt2", "--device", ""], "device: unknown name ''"),
@@ -365,8 +367,9 @@ def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
-def test_what_a_hint_tells_to_type_works(capsys, command):
+def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch):
     """Of a flag of other tools: what stands between the quotes is a flag here that takes the value."""
+    monkeypatch.chdir(tmp_path)  # some write a file
     said = set()
     for name in table.load("synonyms.json"):
         status, _, error = run(capsys, *command.split(), f"--{name}", "2")

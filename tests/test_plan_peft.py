@@ -112,6 +112,19 @@ def test_an_adapter_s_dropout_keeps_what_peft_s_does(kind, dtype):
     assert e.memory.peak == pytest.approx(found, rel=0.01)
 
 
+@pytest.mark.parametrize("wide", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_embedding_s_adapter_is_looked_up(wide):
+    c, targets = config("llama"), ["embed_tokens", "q_proj", "lm_head"]
+    how = {**EAGER, "lora_rank": 8, "lora_targets": ",".join(targets)}
+    e = estimate(c.to_dict(), batch=2, seq=64, **how)
+    theirs = peft.LoraConfig(r=8, target_modules=targets)
+    assert e.params.trainable == trainable(c, theirs)
+    assert (e.flops.forward, e.flops.backward) == flops(c, theirs, 2, 64)
+    asked = {**how, "attention": "fused", "dtype": "bf16", **({"lora_dtype": "fp32"} if wide else {})}
+    found = step_peak(c, theirs, BATCH, SEQ, "bfloat16", adapter=wide)["Total"]
+    assert estimate(c.to_dict(), batch=BATCH, seq=SEQ, **asked).memory.peak == pytest.approx(found, rel=0.01)
+
+
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_of_two_stacks_the_encoder_s_sequence_has_virtual_tokens(family, kind):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
+from ..ir import EMBED, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
 from ._beside import drops, part, resolved, usual
@@ -71,12 +71,16 @@ def lora(
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
-    more = [p.name for p in fused]
+    tables = [o.name for o, _ in walk(model.nodes) if o.tag == EMBED]
+    more = [*(p.name for p in fused), *tables]
     names = resolved(model, "lora_targets", targets, more)
     base, own = frozen(model, None), _ranks(model, ranks, more)
 
     def change(o: Op) -> Iterator[Op]:
         rank_of = own.get(o.name, rank)
+        if o.name in tables:
+            yield from _of_table(o, rank_of, dtype) if o.name in names else (o,)
+            return
         parts = [p for p in fused if p.product == o.name and p.name in names]
         if magnitudes and o.name in names:
             yield from dora(o, rank_of, dtype, dropout)
@@ -154,6 +158,26 @@ def _beside(
         yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes, callers=callers)
     else:
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
+
+
+def _of_table(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
+    """An embedding, and the sum with B of what is looked up in A. It drops nothing. Source: peft."""
+    ids, table = o.ins
+    out, sizes = o.out, {**o.sizes, "R": rank}
+    base, delta, scaled = (_summand(out, what) for what in ("base", "delta", "scaled"))
+    delta, scaled = delta._replace(dtype=dtype), scaled._replace(dtype=dtype)
+    rows = tuple(d for d in table.dims if is_picked(d))
+    low = Tensor(f"{out.name}~low", (*ids.dims, "R"), dtype=dtype)
+    down = Tensor(f"{o.name}.lora_A.weight", (*rows, "R"), WEIGHT, dtype)
+    up = Tensor(f"{o.name}.lora_B.weight", ("R", *(d for d in table.dims if d not in rows)), WEIGHT, dtype)
+    yield o._replace(outs=(base,), tag="")  # its own output is no leaf
+    yield Op(f"{o.name}.lora_A", "gather", (ids, down), (low,), sizes)
+    yield Op(f"{o.name}.lora_B", "contract", (low, up), (delta,), sizes)
+    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
+    total = _summand(out, "sum")._replace(dtype=dtype) if dtype else out
+    yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
+    if dtype:
+        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
 
 
 def _summand(out: Tensor, what: str) -> Tensor:
