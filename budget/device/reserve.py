@@ -47,6 +47,11 @@ class Reserve(NamedTuple):
 NOTHING = Reserve(0, 0.0)
 
 
+def reserve(device: Device, groups: float, context_mib: float, value: Any = None) -> Reserve:
+    """A reserve as the user says it, or a process's usual one for None. Raises InputError."""
+    return usual(device, groups, context_mib) if value is None else asked(value, device)
+
+
 def usual(device: Device, groups: float = 0, context_mib: float = 0) -> Reserve:
     """What a process of torch takes on a device, with as many process groups; nothing where none is known.
     context_mib: of another CUDA than data/reserve.json's.

@@ -24,8 +24,9 @@ def reads(model: Model) -> Reads:
     count: dict[str, int] = {}
     for o, _ in walk(model.nodes):
         if o.rule.view:
-            source = o.ins[0] if o.ins else o.out
-            root.update({t.name: root.get(source.name, source.name) for t in o.outs})
+            for t in o.outs:
+                source = o.ins[0] if o.ins else t
+                root[t.name] = root.get(source.name, source.name)
         else:
             _count(o.ins, root, count)
     ends = (*model.outputs, *_handed_on(model.nodes))
