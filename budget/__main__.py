@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if sys.stdout is None:
         raise InputError("output", "standard output is closed; allowed: an open one")
+    if args[:1] == ["help"] and len(args) > 1:
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         lines = (f"  {name:<12}{command.load(name).HELP}" for name in command.names())
         print(INTRO.format(commands="\n".join(lines)))

@@ -40,6 +40,7 @@ def test_parameters_are_those_of_keras_hub(name):
 
 # Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
 CHECKPOINTS = {
+    "ernie-4.5-0.3b": 360_748_032,
     "falcon-h1-0.5b": 521_411_104,
     "falcon-h1-1.5b": 1_554_863_488,
     "falcon-h1-7b": 7_585_648_736,
