@@ -47,6 +47,7 @@ class Techniques(TypedDict, total=False):
 
     accumulate: int
     adalora_rank: int
+    adapter_bias: Literal["none", "all", "lora_only"]
     adapters: int
     adapter_targets: str
     boft_block_size: int
@@ -68,6 +69,7 @@ class Techniques(TypedDict, total=False):
     lokr_rank: int
     lora_rank: int
     lora_targets: str
+    rank_pattern: str
     lora_dtype: str
     lora_dropout: float
     use_dora: bool

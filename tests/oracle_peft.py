@@ -37,6 +37,7 @@ FEW: dict[str, Any] = {"num_hidden_layers": 2}
 LOSSES = {
     "t5": hf.AutoModelForSeq2SeqLM, "mt5": hf.AutoModelForSeq2SeqLM, "bart": hf.AutoModelForSeq2SeqLM,
     "bert": hf.AutoModelForMaskedLM, "roberta": hf.AutoModelForMaskedLM, "electra": hf.AutoModelForMaskedLM,
+    "deberta-v2": hf.AutoModelForMaskedLM,
     "xlm-roberta": hf.AutoModelForMaskedLM,
 }  # fmt: skip
 TASKS = {hf.AutoModelForSeq2SeqLM: "SEQ_2_SEQ_LM", hf.AutoModelForCausalLM: "CAUSAL_LM"}

@@ -334,6 +334,9 @@ def test_every_word_of_an_answer_is_explained(capsys):
         said |= set(next(line for line in columns if line.startswith("layer ")).split()[-2:])
     flags = {word for word in said if word.startswith("--")}  # of what would make it fit
     assert {word for word in said - flags if word.lower() not in terms} - {"does", "to", "fits:"} == set()
+    told = budget.estimate("gpt2").to_dict()
+    keys = {k for part in ("params", "flops", "memory_bytes", "time_s", "rate", "cost") for k in told[part]}
+    assert {k for k in keys if run(capsys, "explain", k)[0]} == {"total", "device"}
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vit-b-16", "efficientnet-b0", "gpt2", "lstm-ptb-medium"])

@@ -254,7 +254,8 @@ def test_settings_are_flags_and_json(capsys):
 
 # A value of each setting that is not its default.
 ON = {
-    "accumulate": 2, "adalora_rank": 4, "adapter_dtype": "fp32", "adapter_targets": "mlp", "adapters":
+    "accumulate": 2, "adalora_rank": 4, "adapter_bias": "all", "adapter_dtype": "fp32",
+    "adapter_targets": "mlp", "adapters":
     8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1,
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
@@ -266,7 +267,8 @@ ON = {
     "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
     "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
-    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass", "rank_dropout": 0.1,
+    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass",
+    "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,
     "recompute_layers": 1, "reduce_dtype": "fp32",
     "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":

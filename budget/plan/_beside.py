@@ -42,6 +42,8 @@ OURS = {  # products by the names of transformers' modules, where a name means t
     "gate_proj": "mlp.gate", "up_proj": "mlp.up", "gate_up_proj": "mlp.gate_up", "down_proj": "mlp.down",
     "wi": "mlp.up", "wi_0": "mlp.gate", "wi_1": "mlp.up", "wo": "mlp.down",
     "fc1": "mlp.up", "fc2": "mlp.down", "c_fc": "mlp.up", "fc_in": "mlp.up", "fc_out": "mlp.down",
+    "lm_head": "head", "embed_tokens": "embed", "wte": "embed", "embed_in": "embed",
+    "word_embeddings": "embed",
     "dense_h_to_4h": "mlp.up", "dense_4h_to_h": "mlp.down",
 }  # fmt: skip
 
@@ -189,14 +191,18 @@ def resolved(model: Model, field: str, text: str, more: Collection[str] = ()) ->
     """
     if text.strip() == ALL:
         return linear_layers(model, field)
+    return chosen(model, field, in_ours(model, text), products=True, more=more)
+
+
+def in_ours(model: Model, text: str) -> str:
+    """Patterns by commas, those that are transformers' names of modules as ours."""
     patterns = [p.strip() for p in text.split(",")]
-    ours = (_ours(model, p) if p in OURS else p for p in patterns)
-    return chosen(model, field, ",".join(ours), products=True, more=more)
+    return ",".join(_ours(model, p) if p in OURS else p for p in patterns)
 
 
 def _ours(model: Model, name: str) -> str:
     """Our patterns of a module's name that match something; the name itself where none does."""
-    return ",".join(p for p in OURS[name].split(",") if matching(model, p)) or name
+    return ",".join(p for p in OURS[name].split(",") if matching(model, p, tables=True)) or name
 
 
 def linear_layers(model: Model, field: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite
-from ._beside import part
+from ._beside import in_ours, part
 from ._names import chosen, wide
 
 KEEPS_WEIGHTS = True
@@ -33,7 +33,7 @@ def modules_to_save(model: Model, patterns: str) -> Model:
 
     Raises InputError.
     """
-    names = chosen(model, "modules_to_save", patterns)
+    names = chosen(model, "modules_to_save", in_ours(model, patterns))
 
     def change(o: Op) -> tuple[Op, ...]:
         own = [t for t in o.weights if t.role == FROZEN]
