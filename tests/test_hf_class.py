@@ -106,6 +106,7 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "fields", "given"), OTHERS)
 def test_inputs_of_other_kinds(kind, fields, given):
     patches = given.keys() & {"grid_thw", "spatial_shapes"}
@@ -204,6 +205,7 @@ def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_detr_with_the_backbone_that_timm_would_make():
     """facebookresearch/detr prints the number of its trained parameters: the backbone's last three stages."""
     table = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "num_labels": 91}
