@@ -50,7 +50,7 @@ def targets(family, config):
     return {} if config["model_type"] in LORA else {"lora_targets": names}
 
 
-QUICK = ("llama", "t5", "whisper")
+QUICK = ("llama",)
 
 
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]

@@ -103,7 +103,7 @@ def _pairs():
     for i, (name, family) in enumerate(FAMILIES.items()):
         for j, how in enumerate(TECHNIQUES):
             if not (i and (i + j) % EVERY) and _has(family, how):
-                yield pytest.param(name, how, marks=[pytest.mark.slow] if i else [])
+                yield pytest.param(name, how, marks=[pytest.mark.slow] if i or j % 3 else [])
 
 
 def _has(family, how):

@@ -14,23 +14,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
-from unittest.mock import patch
 
 import numpy as np
 
 from budget import stack as stacks
-from budget import table
-from budget.device import software
 from budget.device.profile import FOLDER, save
 from budget.files import replace
-from budget.fold import kernels as fold_kernels
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
 from budget.stack import SEVERAL
 from budget.table import DATA
 
-from . import fit as fitting
-from . import inference
+from ._terms import WITHOUT
 from .fit import Numbers, base, batches, fit, fitted, left_out, predictions, start
 from .measured import Case, cases
 
@@ -104,33 +99,6 @@ def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[st
                 undone.enter_context(patched)
             found = list(cases(tables))
             yield f"without {name}", left_out(found, key, begin, fit(found, begin))
-
-
-def _kernels(**changed: Any) -> Any:
-    """data/kernels.json with some tables changed."""
-    return patch.dict(table.load("kernels.json"), changed)
-
-
-def _alike() -> Any:
-    """Every attention kernel with one share on all generations: the middle one."""
-    known = table.load("kernels.json")["attention"]
-    shares = sorted(v for k in known.values() for v in k.get("share", {}).values())
-    one = {"": shares[len(shares) // 2]}
-    return {n: {**k, "share": one, "edge": 0} if k.get("share") else k for n, k in known.items()}
-
-
-WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
-    "a causal kernel's half": lambda: [patch.object(fold_kernels, "_computed", lambda o: 1)],
-    "attention by kernel, generation and length": lambda: [_kernels(attention=_alike())],
-    "products by generation": lambda: [_kernels(products={})],
-    "products of experts apart": lambda: [_kernels(grouped=1.0)],
-    "what a stack reaches": lambda: [
-        patch.object(fitting, "STACK", 1e-6),
-        patch.object(fitting, "STARTS", (1e-6, 1e-6)),
-    ],
-    "products that add up in float16": lambda: [patch.object(software, "accumulated", lambda *_: 1.0)],
-    "prompts in pieces": lambda: [patch.object(inference, "PIECE", 2**30)],
-}
 
 
 def _key(c: Case) -> str:

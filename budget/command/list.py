@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
 from .. import arch as architectures
 from .. import cluster, cost, device, law, stack, table
@@ -115,6 +116,7 @@ def _presets(word: str | None) -> Answer:
     return _listed(Table(PRESETS, [*rows, *captured]), foot="one of them: budget list presets NAME")
 
 
+@cache
 def _sized(name: str) -> tuple[str, str, int]:
     """A preset's name, architecture and parameters."""
     name, arch, settings, *_ = resolve(name, {})
