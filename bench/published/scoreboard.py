@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
 
@@ -194,14 +194,20 @@ def widths(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> 
     return {g: math.exp(most * unit) for g, unit in units.items()}
 
 
-def inside(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> float:
-    """The share of errors within intervals that were made from four fifths of the others."""
-    held = 0
+def held(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> dict[str, bool]:
+    """By row, whether its error lies within intervals that were made from four fifths of the others."""
+    within: dict[str, bool] = {}
     for i in range(FOLDS):
         seen = widths([c for j, c in enumerate(found) if j % FOLDS != i], errors, group)
         widest = max(seen.values())
-        held += sum(abs(errors[_key(c)]) <= math.log(seen.get(group.of(c), widest)) for c in found[i::FOLDS])
-    return held / len(found)
+        for c in found[i::FOLDS]:
+            within[_key(c)] = abs(errors[_key(c)]) <= math.log(seen.get(group.of(c), widest))
+    return within
+
+
+def _share(held: Iterable[bool]) -> str:
+    one = list(held)
+    return f"{sum(one) / len(one):.0%}"
 
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs", "accuracy.md")
@@ -231,19 +237,22 @@ def _page(
         yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
     yield from (_row(name, list(of.values())) for name, of in terms)
     yield ""
-    rows, pairs = (errors[name] for name in list(LEFT_OUT)[:2])
+    known, left = (
+        held(found, errors[name], group) for name, group in zip(LEFT_OUT, (KNOWN, ELSEWHERE), strict=False)
+    )
     yield (
-        f"Within intervals made from four fifths of these errors lie {inside(found, rows, KNOWN):.0%} of the "
-        f"others of pairs that are known, and {inside(found, pairs, ELSEWHERE):.0%} of pairs left out."
+        f"Within intervals made from four fifths of these errors lie {_share(known.values())} of the "
+        f"others of pairs that are known (by pair: the last column), and {_share(left.values())} of pairs "
+        "left out."
     )
     yield ""
     kinds = list(errors)
-    yield f"| stack, generation | rows | {' | '.join(kinds)} |"
-    yield "|---|---:|" + "---:|" * len(kinds)
+    yield f"| stack, generation | rows | {' | '.join(kinds)} | inside |"
+    yield "|---|---:|" + "---:|" * (len(kinds) + 1)
     for stack, generation in sorted({(c.stack, c.generation) for c in found}):
         keys = [_key(c) for c in found if (c.stack, c.generation) == (stack, generation)]
         cells = " | ".join(_two([errors[kind][k] for k in keys]) for kind in kinds)
-        yield f"| {stack}, {generation} | {len(keys)} | {cells} |"
+        yield f"| {stack}, {generation} | {len(keys)} | {cells} | {_share(known[k] for k in keys)} |"
 
 
 def _row(name: str, errors: Sequence[float]) -> str:
