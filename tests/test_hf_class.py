@@ -122,6 +122,13 @@ def test_inputs_of_other_kinds(kind, fields, given):
     assert found.flops.forward == counter.get_total_flops()
 
 
+def test_a_limit_of_positions_of_minus_one_is_none():
+    """XLNet's."""
+    fields = {"d_model": 48, "n_layer": 1, "n_head": 4, "d_inner": 64, "vocab_size": 99}
+    found = estimate({"model_type": "xlnet", **fields}, mode="forward", batch=1)
+    assert found.model.config["inputs"] == {"input_ids": [1, 512]}
+
+
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}

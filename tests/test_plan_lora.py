@@ -141,6 +141,7 @@ def test_all_linear_is_refused_with_experts():
         estimate("mixtral-8x7b", batch=1, seq=16, lora_rank=4, lora_targets="all-linear")
 
 
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
 @pytest.mark.parametrize(
     ("network", "module", "says", "name", "target"),
     [

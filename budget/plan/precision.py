@@ -183,7 +183,7 @@ class _Autocast:
         read = t._replace(added=False, dims=own.dims)
         group, kernel = "" if weight else o.group, o.kernel if t.on_chip else ""
         cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes, group=group, kernel=kernel)
-        return made._replace(added=t.added, dims=t.dims), cast
+        return made._replace(added=t.added, dims=t.dims), cast._replace(callers=o.callers)
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)

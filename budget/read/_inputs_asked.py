@@ -133,7 +133,7 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
         return of
     if of == "seq":
         limit = told(config, "max_position_embeddings", "max_ep_len")
-        return workload.seq or (min(LONG, limit) if isinstance(limit, int) else LONG)
+        return workload.seq or (min(LONG, limit) if isinstance(limit, int) and limit > 0 else LONG)
     if of == "image":
         return _side(config, workload)
     if of == "frames":
