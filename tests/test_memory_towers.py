@@ -1,4 +1,4 @@
-"""Peaks of training text behind towers, against MemTracker on small real tensors: the classes look at them."""
+"""Peaks of training text behind towers, against MemTracker on real small tensors: classes look at them."""
 
 from copy import deepcopy
 from unittest.mock import patch
