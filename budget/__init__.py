@@ -70,6 +70,7 @@ __all__ = [
     "fit",
     "presets",
     "scale",
+    "serve",
     "stacks",
 ]
 

@@ -5,7 +5,6 @@ Exit status: 0 answered; 1 asked a yes-or-no question and the answer is no; 2 ba
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
@@ -60,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     if sys.stdout is None:
         raise InputError("output", "standard output is closed; allowed: an open one")
+    if args[:1] == ["help"] and len(args) > 1:
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         lines = (f"  {name:<12}{command.load(name).HELP}" for name in command.names())
         print(INTRO.format(commands="\n".join(lines)))
@@ -97,11 +98,10 @@ def _way(name: str) -> str:
 
 
 def program() -> NoReturn:
-    """The process: `main`, without what takes a fifth of one as short as this: looking for garbage on
-    the way, for translations of argparse's headings in files, and tidying up at the end.
+    """The process: `main`, without what takes a tenth of one as short as this: looking for garbage on the
+    way, and tidying up at the end.
     """
     gc.set_threshold(200_000)
-    vars(argparse)["_"] = str
     status = main()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed

@@ -138,7 +138,7 @@ class Estimate(Shown, _Estimate):
         if not trained or own or self.spread or is_captured(self.model) or keeps_weights(used):
             return None
         stacks = (self.stack.train or {}).get("precision", "pure")
-        mixed = stacks if stacks in ("autocast", "master") else "autocast"
+        mixed = stacks if stacks in ("autocast", "master", "fsdp") else "autocast"
         other = mixed if task.precision == "pure" else "pure"
         changed = task._replace(techniques=chosen({**used, "precision": other}))
         try:

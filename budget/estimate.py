@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 
 from .answer import Estimate
-from .config import Task, Workload, any_of, sizes, table
+from .config import Task, any_of, sizes, table
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
 from .device.profile import profile_for
-from .dtype import computed, full_name
+from .dtype import computed
 from .errors import InputError, shown, unknown
 from .fold.count import Flops, Params, each_flops, params
 from .fold.memory import Walked
@@ -24,15 +24,14 @@ from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.module import is_captured
-from .read.source import Named, Ready, Source, find
-from .size import Size, exact_div
-from .stack import AXES, Stack, usual
+from .read.source import Named, Ready, Source, built, find
+from .size import Size, once
+from .stack import Stack, usual
 from .stack import load as load_stack
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from .fold.step import Rank
     from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
     from .layout import Layout
     from .search import Found
@@ -98,7 +97,7 @@ def estimate(
         return plan(model, devices, **settings, **techniques).best.estimate  # type: ignore[return-value] # has one
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
-    spread = None if layout is None else _layout(layout, mode, devices)
+    divided = None if layout is None else _layout(layout, mode, devices)
     given = {
         "batch": _one_of(batch=batch, micro_batch=micro_batch),
         "seq": seq,
@@ -117,7 +116,7 @@ def estimate(
     if global_batch is not None:
         from .batches import micro_batches
 
-        techniques = {**techniques, "accumulate": micro_batches(global_batch, spread, source, techniques)}
+        techniques = {**techniques, "accumulate": micro_batches(global_batch, divided, source, techniques)}
     task = Task(
         source.workload,
         kind,
@@ -128,21 +127,21 @@ def estimate(
         chosen({**defaults, **techniques}),
         source.usual.get("packing"),
         source.usual.get("kept"),
-        spread,
+        divided,
         source.usual.get("family", ""),
         source.usual.get("published", ""),
     )
     check(task, target)
-    apart = spread is not None and mode != "train" and any_of(spread.devices > 1)
+    apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
     profile = profile_for(target, task.dtype, software, several=apart)
-    kept = (
-        reserves.usual(target, _groups(spread, software), software.context_mib)
-        if reserve is None
-        else reserves.asked(reserve, target)
-    )
     counted: Counted = _counted(source.network, task)
-    counted = _keeping(counted, software, task)
-    joined = None if counted[-1] is None else _joined(target, cluster, software.one_shot_s)
+    groups, joined = 0.0, None
+    if divided is not None and counted[-1] is not None:
+        from . import spread
+
+        counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
+        groups, joined = spread.groups(divided, software), spread.cluster_of(target, cluster, software)
+    kept = reserves.reserve(target, groups, software.context_mib, reserve)
     return Estimate(task, target, software, kept, profile, *counted, joined)
 
 
@@ -151,17 +150,6 @@ def plan(model: object, devices: int, **settings: Any) -> Found:
     from .planning import layouts
 
     return layouts(partial(estimate, model), devices, settings)
-
-
-def _keeping(counted: Counted, software: Stack, task: Task) -> Counted:
-    """What is counted, with what the software of several devices keeps besides."""
-    *rest, spread = counted
-    if spread is None or task.workload.mode != "train":
-        return counted
-    own = task.techniques.used.get("grad_dtype", "")
-    summed = own and full_name(own) != task.dtype
-    keeps = tuple(name for name in software.keeps if name != "gradients" or summed)
-    return (*rest, spread._replace(keeps=keeps))
 
 
 def _layout(layout: object, mode: str, devices: int | None) -> Layout:
@@ -173,14 +161,6 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
         allowed = f"the layout's {shown(found.devices)}, or no layout"
         raise InputError("devices", f"got {shown(devices)}; allowed: {allowed}")
     return found
-
-
-def _groups(layout: Layout | None, software: Stack) -> float:
-    """The groups of devices that a process talks to: one for each axis, and the software's own."""
-    if layout is None:
-        return 0
-    axes = ["", *(axis for axis in AXES if any_of(getattr(layout, axis) > 1))]
-    return len(axes) - 1 + sum(software.groups.get(axis, 0) for axis in axes if len(axes) > 1)
 
 
 def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
@@ -218,7 +198,7 @@ def _defaults(
     if "fuse" in found.keys() - techniques.keys():
         from .plan.fused import those_of
 
-        found["fuse"] = those_of(_built(network, source.workload), found["fuse"])
+        found["fuse"] = those_of(built(network, source.workload), found["fuse"])
     return found
 
 
@@ -228,13 +208,6 @@ def _one_of(**sizes: Size) -> Size:
     if len(given) > 1 and len({str(x) for x in given.values()}) > 1:
         raise InputError(list(given)[1], f"given together with {next(iter(given))}; allowed: one of the two")
     return next(iter(given.values()), None)
-
-
-def _joined(device: Device, cluster: object, one_shot_s: float) -> Any:
-    """The cluster of several devices, as a stack uses it. Raises InputError."""
-    from .cluster import joining
-
-    return joining(device, cluster)._replace(one_shot_s=one_shot_s)
 
 
 def _choices(**given: str | None) -> None:
@@ -252,34 +225,16 @@ def _device(device: object) -> Device:
     return found
 
 
-def _once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that remembers its answers, where its arguments can be hashed: a Model or arrays cannot."""
-    remembered = lru_cache(maxsize=64)(function)
-
-    def answer(*given: Any) -> Any:
-        try:
-            hash(given)
-        except TypeError:
-            return function(*given)
-        return remembered(*given)
-
-    return answer
-
-
-@_once
-def _built(network: Named | Ready, workload: Workload) -> Model:
-    """A network for a workload: asked for by a stack's defaults, by what is counted, by each layout."""
-    return network.build(workload)
-
-
-@_once
+@once
 def _counted(network: Named | Ready, task: Task) -> Counted:
     """The parts of an estimate that do not depend on the device."""
-    model = _built(network, task.workload)
+    model = built(network, task.workload)
     try:
         if task.layout is not None and any_of(task.layout.devices > 1):
-            return _spread(network, task)
-        built, book, program = plans.apply(model, task)
+            from . import spread
+
+            return spread.counted(network, task)
+        with_techniques, book, program = plans.apply(model, task)
         counted, hardware = each_flops(book, program)
     except KeyError:
         from .ir.verify import verify
@@ -287,34 +242,4 @@ def _counted(network: Named | Ready, task: Task) -> Counted:
         verify(model)  # names the operator, operand and line of a dimension without a size
         raise
     walked = Walked(program, task.dtype, task.workload.mode == "decode")
-    return built, program, params(built), counted, hardware, walked, None
-
-
-def _spread(network: Named | Ready, task: Task) -> Counted:
-    """The same of several devices: what they compute and hold together, and the program of each."""
-    from .fold.pipeline import check as check_schedule
-    from .fold.step import Spread
-
-    layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
-    check_schedule(layout, micro, task.workload.mode == "train")
-    ranks, counted = _ranks(network, task._replace(layout=layout.unscheduled))
-    degrees = {f"layout.{name}": size for name, size in vars(layout).items()}
-    for name, size in {**degrees, "batch": task.workload.batch, "seq": task.workload.seq}.items():
-        if len(ranks) > 1 and hasattr(size, "shape"):  # another stage may hold most, and be slowest, for each
-            raise InputError(name, "got an array; allowed: one number, in a pipeline whose stages differ")
-    return *counted, Spread(ranks, layout, micro, task.dtype)
-
-
-@_once
-def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Any]:
-    """The program of one device of each different stage, which no schedule changes, and what they count."""
-    from .plan.ranks import spread
-
-    layout = task.layout
-    built, book, ranks = spread(_built(network, task.workload), task)
-    counted, *each = each_flops(book, *(rank.program for rank in ranks))
-    copies = exact_div(layout.devices, layout.pp)
-    stages = (hardware.times(copies * len(rank.stages)) for rank, hardware in zip(ranks, each, strict=True))
-    first = ranks[0].program
-    walked = Walked(first, task.dtype, task.workload.mode == "decode")
-    return ranks, (built, first, params(built), counted.times(layout.dp), Flops.total(stages), walked)
+    return with_techniques, program, params(with_techniques), counted, hardware, walked, None

@@ -61,7 +61,7 @@ class Fit(Shown, _Fit):
             end = "fewest" if self.solve == DEVICES else "largest"
             return {**told, "solve": self.solve, end: self.largest}
         changes = [
-            {"settings": c.settings, "kind": c.kind, "estimate": c.estimate.to_dict()}
+            {"settings": c.settings, "kind": c.kind, "how": c.how, "estimate": c.estimate.to_dict()}
             for c in self.advice.changes[:SHOWN]
         ]
         advice = self.advice

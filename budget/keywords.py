@@ -47,13 +47,16 @@ class Techniques(TypedDict, total=False):
 
     accumulate: int
     adalora_rank: int
+    adapter_bias: Literal["none", "all", "lora_only"]
     adapters: int
     adapter_targets: str
     boft_block_size: int
+    boft_dropout: float
     kv_dtype: str
     teacher: str
     freeze: str
     freeze_layers: int
+    reduce_dtype: str
     fuse: str
     gradient_accumulation_fusion: bool
     dummy_gradients: bool
@@ -66,6 +69,7 @@ class Techniques(TypedDict, total=False):
     lokr_rank: int
     lora_rank: int
     lora_targets: str
+    rank_pattern: str
     lora_dtype: str
     lora_dropout: float
     use_dora: bool
@@ -79,8 +83,10 @@ class Techniques(TypedDict, total=False):
     p_tuning_hidden: int
     target_modules: str
     adapter_dtype: str
+    rank_dropout: float
+    module_dropout: float
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8"]
+    precision: Literal["pure", "autocast", "master", "fp8", "fsdp"]
     frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int
@@ -117,6 +123,7 @@ class Techniques(TypedDict, total=False):
     recompute_layers: int
     gradient_sums: Literal["in_place", "new"]
     vera_rank: int
+    vera_dropout: float
 
 
 class Settings(Techniques, total=False):

@@ -15,19 +15,48 @@ from .named import Any, NamedTuple
 from .read import module as modules
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
-# Weights to serve from, each in fewer bits. bitsandbytes packs linear layers, and experts are none of them in
-# transformers: of these there are checkpoints that engines read.
-QUANTIZED = ("none", "int8", "nf4", "nf4-dq")
-OF_EXPERTS = ("none", "fp8-dynamic", "w4a16")
+# Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
+# engines read them, with the rate of products that a device needs; as llama.cpp has them on Apple's devices.
+PACKED = ("none", "int8", "nf4", "nf4-dq")
+SERVED = {"none": "", "fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
+GGUF = ("none", "q8_0", "q4_k_m")
+ENGINES = ("prefill", "decode")
 ATTENTION = ("eager", "sdpa")
-RECOMPUTE = ("none", "selective", "full")
 SEQ = 512  # no way is shorter
 RANK = 16  # of adapters that are proposed
-VENDORS = ("NVIDIA", "AMD", "Intel", "Apple")  # on whose devices torch's fused step and bitsandbytes run
+# On whose devices torch's fused step and bitsandbytes' layers run, and bitsandbytes' optimizers.
+VENDORS = ("NVIDIA", "AMD", "Intel", "Apple")
+STEPPED, NOT_STEPPED = VENDORS[:3], "gaudi"
+# What each way is called, and what to set: transformers' TrainingArguments where nothing else is said.
+HOW = {
+    "a fused optimizer": "optim='adamw_torch_fused', or torch.optim.AdamW(fused=True)",
+    "an 8-bit optimizer": "optim='adamw_8bit'; torchtune: optimizer=bitsandbytes.optim.AdamW8bit",
+    "a paged 8-bit optimizer": "optim='paged_adamw_8bit'; torchtune: bitsandbytes.optim.PagedAdamW8bit",
+    "a paged Lion": "optim='paged_lion_32bit'; torchtune: bitsandbytes.optim.PagedLion",
+    "a chunked loss": "use_liger_kernel=True, or by hand LigerFusedLinearCrossEntropyLoss()(head.weight, "
+    "hidden, labels); torchtune: loss=torchtune.modules.loss.LinearCrossEntropyLoss",
+    "attention sdpa": "from_pretrained(attn_implementation='sdpa')",
+    "accumulation": "per_device_train_batch_size and gradient_accumulation_steps; torchtune: batch_size",
+    "recomputation": "gradient_checkpointing=True; torchtune: enable_activation_checkpointing=True",
+    "pure 16 bits": "from_pretrained(dtype=torch.bfloat16) without bf16=True; torchtune: dtype=bf16",
+    "LoRA": "peft.LoraConfig(r=16) on a model loaded in 16 bits; torchtune: its lora recipes",
+    "QLoRA": "LoRA on a model loaded with BitsAndBytesConfig(load_in_4bit=True, "
+    "bnb_4bit_quant_type='nf4', bnb_4bit_use_double_quant=True)",
+    "shorter sequences": "the tokenizer's max_length; torchtune: tokenizer.max_seq_len",
+    "a smaller batch": "vLLM's --max-num-seqs, SGLang's --max-running-requests",
+    "int8 weights": "BitsAndBytesConfig(load_in_8bit=True)",
+    "nf4 weights": "BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4')",
+    "nf4-dq weights": "the same, and bnb_4bit_use_double_quant=True",
+    "fp8-dynamic weights": "a checkpoint of llm-compressor's scheme FP8_DYNAMIC",
+    "w8a8 weights": "a checkpoint of llm-compressor's scheme W8A8",
+    "w4a16 weights": "a checkpoint of llm-compressor's scheme W4A16",
+    "q8_0 weights": "a GGUF file of llama.cpp's type Q8_0",
+    "q4_k_m weights": "a GGUF file of llama.cpp's type Q4_K_M",
+}
 
 
 class Way(NamedTuple):
-    """Settings that save memory, what they are called, and their kind's place in KINDS."""
+    """Settings that save memory, what they are called (a key of HOW), and their kind's place in KINDS."""
 
     settings: dict[str, Any]
     words: str
@@ -35,6 +64,19 @@ class Way(NamedTuple):
 
 
 Axes = tuple[tuple[Way, ...], ...]
+PAGED = {"offload": "optimizer"}
+FUSED = Way({"optimizer": "adamw_fused"}, "a fused optimizer")
+EIGHT = Way({"optimizer": "adamw_8bit"}, "an 8-bit optimizer", 1)
+PAGED_EIGHT = Way({"optimizer": "adamw_8bit", **PAGED}, "a paged 8-bit optimizer", 1)
+# Of an optimizer, others that do the same with fewer bytes on the device: torch's foreach step reads all
+# states at once, bitsandbytes' is a kernel for each weight.
+OPTIMIZERS = {
+    "adamw": (FUSED, EIGHT, PAGED_EIGHT),
+    "adamw_fused": (EIGHT, PAGED_EIGHT),
+    "adamw_32bit": (EIGHT, PAGED_EIGHT),
+    "adamw_8bit": (Way(PAGED, "a paged 8-bit optimizer", 1),),
+    "lion": (Way({"optimizer": "lion_32bit", **PAGED}, "a paged Lion", 1),),
+}
 
 
 def proposed(now: Estimate, *, given: bool) -> Axes:
@@ -53,7 +95,7 @@ def proposed(now: Estimate, *, given: bool) -> Axes:
         _chunked(now, used),
         tuple(Way({"attention": name}, f"attention {name}") for name in _kernels(now)),
         batches,
-        tuple(Way({"recompute": n}, "recomputation", changed) for n in _behind(RECOMPUTE, task.recompute)),
+        () if task.recompute == "full" else (Way({"recompute": "full"}, "recomputation", changed),),
         _pure(now),
         _adapters(now, used),
         _shorter(now),
@@ -69,18 +111,17 @@ def _behind(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _optimizers(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """Fewer bytes of states on the device; pages of them on the host are those of Adam's and Lion's alone."""
-    if now.device.vendor not in VENDORS:
-        return ()
-    paged = {} if "offload" in used or _one_memory(now.device) else {"offload": "optimizer"}
-    fused, eight = {"optimizer": "adamw_fused"}, {"optimizer": "adamw_8bit"}
-    foreach = (Way(fused, "a fused optimizer"), Way(eight, "an 8-bit optimizer", 1))
-    behind = {"adamw": foreach, "adamw_fused": foreach[1:], "adamw_8bit": (), "lion": ()}
-    if now.task.optimizer not in behind:
-        return ()
-    # torch's foreach step reads all states at once; a paged one is a kernel for each weight.
-    hosted = {**fused, **paged} if now.task.optimizer == "adamw" else paged
-    return (*behind[now.task.optimizer], *((Way(hosted, "offload", 1),) if paged else ()))
+    """Fewer bytes of states on the device, or pages of them on the host."""
+    device = now.device
+    steps = device.vendor in STEPPED and device.generation != NOT_STEPPED
+    pages = steps and "offload" not in used and not _one_memory(device)
+
+    def runs(way: Way) -> bool:
+        if "offload" in way.settings:
+            return pages
+        return steps or (way is FUSED and device.vendor in VENDORS)
+
+    return tuple(way for way in OPTIMIZERS.get(now.task.optimizer, ()) if runs(way))
 
 
 def _one_memory(device: Device) -> bool:
@@ -123,7 +164,7 @@ def _batches(batch: int, used: Mapping[str, Any], *, train: bool, kind: int) -> 
 def _pure(now: Estimate) -> tuple[Way, ...]:
     """No float32 weights; in float16 small updates vanish, and a GradScaler refuses such gradients."""
     task = now.task
-    wide = task.precision in ("autocast", "master") and task.dtype == "bfloat16"
+    wide = task.precision in ("autocast", "master", "fsdp") and task.dtype == "bfloat16"
     return (Way({"precision": "pure"}, "pure 16 bits", 1),) if wide else ()
 
 
@@ -133,9 +174,11 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
     if keeps_weights(used) or used.get("precision") == "fp8":
         return ()
-    # What trains in float16 is float32 beside frozen weights in 16 bits: gradients are scaled.
-    half = {"precision": "autocast", "frozen_dtype": "fp16"}
-    lora = {"lora_rank": RANK, **(half if now.task.dtype == "float16" else {"precision": "pure"})}
+    # Under autocast what trains is float32, beside frozen weights in 16 bits; float16's gradients are scaled.
+    task = now.task
+    half = task.dtype == "float16"
+    cast = {"precision": "autocast", "frozen_dtype": "fp16" if half else "bf16"}
+    lora = {"lora_rank": RANK, **(cast if half or task.precision == "autocast" else {"precision": "pure"})}
     ways = (Way(lora, "LoRA", 2), Way({**lora, "quantize": "nf4-dq"}, "QLoRA", 2))
     return ways[:1] if _experts(now) or now.device.vendor not in VENDORS else ways
 
@@ -156,8 +199,18 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """Weights to serve from in fewer bits, where plan/quantize.py can have them so: nearly the same."""
     from .plan.fp8 import is_linear
 
-    stored, forms = used.get("quantize", "none"), OF_EXPERTS if _experts(now) else QUANTIZED
     if modules.is_captured(now.model) or not any(is_linear(o) for o in _ops(now)):
         return ()
-    few = forms if forms is OF_EXPERTS or now.device.vendor in VENDORS else ()
-    return tuple(Way({"quantize": name}, "weights in fewer bits", 1) for name in _behind(few, stored))
+    few = _forms(now) if now.device.vendor in VENDORS else ()
+    return tuple(
+        Way({"quantize": name}, f"{name} weights", 1) for name in _behind(few, used.get("quantize", "none"))
+    )
+
+
+def _forms(now: Estimate) -> tuple[str, ...]:
+    """The formats of weights that software for this mode and device has."""
+    if now.task.workload.mode not in ENGINES:
+        return () if _experts(now) else PACKED
+    if now.device.vendor == "Apple":
+        return GGUF
+    return tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)

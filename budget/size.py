@@ -7,7 +7,8 @@ Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from .named import Any
 
@@ -115,3 +116,17 @@ def divisible(width: float, by: int = 8) -> int:
     """A scaled width, rounded to a multiple of `by` but never down by more than a tenth."""
     rounded = max(by, int(width + by / 2) // by * by)
     return rounded if rounded >= 0.9 * width else rounded + by
+
+
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that remembers its answers, where its arguments can be hashed: a Model or arrays cannot."""
+    remembered = lru_cache(maxsize=64)(function)
+
+    def answer(*given: Any) -> Any:
+        try:
+            hash(given)
+        except TypeError:
+            return function(*given)
+        return remembered(*given)
+
+    return answer

@@ -18,7 +18,7 @@ from .errors import InputError
 from .estimate import estimate
 from .ir import Model
 from .named import Any, NamedTuple
-from .proposals import KINDS, SAME, Axes, proposed
+from .proposals import HOW, KINDS, SAME, Axes, proposed
 from .read import module as modules
 from .read._shapes import sized
 
@@ -26,11 +26,19 @@ SECONDS = 0.8  # of trying; what is tried first is what costs least
 
 
 class Change(NamedTuple):
-    """Settings that make a model fit, the estimate with them, and what becomes of the training."""
+    """Settings that make a model fit, the estimate with them, what becomes of the training, and what the
+    ways are called whose settings these are.
+    """
 
     settings: dict[str, Any]
     estimate: Estimate
     kind: str = SAME
+    ways: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> dict[str, str]:
+        """What to set for it in the software that people train and serve with."""
+        return {name: HOW[name] for name in self.ways}
 
 
 class Advice(NamedTuple):
@@ -73,7 +81,7 @@ class _Trials:
             pass
         else:
             if fits := bool(answer.fits):
-                self.found[choice] = Change(change, answer, KINDS[kind])
+                self.found[choice] = Change(change, answer, KINDS[kind], tuple(way.words for way in ways))
         self.fits[choice] = fits
         return fits
 

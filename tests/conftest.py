@@ -11,6 +11,9 @@ from hypothesis.internal.conjecture import providers
 # Examples must not depend on which of our modules a worker has imported: Hypothesis draws their constants.
 providers._get_local_constants = providers.Constants
 
+# Networks here are small: threads of torch would only wait for one another, and each core has a worker.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Output is as wide and as plain as in a pipe, whatever terminal the tests run in.
 for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
     os.environ.pop(name, None)
@@ -18,6 +21,12 @@ for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
 # Timing is for benchmarks: this machine is noisy, and a first call may import torch.
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: to look through it for garbage takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

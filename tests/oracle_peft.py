@@ -7,14 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import numpy as np
 import peft
 import torch
 import transformers as hf
 from oracle import count_flops
 from oracle_memory import peak
 from peft.tuners.boft.layer import BOFTLayer
-from peft.tuners.loha.layer import LoHaLayer
-from peft.tuners.lokr.layer import LoKrLayer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -38,6 +37,7 @@ FEW: dict[str, Any] = {"num_hidden_layers": 2}
 LOSSES = {
     "t5": hf.AutoModelForSeq2SeqLM, "mt5": hf.AutoModelForSeq2SeqLM, "bart": hf.AutoModelForSeq2SeqLM,
     "bert": hf.AutoModelForMaskedLM, "roberta": hf.AutoModelForMaskedLM, "electra": hf.AutoModelForMaskedLM,
+    "deberta-v2": hf.AutoModelForMaskedLM,
     "xlm-roberta": hf.AutoModelForMaskedLM,
 }  # fmt: skip
 TASKS = {hf.AutoModelForSeq2SeqLM: "SEQ_2_SEQ_LM", hf.AutoModelForCausalLM: "CAUSAL_LM"}
@@ -78,21 +78,26 @@ def adapted(c: hf.PreTrainedConfig, how: peft.PeftConfig, attention: str, *, dty
     return peft.get_peft_model(module, how, autocast_adapter_dtype=dtype)
 
 
+def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """What a GPU runs."""
+    return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
 @contextmanager
 def on_fakes() -> Iterator[None]:
     """Adapters can be made of fake tensors: nothing moves between devices, no value decides anything."""
     still = patch.object(nn.Module, "to", lambda module, *_, **__: module)
     drawn = patch.object(FakeTensor, "__bool__", lambda _: False, create=True)
-    active = (
-        patch.object(kind, "train", lambda layer, _=True: nn.Module.train(layer, False))
-        for kind in (LoHaLayer, LoKrLayer)  # which are left out at random otherwise
-    )
+    rand, whole = torch.rand, torch.randint  # one number decides: no layer is left out, BOFT's first factor
+    chance = patch.object(torch, "rand", lambda *n, **how: 1.0 if n == (1,) else rand(*n, **how))
+    first = patch.object(torch, "randint", lambda *n: np.int64(0) if n[2:] == ((1,),) else whole(*n))
+    dropped = patch.object(nn.functional, "dropout", _dropout)
     order = patch.object(BOFTLayer, "perm2mat", lambda _, indices: torch.eye(len(indices)))
     own = patch.object(
         peft.PeftModel, "base_model_torch_dtype", property(lambda _: torch.get_default_dtype())
     )
     with ExitStack() as stack:
-        for one in (still, drawn, *active, order, own):
+        for one in (still, drawn, chance, first, dropped, order, own):
             stack.enter_context(one)
         yield
 

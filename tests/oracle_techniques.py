@@ -22,6 +22,7 @@ import transformers as hf
 from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
 from oracle_memory import gpus_sdpa
+from oracles.proposed_changes import Blockwise, chunked_loss, in_four_bits
 from oracles.technique_families import Family
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -33,7 +34,8 @@ from transformers import masking_utils
 
 aten = torch.ops.aten
 Call = Mapping[str, Any]  # settings of budget.estimate
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOW = (torch.bfloat16, torch.float16)
 OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, foreach=True),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, foreach=True),
@@ -42,6 +44,8 @@ OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "adamw_loop": lambda p: torch.optim.AdamW(p, foreach=False),
     "adamw_fused": lambda p: torch.optim.AdamW(p, fused=True),
     "adafactor": torch.optim.Adafactor,
+    "adamw_8bit": lambda p: Blockwise(p, 8),
+    "adamw_32bit": lambda p: Blockwise(p, 32),
 }
 
 
@@ -120,7 +124,7 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
         tracker = Walk()
         given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
         tracker.track(*module.parameters(), *module.buffers(), *step.masters, *given)
-        with tracker:
+        with tracker, losses(module, call):
             for _ in range(2):
                 for _ in range(call.get("accumulate", 1)):
                     tracker.phase = "forward"
@@ -157,6 +161,8 @@ class Stepped:
             self.parts: list[torch.optim.Optimizer] = muon(trained, owners)
         else:
             self.parts = [OPTIMIZERS[named](owners)]
+        if call.get("offload"):
+            self.parts[0].paged = True
         self.optimizer = self.parts[0] if len(self.parts) == 1 else Several(self.parts)
 
     def __call__(self) -> None:
@@ -241,7 +247,14 @@ def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = Fals
 
 def casts(call: Call) -> Any:
     """The context of a forward pass."""
-    return torch.autocast("cpu", torch.bfloat16) if call["precision"] == "autocast" else nullcontext()
+    low = DTYPES[call.get("dtype", "bf16")]
+    return torch.autocast("cpu", low) if call["precision"] == "autocast" else nullcontext()
+
+
+def losses(module: Any, call: Call) -> Any:
+    """The context of a step whose loss is not the network's own."""
+    base = module.get_base_model() if isinstance(module, peft.PeftModel) else module
+    return chunked_loss(base) if "chunked" in call.get("fuse", "") else nullcontext()
 
 
 # Of what CUDA's autocast runs in float32 and a processor's does not, what these networks call.
@@ -275,7 +288,7 @@ def _policy(call: Any, answers: bool) -> Callable[..., Any]:
 
 
 def _narrow(x: Any) -> bool:
-    return isinstance(x, torch.Tensor) and x.dtype == torch.bfloat16
+    return isinstance(x, torch.Tensor) and x.dtype in LOW
 
 
 def built(
@@ -298,6 +311,8 @@ def built(
             p.data = p.data.float()
     layers = [layer for path in family.stacks for layer in module.get_submodule(path)]
     base: Any = module
+    if call.get("quantize"):
+        in_four_bits(module, module.get_output_embeddings())
     if call.get("lora_rank"):
         module = adapted(module, family, call)
     if call.get("recompute") == "full":
@@ -331,7 +346,7 @@ def freeze(module: nn.Module, family: Family, call: Call) -> None:
 def adapted(module: nn.Module, family: Family, call: Call) -> nn.Module:
     config = peft.LoraConfig(
         r=call["lora_rank"],
-        target_modules=matches(family, call["lora_targets"]),
+        target_modules=matches(family, call["lora_targets"]) if "lora_targets" in call else None,
         lora_dropout=call.get("lora_dropout", 0.0),
     )
     wide = call.get("lora_dtype") == "fp32" or bool(call.get("frozen_dtype"))

@@ -242,6 +242,17 @@ def test_bad_results_are_one_line(folder, capsys, text, said):
     assert error.count("\n") == 1
 
 
+def test_a_checkout_s_records_are_not_taken_for_this_processor_s(monkeypatch, tmp_path):
+    """Virtual machines name many processors alike."""
+    key = "amd-epyc-2-cores"
+    monkeypatch.setattr(record, "own_folder", lambda: str(tmp_path))
+    assert record.read([], key)
+    assert calibrate._own(CPU, key) == []
+    shutil.copytree(os.path.join(record.results_folder(), key), tmp_path / key)
+    assert calibrate._own(CPU, key)
+    assert calibrate._own(load("h200"), "h200") == record.read([], "h200")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -214,6 +214,8 @@ WRONG = [
     (["estimate", "yi-35b"], "yi-34b"),
     (["estimate", "llama"], "'llama-7b'"),
     (["gpt2"], "budget estimate gpt2"),
+    (["models"], "did you mean 'list'"),
+    (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
     (["goodput", "gpt2"], "'gpt2' is one argument too many"),
     (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),
     (["estimate", "gpt2", "--device", ""], "device: unknown name ''"),
@@ -332,6 +334,9 @@ def test_every_word_of_an_answer_is_explained(capsys):
         said |= set(next(line for line in columns if line.startswith("layer ")).split()[-2:])
     flags = {word for word in said if word.startswith("--")}  # of what would make it fit
     assert {word for word in said - flags if word.lower() not in terms} - {"does", "to", "fits:"} == set()
+    told = budget.estimate("gpt2").to_dict()
+    keys = {k for part in ("params", "flops", "memory_bytes", "time_s", "rate", "cost") for k in told[part]}
+    assert {k for k in keys if run(capsys, "explain", k)[0]} == {"total", "device"}
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vit-b-16", "efficientnet-b0", "gpt2", "lstm-ptb-medium"])
@@ -365,8 +370,9 @@ def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
-def test_what_a_hint_tells_to_type_works(capsys, command):
+def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch):
     """Of a flag of other tools: what stands between the quotes is a flag here that takes the value."""
+    monkeypatch.chdir(tmp_path)  # some write a file
     said = set()
     for name in table.load("synonyms.json"):
         status, _, error = run(capsys, *command.split(), f"--{name}", "2")

@@ -101,19 +101,26 @@ class Reads(nn.Module):
         return w
 
 
+def sums(program, kinds):
+    """{elements: how often the backward pass adds two such tensors up}."""
+    found = Counter()
+    for o, times in walk(program.nodes):
+        if o.phase == "backward" and o.kind in kinds:
+            found[elements(o.out, o.sizes)] += times
+    return found
+
+
+def linear(name, x, y, c, d):
+    return op(name, f"{x}: b c, *c d, +*d -> {y}: b d", c=c, d=d)
+
+
+def added(name, x, d):
+    return op(name, f"{x}: b d, k: b d -> {x}: b d", "add", d=d)
+
+
 def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
     """What one more layer adds up, by size, is what it adds up in a capture of torch's calls."""
     b, d, f, wide, beyond = 5, 8, 24, 40, 48
-
-    def sums(program, kinds):
-        found = Counter()
-        for o, times in walk(program.nodes):
-            if o.phase == "backward" and o.kind in kinds:
-                found[elements(o.out, o.sizes)] += times
-        return found
-
-    def linear(name, x, y, c, d):
-        return op(name, f"{x}: b c, *c d, +*d -> {y}: b d", c=c, d=d)
 
     def ours(layers):
         body = (
@@ -141,6 +148,51 @@ def test_gradients_at_a_block_s_borders_are_summed_at_their_own_size():
         return sums(capture(module, (torch.zeros(b, d),)), ("pointwise", "pointwise_"))
 
     assert ours(4) - ours(3) == torchs(4) - torchs(3) == Counter({b * d: 2, b * beyond: 1})
+
+
+class Forks(nn.Module):
+    """Two streams x and w of different widths; what x is then is read by y's layer, and x's own goes on."""
+
+    def __init__(self, d, wide, forked):
+        super().__init__()
+        self.start, self.lift, self.other = nn.Linear(d, d), nn.Linear(d, wide), nn.Linear(d, d)
+        self.first, self.wide = nn.Linear(d, d), nn.Linear(d, wide)
+        self.read, self.turn, self.forked = nn.Linear(d, d), nn.Linear(d, d), forked
+
+    def forward(self, raw):
+        x, w, z = self.start(raw), self.lift(raw), self.other(raw)
+        y = self.other(raw)
+        x = x + self.first(x)
+        w = w + self.wide(x)
+        y = y + self.read(x if self.forked else z)
+        x = x + self.turn(x)
+        return y.sum() + x.sum() + w.sum()
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_gradient_that_two_blocks_hand_back_is_summed_at_the_size_of_its_tensor(within):
+    """Of a tensor that a block has made, whose last operator makes a wider one; and within a block around."""
+    b, d, wide = 5, 8, 40
+
+    def ours(forked):
+        read = "x" if forked else "z"
+        own = linear("own", "x", "k", d, d), added("sum", "x", d)
+        first = (*own, linear("wide", "x", "k", d, wide), added("end", "w", wide))
+        nodes = [
+            block("first", first, 1),
+            block("cross", (linear("read", read, "k", d, d), added("sum", "y", d)), 1),
+            block("turn", own, 1),
+        ]
+        start = [linear(n, "!raw", n, d, f) for n, f in (("x", d), ("w", wide), ("z", d), ("y", d))]
+        nodes = [block("stage", tuple(nodes[1:]), 1)] if within else nodes
+        linked, ends = link([*start, *nodes], {"b": b}, ("x", "y", "w"))
+        return sums(backward(Model("t", "t", linked, {}, ends)), ("accumulate",))
+
+    def torchs(forked):
+        program = capture(Forks(d, wide, forked), (torch.zeros(b, d),))
+        return sums(program, ("pointwise", "pointwise_"))
+
+    assert ours(True) - ours(False) == torchs(True) - torchs(False) == Counter({b * d: 1})
 
 
 def test_a_state_is_held_once_for_each_repetition():

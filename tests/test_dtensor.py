@@ -28,6 +28,11 @@ from torch import nn  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 
 W, D, F, H, L, V, B, S = 8, 64, 128, 8, 3, 96, 2, 32
+OWN = {
+    "layers": L, "d_model": D, "heads": H, "d_ff": F, "vocab": V, "context": S, "gated": True,
+    "activation": "silu", "norm": "rms_norm", "positions": "none", "qkv_bias": False, "out_bias": False,
+    "mlp_bias": False, "tied": False, "fused_qkv": False,
+}  # fmt: skip
 NAMES = {
     "all_gather_into_tensor": "all_gather",
     "_allgather_base_": "all_gather",
@@ -119,13 +124,8 @@ def _counted(mode):
 
 def ours(layout):
     """The same of the derived program; the head's loss, which the module has not, aside."""
-    own = {
-        "layers": L, "d_model": D, "heads": H, "d_ff": F, "vocab": V, "context": S, "gated": True,
-        "activation": "silu", "norm": "rms_norm", "positions": "none", "qkv_bias": False, "out_bias": False,
-        "mlp_bias": False, "tied": False, "fused_qkv": False,
-    }  # fmt: skip
     module, shares = arch.load("transformer"), parse(layout)
-    model = backward(fuse(module.build(make(module.Config, own), Workload("train", B, S)), {"attention"}))
+    model = backward(fuse(module.build(make(module.Config, OWN), Workload("train", B, S)), {"attention"}))
     divided = divide(model, mesh(shares, model))
     program = by_unit(recompute(divided.model, "none"), shares)
     program = program._replace(nodes=(*program.nodes, *reductions(program, shares, divided.partial)))
@@ -168,13 +168,14 @@ def tensor_parallel(net, ranks, *, sequence):
     return parallelize_module(net, ranks(), rules)
 
 
-def sharded(net, mesh):
+def sharded(net, mesh, **policy):
     """FSDP2's groups: each layer, and the rest."""
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    how = MixedPrecisionPolicy(**policy)
     for layer in net.layers:
-        fully_shard(layer, mesh=mesh)
-    return fully_shard(net, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=how)
+    return fully_shard(net, mesh=mesh, mp_policy=how)
 
 
 def test_tensor_parallelism(ranks):
@@ -201,6 +202,45 @@ def test_fsdp(ranks):
 def test_hsdp(ranks):
     """Two copies of four: each scattered gradient is then added up over the copies."""
     assert torch_s(sharded(Net(), ranks(2, 4))) == ours("dp=8,zero=3,shard=4")[:2]
+
+
+@pytest.mark.parametrize("reduced", [None, "fp32"])
+def test_fsdp_s_mixed_precision(ranks, reduced):
+    """What a rank stores, and what is sent: weights in bfloat16, gradients as reduce_dtype says."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    import budget
+
+    sent = Counter()
+
+    class Sent(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            kind = NAMES.get(func._schema.name.rpartition("::")[2])
+            if kind:  # the largest operand is the whole tensor
+                whole = max((t for t in tree_leaves(args) if isinstance(t, torch.Tensor)), key=torch.numel)
+                sent[kind, whole.nbytes] += 1
+            return func(*args, **(kwargs or {}))
+
+    dtype = {"fp32": torch.float32, None: None}[reduced]
+    net = sharded(Net(), ranks(), param_dtype=torch.bfloat16, reduce_dtype=dtype)
+    with Sent():
+        net(torch.zeros(B, S, dtype=torch.long)).sum().backward()
+    step = torch.optim.AdamW(net.parameters())
+    step.step()
+    local = [(p.to_local(), p.grad.to_local()) for p in net.parameters()]
+    states = sum(t.to_local().nbytes for s in step.state.values() for k, t in s.items() if k != "step")
+    e = budget.estimate(
+        "transformer", config=OWN, batch=B, seq=S, dtype="bf16", precision="fsdp", layout="dp=8,zero=3",
+        device="h100", **({"reduce_dtype": reduced} if reduced else {}),
+    )  # fmt: skip
+    theirs = (*(sum(t.nbytes for t in ts) for ts in zip(*local, strict=True)), states)
+    assert (e.memory.parameters, e.memory.gradients, e.memory.optimizer) == theirs
+    ours = Counter()
+    for c in e.to_dict()["communication"]:
+        if "#" not in c["tensor"] and c["kind"] in ("all_gather", "reduce_scatter"):
+            ours[c["kind"], c["bytes"]] += c["times"]
+    assert ours == sent
 
 
 @pytest.mark.parametrize(("shape", "layout"), [((), "dp=8,zero=3"), ((2, 4), "dp=8,zero=3,shard=4")])

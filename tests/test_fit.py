@@ -1,6 +1,7 @@
 """What fits: the largest size, and the changes that help, of presets and of torch modules."""
 
 import json
+import re
 from itertools import count
 
 import pytest
@@ -11,7 +12,7 @@ import budget
 from budget import InputError, estimate
 from budget.__main__ import main
 from budget.fitting import MOST, _halved, _on_line, _search, fit, largest
-from budget.proposals import VENDORS, proposed
+from budget.proposals import HOW, VENDORS, proposed
 from budget.ways import advise, changes
 
 torch = pytest.importorskip("torch")
@@ -251,14 +252,15 @@ def test_a_model_to_serve_is_quantized_or_its_batch_is_smaller():
 
 def test_a_4090_trains_llama_3_8b_as_qlora_with_full_recomputation(capsys):
     advice = advise("llama-3-8b", device="4090", seconds=60)
-    qlora = {"lora_rank": 16, "precision": "pure", "quantize": "nf4-dq"}
+    qlora = {"lora_rank": 16, "precision": "autocast", "frozen_dtype": "bf16", "quantize": "nf4-dq"}
     assert {**qlora, "recompute": "full"} in [c.settings for c in advice.changes]
     assert {c.kind for c in advice.changes} == {"other weights"}
     assert all(c.estimate.fits for c in advice.changes)
-    named = {"an 8-bit optimizer", "a chunked loss", "recomputation", "offload", "QLoRA", "shorter sequences"}
-    assert named <= set(advice.tried)
+    named = {"an 8-bit optimizer", "a paged 8-bit optimizer", "a chunked loss", "recomputation", "QLoRA"}
+    assert {*named, "shorter sequences"} <= set(advice.tried)
     status, out, _ = run(capsys, "fit", "llama-3-8b", "--device", "4090")
     assert status == 1 and "--quantize nf4-dq" in out and "--lora-rank 16" in out
+    assert "QLoRA: LoRA on a model loaded with BitsAndBytesConfig(load_in_4bit=True" in out
     assert "tried " in out
 
 
@@ -269,7 +271,7 @@ def test_what_keeps_the_training_comes_first_and_nothing_is_superfluous():
     assert kinds == sorted(kinds) and len(set(kinds)) > 1 and advice.complete
     now = estimate("gpt2-xl", **settings)
     for change in advice.changes:
-        for name in change.settings.keys() - {"accumulate", "precision", "lora_rank"}:
+        for name in change.settings.keys() - {"accumulate", "precision", "frozen_dtype", "lora_rank"}:
             rest = {k: v for k, v in change.settings.items() if k != name}
             if (
                 rest
@@ -343,14 +345,37 @@ def test_float16_s_gradients_are_of_float32_weights():
     assert tuned.memory.optimizer == 8 * tuned.params.trainable  # float32 moments
 
 
-def test_experts_are_not_packed_by_bitsandbytes():
-    """transformers has them as weights of three axes, of which it replaces none."""
+def formats(name, **settings):
+    """What weights may be packed in."""
+    return {v for k, v in choices(name, **settings) if k == "quantize"}
+
+
+def test_weights_are_packed_in_what_software_reads_them_in():
+    """bitsandbytes replaces linear layers; experts are none in transformers, but weights of three axes."""
+    assert (formats("llama-3-8b", device="h100"), formats("mixtral-8x7b", device="h100")) == (
+        {"nf4-dq"},
+        set(),
+    )
     packed = {"int8", "nf4", "nf4-dq"}
-    for settings in ({}, {"mode": "decode"}):
-        own = {v for k, v in choices("mixtral-8x7b", device="h100", **settings) if k == "quantize"}
-        assert not own & packed
-        assert {v for k, v in choices("llama-3-8b", device="h100", **settings) if k == "quantize"} <= packed
-    assert ("quantize", "w4a16") in choices("mixtral-8x7b", device="h100", mode="decode")
+    forward = {"device": "h100", "mode": "forward"}
+    assert (formats("vit-h-14", **forward), formats("mixtral-8x7b", **forward)) == (packed, set())
+    served = {"h100": {"fp8-dynamic", "w8a8", "w4a16"}, "a100": {"w8a8", "w4a16"}}
+    for name in ("llama-3-8b", "mixtral-8x7b"):
+        assert {d: formats(name, device=d, mode="decode") for d in served} == served
+    assert formats("llama-3-8b", device="m3-max", mode="decode") == {"q8_0", "q4_k_m"}
+    assert formats("llama-3-8b", device="tpu-v5p", mode="decode") == set()
+
+
+def test_each_way_says_what_to_set():
+    asked = ({"device": "h100"}, {"device": "m3-max", "mode": "decode"}, {"device": "a100", "mode": "decode"})
+    more = [{"device": "h100", "optimizer": o} for o in ("adamw_8bit", "lion")]
+    words = {
+        w.words for how in (*asked, *more) for w in ways("llama-3-8b", batch=8, attention="eager", **how)
+    }
+    assert words < {*HOW}
+    said = {word for text in HOW.values() for word in re.findall(r"optim='(\w+)'", text)}
+    known = {o.value for o in pytest.importorskip("transformers.training_args").OptimizerNames}
+    assert said <= known
 
 
 def test_attention_with_a_softcap_stays_as_it_is():
@@ -362,7 +387,9 @@ def test_what_a_device_s_software_does_not_have_is_not_proposed():
     tpu, apple, h100 = (choices("llama-3-8b", device=d) for d in ("tpu-v5p", "m3-max", "h100"))
     assert {("optimizer", "adamw_8bit"), ("quantize", "nf4-dq"), ("offload", "optimizer")} <= h100
     assert not {k for k, _ in tpu} & {"optimizer", "quantize", "offload"}
-    assert ("offload", "optimizer") not in apple  # the host's memory is its own
+    # The host's memory is its own, and bitsandbytes' optimizers are planned; its layers run.
+    assert {v for k, v in apple if k in ("optimizer", "offload", "quantize")} == {"adamw_fused", "nf4-dq"}
+    assert {v for k, v in choices("llama-3-8b", device="gaudi3") if k == "optimizer"} == {"adamw_fused"}
     assert {budget.estimate("gpt2", device=d).device.vendor for d in ("m3-max", "h100")} <= {*VENDORS}
 
 

@@ -1,14 +1,13 @@
-"""What `budget fit` proposes, against transformers and peft: the change is there, trains as much, and fits.
+"""What `budget fit` proposes, against transformers, peft and torch.optim: it is there, and fits as promised.
 
-Changes that need other packages (8-bit optimizers, weights in four bits, chunked losses) or none (offloading,
-shorter sequences) are not made here.
+bitsandbytes' layers and optimizers and Liger's loss are those of tests/oracles/proposed_changes.py.
 """
 
 import random
 
 import pytest
 
-from budget import InputError, estimate, fit, proposals
+from budget import InputError, estimate, fit
 from budget.device import load
 from budget.proposals import proposed as axes
 
@@ -20,10 +19,12 @@ from oracles.technique_families import FAMILIES  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ELSEWHERE = ("fuse", "offload", "quantize")
 LORA = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-# peft's default is of a name that has gone (Mixtral); the class has no checkpoints, torch has (ResNet).
-OTHERWISE = {("mixtral", "lora_rank"), ("resnet", "recompute"), ("mamba", "recompute")}
+# peft's default is of a name that has gone (Mixtral); the class has no checkpoints (ResNet, Mamba);
+# logits have a bias that is no weight (BART).
+OTHERWISE = {
+    ("mixtral", "lora_rank"), ("resnet", "recompute"), ("mamba", "recompute"), ("bart", "fuse"),
+}  # fmt: skip
 
 
 def proposed(name):
@@ -35,11 +36,21 @@ def proposed(name):
     call |= {"batch": batch, family.size: size}
     now = estimate(config, device="h100", execution="eager", **call)
     ways = [way.settings for axis in axes(now, given=False) for way in axis]
-    told = (w for w in ways if not w.keys() & set(ELSEWHERE) and w.get("optimizer") != "adamw_8bit")
-    return config, call, [w for w in told if (name, next(iter(w))) not in OTHERWISE]
+    return config, call, [way for way in ways if made(name, way)]
 
 
-QUICK = ("llama", "t5", "whisper")
+def made(name, settings):
+    """Whether the oracle makes a change of a family."""
+    return not any((name, setting) in OTHERWISE for setting in settings)
+
+
+def targets(family, config):
+    """LoRA's, where peft has no default and wants them by name."""
+    names = "attn.qkv" if "attn.qkv" in family.parts else "attn.q,attn.v"
+    return {} if config["model_type"] in LORA else {"lora_targets": names}
+
+
+QUICK = ("llama",)
 
 
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
@@ -56,24 +67,23 @@ def test_real_code_has_what_fit_proposes(name):
             ours = estimate(config, device="h100", execution="eager", **asked).params.trainable
         except InputError:
             continue  # no proposal
-        rank = asked.pop("lora_rank", 0)
-        if rank and config["model_type"] not in LORA:
-            continue  # peft wants targets by name
+        asked |= targets(family, config)
         with as_asked(family, asked), FakeTensorMode():
             module, _ = built(family, config, asked)
-            if rank:
-                how = peft.LoraConfig(r=rank)
-                module = peft.get_peft_model(module, how, autocast_adapter_dtype=False)
         assert ours == sum(p.numel() for p in module.parameters() if p.requires_grad), way
 
 
 SEED, PARTS = 3, (0.9, 0.7, 0.5, 0.3)  # of the memory that the step needs as it is
 OUT = {"stack": "transformers", "execution": "eager", "gradient_sums": "new", "reserve": 0}
+HELD = ("input_gradients", "output_dtype")  # what transformers and accelerate do besides
 
 
-@pytest.mark.parametrize("name", [*FAMILIES][::3])  # of all, in a minute and a half: [*FAMILIES]
-def test_what_fit_says_fits_does_so_in_real_code(name, monkeypatch):
-    """On a device with some of the memory that is needed; without what is not made here."""
+@pytest.mark.parametrize("name", [*FAMILIES][::3])  # of all, in two minutes: [*FAMILIES]
+def test_what_fit_says_fits_does_so_in_real_code(name):
+    """On a device with some of the memory that is needed: the first changes, and one of other weights.
+
+    Peaks are as near on either side, so what does not fit by more than that is not refused either.
+    """
     rng, family = random.Random(f"{SEED} {name}"), FAMILIES[name]
     fields = {**family.fields, **({"vocab_size": rng.choice((500, 8000))} if family.size == "seq" else {})}
     config = {**family.config_class(**fields).to_dict(), "architectures": [family.cls]}
@@ -85,18 +95,10 @@ def test_what_fit_says_fits_does_so_in_real_code(name, monkeypatch):
     now = estimate(config, device="h100", **call, **OUT)
     room = int(now.memory.peak * rng.choice(PARTS))
     small = load("h100")._replace(memory_bytes=room, usable_bytes=room)
-    monkeypatch.setattr(proposals, "_chunked", lambda *_: ())
-    monkeypatch.setattr(proposals, "_adapters", lambda *_: ())
-    fused = proposals.Way({"optimizer": "adamw_fused"}, "a fused optimizer")
-    monkeypatch.setattr(proposals, "_optimizers", lambda *_: (fused,))
-    found = fit(config, device=small, **call, **OUT)
-    made = [
-        c
-        for c in found.advice.changes
-        if (name, "recompute") not in OTHERWISE or "recompute" not in c.settings
-    ]
-    for change in made[:2]:
-        own = {"input_gradients": True} if "input_gradients" in change.estimate.task.techniques.used else {}
-        real, at = peak_of(family, config, {**call, **change.settings, **own})
-        assert real <= room * 1.005, (change.settings, real / room, at)
-        assert change.estimate.memory.peak == pytest.approx(real, rel=0.03), (change.settings, at)
+    found = [c for c in fit(config, device=small, **call, **OUT).advice.changes if made(name, c.settings)]
+    for change in (*found[:2], *found[2:][-1:]):
+        used = change.estimate.task.techniques.used
+        own = {k: used[k] for k in HELD if k in used}
+        real, at = peak_of(family, config, {**call, **change.settings, **own, **targets(family, config)})
+        assert real <= room * 1.01, (change.settings, real / room, at)
+        assert change.estimate.memory.peak == pytest.approx(real, rel=0.02), (change.settings, at)

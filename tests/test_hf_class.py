@@ -106,6 +106,7 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "fields", "given"), OTHERS)
 def test_inputs_of_other_kinds(kind, fields, given):
     patches = given.keys() & {"grid_thw", "spatial_shapes"}
@@ -119,6 +120,13 @@ def test_inputs_of_other_kinds(kind, fields, given):
         real(**given)
     assert found.params.total == sum(p.numel() for p in real.parameters())
     assert found.flops.forward == counter.get_total_flops()
+
+
+def test_a_limit_of_positions_of_minus_one_is_none():
+    """XLNet's."""
+    fields = {"d_model": 48, "n_layer": 1, "n_head": 4, "d_inner": 64, "vocab_size": 99}
+    found = estimate({"model_type": "xlnet", **fields}, mode="forward", batch=1)
+    assert found.model.config["inputs"] == {"input_ids": [1, 512]}
 
 
 def test_what_no_input_reaches_is_named():
@@ -197,6 +205,7 @@ def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_detr_with_the_backbone_that_timm_would_make():
     """facebookresearch/detr prints the number of its trained parameters: the backbone's last three stages."""
     table = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "num_labels": 91}

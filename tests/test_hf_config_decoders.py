@@ -112,7 +112,9 @@ def _towered(family: str, arch: str) -> bool:
     return arch in wholes(hf_families.load(family)).values()
 
 
-@pytest.mark.parametrize(("inside", "tie"), TIES)
+@pytest.mark.parametrize(
+    ("inside", "tie"), [t if t in TIES[:2] else pytest.param(*t, marks=pytest.mark.slow) for t in TIES]
+)
 @pytest.mark.parametrize("family", NESTED)
 def test_a_nested_language_model_is_counted_with_its_head(family, inside, tie):
     text = {"model_type": NESTED[family], **HEADS, "head_dim": 8, **inside}

@@ -93,8 +93,8 @@ TECHNIQUES = {
        ("sgd", "momentum", "adam", "adamw_loop", "adamw_fused", "adafactor", "muon")},
 }  # fmt: skip
 EVERY = 12  # of the networks but the first, so many take turns with a technique; 1: all pairs, in six minutes
+# Of all pairs (15 families, 21 techniques; run on 2026-11-28), those that are not within CLOSE in some phase.
 NOT_WITHIN = {
-    ("mixtral", "adafactor"): (0.12, "its experts are one matrix of a layer to the optimizer, and two here"),
     ("mamba", "float32"): (0.25, "its scan is a model, with the casts that float32 needs not"),
 }
 
@@ -103,7 +103,7 @@ def _pairs():
     for i, (name, family) in enumerate(FAMILIES.items()):
         for j, how in enumerate(TECHNIQUES):
             if not (i and (i + j) % EVERY) and _has(family, how):
-                yield pytest.param(name, how, marks=[pytest.mark.slow] if i else [])
+                yield pytest.param(name, how, marks=[pytest.mark.slow] if i or j % 3 else [])
 
 
 def _has(family, how):

@@ -72,7 +72,7 @@ bf16: true
 FILES = {
     "a.toml": (
         TITAN, "torchtitan", "llama-3-8b", {"tp": 8, "fsdp": -1}, ("training.compile",),
-        {"batch": 2, "seq": 4096, "precision": "autocast", "recompute": "selective",
+        {"batch": 2, "seq": 4096, "precision": "fsdp", "recompute": "selective",
          "optimizer": "adamw_fused"},
     ),
     "a.json": (

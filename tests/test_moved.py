@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 PHASES = ("forward", "backward")
 ACTIVATIONS = ("relu", "gelu", "silu")  # of others, torch's code writes some out
 CLOSE = 0.07  # of bytes, and of pointwise FLOPs outside of attention's kernel
+NEAR = 0.04  # of the captured network's peak memory
 # Where torch's code does more than a family's operators say: the tolerances of bytes, and what it does.
 LOOSER = {
     "cohere2": (0.19, "interleaved rotary embeddings: stacks and repeated cosines"),
@@ -84,6 +85,8 @@ def moved(nodes, dtype):
 def test_a_network_moves_what_torch_s_calls_move(case):
     ours, torchs = (ask(case, *case.shapes[-1]) for ask in (answer, captured))
     verify(torchs.program)
+    # Ours is held to MemTracker in test_memory_oracle.py, both are in docs/accuracy.md.
+    assert torchs.memory.peak == pytest.approx(ours.memory.peak, rel=NEAR)
     if case.name in MODELLED:
         assert MODELLED[case.name] in modelled(ours.program)
         return
@@ -118,7 +121,6 @@ def test_a_written_out_kind_starts_torch_s_kernels(kind):
         ("backward", rule.back_launches, rule.back_moves),
     ):
         ops = [o for o in model.nodes if o.outs and o.phase == phase and "loss" not in (o.name + o.of)]
-        ops = [o for o in ops if not o.name.startswith("d:ones_like")]  # of the sum that is the loss
         sums = {}
         work = sum(pointwise_flops(o) for o in ops) / n
         assert work == pytest.approx(rule.flops if phase == "forward" else rule.back, abs=0.5)

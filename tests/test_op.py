@@ -103,7 +103,7 @@ def test_a_wrong_line_says_what_is_wrong(spec, says):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(KeyError, match="sofmax"):
+    with pytest.raises(ValueError, match=r"sofmax.*line"):
         op("o", "!x: b -> y: b", "sofmax")
 
 

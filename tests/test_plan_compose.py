@@ -26,7 +26,7 @@ def estimate(**changes):
 
 
 CHOICES = {
-    "precision": ["pure", "autocast", "master", "fp8"],
+    "precision": ["pure", "autocast", "master", "fp8", "fsdp"],
     "grad_dtype": ["", "fp32"],
     "accumulate": [1, 3, 6],
     "recompute": ["none", "selective", "full"],
@@ -210,6 +210,7 @@ def test_no_architecture_has_a_setting_of_the_same_name(name):
         ({"mode": "decode", "accumulate": 2}, "accumulate"),
         ({"mode": "prefill", "offload": "activations"}, "offload"),
         ({"dtype": "fp32", "precision": "fp8"}, "precision"),
+        ({"reduce_dtype": "fp32", "precision": "autocast"}, "reduce_dtype"),
         ({"precision": "int3"}, "precision"),
         ({"lora_rank": 4, "lora_targets": "nothing"}, "lora_targets"),
         ({"lora_targets": "mlp.up"}, "lora_targets"),
@@ -253,20 +254,25 @@ def test_settings_are_flags_and_json(capsys):
 
 # A value of each setting that is not its default.
 ON = {
-    "accumulate": 2, "adalora_rank": 4, "adapter_dtype": "fp32", "adapter_targets": "mlp", "adapters":
-    8, "attention": "eager", "boft_block_size": 4, "dtype": "fp32", "dummy_gradients": True,
+    "accumulate": 2, "adalora_rank": 4, "adapter_bias": "all", "adapter_dtype": "fp32",
+    "adapter_targets": "mlp", "adapters":
+    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1,
+    "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fuse": "norm", "grad_dtype":
     "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new", "hold_logits": "step", "ia3":
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8, "mode":
-    "decode", "modules_to_save": "head", "offload": "optimizer", "oft_block_size": 4, "optimizer":
+    "decode", "module_dropout": 0.1, "modules_to_save": "head",
+    "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
     "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
-    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass", "recompute": "full",
-    "recompute_every": 2,
-    "recompute_layers": 1, "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
-    "gpt2", "use_dora": True, "use_rslora": True, "vera_rank": 4,
+    "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass",
+    "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
+    "recompute": "full", "recompute_every": 2,
+    "recompute_layers": 1, "reduce_dtype": "fp32",
+    "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
+    "gpt2", "use_dora": True, "use_rslora": True, "vera_dropout": 0.1, "vera_rank": 4,
 }  # fmt: skip
 TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}
 # Adapters leave weights in 16 bits, which then have gradients in no other dtype: the message says so.

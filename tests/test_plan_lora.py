@@ -139,3 +139,22 @@ def test_all_linear_is_peft_s(family):
 def test_all_linear_is_refused_with_experts():
     with pytest.raises(InputError, match="lora_targets: got all-linear with experts; allowed: names"):
         estimate("mixtral-8x7b", batch=1, seq=16, lora_rank=4, lora_targets="all-linear")
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
+@pytest.mark.parametrize(
+    ("network", "module", "says", "name", "target"),
+    [
+        ("Segformer", "dwconv.dwconv", "rank is divisible by groups", "segformer", "depthwise"),
+        ("Mamba2", "conv1d", "incompatible with Mamba-based models", "mamba2-130m", "ssm.conv"),
+    ],
+)
+def test_a_depthwise_convolution_has_no_adapter(network, module, says, name, target):
+    """Nor in peft, whose rank would have to be a multiple of its groups: one a channel."""
+    hf, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    with torch.device("meta"):
+        real = getattr(hf, f"{network}Model")(getattr(hf, f"{network}Config")())
+    with pytest.raises(ValueError, match=says):
+        peft.get_peft_model(real, peft.LoraConfig(r=4, target_modules=[module]))
+    with pytest.raises(InputError, match=f"{target} is no product of one input and one weight"):
+        estimate(name, batch=1, lora_rank=4, lora_targets=target)

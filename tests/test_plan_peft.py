@@ -38,6 +38,15 @@ KINDS = {
     ),
     "prefix": (lambda **k: peft.PrefixTuningConfig(num_virtual_tokens=10, **k), {"prefix_tuning": 10}),
 }
+DROPPED = {  # the same adapters with their dropouts
+    "dora": ({"lora_dropout": 0.1}, {"lora_dropout": 0.1}),
+    "adalora": ({"lora_dropout": 0.1}, {"lora_dropout": 0.1}),
+    "vera": ({"vera_dropout": 0.1}, {"vera_dropout": 0.1}),
+    "loha": ({"rank_dropout": 0.1, "module_dropout": 0.1}, {"rank_dropout": 0.1, "module_dropout": 0.1}),
+    "lokr": ({"rank_dropout": 0.1}, {"rank_dropout": 0.1}),
+    "oft": ({"module_dropout": 0.5}, {"module_dropout": 0.5}),
+    "boft": ({"boft_dropout": 0.5}, {"boft_dropout": 0.5}),
+}
 PROMPTS = ("prompt", "p", "prefix")
 NO_CONV1D = ("loha", "lokr", "oft", "boft")  # peft has them for torch's own linear layers alone
 EAGER = {"attention": "eager", "execution": "eager", "precision": "pure"}
@@ -82,9 +91,44 @@ def test_an_adapter_s_peak_is_what_torch_measures(family, kind, dtype):
     assert found.memory.peak == pytest.approx(theirs["Total"], rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["prompt", "p"])
+@pytest.mark.parametrize("kind", DROPPED)
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("mixed", marks=pytest.mark.slow)])
+def test_an_adapter_s_dropout_keeps_what_peft_s_does(kind, dtype):
+    how, ours = KINDS[kind]
+    theirs, more = DROPPED[kind]
+    named = "lora_dtype" if "lora_rank" in ours else "adapter_dtype"
+    wide = {named: "fp32"} if dtype == "mixed" else {}
+    c = config("llama")
+    e = estimate(
+        c.to_dict(),
+        batch=BATCH,
+        seq=SEQ,
+        dtype="bf16",
+        **{**EAGER, "attention": "fused", **ours, **more, **wide},
+    )
+    if not wide:
+        assert e.params.trainable == trainable(c, how(**theirs))
+    found = step_peak(c, how(**theirs), BATCH, SEQ, "bfloat16", adapter=bool(wide))["Total"]
+    assert e.memory.peak == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("wide", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_embedding_s_adapter_is_looked_up(wide):
+    c, targets = config("llama"), ["embed_tokens", "q_proj", "lm_head"]
+    how = {**EAGER, "lora_rank": 8, "lora_targets": ",".join(targets)}
+    e = estimate(c.to_dict(), batch=2, seq=64, **how)
+    theirs = peft.LoraConfig(r=8, target_modules=targets)
+    assert e.params.trainable == trainable(c, theirs)
+    assert (e.flops.forward, e.flops.backward) == flops(c, theirs, 2, 64)
+    asked = {**how, "attention": "fused", "dtype": "bf16", **({"lora_dtype": "fp32"} if wide else {})}
+    found = step_peak(c, theirs, BATCH, SEQ, "bfloat16", adapter=wide)["Total"]
+    assert estimate(c.to_dict(), batch=BATCH, seq=SEQ, **asked).memory.peak == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_of_two_stacks_the_encoder_s_sequence_has_virtual_tokens(family, kind):
+    """Prefixes are the decoder's, of its attention to itself."""
     c, how, ours = both(family, kind)
     e = estimate(c.to_dict(), batch=2, seq=64, **EAGER, **ours)
     assert e.params.trainable == trainable(c, how)
@@ -137,6 +181,30 @@ def test_all_linear_is_peft_s(family, kind):
     assert e.params.trainable == trainable(c, how(target_modules="all-linear"))
 
 
+@pytest.mark.parametrize("which", ["all", "lora_only"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
+def test_biases_train_as_peft_has_it(family, which):
+    c, how = config(family), peft.LoraConfig(r=8, bias=which)
+    asked = {"lora_rank": 8, "adapter_bias": which}
+    e = estimate(c.to_dict(), batch=2, seq=64, **EAGER, **asked)
+    assert e.params.trainable == trainable(c, how)
+    assert (e.flops.forward, e.flops.backward) == flops(c, how, 2, 64)
+    theirs = step_peak(c, peft.LoraConfig(r=8, bias=which), BATCH, SEQ, "bfloat16")["Total"]
+    found = estimate(
+        c.to_dict(), batch=BATCH, seq=SEQ, **EAGER | {"attention": "fused"}, dtype="bfloat16", **asked
+    )
+    assert found.memory.peak == pytest.approx(theirs, rel=0.01)
+
+
+def test_ranks_of_some_layers_are_peft_s():
+    c = config("llama")
+    how = peft.LoraConfig(r=8, target_modules="all-linear", rank_pattern={"q_proj": 16, "mlp.up_proj": 2})
+    ours = {"lora_rank": 8, "lora_targets": "all-linear", "rank_pattern": "q_proj=16,mlp.up=2"}
+    e = estimate(c.to_dict(), batch=2, seq=64, **EAGER, **ours)
+    assert e.params.trainable == trainable(c, how)
+    assert (e.flops.forward, e.flops.backward) == flops(c, how, 2, 64)
+
+
 def test_targets_have_transformers_names_too():
     how = {"batch": 1, "seq": 16, "vera_rank": 4}
     names = ("attn.k,mlp.up", "k_proj,up_proj")
@@ -153,6 +221,10 @@ def test_targets_have_transformers_names_too():
         ({"lora_rank": 4, "lora_targets": "wo2"}, "lora_targets: 'wo2' matches no operator; allowed: attn.q"),
         ({"boft_block_size": 3}, "boft_block_size: got 3; allowed: divisors of"),
         ({"modules_to_save": "head"}, "modules_to_save: there is no adapter"),
+        ({"adapter_bias": "all"}, "adapter_bias: there is no adapter"),
+        ({"lora_rank": 4, "rank_pattern": "attn.q"}, "rank_pattern: got 'attn.q'; allowed: names and ranks"),
+        ({"lora_rank": 4, "rank_pattern": "x=4"}, "rank_pattern: 'x' matches no operator"),
+        ({"adapter_bias": "all", "lora_rank": 4}, "adapter_bias: llama-3-8b has no such bias"),
         ({"ia3": True, "prompt_tuning": 4}, "ia3: given together with prompt_tuning"),
         ({"loha_rank": 4, "quantize": "nf4"}, "loha_rank: given together with quantize"),
     ],
@@ -165,7 +237,7 @@ def test_what_peft_refuses_is_refused(settings, said):
 @pytest.mark.parametrize(
     ("model", "settings", "said"),
     [
-        ("t5-small", {"prefix_tuning": 4}, "prefix_tuning: peft's cache of two stacks is not modelled"),
+        ("whisper-tiny", {"prefix_tuning": 4}, "prefix_tuning: whisper-tiny reads no tokens, or has conv"),
         ("resnet50", {"prompt_tuning": 4}, "prompt_tuning: resnet50 reads no tokens, or has convolutions"),
         (
             "gpt2",

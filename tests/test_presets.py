@@ -40,6 +40,7 @@ def test_parameters_are_those_of_keras_hub(name):
 
 # Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
 CHECKPOINTS = {
+    "ernie-4.5-0.3b": 360_748_032,
     "falcon-h1-0.5b": 521_411_104,
     "falcon-h1-1.5b": 1_554_863_488,
     "falcon-h1-7b": 7_585_648_736,
@@ -89,9 +90,18 @@ def test_parameters_of_clip_are_those_of_keras_hub():
     assert estimate("clip-vit-l-14-336", mode="forward", batch=1).params.total == 427_944_770 - 577
 
 
-def test_paligemma_is_that_of_keras_hub():
-    """Whose count, of pali_gemma_3b_224, is without 64 rows of the vocabulary."""
-    assert estimate("paligemma-3b-224", mode="forward").params.total == 2_923_335_408 + 64 * 2048
+@pytest.mark.parametrize(
+    ("name", "counted", "width"),
+    [
+        ("paligemma-3b-224", 2_923_335_408, 2048),
+        ("paligemma-2-3b-224", 3_032_094_960, 2304),
+        ("paligemma-2-10b-224", 9_662_409_456, 3584),
+        ("paligemma-2-28b-224", 27_650_192_112, 4608),
+    ],
+)
+def test_paligemma_is_that_of_keras_hub(name, counted, width):
+    """Whose counts are without 64 rows of the vocabulary."""
+    assert estimate(name, mode="forward").params.total == counted + 64 * width
 
 
 @pytest.mark.parametrize("size", ["4b", "12b", "27b"])

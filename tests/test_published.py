@@ -68,8 +68,8 @@ def test_nothing_measured_and_no_id_tells_the_answer(name, tmp_path, capsys):
             assert b["measured"] != a["measured"]
 
 
-def test_the_contract_s_form(capsys):
-    found = answer(DATA / "inference.csv", capsys)
+def test_the_contract_s_form(capsys, tmp_path):
+    found = answer(written(tmp_path / "inference.csv", some("inference.csv", 5)), capsys)
     assert found["schema"] == "budget.published/1"
     for row in found["rows"]:
         if "why_not" in row:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
-from budget.bench.published.fit import batches, fit, predictions, start
+from budget.bench.published.fit import NORMS, batches, fit, predictions, start
 from budget.bench.published.measured import cases
 from budget.bench.published.scoreboard import _factors
 
@@ -31,7 +31,7 @@ def some():
 
 
 def test_the_order_of_rows_changes_nothing():
-    forth, back = fit(some(), start()), fit(some()[::-1], start())
+    forth, back = (fit(rows, start(), norms=NORMS[-1:]) for rows in (some(), some()[::-1]))
     assert forth.keys() == back.keys()
     assert [back[n] for n in forth] == pytest.approx(list(forth.values()), rel=1e-3)
 
@@ -54,10 +54,10 @@ def test_a_row_is_the_sum_of_its_own_kernels():
     assert list(predictions(batches(some()), start())) == pytest.approx(each, rel=1e-12)
 
 
-def test_a_minimum_is_one(monkeypatch):
-    """From another start the rows are predicted alike, and no number beside the minimum costs less."""
-    first = fit(some(), start())
-    other = fit(some(), start(), {n: v * math.exp(0.1) for n, v in first.items()})
+def test_a_minimum_is_one():
+    """From a start where each number is off by a half or so the rows are predicted alike."""
+    first, drawn = fit(some(), start()), np.random.default_rng(0)
+    other = fit(some(), start(), {n: v * math.exp(drawn.normal(0, 0.5)) for n, v in first.items()})
     apart = np.abs(predictions(batches(some()), first) - predictions(batches(some()), other))
     assert np.median(apart) < 0.005
     assert np.max(apart) < 0.05

@@ -107,6 +107,7 @@ def test_the_bytes_bound_holds_where_weights_are_cast_and_gradients_come_late():
             assert 0.8 * peak < bounds.bytes(layout, batch, "none") <= peak, layout
 
 
+@pytest.mark.slow
 def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
     best = plan("llama-2-7b", 32, device="h100").best
     given = plan("llama-2-7b", 32, device="h100", global_batch=64).best

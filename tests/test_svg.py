@@ -95,6 +95,7 @@ PICTURES = [
     lambda: budget.scale(usd=1e6, device="h100"),
     lambda: budget.scale(compute=1e19, law="kaplan"),
     lambda: budget.serve("llama-3-8b", context=4096, device="h100"),
+    lambda: budget.serve("gpt2", device="t4"),  # many points near each other
 ]
 
 

@@ -41,6 +41,9 @@ SHARED = {
 STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
 STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
+# A step takes the longer of the device's and the host's seconds, and what is shorter has no slope: a fit
+# would end where its start has it. So it goes through soft maxima, norms of these orders, to the real one.
+NORMS = 2.0, 6.0, math.inf  # Source: graduated-non-convexity.
 FAR = 0.25  # a larger error counts linearly: one bad row must not rule
 
 
@@ -86,14 +89,19 @@ def _batch(of: Sequence[tuple[int, Case]]) -> Batch:
     )
 
 
-def seconds(b: Batch, profile: Profile) -> Any:
-    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer."""
+def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
+    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer, or a
+    norm of the two.
+    """
     r = running(rates(b.device, profile, b.dtype), b.execution)
     device, host = np.zeros(len(b.rows)), np.zeros(len(b.rows))
     for w, place in b.works:
         np.add.at(device, place, kernel_time(w, r)[0] * w.times)
         np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times)
-    return b.times * (np.maximum(device, host) * b.stretch + b.waits)
+    longer, shorter = np.maximum(device, host), np.minimum(device, host)
+    if norm < math.inf:
+        longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
+    return b.times * (longer * b.stretch + b.waits)
 
 
 def _dispatch(w: Work, d: Dispatch) -> Any:
@@ -128,14 +136,14 @@ def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
     return known._replace(reached={"": stack, **pairs}, like="")
 
 
-def predictions(found: Sequence[Batch], numbers: Numbers) -> Any:
-    """Logarithms of the predicted seconds of all rows."""
+def predictions(found: Sequence[Batch], numbers: Numbers, norm: float = math.inf) -> Any:
+    """Logarithms of the predicted seconds of all rows. norm: see `seconds`."""
     common, generations = base(numbers), {b.device.generation for b in found}
     known = {stack: fitted(stack, numbers, generations) for stack in {b.stack for b in found}}
     out = np.zeros(1 + max(b.rows.max() for b in found))
     for b in found:
         profile = software.profile(common, b.device, known[b.stack], b.dtype)
-        np.add.at(out, b.rows, seconds(b, profile))
+        np.add.at(out, b.rows, seconds(b, profile, norm))
     return np.log(out)
 
 
@@ -145,14 +153,29 @@ def start() -> dict[tuple[str, ...], float]:
 
 
 def fit(
-    found: Sequence[Case], begin: Numbers, known: Numbers | None = None, *, shared: bool = True
+    found: Sequence[Case],
+    begin: Numbers,
+    known: Numbers | None = None,
+    *,
+    shared: bool = True,
+    norms: Sequence[float] = NORMS,
 ) -> dict[tuple[str, ...], float]:
     """The numbers that predict the cases best, each drawn to where it comes from.
 
-    known: numbers from which to go on. shared: also those that all stacks share. Source: levenberg-marquardt.
+    known: numbers from which to go on. shared: also those that all stacks share.
     """
+    numbers = dict(known or {})
+    for norm in norms:
+        numbers = _fit(found, begin, numbers, norm, shared=shared)
+    return numbers
+
+
+def _fit(
+    found: Sequence[Case], begin: Numbers, known: Numbers, norm: float, *, shared: bool
+) -> dict[tuple[str, ...], float]:
+    """The numbers that predict best by a norm, from those that are known. Source: levenberg-marquardt."""
     names = [*(begin if shared else ()), *_names(found)]
-    rest = {**begin, **(known or {})}
+    rest = {**begin, **known}
     origin = np.array([math.log(begin.get(n, 1.0)) for n in names])
     x = np.array([math.log(rest.get(n, 1.0)) for n in names])
     width = np.array([_width(n) for n in names])
@@ -164,7 +187,7 @@ def fit(
         return {**common, **{n: math.exp(v) for n, v in zip(names, x, strict=True)}}
 
     def errors(x: Any) -> Any:
-        return (predictions(rows, at(x)) - measured) / ROW
+        return (predictions(rows, at(x), norm) - measured) / ROW
 
     def cost(e: Any, x: Any) -> float:
         a, b = np.abs(e) * ROW, FAR
@@ -174,7 +197,7 @@ def fit(
 
     e, damping = errors(x), 1e-2
     for _ in range(STEPS):
-        slopes = _slopes(rows, names, mine, at(x))
+        slopes = _slopes(rows, names, mine, at(x), norm)
         w = np.minimum(1, FAR / np.maximum(np.abs(e) * ROW, 1e-9))
         normal = slopes.T @ (slopes * w[:, None]) + np.diag(1 / width**2)
         gradient = slopes.T @ (w * e) + (x - origin) / width**2
@@ -193,7 +216,7 @@ def fit(
     return at(x)
 
 
-def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers) -> Any:
+def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers, norm: float) -> Any:
     """The errors' derivatives by the numbers' logarithms. All numbers of a class move a row alike that they
     concern (mine), so each class is moved once: both ways by STEP, which sees both sides of a kink
     (arithmetic or traffic, device or host, whichever is longer), as a minimum lies in one as often as not.
@@ -202,7 +225,8 @@ def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Nu
 
     def moved(kind: str, by: float) -> Any:
         own = [(*o, kind) for o in (owners if kind in CLASSES else [()])]
-        return predictions(rows, {**numbers, **{n: numbers.get(n, 1.0) * math.exp(by) for n in own}})
+        changed = {n: numbers.get(n, 1.0) * math.exp(by) for n in own}
+        return predictions(rows, {**numbers, **changed}, norm)
 
     kinds = sorted({n[-1] for n in names})
     slope = {kind: (moved(kind, STEP) - moved(kind, -STEP)) / (2 * STEP * ROW) for kind in kinds}
@@ -237,7 +261,8 @@ def left_out(
         some = {c.stack for c in out}
         seen = [c for c in found if key(c) != k and c.stack in some]
         warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
-        numbers = fit(seen, begin, {**common, **warm}, shared=False) if seen else common
+        near = {**common, **warm}
+        numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
         wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
         errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
     return errors

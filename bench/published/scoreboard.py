@@ -11,26 +11,21 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
-from unittest.mock import patch
 
 import numpy as np
 
 from budget import stack as stacks
-from budget import table
-from budget.device import software
 from budget.device.profile import FOLDER, save
 from budget.files import replace
-from budget.fold import kernels as fold_kernels
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
 from budget.stack import SEVERAL
 from budget.table import DATA
 
-from . import fit as fitting
-from . import inference
+from ._terms import WITHOUT
 from .fit import Numbers, base, batches, fit, fitted, left_out, predictions, start
 from .measured import Case, cases
 
@@ -104,33 +99,6 @@ def _terms(tables: Sequence[str], begin: Numbers) -> Iterator[tuple[str, dict[st
                 undone.enter_context(patched)
             found = list(cases(tables))
             yield f"without {name}", left_out(found, key, begin, fit(found, begin))
-
-
-def _kernels(**changed: Any) -> Any:
-    """data/kernels.json with some tables changed."""
-    return patch.dict(table.load("kernels.json"), changed)
-
-
-def _alike() -> Any:
-    """Every attention kernel with one share on all generations: the middle one."""
-    known = table.load("kernels.json")["attention"]
-    shares = sorted(v for k in known.values() for v in k.get("share", {}).values())
-    one = {"": shares[len(shares) // 2]}
-    return {n: {**k, "share": one, "edge": 0} if k.get("share") else k for n, k in known.items()}
-
-
-WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
-    "a causal kernel's half": lambda: [patch.object(fold_kernels, "_computed", lambda o: 1)],
-    "attention by kernel, generation and length": lambda: [_kernels(attention=_alike())],
-    "products by generation": lambda: [_kernels(products={})],
-    "products of experts apart": lambda: [_kernels(grouped=1.0)],
-    "what a stack reaches": lambda: [
-        patch.object(fitting, "STACK", 1e-6),
-        patch.object(fitting, "STARTS", (1e-6, 1e-6)),
-    ],
-    "products that add up in float16": lambda: [patch.object(software, "accumulated", lambda *_: 1.0)],
-    "prompts in pieces": lambda: [patch.object(inference, "PIECE", 2**30)],
-}
 
 
 def _key(c: Case) -> str:
@@ -226,14 +194,20 @@ def widths(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> 
     return {g: math.exp(most * unit) for g, unit in units.items()}
 
 
-def inside(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> float:
-    """The share of errors within intervals that were made from four fifths of the others."""
-    held = 0
+def held(found: Sequence[Case], errors: Mapping[str, float], group: Group) -> dict[str, bool]:
+    """By row, whether its error lies within intervals that were made from four fifths of the others."""
+    within: dict[str, bool] = {}
     for i in range(FOLDS):
         seen = widths([c for j, c in enumerate(found) if j % FOLDS != i], errors, group)
         widest = max(seen.values())
-        held += sum(abs(errors[_key(c)]) <= math.log(seen.get(group.of(c), widest)) for c in found[i::FOLDS])
-    return held / len(found)
+        for c in found[i::FOLDS]:
+            within[_key(c)] = abs(errors[_key(c)]) <= math.log(seen.get(group.of(c), widest))
+    return within
+
+
+def _share(held: Iterable[bool]) -> str:
+    one = list(held)
+    return f"{sum(one) / len(one):.0%}"
 
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs", "accuracy.md")
@@ -263,19 +237,22 @@ def _page(
         yield _row(name if name == "fitted" else f"{name} left out", list(of.values()))
     yield from (_row(name, list(of.values())) for name, of in terms)
     yield ""
-    rows, pairs = (errors[name] for name in list(LEFT_OUT)[:2])
+    known, left = (
+        held(found, errors[name], group) for name, group in zip(LEFT_OUT, (KNOWN, ELSEWHERE), strict=False)
+    )
     yield (
-        f"Within intervals made from four fifths of these errors lie {inside(found, rows, KNOWN):.0%} of the "
-        f"others of pairs that are known, and {inside(found, pairs, ELSEWHERE):.0%} of pairs left out."
+        f"Within intervals made from four fifths of these errors lie {_share(known.values())} of the "
+        f"others of pairs that are known (by pair: the last column), and {_share(left.values())} of pairs "
+        "left out."
     )
     yield ""
     kinds = list(errors)
-    yield f"| stack, generation | rows | {' | '.join(kinds)} |"
-    yield "|---|---:|" + "---:|" * len(kinds)
+    yield f"| stack, generation | rows | {' | '.join(kinds)} | inside |"
+    yield "|---|---:|" + "---:|" * (len(kinds) + 1)
     for stack, generation in sorted({(c.stack, c.generation) for c in found}):
         keys = [_key(c) for c in found if (c.stack, c.generation) == (stack, generation)]
         cells = " | ".join(_two([errors[kind][k] for k in keys]) for kind in kinds)
-        yield f"| {stack}, {generation} | {len(keys)} | {cells} |"
+        yield f"| {stack}, {generation} | {len(keys)} | {cells} | {_share(known[k] for k in keys)} |"
 
 
 def _row(name: str, errors: Sequence[float]) -> str:

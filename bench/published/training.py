@@ -79,4 +79,4 @@ def _precision(kind: str, software: str) -> dict[str, str]:
     if kind == "fp8":
         return {"precision": "fp8", "grad_dtype": ""}
     own = (stacks.load(software).train or {}).get("precision")
-    return {} if "master" in (kind, own) else {"precision": "pure", "grad_dtype": ""}
+    return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure", "grad_dtype": ""}

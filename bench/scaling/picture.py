@@ -5,21 +5,21 @@ from __future__ import annotations
 from html import escape
 from math import exp, floor, log, log10
 
-from budget.report._figures import COLOURS
+from budget.report._draw import COLOURS, STYLE
 
 from .fitted import UNITS, Family, interval
 
 WIDE, HIGH, LEFT, TOP, BOTTOM, GAP = 430, 330, 56, 40, 46, 40  # pixels of one plot and around it
 POINTS = 40  # of a curve
-STYLE = "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;font-size:14px}"
 
 
 def draw(families: list[Family]) -> str:
     """All families side by side."""
     width = len(families) * (LEFT + WIDE) + GAP
+    box = f'viewBox="0 0 {width} {TOP + HIGH + BOTTOM}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + HIGH + BOTTOM}" role="img">',
-        f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="cb" role="img" {box}>',
+        f'<style>{STYLE}</style><rect width="100%" height="100%" class="page"/>',
     ]
     for i, family in enumerate(families):
         parts += [f'<g transform="translate({i * (LEFT + WIDE) + LEFT},{TOP})">', *_plot(family), "</g>"]
@@ -47,7 +47,7 @@ def _plot(family: Family):
     yield '<text x="0" y="-5">test loss, nats; band: 90 % of bootstrapped laws</text>'
     for tick in _ticks(exp(axes.y0), exp(axes.y1)):
         y = axes.y(tick)
-        yield f'<line x1="0" x2="{WIDE - 90}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+        yield f'<line x1="0" x2="{WIDE - 90}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
         yield f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
     for value in sorted({r["data"] for r in family.records}):
         x = axes.x(value)
@@ -64,8 +64,8 @@ def _plot(family: Family):
 def _curve(family, axes, params, colour):
     steps = [exp(axes.x0 + (axes.x1 - axes.x0) * i / (POINTS - 1)) for i in range(POINTS)]
     found = [(x, *interval(family.fit, params, x)) for x in steps]
-    upper = [f"{axes.x(x):.1f} {axes.y(high):.1f}" for x, _, _, high in found]
-    lower = [f"{axes.x(x):.1f} {axes.y(low):.1f}" for x, _, low, _ in reversed(found)]
+    upper = [f"{axes.x(x):.1f} {max(axes.y(high), 0):.1f}" for x, _, _, high in found]  # within the plot
+    lower = [f"{axes.x(x):.1f} {min(axes.y(low), HIGH):.1f}" for x, _, low, _ in reversed(found)]
     yield f'<path d="M{"L".join(upper + lower)}Z" fill="{colour}" fill-opacity=".15"/>'
     line = [f"{axes.x(x):.1f} {axes.y(loss):.1f}" for x, loss, _, _ in found]
     yield f'<path d="M{"L".join(line)}" fill="none" stroke="{colour}"/>'

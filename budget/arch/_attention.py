@@ -6,11 +6,11 @@ they read on the chip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..ir import KEY, MERGE, MIX, OUTPUT, QKV, QUERY, SCORES, VALUE, Op, op
 from ..named import NamedTuple
-from ..size import Size, is_number
+from ..size import Size, is_number, minimum
 from ._layers import norm
 
 DISTANCES = 11, 0  # kernels of buckets by the logarithm, besides a table's. Source: transformers (T5)
@@ -63,9 +63,9 @@ def alibi() -> Op:
     return op("alibi", "!positions/int64: s -> alibi: h r t", "table")
 
 
-def mask_name(mode: str, window: int) -> str:
-    """The mask that layers of a window share; a window's cache holds no more keys than it."""
-    return f"mask{window}" if window and mode == "decode" else "mask"
+def mask_name(window: int) -> str:
+    """The mask that layers of a window share."""
+    return f"mask{window}" if window else "mask"
 
 
 def distances(name: str, letter: str, buckets: Size) -> Iterator[Op]:
@@ -73,6 +73,13 @@ def distances(name: str, letter: str, buckets: Size) -> Iterator[Op]:
     made = f"{name}_distances"
     yield op(made, f"!{name}_positions: s -> {made}/int64: s t", "table")._replace(beside=DISTANCES)
     yield op(name, f"{made}: s t, *~{letter} h r -> relative: h r s t", "gather", **{letter: buckets})
+
+
+def window_masks(windows: Iterable[int], mode: str, seq: Size) -> Iterator[Op]:
+    """A mask for the layers of each window, whose cache holds no more keys than it."""
+    for window in sorted(set(windows)):
+        short = {"t": minimum(seq, window)} if window and mode == "decode" else {}
+        yield causal_mask(mask_name(window), **short)
 
 
 def causal_mask(name: str = "mask", **sizes: Size) -> Op:

@@ -78,7 +78,8 @@ def _attend(c: Any, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
         position="relative: h r s t" if c.buckets else "alibi: h r t" if c.positions == "alibi" else "",
         scale=c.scale_scores, scale_q=c.scale_queries or (c.temperature and not kind.rotates),
         softcap=c.softcap > 0,
-        mask=mask_name(mode, kind.window) if is_masked(c, kind.window) else "", causal=c.kind == "decoder",
+        mask=mask_name(kind.window if c.kind == "decoder" else 0) if is_masked(c, kind.window) else "",
+        causal=c.kind == "decoder",
         dropout=mode == "train" and c.attention_dropout > 0,
     )  # fmt: skip
     if not is_zero(c.kv_latent):

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..ir import EMBED, KEY, OUTPUT, QUERY, ROUTER, VALUE, Model, Node, block, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import Attention, cache, causal_mask, mask_name, mix
+from ._attention import Attention, cache, mask_name, mix, window_masks
 from ._heads import vocabulary
 from ._layers import ACTIVATIONS, Experts, activate, chosen, mlp, norm, sized
 from ._loss import cross_entropy
@@ -121,8 +121,7 @@ def behind_embedding(c: Config, mode: str, seq: Size) -> Iterator[Node]:
         width = c.full_head_dim if kind.full else c.head_dim
         names = f"cos_{kind.type}: s k, sin_{kind.type}: s k"
         yield op(f"rotary_{kind.type}", f"!positions/int64: s -> {names}", "table", k=width)
-    for window in sorted({0, c.window}) if mode == "decode" else (0,):
-        yield causal_mask(mask_name(mode, window), **({"t": minimum(seq, window)} if window else {}))
+    yield from window_masks((0, c.window), mode, seq)
     first = 0
     for kind, run in groupby(kinds):
         count = len(list(run))
@@ -178,7 +177,7 @@ def _attend(c: Config, mode: str, seq: Size, kind: Kind) -> Iterator[Node]:
     window: Size = 0 if kind.full else c.window
     a = Attention(
         heads_per_key=exact_div(c.heads, heads),
-        mask=mask_name(mode, window),
+        mask=mask_name(window),
         dropout=mode == "train" and c.attention_dropout > 0,
     )
     out_bias = ", +*d" if c.attention_bias else ""

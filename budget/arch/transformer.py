@@ -10,7 +10,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
 from ..ir import EMBED, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
-from ._attention import alibi, causal_mask, distances, mask_name, rotary, window_mask
+from ._attention import alibi, distances, rotary, window_mask, window_masks
 from ._heads import HEADS, ends, head
 from ._layers import ACTIVATIONS, NORMS, dropout, norm
 from ._periods import stack
@@ -232,9 +232,8 @@ def behind_embedding(c: Config, mode: str, seq: Size, between: tuple[Op, ...] = 
     if c.kind == "encoder" and max(c.windows) > 0:
         yield from window_mask(beside=16 if masks > 1 else 0)
     elif is_masked(c, max(c.windows)):
-        for window in sorted(set(c.windows)) if mode == "decode" else (0,):
-            mask = causal_mask(mask_name(mode, window), **({"t": minimum(seq, window)} if window else {}))
-            yield mask._replace(beside=(18 if masks > 1 else 0, 0))  # one for each window
+        for mask in window_masks(c.windows, mode, seq):
+            yield mask._replace(beside=(17 if masks > 1 else 0, 0))
     dense = 0 if is_zero(c.experts) else c.dense_layers
     one = partial(layer, c, mode, seq)
     if not is_zero(dense):

@@ -1,10 +1,10 @@
-"""Lists in flags: `--batch 8,16,32`, `--seq 1k..128k`, `--device a100,h100`."""
+"""Numbers and lists in flags: `--batch 8,16,32`, `--seq 1k..128k`, `--device a100,h100`."""
 
 from __future__ import annotations
 
 import re
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..named import Any
 
 PREFIX = {"": 1, "k": 2**10, "m": 2**20}  # 128k tokens are 131,072, as models' contexts are named
@@ -32,7 +32,7 @@ def sizes(field: str, text: str | None) -> Any:
 
 
 def _size(text: str) -> Any:
-    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip())
+    told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)
     if told is None:
         return text
     value = float(told[1]) * PREFIX[told[2].lower()]
@@ -46,3 +46,25 @@ def _doubled(field: str, low: Any, high: Any) -> list[int]:
     while found[-1] * 2 < high:
         found.append(found[-1] * 2)
     return [*found, high]
+
+
+def how_many(text: str | None) -> Any:
+    """A number of devices. Raises InputError for names of them."""
+    value = number(text)
+    if isinstance(value, str):
+        allowed = "how many, a whole number; which ones: --device"
+        raise InputError("--devices", f"got {shown(text)}; allowed: {allowed}")
+    return value
+
+
+def number(text: str | None) -> Any:
+    """The text as a number if it is one, else as it is: the check that names the field refuses it later."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text

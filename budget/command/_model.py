@@ -14,7 +14,7 @@ from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
 from ..stack import usual
-from ._lists import names, sizes
+from ._lists import how_many, names, number, sizes
 from ._parser import Parser, left_over
 
 DEFAULT_ARCH = "transformer"
@@ -221,12 +221,12 @@ def run_settings(args: Namespace) -> dict[str, Any]:
         "stack": names(args.stack),
         **technique_settings(args),
         "device": names(_usual_device(args.cluster) if args.device is None else args.device),
-        "reserve": _number(args.reserve),
+        "reserve": number(args.reserve),
         "layout": args.layout,
-        "devices": _number(args.devices),
+        "devices": how_many(args.devices),
         "cluster": args.cluster,
-        "global_batch": _number(args.global_batch),
-        "micro_batch": _number(args.micro_batch),
+        "global_batch": number(args.global_batch),
+        "micro_batch": number(args.micro_batch),
     }
 
 
@@ -273,8 +273,8 @@ def _shown(default: object) -> str:
 
 def _value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
-        return tuple(_number(x) for x in str(value).split(","))
-    return _number(value) if kind in ("int", "float") else value
+        return tuple(number(x) for x in str(value).split(","))
+    return number(value) if kind in ("int", "float") else value
 
 
 def _usual_device(cluster: str | None) -> str:
@@ -284,16 +284,3 @@ def _usual_device(cluster: str | None) -> str:
     from ..cluster import load
 
     return next(iter(load(cluster).sold), "h200")
-
-
-def _number(text: str | None) -> Any:
-    """The text as a number if it is one, else as it is: the check that names the field refuses it later."""
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return text

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from types import SimpleNamespace
 
 from ..errors import InputError, unknown
 from ..named import Any, NoReturn
+
+# argparse has its headings translated by gettext, which takes as long to import as argparse itself.
+PLAIN: Any = SimpleNamespace(gettext=str, ngettext=lambda one, many, n: one if n == 1 else many)
+known = sys.modules.setdefault("gettext", PLAIN)
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter  # noqa: E402
+
+if known is PLAIN:
+    del sys.modules["gettext"]
 
 
 class Help(RawDescriptionHelpFormatter):

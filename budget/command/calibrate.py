@@ -21,7 +21,8 @@ from ..report._validation import answer
 
 HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
-  budget calibrate                 from records of `pytest bench/`, new if none
+  budget calibrate                 from what was measured here, now if nothing
+  budget calibrate FOLDER          from records of `pytest bench/` there
   budget calibrate --measure       measure anew: two minutes on two cores
   budget calibrate FOLDER --device h200 --profiles FOLDER     another machine's
 
@@ -45,12 +46,12 @@ def run(args: Namespace) -> int:
         raise InputError("calibrate", "needs NumPy: pip install 'compute-budget[bench]'")
     chosen = device.load(args.device)
     name = profile.key(chosen)
-    found = [] if args.measure else record.read(args.results, name)
+    found = [] if args.measure else record.read(args.results, name) if args.results else _own(chosen, name)
     if not found:
         if args.results and not args.measure:
             raise InputError("results", f"no records in {', '.join(args.results)}")
         measure(chosen)
-        found = record.read([], name)
+        found = _own(chosen, name)
     made = calibration.fit(found, chosen, found[-1].info.get("versions", {}))
     folder = args.profiles or profile.user_folder()
     _no_worse(found, chosen, made, os.path.join(folder, f"{name}.json"))
@@ -59,6 +60,16 @@ def run(args: Namespace) -> int:
     print(render(answer(rows(found, chosen, made), chosen, made), "table"))
     print(f"\nprofile written to {path}")
     return 0
+
+
+def _own(chosen: device.Device, name: str) -> list[record.Record]:
+    """The records of a device; of a processor only those that calibration measured here: processors of many
+    machines are called alike, and a checkout comes with records of some.
+    """
+    if chosen.vendor != device.HERE:
+        return record.read([], name)
+    folder = os.path.join(record.own_folder(), name)
+    return record.read([folder], name) if os.path.isdir(folder) else []
 
 
 def _no_worse(found: list[record.Record], chosen: device.Device, made: Profile, path: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
 from .. import arch as architectures
 from .. import cluster, cost, device, law, stack, table
@@ -57,8 +58,12 @@ def _having(word: str | None, kind: str) -> tuple[str, ...]:
     """The names that have a word in them; all without one. Raises InputError where none has."""
     found = _with(word, NAMES[kind]())
     if not found:
-        raise unknown(kind, word, NAMES[kind](), f"`budget list {kind}` has the names")
+        raise _none(kind, word)
     return found
+
+
+def _none(kind: str, word: str | None) -> InputError:
+    return unknown(kind, word, NAMES[kind](), f"`budget list {kind}` has the names")
 
 
 def _with(word: str | None, names: Iterable[str]) -> tuple[str, ...]:
@@ -75,6 +80,13 @@ def _listed(table: Table, text: str = "", foot: str = "") -> Answer:
         tables=lambda: () if text else (table,),
         foot=foot,
     )
+
+
+def _fields(fields: Sequence[tuple[str, Any]]) -> Answer:
+    """One thing's settings, a line each."""
+    lines = [f"{field} = {value}" for field, value in fields]
+    columns = (Column("field", "field"), Column("value", "value"))
+    return _listed(Table(columns, fields, lines=lambda: lines))
 
 
 def _architectures(name: str | None) -> Answer:
@@ -97,17 +109,14 @@ def _first_line(module: object) -> str:
 def _presets(word: str | None) -> Answer:
     others = dict(preset.classes())
     if word in (*preset.names(), *others):
-        fields = list(preset.find(word).items())
-        lines = [f"{key} = {value}" for key, value in fields]
-        return _listed(
-            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
-        )
+        return _fields(list(preset.find(word).items()))
     captured = [(name, others[name], None) for name in _with(word, others)]
     having = _with(word, preset.names()) if captured else _having(word, "presets")
     rows = sorted((_sized(name) for name in having), key=lambda row: row[1:])
     return _listed(Table(PRESETS, [*rows, *captured]), foot="one of them: budget list presets NAME")
 
 
+@cache
 def _sized(name: str) -> tuple[str, str, int]:
     """A preset's name, architecture and parameters."""
     name, arch, settings, *_ = resolve(name, {})
@@ -120,7 +129,10 @@ def _devices(word: str | None) -> Answer:
         named = () if word is None else (device.load(word),)
     except InputError:
         named = ()
-    found = named or tuple(device.load(name) for name in _having(word, "devices"))
+    every = map(device.load, NAMES["devices"]())
+    found = named or tuple(d for d in every if _with(word, (f"{d.id} {d.name} {d.vendor}",)))
+    if not found:
+        raise _none("devices", word)
     rows = [
         (
             d.id,
@@ -154,11 +166,7 @@ def _prices(word: str | None) -> Answer:
 
 def _stacks(name: str | None) -> Answer:
     if name is not None:
-        fields = list(_about(stack.load(name)))
-        lines = [f"{field} = {value}" for field, value in fields]
-        return _listed(
-            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
-        )
+        return _fields(list(_about(stack.load(name))))
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
@@ -192,11 +200,7 @@ def _laws(name: str | None) -> Answer:
     """All scaling laws, or one with its constants, range and source."""
     if name is not None:
         about = law.load(name).about
-        fields = [(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")]
-        lines = [f"{field} = {value}" for field, value in fields]
-        return _listed(
-            Table((Column("field", "field"), Column("value", "value")), fields, lines=lambda: lines)
-        )
+        return _fields([(k, str(v)) for k, v in about.items() if k not in ("draws", "checks")])
     rows = [
         (x.id, x.about["params_are"], LOSS[x.has_loss], HOLDS[x.about["reproduces"]]) for x in law.every()
     ]

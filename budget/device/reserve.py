@@ -13,7 +13,7 @@ from .. import table
 from ..config import HUGE
 from ..errors import InputError, shown
 from ..named import Any, NamedTuple
-from ..size import Size
+from ..size import Size, ceil_div
 from . import Device
 
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -32,7 +32,10 @@ class Reserve(NamedTuple):
 
     def reserved(self, allocated: Size) -> Size:
         """What the allocator holds at the peak of what is allocated."""
-        return allocated / (1 - self.fragments) if self.fragments else allocated
+        if not self.fragments:
+            return allocated
+        whole = ceil_div(allocated, 1 - self.fragments)
+        return int(whole) if isinstance(whole, float) else whole
 
     def process(self, allocated: Size) -> Size:
         """What the process holds at the peak of what is allocated."""
@@ -45,6 +48,11 @@ class Reserve(NamedTuple):
 
 
 NOTHING = Reserve(0, 0.0)
+
+
+def reserve(device: Device, groups: float, context_mib: float, value: Any = None) -> Reserve:
+    """A reserve as the user says it, or a process's usual one for None. Raises InputError."""
+    return usual(device, groups, context_mib) if value is None else asked(value, device)
 
 
 def usual(device: Device, groups: float = 0, context_mib: float = 0) -> Reserve:

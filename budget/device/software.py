@@ -7,6 +7,7 @@ stack's other generations tell, with a wider interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from .. import table
@@ -98,7 +99,7 @@ def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelC
     if not about["share"]:
         return {}
     share, edge = nearest(about["share"], generation) * factor, (0.0, about["edge"], 0.0)
-    forward = KernelClass(share, edge=edge)
+    forward = KernelClass(share, edge=edge, vector=math.inf)  # measured with its softmax
     return {"attention": forward, "attention_backward": forward._replace(share=share * about["backward"])}
 
 

@@ -156,10 +156,10 @@ class Lifetimes:
         self.inputs: Size = 0
         self.kept: Size = 0  # activations when the forward pass ends
         self.ended: dict[str, Size] = {}  # what is alive when the program ends
-        scope: Scope = {}
+        here: Scope = {}
         self.keep: set[int] = set()
-        self.walk(steps(nodes, dtype), (scope,), scope)
-        self.keep |= {scope[name] for name in outputs if name in scope}
+        self.walk(steps(nodes, dtype), (here,), here)
+        self.keep |= {here[name] for name in outputs if name in here}
         for event, storage in self.arrived.items():
             if self.last[storage] == event:  # nobody else reads it: it is gone before
                 o, made, gone, extra, skipped = self.events[event]
@@ -175,7 +175,9 @@ class Lifetimes:
         return len(self.storages) - 1
 
     def walk(self, found: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
-        """Write down the events of steps; `home` is the scope to which weights belong."""
+        """Write down the events of steps. `scopes`: what is known here, then in the blocks around it; `home`:
+        where gradients of weights stay.
+        """
         for step in found:
             if isinstance(step, Repeat):
                 self.repeat(step, scopes, home)
@@ -186,21 +188,21 @@ class Lifetimes:
         o, reads, inputs, writes, extra = step
         here, now, last = scopes[0], len(self.events), self.last
         for name, size in inputs:
-            if _find(name, scopes) is None:
-                scopes[-1][name] = storage = self.new(size, "inputs")
+            if name not in here:
+                storage = self.new(size, "inputs")
                 self.inputs = self.inputs + size
                 self.keep.add(storage)
+                for scope in scopes:
+                    scope[name] = storage
         for name in reads:
-            for scope in scopes:  # _find, written out: half of all the time is spent here
-                if name in scope:
-                    last[scope[name]] = now
-                    break
-        if _lets_go(o):
-            self.arrived[now] = _find(o.ins[0].name, scopes)
+            if name in here:
+                last[here[name]] = now
+        if _lets_go(o) and o.ins[0].name in here:  # a network's last operator has it from outside
+            self.arrived[now] = here[o.ins[0].name]
         made: list[int] = []
         for name, source, kind, size in writes:
-            if source and (shared := _find(source, scopes)) is not None:
-                here[name] = shared
+            if source in here:
+                here[name] = shared = here[source]
                 last[shared] = now
                 continue
             if kind not in STAYS:
@@ -220,27 +222,29 @@ class Lifetimes:
         self.events.append((o, made, [], extra, None))
 
     def repeat(self, step: Repeat, scopes: tuple[Scope, ...], home: Scope) -> None:
-        node, n = step.block, step.block.count
+        node, n, around = step.block, step.block.count, scopes[0]
         many = not isinstance(n, int) or n > 3
         frames: list[Scope] = []
-        mirrored = _find((node.mirrors,), scopes) or []
-        carried = {c.enter: _find(c.init, scopes) for c in node.carry if c.enter}
+        mirrored = around.get((node.mirrors,), ())
+        carried = {c.enter: around.get(c.init) for c in node.carry if c.enter}
         left: dict[str, Any] = {}
         for i in range(3 if many else int(n)):
             if many and i > 0:
                 self.events.append((None, [], [], 0, n - 3 if i == 2 else None))
-            frame: Scope = {k: v for k, v in carried.items() if v is not None}
-            frames.append(frame)
-            past = (mirrored[-1 - i],) if i < len(mirrored) else ()
             # A layer's gradients stay where they are when it runs again, for another micro-batch.
             own = home if node.shared else home.setdefault((node.name, i), {})
-            inner = (frame, *past, *scopes) if node.shared else (frame, *past, own, *scopes)
-            self.walk(step.steps, inner, own)
-            left = {c.leave: _find(c.leave, inner) for c in node.carry}
+            here: Scope = {**own, **around} if node.shared else {**around, **own}
+            here |= mirrored[-1 - i] if i < len(mirrored) else {}
+            here |= {name: storage for name, storage in carried.items() if storage is not None}
+            frames.append(here)
+            self.walk(step.steps, (here, *scopes), own)
+            left = {c.leave: here.get(c.leave) for c in node.carry}
             carried = {c.enter: left[c.leave] for c in node.carry if c.enter}
-        scopes[0].update((name, storage) for name, storage in left.items() if storage is not None)
+        around.update((name, storage) for name, storage in left.items() if storage is not None)
+        if node.shared:
+            around |= {name: storage for name, storage in home.items() if name not in around}
         if not node.mirrors:
-            scopes[0][node.name,] = frames
+            around[node.name,] = frames
 
     def replay(self, there: Mapping[str, Size]) -> Iterator[tuple[Op, dict[str, Size], Size, Size]]:
         """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of
@@ -271,10 +275,3 @@ class Lifetimes:
             if o.phase == "forward":
                 self.kept = live["activations"]
         self.ended = live
-
-
-def _find(name: Any, scopes: tuple[Scope, ...]) -> Any:
-    for scope in scopes:
-        if name in scope:
-            return scope[name]
-    return None

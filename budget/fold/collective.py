@@ -22,52 +22,13 @@ Steps as NCCL counts them. Source: nccl-tuning. Flows: Derived.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..cluster import Cluster, Tier
+from ..cluster import Cluster
 from ..errors import unknown
-from ..named import NamedTuple
-from ..size import Size, floor_div, log2, maximum, minimum, product
+from ..size import Size, maximum, minimum
+from . import _flows as flows
+from ._flows import Levels, degree, spans
 
-Levels = Sequence[tuple[Size, Size]]
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
-# Small messages reach a part of the bandwidth: a flow of x seconds takes x (1 + RAMP / (x + HALF)). Few
-# members do too: n of them on a switch 1 - 1/n^2. With each link's `reached`, `reduced` and times, fitted
-# to every other one of 600 measured collectives within NVLink and PCIe nodes. Source: aiconfigurator-nccl.
-RAMP_S, HALF_S = 38e-6, 23e-6
-
-
-class Span(NamedTuple):
-    """What a group has of one tier: the tier, the group's members inside one of the tiers below (`inner`),
-    and inside this one (`members`).
-    """
-
-    tier: Tier
-    inner: Size
-    members: Size
-
-
-def spans(cluster: Cluster, group: Levels) -> tuple[Span, ...]:
-    """What a group has of each tier."""
-    found: list[Span] = []
-    inner: Size = 1
-    for tier in cluster.tiers:
-        whole = tier.devices is None or tier is cluster.tiers[-1]
-        members = degree(group) if whole else product(_among(tier.devices or 1, level) for level in group)
-        found.append(Span(tier, inner, members))
-        inner = members
-    return tuple(found)
-
-
-def degree(group: Levels) -> Size:
-    """How many devices a group has."""
-    return product(size for size, _ in group)
-
-
-def _among(devices: Size, level: tuple[Size, Size]) -> Size:
-    """How many of a level's members are among so many neighbours."""
-    size, stride = level
-    return minimum(size, maximum(floor_div(devices, stride), 1))
 
 
 def seconds(cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False) -> Size:
@@ -102,8 +63,8 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
 def _one_shot(cluster: Cluster, size: Size, group: Levels, otherwise: Size) -> Size:
     """Seconds of an engine's own all-reduce within a node: each device reads what all others have."""
     inner, *outer = spans(cluster, group)
-    beyond = minimum(sum([_used(s) for s in outer]), 1)
-    took = cluster.one_shot_s + (degree(group) - 1) * size / _rate(inner, False, message=True)
+    beyond = minimum(sum([flows.used(s) for s in outer]), 1)
+    took = cluster.one_shot_s + (degree(group) - 1) * size / flows.bandwidth(inner, False, message=True)
     return (1 - beyond) * took + beyond * otherwise
 
 
@@ -115,21 +76,16 @@ def algorithms(
         raise unknown("collective", kind, KINDS)
     parts, members = spans(cluster, group), degree(group)
     if kind == "send":
-        return {"send": _send(cluster, size, group[0][1], alone)}
+        return {"send": flows.send(cluster, size, group[0][1], alone)}
     if cluster.tiers[0].torus:
-        return {"torus": _torus(parts, kind, size, group, alone)}
+        return {"torus": flows.torus(parts, kind, size, group, alone)}
     if kind == "all_to_all":
-        return {"pairs": _pairs(parts, size, members, alone)}
-    twice = 2 if kind == "all_reduce" else 1
-    flow = twice * size * (members - 1) / members
-    slowest = _least([_rate(s, alone) * s.inner for s in parts], parts)
-    found = {"ring": _start(parts) + twice * _ring_steps(parts) + _ramped(flow / slowest)}
+        return {"pairs": flows.pairs(parts, size, members, alone)}
+    found = {"ring": flows.ring(parts, size, 2 if kind == "all_reduce" else 1, alone)}
     if kind == "all_reduce":
-        found["tree"] = _start(parts) + 2 * _tree_steps(parts) + _ramped(_layered(parts, size, alone))
+        found["tree"] = flows.tree(parts, size, alone)
         if parts[0].tier.link.reduced:
-            found["switch"] = (
-                _start(parts) + 2 * _tree_steps(parts) + _ramped(_layered(parts, size, alone, True))
-            )
+            found["switch"] = flows.tree(parts, size, alone, switch=True)
     return found
 
 
@@ -145,159 +101,3 @@ def bucketed(cluster: Cluster, kind: str, size: Size, group: Levels, bucket: Siz
     """Seconds of a tensor sent in buckets of so many bytes, and of its last bucket, which nothing hides."""
     one = seconds(cluster, kind, minimum(size, bucket), group)
     return maximum(size / bucket, 1) * one, one
-
-
-def _ramped(flow: Size) -> Size:
-    """Seconds of a flow whose bytes over bandwidth is `flow`."""
-    return flow * (1 + RAMP_S / (flow + HALF_S))
-
-
-def _used(s: Span) -> Size:
-    """1 where a group crosses this tier, else 0."""
-    return minimum((s.members / s.inner - 1) * 1e9, 1)
-
-
-def _start(parts: Sequence[Span]) -> Size:
-    """Seconds before the first step: of the outermost tier that the group crosses."""
-    start: Size = 0.0
-    for s in parts:
-        start = maximum(start, s.tier.link.start_s * _used(s))
-    return start
-
-
-def _ring_steps(parts: Sequence[Span]) -> Size:
-    """Seconds of the steps of a ring once around: between nodes as often as there are nodes, less one."""
-    total: Size = 0.0
-    members = parts[-1].members
-    for s in parts:
-        total = total + (members / s.inner - members / s.members) * s.tier.link.step_s
-    return total
-
-
-def _tree_steps(parts: Sequence[Span]) -> Size:
-    """Seconds of the steps up a tree: a chain in the node, a binary tree of nodes."""
-    total = (parts[0].members - 1) * parts[0].tier.link.step_s
-    for s in parts[1:]:
-        total = total + log2(s.members / s.inner) * s.tier.link.step_s
-    return total
-
-
-def _rate(s: Span, alone: bool, message: bool = False) -> Size:
-    """Bytes/s that one member of a group gets of a tier's links, one way, in a collective or for one
-    message.
-    """
-    rate = s.tier.bandwidth * s.tier.link.reached / s.tier.oversubscription
-    if alone:
-        rate = rate * s.tier.crowd
-    few = maximum(s.members / s.inner, 2)
-    if s.tier.link.kind == "mesh":  # a pair has one of a device's seven links
-        return rate * (few - 1) / ((s.tier.devices or 2) - 1)
-    if s.tier.link.kind == "switch" and not message:
-        return rate * (1 - 1 / few**2)
-    return rate
-
-
-def _least(rates: Sequence[Size], parts: Sequence[Span]) -> Size:
-    """The least of the rates of the tiers that a group crosses."""
-    least: Size = None
-    for rate, s in zip(rates, parts, strict=True):
-        here = rate / maximum(_used(s), 1e-30)  # a tier that is not crossed is no limit
-        least = here if least is None else minimum(least, here)
-    return least
-
-
-def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = False) -> Size:
-    """Seconds of a tree's largest flow: in the node the whole tensor, up and down; beyond it a member's
-    part.
-    """
-    first = parts[0]
-    if switch:
-        sent, rate = (
-            size * (first.members + 1) / first.members,
-            first.tier.bandwidth * first.tier.link.reduced,
-        )
-    else:
-        sent, rate = 2 * size, _rate(first, alone)
-    slowest = sent / rate * _used(first)
-    for s in parts[1:]:
-        within = s.members / s.inner
-        slowest = maximum(slowest, 2 * size / s.inner * (within - 1) / within / _rate(s, alone))
-    return slowest
-
-
-def _pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool) -> Size:
-    """An all-to-all: every device to every other one, within and beyond the node at the same time."""
-    slowest: Size = 0.0
-    steps: Size = 0.0
-    for s in parts:
-        # What leaves for farther tiers crosses this one too, but not the links inside the node.
-        beyond = s.members if s is parts[0] else members
-        slowest = maximum(slowest, size * (beyond - s.inner) / members / _rate(s, alone))
-        steps = steps + log2(s.members / s.inner) * s.tier.link.step_s
-    return _start(parts) + steps + _ramped(slowest)
-
-
-def _send(cluster: Cluster, size: Size, stride: Size, alone: bool) -> Size:
-    """A message to the device that is `stride` ranks on: over the innermost tier that joins the two."""
-    took: Size = 0.0
-    farther: Size = 1  # whether no tier so far joins them
-    for tier in cluster.tiers:
-        last = tier.devices is None or tier is cluster.tiers[-1]
-        joined = 1 if last else minimum(floor_div(tier.devices, stride + 1), 1)
-        rate = _axis(tier) if tier.torus else _rate(Span(tier, 1, 2), alone, True)
-        here = tier.link.start_s + tier.link.step_s + size / rate
-        took = took + farther * joined * here
-        farther = farther * (1 - joined)
-    return took
-
-
-def _axis(tier: Tier) -> float:
-    """Bytes/s of one link of a torus, one way: a device has two along each axis."""
-    return tier.bandwidth * tier.link.reached / (2 * len(tier.torus))
-
-
-def _apart(group: Levels, before: int, axis: int) -> Size:
-    """How far neighbours of a group lie apart along a torus's axis: groups between them share its links."""
-    apart: Size = axis
-    for size, stride in group:
-        here = maximum(stride / before, 1)
-        apart = minimum(apart, here + (1 - minimum(size - 1, 1)) * axis)
-    return maximum(apart, 1)
-
-
-def _torus(parts: Sequence[Span], kind: str, size: Size, group: Levels, alone: bool) -> Size:
-    """Rings along each axis that a group spans, both ways round where the axis is whole, all axes at once.
-
-    An all-to-all is bound by its longest axis: over half of its ring, n/8 of a device's buffer on each link.
-    What spans several tori goes over the network, each device with its share.
-    """
-    tier, link = parts[0].tier, parts[0].tier.link
-    inside = parts[0].members
-    links: Size = 0.0
-    longest: Size = 1.0
-    hops: Size = 0.0
-    before, reached = 1, group[0][0] * 0 + 1
-    for axis in tier.torus:
-        upto = product(_among(before * axis, level) for level in group)
-        along = upto / reached
-        apart = _apart(group, before, axis)
-        both = 1 + floor_div(along * apart, axis)  # a ring where the axis is whole, else a line
-        links = links + minimum(along - 1, 1) * both / apart
-        longest = maximum(longest, along * apart * 2 / both)
-        hops = hops + (along - 1) * apart
-        before, reached = before * axis, upto
-    rate = _axis(tier) * maximum(links, 1e-30)
-    twice = 2 if kind == "all_reduce" else 1
-    part = (inside - 1) / inside
-    if kind == "all_to_all":
-        flow = size * longest / 8 / _axis(tier) * minimum(inside - 1, 1)
-    else:
-        flow = twice * size * part / rate
-    took = link.start_s + twice * hops * link.step_s + flow
-    for s in parts[1:]:
-        within = s.members / s.inner
-        over = twice * size / s.inner * (within - 1) / within
-        if kind == "all_to_all":
-            over = size * (1 - s.inner / degree(group))
-        took = took + over / _rate(s, alone) + twice * log2(within) * s.tier.link.step_s
-    return took

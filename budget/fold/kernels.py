@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
-    ACTIVE,
-    GRADIENT,
-    HOST,
+    WEIGHT,
     WEIGHTS,
     Block,
     Gemm,
     Node,
     Op,
-    Tensor,
     base,
     contraction_flops,
     elements,
@@ -22,13 +19,14 @@ from ..ir import (
     is_convolution,
     picked,
     pointwise_flops,
-    window,
 )
 from ..named import NamedTuple
-from ..size import Size, is_number, is_zero, maximum, minimum, product
-from .reads import NOBODY, Reads, handed
+from ..size import Size, is_number, is_zero, maximum, minimum
+from .reads import NOBODY, Reads
+from .traffic import in_between, moved
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
+
 PRODUCTS = ("matmul", "conv", "attention")
 
 
@@ -91,7 +89,8 @@ def _idle(o: Op) -> bool:
     """
     if o.kind == "table" and o.out.on_chip:
         return True
-    return 0 in [size for d in o.out.dims if is_number(size := o.sizes[base(d)])]
+    n = elements(o.out, o.sizes)
+    return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -145,13 +144,13 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
     launches = 1 if native else _fused_launches(ops, first) if fused else _launches(first, dtype)
     tensors = first.sizes.get("tensors", 1) if first.phase == "optimizer" else 1  # taken one after the other
-    traffic, host, weights = _moved(ops, first, dtype, handed(ops, read), read)
+    traffic, host, weights = moved(ops, first, dtype, read)
     if native:
         weights = 0  # of a recurrent cell: they stay in a cache
     elif first.phase == "optimizer":
         weights = traffic
     if launches > 1 and not fused:
-        traffic = maximum(traffic, _in_between(first, dtype))
+        traffic = maximum(traffic, in_between(first, dtype))
     kind = first.kernel or _kind(first)
     products = [o for o in ops if o.kind == "contract"]
     main = products[0] if products else first  # a fused kernel's products are of one size
@@ -183,10 +182,15 @@ def _narrow(o: Op) -> str:
 
 def _launches(o: Op, dtype: str) -> Size:
     """The kernels that eager code starts for an operator."""
-    rule, derived = o.rule, _derived(o)
+    rule, derived = o.rule, o.derived
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
+        if (
+            rule.family == "norm" and launches > 1
+        ):  # written out: its weight's gradient is a product and a sum
+            trained = [t.role == WEIGHT for t in o.outs]
+            launches = 2 if all(trained) else launches - 2 * bool(o.weights and not any(trained))
     if derived and o.ins and o.ins[0].dtype != o.out.dtype:
         launches += rule.widens
     return launches - rule.narrow[derived] if _is_float32(o, dtype) else launches
@@ -194,40 +198,7 @@ def _launches(o: Op, dtype: str) -> Size:
 
 def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
     """A fused kernel, and those that eager code starts beside it."""
-    return 1 + sum([o.rule.apart for o in ops if not _derived(o)]) if first.kernel else 1
-
-
-def _moved(
-    ops: Sequence[Op], first: Op, dtype: str, here: Mapping[str, bool] | None, read: Reads
-) -> tuple[Size, Size, Size]:
-    """Bytes that a kernel moves, that cross the host's link, and of the first those of products' weights.
-
-    here: what it makes, and whether nobody else reads it.
-    """
-    moved: dict[str, Size] = {}
-    host: Size = 0
-    wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
-    weights: Size = 0
-    for o in ops:
-        rule = o.rule
-        if here is not None and rule.view:
-            continue
-        for t in o.ins:
-            if t.role == HOST:
-                host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or t.name in wide or t.name in moved or (here and read.of(t) in here)):
-                moved[t.name] = moved_bytes(t, o, dtype)
-                if t.role in WEIGHTS and o.kind == "contract":
-                    weights = weights + moved[t.name]
-        for t in o.outs:
-            if t.role == HOST:
-                host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or t.name in wide or (here and here.get(read.of(t)))):
-                # What is read and written moves twice, but for what only takes a part.
-                name = f"{t.name}'" if t.name in [u.name for u in o.ins] else t.name
-                if name not in moved:
-                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
-    return sum(moved.values()), host, weights
+    return 1 + sum([o.rule.apart for o in ops if not o.derived]) if first.kernel else 1
 
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
@@ -254,23 +225,6 @@ def _experts(o: Op) -> str:
 def _is_float32(o: Op, dtype: str) -> bool:
     """Whether what it reads first and what it makes have no other dtype, so that nothing is cast."""
     return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} == {"float32"}
-
-
-def _derived(o: Op) -> bool:
-    """Whether an operator is of the backward pass, and not a forward one that runs again."""
-    return o.phase == "backward" and not o.again
-
-
-def _in_between(o: Op, dtype: str) -> Size:
-    """Bytes read and written by the kernels that eager code runs for one operator. Where the kind does not
-    say, each kernel reads and writes one tensor of the output's size.
-    """
-    rule = o.rule
-    own, single = rule.back_moves if _derived(o) else rule.moves
-    if own or single:
-        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
-    launches = rule.back_launches if _derived(o) else rule.launches
-    return 2 * launches * moved_bytes(o.out, o, dtype)
 
 
 def _computed(o: Op) -> Size:
@@ -321,26 +275,3 @@ def _form(ops: list[Op], kind: str) -> str:
 def _few_bits(o: Op) -> bool:
     """Whether it reads weights of few bits, which are widened before they are multiplied."""
     return any(t.role in WEIGHTS and t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.ins)
-
-
-def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
-    """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
-    experts) only what is picked, at most all of it.
-    """
-    size = BYTES[t.dtype or dtype]
-    n = elements(t, o.sizes)
-    axis = picked(t) if t.part != GRADIENT else ""
-    if not axis:
-        return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
-    return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
-
-
-def _distinct(o: Op, of: Size, choices: Size) -> Size:
-    """How many experts are read, on average, where each token takes some of them at random; of an embedding's
-    rows at most all. Derived.
-    """
-    some = o.sizes.get(ACTIVE, 1)
-    if ACTIVE not in o.out.dims or not is_number(some) or not is_number(of) or some >= of:
-        return minimum(of, choices)
-    return of * (1 - (1 - some / of) ** (choices / some))

@@ -76,7 +76,7 @@ class _Walked(NamedTuple):
 
 
 class Walked(_Walked):
-    """The memory of a program, worked out by the first who asks. Counts may not be arrays.
+    """The memory of a program, computed when it is first asked for. Counts of blocks may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
     """
@@ -125,13 +125,13 @@ class Walked(_Walked):
                 if t.role == CACHE
             )
         lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=self.resident)
-        passes = stepping = Peak(sum(there.values()), "", {})
+        peaks = dict.fromkeys((False, True), Peak(sum(there.values()), "", {}))
         for o, live, extra, total in lifetimes.replay(there):
-            if o.phase == "optimizer":
-                stepping = _higher(stepping, o, live, extra, total)
-            else:
-                passes = _higher(passes, o, live, extra, total)
-        return Walk(there, lifetimes, passes, stepping, _on_host(model, dtype))
+            stepping = o.phase == "optimizer"
+            known = peaks[stepping]
+            if not (known.live and type(total) is int and total <= known.total):  # most are no higher
+                peaks[stepping] = _higher(known, o, live, extra, total)
+        return Walk(there, lifetimes, peaks[False], peaks[True], _on_host(model, dtype))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Without the answer: pickled, it is many times as large as the program."""
@@ -191,11 +191,11 @@ def _on_host(model: Model, dtype: str) -> Size:
     next one starts.
     """
     nodes = [n._replace(count=1) if isinstance(n, Block) and n.keeps == NOTHING else n for n in model.nodes]
-    there = [(t, o, n) for o, n in walk(nodes) for t in (*o.ins, *o.outs) if t.role == HOST]
     seen: set[str] = set()
     total: Size = 0
-    for t, o, times in there:
-        if t.name not in seen:
-            seen.add(t.name)
-            total = total + tensor_bytes(t, o.sizes, dtype) * times
+    for o, times in walk(nodes):
+        for t in o.ins + o.outs:
+            if t.role == HOST and t.name not in seen:
+                seen.add(t.name)
+                total = total + tensor_bytes(t, o.sizes, dtype) * times
     return total

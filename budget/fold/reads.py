@@ -14,26 +14,32 @@ class Reads(NamedTuple):
     number: Mapping[str, int]
     root: Mapping[str, str]
 
-    def of(self, t: Tensor) -> str:
-        """The tensor in memory that one is, or is a view of."""
-        return self.root.get(t.name, t.name)
+
+NOBODY = Reads({}, {})
 
 
 def reads(model: Model) -> Reads:
     """Who reads what in a program; what blocks hand on, and what it leaves, is read once more."""
-    count: dict[str, int] = {}
     root: dict[str, str] = {}
+    count: dict[str, int] = {}
     for o, _ in walk(model.nodes):
-        if o.rule.view and len(o.ins) == 1:
-            root.update({t.name: root.get(o.ins[0].name, o.ins[0].name) for t in o.outs})
+        if o.rule.view:
+            for t in o.outs:
+                source = o.ins[0] if o.ins else t
+                root[t.name] = root.get(source.name, source.name)
         else:
-            for t in o.ins:
-                name = root.get(t.name, t.name)
-                count[name] = count.get(name, 0) + 1
-    for last in (*model.outputs, *_handed_on(model.nodes)):
+            _count(o.ins, root, count)
+    ends = (*model.outputs, *_handed_on(model.nodes))
+    for last in ends:
         name = root.get(last, last)
         count[name] = count.get(name, 0) + 1
     return Reads(count, root)
+
+
+def _count(ins: Iterable[Tensor], root: Mapping[str, str], count: dict[str, int]) -> None:
+    for t in ins:
+        name = root.get(t.name, t.name)
+        count[name] = count.get(name, 0) + 1
 
 
 def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
@@ -44,22 +50,15 @@ def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
                 yield from (c.init, c.leave)
 
 
-NOBODY = Reads({}, {})
-
-
-def handed(ops: Sequence[Op], read: Reads) -> dict[str, bool] | None:
-    """What a fused kernel makes, and whether nobody else reads it; None where that is not known."""
+def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, bool]]:
+    """Of a fused kernel the operators that move anything, which views do not; and what they make: whether
+    nobody else reads it. Where it is not known who reads what: all of them, and nothing.
+    """
     if len(ops) == 1 or not read.number:
-        return None
-    number, root = read
+        return ops, {}
+    movers = [o for o in ops if o.out.name not in read.root]
     within: dict[str, int] = {}
-    made: list[str] = []
-    for o in ops:
-        view = o.rule.view
-        if not (view and len(o.ins) == 1):
-            for t in o.ins:
-                name = root.get(t.name, t.name)
-                within[name] = within.get(name, 0) + 1
-        if not view:
-            made += [t.name for t in o.outs]
-    return {name: within.get(name, 0) == number.get(name, 0) for name in made}
+    for o in movers:
+        _count(o.ins, read.root, within)
+    made = (t.name for o in movers for t in o.outs)
+    return movers, {name: within.get(name, 0) == read.number.get(name, 0) for name in made}

@@ -28,6 +28,8 @@ def rows(network: Model, program: Model, times: Times, by: str = "operator") -> 
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
     for o, n in walk(program.nodes):
+        if o.kind == "resident":  # it runs nowhere: its row comes where its module runs
+            continue
         r = row(o.of or o.name)
         if is_zero(r["runs"]) and (o.outs or o.weights):
             r["runs"] = n

@@ -101,6 +101,11 @@ class Op(NamedTuple):
         return self.of == self.name
 
     @property
+    def derived(self) -> bool:
+        """Whether it is of the backward pass itself, and not a forward operator that runs again."""
+        return self.phase == "backward" and self.of != self.name
+
+    @property
     def weights(self) -> tuple[Tensor, ...]:
         """The weights that it reads, trained or frozen."""
         return tuple([t for t in self.ins if t.role in WEIGHTS])
@@ -169,7 +174,7 @@ def pointwise_flops(o: Op) -> Size:
         added = sum([t.added for t in o.ins])
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
-    rate = rule.back if o.phase == "backward" and not o.again else rule.flops
+    rate = rule.back if o.derived else rule.flops
     return rate * widest(o) if rate else 0
 
 
@@ -178,7 +183,7 @@ def widest(o: Op) -> Size:
     walks = o.rule.walks
     if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
-    return elements(o.out, o.sizes)
+    return elements(o.outs[0], o.sizes)
 
 
 class Gemm(NamedTuple):

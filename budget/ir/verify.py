@@ -183,8 +183,8 @@ def sums(o: Op, _place: Place) -> None:
 
 
 def broadcasts(o: Op, _place: Place) -> None:
-    """A sum or an elementwise product is as large as its largest operand."""
-    if o.phase != "forward" or o.rule.view or not (o.rule.linear or o.rule.cross):
+    """What adds up makes something as large as its largest operand."""
+    if o.phase != "forward" or o.rule.view or not o.rule.linear:
         return
     for t in o.ins:
         lost = [d for d in t.dims if d not in o.out.dims and _differ(o.sizes[base(d)], 1)]

@@ -1,4 +1,7 @@
-"""torchtitan's TOML. FSDP keeps float32 weights and computes in bfloat16. Source: torchtitan."""
+"""torchtitan's TOML. FSDP keeps float32 weights and computes in bfloat16; without it, autocast does.
+
+Source: torchtitan.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ FIELDS = {
     "training.local_batch_size": whole("batch"), "training.batch_size": whole("batch"),
     "training.seq_len": whole("seq"), "training.global_batch_size": "global",
     "training.mixed_precision_param": lambda v: {
-        "dtype": v, "precision": "pure" if v == "float32" else "autocast",
+        "dtype": v, **({"precision": "pure"} if v == "float32" else {}),
     },
+    "training.mixed_precision_reduce": "reduce_dtype",
     "training.dtype": "weights",
     "optimizer.name": optimizer,
     "optimizer.implementation": lambda v: {"fused": v == "fused"},
@@ -59,10 +63,13 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
             raise InputError("selective_ac_option", f"got {shown(option)}; allowed: op, 1")
         told["recompute"] = "keep_second_products" if option == "op" else "full"
     weights, fused = told.pop("weights", "float32"), told.pop("fused", True)
-    mixed = {"dtype": "bfloat16", "precision": "autocast"}
+    sharded, summed = told.get("layout.fsdp", -1) != 1, told.pop("reduce_dtype", "float32")
+    mixed = {"dtype": "bfloat16", "precision": "fsdp" if sharded else "autocast"}
     if weights == "bfloat16":
         mixed = {"dtype": "bfloat16", "precision": "pure"}
         told.pop("precision", None)
     if fused and told.get("optimizer", "adamw") == "adamw":
         told["optimizer"] = "adamw_fused"
-    return {"model": FLAVORS[name, flavor], **mixed, **told}
+    found = {**mixed, **told}
+    sums = {"reduce_dtype": summed} if found["precision"] == "fsdp" else {}
+    return {"model": FLAVORS[name, flavor], **found, **sums}

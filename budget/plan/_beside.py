@@ -42,6 +42,8 @@ OURS = {  # products by the names of transformers' modules, where a name means t
     "gate_proj": "mlp.gate", "up_proj": "mlp.up", "gate_up_proj": "mlp.gate_up", "down_proj": "mlp.down",
     "wi": "mlp.up", "wi_0": "mlp.gate", "wi_1": "mlp.up", "wo": "mlp.down",
     "fc1": "mlp.up", "fc2": "mlp.down", "c_fc": "mlp.up", "fc_in": "mlp.up", "fc_out": "mlp.down",
+    "lm_head": "head", "embed_tokens": "embed", "wte": "embed", "embed_in": "embed",
+    "word_embeddings": "embed",
     "dense_h_to_4h": "mlp.up", "dense_4h_to_h": "mlp.down",
 }  # fmt: skip
 
@@ -90,6 +92,10 @@ class Layer:
         """What one more operator makes, in the adapters' dtype."""
         return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.dtype))
 
+    def single(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
+        """What one more operator makes, in float32."""
+        return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype="float32"))
+
     def plain(self, label: str, kind: str, ins: Tensors, dims: tuple[str, ...]) -> Tensor:
         """What one more operator makes, in the layer's own dtype."""
         return self.put(label, kind, ins, Tensor(f"{self.op.out.name}~{label}", dims, dtype=self.x.dtype))
@@ -102,6 +108,14 @@ class Layer:
     def cast(self, x: Tensor) -> Tensor:
         """A tensor in the adapters' dtype."""
         return self.do(f"cast_{x.label}", "cast", (x,), x.dims) if x.dtype != self.dtype else x
+
+    def rows_dropped(self, delta: Tensor, *, scaled: bool) -> Tensor:
+        """A weight's change without some of its rows, in place; scaled: the others by what is left."""
+        left = self.do("rank_mask", "fill", (), self.fan_out)
+        dropped = self.do("rank_dropout", "mask_rows", (delta, left), delta.dims)
+        # The mask is drawn on the host, copied, and divided by its mean.
+        self.ops[-1] = self.ops[-1]._replace(beside=(3 if scaled else 1, 0))
+        return dropped
 
     def own(self) -> Tensor:
         """The layer's own result: of W, without its adapter."""
@@ -177,14 +191,18 @@ def resolved(model: Model, field: str, text: str, more: Collection[str] = ()) ->
     """
     if text.strip() == ALL:
         return linear_layers(model, field)
+    return chosen(model, field, in_ours(model, text), products=True, more=more)
+
+
+def in_ours(model: Model, text: str) -> str:
+    """Patterns by commas, those that are transformers' names of modules as ours."""
     patterns = [p.strip() for p in text.split(",")]
-    ours = (_ours(model, p) if p in OURS else p for p in patterns)
-    return chosen(model, field, ",".join(ours), products=True, more=more)
+    return ",".join(_ours(model, p) if p in OURS else p for p in patterns)
 
 
 def _ours(model: Model, name: str) -> str:
     """Our patterns of a module's name that match something; the name itself where none does."""
-    return ",".join(p for p in OURS[name].split(",") if matching(model, p)) or name
+    return ",".join(p for p in OURS[name].split(",") if matching(model, p, tables=True)) or name
 
 
 def linear_layers(model: Model, field: str) -> frozenset[str]:
@@ -211,6 +229,17 @@ def usual(model: Model, task: Task, method: str) -> str:
 def matched(model: Model, patterns: str) -> frozenset[str]:
     """Names of the products that any of the patterns matches."""
     return frozenset[str]().union(*(matching(model, p) for p in patterns.split(",")))
+
+
+def part(field: str, value: float) -> None:
+    """Raise an InputError for a dropout that leaves nothing."""
+    if value >= 1:
+        raise InputError(field, f"got {value}; allowed: from 0 to below 1")
+
+
+def drops(task: Task, field: str) -> bool:
+    """Whether part of something is dropped: only in training."""
+    return bool(task.workload.mode == "train" and getattr(task.techniques, field) > 0)
 
 
 def wide(task: Task) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import Model, Op, Tensor, walk
+from ..ir import Model, Op, Tensor, letters, walk
 
 
 def chosen(
@@ -34,11 +34,10 @@ def chosen(
     return frozenset(names)
 
 
-def matching(model: Model, pattern: str) -> frozenset[str]:
-    """Names of the products that one pattern matches."""
-    return _matching(
-        (o.name for o, _ in walk(model.nodes) if can_choose(o) and o.kind == "contract"), pattern
-    )
+def matching(model: Model, pattern: str, *, tables: bool = False) -> frozenset[str]:
+    """Names of the products, and of the tables, that one pattern matches."""
+    kinds = ("contract", "gather") if tables else ("contract",)
+    return _matching((o.name for o, _ in walk(model.nodes) if can_choose(o) and o.kind in kinds), pattern)
 
 
 def _matching(known: Iterable[str], pattern: str) -> frozenset[str]:
@@ -77,6 +76,7 @@ def is_trained(model: Model, technique: str) -> None:
 def operands(o: Op, field: str) -> tuple[Tensor, Tensor]:
     """The activation and the weight of a product. Raises InputError for a product of another kind."""
     xs, ws = [t for t in o.ins if not t.added and t not in o.weights], [t for t in o.weights if not t.added]
-    if len(xs) != 1 or len(ws) != 1 or "g" in ws[0].dims:
+    # An axis of the weight that both sides have counts groups, as a depthwise convolution's channels do.
+    if len(xs) != 1 or len(ws) != 1 or set(ws[0].dims) & letters(xs[0].dims) & letters(o.out.dims):
         raise InputError(field, f"{o.name} is no product of one input and one weight; allowed: linear layers")
     return xs[0], ws[0]

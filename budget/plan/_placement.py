@@ -75,11 +75,11 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
             continue
         # Of one token a sequence (decode), a part of the sequences.
         rows = "b" if axis.rows == "s" and is_one(sizes.get("s", 0)) else axis.rows
-        for d in ("e", rows) if dim == EXPERTS else (dim,):
+        for d in (base(EXPERTS), rows) if dim == EXPERTS else (dim,):
             if d in here:
                 if d in EVENLY:
                     more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
-                    even("ep" if d == "e" else axis.name, axis.degree, EVENLY[d], here[d], more)
+                    even("ep" if d == base(EXPERTS) else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
     here |= joint((tuple(here),), here)
     crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)

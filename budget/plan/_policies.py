@@ -41,12 +41,13 @@ def without_kept(
 def _kept(layer: Sequence[Node], policy: str) -> Iterator[Op]:
     """The operators whose results a policy keeps."""
     every, products = EVERY[policy], 0
+    casts = {t.name for o in layer if isinstance(o, Op) and o.rule.casts and o.weights for t in o.outs}
     for o in layer:
         if not isinstance(o, Op):
             continue
         if o.kernel == FUSABLE:
             yield o
-        elif o.kind == "contract" and o.weights:
+        elif o.kind == "contract" and (o.weights or any(t.name in casts for t in o.ins)):
             if every and products % every == 0:
                 yield o
             products += 1

@@ -1,6 +1,6 @@
 """AdaLoRA: low-rank adapters as singular vectors and values, whose ranks are cut down during training.
 
-Counted is a step at the rank that training starts with. Source: peft.
+The step that is counted has the rank with which training starts. Source: peft.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..ir import FROZEN, Model, Op
 from ..size import Size
-from ._beside import FIELD, Layer, adapt, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
@@ -18,12 +18,16 @@ ADAPTER = {"adalora_rank": FIELD}
 LEFT_OUT = "AdaLoRA's penalty for vectors that are not orthogonal"
 
 
-def adalora(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Model:
+def adalora(
+    model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False
+) -> Model:
     """The model with AdaLoRA beside the named products, everything else frozen. Raises InputError."""
 
     def change(o: Op) -> list[Op]:
         layer = Layer(o, FIELD, dtype, R=rank, one=1)
         own, x = layer.own(), layer.cast(layer.x)
+        if dropout:
+            x = layer.do("lora_dropout", "dropout", (x,), x.dims)
         a, b = layer.weight("lora_A", "R", *layer.fan_in), layer.weight("lora_B", *layer.fan_out, "R")
         number = layer.weight("ranknum", "one")
         if not dtype:  # peft's cast to float32 makes a parameter of it
@@ -43,7 +47,8 @@ def adalora(model: Model, rank: Size, names: frozenset[str], dtype: str = "") ->
 
 def apply(model: Model, task: Task) -> Model:
     """The model with AdaLoRA."""
-    return adalora(model, task.techniques.adalora_rank, targets(model, task, "adalora"), wide(task))
+    names, dropout = targets(model, task, "adalora"), drops(task, "lora_dropout")
+    return adalora(model, task.techniques.adalora_rank, names, wide(task), dropout=dropout)
 
 
 STAGES = {"adapt": apply}

@@ -6,7 +6,7 @@ where it is false (plan/_needs.py). Derived: reverse-mode differentiation, opera
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..ir import (
     ACTIVATION,
@@ -23,6 +23,7 @@ from ..ir import (
     Tensor,
     is_convolution,
     read_by,
+    walk,
 )
 from ..ir.kinds.rule import SAME
 from ..size import is_zero
@@ -223,7 +224,7 @@ def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> 
 
 def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]:
     inner = inside(node, needs)
-    makers = {t.name: (o, t) for o in _ops_backward(node.body) for t in o.outs}
+    makers = {t.name: (o, t) for o, _ in reversed([*walk(node.body)]) for t in o.outs}
     if not any(grads.get(name) for name in makers):
         return  # nobody reads what it makes
     local: Grads = {}
@@ -285,19 +286,7 @@ def _reader(node: Block, *names: str) -> tuple[Op, Tensor]:
             found = next(((inner, t) for t in inner.ins if t.name in names), None)
         else:
             within = (*names, *(c.enter for c in inner.carry if c.init in names))
-            found = _reader(inner, *within) if _reads_any(inner.body, within) else None
+            found = _reader(inner, *within) if {*within} & {*read_by(inner.body)} else None
         if found:
             return found
     raise KeyError(names[0])
-
-
-def _reads_any(nodes: Sequence[Node], names: Collection[str]) -> bool:
-    return not set(read_by(nodes)).isdisjoint(names)
-
-
-def _ops_backward(nodes: Sequence[Node]) -> Iterator[Op]:
-    for node in reversed(nodes):
-        if isinstance(node, Block):
-            yield from _ops_backward(node.body)
-        else:
-            yield node

@@ -9,16 +9,20 @@ from __future__ import annotations
 from ..config import Task, divides, setting
 from ..ir import Model, Op
 from ..size import Size, exact_div
-from ._beside import FIELD, Layer, adapt, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, part, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
-    "boft_block_size": setting(0, "width of BOFT's rotated blocks (peft: 4); all else is frozen", least=0)
+    "boft_block_size": setting(0, "width of BOFT's rotated blocks (peft: 4); all else is frozen", least=0),
+    "boft_dropout": setting(0.0, "part of BOFT's blocks that rotate nothing in a step", least=0),
 }
+NEEDS = {"boft_dropout": ("boft_block_size",)}
 ADAPTER = {"boft_block_size": FIELD}
 
 
-def boft(model: Model, block: Size, names: frozenset[str], dtype: str = "") -> Model:
+def boft(
+    model: Model, block: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False
+) -> Model:
     """The model with rotated inputs of the named products, everything else frozen. Raises InputError."""
 
     def change(o: Op) -> list[Op]:
@@ -33,7 +37,14 @@ def boft(model: Model, block: Size, names: frozenset[str], dtype: str = "") -> M
         more = layer.do("boft_more", "scale", (skew,), blocks)
         less = layer.do("boft_less", "scale", (skew,), blocks)
         turned = layer.do("boft_solve", "mul", (more, less), blocks)
-        whole = layer.do("boft_whole", "pad", (turned,), square)
+        if dropout:  # by masks in float32, which widen all that follows
+            turned = layer.single("boft_left", "scale", (turned,), blocks)
+            units = layer.single("boft_eyes", "fill", (), blocks)
+            units = layer.single("boft_units", "scale", (units,), blocks)
+            turned = layer.single("boft_dropout", "add", (turned, units), blocks)
+        whole = layer.put(
+            "boft_whole", "pad", (turned,), turned._replace(name=f"{o.out.name}~whole", dims=square)
+        )
         whole, order = layer.uncast(whole), layer.given("boft_P", *square)._replace(dtype="")
         right = layer.plain(
             "boft_right", "contract", (whole, order._replace(dims=("w2", "w1"))), ("w0", "w2")
@@ -51,10 +62,16 @@ def boft(model: Model, block: Size, names: frozenset[str], dtype: str = "") -> M
     return adapt(model, names, change)
 
 
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a dropout that leaves nothing."""
+    part("boft_dropout", task.techniques.boft_dropout)
+
+
 def apply(model: Model, task: Task) -> Model:
     """The model with BOFT."""
     names = targets(model, task, "boft", plain="boft_block_size")
-    return boft(model, task.techniques.boft_block_size, names, wide(task))
+    block, dropout = task.techniques.boft_block_size, drops(task, "boft_dropout")
+    return boft(model, block, names, wide(task), dropout=dropout)
 
 
 STAGES = {"adapt": apply}

@@ -29,6 +29,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    base,
     letters,
     walk,
 )
@@ -158,7 +159,7 @@ class _Divider(Places):
                 raise InputError(
                     "layout.cp", f"{o.name} is of a state space, whose states pass on; allowed: 1"
                 )
-            if dim == EXPERTS and any("e" in t.dims for t in o.ins if t.role not in WEIGHTS):
+            if dim == EXPERTS and any(base(EXPERTS) in t.dims for t in o.ins if t.role not in WEIGHTS):
                 text = f"{o.name} runs every expert on every token, as transformers does"
                 raise InputError("layout.ep", f"{text}, which is not divided yet; allowed: 1")
 

@@ -133,8 +133,9 @@ def _fuse(
             ins, outs = (tuple([_on_chip(t, chip) for t in ts]) for ts in (node.ins, node.outs))
             kind = "merge" if node.ins[0].name in apart else node.rule.fused or node.kind
             kind = DENSE.get(own, {}).get(kind, kind)
-            # The kernel's backward pass reads its output, whether or not the next product's does.
-            holds = (*node.holds, node.out.name) if kind == "copy" else node.holds
+            # The kernel's backward pass reads its output and its values, whatever else needs a gradient.
+            read = [node.out.name] if kind == "copy" else [t.name for t in ins if not t.on_chip]
+            holds = (*node.holds, *read) if kind == "copy" or node.tag == MIX else node.holds
             new = node._replace(kind=kind, ins=ins, outs=outs, kernel=node.group, holds=holds)
             if kind in BESIDE:
                 new = new._replace(outs=(*outs, *new.kept(())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..ir import REMADE, Model, Op, Tensor
 from ..size import Size
-from ._beside import FIELD, Layer, adapt, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {"loha_rank": setting(0, "rank of LoHa's products (peft: 8); all else is frozen", least=0)}
@@ -16,7 +16,7 @@ EXCLUDES = {"loha_rank": ("quantize",)}  # peft needs the weight's shape
 ADAPTER = {"loha_rank": FIELD}
 
 
-def loha(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Model:
+def loha(model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False) -> Model:
     """The model with LoHa beside the named products, everything else frozen. Raises InputError."""
 
     def change(o: Op) -> list[Op]:
@@ -34,6 +34,8 @@ def loha(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
 
         product = layer.do("hada", "mul", (low("hada_w1"), low("hada_w2")), whole)
         delta = layer.do("hada_scale", "scale", (product,), whole)
+        if dropout:
+            delta = layer.rows_dropped(delta, scaled=True)
         layer.end("add", own, layer.do("delta", "contract", (layer.cast(layer.x), delta), o.out.dims))
         return layer.ops
 
@@ -43,7 +45,8 @@ def loha(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
 def apply(model: Model, task: Task) -> Model:
     """The model with LoHa."""
     names = targets(model, task, "loha", plain="loha_rank")
-    return loha(model, task.techniques.loha_rank, names, wide(task))
+    rank, dropout = task.techniques.loha_rank, drops(task, "rank_dropout")
+    return loha(model, rank, names, wide(task), dropout=dropout)
 
 
 STAGES = {"adapt": apply}

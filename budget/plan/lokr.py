@@ -9,7 +9,7 @@ from ..config import Task, setting
 from ..errors import InputError
 from ..ir import Model, Op
 from ..size import Size, is_number
-from ._beside import FIELD, Layer, adapt, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {"lokr_rank": setting(0, "rank of LoKr's larger factor (peft: 8); all else is frozen", least=0)}
@@ -23,7 +23,7 @@ def factors(n: int) -> tuple[int, int]:
     return small, n // small
 
 
-def lokr(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Model:
+def lokr(model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False) -> Model:
     """The model with LoKr beside the named products, everything else frozen. Raises InputError."""
 
     def change(o: Op) -> list[Op]:
@@ -44,6 +44,8 @@ def lokr(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
         product = layer.do("kron", "mul", (small, large), ("k1", "k2", "m1", "m2"))
         scaled = layer.do("kron_scale", "scale", (product,), product.dims)
         delta = layer.do("kron_view", "view", (scaled,), (*layer.fan_out, *layer.fan_in))
+        if dropout:
+            delta = layer.rows_dropped(delta, scaled=False)
         layer.end("add", own, layer.do("delta", "contract", (layer.cast(layer.x), delta), o.out.dims))
         return layer.ops
 
@@ -53,7 +55,8 @@ def lokr(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
 def apply(model: Model, task: Task) -> Model:
     """The model with LoKr."""
     names = targets(model, task, "lokr", plain="lokr_rank")
-    return lokr(model, task.techniques.lokr_rank, names, wide(task))
+    rank, dropout = task.techniques.lokr_rank, drops(task, "rank_dropout")
+    return lokr(model, rank, names, wide(task), dropout=dropout)
 
 
 STAGES = {"adapt": apply}

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
+from ..ir import EMBED, SUMMAND, WEIGHT, Model, Op, Tensor, beside, is_picked, rewrite, walk
 from ..named import NamedTuple
 from ..size import Size
-from ._beside import resolved, usual
+from ._beside import drops, part, resolved, usual
 from ._dora import dora
 from ._names import operands, untrained, wide
 from .freeze import frozen
@@ -25,15 +25,16 @@ SETTINGS = {
     "lora_targets": setting(
         "", "names of the products that have low-rank adapters (attn.q,attn.v or attn.qkv), or all-linear"
     ),
+    "rank_pattern": setting("", "ranks of some of them, as attn.q=16,mlp.up=4 (peft)"),
     "lora_dtype": setting("", "dtype of low-rank adapters (peft: fp32), where it is not the model's own"),
-    "lora_dropout": setting(0.0, "part of the adapters' inputs that is dropped", least=0),
+    "lora_dropout": setting(0.0, "part of the inputs of LoRA's or AdaLoRA's that is dropped", least=0),
     "use_dora": setting(False, "low-rank adapters with trained magnitudes (DoRA)"),
     "use_rslora": setting(False, "they are scaled by alpha / sqrt(rank) (rsLoRA), which costs nothing else"),
 }
 NEEDS = {
     "lora_targets": ("lora_rank",),
+    "rank_pattern": ("lora_rank",),
     "lora_dtype": ("lora_rank",),
-    "lora_dropout": ("lora_rank",),
     "use_dora": ("lora_rank",),
     "use_rslora": ("lora_rank",),
 }
@@ -55,12 +56,14 @@ def lora(
     targets: str,
     dtype: str = "",
     *,
+    ranks: str = "",
     dropout: bool = False,
     magnitudes: bool = False,
     autocast: bool = False,
 ) -> Model:
     """The model with adapters of a rank beside the products that match, everything else frozen.
 
+    ranks: of some of them, others than `rank`, as `attn.q=16`.
     dtype: of the adapters; "" is the model's own, float32 what peft makes of 16-bit ones.
     dropout: each adapter has its own copy of its input, and a mask. autocast: adapters cast their input to
     float32, which they are in, before autocast casts it back. magnitudes: DoRA's.
@@ -68,22 +71,44 @@ def lora(
     """
     untrained(model, "lora_rank")
     fused = tuple(_parts(model))
-    more = [p.name for p in fused]
+    tables = [o.name for o, _ in walk(model.nodes) if o.tag == EMBED]
+    more = [*(p.name for p in fused), *tables]
     names = resolved(model, "lora_targets", targets, more)
-    base = frozen(model, None)
+    base, own = frozen(model, None), _ranks(model, ranks, more)
 
     def change(o: Op) -> Iterator[Op]:
+        rank_of = own.get(o.name, rank)
+        if o.name in tables:
+            yield from _of_table(o, rank_of, dtype) if o.name in names else (o,)
+            return
         parts = [p for p in fused if p.product == o.name and p.name in names]
         if magnitudes and o.name in names:
-            yield from dora(o, rank, dtype, dropout)
+            yield from dora(o, rank_of, dtype, dropout)
         elif magnitudes and parts:
             raise InputError("use_dora", f"{parts[0].name} is a part of {o.name}; allowed: whole layers")
         elif o.name in names or parts:
-            yield from _beside(o, () if o.name in names else parts, rank, dtype, dropout, autocast)
+            yield from _beside(o, () if o.name in names else parts, rank_of, dtype, dropout, autocast)
         else:
             yield o
 
     return base._replace(nodes=rewrite(base.nodes, change))
+
+
+def _ranks(model: Model, text: str, more: Sequence[str]) -> dict[str, Size]:
+    """Ranks by the names of products, of `attn.q=16,mlp.up=4`: the first pattern that matches counts.
+
+    Raises InputError.
+    """
+    found: dict[str, Size] = {}
+    for pair in filter(None, (x.strip() for x in text.split(","))):
+        pattern, _, number = pair.partition("=")
+        if not number.isdecimal() or not int(number):
+            raise InputError(
+                "rank_pattern", f"got {pair[:60]!r}; allowed: names and ranks, as attn.q=16,mlp.up=4"
+            )
+        for name in resolved(model, "rank_pattern", pattern, more):
+            found.setdefault(name, int(number))
+    return found
 
 
 def _parts(model: Model) -> Iterator[Part]:
@@ -135,6 +160,26 @@ def _beside(
         yield Op(f"{o.name}.lora_add", "add", (base, scaled), (out,), sizes, callers=callers)
 
 
+def _of_table(o: Op, rank: Size, dtype: str) -> Iterator[Op]:
+    """An embedding, and the sum with B of what is looked up in A. It drops nothing. Source: peft."""
+    ids, table = o.ins
+    out, sizes = o.out, {**o.sizes, "R": rank}
+    base, delta, scaled = (_summand(out, what) for what in ("base", "delta", "scaled"))
+    delta, scaled = delta._replace(dtype=dtype), scaled._replace(dtype=dtype)
+    rows = tuple(d for d in table.dims if is_picked(d))
+    low = Tensor(f"{out.name}~low", (*ids.dims, "R"), dtype=dtype)
+    down = Tensor(f"{o.name}.lora_A.weight", (*rows, "R"), WEIGHT, dtype)
+    up = Tensor(f"{o.name}.lora_B.weight", ("R", *(d for d in table.dims if d not in rows)), WEIGHT, dtype)
+    yield o._replace(outs=(base,), tag="")  # its own output is no leaf
+    yield Op(f"{o.name}.lora_A", "gather", (ids, down), (low,), sizes)
+    yield Op(f"{o.name}.lora_B", "contract", (low, up), (delta,), sizes)
+    yield Op(f"{o.name}.lora_scale", "scale", (delta,), (scaled,), sizes)
+    total = _summand(out, "sum")._replace(dtype=dtype) if dtype else out
+    yield Op(f"{o.name}.lora_add", "add", (base, scaled), (total,), sizes)
+    if dtype:
+        yield Op(f"{o.name}.lora_uncast", "cast", (total,), (out,), sizes)
+
+
 def _summand(out: Tensor, what: str) -> Tensor:
     return out._replace(name=f"{out.name}~{what}", part=SUMMAND, of=out.name)
 
@@ -162,16 +207,23 @@ def check(task: Task, device: object) -> None:
     """Raise an InputError for a dtype that adapters cannot have, or a dropout that leaves nothing."""
     t = task.techniques
     wide("lora_dtype", t.lora_dtype)
-    if t.lora_dropout >= 1:
-        raise InputError("lora_dropout", f"got {t.lora_dropout}; allowed: from 0 to below 1")
+    part("lora_dropout", t.lora_dropout)
+    if t.lora_dropout and not (t.lora_rank or t.adalora_rank):
+        raise InputError("lora_dropout", "there is no lora_rank; allowed: with lora_rank or adalora_rank")
 
 
 def apply(model: Model, task: Task) -> Model:
     """The model with its adapters."""
     t = task.techniques
+    if not t.lora_rank:
+        return model
     dtype = full_name(t.lora_dtype) if t.lora_dtype else ""
-    dropout = task.workload.mode == "train" and t.lora_dropout > 0
-    how = {"dropout": dropout, "magnitudes": t.use_dora, "autocast": t.precision == "autocast"}
+    how = {
+        "ranks": t.rank_pattern,
+        "dropout": drops(task, "lora_dropout"),
+        "magnitudes": t.use_dora,
+        "autocast": t.precision == "autocast",
+    }
     return lora(model, t.lora_rank, t.lora_targets or usual(model, task, "lora"), dtype, **how)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import FROZEN, WEIGHT, Model, Op, Tensor, rewrite
+from ._beside import in_ours, part
 from ._names import chosen, wide
 
 KEEPS_WEIGHTS = True
@@ -16,7 +17,14 @@ SETTINGS = {
         "", "names of the products that adapters are of, or all-linear; peft's default"
     ),
     "adapter_dtype": setting("", "dtype of adapters (peft: fp32), where it is not the model's own"),
+    "rank_dropout": setting(0.0, "part of the rows of LoHa's or LoKr's changes that is dropped", least=0),
+    "module_dropout": setting(0.0, "part of LoHa's, LoKr's or OFT's layers skipped in a step", least=0),
     "modules_to_save": setting("", "names of operators that train as copies, beside an adapter"),
+}
+
+DROPOUTS = {
+    "rank_dropout": ("loha_rank", "lokr_rank"),
+    "module_dropout": ("loha_rank", "lokr_rank", "oft_block_size"),  # most at once: a step that skips none
 }
 
 
@@ -25,7 +33,7 @@ def modules_to_save(model: Model, patterns: str) -> Model:
 
     Raises InputError.
     """
-    names = chosen(model, "modules_to_save", patterns)
+    names = chosen(model, "modules_to_save", in_ours(model, patterns))
 
     def change(o: Op) -> tuple[Op, ...]:
         own = [t for t in o.weights if t.role == FROZEN]
@@ -65,6 +73,10 @@ def check(task: Task, device: object) -> None:
                 field,
                 f"there is none of {', '.join(with_targets)}; allowed: with one ({lora} is lora_rank's)",
             )
+    for field, owners in DROPOUTS.items():
+        part(field, getattr(t, field))
+        if field in t.used and not any(name in t.used for name in owners):
+            raise InputError(field, f"there is no {owners[0]}; allowed: with one of {', '.join(owners)}")
     if t.modules_to_save and not any(name in t.used for name in adapters()):
         raise InputError(
             "modules_to_save", f"there is no adapter; allowed: with one of {', '.join(adapters())}"

@@ -2,7 +2,8 @@
 
 `pure` is what a model is without this: all of it in one dtype. `autocast` is torch.autocast: float32
 weights and gradients, and casts where its lists say. `master` is Megatron's and DeepSpeed's mixed
-precision: 16-bit weights, and the optimizer's float32 copy of them. `fp8` is Transformer Engine's.
+precision: 16-bit weights, and the optimizer's float32 copy of them. `fp8` is Transformer Engine's, `fsdp`
+FSDP2's: float32 weights that are cast before anything reads them (plan/fsdp.py).
 Sources: torch-autocast, megatron-lm, transformer-engine.
 """
 
@@ -38,7 +39,7 @@ from ._sdpa import FUSABLE, MATERIALIZED
 if TYPE_CHECKING:
     from ..device import Device
 
-PRECISION = ("pure", "autocast", "master", "fp8")
+PRECISION = ("pure", "autocast", "master", "fp8", "fsdp")
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
@@ -86,6 +87,10 @@ def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = 
         from . import fp8
 
         return model._replace(nodes=tuple(fp8.quantized(model.nodes)))
+    if choice == "fsdp":
+        from .fsdp import cast_weights
+
+        return cast_weights(model)
     return model
 
 
@@ -178,7 +183,7 @@ class _Autocast:
         read = t._replace(added=False, dims=own.dims)
         group, kernel = "" if weight else o.group, o.kernel if t.on_chip else ""
         cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes, group=group, kernel=kernel)
-        return made._replace(added=t.added, dims=t.dims), cast
+        return made._replace(added=t.added, dims=t.dims), cast._replace(callers=o.callers)
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)

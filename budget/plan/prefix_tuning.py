@@ -1,6 +1,7 @@
 """Prefix tuning: learned keys and values before those of each layer; all else is frozen.
 
-Keys are longer than queries then, so SDPA needs its mask. Without peft's prefix_projection. Source: peft.
+Keys are longer than queries then, so SDPA needs its mask. Of two stacks the decoder's attention to itself has
+them, for as many layers as the encoder has. Without peft's prefix_projection. Source: peft.
 """
 
 from __future__ import annotations
@@ -9,7 +10,21 @@ from collections.abc import Iterator, Sequence
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..ir import INPUT, MIX, SCORES, WEIGHT, Block, Model, Node, Op, Tensor, beside
+from ..ir import (
+    EMBED,
+    INPUT,
+    MIX,
+    SCORES,
+    WEIGHT,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    beside,
+    is_convolution,
+    walk,
+)
 from ..size import Size
 from ._beside import wide
 from ._names import untrained
@@ -30,20 +45,29 @@ def prefix_tuning(model: Model, n: Size, dtype: str = "") -> Model:
     """The model with n learned keys and values in each attention, all else frozen. Raises InputError."""
     untrained(model, "prefix_tuning")
     base = frozen(model, None)
-    nodes = tuple(_with_prefix(base.nodes, n, dtype))
-    if nodes == base.nodes:
+    embeds = [i for i, node in enumerate(base.nodes) if isinstance(node, Op) and node.tag == EMBED]
+    if any(is_convolution(o) for o, _ in walk(base.nodes)) or not embeds:
+        raise InputError("prefix_tuning", f"{model.name} reads no tokens, or has convolutions; allowed: 0")
+    start = embeds[1] if len(embeds) > 1 else 0
+    before, stack = base.nodes[:start], base.nodes[start:]
+    layers, own = (sum(o.tag == SCORES and n for o, n in walk(nodes)) for nodes in (before, stack))
+    if before and own != 2 * layers:
+        problem = f"peft makes them for as many layers as the encoder has, {layers}"
+        raise InputError("prefix_tuning", f"{problem}; allowed: decoders of as many")
+    nodes = tuple(_with_prefix(stack, n, dtype))
+    if nodes == stack:
         raise InputError("prefix_tuning", f"{model.name} has no attention; allowed: 0")
-    return sound(base._replace(nodes=nodes), "prefix_tuning")
+    return sound(base._replace(nodes=(*before, *nodes)), "prefix_tuning")
 
 
 def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
-    """Nodes whose attentions, one in each body, see their prefixes."""
+    """Nodes whose attentions, the first one in each body, see their prefixes. Masks of a cache are each
+    sequence's own, and so is then what a layer adds: the mask and a bias of distances.
+    """
     ops = [node for node in nodes if isinstance(node, Op)]
-    products = [o for o in ops if o.tag in (SCORES, MIX)]
-    if len(products) > 2:
-        raise InputError(
-            "prefix_tuning", "peft's cache of two stacks is not modelled; allowed: networks of one stack"
-        )
+    products = [o for o in ops if o.tag in (SCORES, MIX)][:2]
+    end = ops.index(products[-1]) if products else len(ops)  # what is behind is another attention's
+    ops = ops[: end + 1]
     makers = {t.name: o for o in ops for t in o.outs}
     seen: dict[str, Tensor] = {}
     for o in products:  # keys and values as they are made, before they are repeated for several heads
@@ -52,9 +76,14 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
         t = made.ins[0] if made is not None and inner else o.ins[1]
         seen[t.name] = t._replace(dims=tuple("t" if d == "s" else d for d in t.dims))
     pending = bool(products)
+    inside = [o for o in ops if products and o.group == products[0].group]
+    biases = {o.out.name: o for o in inside if o.kind == "add"}  # of distances: T5's
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_with_prefix(node.body, n, dtype)))
+            continue
+        if node not in ops:
+            yield node
             continue
         o = node._replace(sizes={**node.sizes, "t": node.sizes["t"] + n}) if "t" in node.sizes else node
         if products and o.group == products[0].group and o.kind != "table":
@@ -63,6 +92,13 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
                 yield from _prefix(products[0], node, seen, n, dtype)
             ins = tuple(t._replace(name=f"{t.name}~prefixed") if t.name in seen else t for t in o.ins)
             o = o._replace(ins=ins, window=o.sizes["t"])
+            if o.out.name in biases and any(u.ins[0].name == o.out.name and u.kind == "mask" for u in inside):
+                continue
+            if o.kind == "mask" and o.ins[0].name in biases:
+                add = biases[o.ins[0].name]
+                both = Tensor(f"{o.name}~both", o.out.dims)
+                yield Op(f"{o.name}.both", "add", (add.ins[1], o.ins[1]), (both,), o.sizes)
+                o = o._replace(ins=(add.ins[0], both))
         yield o
 
 

@@ -21,6 +21,7 @@ from . import run
 from ._layers import outside
 from .backward import backward
 from .divide import check, divide
+from .fsdp import gathered, summed
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
@@ -36,7 +37,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     Raises InputError for a layout that the network cannot have.
     """
     layout: Layout = task.layout
-    trains = task.workload.mode == "train"
+    trains, task = task.workload.mode == "train", gathered(task)
     network, book = prepare(model, task)
     if is_captured(book):
         return _captured(network, book, task)
@@ -51,7 +52,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
         if trains:
-            again = run(by_unit(recompute(program, task.recompute), layout), task, *KEPT)
+            again = run(by_unit(recompute(program, task.recompute), layout, summed(task)), task, *KEPT)
             sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         else:

@@ -170,6 +170,8 @@ def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
     made = {t.name for o, _ in walk(body) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
+        if o.rule.lets_go:
+            o = o._replace(kind=o.rule.lets_go)
         return (o._replace(holds=tuple(n for n in o.holds if n not in made)) if o.tag == SHAPED else o,)
 
     return rewrite(back, change)

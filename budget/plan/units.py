@@ -1,6 +1,7 @@
 """Units: weights that are gathered together, and gradients that are scattered together (fully_shard's).
 
-A layer is one unit; what is outside of layers is another, which stays gathered for both of its passes.
+A layer is one unit; what is outside of layers is another, which stays gathered for both of its passes. Under
+FSDP2's mixed precision a unit's gradients are all there before they are cast (plan/fsdp.py).
 """
 
 from __future__ import annotations
@@ -25,42 +26,75 @@ class Piece(NamedTuple):
     behind: Size
 
 
-def by_unit(model: Model, layout: Layout) -> Model:
-    """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`."""
+def by_unit(model: Model, layout: Layout, sums: str | None = None) -> Model:
+    """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`.
+
+    sums: the dtype in which FSDP2 adds up gradients, "" is the model's own; None is no such precision.
+    """
     if layout.zero < 2 or is_alone(layout):
         return model
-    units = Units(layout, model.nodes)
+    units = Units(layout, model.nodes, sums)
     return model._replace(nodes=tuple((units.flat if is_captured(model) else units.run)(model.nodes)))
 
 
 class Units:
     """Gathers (zero 3) and scatters (zero 2 and 3) by unit."""
 
-    def __init__(self, layout: Layout, nodes: Iterable[Node]):
-        self.layout = layout
+    def __init__(self, layout: Layout, nodes: Iterable[Node], sums: str | None = None):
+        self.layout, self.sums = layout, sums
+        self.bodies = dict(_bodies(nodes))
         found = _casts(nodes) if layout.zero == 3 else {}
         self.casts = {name: o for name, o in found.items() if not self.alone(o.ins[0], o)}
         self.gathered: set[str] = set()
 
-    def run(self, nodes: Iterable[Node], phase: str = "forward") -> Iterator[Node]:
-        """The nodes of one unit: whole weights before it, scattered gradients behind it."""
+    def run(self, nodes: Iterable[Node], mirrors: str = "") -> Iterator[Node]:
+        """The nodes of one unit: whole weights before it, scattered gradients behind it. Of a backward block
+        these are the weights of the forward one that it mirrors, whether it reads them or not.
+        """
         # A weight's cast is done before it is gathered.
         body = [node for node in nodes if not (isinstance(node, Op) and _made(node) in self.casts)]
         if self.layout.zero == 3:
-            yield from self.gather(body, phase)
+            yield from self.gather(self.bodies.get(mirrors, body), "backward" if mirrors else "forward")
             body = [self.reading_whole(node) for node in body]
         grads: dict[str, tuple[Tensor, Op]] = {}
+        late: list[Op] = []
         for node in body:
-            if isinstance(node, Op):
+            if isinstance(node, Op) and self.is_late(node):
+                late.append(node)
+            elif isinstance(node, Op):
                 grads.update((t.name, (t, node)) for t in node.outs if t.role == WEIGHT)
                 ins, outs = (tuple(self.temporary(t, node) for t in ts) for ts in (node.ins, node.outs))
                 yield node._replace(ins=ins, outs=outs)
             elif node.shared:  # what all repetitions of a recurrence add to is kept whole
                 yield node
             else:
-                inner = self.run(node.body, "backward" if node.mirrors else "forward")
-                yield node._replace(body=tuple(inner))
+                yield node._replace(body=tuple(self.run(node.body, node.mirrors)))
         yield from self.scatter(grads.values())
+        if late:
+            yield from self.reduce(late)
+
+    def is_late(self, o: Op) -> bool:
+        """Whether FSDP2 makes this cast of a gradient, when all gradients of the unit are there."""
+        names = {cast.name for cast in self.casts.values()}
+        return self.sums is not None and o.phase == "backward" and o.of in names and not o.again
+
+    def reduce(self, late: Sequence[Op]) -> Iterator[Op]:
+        """A unit's gradients in the model's dtype, cast and added up, in this order or the other one."""
+        low = {o.ins[0].name: o for o in late}
+        if self.sums:
+            whole = {t.name: (t, o) for o in late for t in o.outs}
+            *first, last = (o._replace(outs=tuple(self.temporary(t, o) for t in o.outs)) for o in late)
+            yield from first
+            yield last._replace(holds=(*last.holds, *low))
+            yield from self.scatter(whole.values())
+            return
+        narrow = [(o.outs[0]._replace(name=o.ins[0].name, dtype="", role=ACTIVATION), o) for o in late]
+        yield from self.scatter(narrow)
+        for o in late:
+            shard, sizes = stored(o.outs[0], o, self.layout)
+            made = shard._replace(name=f"{o.outs[0].name}@shard")
+            given = shard._replace(name=f"{o.ins[0].name}@shard", dtype="", role=ACTIVATION)
+            yield o._replace(ins=(given,), outs=(made,), sizes=sizes)
 
     def flat(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """The nodes of a captured module, one after the other: each of its numbered modules is a unit."""
@@ -100,7 +134,7 @@ class Units:
         found: dict[str, list[Piece]] = {}
         seen: set[str] = set()
         for o in outside(body):
-            for t in o.ins:
+            for t in () if _made(o) in self.casts or _uncasts(o) else o.ins:
                 cast = self.casts.get(t.name)
                 if t.name in seen or not (cast or _is_weight(t)):
                     continue
@@ -147,9 +181,10 @@ class Units:
         """An operator, or a recurrence, that reads gathered weights."""
         if isinstance(node, Block):
             return node._replace(body=tuple(map(self.reading_whole, node.body))) if node.shared else node
+        read = node.ins[:1] if _uncasts(node) else node.ins
         ins = (
             t._replace(name=_whole(t), role=ACTIVATION) if _is_weight(t) and t.name in self.gathered else t
-            for t in node.ins
+            for t in read
         )
         return node._replace(ins=tuple(ins))
 
@@ -164,6 +199,15 @@ def _module(name: str) -> str:
     return layer_of(name)[0]
 
 
+def _bodies(nodes: Iterable[Node]) -> Iterator[tuple[str, tuple[Node, ...]]]:
+    """The forward blocks' bodies by their names."""
+    for node in nodes:
+        if isinstance(node, Block):
+            if not node.mirrors:
+                yield node.name, node.body
+            yield from _bodies(node.body)
+
+
 def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
     """The casts of weights that nothing else reads, by what they make."""
     readers: dict[str, list[Op]] = {}
@@ -173,6 +217,11 @@ def _casts(nodes: Iterable[Node]) -> dict[str, Op]:
                 readers.setdefault(t.name, []).append(o)
     alone = (ops for ops in readers.values() if all(o.rule.casts and _made(o) == _made(ops[0]) for o in ops))
     return {_made(ops[0]): ops[0] for ops in alone}
+
+
+def _uncasts(o: Op) -> bool:
+    """Whether an operator is the gradient of a weight's cast, which needs no weight."""
+    return o.rule.casts and o.phase == "backward" and not o.again and bool(o.weights)
 
 
 def _made(o: Op) -> str:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from ..config import Task, setting
 from ..ir import SCALE, Model, Op, Tensor, walk
 from ..size import Size, maximum
-from ._beside import FIELD, Layer, adapt, targets, wide
+from ._beside import FIELD, Layer, adapt, drops, part, targets, wide
 
 KEEPS_WEIGHTS = True
 SETTINGS = {
-    "vera_rank": setting(0, "rank of VeRA's shared matrices (peft: 256); all else is frozen", least=0)
+    "vera_rank": setting(0, "rank of VeRA's shared matrices (peft: 256); all else is frozen", least=0),
+    "vera_dropout": setting(0.0, "part of VeRA's inputs that is dropped", least=0),
 }
+NEEDS = {"vera_dropout": ("vera_rank",)}
 ADAPTER = {"vera_rank": FIELD}
 
 
-def vera(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Model:
+def vera(model: Model, rank: Size, names: frozenset[str], dtype: str = "", *, dropout: bool = False) -> Model:
     """The model with VeRA beside the named products, everything else frozen. Raises InputError."""
     layers = [Layer(o, FIELD) for o, _ in walk(model.nodes) if o.name in names]
     sizes = {"R": rank, "in": layers[0].inputs, "out": layers[0].outputs}
@@ -33,6 +35,8 @@ def vera(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
     def change(o: Op) -> list[Op]:
         layer = Layer(o, FIELD, dtype, **sizes)
         own, x = layer.own(), layer.cast(layer.x)
+        if dropout:
+            x = layer.do("vera_dropout", "dropout", (x,), x.dims)
         down = layer.do("slice_A", "slice", (seen[0],), ("R", *layer.fan_in))
         up = layer.do("slice_B", "slice", (seen[1],), (*layer.fan_out, "R"))
         low = layer.do("vera_A", "contract", (x, down), (*layer.rest, "R"))
@@ -51,9 +55,15 @@ def vera(model: Model, rank: Size, names: frozenset[str], dtype: str = "") -> Mo
     return base._replace(nodes=(*shared, *base.nodes))
 
 
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a dropout that leaves nothing."""
+    part("vera_dropout", task.techniques.vera_dropout)
+
+
 def apply(model: Model, task: Task) -> Model:
     """The model with VeRA."""
-    return vera(model, task.techniques.vera_rank, targets(model, task, "vera"), wide(task))
+    t, names = task.techniques, targets(model, task, "vera")
+    return vera(model, t.vera_rank, names, wide(task), dropout=drops(task, "vera_dropout"))
 
 
 STAGES = {"adapt": apply}

@@ -169,7 +169,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             self.made_by.setdefault(torch._C._autograd._get_sequence_nr() - 1, op_name)
             return op_name, ""
         node = torch._C._current_autograd_node()
-        of = self.made_by.get(node._sequence_nr(), "") if node is not None else ""
+        if node is None:  # what the backward pass starts from: the gradient of what came last, the loss
+            of = next((o.name for o in reversed(self.ops) if o.phase == "forward"), "")
+        else:
+            of = self.made_by.get(node._sequence_nr(), "")
         return f"d:{of or name}", of
 
     def _progress(self) -> None:

@@ -62,8 +62,10 @@ def packed(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterato
     if "merge_sizes" in takes:
         more = {"merge_sizes": torch.full((workload.batch,), merge, device="cpu")}
     main = "pixel_values" if "pixel_values" in takes else "hidden_states"
-    for shape in ((channels * temporal * patch**2,), (channels * patch**2,), (channels, patch, patch)):
-        yield {main: torch.ones(workload.batch * side**2, *shape), grid: sizes, **more}
+    square, patches = (channels, patch, patch), workload.batch * side**2
+    flat = ((patches, channels * temporal * patch**2), (patches, channels * patch**2))
+    for shape in (*flat, (patches, *square), (1, patches, *square)):
+        yield {main: torch.ones(*shape), grid: sizes, **more}
 
 
 def patched(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterator[dict[str, Any]]:
@@ -131,7 +133,7 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
         return of
     if of == "seq":
         limit = told(config, "max_position_embeddings", "max_ep_len")
-        return workload.seq or (min(LONG, limit) if isinstance(limit, int) else LONG)
+        return workload.seq or (min(LONG, limit) if isinstance(limit, int) and limit > 0 else LONG)
     if of == "image":
         return _side(config, workload)
     if of == "frames":

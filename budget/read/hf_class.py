@@ -291,6 +291,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
-    if first is None:
-        first = InputError("config", f"the inputs of {type(made).__name__} are not known here{WAY_OUT}")
-    raise first
+    if first is not None and first.field != "inputs":
+        raise first
+    told = "" if first is None else f": {str(first).removeprefix('inputs: ').partition('; given ')[0][:140]}"
+    raise InputError("config", f"the inputs of {type(made).__name__} are not known here{told}{WAY_OUT}")

@@ -12,7 +12,7 @@ from ..config import Settings, Workload, make, one_shape, size
 from ..errors import InputError, unknown
 from ..ir import Model
 from ..named import Any, NamedTuple
-from ..size import Size
+from ..size import Size, once
 from . import module as modules
 from . import preset
 
@@ -229,3 +229,9 @@ def _is_path(text: str) -> bool:
     if text.endswith(ENDINGS):
         return True
     return os.sep in text and (os.path.exists(text) or not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", text))
+
+
+@once
+def built(network: Named | Ready, workload: Workload) -> Model:
+    """A network for a workload: asked for by a stack's defaults, by what is counted, by each layout."""
+    return network.build(workload)

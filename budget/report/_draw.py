@@ -39,6 +39,16 @@ def text(x: float, y: float, words: str, look: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}"{kind}>{escape(words)}</text>'
 
 
+def apart(texts: Iterable[tuple[float, float, str]]) -> Iterator[str]:
+    """Texts at their places, without those that would run into an earlier one."""
+    placed: list[tuple[float, float, float]] = []
+    for x, y, words in texts:
+        end = x + CHARACTER * len(words)
+        if all(end <= start or stop <= x or abs(y - at) >= 12 for start, stop, at in placed):
+            placed.append((x, end, y))
+            yield text(x, y, words)
+
+
 def line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
     """A straight line; look: a class of STYLE."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{look}"/>'

@@ -88,7 +88,9 @@ def _lines(found: Fit) -> Iterator[str]:
         return
     verdict = "fits" if now.fits else "does not fit"
     yield f"{now.model.name} {verdict} {now.device.name}: {_used(now)}"
-    yield from (f"  {describe(c, now)}" for c in advice.changes[:SHOWN])
+    yield from (f"  {describe(c, now)}" for c in _shown(found))
+    how = {name: how for c in _shown(found) for name, how in c.how.items()}
+    yield from (f"  {name}: {set_}" for name, set_ in how.items())
     if now.fits:
         return
     if not advice.changes:

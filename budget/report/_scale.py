@@ -108,7 +108,7 @@ def _state(plan: Plan) -> int:
 
 def _text(plan: Plan) -> Iterator[str]:
     ask = plan.ask
-    asked = ", ".join(f"{SHOWN[k][0]} {SHOWN[k][1](v)}" for k, v in ask.given.items())
+    asked = ", ".join(f"{SHOWN[k][0]} {SHOWN[k][1](v)}".strip() for k, v in ask.given.items())
     yield shorten(f"plan        {asked} on {ask.device.name}", 79)
     yield ""
     e, ratio = plan.network, plan.tokens / plan.params

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..serving import Asked, Point, Serving
 from ._answer import Answer, Column, Table
 from ._axes import BLUE, Axis, curve, dot, frame
-from ._draw import WIDTH, drawing, text, ticks
+from ._draw import WIDTH, apart, drawing, text, ticks
 from ._summary import degrees, taken_for
 from ._units import count, decimal, memory, seconds
 
@@ -44,6 +44,7 @@ def picture(found: Serving) -> str:
     y = Axis(0.0, max(all_) * 1.1, TOP + HIGH, TOP, log=False)
     points = [(x.at(a), y.at(b)) for a, b in zip(each, all_, strict=True)]
     names = [f"{p.users:,} user{'s' * (p.users > 1)}, first {seconds(p.ttft_s)}" for p in found.points]
+    labels = [(right + 8, down - 8, name) for (right, down), name in zip(points, names, strict=True)]
     head, said = _head(found).split("\n")[:2]
     return drawing(
         [
@@ -57,7 +58,7 @@ def picture(found: Serving) -> str:
             *frame(x, y, [v for v, _ in ticks(x.high, ((1.0, ""),))], "{:,.3g}".format, decimal),
             curve(points),
             *(dot(*at, BLUE) for at in points),
-            *(text(at[0] + 8, at[1] - 8, name) for at, name in zip(points, names, strict=True)),
+            *apart((*labels[:1], *labels[-1:], *labels)),  # those of the ends for sure
             text((x.start + x.end) / 2, TOP + HIGH + 36, "tokens a second of one user", "middle"),
         ],
         TOP + HIGH + 52,

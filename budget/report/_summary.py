@@ -37,11 +37,12 @@ HEADLINE = (
 
 
 BRIEF = {"bfloat16": "bf16", "float16": "fp16"}
-# What training in 16 bits stores: autocast's weights are float32, master's have a float32 copy.
+# What training in 16 bits stores: autocast's and FSDP's weights are float32, master's have a float32 copy.
 PRECISIONS = {
     "pure": "pure {}",
     "autocast": "{} + fp32 master",
     "master": "{} + fp32 master",
+    "fsdp": "{} + fp32 master",
     "fp8": "fp8 + {}",
 }
 MODES = {"train": "training", "forward": "forward pass"}
@@ -122,10 +123,10 @@ def _head(e: Estimate) -> Iterator[str]:
         yield f"dtype       {lacking}"
     yield from taken_for(e)
     if e.spread is not None:
-        chosen = f"; micro-batch {e.task.workload.batch}, recompute {e.task.recompute}"
+        trains = e.task.workload.mode == "train"
+        chosen = f"; micro-batch {e.task.workload.batch}" + f", recompute {e.task.recompute}" * trains
         best = f"{chosen}; the best of {e.searched} tried" if e.searched else ""
         micro = f"; {e.spread.micro:,} micro-batches" if e.spread.micro > 1 else ""
-        trains = e.task.workload.mode == "train"
         yield f"layout      {degrees(e.spread.layout, trains=trains)}{micro}{best}"
     if used := techniques(e):
         yield f"with        {used}"
@@ -227,8 +228,8 @@ def _time(e: Estimate) -> Iterator[str]:
     yield f"time        {what} {seconds(t.step)} ({low} to {high})   {decimal(speed)} {unit}/s   {used}"
     if not is_zero(e.model.sound):
         yield f"              {decimal(rate.samples_per_s * e.model.sound)} x real time"
-    if e.spread is not None:
-        yield "              " + "   ".join(_beside(e))
+    if e.spread is not None and (beside := list(_beside(e))):
+        yield "              " + "   ".join(beside)
     fractions = sorted(times["shares"].items(), key=lambda kv: -kv[1])
     parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
     if decodes:

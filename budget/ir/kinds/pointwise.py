@@ -16,6 +16,7 @@ RULES: dict[str, Rule] = {
     "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
     "mask": Rule(1, 0, linear=True),
     "mask_made": Rule(1, 0, linear=True, launches=4, moves=(2, 0)),  # made of booleans first
+    "mask_rows": Rule(1, 1, (Y,), inplace=True, plain="masked_fill"),  # by a number for each
     "masked_fill": Rule(1, 1, (Y,)),  # by booleans, which its gradient needs, too
     "mask_dense": Rule(
         1, 0, (Save("mask", like=1, own=True, copy=True),), apart=3
@@ -76,6 +77,7 @@ RULES: dict[str, Rule] = {
         launches=9,
         back_launches=12,
         back_most=(0, 7),
+        lets_go="gelu_new_again",
         family="activation",
         moves=(18, 0),
         back_moves=(28, 0),
@@ -166,3 +168,4 @@ RULES: dict[str, Rule] = {
         4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0), widens=3
     ),
 }
+RULES["gelu_new_again"] = RULES["gelu_new_autocast"]._replace(back_most=(-1, 7))

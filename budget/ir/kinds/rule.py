@@ -79,6 +79,9 @@ class Rule(Record):
     most: tuple[float, float] = (0, 0)
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
     back_most: tuple[float, float] = (0, 0)
+    # The kind of its backward pass in a checkpoint that is not reentrant: what it reads is gone before its
+    # gradient is cast, since nothing else holds what a checkpoint has made again.
+    lets_go: str = ""
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place

@@ -1,0 +1,50 @@
+"""Biases that train beside an adapter: peft's `bias`, of LoRA and others. Source: peft."""
+
+from __future__ import annotations
+
+from ..config import Task, setting
+from ..errors import InputError
+from ..ir import FROZEN, SUMMAND, WEIGHT, Model, Op, rewrite, walk
+from .peft import adapters
+
+SETTINGS = {
+    "adapter_bias": setting(
+        "none",
+        "biases that train beside an adapter (peft's bias): all, or those of adapted layers",
+        choices=("none", "all", "lora_only"),
+    )
+}
+NEEDS = {"adapter_bias": ("train",)}
+
+
+def biases(model: Model, which: str) -> Model:
+    """The model with adapters whose biases train, or those of the layers that have one. Raises InputError."""
+
+    def trains(o: Op) -> bool:
+        own = which == "all" or (o.kind == "contract" and o.out.part == SUMMAND)
+        return own and any(t.added and t.role == FROZEN for t in o.ins)
+
+    def change(o: Op) -> tuple[Op]:
+        ins = (t._replace(role=WEIGHT) if t.added and t.role == FROZEN else t for t in o.ins)
+        return (o._replace(ins=tuple(ins)) if trains(o) else o,)
+
+    if not any(trains(o) for o, _ in walk(model.nodes)):
+        raise InputError("adapter_bias", f"{model.name} has no such bias; allowed: none")
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError where there is no adapter."""
+    if task.techniques.adapter_bias != "none" and not any(
+        name in task.techniques.used for name in adapters()
+    ):
+        allowed = ", ".join(adapters())
+        raise InputError("adapter_bias", f"there is no adapter; allowed: with one of {allowed}")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The model with its trained biases."""
+    return biases(model, task.techniques.adapter_bias)
+
+
+STAGES = {"bottom": apply}

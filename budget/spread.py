@@ -1,0 +1,67 @@
+"""What an estimate of several devices needs besides: each stage's program, groups of devices, a cluster."""
+
+from __future__ import annotations
+
+from .cluster import Cluster, joining
+from .config import Task, any_of
+from .device import Device
+from .dtype import full_name
+from .errors import InputError
+from .fold.count import Flops, Params, each_flops, params
+from .fold.memory import Walked
+from .fold.pipeline import check as check_schedule
+from .fold.step import Rank, Spread
+from .ir import Model
+from .layout import Layout
+from .plan.ranks import spread
+from .read.source import Named, Ready, built
+from .size import exact_div, once
+from .stack import AXES, Stack
+
+# The network, one device's program; parameters, the model's FLOPs, the hardware's, the walk over its memory.
+Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
+
+
+def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
+    """What several devices compute and hold together, and the program of each. Raises InputError."""
+    layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
+    check_schedule(layout, micro, task.workload.mode == "train")
+    ranks, found = _ranks(network, task._replace(layout=layout.unscheduled))
+    degrees = {f"layout.{name}": size for name, size in vars(layout).items()}
+    for name, size in {**degrees, "batch": task.workload.batch, "seq": task.workload.seq}.items():
+        if len(ranks) > 1 and hasattr(size, "shape"):  # another stage may hold most, and be slowest, for each
+            raise InputError(name, "got an array; allowed: one number, in a pipeline whose stages differ")
+    return *found, Spread(ranks, layout, micro, task.dtype)
+
+
+@once
+def _ranks(network: Named | Ready, task: Task) -> tuple[tuple[Rank, ...], Counted]:
+    """The program of one device of each different stage, which no schedule changes, and what they count."""
+    layout = task.layout
+    model, book, ranks = spread(built(network, task.workload), task)
+    flops, *each = each_flops(book, *(rank.program for rank in ranks))
+    copies = exact_div(layout.devices, layout.pp)
+    stages = (hardware.times(copies * len(rank.stages)) for rank, hardware in zip(ranks, each, strict=True))
+    first = ranks[0].program
+    walked = Walked(first, task.dtype, task.workload.mode == "decode")
+    return ranks, (model, first, params(model), flops.times(layout.dp), Flops.total(stages), walked)
+
+
+def kept_beside(found: Spread, software: Stack, task: Task) -> Spread:
+    """The same with what the software of several devices keeps besides, in training."""
+    if task.workload.mode != "train":
+        return found
+    own = task.techniques.used.get("grad_dtype", "")
+    summed = own and full_name(own) != task.dtype
+    return found._replace(keeps=tuple(name for name in software.keeps if name != "gradients" or summed))
+
+
+def groups(layout: Layout, software: Stack) -> float:
+    """The groups of devices that a process talks to: one for each axis, and the software's own."""
+    axes = [axis for axis in AXES if any_of(getattr(layout, axis) > 1)]
+    return len(axes) + sum(software.groups.get(axis, 0) for axis in ("", *axes))
+
+
+def cluster_of(device: Device, cluster: object, software: Stack) -> Cluster:
+    """What joins the devices, as a stack uses it. Raises InputError."""
+    return joining(device, cluster)._replace(one_shot_s=software.one_shot_s)
