@@ -256,7 +256,7 @@ def test_a_4090_trains_llama_3_8b_as_qlora_with_full_recomputation(capsys):
     assert {**qlora, "recompute": "full"} in [c.settings for c in advice.changes]
     assert {c.kind for c in advice.changes} == {"other weights"}
     assert all(c.estimate.fits for c in advice.changes)
-    named = {"an 8-bit optimizer", "a paged optimizer", "a chunked loss", "recomputation", "QLoRA"}
+    named = {"an 8-bit optimizer", "a paged 8-bit optimizer", "a chunked loss", "recomputation", "QLoRA"}
     assert {*named, "shorter sequences"} <= set(advice.tried)
     status, out, _ = run(capsys, "fit", "llama-3-8b", "--device", "4090")
     assert status == 1 and "--quantize nf4-dq" in out and "--lora-rank 16" in out
