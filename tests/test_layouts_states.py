@@ -10,12 +10,14 @@ from budget import arch
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.communication import communications
-from budget.ir import SSM_IN, WEIGHTS, elements, letters, walk
+from budget.ir import SCALE, SSM_IN, WEIGHTS, elements, letters, walk
 from budget.ir.verify import verify
 from budget.layout import parse
 from budget.plan.backward import backward
 from budget.plan.divide import divide
 from budget.plan.mesh import mesh
+from budget.plan.packed import packed
+from budget.plan.packings import NAMED
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -23,7 +25,7 @@ pytest.importorskip("transformers")
 D, HEADS, WIDTH, STATE, B, S, LAYERS = 64, 16, 8, 12, 2, 60, 3  # S is no multiple of a chunk
 
 
-def program(layout, groups, version=2, mode="train", **own):
+def program(layout, groups, version=2, mode="train", packing=None, **own):
     """The program of one device of a network of mixers alone."""
     own = {
         "layers": LAYERS, "d_model": D, "pattern": "M" * LAYERS, "mamba_version": version,
@@ -32,18 +34,19 @@ def program(layout, groups, version=2, mode="train", **own):
     }  # fmt: skip
     module = arch.load("hybrid")
     model = module.build(make(module.Config, own), Workload(mode, B, S))
+    model = packed(model, packing, "bfloat16") if packing else model
     model = backward(model) if mode == "train" else model
     return divide(model, mesh(parse(layout), model)).model
 
 
-def mixer(heads, groups, version=2):
+def mixer(heads, groups, version=2, width=WIDTH):
     """transformers' mixer with so many heads and groups."""
     if version == 2:
         from transformers.models.nemotron_h.configuration_nemotron_h import NemotronHConfig
         from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHMamba2Mixer
 
         config = NemotronHConfig(
-            hidden_size=D, mamba_num_heads=heads, mamba_head_dim=WIDTH, n_groups=groups, ssm_state_size=STATE,
+            hidden_size=D, mamba_num_heads=heads, mamba_head_dim=width, n_groups=groups, ssm_state_size=STATE,
             chunk_size=16, layers_block_type=["mamba"],
         )  # fmt: skip
         return NemotronHMamba2Mixer(config, 0)
@@ -52,7 +55,7 @@ def mixer(heads, groups, version=2):
 
     config = Qwen3NextConfig(
         hidden_size=D, linear_num_value_heads=heads, linear_num_key_heads=groups, linear_key_head_dim=STATE,
-        linear_value_head_dim=WIDTH, num_hidden_layers=1, layer_types=["linear_attention"],
+        linear_value_head_dim=width, num_hidden_layers=1, layer_types=["linear_attention"],
     )  # fmt: skip
     return Qwen3NextGatedDeltaNet(config, 0)
 
@@ -70,6 +73,31 @@ def test_a_device_has_the_weights_of_a_module_of_fewer_heads(version, groups, tp
     with torch.device("meta"):
         one = mixer(HEADS // tp, max(1, groups // tp), version)
     assert sum(found.values()) == sum(p.numel() for p in one.parameters())
+
+
+@pytest.mark.parametrize("quantize", ["nvfp4", "w4a16", "w8a8", "fp8-row"])
+@pytest.mark.parametrize(("version", "groups", "tp"), [(2, 8, 2), (2, 1, 4), (3, 8, 8), (3, 2, 4)])
+def test_a_device_has_the_scales_of_the_weights_that_it_has(quantize, version, groups, tp):
+    """As a module of fewer heads has them: numbers of outputs, or blocks of inputs, lie where these do."""
+    kinds, width = NAMED[quantize], 64  # so that no block of inputs is on two devices
+    found = {
+        t.name: elements(t, o.sizes)
+        for o, _ in walk(
+            program(f"tp={tp},sp=0", groups, version, "decode", kinds, mamba_head_dim=width).nodes
+        )
+        for t in o.ins
+        if t.role == SCALE
+    }
+    with torch.device("meta"):
+        one = mixer(HEADS // tp, max(1, groups // tp), version, width)
+    shapes = [m.weight.shape for m in one.modules() if isinstance(m, torch.nn.Linear)]
+    assert sum(found.values()) == sum(numbers(part, *shape) for part in kinds.parts for shape in shapes)
+
+
+def numbers(part, outs, ins):
+    """Numbers beside a weight [outs, ins]."""
+    blocks = [-(-n // size) if size else 1 for n, size in ((outs, part.outs), (ins, part.ins))]
+    return part.fixed or blocks[0] * blocks[1]
 
 
 def test_the_outputs_of_two_devices_add_up_to_the_whole():

@@ -24,6 +24,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    letters,
     rewrite,
     walk,
     weights,
@@ -34,7 +35,7 @@ from ._modules import MODULES, finds, paths
 from ._weights import shape
 from .fp8 import is_linear
 
-DIVIDED = ("h", "r", "f", "v")  # by tensor parallelism (plan/mesh.py)
+DIVIDED = frozenset("hrfvGH")  # by tensor parallelism (plan/mesh.py)
 
 
 class Part(NamedTuple):
@@ -190,11 +191,22 @@ def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
     yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))
 
 
-def _along(weight: Tensor, o: Op, n: Size) -> tuple[str, ...]:
-    """The dimensions by which devices divide a weight, and n numbers beside it, where they do so evenly."""
-    along = tuple(d for d in weight.dims if d in DIVIDED)
-    even = is_number(n) and all(is_number(o.sizes[d]) for d in along)
-    return along if even and n % prod(o.sizes[d] for d in along) == 0 else ()
+def _along(weight: Tensor, o: Op, part: Part, n: Size) -> tuple[str, ...]:
+    """The dimensions by which devices divide a weight, and n numbers beside it, where they do so evenly:
+    axes, or of a joint one (G.H.k|G.n) what all of its parts have. One number for all outputs, or
+    inputs, is every device's.
+    """
+    axes = tuple(
+        d
+        for d in weight.dims
+        if DIVIDED & letters((d,)) and (part.flat or (part.outs if d in o.out.dims else part.ins))
+    )
+    common = tuple(sorted(DIVIDED.intersection(*(part.split(".") for d in axes for part in d.split("|")))))
+    for along in (axes, common):
+        even = is_number(n) and all(is_number(o.sizes[d]) for d in along)
+        if even and n % prod(o.sizes[d] for d in along) == 0:
+            return along
+    return ()
 
 
 def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
@@ -209,10 +221,10 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
             continue
         name = f"{weight.name}~{part.name}"
         n = many * part.numbers(exact_div(out, many), inner)
-        along = _along(weight, o, n)
+        along = _along(weight, o, part, n)
         n = exact_div(n, prod(o.sizes[d] for d in along))
-        dims = (*(("~e",) if experts else ()), *along, "n")
-        counts = {**o.sizes, "n": n, **({"e": copies} if experts else {})}
+        dims = (*(("~e",) if experts else ()), *along, "numbers")
+        counts = {**o.sizes, "numbers": n, **({"e": copies} if experts else {})}
         beside = Tensor(name, dims, SCALE, part.dtype)
         seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
         yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)
