@@ -31,7 +31,6 @@ STEPPED, NOT_STEPPED = VENDORS[:3], "gaudi"
 HOW = {
     "a fused optimizer": "optim='adamw_torch_fused', or torch.optim.AdamW(fused=True)",
     "an 8-bit optimizer": "optim='adamw_8bit'; torchtune: optimizer=bitsandbytes.optim.AdamW8bit",
-    "a paged optimizer": "optim='paged_adamw_32bit'; torchtune: optimizer=bitsandbytes.optim.PagedAdamW",
     "a paged 8-bit optimizer": "optim='paged_adamw_8bit'; torchtune: bitsandbytes.optim.PagedAdamW8bit",
     "a paged Lion": "optim='paged_lion_32bit'; torchtune: bitsandbytes.optim.PagedLion",
     "a chunked loss": "use_liger_kernel=True, or by hand LigerFusedLinearCrossEntropyLoss()(head.weight, "
@@ -68,13 +67,13 @@ Axes = tuple[tuple[Way, ...], ...]
 PAGED = {"offload": "optimizer"}
 FUSED = Way({"optimizer": "adamw_fused"}, "a fused optimizer")
 EIGHT = Way({"optimizer": "adamw_8bit"}, "an 8-bit optimizer", 1)
-PAGED_ADAMW = Way({"optimizer": "adamw_32bit", **PAGED}, "a paged optimizer", 1)
+PAGED_EIGHT = Way({"optimizer": "adamw_8bit", **PAGED}, "a paged 8-bit optimizer", 1)
 # Of an optimizer, others that do the same with fewer bytes on the device: torch's foreach step reads all
 # states at once, bitsandbytes' is a kernel for each weight.
 OPTIMIZERS = {
-    "adamw": (FUSED, EIGHT, PAGED_ADAMW),
-    "adamw_fused": (EIGHT, PAGED_ADAMW),
-    "adamw_32bit": (EIGHT, Way(PAGED, "a paged optimizer", 1)),
+    "adamw": (FUSED, EIGHT, PAGED_EIGHT),
+    "adamw_fused": (EIGHT, PAGED_EIGHT),
+    "adamw_32bit": (EIGHT, PAGED_EIGHT),
     "adamw_8bit": (Way(PAGED, "a paged 8-bit optimizer", 1),),
     "lion": (Way({"optimizer": "lion_32bit", **PAGED}, "a paged Lion", 1),),
 }

@@ -7,7 +7,7 @@ of ways that is no less of anything than one that fits is not tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from math import inf, log
@@ -22,6 +22,7 @@ from .proposals import HOW, KINDS, SAME, Axes, proposed
 from .read import module as modules
 from .read._shapes import sized
 
+FEW = 40  # choices that are tried for one change
 SECONDS = 0.8  # of trying; what is tried first is what costs least
 
 
@@ -85,6 +86,11 @@ class _Trials:
         self.fits[choice] = fits
         return fits
 
+    def any_of(self, choices: Sequence[Choice], kind: int) -> None:
+        """Try the first ones until one fits."""
+        if not any(self(choice, kind) for choice in choices[:FEW]):
+            self.complete = self.complete and len(choices) <= FEW
+
     def pare(self, choice: Choice, kind: int) -> None:
         """Leave out what a choice that fits can do without: the last axes, which cost most, first."""
         for i in reversed(range(len(choice))):
@@ -123,11 +129,14 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))
     by_kind = _by_kind(axes)
     dear = modules.is_module(model)  # captured anew for each size
-    for kind in by_kind:
-        if trials(_most(axes, kind), kind) and (first or not dear):
+    for kind, choices in by_kind.items():
+        together = trials(_most(axes, kind), kind)
+        if together and (first or not dear):
             trials.pare(_most(axes, kind), kind)
-            if first:
-                break
+        elif together is None and first:  # refused together: what fits with the fewest changes
+            trials.any_of(choices, kind)
+        if first and trials.found:
+            break
     for kind, choices in {} if first else by_kind.items():
         if trials(_most(axes, kind), kind) is False:
             continue  # if all together are not enough, no fewer are

@@ -165,6 +165,15 @@ def test_python_and_the_command_agree(file, capsys):
     assert largest(module, "batch", inputs=(ids,), device="t4")[0] == best
 
 
+def test_an_estimate_over_devices_names_a_change_where_all_together_are_refused(capsys):
+    asked = ("estimate", "llama-3-8b", "--device", "h100", "--layout", "dp=8,zero=3")
+    sizes = ("--batch", "2", "--global-batch", "16")
+    told = run(capsys, *asked, *sizes)[1].partition("to fit")[2]
+    flags = re.findall(r"--[a-z-]+ \w+", told)
+    assert flags
+    assert run(capsys, *asked, *sizes, *" ".join(flags).split(), "--fits")[0] == 0
+
+
 def test_a_module_that_does_not_fit_is_told_what_would_help(file, capsys):
     asked = ("--module", f"{file}:large", "--device", "rtx-4090", "--batch", "4", "--seq", "64")
     status, out, _ = run(capsys, "fit", *asked)
@@ -256,7 +265,7 @@ def test_a_4090_trains_llama_3_8b_as_qlora_with_full_recomputation(capsys):
     assert {**qlora, "recompute": "full"} in [c.settings for c in advice.changes]
     assert {c.kind for c in advice.changes} == {"other weights"}
     assert all(c.estimate.fits for c in advice.changes)
-    named = {"an 8-bit optimizer", "a paged optimizer", "a chunked loss", "recomputation", "QLoRA"}
+    named = {"an 8-bit optimizer", "a paged 8-bit optimizer", "a chunked loss", "recomputation", "QLoRA"}
     assert {*named, "shorter sequences"} <= set(advice.tried)
     status, out, _ = run(capsys, "fit", "llama-3-8b", "--device", "4090")
     assert status == 1 and "--quantize nf4-dq" in out and "--lora-rank 16" in out

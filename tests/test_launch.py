@@ -57,6 +57,7 @@ lora_target_modules: [q_proj, v_proj]
 bf16: auto
 gradient_checkpointing: true
 sample_packing: true
+torch_compile: true
 datasets: [{path: x}]
 """
 FACTORY = """
@@ -73,7 +74,7 @@ FILES = {
     "a.toml": (
         TITAN, "torchtitan", "llama-3-8b", {"tp": 8, "fsdp": -1}, ("training.compile",),
         {"batch": 2, "seq": 4096, "precision": "fsdp", "recompute": "selective",
-         "optimizer": "adamw_fused"},
+         "optimizer": "adamw_fused", "stack": "torchtitan"},
     ),
     "a.json": (
         json.dumps(DEEPSPEED), "deepspeed", "", {"zero": 3}, ("aio.x",),
@@ -81,16 +82,16 @@ FILES = {
     ),
     "a.sh": (
         MEGATRON, "megatron", "transformer", {"tp": 2, "zero": 1, "sp": 0, "devices": 8}, ("fancy",),
-        {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full"},
+        {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full", "stack": "megatron"},
     ),
     "a.yaml": (
         ARGUMENTS, "training_arguments", "gpt2", {}, ("fsdp",),
-        {"batch": 4, "dtype": "bfloat16", "optimizer": "adafactor"},
+        {"batch": 4, "dtype": "bfloat16", "optimizer": "adafactor", "stack": "transformers"},
     ),
     "b.yml": (
         AXOLOTL, "axolotl", "meta-llama/Meta-Llama-3-8B", {}, ("sample_packing",),
         {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "q_proj,v_proj",
-         "quantize": "nf4-dq", "recompute": "full"},
+         "quantize": "nf4-dq", "recompute": "full", "stack": "torch-compile"},
     ),
     "c.yaml": (
         FACTORY, "llama_factory", "Qwen/Qwen2.5-7B-Instruct", {}, (),

@@ -121,7 +121,11 @@ def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":
-        yield from cross_entropy("logits", upcast=c.kind == "decoder")
+        if c.kind != "decoder" or c.loss_float32:
+            yield from cross_entropy("logits", upcast=c.kind == "decoder")
+            return
+        yield op("loss.chosen", "logits: -> chosen:", "copy")  # where no padding is (Qwen2-Audio's code)
+        yield from cross_entropy("chosen", states=("x", "logits"))
 
 
 def of_tokens(labels: Size, mode: str, x: str, *, last: bool, bias: bool, width: str = "d") -> Iterator[Op]:

@@ -100,7 +100,7 @@ def _half(name: str, c: Config, mode: str) -> Iterator[Node]:
 
 
 def _attention(c: Config, b: Size, s: Size) -> Iterator[Node]:
-    """Within blocks of the padded sequence. Never a fused kernel's: the class asks for SDPA's own code."""
+    """Within blocks of the padded sequence. No fused kernel: the class asks for SDPA's own code, float32."""
     blocks = ceil_div(s, c.context)
     padded: dict[str, Size] = {"p": blocks * c.context}
     inside: dict[str, Size] = {"b": b * blocks, "q": c.context, "t": c.context}
@@ -116,11 +116,19 @@ def _attention(c: Config, b: Size, s: Size) -> Iterator[Node]:
     yield op("attn.distances", line, "gather", **inside, w=2 * c.farthest + 1)
     yield op("attn.positions", "q: b q h k, near: q t k -> wp: b h q t", **inside)
     yield op("attn.position_scale", "wp: b h q t -> wp:", "scale", **inside)
-    yield op("attn.scores", "q: b q h k, k: b t h k -> w: b h q t", tag=SCORES, **inside)
-    yield op("attn.scale", "w: b h q t -> w:", "scale", **inside)
-    yield op("attn.place", "w: b h q t, wp: b h q t -> w:", "add", **inside)
-    yield op("attn.softmax", "w: b h q t -> p:", "softmax", **inside)
-    yield op("attn.mix", "p: b h q t, v: b t h k -> o: b h q k", tag=MIX, **inside)
+    for t, dims in (("q", "b q h k"), ("k", "b t h k"), ("v", "b t h k")):
+        yield op(f"attn.{t}_cast", f"{t}: {dims} -> {t}32/float32:", "cast", **inside)
+    yield op("attn.q_scale", "q32: b q h k -> q32/float32:", "scale", **inside)
+    yield op("attn.k_scale", "k32: b t h k -> k32/float32:", "scale", **inside)
+    yield op("attn.scores", "q32: b q h k, k32: b t h k -> w/float32: b h q t", tag=SCORES, **inside)
+    yield op("attn.position_cast", "wp: b h q t -> wp32/float32:", "cast", **inside)
+    yield op("attn.place", "w: b h q t, wp32: b h q t -> w/float32:", "add", **inside)
+    held = ("q", "k", "v", "near", "wp")  # by variables meanwhile
+    softmax = op("attn.softmax", "w: b h q t -> p/float32:", "softmax", **inside)
+    yield softmax._replace(callers=(*held, "wp32"))
+    mix = op("attn.mix", "p: b h q t, v32: b t h k -> o/float32: b h q k", tag=MIX, **inside)
+    yield mix._replace(callers=held)
+    yield op("attn.downcast", "o: b h q k -> o:", "cast", **inside)
     yield op("attn.merge", "o: b h q k -> y: b q h k", "copy", MERGE, **inside)
     yield op("attn.join", "y: b.u q h k -> y: b p h k", "view", **apart)
     yield op("attn.cut", "y: b p h k -> y: b s h k", "slice", **padded)

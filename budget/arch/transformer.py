@@ -93,6 +93,7 @@ class Config(Settings):
     head_transform: bool = setting(False, "a dense layer before the classifier of tokens (ELECTRA)")
     head_dense_bias: bool = setting(True, "the dense layer of a masked model's head has a bias")
     head_bias: bool = setting(False, "the output projection has a bias")
+    loss_float32: bool = setting(True, "a decoder's loss is of logits in float32")
     tied: bool = setting(True, "the output projection is the embedding")
     logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
     tied_bias: bool = setting(True, "an output projection of its own shares the head's bias (not BERT's)")

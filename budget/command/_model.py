@@ -179,6 +179,8 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
     given = {k: v for k, v in asked.items() if v not in (None, {}, usual.get(k))}
     config = {} if named else dict(run.config)
     settings = {**asked, **run.settings, **given, "config": {**config, **asked["config"]}}
+    if settings["mode"] != "train" and not asked["stack"]:
+        settings["stack"] = None  # the file's trains
     from ..layout import told as told_layout
 
     if table := run.spread(told_layout(asked["layout"] or "")):

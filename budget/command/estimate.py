@@ -90,7 +90,10 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     if not now.beyond_one:
         from ..ways import advise
 
-        found = advise(model, first=True, **settings).changes
+        advice = advise(model, first=True, **settings)
+        found = advice.changes
+        if not found and not advice.complete:
+            return "to fit      nothing found at once: budget fit tries for longer"
     if not found and now.spread is not None:
         return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:

@@ -1,4 +1,4 @@
-"""Communication: what the devices of a layout say to each other, as their programs have it.
+"""Communication: the collectives and messages between the devices of a layout, as their programs have them.
 
 plan/divide.py, shard.py and stage.py write collectives as operators; here they are listed, fold/collective.py
 has their seconds, and fold/step.py says which of these are waited for.

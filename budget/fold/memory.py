@@ -76,7 +76,7 @@ class _Walked(NamedTuple):
 
 
 class Walked(_Walked):
-    """The memory of a program, worked out by the first who asks. Counts may not be arrays.
+    """The memory of a program, computed when it is first asked for. Counts of blocks may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
     """

@@ -2,6 +2,7 @@
 
 A format's file has
 - `is_mine(table)`: whether a file's table is of this format
+- `STACK`: the software that it is for, `--stack` of its run unless told
 - `FIELDS`: by a field's path (`training.seq_len`), what it means: a name of `estimate`'s arguments, or a
   function of its value that gives some
 - `SILENT`: beginnings of the fields that change neither counts nor bytes: logs, paths, learning rates
@@ -90,6 +91,7 @@ def read(path: str) -> Run:
     if hasattr(module, "finish"):
         told = module.finish(told)
     left += told.pop("unsaid", ())
+    told = {"stack": module.STACK, **told}
     return _run(form, told, tuple(known), tuple(left))
 
 

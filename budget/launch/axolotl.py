@@ -8,9 +8,11 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._shared import ALL, optimizer, saved, targets, when, whole
 
+STACK = "transformers"
 FIELDS = {
     "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"), "optimizer": optimizer,
+    "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "adapter": "adapter", "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target_modules": targets,

@@ -8,6 +8,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ._shared import optimizer, when, whole
 
+STACK = "transformers"  # whose Trainer most launch files of it are given to
 FIELDS = {
     "train_micro_batch_size_per_gpu": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),

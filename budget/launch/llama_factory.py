@@ -9,9 +9,11 @@ from ..named import Any
 from ._shared import ALL, optimizer, saved, targets, when, whole
 
 QUANTIZED = {4: "nf4-dq", 8: "int8"}
+STACK = "transformers"
 FIELDS = {
     "model_name_or_path": "model", "stage": "stage", "finetuning_type": "kind", "cutoff_len": whole("seq"),
     "per_device_train_batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
+    "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}), "optim": optimizer,
     "lora_rank": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target": targets,
     "additional_target": saved, "oft_block_size": "oft_block_size", "oft_rank": "oft_rank",

@@ -37,6 +37,7 @@ def _script(value: Any) -> Mapping[str, Any]:
     return {}
 
 
+STACK = "megatron"
 FIELDS = {
     "script": _script,
     "num_layers": whole("config.layers"), "hidden_size": whole("config.d_model"),

@@ -17,6 +17,7 @@ FLAVORS = {
     ("qwen3", "8B"): "qwen3-8b", ("qwen3", "14B"): "qwen3-14b", ("qwen3", "32B"): "qwen3-32b",
     ("deepseek_v3", "671B"): "deepseek-v3",
 }  # fmt: skip
+STACK = "torchtitan"
 FIELDS = {
     "model.name": "name", "model.flavor": "flavor",
     "training.local_batch_size": whole("batch"), "training.batch_size": whole("batch"),

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from ..named import Any
 from ._shared import optimizer, saved, targets, when, whole
 
+STACK = "transformers"
 FIELDS = {
     "model_name_or_path": "model",
     "per_device_train_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),
+    "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
     "optim": optimizer, "gradient_checkpointing": when({"recompute": "full"}),
     "use_peft": when({"peft": True}), "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout",

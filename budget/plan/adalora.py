@@ -1,6 +1,6 @@
 """AdaLoRA: low-rank adapters as singular vectors and values, whose ranks are cut down during training.
 
-Counted is a step at the rank that training starts with. Source: peft.
+The step that is counted has the rank with which training starts. Source: peft.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Weights' gradients that products add to those that are there (gradient accumulation fusion), without a new
-one.
+"""Gradient accumulation fusion: a product adds a weight's gradient to the one that is there.
 
-What is no product makes a gradient in the weights' dtype, which is cast and added (plan/precision.py).
-Autograd wants a gradient of the weights' dtype nevertheless: Transformer Engine keeps an empty one for ever,
-a dummy, for each different shape of a matrix; the products of one input (queries, keys and values; gate and
-up) have one matrix, and of experts each has its own. Sources: megatron-lm, transformer-engine.
+Operators that are no products make a gradient in the weights' dtype, which is cast and added
+(plan/precision.py). Autograd expects a gradient of the weights' dtype nevertheless: Transformer Engine keeps
+an empty dummy for each different shape of a matrix. The products of one input (queries, keys and values;
+gate and up) share a matrix; each expert has its own. Sources: megatron-lm, transformer-engine.
 """
 
 from __future__ import annotations

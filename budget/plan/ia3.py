@@ -1,4 +1,4 @@
-"""(IA)^3: learned vectors that scale what keys and values are made, and what an MLP's second layer reads.
+"""(IA)^3: learned vectors that scale the keys, the values and the input of an MLP's second layer.
 
 Source: peft.
 """

@@ -1,7 +1,7 @@
 """Weights that transformers keeps in float32 in a model of 16 bits, and what is float32 because of them.
 
-T5's residual stream is, from the first MLP on: a product with such a weight has its input cast, and what is
-added to its output is promoted, until a norm answers in the dtype of its own weight.
+T5's residual stream is float32 from the first MLP on. A product with such a weight casts its input, and what
+is added to its output is promoted, until a norm returns the dtype of its own weight.
 Source: transformers (`_keep_in_fp32_modules`, in float16 alone, and `_keep_in_fp32_modules_strict`).
 """
 

@@ -1,4 +1,4 @@
-"""What data parallel devices divide among them: states, gradients, weights (ZeRO 1 to 3, FSDP, HSDP).
+"""What data-parallel devices divide between them: states, gradients, weights (ZeRO 1 to 3, FSDP, HSDP).
 
 Dividing a program (plan/divide.py) leaves each weight's gradient a partial sum over the devices that saw
 other data. Here they are added up, and what all of these would store is divided among them: among dp's,

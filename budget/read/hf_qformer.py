@@ -35,7 +35,12 @@ def granite_speech(hf: Settings, tower: Any) -> dict[str, Any]:
         raise UncoveredError(f"{name}.encoder_hidden_size", f"allowed: the tower's width, {tower.d_model}")
     if window % rate:
         raise UncoveredError("window_size", f"got {window}; allowed: multiples of downsample_rate, {rate}")
-    return {**_qformer(hf, name), "qformer_tokens": window // rate, "qformer_window": window}
+    return {
+        **_qformer(hf, name),
+        "qformer_tokens": window // rate,
+        "qformer_window": window,
+        "loss_float32": False,
+    }
 
 
 def _qformer(hf: Settings, name: str) -> dict[str, Any]:

@@ -30,19 +30,19 @@ def unispeech_sat(hf: Settings) -> dict[str, Any]:
     return {**wav2vec2(hf), "mask_token": True}
 
 
-def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
-    """Positions are averaged in pairs; one linear layer."""
-    return {"merge": 1}
-
-
-def audioflamingo3(hf: Settings, tower: Any) -> dict[str, Any]:
-    """The same, and an MLP as wide as the text."""
+def audioflamingo3(hf: Settings, _: Any) -> dict[str, Any]:
+    """Positions are averaged in pairs; an MLP as wide as the text."""
     return {
-        **qwen2_audio(hf, tower),
+        "merge": 1,
         "projector_width": hf["text_width"],
         "projector_activation": activation(hf, "projector_hidden_act"),
         "projector_bias": _flag(hf, "projector_bias", True),
     }
+
+
+def qwen2_audio(_: Settings, __: Any) -> dict[str, Any]:
+    """The same but for one linear layer; the loss is of logits in 16 bits."""
+    return {"merge": 1, "loss_float32": False}
 
 
 def voxtral(hf: Settings, tower: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """What `budget fit` proposes and other packages do, in plain torch, as these have it on a GPU.
 
 Layers in four bits and optimizers of bitsandbytes 0.50, Liger's loss by chunks. What their kernels write lies
-where it does there; what they compute is of no interest on fake tensors. Sources: bitsandbytes, liger.
+where it does there; what they compute is of no interest on fake tensors.
+
+Left out: tables of 256 numbers a layer, and the copy that peft's class for such layers makes of a result.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ RULES: dict[str, Rule] = {
         (X, Save("sigmoid")),
         launches=3,
         back_launches=5,
+        most=(2, 0),
         back_most=(5, 0),
         family="activation",
         config=("quick_gelu",),
