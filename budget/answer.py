@@ -246,8 +246,9 @@ class Estimate(Shown, _Estimate):
 
         if by not in BY:
             raise unknown("by", by, (*BY, "moment", "rank (with a layout)"))
-        program = self.program if self.spread is None else self.spread.slowest(self.ran).rank.program
-        table = rows(self.model, program, self.times, by)
+        slow = () if self.spread is None else self.spread.slowest(self.ran)
+        programs = [(r.rank.program, share) for r, share in slow] or [(self.program, 1)]
+        table = rows(self.model, programs, self.times, by)
         return [{"name": name, **values} for name, values in table.items()]
 
     def seconds(self) -> dict[str, Any]:

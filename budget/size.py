@@ -7,7 +7,7 @@ Neither NumPy nor SymPy is imported here; an operand brings its own arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from .named import Any
@@ -56,6 +56,24 @@ def maximum(a: Size, b: Size) -> Size:
 def minimum(a: Size, b: Size) -> Size:
     """The smaller of two sizes, element by element."""
     return -maximum(-a, -b)
+
+
+def largest(found: Sequence[Any], by: Sequence[Size]) -> tuple[tuple[Any, Size], ...]:
+    """What is largest by a size of each, the first of equals, with the number 1. Of arrays, all that are it
+    somewhere, each with 1 there and 0 elsewhere, so that a sum of products has each element's own.
+    """
+    if len(by) == 1 or all(map(is_number, by)):
+        return ((found[max(range(len(by)), key=by.__getitem__)], 1),)
+    import numpy
+
+    first = numpy.argmax(numpy.stack(numpy.broadcast_arrays(*by)), axis=0)
+    shares = [(x, (first == i) * 1.0) for i, x in enumerate(found) if (first == i).any()]
+    return tuple(shares) if len(shares) > 1 else ((shares[0][0], 1),)
+
+
+def shared(sizes: Iterable[tuple[Size, Size]]) -> Size:
+    """The sum of sizes, each times its share."""
+    return sum(size * share for size, share in sizes)
 
 
 def ceil_div(a: Size, b: Size) -> Size:

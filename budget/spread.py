@@ -25,12 +25,10 @@ Counted = tuple[Model, Model, Params, Flops, Flops, Walked]
 def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
     """What several devices compute and hold together, and the program of each. Raises InputError."""
     layout, micro = task.layout, task.techniques.used.get("accumulate", 1)
+    if hasattr(layout.vpp, "shape"):  # how many stages a device runs
+        raise InputError("layout.vpp", "got an array; allowed: one number")
     check_schedule(layout, micro, task.workload.mode == "train")
     ranks, found = _ranks(network, task._replace(layout=layout.unscheduled))
-    degrees = {f"layout.{name}": size for name, size in vars(layout).items()}
-    for name, size in {**degrees, "batch": task.workload.batch, "seq": task.workload.seq}.items():
-        if len(ranks) > 1 and hasattr(size, "shape"):  # another stage may hold most, and be slowest, for each
-            raise InputError(name, "got an array; allowed: one number, in a pipeline whose stages differ")
     return *found, Spread(ranks, layout, micro, task.dtype)
 
 

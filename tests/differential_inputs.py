@@ -134,14 +134,15 @@ def among_words(made: Any) -> dict[str, Any]:
         more["image_sizes"] = torch.tensor([shown.shape[-2:]] * BATCH)
     tower = made if hasattr(made, "get_image_features") else made.model
     how = {"vision_feature_select_strategy": "default"} if config.model_type == "llama4" else {}
+    field = "pixel_values_images" if config.model_type == "video_llava" else "pixel_values"
     with torch.no_grad():
-        features = tower.get_image_features(pixel_values=shown, **more, **how)
+        features = tower.get_image_features(**{field: shown}, **more, **how)
     features = features.last_hidden_state if features.pooler_output is None else features.pooler_output
     n = sum(part.shape[:-1].numel() for part in features) // BATCH
     token = getattr(config, "image_token_id", None) or config.image_token_index
     ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
     kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
-    return {"pixel_values": shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
+    return {field: shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
 
 
 def with_sound(made: Any) -> dict[str, Any]:

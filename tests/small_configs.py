@@ -195,6 +195,7 @@ SEEING["qwen3_asr"] = HEARING["qwen3_asr"] = {
     "audio_config": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
                      "num_mel_bins": 9, "output_dim": 48, "downsample_hidden_size": 6, "n_window_infer": 200},
 }  # fmt: skip
+SEEING["video_llava"] = {**SEEING["llava"], "video_token_index": 98}
 SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
                   "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip
 QFORMER = {

@@ -184,7 +184,7 @@ WRONG = [
     (["esitmate"], "did you mean 'estimate'"),
     (["list", "colours"], "architectures, presets, devices"),
     (["explain", "mfuu"], "did you mean"),
-    (["explain", "fsdp"], "did you mean 'zero'"),
+    (["explain", "deepspeed"], "did you mean 'layout'"),
     (["list", "models"], "did you mean 'presets'"),
     (["serve", "gpt2", "--prompt", "8"], "did you mean '--context'"),
     (["estimate", "--arch", "mlp", "--layers", "10"], "did you mean '--sizes'"),

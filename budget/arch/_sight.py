@@ -13,7 +13,7 @@ from ..errors import InputError, shown
 from ..ir import Node, block, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from . import _projector, _qformer, _resampler, _tiles, vit
-from ._before import Before, before
+from ._before import Before, before, stored
 from ._layers import NORMS, activate, norm, sized
 from ._projector import project
 
@@ -35,6 +35,9 @@ class Sight(_projector.Projected, _qformer.Queried, _tiles.Tiled, _resampler.Res
         "behind so many layers the tower's features are projected, too, and added behind the decoder's first "
         "layers, one each (Qwen3-VL); 0: nowhere",
         least=0,
+    )
+    stored_towers: int = setting(
+        0, "further towers of the same kind, which no picture reaches (Video-LLaVA's of videos)", least=0
     )
     class_tokens: bool = setting(False, "the tokens before the patches are projected, too")
     pool: int = setting(1, "side of a square of patches that are averaged to one (Gemma 3: 4)")
@@ -80,7 +83,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     n = tiles.tokens(c.newline) if tiles else _resampler.tokens(c, asked) if seen else 0
     wide = tower.d_model * c.merge**2 * len(c.read_layers)
     features = {"n": each, "m": wide}  # m: of a token before the projector
-    inside = sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features)
+    inside = tuple(sized(_tower(c, tower, looked), **vit.shape(tower, looked), **features))
     merged = or_else(c.merge_width, tower.d_model)
     hidden: dict[str, Size] = {"n": asked, "m": _qformer.width(c, wide)}
     hidden |= {"b": looked.batch, "f": c.projector_width, "g": c.projector_width, "c": merged}
@@ -89,6 +92,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     sampled = _resampler.resampled(c, width, asked)
     eyes = (
         block("tower", inside, 1),
+        *stored(block(f"tower{i + 2}", inside, 1) for i in range(c.stored_towers)),
         *_qformer.queried(c, w.mode, looked.batch, each, wide),
         *sized(_projections(c, tower), **hidden),
         *joined,

@@ -57,8 +57,9 @@ class Parser(ArgumentParser):
     open = False
 
     def __init__(self, **settings: Any):
-        # argparse asks a formatter about each flag that is added: one is enough for them
-        super().__init__(formatter_class=cache(Help), allow_abbrev=False, **settings)
+        # argparse asks a formatter about each flag that is added: one is enough, without compiled patterns.
+        bare = cache(lambda prog: Help.__new__(Help))
+        super().__init__(formatter_class=bare, allow_abbrev=False, **settings)
         self._negative_number_matcher = re.compile(r"-[\d.$]")  # -128k is a value, too
 
     def flags(self) -> list[str]:

@@ -7,12 +7,13 @@ each operator makes and lets go; it lies at an end of a repeated block. Derived.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+from ..errors import InputError
 from ..ir import CACHE, HOST, NOTHING, Block, Model, Op, states, walk, weights
 from ..named import NamedTuple
-from ..size import Size, is_number, maximum
+from ..size import Size, is_number, largest, maximum, shared
 from ._lifetimes import KINDS, Lifetimes, tensor_bytes
 
 __all__ = ["KINDS", "Memory", "Moment", "Walked", "memory", "tensor_bytes"]
@@ -43,13 +44,15 @@ class _Memory(NamedTuple):
 class Memory(_Memory):
     """Bytes on one device: by kind in total, at the peak, and over time."""
 
-    lifetimes: Lifetimes  # that it was found by
+    lifetimes: Lifetimes  # that it was found by: one program's
     there: Mapping[str, Size]  # before anything runs
     waiting: Size  # activations of other micro-batches, while the passes run
 
     @cached_property
     def curve(self) -> tuple[Moment, ...]:
-        """Every operator that the walk meets, in the order in which they run."""
+        """Every operator that the walk meets, in the order in which they run. Raises InputError."""
+        if not hasattr(self, "lifetimes"):  # parts of several programs
+            raise InputError("by", "got moment, and another stage holds most for each size; allowed: rank")
         moments = []
         for o, live, extra, total in self.lifetimes.replay(self.there):
             more = 0 if o.phase == "optimizer" else self.waiting
@@ -152,6 +155,17 @@ def beside(own: Memory, other: Memory) -> Memory:
     found = own._replace(**sums, peak=own.peak + sum(more.values()), at_peak=at_peak)
     found.lifetimes, found.there, found.waiting = own.lifetimes, own.there, own.waiting + sum(more.values())
     return found
+
+
+def most(found: Sequence[Memory]) -> Memory:
+    """The memory with the highest peak; for arrays of sizes each element's own, without a curve."""
+    high = largest(found, [m.peak for m in found])
+    if len(high) == 1:
+        return high[0][0]  # type: ignore[no-any-return] # one of those given
+    kinds = [kind for kind in Memory._fields if kind not in ("at", "at_peak")]
+    return Memory(
+        **{k: shared((getattr(m, k), share) for m, share in high) for k in kinds}, at="", at_peak={}
+    )
 
 
 class Peak(NamedTuple):

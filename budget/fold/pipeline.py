@@ -23,7 +23,7 @@ from ..config import any_of, divides
 from ..errors import InputError, shown
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import Size, maximum, minimum
+from ..size import Size, largest, maximum, minimum, shared
 
 
 class Pass(NamedTuple):
@@ -86,8 +86,9 @@ def run_seconds(layout: Layout, passes: Sequence[Pass], micro: Size) -> Size:
 
 
 def slowest(passes: Sequence[Pass]) -> Pass:
-    """The stage that sets the pace."""
-    return max(passes, key=lambda p: p.both)
+    """The passes of the stage that sets the pace; of arrays, each element's own."""
+    slow = largest(passes, [p.both for p in passes])
+    return Pass(*(shared((p[i], share) for p, share in slow) for i in range(len(Pass._fields))))
 
 
 def bubble(layout: Layout, passes: Sequence[Pass]) -> Size:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+from ..config import any_of
 from ..errors import unknown
 from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
-from ..size import Size, is_zero
+from ..size import Size
 from .time import Times
 
 BY = ("operator", "part", "layer")
 COLUMNS = ("params", "forward_flops", "backward_flops", "pointwise_flops", "time_s", "runs")
 
 
-def rows(network: Model, program: Model, times: Times, by: str = "operator") -> dict[str, dict[str, Size]]:
+def rows(
+    network: Model, programs: Iterable[tuple[Model, Size]], times: Times, by: str = "operator"
+) -> dict[str, dict[str, Size]]:
     """COLUMNS of each operator, part (attention, mlp, ...) or layer by name, in the order of the program,
     without those that count nothing.
 
     Parameters are the network's; recomputation counts for the operator that is recomputed; `runs` is how
-    often its first operator runs. Raises InputError.
+    often its first operator runs. Each program has its share: 1, or for arrays 0 where another one is asked
+    about. Raises InputError.
     """
     if by not in BY:
         raise unknown("by", by, BY)
@@ -27,22 +32,26 @@ def rows(network: Model, program: Model, times: Times, by: str = "operator") -> 
     def row(op: str) -> dict[str, Size]:
         return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
 
-    for o, n in walk(program.nodes):
-        if o.kind == "resident":  # it runs nowhere: its row comes where its module runs
-            continue
-        r = row(o.of or o.name)
-        if is_zero(r["runs"]) and (o.outs or o.weights):
-            r["runs"] = n
-        column = "forward_flops" if o.phase == "forward" else "backward_flops"
-        r[column] = r[column] + contraction_flops(o) * n
-        r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
+    for program, share in programs:
+        first: dict[str, Size] = {}
+        for o, times_run in walk(program.nodes):
+            if o.kind == "resident":  # it runs nowhere: its row comes where its module runs
+                continue
+            n, r = times_run * share, row(o.of or o.name)
+            if o.outs or o.weights:
+                first.setdefault(_key(o.of or o.name, by), n)
+            column = "forward_flops" if o.phase == "forward" else "backward_flops"
+            r[column] = r[column] + contraction_flops(o) * n
+            r["pointwise_flops"] = r["pointwise_flops"] + pointwise_flops(o) * n
+        for name, n in first.items():
+            table[name]["runs"] = table[name]["runs"] + n
     for t, o, copies in weights(network.nodes):
         r = row(o.name)
         r["params"] = r["params"] + elements(t, o.sizes) * copies
     for k in times.kernels:
         r = row(k.work.op)
         r["time_s"] = r["time_s"] + k.seconds
-    return {name: r for name, r in table.items() if not all(is_zero(r[c]) for c in COLUMNS[:-1])}
+    return {name: r for name, r in table.items() if any(any_of(r[c] != 0) for c in COLUMNS[:-1])}
 
 
 def _key(op: str, by: str) -> str:

@@ -9,7 +9,7 @@ bubble is what it waits for the others (fold/pipeline.py). Derived.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 
 from ..cluster import Cluster
 from ..device import Device
@@ -17,15 +17,16 @@ from ..device.kernel_class import Profile
 from ..ir import NOTHING, Block, Model, contraction_flops, walk
 from ..layout import Layout
 from ..named import Any, NamedTuple
-from ..size import Size, ceil_div, exact_div, maximum, minimum
+from ..size import Size, ceil_div, exact_div, largest, maximum, minimum, shared
 from .collective import seconds
 from .communication import Communication, communications
-from .memory import Memory, Walked, beside
+from .memory import Memory, Walked, beside, most
 from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
 HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
 KERNELS = ("forward", "backward", "optimizer")
+PARTS = (*KERNELS, "overhead", "step")
 # The axis of a stack's overlap that a group belongs to.
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
 # What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
@@ -139,8 +140,7 @@ class Spread(NamedTuple):
 
     def most(self) -> Memory:
         """Bytes of the device that holds most: of stages that run one program, an early one waits longest."""
-        found = [self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)]
-        return max(found, key=lambda m: m.peak) if len(found) > 1 else found[0]
+        return most([self.held(rank, stage) for rank in self.ranks for stage in self.early(rank)])
 
     def early(self, rank: Rank) -> tuple[int, ...]:
         """The stages of a rank that may hold most."""
@@ -183,17 +183,18 @@ class Spread(NamedTuple):
             return exact_div(c.times, self.layout.pp)
         return c.times * self.layout.vpp if c.kind == "send" else c.times
 
-    def slowest(self, ran: Sequence[Ran]) -> Ran:
-        """The rank that sets the pace."""
-        return max(ran, key=lambda r: r.passes(self.micro).both)
+    def slowest(self, ran: Sequence[Ran]) -> tuple[tuple[Ran, Size], ...]:
+        """The rank that sets the pace; for arrays of sizes, all that do somewhere, with 1 there, else 0."""
+        return largest(ran, [r.passes(self.micro).both for r in ran])
 
     def times(self, ran: Sequence[Ran]) -> Times:
         """The seconds of a step."""
         passes = [r.passes(self.micro) for r in ran]
         every = [p for p, r in zip(passes, ran, strict=True) for _ in r.rank.stages]
         slow, idle = self.slowest(ran), bubble(self.layout, every)
-        optimizer = max(r.times.optimizer for r in ran)
-        t = slow.times._replace(optimizer=optimizer, communication=slow.waits, bubble=idle)
+        optimizer = reduce(maximum, (r.times.optimizer for r in ran))
+        waits = shared((r.waits, share) for r, share in slow)
+        t = _shared(slow)._replace(optimizer=optimizer, communication=waits, bubble=idle)
         total = t.forward + t.backward + t.optimizer + t.communication + t.bubble + t.overhead
         return t._replace(step=total)
 
@@ -217,14 +218,27 @@ class Spread(NamedTuple):
         return found
 
     def said(self, ran: Sequence[Ran]) -> list[dict[str, Any]]:
-        """What the devices of the slowest stage say in a step."""
+        """What the devices of the slowest stage say in a step; 0 times for sizes where another one is."""
         found = []
-        for said in self.slowest(ran).said:
+        for said, share in ((said, share) for r, share in self.slowest(ran) for said in r.said):
             c, times = said.what, self.often(said.what)
             row = {"axis": c.axis, "kind": c.kind, "phase": c.phase, "tensor": c.tensor, "bytes": c.bytes}
-            seconds = said.seconds / times
-            found.append({**row, "times": times, "seconds": seconds, "exposed_s": said.exposed, "op": c.op})
+            took = {"seconds": said.seconds / times, "exposed_s": said.exposed * share}
+            found.append({**row, "times": times * share, **took, "op": c.op})
         return found
+
+
+def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
+    """The times of the slowest stage; of several, each kernel where its stage is it."""
+    if len(slow) == 1:
+        return slow[0][0].times
+    parts = {name: shared((getattr(r.times, name), share) for r, share in slow) for name in PARTS}
+    kernels = (
+        k._replace(work=k.work._replace(times=k.work.times * share), seconds=k.seconds * share, bound="")
+        for r, share in slow
+        for k in r.times.kernels
+    )
+    return Times(**parts, kernels=tuple(kernels))
 
 
 def _adds_up(c: Communication) -> bool:

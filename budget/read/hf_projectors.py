@@ -65,6 +65,11 @@ def llava_onevision(hf: Settings, tower: Any) -> dict[str, Any]:
     return {**llava_next(hf, tower), "most_tiles": _whole({field: int(most[1])}, field)}
 
 
+def video_llava(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same as LLaVA's; another tower takes videos."""
+    return {**llava(hf, tower), "stored_towers": 1}
+
+
 def vipllava(hf: Settings, tower: Any) -> dict[str, Any]:
     """Several layers' outputs are normed, side by side, and projected by an MLP as wide as the text."""
     layers = {
@@ -256,8 +261,8 @@ def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
 RULES = {
     rule.__name__: rule
     for rule in (
-        gemma3, paligemma, llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3, idefics2,
-        idefics3, internvl, cohere2_vision, aya_vision,
+        gemma3, paligemma, llava, video_llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3,
+        idefics2, idefics3, internvl, cohere2_vision, aya_vision,
         llama4, mllama,
     )
 }  # fmt: skip

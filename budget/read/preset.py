@@ -48,7 +48,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 
     Raises InputError that says the nearest known name.
     """
-    for told in dict.fromkeys((name, untrained(name))):
+    for told in _told(name):
         for spelled in (_exact, _spelled, _on_the_hub):
             for presets in _files(told):
                 heading = spelled(told, presets)
@@ -56,6 +56,12 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
                     found = presets[heading]
                     return look_up(found["same_as"]) if "same_as" in found else (heading, found)
     raise unknown("preset", name, names())
+
+
+def _told(name: str) -> Iterator[str]:
+    """A name as it is, then without words of its training, whose patterns take a while to compile."""
+    yield name
+    yield untrained(name)
 
 
 def plain(name: str) -> str:

@@ -45,6 +45,7 @@ ASKED = (
     Figure("batch", "batch", lambda e: e.task.workload.batch, NUMBER, "batch {:,.0f}".format),
     Figure("seq", "seq", lambda e: e.unit == "tokens" and e.seq, _size, "seq {:,.0f}".format),
     Figure("image", "image", lambda e: e.task.workload.image, _size, "images of {0:,.0f} x {0:,.0f}".format),
+    Figure("sound", "sound", lambda e: e.task.workload.sound, NUMBER, "{:,.0f} s of sound".format),
     Figure("precision", "dtype", dtypes),
     Figure("optimizer", "optimizer", lambda e: e.task.optimizer if e.task.workload.mode == "train" else ""),
     Figure("recompute", "recompute", lambda e: e.task.recompute, shared="recompute {}".format),

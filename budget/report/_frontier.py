@@ -51,12 +51,12 @@ def _losses(plan: Plan, left: float, right: float) -> Iterator[str]:
         for start, end in ((left, first), (last, right)):
             yield f'<rect x="{start:.1f}" y="{TOP}" width="{end - start:.1f}" height="{HIGH}" {GREY}/>'
         yield text(right - 4, TOP + 14, "grey: beyond the law's own runs", "end")
+    yield from frame(x, y, [10.0**n for n in powers(x)], "{:.0e}".format, "{:.2f}".format)
     band = [(x.at(c), y.at(high)) for (c, _), (_, high) in zip(best, ends, strict=True)]
     band += reversed([(x.at(c), y.at(low)) for (c, _), (low, _) in zip(best, ends, strict=True)])
     yield f'<path d="{path(band)}Z" fill="{BLUE}" fill-opacity=".2"/>'
     yield curve([(x.at(c), y.at(loss)) for c, loss in best])
     yield dot(x.at(plan.compute), y.at(plan.loss or 0.0), RED)
-    yield from frame(x, y, [10.0**n for n in powers(x)], "{:.0e}".format, "{:.2f}".format)
     yield text((left + right) / 2, TOP + HIGH + 36, "FLOPs of training", "middle")
 
 
@@ -70,6 +70,7 @@ def _smaller(plan: Plan, left: float, right: float) -> Iterator[str]:
     x = Axis(found[-1].params * 0.9, plan.params * 1.15, left, right)
     y = Axis(0.0, found[-1].more * 1.08, TOP + HIGH, TOP, log=False)
     yield text(left, TOP - 12, "the same loss with fewer parameters: compute")
+    yield from frame(x, y, [s.params for s in found], count, "{:.2g} x".format)
     shares = [
         found[-1].params / plan.params * (plan.params / found[-1].params) ** (i / STEPS) for i in range(STEPS)
     ]
@@ -78,7 +79,6 @@ def _smaller(plan: Plan, left: float, right: float) -> Iterator[str]:
     for s in found:
         yield dot(x.at(s.params), y.at(s.more), RED if s is found[0] else BLUE)
         yield text(x.at(s.params), TOP + HIGH + 32, count(s.tokens), "middle")
-    yield from frame(x, y, [s.params for s in found], count, "{:.2g} x".format)
     yield text((left + right) / 2, TOP + HIGH + 50, "parameters, and the tokens that they take", "middle")
 
 
