@@ -38,7 +38,7 @@ def boft(
         less = layer.do("boft_less", "scale", (skew,), blocks)
         turned = layer.do("boft_solve", "mul", (more, less), blocks)
         if dropout:  # by masks in float32, which widen all that follows
-            turned = layer.single("boft_left", "scale", (turned,), blocks)
+            turned = layer.single("boft_masked", "scale", (turned,), blocks)
             units = layer.single("boft_eyes", "fill", (), blocks)
             units = layer.single("boft_units", "scale", (units,), blocks)
             turned = layer.single("boft_dropout", "add", (turned, units), blocks)

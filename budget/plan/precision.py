@@ -128,6 +128,7 @@ class _Autocast:
             yield from self.materialized(o, low)
             return
         ins, how = tuple([self.typed(t) for t in o.ins]), o.rule.autocast[self.device]
+        back = how == LOW and self.is_packed(o) and any(t.dtype == SINGLE for t in ins if not t.added)
         if o.kernel == FUSABLE and o.kind in REPEATS:  # the kernel is given what it repeats itself
             how = LOW
         if how == LOW:
@@ -145,11 +146,20 @@ class _Autocast:
         else:
             single = how == ANSWERS_SINGLE or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
             dtype = SINGLE if single else ""
+        if back:
+            low_out = o.out._replace(name=f"{o.out.name}~low")
+            yield o._replace(ins=ins, outs=(low_out,))
+            o, ins, dtype = Op(f"{o.name}.back", "cast", (low_out,), o.outs, o.sizes), (low_out,), SINGLE
         outs = tuple([t if t.dtype or not dtype else t._replace(dtype=dtype) for t in o.outs])
         for t in outs:
             self.known[t.name] = t.dtype
             self.makers[t.name] = t, o
         yield o._replace(ins=ins, outs=outs)
+
+    def is_packed(self, o: Op) -> bool:
+        """Whether a product is of weights in few bits: such a layer answers in the dtype that it is given."""
+        known = (self.makers[t.name][1] for t in o.ins if t.name in self.makers)
+        return o.kind == "contract" and any(maker.rule.family == "dequantize" for maker in known)
 
     def materialized(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
         """An operator of an SDPA without a kernel: one call, given 16 bits, with dtypes of its own inside."""

@@ -168,4 +168,4 @@ RULES: dict[str, Rule] = {
         4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0), widens=3
     ),
 }
-RULES["gelu_new_again"] = RULES["gelu_new_autocast"]._replace(back_most=(-1, 7))
+RULES["gelu_new_again"] = RULES["gelu_new_autocast"]._replace(back_most=(1, 6))
