@@ -73,14 +73,19 @@ def test_real_code_has_what_fit_proposes(name):
         assert ours == sum(p.numel() for p in module.parameters() if p.requires_grad), way
 
 
-def test_layers_in_four_bits_answer_in_the_dtype_that_they_are_given():
-    """float32 behind a layer norm under autocast: more than the same layers in 16 bits."""
-    family = FAMILIES["bert"]
+@pytest.mark.parametrize(
+    ("name", "recompute"), [("bert", "none"), ("gpt_neox", "none"), ("gpt_neox", "full")]
+)
+def test_layers_in_four_bits_answer_in_the_dtype_that_they_are_given(name, recompute):
+    """float32 behind a layer norm under autocast, and so from one layer to the next. They save no weight: a
+    checkpoint runs its layer again behind their backward pass.
+    """
+    family = FAMILIES[name]
     config = {**family.config_class(**family.fields, vocab_size=500).to_dict(), "architectures": [family.cls]}
     call = {"precision": "autocast", "frozen_dtype": "bf16", "lora_rank": 16, "attention": "eager"}
-    call |= {"batch": 2, "seq": 256, "quantize": "nf4-dq"}
+    call |= {"batch": 8, "seq": 512, "quantize": "nf4-dq", "recompute": recompute}
     found = estimate(config, device="h100", **call, execution="eager", gradient_sums="new").memory.peak
-    assert found == pytest.approx(peak_of(family, config, call)[0], rel=0.01)
+    assert found == pytest.approx(peak_of(family, config, call)[0], rel=0.015)
 
 
 SEED, PARTS = 3, (0.9, 0.7, 0.5, 0.3)  # of the memory that the step needs as it is

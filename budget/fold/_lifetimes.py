@@ -74,7 +74,7 @@ def _step(o: Op, dtype: str) -> Step:
             size = 0 if there else tensor_bytes(t, o.sizes, dtype)
             writes.append((t.name, shared, _KIND.get(t.role, usual), size))
     extra = sum((tensor_bytes(t, o.sizes, dtype) for t in o.temporaries), 0) if rule.temps else 0
-    if rule.upcasts and forward and not o.out.on_chip:
+    if rule.upcasts and (forward or o.again) and not o.out.on_chip:
         extra += _widened(o, dtype)
     if rule.most != (0, 0) and (forward or o.again):
         own, single = rule.most

@@ -23,6 +23,7 @@ from ..ir import (
     WEIGHT,
     WEIGHTS,
     Block,
+    Carry,
     Model,
     Node,
     Op,
@@ -114,12 +115,33 @@ class _Autocast:
                 if c.enter:
                     self.known[c.enter] = self.known.get(c.init, "")
             if not node.shared:
-                yield node._replace(body=tuple(self.run(node.body, dict(low), lifted)))
+                layer = tuple(self.run(node.body, dict(low), lifted))
+                carry = node.carry
+                if growing := [
+                    c for c in carry if self.grows(c)
+                ]:  # all repetitions as those behind the first
+                    wide = {c: self.widened(c) for c in growing}
+                    yield from wide.values()
+                    carry = tuple(c._replace(init=wide[c].out.name) if c in wide else c for c in carry)
+                    layer = tuple(self.run(node.body, dict(low), lifted))
+                yield node._replace(body=layer, carry=carry)
                 continue
             # Casts of weights that every repetition reads are made once, before the first.
             body = list(self.run(node.body, low, lifted))
             yield from (o for o in body if _casts_weight(o))
             yield node._replace(body=tuple(o for o in body if not _casts_weight(o)))
+
+    def grows(self, c: Carry) -> bool:
+        """Whether what goes from one repetition to the next enters the first in 16 bits, and leaves in 32."""
+        leaves = c.leave and self.known.get(c.leave) == SINGLE
+        return bool(c.enter and leaves and not self.known.get(c.init, "") and c.init in self.makers)
+
+    def widened(self, c: Carry) -> Op:
+        """The cast with which the first repetition finds it as the others do."""
+        own, maker = self.makers[c.init]
+        wide = own._replace(name=f"{c.init}~wide", dtype=SINGLE)
+        self.known |= {wide.name: SINGLE, c.enter: SINGLE}
+        return Op(f"{maker.name}.widen", "cast", (own,), (wide,), maker.sizes)
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
         if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
@@ -144,8 +166,8 @@ class _Autocast:
         elif how == AS_INPUT:
             dtype = ins[0].dtype
         else:
-            single = how == ANSWERS_SINGLE or o.kind == "table" or any(t.dtype == SINGLE for t in ins)
-            dtype = SINGLE if single else ""
+            single = how == ANSWERS_SINGLE or any(t.dtype == SINGLE for t in ins)
+            dtype = SINGLE if single else self.frozen if o.kind == "table" else ""
         if back:
             low_out = o.out._replace(name=f"{o.out.name}~low")
             yield o._replace(ins=ins, outs=(low_out,))
@@ -173,7 +195,7 @@ class _Autocast:
 
     def typed(self, t: Tensor) -> Tensor:
         if t.role in WEIGHTS or t.role == INPUT:
-            return t if t.dtype else t._replace(dtype=self.frozen if t.role == FROZEN else SINGLE)
+            return t if t.dtype else t._replace(dtype=self.frozen if t.role in (FROZEN, INPUT) else SINGLE)
         dtype = self.known.get(t.name, t.dtype)
         return t if t.dtype == dtype else t._replace(dtype=dtype)
 

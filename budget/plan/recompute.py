@@ -20,6 +20,7 @@ from ..ir import (
     COPY,
     INPUT_ONLY,
     REMADE,
+    SCALE,
     SCORES,
     SHAPED,
     WEIGHTS,
@@ -39,7 +40,12 @@ Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whethe
 
 def _never_kept(o: Op, t: Tensor) -> bool:
     """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return o.rule.lost or o.tag == REMADE or (t.on_chip and o.kernel != "chunked")
+    return _is_remade(o) or (t.on_chip and o.kernel != "chunked")
+
+
+def _is_remade(o: Op) -> bool:
+    """Whether an operator widens a weight for one product, whose backward pass does it again."""
+    return o.rule.lost or o.tag == REMADE
 
 
 CHOICES: dict[str, Lost] = {
@@ -156,13 +162,33 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
             held += more
         made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
         again = rewrite(body, lambda o: (_rerun(o, made),))
+        after = back.body if group else _letting_go(body, back.body)
+        passes = tuple(_holding(_again(forward.body, after, CHOICES["none"]), held))
+        first = 0 if group else _first_unpacking(forward.body, passes)
+        yield from passes[:first]
         yield from again[:-1]
         for last in again[-1:]:
             yield last._replace(callers=(*last.callers, *sorted(unread))) if isinstance(last, Op) else last
-        after = back.body if group else _letting_go(body, back.body)
-        yield from _holding(_again(forward.body, after, CHOICES["none"]), held)
+        yield from passes[first:]
         return
     yield from _again(forward.body, back.body, lost)
+
+
+def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
+    """Which of a layer's backward nodes is the first that reads a weight, or what its forward pass had: there
+    torch's checkpoint runs the layer again. What is remade (weights of few bits) was not saved.
+    """
+    ops = [o for o, _ in walk(body)]
+    saved = {t.name for o in ops for t in (*o.ins, *o.outs) if t.role not in WEIGHTS}
+    saved -= {t.name for o in ops if _is_remade(o) for t in o.outs}
+
+    def unpacks(node: Node) -> bool:
+        if isinstance(node, Block):
+            return True
+        stored = any(t.role in WEIGHTS and t.role != SCALE for t in node.ins) and not _is_remade(node)
+        return stored or any(t.name in saved for t in node.ins)
+
+    return next((i for i, node in enumerate(back) if unpacks(node)), len(back))
 
 
 def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
