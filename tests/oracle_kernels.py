@@ -10,6 +10,7 @@ import torch
 import transformers as hf
 from differential_counts import ends
 from differential_inputs import SAMPLES
+from differential_inputs import inputs as heard
 from oracle_techniques import Call, Stepped, as_asked, built, casts
 from oracles.technique_families import Family
 from small_configs import base
@@ -150,6 +151,9 @@ def _inputs(kind: str, cls: str, config: Any) -> tuple[dict[str, Any], dict[str,
         given = {"input_features": mel, "decoder_input_ids": ids}
     elif arch == "encoder_decoder":
         given["decoder_input_ids"] = ids
+    elif arch == "audio_encoder":
+        given, sizes = heard(kind, cls, config), {"batch": BATCH}
+        given["input_features"] = given["input_features"].zero_().bfloat16()
     elif arch == "wav2vec2":
         given = {"input_values": torch.zeros(BATCH, SAMPLES, dtype=torch.bfloat16)}
         sizes = {"batch": BATCH, "seq": SAMPLES}

@@ -30,6 +30,7 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "regnet": (0.2, "the same"),
     "gptj": (0.2, "sines gathered and repeated for each layer"),
     "ministral3": (0.17, "queries scaled by their positions"),
+    "gpt_neo": (0.15, "one mask for all layers: its windows are in a table of each layer"),
     "mpt": (0.15, "its own eager attention"),
     "swin": (0.15, "windows rolled and masked"),
     "swinv2": (0.15, "the same"),
@@ -42,6 +43,7 @@ NOT_RUN = {  # the small configs do not run
     "mpnet": "its positions are longer than its table",
     "qwen2_vl_text": "its rotation has three parts, which heads of ten have not",
     "qwen2_5_vl_text": "the same",
+    "blip-2": "its class does not run without a picture",
 }
 QUICK = ("llama", "t5", "bert", "mixtral", "whisper", "resnet")
 ASKED = {"execution": "eager", "precision": "pure", "device": "h100"}

@@ -148,7 +148,8 @@ class Units:
                 if cast:
                     whole, low = cast.out, cast.out._replace(name=f"{t.name}@shard", dims=part.dims)
                     again = cast.name if phase == "backward" else ""
-                    yield cast._replace(ins=(part,), outs=(low,), sizes=size, phase=phase, of=again)
+                    cast = cast._replace(phase=phase, of=again, callers=())  # FSDP's, of no variables
+                    yield cast._replace(ins=(part,), outs=(low,), sizes=size)
                     part = low
                 axis = axis_of(weight, maker, self.layout)
                 one = Piece(part, size[weight.name], whole, elements(whole, maker.sizes))
