@@ -35,6 +35,8 @@ Optimizer = Literal[
     "adamw_32bit",
     "ademamix_8bit",
     "ademamix_32bit",
+    "lamb_8bit",
+    "lamb_32bit",
     "lion_8bit",
     "lion_32bit",
     "rmsprop_8bit",

@@ -159,7 +159,7 @@ def test_every_optimizer_reads_shapes_or_not_and_never_fails():
 def test_eight_bits_keep_small_weights_in_float32():
     small = [V] * 0 + [D, D, F, D] * LAYERS + [D * F] * (2 * LAYERS)  # 3,840 elements: below 4,096
     large = [V * D, V * D]
-    for name, states in {"adamw": 2, "ademamix": 3, "lion": 1, "rmsprop": 1}.items():
+    for name, states in {"adamw": 2, "ademamix": 3, "lamb": 2, "lion": 1, "rmsprop": 1}.items():
         few = sum(states * 4 * n for n in small) + sum(states * (n + 4 * ceil(n / 256)) for n in large)
         assert memory(program(f"{name}_8bit"), "bfloat16").optimizer == few
         wide = states * 4 * sum(small + large)
@@ -234,7 +234,7 @@ def test_gradients_in_another_dtype_than_the_weights_are_refused_where_torch_ref
 
 def test_every_name_of_transformers_is_one_here_or_refused_with_its_reason():
     names = {x.value for x in pytest.importorskip("transformers").training_args.OptimizerNames}
-    assert ALIASES.keys() - names == {"adamw_hf"}  # of versions before
+    assert ALIASES.keys() - names == {"adamw_hf", "lamb"}  # of versions before; what people call it
     assert not REFUSED.keys() - names
     one = {"batch": 1, "seq": 32}
     for name in names:

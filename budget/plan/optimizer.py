@@ -44,7 +44,7 @@ SHAPED = ("adamw_loop", "adafactor", "lion", "muon", "shampoo")  # functions of 
 # bitsandbytes': how many states an element has, and whether in eight bits, or in float32 whatever it is.
 BITSANDBYTES = {
     f"{name}_{bits}bit": (name, states, bits == 8)
-    for name, states in {"adamw": 2, "ademamix": 3, "lion": 1, "rmsprop": 1}.items()
+    for name, states in {"adamw": 2, "ademamix": 3, "lamb": 2, "lion": 1, "rmsprop": 1}.items()
     for bits in (8, 32)
 }
 CHOICES = (*PLAIN, *SHAPED, *BITSANDBYTES)
@@ -53,7 +53,7 @@ ALIASES = {
     "adamw_torch": "adamw", "adamw_hf": "adamw", "adamw_torch_fused": "adamw_fused",
     "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw_32bit",
     "ademamix": "ademamix_32bit", "paged_ademamix_32bit": "ademamix_32bit",
-    "paged_ademamix_8bit": "ademamix_8bit",
+    "paged_ademamix_8bit": "ademamix_8bit", "lamb": "lamb_32bit",
     "paged_lion_32bit": "lion_32bit", "paged_lion_8bit": "lion_8bit",
     "rmsprop_bnb": "rmsprop_32bit", "rmsprop_bnb_32bit": "rmsprop_32bit", "rmsprop_bnb_8bit": "rmsprop_8bit",
 }  # fmt: skip

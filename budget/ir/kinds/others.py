@@ -29,6 +29,9 @@ RULES: dict[str, Rule] = {
     "adamw_8bit": Rule(18, walks="first", family="optimizer"),
     "ademamix_fused": Rule(19, walks="first", family="optimizer"),
     "ademamix_8bit": Rule(25, walks="first", family="optimizer"),
+    # Adam's, the norms of a weight and of its step, and their ratio
+    "lamb_fused": Rule(19, walks="first", family="optimizer"),
+    "lamb_8bit": Rule(23, walks="first", family="optimizer"),
     "lion_fused": Rule(7, walks="first", family="optimizer"),
     "lion_8bit": Rule(9, walks="first", family="optimizer"),
     "rmsprop": Rule(8, walks="first", launches=5, moves=(13, 0), family="optimizer"),
