@@ -101,24 +101,20 @@ def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) 
     if "input_ids" in names and "decoder_input_ids" in takes:
         names["decoder_input_ids"] = None
     for turn in range(max((len(SHAPES.get(name, ())) for name in names), default=0)):
-        given: dict[str, Any] = {}
-        for name in names:
-            if name in MASKS:
-                continue
-            shapes = SHAPES.get(name, ())
-            shape = (
-                [_length(config, x, workload) for x in shapes[min(turn, len(shapes) - 1)]] if shapes else []
-            )
-            if None in shape or not shapes:
-                break
-            kind = torch.int64 if name in WHOLE else torch.float32
-            given[name] = torch.ones(workload.batch, *shape, dtype=kind)
-        else:
-            first = next(iter(given.values()))
-            masks = {
-                n: torch.ones(first.shape[:2], dtype=torch.bool, device="cpu") for n in names if n in MASKS
-            }
-            yield {**given, **masks}
+        shapes = {name: _shape(config, name, turn, workload) for name in names if name not in MASKS}
+        if any(None in shape for shape in shapes.values()):
+            continue
+        kinds = {name: torch.int64 if name in WHOLE else torch.float32 for name in shapes}
+        given = {name: torch.ones(workload.batch, *shapes[name], dtype=kinds[name]) for name in shapes}
+        masked = next(iter(given.values())).shape[:2]
+        masks = {n: torch.ones(masked, dtype=torch.bool, device="cpu") for n in names if n in MASKS}
+        yield {**given, **masks}
+
+
+def _shape(config: Any, name: str, turn: int, workload: Workload) -> list[Any]:
+    """An input's shape behind the batch, of those that it may have; None stands for a length not known."""
+    shapes = SHAPES.get(name, ((None,),))
+    return [x and _length(config, x, workload) for x in shapes[min(turn, len(shapes) - 1)]]
 
 
 def _side(config: Any, workload: Workload) -> int:
