@@ -186,7 +186,7 @@ def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
         if isinstance(node, Block):
             return True
         stored = any(t.role in WEIGHTS and t.role != SCALE for t in node.ins) and not _is_remade(node)
-        return stored or any(t.name in saved for t in node.ins)
+        return stored or not saved.isdisjoint((*(t.name for t in node.ins), *node.holds))
 
     return next((i for i, node in enumerate(back) if unpacks(node)), len(back))
 

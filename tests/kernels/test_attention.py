@@ -72,7 +72,13 @@ def check(tensors, rules, where, seed, *, backward=True):
             terms |= gradient_terms(*(t.detach() for t in oracle_in[:3]), grad.double(), rules)
             # Sums over rows keep what rounding the output to its format took from each row's sum(out * grad).
             row = (oracle.detach().abs() * grad.double().abs()).sum(-1).max().item()
-            lost = row * torch.finfo(q.dtype).eps / torch.finfo(torch.float32).eps
+            finer = torch.finfo(q.dtype).eps / torch.finfo(torch.float32).eps
+            lost = row * finer
+            # So do rows of q's and k's, where few keys are there: roundings of the output are of either sign.
+            row = (oracle.detach() * grad.double()).square().sum(-1).max().sqrt().item()
+            row *= finer * (rules["scale"] or q.shape[-1] ** -0.5)
+            terms["q"] += row * k.abs().max().item()
+            terms["k"] += row * q.abs().max().item() * math.sqrt(q.shape[1] // k.shape[1] * q.shape[2])
             for name, summed in zip(("bias", "sinks"), (bias, *sinks), strict=False):
                 if summed is not None:
                     rows = q.shape[:3].numel() / (
@@ -125,6 +131,24 @@ def inputs(batch, heads, kv_heads, seq_q, seq_k, head_dim, dtype, layout, g):
 @example(1, 1, 1, 1, 1, 16, torch.float32, "contiguous", True, None, None, None, None, False, "triton", 3)
 @example(
     2, 2, 1, 75, 70, 16, torch.float32, "contiguous", True, 9, None, None, (1, 0, 0, 1), True, "triton", 5
+)
+@example(
+    1,
+    1,
+    3,
+    39,
+    1,
+    128,
+    torch.float16,
+    "contiguous",
+    True,
+    None,
+    None,
+    0.3,
+    (1, 0, 0, 1),
+    True,
+    "triton",
+    1396384,
 )
 def test_attention(
     batch, kv_heads, group, seq_q, seq_k, head_dim, dtype, layout, causal, window, softcap, scale,
