@@ -1,4 +1,4 @@
-"""What a tower makes of a picture, or of sound, before a decoder: it takes the place of as many tokens."""
+"""A tower's output before a decoder: of a picture or of sound, in the place of as many tokens of the text."""
 
 from __future__ import annotations
 

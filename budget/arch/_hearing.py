@@ -18,7 +18,7 @@ from .audio_encoder import FRAMES
 
 
 class Hearing(_projector.Projected, tower=audio_encoder.Config):
-    """How a decoder hears; the tower's fields are those of an encoder of sound."""
+    """The tower of sound before a decoder: its fields are those of `audio_encoder`."""
 
     merge: int = setting(4, "positions of a clip, side by side one token (Voxtral: 4)")
     padding: bool = setting(False, "what fills a clip up is heard, too (Voxtral)")

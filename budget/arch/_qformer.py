@@ -47,12 +47,12 @@ def check(c: Queried) -> None:
 
 
 def tokens(c: Queried, n: Size) -> Size:
-    """That stand for n of the tower."""
+    """Tokens that stand for n of the tower's."""
     return n if is_zero(c.qformer_layers) else c.qformer_tokens
 
 
 def width(c: Queried, m: Size) -> Size:
-    """Of what is projected, where the tower's is m."""
+    """Width of what the projector reads, where the tower's output is m wide."""
     return m if is_zero(c.qformer_layers) else c.qformer_d_model
 
 

@@ -38,7 +38,7 @@ def check(c: Resampled) -> None:
 
 
 def tokens(c: Resampled, n: Size) -> Size:
-    """That stand for a picture of n."""
+    """Tokens that stand for the n of a picture."""
     return n if is_zero(c.resampler_layers) else c.resampler_tokens
 
 

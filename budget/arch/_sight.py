@@ -21,7 +21,7 @@ UNSEEN = "vision tower"
 
 
 class Sight(_projector.Projected, _qformer.Queried, _tiles.Tiled, _resampler.Resampled, tower=vit.Config):
-    """How a decoder sees; the tower's fields are those of a vision transformer."""
+    """The tower of images before a decoder: its fields are those of `vit`."""
 
     unread_layers: int = setting(0, "last layers of the tower that run and nobody reads (LLaVA: 1)", least=0)
     read_layers: tuple[int, ...] = setting(

@@ -78,7 +78,7 @@ def shape(c: Config, clips: Size) -> dict[str, Size]:
 
 
 def positions(c: Config) -> Size:
-    """Of a clip, behind the last norm."""
+    """Number of positions of a clip, behind the last norm."""
     return floor_div(exact_div(c.frames, 2), c.pool)
 
 

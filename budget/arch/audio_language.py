@@ -1,4 +1,4 @@
-"""A transformer that hears: what a tower makes of sound takes the place of as many tokens of the text."""
+"""A transformer with a tower of sound, whose output takes the place of as many tokens of the text."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def positions(sound: Size) -> Size:
-    """Of so many seconds."""
+    """Number of positions of so many seconds."""
     return exact_div(sound * FRAMES, STACKED)
 
 

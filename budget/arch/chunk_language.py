@@ -1,4 +1,4 @@
-"""A transformer that hears sound in chunks: what a tower makes of them stands before words (Qwen3-ASR)."""
+"""A transformer with a tower of sound in chunks, whose tokens stand before those of the text (Qwen3-ASR)."""
 
 from __future__ import annotations
 

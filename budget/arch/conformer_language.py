@@ -1,4 +1,4 @@
-"""A transformer that hears by a conformer: a Q-Former makes tokens of each window of it (Granite Speech)."""
+"""A transformer behind a conformer, of whose windows a Q-Former makes tokens (Granite Speech)."""
 
 from __future__ import annotations
 

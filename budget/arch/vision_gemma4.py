@@ -1,4 +1,4 @@
-"""Gemma 4 that sees: a picture's tokens stand among those of the text."""
+"""Gemma 4 with its tower of images: a picture's tokens stand among those of the text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hybrid that sees: a picture's tokens stand among those of the text (Qwen3.5)."""
+"""A hybrid with a tower of images: a picture's tokens stand among those of the text (Qwen3.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transformer that sees: what a tower makes of a picture takes the place of as many tokens of the text."""
+"""A transformer with a tower of images, whose output takes the place of as many tokens of the text."""
 
 from __future__ import annotations
 

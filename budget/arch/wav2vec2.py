@@ -85,7 +85,7 @@ def build(c: Config, w: Workload) -> Model:
 
 
 def _positions_of(c: Config, samples: Size) -> Size:
-    """Positions that the convolutions leave. Raises InputError where there are none."""
+    """Number of positions that the convolutions leave. Raises InputError where there are none."""
     x = Features("", 1, (samples,))
     try:
         for kernel, stride in zip(c.kernels, c.strides, strict=True):
