@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..config import setting
 from ..ir import (
     ACTIVATION_OF_MLP,
     DOWN,
@@ -32,6 +33,10 @@ from ..size import Size, is_zero
 ACTIVATIONS = tuple(kind for kind, rule in RULES.items() if rule.config)  # those that configs name
 RMS_NORMS = ("rms_norm", "rms_norm_float32", "rms_norm_plus_one", "rms_norm_plain")
 NORMS = ("layer_norm", "layer_norm_float32", "layer_norm_plain", *RMS_NORMS)
+# Settings that networks share.
+DROPOUT = setting(0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1)
+ATTENTION_DROPOUT = setting(0.0, "training: part of attention's weights that is dropped", least=0, most=1)
+ACTIVATION_DROPOUT = setting(0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1)
 
 
 def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = True, dim: str = "d") -> Op:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..ir import Model, Node, model, op
 from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_one, is_zero, or_else
 from ._attention import Attention, rotary
-from ._layers import dropout, norm, sized
+from ._layers import ACTIVATION_DROPOUT, ATTENTION_DROPOUT, DROPOUT, dropout, norm, sized
 from ._stacks import Layer, encoder
 
 TAKES = ("batch", "sound")
@@ -40,15 +40,9 @@ class Config(Settings):
         "table", "how positions enter: a table that is not trained, or rotary", choices=("table", "rotary")
     )
     pool: int = setting(1, "positions that are averaged to one before the last norm (Qwen2-Audio: 2)")
-    dropout: float = setting(
-        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
-    )
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
-    activation_dropout: float = setting(
-        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
-    )
+    dropout: float = DROPOUT
+    attention_dropout: float = ATTENTION_DROPOUT
+    activation_dropout: float = ACTIVATION_DROPOUT
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

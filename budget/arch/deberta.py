@@ -13,7 +13,7 @@ from ..config import Settings, Workload, at_most, divides, setting
 from ..ir import EMBED, KEY, MIX, OUTPUT, QUERY, SCORES, VALUE, Model, Node, Op, block, model, op
 from ..size import exact_div, is_zero, or_else
 from ._heads import HEADS, ends, head
-from ._layers import ACTIVATIONS, dropout, mlp, norm
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, dropout, mlp, norm
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward")
@@ -43,9 +43,7 @@ class Config(Settings):
         0.0, "training: part of what attention and MLP add that is dropped", least=0, most=1
     )
     embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0, most=1)
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
     head_dropout: float = setting(
         0.0, "training: part of a classifier's input that is dropped", least=0, most=1
     )

@@ -10,7 +10,7 @@ from ..ir import EMBED, HEAD, Block, Model, Node, model, op
 from ..size import Size, exact_div, is_zero, minimum, or_else
 from ._attention import Attention, causal_mask, distances
 from ._heads import of_pooled, pooled
-from ._layers import ACTIVATIONS, dropout, norm, sized
+from ._layers import ACTIVATION_DROPOUT, ACTIVATIONS, ATTENTION_DROPOUT, DROPOUT, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, decoder, encoder
 
@@ -60,15 +60,9 @@ class Config(Settings):
     tied: bool = setting(True, "the head's weight is the embedding's")
     head_scale: bool = setting(True, "what the head reads is multiplied by a constant (T5 1.0)")
     head_bias: bool = setting(False, "a constant is added to the logits (BART)")
-    dropout: float = setting(
-        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
-    )
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
-    activation_dropout: float = setting(
-        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
-    )
+    dropout: float = DROPOUT
+    attention_dropout: float = ATTENTION_DROPOUT
+    activation_dropout: float = ACTIVATION_DROPOUT
     head_dropout: float = setting(
         0.0, "training: part of a classifier's input that is dropped", least=0, most=1
     )

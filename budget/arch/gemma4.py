@@ -14,7 +14,7 @@ from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, cache, mask_name, mix, window_masks
 from ._heads import vocabulary
-from ._layers import ACTIVATIONS, Experts, activate, chosen, mlp, norm, sized
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, Experts, activate, chosen, mlp, norm, sized
 from ._loss import cross_entropy
 
 TAKES = ("batch", "seq")
@@ -39,9 +39,7 @@ class Config(Settings):
     keys_are_values: bool = setting(False, "values of full layers are their keys before norm and rotation")
     shared_layers: int = setting(0, "last layers that read keys and values of earlier ones", least=0)
     attention_bias: bool = setting(False, "attention's projections have a bias")
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
     d_ff: int = setting(9216, "hidden width of the MLP")
     double_wide: bool = setting(False, "the MLP of layers that share keys and values is twice as wide")
     activation: str = setting("gelu_tanh", "of MLP and experts", choices=ACTIVATIONS)

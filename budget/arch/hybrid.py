@@ -17,7 +17,7 @@ from ..size import Size, ceil_div, exact_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._delta import Delta, gated_delta
 from ._heads import of_tokens, vocabulary
-from ._layers import ACTIVATIONS, Experts, dropout, experts, mlp, norm
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, Experts, dropout, experts, mlp, norm
 from ._loss import cross_entropy
 from ._mamba import Mixer, gated_convolution, mamba, mamba2
 
@@ -113,9 +113,7 @@ class Config(Settings):
     head_dropout: float = setting(
         0.0, "training: part of a classifier's input that is dropped", least=0, most=1
     )
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

@@ -16,7 +16,7 @@ from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_zero, or_
 from ._attention import Attention, attention, causal_mask, rotary
 from ._before import stored
 from ._heads import vocabulary
-from ._layers import ACTIVATIONS, mlp, norm, sized
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, mlp, norm, sized
 from ._loss import cross_entropy
 from ._sight import UNSEEN
 from ._stacks import Layer, encoder
@@ -58,9 +58,7 @@ class Config(Settings, tower=Tower):
     kv_heads: int = setting(8, "key-value heads")
     d_ff: int = setting(14336, "hidden width of the MLPs")
     activation: str = setting("silu", "of the MLPs", choices=ACTIVATIONS)
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
     vocab: int = setting(128256, "tokens that have a score")
     further_tokens: int = setting(8, "tokens that have an embedding alone", least=0)
     head: str = setting("lm", "a language model's, or none", choices=("lm", "none"))

@@ -13,7 +13,7 @@ from ..ir import DOWN, HEAD, UP, Model, Node, Op, block, model, op
 from ..size import Size, floor_div, is_one, is_zero, or_else
 from ._attention import Attention, attention
 from ._conv import Features, Piece, classifier, concat, conv, conv_norm, each_element, image, slide
-from ._layers import ACTIVATIONS, activate, dropout, norm, sized
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, activate, dropout, norm, sized
 from ._loss import cross_entropy
 
 
@@ -33,9 +33,7 @@ class Config(Settings):
     in_channels: int = setting(3, "channels of the image")
     image: int = setting(512, "side of the image")
     dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0, most=1)
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
     head_dropout: float = setting(
         0.1, "training: part of the decoder's channels that is dropped", least=0, most=1
     )

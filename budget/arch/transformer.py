@@ -12,7 +12,7 @@ from ..ir import EMBED, Model, Node, Op, model, op
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import alibi, distances, rotary, window_mask, window_masks
 from ._heads import HEADS, ends, head
-from ._layers import ACTIVATIONS, NORMS, dropout, norm
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, NORMS, dropout, norm
 from ._periods import stack
 from ._stacked import is_masked, kinds, kv_heads, layer
 
@@ -104,9 +104,7 @@ class Config(Settings):
     )
     dropout_mlp_only: bool = setting(False, "only of what the MLP adds (DistilBERT)")
     embed_dropout: float = setting(0.0, "training: part of the embeddings that is dropped", least=0, most=1)
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
     head_dropout: float = setting(
         0.0, "training: part of a classifier's input that is dropped", least=0, most=1
     )

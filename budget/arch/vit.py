@@ -10,7 +10,7 @@ from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._heads import pooled
-from ._layers import ACTIVATIONS, NORMS, RMS_NORMS, dropout, mlp, norm, sized
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, DROPOUT, NORMS, RMS_NORMS, dropout, mlp, norm, sized
 from ._loss import cross_entropy
 from ._periods import period, stack
 from ._stacks import Layer, encoder, layer_of
@@ -73,12 +73,8 @@ class Config(Settings):
         choices=("", "class_norm", "attention"),
     )
     projection: int = setting(0, "width of what is pooled, projected; 0: it is not", least=0)
-    dropout: float = setting(
-        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
-    )
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
+    dropout: float = DROPOUT
+    attention_dropout: float = ATTENTION_DROPOUT
 
     def __post_init__(self) -> None:
         if is_zero(self.head_dim):

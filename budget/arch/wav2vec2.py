@@ -14,7 +14,7 @@ from ..ir import EMBED, HEAD, LOSS, Model, Node, model, op
 from ..size import Size, exact_div, or_else
 from ._attention import Attention
 from ._conv import Features, Piece, conv, each_element, slide
-from ._layers import ACTIVATIONS, activate, dropout, norm, sized
+from ._layers import ACTIVATION_DROPOUT, ACTIVATIONS, ATTENTION_DROPOUT, activate, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import Layer, encoder
 
@@ -53,12 +53,8 @@ class Config(Settings):
     labels: int = setting(2, "outputs of a classifier", least=0)
     projection: int = setting(256, "width that a sequence's classifier projects to")
     dropout: float = setting(0.0, "training: part of what layers add that is dropped", least=0, most=1)
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
-    activation_dropout: float = setting(
-        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
-    )
+    attention_dropout: float = ATTENTION_DROPOUT
+    activation_dropout: float = ACTIVATION_DROPOUT
     embed_dropout: float = setting(0.0, "training: part of the projected features, dropped", least=0, most=1)
     head_dropout: float = setting(0.0, "training: part of CTC's input that is dropped", least=0, most=1)
 

@@ -10,7 +10,7 @@ from ..ir import EMBED, HEAD, Model, Node, model, op
 from ..size import Size, exact_div, is_number, or_else
 from . import audio_encoder
 from ._attention import causal_mask
-from ._layers import dropout, norm, sized
+from ._layers import ACTIVATION_DROPOUT, ATTENTION_DROPOUT, DROPOUT, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import decoder
 from .audio_encoder import ACTIVATIONS, FRAMES
@@ -40,15 +40,9 @@ class Config(Settings):
     projection: int = setting(256, "width that a classifier projects to")
     tied: bool = setting(True, "the head's weight is the embedding's")
     activation: str = setting("gelu", "of MLPs and convolutions", choices=ACTIVATIONS)
-    dropout: float = setting(
-        0.0, "training: part of embeddings and of what is added, dropped", least=0, most=1
-    )
-    attention_dropout: float = setting(
-        0.0, "training: part of attention's weights that is dropped", least=0, most=1
-    )
-    activation_dropout: float = setting(
-        0.0, "training: part of the MLPs' hidden units, dropped", least=0, most=1
-    )
+    dropout: float = DROPOUT
+    attention_dropout: float = ATTENTION_DROPOUT
+    activation_dropout: float = ACTIVATION_DROPOUT
 
     def __post_init__(self) -> None:
         divides("heads", self.heads, "d_model", self.d_model)
