@@ -48,8 +48,13 @@ class Config(Settings):
         if is_zero(self.head_dim):
             divides("heads", self.heads, "d_model", self.d_model)
         divides("kv_heads", or_else(self.kv_heads, self.heads), "heads", self.heads)
-        if is_number(self.frames) and self.frames % 2:
-            raise InputError("frames", f"got {self.frames}; allowed: even numbers")
+        check_frames(self.frames)
+
+
+def check_frames(frames: Size) -> None:
+    """Raise an InputError for frames that do not make whole positions, two each."""
+    if is_number(frames) and frames % 2:
+        raise InputError("frames", f"got {frames}; allowed: even numbers")
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Settings, Workload, at_most, divides, setting
-from ..errors import InputError
 from ..ir import EMBED, HEAD, Model, Node, model, op
-from ..size import Size, exact_div, is_number, or_else
+from ..size import Size, exact_div, or_else
 from . import audio_encoder
 from ._attention import causal_mask
 from ._layers import ACTIVATION_DROPOUT, ATTENTION_DROPOUT, DROPOUT, dropout, norm, sized
 from ._loss import cross_entropy
 from ._stacks import decoder
-from .audio_encoder import ACTIVATIONS, FRAMES
+from .audio_encoder import ACTIVATIONS, FRAMES, check_frames
 
 TAKES = ("batch", "seq")
 MODES = ("train", "forward", "prefill", "decode")
@@ -47,8 +46,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         divides("heads", self.heads, "d_model", self.d_model)
         divides("decoder_heads", or_else(self.decoder_heads, 1), "d_model", self.d_model)
-        if is_number(self.frames) and self.frames % 2:
-            raise InputError("frames", f"got {self.frames}; allowed: even numbers")
+        check_frames(self.frames)
 
 
 def build(c: Config, w: Workload) -> Model:

@@ -82,7 +82,7 @@ class Blockwise(torch.optim.Optimizer):
         self.bits, self.paged = bits, paged
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override] # no closure
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None or self.state[p] or self.paged:
