@@ -12,7 +12,7 @@ from __future__ import annotations
 from .config import Settings, any_of, divides, make, nearest, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
-from .size import Size, exact_div, is_number, is_zero, minimum, product
+from .size import Size, exact_div, is_number, is_zero, minimum, number, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 CP_KINDS = ("ring", "ulysses")
@@ -218,14 +218,5 @@ def _value(name: str, text: str) -> Any:
     """A value of a setting: a number where it is one."""
     field = Layout.fields.get(name)
     if field is not None and field.type.startswith("tuple"):
-        return tuple(_number(part) for part in text.split("+"))
-    return text if field is not None and field.type == "str" else _number(text)
-
-
-def _number(text: str) -> Any:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
+        return tuple(number(part) for part in text.split("+"))
+    return text if field is not None and field.type == "str" else number(text)

@@ -25,6 +25,18 @@ def product(sizes: Iterable[Size]) -> Size:
     return result
 
 
+def number(text: str | None) -> Any:
+    """The text as a number if it is one, else as it is: the check that names the field refuses it later."""
+    if text is None:
+        return None
+    for kind in NUMBER:
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def is_number(size: Size) -> bool:
     """Whether a size is one plain number, not an array or a symbol."""
     return isinstance(size, NUMBER)

@@ -6,6 +6,7 @@ import re
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..size import number
 
 PREFIX = {"": 1, "k": 2**10, "m": 2**20}  # 128k tokens are 131,072, as models' contexts are named
 
@@ -55,16 +56,3 @@ def how_many(text: str | None) -> Any:
         allowed = "how many, a whole number; which ones: --device"
         raise InputError("--devices", f"got {shown(text)}; allowed: {allowed}")
     return value
-
-
-def number(text: str | None) -> Any:
-    """The text as a number if it is one, else as it is: the check that names the field refuses it later."""
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return text

@@ -13,8 +13,9 @@ from ..estimate import CHOICES
 from ..named import Any
 from ..plan import fields
 from ..read.source import resolve
+from ..size import number
 from ..stack import usual
-from ._lists import how_many, names, number, sizes
+from ._lists import how_many, names, sizes
 from ._parser import Parser, left_over
 
 DEFAULT_ARCH = "transformer"

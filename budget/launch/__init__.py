@@ -22,6 +22,7 @@ from types import ModuleType
 from ..errors import InputError, as_path, shown
 from ..found import modules
 from ..named import Any, NamedTuple
+from ..size import number
 
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
@@ -174,12 +175,8 @@ def arguments(words: list[str]) -> dict[str, Any]:
 
 
 def _value(word: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(word.lower(), word)
+    value = number(word)
+    return {"true": True, "false": False}.get(word.lower(), word) if value is word else value
 
 
 def _yaml(text: str) -> Any:
