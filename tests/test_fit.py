@@ -77,6 +77,7 @@ def test_the_fewest_devices_hold_it_and_half_as_many_do_not(name, settings):
     assert f"{n:,} x H100" in str(found)
 
 
+@pytest.mark.slow
 def test_devices_do_not_hold_what_each_has_in_full():
     found = fit("resnet50", "devices", device="t4", batch=4096)
     assert not found and "no layout" in str(found)
@@ -243,6 +244,7 @@ def test_modules_and_presets_side_by_side(file, capsys):
     assert run(capsys, "compare", *modules)[0] == 0
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["unet-2d", "inception-v3", "maxvit-t"])
 def test_the_smallest_image_is_one_that_the_network_takes(name):
     side, answer = largest(name, "image", device="a100-40gb")
@@ -316,6 +318,7 @@ def test_accumulation_keeps_the_samples_of_a_step(batch):
     assert all(s["batch"] * s["accumulate"] == batch for s in smaller)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -410,6 +413,7 @@ def test_batch_norm_sees_the_batch():
     assert (other["accumulation"], other["recomputation"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_in_python_it_is_the_command(capsys):
     found = fit("llama-3-8b", device="h100", seq=4096, batch=8)
     assert (

@@ -241,6 +241,7 @@ def test_a_recurrence_has_no_context_parallelism():
         budget.estimate("rnn", seq=32, layout="cp=2")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "technique",
     [
@@ -368,6 +369,7 @@ def test_arrays_of_degrees_are_each_one():
 
 
 # A small batch waits for launches, of the stage of most layers; a large one for the last stage's head.
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("layout", "settings"),
     [
@@ -452,6 +454,7 @@ def divided_or_refused(name):
     return len(refused)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", SOME)
 def test_presets_are_divided_or_refused(name):
     assert divided_or_refused(name) < len(ALL)

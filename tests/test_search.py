@@ -57,6 +57,7 @@ def test_the_best_comes_first_and_all_have_the_devices():
         assert t.estimate.model.samples == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "config", "each"),
     [
@@ -117,6 +118,7 @@ def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
     assert best.recompute == "none"
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)
@@ -128,6 +130,7 @@ def test_a_network_without_layers_is_laid_out_too():
     assert plan("mlp", 4, device="h100", global_batch=64).best.layout.dp == 4
 
 
+@pytest.mark.slow
 def test_an_estimate_of_devices_without_a_layout_has_the_best_and_says_so():
     e = budget.estimate("transformer", devices=8, **small())
     best = plan("transformer", 8, **small()).best
@@ -143,6 +146,7 @@ def test_what_is_given_is_not_searched():
     assert {t.recompute for t in found.tried} == {"full"}
 
 
+@pytest.mark.slow
 def test_experts_are_spread():
     moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
     found = plan("transformer", 8, **small(config=moe))

@@ -175,6 +175,7 @@ def test_a_cache_is_read_once_and_written_in_place():
         )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("execution", ["compiled", "eager"])
 @pytest.mark.parametrize("mode", CHOICES["mode"])
 @pytest.mark.parametrize("name", architectures.names())
