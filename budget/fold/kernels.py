@@ -25,7 +25,7 @@ from ..ir import (
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
 from .reads import NOBODY, Reads
-from .traffic import in_between, moved
+from .traffic import in_between, moved, moved_bytes
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
 
@@ -153,6 +153,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
+    copies = () if native or fused else first.copies[0]
+    traffic = traffic + sum([2 * moved_bytes(t, first, dtype) for t in copies])
     kind = first.kernel or _kind(first)
     products = [o for o in ops if o.kind == "contract"]
     main = products[0] if products else first  # a fused kernel's products are of one size
@@ -163,7 +165,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         sum([contraction_flops(o) * _computed(o) for o in products]),
         sum([pointwise_flops(o) for o in ops]),
         traffic,
-        launches * tensors + (0 if native or fused else first.beside[0]),
+        launches * tensors + (0 if native or fused else first.beside[0] + len(copies)),
         times,
         "recurrent" if native else _form(ops, kind),
         first.kind if kind == "pointwise" and not fused and not native else "",
@@ -270,7 +272,7 @@ def _form(ops: list[Op], kind: str) -> str:
         return "optimizer"
     if first.rule.looks_up:
         return "gather"
-    reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
+    reduces = first.rule.reduces or first.rule.walks in ("in", "first") or first.rule.passes
     return "reduction" if reduces else "pointwise"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dtype import BYTES
-from ..ir import ACTIVE, GRADIENT, HOST, WEIGHTS, Op, Tensor, elements, picked, window
+from ..ir import ACTIVE, GRADIENT, HOST, WEIGHTS, Op, Tensor, elements, picked, widest, window
 from ..size import Size, is_number, minimum, product
 from .reads import Reads, handed
 
@@ -46,7 +46,9 @@ def in_between(o: Op, dtype: str) -> Size:
     rule = o.rule
     own, single = rule.back_moves if o.derived else rule.moves
     if own or single:
-        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+        n, size = elements(o.out, o.sizes), BYTES[o.out.dtype or dtype]
+        part = widest(o) if rule.walks == "part" else n
+        return part * (own * size + single * BYTES["float32"]) + n * rule.joins[o.derived] * size
     launches = rule.back_launches if o.derived else rule.launches
     return 2 * launches * moved_bytes(o.out, o, dtype)
 
