@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sympy
+from commands import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,13 +41,6 @@ CONTRACT = {
     "provenance": set(),
     "ops": None,
 }
-
-
-def run(capsys, *args):
-    """(status, standard output, standard error)"""
-    status = main(list(args))
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def refused(capsys, *args):
