@@ -205,6 +205,12 @@ SAM = {
 SEEING["got_ocr2"] = {"text_config": {**WORDS, "model_type": "qwen2"}, "image_token_index": 99,
                       "vision_config": SAM}  # fmt: skip
 SEEING["deepseek_vl_hybrid"] = {**SEEING["deepseek_vl"], "high_res_vision_config": SAM}
+DRAWING = {"base_channels": 32, "channel_multiplier": [1, 3], "num_res_blocks": 1, "latent_channels": 10,
+           "num_embeddings": 70, "projection_dim": 24, "image_token_embed_dim": 48}  # fmt: skip
+SEEING["janus"] = {"text_config": {**WORDS, "model_type": "llama"}, "image_token_id": 99,
+                   "vision_config": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+                                     "image_size": 48, "patch_size": 8, "projection_dim": 48},
+                   "vq_config": DRAWING}  # fmt: skip
 QFORMER = {
     "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
 }  # fmt: skip

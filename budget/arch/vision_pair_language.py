@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Workload, any_of, divides, part
+from ..config import Workload, any_of, part
 from ..errors import InputError, shown
 from ..ir import Model, Node, block, op
 from ..size import floor_div, is_zero, or_else
@@ -27,7 +27,8 @@ class Config(transformer.Config, tower=vit.Config, fine=sam.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        divides("2", 2, "d_model", self.d_model)
+        if any_of(self.d_model % 2 != 0):
+            raise InputError("d_model", f"got {shown(self.d_model)}; allowed: even numbers")
         fine = part(self, "fine")
         if fine.full_layers[0] >= fine.layers:
             raise InputError(

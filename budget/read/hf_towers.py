@@ -13,13 +13,13 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
-from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_qformer, hf_sound
+from . import hf_any_size, hf_classes, hf_drawing, hf_families, hf_projectors, hf_qformer, hf_sound
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
 from .hf_projectors import FIELD
 
-RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES}
+RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES, **hf_drawing.RULES}
 SEEING = {  # of a text model, the one that sees
     "transformer": "vision_language",
     "hybrid": "vision_hybrid",
