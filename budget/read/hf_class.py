@@ -81,7 +81,8 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
 
 def _told(error: Exception) -> str:
     """Why transformers raised this; of a library that is missing, its name and how to install it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
+    text = " ".join(told.split()) or type(error).__name__
     library = re.search(r"requires the (\S+) library", text)
     if library is None:
         return (
