@@ -28,7 +28,8 @@ def stored(model: Model) -> Model:
     is_trained(model, "activation_inputs")
     nodes = exchanged(model, lambda known: known[1].tag in PRODUCTS, _moves)
     if not any(o.kind == "quantize" and o.of and o.phase == "forward" for o, _ in walk(nodes)):
-        raise InputError("activation_inputs", f"{model.name} keeps none in its layers; allowed: none")
+        why = "keeps none in its layers (recompute, recompute_modules, fuse)"
+        raise InputError("activation_inputs", f"{model.name} {why}; allowed: none")
     return model._replace(nodes=nodes)
 
 
