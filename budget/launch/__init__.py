@@ -153,6 +153,9 @@ def _parsed(ending: str, text: str) -> Any:
     return arguments(words(text))
 
 
+SEVERAL = ("recompute_modules",)  # arguments that take several words
+
+
 def arguments(words: list[str]) -> dict[str, Any]:
     """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}.
 
@@ -160,9 +163,10 @@ def arguments(words: list[str]) -> dict[str, Any]:
     Python is `script`.
     """
     table: dict[str, list[Any]] = {}
-    name = ""
+    name = last = ""
     for word in words:
         if word.startswith("--"):
+            last = ""
             name, given, value = word[2:].partition("=")
             name = name.replace("-", "_")
             table.setdefault(name, []).append(_value(value) if given else True)
@@ -171,7 +175,9 @@ def arguments(words: list[str]) -> dict[str, Any]:
             if word != ")":
                 table.setdefault("script", []).append(os.path.basename(word))
         elif name:
-            table[name][-1], name = _value(word), ""
+            table[name][-1], name, last = _value(word), "", name
+        elif last in SEVERAL and word.isidentifier():
+            table[last][-1] = f"{table[last][-1]} {word}"
     return {
         name: told[0] if all(one == told[0] for one in told) else " or ".join(map(str, dict.fromkeys(told)))
         for name, told in table.items()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..plan.recompute_modules import NAMES
 from ._shared import degree, optimizer, recompute, when, whole
 
 
@@ -16,6 +17,7 @@ def usual(name: str) -> Any:
     return Config.fields[name].default
 
 
+CORE = "core_attn"  # --recompute selective
 NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
 POSITIONS = {
     "learned_absolute": "learned",
@@ -43,6 +45,11 @@ def _script(value: Any) -> Mapping[str, Any]:
     return {}
 
 
+def _modules(value: Any) -> Mapping[str, Any]:
+    """The modules that run again, a list or words."""
+    return {"modules": tuple(value.split() if isinstance(value, str) else value)}
+
+
 STACK = "megatron"
 FIELDS = {
     "script": _script,
@@ -67,7 +74,8 @@ FIELDS = {
     "bf16": when({"dtype": "bfloat16", "precision": "master"}),
     "fp16": when({"dtype": "float16", "precision": "master"}),
     "optimizer": optimizer, "recompute_granularity": recompute,
-    "recompute_activations": when({"recompute": "selective"}),
+    "recompute_activations": when({"recompute": "selective"}), "recompute_modules": _modules,
+    "activation_func_fp8_input_store": when({"activation_inputs": "fp8"}),
     "tensor_model_parallel_size": degree("tp"), "pipeline_model_parallel_size": degree("pp"),
     "context_parallel_size": degree("cp"), "expert_model_parallel_size": degree("ep"),
     "use_distributed_optimizer": when({"layout.zero": 1}), "sequence_parallel": when({"layout.sp": 1}),
@@ -104,8 +112,15 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if vocab and "config.vocab" not in told:
         pad = multiple * max(told.get("layout.tp", 1), 1)
         told["config.vocab"] = -(-vocab // pad) * pad
+    modules = told.pop("modules", (CORE,))
+    if told.get("recompute") == "selective":
+        told["recompute"] = "selective" if CORE in modules else "none"
+        others = [name for name in modules if name != CORE]
+        told |= {"recompute_modules": ",".join(name for name in others if name in NAMES)} if others else {}
+        told["unsaid"] = tuple(f"recompute_modules {name}" for name in others if name not in NAMES)
     if "config.vocab" not in told:
-        told["unsaid"] = (f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)",)
+        unsaid = f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)"
+        told["unsaid"] = (*told.get("unsaid", ()), unsaid)
     if grouped and groups:
         told["config.kv_heads"] = groups
     width = told.get("config.d_model")
