@@ -187,6 +187,12 @@ def widest(o: Op) -> Size:
     return elements(o.outs[0], o.sizes)
 
 
+def batch_leads(o: Op, t: Tensor) -> bool:
+    """Whether an operand of a batched product has the batch's dimensions first, so that it is not copied."""
+    batch = tuple(d for d in o.out.dims if all(d in u.dims for u in o.ins))
+    return t.dims[: len(batch)] == batch
+
+
 class Gemm(NamedTuple):
     """The matrix product that a device sees."""
 

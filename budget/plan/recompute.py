@@ -29,6 +29,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    batch_leads,
     rewrite,
     walk,
 )
@@ -84,7 +85,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
     makers = {t.name: o for o in ops for t in o.outs if gone(o, t, t.name not in outside)}
     done: set[str] = set()
-    heads_first = all(_batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
+    heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
     copies: dict[str, str] = {}  # of operands that stayed
     for node in _with_arguments(ops, back) if NAMES[gone] == "selective" else back:
@@ -125,18 +126,12 @@ def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
         yield node._replace(holds=(*node.holds, *ends[i])) if i in ends and isinstance(node, Op) else node
 
 
-def _batch_leads(o: Op, t: Tensor) -> bool:
-    """Whether an operand of a batched product has the batch's dimensions first, so that it is not copied."""
-    batch = tuple(d for d in o.out.dims if all(d in u.dims for u in o.ins))
-    return t.dims[: len(batch)] == batch
-
-
 def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> Iterator[Op]:
     """An attention's product that runs again, behind the copies of operands that it makes where they are laid
     out otherwise, and that its backward pass keeps.
     """
     for t in operands if o.group in ATTENTION and o.kind == "contract" else ():
-        if not _batch_leads(o, t):
+        if not batch_leads(o, t):
             copies[t.name] = f"{t.name}~{o.name}"
             out = t._replace(name=copies[t.name], part="")
             yield Op(f"{o.name}.{t.label}_copy", "copy", (t,), (out,), o.sizes, "backward", o.name, o.group)

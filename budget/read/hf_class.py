@@ -79,7 +79,8 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
-        text = " ".join(str(error).split()) or type(error).__name__
+        told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
+        text = " ".join(told.split()) or type(error).__name__
         raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
     return made
 
