@@ -73,8 +73,8 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 SOFTWARE = {
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "lm studio": "llama.cpp", "pytorch eager": "torch-eager",
-    "dynamo": "torch-compile", "torch.compile": "torch-compile", "narayanan": "megatron-2021", "2104.04473": "megatron-2021",
-    "korthikanti": "megatron-2021",
+    "dynamo": "torch-compile", "torch.compile": "torch-compile",
+    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
@@ -101,7 +101,8 @@ BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
     "vllm": ((0, 8), "vllm-2024"), "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
-# What software did before a version while it generated tokens, as settings of `estimate`. Source: transformers.
+# What software did before a version while it generated tokens, as settings of `estimate`.
+# Source: transformers.
 DECODED = {"transformers": ((5, 0), {"attention": "causal"})}  # heads that share keys and values had copies
 
 TORCHTITAN = ("torchtitan-2024", "torchtitan")

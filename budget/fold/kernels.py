@@ -66,9 +66,9 @@ def works(
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
     `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
-    are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is one
-    kernel, its state on chip. native: the framework's own loop starts them, no network's code.
-    Sources: vllm, flash-linear-attention.
+    are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
+    one kernel, its state on chip. native: the framework's own loop starts them, no network's code.
+    Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
     last = "", ""
@@ -93,8 +93,8 @@ def works(
 
 
 def _idle(o: Op, graph: bool) -> bool:
-    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), makes a mask
-    that each kernel makes for itself, or, in a graph, copies rows for experts.
+    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), makes a
+    mask that each kernel makes for itself, or, in a graph, copies rows for experts.
     """
     if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True

@@ -1,8 +1,8 @@
 """The cache of keys and values: in a dtype of its own, as engines have it (vLLM's `--kv-cache-dtype`), and
 copied as a whole for each token, as transformers' dynamic one is.
 
-A dtype says what it takes, and what attention reads of it. Its products stay what they are; their kernel widens
-what it reads. Sources: vllm, transformers.
+A dtype says what it takes, and what attention reads of it. Its products stay what they are; their kernel
+widens what it reads. Sources: vllm, transformers.
 """
 
 from __future__ import annotations
