@@ -22,8 +22,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .reads import NOBODY, Reads
-from .traffic import in_between, moved
+from .traffic import NOBODY, Reads, in_between, moved
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
 

@@ -130,10 +130,9 @@ class Walked(_Walked):
         lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=self.resident)
         peaks = dict.fromkeys((False, True), Peak(sum(there.values()), "", {}))
         for o, live, extra, total in lifetimes.replay(there):
-            stepping = o.phase == "optimizer"
-            known = peaks[stepping]
+            known = peaks[o.phase == "optimizer"]
             if not (known.live and type(total) is int and total <= known.total):  # most are no higher
-                peaks[stepping] = _higher(known, o, live, extra, total)
+                peaks[o.phase == "optimizer"] = _higher(known, o, live, extra, total)
         return Walk(there, lifetimes, peaks[False], peaks[True], _on_host(model, dtype))
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
-from .reads import NOBODY, reads
+from .traffic import NOBODY, reads
 
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 

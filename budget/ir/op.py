@@ -161,7 +161,7 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    flops = 2 * product([o.sizes[d] for d in contracted_dims(o)])
+    flops = 2 * product(map(o.sizes.__getitem__, contracted_dims(o)))
     sparse = [t for t in o.ins if t.dtype in SPARSE]  # plan/prune.py
     return flops // 2 if sparse else flops
 
@@ -201,7 +201,7 @@ def gemm(o: Op) -> Gemm | None:
     if o.kind != "contract" or len(ins) != 2:
         return None
     edges = _edges(*[t.dims for t in (*ins, o.out)])
-    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+    return Gemm(*[product(map(o.sizes.__getitem__, dims)) for dims in edges])
 
 
 @lru_cache(maxsize=4096)
