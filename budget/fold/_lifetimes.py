@@ -46,8 +46,8 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 
 
 # An operator, and what is the same each time that it runs: the names that it reads, inputs with their bytes,
-# what it writes (name, the input whose storage it is, kind, bytes), bytes of temporaries, and the gradient that
-# it lets go before it has the most alive, if any.
+# what it writes (name, the input whose storage it is, kind, bytes), bytes of temporaries, and the gradient
+# that it lets go before it has the most alive, if any.
 Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size, str]
 
 
@@ -60,7 +60,9 @@ class Repeat(NamedTuple):
 
 def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
     """Nodes with what memory asks of them."""
-    return tuple(Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes)
+    return tuple(
+        [Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes]
+    )
 
 
 def _step(o: Op, dtype: str) -> Step:
@@ -87,7 +89,7 @@ def _step(o: Op, dtype: str) -> Step:
         extra, let_go = _beyond(o, dtype), o.ins[0].name
     reads, inputs = [], []
     for t in o.ins:
-        if t.part or t.role not in WEIGHTS:  # which are there all the time; their gradients and copies are not
+        if t.part or t.role not in WEIGHTS:  # these are there all the time; gradients and copies are not
             reads.append(t.name)
         if t.role == INPUT:
             inputs.append((t.name, tensor_bytes(t, o.sizes, dtype)))

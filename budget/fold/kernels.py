@@ -53,27 +53,31 @@ def works(
     dtype: str,
     execution: str = "eager",
     times: Size = 1,
-    native: bool = False,
     read: Reads = NOBODY,
+    *,
+    inside: bool = False,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
     `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
-    bits are widened where they are used. native: the framework's own loop starts them, no network's code.
+    bits are widened where they are used. inside: these are the nodes of a block; of a recurrent cell the
+    framework's own loop starts them, no network's code.
     """
     pending: list[Op] = []
     last = "", ""
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
-    for node, key in _ordered(run, execution):
+    families = {n.rule.family for n in run if isinstance(n, Op)}
+    native = inside and "cell" in families
+    plain = execution != "graph" and "dequantize" not in families
+    for node, key in [(n, _key(n, execution)) for n in run] if plain else _ordered(run, execution):
         if pending and key != last and not all(o.rule.view for o in pending):
             yield _work(pending, dtype, execution, times, native, read)
         pending = pending if key == last else []
         last = key
         if isinstance(node, Block):
-            inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, execution, times * node.count, inner, read)
+            yield from works(node.body, dtype, execution, times * node.count, read, inside=True)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
@@ -150,8 +154,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
-    kind = first.kernel or _kind(first)
     products = [o for o in ops if o.kind == "contract"]
+    kind = first.kernel or _kind(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
@@ -162,7 +166,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         traffic,
         launches * tensors + (0 if native or fused else first.beside[0]),
         times,
-        "recurrent" if native else _form(ops, kind),
+        "recurrent" if native else _form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(products, main, kind) if products else None,
         _narrow(main),
@@ -249,8 +253,8 @@ def _kind(o: Op) -> str:
     return "conv" if is_convolution(o) else "matmul"
 
 
-def _form(ops: list[Op], kind: str) -> str:
-    """The class of the time model: as in a breakdown, but finer."""
+def _form(ops: list[Op], kind: str, *, fused: bool) -> str:
+    """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
@@ -259,16 +263,16 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"weight_only_{form}" if any(map(_few_bits, ops)) else form
     if kind in PRODUCTS:
         return kind
-    if any(o.kind == "contract" for o in ops):
-        return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
+    if fused:
+        return "matmul"  # which is as fast as alone
     if kind != "pointwise":
         return "pointwise"
     if first.phase == "optimizer":
         return "optimizer"
-    if first.rule.looks_up:
+    rule = first.rule
+    if rule.looks_up:
         return "gather"
-    reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
-    return "reduction" if reduces else "pointwise"
+    return "reduction" if rule.reduces or rule.walks != "out" or rule.passes else "pointwise"
 
 
 def _few_bits(o: Op) -> bool:

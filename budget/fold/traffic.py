@@ -8,7 +8,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
-from ..ir import ACTIVE, GRADIENT, HOST, WEIGHTS, Block, Model, Node, Op, Tensor, elements, picked, walk, window
+from ..ir import (
+    ACTIVE,
+    GRADIENT,
+    HOST,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    elements,
+    picked,
+    walk,
+    window,
+)
 from ..named import NamedTuple
 from ..size import Size, is_number, minimum, product
 
@@ -33,7 +47,7 @@ def reads(model: Model) -> Reads:
                 source = o.ins[0] if o.ins else t
                 root[t.name] = root.get(source.name, source.name)
         else:
-            read += [root.get(t.name, t.name) for t in o.ins]
+            read.extend([root.get(t.name, t.name) for t in o.ins])
     read += [root.get(last, last) for last in (*model.outputs, *_handed_on(model.nodes))]
     return Reads(Counter(read), root)
 
@@ -69,9 +83,10 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     root = read.root
     movers, made = handed(ops, read)
     for o in movers:
-        ins = [t.name for t in o.ins]
+        ins: list[str] = []
         for t in o.ins:
             name = t.name
+            ins.append(name)
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or name in moved or name in wide or (made and root.get(name, name) in made)):
