@@ -306,6 +306,29 @@ def test_the_page_of_accuracy_names_every_family():
     assert set(hf_families.known()) <= names
 
 
+def test_a_size_in_another_familys_word_is_refused():
+    for kind, field in (("llama", "num_layers"), ("gpt2", "num_layers"), ("opt", "n_head"), ("bert", "dim")):
+        with pytest.raises(InputError, match=f"{field}: no field of this model_type"):
+            estimate({"model_type": kind, field: 24})
+
+
+def test_a_class_by_its_earlier_name():
+    for kind, earlier, name in (
+        ("t5", "T5WithLMHeadModel", "T5ForConditionalGeneration"),
+        ("mpt", "MPTForCausalLM", "MptForCausalLM"),
+    ):
+        tables = ({"model_type": kind, "architectures": [one]} for one in (earlier, name))
+        assert len({estimate(table, mode="forward", seq=8).params.total for table in tables}) == 1
+
+
+def test_the_balancing_loss_is_named_as_not_counted():
+    for table in (
+        {"model_type": "mixtral", "output_router_logits": True},
+        {"model_type": "qwen3_5_moe", "text_config": {"output_router_logits": True}},
+    ):
+        assert "the routers' balancing loss" in estimate(table, seq=8).model.uncounted
+
+
 @pytest.mark.parametrize("kind", hf_families.known())
 def test_every_word_of_a_familys_classes_is_known(kind):
     for name in hf_families.load(kind)["classes"]:

@@ -64,6 +64,35 @@ def test_an_index_names_its_files(tmp_path):
     assert total(tmp_path) == total(index) == total(GPT2)
 
 
+META = {
+    "llama-2-7b": dict(dim=4096, multiple_of=256, n_heads=32, n_layers=32, norm_eps=1e-05, vocab_size=-1),
+    "llama-2-70b": dict(dim=8192, multiple_of=4096, ffn_dim_multiplier=1.3, n_heads=64, n_kv_heads=8,
+                        n_layers=80, norm_eps=1e-05, vocab_size=-1),
+    "llama-3-8b": dict(dim=4096, n_layers=32, n_heads=32, n_kv_heads=8, vocab_size=128256, multiple_of=1024,
+                       ffn_dim_multiplier=1.3, norm_eps=1e-05, rope_theta=500000.0),
+    "mixtral-8x22b": dict(dim=6144, n_layers=56, head_dim=128, hidden_dim=16384, n_heads=48, n_kv_heads=8,
+                          norm_eps=1e-05, vocab_size=32768,
+                          moe={"num_experts_per_tok": 2, "num_experts": 8}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", META)
+def test_params_json_has_the_weights_of_its_config(tmp_path, name):
+    # dim, multiple_of and the factor as Meta's and Mistral's files have them; the preset has the hub's widths
+    (tmp_path / "params.json").write_text(json.dumps(META[name]))
+    assert total(tmp_path) == total(tmp_path / "params.json") == total(name)
+
+
+def test_params_json_that_says_more_is_refused(tmp_path, capsys):
+    for wrong in ({"fusion_interval": 4}, {"n_heads": None}, {"moe": 8}, {"ffn_dim_multiplier": "x"}):
+        (tmp_path / "params.json").write_text(json.dumps({**META["llama-2-7b"], **wrong}))
+        assert main(["estimate", "--config", str(tmp_path)]) == 2
+        assert next(iter(wrong)) in capsys.readouterr().err
+    (tmp_path / "params.json").write_text(json.dumps({"peft_type": "LORA", "r": 8}))
+    assert main(["estimate", "--config", str(tmp_path / "params.json")]) == 2
+    assert "--run FILE" in capsys.readouterr().err
+
+
 BAD = {
     "a.safetensors": (struct.pack("<Q", 10**9) + b"{}", "tells a header of 1,000,000,000 bytes"),
     "b.safetensors": (header(a=[0, 8], b=[4, 12]) + bytes(12), "'b' overlaps another tensor"),

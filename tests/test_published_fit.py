@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
 from budget.bench.published.fit import NORMS, batches, fit, predictions, start
+from budget.bench.published.intervals import held
 from budget.bench.published.measured import cases
 from budget.bench.published.scoreboard import _factors
 
@@ -67,3 +68,18 @@ def test_a_pair_says_what_is_not_its_stacks():
     """A factor of one is written where the stack has another, which would count instead."""
     assert _factors({"product": 1.0, "stream": 1.2}, {"product": 1.3, "stream": 1.2}) == {"product": 1.0}
     assert _factors({"product": 1.001, "launch": 0.9}, {}) == {"launch": 0.9}
+
+
+def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
+    """A stack left out is judged by what others' sources give, a pair by its stack's other pairs."""
+    rows = some()
+    errors = {c.key: (0.1 if c.stack == "gpt-fast" else 1.0) for c in rows}
+    by = errors, errors, errors
+    for left_out in (lambda c: c.stack, lambda c: (c.stack, c.generation)):
+        within = held(rows, errors, left_out, by)
+        for out in {left_out(c) for c in rows}:
+            more = {c.key: 5.0 if left_out(c) == out else errors[c.key] for c in rows}
+            other = held(rows, errors, left_out, (more, more, more))
+            assert all(other[c.key] == within[c.key] for c in rows if left_out(c) == out)
+    apart = held(rows, errors, lambda c: c.stack, by)
+    assert all(apart[c.key] == (c.stack == "gpt-fast") for c in rows)

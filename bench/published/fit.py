@@ -264,5 +264,5 @@ def left_out(
         near = {**common, **warm}
         numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
         wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
-        errors |= {f"{c.id} {c.quantity}": float(w) for c, w in zip(out, wrong, strict=True)}
+        errors |= {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
     return errors

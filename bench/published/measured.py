@@ -46,6 +46,13 @@ class Case(NamedTuple):
     execution: str
     parts: tuple[Kernels, ...]
     measured: float  # logarithm of seconds
+    trains: bool
+    devices: int
+
+    @property
+    def key(self) -> str:
+        """What its errors are known by."""
+        return f"{self.id} {self.quantity}"
 
 
 # Rows that judge what was never fitted to them: a stack of many devices with every setting published, and
@@ -91,6 +98,8 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
         e.task.execution,
         kernels,
         math.log(taken),
+        e.task.workload.mode == "train",
+        int(e.devices),
     )
 
 

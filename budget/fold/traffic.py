@@ -83,10 +83,10 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     root = read.root
     movers, made = handed(ops, read)
     for o in movers:
-        ins: list[str] = []
-        for t in o.ins:
+        rule, ins = o.rule, [t.name for t in o.ins]
+        # Into what is there a part is written; nothing of it is read.
+        for t in o.ins[:-1] if rule.part and rule.updates else o.ins:
             name = t.name
-            ins.append(name)
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or name in moved or name in wide or (made and root.get(name, name) in made)):
@@ -101,7 +101,7 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
                 if name in ins:  # what is read and written moves twice, but for what only takes a part
                     name = f"{name}'"
                 if name not in moved:
-                    moved[name] = moved_bytes(o.ins[0] if o.rule.part else t, o, dtype)
+                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights
 
 

@@ -38,7 +38,8 @@ def head(values: Mapping[str, Any], kind: str, family: Mapping[str, Any]) -> Map
         return _settings(family, family["usual"]) if "usual" in family else {}
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise InputError("architectures", f"got {shown(names)}; allowed: a list of names")
-    known = family.get("classes", {})
+    known, earlier = family.get("classes", {}), family.get("renamed", {})
+    names = [earlier.get(name, name) for name in names]
     for name in names:
         if name not in known:
             raise UncoveredError("architectures", f"got {shown(name)}; allowed for {kind}: {some(known)}")

@@ -28,6 +28,12 @@ DERIVED = (
     "decoder_d_ff", "value_head_dim", "q_latent", "kv_latent", "dt_rank", "inner", "pooler_width",
     "projection", "index_heads", "decoder", "mamba_head_dim", "full_kv_heads",
 )  # fmt: skip
+# How families spell depth, width and heads: another one's word would leave a family's own default standing.
+SPELLINGS = (
+    ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    ("hidden_size", "d_model", "n_embd", "hidden_dim", "dim", "model_dim"),
+    ("num_attention_heads", "num_heads", "n_head", "n_heads"),
+)
 # Model_types of code on the hub, with a class of transformers': which family's that is.
 ELSEWHERE = {"kimi_k2": "deepseek_v3"}
 
@@ -60,6 +66,7 @@ def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, 
     for name in defaults:
         if name in values and values[name] is None and name not in family.get("nullable", ()):
             raise InputError(name, "got null; allowed: a value")
+    _spelled(values, family)
     for name in family.get("required", ()):
         if values.get(name) is None:
             raise InputError(name, "missing, and the family has no default")
@@ -67,6 +74,18 @@ def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, 
         if values.get(name) is not None and values[name] != allowed:
             raise UncoveredError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
     return {**defaults, **values}
+
+
+def _spelled(values: Mapping[str, Any], family: Mapping[str, Any]) -> None:
+    """Raise an InputError for a size in another family's word, where its own is not given."""
+    own = {*family.get("fields", {}).values(), *family.get("defaults", {}), *family.get("aliases", {})}
+    for words in SPELLINGS:
+        ours = [name for name in words if name in own]
+        if not ours or any(values.get(name) is not None for name in ours):
+            continue
+        for name in words:
+            if values.get(name) is not None and name not in own:
+                raise InputError(name, f"no field of this model_type; allowed: {' or '.join(ours)}")
 
 
 def read(

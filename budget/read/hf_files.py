@@ -70,9 +70,9 @@ def load(path: str | os.PathLike[str]) -> Mapping[str, Any]:
                 except zlib.error as error:
                     raise InputError("config", f"{as_path(text)} is not what gzip writes: {error}") from None
             values = _table(file.read(LARGEST), as_path(text))
-        return (
-            _as_stored(values, os.path.dirname(text)) if os.path.basename(text) == "config.json" else values
-        )
+        if os.path.basename(text) == "config.json":
+            return _as_stored(values, os.path.dirname(text))
+        return _config(values)
     except EOFError:
         raise InputError("config", f"{as_path(text)} ends too early") from None
     except OSError as error:
@@ -111,6 +111,9 @@ def _folder(folder: str) -> Mapping[str, Any]:
     path = os.path.join(folder, "config.json")
     if os.path.isfile(path):
         return _as_stored(load_json(path), folder)
+    for name in ("params.json", "adapter_config.json"):
+        if os.path.isfile(path := os.path.join(folder, name)):
+            return _config(load_json(path))
     files = sorted(name for name in os.listdir(folder) if name.endswith(".gguf"))
     if len(files) == 1:
         return load(os.path.join(folder, files[0]))
@@ -122,6 +125,15 @@ def load_json(path: str) -> Mapping[str, Any]:
     """The table in a JSON file of a config's size. Raises InputError."""
     with open(path, "rb") as file:
         return _table(file.read(LARGEST + 1), as_path(path))
+
+
+def _config(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A table as a config: params.json is another way to say one. Raises InputError for an adapter."""
+    if "peft_type" in values and "model_type" not in values:
+        raise InputError("config", "an adapter's settings, of no network; allowed: --run FILE, with its base")
+    from . import params_file
+
+    return params_file.config(values) if params_file.is_mine(values) else values
 
 
 def _shards(folder: str, index: Mapping[str, Any]) -> None:
