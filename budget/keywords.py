@@ -48,6 +48,7 @@ class Techniques(TypedDict, total=False):
     """Settings of the techniques (docs/techniques.md)."""
 
     accumulate: int
+    activation_inputs: Literal["", "fp8"]
     adalora_rank: int
     adapter_bias: Literal["none", "all", "lora_only"]
     adapters: int
@@ -121,6 +122,7 @@ class Techniques(TypedDict, total=False):
     quantize_head: bool
     quantize_half: bool
     quantize_keeps: Literal["none", "pass", "loss"]
+    recompute_modules: str
     recompute_every: int
     recompute_layers: int
     gradient_sums: Literal["in_place", "new"]

@@ -31,7 +31,7 @@ from unittest.mock import patch
 import torch
 import transformers
 from differential_counts import ours, reference
-from differential_inputs import tower_field
+from differential_inputs import tower_fields
 from processes import Lost, answers
 from small_configs import base
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -74,8 +74,8 @@ def usual(kind: str) -> str:
 def read_fields(kind: str, name: str) -> tuple[str, ...]:
     """Fields that a class reads while it is made and run."""
     config = CONFIG_MAPPING[kind](**deepcopy(base(kind)))
-    tower = tower_field(kind)
-    parts = {"": config, **({f"{tower}.": getattr(config, tower)} if tower else {})}
+    towers = tower_fields(kind)
+    parts = {"": config, **{f"{tower}.": getattr(config, tower) for tower in towers}}
     known = {part + name for part, own in parts.items() for name in type(own)().to_dict()}
     known |= {"head_dim", "num_labels"}
     seen: set[str] = set()
@@ -89,8 +89,9 @@ def read_fields(kind: str, name: str) -> tuple[str, ...]:
              "model_type", "is_encoder_decoder", "problem_type", "label2id", "id2label"}  # fmt: skip
     eps = ("eps", "theta", "_std", "_min", "_max", "init", "limit", "multiplier", "factor", "scaling",
            "token")  # fmt: skip
-    quiet |= {"text_config", tower, "hidden_size"} if tower else set()
-    alone = (k for k in seen & known if k.rpartition(".")[2] not in quiet or k == f"{tower}.hidden_size")
+    quiet |= {"text_config", *towers, "hidden_size"} if towers else set()
+    widths = {f"{tower}.hidden_size" for tower in towers}
+    alone = (k for k in seen & known if k.rpartition(".")[2] not in quiet or k in widths)
     return tuple(sorted(k for k in alone if not k.endswith(eps)))
 
 
@@ -152,12 +153,13 @@ def variations(kinds: list[str], rng: random.Random) -> Iterator[tuple[str, str,
 
 
 def _patches(fields: Mapping[str, Any]) -> int:
-    """Those of a picture; 0 where there is none, or no such."""
-    for table in (fields, fields.get("vision_config")):
-        sides = [table.get(name) for name in ("image_size", "patch_size")] if isinstance(table, dict) else []
-        if sides and all(isinstance(n, int) and n > 0 for n in sides):
-            return (sides[0] // sides[1]) ** 2
-    return 0
+    """Those of the largest picture; 0 where there is none, or no such."""
+    most = 0
+    for table in (fields, *(value for value in fields.values() if isinstance(value, dict))):
+        sides = [table.get(name) for name in ("image_size", "patch_size")]
+        if all(isinstance(n, int) and n > 0 for n in sides):
+            most = max(most, (sides[0] // sides[1]) ** 2)
+    return most
 
 
 def judge(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> tuple[str, str]:

@@ -28,6 +28,12 @@ def tower_field(kind: str) -> str:
     return hf_towers.field(hf_families.load(kind)) if towered(kind) else ""
 
 
+def tower_fields(kind: str) -> list[str]:
+    """The same of all its towers."""
+    beside = hf_families.load(kind).get("beside", {}).values()
+    return [name for name in (tower_field(kind), *(told["tower_field"] for told in beside)) if name]
+
+
 def hears(kind: str) -> bool:
     """Whether a family is a text model with a tower of sound."""
     return tower_field(kind) in ("audio_config", "encoder_config")
@@ -132,6 +138,9 @@ def among_words(made: Any) -> dict[str, Any]:
         shown = torch.ones(BATCH, tiles, *shown.shape[1:])
     if vision.model_type == "pixtral":
         more["image_sizes"] = torch.tensor([shown.shape[-2:]] * BATCH)
+    if hasattr(config, "high_res_vision_config"):
+        side = config.high_res_vision_config.image_size
+        more["high_res_pixel_values"] = torch.ones(BATCH, channels, side, side)
     tower = made if hasattr(made, "get_image_features") else made.model
     how = {"vision_feature_select_strategy": "default"} if config.model_type == "llama4" else {}
     field = "pixel_values_images" if config.model_type == "video_llava" else "pixel_values"

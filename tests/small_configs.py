@@ -198,6 +198,19 @@ SEEING["qwen3_asr"] = HEARING["qwen3_asr"] = {
 SEEING["video_llava"] = {**SEEING["llava"], "video_token_index": 98}
 SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
                   "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip
+SAM = {
+    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 72, "patch_size": 8,
+    "window_size": 4, "mlp_dim": 60, "output_channels": 10, "global_attn_indexes": [1, 3],
+}  # fmt: skip
+SEEING["got_ocr2"] = {"text_config": {**WORDS, "model_type": "qwen2"}, "image_token_index": 99,
+                      "vision_config": SAM}  # fmt: skip
+SEEING["deepseek_vl_hybrid"] = {**SEEING["deepseek_vl"], "high_res_vision_config": SAM}
+DRAWING = {"base_channels": 32, "channel_multiplier": [1, 3], "num_res_blocks": 1, "latent_channels": 10,
+           "num_embeddings": 70, "projection_dim": 24, "image_token_embed_dim": 48}  # fmt: skip
+SEEING["janus"] = {"text_config": {**WORDS, "model_type": "llama"}, "image_token_id": 99,
+                   "vision_config": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+                                     "image_size": 48, "patch_size": 8, "projection_dim": 48},
+                   "vq_config": DRAWING}  # fmt: skip
 QFORMER = {
     "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
 }  # fmt: skip
@@ -251,7 +264,7 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
                     + ["sliding_attention", "full_attention"], "use_double_wide_mlp": True,
                     "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90},
     "qwen3_next": DELTA, "qwen3_5_text": DELTA, "qwen3_5_moe_text": DELTA,
-    "pixtral": {"head_dim": None},
+    "pixtral": {"head_dim": None}, "sam_vision_model": {**SAM, "mlp_ratio": None},
     "glm4v_text": {"rope_parameters": ROTATED["rope_parameters"], "head_dim": None},
     "glm_ocr_text": {"rope_parameters": ROTATED["rope_parameters"], "head_dim": 8},
     "glm4v_moe_text": {"rope_parameters": GLM_MOE["rope_parameters"], "head_dim": 8},

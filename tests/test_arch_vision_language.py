@@ -6,7 +6,7 @@ import transformers
 from differential import families, judge
 from differential_counts import counted
 from differential_inputs import sees
-from small_configs import EYES, QFORMER, WORDS, base
+from small_configs import DRAWING, EYES, QFORMER, SAM, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -54,6 +54,11 @@ TOWERS = [  # other settings of what a config has
     ("llava_onevision", {"text_config": {**WORDS, "model_type": "qwen2", "tie_word_embeddings": True}}),
     ("blip-2", {"qformer_config": {**QFORMER, "cross_attention_frequency": 3, "num_hidden_layers": 4}}),
     ("blip-2", {"vision_config": {**EYES, "qkv_bias": False}, "num_query_tokens": 1}),
+    ("got_ocr2", {"vision_config": {**SAM, "use_rel_pos": False, "window_size": 5, "qkv_bias": False}}),
+    ("got_ocr2", {"vision_config": {**SAM, "use_abs_pos": False, "global_attn_indexes": []}}),
+    ("deepseek_vl_hybrid", {"high_res_vision_config": {**SAM, "window_size": 0}}),
+    ("janus", {"vq_config": {**DRAWING, "double_latent": True, "num_res_blocks": 2, "num_hidden_layers": 4,
+                             "channel_multiplier": [2, 1, 2], "in_channels": 4, "out_channels": 1}}),
     ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
 ]  # fmt: skip
 
@@ -76,7 +81,9 @@ def test_the_resolution_that_a_picture_is_scaled_into(grid):
         assert resolution(image, flat) == select_best_resolution((image, image), [tuple(p) for p in grid])
 
 
-@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl", "gemma4", "mllama"])
+@pytest.mark.parametrize(
+    "kind", ["llava", "llava_next", "qwen2_5_vl", "gemma4", "mllama", "deepseek_vl_hybrid"]
+)
 @pytest.mark.usefixtures("quiet")
 def test_without_a_picture_the_tower_is_stored(kind):
     config = CONFIG_MAPPING[kind](**base(kind))

@@ -60,8 +60,12 @@ def conv(
     bias: bool = False,
     to: str = "",
     tag: str = "",
+    weight: str = "",
 ) -> Piece:
-    """A convolution to f channels; its padding is half the kernel where none is given."""
+    """A convolution to f channels; its padding is half the kernel where none is given.
+
+    weight: its name, where another convolution has the same one.
+    """
     n = len(x.extents)
     window = dict(zip(WINDOW[-n:], each(kernel, n), strict=True))
     out = slide(name, x, kernel, stride, each(kernel, n, half=True) if padding is None else padding)
@@ -72,9 +76,10 @@ def conv(
     shape, grid, taps = f"b {g}c {' '.join(slid)}", f"b {g}f {' '.join(x.axes)}", " ".join(window)
     if grouped:
         window["g"] = groups
+    kernels = f"*{weight}: {g}f c {taps}" if weight else f"*{g}f c {taps}"
     yield op(
         name,
-        f"{x.name}: {shape}, *{g}f c {taps}{f', +*{g}f' if bias else ''} -> {y.name}: {grid}",
+        f"{x.name}: {shape}, {kernels}{f', +*{g}f' if bias else ''} -> {y.name}: {grid}",
         tag=tag,
         **{**y.sizes, **slid, **window, "c": floor_div(x.c, groups), "f": floor_div(f, groups)},
     )

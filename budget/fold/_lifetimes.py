@@ -16,6 +16,7 @@ from ..ir import (
     COPY,
     HOST,
     INPUT,
+    ONCE,
     SAVED,
     STATE,
     WEIGHT,
@@ -33,6 +34,7 @@ from ..size import Size, ceil_div, maximum
 # What a program holds, by kind; `host` is not on the device and not in the total.
 KINDS = ("inputs", "parameters", "gradients", "optimizer", "activations", "temporaries", "kv_cache")
 STAYS = ("gradients", "kv_cache")  # once it is there
+COPIES = "copies"  # of weights, activations that all micro-batches in flight share
 _KIND = {WEIGHT: "gradients", CACHE: "kv_cache"}
 
 Scope = dict[Any, Any]  # tensors by name -> their storages; repetitions of a block, homes of its gradients
@@ -64,7 +66,7 @@ def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
 
 def _step(o: Op, dtype: str) -> Step:
     rule, forward = o.rule, o.phase == "forward"
-    usual = "activations" if forward else "temporaries"
+    usual = (COPIES if o.tag == ONCE else "activations") if forward else "temporaries"
     writes = []
     for t in o.outs:
         shared = _shares(o, rule, t, dtype)
@@ -155,6 +157,7 @@ class Lifetimes:
         self.arrived: dict[int, int] = {}  # event -> the gradient that it lets go before its most
         self.inputs: Size = 0
         self.kept: Size = 0  # activations when the forward pass ends
+        self.copies: Size = 0  # those of them that all micro-batches in flight share
         self.ended: dict[str, Size] = {}  # what is alive when the program ends
         here: Scope = {}
         self.keep: set[int] = set()
@@ -250,7 +253,7 @@ class Lifetimes:
         """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of
         them; `there` before anything runs. The bytes by kind are one dictionary that goes on changing.
         """
-        live = {**dict.fromkeys(KINDS, 0), **there, "inputs": self.inputs}
+        live = {**dict.fromkeys((*KINDS, COPIES), 0), **there, "inputs": self.inputs}
         storages, total = self.storages, sum(live.values())
         before: list[dict[str, Size]] = []  # as the second repetitions of the blocks around started
         for o, made, gone, extra, skipped in self.events:
@@ -259,7 +262,7 @@ class Lifetimes:
                     before.append(dict(live))
                 else:
                     start = before.pop()
-                    for k in KINDS:
+                    for k in start:
                         live[k] = live[k] + (live[k] - start[k]) * skipped
                     total = sum(live.values())
                 continue
@@ -273,5 +276,6 @@ class Lifetimes:
                 live[kind] = live[kind] - size
                 total = total - size
             if o.phase == "forward":
-                self.kept = live["activations"]
+                self.copies = live[COPIES]
+                self.kept = live["activations"] + self.copies
         self.ended = live

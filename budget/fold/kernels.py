@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    KEY_SEQ,
+    SEQ,
     WEIGHT,
     WEIGHTS,
     Block,
@@ -237,10 +239,10 @@ def _computed(o: Op) -> Size:
         return 1
     fraction: Size = 1
     if o.causal:
-        fraction = 1 - (o.sizes["s"] * o.parts - 1) / (2 * o.sizes["t"])
+        fraction = 1 - (o.sizes[SEQ] * o.parts - 1) / (2 * o.sizes[KEY_SEQ])
     if is_zero(o.window):
         return fraction
-    part = minimum(o.window, o.sizes["t"]) / o.sizes["t"]
+    part = minimum(o.window, o.sizes[KEY_SEQ]) / o.sizes[KEY_SEQ]
     return fraction * part * (2 - part)
 
 

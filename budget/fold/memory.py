@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..ir import CACHE, HOST, NOTHING, Block, Model, Op, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, largest, maximum, shared
-from ._lifetimes import KINDS, Lifetimes, tensor_bytes
+from ._lifetimes import COPIES, KINDS, Lifetimes, tensor_bytes
 
 __all__ = ["KINDS", "Memory", "Moment", "Walked", "memory", "tensor_bytes"]
 
@@ -97,7 +97,7 @@ class Walked(_Walked):
         """
         walk = self.walk
         lifetimes = walk.lifetimes
-        waiting = (in_flight - 1) * lifetimes.kept + beside
+        waiting = (in_flight - 1) * (lifetimes.kept - lifetimes.copies) + beside
         peak, at, at_peak = _highest(walk.passes.waiting(waiting), walk.stepping)
         found = Memory(
             **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
@@ -197,7 +197,9 @@ def _highest(passes: Peak, stepping: Peak) -> Peak:
 
 def _with(live: dict[str, Size], extra: Size) -> dict[str, Size]:
     """What is alive, and an operator's own temporaries."""
-    return {**live, "temporaries": live["temporaries"] + extra}
+    kinds = {**live, "temporaries": live["temporaries"] + extra}
+    kinds["activations"] = kinds["activations"] + kinds.pop(COPIES)
+    return kinds
 
 
 def _on_host(model: Model, dtype: str) -> Size:

@@ -19,6 +19,7 @@ LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
+ONCE = "once"  # makes of a weight alone what every micro-batch of a step reads
 REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
@@ -31,6 +32,8 @@ EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which exper
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
+# Modules of a layer that trainers recompute one by one. Source: megatron-lm.
+LAYER_NORM, MLA_UP, MLP, MOE, SHARED_EXPERTS = "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"
 
 
 class Op(NamedTuple):
@@ -55,6 +58,10 @@ class Op(NamedTuple):
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
     # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
     beside: tuple[Size, Size] = (0, 0)
+    module: str = ""  # the module of its layer that it is part of: LAYER_NORM, MLP, ...
+    # What its module keeps for the backward pass, which runs the rest again: INPUT_ONLY, what others read of
+    # it besides; NOTHING, not even that; "", as the layer does.
+    keeps: str = ""
 
     @property
     def rule(self) -> Rule:
@@ -184,6 +191,12 @@ def widest(o: Op) -> Size:
     if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.outs[0], o.sizes)
+
+
+def batch_leads(o: Op, t: Tensor) -> bool:
+    """Whether an operand of a batched product has the batch's dimensions first, so that it is not copied."""
+    batch = tuple(d for d in o.out.dims if all(d in u.dims for u in o.ins))
+    return t.dims[: len(batch)] == batch
 
 
 class Gemm(NamedTuple):

@@ -29,7 +29,11 @@ HOST = "host"  # in the memory of the host (plan/offload.py)
 GIVEN = "given"  # there already and counted by another name: all gradients, a part of a state
 SCALE = "scale"  # stored beside a weight in few bits, and no parameter (plan/packed.py)
 WEIGHTS = (WEIGHT, FROZEN, SCALE)
-ACTIVE = "a"  # the dimension of the experts that a token goes to
+# The dimensions that rules and techniques ask for by name.
+BATCH, SEQ, KEY_SEQ, KV_HEADS, Q_HEADS = "b", "s", "t", "h", "r"
+SSM_GROUPS, SSM_HEADS, D_FF, VOCAB = "G", "H", "f", "v"
+SPACE = ("z", "y", "x")
+ACTIVE, EXPERTS = "a", "~e"  # the experts that a token goes to; all of them, of which rows pick
 # What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
 # dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
 GRADIENT, SAVED, COPY, SUMMAND = "gradient", "saved", "copy", "summand"

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..ir import CHUNK, COPY, SAVED, TEMPORARY, Op, Tensor, base, joint, letters, window
+from ..ir import (
+    BATCH,
+    CHUNK,
+    COPY,
+    EXPERTS,
+    KEY_SEQ,
+    SAVED,
+    SEQ,
+    SPACE,
+    TEMPORARY,
+    Op,
+    Tensor,
+    base,
+    joint,
+    letters,
+    window,
+)
 from ..layout import even
 from ..size import Size, ceil_div, is_one
-from .mesh import EVENLY, EXPERTS, PARTIAL, WHOLE, Axis, has, loops_over
+from .mesh import EVENLY, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
 BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
-DATA = set("bstzyx")  # dimensions of data; gradients of what is made of weights alone have none of them
+# Dimensions of data; gradients of what is made of weights alone have none of them.
+DATA = {BATCH, SEQ, KEY_SEQ, *SPACE}
 ORDER = (
     "slice",
     "reduce_scatter",
@@ -74,15 +91,15 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
         if dim in (WHOLE, PARTIAL) or dim in axis.given:
             continue
         # Of one token a sequence (decode), a part of the sequences.
-        rows = "b" if axis.rows == "s" and is_one(sizes.get("s", 0)) else axis.rows
+        rows = BATCH if axis.rows == SEQ and is_one(sizes.get(SEQ, 0)) else axis.rows
         for d in (base(EXPERTS), rows) if dim == EXPERTS else (dim,):
             if d in here:
                 if d in EVENLY:
-                    more = ", or sp=0" if axis.name == "tp" and d == "s" else ""
+                    more = ", or sp=0" if axis.name == "tp" and d == SEQ else ""
                     even("ep" if d == base(EXPERTS) else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)
     here |= joint((tuple(here),), here)
     crowd = next((axis.crowd for axis, dim in zip(axes, divided, strict=True) if dim == EXPERTS), 1)
-    if crowd != 1 and "b" in here:
-        here["b"] = here["b"] * crowd
+    if crowd != 1 and BATCH in here:
+        here[BATCH] = here[BATCH] * crowd
     return here

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import InputError
-from ..ir import ACTIVATION, ACTIVE, Op, Tensor, letters
+from ..ir import ACTIVATION, ACTIVE, BATCH, EXPERTS, Op, Tensor, letters
 from ..size import Size
 from ._placement import ORDER, Placement, kind, local, moved
-from .mesh import EXPERTS, WHOLE, Axis
+from .mesh import WHOLE, Axis
 
 Written = tuple[tuple[str, ...], Mapping[str, Size]]  # the writer's dimensions, and their whole sizes
 Scope = dict[tuple[str, Placement], str]  # conversions that were made: of which tensor, to what
@@ -63,13 +63,15 @@ class Places:
             )
         before, sizes = (local(o.sizes, place, self.axes) for place in (have, after))
         changed = {dim for a, b in zip(have, after, strict=True) if a != b for dim in (a, b)}
-        changed |= {"b", *(axis.rows for axis in self.axes)} if EXPERTS in changed else set()
+        changed |= {BATCH, *(axis.rows for axis in self.axes)} if EXPERTS in changed else set()
         changed = {axis for axis in t.dims if letters((axis,)) & changed}
         marked = {f"{axis}'": before[axis] for axis in changed}
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
         made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)
         of = o.of if o.phase == "backward" else ""
-        return Op(f"{o.name}.{how}", how, (read,), (made,), {**sizes, **marked}, o.phase, of, axis=group)
+        sizes = {**sizes, **marked}
+        moves = Op(f"{o.name}.{how}", how, (read,), (made,), sizes, o.phase, of, axis=group)
+        return moves._replace(keeps=o.keeps)
 
     def gathered_where_unlike(self, o: Op, t: Tensor, out: list[Op], scope: Scope) -> Tensor:
         """The tensor, gathered where it is divided along a dimension that its reader does not see."""

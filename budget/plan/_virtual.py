@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import InputError
-from ..ir import EMBED, INPUT, WEIGHT, Model, Op, Tensor, is_convolution, rewrite, walk
+from ..ir import EMBED, INPUT, KEY_SEQ, SEQ, WEIGHT, Model, Op, Tensor, is_convolution, rewrite, walk
 from ..size import Size, is_number
 from ._names import untrained
 from .freeze import frozen
@@ -58,14 +58,14 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     where = [i for i, node in enumerate(base.nodes) if isinstance(node, Op) and node.tag == EMBED]
     end = where[1] if len(where) > 1 else len(base.nodes)
     before, stack = base.nodes[: where[0]], base.nodes[where[0] + 1 : end]
-    before, whole = (rewrite(nodes, lambda o: (_longer(o, n, ("s", "t")),)) for nodes in (before, stack))
+    before, whole = (rewrite(nodes, lambda o: (longer(o, n, (SEQ, KEY_SEQ)),)) for nodes in (before, stack))
     given = {t.name for o, _ in walk(stack) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
         """Of the decoder's operators, those along the encoder's sequence."""
-        along = [t for t in o.ins if t.name in given and "t" in t.dims]
-        given.update(t.name for t in o.outs if along and "t" in t.dims)
-        return (_longer(o, n, ("t",)) if along else o,)
+        along = [t for t in o.ins if t.name in given and KEY_SEQ in t.dims]
+        given.update(t.name for t in o.outs if along and KEY_SEQ in t.dims)
+        return (longer(o, n, (KEY_SEQ,)) if along else o,)
 
     own = next(o for o in base.nodes if isinstance(o, Op) and o.tag == EMBED)
     embed = own._replace(outs=(words._replace(dims=(b, s, d)),))
@@ -73,7 +73,7 @@ def virtual_tokens(model: Model, field: str, n: Size, dtype: str, encode: Encode
     return sound(base._replace(nodes=nodes), field)
 
 
-def _longer(o: Op, n: Size, dims: tuple[str, ...]) -> Op:
+def longer(o: Op, n: Size, dims: tuple[str, ...]) -> Op:
     """An operator of longer sequences, along these dimensions."""
     return o._replace(sizes={**o.sizes, **{dim: o.sizes[dim] + n for dim in dims if dim in o.sizes}})
 
@@ -82,7 +82,7 @@ def fits(model: Model, field: str, n: Size) -> None:
     """Raise an InputError where a table of positions is too short for n more tokens."""
     context: Size = model.config.get("context", 0)
     learned = model.config.get("positions") == "learned"
-    longest: Size = next((o.sizes["s"] for o, _ in walk(model.nodes) if "s" in o.sizes), 0)
+    longest: Size = next((o.sizes[SEQ] for o, _ in walk(model.nodes) if SEQ in o.sizes), 0)
     if learned and all(map(is_number, (context, longest, n))) and longest + n > context:
         left = context - longest
         raise InputError(field, f"got {n} beside {longest:,} tokens; allowed: at most {left}, the context")

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..ir import (
+    BATCH,
+    KEY_SEQ,
+    KV_HEADS,
     LATENT_DIVIDE,
     LATENT_JOIN,
     LATENT_UP,
@@ -54,13 +57,13 @@ def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
     (cn, weight), kr = made[LATENT_UP].ins, made[LATENT_JOIN].ins[1]
     sizes = {**o.sizes, **made[LATENT_JOIN].sizes}
     sizes["l"] = sizes["c"] + sizes["m"]
-    latent = Tensor(f"{cn.name}~latent", ("b", "t", "l"), dtype=cn.dtype)
+    latent = Tensor(f"{cn.name}~latent", (BATCH, KEY_SEQ, "l"), dtype=cn.dtype)
 
     def new(name: str, kind: str, ins: tuple[Tensor, ...], *outs: Tensor) -> Op:
         return Op(beside(o, name), kind, ins, outs, sizes)
 
     def weights(which: str, dim: str) -> Tensor:
-        return weight._replace(name=f"{weight.name}.{which}", dims=("c", "h", dim))
+        return weight._replace(name=f"{weight.name}.{which}", dims=("c", KV_HEADS, dim))
 
     if o.tag == SCORES:
         q = o.ins[0]
@@ -73,7 +76,7 @@ def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
         return
     narrow = tuple(t._replace(name=f"{t.name}~c", dims=(*t.dims[:-1], "c")) for t in o.outs)
     if o.tag == MIX:
-        values = Tensor(f"{cn.name}~values", ("b", "t", "c"), on_chip=bool(o.kernel))
+        values = Tensor(f"{cn.name}~values", (BATCH, KEY_SEQ, "c"), on_chip=bool(o.kernel))
         yield new("values", "slice", (latent,), values)._replace(group=o.group, kernel=o.kernel)
         yield o._replace(ins=(o.ins[0], values), outs=narrow, sizes=sizes)
         return

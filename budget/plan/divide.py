@@ -18,8 +18,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..ir import (
+    EXPERTS,
     GIVEN,
     INPUT,
+    KEY_SEQ,
+    SEQ,
     SSM_IN,
     WEIGHT,
     WEIGHTS,
@@ -37,7 +40,7 @@ from ..named import NamedTuple
 from ..size import product
 from ._placement import BESIDE, Placement, left, local, moved, passes
 from ._places import Places, Scope
-from .mesh import EXPERTS, PARTIAL, WHOLE, Axis, canonical, choice, has, loops_over
+from .mesh import PARTIAL, WHOLE, Axis, canonical, choice, has, loops_over
 
 
 class Divided(NamedTuple):
@@ -121,7 +124,7 @@ class _Divider(Places):
             if t.role == WEIGHT and o.phase == "backward":
                 held = zip(self.axes, self.place[t.name], strict=True)
                 self.partial[t.of] = tuple(axis for axis, dim in held if dim == PARTIAL)
-        parts = product(a.degree for a, dim in zip(self.axes, chosen, strict=True) if o.causal and dim == "s")
+        parts = product(a.degree for a, dim in zip(self.axes, chosen, strict=True) if o.causal and dim == SEQ)
         yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes), parts=parts)
 
     def chosen(self, o: Op) -> Placement:
@@ -152,7 +155,7 @@ class _Divider(Places):
     def refuse(self, o: Op, chosen: Placement) -> None:
         """Raise an InputError for what cannot be divided as the rule would have it."""
         for axis, dim in zip(self.axes, chosen, strict=True):
-            if o.rule.in_order and dim in ("s", "t"):
+            if o.rule.in_order and dim in (SEQ, KEY_SEQ):
                 text = f"{o.name} goes through the sequence in order"
                 raise InputError(f"layout.{axis.name}", f"{text}, which cannot be divided; allowed: 1")
             if o.tag == SSM_IN and axis.name == "cp":

@@ -18,7 +18,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ..config import Task
-from ..ir import ACTIVATION, MERGE, MIX, SCORES, Block, Model, Node, Op, Tensor, rewrite, walk
+from ..ir import (
+    ACTIVATION,
+    KEY_SEQ,
+    MERGE,
+    MIX,
+    SCORES,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    batch_leads,
+    rewrite,
+    walk,
+)
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
 
@@ -71,7 +85,7 @@ def _contiguous(model: Model) -> tuple[Node, ...]:
             yield Op(f"{o.name}.{t.label}_copy", "contiguous", (t,), (new[t.name],), o.sizes, group=o.group)
         if o.tag in (SCORES, MIX):
             ins = tuple(new.get(t.name, t) for t in o.ins)
-            copies = sum(t.name not in by_heads and t.dims[1] != "h" for t in ins) - len(new)
+            copies = sum(t.name not in by_heads and not batch_leads(o, t) for t in ins) - len(new)
             copies += o.tag == SCORES and o.out.name not in scaled  # scaled all the same, by 1 (T5)
             o = o._replace(ins=ins, beside=(copies, copies))
         yield o
@@ -106,7 +120,7 @@ def _of(o: Op, choice: str) -> str:
     """The choice for one attention: SDPA needs a mask where the sequence is as long as the window."""
     if choice != "sdpa" or is_zero(o.window):
         return choice
-    t = o.sizes["t"]
+    t = o.sizes[KEY_SEQ]
     return choice if is_number(o.window) and is_number(t) and o.window > t else "fused"
 
 

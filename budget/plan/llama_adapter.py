@@ -11,7 +11,24 @@ from collections.abc import Iterator, Sequence
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..ir import PROMPT, WEIGHT, Block, Model, Node, Op, Tensor, beside, pieces, rewrite, walk
+from ..ir import (
+    BATCH,
+    KEY_SEQ,
+    KV_HEADS,
+    PROMPT,
+    Q_HEADS,
+    SEQ,
+    WEIGHT,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    beside,
+    pieces,
+    rewrite,
+    walk,
+)
 from ._names import untrained
 from .fp8 import is_linear
 from .freeze import frozen
@@ -100,7 +117,7 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
         yield o
 
     def swap(t: Tensor) -> Tensor:
-        dims = tuple("n" if d in ("s", "t") else d for d in t.dims if d != "b")
+        dims = tuple("n" if d in (SEQ, KEY_SEQ) else d for d in t.dims if d != BATCH)
         return t._replace(name=f"{root(t).name}~prompt", dims=dims)
 
     def made(o: Op, kind: str, ins: tuple[Tensor, ...], *outs: Tensor, group: str = "") -> Op:
@@ -112,13 +129,13 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
             yield made(o, "copy", (Tensor(f"{name}.weight", ("n", "d"), WEIGHT),), x)
         yield made(o, o.kind, (x, *o.ins[1:]), *map(swap, o.outs))
     w, p, y, gated = (
-        Tensor(f"{name}.{n}", tuple("n" if d == "t" else d for d in like.dims))
+        Tensor(f"{name}.{n}", tuple("n" if d == KEY_SEQ else d for d in like.dims))
         for n, like in (("w", scores.out), ("p", scores.out), ("y", merge.out), ("gated", merge.out))
     )
     yield made(scores, "contract", (scores.ins[0], swap(scores.ins[1])), w, group="attention")
     yield Op(f"{name}.softmax", "softmax", (w,), (p,), sizes, group="attention")
     yield made(mix, "contract", (p, swap(mix.ins[1])), y, group="attention")
-    gate = Tensor(f"{name}.gate", ("h", "r"), WEIGHT)
+    gate = Tensor(f"{name}.gate", (KV_HEADS, Q_HEADS), WEIGHT)
     yield Op(f"{name}.gate", "mul", (y, gate), (gated,), sizes)
     yield Op(f"{name}.add", "add", (own, gated), (merge.out,), sizes)
 

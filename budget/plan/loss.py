@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import CHUNK, LOSS, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
+from ..ir import CHUNK, LOSS, SEQ, SUMMAND, Model, Op, Tensor, elements, rewrite, walk
 from ..size import Size, minimum
 from ._names import wide
 
@@ -44,10 +44,10 @@ def in_chunks(model: Model, tokens: Size) -> Model:
     """
     softmax = _softmax(model, "loss_chunk")
     dims = softmax.out.dims
-    if "s" not in dims:
+    if SEQ not in dims:
         raise InputError("loss_chunk", f"the loss of {model.name} is of no sequence; allowed: 0")
-    sizes = {"chunk": minimum(tokens, softmax.sizes["s"])}
-    part = tuple("chunk" if d == "s" else d for d in dims)
+    sizes = {"chunk": minimum(tokens, softmax.sizes[SEQ])}
+    part = tuple("chunk" if d == SEQ else d for d in dims)
     made: set[str] = set()
     after, again = _last_chunk(model, softmax)
 

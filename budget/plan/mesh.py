@@ -21,21 +21,40 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ..config import any_of, divides
 from ..errors import InputError
-from ..ir import ACTIVE, Model, Op, Tensor, expert_axis, letters, walk
+from ..ir import (
+    ACTIVE,
+    BATCH,
+    D_FF,
+    EXPERTS,
+    KEY_SEQ,
+    KV_HEADS,
+    Q_HEADS,
+    SEQ,
+    SSM_GROUPS,
+    SSM_HEADS,
+    VOCAB,
+    Model,
+    Op,
+    Tensor,
+    base,
+    expert_axis,
+    letters,
+    walk,
+)
 from ..layout import Layout, even
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_one, is_zero, maximum, minimum, product
 
 WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
-EXPERTS = "~e"  # the experts that rows pick; rows themselves go where their experts are
 ATTENTION = "attention"
-HEADS = {"h": "r", "G": "H"}  # groups of heads: of a key and its value, of a state's; and the heads of each
+# Groups of heads, of a key and its value or of a state's, and the heads of each.
+HEADS = {KV_HEADS: Q_HEADS, SSM_GROUPS: SSM_HEADS}
 Groups = Mapping[str, Sequence[Size]]
 NONE: Groups = {}
 # What must be divided evenly, and what it is called. A vocabulary is padded; a given batch is one device's.
 EVENLY = {
-    "h": "heads", "r": "query heads for each key", "G": "groups of heads", "H": "heads of each group",
-    "f": "d_ff", "s": "seq", "t": "seq", "e": "experts",
+    KV_HEADS: "heads", Q_HEADS: "query heads for each key", SSM_GROUPS: "groups of heads",
+    SSM_HEADS: "heads of each group", D_FF: "d_ff", SEQ: "seq", KEY_SEQ: "seq", base(EXPERTS): "experts",
 }  # fmt: skip
 
 
@@ -61,7 +80,7 @@ class Axis(NamedTuple):
     degree: Size
     dims: tuple[Prefer, ...]
     given: str = ""
-    rows: str = "s"
+    rows: str = SEQ
     inner: str = ""  # its name among the rows of experts
     crowd: float = 1.0  # rows of the busiest device's experts, over the mean
     whole: tuple[int, ...] = ()
@@ -87,7 +106,7 @@ def _holds(axis: Axis, want: Prefer, o: Op, loops: Collection[str]) -> bool:
 
 def _is_whole(axis: Axis, want: Prefer, sizes: Mapping[str, Size]) -> bool:
     """Whether what an axis would divide is a sequence that it leaves as it is."""
-    return bool(axis.whole) and want.dim in ("s", "t") and sizes.get(want.dim) in axis.whole
+    return bool(axis.whole) and want.dim in (SEQ, KEY_SEQ) and sizes.get(want.dim) in axis.whole
 
 
 def canonical(axis: Axis, t: Tensor, sizes: Mapping[str, Size]) -> str:
@@ -120,7 +139,7 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
     for letter, kinds in found.items():
         for groups, each in kinds:
             even("tp", layout.tp, "heads", groups * each)
-            if layout.cp_kind == "ulysses" and letter == "h":
+            if layout.cp_kind == "ulysses" and letter == KV_HEADS:
                 even("cp", layout.tp * layout.cp, "heads", groups * each)
     whole = _uneven(layout, model)
     divided = axes(layout, {letter: [groups for groups, _ in kinds] for letter, kinds in found.items()})
@@ -135,7 +154,7 @@ def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
     plain = all(is_number(n) and n for n in (degree, model.tokens, model.samples))
     if not plain or degree == 1 or model.tokens // model.samples % degree:
         return ()
-    lengths = {o.sizes["s"] for o, _ in walk(model.nodes) if "s" in loops_over(o) and is_number(o.sizes["s"])}
+    lengths = {o.sizes[SEQ] for o, _ in walk(model.nodes) if SEQ in loops_over(o) and is_number(o.sizes[SEQ])}
     return tuple(n for n in lengths if n % degree)
 
 
@@ -165,9 +184,10 @@ def axes(layout: Layout, groups: Groups = NONE) -> tuple[Axis, ...]:
     over_tp = _part(layout.ep, beyond)  # experts take what their own tp leaves of tp, then cp, then dp
     over_cp = _part(exact_div(layout.ep, over_tp), layout.cp)
     over_dp = exact_div(layout.ep, over_tp * over_cp)
-    sp = (Prefer("s", without="h"),) if layout.sp else ()  # keys that several devices have are made by each
-    dense = (Prefer("f"), Prefer("v"), *sp)
-    apart = (Prefer("f", without=ACTIVE), Prefer("v"), *sp)
+    # Keys that several devices have are made by each.
+    sp = (Prefer(SEQ, without=KV_HEADS),) if layout.sp else ()
+    dense = (Prefer(D_FF), Prefer(VOCAB), *sp)
+    apart = (Prefer(D_FF, without=ACTIVE), Prefer(VOCAB), *sp)
     found: list[Axis] = []
     for size, experts, inner in (
         (etp, False, dense),
@@ -181,10 +201,10 @@ def axes(layout: Layout, groups: Groups = NONE) -> tuple[Axis, ...]:
     for size, experts in ((over_cp, True), (exact_div(layout.cp, over_cp), False)):
         for heads, degree in (((), size),) if ring else _heads(size, groups, found):
             moved = tuple(want._replace(within=ATTENTION) for want in heads)
-            along = (Prefer("s"), Prefer("t", outside=ATTENTION))
+            along = (Prefer(SEQ), Prefer(KEY_SEQ, outside=ATTENTION))
             found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
     for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):
-        found.append(Axis("dp", size, (*_experts(experts), Prefer("b")), given="b", rows="", inner="dp"))
+        found.append(Axis("dp", size, (*_experts(experts), Prefer(BATCH)), given=BATCH, rows="", inner="dp"))
     return tuple(axis._replace(crowd=layout.imbalance) for axis in found if not is_one(axis.degree))
 
 
@@ -207,7 +227,7 @@ def _heads(size: Size, groups: Groups, before: Sequence[Axis]) -> Iterator[tuple
             if any_of(size > left):
                 ends.append(left)
                 if any_of(size <= left):  # an axis of one device would talk to itself
-                    what = {"h": "key-value heads", "G": "groups of heads"}[letter]
+                    what = {KV_HEADS: "key-value heads", SSM_GROUPS: "groups of heads"}[letter]
                     text = f"some degrees divide the {count} {what} and some are more"
                     raise InputError("layout.tp", f"{text}; allowed: arrays of one kind")
     start: Size = 1

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..fold.memory import tensor_bytes
 from ..ir import (
     EXPERT_GATED,
+    EXPERTS,
     FROZEN,
     HEAD,
     ROUTER,
@@ -24,6 +25,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    base,
     letters,
     rewrite,
     walk,
@@ -212,7 +214,7 @@ def _along(weight: Tensor, o: Op, part: Part, n: Size) -> tuple[str, ...]:
 def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
     """What lies beside a product's weight."""
     sizes = shape(weight, o)
-    experts = "~e" in weight.dims
+    experts = EXPERTS in weight.dims
     out, inner = sizes[-2:]
     copies: Size = prod(sizes[:-2]) if sizes[:-2] else 1
     many = o.sizes["j"] if o.tag == EXPERT_GATED else 1  # files have an expert's gate and up apart
@@ -223,8 +225,8 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
         n = many * part.numbers(exact_div(out, many), inner)
         along = _along(weight, o, part, n)
         n = exact_div(n, prod(o.sizes[d] for d in along))
-        dims = (*(("~e",) if experts else ()), *along, "numbers")
-        counts = {**o.sizes, "numbers": n, **({"e": copies} if experts else {})}
+        dims = (*((EXPERTS,) if experts else ()), *along, "numbers")
+        counts = {**o.sizes, "numbers": n, **({base(EXPERTS): copies} if experts else {})}
         beside = Tensor(name, dims, SCALE, part.dtype)
         seen = Tensor(f"{name}~seen", dims, dtype=part.dtype)
         yield Op(f"{o.name}.{part.name}", "resident", (beside,), (seen,), counts)

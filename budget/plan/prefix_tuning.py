@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import (
+    BATCH,
     EMBED,
     INPUT,
+    KEY_SEQ,
     MIX,
     SCORES,
+    SEQ,
     WEIGHT,
     Block,
     Model,
@@ -28,7 +31,7 @@ from ..ir import (
 from ..size import Size
 from ._beside import wide
 from ._names import untrained
-from ._virtual import fits, sound
+from ._virtual import fits, longer, sound
 from .freeze import frozen
 
 SETTINGS = {
@@ -74,7 +77,7 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
         made = makers.get(o.ins[1].name)
         inner = made is not None and made.group == o.group and made.kind != "view"
         t = made.ins[0] if made is not None and inner else o.ins[1]
-        seen[t.name] = t._replace(dims=tuple("t" if d == "s" else d for d in t.dims))
+        seen[t.name] = t._replace(dims=tuple(KEY_SEQ if d == SEQ else d for d in t.dims))
     pending = bool(products)
     inside = [o for o in ops if products and o.group == products[0].group]
     biases = {o.out.name: o for o in inside if o.kind == "add"}  # of distances: T5's
@@ -85,13 +88,13 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
         if node not in ops:
             yield node
             continue
-        o = node._replace(sizes={**node.sizes, "t": node.sizes["t"] + n}) if "t" in node.sizes else node
+        o = longer(node, n, (KEY_SEQ,))
         if products and o.group == products[0].group and o.kind != "table":
             if pending and any(t.name in seen for t in o.ins):
                 pending = False
                 yield from _prefix(products[0], node, seen, n, dtype)
             ins = tuple(t._replace(name=f"{t.name}~prefixed") if t.name in seen else t for t in o.ins)
-            o = o._replace(ins=ins, window=o.sizes["t"])
+            o = o._replace(ins=ins, window=o.sizes[KEY_SEQ])
             if o.out.name in biases and any(u.ins[0].name == o.out.name and u.kind == "mask" for u in inside):
                 continue
             if o.kind == "mask" and o.ins[0].name in biases:
@@ -105,22 +108,24 @@ def _with_prefix(nodes: Sequence[Node], n: Size, dtype: str) -> Iterator[Node]:
 def _prefix(scores: Op, first: Op, seen: dict[str, Tensor], n: Size, dtype: str) -> Iterator[Op]:
     """The look-up of one layer's prefix, and keys and values behind it."""
     name = beside(scores, "prefix")
-    sizes = {**first.sizes, PREFIX: n, "keys": first.sizes["t"], "t": first.sizes["t"] + n, "two": 2}
+    keys = first.sizes[KEY_SEQ]
+    sizes = {**first.sizes, PREFIX: n, "keys": keys, KEY_SEQ: keys + n, "two": 2}
     like = next(iter(seen.values()))
-    wide_dims = tuple(d for d in like.dims if d not in ("b", "t"))
-    ids = Tensor("prefix_ids", ("b", PREFIX), INPUT, "int64")
+    wide_dims = tuple(d for d in like.dims if d not in (BATCH, KEY_SEQ))
+    ids = Tensor("prefix_ids", (BATCH, PREFIX), INPUT, "int64")
     table = Tensor(f"{name}.weight", (f"~{PREFIX}", "two", *wide_dims), WEIGHT, dtype)
-    rows = Tensor(f"{name}~rows", ("b", PREFIX, "two", *wide_dims), dtype=dtype)
+    rows = Tensor(f"{name}~rows", (BATCH, PREFIX, "two", *wide_dims), dtype=dtype)
     yield Op(name, "gather", (ids, table), (rows,), sizes)
     if dtype:
         yield Op(f"{name}.cast", "cast", (rows,), (rows._replace(name=f"{name}~narrow", dtype=""),), sizes)
         rows = rows._replace(name=f"{name}~narrow", dtype="")
     parts = tuple(
-        Tensor(f"{t.name}~prefix", tuple(PREFIX if d == "t" else d for d in t.dims)) for t in seen.values()
+        Tensor(f"{t.name}~prefix", tuple(PREFIX if d == KEY_SEQ else d for d in t.dims))
+        for t in seen.values()
     )
     yield Op(f"{name}.split", "split", (rows,), parts, sizes)
     for part, t in zip(parts, seen.values(), strict=True):
-        own = t._replace(dims=tuple("keys" if d == "t" else d for d in t.dims))
+        own = t._replace(dims=tuple("keys" if d == KEY_SEQ else d for d in t.dims))
         yield Op(f"{name}.{t.label}", "join", (part, own), (t._replace(name=f"{t.name}~prefixed"),), sizes)
 
 

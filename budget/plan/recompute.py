@@ -19,6 +19,7 @@ from ..ir import (
     ALL,
     COPY,
     INPUT_ONLY,
+    NOTHING,
     REMADE,
     SCALE,
     SCORES,
@@ -29,6 +30,7 @@ from ..ir import (
     Node,
     Op,
     Tensor,
+    batch_leads,
     rewrite,
     walk,
 )
@@ -38,9 +40,12 @@ POLICIES = ("keep_attention", "keep_second_products", "keep_products")  # plan/_
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
 
 
-def _never_kept(o: Op, t: Tensor) -> bool:
-    """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return _is_remade(o) or (t.on_chip and o.kernel != "chunked")
+def _never_kept(o: Op, t: Tensor, inner: bool) -> bool:
+    """On the chip only (but of a loss in chunks, which has had its backward pass), weights widened for one
+    product, or what its module lets go.
+    """
+    gone = o.keeps == NOTHING or (inner and o.keeps == INPUT_ONLY)
+    return gone or _is_remade(o) or (t.on_chip and o.kernel != "chunked")
 
 
 def _is_remade(o: Op) -> bool:
@@ -49,9 +54,9 @@ def _is_remade(o: Op) -> bool:
 
 
 CHOICES: dict[str, Lost] = {
-    "none": lambda o, t, inner: _never_kept(o, t),
+    "none": _never_kept,
     # Attention's scores and probabilities; what the output projection reads stays.
-    "selective": lambda o, t, inner: _never_kept(o, t) or (inner and o.group in ATTENTION),
+    "selective": lambda o, t, inner: _never_kept(o, t, inner) or (inner and o.group in ATTENTION),
     "full": lambda o, t, inner: True,
     **{policy: (lambda o, t, inner: True) for policy in POLICIES},
 }
@@ -82,12 +87,18 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     # Outside the repeated layers only what stays on chip is lost.
     gone = CHOICES["none"] if top else lost
     outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
-    makers = {t.name: o for o in ops for t in o.outs if gone(o, t, t.name not in outside)}
+    others = {t.name for o in ops if o.keeps != INPUT_ONLY for t in o.ins}
+    makers = {
+        t.name: o
+        for o in ops
+        for t in o.outs
+        if gone(o, t, t.name not in (others if o.keeps == INPUT_ONLY else outside))
+    }
     done: set[str] = set()
-    heads_first = all(_batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
+    heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
     copies: dict[str, str] = {}  # of operands that stayed
-    for node in _with_arguments(ops, back) if NAMES[gone] == "selective" else back:
+    for node in _with_arguments(ops, back, selective=NAMES[gone] == "selective"):
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
@@ -95,6 +106,8 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         reads, wanted = [*[t.name for t in node.ins], *node.holds], set[str]()
         if not makers.keys().isdisjoint(reads):
             _lead(reads, makers, done, wanted)
+            modules = [makers[name] for name in wanted if makers[name].keeps]
+            wanted |= {t.name for o in modules for t in o.outs if t.name in makers}  # made at once
         if wanted:
             done |= wanted
             for o in ops:
@@ -109,13 +122,24 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         yield node._replace(holds=(*node.holds, *held)) if held else node
 
 
-def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
-    """Backward nodes, the last of each attention with what its checkpoint holds: all that it was given."""
-    given: dict[str, tuple[str, ...]] = {}  # by the attention's operators
-    for is_one, run in groupby(ops, lambda o: o.group in ATTENTION and not o.kernel):
-        if is_one:
+def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool) -> Iterator[Node]:
+    """Backward nodes, the last of each attention or module with what its checkpoint holds: all that it was
+    given and, where no result was kept, what it has made again.
+    """
+
+    def part_of(o: Op) -> tuple[str, str]:
+        core = selective and o.group in ATTENTION and not o.kernel
+        return ("core_attn", "") if core else (o.module if o.keeps else "", o.keeps)
+
+    given: dict[str, tuple[str, ...]] = {}  # by the operators of such a part
+    for (name, keeps), run in groupby(ops, part_of):
+        if name:
             part = tuple(run)
-            given |= dict.fromkeys((o.name for o in part), _arguments(part))
+            made = tuple(o.out.name for o in part if keeps == NOTHING and not o.out.on_chip)
+            given |= dict.fromkeys((o.name for o in part), (*_arguments(part), *made))
+    if not given:
+        yield from back
+        return
     last: dict[tuple[str, ...], int] = {}
     for i, node in enumerate(back):
         if isinstance(node, Op) and node.of in given:
@@ -125,18 +149,12 @@ def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
         yield node._replace(holds=(*node.holds, *ends[i])) if i in ends and isinstance(node, Op) else node
 
 
-def _batch_leads(o: Op, t: Tensor) -> bool:
-    """Whether an operand of a batched product has the batch's dimensions first, so that it is not copied."""
-    batch = tuple(d for d in o.out.dims if all(d in u.dims for u in o.ins))
-    return t.dims[: len(batch)] == batch
-
-
 def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> Iterator[Op]:
     """An attention's product that runs again, behind the copies of operands that it makes where they are laid
     out otherwise, and that its backward pass keeps.
     """
     for t in operands if o.group in ATTENTION and o.kind == "contract" else ():
-        if not _batch_leads(o, t):
+        if not batch_leads(o, t):
             copies[t.name] = f"{t.name}~{o.name}"
             out = t._replace(name=copies[t.name], part="")
             yield Op(f"{o.name}.{t.label}_copy", "copy", (t,), (out,), o.sizes, "backward", o.name, o.group)

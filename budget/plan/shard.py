@@ -19,11 +19,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..fold.count import training
-from ..ir import GIVEN, GRADIENT, WEIGHT, WEIGHTS, Block, Model, Node, Op, Tensor, elements, expert_axis, walk
+from ..ir import (
+    EXPERTS,
+    GIVEN,
+    GRADIENT,
+    WEIGHT,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    elements,
+    expert_axis,
+    walk,
+)
 from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_one, is_zero
-from .mesh import EXPERTS, Axis
+from .mesh import Axis
 
 Partial = Mapping[str, Sequence[Axis]]  # by weight: the axes over which its gradient is a partial sum
 SHAPED = ("adafactor", "muon", "shampoo")  # optimizers that need a weight's rows and columns

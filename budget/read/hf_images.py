@@ -142,3 +142,18 @@ def _side(hf: Settings, name: str) -> int:
 def _labels(hf: Settings) -> dict[str, Any]:
     """The classifier's outputs; none where there are no labels."""
     return {"classes": count(hf)}
+
+
+def sam_vision_model(hf: Settings) -> dict[str, Any]:
+    """Layers that attend to everything are listed; the MLP's width is a multiple where it isn't told."""
+    field = "global_attn_indexes"
+    listed = [_whole({field: i}, field, least=0) for i in _list(hf, field)]
+    wide = hf["mlp_dim"]
+    if wide is None:
+        wide = int(_whole(hf, "hidden_size") * _number(hf, "mlp_ratio"))
+    return {
+        "patch": _side(hf, "patch_size"),
+        "image": _side(hf, "image_size"),
+        "d_ff": _whole({"mlp_dim": wide}, "mlp_dim"),
+        "full_layers": tuple(listed) or (_whole(hf, "num_hidden_layers"),),
+    }

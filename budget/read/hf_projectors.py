@@ -106,6 +106,18 @@ def deepseek_vl(hf: Settings, _: Any) -> dict[str, Any]:
     return {"projector_width": hf["text_width"]}
 
 
+def deepseek_vl_hybrid(hf: Settings, _: Any) -> dict[str, Any]:
+    """Each tower's output becomes half as wide as the text."""
+    if hf["text_width"] % 2:
+        raise UncoveredError("text_config.hidden_size", f"got {hf['text_width']}; allowed: even numbers")
+    return {}
+
+
+def got_ocr2(_: Settings, __: Any) -> dict[str, Any]:
+    """Two convolutions and a linear layer."""
+    return {}
+
+
 def mistral3(hf: Settings, tower: Any) -> dict[str, Any]:
     """A norm, squares of patches projected to one token, an MLP as wide as the text."""
     if hf["vision_feature_layer"] != -1:
@@ -261,8 +273,8 @@ def _as_wide(hf: Settings, where: Settings, name: str) -> dict[str, Any]:
 RULES = {
     rule.__name__: rule
     for rule in (
-        gemma3, paligemma, llava, video_llava, llava_next, llava_onevision, vipllava, deepseek_vl, mistral3,
-        idefics2, idefics3, internvl, cohere2_vision, aya_vision,
+        gemma3, paligemma, llava, video_llava, llava_next, llava_onevision, vipllava, deepseek_vl,
+        deepseek_vl_hybrid, got_ocr2, mistral3, idefics2, idefics3, internvl, cohere2_vision, aya_vision,
         llama4, mllama,
     )
 }  # fmt: skip

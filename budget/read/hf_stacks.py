@@ -10,7 +10,7 @@ from ..named import Any
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _short, _whole
 from .hf_fields import activation as _activation
-from .hf_images import _image, _labels, _side
+from .hf_images import _image, _labels, _number, _side
 
 T5_ACTIVATIONS = {
     "relu": ("relu", False), "gelu": ("gelu", False), "gated-gelu": ("gelu_new", True),
@@ -87,6 +87,11 @@ def internvl_vision(hf: Settings) -> dict[str, Any]:
             raise UncoveredError(name, f"got {shown(hf[name])}; allowed: 0")
     placed = _flag(hf, "use_absolute_position_embeddings", True)
     return {**vit(hf), "final_norm": final, "positions": "learned" if placed else "none"}
+
+
+def janus_vision(hf: Settings) -> dict[str, Any]:
+    """The MLP's width is a multiple."""
+    return {**vit(hf), "d_ff": int(_whole(hf, "hidden_size") * _number(hf, "mlp_ratio"))}
 
 
 def siglip_vision_model(hf: Settings) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What the fields of vision-language configs mean, and of those that hear: the tower and its projector.
 
 A family's `tower` names the families of towers that its class takes, the usual one first, or is one
-itself; `tower_usual` has the fields of a tower that the config leaves out. Source: transformers.
+itself; `tower_usual` has the fields of a tower that the config leaves out, `beside` further towers, by the
+part of the architecture's Config that each one is. Source: transformers.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from .. import arch as architectures
 from ..config import make
 from ..errors import InputError, shown, some
 from ..named import Any
-from . import hf_any_size, hf_classes, hf_families, hf_projectors, hf_qformer, hf_sound
+from . import hf_any_size, hf_classes, hf_drawing, hf_families, hf_projectors, hf_qformer, hf_sound
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole
 from .hf_images import _side
 from .hf_projectors import FIELD
 
-RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES}
+RULES = {**hf_projectors.RULES, **hf_any_size.RULES, **hf_sound.RULES, **hf_qformer.RULES, **hf_drawing.RULES}
 SEEING = {  # of a text model, the one that sees
     "transformer": "vision_language",
     "hybrid": "vision_hybrid",
@@ -41,11 +42,14 @@ def field(family: Mapping[str, Any]) -> str:
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family) if field(family) else ({}, None)
+    towers = {} if tower is None else {"tower": tower}
+    for part, told in family.get("beside", {}).items():
+        towers[part] = _tower(hf, {**family, "tower_usual": {}, **told})[1]
     rule = RULES[family.get("rule", hf["model_type"])]
     name = wholes(family)[arch]
     sees = architectures.load(name).Config
-    own = {} if tower is None else vars(tower)
-    inside = {f"tower_{name}": value for name, value in own.items() if f"tower_{name}" in sees.fields}
+    own = {f"{part}_{name}": value for part, one in towers.items() for name, value in vars(one).items()}
+    inside = {name: value for name, value in own.items() if name in sees.fields}
     settings = {
         **vars(text),
         **inside,
