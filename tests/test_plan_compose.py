@@ -259,7 +259,7 @@ ON = {
     "accumulate": 2, "activation_inputs": "fp8", "adalora_rank": 4, "adapter_bias": "all",
     "adapter_dtype": "fp32",
     "adapter_targets": "mlp", "adapters":
-    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1,
+    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1, "cache_implementation": "dynamic",
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fuse": "norm", "grad_dtype":

@@ -11,7 +11,7 @@ from budget.__main__ import main
 from budget.bounds import Bounds
 from budget.errors import InputError
 from budget.estimate import plan
-from budget.layout import Layout
+from budget.layout import Alone, Layout
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"
@@ -55,6 +55,16 @@ def test_the_best_comes_first_and_all_have_the_devices():
     assert {t.layout.devices for t in found.tried} == {8}
     for t in found.tried:
         assert t.estimate.model.samples == 32
+
+
+def test_a_stage_that_is_built_alone_is_that_of_its_pipeline():
+    layout = {"tp": 2, "pp": 4, "dp": 2, "zero": 1}
+    settings = small(config={**SMALL, "layers": 8}, recompute="full")
+    whole = budget.estimate("transformer", layout=Layout(**layout), **settings).spread.ranks
+    for stage in range(4):
+        (alone,) = budget.estimate("transformer", layout=Alone(**layout, only=stage), **settings).spread.ranks
+        assert alone in whole
+        assert stage in alone.stages
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    EXPERT_SEND,
     KEY_SEQ,
     SEQ,
     WEIGHT,
@@ -14,6 +15,7 @@ from ..ir import (
     Gemm,
     Node,
     Op,
+    Tensor,
     base,
     contraction_flops,
     elements,
@@ -63,18 +65,23 @@ def works(
     are no kernels.
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
-    `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
-    bits are widened where they are used. native: the framework's own loop starts them, no network's code.
+    `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
+    are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
+    one kernel, its state on chip. native: the framework's own loop starts them, no network's code.
+    Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
     last = "", ""
-    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
+    graph = execution == "graph"
+    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
     for node, key in _ordered(run, execution):
         if pending and key != last and not all(o.rule.view for o in pending):
             yield _work(pending, dtype, execution, times, native, read)
         pending = pending if key == last else []
         last = key
-        if isinstance(node, Block):
+        if isinstance(node, Block) and graph and node.inline and node.shared:
+            yield _looped(node, dtype, times, read)
+        elif isinstance(node, Block):
             inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
             yield from works(node.body, dtype, execution, times * node.count, inner, read)
         elif key[0]:
@@ -85,14 +92,29 @@ def works(
         yield _work(pending, dtype, execution, times, native, read)
 
 
-def _idle(o: Op) -> bool:
-    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), or makes
-    a mask that each kernel makes for itself.
+def _idle(o: Op, graph: bool) -> bool:
+    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), makes a
+    mask that each kernel makes for itself, or, in a graph, copies rows for experts.
     """
-    if o.kind == "table" and o.out.on_chip:
+    if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True
     n = elements(o.out, o.sizes)
     return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
+
+
+def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
+    """A loop as one kernel: what each repetition takes and leaves is moved, what it hands on is not."""
+    body = [o for o in node.body if isinstance(o, Op)]
+    parts = {o.out.name for o in body if o.rule.part}  # of what is put together, not handed on
+    state = {name for c in node.carry for name in (c.enter, c.leave)} - parts
+
+    def within(t: Tensor) -> Tensor:
+        return t._replace(on_chip=True) if t.name in state else t
+
+    ops = [o._replace(ins=tuple(map(within, o.ins)), outs=tuple(map(within, o.outs))) for o in body]
+    one = _work(ops, dtype, "graph", times, False, read)
+    many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes")}
+    return one._replace(**many)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:

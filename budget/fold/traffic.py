@@ -20,7 +20,9 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     movers, made = handed(ops, read)
     for o in movers:
         ins = [t.name for t in o.ins]
-        for t, name in zip(o.ins, ins, strict=True):
+        # Into what is there a part is written; nothing of it is read.
+        taken = o.ins[:-1] if o.rule.part and o.rule.updates else o.ins
+        for t, name in zip(taken, ins, strict=False):
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
             elif not (t.on_chip or name in moved or name in wide or root.get(name, name) in made):

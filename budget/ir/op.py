@@ -29,6 +29,7 @@ INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
 EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which experts work, and back
+EXPERT_SEND = "expert send"  # a copy of each token's row for each of its experts
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
