@@ -103,7 +103,7 @@ BEFORE = {
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
     "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
-CONTAINER = r"(?:\(|\bnemo)(2\d)\.?(\d\d)\b"  # NVIDIA's, told by a year and a month
+CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 # What software did before a version while it generated tokens, as settings of `estimate`.
 # Source: transformers.
 DECODED = {"transformers": ((5, 0), {"attention": "causal"})}  # heads that share keys and values had copies
