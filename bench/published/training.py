@@ -85,6 +85,6 @@ def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     if software == DLE and row.get("kind") == ANSWERS and kind == "master":
         return {"precision": "master"}
     if kind == "fp8":
-        return {"precision": "fp8", "grad_dtype": ""}
+        return {"precision": "fp8"}
     own = (stacks.load(software).train or {}).get("precision")
-    return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure", "grad_dtype": ""}
+    return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}
