@@ -10,8 +10,8 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
-from budget.fold.reads import reads
 from budget.fold.time import bound, kernel_time, rates, time
+from budget.fold.traffic import reads
 from budget.ir import Gemm, op
 
 H100, CPU = load("h100"), load("cpu")
@@ -176,6 +176,7 @@ def test_a_cache_is_read_once_and_written_in_place():
         )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("execution", ["compiled", "eager"])
 @pytest.mark.parametrize("mode", CHOICES["mode"])
 @pytest.mark.parametrize("name", architectures.names())
