@@ -30,8 +30,8 @@ def tower_field(kind: str) -> str:
 
 def tower_fields(kind: str) -> list[str]:
     """The same of all its towers."""
-    beside = hf_families.load(kind).get("beside", {}).values()
-    return [name for name in (tower_field(kind), *(told["tower_field"] for told in beside)) if name]
+    further = hf_families.load(kind).get("further_towers", {}).values()
+    return [name for name in (tower_field(kind), *(told["tower_field"] for told in further)) if name]
 
 
 def hears(kind: str) -> bool:

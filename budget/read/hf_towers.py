@@ -1,7 +1,7 @@
 """What the fields of vision-language configs mean, and of those that hear: the tower and its projector.
 
 A family's `tower` names the families of towers that its class takes, the usual one first, or is one
-itself; `tower_usual` has the fields of a tower that the config leaves out, `beside` further towers, by the
+itself; `tower_usual` has the fields of a tower that the config leaves out, `further_towers` others, by the
 part of the architecture's Config that each one is. Source: transformers.
 """
 
@@ -43,7 +43,7 @@ def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family) if field(family) else ({}, None)
     towers = {} if tower is None else {"tower": tower}
-    for part, told in family.get("beside", {}).items():
+    for part, told in family.get("further_towers", {}).items():
         towers[part] = _tower(hf, {**family, "tower_usual": {}, **told})[1]
     rule = RULES[family.get("rule", hf["model_type"])]
     name = wholes(family)[arch]
