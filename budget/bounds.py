@@ -17,8 +17,8 @@ from .answer import Estimate
 from .errors import InputError
 from .fold.memory import tensor_bytes
 from .fold.pipeline import in_flight
-from .ir import WEIGHTS, Model, walk
-from .layout import Layout
+from .ir import ONCE, WEIGHTS, Model, walk
+from .layout import Alone, Layout
 from .named import NamedTuple
 from .size import Size
 
@@ -114,17 +114,20 @@ class Bounds:
         return self.known[key]
 
     def _priced(self, probe: Layout, recompute: str) -> Layer | None:
+        stage = self.stack.stage(probe)
+        if stage is None:
+            return None
         try:
-            e = self.price(probe, self.batch, recompute)
+            e = self.price(Alone(**vars(probe), only=stage), self.batch, recompute)
         except InputError:
             return None
-        stage = self.stack.stage(probe)
-        if stage is None or e.spread is None or e.cluster is None:
+        if e.spread is None or e.cluster is None:
             return None
         alone = e.spread._replace(ranks=tuple(r for r in e.spread.ranks if stage in r.stages), keeps=())
         (inside,) = alone.run(e.device, e.profile, e.cluster, e.stack.overlap, e.task.execution)
         n, m = inside.rank.layers, alone.alone(inside.rank, stage)
-        kept = m.activations / in_flight(probe, stage, e.spread.micro)
+        lifetimes = inside.rank.walked.walk.lifetimes
+        kept = lifetimes.kept - lifetimes.copies
         casts = _casts(inside.rank.program, e.spread.dtype) / e.spread.micro
         casts = casts if casts <= kept else 0  # else they are made again
         return Layer(
@@ -139,8 +142,9 @@ class Bounds:
 
 def _casts(model: Model, dtype: str) -> Size:
     """Bytes of weights in another dtype, as a forward pass makes them (autocast)."""
-    made = ((o, n) for o, n in walk(model.nodes) if o.rule.casts and o.ins[0].role in WEIGHTS and not o.again)
-    return sum(tensor_bytes(o.out, o.sizes, dtype) * n for o, n in made)
+    made = ((o, n) for o, n in walk(model.nodes) if o.rule.casts and o.ins[0].role in WEIGHTS)
+    each = ((o, n) for o, n in made if not o.again and o.tag != ONCE)
+    return sum(tensor_bytes(o.out, o.sizes, dtype) * n for o, n in each)
 
 
 def _alike(layout: Layout) -> tuple[int, ...]:

@@ -48,6 +48,7 @@ class Techniques(TypedDict, total=False):
     """Settings of the techniques (docs/techniques.md)."""
 
     accumulate: int
+    activation_inputs: Literal["", "fp8"]
     adalora_rank: int
     adapter_bias: Literal["none", "all", "lora_only"]
     adapters: int
@@ -55,6 +56,7 @@ class Techniques(TypedDict, total=False):
     boft_block_size: int
     boft_dropout: float
     kv_dtype: str
+    cache_implementation: Literal["static", "dynamic"]
     teacher: str
     freeze: str
     freeze_layers: int
@@ -121,6 +123,7 @@ class Techniques(TypedDict, total=False):
     quantize_head: bool
     quantize_half: bool
     quantize_keeps: Literal["none", "pass", "loss"]
+    recompute_modules: str
     recompute_every: int
     recompute_layers: int
     gradient_sums: Literal["in_place", "new"]

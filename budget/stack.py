@@ -18,11 +18,22 @@ from .errors import InputError, shown, unknown
 from .named import Any, NamedTuple
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
-# What a stack reaches, relative to data/kernels.json: the rate of products and of attention, the bandwidth of
-# matrices that are read once (stream), of experts among them, of weights of few bits that products widen
-# (weight_only), and of all that is no product (pointwise). How long a kernel's start takes on the device
-# (launch), and an operator's on the host, relative to data/profiles/datasheet.json.
-CLASSES = ("product", "attention", "stream", "experts", "weight_only", "pointwise", "launch", "host")
+# What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
+# ones, and of attention, the bandwidth of matrices that are read once (stream), of experts among them, of
+# weights of few bits that products widen (weight_only), and of all that is no product (pointwise). How long a
+# kernel's start takes on the device (launch), and an operator's on the host, relative to
+# data/profiles/datasheet.json.
+CLASSES = (
+    "product",
+    "ordinary",
+    "attention",
+    "stream",
+    "experts",
+    "weight_only",
+    "pointwise",
+    "launch",
+    "host",
+)
 SEVERAL = "several"  # of its intervals, beside generations
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.

@@ -29,6 +29,7 @@ LARGE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", SEEING)
 def test_equals_transformers(kind):
     assert judge(kind, "", base(kind), train=True) == ("equal", "")
@@ -65,6 +66,7 @@ TOWERS = [  # other settings of what a config has
 ]  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "change"), TOWERS)
 def test_other_settings_of_towers(kind, change):
     assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
@@ -120,6 +122,7 @@ def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
     assert told.params == blind.params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LARGE)
 @pytest.mark.usefixtures("quiet")
 def test_memory_is_that_of_the_captured_class(kind):

@@ -33,6 +33,8 @@ CASES = [
     ("zamba2", "Zamba2ForCausalLM", {**SMALL, "layers_block_type": ["mamba", "hybrid"], "n_mamba_heads": 8,
                                      "mamba_ngroups": 2, "mamba_d_state": 6, "mamba_expand": 2,
                                      "num_mem_blocks": 1, "adapter_rank": 4, "num_key_value_heads": 4}),
+    ("aria_text", "AriaTextForCausalLM", {**SMALL, "num_key_value_heads": 2, "moe_num_experts": 4,
+                                          "moe_topk": 2}),
     ("vit", "ViTForMaskedImageModeling", {**SMALL, "image_size": 32, "patch_size": 8, "encoder_stride": 8}),
 ]  # fmt: skip
 
@@ -78,6 +80,8 @@ def test_spectrograms_videos_and_channels_of_sound(kind, fields, shape):
 IDS = torch.ones(2, 9, dtype=torch.long)
 SOUND = {**SMALL, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 3}
 PATCHES = {"hidden_size": 48, "intermediate_size": 64, "patch_size": 4, "spatial_merge_size": 2}
+T5 = {"d_model": 48, "num_layers": 1, "num_heads": 4, "d_kv": 12, "d_ff": 64, "vocab_size": 99}
+TOWER = {**SMALL, "image_size": 32, "patch_size": 8}
 OTHERS = [  # numbers that are looked at, places on a page, a picture that is no square, an inner config
     ("xlm", {"emb_dim": 48, "n_layers": 2, "n_heads": 4, "vocab_size": 99}, {"input_ids": IDS}),
     ("encodec", {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16},
@@ -101,6 +105,14 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
     ("decision_transformer", {"hidden_size": 48, "n_layer": 1, "n_head": 4, "state_dim": 5, "act_dim": 3},
      {"states": torch.zeros(2, 9, 5), "actions": torch.zeros(2, 9, 3), "rewards": torch.zeros(2, 9, 1),
       "returns_to_go": torch.zeros(2, 9, 1), "timesteps": torch.ones(2, 9, dtype=torch.long)}),
+    # sound in codebooks behind words; a picture and a mask of the words that see it
+    ("musicgen", {"text_encoder": {"model_type": "t5", **T5}, "audio_encoder": {"model_type": "encodec"},
+                  "decoder": {**SMALL, "ffn_dim": 64}},
+     {"input_ids": IDS, "decoder_input_ids": IDS.repeat(4, 1)}),
+    ("idefics", {**SMALL, "ffn_dim": 64, "cross_layer_interval": 1, "use_resampler": False,
+                 "additional_vocab_size": 0, "vision_config": {**TOWER, "embed_dim": 48}},
+     {"input_ids": IDS, "pixel_values": torch.zeros(2, 1, 3, 32, 32),
+      "image_attention_mask": torch.ones(2, 9, 1)}),
     ("speecht5_hifigan", {"model_in_dim": 8, "upsample_initial_channel": 16},
      {"spectrogram": torch.zeros(2, 9, 8)}),
 ]  # fmt: skip
@@ -110,12 +122,14 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
 @pytest.mark.parametrize(("kind", "fields", "given"), OTHERS)
 def test_inputs_of_other_kinds(kind, fields, given):
     patches = given.keys() & {"grid_thw", "spatial_shapes"}
-    sizes = {"image": 16} if patches else {} if "pixel_values" in given else {"seq": 9}
+    words = "pixel_values" not in given or "input_ids" in given
+    sizes = {"image": 16} if patches else {"seq": 9} if words else {}
     found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **sizes)
     cls = getattr(transformers, found.model.config["class"])
     none = ("encodec", "speecht5_hifigan")  # they have no attention
     eager = {} if kind in none else {"attn_implementation": "eager"}
     real = cls._from_config(CONFIG_MAPPING[kind](**fields), **eager).eval()
+    real.config.use_cache = False
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         real(**given)
     assert found.params.total == sum(p.numel() for p in real.parameters())
@@ -129,6 +143,7 @@ def test_a_limit_of_positions_of_minus_one_is_none():
     assert found.model.config["inputs"] == {"input_ids": [1, 512]}
 
 
+@pytest.mark.slow
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
@@ -164,6 +179,7 @@ def test_a_family_of_its_own_is_not_captured():
     assert told["provenance"]["counts"] == "exact"
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("table", "field"),
     [
@@ -226,6 +242,7 @@ def test_clap_hears_and_reads():
     assert found.flops.forward == counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_a_text_model_alone_where_its_tower_is_timms():
     text = {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}
     found = estimate({"model_type": "gemma3n", "text_config": text}, mode="forward", seq=9)

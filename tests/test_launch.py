@@ -133,6 +133,18 @@ def test_megatrons_arguments_are_llama_3_8b(tmp_path):
     assert ours.flops.forward == llama.flops.forward
 
 
+def test_megatrons_recomputed_modules(tmp_path):
+    line = "pretrain_gpt.py --num-layers 2 --hidden-size 64 --num-attention-heads 4 --vocab-size 512 "
+    line += "--recompute-granularity selective --recompute-modules core_attn layernorm mlp mhc --bf16"
+    run = read(written(tmp_path, "a.sh", line))
+    assert (run.settings["recompute"], run.settings["recompute_modules"]) == ("selective", "layernorm,mlp")
+    assert run.left == ("recompute_modules mhc",)
+    table = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 512}
+    table |= {"recompute_granularity": "selective", "recompute_modules": ["mlp"]}
+    run = read(written(tmp_path, "b.json", json.dumps(table)))
+    assert (run.settings.get("recompute"), run.settings["recompute_modules"]) == (None, "mlp")
+
+
 def test_a_vocabulary_is_padded_for_each_device(tmp_path):
     line = "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --vocab-size 50257"
     assert read(written(tmp_path, "a.sh", line)).config["vocab"] == 50304
@@ -158,7 +170,7 @@ BAD = {
     "b.yaml": (BOMB + "finetuning_type: lora\n", "more than 100 aliases"),
     "c.yaml": ("a: [", "cannot be read"),
     "d.yaml": ("- 1", "no table"),
-    "e.yaml": ("learning_rate: 1\n", "is of no known format; allowed: axolotl, deepspeed"),
+    "e.yaml": ("learning_rate: 1\n", "is of no known format; allowed: accelerate, axolotl"),
     "f.yaml": ("base_model: gpt2\nmicro_batch_size: many\n", "micro_batch_size: got 'many'"),
     "g.yaml": ("base_model: gpt2\noptimizer: sophia\n", "optimizer: got 'sophia'"),
     "h.yaml": ("base_model: gpt2\nadapter: oft\n", "adapter: got 'oft'; allowed: lora, qlora"),

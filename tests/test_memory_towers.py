@@ -78,6 +78,7 @@ def narrow():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", CASES)
 def test_sound_tiles_and_a_resampler(kind):
     sizes = {"sound": SECONDS} if given.hears(kind) else {"image": 112}

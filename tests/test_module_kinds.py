@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import budget
+from budget.ir import elements
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -222,6 +223,7 @@ KINDS = (
 )  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("build", KINDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("mode", ["train", "forward"])
 def test_it_is_what_torch_runs(build, mode, monkeypatch):
@@ -367,3 +369,48 @@ def test_autocast_for_cuda_is_cuda_s():
 def test_a_device_by_any_name_is_the_one_that_there_is():
     net = Call(lambda m, x: m.net(x.cuda()).to("cuda:1") + torch.arange(16, device="cuda"), net=linear())
     assert budget.estimate(net, inputs=x8()).flops.forward == 2 * 8 * 16 * 16
+
+
+def test_experts_in_a_loop_over_who_is_hit_are_hit_evenly():
+    """Each of 8 rows goes through 2 of 4 experts, 4 rows each, whichever the router would choose."""
+
+    def run(m, x):
+        weights, chosen = m.router(x).topk(2, dim=-1)
+        hit = F.one_hot(chosen, 4).permute(2, 1, 0)
+        out = torch.zeros_like(x)
+        for expert in hit.sum((1, 2)).nonzero()[:, 0].tolist():
+            way, row = torch.where(hit[expert])
+            out.index_add_(0, row, m.experts[expert](x[row]) * weights[row, way, None])
+        return out
+
+    net = Call(run, router=nn.Linear(16, 4), experts=nn.ModuleList(linear() for _ in range(4)))
+    answer = budget.estimate(net, inputs=x8(), mode="forward")
+    assert answer.flops.forward == 2 * 8 * 16 * 4 + 2 * 2 * 8 * 16 * 16
+    products = [o for o in answer.model.nodes if o.kind == "contract" and "experts" in o.name]
+    assert [elements(o.outs[0], o.sizes) for o in products] == [4 * 16] * 4
+    assert "evenly" in answer.model.uncounted[-1]
+
+
+def test_numbers_written_one_by_one_are_known_once_all_are():
+    def run(m, x, rows):
+        sizes = torch.empty(2, dtype=torch.long)
+        sizes[0] = 3
+        if rows:
+            sizes[1] = rows
+        first, second = x.split([int(n) for n in sizes])
+        return m.net(first), m.net(second)
+
+    answer = budget.estimate(Call(lambda m, x: run(m, x, 5), net=linear()), inputs=x8(), mode="forward")
+    assert answer.flops.forward == 2 * 8 * 16 * 16
+    with pytest.raises(budget.InputError, match="needs the data"):
+        budget.estimate(Call(lambda m, x: run(m, x, 0), net=linear()), inputs=x8(), mode="forward")
+
+
+def test_a_check_of_what_nobody_knows_passes():
+    def run(m, x):
+        y = m.net(x)
+        torch._check_tensor_all_with(ValueError, y > 0, lambda: "negative")
+        return y
+
+    answer = budget.estimate(Call(run, net=linear()), inputs=x8(), mode="forward")
+    assert answer.flops.forward == 2 * 8 * 16 * 16

@@ -30,8 +30,10 @@ CHOICES = {
     "grad_dtype": ["", "fp32"],
     "accumulate": [1, 3, 6],
     "recompute": ["none", "selective", "full"],
+    "activation_inputs": ["", "fp8"],
     "recompute_every": [1, 2, 4],
     "recompute_layers": [0, 2, 5],
+    "recompute_modules": ["", "mlp", "layernorm,act"],
     "fuse": ["", "norm", "mlp,cross_entropy", "norm,chunked_cross_entropy", "loss"],
     "freeze": ["", "embed", "norm*", "mlp.up"],
     "freeze_layers": [0, 2],
@@ -254,9 +256,10 @@ def test_settings_are_flags_and_json(capsys):
 
 # A value of each setting that is not its default.
 ON = {
-    "accumulate": 2, "adalora_rank": 4, "adapter_bias": "all", "adapter_dtype": "fp32",
+    "accumulate": 2, "activation_inputs": "fp8", "adalora_rank": 4, "adapter_bias": "all",
+    "adapter_dtype": "fp32",
     "adapter_targets": "mlp", "adapters":
-    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1,
+    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1, "cache_implementation": "dynamic",
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fuse": "norm", "grad_dtype":
@@ -270,7 +273,7 @@ ON = {
     "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass",
     "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,
-    "recompute_layers": 1, "reduce_dtype": "fp32",
+    "recompute_layers": 1, "recompute_modules": "mlp", "reduce_dtype": "fp32",
     "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_dropout": 0.1, "vera_rank": 4,
 }  # fmt: skip

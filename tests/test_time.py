@@ -11,6 +11,7 @@ from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import bound, kernel_time, rates, time
+from budget.fold.traffic import reads
 from budget.ir import Gemm, op
 
 H100, CPU = load("h100"), load("cpu")
@@ -175,6 +176,7 @@ def test_a_cache_is_read_once_and_written_in_place():
         )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("execution", ["compiled", "eager"])
 @pytest.mark.parametrize("mode", CHOICES["mode"])
 @pytest.mark.parametrize("name", architectures.names())
@@ -303,6 +305,22 @@ def test_a_graph_merges_products_of_one_input():
     assert launches == {"compiled": 32 * 7 + 1, "graph": 32 * 4 + 1}
     moved = [sum(w.bytes * w.times for w in works(e.program.nodes, "bfloat16", x)) for x in launches]
     assert moved[1] == pytest.approx(moved[0], rel=1e-3)
+
+
+def test_a_graph_takes_rows_where_they_are_and_goes_through_chunks_in_one_kernel():
+    """Qwen3-Next: no copies of rows for experts; 512 tokens are 8 chunks, whose states stay on chip."""
+    e = budget.estimate("qwen3-next-80b-a3b", mode="prefill", batch=1, seq=512)
+    read = reads(e.program)
+    eager, graph = (list(works(e.program.nodes, "bfloat16", x, read=read)) for x in ("eager", "graph"))
+    assert sum(w.contraction * w.times for w in graph) == sum(w.contraction * w.times for w in eager)
+    assert any(w.op.endswith("experts.send") for w in eager)
+    looped = [w for w in graph if ".chunks." in w.op]
+    assert {w.launches for w in looped} == {1}
+    assert sum(w.times for w in looped) == 36  # of 48 layers, each fourth has attention
+    heads, key, value, tokens = 32, 128, 128, 512
+    # Queries, keys of two kinds and values of all tokens, pairs within a chunk, decays; what is read.
+    floats = tokens * heads * (3 * key + value + 64 + value) + tokens // 64 * heads
+    assert looped[0].bytes == 4 * floats
 
 
 @pytest.mark.parametrize(

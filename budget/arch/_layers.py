@@ -12,12 +12,17 @@ from ..ir import (
     EXPERT_GATED,
     EXPERT_IN,
     EXPERT_OUT,
+    EXPERT_SEND,
     EXPERT_UP,
     GATE,
     GATED,
+    LAYER_NORM,
+    MLP,
+    MOE,
     ROUTER,
     RULES,
     SHARED_DOWN,
+    SHARED_EXPERTS,
     SHARED_GATE,
     SHARED_GATED,
     SHARED_UP,
@@ -44,7 +49,13 @@ def norm(name: str, kind: str, x: str = "x", out: str = "n", *, bias: bool = Tru
     weight = "" if kind in ("layer_norm_plain", "rms_norm_plain") else f", *{dim}"
     added = f", +*{dim}" if bias and kind == "layer_norm" else ""
     casts = (2, 2) if kind == "layer_norm_plain" else (0, 0)  # to float32 and back (OLMo's code)
-    return op(name, f"{x}:{weight}{added} -> {out}:", kind)._replace(beside=casts)
+    module = LAYER_NORM if dim == "d" else ""
+    return op(name, f"{x}:{weight}{added} -> {out}:", kind)._replace(beside=casts, module=module)
+
+
+def part(module: str, ops: Iterable[Op]) -> Iterator[Op]:
+    """Operators as a module of their layer, but for those that are of another one."""
+    return (o if o.module else o._replace(module=module) for o in ops)
 
 
 def mlp(
@@ -66,6 +77,22 @@ def mlp(
     scaled: gate and output are multiplied by constants. fused: the gate and what it multiplies are one
     projection (Phi-3). tags: of the three projections.
     """
+    return part(MLP, _mlp(name, activation, gated, bias, x, out, f, dropout, scaled, fused, tags))
+
+
+def _mlp(
+    name: str,
+    activation: str,
+    gated: bool,
+    bias: bool,
+    x: str,
+    out: str,
+    f: Size,
+    dropout: float,
+    scaled: bool,
+    fused: bool,
+    tags: tuple[str, str, str],
+) -> Iterator[Op]:
     gate, wide, narrow = tags
     sizes = {} if f is None else {"f": f}
     up, down = (", +*f", ", +*d") if bias else ("", "")
@@ -136,6 +163,10 @@ SORTED = 14, 9
 
 def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[Op]:
     """From `x: b s d` to `out: b s d`: choose, send, compute, weigh, add up."""
+    return part(MOE, _experts(name, m, x, out))
+
+
+def _experts(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     yield from _route(m, x)
     if is_zero(m.latent):
         yield from chosen(name, m, x, out)
@@ -149,7 +180,8 @@ def experts(name: str, m: Experts, *, x: str = "n", out: str = "m") -> Iterator[
     if m.shared_gate or not is_zero(m.shared):  # a gate of an expert without any width is there all the same
         tags = (SHARED_GATED, SHARED_UP, SHARED_DOWN)
         how = {"gated": m.gated, "bias": m.linear_bias}
-        yield from mlp("shared", m.activation, **how, x=x, out="ms", f=m.shared, tags=tags)
+        shared = mlp("shared", m.activation, **how, x=x, out="ms", f=m.shared, tags=tags)
+        yield from (o._replace(module=SHARED_EXPERTS) for o in shared)
         if m.shared_gate:
             yield op("shared.choose", f"{x}: b s d, *d -> sg: b s", tag=SHARED_GATE)
             yield op("shared.sigmoid", "sg: -> sg:", "sigmoid")
@@ -161,7 +193,7 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat", tag=EXPERT_SEND)
     yield send._replace(beside=(0, 0) if m.every else SORTED)
     if m.every:
         yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")

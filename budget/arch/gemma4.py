@@ -9,12 +9,12 @@ from itertools import groupby
 
 from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError
-from ..ir import EMBED, KEY, OUTPUT, QUERY, ROUTER, VALUE, Model, Node, block, model, op
+from ..ir import EMBED, KEY, MOE, OUTPUT, QUERY, ROUTER, VALUE, Model, Node, block, model, op
 from ..named import NamedTuple
 from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, cache, mask_name, mix, window_masks
 from ._heads import vocabulary
-from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, Experts, activate, chosen, mlp, norm, sized
+from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, Experts, activate, chosen, mlp, norm, part, sized
 from ._loss import cross_entropy
 
 TAKES = ("batch", "seq")
@@ -229,6 +229,6 @@ def _experts(c: Config) -> Iterator[Node]:
     yield op("router.scaled", "chosen:, scales: b s a -> chosen:", "mul")
     yield norm("experts.norm", NORM, "x", "sent")
     m = Experts(activation=c.activation, f=c.expert_d_ff)
-    yield from chosen("experts", m, "sent", "m")
+    yield from part(MOE, chosen("experts", m, "sent", "m"))
     yield norm("experts.norm_out", NORM, "m", "m")
     yield op("experts.add", "dense:, m: -> m:", "add")

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..dtype import SPARSE
 from ..named import NamedTuple
-from ..size import Size, product
+from ..size import Size, exact_div, product
 from .kinds import RULES
 from .kinds.rule import OUT, Rule, Save
 from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
@@ -19,6 +19,7 @@ LEAF = "leaf"  # an embedding whose output has a gradient, whatever is below
 ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer perceptron
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
+ONCE = "once"  # makes of a weight alone what every micro-batch of a step reads
 REMADE = "remade"  # not kept, but made again by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
@@ -28,9 +29,12 @@ INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
 EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which experts work, and back
+EXPERT_SEND = "expert send"  # a copy of each token's row for each of its experts
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
+# Modules of a layer that trainers recompute one by one. Source: megatron-lm.
+LAYER_NORM, MLA_UP, MLP, MOE, SHARED_EXPERTS = "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"
 
 
 class Op(NamedTuple):
@@ -53,8 +57,14 @@ class Op(NamedTuple):
     causal: bool = False  # of attention: a query sees no later position
     parts: Size = 1  # of attention: devices that share its queries, as many pairs each
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
-    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
+    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks;
+    # and what it copies beside them, a kernel each.
     beside: tuple[Size, Size] = (0, 0)
+    copies: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
+    module: str = ""  # the module of its layer that it is part of: LAYER_NORM, MLP, ...
+    # What its module keeps for the backward pass, which runs the rest again: INPUT_ONLY, what others read of
+    # it besides; NOTHING, not even that; "", as the layer does.
+    keeps: str = ""
 
     @property
     def rule(self) -> Rule:
@@ -85,10 +95,11 @@ class Op(NamedTuple):
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
-        if not [save for save in saves if save.trained or save.passed]:
-            return saves
-        trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
-        return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        for save in saves:
+            if save.trained or save.passed:
+                trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
+                return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        return saves
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
@@ -161,7 +172,7 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    flops = 2 * product([o.sizes[d] for d in contracted_dims(o)])
+    flops = 2 * product(map(o.sizes.__getitem__, contracted_dims(o)))
     sparse = [t for t in o.ins if t.dtype in SPARSE]  # plan/prune.py
     return flops // 2 if sparse else flops
 
@@ -171,16 +182,25 @@ def pointwise_flops(o: Op) -> Size:
     widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
     if o.kind == "contract":
-        added = sum([t.added for t in o.ins])
+        added = 0
+        for t in o.ins:
+            added += t.added
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
     rate = rule.back if o.derived else rule.flops
-    return rate * widest(o) if rate else 0
+    return rate * _widest(o, rule) if rate else 0
 
 
 def widest(o: Op) -> Size:
-    """Elements of the operator's first input or first output, whichever it walks over."""
-    walks = o.rule.walks
+    """Elements of the operator's first input or first output, whichever it walks over; or of its part."""
+    return _widest(o, o.rule)
+
+
+def _widest(o: Op, rule: Rule) -> Size:
+    walks = rule.walks
+    if walks == "part":
+        n, row, part = elements(o.out, o.sizes), *(o.sizes[t.dims[-1]] for t in (o.out, o.ins[1]))
+        return exact_div(n, row) * part
     if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.outs[0], o.sizes)
@@ -207,7 +227,7 @@ def gemm(o: Op) -> Gemm | None:
     if o.kind != "contract" or len(ins) != 2:
         return None
     edges = _edges(*[t.dims for t in (*ins, o.out)])
-    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+    return Gemm(*[product(map(o.sizes.__getitem__, dims)) for dims in edges])
 
 
 @lru_cache(maxsize=4096)

@@ -26,6 +26,7 @@ from ..size import number
 
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
+CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 Meaning = str | Callable[[Any], Mapping[str, Any]]
 
@@ -65,7 +66,7 @@ class Run(NamedTuple):
 
 def read(path: str) -> Run:
     """The run of a launch file. Raises InputError that names the file's own field."""
-    table = load(path)
+    table = {str(name).replace("-", "_"): value for name, value in load(path).items()}
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
@@ -79,7 +80,10 @@ def read(path: str) -> Run:
             if not field.startswith(module.SILENT) and value not in (*AUTO, False, [], {}):
                 left.append(field)
             continue
-        if isinstance(value, str) and value.lower() in AUTO:
+        if value is None or (isinstance(value, str) and value.lower() in AUTO):
+            continue
+        if field in CALLER and "$" in str(value):
+            left.append(f"{field} (its caller's)")
             continue
         known.append(f"{field} {shown(value, 30)}")
         try:
@@ -149,6 +153,9 @@ def _parsed(ending: str, text: str) -> Any:
     return arguments(words(text))
 
 
+SEVERAL = ("recompute_modules",)  # arguments that take several words
+
+
 def arguments(words: list[str]) -> dict[str, Any]:
     """`--num-layers 32 --bf16` as a table: {"num_layers": 32, "bf16": True}.
 
@@ -156,9 +163,10 @@ def arguments(words: list[str]) -> dict[str, Any]:
     Python is `script`.
     """
     table: dict[str, list[Any]] = {}
-    name = ""
+    name = last = ""
     for word in words:
         if word.startswith("--"):
+            last = ""
             name, given, value = word[2:].partition("=")
             name = name.replace("-", "_")
             table.setdefault(name, []).append(_value(value) if given else True)
@@ -167,7 +175,9 @@ def arguments(words: list[str]) -> dict[str, Any]:
             if word != ")":
                 table.setdefault("script", []).append(os.path.basename(word))
         elif name:
-            table[name][-1], name = _value(word), ""
+            table[name][-1], name, last = _value(word), "", name
+        elif last in SEVERAL and word.isidentifier():
+            table[last][-1] = f"{table[last][-1]} {word}"
     return {
         name: told[0] if all(one == told[0] for one in told) else " or ".join(map(str, dict.fromkeys(told)))
         for name, told in table.items()

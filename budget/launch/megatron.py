@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
+from ..plan.recompute_modules import NAMES
 from ._shared import degree, optimizer, recompute, when, whole
 
 
@@ -16,8 +17,15 @@ def usual(name: str) -> Any:
     return Config.fields[name].default
 
 
+CORE = "core_attn"  # --recompute selective
 NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
-POSITIONS = {"learned_absolute": "learned", "rope": "rotary", "none": "none"}
+POSITIONS = {
+    "learned_absolute": "learned",
+    "rope": "rotary",
+    "none": "none",
+    "rotary": "rotary",
+    "alibi": "alibi",
+}
 
 
 def _one_of(ours: str, names: Mapping[str, str]) -> Any:
@@ -35,6 +43,11 @@ def _script(value: Any) -> Mapping[str, Any]:
     if others and others != ["pretrain_gpt.py"]:
         raise InputError("script", f"got {shown(others[0])}; allowed: pretrain_gpt.py")
     return {}
+
+
+def _modules(value: Any) -> Mapping[str, Any]:
+    """The modules that run again, a list or words."""
+    return {"modules": tuple(value.split() if isinstance(value, str) else value)}
 
 
 STACK = "megatron"
@@ -61,18 +74,21 @@ FIELDS = {
     "bf16": when({"dtype": "bfloat16", "precision": "master"}),
     "fp16": when({"dtype": "float16", "precision": "master"}),
     "optimizer": optimizer, "recompute_granularity": recompute,
-    "recompute_activations": when({"recompute": "selective"}),
+    "recompute_activations": when({"recompute": "selective"}), "recompute_modules": _modules,
+    "activation_func_fp8_input_store": when({"activation_inputs": "fp8"}),
     "tensor_model_parallel_size": degree("tp"), "pipeline_model_parallel_size": degree("pp"),
     "context_parallel_size": degree("cp"), "expert_model_parallel_size": degree("ep"),
     "use_distributed_optimizer": when({"layout.zero": 1}), "sequence_parallel": when({"layout.sp": 1}),
     "expert_tensor_parallel_size": degree("etp"), "num_layers_per_virtual_pipeline_stage": whole("virtual"),
+    "embed_layernorm": when({"config.embed_norm": True}), "zero_stage": "layout.zero",
+    "checkpoint_activations": when({"recompute": "full"}),
     "nproc_per_node": whole("each"), "nnodes": whole("nodes"),
 }  # fmt: skip
 SILENT = (
     "lr", "min_lr", "weight_decay", "adam_", "clip_grad", "init_method_std", "log_", "save", "load",
     "eval_", "data_path", "tokenizer_", "vocab_file", "merge_file", "split", "train_iters", "train_samples",
     "seed", "distributed_backend", "exit_", "tensorboard", "wandb", "num_workers", "attention_dropout",
-    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn",
+    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn", "deepspeed_activation",
     "node_rank", "master_", "norm_epsilon", "rotary_base", "ckpt_", "dataloader_type", "mock_data",
 )  # fmt: skip
 
@@ -96,8 +112,15 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     if vocab and "config.vocab" not in told:
         pad = multiple * max(told.get("layout.tp", 1), 1)
         told["config.vocab"] = -(-vocab // pad) * pad
+    modules = told.pop("modules", (CORE,))
+    if told.get("recompute") == "selective":
+        told["recompute"] = "selective" if CORE in modules else "none"
+        others = [name for name in modules if name != CORE]
+        told |= {"recompute_modules": ",".join(name for name in others if name in NAMES)} if others else {}
+        told["unsaid"] = tuple(f"recompute_modules {name}" for name in others if name not in NAMES)
     if "config.vocab" not in told:
-        told["unsaid"] = (f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)",)
+        unsaid = f"vocab_size (the tokenizer's: {usual('vocab'):,} taken)"
+        told["unsaid"] = (*told.get("unsaid", ()), unsaid)
     if grouped and groups:
         told["config.kv_heads"] = groups
     width = told.get("config.d_model")

@@ -69,7 +69,9 @@ class Places:
         read = t._replace(dims=tuple(f"{d}'" if d in changed else d for d in t.dims), added=False)
         made = t._replace(name=name, role=ACTIVATION, on_chip=False, added=False)
         of = o.of if o.phase == "backward" else ""
-        return Op(f"{o.name}.{how}", how, (read,), (made,), {**sizes, **marked}, o.phase, of, axis=group)
+        sizes = {**sizes, **marked}
+        moves = Op(f"{o.name}.{how}", how, (read,), (made,), sizes, o.phase, of, axis=group)
+        return moves._replace(keeps=o.keeps)
 
     def gathered_where_unlike(self, o: Op, t: Tensor, out: list[Op], scope: Scope) -> Tensor:
         """The tensor, gathered where it is divided along a dimension that its reader does not see."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from ..ir import (
     HEAD,
+    NOTHING,
+    ONCE,
     SAVED,
     SCALE,
     STATE,
@@ -47,11 +49,13 @@ def is_linear(o: Op, head: bool = False) -> bool:
 def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
     """Float8 copies before the products: of inputs once for all that read them. Before `backward`."""
     inputs: dict[str, Tensor] = {}
+    gone: set[str] = set()  # what is made again for the backward pass, and then quantized again
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(quantized(node.body)))
             continue
         if not is_linear(node):
+            gone.update(t.name for t in node.outs if node.keeps == NOTHING)
             yield node
             continue
         ins = []
@@ -59,7 +63,10 @@ def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
             if not t.added and t.name not in inputs:
                 narrow = Tensor(f"{t.name}~fp8", t.dims, dtype="float8")
                 outs = (narrow, _transposed(narrow)) if t.role in WEIGHTS else (narrow,)
-                yield Op(f"{node.name}.quantize{i}", "quantize", (t,), outs, node.sizes)
+                keeps = NOTHING if t.name in gone else "" if t.role in WEIGHTS else node.keeps
+                tag = ONCE if t.role in WEIGHTS else ""
+                name = f"{node.name}.quantize{i}"
+                yield Op(name, "quantize", (t,), outs, node.sizes, tag=tag, keeps=keeps)
                 inputs[t.name] = narrow
             ins.append(t if t.added else inputs[t.name]._replace(dims=t.dims))
         yield node._replace(ins=tuple(ins))

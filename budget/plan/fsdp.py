@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import FROZEN, WEIGHT, Block, Model, Node, Op, Tensor, base
+from ..ir import FROZEN, ONCE, WEIGHT, Block, Model, Node, Op, Tensor, base
 from ..ir.kinds.rule import SINGLE
 from ._names import wide
 
@@ -47,7 +47,8 @@ def _cast(nodes: Iterable[Node], low: dict[str, Tensor]) -> Iterator[Node]:
             if t.name not in low:
                 low[t.name] = Tensor(f"{t.name}~low", tuple(map(base, t.dims)))
                 read = t._replace(dtype=SINGLE, added=False, dims=low[t.name].dims)
-                yield Op(f"{node.name}.cast_{t.label}", "cast", (read,), (low[t.name],), node.sizes)
+                name = f"{node.name}.cast_{t.label}"
+                yield Op(name, "cast", (read,), (low[t.name],), node.sizes, tag=ONCE)
             ins.append(low[t.name]._replace(added=t.added, dims=t.dims))
         yield node._replace(ins=tuple(ins))
 

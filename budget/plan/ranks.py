@@ -47,6 +47,8 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     divides: set[tuple[int, str]] = set()
     found = []
     for part in parts:
+        if layout.built not in (None, *part.ranks):
+            continue
         divided = divide(run(backward(part.model), task, "gradients") if trains else part.model, axes)
         divides |= divided.divides
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)

@@ -19,6 +19,7 @@ from ..ir import (
     ALL,
     COPY,
     INPUT_ONLY,
+    NOTHING,
     REMADE,
     SCALE,
     SCORES,
@@ -39,9 +40,12 @@ POLICIES = ("keep_attention", "keep_second_products", "keep_products")  # plan/_
 Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whether only its group reads it
 
 
-def _never_kept(o: Op, t: Tensor) -> bool:
-    """On the chip only, or weights widened for one product; a loss in chunks has had its backward pass."""
-    return _is_remade(o) or (t.on_chip and o.kernel != "chunked")
+def _never_kept(o: Op, t: Tensor, inner: bool) -> bool:
+    """On the chip only (but of a loss in chunks, which has had its backward pass), weights widened for one
+    product, or what its module lets go.
+    """
+    gone = o.keeps == NOTHING or (inner and o.keeps == INPUT_ONLY)
+    return gone or _is_remade(o) or (t.on_chip and o.kernel != "chunked")
 
 
 def _is_remade(o: Op) -> bool:
@@ -50,9 +54,9 @@ def _is_remade(o: Op) -> bool:
 
 
 CHOICES: dict[str, Lost] = {
-    "none": lambda o, t, inner: _never_kept(o, t),
+    "none": _never_kept,
     # Attention's scores and probabilities; what the output projection reads stays.
-    "selective": lambda o, t, inner: _never_kept(o, t) or (inner and o.group in ATTENTION),
+    "selective": lambda o, t, inner: _never_kept(o, t, inner) or (inner and o.group in ATTENTION),
     "full": lambda o, t, inner: True,
     **{policy: (lambda o, t, inner: True) for policy in POLICIES},
 }
@@ -83,12 +87,19 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
     # Outside the repeated layers only what stays on chip is lost.
     gone = CHOICES["none"] if top else lost
     outside = {t.name for o in ops if o.group not in ATTENTION for t in o.ins}
-    makers = {t.name: o for o in ops for t in o.outs if gone(o, t, t.name not in outside)}
+    others = {t.name for o in ops if o.keeps != INPUT_ONLY for t in o.ins}
+    makers = {
+        t.name: o
+        for o in ops
+        for t in o.outs
+        if gone(o, t, t.name not in (others if o.keeps == INPUT_ONLY else outside))
+    }
+    places = {t.name: i for i, o in enumerate(ops) for t in o.outs} if makers else {}
     done: set[str] = set()
     heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
     copies: dict[str, str] = {}  # of operands that stayed
-    for node in _with_arguments(ops, back) if NAMES[gone] == "selective" else back:
+    for node in _with_arguments(ops, back, selective=NAMES[gone] == "selective"):
         if isinstance(node, Block):
             inner = blocks.get(node.mirrors)
             yield node if inner is None else node._replace(body=tuple(_inside(inner, node, lost)))
@@ -96,27 +107,39 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         reads, wanted = [*[t.name for t in node.ins], *node.holds], set[str]()
         if not makers.keys().isdisjoint(reads):
             _lead(reads, makers, done, wanted)
+            modules = [makers[name] for name in wanted if makers[name].keeps]
+            wanted |= {t.name for o in modules for t in o.outs if t.name in makers}  # made at once
         if wanted:
             done |= wanted
-            for o in ops:
-                if any(t.name in wanted for t in o.outs):
-                    # Besides its output, an operator makes again only what was lost, of what was kept.
-                    outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
-                    again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
-                    strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
-                    yield from _contiguous(again, strided, copies)
+            for o in [ops[i] for i in sorted({places[name] for name in wanted})]:
+                # Besides its output, an operator makes again only what was lost, of what was kept.
+                outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
+                cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+                again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
+                strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
+                yield from _contiguous(again, strided, copies)
         held = [copies[t.name] for t in node.ins if t.name in copies] if copies else ()
         yield node._replace(holds=(*node.holds, *held)) if held else node
 
 
-def _with_arguments(ops: Sequence[Op], back: Sequence[Node]) -> Iterator[Node]:
-    """Backward nodes, the last of each attention with what its checkpoint holds: all that it was given."""
-    given: dict[str, tuple[str, ...]] = {}  # by the attention's operators
-    for is_one, run in groupby(ops, lambda o: o.group in ATTENTION and not o.kernel):
-        if is_one:
+def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool) -> Iterator[Node]:
+    """Backward nodes, the last of each attention or module with what its checkpoint holds: all that it was
+    given and, where no result was kept, what it has made again.
+    """
+
+    def part_of(o: Op) -> tuple[str, str]:
+        core = selective and o.group in ATTENTION and not o.kernel
+        return ("core_attn", "") if core else (o.module if o.keeps else "", o.keeps)
+
+    given: dict[str, tuple[str, ...]] = {}  # by the operators of such a part
+    for (name, keeps), run in groupby(ops, part_of):
+        if name:
             part = tuple(run)
-            given |= dict.fromkeys((o.name for o in part), _arguments(part))
+            made = tuple(o.out.name for o in part if keeps == NOTHING and not o.out.on_chip)
+            given |= dict.fromkeys((o.name for o in part), (*_arguments(part), *made))
+    if not given:
+        yield from back
+        return
     last: dict[tuple[str, ...], int] = {}
     for i, node in enumerate(back):
         if isinstance(node, Op) and node.of in given:

@@ -37,7 +37,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
 
     supports_higher_order_operators = True
 
-    def __init__(self, paths: Mapping[int, str]):
+    def __init__(self, paths: Mapping[int, str], even: bool = False):
         super().__init__()
         self.paths = paths  # id of a module -> its name
         parents = {path.rpartition(".")[0] for path in paths.values()} | {""}
@@ -50,7 +50,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.made_by: dict[int, str] = {}  # sequence number of an autograd node -> its operator
         self.trained: dict[str, str] = {}  # parameters that got a gradient -> their dtype
         self.arithmetic: dict[str, float] = {}  # calls whose work is not counted, and the bytes they move
-        self.values = Values()
+        self.values = Values(even)
         self.thread = get_ident()
         self.elsewhere = ""  # a module that another thread runs, whose calls are not seen
         self.reported = 0.0

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ..config import Workload
 from ..named import Any
-from ._inputs_asked import asked, packed, patched, told
+from ._inputs_asked import asked, beside, in_codebooks, packed, patched, told
 
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
@@ -20,8 +20,11 @@ def inputs(made: Any, workload: Workload, where: str = "meta") -> list[dict[str,
     """
     import torch
 
-    with torch.device(where):  # while these are made, and no longer
-        return list(_inputs(made, workload))
+    found: list[dict[str, Any]] = []
+    with torch.device(where), suppress(Exception):  # whatever a config's own methods and values raise
+        for given in _inputs(made, workload):  # on the device while these are made, and no longer
+            found.append(given)  # noqa: PERF402 - those before an error stay
+    return found
 
 
 def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
@@ -70,6 +73,9 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
             yield {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
         yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
     yield from asked(config, takes, main, workload)
+    if text:
+        yield from beside(config, takes, text, pixels)
+        yield from in_codebooks(config, takes, text)
 
 
 def _sound(config: Any, workload: Workload) -> Iterator[tuple[int, ...]]:
@@ -123,7 +129,9 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
     words = ("input_ids", "decoder_input_ids", "qformer_input_ids")
     if not any(name in takes for name in words[:2]):
         return {}
-    limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
+    limit = None
+    with suppress(ValueError):  # of several texts
+        limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
     ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
     given = {name: ids for name in words if name in takes}
@@ -139,6 +147,8 @@ def _pixels(config: Any, workload: Workload) -> Any:
     import torch
 
     side = workload.image or told(config, "image_size") or 224
+    if not workload.image and isinstance(side, int) and (ratios := told(config, "scaled_images_ratios")):
+        side = round(side / min(ratios))  # the smallest of several copies is as large as the tower wants
     height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
     return torch.ones(workload.batch, told(config, "num_channels") or 3, height, width)
 

@@ -19,7 +19,8 @@ SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "inputs_embeds": (("seq", "hidden_size"),),
     "flattened_patches": (("seq_len", "patch"),),
     "pixel_values_videos": (("frames", "num_channels", "image", "image"),),
-    "query_embeds": (("num_query_tokens", "hidden_size"),),
+    "query_embeds": (("num_query_tokens", "hidden_size"), ("seq", "hidden_size")),
+    "image": (("num_channels", "image", "image"),),
     "states": (("seq", "state_dim"),),
     "actions": (("seq", "act_dim"),),
     "rewards": (("seq", 1),),
@@ -38,6 +39,8 @@ MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # t
 
 def told(config: Any, *names: str) -> Any:
     """What the first of these fields says that a config has, or else a part of it; None where none does."""
+    if config is None or isinstance(config, dict):  # a part that transformers has no class of configs for
+        return next((config[name] for name in names if config.get(name)), None) if config else None
     parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
     found = (getattr(part, name, None) for part in parts for name in names)
     return next((value for value in found if value), None)
@@ -87,6 +90,42 @@ def patched(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterat
         mask = torch.ones(workload.batch, side**2, dtype=torch.int64, device="cpu")
         shapes = torch.full((workload.batch, 2), side, device="cpu")
         yield {"pixel_values": pixels, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+
+
+def beside(
+    config: Any, takes: Mapping[str, Any], text: Mapping[str, Any], pixels: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Words and a picture, and a mask that says where it stands among them, or which of them see it."""
+    import torch
+
+    words = next(iter(text.values())).shape
+    tokens = told(config, "latent_query_num")
+    if "image_embeds_position_mask" in takes and tokens:
+        mask = (torch.arange(words[1], device="cpu") < tokens).long().repeat(words[0], 1)
+        picture = pixels or next(_flattened(config, takes, words[0]), {})
+        yield {**text, **picture, "image_embeds_position_mask": mask}
+    if "image_attention_mask" in takes and pixels:
+        mask = torch.ones(*words, 1, dtype=torch.int64, device="cpu")
+        several = pixels["pixel_values"].unsqueeze(1)
+        yield {**text, "pixel_values": several, "image_attention_mask": mask}
+
+
+def _flattened(config: Any, takes: Mapping[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+    """A picture's patches in a row, each behind the row and the column that it is from."""
+    import torch
+
+    patches, size = told(config, "max_num_patches", "seq_len"), told(config, "patch_size")
+    if "flattened_patches" in takes and isinstance(size, int):
+        channels = told(config, "num_channels") or 3
+        yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + channels * size**2)}
+
+
+def in_codebooks(config: Any, takes: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tokens of sound, a row for each codebook of each sequence, behind words where there are any."""
+    books = told(config, "num_codebooks") or told(getattr(config, "decoder", None), "num_codebooks")
+    name = "decoder_input_ids" if "decoder_input_ids" in takes else "input_ids"
+    if books and name in text:
+        yield {**text, name: text[name].repeat(books, 1)}
 
 
 def asked(config: Any, takes: Mapping[str, Any], main: Any, workload: Workload) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 Lengths, masks, positions, indices and what is drawn at random decide which way a forward pass goes and
 how large its tensors are. Where all of a call's operands are known, it is run on them as well, so that
-`.item()`, a branch or `nonzero` has an answer. Weights are never known, nor is what is made of them.
+`.item()`, a branch or `nonzero` has an answer. Weights are never known, nor is what is made of them, but for
+what is chosen by it where a pass asks for that: as a router's experts, evenly.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 aten = torch.ops.aten
 GROUPED = aten._grouped_mm.default
 FEW = 2**12  # elements of a product's operands
+BLANK = -(2**62) - 1  # an element of whole numbers that nothing has been written to
+FILLS = ("aten::copy_", "aten::fill_", "aten::zero_", "aten::index_put_")  # write, and read nothing there
+CHOICES = {"aten::topk": 1, "aten::argmax": 0}  # and which of their results says what is chosen
 # Real kernels (cuDNN's and the processor's) lay out what they make as a tensor of the input's format, whose
 # place among the arguments is here, or plainly (None); fake ones as an operand lies.
 NORMS = {
@@ -66,23 +70,28 @@ def know(fake: torch.Tensor, real: torch.Tensor) -> None:
             vars(fake)["known"] = Held(real.detach())  # the object itself may be swapped
 
 
-def value(t: Any) -> torch.Tensor | None:
-    """What a tensor holds, if it is known."""
+def value(t: Any, blank: bool = False) -> torch.Tensor | None:
+    """What a tensor holds, if it is known; blank: though not all of it has been written yet."""
     if not isinstance(t, FakeTensor):
         return t if type(t) is torch.Tensor and t.device.type == "cpu" and t.numel() <= LARGEST else None
     held = vars(t).get("known")
     if held is None:
         return None
     real = held.get()
-    return None if getattr(real.untyped_storage(), "lost", False) else real
+    storage = real.untyped_storage()
+    if getattr(storage, "lost", False):
+        return None
+    if not blank and getattr(storage, "blank", False):
+        with unset_fake_temporarily():
+            return None if bool((real == BLANK).any()) else real
+    return real
 
 
 class Values:
     """Runs calls on fake tensors, and on what they hold where that is known."""
 
-    def __init__(self) -> None:
-        self.random = False  # whether something was drawn
-        self.drawn = False  # whether what was drawn decided something
+    def __init__(self, even: bool = False) -> None:
+        self.even = even  # whether what is chosen by unknown numbers is taken as spread evenly
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A call's result. Raises BY_DATA where it depends on data that nobody knows."""
@@ -99,37 +108,39 @@ class Values:
                 return made
             if not known:
                 raise
-            self.drawn = self.drawn or self.random
             return tree_map(_fake, self._real(func, args, kwargs))
         if func in NORMS and result[0] is not None:
             place = NORMS[func]
             laid_out = torch.contiguous_format if place is None else suggest_memory_format(args[place])
             result = (torch.empty_like(result[0], memory_format=laid_out), *result[1:])
-        if known:
+        if not known and self.even and func._schema.name in CHOICES:
+            _spread(func, args, kwargs, result)
+        if "empty" in func._schema.name:
+            _blank(result)
+        elif known:
             made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
             if sum(t.numel() for t in (*operands, *made)) <= LARGEST:
                 self._pair(func, args, kwargs, made)
         elif func._schema.is_mutable:
             for t in operands:
-                if _is_written(func, args, kwargs, t) and (real := value(t)) is not None:
+                if _is_written(func, args, kwargs, t) and (real := value(t, blank=True)) is not None:
                     real.untyped_storage().lost = True
         return result
 
     def _operands(self, func: Any, args: Any, kwargs: Any) -> tuple[list[torch.Tensor], bool]:
         """A call's tensors, all of them where they are known."""
         operands, known = [], True
+        fills = func._schema.name in FILLS
         for x in tree_leaves((args, kwargs)) if func._schema.is_mutable else _flat(args, kwargs):
             if isinstance(x, torch.Tensor):
                 operands.append(x)
-                known = known and value(x) is not None
-        if known and not operands:
-            known = "empty" not in func._schema.name
+                known = known and value(x, func.is_view or (fills and x is args[0])) is not None
         if known and torch.Tag.pointwise not in func.tags and sum(t.numel() for t in operands) > FEW:
             known = not any(word in func._schema.name for word in ("mm", "conv", "dot", "linalg", "fft"))
         return operands, known
 
     def _real(self, func: Any, args: Any, kwargs: Any) -> Any:
-        reals = tree_map(lambda x: value(x) if isinstance(x, torch.Tensor) else x, (args, kwargs))
+        reals = tree_map(lambda x: value(x, blank=True) if isinstance(x, torch.Tensor) else x, (args, kwargs))
         with unset_fake_temporarily():
             return func(*reals[0], **reals[1])
 
@@ -139,12 +150,34 @@ class Values:
         except Exception:  # noqa: BLE001 - then it stays unknown
             return
         reals = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        self.random = self.random or torch.Tag.nondeterministic_seeded in func.tags
         for fake, real in zip(made, reals, strict=False):
             if isinstance(fake, FakeTensor) and fake.shape == real.shape:
                 held = Held(real)
                 held.copied = func._schema.name != "aten::lift_fresh"
                 vars(fake)["known"] = held
+
+
+def _blank(made: Any) -> None:
+    """A few whole numbers that are still to be written, one by one: the sizes of a pyramid's levels."""
+    if isinstance(made, FakeTensor) and made.dtype == torch.int64 and made.numel() <= FEW:
+        with unset_fake_temporarily():
+            real = torch.full(made.shape, BLANK)
+            real.untyped_storage().blank = True
+        vars(made)["known"] = Held(real)
+        vars(made)["known"].copied = True
+
+
+def _spread(func: Any, args: Any, kwargs: Any, made: Any) -> None:
+    """What is chosen along a dimension, as if each was chosen as often as any other: n, n + 1, n + 2 ..."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    chosen, dim = made[1] if isinstance(made, tuple | list) else made, given.get("dim", -1)
+    if dim is None or not chosen.dim() or chosen.numel() > LARGEST:
+        return
+    count, rest = given.get("k", 1), list(given["self"].shape)
+    with unset_fake_temporarily():
+        rows = torch.arange(chosen.numel()) % rest.pop(dim)
+        real = rows.reshape(*rest, count).movedim(-1, dim).reshape(chosen.shape)
+    know(chosen, real)
 
 
 def _ctc(log_probs: Any, targets: Any, _: Any, lengths: Any, *_rest: Any) -> Any:

@@ -15,22 +15,18 @@ from ..errors import InputError, shown
 from ..ir import Model, walk
 from ..named import Any
 from ._class_inputs import inputs
+from ._timm import freeze_as_timm, text_alone, without_timm
 from .hf_classes import UncoveredError
 from .hf_fields import buildable, has_few_bits
 
 # What a config without a class is taken for: the first of these that its model_type has.
 AUTO = (
     "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText",
-    "AutoModelForSpeechSeq2Seq", "AutoModel",
+    "AutoModelForSpeechSeq2Seq", "AutoModel", "AutoModelForTextToWaveform",
 )  # fmt: skip
 SMALL = 10**9  # parameters of a class that is made a second time with numbers, for one that looks at them
 WHOLE = "; allowed: the config of what it is a part of"
 WAY_OUT = "; allowed: in Python, estimate(the_module, inputs={...})"
-# timm's residual networks as transformers' own: kind of layer, depths, widths. The same weights.
-RESNETS = {
-    "resnet18": ("basic", (2, 2, 2, 2), 64), "resnet34": ("basic", (3, 4, 6, 3), 64),
-    "resnet50": ("bottleneck", (3, 4, 6, 3), 256), "resnet101": ("bottleneck", (3, 4, 23, 3), 256),
-}  # fmt: skip
 
 
 @contextmanager
@@ -65,24 +61,38 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
     buildable(values)
     try:
         config = CONFIG_MAPPING[kind].from_dict(_plain(values))
-        text = _text_alone(config)
+        text = text_alone(config)
         cls = _class({}, text, why) if text else _class(values, config, why)
         config = text or config
         _without_cache(config)
-        replaced = _without_timm(config)
+        replaced = without_timm(config)
         with torch.device(where):
             made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
             made.tie_weights()
             _keep_in_float32(made)
             if replaced:
-                _freeze_as_timm(made)
+                freeze_as_timm(made)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
-        told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
-        text = " ".join(told.split()) or type(error).__name__
-        raise InputError("config", f"transformers cannot build {kind}: {text[:200]}") from None
+        raise InputError("config", f"transformers cannot build {kind}: {_told(error)}") from None
     return made
+
+
+def _told(error: Exception) -> str:
+    """Why transformers raised this; of a library that is missing, its name and how to install it."""
+    told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
+    text = " ".join(told.split()) or type(error).__name__
+    library = re.search(r"requires the (\S+) library", text)
+    if library is None:
+        return (
+            "it would ask the hub for a part; allowed: a config that holds all of them"
+            if ("couldn't connect to" in text)
+            else text[:200]
+        )
+    way = re.search(r"`(pip install [^`]+)`", text) or re.search(r"(https?://\S+\w)", text)
+    how = way[1] if way else f"pip install {library[1]}"
+    return f"{library[1]} is not installed; {'see ' * how.startswith('http')}{how}"
 
 
 def _unknown(why: UncoveredError) -> InputError:
@@ -95,8 +105,9 @@ def _unknown(why: UncoveredError) -> InputError:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without what would run code or change weights."""
-    return {k: v for k, v in values.items() if k not in ("auto_map", "quantization_config")}
+    """A config without what would run code or change weights, to be used up."""
+    left = {k: v for k, v in values.items() if k not in ("auto_map", "quantization_config")}
+    return deepcopy(left)  # configs of pairs take their parts' types out
 
 
 def _without_cache(config: Any) -> None:
@@ -104,45 +115,6 @@ def _without_cache(config: Any) -> None:
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         if getattr(part, "use_cache", None):
             part.use_cache = False
-
-
-def _without_timm(config: Any) -> bool:
-    """Whether a backbone of timm, which is not installed, was replaced by the same of transformers."""
-    from importlib.util import find_spec
-
-    backbone: Any = getattr(config, "backbone_config", None)
-    named = RESNETS.get(getattr(backbone, "backbone", None) or "")
-    if named is None or find_spec("timm") or backbone.output_stride:
-        return False
-    from transformers import ResNetConfig
-
-    kind, depths, width = named
-    widths = [width * 2**i for i in range(4)]
-    config.backbone_config = ResNetConfig(
-        num_channels=backbone.num_channels, depths=list(depths), hidden_sizes=widths, layer_type=kind,
-        out_indices=list(backbone.out_indices or (4,)),
-    )  # fmt: skip
-    return True
-
-
-def _text_alone(config: Any) -> Any:
-    """The config of a text model, where the one around it has a tower of timm's, which is not installed."""
-    from importlib.util import find_spec
-
-    from transformers import AutoModel, TimmWrapperModel
-
-    classes = AutoModel._model_mapping  # noqa: SLF001 - there is no public one
-    parts = [type(getattr(config, name, None)) for name in config.sub_configs]
-    wrapped = any(part in classes and classes[part] is TimmWrapperModel for part in parts)
-    return config.get_text_config() if wrapped and not find_spec("timm") else None
-
-
-def _freeze_as_timm(made: Any) -> None:
-    """Train the backbone's last three stages, as the class does with timm's own."""
-    for part in made.modules():
-        if type(part).__name__ == "ResNetBackbone":
-            for name, p in part.named_parameters():
-                p.requires_grad_(not name.startswith(("embedder", "encoder.stages.0")))
 
 
 def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
@@ -162,7 +134,7 @@ def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:
         if type(config) in mapping:
             found = mapping[type(config)]
             found = found[0] if isinstance(found, tuple | list) else found
-            if found.config_class is not config.sub_configs.get("text_config"):  # a part of it alone
+            if found.config_class not in config.sub_configs.values():  # a part of it alone
                 return found
     return _part(config)
 
@@ -262,11 +234,14 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
 
 
 def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload, dtype: str) -> Model:
+    from torch.nn import Module
+
     from ..dtype import full_name
     from . import torch_module
 
     mode = workload.mode
-    first, size = None, 0
+    failed: list[tuple[int, InputError]] = []  # with how many inputs
+    size = 0
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     # XLNet mixes float32 into whatever its weights are; XLM and EnCodec look at numbers
     for where, usual in (("meta", ""), *([] if told else [("meta", "float32")]), ("cpu", "")):
@@ -274,12 +249,15 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             break
         made = module(values, why, full_name(dtype) if dtype else usual, where).train(mode == "train")
         size = sum(p.numel() for p in made.parameters())
+        if type(made).forward is Module.forward:
+            told = f"{type(made).__name__} has no forward pass of its own"
+            raise InputError("architectures", f"{told}; allowed: the class and the config of a part")
         for given in inputs(made, workload, where):
             cast = {k: t.to(made.dtype) if t.is_floating_point() else t for k, t in given.items()}
             try:
                 model = torch_module.capture(made, cast, mode)
             except InputError as error:
-                first = first or error
+                failed.append((len(given), error))
                 continue
             about = {
                 "class": type(made).__name__, "model_type": values["model_type"], "captured": True,
@@ -292,7 +270,10 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
+    first = failed[0][1] if failed else None
     if first is not None and first.field != "inputs":
         raise first
-    told = "" if first is None else f": {str(first).removeprefix('inputs: ').partition('; given ')[0][:140]}"
-    raise InputError("config", f"the inputs of {type(made).__name__} are not known here{told}{WAY_OUT}")
+    most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most
+    told = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
+    name = type(made).__name__
+    raise InputError("config", f"the inputs of {name} are not known here{': ' * bool(told)}{told}{WAY_OUT}")

@@ -15,7 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from weakref import WeakKeyDictionary
 
 import torch
@@ -36,6 +36,7 @@ from ._values import BY_DATA
 
 MODES = ("train", "forward")
 MIXED = "which experts a token takes: params.active is all of them"
+SPREAD = "how unevenly experts are chosen: tokens are taken as spread evenly over them"
 BY_SHAPES = "; allowed: what follows from shapes, or from given data without weights"
 FSDP = ("torch.distributed.fsdp", "FullyShardedDataParallel")
 DTENSOR = ("torch.distributed.tensor", "DTensor")
@@ -67,7 +68,24 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
     samples = int(first.size(0)) if first.dim() else 1
     if samples == 0:
         raise InputError("inputs", f"got {list(first.shape)}; allowed: a first dimension of 1 or more")
-    recorder = Recorder({id(m): name for name, m in module.named_modules()})
+    try:
+        return _captured(module, args, kwargs, mode, dtype, samples)
+    except NeedsDataError as error:
+        with suppress(NeedsDataError):
+            return _captured(module, args, kwargs, mode, dtype, samples, even=True)
+        raise error from None
+
+
+class NeedsDataError(InputError):
+    """Of a pass whose way or sizes depend on what it computes."""
+
+
+def _captured(
+    module: Any, args: Any, kwargs: Any, mode: str, dtype: str, samples: int, even: bool = False
+) -> Model:
+    """One capture; even: what is chosen by numbers that nobody knows is spread evenly. Raises InputError."""
+    first = next(tensors_in((args, kwargs)))
+    recorder = Recorder({id(m): name for name, m in module.named_modules()}, even)
     with as_a_gpu() as left_out:
         reached = Reached(module, args, kwargs)
         known, key = PROGRAMS.setdefault(module, {}), (reached.signature(), mode, dtype)
@@ -90,7 +108,7 @@ def capture(module: Any, inputs: Any, mode: str = "train", dtype: str = "") -> M
             recorder.end()
             reached.restore()
     mixed = any(expert_axis(t, o) for o, _ in walk(ops) for t in o.weights)
-    uncounted = (*recorder.uncounted(), *left_out, *((MIXED,) if mixed else ()))
+    uncounted = (*recorder.uncounted(), *left_out, *((MIXED,) if mixed else ()), *((SPREAD,) if even else ()))
     tokens = 0 if first.dtype.is_floating_point or first.dim() != 2 else first.numel()
     made = Model(type(module).__name__, "module", ops, config, outputs, samples, tokens, uncounted)
     if len(known) >= MOST:
@@ -251,11 +269,12 @@ def explained(field: str, context: str) -> Iterator[None]:
         problem = (
             f"{call} needs the data of a tensor, which a capture does not have{_where(error)}{BY_SHAPES}"
         )
-        raise InputError("module", problem) from None
+        raise NeedsDataError("module", problem) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises
         text = " ".join(str(error).split()) or type(error).__name__
         if any(sign in text for sign in NO_DATA):
             text = "a call of torch's needs the data of a tensor, which a capture does not have"
+            raise NeedsDataError(field, f"{text}; {context}{_where(error)}") from None
         if "UninitializedParameter" in text:
             text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None
