@@ -185,8 +185,8 @@ def gguf(path, metadata, tensors):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_mix_of_types_counts_to_the_byte(tmp_path, tied):
+@pytest.mark.parametrize(("arch", "tied"), [("llama", False), ("llama", True), ("command-r", True)])
+def test_a_mix_of_types_counts_to_the_byte(tmp_path, arch, tied):
     d, f, kv, v, layers = 512, 1024, 128, 1000, 4
     tensors = {"token_embd.weight": ((d, v), Q6_K if tied else Q4_K), "output_norm.weight": ((d,), F32)}
     if not tied:
@@ -196,12 +196,19 @@ def test_a_mix_of_types_counts_to_the_byte(tmp_path, tied):
         shapes = {"attn_q": ((d, d), Q4_K), "attn_k": ((d, kv), Q4_K), "attn_v": ((d, kv), mixed),
                   "attn_output": ((d, d), Q4_K), "ffn_gate": ((d, f), Q4_K), "ffn_up": ((d, f), Q4_K),
                   "ffn_down": ((f, d), mixed), "attn_norm": ((d,), F32), "ffn_norm": ((d,), F32)}  # fmt: skip
+        if arch == "command-r":
+            del shapes["ffn_norm"]  # one norm, before both
         tensors |= {f"blk.{i}.{name}.weight": of for name, of in shapes.items()}
-    about = {"general.architecture": "llama", "llama.block_count": layers, "llama.embedding_length": d,
-             "llama.feed_forward_length": f, "llama.attention.head_count": 8,
-             "llama.attention.head_count_kv": 2, "llama.context_length": 256,
+    about = {"general.architecture": arch, f"{arch}.block_count": layers, f"{arch}.embedding_length": d,
+             f"{arch}.feed_forward_length": f, f"{arch}.attention.head_count": 8,
+             f"{arch}.attention.head_count_kv": 2, f"{arch}.context_length": 256,
              "tokenizer.ggml.tokens": ["a"] * v}  # fmt: skip
     gguf(tmp_path / "model.gguf", about, tensors)
     found = estimate(tmp_path / "model.gguf", mode="decode", seq=64)
     assert found.params.total == sum(prod(shape) for shape, _ in tensors.values())
     assert found.memory.parameters == sum(prod(shape) * size for shape, (_, size) in tensors.values())
+    assert not found.model.uncounted
+    more = {**tensors, "rope_freqs.weight": ((32,), F32), "blk.0.attn_q.bias2": ((7,), F32)}
+    gguf(tmp_path / "more.gguf", about, more)
+    (told,) = estimate(tmp_path / "more.gguf", mode="decode", seq=64).model.uncounted
+    assert told.startswith(f"the file has {found.params.total + 7:,} weights")

@@ -52,7 +52,12 @@ FAMILIES = {
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe",
     "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "phi3": "phi3", "starcoder2": "starcoder2",
     "stablelm": "stablelm", "gpt-oss": "gpt_oss", "olmo2": "olmo2", "granite": "granite",
-    "mistral3": "ministral3",
+    "mistral3": "ministral3", "smollm3": "smollm3", "glm4": "glm4", "command-r": "cohere",
+    "cohere2": "cohere2", "nemotron": "nemotron", "exaone4": "exaone4", "hunyuan-dense": "hunyuan_v1_dense",
+    "ernie4_5": "ernie4_5",
+    "seed_oss": "seed_oss", "qwen2vl": "qwen2_vl_text", "qwen3vl": "qwen3_vl_text", "falcon": "falcon",
+    "bloom": "bloom", "gptneox": "gpt_neox", "phi2": "phi", "olmo": "olmo", "arcee": "arcee", "mpt": "mpt",
+    "jais2": "jais2", "apertus": "apertus", "internlm2": "llama",
 }  # fmt: skip
 FIELDS = {
     "block_count": "num_hidden_layers", "embedding_length": "hidden_size",
@@ -70,6 +75,8 @@ MATRICES = {
     "ffn_up_exps": EXPERT_UP, "ffn_down_exps": EXPERT_DOWN, "ffn_gate_shexp": SHARED_GATED,
     "ffn_up_shexp": SHARED_UP, "ffn_down_shexp": SHARED_DOWN, "ffn_gate_inp": ROUTER,
 }  # fmt: skip
+
+DERIVED = ("rope_freqs", "rope_factors")  # tensors that are no weights of the network
 
 
 def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
@@ -115,14 +122,19 @@ def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
 def _stored(tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Any]:
     """The smallest type that each kind of matrix has in any layer, and the bytes of all tensors."""
     kinds: dict[str, str] = {}
-    total = 0
+    total = numbers = 0
     for name, (shape, dtype) in tensors.items():
         total += round(prod(shape) * BYTES[dtype])
+        numbers += 0 if name.startswith(DERIVED) else prod(shape)
         kind = re.sub(r"^blk\.\d+\.|\.weight$", "", name)
         if kind in MATRICES:
             kinds[kind] = min(kinds.get(kind, dtype), dtype, key=lambda one: BYTES[one])
     kinds.setdefault("output", kinds.get("token_embd", "float16"))
-    return {"types": {ours: kinds[kind] for kind, ours in MATRICES.items() if kind in kinds}, "total": total}
+    return {
+        "types": {ours: kinds[kind] for kind, ours in MATRICES.items() if kind in kinds},
+        "total": total,
+        "numbers": numbers,
+    }
 
 
 def _header(read: _Reader) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], str]]]:
