@@ -228,8 +228,8 @@ def test_latent_attention_and_experts_in_a_gguf(tmp_path, third):
             shapes |= {"ffn_gate": (d, 512), "ffn_up": (d, 512), "ffn_down": (512, d)}
         else:
             shapes |= {"ffn_gate_exps": (d, f, many), "ffn_up_exps": (d, f, many),
-                       "ffn_down_exps": (f, d, many), "ffn_gate_shexp": (d, f), "ffn_up_shexp": (d, f), "ffn_down_shexp": (f, d),
-                       "ffn_gate_inp": (d, many)}  # fmt: skip
+                       "ffn_down_exps": (f, d, many), "ffn_gate_shexp": (d, f), "ffn_up_shexp": (d, f),
+                       "ffn_down_shexp": (f, d), "ffn_gate_inp": (d, many)}  # fmt: skip
             if third:
                 tensors[f"blk.{i}.exp_probs_b.bias"] = (many,), F32
         kinds = {
