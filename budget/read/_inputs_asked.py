@@ -185,5 +185,5 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
     if of == "patch":  # and the row and the column of each
         patch = told(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    found = told(config, of)
+    found = told(config, of) or getattr(config, of, None)  # of some there may be none
     return found if isinstance(found, int) else None
