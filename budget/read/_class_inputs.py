@@ -75,6 +75,7 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     yield from asked(config, takes, main, workload)
     if text:
         yield from beside(config, takes, text, pixels)
+        yield from ({**text, **picture} for picture in patched(config, takes, workload))
         yield from in_codebooks(config, takes, text)
 
 
@@ -132,6 +133,7 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
     limit = None
     with suppress(ValueError):  # of several texts
         limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(made.config, "max_text_len", None) or limit  # of what is compared with a picture
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
     ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
     given = {name: ids for name in words if name in takes}

@@ -29,11 +29,20 @@ SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "past_values": (("past",), ("past", "input_size")),
     "past_time_features": (("past", "num_time_features"),),
     "past_observed_mask": (("past",), ("past", "input_size")),
+    "past_values_padding": (("past",),),
+    "freq": ((1,),),
     "task_inputs": (("task_seq_len",),),
     "decoder_input_ids": (("seq", "codebooks"),),
     "input_ids": (("seq", "codebooks"), ("seq",)),
 }  # fmt: skip
-WHOLE = ("timesteps", "task_inputs", "decoder_input_ids", "input_ids")  # numbers of things
+WHOLE = (
+    "timesteps",
+    "past_values_padding",
+    "freq",
+    "task_inputs",
+    "decoder_input_ids",
+    "input_ids",
+)  # numbers of things
 MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # that hide nothing
 
 
