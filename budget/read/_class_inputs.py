@@ -73,6 +73,8 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
             yield {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
         yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
     yield from asked(config, takes, main, workload)
+    if "input_features" in takes:
+        yield from _as_first_layer(made, workload)
     if text:
         yield from beside(config, takes, text, pixels)
         yield from ({**text, **picture} for picture in patched(config, takes, workload))
@@ -171,3 +173,12 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
                         mask = torch.ones(workload.batch, frames, dtype=torch.int64, device="cpu")
                         given["input_features_mask"] = mask
                     yield given
+
+
+def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """Frames as wide as the first layer takes them, where a processor joins several."""
+    import torch
+
+    layers = (m for m in made.modules() if isinstance(m, torch.nn.Linear))
+    if first := next(layers, None):
+        yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, first.in_features)}

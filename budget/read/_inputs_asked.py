@@ -113,6 +113,7 @@ def beside(
         mask = (torch.arange(words[1], device="cpu") < tokens).long().repeat(words[0], 1)
         picture = pixels or next(_flattened(config, takes, words[0]), {})
         yield {**text, **picture, "image_embeds_position_mask": mask}
+    yield from ({**text, **picture} for picture in _flattened(config, takes, words[0]))
     if "image_attention_mask" in takes and pixels:
         mask = torch.ones(*words, 1, dtype=torch.int64, device="cpu")
         several = pixels["pixel_values"].unsqueeze(1)
@@ -124,9 +125,11 @@ def _flattened(config: Any, takes: Mapping[str, Any], batch: int) -> Iterator[di
     import torch
 
     patches, size = told(config, "max_num_patches", "seq_len"), told(config, "patch_size")
-    if "flattened_patches" in takes and isinstance(size, int):
-        channels = told(config, "num_channels") or 3
-        yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + channels * size**2)}
+    width = told(config, "patch_embed_hidden_size")
+    if not width and isinstance(size, int):
+        width = (told(config, "num_channels") or 3) * size**2
+    if "flattened_patches" in takes and width:
+        yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + width)}
 
 
 def in_codebooks(config: Any, takes: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

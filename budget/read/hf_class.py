@@ -271,9 +271,9 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
-    for _, error in failed:  # a pass that came as far as looking at numbers had the right inputs
-        if isinstance(error, torch_module.NeedsDataError):
-            raise error
+    for _, why_not in failed:  # a pass that came as far as looking at numbers had the right inputs
+        if isinstance(why_not, torch_module.NeedsDataError):
+            raise why_not
     if failed and failed[0][1].field != "inputs":
         raise failed[0][1]
     most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most
