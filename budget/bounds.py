@@ -18,7 +18,7 @@ from .errors import InputError
 from .fold.memory import tensor_bytes
 from .fold.pipeline import in_flight
 from .ir import ONCE, WEIGHTS, Model, walk
-from .layout import Layout
+from .layout import Alone, Layout
 from .named import NamedTuple
 from .size import Size
 
@@ -114,12 +114,14 @@ class Bounds:
         return self.known[key]
 
     def _priced(self, probe: Layout, recompute: str) -> Layer | None:
+        stage = self.stack.stage(probe)
+        if stage is None:
+            return None
         try:
-            e = self.price(probe, self.batch, recompute)
+            e = self.price(Alone(**vars(probe), only=stage), self.batch, recompute)
         except InputError:
             return None
-        stage = self.stack.stage(probe)
-        if stage is None or e.spread is None or e.cluster is None:
+        if e.spread is None or e.cluster is None:
             return None
         alone = e.spread._replace(ranks=tuple(r for r in e.spread.ranks if stage in r.stages), keeps=())
         (inside,) = alone.run(e.device, e.profile, e.cluster, e.stack.overlap, e.task.execution)

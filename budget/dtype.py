@@ -14,7 +14,7 @@ BYTES: dict[str, float] = {
     "q8_0": 34 / 32, "q6_k": 210 / 256, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     # 2:4 sparsity: half of the values, and two bits for the place of each. Source: sparse-2-4
     "sparse8": 0.625, "sparse16": 1.125,
-    "int2": 0.25, "int3": 0.375,
+    "int2": 0.25, "int3": 0.375, "int5": 0.625, "int6": 0.75,
     # of GGUF's mixes: blocks of 256 with scales of two levels, or looked up in a grid. Source: ggml
     "q2_k": 84 / 256, "q3_k": 110 / 256, "q4_k": 144 / 256, "q5_k": 176 / 256, "q8_k": 292 / 256,
     "iq1_s": 50 / 256, "iq1_m": 56 / 256, "iq2_xxs": 66 / 256, "iq2_xs": 74 / 256, "iq2_s": 82 / 256,

@@ -56,6 +56,7 @@ class Techniques(TypedDict, total=False):
     boft_block_size: int
     boft_dropout: float
     kv_dtype: str
+    cache_implementation: Literal["static", "dynamic"]
     teacher: str
     freeze: str
     freeze_layers: int
@@ -125,6 +126,7 @@ class Techniques(TypedDict, total=False):
     recompute_modules: str
     recompute_every: int
     recompute_layers: int
+    scatter_gather: bool
     gradient_sums: Literal["in_place", "new"]
     vera_rank: int
     vera_dropout: float

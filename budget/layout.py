@@ -107,7 +107,12 @@ class Layout(Settings):
     @property
     def unscheduled(self) -> Layout:
         """The same without what changes no device's program: the order of its passes, and who is slow."""
-        return Layout(**{**vars(self), "vpp": 1, "schedule": "", "straggler": 1.0})
+        return type(self)(**{**vars(self), "vpp": 1, "schedule": "", "straggler": 1.0})
+
+    @property
+    def built(self) -> int | None:
+        """The one stage that is built; None: all of them."""
+        return None
 
     def group(self, axis: str) -> Group:
         """The devices of a collective, by its axis: tp, cp, pp, ep, etp; dp, which hold the same weights
@@ -141,6 +146,17 @@ class Layout(Settings):
             ),
             "replicate": Group((far,)),
         }
+
+
+class Alone(Layout):
+    """A layout of whose pipeline one stage is built, which is all that a bound asks for (bounds.py)."""
+
+    only: int = setting(0, "the stage", least=0)
+
+    @property
+    def built(self) -> int | None:
+        """The stage."""
+        return self.only
 
 
 def _mesh(order: str, degrees: dict[str, Size]) -> dict[str, Level]:

@@ -19,7 +19,7 @@ from .answer import Estimate
 from .bounds import Bounds, Price, Stack
 from .errors import InputError
 from .face import Shown
-from .ir import Model, base, expert_axis, walk
+from .ir import SCORES, Model, base, expert_axis, walk
 from .layout import Layout
 from .named import Any, NamedTuple
 from .plan._layers import in_one, is_stack, layers
@@ -107,9 +107,15 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
         samples,
         trains,
         (1, 2, 4, 8) if batch is None else (batch,),
-        RECOMPUTED if trains and recompute == "none" else (recompute,),
+        _recomputed(one) if trains and recompute == "none" else (recompute,),
         float(one.device.usable_bytes),
     )
+
+
+def _recomputed(one: Estimate) -> tuple[str, ...]:
+    """What may run again; attention in kernels keeps no scores, which `selective` would make again."""
+    written_out = any(o.tag == SCORES and not o.kernel for o, _ in walk(one.program.nodes))
+    return tuple(choice for choice in RECOMPUTED if choice != "selective" or written_out)
 
 
 def _stack(model: Model) -> Stack:

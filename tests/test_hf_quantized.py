@@ -401,6 +401,24 @@ def test_a_tower_s_fields_on_the_hub_are_those_of_its_class():
 
 
 @pytest.mark.parametrize(
+    ("name", "bits", "published"),
+    [("qwen3-14b", 4, 8_307_783_680), ("qwen2.5-14b", 3, 6_463_203_328)],  # total_size of files of MLX's
+)
+def test_mlx_as_it_is_published(name, bits, published):
+    config = {k: v for k, v in preset.look_up(name)[1].items() if k not in preset.ABOUT}
+    setting = {"group_size": 64, "bits": bits}
+    for table in ({"quantization": setting}, {"quantization": setting, "quantization_config": setting}):
+        found = estimate({**config, **table}, mode="forward", seq=16)
+        assert found.memory.parameters == published
+    matrices = 3 * sum(n * m for n, m in MATRICES) + 1000 * 256  # a tied table is packed, once
+    tied = {**LLAMA, "tie_word_embeddings": True}
+    assert stored(tied, group_size=32, bits=4) == matrices * 5 // 8 + 2 * 7 * 256
+    for wrong in ({"mode": "fp"}, {"bits": 7}, {"model.layers.0.mlp.down_proj": False}):
+        with pytest.raises(InputError, match="quantization_config"):
+            stored(tied, **{"group_size": 32, "bits": 4, **wrong})
+
+
+@pytest.mark.parametrize(
     ("quantize", "each"), [("w4a16", 0), ("nf4", 0), ("fp8", 0), ("gptq", 32 * 5 * 4096 * 4)]
 )
 def test_scales_are_divided_as_their_weights(quantize, each):

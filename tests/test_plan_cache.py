@@ -36,7 +36,29 @@ def test_all_caches_of_a_network():
         assert 2 * narrow.memory.kv_cache == plain.memory.kv_cache
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "causal"])
+def test_a_dynamic_cache_is_read_and_written_for_each_token(attention):
+    """As torch.cat does it; with `causal` heads that share keys and values have copies besides."""
+    static, dynamic = (
+        budget.estimate(
+            "llama-3-8b", mode="decode", stack="transformers", device="h100",
+            attention=attention, cache_implementation=kind, **SHAPE,
+        )
+        for kind in ("static", "dynamic")
+    )  # fmt: skip
+    moved = [sum(k.work.bytes * k.work.times for k in e.times.kernels) for e in (static, dynamic)]
+    cache = static.memory.kv_cache
+    assert moved[1] - moved[0] == pytest.approx(2 * cache, rel=0.001)
+    assert dynamic.memory.kv_cache == cache
+    assert dynamic.memory.peak == static.memory.peak
+    assert dynamic.flops == static.flops
+
+
 def test_what_it_refuses():
+    with pytest.raises(
+        budget.InputError, match=r"^cache_implementation: got dynamic in mode prefill; allowed"
+    ):
+        budget.estimate("gpt2", mode="prefill", cache_implementation="dynamic")
     with pytest.raises(budget.InputError, match=r"^kv_dtype: got 'int3'; allowed: fp32, bf16, fp16, fp8"):
         budget.estimate("gpt2", mode="decode", kv_dtype="int3")
     with pytest.raises(budget.InputError, match=r"^kv_dtype: gpt2 has no cache here; allowed: in modes"):

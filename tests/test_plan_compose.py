@@ -259,7 +259,7 @@ ON = {
     "accumulate": 2, "activation_inputs": "fp8", "adalora_rank": 4, "adapter_bias": "all",
     "adapter_dtype": "fp32",
     "adapter_targets": "mlp", "adapters":
-    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1,
+    8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1, "cache_implementation": "dynamic",
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fuse": "norm", "grad_dtype":
@@ -274,7 +274,7 @@ ON = {
     "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,
     "recompute_layers": 1, "recompute_modules": "mlp", "reduce_dtype": "fp32",
-    "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
+    "rescale": True, "scatter_gather": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_dropout": 0.1, "vera_rank": 4,
 }  # fmt: skip
 TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}

@@ -10,7 +10,7 @@ import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import network, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, side, stack
 
 from budget.serving import serve
 
@@ -230,13 +230,77 @@ def test_names_of_tables_are_presets(told, name):
         ({"engine": "vLLM 0.2.1"}, "vllm-2024"),
         ({"engine": "vLLM 0.23.0"}, "vllm"),
         ({"engine": "PyTorch eager"}, "torch-eager"),
+        ({"engine": "PyTorch eager 1.12"}, "torch-1"),
+        ({"engine": "rapid-mlx 0.7.9 (MLX)"}, "mlx"),
+        ({"engine": "transformers, torch.compile"}, "torch-compile"),
         ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
         ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
         ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
+        ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
+        ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
+        ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
     ],
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("A100 40GB PCIe", "a100-pcie-40gb"),
+        ("A100 80GB PCIe", "a100-pcie-80gb"),
+        ("H100 80GB PCIe Gen5", "h100-pcie"),
+        ("H100-SXM-80GB (A3 Mega)", "h100-sxm"),
+        ("V100 16GB", "v100-sxm-16gb"),
+    ],
+)
+def test_a_board_s_memory_and_slot_are_read(told, name):
+    assert device(told).id == name
+
+
+def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
+    """Its pre-training pads to a bin; its fine-tuning to the length that is stated, without a vocabulary."""
+    rows = [r for r in some("training_throughput.csv", 1) if r["model"] == "BERT-large"]
+    kind, rows = table.read(written(tmp_path / "bert.csv", rows))
+    for row in rows:
+        (found,) = predict.predict(kind, row)
+        assert ("bins" in found.why_not) == (
+            row["kind"] == "bert_train" and "TensorFlow" not in row["source"]
+        )
+        if row["kind"] == "bert_qa_train":
+            assert found.asked.parts[0].settings["config"]["head"] == "tokens"
+            assert found.asked.parts[0].settings["precision"] == "master"
+
+
+def test_software_without_a_stack_is_no_other_one():
+    with pytest.raises(NotCoveredError, match="no stack for the engine 'Abacus Serve 2'"):
+        stack({"engine": "Abacus Serve 2"})
+
+
+def test_devices_that_a_source_counts_twice_are_counted_once(tmp_path):
+    """Four devices, whole experts on each: tp 4, ep 4 stand there as tp 16, experts 4 by 4."""
+    row = {**some("serving.csv", 1000)[0], "moe_tp": "4", "moe_ep": "4", "tp": "16"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [row, {**row, "tp": "4", "moe_tp": "1"}])))
+    twice, once = (next(iter(kind.asked(r))).parts[0].settings["layout"]["tp"] for r in rows)
+    assert twice == once == 4
+
+
+def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
+    base = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "2"}
+    rows = [
+        base | {"model": "bert-base", "engine": "PyTorch eager 1.12", "weight_precision": "fp16"}
+        | {"input_len": "128", "e2e_latency_ms": "8"},
+        base | {"model": "Llama-2-7B", "engine": "ExLlamaV2", "weight_precision": "int4 (GPTQ)"}
+        | {"input_len": "8", "output_len": "8", "tpot_ms": "5"},
+        base | {"model": "Llama-3-8B", "engine": "transformers 4.51.3", "weight_precision": "bf16"}
+        | {"input_len": "8", "output_len": "8", "tpot_ms": "5"},
+    ]  # fmt: skip
+    kind, read = table.read(str(written(tmp_path / "a.csv", rows)))
+    encoder, packed, older = (next(iter(kind.asked(r))).parts[0].settings for r in read)
+    assert (encoder["mode"], encoder["seq"]) == ("forward", 128)
+    assert packed["quantize"] == "gptq"
+    assert older["attention"] == "causal"  # keys and values had copies before version 5
 
 
 def test_software_that_only_serves_trains_nothing():

@@ -11,7 +11,7 @@ from budget.__main__ import main
 from budget.bounds import Bounds
 from budget.errors import InputError
 from budget.estimate import plan
-from budget.layout import Layout
+from budget.layout import Alone, Layout
 
 SMALL = {"layers": 4, "d_model": 256, "heads": 8, "d_ff": 1024, "vocab": 8192, "context": 512}
 TIGHT = "l4"
@@ -57,6 +57,17 @@ def test_the_best_comes_first_and_all_have_the_devices():
         assert t.estimate.model.samples == 32
 
 
+def test_a_stage_that_is_built_alone_is_that_of_its_pipeline():
+    layout = {"tp": 2, "pp": 4, "dp": 2, "zero": 1}
+    settings = small(config={**SMALL, "layers": 8}, recompute="full")
+    whole = budget.estimate("transformer", layout=Layout(**layout), **settings).spread.ranks
+    for stage in range(4):
+        (alone,) = budget.estimate("transformer", layout=Alone(**layout, only=stage), **settings).spread.ranks
+        assert alone in whole
+        assert stage in alone.stages
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "config", "each"),
     [
@@ -117,6 +128,7 @@ def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
     assert best.recompute == "none"
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)
@@ -128,6 +140,7 @@ def test_a_network_without_layers_is_laid_out_too():
     assert plan("mlp", 4, device="h100", global_batch=64).best.layout.dp == 4
 
 
+@pytest.mark.slow
 def test_an_estimate_of_devices_without_a_layout_has_the_best_and_says_so():
     e = budget.estimate("transformer", devices=8, **small())
     best = plan("transformer", 8, **small()).best
@@ -143,6 +156,7 @@ def test_what_is_given_is_not_searched():
     assert {t.recompute for t in found.tried} == {"full"}
 
 
+@pytest.mark.slow
 def test_experts_are_spread():
     moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
     found = plan("transformer", 8, **small(config=moe))

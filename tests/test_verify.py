@@ -39,7 +39,8 @@ WITH = {  # what a setting means nothing, or is refused, without
     "modules_to_save": {"lora_rank": 4}, "quantize": {"lora_rank": 4},
     "lora_dropout": {"lora_rank": 4}, "adapter_bias": {"lora_rank": 4},
     "module_dropout": {"loha_rank": 4}, "rank_dropout": {"loha_rank": 4},
-    "kv_dtype": {"mode": "decode"}, "reduce_dtype": {"precision": "fsdp"},
+    "kv_dtype": {"mode": "decode"}, "cache_implementation": {"mode": "decode"},
+    "reduce_dtype": {"precision": "fsdp"},
     "recompute_every": {"recompute": "full"}, "recompute_layers": {"recompute": "full"},
     **{name: {"seq": 96} for name in ("prefix_tuning", "prompt_tuning", "p_tuning")},
 }  # fmt: skip
@@ -109,6 +110,7 @@ def divided(model):
             yield layout, divide(model, mesh(parse(layout), model)).model
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", arch.names())
 def test_every_architecture_on_every_axis(name):
     module = arch.load(name)

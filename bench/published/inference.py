@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from budget.named import Any
+from budget.read.source import resolve
 
-from .rows import Asked, NotCoveredError, Part, device, measured, network, side, stack, whole
+from .rows import Asked, NotCoveredError, Part, decoded, device, measured, network, side, stack, whole
 from .table import Row
 
 COLUMNS = (
@@ -38,13 +39,19 @@ WEIGHTS = {
     "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
     "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
+# The same by a word anywhere: what weights of four bits have beside them. ExLlama's own format has no more.
+PACKED = {"gptq": "gptq", "exl2": "gptq", "awq": "awq", "groups of 64": "q4_0"}
+STAGED = (
+    "llama.cpp",
+    "exllamav2",
+)  # software that several devices divide by layers. Source: llama-cpp-cublas.
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
-    on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row, "vllm")
-    stages = gpus if software == "llama.cpp" else 1
+    on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
+    stages = gpus if software in STAGED else 1
     if gpus != whole(row, "tp", gpus) * stages:
         raise NotCoveredError("stages on several devices")
     batch = whole(row, "batch")
@@ -60,7 +67,26 @@ def asked(row: Row) -> Iterator[Asked]:
         part = Part(model, {**settings, **({"image": pixels} if pixels else {}), "mode": "forward"})
         yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
         return
-    yield from _tokens(row, model, settings, stages)
+    if not _generates(model):
+        told = _encoded(row, Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")}))
+    else:
+        told = _tokens(row, model, settings, stages)
+    yield from told
+
+
+def _generates(model: str) -> bool:
+    """Whether a network goes on with a text, and is no encoder of it."""
+    _, _, config, *_ = resolve(model, {})
+    return getattr(config, "kind", "") != "encoder"
+
+
+def _encoded(row: Row, part: Part) -> Iterator[Asked]:
+    """Of an encoder: a pass over sequences, timed or as sequences a second."""
+    if row["e2e_latency_ms"]:
+        yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), (part,))
+    if row["output_tok_s_total"]:
+        rate = measured(row, "output_tok_s_total")
+        yield Asked("samples_per_s", "samples/s", rate, (part,), part.settings["batch"])
 
 
 def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iterator[Asked]:
@@ -73,7 +99,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
     middle = new // 2 if software == "llama.cpp" else start + new // 2
-    token = Part(model, {**settings, "mode": "decode", "seq": max(middle, 1)})
+    token = Part(model, {**settings, **decoded(row, software), "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
     piece = min(start, PIECE) if software == "llama.cpp" else start
     pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
@@ -99,6 +125,9 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
 
 def _weights(text: str) -> dict[str, Any]:
     word = text.lower()
+    for some, form in PACKED.items():
+        if some in word:
+            return {"quantize": form}
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
             return dict(WEIGHTS[start])

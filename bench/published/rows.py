@@ -71,18 +71,20 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
-    "pytorch eager": "torch-eager",
-    "dynamo": "torch-compile", "narayanan": "megatron-2021", "2104.04473": "megatron-2021",
-    "korthikanti": "megatron-2021",
+    "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
+    "text-generation-inference": "vllm", "lm studio": "llama.cpp", "pytorch eager": "torch-eager",
+    "dynamo": "torch-compile", "torch.compile": "torch-compile",
+    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
     "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
-    "mlc": "gpt-fast", "torchao": "gpt-fast", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
+    "mlc": "mlc-llm", "torchao": "gpt-fast", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
     "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
+    "torchtitan": "torchtitan", "automodel": "torchtitan", "nemo": "megatron-bridge", "megatron": "megatron",
+    "simumax": "megatron",
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
@@ -95,17 +97,25 @@ SOFTWARE = {
 
 
 # Software that was another stack before a version or, of what is told by its date, a year and a month.
-# Sources: xqa, torchtitan-loss, vllm-v1.
+# Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
-    "vllm": ((0, 8), "vllm-2024"),
+    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
+    "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
+CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
+# What software did before a version while it generated tokens, as settings of `estimate`.
+# Source: transformers.
+DECODED = {"transformers": ((5, 0), {"attention": "causal"})}  # heads that share keys and values had copies
 
 TORCHTITAN = ("torchtitan-2024", "torchtitan")
 
 
-def stack(row: Row, default: str, mode: str = "") -> str:
-    """The software stack of a row, of the version that it states; one that has the mode, if one is given."""
+def stack(row: Row, default: str | None = None, mode: str = "") -> str:
+    """The software stack of a row, of the version that it states; one that has the mode, if one is given.
+
+    Raises NotCoveredError for software without a stack where there is no default.
+    """
     for column in ("engine", "source"):
         text = row.get(column, "").lower()
         if "deeplearningexamples" in text and "tensorflow" in text:
@@ -113,18 +123,31 @@ def stack(row: Row, default: str, mode: str = "") -> str:
         for word, name in SOFTWARE.items():
             if word in text and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name)
+    if default is None:
+        raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
     return default
+
+
+def decoded(row: Row, software: str) -> Mapping[str, Any]:
+    """What software did in the version that a row states while it generated tokens."""
+    begin, ways = DECODED.get(software, ((), {}))
+    return ways if _before(row, software, begin) else {}
 
 
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
-    version = rf"(?:^|\bv|\brelease/|\b{name} )(\d+)\.(\d+)"
+    return older if _before(row, name, begin) else name
+
+
+def _before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
+    """Whether a row states a version of software, or a year and a month, before that one."""
+    version = rf"(?:^|\bv|\brelease/|{name.replace('-', '.')} )(\d+)\.(\d+)"
     for column in ("engine_version", "engine", "source"):
         text = row.get(column, "").lower()
-        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)", text):
-            return older if tuple(int(n) for n in told.groups() if n) < begin else name
-    return name
+        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)|{CONTAINER}", text):
+            return tuple(int(n) for n in told.groups() if n) < begin
+    return False
 
 
 # Devices whose published names say less, or more, than the data's.
@@ -134,7 +157,7 @@ NAMES = {"h100-sxm-96gb-hbm2e-500w": "h100-hbm2e", "v100-sxm3-32gb": "v100-sxm-3
 @cache
 def device(text: str) -> devices.Device:
     """The device that a table calls so. Raises NotCoveredError."""
-    plain = re.sub(r"\(.*?\)", " ", text.lower().replace("\u2011", "-"))
+    plain = re.sub(r"\(.*?\)|\bgen\d", " ", text.lower().replace("\u2011", "-"))
     words = re.findall(r"[a-z0-9]+", plain)
     slug = "-".join(words)
     core = [
@@ -143,8 +166,10 @@ def device(text: str) -> devices.Device:
         if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
     ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
+    memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
     for name in (
         NAMES.get(slug, slug),
+        "-".join([*core, *memory]),
         "-".join(core),
         "-".join(brief),
         "-".join(words[:2]),

@@ -72,11 +72,14 @@ def _prompts(row: Row, software: str, prompt: int, users: int) -> float:
 
 def _settings(row: Row) -> tuple[Any, dict[str, Any]]:
     """The network, and its settings but for what it runs."""
-    software = stack(row, "vllm")
+    software = stack(row)
     model, config = network(row, software, 0)
-    tp, experts = whole(row, "tp", 1), (max(whole(row, f"moe_{axis}", 1), 1) for axis in ("tp", "ep"))
+    tp, experts = whole(row, "tp", 1), [max(whole(row, f"moe_{axis}", 1), 1) for axis in ("tp", "ep")]
     # Engines divide experts over tp's devices, whole ones or a part of each: as many bytes and FLOPs on each.
     shares = math.prod(experts)
+    # Of n devices with whole experts (tp n, ep n) the source has tp n^2, and experts n by n: counted twice.
+    if experts[0] == experts[1] and shares == tp:
+        tp = shares = experts[0]
     if shares not in (1, tp):
         raise NotCoveredError("experts on more devices than attention, or fewer")
     axes = {"tp": tp, "pp": whole(row, "pp", 1), "sp": 0}

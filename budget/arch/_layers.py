@@ -12,6 +12,7 @@ from ..ir import (
     EXPERT_GATED,
     EXPERT_IN,
     EXPERT_OUT,
+    EXPERT_SEND,
     EXPERT_UP,
     GATE,
     GATED,
@@ -192,7 +193,7 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     """What a token's experts make of it, weighed and added up."""
     a = "e" if m.every else "a"
     in_bias, out_bias = (", +*~e f", ", +*~e d") if m.bias else ("", "")
-    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat")
+    send = op(f"{name}.send", f"{x}: b s d -> xe: b s {a} d", "repeat", tag=EXPERT_SEND)
     yield send._replace(beside=(0, 0) if m.every else SORTED)
     if m.every:
         yield op(f"{name}.weigh", f"xe: b s {a} d, chosen: b s {a} -> xe:", "mul")

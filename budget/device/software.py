@@ -30,8 +30,11 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     """
     generation = device.generation
     kernels, of = table.load("kernels.json"), stack.reached_on(generation)
-    product, attention = base.forms["matmul"].share * of["product"], base.forms["attention"].share
-    wide, narrow = (min(_products(device, kind) * product, MOST) for kind in (dtype, "fp8"))
+    product, attention = base.forms["matmul"].share, base.forms["attention"].share
+    wide, narrow = (
+        min(share * product * of["ordinary" if ordinary else "product"], MOST)
+        for share, ordinary in (_products(device, kind) for kind in (dtype, "fp8"))
+    )
     if stack.accumulate == "fp16":
         wide *= accumulated(device, dtype)
     conv, pointwise = base.forms["conv"], base.forms["pointwise"]
@@ -40,13 +43,13 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     packed = min(of["weight_only"], MOST / stream)
     matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
-    experts = base.forms["grouped"].bandwidth * of["experts"]
-    grouped = KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"], bandwidth=experts)
+    share, experts = kernels["grouped"] * base.forms["grouped"].share, base.forms["grouped"].bandwidth
+    grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
     forms = {
         "matmul": matmul,
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
-        "weight_only_grouped": grouped._replace(bandwidth=experts * packed),
+        "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
@@ -79,17 +82,17 @@ def accumulated(device: Device, dtype: str) -> float:
     return max(1.0, device.flops["int8"] / 2 / device.rate(kind))
 
 
-def _products(device: Device, dtype: str) -> float:
+def _products(device: Device, dtype: str) -> tuple[float, bool]:
     """The fraction of the peak that large products reach: of this device, else of its generation, else as a
-    device's own data or the usual one.
+    device's own data or the usual one; and whether its ordinary units compute them.
     """
     kind = SHORTS.get(dtype, dtype)
     if device.rate(kind) == device.rate("vector"):
-        return 1.0
+        return 1.0, True
     known = table.load("kernels.json")["products"]
     found = known.get(device.id) or known.get(device.generation, {})
     share: float | None = found.get("bf16" if kind in WIDE else kind)
-    return device.reached(kind) if share is None else share
+    return (device.reached(kind) if share is None else share), False
 
 
 def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelClass]:

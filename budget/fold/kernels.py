@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..dtype import BYTES
 from ..ir import (
+    EXPERT_SEND,
     KEY_SEQ,
     SEQ,
     WEIGHT,
@@ -14,6 +15,7 @@ from ..ir import (
     Gemm,
     Node,
     Op,
+    Tensor,
     base,
     contraction_flops,
     elements,
@@ -24,8 +26,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .reads import NOBODY, Reads
-from .traffic import in_between, moved
+from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
 
@@ -56,27 +57,33 @@ def works(
     dtype: str,
     execution: str = "eager",
     times: Size = 1,
-    native: bool = False,
     read: Reads = NOBODY,
+    *,
+    inside: bool = False,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
 
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
-    `graph`, as engines have it: neighbouring products of one input are one product, too, and weights of few
-    bits are widened where they are used. native: the framework's own loop starts them, no network's code.
+    `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
+    are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
+    one kernel, its state on chip. inside: these are the nodes of a block; of a recurrent cell the framework's
+    own loop starts them, no network's code. Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
-    last = "", ""
-    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n))]
-    for node, key in _ordered(run, execution):
+    last, graph = ("", ""), execution == "graph"
+    run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
+    families = {n.rule.family for n in run if isinstance(n, Op)}
+    native, plain = inside and "cell" in families, not graph and "dequantize" not in families
+    for node, key in [(n, _key(n, execution)) for n in run] if plain else _ordered(run, execution):
         if pending and key != last and not all(o.rule.view for o in pending):
             yield _work(pending, dtype, execution, times, native, read)
         pending = pending if key == last else []
         last = key
-        if isinstance(node, Block):
-            inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, execution, times * node.count, inner, read)
+        if isinstance(node, Block) and graph and node.inline and node.shared:
+            yield _looped(node, dtype, times, read)
+        elif isinstance(node, Block):
+            yield from works(node.body, dtype, execution, times * node.count, read, inside=True)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
@@ -85,14 +92,29 @@ def works(
         yield _work(pending, dtype, execution, times, native, read)
 
 
-def _idle(o: Op) -> bool:
-    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), or makes
-    a mask that each kernel makes for itself.
+def _idle(o: Op, graph: bool) -> bool:
+    """Whether an operator only says which weights are there (an encoder's, while a decoder runs), makes a
+    mask that each kernel makes for itself, or, in a graph, copies rows for experts.
     """
-    if o.kind == "table" and o.out.on_chip:
+    if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True
     n = elements(o.out, o.sizes)
     return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
+
+
+def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
+    """A loop as one kernel: what each repetition takes and leaves is moved, what it hands on is not."""
+    body = [o for o in node.body if isinstance(o, Op)]
+    parts = {o.out.name for o in body if o.rule.part}  # of what is put together, not handed on
+    state = {name for c in node.carry for name in (c.enter, c.leave)} - parts
+
+    def within(t: Tensor) -> Tensor:
+        return t._replace(on_chip=True) if t.name in state else t
+
+    ops = [o._replace(ins=tuple(map(within, o.ins)), outs=tuple(map(within, o.outs))) for o in body]
+    one = _work(ops, dtype, "graph", times, False, read)
+    many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes")}
+    return one._replace(**many)
 
 
 def _key(node: Node, execution: str) -> tuple[str, str]:
@@ -153,8 +175,11 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
-    kind = first.kernel or _kind(first)
+    copies = () if native or fused else first.copies[0]
+    if copies:
+        traffic = traffic + sum([2 * moved_bytes(t, first, dtype) for t in copies])
     products = [o for o in ops if o.kind == "contract"]
+    kind = first.kernel or _kind(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
@@ -163,9 +188,9 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         sum([contraction_flops(o) * _computed(o) for o in products]),
         sum([pointwise_flops(o) for o in ops]),
         traffic,
-        launches * tensors + (0 if native or fused else first.beside[0]),
+        launches * tensors + (0 if native or fused else first.beside[0] + len(copies)),
         times,
-        "recurrent" if native else _form(ops, kind),
+        "recurrent" if native else _form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(products, main, kind) if products else None,
         _narrow(main),
@@ -252,8 +277,8 @@ def _kind(o: Op) -> str:
     return "conv" if is_convolution(o) else "matmul"
 
 
-def _form(ops: list[Op], kind: str) -> str:
-    """The class of the time model: as in a breakdown, but finer."""
+def _form(ops: list[Op], kind: str, *, fused: bool) -> str:
+    """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
@@ -262,15 +287,16 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"weight_only_{form}" if any(map(_few_bits, ops)) else form
     if kind in PRODUCTS:
         return kind
-    if any(o.kind == "contract" for o in ops):
-        return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
+    if fused:
+        return "matmul"  # which is as fast as alone
     if kind != "pointwise":
         return "pointwise"
     if first.phase == "optimizer":
         return "optimizer"
-    if first.rule.looks_up:
+    rule = first.rule
+    if rule.looks_up:
         return "gather"
-    reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
+    reduces = rule.reduces or rule.walks in ("in", "first") or rule.passes
     return "reduction" if reduces else "pointwise"
 
 

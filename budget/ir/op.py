@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..dtype import SPARSE
 from ..named import NamedTuple
-from ..size import Size, product
+from ..size import Size, exact_div, product
 from .kinds import RULES
 from .kinds.rule import OUT, Rule, Save
 from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
@@ -29,6 +29,7 @@ INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"
 EXPERT_IN, EXPERT_OUT = "expert in", "expert out"  # to the width in which experts work, and back
+EXPERT_SEND = "expert send"  # a copy of each token's row for each of its experts
 SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down"
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
@@ -56,8 +57,10 @@ class Op(NamedTuple):
     causal: bool = False  # of attention: a query sees no later position
     parts: Size = 1  # of attention: devices that share its queries, as many pairs each
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
-    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
+    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks;
+    # and what it copies beside them, a kernel each.
     beside: tuple[Size, Size] = (0, 0)
+    copies: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
     module: str = ""  # the module of its layer that it is part of: LAYER_NORM, MLP, ...
     # What its module keeps for the backward pass, which runs the rest again: INPUT_ONLY, what others read of
     # it besides; NOTHING, not even that; "", as the layer does.
@@ -92,10 +95,11 @@ class Op(NamedTuple):
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
-        if not [save for save in saves if save.trained or save.passed]:
-            return saves
-        trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
-        return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        for save in saves:
+            if save.trained or save.passed:
+                trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
+                return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        return saves
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
@@ -168,7 +172,7 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    flops = 2 * product([o.sizes[d] for d in contracted_dims(o)])
+    flops = 2 * product(map(o.sizes.__getitem__, contracted_dims(o)))
     sparse = [t for t in o.ins if t.dtype in SPARSE]  # plan/prune.py
     return flops // 2 if sparse else flops
 
@@ -178,16 +182,25 @@ def pointwise_flops(o: Op) -> Size:
     widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
     if o.kind == "contract":
-        added = sum([t.added for t in o.ins])
+        added = 0
+        for t in o.ins:
+            added += t.added
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
     rate = rule.back if o.derived else rule.flops
-    return rate * widest(o) if rate else 0
+    return rate * _widest(o, rule) if rate else 0
 
 
 def widest(o: Op) -> Size:
-    """Elements of the operator's first input or first output, whichever it walks over."""
-    walks = o.rule.walks
+    """Elements of the operator's first input or first output, whichever it walks over; or of its part."""
+    return _widest(o, o.rule)
+
+
+def _widest(o: Op, rule: Rule) -> Size:
+    walks = rule.walks
+    if walks == "part":
+        n, row, part = elements(o.out, o.sizes), *(o.sizes[t.dims[-1]] for t in (o.out, o.ins[1]))
+        return exact_div(n, row) * part
     if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.outs[0], o.sizes)
@@ -214,7 +227,7 @@ def gemm(o: Op) -> Gemm | None:
     if o.kind != "contract" or len(ins) != 2:
         return None
     edges = _edges(*[t.dims for t in (*ins, o.out)])
-    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+    return Gemm(*[product(map(o.sizes.__getitem__, dims)) for dims in edges])
 
 
 @lru_cache(maxsize=4096)

@@ -26,6 +26,7 @@ from ..size import number
 
 LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
+CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
 Meaning = str | Callable[[Any], Mapping[str, Any]]
 
@@ -65,7 +66,7 @@ class Run(NamedTuple):
 
 def read(path: str) -> Run:
     """The run of a launch file. Raises InputError that names the file's own field."""
-    table = load(path)
+    table = {str(name).replace("-", "_"): value for name, value in load(path).items()}
     form, module = next(((name, m) for name, m in _formats() if m.is_mine(table)), ("", None))
     if module is None:
         raise InputError(
@@ -79,7 +80,10 @@ def read(path: str) -> Run:
             if not field.startswith(module.SILENT) and value not in (*AUTO, False, [], {}):
                 left.append(field)
             continue
-        if isinstance(value, str) and value.lower() in AUTO:
+        if value is None or (isinstance(value, str) and value.lower() in AUTO):
+            continue
+        if field in CALLER and "$" in str(value):
+            left.append(f"{field} (its caller's)")
             continue
         known.append(f"{field} {shown(value, 30)}")
         try:

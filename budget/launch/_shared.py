@@ -51,6 +51,21 @@ def when(told: Told) -> Callable[[Any], Told]:
     return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
 
 
+# What programs of reinforcement and preference learning have in their names: several networks run there.
+SEVERAL = ("dpo", "grpo", "ppo", "rloo", "kto", "gkd", "online", "rlhf")
+
+
+def several(value: Any) -> Told:
+    """Raise an InputError for a way of training in which several networks run."""
+    raise InputError("method", f"got {shown(value)}, which runs several networks; allowed: fine-tuning")
+
+
+def one_network(script: Any) -> Told:
+    """Nothing, of a program that trains one network. Raises InputError for one that runs several."""
+    words = str(script).lower().replace(".py", "").replace("-", "_").split("_")
+    return several(script) if set(words) & set(SEVERAL) else {}
+
+
 def targets(value: Any) -> Told:
     """Modules with adapters, by names or all. Raises InputError."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)

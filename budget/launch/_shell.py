@@ -15,7 +15,7 @@ USED = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*|\d+)(?::?-([^{}]*))?\})"
 
 def words(text: str) -> list[str]:
     """The script's words, as a shell divides them. Raises ValueError."""
-    text = text.replace("\\\n", " ").replace("=(", "=( ")
+    text = text.replace("\\\n", " ").replace("=(", "=( ").rstrip().removesuffix("\\")
     known = _variables(text)
     return [part for word in shlex.split(text, comments=True) for part in _parts(_filled(word, known))]
 

@@ -6,14 +6,37 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, optimizer, saved, targets, when, whole
+from ._shared import ALL, degree, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
+
+
+def _strategy(value: Any) -> Mapping[str, Any]:
+    """FSDP's sharding by its strategy's name. Raises InputError."""
+    if value not in ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD"):
+        raise InputError(
+            "sharding_strategy", f"got {shown(value)}; allowed: FULL_SHARD, SHARD_GRAD_OP, NO_SHARD"
+        )
+    return {"layout.zero": {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0}[value]}
+
+
+def _resharded(value: Any) -> Mapping[str, Any]:
+    """Weights that stay gathered after the forward pass are not sharded then."""
+    return {"layout.zero": 2} if value is False else {}
+
+
 FIELDS = {
     "base_model": "model", "sequence_len": whole("seq"), "micro_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"), "optimizer": optimizer,
     "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
+    "rl": several, "fsdp_version": lambda v: {"layout.zero": 3},
+    "fsdp": lambda v: {"layout.zero": 3} if v else {}, "dp_shard_size": degree("fsdp"),
+    "dp_replicate_size": degree("dp"),
+    "fsdp_config.reshard_after_forward": _resharded, "fsdp_config.fsdp_reshard_after_forward": _resharded,
+    "fsdp_config.sharding_strategy": _strategy, "fsdp_config.fsdp_sharding_strategy": _strategy,
+    "fsdp_config.activation_checkpointing": when({"recompute": "full"}),
+    "fsdp_config.fsdp_activation_checkpointing": when({"recompute": "full"}),
     "adapter": "adapter", "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "lora_r": whole("lora_rank"), "lora_dropout": "lora_dropout", "lora_target_modules": targets,
     "peft_use_dora": when({"use_dora": True}), "peft_use_rslora": when({"use_rslora": True}),
@@ -28,7 +51,11 @@ SILENT = (
     "num_epochs", "logging", "save", "eval", "weight_decay", "special_tokens", "model_type",
     "tokenizer_type", "hub_", "chat_template", "lora_alpha", "max_steps", "debug", "saves_per", "evals_per",
     "train_on_inputs", "pad_to", "flash_attention", "tf32", "seed", "resume", "plugins", "strict",
-    "group_by", "gradient_checkpointing_kwargs", "xformers", "lora_model_dir", "test_datasets",
+    "group_by", "attn_implementation", "trust_remote_code", "fsdp_config.state_dict",
+    "fsdp_config.auto_wrap", "fsdp_config.transformer_layer", "fsdp_config.fsdp_state",
+    "fsdp_config.fsdp_auto", "fsdp_config.fsdp_sync", "fsdp_config.fsdp_trans", "fsdp_config.fsdp_limit",
+    "fsdp_config.limit", "fsdp_config.cpu_ram", "fsdp_config.fsdp_cpu_ram", "fsdp_config.sync",
+    "loss_watchdog", "gradient_checkpointing_kwargs", "xformers", "lora_model_dir", "test_datasets",
 )  # fmt: skip
 
 

@@ -30,8 +30,8 @@ OWN = ("zero_optimization", "train_micro_batch_size_per_gpu", "train_batch_size"
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with one of its own fields at the top."""
-    return any(name in table for name in OWN)
+    """A file with one of its own fields at the top, and no network or program that DeepSpeed is part of."""
+    return any(name in table for name in OWN) and not {"num_layers", "script"} & set(table)
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,13 @@ def usual(name: str) -> Any:
 
 CORE = "core_attn"  # --recompute selective
 NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
-POSITIONS = {"learned_absolute": "learned", "rope": "rotary", "none": "none"}
+POSITIONS = {
+    "learned_absolute": "learned",
+    "rope": "rotary",
+    "none": "none",
+    "rotary": "rotary",
+    "alibi": "alibi",
+}
 
 
 def _one_of(ours: str, names: Mapping[str, str]) -> Any:
@@ -74,13 +80,15 @@ FIELDS = {
     "context_parallel_size": degree("cp"), "expert_model_parallel_size": degree("ep"),
     "use_distributed_optimizer": when({"layout.zero": 1}), "sequence_parallel": when({"layout.sp": 1}),
     "expert_tensor_parallel_size": degree("etp"), "num_layers_per_virtual_pipeline_stage": whole("virtual"),
+    "embed_layernorm": when({"config.embed_norm": True}), "zero_stage": "layout.zero",
+    "checkpoint_activations": when({"recompute": "full"}),
     "nproc_per_node": whole("each"), "nnodes": whole("nodes"),
 }  # fmt: skip
 SILENT = (
     "lr", "min_lr", "weight_decay", "adam_", "clip_grad", "init_method_std", "log_", "save", "load",
     "eval_", "data_path", "tokenizer_", "vocab_file", "merge_file", "split", "train_iters", "train_samples",
     "seed", "distributed_backend", "exit_", "tensorboard", "wandb", "num_workers", "attention_dropout",
-    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn",
+    "hidden_dropout", "override_opt", "no_load", "no_save", "use_flash_attn", "deepspeed_activation",
     "node_rank", "master_", "norm_epsilon", "rotary_base", "ckpt_", "dataloader_type", "mock_data",
 )  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..named import Any
-from ._shared import optimizer, saved, targets, when, whole
+from ._shared import one_network, optimizer, saved, targets, when, whole
 
 STACK = "transformers"
 FIELDS = {
     "model_name_or_path": "model",
-    "per_device_train_batch_size": whole("batch"),
+    "script": one_network, "per_device_train_batch_size": whole("batch"),
     "gradient_accumulation_steps": whole("accumulate"),
     "torch_compile": when({"stack": "torch-compile"}),
     "bf16": when({"dtype": "bfloat16"}), "fp16": when({"dtype": "float16"}),
@@ -36,8 +36,9 @@ LORA = ("lora_rank", "lora_dropout", "lora_targets", "modules_to_save", "use_dor
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file with its batch a device, and none of LLaMA-Factory's own fields."""
-    return "per_device_train_batch_size" in table and "finetuning_type" not in table
+    """A file with its batch a device or, of TRL's, a model and its data; none of others' own fields."""
+    mine = "per_device_train_batch_size" in table or {"model_name_or_path", "dataset_name"} <= set(table)
+    return mine and not {"finetuning_type", "tuner_type", "train_type", "sft_type"} & set(table)
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The cache of keys and values in a dtype of its own, as engines have it (vLLM's `--kv-cache-dtype`): what it
-takes, and what attention reads of it. Its products stay what they are; their kernel widens what it reads.
-Source: vllm.
+"""The cache of keys and values: in a dtype of its own, as engines have it (vLLM's `--kv-cache-dtype`), and
+copied as a whole for each token, as transformers' dynamic one is.
+
+A dtype says what it takes, and what attention reads of it. Its products stay what they are; their kernel
+widens what it reads. Sources: vllm, transformers.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from ..errors import InputError
 from ..ir import CACHE, Model, Op, rewrite, walk
 
 DTYPES = ("fp32", "bf16", "fp16", "fp8")
-SETTINGS = {"kv_dtype": setting("", f"of the cache, {', '.join(DTYPES)}, where it is not the network's own")}
+SETTINGS = {
+    "kv_dtype": setting("", f"of the cache, {', '.join(DTYPES)}, where it is not the network's own"),
+    "cache_implementation": setting(
+        "static",
+        "dynamic: each token copies the cache (transformers' default)",
+        choices=("static", "dynamic"),
+    ),
+}
 
 
 def cached(model: Model, dtype: str) -> Model:
@@ -34,9 +43,26 @@ def cached(model: Model, dtype: str) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
+def copied(model: Model) -> Model:
+    """The network with caches of which each token makes a new one: all of it is read and written."""
+
+    def change(o: Op) -> Iterator[Op]:
+        yield o._replace(kind="cat", ins=(*o.ins, o.out)) if o.kind == "cache" else o
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for a copied cache where no token finds one."""
+    if task.techniques.cache_implementation == "dynamic" and task.workload.mode != "decode":
+        raise InputError("cache_implementation", f"got dynamic in mode {task.workload.mode}; allowed: decode")
+
+
 def apply(model: Model, task: Task) -> Model:
-    """The network with its caches in their dtype."""
-    return cached(model, task.techniques.kv_dtype)
+    """The network with its caches as they are kept."""
+    t = task.techniques
+    model = copied(model) if t.cache_implementation == "dynamic" else model
+    return cached(model, t.kv_dtype) if t.kv_dtype else model
 
 
 STAGES = {"store": apply}

@@ -12,8 +12,10 @@ from math import prod
 
 from ..config import Task
 from ..errors import InputError
+from ..fold.count import params
 from ..fold.memory import tensor_bytes
 from ..ir import (
+    EMBED,
     EXPERT_GATED,
     EXPERTS,
     FROZEN,
@@ -74,7 +76,9 @@ class Packing(NamedTuple):
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
+    numbers: int = 0  # and its weights
     spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
+    tables: bool = False  # embeddings' tables as well, and a head that is one of them
     others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
 
     def holds(self, module: Iterable[str]) -> bool:
@@ -119,9 +123,12 @@ def packed(
     unknown = {o.label for o in base if o.tag not in (*MODULES, ROUTER)}
     left = (f"{packing.name} of {', '.join(sorted(unknown))}: taken for {dtype}",) if unknown else ()
     looked_up = {t.name for o, _ in walk(model.nodes) if o.rule.looks_up for t in o.weights}
-    stays = {id(o) for o, _ in walk(model.nodes) if o.tag in wide or (o.tag == HEAD and _tied(o, looked_up))}
+    tied = {id(o) for o, _ in walk(model.nodes) if o.tag == HEAD and _tied(o, looked_up)}
+    stays = {id(o) for o, _ in walk(model.nodes) if o.tag in wide} | (set() if packing.tables else tied)
     modules = paths(model, packing.skipped, packing.only, dict(packing.spelled))
     few = {o for o, called in modules.items() if _held(packing, called)}
+    if packing.tables:
+        few |= {id(o) for o, _ in walk(model.nodes) if o.tag == EMBED and o.rule.looks_up}
     nodes = tuple(_once(_packed(model.nodes, packing, widened, few - stays), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
@@ -149,6 +156,10 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     rest = Tensor("rest~stored", ("n",), SCALE, "uint8")
     seen = Tensor("rest~seen", ("n",), dtype="uint8")
     sizes = {"n": max(packing.total - int(held), 0)}
+    told = params(model).total
+    if packing.numbers not in (0, told):
+        left = f"the file has {packing.numbers:,} weights, and the network that is counted {told:,}"
+        model = model._replace(uncounted=(*model.uncounted, left))
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
@@ -205,8 +216,8 @@ def _along(weight: Tensor, o: Op, part: Part, n: Size) -> tuple[str, ...]:
     )
     common = tuple(sorted(DIVIDED.intersection(*(part.split(".") for d in axes for part in d.split("|")))))
     for along in (axes, common):
-        even = is_number(n) and all(is_number(o.sizes[d]) for d in along)
-        if even and n % prod(o.sizes[d] for d in along) == 0:
+        even = is_number(n) and all(is_number(o.sizes[base(d)]) for d in along)
+        if even and n % prod(o.sizes[base(d)] for d in along) == 0:
             return along
     return ()
 
@@ -224,7 +235,7 @@ def beside(o: Op, weight: Tensor, parts: Iterable[Part]) -> Iterator[Op]:
         name = f"{weight.name}~{part.name}"
         n = many * part.numbers(exact_div(out, many), inner)
         along = _along(weight, o, part, n)
-        n = exact_div(n, prod(o.sizes[d] for d in along))
+        n = exact_div(n, prod(o.sizes[base(d)] for d in along))
         dims = (*((EXPERTS,) if experts else ()), *along, "numbers")
         counts = {**o.sizes, "numbers": n, **({base(EXPERTS): copies} if experts else {})}
         beside = Tensor(name, dims, SCALE, part.dtype)

@@ -2,7 +2,7 @@
 
 A checkpoint's `quantization_config` says one of them in full (read/hf_quantized.py); NAMED are those that can
 be asked for by a name, each as its tool writes it without further settings.
-Sources: transformers, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
+Sources: transformers, mlx-lm, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
 """
 
 from __future__ import annotations
@@ -102,6 +102,14 @@ def nvfp4() -> Packing:
         Part("input_scale", "float32", fixed=1),
     )
     return Packing("nvfp4", "float4", parts, (HEAD,))
+
+
+def mlx(bits: int = 4, group: int = 64, mode: str = "affine") -> Packing:
+    """MLX's: groups of inputs share a scale and, affine, an offset; the head and tables of embeddings too."""
+    if mode == "affine":
+        pair = (Part("scales", OWN, 1, group), Part("biases", OWN, 1, group))
+        return Packing(f"mlx {bits} bits", f"int{bits}", pair, tables=True)
+    return Packing(f"mlx {mode}", f"float{bits}", (Part("scales", "uint8", 1, group),), tables=True)
 
 
 def by_output(dtype: str = OWN) -> Part:

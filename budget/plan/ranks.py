@@ -42,11 +42,14 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     if is_captured(book):
         return _captured(network, book, task)
     learned = run(book, task, *LEARNING) if trains else served(book, task)
-    axes = mesh(layout, learned)
+    scatters = bool(task.techniques.used.get("scatter_gather"))
+    axes = mesh(layout, learned, scatters=scatters)
     parts = stages(learned, layout)
     divides: set[tuple[int, str]] = set()
     found = []
     for part in parts:
+        if layout.built not in (None, *part.ranks):
+            continue
         divided = divide(run(backward(part.model), task, "gradients") if trains else part.model, axes)
         divides |= divided.divides
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)

@@ -31,7 +31,7 @@ def packing(
     nested: the field of the text's config, whose own table holds for the text alone (Kimi K2.5).
     Raises InputError.
     """
-    table, inner = values.get(FIELD), values.get(nested)
+    table, inner = values.get(FIELD, values.get("quantization")), values.get(nested)
     if table is None and isinstance(inner, Mapping) and inner.get(FIELD) is not None:
         found = packing(inner, dtype, formats)
         return found and _without(found, {TOWER: TOWER})
@@ -42,6 +42,8 @@ def packing(
     method = table.get("quant_method")
     if method is None and (table.get("load_in_4bit") or table.get("load_in_8bit")):
         method = "bitsandbytes"
+    if method is None and {"bits", "group_size"} <= set(table):
+        method = "mlx"
     if method is None and "quant_algo" in table:
         method = "modelopt"
     if not isinstance(method, str) or method not in METHODS:
@@ -198,12 +200,41 @@ def _gguf(table: Table, _: str) -> Packing:
     types, total = table.get("types"), table.get("total")
     if not isinstance(types, Mapping) or not isinstance(total, int):
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
-    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total)
+    numbers = table.get("numbers", 0)
+    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total, numbers=numbers)
+
+
+def _mlx(table: Table, _: str) -> Packing:
+    """One setting for all layers, but for those that have one of their own, or none. Source: mlx-lm."""
+    usual = _mlx_format(table)
+    own = {name: value for name, value in table.items() if isinstance(value, Mapping) or value is False}
+    among: dict[Packing, dict[str, str]] = {}
+    for name, value in own.items():
+        found = _mlx_format({**table, **value}) if isinstance(value, Mapping) else None
+        if found != usual:
+            among.setdefault(found or usual._replace(name=""), {})[_pattern(name)] = name
+    apart = {text: name for texts in among.values() for text, name in texts.items()}
+    others = tuple(
+        found._replace(only=tuple(texts), spelled=tuple(texts.items()), tables=False)
+        for found, texts in among.items()
+        if found.name
+    )
+    return _leaving(usual, apart)._replace(others=others)
+
+
+def _mlx_format(table: Table) -> Packing:
+    mode, field = table.get("mode") or "affine", f"{FIELD}.mode"
+    if mode == "affine":
+        return packings.mlx(_bits(table, (2, 3, 4, 5, 6, 8)), _group(table))
+    if mode not in ("mxfp4", "mxfp8", "nvfp4"):
+        raise InputError(field, f"got {shown(mode)}; allowed: affine, mxfp4, mxfp8, nvfp4")
+    return packings.mlx(_bits(table, (4, 8)), _group(table), mode)
 
 
 METHODS: Mapping[str, Callable[[Table, str], Packing]] = {
     "gptq": _gptq, "awq": _awq, "fp8": _fp8, "fbgemm_fp8": _fbgemm, "mxfp4": _mxfp4,
     "bitsandbytes": _bitsandbytes, "compressed-tensors": _compressed, "modelopt": _modelopt, "gguf": _gguf,
+    "mlx": _mlx,
 }  # fmt: skip
 FORMATS: Mapping[str, Callable[[Table, str], Packing]] = {
     "pack-quantized": _packed, "int-quantized": _plain, "float-quantized": _plain, "naive-quantized": _plain,

@@ -1,0 +1,79 @@
+"""LitGPT's YAML: fine-tuning with and without LoRA, and pre-training. Source: litgpt-launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from ._shared import optimizer, when, whole
+
+STACK = "litgpt"
+PRECISIONS = {
+    "bf16-true": ("bfloat16", "pure"), "16-true": ("float16", "pure"), "32-true": ("float32", "pure"),
+    "bf16-mixed": ("bfloat16", "autocast"), "16-mixed": ("float16", "autocast"),
+}  # fmt: skip
+QUANTIZED = {"bnb.nf4": "nf4", "bnb.nf4-dq": "nf4-dq", "bnb.fp4": "fp4", "bnb.int8-training": "int8"}
+# Whether a product has an adapter by default, and its names here.
+TARGETS = {
+    "lora_query": (True, "q"), "lora_key": (False, "k"), "lora_value": (True, "v"),
+    "lora_projection": (False, "attn.o"), "lora_mlp": (False, "mlp"), "lora_head": (False, "head"),
+}  # fmt: skip
+
+
+def _precision(value: Any) -> Mapping[str, Any]:
+    if value not in PRECISIONS:
+        raise InputError("precision", f"got {shown(value)}; allowed: {', '.join(PRECISIONS)}")
+    dtype, precision = PRECISIONS[value]
+    return {"dtype": dtype, "precision": precision}
+
+
+def _quantize(value: Any) -> Mapping[str, Any]:
+    if value not in QUANTIZED:
+        raise InputError("quantize", f"got {shown(value)}; allowed: {', '.join(QUANTIZED)}")
+    return {"quantize": QUANTIZED[value]}
+
+
+def _hub(folder: Any) -> Mapping[str, Any]:
+    """A folder of checkpoints ends in the hub's name: its owner and the model."""
+    return {"model": "/".join(str(folder).rstrip("/").split("/")[-2:]), "tuned": True}
+
+
+FIELDS = {
+    "checkpoint_dir": _hub, "model_name": "model", "precision": _precision, "quantize": _quantize,
+    "devices": "each", "num_nodes": whole("nodes"), "lora_r": whole("rank"), "lora_dropout": "lora_dropout",
+    **{name: name for name in TARGETS},
+    "train.micro_batch_size": whole("batch"), "train.global_batch_size": whole("whole"),
+    "train.max_seq_length": whole("seq"), "train.tie_embeddings": when({"config.tied": True}),
+    "optimizer": optimizer, "optimizer.class_path": lambda v: optimizer(str(v).rpartition(".")[2]),
+}  # fmt: skip
+SILENT = (
+    "out_dir", "lora_alpha", "data", "train.save", "train.log", "train.lr_", "train.epochs",
+    "train.max_tokens", "train.max_steps", "train.max_norm", "train.min_lr", "train.max_time", "eval",
+    "logger", "seed", "optimizer.init_args", "resume", "tokenizer_dir", "initial_", "access_token", "log",
+    "optimizer_state",
+)  # fmt: skip
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """A file whose table `train` has a batch of one device, beside a folder for what comes out."""
+    train = table.get("train")
+    return isinstance(train, Mapping) and "micro_batch_size" in train and "out_dir" in table
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """LoRA where the file names its rank; on several devices FSDP, with checkpoints but for pre-training."""
+    tuned, rank, total = told.pop("tuned", False), told.pop("rank", None), told.pop("whole", None)
+    chosen = {name: told.pop(name, usual) for name, (usual, _) in TARGETS.items()}
+    each, nodes = told.pop("each", 1), told.pop("nodes", 1)
+    if rank is not None:
+        names = ",".join(TARGETS[name][1] for name, on in chosen.items() if on)
+        told |= {"lora_rank": rank, "lora_targets": names}
+    if isinstance(each, bool) or not isinstance(each, int):
+        each, told["unsaid"] = 1, (f"devices {shown(each)} (one taken)",)
+    if each * nodes > 1:
+        told |= {"layout.devices": each * nodes, "layout.zero": 3, **({"recompute": "full"} if tuned else {})}
+        told |= {"global": total} if total else {}
+    elif total:
+        told["accumulate"] = max(total // told.get("batch", 1), 1)
+    return {"optimizer": "adamw" if tuned else "adamw_fused", **told}

@@ -1,0 +1,63 @@
+"""ms-swift's command line, `swift sft` and `swift pt`: transformers' Trainer with defaults of its own.
+
+Source: ms-swift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+from . import training_arguments
+from ._shared import ALL, saved, several, targets, whole
+
+STACK = "transformers"
+TYPES = ("full", "lora")
+QUANTIZED = {4: "nf4-dq", 8: "int8"}  # bitsandbytes', with the double quantization that is its default here
+ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zero3_offload": 3}
+
+
+def _zero(value: Any) -> Mapping[str, Any]:
+    if value not in ZERO:
+        raise InputError("deepspeed", f"got {shown(value)}; allowed: {', '.join(ZERO)}")
+    offload = {"offload": "optimizer"} if str(value).endswith("_offload") else {}
+    return {"layout.zero": ZERO[value], **offload}
+
+
+FIELDS = {
+    **training_arguments.FIELDS,
+    "rlhf_type": several, "model": "model", "tuner_type": "kind", "train_type": "kind", "sft_type": "kind",
+    "lora_rank": whole("lora_rank"), "target_modules": targets, "modules_to_save": saved,
+    "max_length": whole("seq"), "torch_dtype": "dtype", "quant_bits": "bits", "deepspeed": _zero,
+    "gradient_checkpointing": lambda v: {"recompute": "full" if v is True else "none"},
+}  # fmt: skip
+SILENT = (
+    *(name for name in training_arguments.SILENT if name != "torch_dtype"), "load_from_cache",
+    "split_dataset", "attn_impl", "model_name", "model_author", "model_type", "template", "system",
+    "save_only", "task_type", "train_dataloader", "num_labels", "load_data_args", "use_hf", "quant_method",
+    "bnb_4bit", "add_version", "create_checkpoint", "lazy_tokenize", "truncation", "ignore_args", "strict",
+)  # fmt: skip
+
+
+def is_mine(table: Mapping[str, Any]) -> bool:
+    """Arguments with a batch a device and the words of this program alone."""
+    return "per_device_train_batch_size" in table and bool(
+        {"tuner_type", "train_type", "sft_type"} & set(table)
+    )
+
+
+def finish(told: dict[str, Any]) -> dict[str, Any]:
+    """LoRA on all linear layers unless told otherwise; layers are recomputed. Raises InputError."""
+    kind, bits = told.pop("kind", "lora"), told.pop("bits", None)
+    if kind not in TYPES:
+        raise InputError("tuner_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
+    usual = {"batch": 1, "optimizer": "adamw_fused", "recompute": "full"}
+    if kind == "full":
+        return {**usual, **{name: v for name, v in told.items() if name not in training_arguments.LORA}}
+    if bits is not None:
+        if bits not in QUANTIZED:
+            raise InputError("quant_bits", f"got {shown(bits)}; allowed: 4, 8")
+        told["quantize"] = QUANTIZED[bits]
+    adapter = {"lora_rank": 8, "lora_dropout": 0.05, "lora_targets": ALL, "lora_dtype": "fp32"}
+    return {**usual, **adapter, **told}
