@@ -17,12 +17,7 @@ Size = Any  # int | float | numpy.ndarray | sympy.Expr: duck-typed, to keep `imp
 NUMBER = (int, float)  # a tuple, since `int | float` is made anew wherever it stands
 
 
-def product(sizes: Iterable[Size]) -> Size:
-    """The product of sizes; 1 for none."""
-    result: Size = 1
-    for size in sizes:
-        result = result * size
-    return result
+product: Callable[[Iterable[Size]], Size] = math.prod  # 1 for none; arrays and symbols multiply as they do
 
 
 def number(text: str | None) -> Any:

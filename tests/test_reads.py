@@ -6,7 +6,7 @@ import pytest
 
 from budget import estimate
 from budget.fold.kernels import works
-from budget.fold.reads import reads
+from budget.fold.traffic import reads
 from budget.ir import walk
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from budget.fold.reads import reads
 
 import budget
 from budget import arch as architectures
@@ -10,7 +11,6 @@ from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
-from budget.fold.reads import reads
 from budget.fold.time import bound, kernel_time, rates, time
 from budget.ir import Gemm, op
 

@@ -15,6 +15,7 @@ MAKERS |= {"apple", "intel", "google", "aws", "huawei"}
 MACS = re.compile(r"\b(macbook([\W_]*(pro|air))?|mac[\W_]*(mini|studio|pro)|imac)(?![a-z])")  # around a chip
 BRAND = re.compile(r"^(rtx|gtx|rx|tpu|arc|ascend|jetson)(?=[a-z]*\d)")  # that people leave out
 MEMORY = re.compile(r"(.+)[\s_-]+(\d{1,3})(?:\s*gi?b?)?", re.IGNORECASE)  # a name with the memory behind it
+AMID = re.compile(r"(.+?)[\s_-]+(\d{1,3}\s*gi?b)[\s_-]+(.+)", re.IGNORECASE)  # in its midst: A100 80GB SXM
 
 # How many, before a name or behind it: `2x h100`, `8 * 4090`, `h100 x8`.
 MANY = (re.compile(r"(?P<n>\d+)\s*[x*]\s*(?P<of>.+)"), re.compile(r"(?P<of>.+?)\s*[x*]\s*(?P<n>\d+)"))
@@ -41,6 +42,8 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
     tables = _tables()
     if (key := _key(name)) in tables:
         return tables[key]
+    if amid := AMID.fullmatch(name):
+        return find(f"{amid[1]} {amid[3]} {amid[2]}")
     sized = MEMORY.fullmatch(name)
     if sized is None:
         return None

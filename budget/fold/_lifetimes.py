@@ -48,8 +48,9 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 
 
 # An operator, and what is the same each time that it runs: the names that it reads, inputs with their bytes,
-# what it writes (name, the input whose storage it is, kind, bytes), and bytes of temporaries.
-Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size]
+# what it writes (name, the input whose storage it is, kind, bytes), bytes of temporaries, and the gradient
+# that it lets go before it has the most alive, if any.
+Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size, str]
 
 
 class Repeat(NamedTuple):
@@ -61,7 +62,9 @@ class Repeat(NamedTuple):
 
 def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
     """Nodes with what memory asks of them."""
-    return tuple(Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes)
+    return tuple(
+        [Repeat(n, steps(n.body, dtype)) if isinstance(n, Block) else _step(n, dtype) for n in nodes]
+    )
 
 
 def _step(o: Op, dtype: str) -> Step:
@@ -83,12 +86,16 @@ def _step(o: Op, dtype: str) -> Step:
         made = sum((size for _, shared, _, size in writes if not shared), 0)
         copies = 0 if (o.out.dtype or dtype) == "float32" else single
         extra += maximum(0, _most(o, (own, copies), dtype) - made)
-    if _lets_go(o):
-        extra = _beyond(o, dtype)
-    # Weights are there all the time; their gradients and copies are not.
-    reads = [t.name for t in o.ins if t.part or t.role not in WEIGHTS]
-    inputs = [(t.name, tensor_bytes(t, o.sizes, dtype)) for t in o.ins if t.role == INPUT]
-    return o, (*reads, *o.holds, *o.callers), inputs, writes, extra
+    let_go = ""
+    if rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT:
+        extra, let_go = _beyond(o, dtype), o.ins[0].name
+    reads, inputs = [], []
+    for t in o.ins:
+        if t.part or t.role not in WEIGHTS:  # these are there all the time; gradients and copies are not
+            reads.append(t.name)
+        if t.role == INPUT:
+            inputs.append((t.name, tensor_bytes(t, o.sizes, dtype)))
+    return o, (*reads, *o.holds, *o.callers), inputs, writes, extra, let_go
 
 
 def _widened(o: Op, dtype: str) -> Size:
@@ -98,11 +105,6 @@ def _widened(o: Op, dtype: str) -> Size:
     """
     own, out = (t.dtype or dtype for t in (o.ins[0], o.out))
     return 0 if own in (out, "float16") else tensor_bytes(o.out, o.sizes, dtype)
-
-
-def _lets_go(o: Op) -> bool:
-    """Whether it has the most alive at once when it is done with the gradient that arrived."""
-    return o.rule.back_most != (0, 0) and o.phase == "backward" and not o.again and o.out.role != WEIGHT
 
 
 def _beyond(o: Op, dtype: str) -> Size:
@@ -168,61 +170,61 @@ class Lifetimes:
                 o, made, gone, extra, skipped = self.events[event]
                 extra = maximum(0, extra - self.storages[storage][1])
                 self.events[event] = o, made, gone, extra, skipped
+        events, keep = self.events, self.keep
         for storage, event in self.last.items():
-            if storage not in self.keep:
-                _, _, gone, _, _ = self.events[event]
-                gone.append(storage)
-
-    def new(self, size: Size, kind: str) -> int:
-        self.storages.append((kind, size))
-        return len(self.storages) - 1
+            if storage not in keep:
+                events[event][2].append(storage)
 
     def walk(self, found: Iterable[Step | Repeat], scopes: tuple[Scope, ...], home: Scope) -> None:
         """Write down the events of steps. `scopes`: what is known here, then in the blocks around it; `home`:
         where gradients of weights stay.
         """
+        here, events, last, storages = scopes[0], self.events, self.last, self.storages
         for step in found:
             if isinstance(step, Repeat):
                 self.repeat(step, scopes, home)
-            else:
-                self.step(step, scopes, home)
-
-    def step(self, step: Step, scopes: tuple[Scope, ...], home: Scope) -> None:
-        o, reads, inputs, writes, extra = step
-        here, now, last = scopes[0], len(self.events), self.last
-        for name, size in inputs:
-            if name not in here:
-                storage = self.new(size, "inputs")
-                self.inputs = self.inputs + size
-                self.keep.add(storage)
-                for scope in scopes:
-                    scope[name] = storage
-        for name in reads:
-            if name in here:
-                last[here[name]] = now
-        if _lets_go(o) and o.ins[0].name in here:  # a network's last operator has it from outside
-            self.arrived[now] = here[o.ins[0].name]
-        made: list[int] = []
-        for name, source, kind, size in writes:
-            if source in here:
-                here[name] = shared = here[source]
-                last[shared] = now
                 continue
-            if kind not in STAYS:
-                storage = self.new(size, kind)
-            elif kind == "gradients" and name in home:  # there already: the new one is added to it
-                storage = self.new(0 if o.tag == ADDS else size, "temporaries")
-                if name in reads and here.get(name) == home[name]:  # in whose place the sum is
-                    made.append(storage)
-                    last[storage] = now
+            o, reads, inputs, writes, extra, let_go = step
+            now = len(events)
+            for name, size in inputs:
+                if name not in here:
+                    self.put(name, size, scopes)
+            for name in reads:
+                if name in here:
+                    last[here[name]] = now
+            if let_go in here:  # a network's last operator has it from outside
+                self.arrived[now] = here[let_go]
+            made: list[int] = []
+            for name, source, kind, size in writes:
+                if source in here:
+                    here[name] = shared = here[source]
+                    last[shared] = now
                     continue
-            else:
-                storage = home[name] = self.new(0 if self.resident and kind == "kv_cache" else size, kind)
-                self.keep.add(storage)
-            here[name] = storage
-            made.append(storage)
-            last[storage] = now
-        self.events.append((o, made, [], extra, None))
+                storage = len(storages)
+                if kind not in STAYS:
+                    storages.append((kind, size))
+                elif kind == "gradients" and name in home:  # there already: the new one is added to it
+                    storages.append(("temporaries", 0 if o.tag == ADDS else size))
+                    if name in reads and here.get(name) == home[name]:  # in whose place the sum is
+                        made.append(storage)
+                        last[storage] = now
+                        continue
+                else:
+                    storages.append((kind, 0 if self.resident and kind == "kv_cache" else size))
+                    home[name] = storage
+                    self.keep.add(storage)
+                here[name] = storage
+                made.append(storage)
+                last[storage] = now
+            events.append((o, made, [], extra, None))
+
+    def put(self, name: str, size: Size, scopes: Iterable[Scope]) -> None:
+        """Write down an input of the network: it is there from the start to the end, in all blocks."""
+        self.keep.add(len(self.storages))
+        for scope in scopes:
+            scope[name] = len(self.storages)
+        self.storages.append(("inputs", size))
+        self.inputs = self.inputs + size
 
     def repeat(self, step: Repeat, scopes: tuple[Scope, ...], home: Scope) -> None:
         node, n, around = step.block, step.block.count, scopes[0]

@@ -26,8 +26,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .reads import NOBODY, Reads
-from .traffic import in_between, moved
+from .traffic import NOBODY, Reads, in_between, moved
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
 
@@ -58,8 +57,9 @@ def works(
     dtype: str,
     execution: str = "eager",
     times: Size = 1,
-    native: bool = False,
     read: Reads = NOBODY,
+    *,
+    inside: bool = False,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
@@ -67,14 +67,15 @@ def works(
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
     `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
     are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
-    one kernel, its state on chip. native: the framework's own loop starts them, no network's code.
-    Sources: vllm-fused-moe, flash-linear-attention.
+    one kernel, its state on chip. inside: these are the nodes of a block; of a recurrent cell the framework's
+    own loop starts them, no network's code. Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
-    last = "", ""
-    graph = execution == "graph"
+    last, graph = ("", ""), execution == "graph"
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
-    for node, key in _ordered(run, execution):
+    families = {n.rule.family for n in run if isinstance(n, Op)}
+    native, plain = inside and "cell" in families, not graph and "dequantize" not in families
+    for node, key in [(n, _key(n, execution)) for n in run] if plain else _ordered(run, execution):
         if pending and key != last and not all(o.rule.view for o in pending):
             yield _work(pending, dtype, execution, times, native, read)
         pending = pending if key == last else []
@@ -82,8 +83,7 @@ def works(
         if isinstance(node, Block) and graph and node.inline and node.shared:
             yield _looped(node, dtype, times, read)
         elif isinstance(node, Block):
-            inner = any(isinstance(n, Op) and n.rule.family == "cell" for n in node.body)
-            yield from works(node.body, dtype, execution, times * node.count, inner, read)
+            yield from works(node.body, dtype, execution, times * node.count, read, inside=True)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
@@ -175,8 +175,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
-    kind = first.kernel or _kind(first)
     products = [o for o in ops if o.kind == "contract"]
+    kind = first.kernel or _kind(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
@@ -187,7 +187,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         traffic,
         launches * tensors + (0 if native or fused else first.beside[0]),
         times,
-        "recurrent" if native else _form(ops, kind),
+        "recurrent" if native else _form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(products, main, kind) if products else None,
         _narrow(main),
@@ -274,8 +274,8 @@ def _kind(o: Op) -> str:
     return "conv" if is_convolution(o) else "matmul"
 
 
-def _form(ops: list[Op], kind: str) -> str:
-    """The class of the time model: as in a breakdown, but finer."""
+def _form(ops: list[Op], kind: str, *, fused: bool) -> str:
+    """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention") and first.phase == "backward":
         return f"{kind}_backward"
@@ -284,16 +284,16 @@ def _form(ops: list[Op], kind: str) -> str:
         return f"weight_only_{form}" if any(map(_few_bits, ops)) else form
     if kind in PRODUCTS:
         return kind
-    if any(o.kind == "contract" for o in ops):
-        return "matmul"  # fused around a product (plan/fused.py), which is as fast as alone
+    if fused:
+        return "matmul"  # which is as fast as alone
     if kind != "pointwise":
         return "pointwise"
     if first.phase == "optimizer":
         return "optimizer"
-    if first.rule.looks_up:
+    rule = first.rule
+    if rule.looks_up:
         return "gather"
-    reduces = first.rule.reduces or first.rule.walks != "out" or first.rule.passes
-    return "reduction" if reduces else "pointwise"
+    return "reduction" if rule.reduces or rule.walks != "out" or rule.passes else "pointwise"
 
 
 def _few_bits(o: Op) -> bool:

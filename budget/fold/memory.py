@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from ..errors import InputError
-from ..ir import CACHE, HOST, NOTHING, Block, Model, Op, states, walk, weights
+from ..ir import CACHE, HOST, NOTHING, Block, Model, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, largest, maximum, shared
 from ._lifetimes import COPIES, KINDS, Lifetimes, tensor_bytes
@@ -130,10 +130,11 @@ class Walked(_Walked):
         lifetimes = Lifetimes(model.nodes, dtype, model.outputs, resident=self.resident)
         peaks = dict.fromkeys((False, True), Peak(sum(there.values()), "", {}))
         for o, live, extra, total in lifetimes.replay(there):
-            stepping = o.phase == "optimizer"
-            known = peaks[stepping]
-            if not (known.live and type(total) is int and total <= known.total):  # most are no higher
-                peaks[stepping] = _higher(known, o, live, extra, total)
+            known = peaks[o.phase == "optimizer"]
+            if not is_number(total):
+                peaks[o.phase == "optimizer"] = Peak(maximum(known.total, total), "", {})
+            elif not known.live or total > known.total:
+                peaks[o.phase == "optimizer"] = Peak(total, o.name, _with(live, extra))
         return Walk(there, lifetimes, peaks[False], peaks[True], _on_host(model, dtype))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -179,13 +180,6 @@ class Peak(NamedTuple):
         """The same beside activations of micro-batches that wait."""
         live = {**self.live, "activations": self.live["activations"] + more} if self.live else self.live
         return Peak(self.total + more, self.at, live)
-
-
-def _higher(known: Peak, o: Op, live: dict[str, Size], extra: Size, total: Size) -> Peak:
-    """The higher of a known peak and an operator's moment."""
-    if not is_number(total):
-        return Peak(maximum(known.total, total), "", {})
-    return known if known.live and total <= known.total else Peak(total, o.name, _with(live, extra))
 
 
 def _highest(passes: Peak, stepping: Peak) -> Peak:

@@ -30,7 +30,10 @@ def rows(
     table: dict[str, dict[str, Size]] = {}
 
     def row(op: str) -> dict[str, Size]:
-        return table.setdefault(_key(op, by), dict.fromkeys(COLUMNS, 0))
+        name = op if by == "operator" else _key(op, by)
+        if name not in table:
+            table[name] = dict.fromkeys(COLUMNS, 0)
+        return table[name]
 
     for program, share in programs:
         first: dict[str, Size] = {}

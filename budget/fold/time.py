@@ -18,7 +18,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, maximum, minimum
 from .count import training
 from .kernels import Work, works
-from .reads import NOBODY, reads
+from .traffic import NOBODY, reads
 
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -198,8 +198,11 @@ def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profi
 def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
     if r.steps:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
-    found = ((w, *kernel_time(w, r)) for w in kernels)
-    return tuple(Timed(w, seconds * w.times, bound) for w, seconds, bound in found)
+    found = []
+    for w in kernels:
+        seconds, bound = kernel_time(w, r)
+        found.append(Timed(w, seconds * w.times, bound))
+    return tuple(found)
 
 
 def _phases(kernels: Iterable[Timed]) -> dict[str, Size]:

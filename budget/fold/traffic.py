@@ -1,13 +1,76 @@
-"""Traffic: the bytes that one kernel reads and writes."""
+"""Traffic: the bytes that one kernel reads and writes. What only neighbours in it hand to each other is never
+moved, so that it matters who else reads a tensor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
-from ..ir import ACTIVE, GRADIENT, HOST, WEIGHTS, Op, Tensor, elements, picked, window
+from ..ir import (
+    ACTIVE,
+    GRADIENT,
+    HOST,
+    WEIGHTS,
+    Block,
+    Model,
+    Node,
+    Op,
+    Tensor,
+    elements,
+    picked,
+    walk,
+    window,
+)
+from ..named import NamedTuple
 from ..size import Size, is_number, minimum, product
-from .reads import Reads, handed
+
+
+class Reads(NamedTuple):
+    """Who reads the tensors of a program: how many operators, by name; and what a view is a view of."""
+
+    number: Mapping[str, int]
+    root: Mapping[str, str]
+
+
+NOBODY = Reads({}, {})
+
+
+def reads(model: Model) -> Reads:
+    """Who reads what in a program; what blocks hand on, and what it leaves, is read once more."""
+    root: dict[str, str] = {}
+    read: list[str] = []
+    for o, _ in walk(model.nodes):
+        if o.rule.view:
+            for t in o.outs:
+                source = o.ins[0] if o.ins else t
+                root[t.name] = root.get(source.name, source.name)
+        else:
+            read.extend([root.get(t.name, t.name) for t in o.ins])
+    read += [root.get(last, last) for last in (*model.outputs, *_handed_on(model.nodes))]
+    return Reads(Counter(read), root)
+
+
+def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Block):
+            yield from _handed_on(node.body)
+            for c in node.carry:
+                yield from (c.init, c.leave)
+
+
+def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, bool]]:
+    """Of a fused kernel the operators that move anything, which views do not; and what they make: whether
+    nobody else reads it. Where it is not known who reads what: all of them, and nothing.
+    """
+    if len(ops) == 1 or not read.number:
+        return ops, {}
+    root = read.root
+    movers = [o for o in ops if o.out.name not in root]
+    within = Counter([root.get(t.name, t.name) for o in movers for t in o.ins])
+    made = [t.name for o in movers for t in o.outs]
+    return movers, {name: within[name] == read.number.get(name, 0) for name in made}
 
 
 def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, Size, Size]:
@@ -15,17 +78,18 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
     moved: dict[str, Size] = {}
     host: Size = 0
     weights: Size = 0
-    wide = [o.out.name for o in ops if o is not first and o.rule.family == "dequantize"]
+    others = ops if len(ops) > 1 else ()
+    wide = [o.out.name for o in others if o is not first and o.rule.family == "dequantize"]
     root = read.root
     movers, made = handed(ops, read)
     for o in movers:
-        ins = [t.name for t in o.ins]
+        rule, ins = o.rule, [t.name for t in o.ins]
         # Into what is there a part is written; nothing of it is read.
-        taken = o.ins[:-1] if o.rule.part and o.rule.updates else o.ins
-        for t, name in zip(taken, ins, strict=False):
+        for t in o.ins[:-1] if rule.part and rule.updates else o.ins:
+            name = t.name
             if t.role == HOST:
                 host = host + moved_bytes(t, o, dtype)
-            elif not (t.on_chip or name in moved or name in wide or root.get(name, name) in made):
+            elif not (t.on_chip or name in moved or name in wide or (made and root.get(name, name) in made)):
                 moved[name] = size = moved_bytes(t, o, dtype)
                 if t.role in WEIGHTS and o.kind == "contract":
                     weights = weights + size
@@ -37,7 +101,7 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
                 if name in ins:  # what is read and written moves twice, but for what only takes a part
                     name = f"{name}'"
                 if name not in moved:
-                    moved[name] = moved_bytes(o.ins[0] if o.rule.part else t, o, dtype)
+                    moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights
 
 

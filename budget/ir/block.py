@@ -174,10 +174,12 @@ def states(nodes: Iterable[Node], copies: Size = 1) -> Iterator[tuple[Tensor, Op
     seen: set[str] = set()
     for node in nodes:
         if isinstance(node, Block):
-            inside = states(node.body, copies if node.shared else copies * node.count)
-        else:
-            inside = iter([(t, node, copies) for t in node.ins if t.role == STATE])
-        for t, o, n in inside:
-            if t.name not in seen:
+            for found in states(node.body, copies if node.shared else copies * node.count):
+                if found[0].name not in seen:
+                    seen.add(found[0].name)
+                    yield found
+            continue
+        for t in node.ins:
+            if t.role == STATE and t.name not in seen:
                 seen.add(t.name)
-                yield t, o, n
+                yield t, node, copies

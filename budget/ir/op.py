@@ -93,10 +93,11 @@ class Op(NamedTuple):
 
     def _saves(self, needs: Collection[str]) -> Sequence[Save]:
         saves = self.rule.saves
-        if not [save for save in saves if save.trained or save.passed]:
-            return saves
-        trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
-        return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        for save in saves:
+            if save.trained or save.passed:
+                trains, passes = any(t.role == WEIGHT for t in self.ins), self.ins[0].name in needs
+                return [s for s in saves if (trains or not s.trained) and (passes or not s.passed)]
+        return saves
 
     @property
     def temporaries(self) -> tuple[Tensor, ...]:
@@ -169,7 +170,7 @@ def contraction_flops(o: Op) -> Size:
     """2 x the product of all dimensions (1 multiply-add = 2 FLOPs); 0 for other kinds. Derived."""
     if o.kind != "contract":
         return 0
-    flops = 2 * product([o.sizes[d] for d in contracted_dims(o)])
+    flops = 2 * product(map(o.sizes.__getitem__, contracted_dims(o)))
     sparse = [t for t in o.ins if t.dtype in SPARSE]  # plan/prune.py
     return flops // 2 if sparse else flops
 
@@ -179,17 +180,22 @@ def pointwise_flops(o: Op) -> Size:
     widest tensor, and for a contraction one addition for each output element and added operand. Derived.
     """
     if o.kind == "contract":
-        added = sum([t.added for t in o.ins])
+        added = 0
+        for t in o.ins:
+            added += t.added
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
     rate = rule.back if o.derived else rule.flops
-    return rate * widest(o) if rate else 0
+    return rate * _widest(o, rule) if rate else 0
 
 
 def widest(o: Op) -> Size:
     """Elements of the operator's first input or first output, whichever it walks over."""
-    walks = o.rule.walks
-    if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
+    return _widest(o, o.rule)
+
+
+def _widest(o: Op, rule: Rule) -> Size:
+    if o.ins and (rule.walks == "first" or (rule.walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.outs[0], o.sizes)
 
@@ -215,7 +221,7 @@ def gemm(o: Op) -> Gemm | None:
     if o.kind != "contract" or len(ins) != 2:
         return None
     edges = _edges(*[t.dims for t in (*ins, o.out)])
-    return Gemm(*[product([o.sizes[d] for d in dims]) for dims in edges])
+    return Gemm(*[product(map(o.sizes.__getitem__, dims)) for dims in edges])
 
 
 @lru_cache(maxsize=4096)

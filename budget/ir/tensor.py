@@ -61,8 +61,8 @@ class Tensor(NamedTuple):
 def elements(t: Tensor, sizes: Mapping[str, Size]) -> Size:
     """The number of elements of a tensor."""
     n: Size = 1
-    for d in t.dims:
-        n = n * sizes[d[1:] if d[0] == "~" else d]  # base(d), written out: nothing runs more often
+    for d in t.dims:  # nothing runs more often
+        n = n * (sizes[d] if d in sizes else sizes[base(d)])
     return n
 
 

@@ -20,7 +20,8 @@ def flow(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
             elif not node.rule.stops:
                 for t in node.ins:
                     if t.role == WEIGHT or t.name in needs:
-                        needs.update([out.name for out in node.outs])
+                        for out in node.outs:
+                            needs.add(out.name)
                         break
             yield node
             continue

@@ -94,6 +94,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         for t in o.outs
         if gone(o, t, t.name not in (others if o.keeps == INPUT_ONLY else outside))
     }
+    places = {t.name: i for i, o in enumerate(ops) for t in o.outs} if makers else {}
     done: set[str] = set()
     heads_first = all(batch_leads(o, o.ins[0]) for o in ops if o.tag == SCORES)
     in_order = {*makers, *(o.out.name for o in ops if o.kind == "repeat")}
@@ -110,14 +111,13 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
             wanted |= {t.name for o in modules for t in o.outs if t.name in makers}  # made at once
         if wanted:
             done |= wanted
-            for o in ops:
-                if any(t.name in wanted for t in o.outs):
-                    # Besides its output, an operator makes again only what was lost, of what was kept.
-                    outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
-                    cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
-                    again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
-                    strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
-                    yield from _contiguous(again, strided, copies)
+            for o in [ops[i] for i in sorted({places[name] for name in wanted})]:
+                # Besides its output, an operator makes again only what was lost, of what was kept.
+                outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
+                cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
+                again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
+                strided = [] if heads_first or o.kernel else [t for t in o.ins if t.name not in in_order]
+                yield from _contiguous(again, strided, copies)
         held = [copies[t.name] for t in node.ins if t.name in copies] if copies else ()
         yield node._replace(holds=(*node.holds, *held)) if held else node
 
