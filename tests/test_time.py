@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from budget.fold.reads import reads
 
 import budget
 from budget import arch as architectures
@@ -12,6 +11,7 @@ from budget.device.profile import profile_for
 from budget.estimate import CHOICES
 from budget.fold.kernels import Work, works
 from budget.fold.time import bound, kernel_time, rates, time
+from budget.fold.traffic import reads
 from budget.ir import Gemm, op
 
 H100, CPU = load("h100"), load("cpu")
