@@ -6,7 +6,7 @@ import transformers
 from differential import families, judge
 from differential_counts import counted
 from differential_inputs import sees
-from small_configs import DRAWING, EYES, QFORMER, SAM, WORDS, base
+from small_configs import CHUNKS, DRAWING, EYES, QFORMER, SAM, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -29,6 +29,7 @@ LARGE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", SEEING)
 def test_equals_transformers(kind):
     assert judge(kind, "", base(kind), train=True) == ("equal", "")
@@ -57,12 +58,15 @@ TOWERS = [  # other settings of what a config has
     ("got_ocr2", {"vision_config": {**SAM, "use_rel_pos": False, "window_size": 5, "qkv_bias": False}}),
     ("got_ocr2", {"vision_config": {**SAM, "use_abs_pos": False, "global_attn_indexes": []}}),
     ("deepseek_vl_hybrid", {"high_res_vision_config": {**SAM, "window_size": 0}}),
+    ("qwen2_5_omni_thinker", {"audio_config": {**CHUNKS, "n_window": 40}}),
+    ("qwen3_omni_moe_thinker", {"audio_config": {**CHUNKS, "n_window_infer": 400, "num_mel_bins": 16}}),
     ("janus", {"vq_config": {**DRAWING, "double_latent": True, "num_res_blocks": 2, "num_hidden_layers": 4,
                              "channel_multiplier": [2, 1, 2], "in_channels": 4, "out_channels": 1}}),
     ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
 ]  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "change"), TOWERS)
 def test_other_settings_of_towers(kind, change):
     assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
@@ -118,6 +122,7 @@ def test_a_picture_in_the_cache_of_layers_that_attend_to_it():
     assert told.params == blind.params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LARGE)
 @pytest.mark.usefixtures("quiet")
 def test_memory_is_that_of_the_captured_class(kind):

@@ -143,6 +143,7 @@ def test_a_limit_of_positions_of_minus_one_is_none():
     assert found.model.config["inputs"] == {"input_ids": [1, 512]}
 
 
+@pytest.mark.slow
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
@@ -178,6 +179,7 @@ def test_a_family_of_its_own_is_not_captured():
     assert told["provenance"]["counts"] == "exact"
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("table", "field"),
     [
@@ -240,6 +242,7 @@ def test_clap_hears_and_reads():
     assert found.flops.forward == counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_a_text_model_alone_where_its_tower_is_timms():
     text = {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}
     found = estimate({"model_type": "gemma3n", "text_config": text}, mode="forward", seq=9)
