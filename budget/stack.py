@@ -49,8 +49,8 @@ class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
-    not train, or only trains. checkpointed: those of training that recomputes whole layers, autocast, fsdp:
-    of training in this precision, besides; decode: those of serving while tokens are generated, besides.
+    not train, or only trains. checkpointed: those of training that recomputes whole layers, autocast, fsdp,
+    master: of training in this precision, besides; decode: those of serving while tokens are generated.
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
     take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
     dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
@@ -84,6 +84,7 @@ class Stack(NamedTuple):
     decode: Mapping[str, Any] = MappingProxyType({})
     autocast: Mapping[str, Any] = MappingProxyType({})
     fsdp: Mapping[str, Any] = MappingProxyType({})
+    master: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
@@ -104,7 +105,8 @@ class Stack(NamedTuple):
         if mode != "train":
             return {**found, **self.decode} if mode == "decode" else found
         checkpointed = self.checkpointed if recompute == "full" else {}
-        return {**found, **checkpointed, **{"autocast": self.autocast, "fsdp": self.fsdp}.get(precision, {})}
+        by_precision = {"autocast": self.autocast, "fsdp": self.fsdp, "master": self.master}
+        return {**found, **checkpointed, **by_precision.get(precision, {})}
 
     @property
     def modes(self) -> str:
@@ -125,6 +127,7 @@ FIELDS = (
     "decode",
     "autocast",
     "fsdp",
+    "master",
     "overlap",
     "attention",
     "accumulate",
@@ -197,7 +200,7 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve", "checkpointed", "autocast", "fsdp", "decode"):
+    for mode in ("train", "serve", "checkpointed", "autocast", "fsdp", "master", "decode"):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
@@ -214,6 +217,7 @@ def parse(about: Any, file: str) -> Stack:
         decode=about.get("decode", {}),
         autocast=about.get("autocast", {}),
         fsdp=about.get("fsdp", {}),
+        master=about.get("master", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),

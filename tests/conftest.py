@@ -3,6 +3,7 @@
 import gc
 import os
 import warnings
+from collections import Counter
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,19 @@ settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow."""
+    seen = Counter()
+    for item in items:
+        mark = item.get_closest_marker("every")
+        if mark and not item.get_closest_marker("slow"):
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[name] += 1
+
+
 def pytest_collection_finish():
     """What is imported by now stays: to look through it for garbage takes half a second each time."""
     gc.collect()
@@ -31,10 +45,11 @@ def pytest_collection_finish():
 
 @pytest.fixture
 def quiet():
-    """For captures of modules: torch's own kernels alone, no warnings, and nothing that stays behind."""
+    """For captures of modules: torch's own kernels alone, no warnings, and no garbage that stays behind."""
     import torch
 
     with warnings.catch_warnings(), torch.backends.mkldnn.flags(enabled=False):
         warnings.simplefilter("ignore")
         yield
     gc.collect()
+    gc.freeze()  # what is left is others': half a second, where it is looked through after each test

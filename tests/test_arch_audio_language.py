@@ -16,6 +16,7 @@ from budget.errors import InputError
 HEARING = [kind for kind in families() if hears(kind)]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", HEARING)
 def test_equals_transformers(kind):
     assert judge(kind, "", base(kind), train=True) == ("equal", "")

@@ -89,6 +89,7 @@ CASES = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "fields", "image", "batch"), CASES)
 def test_equals_transformers(kind, fields, image, batch):
     config, network = MODELS[kind]

@@ -21,6 +21,7 @@ VARIANTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "name", ["DebertaV2Model", "DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"]
 )
@@ -30,6 +31,7 @@ def test_equals_transformers(name, fields):
     assert verdict == "equal", why
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("dtype", "seq"), [("float32", 64), ("bfloat16", 256)])
 def test_peak_is_that_of_the_class_captured(dtype, seq, monkeypatch):
     monkeypatch.setattr(hf.PreTrainedModel, "init_weights", lambda self: None)

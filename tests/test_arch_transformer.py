@@ -207,6 +207,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("family", "fields", "batch", "seq", "head"), CASES)
 def test_equals_transformers(family, fields, batch, seq, head):
     real = hf.build(family, fields, head)

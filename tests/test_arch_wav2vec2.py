@@ -19,6 +19,7 @@ LARGE = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in classes(kind)])
 @pytest.mark.parametrize("fields", [{}, LARGE])
 def test_equals_transformers(kind, name, fields):

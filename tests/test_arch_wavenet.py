@@ -33,6 +33,7 @@ def test_it_equals_torch(config, batch, seq):
     assert flops(ours)[:2] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_peak_is_what_torch_measures():
     def build():

@@ -38,6 +38,7 @@ def equal(array, numbers):
         np.testing.assert_array_equal(np.broadcast_to(found, len(expected)), np.array(expected, dtype=float))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "field", "default"), SETTINGS)
 def test_a_setting(name, field, default):
     config = architectures.load(name).Config
@@ -48,6 +49,7 @@ def test_a_setting(name, field, default):
     equal(make_one(np.array(values)), [make_one(v) for v in values])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", [*RECOMMENDERS, *IMAGES, *SEQUENCES])
 def test_a_batch(name, mode):

@@ -270,6 +270,7 @@ def test_collectives_between_two_processes(tmp_path):
             assert r.seconds / 10 < took < r.seconds * 10  # what they are fitted to, on a busy machine
 
 
+@pytest.mark.slow
 def test_collectives_want_torchrun(tmp_path):
     done = run("budget.bench.collectives", folder=tmp_path)
     assert done.returncode == 2

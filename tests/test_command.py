@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sympy
+from commands import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,13 +41,6 @@ CONTRACT = {
     "provenance": set(),
     "ops": None,
 }
-
-
-def run(capsys, *args):
-    """(status, standard output, standard error)"""
-    status = main(list(args))
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def refused(capsys, *args):
@@ -93,6 +87,7 @@ def test_golden_numbers_by_the_command_line(capsys, args, params, forward, step)
     assert (answer["flops"]["forward"], answer["flops"]["step"]) == (forward, step)
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", preset.names())
 def test_every_preset_answers_in_eighty_columns(capsys, name):
     status, out, err = run(capsys, "estimate", name, "--mode", "forward")
@@ -248,6 +243,7 @@ words = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(words, max_size=6))
 def test_no_words_bring_a_traceback(capsys, args):
@@ -369,6 +365,7 @@ def test_an_output_of_a_dash_is_standard_output(capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
 def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch):
     """Of a flag of other tools: what stands between the quotes is a flag here that takes the value."""

@@ -69,6 +69,7 @@ def test_equals_diffusers(name, tmp_path):
     assert found.flops.backward == counter.get_total_flops() - forward
 
 
+@pytest.mark.slow
 def test_weights_that_stay_in_float32():
     table = {"_class_name": "WanTransformer3DModel", "num_layers": 1, "num_attention_heads": 2,
              "attention_head_dim": 12, "ffn_dim": 30, "text_dim": 20}  # fmt: skip

@@ -73,6 +73,7 @@ def test_real_code_has_what_fit_proposes(name):
         assert ours == sum(p.numel() for p in module.parameters() if p.requires_grad), way
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("name", "recompute"), [("bert", "none"), ("gpt_neox", "none"), ("gpt_neox", "full")]
 )
@@ -93,6 +94,7 @@ OUT = {"stack": "transformers", "execution": "eager", "gradient_sums": "new", "r
 HELD = ("input_gradients", "output_dtype")  # what transformers and accelerate do besides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FAMILIES][::3])  # of all, in two minutes: [*FAMILIES]
 def test_what_fit_says_fits_does_so_in_real_code(name):
     """On a device with some of the memory that is needed: the first changes, and one of other weights.

@@ -105,6 +105,9 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
     ("decision_transformer", {"hidden_size": 48, "n_layer": 1, "n_head": 4, "state_dim": 5, "act_dim": 3},
      {"states": torch.zeros(2, 9, 5), "actions": torch.zeros(2, 9, 3), "rewards": torch.zeros(2, 9, 1),
       "returns_to_go": torch.zeros(2, 9, 1), "timesteps": torch.ones(2, 9, dtype=torch.long)}),
+    ("timesfm", {**SMALL, "context_length": 64, "horizon_length": 8, "head_dim": 12},
+     {"past_values": torch.ones(2, 64), "past_values_padding": torch.zeros(2, 64, dtype=torch.long),
+      "freq": torch.zeros(2, 1, dtype=torch.long)}),
     # sound in codebooks behind words; a picture and a mask of the words that see it
     ("musicgen", {"text_encoder": {"model_type": "t5", **T5}, "audio_encoder": {"model_type": "encodec"},
                   "decoder": {**SMALL, "ffn_dim": 64}},
@@ -123,6 +126,7 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
 def test_inputs_of_other_kinds(kind, fields, given):
     patches = given.keys() & {"grid_thw", "spatial_shapes"}
     words = "pixel_values" not in given or "input_ids" in given
+    words = words and "past_values_padding" not in given  # of a length that the class fixes
     sizes = {"image": 16} if patches else {"seq": 9} if words else {}
     found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **sizes)
     cls = getattr(transformers, found.model.config["class"])
@@ -143,6 +147,7 @@ def test_a_limit_of_positions_of_minus_one_is_none():
     assert found.model.config["inputs"] == {"input_ids": [1, 512]}
 
 
+@pytest.mark.slow
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}
@@ -178,6 +183,7 @@ def test_a_family_of_its_own_is_not_captured():
     assert told["provenance"]["counts"] == "exact"
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("table", "field"),
     [
@@ -240,6 +246,7 @@ def test_clap_hears_and_reads():
     assert found.flops.forward == counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_a_text_model_alone_where_its_tower_is_timms():
     text = {**GEMMA3N, "activation_sparsity_pattern": [0.9, 0.0]}
     found = estimate({"model_type": "gemma3n", "text_config": text}, mode="forward", seq=9)

@@ -55,6 +55,7 @@ def counted(config, batch=1, seq=16):
     return params(model).total, total.forward, total.backward
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_defaults_with_few_layers_equal_transformers(family):
     fields = {**FEW_LAYERS.get(family, {"num_hidden_layers": 2}), **REQUIRED.get(family, {})}

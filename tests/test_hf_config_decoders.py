@@ -63,6 +63,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("family", "fields"), CASES)
 def test_equals_transformers(family, fields):
     _, config = hf_config.read({"model_type": family, **fields})
@@ -112,6 +113,7 @@ def _towered(family: str, arch: str) -> bool:
     return arch in wholes(hf_families.load(family)).values()
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("inside", "tie"), [t if t in TIES[:2] else pytest.param(*t, marks=pytest.mark.slow) for t in TIES]
 )

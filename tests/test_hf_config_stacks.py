@@ -162,6 +162,7 @@ CLASSES = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("kind", "name", "fields"), CLASSES)
 def test_a_class_equals_transformers(kind, name, fields):
     """Parameters, forward and backward FLOPs."""

@@ -123,6 +123,7 @@ def _has(family, how):
 OF_LAYERS = {"recompute", "freeze_layers", "lora_rank"}
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("name", "how"), list(_pairs()))
 def test_a_technique_starts_as_many_kernels_as_torch_dispatches(name, how):
     family, call = FAMILIES[name], dict(TECHNIQUES[how])

@@ -191,6 +191,13 @@ def test_an_adapters_file_as_peft_writes_it(tmp_path):
             "rlhf_type: got 'dpo', which runs",
         ),
         ("g.json", '{"peft_type": "FROD"}', "peft_type: got 'FROD'; allowed: LORA"),
+        (
+            "j.json",
+            '{"peft_type": "LOKR", "r": 8, "decompose_factor": 4}',
+            "decompose_factor: got 4; allowed",
+        ),
+        ("k.json", '{"peft_type": "OFT", "r": 32, "oft_block_size": 0}', "oft_block_size: got 0; allowed"),
+        ("l.json", '{"peft_type": "IA3", "feedforward_modules": ["up_proj"]}', "feedforward_modules: got"),
         ("h.sh", "python train_grpo.py --per_device_train_batch_size 1", "script: got 'train_grpo.py'"),
         ("i.sh", "python dream.py --train_batch_size 1", "is of no known format"),
     ],

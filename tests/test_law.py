@@ -147,6 +147,7 @@ def test_of_few_runs_the_curve_through_five_makes_no_outlier_of_a_sixth():
     assert _fit.fit(runs, 1).outliers == ()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("c", [(1.7, 400.0, 2000.0, 0.34, 0.36), (0.1, 30.0, 8.0, 0.6, 0.25)])
 def test_constants_come_back_from_synthetic_noise(c, seed):

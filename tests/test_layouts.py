@@ -1,39 +1,25 @@
 """Layouts through the public function: what a device holds and says, against formulas and itself."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pytest
+from small_layouts import SMALL, small
 
 import budget
-from budget import arch, cluster
-from budget import stack as stacks
-from budget.__main__ import main
+from budget import arch
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.fold.pipeline import in_flight
-from budget.ir import EXPERT_DOWN, SCORES, contraction_flops, elements, walk
+from budget.ir import EXPERT_DOWN, contraction_flops, elements, walk
 from budget.ir.verify import verify
 from budget.layout import Group, Level, parse
 from budget.plan.backward import backward
 from budget.plan.divide import divide
 from budget.plan.fuse import fuse
-from budget.plan.mesh import axes, choice, loops_over, mesh
+from budget.plan.mesh import mesh
 from budget.plan.recompute import recompute
-
-SMALL = {"layers": 4, "d_model": 64, "heads": 4, "vocab": 96, "context": 64}
-
-
-def small(layout=None, batch=2, **settings):
-    own = settings.pop("config", {})
-    pure = {} if "stack" in settings else {"precision": "pure"}
-    settings = {**pure, "device": "h100", **settings}
-    return budget.estimate(
-        "transformer", batch=batch, seq=64, config={**SMALL, **own}, layout=layout, **settings
-    )
-
 
 # Korthikanti et al. 2022, table 3 and figure 1 (as digitised in calculon): hidden, heads, layers, pipeline,
 # stages of a device, micro-batch; GiB of activations with tensor parallelism alone, and with sequence
@@ -241,6 +227,7 @@ def test_a_recurrence_has_no_context_parallelism():
         budget.estimate("rnn", seq=32, layout="cp=2")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "technique",
     [
@@ -346,225 +333,3 @@ def test_a_mesh_numbers_its_devices_with_neighbours_first():
     assert layout.group("pp") == Group((Level(2, 16),))
     far = parse("tp=2,cp=2,dp=4,pp=2,order=tp-cp-ep-pp-dp")
     assert far.group("dp") == Group((Level(2, 2), Level(4, 8)))
-
-
-def test_arrays_of_batches_are_each_one():
-    batches = np.array([1, 2, 4, 8])
-    many = small("tp=2,dp=4,zero=1", batch=batches)
-    for i, batch in enumerate(batches):
-        one = small("tp=2,dp=4,zero=1", batch=int(batch))
-        assert many.memory.peak[i] == one.memory.peak
-        assert many.times.step[i] == pytest.approx(one.times.step)
-
-
-def test_arrays_of_degrees_are_each_one():
-    tp, dp = np.array([1, 2, 4]), np.array([8, 4, 2])
-    many = small({"tp": tp, "dp": dp, "zero": 1})
-    for i, degrees in enumerate(zip(tp, dp, strict=True)):
-        one = small({"tp": int(degrees[0]), "dp": int(degrees[1]), "zero": 1})
-        assert many.memory.peak[i] == one.memory.peak
-        assert many.times.step[i] == pytest.approx(one.times.step)
-        assert many.throughput.mfu[i] == pytest.approx(one.throughput.mfu)
-
-
-# A small batch waits for launches, of the stage of most layers; a large one for the last stage's head.
-@pytest.mark.parametrize(
-    ("layout", "settings"),
-    [
-        ({"pp": 2}, {}),
-        ({"pp": 2, "dp": 4, "zero": 2, "stages": (3, 1)}, {"accumulate": 4, "config": {"vocab": 8192}}),
-        ({"pp": 2, "vpp": 2, "tp": 2, "stages": (6, 2)}, {"accumulate": 4, "config": {"layers": 8}}),
-        ({"pp": 4, "stages": (1, 2, 2, 1)}, {"accumulate": 8, "config": {"layers": 6, "vocab": 8192}}),
-        ({"pp": 2, "schedule": "dualpipe", "stages": (3, 1)}, {"accumulate": 4, "config": {"vocab": 8192}}),
-        ({"pp": 2, "schedule": "zb_h1", "stages": (3, 1)}, {"accumulate": 4, "config": {"vocab": 8192}}),
-        ({"pp": 2}, {"mode": "prefill"}),
-        ({"pp": 2, "dp": [2, 4, 8, 16], "zero": 1}, {"accumulate": 2}),
-    ],
-)
-def test_arrays_over_a_pipeline_are_each_one(layout, settings):
-    """Another stage may hold most, or be slowest, for each size."""
-    batches = np.array([1, 4, 64, 2048])
-    arrays = {name: np.array(x) for name, x in layout.items() if isinstance(x, list)}
-    many = small({**layout, **arrays}, batch=batches, **settings)
-    said, rows = many.spread.said(many.ran), many.rows()
-    assert len(many.to_dict()["time_s"]["step"]) == len(batches)
-    for i, batch in enumerate(batches):
-        own = {**layout, **{name: int(x[i]) for name, x in arrays.items()}}
-        one = small(own, batch=int(batch), **settings)
-        at = partial(element, i)
-        for kind in ("parameters", "gradients", "optimizer", "activations", "peak"):
-            assert at(getattr(many.memory, kind)) == getattr(one.memory, kind), kind
-        for part in ("forward", "backward", "optimizer", "communication", "bubble", "overhead", "step"):
-            assert at(getattr(many.times, part)) == pytest.approx(getattr(one.times, part), rel=1e-9), part
-        assert at(many.throughput.mfu) == pytest.approx(one.throughput.mfu)
-        assert at(many.mbu) == pytest.approx(one.mbu)
-        assert bool(at(many.fits)) == one.fits
-        for of_many, of_one in ((said, one.spread.said(one.ran)), (rows, one.rows())):
-            assert total(of_many, at) == pytest.approx(total(of_one, float), rel=1e-9)
-
-
-def element(i, size):
-    """One of an array; a number is that of all."""
-    return float(size[i]) if getattr(size, "shape", ()) else float(size)
-
-
-def total(table, at):
-    """What a table adds up to: bytes and seconds of messages; seconds, runs and FLOPs of operators."""
-    if table and "axis" not in table[0]:
-        names = ("time_s", "runs", "forward_flops", "backward_flops", "params")
-        return [sum(at(row[name]) for row in table) for name in names]
-    return [
-        sum(at(row["times"]) for row in table),
-        sum(at(row["times"]) * at(row["bytes"]) for row in table),
-        sum(at(row["times"]) * at(row["seconds"]) for row in table),
-        sum(at(row["exposed_s"]) for row in table),
-    ]
-
-
-def test_what_only_one_stage_has_is_refused_of_arrays():
-    many = small("pp=2", batch=np.array([1, 64]))
-    with pytest.raises(InputError, match="another stage holds most for each size"):
-        many.rows("moment")
-
-
-ALL = (
-    "tp=2", "tp=2,sp=0", "cp=2", "cp=2,cp_kind=ulysses", "dp=2", "dp=2,zero=3", "dp=2,ep=2", "pp=2",
-    "tp=2,cp=2,pp=2", "tp=2,ep=2,etp=1",
-)  # fmt: skip
-SOME = (
-    "gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "bert-base", "resnet50",
-    "whisper-tiny",
-)  # fmt: skip
-
-
-def divided_or_refused(name):
-    """Every layout of a preset gives programs that verify, or one line that says why not."""
-    refused = []
-    for layout in ALL:
-        try:
-            found = budget.estimate(name, layout=layout, device="h100").spread.ranks
-        except InputError as why:
-            refused.append(str(why))
-            continue
-        for rank in found:
-            verify(rank.program)
-    assert all(why.startswith("layout.") for why in refused)
-    return len(refused)
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_presets_are_divided_or_refused(name):
-    assert divided_or_refused(name) < len(ALL)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(budget.presets()) - set(SOME))[::3])  # all, in two minutes: [::1]
-def test_every_preset_is_divided_or_refused(name):
-    assert divided_or_refused(name) < len(ALL)  # data parallelism suits all
-
-
-FLAGS = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + ["--seq", "64", "--device", "h100"]
-
-
-def test_the_commands_take_a_layout(capsys):
-    model = ["--arch", "transformer", *FLAGS]
-    asked = ["--layout", "tp=2,pp=2,dp=2", "--global-batch", "8", "--micro-batch", "2"]
-    assert main(["estimate", *model, *asked, "--by", "rank"]) == 0
-    out = capsys.readouterr().out
-    assert "on 8 x H100" in out
-    assert "tp=2, pp=2, dp=2; 2 micro-batches" in out
-    assert sum(line.startswith("stage ") for line in out.splitlines()) == 3
-    assert main(["estimate", *model, *asked, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["layout"]["pp"] == 2
-    keys = {"axis", "kind", "phase", "tensor", "bytes", "times", "seconds", "exposed_s"}
-    assert all(keys <= c.keys() for c in told["communication"])
-    assert told["time_s"]["communication"] > 0
-    assert told["time_s"]["bubble"] > 0
-    parts = ("forward", "backward", "optimizer", "communication", "bubble", "overhead")
-    assert told["time_s"]["step"] == pytest.approx(sum(told["time_s"][part] for part in parts))
-    assert main(["fit", *model, "--layout", "dp=2,zero=3", "--solve", "batch"]) == 0
-    assert main(["compare", "gpt2", "gpt2-medium", "--layout", "dp=2", "--device", "h100"]) == 0
-    assert "on 2 x H100" in " ".join(capsys.readouterr().out.split())  # wherever the line breaks
-    assert main(["estimate", *model, "--layout", "tp=3"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "budget: layout.tp: 3 does not divide heads, 4; allowed: 2, 4\n"
-
-
-def test_ten_trillion_parameters_on_a_hundred_thousand_devices():
-    e = budget.estimate(
-        "transformer", seq=8192, device="h100", layout="tp=8,pp=125,dp=100,zero=1", global_batch=12800,
-        config={"layers": 500, "d_model": 40960, "heads": 320, "kv_heads": 8, "d_ff": 163840, "vocab": 2**18,
-                "context": 8192},
-    )  # fmt: skip
-    assert e.params.total > 8e12
-    assert e.devices == 100_000
-    assert e.flops.forward + e.flops.backward == pytest.approx(6 * e.params.total * e.model.tokens, rel=0.2)
-    assert 0 < e.throughput.mfu < 1
-    assert isinstance(e.flops.forward, int)
-
-
-def test_what_hides_communication_gives_it_a_part_of_itself():
-    """20 of 132 multiprocessors: of one hidden second 0.15 are lost; on a torus none."""
-    from budget.fold.step import taken_from
-
-    stack = stacks.load("torchtitan")
-    full = stack._replace(overlap={**stack.overlap, "dp": 1.0})
-    none = stack._replace(overlap={**stack.overlap, "dp": 0.0})
-    settings = {"layout": "dp=16,zero=3", "batch": 4, "seq": 2048, "device": "h100"}
-    hidden, shown = (budget.estimate("llama-3-8b", stack=s, **settings) for s in (full, none))
-    waits = [e.times.communication for e in (hidden, shown)]
-    assert waits[0] == pytest.approx(20 / 132 * waits[1])
-    assert taken_from(cluster.load("tpu-v5e-pod")) == 0
-
-
-@pytest.mark.parametrize("layout", ["tp=2", "cp=2", "cp=2,cp_kind=ulysses", "tp=2,cp=2"])
-def test_a_tower_s_odd_sequence_stays_whole(layout):
-    """LLaVA's 577 patches, beside 2,624 tokens that are divided; with tp, its heads are."""
-    one, many = (
-        budget.estimate("llava-1.5-7b", batch=2, seq=2048, image=336, layout=x) for x in (None, layout)
-    )
-    assert many.params == one.params
-    (rank,) = many.spread.ranks
-    verify(rank.program)
-    ops = {o.name: o.sizes for o, _ in walk(rank.program.nodes) if o.tag == SCORES and o.phase == "forward"}
-    tower, text = (next(x for name, x in ops.items() if ("tower" in name) == is_tower) for is_tower in (1, 0))
-    shares = parse(layout)
-    inside = shares.cp if shares.cp_kind == "ulysses" else 1
-    assert (tower["s"], tower["h"]) == (577, 16 // shares.tp // inside)
-    assert (text["s"], text["h"]) == (2624 // shares.cp * inside, 32 // shares.tp // inside)
-
-
-def test_a_tower_and_a_text_model_divide_their_own_heads():
-    """As PaliGemma's: 16 heads, and 8 with one key, the queries of which are divided instead."""
-    (axis,) = axes(parse("tp=4"), {"h": [16, 1]})
-    module = arch.load("transformer")
-    for heads, kv_heads, dim in ((16, 16, "h"), (8, 1, "r")):
-        own = {**SMALL, "d_model": 128, "heads": heads, "kv_heads": kv_heads}
-        model = module.build(make(module.Config, own), Workload("train", 1, 8))
-        scores = next(o for o, _ in walk(model.nodes) if o.tag == SCORES)
-        assert choice(axis, scores, loops_over(scores)) == dim
-
-
-PIECES = [
-    ("audio_language", {}, {"sound": 45}),
-    ("chunk_language", {}, {"sound": 9}),
-    ("conformer_language", {}, {"sound": 29}),
-    ("vision_language", {"resolutions": (448, 448, 448, 896), "newline": True}, {"image": 448}),
-    (
-        "vision_language",
-        {"tower_window": 4, "tower_extra_tokens": 0},
-        {"image": 224},
-    ),
-]
-
-
-@pytest.mark.parametrize(("name", "own", "sizes"), PIECES)
-def test_pieces_of_a_sample_stay_on_its_device(name, own, sizes):
-    """Clips, blocks, tiles and windows: copies of a network send one another no activations."""
-    module = arch.load(name)
-    model = backward(fuse(module.build(module.Config(**own), Workload("train", 2, **sizes)), {"attention"}))
-    program = divide(model, mesh(parse("dp=2"), model)).model
-    verify(program)
-    assert not [o.name for o, _ in walk(program.nodes) if o.axis == "dp" and o.phase == "forward"]

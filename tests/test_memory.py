@@ -146,6 +146,7 @@ def test_recomputation_never_needs_more():
     assert peaks == sorted(peaks, reverse=True) and peaks[0] > peaks[2]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=6))
 def test_arrays_of_batches_give_what_each_batch_gives(batches):
     many = memory(gpt(numpy.array(batches, dtype="float64")), "bfloat16")

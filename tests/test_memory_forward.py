@@ -62,6 +62,7 @@ def peak(kind, attention, seq=512, *, padded=False):
     return int(kinds["Total"])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_kernel_s_operands_live_while_it_runs(kind):

@@ -223,6 +223,7 @@ KINDS = (
 )  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("build", KINDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("mode", ["train", "forward"])
 def test_it_is_what_torch_runs(build, mode, monkeypatch):

@@ -86,6 +86,7 @@ def test_the_process_is_as_it_was():
     assert set(kept.unique().tolist()) == {0.0, 2.0}
 
 
+@pytest.mark.slow
 def test_what_torch_compiles_is_still_compiled():
     """A capture runs it as it is written, and leaves the compiler as it was."""
     graphs = []

@@ -24,7 +24,7 @@ from budget.read.torch_module import capture
 pytest.importorskip("transformers")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from oracles.memory_cases import SMALL, answer, captured
+    from oracles.memory_cases import SMALL, answer, captured, deepseek_v3
     from oracles.written_out import KINDS, Function, x
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -34,27 +34,20 @@ CLOSE = 0.07  # of bytes, and of pointwise FLOPs outside of attention's kernel
 NEAR = 0.04  # of the captured network's peak memory
 # Where torch's code does more than a family's operators say: the tolerances of bytes, and what it does.
 LOOSER = {
-    "cohere2": (0.19, "interleaved rotary embeddings: stacks and repeated cosines"),
-    "gpt_neox": (0.12, "a quarter of each head is rotated, and joined with the rest"),
-    "falcon": (0.14, "queries, keys and values are sliced out of one tensor and copied"),
-    "bloom": (0.09, "the same, and ALiBi's products"),
-    "mixtral": (0.18, "tokens are sorted by expert, gathered and scattered"),
-    "deepseek_v3": (0.2, "captured as on a processor, which materializes scores of narrower values"),
-    "qwen3_next": (0.1, "as mixtral; a chunk's gradient is taken out of a copy of the whole"),
-    "t5": (0.1, "casts around norms, masks of each layer"),
-    "whisper": (0.14, "keys, queries and values are copied, heads first"),
-    "swin": (0.15, "products of batches copy their operands"),
-    "swinv2": (0.09, "the same"),
+    "bloom": (0.08, "queries, keys and values are sliced out of one tensor and copied; ALiBi's products"),
+    "mixtral": (0.1, "tokens are sorted by expert, gathered and scattered"),
+    "deepseek_v3": (0.1, "the same"),
+    "gpt_oss": (0.22, "the same; each token's biases are gathered from its expert, and added"),
+    "qwen3_next": (0.1, "the same; a chunk's gradient is taken out of a copy of the whole"),
+    "swin": (0.08, "windows are cut out and put back by several copies"),
     "unet": (0.08, "gradients of joined tensors are sliced"),
 }
 MODELLED = {  # what is a model of torch's code, and says so (budget.fold.count.modelled)
     "mamba": "scans", "mamba2": "scans", "jamba": "scans", "bamba": "scans", "lstm": "recurrent cells",
 }  # fmt: skip
-FLOPS = {  # the same of pointwise FLOPs
-    "cohere2": (0.13, "interleaved rotary embeddings"),
-    "dit": (0.12, "modulation's sums over positions"),
-    "gpt_neox": (0.08, "a quarter of each head is rotated"),
-}
+FLOPS = {"cohere2": (0.09, "a parallel block's one norm is counted as one of two")}  # of pointwise FLOPs
+# On a processor SDPA has no kernel for values that are narrower than keys, as a GPU has.
+EAGER = {"deepseek_v3": deepseek_v3((8, 256), attention="eager")}
 
 
 def named(program):
@@ -79,7 +72,7 @@ def moved(nodes, dtype):
     return sums
 
 
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [EAGER.get(case.name, case) for case in SMALL], ids=lambda case: case.name)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_a_network_moves_what_torch_s_calls_move(case):
@@ -116,26 +109,27 @@ def test_a_written_out_kind_starts_torch_s_kernels(kind):
     part, inputs = KINDS[kind]()
     model = capture(Written(part).to(torch.bfloat16), inputs)
     n, rule = inputs[0].numel(), RULES[kind.partition(":")[0]]
-    for phase, launches, moves in (
-        ("forward", rule.launches, rule.moves),
-        ("backward", rule.back_launches, rule.back_moves),
+    part = inputs[1].shape[-1] / inputs[0].shape[-1] if rule.walks == "part" else 1
+    for phase, launches, moves, whole in (
+        ("forward", rule.launches, rule.moves, rule.joins[0]),
+        ("backward", rule.back_launches, rule.back_moves, rule.joins[1]),
     ):
         ops = [o for o in model.nodes if o.outs and o.phase == phase and "loss" not in (o.name + o.of)]
         sums = {}
-        work = sum(pointwise_flops(o) for o in ops) / n
+        # The sum of the gradients of a part and of the rest, an addition an element, is left out.
+        work = (sum(pointwise_flops(o) for o in ops) / n - (part < 1 and phase == "backward")) / part
         assert work == pytest.approx(rule.flops if phase == "forward" else rule.back, abs=0.5)
         for o in ops:
             for t in (*o.ins, *o.outs):
                 dtype = "bfloat16" if t.dtype == "bool" else t.dtype
                 sums[dtype] = sums.get(dtype, 0) + elements(t, o.sizes) / n / (2 if t.dtype == "bool" else 1)
         assert len(ops) == launches
-        assert sums["bfloat16"] == pytest.approx(moves[0], abs=0.1)
+        assert sums["bfloat16"] == pytest.approx(moves[0] * part + whole, abs=0.1)
         assert sums.get("float32", 0) == pytest.approx(moves[1], abs=0.1)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS if kind != "rope"]
-)  # whose line has other dimensions
+# The lines of some have other dimensions.
+@pytest.mark.parametrize("kind", [k for k in KINDS if RULES[k].family != "rotation" and k != "modulate"])
 def test_a_written_out_kind_keeps_what_autograd_saves(kind):
     """Storages that torch's own hooks see saved, without weights and what is as large as one."""
     part, inputs = KINDS[kind]()

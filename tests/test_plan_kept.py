@@ -38,6 +38,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_parameters_are_what_a_checkpoint_loads(kind, dtype, tmp_path):
@@ -49,6 +50,7 @@ def test_parameters_are_what_a_checkpoint_loads(kind, dtype, tmp_path):
     assert found.memory.parameters == sum(p.nbytes for p in loaded.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_residual_stream_is_float32_too(feed_forward):

@@ -15,6 +15,7 @@ def answer(config, **how):
     return e.params, hardware, m.activations, m.gradients, m.optimizer, m.peak
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("config", PERIODS)
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 11, 12])
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def both(family, kind):
     return config(family), how(), ours
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapter_trains_and_computes_what_peft_s_does(family, kind):
@@ -91,6 +92,7 @@ def test_an_adapter_s_peak_is_what_torch_measures(family, kind, dtype):
     assert found.memory.peak == pytest.approx(theirs["Total"], rel=0.01)
 
 
+@pytest.mark.every(7)
 @pytest.mark.parametrize("kind", DROPPED)
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("mixed", marks=pytest.mark.slow)])
 def test_an_adapter_s_dropout_keeps_what_peft_s_does(kind, dtype):
@@ -125,6 +127,7 @@ def test_an_embedding_s_adapter_is_looked_up(wide):
     assert estimate(c.to_dict(), batch=BATCH, seq=SEQ, **asked).memory.peak == pytest.approx(found, rel=0.01)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_of_two_stacks_the_encoder_s_sequence_has_virtual_tokens(family, kind):
@@ -148,6 +151,7 @@ METHODS = {
 }
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("family", DEFAULTS)
 def test_default_targets_are_peft_s(family):
     c = config(family)
@@ -171,6 +175,7 @@ def test_t5_1_1_has_other_names_than_peft_s_defaults(kind):
     assert estimate(c.to_dict(), batch=1, seq=16, **ours).params.trainable == trainable(c, how())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PROMPTS])
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_all_linear_is_peft_s(family, kind):
@@ -181,6 +186,7 @@ def test_all_linear_is_peft_s(family, kind):
     assert e.params.trainable == trainable(c, how(target_modules="all-linear"))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("which", ["all", "lora_only"])
 @pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_biases_train_as_peft_has_it(family, which):

@@ -73,6 +73,7 @@ def test_a_step_s_peak_is_what_torch_measures(dtype, attention, recompute, micro
     assert ours.memory.peak + inputs == pytest.approx(theirs["Total"], rel=0.001)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("every", [2, 3])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of MemTracker, about modules that are gone
 def test_a_group_of_layers_holds_what_a_reentrant_checkpoint_does(every):

@@ -164,6 +164,7 @@ def tracked(layers, micro):
         return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("layers", "micro"), [(1, 2), (3, 1), (3, 2), (3, 3), (6, 5)])
 def test_the_peak_over_micro_batches_is_mem_tracker_s(layers, micro):
     program = optimizer(accumulate(backward(model(layers)), micro), "sgd")

@@ -59,6 +59,7 @@ def test_a_policy_keeps_what_torch_s_contexts_keep(family, attention, policy):
     assert found.memory.peak == pytest.approx(theirs["Total"], rel=0.0005)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_a_policy_runs_again_what_torch_s_contexts_run(family, policy):

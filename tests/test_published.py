@@ -10,7 +10,7 @@ import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, network, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, side, stack
 
 from budget.serving import serve
 
@@ -236,10 +236,41 @@ def test_names_of_tables_are_presets(told, name):
         ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
         ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
         ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
+        ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
+        ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
+        ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
     ],
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("A100 40GB PCIe", "a100-pcie-40gb"),
+        ("A100 80GB PCIe", "a100-pcie-80gb"),
+        ("H100 80GB PCIe Gen5", "h100-pcie"),
+        ("H100-SXM-80GB (A3 Mega)", "h100-sxm"),
+        ("V100 16GB", "v100-sxm-16gb"),
+    ],
+)
+def test_a_board_s_memory_and_slot_are_read(told, name):
+    assert device(told).id == name
+
+
+def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
+    """Its pre-training pads to a bin; its fine-tuning to the length that is stated, without a vocabulary."""
+    rows = [r for r in some("training_throughput.csv", 1) if r["model"] == "BERT-large"]
+    kind, rows = table.read(written(tmp_path / "bert.csv", rows))
+    for row in rows:
+        (found,) = predict.predict(kind, row)
+        assert ("bins" in found.why_not) == (
+            row["kind"] == "bert_train" and "TensorFlow" not in row["source"]
+        )
+        if row["kind"] == "bert_qa_train":
+            assert found.asked.parts[0].settings["config"]["head"] == "tokens"
+            assert found.asked.parts[0].settings["precision"] == "master"
 
 
 def test_software_without_a_stack_is_no_other_one():

@@ -37,6 +37,7 @@ def test_the_order_of_rows_changes_nothing():
     assert [back[n] for n in forth] == pytest.approx(list(forth.values()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_that_factors_have_made_are_predicted_again(monkeypatch):
     """What a stack and a pair were given is found in the rows that it makes, if nothing draws elsewhere."""
     monkeypatch.setattr(fitting, "STACK", 5.0)
@@ -55,6 +56,7 @@ def test_a_row_is_the_sum_of_its_own_kernels():
     assert list(predictions(batches(some()), start())) == pytest.approx(each, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_minimum_is_one():
     """From a start where each number is off by a half or so the rows are predicted alike."""
     first, drawn = fit(some(), start()), np.random.default_rng(0)

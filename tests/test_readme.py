@@ -32,6 +32,7 @@ def test_python_runs(code):
     exec(compile("import budget\n" + code, "README.md", "exec"), {})  # noqa: S102 - the documents' own code
 
 
+@pytest.mark.slow
 def test_the_notebook_shows_what_its_cells_say():
     assert readme.run_notebook() == readme.NOTEBOOK.read_text("utf-8"), "python tests/readme.py"
 

@@ -27,7 +27,7 @@ BUDGETS = [
     {"compute": 1e22},
     {"usd": 1e6},
     {"kwh": 4e5},
-    {"devices": 512, "days": 30},
+    pytest.param({"devices": 512, "days": 30}, marks=pytest.mark.slow),
     {"params": 8e9},
     {"tokens": 15e12},
 ]
@@ -64,6 +64,7 @@ def test_a_side_that_is_fixed_stays_and_is_no_better_than_the_optimum(exponent, 
     assert own.loss >= best.loss * (1 - 1e-12)
 
 
+@pytest.mark.slow
 def test_devices_are_laid_out_as_a_small_search_finds_best():
     plan = budget.scale(params="8B", tokens="1T", devices=64, device="h100", global_batch="4M-tokens")
     of = shape(8e9)
@@ -109,6 +110,7 @@ def test_a_step_is_a_power_of_two_near_what_its_law_says():
     assert isclose(laid.batch, 2**23, rel_tol=0.1)
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_are_of():
     plan = budget.scale(usd=1e6, device="h100")
     told = plan.to_dict()

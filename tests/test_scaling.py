@@ -45,6 +45,7 @@ def test_a_decoder_is_the_one_that_is_estimated():
     assert counter.get_total_flops() == found.flops.forward + found.flops.backward
 
 
+@pytest.mark.slow
 def test_no_file_is_in_two_splits_and_all_is_known(texts):
     assert all(len(part) > 100_000 for part in texts)
     assert len(texts.train) > max(r.data for r in train.decoders())
@@ -75,6 +76,7 @@ def test_augmentation_moves_by_a_pixel():
     assert tuple(image[0].tolist()) in moved
 
 
+@pytest.mark.slow
 def test_training_resumes_and_learns(tmp_path, monkeypatch, capsys, texts):
     monkeypatch.setitem(train.PLANS, "text", lambda: iter([TINY, TINY._replace(seed=1)]))
     monkeypatch.setitem(train.TUNED_ON, "text", 4096)

@@ -67,6 +67,7 @@ def test_a_stage_that_is_built_alone_is_that_of_its_pipeline():
         assert stage in alone.stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "config", "each"),
     [
@@ -127,6 +128,7 @@ def test_without_a_global_batch_layouts_are_compared_by_samples_a_second():
     assert best.recompute == "none"
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_nearest_comes_first():
     found = plan("llama-3-70b", 2, device=TIGHT, seq=128, global_batch=2)
     assert not any(t.fits for t in found.tried)
@@ -138,6 +140,7 @@ def test_a_network_without_layers_is_laid_out_too():
     assert plan("mlp", 4, device="h100", global_batch=64).best.layout.dp == 4
 
 
+@pytest.mark.slow
 def test_an_estimate_of_devices_without_a_layout_has_the_best_and_says_so():
     e = budget.estimate("transformer", devices=8, **small())
     best = plan("transformer", 8, **small()).best
@@ -153,6 +156,7 @@ def test_what_is_given_is_not_searched():
     assert {t.recompute for t in found.tried} == {"full"}
 
 
+@pytest.mark.slow
 def test_experts_are_spread():
     moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
     found = plan("transformer", 8, **small(config=moe))

@@ -49,9 +49,11 @@ def test_a_stack_fuses_what_a_network_has(network):
 
 def test_what_is_asked_for_wins_over_the_stack():
     usual = budget.estimate("gpt2", stack="megatron")
-    asked = budget.estimate("gpt2", stack="megatron", precision="pure", grad_dtype="", attention="eager")
+    asked = budget.estimate("gpt2", stack="megatron", precision="pure", attention="eager")
     assert (usual.task.techniques.precision, usual.task.attention) == ("master", "flash")
     assert (asked.task.techniques.precision, asked.task.attention) == ("pure", "eager")
+    assert (usual.task.techniques.grad_dtype, asked.task.techniques.grad_dtype) == ("fp32", "")
+    assert budget.estimate("gpt2", stack="megatron", precision="fp8").task.techniques.grad_dtype == ""
     assert budget.estimate("gpt2", stack="transformers", execution="compiled").task.execution == "compiled"
 
 

@@ -99,6 +99,7 @@ PICTURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="no rsvg-convert (Debian: librsvg2-bin)")
 @pytest.mark.parametrize("found", PICTURES[3:])
 def test_librsvg_draws_it(tmp_path, found):

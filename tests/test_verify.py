@@ -110,6 +110,7 @@ def divided(model):
             yield layout, divide(model, mesh(parse(layout), model)).model
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", arch.names())
 def test_every_architecture_on_every_axis(name):
     module = arch.load(name)

@@ -3,7 +3,7 @@
 A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
 devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
 neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
-Sources: published-training, published-inference, published-serving.
+Sources: published-training, published-inference, published-serving, lambda-benchmarks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STACK, PAIR, ROW = 0.25, 0.15, 0.08
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
-    "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
+    "grouped": (1.0, 0.3), "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
 }  # fmt: skip
 STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
@@ -122,7 +122,7 @@ def base(numbers: Numbers) -> Profile:
         "attention": KernelClass(share=numbers["attention",]),
         "conv": KernelClass(share=numbers["conv",], edge=(numbers["edge",],) * 3),
         "pointwise": KernelClass(traffic=1 / numbers["pointwise",]),
-        "grouped": KernelClass(bandwidth=numbers["experts",]),
+        "grouped": KernelClass(numbers["grouped",], bandwidth=numbers["experts",]),
     }
     launch, dispatch = numbers["launch",], Dispatch(*[numbers["host",]] * 3)
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)

@@ -11,7 +11,7 @@ from budget.named import Any, NamedTuple
 from .measured import Case
 
 COVERAGE = 0.9
-DRAWN = 3  # as many of the mean error are mixed with a group's own: of few, one would rule
+DRAWN = 3  # as many of a mean error are mixed with a group's own: of few, one would rule
 FEWEST = 2  # rows of a pair with an interval of its own
 
 Errors = Mapping[str, float]  # logarithms of predicted over measured, by a row's key
@@ -47,21 +47,25 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
     counts: dict[Any, int] = {}
     for c in found:
         counts[KNOWN.of(c)] = counts.get(KNOWN.of(c), 0) + 1
-    here = {g: width for g, width in widths(found, rows, KNOWN).items() if counts[g] >= FEWEST}
+    here = {g: width for g, width in widths(found, rows, KNOWN, sources).items() if counts[g] >= FEWEST}
     anywhere = interval([sources[c.key] for c in found], COVERAGE)
     return Widths(here, widths(found, pairs, ELSEWHERE), anywhere)
 
 
-def widths(found: Sequence[Case], errors: Errors, group: Group) -> dict[Any, float]:
+def widths(
+    found: Sequence[Case], errors: Errors, group: Group, others: Errors | None = None
+) -> dict[Any, float]:
     """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to the
     mean of all, times what holds nine of ten errors of all groups in that unit. Source: split-conformal.
+
+    others: the errors to whose mean it is drawn: few rows, often one source's, say little of others.
     """
     sizes: dict[Any, list[float]] = {}
     apart: dict[Any, set[Any]] = {}
     for c in found:
         sizes.setdefault(group.of(c), []).append(abs(errors[c.key]))
         apart.setdefault(group.of(c), set()).add(group.together(c))
-    mean = sum(map(sum, sizes.values())) / len(found)
+    mean = sum(abs((others or errors)[c.key]) for c in found) / len(found)
     units = {
         g: (len(apart[g]) * sum(of) / len(of) + DRAWN * mean) / (len(apart[g]) + DRAWN)
         for g, of in sizes.items()

@@ -83,7 +83,8 @@ SOFTWARE = {
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
     "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "megatron": "megatron", "nemo": "megatron", "simumax": "megatron",
+    "torchtitan": "torchtitan", "automodel": "torchtitan", "nemo": "megatron-bridge", "megatron": "megatron",
+    "simumax": "megatron",
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
@@ -96,11 +97,13 @@ SOFTWARE = {
 
 
 # Software that was another stack before a version or, of what is told by its date, a year and a month.
-# Sources: xqa, torchtitan-loss, vllm-v1.
+# Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
-    "vllm": ((0, 8), "vllm-2024"), "torch-eager": ((2, 0), "torch-1"),
+    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
+    "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
+CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 # What software did before a version while it generated tokens, as settings of `estimate`.
 # Source: transformers.
 DECODED = {"transformers": ((5, 0), {"attention": "causal"})}  # heads that share keys and values had copies
@@ -142,7 +145,7 @@ def _before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     version = rf"(?:^|\bv|\brelease/|{name.replace('-', '.')} )(\d+)\.(\d+)"
     for column in ("engine_version", "engine", "source"):
         text = row.get(column, "").lower()
-        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)", text):
+        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)|{CONTAINER}", text):
             return tuple(int(n) for n in told.groups() if n) < begin
     return False
 
@@ -154,7 +157,7 @@ NAMES = {"h100-sxm-96gb-hbm2e-500w": "h100-hbm2e", "v100-sxm3-32gb": "v100-sxm-3
 @cache
 def device(text: str) -> devices.Device:
     """The device that a table calls so. Raises NotCoveredError."""
-    plain = re.sub(r"\(.*?\)", " ", text.lower().replace("\u2011", "-"))
+    plain = re.sub(r"\(.*?\)|\bgen\d", " ", text.lower().replace("\u2011", "-"))
     words = re.findall(r"[a-z0-9]+", plain)
     slug = "-".join(words)
     core = [
@@ -163,8 +166,10 @@ def device(text: str) -> devices.Device:
         if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
     ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
+    memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
     for name in (
         NAMES.get(slug, slug),
+        "-".join([*core, *memory]),
         "-".join(core),
         "-".join(brief),
         "-".join(words[:2]),

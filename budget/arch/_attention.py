@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import KEY, MERGE, MIX, OUTPUT, QKV, QUERY, SCORES, VALUE, Op, op
+from ..ir import KEY, MERGE, MIX, OUTPUT, QKV, QUERY, SCORES, VALUE, Op, Tensor, op
 from ..named import NamedTuple
 from ..size import Size, is_number, minimum
 from ._layers import norm
@@ -125,8 +125,8 @@ def attention(
         yield op(f"{name}.k_unit", "k: -> k:", "unit")
     layout = " b h r s k" if a.heads_first else ""
     if a.scale_q:
-        copies = (3, 0) if a.heads_first else (0, 0)  # of queries, keys and values (Whisper's code)
-        yield op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")._replace(beside=copies)
+        scaled = op(f"{name}.q_scale", f"q: -> q:{layout}", "scale")
+        yield _copying(scaled, "" if memory and mode == "decode" else length) if a.heads_first else scaled
     if a.scale_k:
         yield op(f"{name}.k_scale", "k: -> k:", "scale")
     if a.rope:
@@ -152,13 +152,21 @@ def attention(
     yield last._replace(callers=(x, "q", "k", "v", "p", *(PASSED if a.rope_apart else ())))
 
 
+def _copying(o: Op, length: str) -> Op:
+    """The operator with the copies that lay out queries, and keys and values if there are any, by heads
+    (Whisper's code).
+    """
+    made = [("b", "s", "h", "r", "k"), *[("b", length, "h", "k") for _ in range(2) if length]]
+    return o._replace(copies=(tuple(Tensor("by heads", dims) for dims in made), ()))
+
+
 PASSED = ("q_whole", "k_whole", "q_rotated", "k_rotated")
 
 
 def _rotate(name: str, a: Attention, layout: str) -> Iterator[Op]:
     """Queries and keys by their positions."""
-    rope = "rope_part" if a.rope_part else "rope"
-    casts = (2, 2) if a.rope_float32 else (0, 0)
+    rope = "rope_part" if a.rope_part else "rope_float32" if a.rope_float32 else "rope"
+    casts = (2, 2) if a.rope_float32 and a.rope_part else (0, 0)
     q_part, k_part = "", ""
     if a.rope_apart and a.rope_part:
         yield op(f"{name}.q_whole", "q: -> q_whole:", "view")

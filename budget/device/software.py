@@ -43,13 +43,13 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     packed = min(of["weight_only"], MOST / stream)
     matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
-    experts = base.forms["grouped"].bandwidth * of["experts"]
-    grouped = KernelClass(wide * kernels["grouped"], narrow * kernels["grouped"], bandwidth=experts)
+    share, experts = kernels["grouped"] * base.forms["grouped"].share, base.forms["grouped"].bandwidth
+    grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
     forms = {
         "matmul": matmul,
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
-        "weight_only_grouped": grouped._replace(bandwidth=experts * packed),
+        "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
         "conv": conv._replace(share=conv.share * wide),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),

@@ -26,7 +26,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .traffic import NOBODY, Reads, in_between, moved
+from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
 
@@ -175,6 +175,9 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
+    copies = () if native or fused else first.copies[0]
+    if copies:
+        traffic = traffic + sum([2 * moved_bytes(t, first, dtype) for t in copies])
     products = [o for o in ops if o.kind == "contract"]
     kind = first.kernel or _kind(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
@@ -185,7 +188,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         sum([contraction_flops(o) * _computed(o) for o in products]),
         sum([pointwise_flops(o) for o in ops]),
         traffic,
-        launches * tensors + (0 if native or fused else first.beside[0]),
+        launches * tensors + (0 if native or fused else first.beside[0] + len(copies)),
         times,
         "recurrent" if native else _form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",
@@ -293,7 +296,8 @@ def _form(ops: list[Op], kind: str, *, fused: bool) -> str:
     rule = first.rule
     if rule.looks_up:
         return "gather"
-    return "reduction" if rule.reduces or rule.walks != "out" or rule.passes else "pointwise"
+    reduces = rule.reduces or rule.walks in ("in", "first") or rule.passes
+    return "reduction" if reduces else "pointwise"
 
 
 def _few_bits(o: Op) -> bool:

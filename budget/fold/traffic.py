@@ -21,6 +21,7 @@ from ..ir import (
     elements,
     picked,
     walk,
+    widest,
     window,
 )
 from ..named import NamedTuple
@@ -112,7 +113,9 @@ def in_between(o: Op, dtype: str) -> Size:
     rule = o.rule
     own, single = rule.back_moves if o.derived else rule.moves
     if own or single:
-        return elements(o.out, o.sizes) * (own * BYTES[o.out.dtype or dtype] + single * BYTES["float32"])
+        n, size = elements(o.out, o.sizes), BYTES[o.out.dtype or dtype]
+        part = widest(o) if rule.walks == "part" else n
+        return part * (own * size + single * BYTES["float32"]) + n * rule.joins[o.derived] * size
     launches = rule.back_launches if o.derived else rule.launches
     return 2 * launches * moved_bytes(o.out, o, dtype)
 

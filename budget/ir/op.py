@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..dtype import SPARSE
 from ..named import NamedTuple
-from ..size import Size, product
+from ..size import Size, exact_div, product
 from .kinds import RULES
 from .kinds.rule import OUT, Rule, Save
 from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
@@ -57,8 +57,10 @@ class Op(NamedTuple):
     causal: bool = False  # of attention: a query sees no later position
     parts: Size = 1  # of attention: devices that share its queries, as many pairs each
     axis: str = ""  # of a collective: the group of devices that takes part (layout.py)
-    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks.
+    # Kernels that eager code starts beside those of its kind, forward and backward: casts, indices, masks;
+    # and what it copies beside them, a kernel each.
     beside: tuple[Size, Size] = (0, 0)
+    copies: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
     module: str = ""  # the module of its layer that it is part of: LAYER_NORM, MLP, ...
     # What its module keeps for the backward pass, which runs the rest again: INPUT_ONLY, what others read of
     # it besides; NOTHING, not even that; "", as the layer does.
@@ -190,12 +192,16 @@ def pointwise_flops(o: Op) -> Size:
 
 
 def widest(o: Op) -> Size:
-    """Elements of the operator's first input or first output, whichever it walks over."""
+    """Elements of the operator's first input or first output, whichever it walks over; or of its part."""
     return _widest(o, o.rule)
 
 
 def _widest(o: Op, rule: Rule) -> Size:
-    if o.ins and (rule.walks == "first" or (rule.walks == "in" and o.phase != "backward")):
+    walks = rule.walks
+    if walks == "part":
+        n, row, part = elements(o.out, o.sizes), *(o.sizes[t.dims[-1]] for t in (o.out, o.ins[1]))
+        return exact_div(n, row) * part
+    if o.ins and (walks == "first" or (walks == "in" and o.phase != "backward")):
         return elements(o.ins[0], o.sizes)
     return elements(o.outs[0], o.sizes)
 

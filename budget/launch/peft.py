@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import saved, targets, when, whole
+from ._shared import saved, targets, when
 
 STACK = "transformers"
 # By a kind's name: its fields to our settings, beside the modules that it changes.
@@ -23,6 +23,10 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "P_TUNING": {"num_virtual_tokens": "p_tuning", "encoder_hidden_size": "p_tuning_hidden"},
     "PREFIX_TUNING": {"num_virtual_tokens": "prefix_tuning"},
 }
+COUNTS = (
+    "lora_rank", "adalora_rank", "loha_rank", "lokr_rank", "vera_rank", "oft_block_size", "boft_block_size",
+    "prompt_tuning", "p_tuning", "prefix_tuning",
+)  # fmt: skip
 SETTINGS = dict.fromkeys(theirs for fields in KINDS.values() for theirs in fields)
 
 
@@ -32,18 +36,36 @@ def _kind(value: Any) -> Mapping[str, Any]:
     return {"kind": value}
 
 
+def _usual(field: str, *allowed: Any) -> Any:
+    """Nothing where a field has what is modelled. Raises InputError."""
+
+    def read(value: Any) -> Mapping[str, Any]:
+        if value not in allowed:
+            told = ", ".join(str(one) for one in allowed)
+            raise InputError(field, f"got {shown(value)}; allowed: {told}")
+        return {}
+
+    return read
+
+
+# How LoRA's first values are found: they change neither what trains nor its size.
+FIRST = (True, False, "gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal")
+
 FIELDS = {
+    "init_lora_weights": _usual("init_lora_weights", *FIRST), "use_bdlora": _usual("use_bdlora", False),
+    "feedforward_modules": _usual("feedforward_modules", ["down_proj"], ["fc2"], ["wo"], ["dense_4h_to_h"]),
+    "decompose_factor": _usual("decompose_factor", -1), "decompose_both": _usual("decompose_both", False),
     "peft_type": _kind, "base_model_name_or_path": "model", **{name: f"told_{name}" for name in SETTINGS},
-    "r": whole("told_r"), "target_modules": targets, "modules_to_save": saved, "bias": "adapter_bias",
+    "target_modules": targets, "modules_to_save": saved, "bias": "adapter_bias",
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
 }  # fmt: skip
 SILENT = (
-    "alpha", "auto_mapping", "fan_in_fan_out", "inference_mode", "init_lora_weights", "init_weights",
+    "alpha", "auto_mapping", "fan_in_fan_out", "inference_mode", "init_weights", "init_ia3",
     "lora_alpha", "megatron_core", "revision", "task_type", "peft_version", "ensure_weight_tying",
     "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules", "beta", "tinit", "tfinal",
     "deltaT", "orth_reg_weight", "total_step", "target_r", "d_initial", "projection_prng_key",
     "save_projection", "encoder_reparameterization_type", "encoder_dropout", "prompt_tuning_init",
-    "tokenizer_", "feedforward_modules",
+    "tokenizer_",
 )  # fmt: skip
 
 
@@ -57,6 +79,9 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     kind = told.pop("kind")
     given = {name: told.pop(f"told_{name}", None) for name in SETTINGS}
     found = {ours: given[theirs] for theirs, ours in KINDS[kind].items() if given[theirs] is not None}
+    for theirs, ours in KINDS[kind].items():
+        if ours in COUNTS and (given[theirs] is None or isinstance(given[theirs], bool) or given[theirs] < 1):
+            raise InputError(theirs, f"got {shown(given[theirs])}; allowed: whole numbers from 1")
     if told.get("adapter_bias") == "none":
         del told["adapter_bias"]
     if kind in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):

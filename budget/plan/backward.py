@@ -86,7 +86,8 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     if o.tag == LEAF and not any(t.role == WEIGHT or t.name in needs for t in o.ins):
         # The graph holds a leaf, and this its gradient, to the end.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
-        yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
+        found = Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, o.group)
+        yield found._replace(holds=(o.out.name,))
         return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
     for i, t in enumerate(o.ins):
@@ -99,10 +100,11 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     made: list[tuple[Tensor, Tensor]] = []
     # A convolution's gradients are one call.
     others = -1 if o.kind == "contract" and is_convolution(o) else 0
-    beside = o.beside[1]
+    beside, copies = o.beside[1], o.copies[1]
     for back in _gradients(o, arrived, wanted, made, needs):
-        yield back if is_zero(beside) else back._replace(beside=(beside, 0))
-        beside = others
+        plain = is_zero(beside) and not copies
+        yield back if plain else back._replace(beside=(beside, 0), copies=(copies, ()))
+        beside, copies = others, ()
     for operand, grad in made:
         if operand.role == WEIGHT and grad.role != WEIGHT:
             total = _of_weight(operand)

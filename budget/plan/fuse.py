@@ -85,9 +85,9 @@ def _contiguous(model: Model) -> tuple[Node, ...]:
             yield Op(f"{o.name}.{t.label}_copy", "contiguous", (t,), (new[t.name],), o.sizes, group=o.group)
         if o.tag in (SCORES, MIX):
             ins = tuple(new.get(t.name, t) for t in o.ins)
-            copies = sum(t.name not in by_heads and not batch_leads(o, t) for t in ins) - len(new)
-            copies += o.tag == SCORES and o.out.name not in scaled  # scaled all the same, by 1 (T5)
-            o = o._replace(ins=ins, beside=(copies, copies))
+            copied = [t for t in o.ins if not (t.name in new or t.name in by_heads or batch_leads(o, t))]
+            by_1 = int(o.tag == SCORES and o.out.name not in scaled)  # scaled all the same (T5)
+            o = o._replace(ins=ins, beside=(by_1, by_1), copies=(tuple(copied),) * 2)
         yield o
 
     return rewrite(model.nodes, change)

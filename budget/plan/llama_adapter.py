@@ -107,7 +107,8 @@ def _beside(ops: Sequence[Op], merge: Op, own: Tensor, length: int) -> Iterator[
 
     def root(t: Tensor) -> Tensor:
         """What prompts have in its place: they have no positions, and no cache."""
-        return root(makers[t.name].ins[0]) if makers[t.name].kind in ("rope", "rope_part", "cache") else t
+        o = makers[t.name]
+        return root(o.ins[0]) if o.rule.family == "rotation" or o.kind == "cache" else t
 
     def lead(t: Tensor) -> Iterator[Op]:
         """The operators from the projection to keys or values."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from ..answer import Estimate
 from ..errors import InputError
-from ..fold.count import modelled
 from ..named import TYPE_CHECKING
 from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
 from ._terminal import width
+from ._trust import trust
 from ._units import count, decimal, energy, mass, memory, seconds, usd
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def summary(estimate: Estimate) -> str:
         *_counts(estimate),
         *_memory(estimate),
         *_time(estimate),
-        *_trust(estimate),
+        *trust(estimate),
     ]
     return "\n".join(line.rstrip() for line in fold(lines))
 
@@ -277,31 +277,3 @@ def _beside(e: Estimate) -> Iterator[str]:
     for what, s in {**waits, "bubble": e.times.bubble}.items():
         if s >= 0.0005 * e.times.step:
             yield f"{what} {s / e.times.step:.1%}"
-
-
-def _trust(e: Estimate) -> Iterator[str]:
-    missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
-    parts = modelled(e.program)
-    but = f" but for what {', '.join(parts)} move" if parts else ""
-    config = e.model.config
-    own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
-    counts = own if config.get("captured") else "exact"
-    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
-    if e.spread is not None and e.task.workload.mode == "train":
-        from ..goodput import MANY
-
-        if bool(e.devices >= MANY):
-            yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
-
-
-def _stragglers(factor: float) -> str:
-    """What is taken of the slowest device, and what was seen elsewhere."""
-    if factor != 1:
-        return f"kernels of the slowest device take {factor:g} x as long, as you say"
-    from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
-
-    usual = 1 / (1 - WASTED)
-    return (
-        f"none assumed; they wasted {WASTED:.1%} in the median of {JOBS:,} jobs on {MANY} or more,"
-        f" {WASTED_MOST:.0%} in the worst tenth: straggler={usual:.3g} in the layout adds that"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -240,6 +241,11 @@ def captured(case: Case, batch: int, size: int) -> Estimate:
 
 LM = {"num_hidden_layers": 2}
 EXPERTS = {"experts_implementation": "grouped_mm"}
+deepseek_v3 = partial(
+    family, "deepseek_v3", hf.DeepseekV3ForCausalLM, tokens, **LM, **EXPERTS, hidden_size=1024,
+    intermediate_size=3584, n_routed_experts=16, n_group=4, topk_group=2, num_attention_heads=16,
+    num_key_value_heads=16, first_k_dense_replace=1,
+)  # fmt: skip
 SMALL = (
     family("gpt2", hf.GPT2LMHeadModel, tokens, (2, 1024), (16, 256), n_layer=3),
     family("llama", hf.LlamaForCausalLM, tokens, (1, 2048), (8, 512), **LM),
@@ -260,12 +266,10 @@ SMALL = (
     family("mixtral", hf.MixtralForCausalLM, tokens, (1, 1024), (16, 1024), **LM, **EXPERTS,
            hidden_size=1024, intermediate_size=3584),
     family("qwen2_moe", hf.Qwen2MoeForCausalLM, tokens, (1, 1024), (8, 256), **LM, **EXPERTS, num_experts=16),
-    family("deepseek_v3", hf.DeepseekV3ForCausalLM, tokens, (1, 1024), (8, 256), **LM, **EXPERTS,
-           hidden_size=1024, intermediate_size=3584, n_routed_experts=16, n_group=4, topk_group=2,
-           num_attention_heads=16, num_key_value_heads=16, first_k_dense_replace=1),
+    deepseek_v3((1, 1024), (8, 256)),
     family("gpt_oss", hf.GptOssForCausalLM, tokens, (1, 1024), (8, 256), attention="eager", **EXPERTS, **LM,
            hidden_size=1024, intermediate_size=1024, num_local_experts=8, num_attention_heads=16,
-           num_key_value_heads=4),
+           num_key_value_heads=4, vocab_size=5000),
     family("bert", hf.BertForMaskedLM, tokens, (4, 512), (32, 128), num_hidden_layers=3),
     family("roberta", hf.RobertaForMaskedLM, tokens, (4, 500), (32, 128), num_hidden_layers=3),
     family("distilbert", hf.DistilBertForMaskedLM, tokens, (4, 512), (32, 128), n_layers=3),

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformers.activations import NewGELUActivation, QuickGELUActivation, XIELUActivation
 from transformers.models.cohere2.modeling_cohere2 import Cohere2LayerNorm
+from transformers.models.cohere2.modeling_cohere2 import rotate_half as interleaved
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, rotate_half
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
@@ -37,6 +38,23 @@ def rope(q, cos, sin):
     return q * cos + rotate_half(q) * sin
 
 
+def rope_float32(q, cos, sin):
+    """Cohere's: neighbours are pairs, and all is in float32."""
+    cos, sin, single = cos.detach(), sin.detach(), q.float()
+    return (single * cos + interleaved(single) * sin).to(q.dtype)
+
+
+def rope_part(q, cos, sin):
+    """GPT-NeoX's: the rest of each head is joined with the part that is rotated."""
+    rotated = cos.shape[-1]
+    return torch.cat([rope(q[..., :rotated], cos, sin), q[..., rotated:]], -1)
+
+
+def modulate(x, scale, shift):
+    """DiT's, of all positions of a sample."""
+    return x * (1 + scale) + shift
+
+
 def one(module, *more):
     return lambda: (module(), (x(64, 128, D), *(x(*shape) for shape in more)))
 
@@ -59,5 +77,8 @@ KINDS = {
     "unit": of(lambda t: nn.functional.normalize(t, dim=-1)),
     "normalize": of(lambda t: t / t.sum(-1, keepdim=True)),
     "clamped_glu": of(clamped_glu, (64, 128, D)),
+    "modulate": of(modulate, (64, 1, D), (64, 1, D)),
     "rope": lambda: (Function(rope), (x(8, 16, 128, D), x(1, 128, D), x(1, 128, D))),
+    "rope_float32": lambda: (Function(rope_float32), (x(8, 16, 128, D), x(1, 128, D), x(1, 128, D))),
+    "rope_part": lambda: (Function(rope_part), (x(8, 16, 128, D), x(1, 128, D // 4), x(1, 128, D // 4))),
 }

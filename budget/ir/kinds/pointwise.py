@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import ANSWERS_SINGLE, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
+from .rule import ANSWERS_SINGLE, AS_INPUT, KEPT, LOW, OUT, OUTPUT, SINGLE, Rule, Save, X, Y, Z
 
 RULES: dict[str, Rule] = {
     "mul": Rule(1, 2, (X, Y), cross=True, factors=True),
@@ -13,7 +13,8 @@ RULES: dict[str, Rule] = {
     # the same of what is cast for it and copied for a product of batches
     "upcast_scale": Rule(1, 1, additive=True, launches=3, back_launches=2, narrow=(1, 1)),
     "skew": Rule(1, 2, back_launches=2, additive=True),  # a matrix less its transpose
-    "modulate": Rule(3, 4, (X, Y), launches=3, back_launches=5),  # x (1 + scale) + shift
+    # x (1 + scale) + shift, these two of all rows of a sample
+    "modulate": Rule(2, 4, (X, Y), launches=3, back_launches=4, moves=(4, 0), back_moves=(7, 0)),
     "mask": Rule(1, 0, linear=True),
     "mask_made": Rule(1, 0, linear=True, launches=4, moves=(2, 0)),  # made of booleans first
     "mask_rows": Rule(1, 1, (Y,), inplace=True, plain="masked_fill"),  # by a number for each
@@ -161,11 +162,16 @@ RULES: dict[str, Rule] = {
     ),
     "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
     "rope": Rule(
-        4, 4, (Y, Z), launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0), widens=2, measured=True
+        4, 4, (Y, Z), family="rotation", launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0),
+        widens=2, measured=True
     ),
-    # of a part of each head, joined with the rest
-    "rope_part": Rule(
-        4, 4, (Y, Z), launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0), widens=3
+    "rope_float32": Rule(  # in float32, and cast back
+        4, 4, (Y, Z), family="rotation", launches=7, back_launches=9, moves=(2, 12), back_moves=(2, 16),
+        narrow=(2, 2), autocast=(AS_INPUT, AS_INPUT)
     ),
-}
+    "rope_part": Rule(  # of a part of each head, joined with the rest
+        4, 4, (Y, Z), family="rotation", launches=6, back_launches=10, moves=(10, 0), back_moves=(14, 0),
+        widens=3, walks="part", joins=(2, 6)
+    ),
+}  # fmt: skip
 RULES["gelu_new_again"] = RULES["gelu_new_autocast"]._replace(back_most=(1, 6))

@@ -38,9 +38,9 @@ class Rule(Record):
     back: float = 0
     saves: tuple[Save, ...] = ()
     temps: tuple[Save, ...] = ()
-    walks: str = (
-        "out"  # in: its first input, and back over that one's gradient; first: its first input always
-    )
+    # in: its first input, and back over that one's gradient; first: its first input always; part: of each row
+    # of the output as much as a row of the second input has.
+    walks: str = "out"
     saves_all: bool = False  # the backward pass reads every input
     cross: bool = False  # an operand's gradient needs the others, not the operand
     view: bool = False  # the output is the input's storage: no work, no memory
@@ -74,6 +74,9 @@ class Rule(Record):
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
     back_moves: tuple[int, int] = (0, 0)
+    # Where it walks over a part, `moves` are as large as that; and so many beside them, forward and backward,
+    # as large as the output: the part is joined with the rest.
+    joins: tuple[int, int] = (0, 0)
     # Tensors of its output's size that it has made and not let go at once, in its dtype and in float32 (these
     # are copies: none where that is its dtype).
     most: tuple[float, float] = (0, 0)
@@ -83,7 +86,7 @@ class Rule(Record):
     # gradient is cast, since nothing else holds what a checkpoint has made again.
     lets_go: str = ""
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
-    family: str = ""  # norm, loss, activation, cell, optimizer, dequantize
+    family: str = ""  # norm, loss, activation, rotation, cell, optimizer, dequantize
     fused: str = ""  # the kind that a fused kernel runs in its place
     autocast: tuple[str, str] = ("", "")  # class in torch.autocast's lists on a GPU, on a CPU
     autocasts_as: str = ""  # the kind that it is under CUDA's autocast

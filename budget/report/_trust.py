@@ -1,0 +1,37 @@
+"""How far an estimate can be trusted, in a line or two of its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answer import Estimate
+from ..fold.count import modelled
+
+
+def trust(e: Estimate) -> Iterator[str]:
+    """What is exact, what is a model, what is not counted, and what of many devices is not foreseen."""
+    missing = f"; not counted: {', '.join(e.model.uncounted)}" if e.model.uncounted else ""
+    parts = modelled(e.program)
+    but = f" but for what {', '.join(parts)} move" if parts else ""
+    config = e.model.config
+    own = f"captured from {config.get('library', 'transformers')}' {config.get('class')}"
+    counts = own if config.get("captured") else "exact"
+    yield f"trust       counts {counts}{but}{missing}; time {e.profile.summary}"
+    if e.spread is not None and e.task.workload.mode == "train":
+        from ..goodput import MANY
+
+        if bool(e.devices >= MANY):
+            yield f"stragglers  {_stragglers(float(e.spread.layout.straggler))}"
+
+
+def _stragglers(factor: float) -> str:
+    """What is taken of the slowest device, and what was seen elsewhere."""
+    if factor != 1:
+        return f"kernels of the slowest device take {factor:g} x as long, as you say"
+    from ..goodput import JOBS, MANY, WASTED, WASTED_MOST
+
+    usual = 1 / (1 - WASTED)
+    return (
+        f"none assumed; they wasted {WASTED:.1%} in the median of {JOBS:,} jobs on {MANY} or more,"
+        f" {WASTED_MOST:.0%} in the worst tenth: straggler={usual:.3g} in the layout adds that"
+    )
