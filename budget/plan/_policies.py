@@ -1,9 +1,9 @@
 """Selective activation checkpointing: of a recomputed layer, the operators whose results are kept.
 
-torch names calls whose results are kept (create_selective_checkpoint_contexts); a layer's other operators
-are recomputed, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight, the
-first one included. Attention's kernel is one call; without a kernel its products are recomputed.
-Sources: torch-sac, torchtitan.
+torch names calls whose results are kept (create_selective_checkpoint_contexts); a layer's other operators are
+recomputed, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight,
+the first one included. Attention's kernel is one call; without a kernel its products are recomputed. Sources:
+torch-sac, torchtitan.
 """
 
 from __future__ import annotations
