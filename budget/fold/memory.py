@@ -131,7 +131,7 @@ class Walked(_Walked):
         peaks = dict.fromkeys((False, True), Peak(sum(there.values()), "", {}))
         for o, live, extra, total in lifetimes.replay(there):
             known = peaks[o.phase == "optimizer"]
-            if not is_number(total):
+            if type(total) is not int and not is_number(total):
                 peaks[o.phase == "optimizer"] = Peak(maximum(known.total, total), "", {})
             elif not known.live or total > known.total:
                 peaks[o.phase == "optimizer"] = Peak(total, o.name, _with(live, extra))

@@ -36,6 +36,7 @@ ALL = "all-linear"  # peft's name for every linear layer but the head
 FIELD = "target_modules"
 Tensors = tuple[Tensor, ...]
 OURS = {  # products by the names of transformers' modules, where a name means the same in all of them
+    "q": "q", "k": "k", "v": "v", "o": "attn.o,cross.o",  # T5's
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "query": "q", "key": "k", "value": "v",
     "o_proj": "attn.o,cross.o", "out_proj": "attn.o,cross.o",
     "qkv_proj": "attn.qkv", "query_key_value": "attn.qkv", "c_attn": "attn.qkv", "Wqkv": "attn.qkv",

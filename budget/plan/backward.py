@@ -134,12 +134,14 @@ def _gradients(
         return
     fused: list[tuple[Tensor, Tensor]] = []
     for t, grad in wanted:
+        # Whether its gradient is the output's, unchanged.
+        passes = t.role != WEIGHT and (t.added or rule.linear) and t.dims == o.out.dims
         if how == SAME:
             made.append((t, g))
-        elif _passes(o, t) and t.dtype != g.dtype and not (rule.casts or o.kernel):
+        elif passes and t.dtype != g.dtype and not (rule.casts or o.kernel):
             yield _op(o, "cast", (g,), (grad,))  # of a narrower summand
             made.append((t, grad))
-        elif (rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
+        elif passes or (rule.view and len(o.outs) == 1 and not how):
             made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
@@ -196,11 +198,6 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
         dims = out.dims if reduced else grad.dims
         return Tensor(f"{grad.name}~", dims, ACTIVATION, out.dtype, part=grad.part, of=grad.of)
     return grad
-
-
-def _passes(o: Op, t: Tensor) -> bool:
-    """Whether an operand's gradient is the output's, unchanged."""
-    return t.role != WEIGHT and (t.added or o.rule.linear) and t.dims == o.out.dims
 
 
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:

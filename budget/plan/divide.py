@@ -183,7 +183,9 @@ class _Divider(Places):
         if not o.rule.reduces or (o.phase != "forward" and o.rule.family != "norm"):
             return
         own = o.ins[0].dims
-        row = tuple(d for d in own if any(d in t.dims for t in o.weights)) or own[-1:]
+        # A norm's row is what its weights have; a softmax's is its last axis, whatever a sink's have.
+        normed = tuple(d for d in own if any(d in t.dims for t in o.weights))
+        row = (normed if o.rule.family == "norm" else ()) or own[-1:]
         dims = tuple(d for d in own if d not in row)
         sizes = local(o.sizes, chosen, self.axes)
         within = letters(row)

@@ -121,7 +121,7 @@ def apply(model: Model, task: Task) -> Model:
     """The model with its weights in few bits."""
     t, train = task.techniques, task.workload.mode == "train"
     if t.quantize in GGUF:
-        return gguf(model, t.quantize, train=train)
+        return gguf(model, t.quantize, train=train, widened=task.execution != "graph")
     left = task.kept.unpacked if task.kept is not None else ()
     if t.quantize in NAMED:
         if train and not (t.lora_rank or t.adapters):

@@ -111,7 +111,7 @@ def captured(found: Mapping[str, Any]) -> bool:
 
 def in_few_bits(name: str) -> str:
     """A hint at the preset and the setting of a name that says in which few bits its weights are."""
-    words = re.split(r"[-_ ]", name)
+    words = re.split(r"[-_ ]", re.sub(r"-unsloth(?=-bnb)|(?<=-)quantized\.", "", name))
     for i, word in enumerate(words):
         form = FEW_BITS.get(word.lower())
         if form and i:
