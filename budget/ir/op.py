@@ -34,6 +34,7 @@ SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
 # Modules of a layer that trainers recompute one by one. Source: megatron-lm.
+SSM_MIXER = "ssm mixer"  # of a state space: what lies between its projections
 LAYER_NORM, MLA_UP, MLP, MOE, SHARED_EXPERTS = "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"
 
 

@@ -217,7 +217,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
 def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
     ins = tuple([t._replace(added=False) if t.added else t for t in ins])
     same = (o.name, o.group, o.kernel, o.holds)
-    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
+    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis, module=o.module)
     return made._replace(window=o.window, causal=o.causal) if o.kernel else made
 
 

@@ -24,6 +24,7 @@ from ..ir import (
     KEY_SEQ,
     SEQ,
     SSM_IN,
+    SSM_MIXER,
     WEIGHT,
     WEIGHTS,
     Block,
@@ -82,10 +83,12 @@ class _Divider(Places):
         self.renamed: dict[str, str] = {}  # what a block leaves, where it had to be converted
         self.scopes: dict[str, Scope] = {}  # by block
         self.divides: set[tuple[int, str]] = set()  # axes, and what they divide
+        self.by_heads = False  # a state space has heads, which cp divides where it sees the whole sequence
 
     def prepare(self, nodes: Iterable[Node]) -> None:
         """Place what is there before anything runs: divided where all of its readers divide it."""
         ops = [o for o, _ in walk(nodes)]
+        self.by_heads = any(o.module == SSM_MIXER for o in ops)
         tables = {t.name: t.dims for o in ops for t in o.outs if o.kind == "table"}
         for o in reversed(ops):  # a table's readers before what it is made of
             chosen = self.chosen(o)
@@ -158,7 +161,7 @@ class _Divider(Places):
             if o.rule.in_order and dim in (SEQ, KEY_SEQ):
                 text = f"{o.name} goes through the sequence in order"
                 raise InputError(f"layout.{axis.name}", f"{text}, which cannot be divided; allowed: 1")
-            if o.tag == SSM_IN and axis.name == "cp":
+            if o.tag == SSM_IN and axis.name == "cp" and not self.by_heads:
                 raise InputError(
                     "layout.cp", f"{o.name} is of a state space, whose states pass on; allowed: 1"
                 )
