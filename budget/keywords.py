@@ -126,6 +126,7 @@ class Techniques(TypedDict, total=False):
     recompute_modules: str
     recompute_every: int
     recompute_layers: int
+    scatter_gather: bool
     gradient_sums: Literal["in_place", "new"]
     vera_rank: int
     vera_dropout: float

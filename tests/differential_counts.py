@@ -23,6 +23,7 @@ from differential_inputs import (
     image_field,
     inputs,
     sees,
+    sounds,
     towered,
     with_sound,
 )
@@ -152,7 +153,7 @@ def ours(kind: str, name: str, fields: dict[str, Any], train: bool = False) -> t
             side = config.tower_image
         side = SIZE * side // 8 if getattr(config, "newline", False) else side
     seq = 0 if images else SAMPLES if arch == "wav2vec2" else SEQ
-    sound = SECONDS if hears(kind) else 0
+    sound = SECONDS if sounds(kind) else 0
     workload = Workload("train" if train else "forward", BATCH, seq, side, sound)
     model = architectures.load(arch).build(config, workload)
     total = flops(backward(model) if train else model)

@@ -30,13 +30,18 @@ def tower_field(kind: str) -> str:
 
 def tower_fields(kind: str) -> list[str]:
     """The same of all its towers."""
-    beside = hf_families.load(kind).get("beside", {}).values()
-    return [name for name in (tower_field(kind), *(told["tower_field"] for told in beside)) if name]
+    further = hf_families.load(kind).get("further_towers", {}).values()
+    return [name for name in (tower_field(kind), *(told["tower_field"] for told in further)) if name]
 
 
 def hears(kind: str) -> bool:
     """Whether a family is a text model with a tower of sound."""
     return tower_field(kind) in ("audio_config", "encoder_config")
+
+
+def sounds(kind: str) -> bool:
+    """Whether one of its towers is of sound."""
+    return not {"audio_config", "encoder_config"}.isdisjoint(tower_fields(kind))
 
 
 def sees(kind: str) -> bool:
@@ -149,9 +154,11 @@ def among_words(made: Any) -> dict[str, Any]:
     features = features.last_hidden_state if features.pooler_output is None else features.pooler_output
     n = sum(part.shape[:-1].numel() for part in features) // BATCH
     token = getattr(config, "image_token_id", None) or config.image_token_index
-    ids = torch.tensor([[token] * n + [1] * SEQ] * BATCH)
+    sound = _beside(made) if sounds(config.model_type) else {}
+    heard = [config.audio_token_id] * sound.pop("tokens") if sound else []
+    ids = torch.tensor([heard + [token] * n + [1] * SEQ] * BATCH)
     kinds = {"token_type_ids", "mm_token_type_ids"} & set(signature(made.forward).parameters)
-    return {field: shown, "input_ids": ids, **more, **{k: (ids == token).long() for k in kinds}}
+    return {field: shown, "input_ids": ids, **more, **sound, **{k: (ids == token).long() for k in kinds}}
 
 
 def with_sound(made: Any) -> dict[str, Any]:
@@ -178,6 +185,19 @@ def with_sound(made: Any) -> dict[str, Any]:
     whole = getattr(made, "model", made)
     n = int(whole.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))[1].sum()) // BATCH
     return _behind(config, n, given)
+
+
+def _beside(made: Any) -> dict[str, Any]:
+    """Sound beside a picture, and how many tokens a class makes of it."""
+    frames = SECONDS * FRAMES
+    mask = torch.ones(BATCH, frames, dtype=torch.long)
+    given = {
+        "input_features": torch.ones(BATCH, made.config.audio_config.num_mel_bins, frames),
+        "feature_attention_mask": mask,
+    }
+    with torch.no_grad():
+        found = made.get_audio_features(**given).last_hidden_state
+    return {**given, "tokens": len(found) // BATCH}
 
 
 def _among(made: Any, given: dict[str, Any]) -> dict[str, Any]:

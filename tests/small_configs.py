@@ -195,6 +195,18 @@ SEEING["qwen3_asr"] = HEARING["qwen3_asr"] = {
     "audio_config": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
                      "num_mel_bins": 9, "output_dim": 48, "downsample_hidden_size": 6, "n_window_infer": 200},
 }  # fmt: skip
+CHUNKS = {**SEEING["qwen3_asr"]["audio_config"], "num_mel_bins": 9}
+SEEING["qwen2_5_omni_thinker"] = {
+    **SEEING["qwen2_5_vl"], "audio_token_index": 97, "video_token_index": 98, "image_token_index": 99,
+    "audio_config": {k: v for k, v in CHUNKS.items() if "downsample" not in k and "infer" not in k},
+}  # fmt: skip
+SEEING["qwen2_5_omni_thinker"].pop("image_token_id")
+SEEING["qwen3_omni_moe_thinker"] = {
+    "text_config": {**ROTATED, "num_hidden_layers": 4, "head_dim": 8, "num_experts": 5,
+                    "num_experts_per_tok": 2, "moe_intermediate_size": 14},
+    "vision_config": DEEP, "audio_config": CHUNKS, "audio_token_id": 97, "video_token_id": 98,
+    "image_token_id": 99,
+}  # fmt: skip
 SEEING["video_llava"] = {**SEEING["llava"], "video_token_index": 98}
 SEEING["fuyu"] = {"text_config": {**WORDS, "num_attention_heads": 3, "model_type": "persimmon"},
                   "hidden_size": 48, "patch_size": 8, "image_token_id": 99}  # fmt: skip

@@ -1,12 +1,14 @@
 """Text with a picture among the words: transformers' own classes on the processor, parameters and FLOPs."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import transformers
 from differential import families, judge
 from differential_counts import counted
-from differential_inputs import sees
-from small_configs import DRAWING, EYES, QFORMER, SAM, WORDS, base
+from differential_inputs import BATCH, GRID, SEQ, among_words, sees
+from small_configs import CHUNKS, DRAWING, EYES, QFORMER, SAM, WORDS, base
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -58,6 +60,8 @@ TOWERS = [  # other settings of what a config has
     ("got_ocr2", {"vision_config": {**SAM, "use_rel_pos": False, "window_size": 5, "qkv_bias": False}}),
     ("got_ocr2", {"vision_config": {**SAM, "use_abs_pos": False, "global_attn_indexes": []}}),
     ("deepseek_vl_hybrid", {"high_res_vision_config": {**SAM, "window_size": 0}}),
+    ("qwen2_5_omni_thinker", {"audio_config": {**CHUNKS, "n_window": 40}}),
+    ("qwen3_omni_moe_thinker", {"audio_config": {**CHUNKS, "n_window_infer": 400, "num_mel_bins": 16}}),
     ("janus", {"vq_config": {**DRAWING, "double_latent": True, "num_res_blocks": 2, "num_hidden_layers": 4,
                              "channel_multiplier": [2, 1, 2], "in_channels": 4, "out_channels": 1}}),
     ("llama4", {"tie_word_embeddings": True}),  # what the config inside says counts
@@ -68,6 +72,30 @@ TOWERS = [  # other settings of what a config has
 @pytest.mark.parametrize(("kind", "change"), TOWERS)
 def test_other_settings_of_towers(kind, change):
     assert judge(kind, "", {**base(kind), **change}, train=True) == ("equal", "")
+
+
+@pytest.mark.parametrize(("kind", "inner"), [("colpali", "paligemma"), ("colqwen2", "qwen2_vl")])
+def test_a_vector_for_each_token(kind, inner):
+    """Its width is 128; what is inside has its tower."""
+    table = {"model_type": kind, "vlm_config": {"model_type": inner, **base(inner)}}
+    cls = transformers.AutoModelForPreTraining._model_mapping[CONFIG_MAPPING[kind]]
+    config = CONFIG_MAPPING[kind](vlm_config=deepcopy(table["vlm_config"]))
+    config.vlm_config.get_text_config().use_cache = False
+    real = cls._from_config(config, attn_implementation="eager").eval()
+    given = among_words(real.vlm)
+    side = {"paligemma": 48, "qwen2_vl": GRID * 16}[inner]
+    found = estimate(table, mode="train", batch=BATCH, seq=SEQ, image=side, dtype="fp32")
+    if kind == "colqwen2":  # which pads the patches of each picture
+        given["pixel_values"] = given["pixel_values"].reshape(BATCH, -1, given["pixel_values"].shape[-1])
+    counts = counted(real, given, True, ("embeddings",))
+    assert (found.flops.forward, found.flops.backward) == counts
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+
+
+def test_a_tower_inside_that_is_not_covered_is_named():
+    table = {"model_type": "paligemma", **base("paligemma"), "vision_config": {"model_type": "dinov2"}}
+    told = estimate({"model_type": "colpali", "vlm_config": table}, mode="forward", seq=9)
+    assert told.model.uncounted == ("vision tower", "projector of its output")
 
 
 GRIDS = [

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from budget import arch
+from budget import arch, estimate
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.communication import communications
@@ -191,3 +191,25 @@ def test_what_does_not_divide_is_named_with_the_nearest_that_does(model, layout,
     with pytest.raises(InputError) as error:
         divided()
     assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("tp", [2, 4])
+def test_stages_send_a_part_each_and_gather_behind(tp):
+    """Megatron-LM's scatter/gather: b s d / tp over the network each way, an all-gather of b s d behind."""
+    config = {"layers": 4, "d_model": D, "heads": H, "vocab": V, "context": S}
+    asked = {"config": config, "seq": S, "batch": B, "global_batch": 8 * B, "device": "h100"}
+
+    def sent(sp, **how):
+        e = estimate("transformer", layout={"tp": tp, "sp": sp, "pp": 4}, precision="pure", **asked, **how)
+        (inner,) = [r for r in e.ran if 1 in r.rank.stages]
+        found = Counter()
+        for s in inner.said:
+            found[s.what.axis, s.what.kind] += s.what.bytes * s.what.times / 8
+        return found
+
+    whole, parts = sent(0), sent(0, scatter_gather=True)
+    assert whole["pp", "send"] == 2 * X
+    assert parts["pp", "send"] == 2 * X / tp
+    assert parts["tp", "all_gather"] - whole["tp", "all_gather"] == 2 * X
+    assert parts["tp", "all_reduce"] == whole["tp", "all_reduce"]
+    assert sent(1, scatter_gather=True) == sent(1)  # there the sequence is divided as it is

@@ -185,8 +185,8 @@ def gguf(path, metadata, tensors):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_mix_of_types_counts_to_the_byte(tmp_path, tied):
+@pytest.mark.parametrize(("arch", "tied"), [("llama", False), ("llama", True), ("command-r", True)])
+def test_a_mix_of_types_counts_to_the_byte(tmp_path, arch, tied):
     d, f, kv, v, layers = 512, 1024, 128, 1000, 4
     tensors = {"token_embd.weight": ((d, v), Q6_K if tied else Q4_K), "output_norm.weight": ((d,), F32)}
     if not tied:
@@ -196,12 +196,59 @@ def test_a_mix_of_types_counts_to_the_byte(tmp_path, tied):
         shapes = {"attn_q": ((d, d), Q4_K), "attn_k": ((d, kv), Q4_K), "attn_v": ((d, kv), mixed),
                   "attn_output": ((d, d), Q4_K), "ffn_gate": ((d, f), Q4_K), "ffn_up": ((d, f), Q4_K),
                   "ffn_down": ((f, d), mixed), "attn_norm": ((d,), F32), "ffn_norm": ((d,), F32)}  # fmt: skip
+        if arch == "command-r":
+            del shapes["ffn_norm"]  # one norm, before both
         tensors |= {f"blk.{i}.{name}.weight": of for name, of in shapes.items()}
-    about = {"general.architecture": "llama", "llama.block_count": layers, "llama.embedding_length": d,
-             "llama.feed_forward_length": f, "llama.attention.head_count": 8,
-             "llama.attention.head_count_kv": 2, "llama.context_length": 256,
+    about = {"general.architecture": arch, f"{arch}.block_count": layers, f"{arch}.embedding_length": d,
+             f"{arch}.feed_forward_length": f, f"{arch}.attention.head_count": 8,
+             f"{arch}.attention.head_count_kv": 2, f"{arch}.context_length": 256,
              "tokenizer.ggml.tokens": ["a"] * v}  # fmt: skip
     gguf(tmp_path / "model.gguf", about, tensors)
     found = estimate(tmp_path / "model.gguf", mode="decode", seq=64)
     assert found.params.total == sum(prod(shape) for shape, _ in tensors.values())
     assert found.memory.parameters == sum(prod(shape) * size for shape, (_, size) in tensors.values())
+    assert not found.model.uncounted
+    more = {**tensors, "rope_freqs.weight": ((32,), F32), "blk.0.attn_q.bias2": ((7,), F32)}
+    gguf(tmp_path / "more.gguf", about, more)
+    (told,) = estimate(tmp_path / "more.gguf", mode="decode", seq=64).model.uncounted
+    assert told.startswith(f"the file has {found.params.total + 7:,} weights")
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_latent_attention_and_experts_in_a_gguf(tmp_path, third):
+    d, heads, q, kv, rope, nope, value, f, many = 256, 4, 96, 64, 16, 32, 32, 128, 8
+    tensors = {"token_embd.weight": ((d, 999), Q4_K), "output.weight": ((d, 999), Q6_K),
+               "output_norm.weight": ((d,), F32)}  # fmt: skip
+    for i in range(3):
+        shapes = {"attn_q_a": (d, q), "attn_q_b": (q, heads * (nope + rope)), "attn_kv_a_mqa": (d, kv + rope),
+                  "attn_kv_b": (kv, heads * (nope + value)), "attn_output": (heads * value, d),
+                  "attn_q_a_norm": (q,), "attn_kv_a_norm": (kv,), "attn_norm": (d,),
+                  "ffn_norm": (d,)}  # fmt: skip
+        if i == 0:
+            shapes |= {"ffn_gate": (d, 512), "ffn_up": (d, 512), "ffn_down": (512, d)}
+        else:
+            shapes |= {"ffn_gate_exps": (d, f, many), "ffn_up_exps": (d, f, many),
+                       "ffn_down_exps": (f, d, many), "ffn_gate_shexp": (d, f), "ffn_up_shexp": (d, f),
+                       "ffn_down_shexp": (f, d), "ffn_gate_inp": (d, many)}  # fmt: skip
+            if third:
+                tensors[f"blk.{i}.exp_probs_b.bias"] = (many,), F32
+        kinds = {
+            name: F32 if len(shape) == 1 or name == "ffn_gate_inp" else Q4_K for name, shape in shapes.items()
+        }
+        tensors |= {f"blk.{i}.{name}.weight": (shape, kinds[name]) for name, shape in shapes.items()}
+    about = {"general.architecture": "deepseek2"} | {
+        f"deepseek2.{name}": n
+        for name, n in {
+            "block_count": 3, "embedding_length": d, "feed_forward_length": 512, "context_length": 256,
+            "attention.head_count": heads, "attention.head_count_kv": 1, "attention.q_lora_rank": q,
+            "attention.kv_lora_rank": kv, "attention.key_length": kv + rope, "attention.value_length": kv,
+            "attention.key_length_mla": nope + rope, "attention.value_length_mla": value,
+            "rope.dimension_count": rope, "leading_dense_block_count": 1, "expert_count": many,
+            "expert_used_count": 2, "expert_shared_count": 1, "expert_feed_forward_length": f,
+        }.items()
+    }  # fmt: skip
+    gguf(tmp_path / "model.gguf", about, tensors)
+    found = estimate(tmp_path / "model.gguf", mode="decode", seq=64)
+    assert found.memory.parameters == sum(prod(shape) * size for shape, (_, size) in tensors.values())
+    assert found.params.total == sum(prod(s) for n, (s, _) in tensors.items() if "exp_probs" not in n)
+    assert not found.model.uncounted

@@ -11,7 +11,8 @@ from oracles.memory_cases import SMALL, answer
 
 CASES = {case.name: case for case in SMALL}
 RUNS = [(name, *shape) for name, case in CASES.items() for shape in case.shapes]
-MEDIAN, WORST = 0.02, 0.06
+MEDIAN, WORST = 0.005, 0.02
+LOOSER = {"mamba": 0.05, "conformer": 0.03}  # its scan is a model; sizes of a few MiB
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def compared(name, batch, size):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of MemTracker, about modules that are gone
 def test_peak_is_what_torch_measures(name, batch, size):
     ours, torchs = compared(name, batch, size)
-    assert ours.peak == pytest.approx(torchs["Total"], rel=WORST)
+    assert ours.peak == pytest.approx(torchs["Total"], rel=LOOSER.get(name, WORST))
     assert ours.parameters == torchs["Weights"]
     assert ours.gradients == torchs["Trained"]
     # MemTracker takes what the step makes and drops for state; AdamW's own numbers of steps are on the host.

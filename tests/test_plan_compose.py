@@ -274,7 +274,7 @@ ON = {
     "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,
     "recompute_layers": 1, "recompute_modules": "mlp", "reduce_dtype": "fp32",
-    "rescale": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
+    "rescale": True, "scatter_gather": True, "sparse": "mlp", "target_modules": "attn.q", "teacher":
     "gpt2", "use_dora": True, "use_rslora": True, "vera_dropout": 0.1, "vera_rank": 4,
 }  # fmt: skip
 TWO_HEADED = {**GATED, "fused_qkv": False, "tied": False}

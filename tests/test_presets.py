@@ -91,6 +91,50 @@ def test_parameters_of_clip_are_those_of_keras_hub():
     assert estimate("clip-vit-l-14-336", mode="forward", batch=1).params.total == 427_944_770 - 577
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "counted"), [("base", 93_735_728), ("large", 312_343_088), ("huge", 641_090_864)]
+)
+def test_parameters_of_sam_are_those_of_keras_hub(size, counted):
+    """Whose table has those of the large one and the huge one exchanged."""
+    assert estimate(f"sam-vit-{size}", mode="forward", batch=1).params.total == counted
+
+
+def test_smolvlm2_has_the_size_of_its_file():
+    """2.03 GB in float32: https://huggingface.co/HuggingFaceTB/SmolVLM2-500M-Video-Instruct/tree/main."""
+    total = estimate("smolvlm2-500m", mode="forward", batch=1, seq=16).params.total
+    assert 4 * total == pytest.approx(2.03e9, abs=0.005e9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "cls", "effective"),
+    [
+        ("m2m100-418m", "M2M100ForConditionalGeneration", None),
+        ("gemma-3n-e2b", "Gemma3nForCausalLM", 1.91e9),
+        ("gemma-3n-e4b", "Gemma3nForCausalLM", 3.98e9),
+    ],
+)
+def test_parameters_are_those_of_the_class(name, cls, effective):
+    """Gemma 3n's effective ones are without both tables of the vocabulary, and published to three digits.
+
+    Source: https://huggingface.co/datasets/google/gemma3n-slicing-configs, read 2026-11-29.
+    """
+    import torch
+    import transformers
+
+    fields = {k: v for k, v in preset.find(name).items() if k not in ("source", "workload", "model_type")}
+    config = transformers.AutoConfig.for_model(preset.find(name)["model_type"], **fields).get_text_config()
+    with torch.device("meta"):
+        module = getattr(transformers, cls)._from_config(config)
+    module.tie_weights()
+    sizes = {k: p.numel() for k, p in module.named_parameters()}
+    assert estimate(name, mode="forward", batch=1, seq=16).params.total == sum(sizes.values())
+    if effective:
+        tables = sum(n for k, n in sizes.items() if "embed_tokens" in k)
+        assert sum(sizes.values()) - tables == pytest.approx(effective, rel=0.015)
+
+
 @pytest.mark.parametrize(
     ("name", "counted", "width"),
     [

@@ -377,10 +377,10 @@ def of_bloom(hidden, heads, layers, micro_batch, **degrees):
 @pytest.mark.parametrize(
     ("one", "other", "measured"),
     [  # heads of 144 and 108; of 216 and 150, hidden sizes of 13,824 and 14,400
-        ((13824, 96, 78, 4, {"pp": 6, "dp": 8}), (13824, 128, 78, 4, {"pp": 6, "dp": 8}), 156.84 / 118.12),
-        ((13824, 64, 80, 1, {"pp": 10, "dp": 4}), (14400, 96, 80, 1, {"pp": 10, "dp": 4}), 221.21 / 160.29),
+        ((13824, 96, 78, 4, {"pp": 6, "dp": 8}), (13824, 128, 78, 4, {"pp": 6, "dp": 8}), 156.84 - 118.12),
+        ((13824, 64, 80, 1, {"pp": 10, "dp": 4}), (14400, 96, 80, 1, {"pp": 10, "dp": 4}), 221.21 - 160.29),
     ],
 )
 def test_heads_that_are_no_multiple_of_16_bytes_slow_a_step_down_as_they_did_bloom(one, other, measured):
     slow, fast = (of_bloom(*sizes, **degrees) for *sizes, degrees in (other, one))
-    assert slow / fast == pytest.approx(measured, rel=0.06)
+    assert slow - fast == pytest.approx(measured, rel=0.09)  # seconds: what both have besides is not known

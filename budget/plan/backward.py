@@ -86,7 +86,8 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
     if o.tag == LEAF and not any(t.role == WEIGHT or t.name in needs for t in o.ins):
         # The graph holds a leaf, and this its gradient, to the end.
         end = (_gradient(o.out, f"d:{o.out.name}@leaf"),)
-        yield Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, holds=(o.out.name,))
+        found = Op(f"d:{o.name}", "view", (arrived[0],), end, o.sizes, "backward", o.name, o.group)
+        yield found._replace(holds=(o.out.name,))
         return
     wanted: list[tuple[Tensor, Tensor]] = []  # (operand, its gradient)
     for i, t in enumerate(o.ins):

@@ -8,6 +8,7 @@ architecture:
     dp             b                   every weight's gradient is a sum over the axis, and nothing else
     tp             h G f v             Megatron's four all-reduces a layer; embedding and loss by vocabulary
     tp with sp     h G f v s           the same as all-gathers and reduce-scatters; the rest is divided too
+    tp, scattered  as without sp, and s in what stages send and receive: a part each, gathered behind
     cp, ring       s                   keys are made along s and read along t: they are gathered
     cp, Ulysses    h in attention, s   four all-to-alls a layer
     ep             ~e, and what its devices divide for dp, cp or tp; four all-to-alls a layer
@@ -47,6 +48,7 @@ from ..size import Size, exact_div, is_number, is_one, is_zero, maximum, minimum
 
 WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
 ATTENTION = "attention"
+PIPELINE = "pipeline"  # the group of what a stage sends and receives
 # Groups of heads, of a key and its value or of a state's, and the heads of each.
 HEADS = {KV_HEADS: Q_HEADS, SSM_GROUPS: SSM_HEADS}
 Groups = Mapping[str, Sequence[Size]]
@@ -127,8 +129,8 @@ def loops_over(o: Op) -> frozenset[str]:
     return frozenset().union(*(letters(t.dims) for t in (*o.ins, *o.outs)))
 
 
-def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
-    """The axes of a layout, the nearest first; an axis of one device is none.
+def mesh(layout: Layout, model: Model, *, scatters: bool = False) -> tuple[Axis, ...]:
+    """The axes of a layout, the nearest first; an axis of one device is none. scatters: scatter_gather.py.
 
     Where a network has fewer key-value heads, or groups of states, than there are devices, the others divide
     the heads of each. Raises InputError for degrees that do not go together.
@@ -142,8 +144,15 @@ def mesh(layout: Layout, model: Model) -> tuple[Axis, ...]:
             if layout.cp_kind == "ulysses" and letter == KV_HEADS:
                 even("cp", layout.tp * layout.cp, "heads", groups * each)
     whole = _uneven(layout, model)
-    divided = axes(layout, {letter: [groups for groups, _ in kinds] for letter, kinds in found.items()})
+    groups_of = {letter: [groups for groups, _ in kinds] for letter, kinds in found.items()}
+    divided = axes(layout, groups_of, scatters=scatters and _even_tokens(layout, model))
     return tuple(axis._replace(whole=whole) for axis in divided) if whole else divided
+
+
+def _even_tokens(layout: Layout, model: Model) -> bool:
+    """Whether tp divides the tokens of a sequence."""
+    known = all(is_number(n) and n for n in (layout.tp, model.tokens, model.samples))
+    return known and model.tokens // model.samples % (layout.tp * layout.cp) == 0
 
 
 def _uneven(layout: Layout, model: Model) -> tuple[int, ...]:
@@ -177,7 +186,7 @@ def _has_experts(model: Model) -> bool:
     return any(expert_axis(t, o) for o, _ in walk(model.nodes) for t in o.weights)
 
 
-def axes(layout: Layout, groups: Groups = NONE) -> tuple[Axis, ...]:
+def axes(layout: Layout, groups: Groups = NONE, *, scatters: bool = False) -> tuple[Axis, ...]:
     """The same for a network with so many groups of heads, by their letter; of others, there are enough."""
     etp = layout.tp if is_zero(layout.etp) else layout.etp
     beyond = 1 if is_zero(layout.etp) else exact_div(layout.tp, etp)
@@ -185,7 +194,7 @@ def axes(layout: Layout, groups: Groups = NONE) -> tuple[Axis, ...]:
     over_cp = _part(exact_div(layout.ep, over_tp), layout.cp)
     over_dp = exact_div(layout.ep, over_tp * over_cp)
     # Keys that several devices have are made by each.
-    sp = (Prefer(SEQ, without=KV_HEADS),) if layout.sp else ()
+    sp = (Prefer(SEQ, without=KV_HEADS),) if layout.sp else (Prefer(SEQ, within=PIPELINE),) * scatters
     dense = (Prefer(D_FF), Prefer(VOCAB), *sp)
     apart = (Prefer(D_FF, without=ACTIVE), Prefer(VOCAB), *sp)
     found: list[Axis] = []

@@ -12,6 +12,7 @@ from math import prod
 
 from ..config import Task
 from ..errors import InputError
+from ..fold.count import params
 from ..fold.memory import tensor_bytes
 from ..ir import (
     EMBED,
@@ -75,6 +76,7 @@ class Packing(NamedTuple):
     only: tuple[str, ...] = ()  # of those that do not, where these are told instead
     types: tuple[tuple[str, str], ...] = ()  # dtypes by the tag of an operator: a mix (GGUF)
     total: int = 0  # bytes of a mix's whole file
+    numbers: int = 0  # and its weights
     spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
     tables: bool = False  # embeddings' tables as well, and a head that is one of them
     others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
@@ -154,6 +156,10 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     rest = Tensor("rest~stored", ("n",), SCALE, "uint8")
     seen = Tensor("rest~seen", ("n",), dtype="uint8")
     sizes = {"n": max(packing.total - int(held), 0)}
+    told = params(model).total
+    if packing.numbers not in (0, told):
+        left = f"the file has {packing.numbers:,} weights, and the network that is counted {told:,}"
+        model = model._replace(uncounted=(*model.uncounted, left))
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 

@@ -42,7 +42,8 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     if is_captured(book):
         return _captured(network, book, task)
     learned = run(book, task, *LEARNING) if trains else served(book, task)
-    axes = mesh(layout, learned)
+    scatters = bool(task.techniques.used.get("scatter_gather"))
+    axes = mesh(layout, learned, scatters=scatters)
     parts = stages(learned, layout)
     divides: set[tuple[int, str]] = set()
     found = []

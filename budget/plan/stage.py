@@ -16,6 +16,7 @@ from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, is_number
 from ._layers import first_layers, layers
+from .mesh import PIPELINE
 
 
 class Stage(NamedTuple):
@@ -95,15 +96,15 @@ def _network(
         o, t = makers[name]
         far = Tensor(f"{name}@before", t.dims, dtype=t.dtype, on_chip=True)
         here = far._replace(name=name, on_chip=False)
-        nodes.append(Op(f"remote.{name}", "remote", (), (far,), o.sizes, tag=LEAF, axis="pp"))
-        nodes.append(Op(f"receive.{name}", "receive", (far,), (here,), o.sizes, axis="pp"))
+        nodes.append(Op(f"remote.{name}", "remote", (), (far,), o.sizes, tag=LEAF, axis="pp", group=PIPELINE))
+        nodes.append(Op(f"receive.{name}", "receive", (far,), (here,), o.sizes, axis="pp", group=PIPELINE))
     nodes += part
     ends = []
     for name in sent:
         o, t = makers[name]
         here = Tensor(name, t.dims, dtype=t.dtype)
         far = here._replace(name=f"{name}@next")
-        nodes.append(Op(f"send.{name}", "send", (here,), (far,), o.sizes, axis="pp"))
+        nodes.append(Op(f"send.{name}", "send", (here,), (far,), o.sizes, axis="pp", group=PIPELINE))
         ends.append(far.name)
     own = (name for name in model.outputs if name in mine)
     return model._replace(nodes=tuple(nodes), outputs=(*ends, *own))

@@ -21,6 +21,9 @@ from ..ir import (
     GATED,
     HEAD,
     KEY,
+    LATENT_DOWN,
+    LATENT_QUERY,
+    LATENT_UP,
     OUTPUT,
     QKV,
     QUERY,
@@ -52,7 +55,13 @@ FAMILIES = {
     "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe",
     "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "phi3": "phi3", "starcoder2": "starcoder2",
     "stablelm": "stablelm", "gpt-oss": "gpt_oss", "olmo2": "olmo2", "granite": "granite",
-    "mistral3": "ministral3",
+    "mistral3": "ministral3", "smollm3": "smollm3", "glm4": "glm4", "command-r": "cohere",
+    "cohere2": "cohere2", "nemotron": "nemotron", "exaone4": "exaone4", "hunyuan-dense": "hunyuan_v1_dense",
+    "ernie4_5": "ernie4_5",
+    "seed_oss": "seed_oss", "qwen2vl": "qwen2_vl_text", "qwen3vl": "qwen3_vl_text", "falcon": "falcon",
+    "bloom": "bloom", "gptneox": "gpt_neox", "phi2": "phi", "olmo": "olmo", "arcee": "arcee", "mpt": "mpt",
+    "jais2": "jais2", "apertus": "apertus", "internlm2": "llama",
+    "deepseek2": "deepseek_v2",
 }  # fmt: skip
 FIELDS = {
     "block_count": "num_hidden_layers", "embedding_length": "hidden_size",
@@ -69,7 +78,12 @@ MATRICES = {
     "attn_output": OUTPUT, "ffn_gate": GATED, "ffn_up": UP, "ffn_down": DOWN, "ffn_gate_exps": EXPERT_GATED,
     "ffn_up_exps": EXPERT_UP, "ffn_down_exps": EXPERT_DOWN, "ffn_gate_shexp": SHARED_GATED,
     "ffn_up_shexp": SHARED_UP, "ffn_down_shexp": SHARED_DOWN, "ffn_gate_inp": ROUTER,
+    "attn_q_a": LATENT_QUERY, "attn_q_b": QUERY, "attn_kv_a_mqa": LATENT_DOWN, "attn_kv_b": LATENT_UP,
+    "attn_v_b": LATENT_UP,
 }  # fmt: skip
+
+LATENT = "deepseek2"  # of all DeepSeek's since the second, whose keys and values are made of latent vectors
+DERIVED = re.compile(r"^rope_(freqs|factors)|\.exp_probs_b\.")  # tensors that are no weights that train
 
 
 def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
@@ -99,6 +113,8 @@ def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
         if kind == "llama":
             model_type = "mixtral"
         fields["num_experts" if model_type == "qwen2_moe" else "num_local_experts"] = experts
+    if kind == LATENT:
+        model_type, fields = _latent(about, fields, shapes)
     shared = shapes.get("blk.0.ffn_gate_shexp.weight")
     if shared:
         fields["shared_expert_intermediate_size"] = shared[1]
@@ -112,17 +128,45 @@ def config(file: BinaryIO, size: int, name: str) -> Mapping[str, Any]:
     }
 
 
+def _latent(
+    about: Mapping[str, Any], fields: Mapping[str, Any], shapes: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """DeepSeek's family and its fields: version 3 has a bias in its choice of experts. Source: gguf."""
+    kept = ("num_hidden_layers", "hidden_size", "max_position_embeddings", "intermediate_size", "vocab_size",
+            "num_attention_heads", "num_experts_per_tok", "moe_intermediate_size")  # fmt: skip
+    told = {name.removeprefix(f"{LATENT}."): value for name, value in about.items() if isinstance(value, int)}
+    rope = told.get("rope.dimension_count", 64)
+    key = told.get("attention.key_length_mla", told.get("attention.key_length", 192))
+    latent = {
+        "q_lora_rank": told.get("attention.q_lora_rank"), "kv_lora_rank": told.get("attention.kv_lora_rank"),
+        "qk_rope_head_dim": rope, "qk_nope_head_dim": key - rope,
+        "v_head_dim": told.get("attention.value_length_mla", told.get("attention.value_length")),
+        "first_k_dense_replace": told.get("leading_dense_block_count", 0),
+        "n_routed_experts": told.get("expert_count"), "n_shared_experts": told.get("expert_shared_count"),
+    }  # fmt: skip
+    third = any(name.endswith("exp_probs_b.bias") for name in shapes)
+    return "deepseek_v3" if third else "deepseek_v2", {
+        **{name: fields[name] for name in kept if name in fields},
+        **{name: value for name, value in latent.items() if value is not None or name == "q_lora_rank"},
+    }
+
+
 def _stored(tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Any]:
     """The smallest type that each kind of matrix has in any layer, and the bytes of all tensors."""
     kinds: dict[str, str] = {}
-    total = 0
+    total = numbers = 0
     for name, (shape, dtype) in tensors.items():
         total += round(prod(shape) * BYTES[dtype])
+        numbers += 0 if DERIVED.search(name) else prod(shape)
         kind = re.sub(r"^blk\.\d+\.|\.weight$", "", name)
         if kind in MATRICES:
             kinds[kind] = min(kinds.get(kind, dtype), dtype, key=lambda one: BYTES[one])
     kinds.setdefault("output", kinds.get("token_embd", "float16"))
-    return {"types": {ours: kinds[kind] for kind, ours in MATRICES.items() if kind in kinds}, "total": total}
+    return {
+        "types": {ours: kinds[kind] for kind, ours in MATRICES.items() if kind in kinds},
+        "total": total,
+        "numbers": numbers,
+    }
 
 
 def _header(read: _Reader) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, ...], str]]]:

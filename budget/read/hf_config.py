@@ -57,18 +57,22 @@ def _read(
 
 def uncounted(values: Mapping[str, Any]) -> tuple[str, ...]:
     """What a config describes and its architecture leaves out, for a config that `read` takes."""
-    family = hf_families.load(values["model_type"])
-    tower = () if _sees(values) else tuple(family.get("uncounted", ()))
-    return (*tower, *_beside(values, family))
+    return _uncounted(values, hf_families.load(values["model_type"]))
 
 
-def _beside(values: Mapping[str, Any], family: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a flag of a family, or of the one inside, adds that is no contraction and is not counted."""
-    told = tuple(what for flag, what in family.get("beside", {}).items() if values.get(flag))
+def _uncounted(values: Mapping[str, Any], family: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a family and of the one inside: towers that are not counted, and what a flag adds that is no
+    contraction.
+    """
+    seen = "tower" in family and _sees(values)
+    told = (
+        *(() if seen else family.get("uncounted", ())),
+        *(what for flag, what in family.get("beside", {}).items() if values.get(flag)),
+    )
     if "nested" not in family:
         return told
     inner = _nested(hf_families.complete(values, family), family)
-    return told + _beside(inner, family.get("text") or hf_families.load(inner["model_type"]))
+    return told + _uncounted(inner, family.get("text") or hf_families.load(inner["model_type"]))
 
 
 def has_tower(values: Mapping[str, Any]) -> bool:

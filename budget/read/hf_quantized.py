@@ -200,7 +200,8 @@ def _gguf(table: Table, _: str) -> Packing:
     types, total = table.get("types"), table.get("total")
     if not isinstance(types, Mapping) or not isinstance(total, int):
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
-    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total)
+    numbers = table.get("numbers", 0)
+    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total, numbers=numbers)
 
 
 def _mlx(table: Table, _: str) -> Packing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..errors import InputError, shown
 from ..named import Any
+from .hf_any_size import qwen2_5_vl, qwen3_vl
 from .hf_classes import UncoveredError
 from .hf_fields import Settings, _flag, _list, _whole, activation
 from .hf_images import _number
@@ -91,10 +92,36 @@ def qwen3_asr_tower(hf: Settings) -> dict[str, Any]:
 
 def qwen3_asr(hf: Settings, tower: Any) -> dict[str, Any]:
     """An MLP as wide as the tower."""
+    return {**_heard(hf), "projector_width": tower.d_model, "projector_activation": tower.activation}
+
+
+def qwen2_5_omni_tower(hf: Settings) -> dict[str, Any]:
+    """A chunk is two windows, and a window of its own."""
+    return {"chunk": 2 * _whole(hf, "n_window"), "chunks": 1}
+
+
+def qwen2_5_omni(hf: Settings, tower: Any) -> dict[str, Any]:
+    """One linear layer; two vectors for the ends of sound are there."""
+    return {**qwen2_5_vl(hf, tower), **_heard(hf), "sound_ends": 2}
+
+
+def qwen3_omni_moe(hf: Settings, tower: Any) -> dict[str, Any]:
+    """An MLP as wide as the tower of sound."""
+    own = hf["audio_config"]
+    return {
+        **qwen3_vl(hf, tower),
+        **_heard(hf),
+        "sound_projector_width": _whole(own, "d_model"),
+        "sound_projector_activation": activation(own, "activation_function"),
+    }
+
+
+def _heard(hf: Settings) -> dict[str, Any]:
+    """Raise an error for sound's tokens that are not as wide as the text's: they cannot run."""
     wide = _whole(hf["audio_config"], "output_dim")
-    if wide != hf["text_width"]:  # the class cannot run otherwise
+    if wide != hf["text_width"]:
         raise UncoveredError("audio_config.output_dim", f"got {wide}; allowed: {hf['text_width']}")
-    return {"projector_width": tower.d_model, "projector_activation": tower.activation}
+    return {}
 
 
 def _merged(tower: Any, only: int = 0) -> int:
@@ -113,4 +140,7 @@ def _merged(tower: Any, only: int = 0) -> int:
     return merge
 
 
-RULES = {rule.__name__: rule for rule in (qwen2_audio, audioflamingo3, voxtral, glmasr, qwen3_asr)}
+RULES = {
+    rule.__name__: rule
+    for rule in (qwen2_audio, audioflamingo3, voxtral, glmasr, qwen3_asr, qwen2_5_omni, qwen3_omni_moe)
+}

@@ -1,7 +1,7 @@
 """What the fields of vision-language configs mean, and of those that hear: the tower and its projector.
 
 A family's `tower` names the families of towers that its class takes, the usual one first, or is one
-itself; `tower_usual` has the fields of a tower that the config leaves out, `beside` further towers, by the
+itself; `tower_usual` has the fields of a tower that the config leaves out, `further_towers` others, by the
 part of the architecture's Config that each one is. Source: transformers.
 """
 
@@ -42,18 +42,19 @@ def field(family: Mapping[str, Any]) -> str:
 def read(hf: Settings, family: Mapping[str, Any], arch: str, text: Any) -> tuple[str, Any]:
     """(architecture, Config) of a text model with its tower and projector. Raises InputError."""
     given, tower = _tower(hf, family) if field(family) else ({}, None)
-    towers = {} if tower is None else {"tower": tower}
-    for part, told in family.get("beside", {}).items():
-        towers[part] = _tower(hf, {**family, "tower_usual": {}, **told})[1]
+    tables, towers = {field(family): given}, {} if tower is None else {"tower": tower}
+    for part, told in family.get("further_towers", {}).items():
+        own = {**family, "tower_usual": {}, **told}
+        tables[field(own)], towers[part] = _tower(hf, own)
     rule = RULES[family.get("rule", hf["model_type"])]
     name = wholes(family)[arch]
     sees = architectures.load(name).Config
-    own = {f"{part}_{name}": value for part, one in towers.items() for name, value in vars(one).items()}
-    inside = {name: value for name, value in own.items() if name in sees.fields}
+    parts = {f"{part}_{name}": value for part, one in towers.items() for name, value in vars(one).items()}
+    inside = {name: value for name, value in parts.items() if name in sees.fields}
     settings = {
         **vars(text),
         **inside,
-        **rule({**hf, field(family): given, "text_width": text.d_model, "text": text}, tower),
+        **rule({**hf, **tables, "text_width": text.d_model, "text": text}, tower),
     }
     return name, make(sees, settings)
 

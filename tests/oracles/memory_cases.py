@@ -269,7 +269,7 @@ SMALL = (
     deepseek_v3((1, 1024), (8, 256)),
     family("gpt_oss", hf.GptOssForCausalLM, tokens, (1, 1024), (8, 256), attention="eager", **EXPERTS, **LM,
            hidden_size=1024, intermediate_size=1024, num_local_experts=8, num_attention_heads=16,
-           num_key_value_heads=4),
+           num_key_value_heads=4, vocab_size=5000),
     family("bert", hf.BertForMaskedLM, tokens, (4, 512), (32, 128), num_hidden_layers=3),
     family("roberta", hf.RobertaForMaskedLM, tokens, (4, 500), (32, 128), num_hidden_layers=3),
     family("distilbert", hf.DistilBertForMaskedLM, tokens, (4, 512), (32, 128), n_layers=3),
