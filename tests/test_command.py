@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_line():
     ("form", "unused"),
     [
         ("json", {"budget.report._summary"}),
-        ("table", {"budget.told", "budget.fold.rows", "budget.ways", "budget.proposals"}),
+        ("table", {"json", "budget.told", "budget.fold.rows", "budget.ways", "budget.proposals"}),
     ],
 )
 def test_an_estimate_imports_nothing_slow(form, unused):

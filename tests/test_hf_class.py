@@ -105,6 +105,9 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
     ("decision_transformer", {"hidden_size": 48, "n_layer": 1, "n_head": 4, "state_dim": 5, "act_dim": 3},
      {"states": torch.zeros(2, 9, 5), "actions": torch.zeros(2, 9, 3), "rewards": torch.zeros(2, 9, 1),
       "returns_to_go": torch.zeros(2, 9, 1), "timesteps": torch.ones(2, 9, dtype=torch.long)}),
+    ("timesfm", {**SMALL, "context_length": 64, "horizon_length": 8, "head_dim": 12},
+     {"past_values": torch.ones(2, 64), "past_values_padding": torch.zeros(2, 64, dtype=torch.long),
+      "freq": torch.zeros(2, 1, dtype=torch.long)}),
     # sound in codebooks behind words; a picture and a mask of the words that see it
     ("musicgen", {"text_encoder": {"model_type": "t5", **T5}, "audio_encoder": {"model_type": "encodec"},
                   "decoder": {**SMALL, "ffn_dim": 64}},
@@ -123,6 +126,7 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
 def test_inputs_of_other_kinds(kind, fields, given):
     patches = given.keys() & {"grid_thw", "spatial_shapes"}
     words = "pixel_values" not in given or "input_ids" in given
+    words = words and "past_values_padding" not in given  # of a length that the class fixes
     sizes = {"image": 16} if patches else {"seq": 9} if words else {}
     found = estimate({"model_type": kind, **fields}, mode="forward", batch=2, **sizes)
     cls = getattr(transformers, found.model.config["class"])

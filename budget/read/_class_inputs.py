@@ -73,8 +73,11 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
             yield {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
         yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
     yield from asked(config, takes, main, workload)
+    if "input_features" in takes:
+        yield from _as_first_layer(made, workload)
     if text:
         yield from beside(config, takes, text, pixels)
+        yield from ({**text, **picture} for picture in patched(config, takes, workload))
         yield from in_codebooks(config, takes, text)
 
 
@@ -132,6 +135,7 @@ def _text(made: Any, takes: Mapping[str, Any], workload: Workload) -> dict[str, 
     limit = None
     with suppress(ValueError):  # of several texts
         limit = getattr(made.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(made.config, "max_text_len", None) or limit  # of what is compared with a picture
     usual = min(TOKENS, limit) if isinstance(limit, int) and limit > 0 else TOKENS
     ids = torch.ones(workload.batch, workload.seq or usual, dtype=torch.int64)
     given = {name: ids for name in words if name in takes}
@@ -169,3 +173,12 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
                         mask = torch.ones(workload.batch, frames, dtype=torch.int64, device="cpu")
                         given["input_features_mask"] = mask
                     yield given
+
+
+def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
+    """Frames as wide as the first layer takes them, where a processor joins several."""
+    import torch
+
+    layers = (m for m in made.modules() if isinstance(m, torch.nn.Linear))
+    if first := next(layers, None):
+        yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, first.in_features)}

@@ -29,11 +29,20 @@ SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "past_values": (("past",), ("past", "input_size")),
     "past_time_features": (("past", "num_time_features"),),
     "past_observed_mask": (("past",), ("past", "input_size")),
+    "past_values_padding": (("past",),),
+    "freq": ((1,),),
     "task_inputs": (("task_seq_len",),),
     "decoder_input_ids": (("seq", "codebooks"),),
     "input_ids": (("seq", "codebooks"), ("seq",)),
 }  # fmt: skip
-WHOLE = ("timesteps", "task_inputs", "decoder_input_ids", "input_ids")  # numbers of things
+WHOLE = (
+    "timesteps",
+    "past_values_padding",
+    "freq",
+    "task_inputs",
+    "decoder_input_ids",
+    "input_ids",
+)  # numbers of things
 MASKS = ("mask", "audio_mel_mask", "input_features_mask", "attention_mask")  # that hide nothing
 
 
@@ -104,6 +113,7 @@ def beside(
         mask = (torch.arange(words[1], device="cpu") < tokens).long().repeat(words[0], 1)
         picture = pixels or next(_flattened(config, takes, words[0]), {})
         yield {**text, **picture, "image_embeds_position_mask": mask}
+    yield from ({**text, **picture} for picture in _flattened(config, takes, words[0]))
     if "image_attention_mask" in takes and pixels:
         mask = torch.ones(*words, 1, dtype=torch.int64, device="cpu")
         several = pixels["pixel_values"].unsqueeze(1)
@@ -115,9 +125,11 @@ def _flattened(config: Any, takes: Mapping[str, Any], batch: int) -> Iterator[di
     import torch
 
     patches, size = told(config, "max_num_patches", "seq_len"), told(config, "patch_size")
-    if "flattened_patches" in takes and isinstance(size, int):
-        channels = told(config, "num_channels") or 3
-        yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + channels * size**2)}
+    width = told(config, "patch_embed_hidden_size")
+    if not width and isinstance(size, int):
+        width = (told(config, "num_channels") or 3) * size**2
+    if "flattened_patches" in takes and width:
+        yield {"flattened_patches": torch.ones(batch, patches or 4_096, 2 + width)}
 
 
 def in_codebooks(config: Any, takes: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -185,5 +197,5 @@ def _length(config: Any, of: Any, workload: Workload) -> Any:
     if of == "patch":  # and the row and the column of each
         patch = told(config, "patch_embed_hidden_size")
         return patch + 2 if patch else None
-    found = told(config, of)
+    found = told(config, of) or getattr(config, of, None)  # of some there may be none
     return found if isinstance(found, int) else None

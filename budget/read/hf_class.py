@@ -212,7 +212,7 @@ def _unreached(made: Any, model: Model) -> tuple[str, ...]:
         for name, child in module.named_children():
             own = {n for n in names if n.startswith(f"{path}{name}.")}
             if own and read.isdisjoint(own):
-                yield re.sub(r"\d+", "*", f"{path}{name}")
+                yield re.sub(r"\b\d+\b", "*", f"{path}{name}")
             elif own - read:
                 yield from outermost(child, f"{path}{name}.")
 
@@ -245,7 +245,8 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
     told = dtype or any(values.get(name) not in (None, "auto") for name in ("dtype", "torch_dtype"))
     # XLNet mixes float32 into whatever its weights are; XLM and EnCodec look at numbers
     for where, usual in (("meta", ""), *([] if told else [("meta", "float32")]), ("cpu", "")):
-        if where == "cpu" and size > SMALL:
+        looks = any(isinstance(error, torch_module.NeedsDataError) for _, error in failed)
+        if where == "cpu" and (size > SMALL or not looks):
             break
         made = module(values, why, full_name(dtype) if dtype else usual, where).train(mode == "train")
         size = sum(p.numel() for p in made.parameters())
@@ -270,9 +271,11 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
             left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
             return model._replace(config={**model.config, **about}, uncounted=left)
-    first = failed[0][1] if failed else None
-    if first is not None and first.field != "inputs":
-        raise first
+    for _, why_not in failed:  # a pass that came as far as looking at numbers had the right inputs
+        if isinstance(why_not, torch_module.NeedsDataError):
+            raise why_not
+    if failed and failed[0][1].field != "inputs":
+        raise failed[0][1]
     most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most
     told = str(most).removeprefix("inputs: ").partition("; given ")[0][:140]
     name = type(made).__name__
