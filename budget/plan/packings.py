@@ -1,7 +1,7 @@
 """Formats of weights in few bits: what lies beside a weight, and which modules stay as they are.
 
 A checkpoint's `quantization_config` says one of them in full (read/hf_quantized.py); NAMED are those that can
-be asked for by a name, each as its tool writes it without further settings.
+be requested by a name, each as its tool writes it without further settings.
 Sources: transformers, mlx-lm, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
 """
 
