@@ -148,7 +148,7 @@ class _Divider(Places):
             places.append(WHOLE)
         if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
-        # What is no contraction leaves the rows of experts where they are; a fused kernel has them at hand.
+        # What is no contraction leaves the rows of experts where they are; a fused kernel has them on chip.
         there = any(place == EXPERTS and t.on_chip for t, place in held)
         rows = o.kind != "contract" and (there or set(places) == {EXPERTS})
         if rows and all(has(t, EXPERTS) for t in o.outs if t.part not in BESIDE):
@@ -196,7 +196,7 @@ class _Divider(Places):
                 yield Op(f"{o.name}.{name}{n}", "all_reduce", (t,), (), sizes, o.phase, axis=name)
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
-        """A block, whose repetitions hand on what they carry as it lies between layers."""
+        """A block, whose repetitions pass on what they carry as it is placed between layers."""
         inits: dict[Carry, str] = {}
         for c in node.carry:
             if c.enter:

@@ -69,7 +69,7 @@ class Prefer(NamedTuple):
     within: str = ""  # in operators of this group only
     outside: str = ""  # not in operators of this group
     without: str = ""  # not in operators that loop over this dimension too
-    least: Size = 0  # where it has so many elements
+    least: Size = 0  # where it has at least so many elements
 
 
 class Axis(NamedTuple):
