@@ -111,6 +111,8 @@ class Techniques(TypedDict, total=False):
         "w4a16",
         "w8a8",
         "fp8-dynamic",
+        "mlx-4bit",
+        "mlx-8bit",
         "q8_0",
         "q6_k",
         "q5_1",

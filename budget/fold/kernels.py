@@ -103,7 +103,7 @@ def _idle(o: Op, graph: bool) -> bool:
 
 
 def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
-    """A loop as one kernel: what each repetition takes and leaves is moved, what it hands on is not."""
+    """A loop as one kernel: what each repetition reads and writes is moved, what it carries is not."""
     body = [o for o in node.body if isinstance(o, Op)]
     parts = {o.out.name for o in body if o.rule.part}  # of what is put together, not handed on
     state = {name for c in node.carry for name in (c.enter, c.leave)} - parts
