@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from types import SimpleNamespace
 
 from .named import Any
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
-
-class _Usual:
-    """What a scanner asks of its decoder, as json.loads has it."""
-
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_float = parse_constant = float
-    parse_int = int
-
-
 _scan: Any  # (text, 0) -> (table, where it ends)
 try:
     from _json import make_scanner
 
-    _scan = make_scanner(_Usual)  # type: ignore[arg-type] # of which it needs no more
+    # What it asks of its decoder, as json.loads has it.
+    numbers = {"parse_float": float, "parse_int": int, "parse_constant": float}
+    usual: Any = SimpleNamespace(strict=True, object_hook=None, object_pairs_hook=None, **numbers)
+    _scan = make_scanner(usual)
 except ImportError:  # another Python than CPython
     from json import JSONDecoder
 

@@ -98,7 +98,7 @@ def _idle(o: Op, graph: bool) -> bool:
     """
     if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True
-    n = elements(o.out, o.sizes)
+    n = elements(o.outs[0], o.sizes)
     return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
