@@ -32,6 +32,7 @@ from .stack import load as load_stack
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from .cluster import Cluster
     from .keywords import Attention, Execution, Mode, Optimizer, Recompute, Techniques
     from .layout import Layout
     from .search import Found
@@ -98,13 +99,8 @@ def estimate(
     stepped = optimizer_named(optimizer) if isinstance(optimizer, str) else optimizer
     _choices(mode=mode, execution=execution, attention=attention, recompute=recompute, optimizer=stepped)
     divided = None if layout is None else _layout(layout, mode, devices)
-    given = {
-        "batch": _one_of(batch=batch, micro_batch=micro_batch),
-        "seq": seq,
-        "image": image,
-        "sound": sound,
-    }
-    asked = {name: sizes(name, x) for name, x in given.items() if x is not None}
+    batch = _one_of(batch=batch, micro_batch=micro_batch)
+    asked = _sizes(batch=batch, seq=seq, image=image, sound=sound)
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
@@ -134,15 +130,21 @@ def estimate(
     check(task, target)
     apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
     profile = profile_for(target, task.dtype, software, several=apart)
-    counted: Counted = _counted(source.network, task)
-    groups, joined = 0.0, None
-    if divided is not None and counted[-1] is not None:
-        from . import spread
-
-        counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
-        groups, joined = spread.groups(divided, software), spread.cluster_of(target, cluster, software)
+    counted, groups, joined = _joined(_counted(source.network, task), task, target, cluster, software)
     kept = reserves.reserve(target, groups, software.context_mib, reserve)
     return Estimate(task, target, software, kept, profile, *counted, joined)
+
+
+def _joined(
+    counted: Counted, task: Task, target: Device, cluster: Any, software: Stack
+) -> tuple[Counted, float, Cluster | None]:
+    """Of several devices, what they keep beside their programs as well; their groups, and their cluster."""
+    if task.layout is None or counted[-1] is None:
+        return counted, 0.0, None
+    from . import spread
+
+    counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
+    return counted, spread.groups(task.layout, software), spread.cluster_of(target, cluster, software)
 
 
 def plan(model: object, devices: int, **settings: Any) -> Found:
@@ -200,6 +202,11 @@ def _defaults(
 
         found["fuse"] = those_of(built(network, source.workload), found["fuse"])
     return found
+
+
+def _sizes(**given: Size) -> dict[str, Size]:
+    """The sizes that are given, checked. Raises InputError."""
+    return {name: sizes(name, x) for name, x in given.items() if x is not None}
 
 
 def _one_of(**sizes: Size) -> Size:

@@ -48,7 +48,7 @@ class Techniques(TypedDict, total=False):
     """Settings of the techniques (docs/techniques.md)."""
 
     accumulate: int
-    activation_inputs: Literal["", "fp8"]
+    activation_inputs: Literal["none", "fp8"]
     adalora_rank: int
     adapter_bias: Literal["none", "all", "lora_only"]
     adapters: int
@@ -111,6 +111,8 @@ class Techniques(TypedDict, total=False):
         "w4a16",
         "w8a8",
         "fp8-dynamic",
+        "mlx-4bit",
+        "mlx-8bit",
         "q8_0",
         "q6_k",
         "q5_1",

@@ -64,6 +64,12 @@ else:
             _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q)),
         lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r:
             _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s, t:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s, t)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s, t, u:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, r, s, t, u)),
     )  # fmt: skip
 
     def _few(fields: tuple[str, ...], defaults: dict[str, object]) -> FunctionType:
@@ -130,9 +136,9 @@ else:
         """
 
         def __init__(self, *values: object, **named: object):
-            given = len(named) + len(values)
-            named.update(zip(self.__annotations__, values, strict=False))
-            if len(named) != given or not named.keys() <= self.__annotations__.keys():
+            fields, given = self.__annotations__, len(named) + len(values)
+            named |= zip(fields, values, strict=False)
+            if len(named) != given or [name for name in named if name not in fields]:
                 raise TypeError(f"{type(self).__name__}: {given} values for the fields {list(named)}")
             self.__dict__ = named
 

@@ -7,7 +7,6 @@ transformers, Megatron or vLLM on it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -179,6 +178,8 @@ def _shipped(name: str) -> Stack:
 
 
 def _own(path: str) -> Stack:
+    import json
+
     try:
         with open(path, encoding="utf-8") as file:
             return parse(json.load(file), os.path.basename(path))

@@ -146,6 +146,8 @@ def among_words(made: Any) -> dict[str, Any]:
     if hasattr(config, "high_res_vision_config"):
         side = config.high_res_vision_config.image_size
         more["high_res_pixel_values"] = torch.ones(BATCH, channels, side, side)
+    if config.model_type == "instructblip":
+        more["qformer_input_ids"] = torch.ones(BATCH, SEQ, dtype=torch.long)
     tower = made if hasattr(made, "get_image_features") else made.model
     how = {"vision_feature_select_strategy": "default"} if config.model_type == "llama4" else {}
     field = "pixel_values_images" if config.model_type == "video_llava" else "pixel_values"

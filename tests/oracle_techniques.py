@@ -21,6 +21,7 @@ import torch
 import transformers as hf
 from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
+from oracle_autocast import as_cuda
 from oracle_memory import gpus_sdpa
 from oracles.proposed_changes import Blockwise, chunked_loss, in_four_bits
 from oracles.technique_families import Family
@@ -35,7 +36,6 @@ from transformers import masking_utils
 aten = torch.ops.aten
 Call = Mapping[str, Any]  # settings of budget.estimate
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LOW = (torch.bfloat16, torch.float16)
 OPTIMIZERS: dict[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, foreach=True),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, foreach=True),
@@ -219,7 +219,7 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
         if call.get("recompute") == "selective":
             stack.enter_context(selective(family))
         if call["precision"] == "autocast":
-            stack.enter_context(_as_cuda())
+            stack.enter_context(as_cuda())
         torch.set_default_dtype(dtype)
         try:
             yield
@@ -255,40 +255,6 @@ def losses(module: Any, call: Call) -> Any:
     """The context of a step whose loss is not the network's own."""
     base = module.get_base_model() if isinstance(module, peft.PeftModel) else module
     return chunked_loss(base) if "chunked" in call.get("fuse", "") else nullcontext()
-
-
-# Of what CUDA's autocast runs in float32 and a processor's does not, what these networks call.
-WIDENED = ("layer_norm", "pow.Tensor_Scalar", "rsqrt", "exp", "softplus", "nll_loss_nd", "group_norm")
-ANSWERED_WIDE = ("softmax.int", "log_softmax.int", "sum", "sum.dim_IntList", "cumsum")
-
-
-@contextmanager
-def _as_cuda() -> Iterator[None]:
-    library = torch.library.Library("aten", "IMPL")
-    try:
-        for name in (*WIDENED, *ANSWERED_WIDE):
-            base, _, overload = name.partition(".")
-            own = getattr(getattr(aten, base), overload or "default")
-            library.impl(name, _policy(own, name in ANSWERED_WIDE), "AutocastCPU")
-        yield
-    finally:
-        library._destroy()
-
-
-def _policy(call: Any, answers: bool) -> Callable[..., Any]:
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
-            if not answers:
-                return call(*(x.float() if _narrow(x) else x for x in args), **kwargs)
-            if _narrow(args[0]) and not any(isinstance(x, torch.dtype) for x in (*args, *kwargs.values())):
-                args, kwargs = [x for x in args if x is not None], {**kwargs, "dtype": torch.float32}
-            return call(*args, **kwargs)
-
-    return kernel
-
-
-def _narrow(x: Any) -> bool:
-    return isinstance(x, torch.Tensor) and x.dtype in LOW
 
 
 def built(

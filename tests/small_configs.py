@@ -232,6 +232,10 @@ SEEING["blip-2"] = {
                     "word_embed_proj_dim": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
     "vision_config": EYES, "qformer_config": QFORMER, "num_query_tokens": 5, "image_token_index": 99,
 }  # fmt: skip
+SEEING["instructblip"] = {
+    **SEEING["blip-2"], "text_config": {**WORDS, "model_type": "llama"},
+    "qformer_config": {**QFORMER, "vocab_size": 90, "max_position_embeddings": 30},
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "gpt_neo": {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]],
                 "window_size": 4, "intermediate_size": None},

@@ -56,6 +56,8 @@ TOWERS = [  # other settings of what a config has
     ("llava_onevision", {"tie_word_embeddings": True}),
     ("llava_onevision", {"text_config": {**WORDS, "model_type": "qwen2", "tie_word_embeddings": True}}),
     ("blip-2", {"qformer_config": {**QFORMER, "cross_attention_frequency": 3, "num_hidden_layers": 4}}),
+    ("instructblip", {"qformer_config": {**QFORMER, "cross_attention_frequency": 1, "vocab_size": 200}}),
+    ("instructblip", {"text_config": base("blip-2")["text_config"], "num_query_tokens": 2}),
     ("blip-2", {"vision_config": {**EYES, "qkv_bias": False}, "num_query_tokens": 1}),
     ("got_ocr2", {"vision_config": {**SAM, "use_rel_pos": False, "window_size": 5, "qkv_bias": False}}),
     ("got_ocr2", {"vision_config": {**SAM, "use_abs_pos": False, "global_attn_indexes": []}}),

@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_line():
     ("form", "unused"),
     [
         ("json", {"budget.report._summary"}),
-        ("table", {"budget.told", "budget.fold.rows", "budget.ways", "budget.proposals"}),
+        ("table", {"json", "budget.told", "budget.fold.rows", "budget.ways", "budget.proposals"}),
     ],
 )
 def test_an_estimate_imports_nothing_slow(form, unused):
@@ -335,7 +335,9 @@ def test_every_word_of_an_answer_is_explained(capsys):
     assert {k for k in keys if run(capsys, "explain", k)[0]} == {"total", "device"}
 
 
-@pytest.mark.parametrize("name", ["resnet50", "vit-b-16", "efficientnet-b0", "gpt2", "lstm-ptb-medium"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "vit-b-16", "efficientnet-b0", "gpt2", "lstm-ptb-medium", "paligemma-3b-224"]
+)
 def test_a_formula_s_value_is_the_estimate_s(capsys, name):
     out = run(capsys, "formula", name)[1]
     told = dict(line.split(" = ") for line in out.splitlines() if " = " in line)

@@ -72,6 +72,13 @@ def test_tensor_parallelism_is_megatron_s_two_all_reduces_a_layer_and_pass(gpt):
     assert total == {("tp", "all_reduce", phase): (2 * L + 1) * X for phase in ("forward", "backward")}
 
 
+def test_heads_with_sinks_need_nothing_of_other_devices():
+    """A softmax's row is its keys, of which each device has all for its heads; a sink is one more score."""
+    model = network(sinks=True)
+    found = communications(divide(model, mesh(parse("tp=4,sp=0"), model)).model.nodes, "bfloat16")
+    assert not [c.tensor for c in found if "attn.softmax" in c.tensor]
+
+
 def test_sequence_parallelism_is_the_same_as_gathers_and_scatters(gpt):
     total, number, divided = said(gpt, "tp=2")
     # Forward 2 gathers and 2 scatters a layer, backward the same with 2 more gathers of what was not kept.

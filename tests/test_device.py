@@ -5,18 +5,15 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from budget import device, stack, table
-from budget.device import machine, spelled
+from budget.device import GIB, MIB, spelled
 from budget.device.profile import profile_for
 from budget.errors import InputError
-
-GIB, MIB = 2**30, 2**20
 
 
 def read(file: str) -> list[dict[str, str]]:
@@ -25,7 +22,11 @@ def read(file: str) -> list[dict[str, str]]:
 
 
 ROWS, MARKET = read("hardware.csv"), read("techpowerup.csv")
+
+
 BY_NAME = {device.load(name).name: device.load(name) for name in device.names()}
+
+
 RATES = {
     "fp64": "fp64_tflops",
     "fp32": "fp32_tflops",
@@ -85,6 +86,8 @@ def test_a_device_is_as_in_the_database_it_is_from(row):
 # print 53.8 TFLOP/s for an RTX 2080 Ti of 68 at 1,545 MHz, 71 for an RTX 3090 of 82 at 1,695, 165.2 for an
 # RTX 4090 of 128 at 2,520, 209.5 for an RTX 5090 of 170 at 2,407; twice that on cards for workstations.
 A_CLOCK = {"sm75": 512, "sm86": 512, "sm89": 512, "sm120": 512}
+
+
 WHOLE = {"titan-rtx", "quadro-rtx-5000", "quadro-rtx-6000", "quadro-rtx-8000", "a2", "a16"}
 
 
@@ -275,67 +278,6 @@ def test_a_change_to_a_device_is_nobody_elses():
     assert device.load("h100").rate("bf16") > 1e14
     with pytest.raises(AttributeError):
         device.load("h100").bandwidth = 1  # type: ignore[misc]
-
-
-def test_the_processor_of_this_machine():
-    d = device.load("cpu")
-    assert d == device.cpu()
-    assert d.memory_bytes > GIB
-    assert 1e9 < d.rate("fp32") < 1e15
-    assert d.rate("bf16") == d.rate("vector") == d.rate("fp32")
-    assert d.uncertainty > 1
-    assert d.provenance.startswith("assumed: ")
-    assert d.name
-
-
-def test_auto_is_this_machine(monkeypatch):
-    monkeypatch.setattr(machine, "gpu", lambda: None)  # one that the data does not know is an error
-    assert device.load("auto") == device.detect()
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("fpu sse2 avx avx2 fma", ("avx2", 32)),
-        ("sse2 avx avx2 avx512f", ("avx512f", 64)),
-        ("fp asimd evtstrm", ("asimd", 16)),
-        ("", machine.NO_FLAGS),
-    ],
-)
-def test_the_widest_vector_unit_counts(flags, expected):
-    assert machine.vector_unit(flags) == expected
-
-
-def fake_torch(monkeypatch, name, *, available=True):
-    properties = SimpleNamespace(name=name, total_memory=85_000_000_000)
-    cuda = SimpleNamespace(is_available=lambda: available, get_device_properties=lambda _: properties)
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-
-
-def test_a_gpu_that_torch_sees_is_looked_up(monkeypatch):
-    fake_torch(monkeypatch, "NVIDIA H100 80GB HBM3")
-    found = device.detect()
-    assert found.id == "h100-sxm"
-    assert found.usable_bytes == 85_000_000_000
-    assert "driver" in found.provenance
-
-
-def test_an_unknown_gpu_is_no_processor(monkeypatch):
-    fake_torch(monkeypatch, "NVIDIA GeForce GTX 1660")
-    with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 1660'"):
-        device.detect()
-
-
-def test_without_a_gpu_it_is_the_processor(monkeypatch):
-    fake_torch(monkeypatch, "", available=False)
-    monkeypatch.setattr(machine, "processor", lambda: "a processor that is no chip of the data")
-    assert device.detect().id == "cpu"
-
-
-def test_an_apple_chip_is_looked_up(monkeypatch):
-    monkeypatch.setattr(machine, "gpu", lambda: None)
-    monkeypatch.setattr(machine, "processor", lambda: "Apple M1 Max")
-    assert device.detect().id == "m1-max"
 
 
 def test_a_look_up_imports_nothing_heavy():

@@ -155,7 +155,7 @@ def test_adapters_have_the_weights_that_their_programs_make(tmp_path):
 
 def test_an_adapters_file_as_peft_writes_it(tmp_path):
     from peft import IA3Config, LoHaConfig, LoraConfig, PrefixTuningConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
     sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
                  intermediate_size=96, vocab_size=500)  # fmt: skip
@@ -166,14 +166,17 @@ def test_an_adapters_file_as_peft_writes_it(tmp_path):
         IA3Config(task_type="CAUSAL_LM"),
         PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
     )
-    for config in configs:
+    t5 = dict(d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4, vocab_size=300)
+    pairs = [(LlamaForCausalLM, LlamaConfig(**sizes), config) for config in configs]
+    pairs.append(
+        (T5ForConditionalGeneration, T5Config(**t5), LoraConfig(r=4, target_modules=["q", "v", "o"]))
+    )
+    for cls, network, config in pairs:
         with torch.device("meta"):
-            trained, _ = get_peft_model(
-                LlamaForCausalLM(LlamaConfig(**sizes)), config
-            ).get_nb_trainable_parameters()
+            trained, _ = get_peft_model(cls(network), config).get_nb_trainable_parameters()
         config.save_pretrained(tmp_path)
         run = read(str(tmp_path / "adapter_config.json"))
-        found = estimate({"model_type": "llama", **sizes}, batch=1, seq=16, **run.settings)
+        found = estimate(network.to_dict(), batch=1, seq=16, **run.settings)
         assert found.params.trainable == trained, config.peft_type
 
 

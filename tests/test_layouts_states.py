@@ -10,7 +10,7 @@ from budget import arch
 from budget.config import Workload, make
 from budget.errors import InputError
 from budget.fold.communication import communications
-from budget.ir import SCALE, SSM_IN, WEIGHTS, elements, letters, walk
+from budget.ir import SCALE, SSM_IN, WEIGHTS, contraction_flops, elements, letters, walk
 from budget.ir.verify import verify
 from budget.layout import parse
 from budget.plan.backward import backward
@@ -155,11 +155,31 @@ def test_states_are_divided_too(mode, version):
     assert caches[0] == 4 * caches[1] > 0
 
 
+@pytest.mark.parametrize(("cp", "groups"), [(2, 8), (4, 8), (4, 2), (4, 1)])
+def test_context_parallel_state_spaces_trade_the_sequence_for_heads(cp, groups):
+    """Megatron-LM's mamba_context_parallel.py: gate, u, B, C and step size go there (a group's B and C to all
+    devices that have its heads), y comes back, and the other way round in the backward pass.
+    """
+    model, one = program(f"cp={cp}", groups), program("cp=1", groups)
+    verify(model)
+    layers = [c for c in communications(model.nodes, "bfloat16") if c.times == LAYERS]
+    said = {
+        phase: sorted(c.bytes for c in layers if (c.kind, c.phase) == ("all_to_all", phase))
+        for phase in ("forward", "backward")
+    }
+    rows, inner, shared = B * S // cp, HEADS * WIDTH, 2 * STATE * max(groups, cp)
+    there = [2 * rows * inner, 2 * rows * (inner + shared), 2 * rows * HEADS]
+    assert said["forward"] == said["backward"] == sorted([*there, 4 * rows * inner])  # y is float32
+    flops = [sum(contraction_flops(o) * n for o, n in walk(m.nodes)) for m in (model, one)]
+    assert flops[0] * cp == flops[1] or groups < cp  # else each device has B and C of its own
+
+
 def test_heads_that_do_not_divide_are_named():
     with pytest.raises(InputError, match=r"layout.tp: 3 does not divide heads, 16; allowed: 2, 4"):
         program("tp=3", 8)
-    with pytest.raises(InputError, match=r"layout.cp: .* is of a state space"):
-        program("cp=2", 8)
+    for version in (0, 1):  # channels, which no heads group; the delta rule
+        with pytest.raises(InputError, match=r"layout.cp: .* is of a state space"):
+            program("cp=2", 8, version)
 
 
 def test_an_axis_may_be_several():

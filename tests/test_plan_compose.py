@@ -30,7 +30,7 @@ CHOICES = {
     "grad_dtype": ["", "fp32"],
     "accumulate": [1, 3, 6],
     "recompute": ["none", "selective", "full"],
-    "activation_inputs": ["", "fp8"],
+    "activation_inputs": ["none", "fp8"],
     "recompute_every": [1, 2, 4],
     "recompute_layers": [0, 2, 5],
     "recompute_modules": ["", "mlp", "layernorm,act"],

@@ -197,6 +197,9 @@ def test_digits_are_never_run_together(told):
     [
         ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b --quantize awq"),
         ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b --quantize nf4"),
+        ("unsloth/qwen2.5-7b-instruct-unsloth-bnb-4bit", "qwen2.5-7b --quantize nf4"),
+        ("RedHatAI/Llama-3.3-70B-Instruct-quantized.w4a16", "llama-3.3-70b --quantize w4a16"),
+        ("mlx-community/Llama-3.2-3B-Instruct-4bit", "llama-3.2-3b --quantize mlx-4bit"),
         ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
         ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
     ],

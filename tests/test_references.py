@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from budget import table
+
 ROOT = Path(__file__).parents[1]
 REFERENCES = json.loads((ROOT / "budget/data/references.json").read_text("utf-8"))
 KEY = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -40,6 +42,12 @@ def cited() -> dict[str, set[str]]:
             for key in marked(text) | (fields(json.loads(text)) if pattern == "json" else set()):
                 files.setdefault(key, set()).add(str(file.relative_to(ROOT)))
     return files
+
+
+def test_data_is_read_as_json_has_it():
+    for file in Path(table.DATA).rglob("*.json"):
+        path = file.relative_to(table.DATA).parts
+        assert table.load(*path) == json.loads(file.read_bytes()), path
 
 
 def test_every_cited_key_is_a_reference():

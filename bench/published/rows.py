@@ -72,8 +72,8 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
-    "text-generation-inference": "vllm", "lm studio": "llama.cpp", "pytorch eager": "torch-eager",
-    "dynamo": "torch-compile", "torch.compile": "torch-compile",
+    "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
+    "pytorch eager": "torch-eager", "dynamo": "torch-compile", "torch.compile": "torch-compile",
     "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",

@@ -118,6 +118,8 @@ def _logits(c: Any, mode: str, width: str, x: str) -> Iterator[Op]:
         yield last(x, width)
         x, b = "last", "b"
     yield op("head.logits", f"{x}: {b} {width}, {weight} {width}{bias} -> logits: {b} v", tag=HEAD)
+    if c.logit_scale:
+        yield op("head.scale", "logits: -> logits:", "scale")
     if c.logit_softcap > 0:
         yield op("head.softcap", "logits: -> logits:", "softcap")
     if mode == "train":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import SSM_IN, SSM_OUT, SSM_PARTS, SSM_STEP, Op, group, op
+from ..ir import SSM_IN, SSM_MIXER, SSM_OUT, SSM_PARTS, SSM_STEP, Op, group, op
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, maximum
 from ._attention import cache
@@ -126,6 +126,11 @@ MIXED = "G.H.k|G.n|G.n"  # what Mamba-2's convolution runs over: of each group, 
 PROJECTED = f"G.H.k|{MIXED}|G.H"  # the same with a gate and a step size for each head
 
 
+def mixed(*ops: Op) -> Iterator[Op]:
+    """Operators between a state space's projections, which see all of the sequence."""
+    return (o._replace(module=SSM_MIXER) for o in ops)
+
+
 def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:
     """Mamba-2's mixer, from `x: b s d` to `out: b s d`."""
     chunks = ceil_div(s, m.chunk)
@@ -141,14 +146,19 @@ def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Ite
         op("ssm.in", inner, tag=SSM_IN),
         *([op("ssm.in_scale", "xz: -> xz:", "scale")] if m.scaled else ()),
         op("ssm.split", f"xz: b s {PROJECTED} -> gate: b s G.H.k, xBC: b s {MIXED}, dt: b s G.H", "split"),
-        *convolution(m.kernel, "xBC", MIXED, mode, s, bias=m.conv_bias),
-        op("ssm.parts", f"xBC: b s {MIXED} -> u: b s G.H k, B: b s G n, C: b s G n", "split"),
-        op("ssm.dt_bias", "dt: b s G.H, *G.H -> dt:", "add"),
-        op("ssm.A", "*G.H -> A/float32: G.H", "exp"),
-        *group("scan", *(_state_update() if mode == "decode" else _chunk_scan())),
-        *cache("ssm", mode, ("states", "b s G.H k n" if mode == "decode" else "b w G.H k n", "b G.H k n")),
-        op("ssm.gate_silu", f"gate: b s G.H.k -> gate{'/float32' if m.norms else ''}:", "silu"),
-        op("ssm.gate", "y: b s G.H.k, gate: b s G.H.k -> y/float32:", "mul"),
+        *mixed(
+            op("ssm.enter", "xBC: -> xBC:", "view"),
+            *convolution(m.kernel, "xBC", MIXED, mode, s, bias=m.conv_bias),
+            op("ssm.parts", f"xBC: b s {MIXED} -> u: b s G.H k, B: b s G n, C: b s G n", "split"),
+            op("ssm.dt_bias", "dt: b s G.H, *G.H -> dt:", "add"),
+            op("ssm.A", "*G.H -> A/float32: G.H", "exp"),
+            *group("scan", *(_state_update() if mode == "decode" else _chunk_scan())),
+            *cache(
+                "ssm", mode, ("states", "b s G.H k n" if mode == "decode" else "b w G.H k n", "b G.H k n")
+            ),
+            op("ssm.gate_silu", f"gate: b s G.H.k -> gate{'/float32' if m.norms else ''}:", "silu"),
+            op("ssm.gate", "y: b s G.H.k, gate: b s G.H.k -> y/float32:", "mul"),
+        ),
         *([op("ssm.norm", f"y: b s {row}, *G.H.k -> y/float32:", "rms_norm")] if m.norms else ()),
         op("ssm.cast", "y: -> y:", "cast"),
         op("ssm.out", f"y: b s G.H.k, *G.H.k d{out_bias} -> {out}: b s d", tag=SSM_OUT),

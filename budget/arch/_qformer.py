@@ -1,6 +1,7 @@
 """A Q-Former: learned queries that attend to what a tower makes, and stand for it (BLIP-2).
 
-Its layers are BERT's, some of which attend to the tower's output, too. Source: transformers.
+Its layers are BERT's, some of which attend to the tower's output, too. InstructBLIP's read the words of the
+instruction beside the queries. Source: transformers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ..config import Settings, divides, setting
 from ..errors import InputError
 from ..ir import KEY, OUTPUT, QUERY, VALUE, Node, Op, op
-from ..size import Size, exact_div, is_number, is_zero
+from ..size import Size, exact_div, is_number, is_zero, minimum, or_else
 from ._attention import Attention, mix
 from ._layers import ACTIVATIONS, dropout, norm, sized
 from ._periods import stack
@@ -37,6 +38,10 @@ class Queried(Settings):
     qformer_attention_dropout: float = setting(
         0.0, "training: part of its attention's weights that is dropped", least=0, most=1
     )
+    qformer_vocab: int = setting(
+        0, "rows of a table of words that stand beside the queries (InstructBLIP); 0: no words do", least=0
+    )
+    qformer_context: int = setting(512, "words that it takes at most")
 
 
 def check(c: Queried) -> None:
@@ -56,10 +61,13 @@ def width(c: Queried, m: Size) -> Size:
     return m if is_zero(c.qformer_layers) else c.qformer_d_model
 
 
-def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = False) -> Iterator[Node]:
+def queried(
+    c: Queried, mode: str, b: Size, n: Size, m: Size, *, words: Size = 0, alone: bool = False
+) -> Iterator[Node]:
     """From `z: b n m` to as many tokens as there are queries, and as wide; nothing without a Q-Former.
 
-    alone: queries are the same for all until the first layer attends to the tower's output (Granite Speech).
+    words: of each sequence, which it reads where it has a table of them. alone: queries are the same for all
+    until the first layer attends to the tower's output (Granite Speech).
     """
     if is_zero(c.qformer_layers):
         return
@@ -72,6 +80,10 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = F
     layer = Layer(a, c.qformer_activation, pre=False, dropout=c.qformer_dropout if train else 0.0)
     cross = a._replace(source="m")
     kinds = (True, *[False] * (c.qformer_cross - 1))
+    if not is_zero(c.qformer_vocab):
+        few = minimum(or_else(words, c.qformer_context), c.qformer_context)
+        yield from sized(_with_words(c, layer, cross, n, few, mode), **sizes, u=few, z=s + few)
+        return
     first: tuple[Node, ...] = ()
     rest = c.qformer_layers
     if alone:
@@ -96,6 +108,43 @@ def queried(c: Queried, mode: str, b: Size, n: Size, m: Size, *, alone: bool = F
         ),
         **sizes,
     )
+
+
+def _with_words(
+    c: Queried, layer: Layer, cross: Attention, n: Size, words: Size, mode: str
+) -> Iterator[Node]:
+    """Words stand behind the queries, u of z positions."""
+    s = c.qformer_tokens
+    yield op("qformer.seen", "z: b n m -> seen: b t m", "view", t=n, n=n)
+    yield op("qformer.queries", "*s d -> asked: b s d", "repeat")
+    yield op("qformer.words", "!instruction/int64: b u, *~v d -> told: b u d", "gather", v=c.qformer_vocab)
+    line = "!instruction_places/int64: u, *~v d -> places: u d"
+    yield op("qformer.positions", line, "gather", v=c.qformer_context)
+    yield op("qformer.placed", "told: b u d, places: u d -> told: b u d", "add")
+    yield op("qformer.join", "asked: b s d, told: b u d -> all: b z d", "cat")
+    yield norm("qformer.norm", "layer_norm", "all", "all")
+    yield from dropout("qformer", c.qformer_dropout, mode, "all")
+    kinds = (True, *[False] * (c.qformer_cross - 1))
+    yield from stack(
+        "qformer",
+        kinds,
+        c.qformer_layers,
+        lambda crosses: _both(layer, cross if crosses else None, s, n, words),
+    )
+    yield op("qformer.asked", "all: b z d -> asked: b s d", "slice")
+    yield op("qformer.out", "asked: b s d -> z: b n m", "view", n=s, m=c.qformer_d_model)
+
+
+def _both(layer: Layer, cross: Attention | None, s: Size, n: Size, words: Size) -> Iterator[Node]:
+    """One layer on `all: b z d`: queries alone attend to the tower's output, and words have their own MLP."""
+    yield from sized(attend("attn", layer, layer.attention, "forward", "all"), s=s + words, t=s + words)
+    yield op("asked", "all: b z d -> asked: b s d", "slice")
+    if cross:
+        yield from sized(attend("cross", layer, cross, "forward", "asked", "seen"), t=n)
+    yield from think(layer, "asked")
+    yield op("told", "all: b z d -> told: b u d", "slice")
+    yield from sized(think(layer, "told", "words"), s=words)
+    yield op("join", "asked: b s d, told: b u d -> all: b z d", "cat")
 
 
 def _once(nodes: Iterable[Op]) -> Iterator[Op]:

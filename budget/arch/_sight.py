@@ -93,7 +93,7 @@ def see(c: Sight, w: Workload, layers: Size, width: Size) -> Before:
     eyes = (
         block("tower", inside, 1),
         *stored(block(f"tower{i + 2}", inside, 1) for i in range(c.stored_towers)),
-        *_qformer.queried(c, w.mode, looked.batch, each, wide),
+        *_qformer.queried(c, w.mode, looked.batch, each, wide, words=w.seq),
         *sized(_projections(c, tower), **hidden),
         *joined,
         *sampled,

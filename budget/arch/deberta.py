@@ -51,7 +51,8 @@ class Config(Settings):
     # What its heads ask of a transformer (arch/_heads.py), and is the same in every DeBERTa.
     kind, norm, head_activation = "encoder", "layer_norm", ""
     norm_bias = head_bias = head_dense_bias = True
-    embed_norm, head_transform, embed_dim, projection, logit_softcap = True, False, 0, 0, 0.0
+    embed_norm, head_transform, embed_dim, projection = True, False, 0, 0
+    logit_scale, logit_softcap = False, 0.0
 
     @property
     def tied_bias(self) -> bool:

@@ -95,6 +95,7 @@ class Config(Settings):
     head_bias: bool = setting(False, "the output projection has a bias")
     loss_float32: bool = setting(True, "a decoder's loss is of logits in float32")
     tied: bool = setting(True, "the output projection is the embedding")
+    logit_scale: bool = setting(False, "logits are multiplied by a constant (Cohere's and Granite's code)")
     logit_softcap: float = setting(0.0, "logits are kept below this by tanh; 0: not", least=0)
     tied_bias: bool = setting(True, "an output projection of its own shares the head's bias (not BERT's)")
     pooler: bool = setting(False, "a dense layer on the first token (BERT)")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ..config import Field, Settings, Workload, check
 from ..errors import InputError, unknown
 from ..fold.count import flops, params
+from ..ir import Model
 from ..named import Any
 from ..plan.backward import backward
 from ..read.source import resolve
@@ -66,8 +67,8 @@ def _formulas(module: Any, config: Any, free: list[str], sympy: Any, multiple: i
     batch, seq, image, part = sympy.symbols("batch seq image part", positive=True, integer=True)
     side = image if multiple == 1 else multiple * part
     try:
-        forward = module.build(config, Workload("forward", batch, seq, side))
-        trained = flops(backward(module.build(config, Workload("train", batch, seq, side))))
+        forward = _built(module, config, Workload("forward", batch, seq, side))
+        trained = flops(backward(_built(module, config, Workload("train", batch, seq, side))))
     except (TypeError, ValueError) as error:
         raise InputError(
             "--free", f"these settings cannot stay symbols here: {', '.join(free)} ({error})"
@@ -78,6 +79,17 @@ def _formulas(module: Any, config: Any, free: list[str], sympy: Any, multiple: i
         "step FLOPs": trained.forward + trained.backward,
     }
     return {name: sympy.sympify(value).subs(part, image / multiple) for name, value in found.items()}
+
+
+def _built(module: Any, config: Any, w: Workload) -> Model:
+    """The model; of an image as large as its positions, or of none, where they fix its size."""
+    try:
+        found: Model = module.build(config, w)
+    except InputError as error:
+        if error.field != "image":
+            raise
+        found = module.build(config, w._replace(image=0))
+    return found
 
 
 def _config(cls: type[Settings], fixed: dict[str, Any], free: list[str], sympy: Any) -> Any:

@@ -8,11 +8,11 @@ part (software.py). Its interval is that of published runs that no fit had seen.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 
+from .. import table as tables
 from ..errors import InputError, shown
 from ..named import Any
 from ..stack import Stack, usual
@@ -69,7 +69,7 @@ def _profile_for(device_id: str, name: str, dtype: str, folder: str, here: bool)
             return _in_dtype(load(path), dtype)
     if device_id == "cpu" and (known := _measured(folder)):
         return borrow(min(known, key=lambda p: _distance(p.device, name)), f"{name} is not measured")
-    return load(os.path.join(FOLDER, "datasheet.json"))
+    return parse(tables.load("profiles", "datasheet.json"), "datasheet.json")
 
 
 def _in_dtype(profile: Profile, dtype: str) -> Profile:
@@ -106,6 +106,8 @@ def borrow(profile: Profile, why: str) -> Profile:
 
 def load(path: str) -> Profile:
     """A profile from its file, checked. Raises InputError that names the file and what is wrong."""
+    import json
+
     try:
         with open(path, encoding="utf-8") as file:
             table = json.load(file)
@@ -194,6 +196,8 @@ def dump(p: Profile, notes: Iterable[str] = ()) -> str:
         if LIKE.get(name) is None or form != p.forms[LIKE[name]]
     }
     tables = {"dispatch": p.dispatch._asdict(), "forms": forms, "links": p.links, "versions": p.versions}
+    import json
+
     about = {"schema": SCHEMA, "notes": list(notes), **p._asdict(), **tables}
     return json.dumps(_plain(about), indent=2) + "\n"
 

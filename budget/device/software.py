@@ -50,7 +50,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
         "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
-        "conv": conv._replace(share=conv.share * wide),
+        "conv": conv._replace(share=conv.share * wide, bandwidth=1 / traffic),  # no better than pointwise
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
     }

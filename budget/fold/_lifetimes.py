@@ -49,7 +49,7 @@ def tensor_bytes(t: Tensor, sizes: Mapping[str, Size], dtype: str) -> Size:
 
 # An operator, and what is the same each time that it runs: the names that it reads, inputs with their bytes,
 # what it writes (name, the input whose storage it is, kind, bytes), bytes of temporaries, and the gradient
-# that it lets go before it has the most alive, if any.
+# that it frees before it has the most alive, if any.
 Step = tuple[Op, Sequence[str], Sequence[tuple[str, Size]], Sequence[tuple[str, str, str, Size]], Size, str]
 
 
@@ -156,7 +156,7 @@ class Lifetimes:
         self.events: list[Event] = []
         self.storages: list[tuple[str, Size]] = []  # kind and bytes of each
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
-        self.arrived: dict[int, int] = {}  # event -> the gradient that it lets go before its most
+        self.arrived: dict[int, int] = {}  # event -> the gradient that it frees before its most
         self.inputs: Size = 0
         self.kept: Size = 0  # activations when the forward pass ends
         self.copies: Size = 0  # those of them that all micro-batches in flight share
@@ -166,7 +166,7 @@ class Lifetimes:
         self.walk(steps(nodes, dtype), (here,), here)
         self.keep |= {here[name] for name in outputs if name in here}
         for event, storage in self.arrived.items():
-            if self.last[storage] == event:  # nobody else reads it: it is gone before
+            if self.last[storage] == event:  # nothing else reads it: it is freed before
                 o, made, gone, extra, skipped = self.events[event]
                 extra = maximum(0, extra - self.storages[storage][1])
                 self.events[event] = o, made, gone, extra, skipped
@@ -236,7 +236,7 @@ class Lifetimes:
         for i in range(3 if many else int(n)):
             if many and i > 0:
                 self.events.append((None, [], [], 0, n - 3 if i == 2 else None))
-            # A layer's gradients stay where they are when it runs again, for another micro-batch.
+            # A layer's gradients keep their storage when it runs for another micro-batch.
             own = home if node.shared else home.setdefault((node.name, i), {})
             here: Scope = {**own, **around} if node.shared else {**around, **own}
             here |= mirrored[-1 - i] if i < len(mirrored) else {}

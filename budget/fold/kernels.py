@@ -98,12 +98,12 @@ def _idle(o: Op, graph: bool) -> bool:
     """
     if (o.kind == "table" and o.out.on_chip) or (graph and o.tag == EXPERT_SEND):
         return True
-    n = elements(o.out, o.sizes)
+    n = elements(o.outs[0], o.sizes)
     return n == 0 if is_number(n) else any(is_zero(o.sizes[base(d)]) for d in o.out.dims)
 
 
 def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
-    """A loop as one kernel: what each repetition takes and leaves is moved, what it hands on is not."""
+    """A loop as one kernel: what each repetition reads and writes is moved, what it carries is not."""
     body = [o for o in node.body if isinstance(o, Op)]
     parts = {o.out.name for o in body if o.rule.part}  # of what is put together, not handed on
     state = {name for c in node.carry for name in (c.enter, c.leave)} - parts

@@ -2,7 +2,7 @@
 
 Nothing here knows what training is: a tensor that a backward operator reads is alive until then, so
 "saved activations" fall out (fold/_lifetimes.py). The peak is the largest of the running sums of what
-each operator makes and lets go; it lies at an end of a repeated block. Derived.
+each operator allocates and frees; it lies at an end of a repeated block. Derived.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Walked(NamedTuple):
 
 
 class Walked(_Walked):
-    """The memory of a program, computed when it is first asked for. Counts of blocks may not be arrays.
+    """The memory of a program, computed when it is first read. Counts of blocks may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
     """
@@ -131,7 +131,7 @@ class Walked(_Walked):
         peaks = dict.fromkeys((False, True), Peak(sum(there.values()), "", {}))
         for o, live, extra, total in lifetimes.replay(there):
             known = peaks[o.phase == "optimizer"]
-            if not is_number(total):
+            if type(total) is not int and not is_number(total):
                 peaks[o.phase == "optimizer"] = Peak(maximum(known.total, total), "", {})
             elif not known.live or total > known.total:
                 peaks[o.phase == "optimizer"] = Peak(total, o.name, _with(live, extra))

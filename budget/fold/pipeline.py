@@ -40,7 +40,7 @@ class Pass(NamedTuple):
 
 
 def schedule(layout: Layout) -> str:
-    """The schedule of a layout: as asked for, or the usual one."""
+    """The schedule of a layout: the requested one, or the usual one."""
     return layout.schedule or ("interleaved" if any_of(layout.vpp > 1) else "1f1b")
 
 

@@ -1,9 +1,9 @@
 """A step over many devices: bytes and seconds of each stage's device, from its program.
 
-Memory is that of the device that holds most. A collective is waited for, but for the part that the software
-stack hides behind kernels, as far as these take as long: a layer's behind those of its pass, what is added up
-or gathered once a step behind one micro-batch's backward or forward pass. The slowest stage decides; the
-bubble is what it waits for the others (fold/pipeline.py). Derived.
+Memory is that of the device that holds most. A collective's time is exposed, but for the part that the
+software stack overlaps with kernels, as far as these take as long: a layer's behind those of its pass, what
+is added up or gathered once a step behind one micro-batch's backward or forward pass. The slowest stage
+decides; the bubble is what it waits for the others (fold/pipeline.py). Derived.
 """
 
 from __future__ import annotations

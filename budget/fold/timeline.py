@@ -1,4 +1,4 @@
-"""A pipeline's schedule written out: what each rank runs, in order, and when it begins and ends.
+"""A pipeline's schedule in full: what each rank runs, in order, and when it begins and ends.
 
 For pictures and traces of single cases; fold/pipeline.py has the formulas, which tests hold against this.
 Sources: gpipe, megatron-lm-2021, zero-bubble, dualpipe.
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..named import NamedTuple
 
 FORWARD, BACKWARD, INPUTS, WEIGHTS = "forward", "backward", "backward of inputs", "backward of weights"
-MOST = 1_000_000  # passes that are written out
+MOST = 1_000_000  # passes that are listed
 
 
 class Pass(NamedTuple):
@@ -209,7 +209,7 @@ def _ready(
     rank_of: dict[tuple[int, int], int],
     message: float,
 ) -> float | None:
-    """When what a pass needs is there; None if nobody knows yet."""
+    """When what a pass needs is ready; None if that is not known yet."""
     if p.what == FORWARD:
         needs = (FORWARD, p.micro, p.stage - 1, p.way) if p.stage else None
     elif p.what == WEIGHTS:

@@ -1,4 +1,4 @@
-"""Traffic: the bytes that one kernel reads and writes. What only neighbours in it hand to each other is never
+"""Traffic: the bytes that one kernel reads and writes. What only neighbours in it pass to each other is never
 moved, so that it matters who else reads a tensor.
 """
 
@@ -39,7 +39,7 @@ NOBODY = Reads({}, {})
 
 
 def reads(model: Model) -> Reads:
-    """Who reads what in a program; what blocks hand on, and what it leaves, is read once more."""
+    """Who reads what in a program; what blocks carry, and what it outputs, is read once more."""
     root: dict[str, str] = {}
     read: list[str] = []
     for o, _ in walk(model.nodes):
@@ -63,7 +63,7 @@ def _handed_on(nodes: Iterable[Node]) -> Iterator[str]:
 
 def handed(ops: Sequence[Op], read: Reads) -> tuple[Sequence[Op], Mapping[str, bool]]:
     """Of a fused kernel the operators that move anything, which views do not; and what they make: whether
-    nobody else reads it. Where it is not known who reads what: all of them, and nothing.
+    nothing else reads it. Where it is not known who reads what: all of them, and nothing.
     """
     if len(ops) == 1 or not read.number:
         return ops, {}

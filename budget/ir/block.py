@@ -44,7 +44,7 @@ class Block(NamedTuple):
 
 Node = Op | Block
 ALL = "all"  # of layers that are not recomputed
-INPUT_ONLY = "input"  # of a group of layers that is run again at once (plan/regroup.py)
+INPUT_ONLY = "input"  # of a group of layers that is recomputed at once (plan/regroup.py)
 NOTHING = "nothing"  # of a micro-batch when the next one starts (plan/accumulate.py)
 
 

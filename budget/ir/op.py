@@ -20,7 +20,7 @@ ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
 ONCE = "once"  # makes of a weight alone what every micro-batch of a step reads
-REMADE = "remade"  # not kept, but made again by its reader's own backward pass
+REMADE = "remade"  # not kept, but recomputed by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
@@ -34,6 +34,7 @@ SHARED_GATED, SHARED_UP, SHARED_DOWN = "shared gated", "shared up", "shared down
 SHARED_GATE = "shared gate"
 SSM_IN, SSM_PARTS, SSM_STEP, SSM_OUT = "ssm in", "ssm parts", "ssm step", "ssm out"
 # Modules of a layer that trainers recompute one by one. Source: megatron-lm.
+SSM_MIXER = "ssm mixer"  # of a state space: what lies between its projections
 LAYER_NORM, MLA_UP, MLP, MOE, SHARED_EXPERTS = "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts"
 
 
@@ -49,7 +50,7 @@ class Op(NamedTuple):
     of: str = ""
     group: str = ""  # neighbours of one group can be fused into one kernel (plan/fuse.py)
     kernel: str = ""  # the fused kernel that this operator is part of
-    holds: tuple[str, ...] = ()  # tensors that nothing lets go before this operator ends, read or not
+    holds: tuple[str, ...] = ()  # tensors that are not freed before this operator ends, read or not
     # Tensors that variables of the code around hold while it runs forward, read or not.
     callers: tuple[str, ...] = ()
     tag: str = ""  # what it is to its network: HEAD, EMBED, LOSS, ...
@@ -108,12 +109,12 @@ class Op(NamedTuple):
 
     @property
     def again(self) -> bool:
-        """Whether it is a forward operator that the backward pass runs once more."""
+        """Whether it is a forward operator that the backward pass recomputes."""
         return self.of == self.name
 
     @property
     def derived(self) -> bool:
-        """Whether it is of the backward pass itself, and not a forward operator that runs again."""
+        """Whether it is of the backward pass itself, and not a recomputed forward operator."""
         return self.phase == "backward" and self.of != self.name
 
     @property

@@ -162,7 +162,7 @@ def phase(o: Op, place: Place) -> None:
 
 
 def writes(o: Op, place: Place) -> None:
-    """One writer a name; only an update, or what runs again, writes what is there."""
+    """One writer a name; only an update, or what is recomputed, writes what is there."""
     names = [t.name for t in o.outs]
     for t in o.outs:
         known = place.find(t.name)

@@ -60,6 +60,7 @@ FIELDS = {
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
 }  # fmt: skip
 SILENT = (
+    "qalora_group_size",
     "alpha", "auto_mapping", "fan_in_fan_out", "inference_mode", "init_weights", "init_ia3",
     "lora_alpha", "megatron_core", "revision", "task_type", "peft_version", "ensure_weight_tying",
     "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules", "beta", "tinit", "tfinal",

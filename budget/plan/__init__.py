@@ -13,7 +13,7 @@ and if needed
 
 What differs from its default is imported, and nothing else where the files are called like their settings.
 - KEEPS_WEIGHTS = True: the network's own weights stay as they are stored (adapters, sparse products), so that
-  nothing makes float32 of them where nobody asks for it
+  nothing casts them to float32 unless requested
 """
 
 from __future__ import annotations

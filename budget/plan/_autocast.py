@@ -112,7 +112,7 @@ class Autocast:
         yield o._replace(ins=ins, outs=outs)
 
     def is_packed(self, o: Op) -> bool:
-        """Whether a product is of weights in few bits: such a layer answers in the dtype that it is given."""
+        """Whether a product is of weights in few bits: such a layer's output has its input's dtype."""
         known = (self.makers[t.name][1] for t in o.ins if t.name in self.makers)
         return o.kind == "contract" and any(maker.rule.family == "dequantize" for maker in known)
 
@@ -163,7 +163,7 @@ def _casts_weight(node: Node) -> bool:
 def until_the_end(model: Model) -> Model:
     """The training program whose casts of weights are there until the forward pass ends: autocast's cache.
 
-    To be applied after `recompute` and `offload`: what runs again has a cache of its own.
+    To be applied after `recompute` and `offload`: what is recomputed has a cache of its own.
     """
     forward = [n for n in model.nodes if not _is_backward(n)]
     ends = tuple(end for node in forward for end in _ends((node,)))
@@ -175,7 +175,7 @@ def _is_backward(node: Node) -> bool:
 
 
 def _ends(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Where the casts that these nodes make are let go: in a block, of each repetition."""
+    """Where the casts that these nodes make are freed: in a block, those of each repetition."""
     for node in nodes:
         if isinstance(node, Block):
             inner = tuple(_ends(node.body))

@@ -36,6 +36,7 @@ ALL = "all-linear"  # peft's name for every linear layer but the head
 FIELD = "target_modules"
 Tensors = tuple[Tensor, ...]
 OURS = {  # products by the names of transformers' modules, where a name means the same in all of them
+    "q": "q", "k": "k", "v": "v", "o": "attn.o,cross.o",  # T5's
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "query": "q", "key": "k", "value": "v",
     "o_proj": "attn.o,cross.o", "out_proj": "attn.o,cross.o",
     "qkv_proj": "attn.qkv", "query_key_value": "attn.qkv", "c_attn": "attn.qkv", "Wqkv": "attn.qkv",
@@ -113,7 +114,7 @@ class Layer:
         """A weight's change without some of its rows, in place; scaled: the others by what is left."""
         left = self.do("rank_mask", "fill", (), self.fan_out)
         dropped = self.do("rank_dropout", "mask_rows", (delta, left), delta.dims)
-        # The mask is drawn on the host, copied, and divided by its mean.
+        # The mask is sampled on the host, copied, and divided by its mean.
         self.ops[-1] = self.ops[-1]._replace(beside=(3 if scaled else 1, 0))
         return dropped
 
@@ -174,7 +175,7 @@ def adapt(model: Model, names: Collection[str], change: Callable[[Op], Iterable[
 
 
 def targets(model: Model, task: Task, method: str, *, plain: str = "") -> frozenset[str]:
-    """Names of the products that are adapted: those asked for, or peft's default ones. Raises InputError.
+    """Names of the products that are adapted: those requested, or peft's default ones. Raises InputError.
 
     plain: the setting of an adapter that peft has for torch's own linear layers alone.
     """

@@ -1,6 +1,6 @@
 """What the forward pass keeps is kept otherwise (on the host, in float8) until the backward pass reads it.
 
-A tensor is put away when it is made and let go after its last reader of the forward pass; it comes back
+A tensor is copied away when it is made and freed after its last reader of the forward pass; it is fetched
 before the first reader of the backward pass. Derived.
 """
 
@@ -52,7 +52,7 @@ def _levels(nodes: tuple[Node, ...], how: How) -> Iterator[Node]:
 
 def _pair(forward: Block, back: Block, how: How) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
     """The bodies of a layer's two blocks; of a period of unlike layers, each layer's. A group of layers that
-    is run again (it has blocks that mirror none in its backward pass) keeps its input only, as one layer.
+    is recomputed (it has blocks that mirror none in its backward pass) keeps its input only, as one layer.
     """
     nodes = (*forward.body, *back.body)
     if all(isinstance(n, Block) for n in forward.body) and all(

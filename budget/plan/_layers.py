@@ -64,7 +64,7 @@ def cut(nodes: tuple[Node, ...], field: str, n: int) -> Parts:
 
 
 def _cut_block(node: Block, field: str, n: int) -> Parts:
-    """A stack cut behind its n-th layer; the period that the cut goes through is written out."""
+    """A stack cut behind its n-th layer; the period that is cut is listed layer by layer."""
     each = in_one(node)
     periods, rest = divmod(n, each)
     low: tuple[Node, ...] = ()

@@ -1,4 +1,4 @@
-"""Operators by name: what a technique is applied to."""
+"""Operators by name: which ones a technique is applied to."""
 
 from __future__ import annotations
 

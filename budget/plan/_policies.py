@@ -1,9 +1,9 @@
-"""Selective activation checkpointing: of a layer that runs again, the operators whose results are kept.
+"""Selective activation checkpointing: of a recomputed layer, the operators whose results are kept.
 
-torch names calls whose results stay (create_selective_checkpoint_contexts); a layer's other operators
-run again, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight, the
-first one included. Attention's kernel is one call; without a kernel its products run again.
-Sources: torch-sac, torchtitan.
+torch names calls whose results are kept (create_selective_checkpoint_contexts); a layer's other operators are
+recomputed, and its input is kept. `keep_second_products` is torchtitan's: every other product of a weight,
+the first one included. Attention's kernel is one call; without a kernel its products are recomputed. Sources:
+torch-sac, torchtitan.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EVERY = {
 def without_kept(
     layer: Sequence[Node], again: Sequence[Node], policy: str
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-    """What runs again of a layer, and what is kept of it that nothing of this reads: it stays until the layer
-    is done. again: the part of the layer that would run without a policy.
+    """What of a layer is recomputed, and what is kept of it that nothing of this reads: it stays until the
+    layer is done. again: the part of the layer that would run without a policy.
     """
     stay = {o.name: o for o in _kept(layer, policy)}
     body: list[Node] = []
@@ -54,7 +54,7 @@ def _kept(layer: Sequence[Node], policy: str) -> Iterator[Op]:
 
 
 def _casts(o: Op) -> Iterator[Op]:
-    """What is made again of an operator that is kept: what its kernel is given in another dtype (masks)."""
+    """What is recomputed of an operator that is kept: what its kernel is given in another dtype (masks)."""
     for t in o.outs[1:]:
         if t.part == COPY:
             source = next(u for u in o.ins if u.name == t.of)

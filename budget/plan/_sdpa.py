@@ -65,7 +65,7 @@ def materialized(ops: Sequence[Op]) -> Iterator[Op]:
     """The same attention without a kernel: the operands of both products are kept in float32.
 
     Queries and keys are scaled instead of the scores; there is no softcap. The weights are cast back as well,
-    though nobody asks for them.
+    though nothing reads them.
     """
     wide: dict[str, Tensor] = {}
     variables: list[str] = []  # of torch's function, until it returns

@@ -37,7 +37,7 @@ def absorb(model: Model) -> Model:
 
 
 def _nodes(nodes: Iterable[Node]) -> Iterator[Node]:
-    made: dict[str, Op] = {}  # the operators of the attention at hand that are left out
+    made: dict[str, Op] = {}  # the operators of this attention that are replaced
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(_nodes(node.body)))

@@ -13,7 +13,7 @@ from ._exchange import Known, exchanged
 from ._names import is_trained
 
 SETTINGS = {
-    "activation_inputs": setting("", "fp8: MLPs' activations keep their inputs so", choices=("", "fp8"))
+    "activation_inputs": setting("none", "what MLPs' activations keep of theirs", choices=("none", "fp8"))
 }
 NEEDS = {"activation_inputs": ("train",)}
 

@@ -71,7 +71,7 @@ def _reverse(nodes: Sequence[Node], grads: Grads, needs: set[str], shared: bool 
             yield from _reverse_block(node, grads, needs)
         elif node.out.name in needs:
             if node.rule.in_order and node.out.name in casts:
-                # A loop goes back step by step: what was made of its steps is there until it is through.
+                # A loop's backward pass runs step by step: what was made of its steps is kept until it ends.
                 node = node._replace(holds=(*node.holds, casts[node.out.name]))  # noqa: PLW2901 - the same one
             yield from _reverse_op(node, grads, needs, shared)
 
@@ -134,12 +134,14 @@ def _gradients(
         return
     fused: list[tuple[Tensor, Tensor]] = []
     for t, grad in wanted:
+        # Whether its gradient is the output's, unchanged.
+        passes = t.role != WEIGHT and (t.added or rule.linear) and t.dims == o.out.dims
         if how == SAME:
             made.append((t, g))
-        elif _passes(o, t) and t.dtype != g.dtype and not (rule.casts or o.kernel):
+        elif passes and t.dtype != g.dtype and not (rule.casts or o.kernel):
             yield _op(o, "cast", (g,), (grad,))  # of a narrower summand
             made.append((t, grad))
-        elif (rule.view and len(o.outs) == 1 and not how) or _passes(o, t):
+        elif passes or (rule.view and len(o.outs) == 1 and not how):
             made.append((t, g if g.dims == t.dims else g._replace(dims=t.dims)))
         elif how and (t.added or how != o.kind):
             yield _op(o, "reduce" if t.added else how, (g,), (grad,))
@@ -164,7 +166,7 @@ def _gradients(
         for (_, grad), out in zip(fused, outs, strict=True):
             if out is not grad:
                 shaped = _op(o, "cast" if out.dims == grad.dims else "reduce", (out,), (grad,))
-                # A product's are shaped before autograd lets go of what they were made from.
+                # A product's are shaped before autograd frees what they were made from.
                 held = [t.name for t in reads] if rule.cross else ()
                 yield shaped._replace(holds=(*o.holds, *held), tag=SHAPED)
         made += fused
@@ -198,11 +200,6 @@ def _whole(o: Op, t: Tensor, grad: Tensor) -> Tensor:
     return grad
 
 
-def _passes(o: Op, t: Tensor) -> bool:
-    """Whether an operand's gradient is the output's, unchanged."""
-    return t.role != WEIGHT and (t.added or o.rule.linear) and t.dims == o.out.dims
-
-
 def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
     """Accumulate the gradients that a tensor receives from its readers."""
     parts = grads.get(out.name, ())
@@ -220,7 +217,7 @@ def _sum(o: Op, out: Tensor, grads: Grads) -> Iterator[Op]:
 def _op(o: Op, kind: str, ins: tuple[Tensor, ...], outs: tuple[Tensor, ...]) -> Op:
     ins = tuple([t._replace(added=False) if t.added else t for t in ins])
     same = (o.name, o.group, o.kernel, o.holds)
-    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis)
+    made = Op(f"d:{o.name}", kind, ins, outs, o.sizes, "backward", *same, axis=o.axis, module=o.module)
     return made._replace(window=o.window, causal=o.causal) if o.kernel else made
 
 
@@ -228,7 +225,7 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
     inner = inside(node, needs)
     makers = {t.name: (o, t) for o, _ in reversed([*walk(node.body)]) for t in o.outs}
     if not any(grads.get(name) for name in makers):
-        return  # nobody reads what it makes
+        return  # nothing reads its output
     local: Grads = {}
     seeds: dict[str, str] = {}
     repeats = not (isinstance(node.count, int) and node.count == 1)

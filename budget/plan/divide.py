@@ -24,6 +24,7 @@ from ..ir import (
     KEY_SEQ,
     SEQ,
     SSM_IN,
+    SSM_MIXER,
     WEIGHT,
     WEIGHTS,
     Block,
@@ -82,10 +83,12 @@ class _Divider(Places):
         self.renamed: dict[str, str] = {}  # what a block leaves, where it had to be converted
         self.scopes: dict[str, Scope] = {}  # by block
         self.divides: set[tuple[int, str]] = set()  # axes, and what they divide
+        self.by_heads = False  # a state space has heads, which cp divides where it sees the whole sequence
 
     def prepare(self, nodes: Iterable[Node]) -> None:
         """Place what is there before anything runs: divided where all of its readers divide it."""
         ops = [o for o, _ in walk(nodes)]
+        self.by_heads = any(o.module == SSM_MIXER for o in ops)
         tables = {t.name: t.dims for o in ops for t in o.outs if o.kind == "table"}
         for o in reversed(ops):  # a table's readers before what it is made of
             chosen = self.chosen(o)
@@ -145,7 +148,7 @@ class _Divider(Places):
             places.append(WHOLE)
         if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
-        # What is no contraction leaves the rows of experts where they are; a fused kernel has them at hand.
+        # What is no contraction leaves the rows of experts where they are; a fused kernel has them on chip.
         there = any(place == EXPERTS and t.on_chip for t, place in held)
         rows = o.kind != "contract" and (there or set(places) == {EXPERTS})
         if rows and all(has(t, EXPERTS) for t in o.outs if t.part not in BESIDE):
@@ -158,7 +161,7 @@ class _Divider(Places):
             if o.rule.in_order and dim in (SEQ, KEY_SEQ):
                 text = f"{o.name} goes through the sequence in order"
                 raise InputError(f"layout.{axis.name}", f"{text}, which cannot be divided; allowed: 1")
-            if o.tag == SSM_IN and axis.name == "cp":
+            if o.tag == SSM_IN and axis.name == "cp" and not self.by_heads:
                 raise InputError(
                     "layout.cp", f"{o.name} is of a state space, whose states pass on; allowed: 1"
                 )
@@ -180,7 +183,9 @@ class _Divider(Places):
         if not o.rule.reduces or (o.phase != "forward" and o.rule.family != "norm"):
             return
         own = o.ins[0].dims
-        row = tuple(d for d in own if any(d in t.dims for t in o.weights)) or own[-1:]
+        # A norm's row is what its weights have; a softmax's is its last axis, whatever a sink's have.
+        normed = tuple(d for d in own if any(d in t.dims for t in o.weights))
+        row = (normed if o.rule.family == "norm" else ()) or own[-1:]
         dims = tuple(d for d in own if d not in row)
         sizes = local(o.sizes, chosen, self.axes)
         within = letters(row)
@@ -191,7 +196,7 @@ class _Divider(Places):
                 yield Op(f"{o.name}.{name}{n}", "all_reduce", (t,), (), sizes, o.phase, axis=name)
 
     def block(self, node: Block, scope: Scope) -> Iterator[Node]:
-        """A block, whose repetitions hand on what they carry as it lies between layers."""
+        """A block, whose repetitions pass on what they carry as it is placed between layers."""
         inits: dict[Carry, str] = {}
         for c in node.carry:
             if c.enter:

@@ -49,7 +49,7 @@ def is_linear(o: Op, head: bool = False) -> bool:
 def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
     """Float8 copies before the products: of inputs once for all that read them. Before `backward`."""
     inputs: dict[str, Tensor] = {}
-    gone: set[str] = set()  # what is made again for the backward pass, and then quantized again
+    gone: set[str] = set()  # what is recomputed for the backward pass, and then quantized again
     for node in nodes:
         if isinstance(node, Block):
             yield node._replace(body=tuple(quantized(node.body)))

@@ -130,7 +130,8 @@ def _fuse(
     nodes = tuple(without_kernels(nodes, needs) if choice in SDPA else nodes)
     readers: dict[str, set[str]] = {}
     for node in nodes:
-        for name, group in _reads(node):
+        group = node.group if isinstance(node, Op) else ""
+        for name in _reads(node):
             readers.setdefault(name, set()).add(group)
     inside = [n for n in nodes if isinstance(n, Op) and _inside(n, groups, choice)]
     chip = {t.name for o in inside for t in o.outs if readers.get(t.name) == {o.group}} | masks
@@ -175,11 +176,9 @@ def _on_chip(t: Tensor, chip: set[str]) -> Tensor:
     return t._replace(on_chip=True) if t.name in chip else t
 
 
-def _reads(node: Node) -> Iterator[tuple[str, str]]:
+def _reads(node: Node) -> list[str]:
+    """Names of what a node reads; of a block also what it hands on."""
     if isinstance(node, Op):
-        yield from [(t.name, node.group) for t in node.ins]
-    else:
-        for inner in node.body:
-            yield from ((name, "") for name, _ in _reads(inner))
-        yield from ((c.leave, "") for c in node.carry)
-        yield from ((c.init, "") for c in node.carry)
+        return [t.name for t in node.ins]
+    names = [name for inner in node.body for name in _reads(inner)]
+    return names + [name for c in node.carry for name in (c.leave, c.init)]

@@ -10,7 +10,7 @@ Source: flash-attention-2 (its package's xentropy), megatron-lm.
 cross_entropy: logits are never materialized; the head's product is recomputed in the backward pass.
 Source: cut-cross-entropy.
 chunked_cross_entropy: forward and backward of head and loss together, a chunk of tokens at a time, so
-that nothing runs again and one chunk's logits exist. Source: liger.
+that nothing is recomputed and one chunk's logits exist. Source: liger.
 """
 
 from __future__ import annotations

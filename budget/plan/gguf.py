@@ -7,9 +7,27 @@ has float32. Sources: ggml, llama-cpp.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..dtype import BYTES
 from ..errors import InputError, unknown
-from ..ir import DOWN, EMBED, FROZEN, HEAD, ROUTER, SCALE, VALUE, Model, Op, Tensor, elements, rewrite, walk
+from ..ir import (
+    DOWN,
+    EMBED,
+    FROZEN,
+    HEAD,
+    ROUTER,
+    SCALE,
+    VALUE,
+    Model,
+    Op,
+    Tensor,
+    elements,
+    gemm,
+    rewrite,
+    walk,
+)
+from ..size import is_number
 from ._names import untrained
 from .fp8 import is_linear
 
@@ -31,8 +49,11 @@ def more_bits(i: int, layers: int) -> bool:
     return i < eighth or i >= 7 * layers // 8 or (i - eighth) % 3 == 2
 
 
-def gguf(model: Model, form: str, *, train: bool = False) -> Model:
-    """The model with its matrices in a format, which products read as they are. Raises InputError."""
+def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False) -> Model:
+    """The model with its matrices in a format, which products read as they are. Raises InputError.
+
+    widened: where a product has several rows, by a kernel before it. Source: llama-cpp-cublas.
+    """
     if form not in FORMATS:
         raise unknown("quantize", form, FORMATS)
     if train:
@@ -44,10 +65,19 @@ def gguf(model: Model, form: str, *, train: bool = False) -> Model:
     def stored(t: Tensor) -> Tensor:
         return t._replace(role=FROZEN, dtype=(top or GGUF[form]) if t.name in heads else base)
 
-    def change(o: Op) -> tuple[Op]:
+    def change(o: Op) -> Iterator[Op]:
         if not (o.tag == EMBED or is_linear(o, head=True)):
-            return (o,)
-        return (o._replace(ins=tuple(stored(t) if t in o.weights and not t.added else t for t in o.ins)),)
+            yield o
+            return
+        few = {t.name: stored(t) for t in o.weights if not t.added}
+        g = gemm(o) if widened and o.tag != EMBED else None
+        if g is None or (is_number(g.m) and g.m == 1):
+            yield o._replace(ins=tuple(few.get(t.name, t) for t in o.ins))
+            return
+        wide = {name: Tensor(f"{o.name}~{t.label}~wide", t.dims) for name, t in few.items()}
+        for name, t in few.items():
+            yield Op(f"{o.name}.dequantize", "dequantize", (t,), (wide[name],), o.sizes)
+        yield o._replace(ins=tuple(wide.get(t.name, t) for t in o.ins))
 
     nodes = rewrite(model.nodes, change)
     return model._replace(nodes=(_richer(model, base, top), *nodes) if top else nodes)

@@ -1,7 +1,7 @@
 """LLaMA-Adapter: learned prompts that each layer's queries attend to, behind a gate, all else frozen.
 
-Its keys and values are the frozen projections of `length` vectors; what comes of them is weighed by a
-number for each head and added to the attention's own output. The second version shifts and scales what
+Its keys and values are the frozen projections of `length` vectors; the result is scaled by a number for
+each head and added to the attention's own output. The second version shifts and scales what
 every linear layer makes, and trains the norms. Sources: llama-adapter, llama-adapter-v2, litgpt.
 """
 

@@ -1,6 +1,6 @@
 """LoHa: a weight's change is the elementwise product of two products of low rank (LyCORIS).
 
-Both products are made again in the backward pass, by its own code. Source: peft.
+Both products are recomputed in the backward pass, by its own code. Source: peft.
 """
 
 from __future__ import annotations

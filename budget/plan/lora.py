@@ -131,7 +131,7 @@ def _beside(
     x, w = operands(o, "lora_targets")
     out, sizes = o.out, {**o.sizes, "R": rank}
     base, scaled = (_summand(out, what) for what in ("base", "scaled"))
-    callers = (*o.callers, x.name)  # the layer's own input is there until it returns
+    callers = (*o.callers, x.name)  # the layer's own input is kept until it returns
     yield o._replace(outs=(base,))
     if dtype or autocast:
         cast = x._replace(name=f"{out.name}~x", dtype=dtype or "float32")

@@ -3,7 +3,7 @@
 In chunks: head and loss take some tokens of each sequence at a time. What the backward pass needs is
 kept for all of them; a chunk's gradient takes the place of what the chunk has kept, so that float32
 gradients of logits never exist beside it, and those in the model's dtype do when the head's turn comes:
-autograd goes back through all the losses before. Sources: litgpt, torchtune.
+autograd's backward pass runs through all earlier losses. Sources: litgpt, torchtune.
 Held: a loop's variables keep the logits until the step ends, or until the next step's are there, and
 the graph, with what operators keep in it by themselves, until the next loss is. Logits are those that the
 loss reads, float32, as Lightning Fabric returns them. Source: lightning-fabric.
@@ -38,7 +38,7 @@ NEEDS = {"loss_chunk": ("train",), "hold_logits": ("train",), "output_dtype": ("
 
 
 def in_chunks(model: Model, tokens: Size) -> Model:
-    """The training program whose loss takes so many tokens of each sequence at a time.
+    """The training program whose loss takes a chunk of tokens of each sequence at a time.
 
     Raises InputError where no logits of a sequence are compared with classes.
     """
@@ -139,7 +139,7 @@ def hold_inputs(model: Model) -> Model:
 
 
 def _beside_last(model: Model, last: Tensor, sizes: Mapping[str, Size], until: str) -> Model:
-    """The program beside a tensor of the last step that is there until a new one is made."""
+    """The program, with a tensor of the last step that is kept until the new one is made."""
 
     def change(o: Op) -> tuple[Op]:
         makes = o.phase == "forward" and o.out.name == until

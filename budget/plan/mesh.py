@@ -11,6 +11,7 @@ architecture:
     tp, scattered  as without sp, and s in what stages send and receive: a part each, gathered behind
     cp, ring       s                   keys are made along s and read along t: they are gathered
     cp, Ulysses    h in attention, s   four all-to-alls a layer
+    cp             G in state spaces   likewise, whatever attention does
     ep             ~e, and what its devices divide for dp, cp or tp; four all-to-alls a layer
 
 Sources: megatron-lm, korthikanti-2022, ulysses, ring-attention, gshard.
@@ -33,6 +34,7 @@ from ..ir import (
     SEQ,
     SSM_GROUPS,
     SSM_HEADS,
+    SSM_MIXER,
     VOCAB,
     Model,
     Op,
@@ -67,7 +69,7 @@ class Prefer(NamedTuple):
     within: str = ""  # in operators of this group only
     outside: str = ""  # not in operators of this group
     without: str = ""  # not in operators that loop over this dimension too
-    least: Size = 0  # where it has so many elements
+    least: Size = 0  # where it has at least so many elements
 
 
 class Axis(NamedTuple):
@@ -102,7 +104,7 @@ def _holds(axis: Axis, want: Prefer, o: Op, loops: Collection[str]) -> bool:
     """Whether a preference holds in an operator."""
     if _is_whole(axis, want, o.sizes) or any_of(o.sizes.get(want.dim, want.least) < want.least):
         return False
-    where = want.within in ("", o.group) and (not want.outside or want.outside != o.group)
+    where = want.within in ("", o.group, o.module) and (not want.outside or want.outside != o.group)
     return where and want.without not in loops
 
 
@@ -208,8 +210,11 @@ def axes(layout: Layout, groups: Groups = NONE, *, scatters: bool = False) -> tu
             found.append(Axis("tp", degree, (*_experts(experts), *heads, *inner), inner=name))
     ring = layout.cp_kind == "ring"
     for size, experts in ((over_cp, True), (exact_div(layout.cp, over_cp), False)):
-        for heads, degree in (((), size),) if ring else _heads(size, groups, found):
-            moved = tuple(want._replace(within=ATTENTION) for want in heads)
+        moving = {letter: n for letter, n in groups.items() if not ring or letter == SSM_GROUPS}
+        for heads, degree in _heads(size, moving, found):
+            states = tuple(w._replace(within=SSM_MIXER) for w in heads if w.dim in (SSM_GROUPS, SSM_HEADS))
+            moved = tuple(w._replace(within=ATTENTION) for w in heads if w.dim in (KV_HEADS, Q_HEADS))
+            moved = (*(() if ring else moved), *states)
             along = (Prefer(SEQ), Prefer(KEY_SEQ, outside=ATTENTION))
             found.append(Axis("cp", degree, (*_experts(experts), *moved, *along), inner="cp"))
     for size, experts in ((over_dp, True), (exact_div(layout.dp, over_dp), False)):

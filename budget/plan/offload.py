@@ -1,7 +1,7 @@
 """Offload to the host's memory: activations until the backward pass needs them, optimizer states
 until the step does. What leaves the device crosses the host's link, twice.
 
-Activations: what a layer saves is copied when it is made and let go after its last reader; it comes
+Activations: what a layer saves is copied when it is made and freed after its last reader; it is fetched
 back before the first reader in the backward pass. Where layers are recomputed that is their input.
 Sources: zero-infinity, torch-save-on-cpu.
 """

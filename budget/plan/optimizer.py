@@ -1,7 +1,7 @@
 """Append the optimizer's step: its state, its temporaries, its arithmetic (ir/kinds/).
 
-Plain optimizers take all weights of one dtype at once. Those that look at a weight's shape or take
-one weight after the other are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
+Plain optimizers take all weights of one dtype at once. Those that depend on a weight's shape or update
+one weight at a time are in plan/_shaped.py. Temporaries are those of torch 2.13's own loops;
 a step's number, four bytes a weight, lies on the host unless the step is fused.
 Sources: torch-optim, lion, bitsandbytes, transformers.
 """
@@ -134,7 +134,7 @@ def _counters(model: Model) -> Node:
 
 
 def _by_weight(name: str, model: Model, master: bool, copied: bool) -> Iterator[Node]:
-    """The steps of weights of each dtype, with float32 copies of 16-bit ones where asked for."""
+    """The steps of weights of each dtype, with float32 copies of 16-bit ones where requested."""
     from . import _shaped
     from ._weights import trained_weights
 

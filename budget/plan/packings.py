@@ -1,7 +1,7 @@
 """Formats of weights in few bits: what lies beside a weight, and which modules stay as they are.
 
 A checkpoint's `quantization_config` says one of them in full (read/hf_quantized.py); NAMED are those that can
-be asked for by a name, each as its tool writes it without further settings.
+be requested by a name, each as its tool writes it without further settings.
 Sources: transformers, mlx-lm, gptq-format, awq-format, compressed-tensors, bitsandbytes, modelopt.
 """
 
@@ -120,5 +120,5 @@ def by_output(dtype: str = OWN) -> Part:
 NAMED = {
     "gptq": gptq(), "gptq-8bit": gptq(8), "awq": awq(), "fp8": fp8(), "fp8-row": fbgemm(), "mxfp4": mxfp4(),
     "nvfp4": nvfp4(), "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("int8", by_output()),
-    "fp8-dynamic": plain("float8", by_output()),
+    "fp8-dynamic": plain("float8", by_output()), "mlx-4bit": mlx(), "mlx-8bit": mlx(8),
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """Frozen weights in 4 or 8 bits, widened before each product that reads them and never kept so.
 
 nf4 has blocks of 64 with a float32 scale, nf4-dq QLoRA's doubly quantized scales, int8 one for each output
-(LLM.int8). Embeddings, the head and all that is no matrix stay as they are, as in transformers. Three habits
-of other tools are settings: Lightning quantizes the head, and from float16, to which a weight is widened
+(LLM.int8). Embeddings, the head and all that is no matrix stay as they are, as in transformers. What other
+tools do otherwise are settings: Lightning quantizes the head, and from float16, to which a weight is widened
 before it is cast; before 0.43.2 bitsandbytes kept the inputs of products, which no gradient reads, as long
 as the graph of the pass is there: until it ends or, where a loop's variable has the last loss, until the next
 (plan/loss.py).
@@ -121,7 +121,7 @@ def apply(model: Model, task: Task) -> Model:
     """The model with its weights in few bits."""
     t, train = task.techniques, task.workload.mode == "train"
     if t.quantize in GGUF:
-        return gguf(model, t.quantize, train=train)
+        return gguf(model, t.quantize, train=train, widened=task.execution != "graph")
     left = task.kept.unpacked if task.kept is not None else ()
     if t.quantize in NAMED:
         if train and not (t.lora_rank or t.adapters):

@@ -2,7 +2,7 @@
 
     stage -> backward -> divide -> recompute -> shard -> accumulate -> optimizer
 
-Divide stands before `recompute`, so that what runs again communicates again; shard behind it, or a weight
+Divide stands before `recompute`, so that what is recomputed communicates again; shard behind it, or a weight
 would be gathered twice. Everything is counted from these programs: bytes, seconds, and who talks to whom.
 """
 

@@ -2,8 +2,8 @@
 
 One rule serves flash attention (what stays on chip), selective recomputation (attention's
 scores and probabilities) and full recomputation (everything but a layer's input): the forward
-operators that produce a tensor that was not kept run again before its first reader.
-plan/_policies.py has what stays of a layer that runs again, where not only its input does.
+operators that produce a tensor that was not kept are recomputed before its first reader.
+plan/_policies.py has what is kept of a recomputed layer besides its input.
 plan/regroup.py makes groups of layers, of which only a group's input is kept, or leaves layers out.
 Sources: flash-attention-2, korthikanti-2022, chen-2016.
 """
@@ -42,7 +42,7 @@ Lost = Callable[[Op, Tensor, bool], bool]  # an operator, its output, and whethe
 
 def _never_kept(o: Op, t: Tensor, inner: bool) -> bool:
     """On the chip only (but of a loss in chunks, which has had its backward pass), weights widened for one
-    product, or what its module lets go.
+    product, or what its module frees.
     """
     gone = o.keeps == NOTHING or (inner and o.keeps == INPUT_ONLY)
     return gone or _is_remade(o) or (t.on_chip and o.kernel != "chunked")
@@ -112,7 +112,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
         if wanted:
             done |= wanted
             for o in [ops[i] for i in sorted({places[name] for name in wanted})]:
-                # Besides its output, an operator makes again only what was lost, of what was kept.
+                # Besides its output, an operator recomputes only what was lost, of what was kept.
                 outs = (o.out, *(t for t in o.outs[1:] if t.name in wanted))
                 cast = {t.of: t for t in o.outs[1:] if t.part == COPY and t.name not in wanted}
                 again = _rerun(o)._replace(ins=tuple(cast.get(t.name, t) for t in o.ins), outs=outs)
@@ -124,7 +124,7 @@ def _again(forward: Iterable[Node], back: Iterable[Node], lost: Lost, top: bool 
 
 def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool) -> Iterator[Node]:
     """Backward nodes, the last of each attention or module with what its checkpoint holds: all that it was
-    given and, where no result was kept, what it has made again.
+    given and, where no result was kept, what it has recomputed.
     """
 
     def part_of(o: Op) -> tuple[str, str]:
@@ -150,7 +150,7 @@ def _with_arguments(ops: Sequence[Op], back: Sequence[Node], *, selective: bool)
 
 
 def _contiguous(o: Op, operands: Iterable[Tensor], copies: dict[str, str]) -> Iterator[Op]:
-    """An attention's product that runs again, behind the copies of operands that it makes where they are laid
+    """An attention's recomputed product, behind the copies of operands that it makes where they are laid
     out otherwise, and that its backward pass keeps.
     """
     for t in operands if o.group in ATTENTION and o.kind == "contract" else ():
@@ -210,7 +210,7 @@ def _first_unpacking(body: Sequence[Node], back: Sequence[Node]) -> int:
 
 
 def _letting_go(body: Sequence[Node], back: Sequence[Node]) -> tuple[Node, ...]:
-    """A layer's backward pass where what runs again is there until it is read: all but reentrant ones."""
+    """A layer's backward pass where what is recomputed is kept until it is read: all but reentrant ones."""
     made = {t.name for o, _ in walk(body) for t in o.outs}
 
     def change(o: Op) -> tuple[Op]:
@@ -256,7 +256,7 @@ def _until_needed(body: Sequence[Node], back: Sequence[Node]) -> Sequence[Node]:
 
 
 def _rerun(o: Op, known: Collection[str] = ()) -> Op:
-    """A forward operator run again in the backward pass, without the tensors that it held; variables are
+    """A forward operator recomputed in the backward pass, without the tensors that it held; variables are
     those of `known`.
     """
     callers = tuple(name for name in o.callers if name in known)

@@ -1,10 +1,10 @@
 """Recompute modules of a layer, one by one, as Megatron-LM's --recompute-modules.
 
-Of a norm, latent attention's projections to heads, and an activation nothing is kept: what it makes is made
-again before its first reader in the backward pass ("output-discarding"). Of an MLP or a mixture of experts,
-what it hands on is kept, and all inside is made again, the way of its rows to experts too. `core_attn` is
-`recompute selective`. `act` is every MLP's, experts' or not, as DeepSeek-V3's report has it.
-Sources: megatron-lm, deepseek-v3.
+Of a norm, latent attention's projections to heads, and an activation nothing is kept: its output is
+recomputed before its first reader in the backward pass ("output-discarding"). Of an MLP or a mixture of
+experts, its output is kept, and all inside is recomputed, the dispatch of rows to experts too. `core_attn` is
+`recompute selective`. `act` is every MLP's, experts' or not, as DeepSeek-V3's report has it. Sources:
+megatron-lm, deepseek-v3.
 """
 
 from __future__ import annotations

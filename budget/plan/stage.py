@@ -1,7 +1,7 @@
 """Pipeline stages: networks of their own, which begin with what they receive and end in what they send.
 
 Cut before `backward`, so that everything else follows: the gradient of a send is a receive, and the other way
-round. Tables are made again where they are read; what a later stage needs passes through those between. The
+round. Tables are recomputed where they are read; what a later stage needs passes through those between. The
 first stage has the embedding, the last one the head and the loss; of a tied weight both have a copy.
 Sources: gpipe, megatron-lm-2021.
 """
@@ -51,7 +51,7 @@ def spread(model: Model, layout: Layout) -> tuple[int, ...]:
 
 
 def even_stages(total: Size, name: str, layout: Layout) -> tuple[int, ...]:
-    """Layers in stages: as asked for, or as even as they go, the ends with fewer. Raises InputError."""
+    """Layers in stages: as requested, or as evenly as possible, the ends with fewer. Raises InputError."""
     n = layout.pp
     if not (is_number(n) and is_number(total)):
         raise InputError("layout.pp", "allowed: one number, of a network with a number of layers")

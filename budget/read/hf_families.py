@@ -7,7 +7,6 @@ is guessed and no code is run: an unknown model_type is an error.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -72,6 +71,8 @@ def complete(values: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, 
             raise InputError(name, "missing, and the family has no default")
     for name, allowed in family.get("only", {}).items():
         if values.get(name) is not None and values[name] != allowed:
+            import json
+
             raise UncoveredError(name, f"got {shown(values[name])}; allowed: {json.dumps(allowed)}")
     return {**defaults, **values}
 

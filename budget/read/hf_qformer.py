@@ -25,6 +25,16 @@ def blip_2(hf: Settings, _: Any) -> dict[str, Any]:
     return {**_qformer(hf, "qformer_config"), **asked}
 
 
+def instructblip(hf: Settings, tower: Any) -> dict[str, Any]:
+    """The same, words of the instruction beside the queries."""
+    own = _inside(hf, "qformer_config", USUAL)
+    words = {
+        "qformer_vocab": _whole(own, "vocab_size", 30522),
+        "qformer_context": _whole(own, "max_position_embeddings", 512),
+    }
+    return {**blip_2(hf, tower), **words}
+
+
 def granite_speech(hf: Settings, tower: Any) -> dict[str, Any]:
     """The same for each window of the tower's output."""
     name, window, rate = "projector_config", _whole(hf, "window_size"), _whole(hf, "downsample_rate")
@@ -60,4 +70,4 @@ def _qformer(hf: Settings, name: str) -> dict[str, Any]:
     }
 
 
-RULES = {rule.__name__: rule for rule in (blip_2, granite_speech)}
+RULES = {rule.__name__: rule for rule in (blip_2, instructblip, granite_speech)}

@@ -33,7 +33,7 @@ WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
     "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
-    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m",
+    "w8a8": "w8a8", "bnb": "nf4", "gguf": "q4_k_m", "4bit": "mlx-4bit", "8bit": "mlx-8bit",
 }  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def captured(found: Mapping[str, Any]) -> bool:
 
 def in_few_bits(name: str) -> str:
     """A hint at the preset and the setting of a name that says in which few bits its weights are."""
-    words = re.split(r"[-_ ]", name)
+    words = re.split(r"[-_ ]", re.sub(r"-unsloth(?=-bnb)|(?<=-)quantized\.", "", name))
     for i, word in enumerate(words):
         form = FEW_BITS.get(word.lower())
         if form and i:

@@ -160,7 +160,7 @@ RULES: dict[str, Rule] = {
     "dropout": Rule(
         2, 1, (Save("mask", like=OUT, dtype="bool"),), fused="dropout_fused", torch=("native_dropout",)
     ),
-    "dropout_fused": Rule(2, 1),  # its mask is drawn again from the seed
+    "dropout_fused": Rule(2, 1),  # its mask is regenerated from the seed
     "rope": Rule(
         4, 4, (Y, Z), family="rotation", launches=5, back_launches=7, moves=(10, 0), back_moves=(14, 0),
         widens=2, measured=True

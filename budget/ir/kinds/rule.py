@@ -77,13 +77,13 @@ class Rule(Record):
     # Where it walks over a part, `moves` are as large as that; and so many beside them, forward and backward,
     # as large as the output: the part is joined with the rest.
     joins: tuple[int, int] = (0, 0)
-    # Tensors of its output's size that it has made and not let go at once, in its dtype and in float32 (these
+    # Tensors of its output's size that it has made and not freed at once, in its dtype and in float32 (these
     # are copies: none where that is its dtype).
     most: tuple[float, float] = (0, 0)
     # Tensors of its operand's size that its backward pass has alive at once, in its dtype and in float32.
     back_most: tuple[float, float] = (0, 0)
     # The kind of its backward pass in a checkpoint that is not reentrant: what it reads is gone before its
-    # gradient is cast, since nothing else holds what a checkpoint has made again.
+    # gradient is cast, since nothing else holds what a checkpoint has recomputed.
     lets_go: str = ""
     modelled: str = ""  # what torch's own code is, where this is a model of it and not its calls
     family: str = ""  # norm, loss, activation, rotation, cell, optimizer, dequantize

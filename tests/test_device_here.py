@@ -1,0 +1,71 @@
+"""The device of this machine: its processor, or the GPU that torch sees."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from budget import device
+from budget.device import GIB, machine
+from budget.errors import InputError
+
+
+def test_the_processor_of_this_machine():
+    d = device.load("cpu")
+    assert d == device.cpu()
+    assert d.memory_bytes > GIB
+    assert 1e9 < d.rate("fp32") < 1e15
+    assert d.rate("bf16") == d.rate("vector") == d.rate("fp32")
+    assert d.uncertainty > 1
+    assert d.provenance.startswith("assumed: ")
+    assert d.name
+
+
+def test_auto_is_this_machine(monkeypatch):
+    monkeypatch.setattr(machine, "gpu", lambda: None)  # one that the data does not know is an error
+    assert device.load("auto") == device.detect()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 avx avx2 fma", ("avx2", 32)),
+        ("sse2 avx avx2 avx512f", ("avx512f", 64)),
+        ("fp asimd evtstrm", ("asimd", 16)),
+        ("", machine.NO_FLAGS),
+    ],
+)
+def test_the_widest_vector_unit_counts(flags, expected):
+    assert machine.vector_unit(flags) == expected
+
+
+def fake_torch(monkeypatch, name, *, available=True):
+    properties = SimpleNamespace(name=name, total_memory=85_000_000_000)
+    cuda = SimpleNamespace(is_available=lambda: available, get_device_properties=lambda _: properties)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+
+def test_a_gpu_that_torch_sees_is_looked_up(monkeypatch):
+    fake_torch(monkeypatch, "NVIDIA H100 80GB HBM3")
+    found = device.detect()
+    assert found.id == "h100-sxm"
+    assert found.usable_bytes == 85_000_000_000
+    assert "driver" in found.provenance
+
+
+def test_an_unknown_gpu_is_no_processor(monkeypatch):
+    fake_torch(monkeypatch, "NVIDIA GeForce GTX 1660")
+    with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 1660'"):
+        device.detect()
+
+
+def test_without_a_gpu_it_is_the_processor(monkeypatch):
+    fake_torch(monkeypatch, "", available=False)
+    monkeypatch.setattr(machine, "processor", lambda: "a processor that is no chip of the data")
+    assert device.detect().id == "cpu"
+
+
+def test_an_apple_chip_is_looked_up(monkeypatch):
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(machine, "processor", lambda: "Apple M1 Max")
+    assert device.detect().id == "m1-max"
