@@ -6,6 +6,7 @@ import sympy
 import torch
 from oracle import count_flops, count_params
 from oracles import convnets as nets
+from oracles import mobilenets
 from oracles.resnet import Basic, Bottleneck, resnet
 from oracles.unet import UNet
 from torch import nn
@@ -43,16 +44,16 @@ PRESETS = [
     ("inception-v3", nets.Inception, 341, 1),
     ("densenet121", lambda: nets.densenet((6, 12, 24, 16)), 224, 1),
     ("densenet161", lambda: nets.densenet((6, 12, 36, 24), 48, 96), 101, 1),
-    ("mobilenet-v2", nets.mobilenet_v2, 224, 1),
-    ("mobilenet-v2", nets.mobilenet_v2, 77, 3),
-    ("mobilenet-v3-small", lambda: nets.mobilenet_v3(nets.V3_SMALL, 1024), 224, 1),
-    ("mobilenet-v3-large", lambda: nets.mobilenet_v3(nets.V3_LARGE, 1280), 113, 2),
-    ("mnasnet-1.0", nets.mnasnet, 224, 1),
-    ("mnasnet-0.5", lambda: nets.mnasnet(0.5), 97, 1),
-    ("mnasnet-1.3", lambda: nets.mnasnet(1.3), 32, 2),
-    ("efficientnet-b0", nets.efficientnet, 224, 1),
-    ("efficientnet-b7", lambda: nets.efficientnet(2.0, 3.1), 600, 1),
-    ("efficientnet-v2-s", nets.efficientnet_v2_s, 129, 1),
+    ("mobilenet-v2", mobilenets.mobilenet_v2, 224, 1),
+    ("mobilenet-v2", mobilenets.mobilenet_v2, 77, 3),
+    ("mobilenet-v3-small", lambda: mobilenets.mobilenet_v3(mobilenets.V3_SMALL, 1024), 224, 1),
+    ("mobilenet-v3-large", lambda: mobilenets.mobilenet_v3(mobilenets.V3_LARGE, 1280), 113, 2),
+    ("mnasnet-1.0", mobilenets.mnasnet, 224, 1),
+    ("mnasnet-0.5", lambda: mobilenets.mnasnet(0.5), 97, 1),
+    ("mnasnet-1.3", lambda: mobilenets.mnasnet(1.3), 32, 2),
+    ("efficientnet-b0", mobilenets.efficientnet, 224, 1),
+    ("efficientnet-b7", lambda: mobilenets.efficientnet(2.0, 3.1), 600, 1),
+    ("efficientnet-v2-s", mobilenets.efficientnet_v2_s, 129, 1),
     ("convnext-tiny", nets.convnext, 224, 1),
     ("convnext-base", lambda: nets.convnext((3, 3, 27, 3), (128, 256, 512, 1024)), 93, 2),
     ("squeezenet-1.0", lambda: nets.squeezenet("1_0"), 224, 1),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -223,6 +224,22 @@ def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
         with pytest.raises(InputError, match=r"pip install 'compute-budget\[hf\]'") as error:
             estimate(table)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("dinat", "natten is not installed; pip install natten"),
+        ("layoutlmv2", "detectron2 is not installed; see https://"),
+        ("bark", "BarkModel has no forward pass of its own; allowed: the class and the config of a part"),
+    ],
+)
+def test_what_is_missing_is_named(kind, told):
+    library = told.partition(" is not installed")[0]
+    if " " not in library and find_spec(library):
+        pytest.skip(f"{library} is installed")
+    with pytest.raises(InputError, match=told):
+        estimate({"model_type": kind}, mode="forward")
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_what_is_off_is_not_imported():
         for flags in ((), ("--layers", "3", "--no-tied"), ("--lora-rank", "4"))
     )
     assert "budget.plan.lora" in on
-    shared = ("_names", "_needs", "_sdpa", "_states")
+    shared = ("_autocast", "_names", "_needs", "_sdpa", "_states")
     used = (*shared, "backward", "fuse", "optimizer", "precision", "recompute", "techniques")
     assert off == own == str([f"budget.plan.{name}" for name in used])
 

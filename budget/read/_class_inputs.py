@@ -10,6 +10,7 @@ from ..named import Any
 from ._inputs_asked import asked, beside, in_codebooks, packed, patched, told
 
 TOKENS, SOUND, FRAMES = 512, 16_000, 3_000  # lengths of inputs where neither workload nor config has one
+BANDS = (128, 80)  # of a spectrogram where no field says it. Source: transformers
 CLIP = 1_001  # frames of a spectrogram of 10 s that CLAP hears. Source: transformers
 
 
@@ -176,9 +177,10 @@ def _features(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iter
 
 
 def _as_first_layer(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
-    """Frames as wide as the first layer takes them, where a processor joins several."""
+    """Frames as wide as the first layer takes them, where a processor joins several, or of bands as usual."""
     import torch
 
-    layers = (m for m in made.modules() if isinstance(m, torch.nn.Linear))
-    if first := next(layers, None):
-        yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, first.in_features)}
+    first = next((m.in_features for m in made.modules() if isinstance(m, torch.nn.Linear)), None)
+    for width in (first, *BANDS):
+        if width:
+            yield {"input_features": torch.ones(workload.batch, workload.seq or FRAMES, width)}

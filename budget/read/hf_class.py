@@ -84,12 +84,10 @@ def _told(error: Exception) -> str:
     told = re.sub(r"(\w+)\(\n.*\n\)", r"\1", str(error), flags=re.DOTALL)  # a module, written out
     text = " ".join(told.split()) or type(error).__name__
     library = re.search(r"requires the (\S+) library", text)
+    if "couldn't connect to" in text:
+        return "it would ask the hub for a part; allowed: a config that holds all of them"
     if library is None:
-        return (
-            "it would ask the hub for a part; allowed: a config that holds all of them"
-            if ("couldn't connect to" in text)
-            else text[:200]
-        )
+        return text[:200]
     way = re.search(r"`(pip install [^`]+)`", text) or re.search(r"(https?://\S+\w)", text)
     how = way[1] if way else f"pip install {library[1]}"
     return f"{library[1]} is not installed; {'see ' * how.startswith('http')}{how}"
