@@ -2,7 +2,7 @@
 Megatron-LM that keep no output, written after its CheckpointWithoutOutput. Source: megatron-lm.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import pytest
 
@@ -169,6 +169,7 @@ def growth(of):
     return many - few
 
 
+@cache
 def theirs_of(case, **more):
     return peak(partial(build, case, **more), torch.bfloat16, training=True)["Total"]
 
