@@ -156,6 +156,7 @@ def ours(case, modules=None, **more):
     return estimate(config, batch=BATCH, seq=SEQ, recompute_modules=name, **how)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("llama")])
 def test_a_step_s_peak_is_that_of_a_checkpoint_around_the_module(case):
     theirs = peak(partial(build, case), torch.bfloat16, training=True)
@@ -174,6 +175,7 @@ def theirs_of(case, **more):
     return peak(partial(build, case, **more), torch.bfloat16, training=True)["Total"]
 
 
+@pytest.mark.slow
 def test_a_mixture_that_runs_again_keeps_its_input():
     """By what two layers more hold: at the peak torch's experts hold more than ours, whatever runs again."""
     case = "deepseek_v3 moe"
@@ -181,6 +183,7 @@ def test_a_mixture_that_runs_again_keeps_its_input():
     assert found == pytest.approx(growth(partial(theirs_of, case)), rel=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["deepseek_v3 mla_up_proj", "deepseek_v3 shared_experts"])
 def test_a_layer_keeps_less_by_what_its_module_makes(case):
     """torch's experts keep more than ours, whatever runs again beside them."""
@@ -189,6 +192,7 @@ def test_a_layer_keeps_less_by_what_its_module_makes(case):
     assert usual - found == pytest.approx(theirs, rel=0.001)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", [case for case in CASES if not case.endswith("none")])
 def test_a_module_runs_again_what_a_checkpoint_around_it_runs(case):
     with FakeTensorMode():
