@@ -38,7 +38,6 @@ SHARED = {
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
     "grouped": (1.0, 0.3), "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
 }  # fmt: skip
-STARTS = 0.7, 0.3  # as STACK and PAIR: starts differ more, between versions, drivers and processors
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
 STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
 # A step takes the longer of the device's and the host's seconds, and what is shorter has no slope: a fit
@@ -243,8 +242,7 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
-    stack, pair = STARTS if name[-1] in ("launch", "host") else (STACK, PAIR)
-    return stack if len(name) == 2 else pair
+    return STACK if len(name) == 2 else PAIR
 
 
 def left_out(
