@@ -20,9 +20,7 @@ from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .plan import chosen, keeps_weights
-from .plan.fuse import attention
 from .plan.techniques import steps
-from .read.module import is_captured
 from .size import is_zero
 from .stack import Stack
 
@@ -135,14 +133,14 @@ class Estimate(Shown, _Estimate):
         task, used = self.task, self.task.techniques.used
         trained = task.workload.mode == "train" and task.dtype in ("bfloat16", "float16")
         own = self.model.config.get("captured") or task.packing or task.kept or task.precision == "fp8"
-        if not trained or own or self.spread or is_captured(self.model) or keeps_weights(used):
+        if not trained or own or self.spread or self.model.captured or keeps_weights(used):
             return None
         stacks = (self.stack.train or {}).get("precision", "pure")
         mixed = stacks if stacks in ("autocast", "master", "fsdp") else "autocast"
         other = mixed if task.precision == "pure" else "pure"
         changed = task._replace(techniques=chosen({**used, "precision": other}))
         try:
-            return other, memory(steps(attention(self.model, changed), changed)[1], task.dtype).peak
+            return other, memory(steps(self.model, changed)[1], task.dtype).peak
         except InputError:  # another technique needs the precision that there is
             return None
 

@@ -23,7 +23,6 @@ from .plan.fuse import CHOICES as ATTENTION
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
-from .read.module import is_captured
 from .read.source import Named, Ready, Source, built, find
 from .size import Size, once
 from .stack import Stack, usual
@@ -189,7 +188,7 @@ def _defaults(
     Precision is that of weights that are trained: what adapters or few bits leave as it is stays so.
     """
     network = source.network
-    captured = isinstance(network, Ready) and is_captured(network.model)
+    captured = isinstance(network, Ready) and network.model.captured
     mixed = dtype in ("bfloat16", "float16") and not (techniques and keeps_weights(techniques))
     usual = settings().get("precision", "pure") if mixed and not captured else "pure"
     found = {

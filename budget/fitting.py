@@ -11,7 +11,7 @@ from .errors import InputError
 from .estimate import estimate
 from .face import Shown
 from .named import TYPE_CHECKING, Any, NamedTuple
-from .read import module as modules
+from .read.source import is_module
 from .ways import Advice, advise
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
     0 and None where not even the smallest does. A torch module is captured for every size that is
     tried; its layers are its own. Raises InputError.
     """
-    allowed = SOLVE[:-1] if modules.is_module(model) else SOLVE
+    allowed = SOLVE[:-1] if is_module(model) else SOLVE
     if solve not in allowed:
         raise InputError("--solve", f"got {solve!r}; allowed: {', '.join((*allowed, DEVICES))}")
     if settings.get("inputs") is not None and solve != "batch":

@@ -12,7 +12,6 @@ from .answer import Estimate
 from .device import Device
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
-from .read import module as modules
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
@@ -82,7 +81,7 @@ OPTIMIZERS = {
 def proposed(now: Estimate, *, given: bool) -> Axes:
     """What can be changed: each axis's ways behind the present value. given: sizes of inputs are fixed."""
     task, used = now.task, now.task.techniques.used
-    train, captured = task.workload.mode == "train", modules.is_captured(now.model)
+    train, captured = task.workload.mode == "train", now.model.captured
     # Statistics of a batch are those of a micro-batch, and running ones move again where a pass runs again.
     changed = int(train and any(o.kind == "batch_norm" for o in _ops(now)))
     batches = () if given else _batches(task.workload.batch, used, train=train, kind=changed)
@@ -199,7 +198,7 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """Weights to serve from in fewer bits, where plan/quantize.py can have them so: nearly the same."""
     from .plan.fp8 import is_linear
 
-    if modules.is_captured(now.model) or not any(is_linear(o) for o in _ops(now)):
+    if now.model.captured or not any(is_linear(o) for o in _ops(now)):
         return ()
     few = _forms(now) if now.device.vendor in VENDORS else ()
     return tuple(

@@ -21,6 +21,7 @@ from .named import Any, NamedTuple
 from .proposals import HOW, KINDS, SAME, Axes, proposed
 from .read import module as modules
 from .read._shapes import sized
+from .read.source import is_module
 
 FEW = 40  # choices that are tried for one change
 SECONDS = 0.8  # of trying; what is tried first is what costs least
@@ -128,7 +129,7 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     axes = proposed(now, given=isinstance(model, Model) or _fixed(settings))
     trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))
     by_kind = _by_kind(axes)
-    dear = modules.is_module(model)  # captured anew for each size
+    dear = is_module(model)  # captured anew for each size
     for kind, choices in by_kind.items():
         together = trials(_most(axes, kind), kind)
         if together and (first or not dear):
@@ -198,7 +199,7 @@ def _fixed(settings: Mapping[str, Any]) -> bool:
 
 def _asking(model: object, settings: dict[str, Any]) -> Ask:
     """`estimate` with changed settings; a torch module is captured once for each batch."""
-    if not modules.is_module(model):
+    if not is_module(model):
         return lambda **changed: estimate(model, **{**settings, **changed})
     rest = {k: v for k, v in settings.items() if k not in modules.SIZES}
 

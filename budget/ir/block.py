@@ -72,6 +72,11 @@ class Model(NamedTuple):
         """Whether the model works through tokens (text, sound, time steps), not just samples."""
         return not is_zero(self.tokens)
 
+    @property
+    def captured(self) -> bool:
+        """Whether it is a torch module's, as it ran: operators in a row, dimensions without names."""
+        return self.arch == "module"
+
 
 def block(
     name: str, body: Iterable[Node], count: Size = 1, *, shared: bool = False, inline: bool = False

@@ -68,7 +68,7 @@ def verify(model: Model, stage: str = "") -> None:
 
 def stage_of(model: Model) -> str:
     """The furthest stage that a program shows."""
-    if model.arch == "module":
+    if model.captured:
         return "captured"
     phases = set(_phases(model.nodes))
     return "program" if "optimizer" in phases else "trained" if "backward" in phases else "network"

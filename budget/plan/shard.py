@@ -123,11 +123,6 @@ def _parts(
     return [Part(axis, dtype, size) for (axis, dtype), size in sums.items()]
 
 
-def is_captured(model: Model) -> bool:
-    """Whether a model is a torch module's, as it ran: operators in a row, dimensions without names."""
-    return model.arch == "module"
-
-
 def axis_of(t: Tensor, o: Op, layout: Layout) -> str:
     """The devices that hold the same of a weight, or of its gradient: experts have groups of their own."""
     if is_one(layout.ep) and is_zero(layout.etp):

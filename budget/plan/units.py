@@ -14,7 +14,7 @@ from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, is_one
 from ._layers import outside
-from .shard import axis_of, has_copies, is_alone, is_captured, stored
+from .shard import axis_of, has_copies, is_alone, stored
 
 
 class Piece(NamedTuple):
@@ -34,7 +34,7 @@ def by_unit(model: Model, layout: Layout, sums: str | None = None) -> Model:
     if layout.zero < 2 or is_alone(layout):
         return model
     units = Units(layout, model.nodes, sums)
-    return model._replace(nodes=tuple((units.flat if is_captured(model) else units.run)(model.nodes)))
+    return model._replace(nodes=tuple((units.flat if model.captured else units.run)(model.nodes)))
 
 
 class Units:

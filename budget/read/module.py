@@ -5,7 +5,6 @@ This file does not import torch: whoever has a module has done so.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 
 from ..config import Workload, size
@@ -16,17 +15,6 @@ from ..named import Any
 from ..plan import unnamed
 
 SIZES = ("inputs", "batch", "seq", "image")  # what says of an estimate's settings how large the input is
-
-
-def is_module(model: object) -> bool:
-    """Whether a model is a torch module."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module)
-
-
-def is_captured(model: object) -> bool:
-    """Whether a model is a torch module's program, whose dimensions have no names."""
-    return isinstance(model, Model) and model.arch == "module"
 
 
 def program(
@@ -86,7 +74,7 @@ def check(model: Any, mode: str, requested: Mapping[str, Any], config: Iterable[
     """
     techniques = dict(requested)
     recompute, attention = techniques.pop("recompute"), techniques.pop("attention")
-    modes = (model.config["mode"],) if is_captured(model) else ("train", "forward")
+    modes = (model.config["mode"],) if isinstance(model, Model) else ("train", "forward")
     if mode not in modes:
         raise InputError("mode", f"got {mode!r}; allowed for this torch module: {', '.join(modes)}")
     if recompute != "none":

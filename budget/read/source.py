@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -13,7 +14,6 @@ from ..errors import InputError, unknown
 from ..ir import Model
 from ..named import Any, NamedTuple
 from ..size import Size, once
-from . import module as modules
 from . import preset
 
 # A name that ends so is a file's, whether it is one that can be read (hf_files.py) or not.
@@ -68,11 +68,13 @@ def find(
     """
     if hasattr(model, "model_type") and hasattr(model, "to_dict"):  # a config of transformers
         model = model.to_dict()
-    if modules.is_module(model) or modules.is_captured(model):
-        modules.check(model, mode, requested, config)
-    if modules.is_module(model):
+    if is_module(model) or (isinstance(model, Model) and model.captured):
+        _check(model, mode, requested, config)
+    if is_module(model):
+        from .module import program
+
         _without_sound(sizes)
-        model = modules.program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
+        model = program(model, inputs=inputs, mode=mode, dtype=dtype, **sizes)
     elif inputs is not None:
         raise InputError("inputs", "allowed: for a torch module only")
     elif isinstance(model, Model):
@@ -82,7 +84,7 @@ def find(
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
         verify(model)
     elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
-        modules.check(own_class, mode, requested, config)
+        _check(own_class, mode, requested, config)
         model = own_class
     if isinstance(model, Model):
         own = {k: v for k, v in model.config.items() if k == "dtype"}
@@ -92,6 +94,18 @@ def find(
     one_shape({**vars(settings), **sizes})
     known = {k: size(k, usual[k]) for k in ("batch", "seq", "image", "sound") if k in usual}
     return Source(Named(name, arch, settings, uncounted), Workload(mode, **{**known, **sizes}), usual)
+
+
+def is_module(model: object) -> bool:
+    """Whether a model is a torch module."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _check(model: Any, mode: str, requested: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    from .module import check
+
+    check(model, mode, requested, config)
 
 
 Resolved = tuple[str, Any, Any, Mapping[str, Any], tuple[str, ...]]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from ..answer import Estimate
 from ..errors import InputError
 from ..named import TYPE_CHECKING
-from ..read.module import is_captured
 from ..size import is_number, is_one, is_zero
 from ._terminal import width
 from ._trust import trust
@@ -156,7 +155,7 @@ def degrees(layout: Layout, *, trains: bool = True) -> str:
 def dtypes(e: Estimate) -> str:
     """The dtype of the products, and in training that of what is stored."""
     name, task = BRIEF.get(e.task.dtype, ""), e.task
-    if task.workload.mode != "train" or not name or is_captured(e.model):
+    if task.workload.mode != "train" or not name or e.model.captured:
         return task.dtype
     return PRECISIONS[task.precision].format(name)
 
