@@ -23,16 +23,9 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 # kernel's start takes on the device (launch), and an operator's on the host, relative to
 # data/profiles/datasheet.json.
 CLASSES = (
-    "product",
-    "ordinary",
-    "attention",
-    "stream",
-    "experts",
-    "weight_only",
-    "pointwise",
-    "launch",
-    "host",
-)
+    "product", "ordinary", "attention", "stream", "experts", "weight_only", "pointwise", "launch", "host",
+)  # fmt: skip
+BESIDES = ("checkpointed", "decode", "autocast", "fsdp", "master")  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
@@ -70,9 +63,8 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
-    one_shot_s: float = (
-        0.0  # until its own all-reduce starts, which reads what all others have; 0: it has none
-    )
+    # Until its own all-reduce starts, which reads what all others have; 0: it has none.
+    one_shot_s: float = 0.0
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -118,33 +110,7 @@ class Stack(NamedTuple):
         return (self.train if mode == "train" else self.serve) is not None
 
 
-FIELDS = (
-    "about",
-    "source",
-    "train",
-    "serve",
-    "checkpointed",
-    "decode",
-    "autocast",
-    "fsdp",
-    "master",
-    "overlap",
-    "attention",
-    "accumulate",
-    "reached",
-    "like",
-    "intervals",
-    "unaligned",
-    "one_shot_s",
-    "prompts_first",
-    "groups",
-    "context_mib",
-    "keeps",
-    "pools",
-    "notes",
-)
-
-
+FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 PLAIN = {"unaligned": 1, "one_shot_s": 1, "context_mib": 1e5}  # the most of each
 
 
@@ -200,24 +166,21 @@ def parse(about: Any, file: str) -> Stack:
     for field in ("about", "source"):
         if not about.get(field):
             raise _wrong(file, field, "is missing")
-    for mode in ("train", "serve", "checkpointed", "autocast", "fsdp", "master", "decode"):
+    for mode in ("train", "serve", *BESIDES):
         if not isinstance(about.get(mode, {}), Mapping):
             raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
     source = about["source"]
     keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
     if not all(isinstance(key, str) for key in keys):
         raise _wrong(file, "source", f"got {shown(source)}; allowed: keys of references.json")
+    found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
+    found |= {k: _number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
         name=file.removesuffix(".json"),
         about=str(about["about"]),
         source=keys,
         train=about.get("train"),
         serve=about.get("serve"),
-        checkpointed=about.get("checkpointed", {}),
-        decode=about.get("decode", {}),
-        autocast=about.get("autocast", {}),
-        fsdp=about.get("fsdp", {}),
-        master=about.get("master", {}),
         overlap={
             **dict.fromkeys(AXES, 0.0),
             **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
@@ -227,7 +190,7 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
-        **{k: _number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about},
+        **found,
         prompts_first=_flag(about.get("prompts_first", False), file),
         groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=_some(about, "keeps", KEEPS, file),

@@ -29,7 +29,6 @@ from ..size import Size, is_number, is_zero, maximum, minimum
 from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
 
 NARROW = {"float8": "fp8", "float4": "fp4"}
-
 PRODUCTS = ("matmul", "conv", "attention")
 
 
@@ -201,10 +200,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
 
 def _narrow(o: Op) -> str:
     """What a product of fewer than 16 bits is called; "" for others."""
-    for t in o.ins:
-        if t.dtype in NARROW:
-            return NARROW[t.dtype]
-    return ""
+    return next((NARROW[t.dtype] for t in o.ins if t.dtype in NARROW), "")
 
 
 def _launches(o: Op, dtype: str) -> Size:
@@ -213,9 +209,8 @@ def _launches(o: Op, dtype: str) -> Size:
     launches = rule.launches
     if derived and o.kind != "contract":
         launches = max(rule.back_launches, len(o.outs) if rule.cross else 1)  # a product's gradients
-        if (
-            rule.family == "norm" and launches > 1
-        ):  # written out: its weight's gradient is a product and a sum
+        if rule.family == "norm" and launches > 1:
+            # Written out: its weight's gradient is a product and a sum.
             trained = [t.role == WEIGHT for t in o.outs]
             launches = 2 if all(trained) else launches - 2 * bool(o.weights and not any(trained))
     if derived and o.ins and o.ins[0].dtype != o.out.dtype:
