@@ -24,6 +24,7 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "bloom": (0.45, "a GELU written out, with its own backward pass"),
     "openai-gpt": (0.4, "scores masked by products"),
     "phimoe": (0.3, "its router's mixer"),
+    "sam_vision_model": (0.3, "places of its relative positions, made anew in each layer"),
     "idefics3_vision": (0.3, "positions of patches by their places in a picture"),
     "convnextv2": (0.25, "gradients of a norm over the grid"),
     "efficientnet": (0.25, "squeezing convolutions, whose gradients are one call"),
@@ -44,6 +45,7 @@ NOT_RUN = {  # the small configs do not run
     "qwen2_vl_text": "its rotation has three parts, which heads of ten have not",
     "qwen2_5_vl_text": "the same",
     "blip-2": "its class does not run without a picture",
+    "instructblip": "the same",
 }
 QUICK = ("llama", "t5", "bert", "mixtral", "whisper", "resnet")
 ASKED = {"execution": "eager", "precision": "pure", "device": "h100"}

@@ -39,6 +39,7 @@ WITH = {  # what a setting means nothing, or is refused, without
     "modules_to_save": {"lora_rank": 4}, "quantize": {"lora_rank": 4},
     "lora_dropout": {"lora_rank": 4}, "adapter_bias": {"lora_rank": 4},
     "module_dropout": {"loha_rank": 4}, "rank_dropout": {"loha_rank": 4},
+    "activation_inputs": {"recompute_modules": "act"},
     "kv_dtype": {"mode": "decode"}, "cache_implementation": {"mode": "decode"},
     "reduce_dtype": {"precision": "fsdp"},
     "recompute_every": {"recompute": "full"}, "recompute_layers": {"recompute": "full"},
