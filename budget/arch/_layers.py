@@ -200,11 +200,15 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     if m.gated:  # both projections are one, as in transformers and Megatron
         both = ", +*~e j f" if m.bias else ""
         line = f"xe: b s {a} d, *~e d j f{both} -> gu: b s {a} j f"
-        yield op(f"{name}.gate_up", line, tag=EXPERT_GATED, f=m.f, j=2)
+        yield _biased(op(f"{name}.gate_up", line, tag=EXPERT_GATED, f=m.f, j=2), m)
         line = f"gu: b s {a} j f -> g: b s {a} f, u: b s {a} f"
-        yield op(f"{name}.halves", line, "split", f=m.f, j=2)
+        halves = op(f"{name}.halves", line, "split", f=m.f, j=2)
+        # Where they take turns the gradient of each is as large as both: two such are made and added up.
+        turns = halves.ins * 2 if m.activation == "clamped_glu" else ()
+        yield halves._replace(copies=((), turns))
     else:
-        yield op(f"{name}.up", f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f", tag=EXPERT_UP, f=m.f)
+        line = f"xe: b s {a} d, *~e d f{in_bias} -> u: b s {a} f"
+        yield _biased(op(f"{name}.up", line, tag=EXPERT_UP, f=m.f), m)
     if m.activation == "clamped_glu":
         yield op(f"{name}.act", "g:, u: -> g:", m.activation, ACTIVATION_OF_MLP)
     elif m.gated:
@@ -212,7 +216,8 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
         yield op(f"{name}.mul", "ga:, u: -> g:", "mul", GATE)._replace(callers=("g", "u"))
     else:
         yield activate(f"{name}.act", m.activation, "u")
-    yield op(f"{name}.down", f"g: b s {a} f, *~e f d{out_bias} -> ye: b s {a} d", tag=EXPERT_DOWN, f=m.f)
+    line = f"g: b s {a} f, *~e f d{out_bias} -> ye: b s {a} d"
+    yield _biased(op(f"{name}.down", line, tag=EXPERT_DOWN, f=m.f), m)
     if m.single:
         yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> we/float32: b s a d", "mul")
         yield op(f"{name}.return", "we: -> we:", "reorder")
@@ -226,6 +231,13 @@ def chosen(name: str, m: Experts, x: str, out: str) -> Iterator[Op]:
     kind = "weigh_wide" if m.router == "sigmoid" else "weigh"
     yield op(f"{name}.weigh", "ye: b s a d, chosen: b s a -> yw: b s a d", kind)
     yield op(f"{name}.sum", f"yw: b s a d -> {out}: b s d", "reduce")._replace(callers=("xe", "ye", x))
+
+
+def _biased(o: Op, m: Experts) -> Op:
+    """Experts' product, behind which each row's bias is gathered from its expert (a write) and added (two
+    reads and a write): as much as two copies. Source: transformers.
+    """
+    return o._replace(copies=(o.outs * 2, ())) if m.bias else o
 
 
 def _route(m: Experts, x: str) -> Iterator[Op]:
