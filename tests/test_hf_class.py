@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 import transformers
+from small_configs import SEEING
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -83,6 +84,9 @@ SOUND = {**SMALL, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kern
 PATCHES = {"hidden_size": 48, "intermediate_size": 64, "patch_size": 4, "spatial_merge_size": 2}
 T5 = {"d_model": 48, "num_layers": 1, "num_heads": 4, "d_kv": 12, "d_ff": 64, "vocab_size": 99}
 TOWER = {**SMALL, "image_size": 32, "patch_size": 8}
+EOS = {"eos_token_id": 1, "bos_token_id": 0, "pad_token_id": 2}
+VIDEO = {**TOWER, "num_frames": 3, "mit_hidden_size": 16, "mit_intermediate_size": 16,
+         "mit_num_hidden_layers": 1, "mit_num_attention_heads": 4}  # fmt: skip
 OTHERS = [  # numbers that are looked at, places on a page, a picture that is no square, an inner config
     ("xlm", {"emb_dim": 48, "n_layers": 2, "n_heads": 4, "vocab_size": 99}, {"input_ids": IDS}),
     ("encodec", {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 16},
@@ -119,6 +123,18 @@ OTHERS = [  # numbers that are looked at, places on a page, a picture that is no
       "image_attention_mask": torch.ones(2, 9, 1)}),
     ("speecht5_hifigan", {"model_in_dim": 8, "upsample_initial_channel": 16},
      {"spectrogram": torch.zeros(2, 9, 8)}),
+    # regions of a detector beside words, a video beside words and alone, tiles of a picture and their shape
+    ("lxmert", {**SMALL, "l_layers": 1, "r_layers": 1, "x_layers": 1, "visual_feat_dim": 8},
+     {"input_ids": IDS, "visual_feats": torch.ones(2, 36, 8), "visual_pos": torch.ones(2, 36, 4)}),
+    ("xclip", {"projection_dim": 16, "prompt_num_attention_heads": 4, "text_config": {**SMALL, **EOS},
+               "vision_config": VIDEO},
+     {"input_ids": IDS, "pixel_values": torch.zeros(2, 3, 3, 32, 32)}),
+    ("xclip_vision_model", VIDEO, {"pixel_values": torch.zeros(6, 3, 32, 32)}),
+    ("mllama_vision_model", {"hidden_size": 48, "num_hidden_layers": 1, "num_global_layers": 1,
+                             "attention_heads": 4, "intermediate_size": 64, "image_size": 32, "patch_size": 8,
+                             "intermediate_layers_indices": [0], "vision_output_dim": 96},
+     {"pixel_values": torch.zeros(2, 1, 4, 3, 32, 32), "aspect_ratio_ids": torch.ones(2, 1, dtype=torch.long),
+      "aspect_ratio_mask": torch.ones(2, 1, 4, dtype=torch.long)}),
 ]  # fmt: skip
 
 
@@ -240,6 +256,13 @@ def test_what_is_missing_is_named(kind, told):
         pytest.skip(f"{library} is installed")
     with pytest.raises(InputError, match=told):
         estimate({"model_type": kind}, mode="forward")
+
+
+@pytest.mark.slow
+def test_a_part_whose_way_depends_on_data_names_its_whole():
+    table = {**SEEING["qwen3_asr"]["audio_config"], "n_window_infer": 800}  # the last window is shorter
+    with pytest.raises(InputError, match="allowed: the config of qwen3_asr, which it is a part of"):
+        estimate({**table, "model_type": "qwen3_asr_encoder"}, mode="forward")
 
 
 @pytest.mark.slow

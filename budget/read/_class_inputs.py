@@ -68,10 +68,12 @@ def _inputs(made: Any, workload: Workload) -> Iterator[dict[str, Any]]:
     if pixels:
         yield pixels
         yield {**pixels, **text}
-        frames = getattr(config, "num_frames", None)
+        frames = told(config, "num_frames")
         several = pixels["pixel_values"].unsqueeze(1)
-        if isinstance(frames, int):  # a video
-            yield {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
+        if isinstance(frames, int):  # a video, alone or with words; its frames as so many pictures
+            video = {"pixel_values": several.repeat(1, frames, 1, 1, 1)}
+            yield from ({**video, **text}, video) if text else (video,)
+            yield {"pixel_values": pixels["pixel_values"].repeat(frames, 1, 1, 1)}
         yield {"pixel_values": several.repeat(1, 2, 1, 1, 1)}  # two pictures, to be compared
     yield from asked(config, takes, main, workload)
     if "input_features" in takes:

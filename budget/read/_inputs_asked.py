@@ -8,6 +8,7 @@ from ..config import Workload
 from ..named import Any
 
 SIDE, LONG = 224, 512  # of a picture and a sequence where neither workload nor config says it
+REGIONS = 36  # of a picture that a detector found objects in. Source: LXMERT, arXiv:1908.07490
 # Of an input by its name: the shapes behind the batch that it may have, as fields of the config or numbers.
 SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "hidden_states": (("seq", "hidden_size"), ("seq", "input_dim"), ("seq", "input_size"),
@@ -21,6 +22,10 @@ SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "pixel_values_videos": (("frames", "num_channels", "image", "image"),),
     "query_embeds": (("num_query_tokens", "hidden_size"), ("seq", "hidden_size")),
     "image": (("num_channels", "image", "image"),),
+    "pixel_values": (("num_channels", "image", "image"),
+                     (1, "max_num_tiles", "num_channels", "image", "image")),
+    "aspect_ratio_ids": ((1,),),
+    "aspect_ratio_mask": ((1, "max_num_tiles"),),
     "states": (("seq", "state_dim"),),
     "actions": (("seq", "act_dim"),),
     "rewards": (("seq", 1),),
@@ -37,6 +42,7 @@ SHAPES: dict[str, tuple[tuple[Any, ...], ...]] = {
 }  # fmt: skip
 WHOLE = (
     "timesteps",
+    "aspect_ratio_ids",
     "past_values_padding",
     "freq",
     "task_inputs",
@@ -104,10 +110,17 @@ def patched(config: Any, takes: Mapping[str, Any], workload: Workload) -> Iterat
 def beside(
     config: Any, takes: Mapping[str, Any], text: Mapping[str, Any], pixels: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Words and a picture, and a mask that says where it stands among them, or which of them see it."""
+    """Words and a picture, and a mask that says where it stands among them, or which of them see it.
+
+    Of a picture that a detector saw: what it found in each region, and where that lies.
+    """
     import torch
 
     words = next(iter(text.values())).shape
+    found, place = told(config, "visual_feat_dim"), told(config, "visual_pos_dim")
+    if "visual_feats" in takes and found and place:
+        regions = torch.ones(words[0], REGIONS, found + place).split((found, place), dim=-1)
+        yield {**text, "visual_feats": regions[0], "visual_pos": regions[1]}
     tokens = told(config, "latent_query_num")
     if "image_embeds_position_mask" in takes and tokens:
         mask = (torch.arange(words[1], device="cpu") < tokens).long().repeat(words[0], 1)

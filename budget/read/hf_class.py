@@ -14,6 +14,7 @@ from ..config import Workload, size
 from ..errors import InputError, shown
 from ..ir import Model, walk
 from ..named import Any
+from . import hf_families
 from ._class_inputs import inputs
 from ._timm import freeze_as_timm, text_alone, without_timm
 from .hf_classes import UncoveredError
@@ -100,6 +101,17 @@ def _unknown(why: UncoveredError) -> InputError:
     told = str(why).removeprefix(f"{why.field}: ").partition("; known: ")[0]
     newer = f"transformers {__version__} has none such (a newer one may; code beside a config is never run)"
     return InputError(why.field, f"{told[:140]}; {newer}")
+
+
+def _whole_instead(kind: str) -> InputError | None:
+    """Of a part whose way depends on data: that its whole has a family; None where it is no such part."""
+    from transformers.models.auto.configuration_auto import model_type_to_module_name
+
+    whole = model_type_to_module_name(kind)
+    if whole == kind or whole not in hf_families.known():
+        return None
+    told = f"{kind} alone does what depends on data, which a capture does not have"
+    return InputError("model_type", f"{told}; allowed: the config of {whole}, which it is a part of")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +283,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             return model._replace(config={**model.config, **about}, uncounted=left)
     for _, why_not in failed:  # a pass that came as far as looking at numbers had the right inputs
         if isinstance(why_not, torch_module.NeedsDataError):
-            raise why_not
+            raise _whole_instead(values["model_type"]) or why_not
     if failed and failed[0][1].field != "inputs":
         raise failed[0][1]
     most = max(failed, key=lambda pair: pair[0])[1] if failed else ""  # what it says when given the most

@@ -274,7 +274,7 @@ def explained(field: str, context: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if any(sign in text for sign in NO_DATA):
             text = "a call of torch's needs the data of a tensor, which a capture does not have"
-            raise NeedsDataError(field, f"{text}; {context}{_where(error)}") from None
+            raise NeedsDataError(field, f"{text}; {context}{_where(error)}{BY_SHAPES}") from None
         if "UninitializedParameter" in text:
             text = "a lazy module's parameters have no sizes yet; allowed: the module that has its sizes"
         raise InputError(field, f"{text[:300].rstrip('.')}; {context}{_where(error)}") from None
