@@ -20,6 +20,7 @@ from .fold.time import Times, bound, by_kind, moved, time
 from .ir import Model
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .plan import chosen, keeps_weights
+from .plan.fuse import attention
 from .plan.techniques import steps
 from .size import is_zero
 from .stack import Stack
@@ -140,7 +141,7 @@ class Estimate(Shown, _Estimate):
         other = mixed if task.precision == "pure" else "pure"
         changed = task._replace(techniques=chosen({**used, "precision": other}))
         try:
-            return other, memory(steps(self.model, changed)[1], task.dtype).peak
+            return other, memory(steps(attention(self.model, changed), changed)[1], task.dtype).peak
         except InputError:  # another technique needs the precision that there is
             return None
 

@@ -358,3 +358,11 @@ def test_full_recomputation_keeps_a_layer_s_input_and_nothing_else(name, field, 
         return estimate(name, config={**config, **more, field: layers}, **settings).memory.activations
 
     assert kept(6) - kept(5) == b * s * d * 2
+
+
+def test_an_answer_s_network_can_be_asked_again():
+    """Its attention is not fused yet, so that another kernel can be chosen for it."""
+    first = estimate("gpt2", attention="eager")
+    again = estimate(first.model, attention="flash")
+    assert again.params == first.params
+    assert again.memory.peak == estimate("gpt2", attention="flash").memory.peak

@@ -38,10 +38,10 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     """
     layout: Layout = task.layout
     trains, task = task.workload.mode == "train", gathered(task)
-    network = book = prepare(model, task)
-    if network.captured:
-        return _captured(network, task)
-    learned = run(network, task, *LEARNING) if trains else served(network, task)
+    network, book = prepare(model, task)
+    if book.captured:
+        return _captured(network, book, task)
+    learned = run(book, task, *LEARNING) if trains else served(book, task)
     scatters = bool(task.techniques.used.get("scatter_gather"))
     axes = mesh(layout, learned, scatters=scatters)
     parts = stages(learned, layout)
@@ -68,7 +68,7 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     return network._replace(**whole), book._replace(**whole), tuple(found)
 
 
-def _captured(network: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
+def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
     """The same of a torch module, whose dimensions have no names: data are divided, and numbered modules.
 
     Raises InputError for other degrees.
@@ -81,7 +81,7 @@ def _captured(network: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...
             problem = "a torch module's dimensions have no names; allowed: dp, zero, shard, pp"
             raise InputError(f"layout.{axis}", problem)
     trains = task.workload.mode == "train"
-    book = run(network, task, "gradients") if trains else network
+    book = run(book, task, "gradients") if trains else book
     found = []
     for part in module_stages(book, layout):
         program = part.model

@@ -29,23 +29,23 @@ def apply(model: Model, task: Task) -> tuple[Model, Model, Model]:
 
     Raises InputError for what a technique cannot do to this model.
     """
-    network = prepare(model, task)
+    network, book = prepare(model, task)
     if task.workload.mode != "train":
-        return network, network, run(served(network, task), task, "sparse")
-    book, program = steps(network, task)
+        return network, book, run(served(book, task), task, "sparse")
+    book, program = steps(book, task)
     micro = {"samples": program.samples, "tokens": program.tokens}
     return network._replace(**micro), run(book, task, "accumulate"), program
 
 
-def steps(network: Model, task: Task) -> tuple[Model, Model]:
-    """A training step of a network that is prepared: as formulas count it, and as it runs."""
-    book = run(trained(network, task), task, "gradients")
+def steps(book: Model, task: Task) -> tuple[Model, Model]:
+    """A training step of a network with its kernels of attention: as formulas count it, and as it runs."""
+    book = run(trained(book, task), task, "gradients")
     again = run(recompute(book, task.recompute), task, *KEPT)
     return book, run(optimizer(again, task.optimizer, master=task.master), task, "states")
 
 
-def prepare(model: Model, task: Task) -> Model:
-    """The network with its techniques and its kernels of attention."""
+def prepare(model: Model, task: Task) -> tuple[Model, Model]:
+    """The network with its techniques, and with its kernels of attention."""
     if task.kept is not None:
         from .kept import given_single, kept
 
@@ -59,7 +59,7 @@ def prepare(model: Model, task: Task) -> Model:
         from .packed import checkpoint
 
         network = checkpoint(network, task)
-    return attention(network, task)
+    return network, attention(network, task)
 
 
 def trained(model: Model, task: Task) -> Model:
