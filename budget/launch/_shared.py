@@ -8,6 +8,7 @@ from ..errors import InputError, shown
 from ..named import Any
 from ..plan._beside import OURS
 from ..plan.optimizer import ALIASES, CHOICES, named
+from ..size import ceil_div
 
 Told = Mapping[str, Any]
 
@@ -44,6 +45,24 @@ def degree(axis: str) -> Callable[[Any], Told]:
         return {f"layout.{axis}": value}
 
     return read
+
+
+def one_of(field: str, meanings: Mapping[Any, Any], ours: str = "") -> Callable[[Any], Told]:
+    """One of several words: what it means as the setting `ours`, or as settings. Raises InputError."""
+
+    def read(value: Any) -> Told:
+        if value not in list(meanings):  # a list is none of them, and cannot be looked up
+            raise InputError(field, f"got {shown(value)}; allowed: {', '.join(meanings)}")
+        told = meanings[value]
+        return {ours: told} if ours else told
+
+    return read
+
+
+def padded(vocab: int, multiple: int, tp: int) -> int:
+    """A vocabulary padded so that each of tp devices has a multiple. Source: megatron-lm."""
+    part = multiple * max(tp, 1)
+    return int(ceil_div(vocab, part)) * part
 
 
 def when(told: Told) -> Callable[[Any], Told]:

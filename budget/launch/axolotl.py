@@ -6,18 +6,13 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, degree, optimizer, saved, several, targets, when, whole
+from ._shared import ALL, degree, one_of, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
 
 
-def _strategy(value: Any) -> Mapping[str, Any]:
-    """FSDP's sharding by its strategy's name. Raises InputError."""
-    if value not in ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD"):
-        raise InputError(
-            "sharding_strategy", f"got {shown(value)}; allowed: FULL_SHARD, SHARD_GRAD_OP, NO_SHARD"
-        )
-    return {"layout.zero": {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0}[value]}
+# FSDP's sharding by its strategy's name.
+_strategy = one_of("sharding_strategy", {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0}, "layout.zero")
 
 
 def _resharded(value: Any) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..errors import InputError, shown
 from ..named import Any
 from . import deepspeed
-from ._shared import degree, when, whole
+from ._shared import degree, one_of, padded, when, whole
 from .megatron import usual
 
 STACK = "megatron-deepspeed"
@@ -15,26 +15,16 @@ NORMS = {"layernorm": "layer_norm", "rmsnorm": "rms_norm"}
 POSITIONS = {"learned": "learned", "rotary": "rotary", "alibi": "alibi", "none": "none"}
 GATED = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu"}
 PLAIN = {"gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "mish": "mish"}
+ACTIVATIONS = {
+    name: {"config.activation": ours, "config.gated": gated}
+    for names, gated in ((GATED, True), (PLAIN, False))
+    for name, ours in names.items()
+}
 PRECISIONS: Mapping[str, Mapping[str, Any]] = {
     "fp16": {"dtype": "float16", "precision": "master"}, "fp32": {},
     "bfloat16": {"dtype": "bfloat16", "precision": "master"},
 }  # fmt: skip
 PLAIN_ATTENTION = ("global", "flash")
-
-
-def _one_of(field: str, names: Mapping[str, Any]) -> Any:
-    def read(value: Any) -> Mapping[str, Any]:
-        if value not in names:
-            raise InputError(field, f"got {shown(value)}; allowed: {', '.join(names)}")
-        return {f"config.{field}": names[value]}
-
-    return read
-
-
-def _activation(value: Any) -> Mapping[str, Any]:
-    if value not in (*GATED, *PLAIN):
-        raise InputError("activation", f"got {shown(value)}; allowed: {', '.join((*GATED, *PLAIN))}")
-    return {"config.activation": GATED.get(value) or PLAIN[value], "config.gated": value in GATED}
 
 
 def _attention(value: Any) -> Mapping[str, Any]:
@@ -45,28 +35,24 @@ def _attention(value: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _precision(value: Any) -> Mapping[str, Any]:
-    if value not in PRECISIONS:
-        raise InputError("precision", f"got {shown(value)}; allowed: {', '.join(PRECISIONS)}")
-    return PRECISIONS[value]
-
-
 def _without(*biases: str) -> Any:
     return lambda value: {f"config.{bias}": False for bias in biases} if value is False else {}
 
 
 FIELDS = {
     **{field: meaning for field, meaning in deepspeed.FIELDS.items() if "autotp" not in field},
-    "precision": _precision,
+    "precision": one_of("precision", PRECISIONS),
     "num_layers": whole("config.layers"), "hidden_size": whole("config.d_model"),
     "num_attention_heads": whole("config.heads"), "num_kv_heads": whole("config.kv_heads"),
     "intermediate_size": whole("wide"), "mlp_multiple_of": whole("multiple"),
     "max_position_embeddings": whole("config.context"), "seq_length": whole("seq"),
     "make_vocab_size_divisible_by": whole("divisor"), "vocab_size": whole("vocab"),
-    "norm": _one_of("norm", NORMS), "pos_emb": _one_of("positions", POSITIONS),
+    "norm": one_of("norm", NORMS, "config.norm"),
+    "pos_emb": one_of("positions", POSITIONS, "config.positions"),
     "rotary_pct": "config.rotary_fraction", "no_weight_tying": lambda v: {"config.tied": v is not True},
     "gpt_j_residual": when({"config.residual": "parallel_two_norms"}),
-    "gpt_j_tied": when({"one": True}), "activation": _activation, "attention_config": _attention,
+    "gpt_j_tied": when({"one": True}), "attention_config": _attention,
+    "activation": one_of("activation", ACTIVATIONS),
     "use_bias_in_norms": _without("norm_bias"), "use_bias_in_attn_linear": _without("qkv_bias", "out_bias"),
     "use_bias_in_mlp": _without("mlp_bias"), "use_qk_layernorm": when({"config.qk_norm": True}),
     "hidden_dropout": "config.dropout", "attention_dropout": "config.attention_dropout",
@@ -101,13 +87,12 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     told["config.d_ff"] = multiple * -(-wide // multiple)
     if told.pop("one", False) and told.get("config.residual"):
         told["config.residual"] = "parallel"
-    pad = told.pop("divisor", 128) * max(tp, 1)
-    vocab = told.pop("vocab", None)
+    divisor, vocab = told.pop("divisor", 128), told.pop("vocab", None)
     if vocab is None:
         vocab = usual("vocab")
         told["unsaid"] = (f"vocab_size (the tokenizer's: {vocab:,} taken)",)
     if tp > 1:
         told.setdefault("layout.sp", 0)
     decoder = {"config.activation": "gelu", "config.fused_qkv": True, "config.rotary_fraction": 1.0}
-    told["config.vocab"] = -(-vocab // pad) * pad
+    told["config.vocab"] = padded(vocab, divisor, tp)
     return {"model": "transformer", "optimizer": "adam", **decoder, **deepspeed.finish(told)}

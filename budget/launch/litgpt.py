@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import shown
 from ..named import Any
-from ._shared import optimizer, when, whole
+from ._shared import one_of, optimizer, when, whole
 
 STACK = "litgpt"
 PRECISIONS = {
-    "bf16-true": ("bfloat16", "pure"), "16-true": ("float16", "pure"), "32-true": ("float32", "pure"),
-    "bf16-mixed": ("bfloat16", "autocast"), "16-mixed": ("float16", "autocast"),
-}  # fmt: skip
+    "bf16-true": {"dtype": "bfloat16", "precision": "pure"},
+    "16-true": {"dtype": "float16", "precision": "pure"},
+    "32-true": {"dtype": "float32", "precision": "pure"},
+    "bf16-mixed": {"dtype": "bfloat16", "precision": "autocast"},
+    "16-mixed": {"dtype": "float16", "precision": "autocast"},
+}
 QUANTIZED = {"bnb.nf4": "nf4", "bnb.nf4-dq": "nf4-dq", "bnb.fp4": "fp4", "bnb.int8-training": "int8"}
 # Whether a product has an adapter by default, and its names here.
 TARGETS = {
@@ -21,26 +24,14 @@ TARGETS = {
 }  # fmt: skip
 
 
-def _precision(value: Any) -> Mapping[str, Any]:
-    if value not in PRECISIONS:
-        raise InputError("precision", f"got {shown(value)}; allowed: {', '.join(PRECISIONS)}")
-    dtype, precision = PRECISIONS[value]
-    return {"dtype": dtype, "precision": precision}
-
-
-def _quantize(value: Any) -> Mapping[str, Any]:
-    if value not in QUANTIZED:
-        raise InputError("quantize", f"got {shown(value)}; allowed: {', '.join(QUANTIZED)}")
-    return {"quantize": QUANTIZED[value]}
-
-
 def _hub(folder: Any) -> Mapping[str, Any]:
     """A folder of checkpoints ends in the hub's name: its owner and the model."""
     return {"model": "/".join(str(folder).rstrip("/").split("/")[-2:]), "tuned": True}
 
 
 FIELDS = {
-    "checkpoint_dir": _hub, "model_name": "model", "precision": _precision, "quantize": _quantize,
+    "checkpoint_dir": _hub, "model_name": "model",
+    "precision": one_of("precision", PRECISIONS), "quantize": one_of("quantize", QUANTIZED, "quantize"),
     "devices": "each", "num_nodes": whole("nodes"), "lora_r": whole("rank"), "lora_dropout": "lora_dropout",
     **{name: name for name in TARGETS},
     "train.micro_batch_size": whole("batch"), "train.global_batch_size": whole("whole"),

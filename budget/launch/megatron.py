@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..errors import InputError, shown
 from ..named import Any
 from ..plan.recompute_modules import NAMES
-from ._shared import degree, optimizer, recompute, when, whole
+from ._shared import degree, one_of, optimizer, padded, recompute, when, whole
 
 
 def usual(name: str) -> Any:
@@ -26,15 +26,6 @@ POSITIONS = {
     "rotary": "rotary",
     "alibi": "alibi",
 }
-
-
-def _one_of(ours: str, names: Mapping[str, str]) -> Any:
-    def read(value: Any) -> Mapping[str, Any]:
-        if value not in names:
-            raise InputError(ours, f"got {shown(value)}; allowed: {', '.join(names)}")
-        return {f"config.{ours}": names[value]}
-
-    return read
 
 
 def _script(value: Any) -> Mapping[str, Any]:
@@ -62,7 +53,8 @@ FIELDS = {
     "seq_length": whole("seq"), "micro_batch_size": whole("batch"), "global_batch_size": "global",
     "swiglu": when({"config.gated": True, "config.activation": "silu"}),
     "squared_relu": when({"config.activation": "squared_relu"}),
-    "normalization": _one_of("norm", NORMS), "position_embedding_type": _one_of("positions", POSITIONS),
+    "normalization": one_of("norm", NORMS, "config.norm"),
+    "position_embedding_type": one_of("positions", POSITIONS, "config.positions"),
     "use_rotary_position_embeddings": when({"config.positions": "rotary"}),
     "untie_embeddings_and_output_weights": when({"config.tied": False}),
     "disable_bias_linear": when(
@@ -110,8 +102,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
         told.setdefault("layout.sp", 0)  # where it is not asked for
     vocab, multiple = told.pop("vocab", None), told.pop("multiple", 128)
     if vocab and "config.vocab" not in told:
-        pad = multiple * max(told.get("layout.tp", 1), 1)
-        told["config.vocab"] = -(-vocab // pad) * pad
+        told["config.vocab"] = padded(vocab, multiple, told.get("layout.tp", 1))
     modules = told.pop("modules", (CORE,))
     if told.get("recompute") == "selective":
         told["recompute"] = "selective" if CORE in modules else "none"

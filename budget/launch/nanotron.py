@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InputError, shown
+from ..errors import InputError
 from ..named import Any
-from ._shared import degree, optimizer, when, whole
+from ._shared import degree, one_of, optimizer, padded, when, whole
 
 STACK = "torch-eager"
 SIZES = "model.model_config."
-
-
-def _activation(value: Any) -> Mapping[str, Any]:
-    if value != "silu":
-        raise InputError(f"{SIZES}hidden_act", f"got {shown(value)}; allowed: silu")
-    return {}
 
 
 def _only_llama(value: Any) -> Mapping[str, Any]:
@@ -28,7 +22,8 @@ FIELDS = {
     f"{SIZES}num_hidden_layers": whole("config.layers"), f"{SIZES}hidden_size": whole("config.d_model"),
     f"{SIZES}num_attention_heads": whole("config.heads"), f"{SIZES}intermediate_size": whole("config.d_ff"),
     f"{SIZES}num_key_value_heads": whole("config.kv_heads"), f"{SIZES}vocab_size": whole("vocab"),
-    f"{SIZES}max_position_embeddings": whole("config.context"), f"{SIZES}hidden_act": _activation,
+    f"{SIZES}max_position_embeddings": whole("config.context"),
+    f"{SIZES}hidden_act": one_of(f"{SIZES}hidden_act", {"silu": {}}),
     f"{SIZES}tie_word_embeddings": lambda v: {"config.tied": v is True},
     f"{SIZES}attention_bias": when({"config.qkv_bias": True}), f"{SIZES}is_starcoder_config": _only_llama,
     "model.make_vocab_size_divisible_by": whole("divisor"), "model.dtype": "dtype",
@@ -64,7 +59,7 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     tp, divisor, vocab = told.get("layout.tp", 1), told.pop("divisor", 1), told.pop("vocab", None)
     if vocab is None:
         raise InputError(f"{SIZES}vocab_size", "missing; allowed: the vocabulary")
-    told["config.vocab"] = -(-vocab // (divisor * max(tp, 1))) * divisor * max(tp, 1)
+    told["config.vocab"] = padded(vocab, divisor, tp)
     if tp == 1:
         told.pop("layout.sp", None)
     if told.pop("summed", False) and told.get("dtype", "float32") != "float32":

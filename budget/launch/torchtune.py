@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import degree, several, targets, when, whole
+from ._shared import degree, one_of, several, targets, when, whole
 
 STACK = "torch-eager"
 PRESETS = {  # torchtune's builders
@@ -39,15 +39,6 @@ LOSSES = {  # and in how many chunks of tokens the logits are made
 ATTENTION = {"output_proj": "o_proj"}  # where a name is not transformers' own
 
 
-def _one_of(field: str, names: Mapping[str, Any], ours: str) -> Any:
-    def read(value: Any) -> Mapping[str, Any]:
-        if value not in names:
-            raise InputError(field, f"got {shown(value)}; allowed: {', '.join(names)}")
-        return {ours: names[value]}
-
-    return read
-
-
 def _model(value: Any) -> Mapping[str, Any]:
     """A builder's preset; `lora_` and `qlora_` before its name say what trains."""
     name = str(value).rpartition(".")[2]
@@ -66,8 +57,8 @@ FIELDS = {
     "model.quantize_base": when({"quantize": "nf4-dq"}),
     "batch_size": whole("batch"), "gradient_accumulation_steps": whole("accumulate"),
     "tokenizer.max_seq_len": whole("seq"), "dtype": "dtype",
-    "optimizer._component_": _one_of("optimizer._component_", OPTIMIZERS, "optimizer"),
-    "optimizer.fused": "fused", "loss._component_": _one_of("loss._component_", LOSSES, "chunks"),
+    "optimizer._component_": one_of("optimizer._component_", OPTIMIZERS, "optimizer"),
+    "optimizer.fused": "fused", "loss._component_": one_of("loss._component_", LOSSES, "chunks"),
     "loss.num_output_chunks": whole("chunks"),
     "enable_activation_checkpointing": when({"recompute": "full"}),
     "enable_activation_offloading": when({"offload": "activations"}),
