@@ -25,7 +25,7 @@ CLUSTERS = {
     "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
-NODE = 8  # up to here a row without degrees is data parallel, as every source of the tables has it
+NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
 
 
 def layout(row: Row, gpus: int, software: str) -> dict[str, int]:

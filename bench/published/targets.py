@@ -9,10 +9,10 @@ from statistics import median
 from budget.named import Any
 
 from .intervals import Errors, held
+from .layouts import NODE
 from .measured import Case
 
 FOLDS = 5
-NODE = 8  # devices
 
 ASKED: Mapping[str, Callable[[Case], bool]] = {
     "training on one node": lambda c: c.trains and c.devices <= NODE,
