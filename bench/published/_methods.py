@@ -1,0 +1,83 @@
+"""What words of a table of memory mean in `estimate`: units, methods, optimizers, numbers of few bits.
+
+A word that is not known is no guess: the row is not covered, and says which word it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+from budget.named import Any
+
+from .inference import weights
+from .rows import NotCoveredError, number
+from .table import Row
+
+UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
+ADAMW = {"transformers": "adamw"}  # its Trainer's default until 5.0 is torch's foreach. Source: transformers.
+# Words of optimizers, and what they are; the first that is found counts. None: not modelled.
+OPTIMIZERS: dict[str, dict[str, str] | None] = {
+    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None,
+    "8-bit": {"optimizer": "adamw_8bit"}, "8bit": {"optimizer": "adamw_8bit"},
+    "adafactor": {"optimizer": "adafactor"}, "sgd": {"optimizer": "sgd"}, "lion": {"optimizer": "lion"},
+    "adam": {},
+}  # fmt: skip
+FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
+RANK = r"\b(?:rank|r) ?=? ?(\d+)"
+USUAL = 8  # peft's rank, of queries and values. Source: peft.
+
+
+def unit(metric: str) -> float:
+    """The bytes of a metric's unit: of the first that it names; a metric without one has decimal GB."""
+    found = re.search(r"\b([gm]i?b)\b", metric.lower())
+    return UNITS[found[1]] if found else UNITS["gb"]
+
+
+def optimizer(row: Row, software: str) -> dict[str, Any]:
+    """The settings of a row's optimizer; the software's where it states none. Raises NotCoveredError."""
+    text = row.get("optimizer", "").lower()
+    own = {"optimizer": ADAMW[software]} if software in ADAMW else {}
+    if not text:
+        return own
+    for word, settings in OPTIMIZERS.items():
+        if word in text and settings is not None:
+            away = {"offload": "optimizer"} if "paged" in text or "offloaded" in text else {}
+            return {**own, **settings, **away}
+        if word in text:
+            break
+    raise NotCoveredError(f"optimizer {text[:40]!r}")
+
+
+def method(row: Row) -> dict[str, Any]:
+    """The settings of what a row trains. Raises NotCoveredError."""
+    word, quant = row["method"].lower(), row["quant"].lower()
+    if word in ("", "full", "pretrain"):
+        return {}
+    if word not in ("lora", "qlora"):
+        raise NotCoveredError(f"method {word[:20]!r}")
+    said = f"{word} {row.get('notes', '')}".lower()
+    rank = re.search(RANK, said)
+    few: dict[str, Any] = {"lora_rank": int(rank[1]) if rank else USUAL}
+    if "all linear" in said:
+        few["lora_targets"] = "all-linear"
+    if word == "qlora" and quant in ("", "none"):
+        return {**few, "quantize": "nf4"}
+    return {**few, **(frozen(row) if quant not in ("", "none") else {})}
+
+
+def frozen(row: Row) -> dict[str, Any]:
+    """What frozen weights of a row are. Raises NotCoveredError."""
+    quant = row["quant"].lower().removeprefix("bnb.")
+    if quant in FROZEN:
+        return {"quantize": FROZEN[quant]}
+    if "int8wo" in quant:
+        return {"quantize": "int8", "quantize_head": True}
+    if quant in ("fp8", "w8a8"):
+        return {"quantize": {"fp8": "fp8-dynamic"}.get(quant, quant)}
+    return weights(quant, "quant")
+
+
+def lengths(row: Row, usual: int) -> tuple[int, int]:
+    """(tokens of the prompt, tokens in the cache at the end): `seq` where a row has no lengths of its own."""
+    start, new = (int(number(row, c, 0)) for c in ("input_len", "output_len"))
+    return start, start + new or int(number(row, "seq", usual))
