@@ -10,18 +10,21 @@ import re
 from budget.named import Any
 
 from .inference import weights
-from .rows import NotCoveredError, number
+from .rows import NotCoveredError, before, number
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 ADAMW = {"transformers": "adamw"}  # its Trainer's default until 5.0 is torch's foreach. Source: transformers.
 # Words of optimizers, and what they are; the first that is found counts. None: not modelled.
 OPTIMIZERS: dict[str, dict[str, str] | None] = {
-    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None,
+    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
     "8-bit": {"optimizer": "adamw_8bit"}, "8bit": {"optimizer": "adamw_8bit"},
     "adafactor": {"optimizer": "adafactor"}, "sgd": {"optimizer": "sgd"}, "lion": {"optimizer": "lion"},
     "adam": {},
 }  # fmt: skip
+# What transformers did before 4.36: attention written out, and caches that are tuples. Source: transformers.
+BEFORE = {"transformers": (4, 36)}
+TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
 RANK = r"\b(?:rank|r) ?=? ?(\d+)"
 USUAL = 8  # peft's rank, of queries and values. Source: peft.
@@ -31,6 +34,12 @@ def unit(metric: str) -> float:
     """The bytes of a metric's unit: of the first that it names; a metric without one has decimal GB."""
     found = re.search(r"\b([gm]i?b)\b", metric.lower())
     return UNITS[found[1]] if found else UNITS["gb"]
+
+
+def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of software before a version, where a row states one that old."""
+    old = software in BEFORE and before(row, software, BEFORE[software])
+    return settings if old else {}
 
 
 def optimizer(row: Row, software: str) -> dict[str, Any]:
@@ -70,8 +79,10 @@ def frozen(row: Row) -> dict[str, Any]:
     quant = row["quant"].lower().removeprefix("bnb.")
     if quant in FROZEN:
         return {"quantize": FROZEN[quant]}
-    if "int8wo" in quant:
+    if quant in ("int8wo", "int8 weight only"):
         return {"quantize": "int8", "quantize_head": True}
+    if "int4wo" in quant or re.match(r"i?q\d", quant):  # of llama.cpp's those that are not modelled
+        raise NotCoveredError(f"weights in {quant}")
     if quant in ("fp8", "w8a8"):
         return {"quantize": {"fp8": "fp8-dynamic"}.get(quant, quant)}
     return weights(quant, "quant")

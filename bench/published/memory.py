@@ -174,10 +174,13 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {**methods.optimizer(row, software), **methods.method(row)}
+    own |= methods.older(row, software, methods.TRAINED)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "loss not fused" in row.get("notes", ""):
         own["fuse"] = "norm,gate"
+    if "no sequence parallelism" in row.get("notes", ""):
+        own["layout"] = {**part.settings["layout"], "sp": 0}
     return (Part(part.model, {**part.settings, **own}),), kind
 
 
@@ -199,10 +202,11 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     model, config = _model(row)
     none = row["quant"].lower() in ("", "none")
     form = {"dtype": precision(row["precision"] or "bf16")[0]} if none else methods.frozen(row)
-    software = stack(row, "transformers", "decode")
+    software = stack(row, mode="decode")
     how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
     start, end = methods.lengths(row, 64)
-    parts = [Part(model, {**how, "mode": "decode", "seq": end})]
+    old = methods.older(row, software, methods.DECODED)
+    parts = [Part(model, {**how, **old, "mode": "decode", "seq": end})]
     if start > 1:
         parts.append(Part(model, {**how, "mode": "prefill", "seq": start}))
     return tuple(parts), _metric(row)

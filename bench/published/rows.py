@@ -100,7 +100,7 @@ SOFTWARE = {
 # Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
-    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
+    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"), "megatron": ((2022, 1), "megatron-2021"),
     "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
@@ -131,16 +131,16 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
 def decoded(row: Row, software: str) -> Mapping[str, Any]:
     """What software did in the version that a row states while it generated tokens."""
     begin, ways = DECODED.get(software, ((), {}))
-    return ways if _before(row, software, begin) else {}
+    return ways if before(row, software, begin) else {}
 
 
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
-    return older if _before(row, name, begin) else name
+    return older if before(row, name, begin) else name
 
 
-def _before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
+def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
     version = rf"(?:^|\bv|\brelease/|{name.replace('-', '.')} )(\d+)\.(\d+)"
     for column in ("engine_version", "engine", "source"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from budget import stack as stacks
 from budget.device import Device
 from budget.named import Any
+from budget.read.source import resolve
 
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .rows import Asked, NotCoveredError, Part, device, measured, network, number, precision, stack, whole
@@ -65,7 +66,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **dropout(row, software)},
+        "config": {**config, **dropout(row, software), **_gelu(model, config, software)},
         "optimizer": "adamw_fused",
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
@@ -78,6 +79,12 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     if row.get("kind") == "llm_lora":
         settings["lora_rank"] = 16
     return Part(model, settings)
+
+
+def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
+    """GELU's tanh form as one kernel, which it is in all software but transformers."""
+    written_out = getattr(resolve(model, config)[2], "activation", "") == "gelu_new"
+    return {"activation": "gelu_tanh"} if written_out and software != "transformers" else {}
 
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
