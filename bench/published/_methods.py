@@ -25,6 +25,8 @@ OPTIMIZERS: dict[str, dict[str, str] | None] = {
 # What transformers did before 4.36: attention written out, and caches that are tuples. Source: transformers.
 BEFORE = {"transformers": (4, 36)}
 TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
+# What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
+BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
 RANK = r"\b(?:rank|r) ?=? ?(\d+)"
 USUAL = 8  # peft's rank, of queries and values. Source: peft.
@@ -40,6 +42,11 @@ def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old."""
     old = software in BEFORE and before(row, software, BEFORE[software])
     return settings if old else {}
+
+
+def beside(row: Row) -> dict[str, Any]:
+    """Settings of software that has a stack of another name."""
+    return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
 
 
 def optimizer(row: Row, software: str) -> dict[str, Any]:

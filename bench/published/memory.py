@@ -173,7 +173,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         raise NotCoveredError("gpu is not stated")
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
-    own = {**methods.optimizer(row, software), **methods.method(row)}
+    own = {**methods.beside(row), **methods.optimizer(row, software), **methods.method(row)}
     own |= methods.older(row, software, methods.TRAINED)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"

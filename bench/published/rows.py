@@ -100,8 +100,8 @@ SOFTWARE = {
 # Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
-    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"), "megatron": ((2022, 1), "megatron-2021"),
-    "torch-eager": ((2, 0), "torch-1"),
+    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
+    "megatron": ((2022, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
 }  # fmt: skip
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 # What software did before a version while it generated tokens, as settings of `estimate`.
