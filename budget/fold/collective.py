@@ -66,7 +66,7 @@ def _engines(cluster: Cluster, own: AllReduce, size: Size, group: Levels, otherw
     """Seconds of an engine's own all-reduce: of few bytes, within a node."""
     (inner, *outer), members = spans(cluster, group), degree(group)
     elsewhere = minimum(sum([flows.used(s) for s in outer]) + floor_div(size, OWN_BYTES), 1)
-    rate = min(own.bandwidth, flows.bandwidth(inner, False, message=True))
+    rate = min(own.bandwidth, flows.bandwidth(inner, False, 0))
     one = own.one_shot_s + (members - 1) * size / rate
     two = own.two_shot_s + 2 * (members - 1) / members * size / rate
     return (1 - elsewhere) * minimum(one, two) + elsewhere * otherwise
