@@ -256,9 +256,10 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower()
+    word = text.lower().removeprefix("mx")
     for start, dtype in (
         ("bf16", "bf16"),
+        ("bfloat16", "bf16"),
         ("fp16", "fp16"),
         ("f16", "fp16"),
         ("tf32", "tf32"),
