@@ -52,7 +52,8 @@ def check(task: Task, device: Device) -> None:
     """Raise an InputError for a precision that the model's dtype or the device contradicts."""
     choice, dtype = task.techniques.precision, task.dtype
     if choice in IN_FEW_BITS and choice.removeprefix("nv") not in device.flops:
-        raise InputError("precision", f"{device.name} has no {choice}; allowed: pure, autocast, master")
+        few = "float8" if choice == "fp8" else choice
+        raise InputError("precision", f"{device.name} has no {few}; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
     wide("grad_dtype", task.techniques.grad_dtype)
