@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
+from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.usual import filled
 
 from budget.serving import serve
 
@@ -243,6 +245,43 @@ def test_names_of_tables_are_presets(told, name):
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
+
+
+BRIDGE = "NVIDIA-NeMo/Megatron-Bridge docs/performance-summary.md"
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "word", "source", "modules"),
+    [  # recompute_modules in scripts/performance/configs at the release's tag
+        ("DeepSeekV3", "gb200", "mxfp8", f"{BRIDGE} (26.02)", "mla_up_proj"),
+        ("DeepSeekV3", "gb200", "FP8-MX", f"{BRIDGE} (26.04.01)", "mlp"),
+        ("DeepSeekV3", "gb300", "mxfp8", f"{BRIDGE} § 26.06.01", ""),
+        ("Kimi_K2", "h100-sxm", "fp8", BRIDGE, "mla_up_proj,mlp"),
+        ("GPT OSS 120B", "b200", "bf16", BRIDGE, "layernorm,moe_act"),
+        ("LLAMA3_70B", "b200", "fp8", BRIDGE, ""),
+    ],
+)
+def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, source, modules):
+    row = {
+        "model": model,
+        "precision": word,
+        "source": source,
+        "recompute": "",
+        "vpp": "n/a",
+        "tp": "1",
+        "pp": "4",
+    }
+    row = filled(row, stack(row), gpu)
+    assert recomputed(row, 64).get("recompute_modules", "") == modules
+    assert layout(row, 64, stack(row)) | {"vpp": 1, "zero": 1, "dp": 16} == layout(row, 64, stack(row))
+    assert precision(word)[0] == "bf16"
+
+
+def test_what_a_row_states_is_kept():
+    row = {"model": "DeepSeekV3", "precision": "mxfp8", "source": BRIDGE, "recompute": "full", "vpp": "4"}
+    assert filled(row, stack(row), "gb200") | row == filled(row, stack(row), "gb200")
+    unknown = row | {"recompute": "", "source": "MegaScale (arXiv 2402.15627)"}
+    assert filled(unknown, stack(unknown), "gb200")["recompute"] == ""
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ A setting that matters and is not published is no guess: the row is not covered,
 
 from __future__ import annotations
 
+import re
+
+from budget.launch.megatron import CORE
 from budget.named import Any
+from budget.plan.recompute_modules import NAMES
 
 from .rows import TORCHTITAN, NotCoveredError, measured, number, whole
 from .table import Row
@@ -25,6 +29,7 @@ CLUSTERS = {
     "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
+MODULES = (CORE, *NAMES)
 NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
 
 
@@ -66,9 +71,12 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     devices.
     """
     text = row.get("recompute", "").lower()
+    found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
+    if modules := [w for w in re.findall(r"\w+", text) if w in MODULES and found is None]:
+        again = {"recompute": "selective" if CORE in modules else "none"}
+        return {**again, "recompute_modules": ",".join(w for w in modules if w != CORE)}
     if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
-    found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
     unsure = found is None or text.endswith("?") or "differ" in text
     if unsure and gpus > NODE:
         raise NotCoveredError(f"recompute {text[:30]!r}" if text else "recompute is not stated")

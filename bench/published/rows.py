@@ -256,9 +256,10 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower()
+    word = text.lower().removeprefix("mx")
     for start, dtype in (
         ("bf16", "bf16"),
+        ("bfloat16", "bf16"),
         ("fp16", "fp16"),
         ("f16", "fp16"),
         ("tf32", "tf32"),
@@ -266,6 +267,7 @@ def precision(text: str) -> tuple[str, str]:
     ):
         if word.startswith(start):
             return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    if word.startswith("fp8"):
-        return "bf16", "fp8"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+        if word.startswith(start):
+            return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

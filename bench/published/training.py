@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from budget import stack as stacks
 from budget.device import Device
+from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .rows import Asked, NotCoveredError, Part, device, measured, network, number, precision, stack, whole
 from .table import Row
+from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
 TELLS = ("micro_batch", "tokens_per_s_per_gpu")
@@ -20,7 +22,7 @@ NUMBERS = (
     "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
     "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total", "tflops_per_gpu",
 )  # fmt: skip
-WORDS = ()
+WORDS = EMPTY  # of a number that does not apply
 DLE = "dle"  # whose BERT pads a batch to the longest of its bin, which is not published. Source: lddl.
 ANSWERS = "bert_qa_train"  # fine-tuned to find answers in a text, in O2 of apex. Source: dle-squad.
 # The READMEs' default batches of images, where a table has none.
@@ -51,6 +53,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     software = stack(row, "torch-compile", "train")
     if software == DLE and row.get("kind") == "bert_train":
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
+    row = filled(row, software, on.id)
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
     spread = layout(row, gpus, software)
@@ -91,7 +94,7 @@ def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     """What a row's word says where the stack says something else; float32 copies of weights are its own."""
     if software == DLE and row.get("kind") == ANSWERS and kind == "master":
         return {"precision": "master"}
-    if kind == "fp8":
-        return {"precision": "fp8"}
+    if kind in IN_FEW_BITS:
+        return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
     return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}
