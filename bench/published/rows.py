@@ -279,6 +279,7 @@ def precision(text: str) -> tuple[str, str]:
     ):
         if word.startswith(start):
             return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    if word.startswith("fp8"):
-        return "bf16", "fp8"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+        if word.startswith(start):
+            return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from budget import stack as stacks
 from budget.device import Device
+from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 
 from .adapters import adapters
@@ -104,8 +105,8 @@ def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     """What a row's word says where the stack says something else; float32 copies of weights are its own."""
     if software == DLE and row.get("kind") == ANSWERS and kind == "master":
         return {"precision": "master"}
-    if kind == "fp8":
-        return {"precision": "fp8"}
+    if kind in IN_FEW_BITS:
+        return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
     if "master" in row["precision"] and own == "autocast":
         return {"precision": "master"}
