@@ -14,7 +14,6 @@ from .rows import NotCoveredError, before, number
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-ADAMW = {"transformers": "adamw"}  # its Trainer's default until 5.0 is torch's foreach. Source: transformers.
 # Words of optimizers, and what they are; the first that is found counts. None: not modelled.
 OPTIMIZERS: dict[str, dict[str, str] | None] = {
     "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
@@ -27,9 +26,9 @@ BEFORE = {"transformers": (4, 36)}
 TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
+METHODS = ("", "full", "pretrain", "lora", "qlora")
+QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
-RANK = r"\b(?:rank|r) ?=? ?(\d+)"
-USUAL = 8  # peft's rank, of queries and values. Source: peft.
 
 
 def unit(metric: str) -> float:
@@ -49,36 +48,23 @@ def beside(row: Row) -> dict[str, Any]:
     return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
 
 
-def optimizer(row: Row, software: str) -> dict[str, Any]:
-    """The settings of a row's optimizer; the software's where it states none. Raises NotCoveredError."""
+def optimizer(row: Row) -> dict[str, Any]:
+    """The settings of a row's optimizer where it is no usual AdamW. Raises NotCoveredError."""
     text = row.get("optimizer", "").lower()
-    own = {"optimizer": ADAMW[software]} if software in ADAMW else {}
-    if not text:
-        return own
-    for word, settings in OPTIMIZERS.items():
-        if word in text and settings is not None:
-            away = {"offload": "optimizer"} if "paged" in text or "offloaded" in text else {}
-            return {**own, **settings, **away}
-        if word in text:
-            break
-    raise NotCoveredError(f"optimizer {text[:40]!r}")
+    found = next((word for word in OPTIMIZERS if word in text), "") if text else "adam"
+    settings = OPTIMIZERS.get(found)
+    if settings is None:
+        raise NotCoveredError(f"optimizer {text[:40]!r}")
+    away = {"offload": "optimizer"} if "paged" in text or "offloaded" in text else {}
+    return {**settings, **away}
 
 
-def method(row: Row) -> dict[str, Any]:
-    """The settings of what a row trains. Raises NotCoveredError."""
-    word, quant = row["method"].lower(), row["quant"].lower()
-    if word in ("", "full", "pretrain"):
-        return {}
-    if word not in ("lora", "qlora"):
-        raise NotCoveredError(f"method {word[:20]!r}")
-    said = f"{word} {row.get('notes', '')}".lower()
-    rank = re.search(RANK, said)
-    few: dict[str, Any] = {"lora_rank": int(rank[1]) if rank else USUAL}
-    if "all linear" in said:
-        few["lora_targets"] = "all-linear"
-    if word == "qlora" and quant in ("", "none"):
-        return {**few, "quantize": "nf4"}
-    return {**few, **(frozen(row) if quant not in ("", "none") else {})}
+def checked(row: Row) -> None:
+    """Raise a NotCoveredError for a method, or for numbers of few bits, that adapters.py does not read."""
+    if row["method"].lower() not in METHODS:
+        raise NotCoveredError(f"method {row['method'][:20]!r}")
+    if row["quant"] and not row["quant"].lower().startswith(QUANT):
+        raise NotCoveredError(f"quant {row['quant'][:20]!r}")
 
 
 def frozen(row: Row) -> dict[str, Any]:

@@ -168,12 +168,13 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
     if row.get("recompute", "").startswith(("gradient", "yes")):
         told["recompute"] = "full"
+    methods.checked(row)
     kind = _metric(row)
     if not row["gpu"] and kind is process:
         raise NotCoveredError("gpu is not stated")
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
-    own = {**methods.beside(row), **methods.optimizer(row, software), **methods.method(row)}
+    own = {**methods.beside(row), **methods.optimizer(row)}
     own |= methods.older(row, software, methods.TRAINED)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
