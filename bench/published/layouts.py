@@ -30,6 +30,13 @@ CLUSTERS = {
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
 MODULES = (CORE, *NAMES)
+# MaxText's words for what is kept of a layer, the first that starts so. Source: maxtext-defaults.
+REMAT = {
+    "minimal_offloaded": {},  # what crosses the host's link in which order is not known
+    "minimal": {"recompute": "keep_products"},
+    "save_dot_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
+    "save_dot_with_context_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
+}
 NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
 
 
@@ -75,6 +82,8 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     if modules := [w for w in re.findall(r"\w+", text) if w in MODULES and found is None]:
         again = {"recompute": "selective" if CORE in modules else "none"}
         return {**again, "recompute_modules": ",".join(w for w in modules if w != CORE)}
+    if kept := next((ours for word, ours in REMAT.items() if text.startswith(word)), None):
+        return kept
     if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
     unsure = found is None or text.endswith("?") or "differ" in text
