@@ -40,7 +40,7 @@ REMAT = {
 NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
 
 
-def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
+def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     """A row's degrees; what is left of its devices is data parallel. Raises NotCoveredError."""
     usual = 1 if gpus <= NODE or row.get("kind") == "cnn_train" else None
     several = {
@@ -55,7 +55,9 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
     told = bool(words(row)[1])
     vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
-    apart = {"etp": 1} if several["ep"] > 1 else {}
+    apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
+    if several["ep"] > 1 and row.get("ep_kind"):
+        apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
     if software in TORCHTITAN and several["pp"] > 1 and zero == 3:
         zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
     sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
