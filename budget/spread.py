@@ -5,6 +5,7 @@ from __future__ import annotations
 from .cluster import Cluster, joining
 from .config import Task, any_of
 from .device import Device
+from .device.software import nearest
 from .dtype import full_name
 from .errors import InputError
 from .fold.count import Flops, Params, each_flops, params
@@ -62,4 +63,5 @@ def groups(layout: Layout, software: Stack) -> float:
 
 def cluster_of(device: Device, cluster: object, software: Stack) -> Cluster:
     """What joins the devices, as a stack uses it. Raises InputError."""
-    return joining(device, cluster)._replace(one_shot_s=software.one_shot_s)
+    own = nearest(software.all_reduce, device.generation) if software.all_reduce else None
+    return joining(device, cluster)._replace(all_reduce=own)
