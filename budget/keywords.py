@@ -90,7 +90,7 @@ class Techniques(TypedDict, total=False):
     rank_dropout: float
     module_dropout: float
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8", "fsdp"]
+    precision: Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
     frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
+from budget.bench.published.adapters import adapters
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
 from budget.bench.published.usual import filled
 
 from budget.serving import serve
@@ -277,6 +278,13 @@ def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, sourc
     assert precision(word)[0] == "bf16"
 
 
+def test_maxtext_s_words_for_what_a_layer_keeps():
+    assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
+    assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
+    with pytest.raises(NotCoveredError):
+        recomputed({"recompute": "minimal_offloaded"}, 64)
+
+
 def test_what_a_row_states_is_kept():
     row = {"model": "DeepSeekV3", "precision": "mxfp8", "source": BRIDGE, "recompute": "full", "vpp": "4"}
     assert filled(row, stack(row), "gb200") | row == filled(row, stack(row), "gb200")
@@ -296,6 +304,42 @@ def test_what_a_row_states_is_kept():
 )
 def test_a_board_s_memory_and_slot_are_read(told, name):
     assert device(told).id == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "notes", "found"),
+    [
+        ("llm_train", "weights in bf16", {}),
+        ("llm_lora", "packed", {"lora_rank": 16}),
+        (
+            "llm_lora",
+            "LoRA, rank 64 on q k v gate up down; 1024 samples",
+            {"lora_rank": 64, "lora_targets": "attn.q,attn.k,attn.v,mlp.gate,mlp.up,mlp.down"},
+        ),
+        ("llm_lora", "LoRA, rank 4 on query and value", {"lora_rank": 4, "lora_targets": "attn.q,attn.v"}),
+        (
+            "llm_lora",
+            "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
+            {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
+        ),
+        ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
+    ],
+)
+def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, found):
+    assert adapters({"kind": kind, "notes": notes}) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "software", "name"),
+    [
+        ("perf_train_gpu_one.mdx (Trainer, 2022-01)", "transformers", "adamw_loop"),
+        ("gpu_test.md (transformers 4.49)", "transformers", "adamw"),
+        ("fine-tuning (transformers, DeepSpeed)", "transformers", "adamw_fused"),
+        ("nanoGPT README.md", "torch-compile", "adamw_fused"),
+    ],
+)
+def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
+    assert optimizer({"source": source}, software) == name
 
 
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):

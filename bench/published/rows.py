@@ -71,6 +71,7 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
+    "te's layers": "megatron",
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
     "pytorch eager": "torch-eager", "dynamo": "torch-compile", "torch.compile": "torch-compile",
@@ -132,6 +133,17 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     """What software did in the version that a row states while it generated tokens."""
     begin, ways = DECODED.get(software, ((), {}))
     return ways if _before(row, software, begin) else {}
+
+
+def optimizer(row: Row, software: str) -> str:
+    """How the software of a row updates weights with AdamW: in one kernel, unless it is transformers' Trainer
+    or a loop of its users', which had a loop over the weights until 2023-08. Source: transformers (#25109).
+    """
+    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    if software != "transformers" or "deepspeed" in text or "fused adamw" in text:
+        return "adamw_fused"
+    told = re.search(r"(20\d\d)-(\d\d)", text)
+    return "adamw_loop" if told and (int(told[1]), int(told[2])) < (2023, 8) else "adamw"
 
 
 def _of_version(row: Row, name: str) -> str:
@@ -267,6 +279,7 @@ def precision(text: str) -> tuple[str, str]:
     ):
         if word.startswith(start):
             return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    if word.startswith("fp8"):
-        return "bf16", "fp8"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+        if word.startswith(start):
+            return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

@@ -19,7 +19,7 @@ from ..report._units import count, memory
 from ._model import architecture_parser
 from ._output import output_flags, write
 
-HELP = "architectures with their flags, families, presets, devices, laws and more"
+HELP = "architectures with their flags, families, presets, devices, laws"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer

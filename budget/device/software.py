@@ -95,6 +95,13 @@ def _products(device: Device, dtype: str) -> tuple[float, bool]:
     return (device.reached(kind) if share is None else share), False
 
 
+def four_bits(device: Device) -> float:
+    """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
+    known = table.load("kernels.json")["products"].get(device.generation, {})
+    fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
+    return fast / usual if fast and usual else 1.0
+
+
 def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelClass]:
     """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
     kernels = table.load("kernels.json")["attention"]

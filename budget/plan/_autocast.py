@@ -152,8 +152,9 @@ class Autocast:
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
-        where = {"group": o.group, "kernel": o.kernel if t.on_chip else "", "module": o.module}
-        return made, Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes, **where)
+        kernel = o.kernel if t.on_chip else ""
+        cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes, group=o.group, kernel=kernel)
+        return made, cast._replace(module=o.module)
 
 
 def _casts_weight(node: Node) -> bool:
