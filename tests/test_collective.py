@@ -82,6 +82,17 @@ def test_an_all_to_all_sends_beyond_the_node_what_is_for_others():
     assert seconds(DGX, "all_to_all", LARGE, 32) == near(LARGE * 24 / 32 / card)
 
 
+@pytest.mark.parametrize(("members", "copies"), [(32, 2), (32, 4), (8, 3)])
+def test_a_token_goes_once_to_each_node_and_device(members, copies):
+    """Of all choices of experts for a token of the first node, or device: to how many others it goes."""
+    there = members // 8 if members > 8 else members
+    choices = list(itertools.product(range(there), repeat=copies))
+    others = sum(len(set(choice) - {0}) for choice in choices) / len(choices)
+    every = copies * (there - 1) / there
+    usual, once = (seconds(DGX, "all_to_all", LARGE, members, copies=n) for n in (1, copies))
+    assert once / usual == near(others / every)
+
+
 def test_an_oversubscribed_layer_slows_only_what_has_few_members_below_it():
     """Groups of two pods with one node in each get a seventh of their cards; those of many nodes a pod do
     not notice.

@@ -278,6 +278,13 @@ def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, sourc
     assert precision(word)[0] == "bf16"
 
 
+def test_maxtext_s_words_for_what_a_layer_keeps():
+    assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
+    assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
+    with pytest.raises(NotCoveredError):
+        recomputed({"recompute": "minimal_offloaded"}, 64)
+
+
 def test_what_a_row_states_is_kept():
     row = {"model": "DeepSeekV3", "precision": "mxfp8", "source": BRIDGE, "recompute": "full", "vpp": "4"}
     assert filled(row, stack(row), "gb200") | row == filled(row, stack(row), "gb200")

@@ -35,16 +35,25 @@ class Usual(NamedTuple):
     until: tuple[int, ...] = NEVER
 
 
-LATENT = ("deepseek-v3", "kimi-k2")
+V3, LATENT = ("deepseek-v3",), ("deepseek-v3", "kimi-k2")
+QWEN, SMALL_QWEN, OSS = ("qwen3-235b-a22b",), ("qwen3-30b-a3b",), ("gpt-oss-120b",)
+NANO, SUPER = ("nemotron-3-nano-30b-a3b",), ("nemotron-3-super-120b-a12b",)
 ONE = {"tp": "1", "pp": "1", "cp": "1", "ep": "1"}
+# Of experts: DeepEP's or HybridEP's kernels, or an all-to-all; beside another micro-batch or not.
+TOKENS, COPIES, BESIDE = {"ep_kind": "tokens"}, {"ep_kind": "copies"}, {"ep_overlap": "1"}
 
 
-def _again(what: str, models: tuple[str, ...], *devices: str, **when: tuple[int, ...]) -> Usual:
-    """A recipe of Megatron Bridge that recomputes modules; what has no recipe recomputes nothing."""
-    formats = tuple(f for f in FORMATS if f in devices)
-    return Usual(
-        BRIDGE, {"recompute": what}, models, tuple(d for d in devices if d not in formats), formats, **when
-    )
+def _recipe(
+    columns: Mapping[str, str], models: tuple[str, ...], *which: str, **when: tuple[int, ...]
+) -> Usual:
+    """A recipe of Megatron Bridge, for devices and formats."""
+    formats = tuple(f for f in FORMATS if f in which)
+    return Usual(BRIDGE, columns, models, tuple(d for d in which if d not in formats), formats, **when)
+
+
+def _again(what: str, models: tuple[str, ...], *which: str, **when: tuple[int, ...]) -> Usual:
+    """The modules that a recipe recomputes; what has no recipe recomputes nothing."""
+    return _recipe({"recompute": what}, models, *which, **when)
 
 
 FORMATS = ("nvfp4", "mxfp8", "fp8", "bf16")  # the first that a row's word has
@@ -53,20 +62,38 @@ USUAL = (
     Usual(BRIDGE, {"recompute": "none", "zero_stage": "dist-opt (zero1)", "vpp": "1"}),
     _again("mla_up_proj", LATENT),
     _again("mla_up_proj,mlp", LATENT, "h100-sxm"),
-    _again("moe_act", ("deepseek-v3",), "gb300", "bf16"),
-    _again("moe_act", ("deepseek-v3",), "gb300", until=(26, 2)),
-    _again("mlp", ("deepseek-v3",), "gb200", "fp8", "nvfp4", since=(26, 4)),
-    _again("mlp", ("deepseek-v3",), "gb200", "mxfp8", since=(26, 4), until=(26, 6)),
-    _again("none", ("deepseek-v3",), "gb300", "mxfp8", since=(26, 6)),
-    _again("mla_up_proj,mlp", ("deepseek-v3",), "b200", "mxfp8", since=(26, 4, 1)),
-    _again("mla_up_proj,layernorm,moe_act", ("deepseek-v3",), "b200", "nvfp4", since=(26, 4, 1)),
-    _again("layernorm,moe_act", ("gpt-oss-120b",), "b200", "gb200", "h100-sxm"),
-    _again("none", ("gpt-oss-120b",), "gb200", "mxfp8", since=(26, 6)),
-    _again("moe,layernorm", ("nemotron-3-nano-30b-a3b",), "h100-sxm", "bf16"),
-    _again("moe,layernorm,core_attn,moe_act", ("nemotron-3-nano-30b-a3b",), "h100-sxm", "fp8"),
-    _again("moe_act,moe,layernorm,core_attn", ("nemotron-3-super-120b-a12b",), "b200", "bf16"),
-    _again("moe_act,layernorm", ("nemotron-3-super-120b-a12b",), "b200", "mxfp8"),
-    _again("moe_act,layernorm", ("nemotron-3-super-120b-a12b",), "b300", "bf16", "nvfp4"),
+    _again("moe_act", V3, "gb300", "bf16"),
+    _again("moe_act", V3, "gb300", until=(26, 2)),
+    _again("mlp", V3, "gb200", "fp8", "nvfp4", since=(26, 4)),
+    _again("mlp", V3, "gb200", "mxfp8", since=(26, 4), until=(26, 6)),
+    _again("none", V3, "gb300", "mxfp8", since=(26, 6)),
+    _again("mla_up_proj,mlp", V3, "b200", "mxfp8", since=(26, 4, 1)),
+    _again("mla_up_proj,layernorm,moe_act", V3, "b200", "nvfp4", since=(26, 4, 1)),
+    _again("layernorm,moe_act", OSS, "b200", "gb200", "h100-sxm"),
+    _again("none", OSS, "gb200", "mxfp8", since=(26, 6)),
+    _again("moe,layernorm", NANO, "h100-sxm", "bf16"),
+    _again("moe,layernorm,core_attn,moe_act", NANO, "h100-sxm", "fp8"),
+    _again("moe_act,moe,layernorm,core_attn", SUPER, "b200", "bf16"),
+    _again("moe_act,layernorm", SUPER, "b200", "mxfp8"),
+    _again("moe_act,layernorm", SUPER, "b300", "bf16", "nvfp4"),
+    _recipe(TOKENS, (*LATENT, *QWEN, *SMALL_QWEN, *NANO, *SUPER)),
+    _recipe(COPIES, V3, "b200", until=(26, 2)),
+    _recipe(COPIES, ("kimi-k2",), "b200", "b300", "h100-sxm"),
+    _recipe(COPIES, QWEN, "b200", "h100-sxm"),
+    _recipe(COPIES, QWEN, "b300", until=(26, 2, 1)),
+    _recipe(COPIES, QWEN, "b300", since=(26, 4), until=(26, 4, 1)),
+    _recipe(COPIES, SMALL_QWEN, "b200", until=(26, 2, 1)),
+    _recipe(TOKENS, OSS, "b300", since=(26, 4)),
+    _recipe(TOKENS, OSS, "gb200", "gb300", "mxfp8", since=(26, 6)),
+    _recipe(BESIDE, V3, "h100-sxm", until=(26, 2)),
+    _recipe(BESIDE, V3, "b200", "mxfp8", "nvfp4", since=(26, 4, 1)),
+    _recipe(BESIDE, (*V3, *QWEN, *SMALL_QWEN, *OSS), "gb200", "gb300", "mxfp8", since=(26, 6)),
+    _recipe(BESIDE, SMALL_QWEN, "b300", "mxfp8", since=(26, 6)),
+    _recipe(BESIDE, SMALL_QWEN, "h100-sxm", until=(26, 2, 1)),
+    _recipe(BESIDE, QWEN, "h100-sxm"),
+    _recipe(BESIDE, QWEN, "b200", until=(26, 2)),
+    _recipe(BESIDE, QWEN, "b300", until=(26, 2, 1)),
+    _recipe(BESIDE, OSS, "gb200", since=(26, 4)),
     Usual("maxtext", {**ONE, "zero_stage": "fsdp", "recompute": "full"}),
     Usual("/torchtitan", {**ONE, "zero_stage": "fsdp", "recompute": "selective (per-op SAC)"}),
 )  # fmt: skip

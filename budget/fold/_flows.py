@@ -140,14 +140,20 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
     return slowest
 
 
-def pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool) -> Size:
-    """An all-to-all: every device to every other one, within and beyond the node at the same time."""
+def pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool, copies: Size = 1) -> Size:
+    """An all-to-all: every device to every other one, within and beyond the node at the same time.
+
+    copies: so many rows of the buffer are one token's and go once to each node, and to each device in it
+    (DeepEP's kernels); to how many different ones is what balanced choices expect. Source: deepseek-v3.
+    """
     slowest: Size = 0.0
     steps: Size = 0.0
     for s in parts:
         # What leaves for farther tiers crosses this one too, but not the links inside the node.
         beyond = s.members if s is parts[0] else members
-        slowest = maximum(slowest, size * (beyond - s.inner) / members / bandwidth(s, alone))
+        apart = members if s is parts[0] else members / s.inner  # devices, or nodes
+        once = apart / copies * (1 - (1 - 1 / apart) ** copies)  # of a token's rows
+        slowest = maximum(slowest, size * once * (beyond - s.inner) / members / bandwidth(s, alone))
         steps = steps + log2(s.members / s.inner) * s.tier.link.step_s
     return _start(parts) + steps + _ramped(slowest)
 

@@ -33,12 +33,15 @@ OWN_BYTES = 8 * 2**20  # from here on engines leave an all-reduce to NCCL. Sourc
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 
 
-def seconds(cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False) -> Size:
+def seconds(
+    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False, copies: Size = 1
+) -> Size:
     """Seconds of one collective: 0 in a group of one. `alone`: no other group of the node sends meanwhile.
+    copies: rows of an all-to-all that are one token's, and go once to each device and node.
 
     Raises InputError for an unknown kind.
     """
-    times = tuple(algorithms(cluster, kind, size, group, alone=alone).values())
+    times = tuple(algorithms(cluster, kind, size, group, alone=alone, copies=copies).values())
     least = times[0]
     for other in times[1:]:
         least = minimum(least, other)
@@ -73,7 +76,7 @@ def _engines(cluster: Cluster, own: AllReduce, size: Size, group: Levels, otherw
 
 
 def algorithms(
-    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False
+    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False, copies: Size = 1
 ) -> dict[str, Size]:
     """Seconds by each algorithm that the cluster has for this kind."""
     if kind not in KINDS:
@@ -84,7 +87,7 @@ def algorithms(
     if cluster.tiers[0].torus:
         return {"torus": flows.torus(parts, kind, size, group, alone)}
     if kind == "all_to_all":
-        return {"pairs": flows.pairs(parts, size, members, alone)}
+        return {"pairs": flows.pairs(parts, size, members, alone, copies)}
     found = {"ring": flows.ring(parts, size, 2 if kind == "all_reduce" else 1, alone)}
     if kind == "all_reduce":
         found["tree"] = flows.tree(parts, size, alone)
