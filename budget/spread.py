@@ -29,6 +29,8 @@ def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
     if hasattr(layout.vpp, "shape"):  # how many stages a device runs
         raise InputError("layout.vpp", "got an array; allowed: one number")
     check_schedule(layout, micro, task.workload.mode == "train")
+    if any_of(layout.ep > 1):
+        network = network.routed()
     ranks, found = _ranks(network, task._replace(layout=layout.unscheduled))
     return *found, Spread(ranks, layout, micro, task.dtype)
 

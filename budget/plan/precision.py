@@ -113,7 +113,8 @@ def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
             own = {t: t._replace(name=f"{t.name}~own", role=ACTIVATION) for t in made}
             yield o._replace(outs=tuple(own.get(t, t) for t in o.outs))
             for t in made:
-                yield Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                cast = Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                yield cast._replace(module=o.module)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
