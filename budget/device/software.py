@@ -89,8 +89,8 @@ def halved(device: Device) -> bool:
 
 
 def _products(device: Device, dtype: str) -> tuple[float, bool]:
-    """The fraction of the peak that large products reach: of this device, else of its generation or of GeForce,
-    else as a device's own data or the usual one; and whether its ordinary units compute them.
+    """The fraction of the peak that large products reach (of this device, else of its generation or of GeForce,
+    else as its own data has it, or the usual one), and whether its ordinary units compute them.
     """
     kind = SHORTS.get(dtype, dtype)
     known = table.load("kernels.json")["products"]

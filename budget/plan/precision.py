@@ -52,7 +52,8 @@ def check(task: Task, device: Device) -> None:
     """Raise an InputError for a precision that the model's dtype or the device contradicts."""
     choice, dtype, mode = task.techniques.precision, task.dtype, task.workload.mode
     if mode != "train" and choice not in UNTRAINED:
-        raise InputError("precision", f"got {choice} with mode {mode}; allowed: {', '.join(UNTRAINED)}, or train")
+        allowed = f"{', '.join(UNTRAINED)}, or mode train"
+        raise InputError("precision", f"got {choice} in mode {mode}; allowed: {allowed}")
     if choice == "fp8" and "fp8" not in device.flops:
         raise InputError("precision", f"{device.name} has no float8; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):

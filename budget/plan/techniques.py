@@ -70,7 +70,7 @@ def trained(model: Model, task: Task) -> Model:
 
 
 def served(model: Model, task: Task) -> Model:
-    """The program as it answers: with autocast's casts, an engine's own kernels, latent attention from its cache."""
+    """The program as an engine runs it: with casts, kernels of its own, latent attention from its cache."""
     model = run(model, task, "cast", "offload")
     if task.workload.mode != "decode" or task.attention != "flash":
         return model
