@@ -1,5 +1,7 @@
 """Precision: autocast against torch's own casts, the others by their bytes."""
 
+import math
+
 import pytest
 
 from budget import estimate
@@ -94,17 +96,24 @@ def test_master_weights_are_megatron_s_18_bytes_a_parameter():
     assert m.parameters + m.gradients + m.optimizer - counters == 18 * n
 
 
-def test_float8_keeps_inputs_in_one_byte_and_weights_twice():
+@pytest.mark.parametrize(
+    ("choice", "dtype", "size", "history"),
+    [("fp8", "float8", 1, 4 * 1024 * 5), ("nvfp4", "nvfp4", 0.5 + 1 / 16, 0)],
+)
+def test_few_bits_keep_inputs_in_few_bytes_and_weights_twice(choice, dtype, size, history):
     layers = 4
-    wide, narrow = backward(model(layers)), fp8.trained(backward(precision(model(layers), "fp8")))
-    inputs = B * S * (D + F)  # of gate and up together, and of down
-    weights = 2 * 3 * D * F
-    edge = B * S * C  # the first product: its input was kept anyway, its weight is not read again
+    wide, narrow = (backward(m) for m in (model(layers), precision(model(layers), choice)))
+    narrow = fp8.trained(narrow, dtype)
+    inputs = (2 - size) * B * S * (D + F)  # of gate and up together, and of down
+    weights = size * 2 * 3 * D * F
+    edge = math.ceil(
+        size * B * S * C
+    )  # the first product: its input is kept anyway, its weight not read again
     difference = memory(narrow, "bfloat16").activations - memory(wide, "bfloat16").activations
     assert difference == layers * (weights - inputs) + edge
     assert flops(narrow)[:2] == flops(wide)[:2]
     assert memory(narrow, "bfloat16").gradients == memory(wide, "bfloat16").gradients
-    assert memory(narrow, "bfloat16").optimizer == 4 * 1024 * 5 * (3 * layers + 1)
+    assert memory(narrow, "bfloat16").optimizer == history * (3 * layers + 1)
 
 
 def test_float32_upcasts_nothing():
@@ -119,6 +128,7 @@ def test_float32_upcasts_nothing():
 @pytest.mark.parametrize(
     ("choice", "dtype", "error"),
     [
+        ("nvfp4", "bfloat16", "precision: H100 SXM 80GB has no nvfp4; allowed: pure, autocast, master"),
         ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
         ("autocats", "bfloat16", "precision: got 'autocats'; did you mean 'autocast'"),
     ],

@@ -39,12 +39,14 @@ WEIGHTS = {
     "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
     "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
-# The same by a word anywhere: what weights of four bits have beside them. ExLlama's own format has no more.
-PACKED = {"gptq": "gptq", "exl2": "gptq", "awq": "awq", "groups of 64": "q4_0"}
-STAGED = (
-    "llama.cpp",
-    "exllamav2",
-)  # software that several devices divide by layers. Source: llama-cpp-cublas.
+# The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
+# MLX's groups have two 16-bit numbers. Source: mlx-lm.
+PACKED = {
+    "gptq": "gptq", "exl2": "gptq", "awq": "awq", "mxfp4": "mxfp4", "int8 (groups of 64": "mlx-8bit",
+    "groups of 64": "mlx-4bit",
+}  # fmt: skip
+LLAMA = ("llama.cpp-2024", "llama.cpp")
+STAGED = (*LLAMA, "exllamav2")  # software that several devices divide by layers. Source: llama-cpp-cublas.
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 
 
@@ -98,10 +100,10 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
-    middle = new // 2 if software == "llama.cpp" else start + new // 2
+    middle = new // 2 if software in LLAMA else start + new // 2
     token = Part(model, {**settings, **decoded(row, software), "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
-    piece = min(start, PIECE) if software == "llama.cpp" else start
+    piece = min(start, PIECE) if software in LLAMA else start
     pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
     prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:

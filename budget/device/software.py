@@ -89,8 +89,8 @@ def halved(device: Device) -> bool:
 
 
 def _products(device: Device, dtype: str) -> tuple[float, bool]:
-    """The fraction of the peak that large products reach (of this device, else of its generation or of GeForce,
-    else as its own data has it, or the usual one), and whether its ordinary units compute them.
+    """The fraction of the peak that large products reach (of this device, its generation or GeForce, else as
+    its own data has it, or the usual one), and whether its ordinary units compute them.
     """
     kind = SHORTS.get(dtype, dtype)
     known = table.load("kernels.json")["products"]
@@ -105,6 +105,13 @@ def _products(device: Device, dtype: str) -> tuple[float, bool]:
             if key in reached:
                 return float(reached[key]), False
     return device.reached(kind), False
+
+
+def four_bits(device: Device) -> float:
+    """How much faster large products in NVFP4 were measured to be than in float8; 1 where they were not."""
+    known = table.load("kernels.json")["products"].get(device.generation, {})
+    fast, usual = (known.get(kind, 0) * device.flops.get(kind, 0) for kind in ("fp4", "fp8"))
+    return fast / usual if fast and usual else 1.0
 
 
 def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelClass]:

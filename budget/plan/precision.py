@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Task, setting
-from ..dtype import full_name
+from ..dtype import IN_FEW_BITS, full_name
 from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..ir import (
@@ -31,7 +31,7 @@ from ._names import is_trained, untrained, wide
 if TYPE_CHECKING:
     from ..device import Device
 
-PRECISION = ("pure", "autocast", "master", "fp8", "fsdp")
+PRECISION = ("pure", "autocast", "master", "fp8", "nvfp4", "fsdp")
 UNTRAINED = ("pure", "autocast")  # without a training step there is nothing else to keep
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
@@ -54,8 +54,9 @@ def check(task: Task, device: Device) -> None:
     if mode != "train" and choice not in UNTRAINED:
         allowed = f"{', '.join(UNTRAINED)}, or mode train"
         raise InputError("precision", f"got {choice} in mode {mode}; allowed: {allowed}")
-    if choice == "fp8" and "fp8" not in device.flops:
-        raise InputError("precision", f"{device.name} has no float8; allowed: pure, autocast, master")
+    if choice in IN_FEW_BITS and choice.removeprefix("nv") not in device.flops:
+        few = "float8" if choice == "fp8" else choice
+        raise InputError("precision", f"{device.name} has no {few}; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
     wide("grad_dtype", task.techniques.grad_dtype)
@@ -78,10 +79,10 @@ def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = 
         from ._autocast import Autocast
 
         return model._replace(nodes=tuple(Autocast(device, frozen).run(model.nodes, {}, set())))
-    if choice == "fp8":
+    if choice in IN_FEW_BITS:
         from . import fp8
 
-        return model._replace(nodes=tuple(fp8.quantized(model.nodes)))
+        return model._replace(nodes=tuple(fp8.quantized(model.nodes, IN_FEW_BITS[choice])))
     if choice == "fsdp":
         from .fsdp import cast_weights
 
@@ -115,7 +116,8 @@ def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
             own = {t: t._replace(name=f"{t.name}~own", role=ACTIVATION) for t in made}
             yield o._replace(outs=tuple(own.get(t, t) for t in o.outs))
             for t in made:
-                yield Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                cast = Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                yield cast._replace(module=o.module)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
@@ -134,10 +136,10 @@ def apply(model: Model, task: Task) -> Model:
 def apply_gradients(model: Model, task: Task) -> Model:
     """The training program with its gradients in the dtypes that they have."""
     t = task.techniques
-    if t.precision == "fp8":
+    if t.precision in IN_FEW_BITS:
         from . import fp8
 
-        model = fp8.trained(model)
+        model = fp8.trained(model, IN_FEW_BITS[t.precision])
     if not t.grad_dtype or (dtype := full_name(t.grad_dtype)) == task.dtype:
         return model
     of = {own or task.dtype for own in trained(model)} - {dtype}
