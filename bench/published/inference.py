@@ -57,7 +57,12 @@ def asked(row: Row) -> Iterator[Asked]:
     if gpus != whole(row, "tp", gpus) * stages:
         raise NotCoveredError("stages on several devices")
     batch = whole(row, "batch")
-    settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
+    settings = {
+        "device": on,
+        "stack": software,
+        "batch": batch,
+        **weights(row["weight_precision"], "weight_precision"),
+    }
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     model, config = network(row, software, 0)
@@ -125,7 +130,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         yield Asked("tpot_s", "s", None, (token,))
 
 
-def _weights(text: str) -> dict[str, Any]:
+def weights(text: str, column: str) -> dict[str, Any]:
+    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = text.lower()
     for some, form in PACKED.items():
         if some in word:
@@ -133,4 +139,4 @@ def _weights(text: str) -> dict[str, Any]:
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
             return dict(WEIGHTS[start])
-    raise NotCoveredError(f"weight_precision {text[:30]!r}" if text else "weight_precision is not stated")
+    raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")
