@@ -32,7 +32,7 @@ WORDS = ()
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
     "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
-    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"},
+    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
     "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"}, "q5_k": {"quantize": "q5_k_m"},
     "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"}, "q4_1": {"quantize": "q4_1"},
