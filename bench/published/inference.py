@@ -35,7 +35,7 @@ MEASURED = NUMBERS[-6:]
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
     "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
-    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"},
+    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
     **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
     **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
@@ -64,7 +64,7 @@ def asked(row: Row) -> Iterator[Asked]:
         "device": on,
         "stack": software,
         "batch": batch,
-        **_weights(row["weight_precision"], software),
+        **weights(row["weight_precision"], "weight_precision", software),
     }
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
@@ -137,7 +137,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         yield Asked("tpot_s", "s", None, (token,))
 
 
-def _weights(text: str, software: str) -> dict[str, Any]:
+def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
+    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
     if software == "mlx" and (bits := re.match(r"(?:int|q)?([48])(?:-?bit)?\b", word)):
         return {"quantize": f"mlx-{bits[1]}bit"}  # in groups of 64 where nobody says. Source: mlx-lm.
@@ -147,4 +148,4 @@ def _weights(text: str, software: str) -> dict[str, Any]:
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
             return dict(WEIGHTS[start])
-    raise NotCoveredError(f"weight_precision {text[:30]!r}" if text else "weight_precision is not stated")
+    raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

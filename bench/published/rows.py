@@ -104,7 +104,8 @@ SOFTWARE = {
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
-    "torch-eager": ((2, 0), "torch-1"), "llama.cpp": ((2024, 6), "llama.cpp-2024"),
+    "megatron": ((2022, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
+    "llama.cpp": ((2024, 6), "llama.cpp-2024"),
 }  # fmt: skip
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
@@ -139,7 +140,7 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
 def decoded(row: Row, software: str) -> Mapping[str, Any]:
     """What software did in the version that a row states while it generated tokens."""
     begin, ways = DECODED.get(software, ((), {}))
-    return ways if _before(row, software, begin) else {}
+    return ways if before(row, software, begin) else {}
 
 
 def optimizer(row: Row, software: str) -> str:
@@ -156,10 +157,10 @@ def optimizer(row: Row, software: str) -> str:
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
-    return older if _before(row, name, begin) else name
+    return older if before(row, name, begin) else name
 
 
-def _before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
+def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
     said = rf"{name.replace('-', '.')} (\d+)\.(\d+)|{DATE}"
     if begin < (2000,):  # of what is told by its date, any other version may be another thing's
@@ -236,10 +237,16 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            return found, {"context": seq} if long else {}
+            config: dict[str, Any] = {"context": seq} if long else {}
+            return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def _of_timm(row: Row) -> bool:
+    """Whether a network is timm's, whose attention has one projection. Source: timm."""
+    return "pytorch-image-models" in row.get("source", "")
 
 
 def side(name: str) -> int:
