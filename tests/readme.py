@@ -31,8 +31,7 @@ ACCURACY = ROOT / "docs" / "accuracy.md"
 REPEATED = {
     "a fifth of each pair": (
         "| time, a fifth of each software's rows left out | {rows} published runs | {median:.1f} % |",
-        "| [time, one device](#one-device) | {rows} published rows, a fifth left out "
-        "| {median:.0f} %, {p90:.0f} % |",
+        "](#one-device) | {rows} published rows, a fifth left out | {median:.0f} %, {p90:.0f} % |",
     ),
     "each pair of stack and device": (
         "| time, of a software and device that nobody measured together | the same | {median:.1f} % |",
