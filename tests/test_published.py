@@ -337,6 +337,8 @@ def test_a_board_s_memory_and_slot_are_read(told, name):
             "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
             {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
         ),
+        ("llm_lora", "LoRA; peft 0.13", {"lora_rank": 16, "lora_dtype": "fp32"}),
+        ("llm_lora", "LoRA; peft 0.8", {"lora_rank": 16}),
         ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
     ],
 )
