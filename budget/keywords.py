@@ -56,7 +56,7 @@ class Techniques(TypedDict, total=False):
     boft_block_size: int
     boft_dropout: float
     kv_dtype: str
-    cache_implementation: Literal["static", "dynamic"]
+    cache_implementation: Literal["static", "dynamic", "tuple"]
     teacher: str
     freeze: str
     freeze_layers: int

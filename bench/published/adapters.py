@@ -18,12 +18,12 @@ PRODUCTS = {
     "o": "attn.o", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.down",
 }  # fmt: skip
 # bitsandbytes' 4-bit floats are what QLoRA means unless another format is told. Source: qlora.
-FORMATS = {"gptq": "gptq", "double": "nf4-dq", "": "nf4"}
+FORMATS = {"gptq": "gptq", "double": "nf4-dq", "dq": "nf4-dq", "int8": "int8", "": "nf4"}
 
 
 def adapters(row: Row) -> dict[str, Any]:
     """The settings of a row's adapters; nothing where all weights train."""
-    words = f"{row.get('kind', '')} {row.get('notes', '')} {row.get('precision', '')}".lower()
+    words = " ".join(row.get(c, "") for c in ("kind", "method", "notes", "precision", "quant")).lower()
     if "lora" not in words:
         return {}
     told = re.search(r"\brank (\d+)(?: on ([a-z ]+))?", words)

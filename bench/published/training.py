@@ -8,6 +8,7 @@ from budget import stack as stacks
 from budget.device import Device
 from budget.dtype import IN_FEW_BITS
 from budget.named import Any
+from budget.read.source import resolve
 
 from .adapters import adapters
 from .layouts import cluster, dropout, layout, recomputed, seconds
@@ -88,7 +89,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **dropout(row, software)},
+        "config": {**config, **dropout(row, software), **_gelu(model, config, software)},
         "optimizer": optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
@@ -99,6 +100,12 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
     return Part(model, settings)
+
+
+def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
+    """GELU's tanh form as one kernel, which it is in all software but transformers."""
+    written_out = getattr(resolve(model, config)[2], "activation", "") == "gelu_new"
+    return {"activation": "gelu_tanh"} if written_out and software != "transformers" else {}
 
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:

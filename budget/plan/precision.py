@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from ..device import Device
 
 PRECISION = ("pure", "autocast", "master", "fp8", "nvfp4", "fsdp")
+UNTRAINED = ("pure", "autocast")  # without a training step there is nothing else to keep
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
 }
 NEEDS = {
-    "precision": ("train",),
     "frozen_dtype": ("train",),
     "grad_dtype": ("train",),
 }
@@ -50,7 +50,10 @@ ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
 def check(task: Task, device: Device) -> None:
     """Raise an InputError for a precision that the model's dtype or the device contradicts."""
-    choice, dtype = task.techniques.precision, task.dtype
+    choice, dtype, mode = task.techniques.precision, task.dtype, task.workload.mode
+    if mode != "train" and choice not in UNTRAINED:
+        allowed = f"{', '.join(UNTRAINED)}, or mode train"
+        raise InputError("precision", f"got {choice} in mode {mode}; allowed: {allowed}")
     if choice in IN_FEW_BITS and choice.removeprefix("nv") not in device.flops:
         few = "float8" if choice == "fp8" else choice
         raise InputError("precision", f"{device.name} has no {few}; allowed: pure, autocast, master")
@@ -147,7 +150,7 @@ def apply_gradients(model: Model, task: Task) -> Model:
 
 
 def apply_cache(model: Model, task: Task) -> Model:
-    """The training program with autocast's cache."""
+    """The program with autocast's cache."""
     if task.techniques.precision != "autocast":
         return model
     from ._autocast import until_the_end
