@@ -96,6 +96,7 @@ SOFTWARE = {
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
     "2407.21783": "llama-3",
     "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
+    "dgxc-benchmarking": "megatron-bridge",
 }  # fmt: skip
 
 
