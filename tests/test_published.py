@@ -401,6 +401,31 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
     assert older["attention"] == "causal"  # keys and values had copies before version 5
 
 
+@pytest.mark.parametrize(
+    ("told", "settings"),
+    [
+        ({"weight_precision": "Q4_K - Small"}, {"quantize": "q4_k_s"}),
+        ({"weight_precision": "IQ4_XS - 4.25 bpw"}, {"quantize": "iq4_xs"}),
+        ({"engine": "mlx-lm", "weight_precision": "8-bit"}, {"quantize": "mlx-8bit"}),
+        ({"engine": "torchao", "weight_precision": "int4 (groups of 64)"}, {"quantize": "mlx-4bit"}),
+        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4"}),
+        ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
+        ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
+        ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),
+        ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
+        ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),
+        ({"model": "resnet50", "input_len": "", "e2e_latency_ms": "9"}, {"mode": "forward"}),
+    ],
+)
+def test_a_row_s_words_are_settings(tmp_path, told, settings):
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "Llama-3-8B", "engine": "llama.cpp", "weight_precision": "F16", "input_len": "512"}
+    kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"} | told])))
+    (asked,) = kind.asked(read[0])
+    assert asked.measured
+    assert asked.parts[0].settings | settings == asked.parts[0].settings
+
+
 def test_software_that_only_serves_trains_nothing():
     row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
     assert stack(row, "") == "gpt-fast"  # torchao's
