@@ -8,7 +8,7 @@ from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.ir import Model, block, link, op
+from budget.ir import Model, block, elements, link, op, walk
 from budget.plan import fp8
 from budget.plan.backward import backward
 from budget.plan.optimizer import optimizer
@@ -17,6 +17,7 @@ from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
 from oracle_plan import B, C, D, F, S, model, net, saved  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
@@ -29,6 +30,39 @@ def test_autocast_saves_what_torch_saves(layers):
     assert ours.activations - held == theirs
     parameters = sum(4 * p.numel() for p in module.parameters())
     assert (ours.parameters, ours.gradients) == (parameters, parameters)
+
+
+def test_inference_under_autocast_casts_what_torch_casts():
+    """The copies to another dtype that torch.autocast makes of a forward pass, in elements."""
+    layers, module, x = 3, net(3), torch.randn(B, S, C)
+    made = []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten._to_copy.default:
+                made.append(out.numel())
+            return out
+
+    with torch.no_grad(), Casts(), torch.autocast("cpu", torch.bfloat16):
+        module(x)
+    program = precision(model(layers), "autocast", "cpu")
+    casts = [(o, times) for o, times in walk(program.nodes) if o.kind == "cast"]
+    assert sum(times for _, times in casts) == len(made)
+    assert sum(elements(o.out, o.sizes) * times for o, times in casts) == sum(made)
+
+
+def test_without_a_training_step_there_is_autocast_and_nothing_else():
+    pure, cast = (
+        estimate("vit-b-16", batch=8, mode="forward", device="rtx-3090", dtype="fp16", precision=p)
+        for p in ("pure", "autocast")
+    )
+    assert cast.flops.forward == pure.flops.forward and cast.times.step > pure.times.step
+    assert cast.memory.parameters == 2 * pure.memory.parameters
+    with pytest.raises(
+        InputError, match=r"^precision: got master in mode decode; allowed: pure, autocast, or"
+    ):
+        estimate("gpt2", mode="decode", precision="master")
 
 
 def test_autocast_casts_a_weight_once_though_two_read_it():
@@ -109,3 +143,18 @@ def test_the_order_is_checked():
         precision(backward(model(1)), "autocast")
     with pytest.raises(InputError, match="grad_dtype: needs a backward pass"):
         gradients(model(1), "float32")
+
+
+def test_weights_are_cast_by_the_first_micro_batch_of_a_step():
+    """16 layers with 7 products each: of n micro-batches, n - 1 do not."""
+
+    def casts(often, n):
+        how = {"precision": "fp8", "quantize_weights": often, "execution": "eager", "accumulate": n}
+        times = estimate("llama-3.2-1b", seq=128, device="h100", **how).times
+        own = [k for k in times.kernels if k.work.own == "quantize"]
+        return sum(k.work.launches * k.work.times for k in own), times.forward + times.backward
+
+    once, each = ([casts(often, n) for n in (1, 3)] for often in ("step", "pass"))
+    assert once[0] == each[0]
+    assert each[1][0] - once[1][0] == 2 * 16 * 7
+    assert each[1][1] > once[1][1]

@@ -101,6 +101,10 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
         ({"keeps": ["all"]}, "keeps got ['all']; allowed: a list of sent, gradients"),
         ({"pools": "gathers"}, "pools got 'gathers'; allowed: a list of gradients, gathers"),
+        (
+            {"experts": {"sm90": "each"}},
+            "experts got {'sm90': 'each'}; allowed: grouped or loop, by generation",
+        ),
         ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
     ],
 )
@@ -125,6 +129,15 @@ def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     assert "llm-foundry" in other.profile.summary
     widths = [e.profile.high / e.profile.low for e in (known, other)]
     assert widths[0] < 0.9 * widths[1]
+
+
+@pytest.mark.parametrize(("device", "together"), [("a100-80gb", False), ("rtx-4090", False), ("h100", True)])
+def test_torch_multiplies_experts_in_one_kernel_since_sm90(device, together):
+    """Before, one product after the other, each as fast as a dense network's. Source: torch-grouped-mm."""
+    for name in ("transformers", "torch-eager", "torch-compile", "torchtitan"):
+        forms = budget.estimate("gpt2", device=device, stack=name).profile.forms
+        assert (forms["grouped"].share < forms["matmul"].share) == together
+        assert forms["grouped"].share <= forms["matmul"].share
 
 
 def test_no_file_and_no_stack():

@@ -96,6 +96,7 @@ SOFTWARE = {
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
     "2407.21783": "llama-3",
     "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
+    "dgxc-benchmarking": "megatron-bridge",
 }  # fmt: skip
 
 
@@ -237,10 +238,16 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            return found, {"context": seq} if long else {}
+            config: dict[str, Any] = {"context": seq} if long else {}
+            return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def _of_timm(row: Row) -> bool:
+    """Whether a network is timm's, whose attention has one projection. Source: timm."""
+    return "pytorch-image-models" in row.get("source", "")
 
 
 def side(name: str) -> int:

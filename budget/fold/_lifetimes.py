@@ -15,6 +15,7 @@ from ..ir import (
     ADDS,
     CACHE,
     COPY,
+    FIRST,
     HOST,
     INPUT,
     ONCE,
@@ -70,7 +71,7 @@ def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
 
 def _step(o: Op, dtype: str) -> Step:
     rule, forward = o.rule, o.phase == "forward"
-    usual = (COPIES if o.tag == ONCE else "activations") if forward else "temporaries"
+    usual = (COPIES if o.tag in (ONCE, FIRST) else "activations") if forward else "temporaries"
     writes = []
     for t in o.outs:
         shared = _shares(o, rule, t, dtype)

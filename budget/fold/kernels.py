@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..dtype import BYTES
 from ..ir import (
     EXPERT_SEND,
+    FIRST,
     KEY_SEQ,
+    NOTHING,
     SEQ,
     WEIGHT,
     WEIGHTS,
@@ -59,6 +61,7 @@ def works(
     read: Reads = NOBODY,
     *,
     inside: bool = False,
+    once: Size = 1,
 ) -> Iterator[Work]:
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
@@ -67,7 +70,8 @@ def works(
     `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
     are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
     one kernel, its state on chip. inside: these are the nodes of a block; of a recurrent cell the framework's
-    own loop starts them, no network's code. Sources: vllm-fused-moe, flash-linear-attention.
+    own loop starts them, no network's code. once: how often what only a step's first micro-batch does.
+    Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
     last, graph = ("", ""), execution == "graph"
@@ -82,11 +86,12 @@ def works(
         if isinstance(node, Block) and graph and node.inline and node.shared:
             yield _looped(node, dtype, times, read)
         elif isinstance(node, Block):
-            yield from works(node.body, dtype, execution, times * node.count, read, inside=True)
+            first = once if node.keeps == NOTHING else once * node.count
+            yield from works(node.body, dtype, execution, times * node.count, read, inside=True, once=first)
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
-            yield _work([node], dtype, execution, times, native)
+            yield _work([node], dtype, execution, once if node.tag == FIRST else times, native)
     if pending and not all(o.rule.view for o in pending):
         yield _work(pending, dtype, execution, times, native, read)
 
@@ -120,7 +125,8 @@ def _key(node: Node, execution: str) -> tuple[str, str]:
     """What neighbours must share to run as one kernel; an empty name runs alone."""
     if isinstance(node, Block):
         return "", ""
-    fuses = execution != "eager" and node.kind != "contract" and node.phase != "optimizer"
+    alone = node.kind == "contract" or node.phase == "optimizer" or node.tag == FIRST
+    fuses = execution != "eager" and not alone
     return node.kernel or ("pointwise" if fuses else ""), node.phase
 
 
