@@ -21,6 +21,9 @@ SHORTS = {full: short for short, full in SHORT.items() if short not in ("float",
 # Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
 # Derived: above every point of data/kernels.json for boards with all of their rate.
 MOST = 0.96
+# The edge of convolutions whose groups are products apart: RegNets with 24 to 232 channels a group, on an RTX
+# 3090 and a 5090 (inferred from whole networks). Source: timm.
+APART = 100.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 
 
@@ -48,12 +51,16 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     share = kernels["grouped"] * base.forms["grouped"].share if together else 1.0
     experts = base.forms["grouped"].bandwidth
     grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
+    pictures = conv._replace(share=conv.share * wide, bandwidth=1 / traffic)  # no better than pointwise
+    apart = pictures._replace(edge=(APART,) * 3)
     forms = {
         "matmul": matmul,
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
         "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
-        "conv": conv._replace(share=conv.share * wide, bandwidth=1 / traffic),  # no better than pointwise
+        "conv": pictures,
+        "conv_apart": apart,
+        "conv_apart_backward": apart,
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
     }
