@@ -138,9 +138,8 @@ def _attention(kernel: str, device: Device, factor: float) -> dict[str, KernelCl
 
 
 def _beside(share: float, generation: str) -> float:
-    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative to
-    them at the peak of a generation's boards with all of their rate. With half the rate it is half of that.
-    Derived.
+    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
+    to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
     """
     known = table.load("kernels.json")["products"]
     return 1 / share - 1 / float(
