@@ -86,6 +86,7 @@ class Stack(NamedTuple):
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
     keeps: tuple[str, ...] = ()  # see KEEPS
     pools: tuple[str, ...] = ()  # see POOLS
+    expandable: float = 0  # up to so many devices its launcher asks for segments that grow (fold/pools.py)
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
     decode: Mapping[str, Any] = MappingProxyType({})
@@ -130,7 +131,7 @@ class Stack(NamedTuple):
 
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
-PLAIN = {"unaligned": 1, "context_mib": 1e5}  # the most of each
+PLAIN = {"unaligned": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
 def names() -> tuple[str, ...]:
