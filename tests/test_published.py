@@ -210,6 +210,7 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("BERT (Large)", "bert-large"),
         ("ViT-L/16", "vit-l-16"),
         ("resnet50.a1_in1k", "resnet50"),
+        ("swin_base_patch4_window12_384", "swin-base"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),
@@ -337,6 +338,8 @@ def test_a_board_s_memory_and_slot_are_read(told, name):
             "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
             {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
         ),
+        ("llm_lora", "LoRA; peft 0.13", {"lora_rank": 16, "lora_dtype": "fp32"}),
+        ("llm_lora", "LoRA; peft 0.8", {"lora_rank": 16}),
         ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
     ],
 )
