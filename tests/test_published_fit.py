@@ -40,8 +40,7 @@ def test_the_order_of_rows_changes_nothing():
 @pytest.mark.slow
 def test_rows_that_factors_have_made_are_predicted_again(monkeypatch):
     """What a stack and a pair were given is found in the rows that it makes, if nothing draws elsewhere."""
-    monkeypatch.setattr(fitting, "STACK", 5.0)
-    monkeypatch.setattr(fitting, "PAIR", 5.0)
+    monkeypatch.setattr(fitting, "FACTOR", 5.0)
     true = {**start(), ("llama.cpp", "stream"): 0.6, ("llama.cpp", "sm89", "product"): 1.3}
     true[("gpt-fast", "launch")] = 2.0
     made = predictions(batches(some()), true)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
@@ -44,34 +46,51 @@ class Widths(NamedTuple):
 
 def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors) -> Widths:
     """The widths that the errors of rows, of pairs and of sources left out give."""
-    counts: dict[Any, int] = {}
-    for c in found:
-        counts[KNOWN.of(c)] = counts.get(KNOWN.of(c), 0) + 1
+    counts = Counter(map(KNOWN.of, found))
     here = {g: width for g, width in widths(found, rows, KNOWN, sources).items() if counts[g] >= FEWEST}
     anywhere = interval([sources[c.key] for c in found], COVERAGE)
-    return Widths(here, widths(found, pairs, ELSEWHERE), anywhere)
+    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere)
 
 
 def widths(
-    found: Sequence[Case], errors: Errors, group: Group, others: Errors | None = None
+    found: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
 ) -> dict[Any, float]:
     """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to the
-    mean of all, times what holds nine of ten errors of all groups in that unit. Source: split-conformal.
+    mean of all that train, or that serve, times what holds nine of ten errors in that unit. Source:
+    split-conformal.
 
-    others: the errors to whose mean it is drawn: few rows, often one source's, say little of others.
+    sources: errors where a row's source was left out. It is drawn to their means, and of groups of several
+    sources they count as much as the others: who asks is often no source of a group's.
     """
-    sizes: dict[Any, list[float]] = {}
-    apart: dict[Any, set[Any]] = {}
+    own: dict[Any, list[Case]] = {}
     for c in found:
-        sizes.setdefault(group.of(c), []).append(abs(errors[c.key]))
-        apart.setdefault(group.of(c), set()).add(group.together(c))
-    mean = sum(abs((others or errors)[c.key]) for c in found) / len(found)
-    units = {
-        g: (len(apart[g]) * sum(of) / len(of) + DRAWN * mean) / (len(apart[g]) + DRAWN)
-        for g, of in sizes.items()
-    }
-    most = math.log(interval([e / units[g] for g, of in sizes.items() for e in of], COVERAGE))
+        own.setdefault(group.of(c), []).append(c)
+    far, usual = sources or errors, {}
+    for trains in {c.trains for c in found}:
+        usual[trains] = _mean(abs(far[c.key]) for c in found if c.trains == trains)
+    units = {}
+    for g, of in own.items():
+        n, alike = len({group.together(c) for c in of}), _mean(usual[c.trains] for c in of)
+        units[g] = (n * _mean(abs(errors[c.key]) for c in of) + DRAWN * alike) / (n + DRAWN)
+    known = [abs(errors[c.key]) / units[group.of(c)] for c in found]
+    other = [
+        abs(far[c.key]) / units[g] for g, of in own.items() if len({c.source for c in of}) > 1 for c in of
+    ]
+    most = _held(known, other if sources else ())
     return {g: math.exp(most * unit) for g, unit in units.items()}
+
+
+def _held(*kinds: Sequence[float]) -> float:
+    """What holds nine of ten sizes, whose kinds weigh alike. Source: split-conformal."""
+    sizes = sorted((size, 1 / (len(of) + 1)) for of in kinds for size in of)
+    shares = accumulate(weight for _, weight in sizes)
+    enough = COVERAGE * sum(map(bool, kinds))
+    return next((size for (size, _), share in zip(sizes, shares, strict=True) if share >= enough), sizes[-1][0])
+
+
+def _mean(values: Iterable[float]) -> float:
+    several = list(values)
+    return sum(several) / len(several)
 
 
 def held(
