@@ -11,6 +11,7 @@ from .cost import Terms
 from .device import Device
 from .device.kernel_class import Profile
 from .device.reserve import Reserve
+from .dtype import IN_FEW_BITS
 from .errors import InputError, shown, unknown
 from .face import Shown
 from .fold.count import Flops, Params
@@ -133,7 +134,7 @@ class Estimate(Shown, _Estimate):
         """
         task, used = self.task, self.task.techniques.used
         trained = task.workload.mode == "train" and task.dtype in ("bfloat16", "float16")
-        own = self.model.config.get("captured") or task.packing or task.kept or task.precision == "fp8"
+        own = self.model.config.get("captured") or task.packing or task.kept or task.precision in IN_FEW_BITS
         if not trained or own or self.spread or self.model.captured or keeps_weights(used):
             return None
         stacks = (self.stack.train or {}).get("precision", "pure")

@@ -19,6 +19,7 @@ from .device.profile import profile_for
 from .errors import InputError, as_path, shown, unknown
 from .named import Any, NamedTuple
 from .size import product
+from .stack import AllReduce
 
 KINDS = ("switch", "mesh", "pcie", "torus", "network")
 
@@ -67,7 +68,7 @@ class Cluster(NamedTuple):
 
     sold: the ids of the devices that it is sold with, the usual one first. records: what was measured on this
     machine, by collective and number of nodes: seconds before the first byte, and bytes/s as
-    NCCL's tests count them on the bus (measured/collectives.py). one_shot_s: see Stack.
+    NCCL's tests count them on the bus (measured/collectives.py). all_reduce: see Stack.
     """
 
     id: str
@@ -78,7 +79,7 @@ class Cluster(NamedTuple):
     provenance: str
     notes: str
     records: Mapping[tuple[str, int], tuple[float, float]] = {}
-    one_shot_s: float = 0.0
+    all_reduce: AllReduce | None = None
 
     @property
     def node(self) -> int:

@@ -14,6 +14,7 @@ BYTES: dict[str, float] = {
     "q8_0": 34 / 32, "q6_k": 210 / 256, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     # 2:4 sparsity: half of the values, and two bits for the place of each. Source: sparse-2-4
     "sparse8": 0.625, "sparse16": 1.125,
+    "nvfp4": 0.5 + 1 / 16,  # a float8 scale for 16 of them. Source: transformer-engine-nvfp4
     "int2": 0.25, "int3": 0.375, "int5": 0.625, "int6": 0.75,
     # of GGUF's mixes: blocks of 256 with scales of two levels, or looked up in a grid. Source: ggml
     "q2_k": 84 / 256, "q3_k": 110 / 256, "q4_k": 144 / 256, "q5_k": 176 / 256, "q8_k": 292 / 256,
@@ -30,6 +31,7 @@ SHORT = {
 }  # fmt: skip
 
 
+IN_FEW_BITS = {"fp8": "float8", "nvfp4": "nvfp4"}  # what products read, by the precision of training
 FLOATING = frozenset({"float64", "float32", "bfloat16", "float16"})  # what arithmetic hands on to its result
 SPARSE = frozenset({"sparse8", "sparse16"})  # of a product that does half the arithmetic
 COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8")  # what a network as a whole runs in

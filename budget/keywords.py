@@ -56,7 +56,7 @@ class Techniques(TypedDict, total=False):
     boft_block_size: int
     boft_dropout: float
     kv_dtype: str
-    cache_implementation: Literal["static", "dynamic"]
+    cache_implementation: Literal["static", "dynamic", "tuple"]
     teacher: str
     freeze: str
     freeze_layers: int
@@ -90,7 +90,7 @@ class Techniques(TypedDict, total=False):
     rank_dropout: float
     module_dropout: float
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8", "fsdp"]
+    precision: Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
     frozen_dtype: str
     grad_dtype: str
     prefix_tuning: int
@@ -119,8 +119,27 @@ class Techniques(TypedDict, total=False):
         "q5_0",
         "q4_1",
         "q4_0",
-        "q4_k_m",
         "q5_k_m",
+        "q5_k_s",
+        "q4_k_m",
+        "q4_k_s",
+        "q3_k_l",
+        "q3_k_m",
+        "q3_k_s",
+        "q2_k",
+        "q2_k_s",
+        "iq4_nl",
+        "iq4_xs",
+        "iq3_m",
+        "iq3_s",
+        "iq3_xs",
+        "iq3_xxs",
+        "iq2_m",
+        "iq2_s",
+        "iq2_xs",
+        "iq2_xxs",
+        "iq1_m",
+        "iq1_s",
     ]
     quantize_head: bool
     quantize_half: bool

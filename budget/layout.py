@@ -15,6 +15,7 @@ from .named import Any, NamedTuple
 from .size import Size, exact_div, is_number, is_zero, minimum, number, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
+EP_KINDS = ("copies", "tokens")
 CP_KINDS = ("ring", "ulysses")
 ORDER = "tp-cp-ep-dp-pp"
 
@@ -53,6 +54,10 @@ class Layout(Settings):
     )
     ep: int = setting(1, "expert parallel, on the devices of dp and cp (and tp, where etp is less)")
     etp: int = setting(0, "tensor parallel within an expert; 0: as tp", least=0)
+    ep_kind: str = setting(
+        "copies", "what goes to experts: a token's row for each, or once a device and node", choices=EP_KINDS
+    )
+    ep_overlap: int = setting(0, "1: what goes to experts hides behind another micro-batch", least=0)
     imbalance: float = setting(1.0, "rows of the busiest experts' device over the mean", least=1)
     pp: int = setting(1, "pipeline parallel: the layers are divided")
     vpp: int = setting(1, "stages of each device, interleaved")
@@ -73,7 +78,7 @@ class Layout(Settings):
     order: str = setting(ORDER, "axes of the mesh, the one of neighbours first")
 
     def __post_init__(self) -> None:
-        for name, most in (("sp", 1), ("zero", 3)):
+        for name, most in (("sp", 1), ("ep_overlap", 1), ("zero", 3)):
             value = getattr(self, name)
             if not is_number(value) or value > most:  # what a program looks like, and no size in it
                 known = ", ".join(map(str, range(most + 1)))
@@ -107,7 +112,8 @@ class Layout(Settings):
     @property
     def unscheduled(self) -> Layout:
         """The same without what changes no device's program: the order of its passes, and who is slow."""
-        return type(self)(**{**vars(self), "vpp": 1, "schedule": "", "straggler": 1.0})
+        usual = {"vpp": 1, "schedule": "", "straggler": 1.0, "ep_kind": EP_KINDS[0], "ep_overlap": 0}
+        return type(self)(**{**vars(self), **usual})
 
     @property
     def built(self) -> int | None:

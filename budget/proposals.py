@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from .answer import Estimate
 from .device import Device
+from .dtype import IN_FEW_BITS
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
 
@@ -171,7 +172,7 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     """LoRA, and on weights in four bits, where the network's own weights are trained now."""
     from .plan import keeps_weights
 
-    if keeps_weights(used) or used.get("precision") == "fp8":
+    if keeps_weights(used) or used.get("precision") in IN_FEW_BITS:
         return ()
     # Under autocast what trains is float32, beside frozen weights in 16 bits; float16's gradients are scaled.
     task = now.task

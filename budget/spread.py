@@ -5,6 +5,7 @@ from __future__ import annotations
 from .cluster import Cluster, joining
 from .config import Task, any_of
 from .device import Device
+from .device.software import nearest
 from .dtype import full_name
 from .errors import InputError
 from .fold.count import Flops, Params, each_flops, params
@@ -28,6 +29,8 @@ def counted(network: Named | Ready, task: Task) -> tuple[*Counted, Spread]:
     if hasattr(layout.vpp, "shape"):  # how many stages a device runs
         raise InputError("layout.vpp", "got an array; allowed: one number")
     check_schedule(layout, micro, task.workload.mode == "train")
+    if any_of(layout.ep > 1):
+        network = network.routed()
     ranks, found = _ranks(network, task._replace(layout=layout.unscheduled))
     return *found, Spread(ranks, layout, micro, task.dtype)
 
@@ -62,4 +65,5 @@ def groups(layout: Layout, software: Stack) -> float:
 
 def cluster_of(device: Device, cluster: object, software: Stack) -> Cluster:
     """What joins the devices, as a stack uses it. Raises InputError."""
-    return joining(device, cluster)._replace(one_shot_s=software.one_shot_s)
+    own = nearest(software.all_reduce, device.generation) if software.all_reduce else None
+    return joining(device, cluster)._replace(all_reduce=own)

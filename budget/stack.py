@@ -38,6 +38,18 @@ USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm"
 OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
+class AllReduce(NamedTuple):
+    """An engine's own all-reduce within a node: a device reads what all others have (one shot), or its part
+    of that, and then the others' sums (two).
+
+    one_shot_s, two_shot_s: seconds until the first byte; bandwidth: the most bytes/s that its kernel reads.
+    """
+
+    one_shot_s: float
+    two_shot_s: float
+    bandwidth: float
+
+
 class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
@@ -63,8 +75,7 @@ class Stack(NamedTuple):
     like: str
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
-    # Until its own all-reduce starts, which reads what all others have; 0: it has none.
-    one_shot_s: float = 0.0
+    all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -111,7 +122,7 @@ class Stack(NamedTuple):
 
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
-PLAIN = {"unaligned": 1, "one_shot_s": 1, "context_mib": 1e5}  # the most of each
+PLAIN = {"unaligned": 1, "context_mib": 1e5}  # the most of each
 
 
 def names() -> tuple[str, ...]:
@@ -190,6 +201,7 @@ def parse(about: Any, file: str) -> Stack:
         reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
         intervals=_each(about, "intervals", file, _interval),
+        all_reduce=_each(about, "all_reduce", file, _all_reduce),
         **found,
         prompts_first=_flag(about.get("prompts_first", False), file),
         groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
@@ -255,6 +267,15 @@ def _interval(value: Any, where: str) -> tuple[float, float]:
         if 0 < low <= high < 100:
             return low, high
     raise InputError("stack", f"{where}: got {shown(value)}; allowed: a low and a high multiple of the time")
+
+
+def _all_reduce(value: Any, where: str) -> AllReduce:
+    fields = ("one_shot_us", "two_shot_us", "gb_s")
+    found = _numbers(value, fields, where, 0.1, 1e6)
+    for field in fields:
+        if field not in found:
+            raise InputError("stack", f"{where}.{field} is missing")
+    return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
 
 
 def _numbers(

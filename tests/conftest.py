@@ -53,3 +53,14 @@ def quiet():
         yield
     gc.collect()
     gc.freeze()  # what is left is others': half a second, where it is looked through after each test
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's data folder of its own, in an empty folder, without a profile from before."""
+    from budget.device import profile
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    profile._profile_for.cache_clear()
+    yield tmp_path
+    profile._profile_for.cache_clear()

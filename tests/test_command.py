@@ -177,7 +177,7 @@ WRONG = [
     (["estimate", "--config", "/nowhere/config.json"], "config"),
     (["estimate", ""], "model"),
     (["esitmate"], "did you mean 'estimate'"),
-    (["list", "colours"], "architectures, presets, devices"),
+    (["list", "colours"], "architectures, families, presets, devices"),
     (["explain", "mfuu"], "did you mean"),
     (["explain", "deepspeed"], "did you mean 'layout'"),
     (["list", "models"], "did you mean 'presets'"),

@@ -132,6 +132,8 @@ def test_experts_are_two_all_to_alls_forward_and_two_backward(layout):
     rows = B * S // (shares.tp * shares.cp) * 2 * D * BYTES
     if shares.tp == 1:
         assert total["ep", "all_to_all", "forward"] == 2 * L * rows
+    sent = [c for c in communications(divided.model.nodes, "bfloat16") if c.axis == "ep"]
+    assert {c.copies for c in sent if "#" not in c.tensor} == {2}
     experts = {name for name in divided.partial if ".experts." in name}
     rest = shares.replicas // shares.ep
     assert all(_ranks(divided.partial[name]) == rest for name in experts)

@@ -311,6 +311,22 @@ def test_a_profile_of_the_datasheet_follows_what_was_measured():
     assert shares[0] / shares[1] == pytest.approx((668.4 / 1307.4) / (794.5 / 989.4), rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "tflops"),
+    # As torch-matmuls has them; it has no RTX 4080, which is as other GeForce boards, relative to its peak.
+    [("4090", "fp16", 166), ("5090", "bf16", 238), ("h20", "bf16", 142), ("a6000", "bf16", 123),
+     ("t4", "fp16", 41.9), ("3090", "fp32", 24.8), ("a100", "fp32", 19.2), ("4080", "bf16", 1.054 * 97.5)],
+)  # fmt: skip
+def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
+    one, plain = device.load(name), stack.load("megatron-2021")
+    profile = profile_for(one, dtype, plain)
+    usual = (
+        profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
+    )  # what all stacks share
+    share = usual if dtype != "fp32" else 1
+    assert profile.forms["matmul"].share * one.rate(dtype) / share == pytest.approx(tflops * 1e12, rel=0.1)
+
+
 def test_a_device_is_known_by_the_name_that_lists_show():
     for name in device.names():
         assert device.load(device.load(name).name).id == name

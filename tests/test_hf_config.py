@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -300,11 +299,9 @@ def test_a_network_for_images_may_name_its_class():
         assert told.params == estimate({"model_type": kind}).params
 
 
-def test_the_page_of_accuracy_names_every_family():
+def test_the_page_of_accuracy_counts_the_families():
     page = (Path(__file__).parent.parent / "docs" / "accuracy.md").read_text()
-    told = page.partition("## Configs of Hugging Face")[2].partition("\n## ")[0]
-    names = set(re.findall(r"[\w.-]*\w", told))
-    assert set(hf_families.known()) <= names
+    assert f"{len(hf_families.known())} model_types" in page
 
 
 def test_a_size_in_another_familys_word_is_refused():

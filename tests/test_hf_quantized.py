@@ -4,40 +4,15 @@ import json
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from quantized import ATTENTION, LLAMA, MATRICES, REST, compressed, of_transformers, stored
+from transformers import AutoConfig
 from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 from transformers.integrations.mxfp4 import Mxfp4GptOssExperts
 from transformers.utils.quantization_config import FineGrainedFP8Config
 
 from budget import estimate
 from budget.errors import InputError
-from budget.plan._modules import _number
 from budget.read import preset
-
-LLAMA = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 3,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000,
-         "dtype": "bfloat16"}  # fmt: skip
-MATRICES = [(256, 256), (128, 256), (128, 256), (256, 256), (384, 256), (384, 256), (256, 384)]
-REST = 2 * (2 * 1000 * 256 + (2 * 3 + 1) * 256)  # tables and norms, in 16 bits
-
-
-def stored(table, **quantization):
-    found = estimate({**table, "quantization_config": quantization}, mode="forward", seq=16)
-    plain = estimate(table, mode="forward", seq=16)
-    assert found.params.total == plain.params.total
-    assert found.flops == plain.flops
-    return found.memory.parameters
-
-
-def of_transformers(table, replace, **how):
-    fields = {k: v for k, v in table.items() if k not in ("model_type", "dtype")}
-    with torch.device("meta"):
-        config = AutoConfig.for_model(table["model_type"], **fields)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        model = replace(model, **how)
-        own = ("inv_freq", "embed_scale", "e_score_correction_bias")  # of the network as it was
-        quantizing = {id(b): b for n, b in model.named_buffers() if not n.endswith(own)}
-    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *quantizing.values()))
 
 
 @pytest.mark.parametrize("block", [[128, 128], [64, 32]])
@@ -46,50 +21,6 @@ def test_fp8_in_blocks_equals_transformers(block):
            "quantization_config": FineGrainedFP8Config(weight_block_size=block)}  # fmt: skip
     expected = of_transformers(LLAMA, replace_with_fp8_linear, **how)
     assert stored(LLAMA, quant_method="fp8", weight_block_size=block) == expected
-
-
-DENSE_FIRST = {"model_type": "deepseek_v3", "hidden_size": 256, "intermediate_size": 384,
-               "moe_intermediate_size": 128, "num_hidden_layers": 3, "first_k_dense_replace": 1,
-               "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2,
-               "topk_group": 1, "num_experts_per_tok": 2, "vocab_size": 1000, "kv_lora_rank": 64,
-               "q_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32,
-               "dtype": "bfloat16"}  # fmt: skip
-WINDOWS = {**LLAMA, "model_type": "gemma2", "head_dim": 64, "num_hidden_layers": 4}
-EACH = [f"model.layers.{i}.self_attn" for i in range(4)]
-
-
-@pytest.mark.parametrize(
-    ("table", "left"),
-    [
-        (DENSE_FIRST, ["model.layers.0.mlp"]),
-        (DENSE_FIRST, ["model.layers.1.mlp.shared_experts", "model.layers.2.mlp.shared_experts"]),
-        (DENSE_FIRST, ["model.layers.61.eh_proj", "kv_a_proj_with_mqa"]),
-        (WINDOWS, EACH),
-        (WINDOWS, ["model.layers.1.mlp.up_proj", "model.layers.3.mlp.up_proj", *EACH]),
-    ],
-)
-def test_layers_are_numbered_as_in_transformers(table, left):
-    how = {"modules_to_not_convert": ["lm_head", *left],
-           "quantization_config": FineGrainedFP8Config(weight_block_size=[64, 64])}  # fmt: skip
-    expected = of_transformers(table, replace_with_fp8_linear, **how)
-    told = {"weight_block_size": [64, 64], "modules_to_not_convert": ["lm_head", *left]}
-    assert stored(table, quant_method="fp8", **told) == expected
-
-
-def test_names_of_modules_that_are_not_there_are_refused():
-    with pytest.raises(InputError, match="names no linear layer that is known of llama"):
-        stored(LLAMA, quant_method="fp8", modules_to_not_convert=["encoder.block.0.layer"])
-
-
-@pytest.mark.parametrize("name", ["model.layers.1.mixing*", "re:.*mixing.*"])
-def test_names_are_refused_as_they_are_spelled(name):
-    """Not as the expressions that they stand for."""
-    told = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": [name]}
-    if name.startswith("re:"):
-        told = compressed("float-quantized", num_bits=8, type="float", strategy="tensor", ignore=[name])
-    with pytest.raises(InputError) as refused:
-        stored(LLAMA, **told)
-    assert str(refused.value).startswith(f"quantization_config: {name!r} names no linear layer")
 
 
 def test_layers_that_are_no_linear_layers_of_torch_are_not_packed_by_formats_of_those():
@@ -150,30 +81,6 @@ def test_what_is_stored_for_a_matrix(name):
     assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
 
 
-ATTENTION = [f"self_attn.{x}_proj" for x in "qkvo"]
-
-
-def mixed(attention, mlp):
-    """ModelOpt's table of a mix: each module of each layer with its algorithm; what is not in it is plain."""
-    own = {**dict.fromkeys(ATTENTION, attention), **dict.fromkeys(["mlp.gate_proj", "mlp.up_proj"], mlp)}
-    layers = {f"model.layers.{i}.{x}": {"quant_algo": a} for i in range(3) for x, a in own.items()}
-    return {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
-
-
-def test_a_mix_has_each_module_in_its_own_format():
-    fp8 = sum(n * k + 4 + 4 for n, k in MATRICES[:4])
-    fp4 = sum(n * k // 2 + n * k // 16 + 4 for n, k in MATRICES[4:6])
-    down = 2 * MATRICES[6][0] * MATRICES[6][1]
-    assert stored(LLAMA, **mixed("FP8", "W4A16_NVFP4")) == REST + 3 * (fp8 + fp4 + down)
-
-
-def test_a_mix_that_names_no_module_of_the_network_is_refused():
-    told = mixed("FP8", "NVFP4")
-    told["quantized_layers"]["model.layers.0.mixing"] = {"quant_algo": "FP8"}
-    with pytest.raises(InputError, match=r"'model\.layers\.0\.mixing' names no linear layer that is known"):
-        stored(LLAMA, **told)
-
-
 def test_gptq_of_some_modules_leaves_the_others():
     each = BY_HAND["gptq"][1]
     told = {"quant_method": "gptq", "bits": 4, "group_size": 64, "modules_in_block_to_quantize": [ATTENTION]}
@@ -181,39 +88,10 @@ def test_gptq_of_some_modules_leaves_the_others():
     assert stored(LLAMA, **told) == REST + 3 * (sum(each(n, k) for n, k in MATRICES[:4]) + plain)
 
 
-@pytest.mark.parametrize(
-    ("table", "head", "left"),
-    [
-        ({"load_in_8bit": True, "llm_int8_skip_modules": ["q_proj"]}, True, 1),
-        ({"load_in_8bit": True, "llm_int8_skip_modules": ["lm_head", "model.layers.*.mlp"]}, False, 3),
-        ({"load_in_8bit": True, "llm_int8_skip_modules": []}, True, 0),
-    ],
-)
-def test_a_list_of_modules_takes_the_place_of_the_usual_one(table, head, left):
-    """transformers leaves the head out where nobody lists any module."""
-    matrices = {0: MATRICES, 1: MATRICES[1:], 3: MATRICES[:4]}[left]
-    fewer = 3 * sum(n * k - 4 * n for n, k in matrices) + head * (1000 * 256 - 4 * 1000)
-    assert stored(LLAMA, **table) == REST + 2 * 3 * sum(n * k for n, k in MATRICES) - fewer
-
-
 def test_a_cache_in_few_bits_has_scales():
     """Of ModelOpt: `k_scale` and `v_scale` of each layer."""
     told = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
     assert stored(LLAMA, **told, kv_cache_scheme={"num_bits": 8}) == stored(LLAMA, **told) + 3 * 8
-
-
-@pytest.mark.parametrize("name", ["llm_int8_skip_modules", "ignore"])
-def test_an_expression_that_is_none_is_named(name):
-    table = compressed("int-quantized", ignore=["re:(a"], num_bits=8, type="int", strategy="channel")
-    table = table if name == "ignore" else {"load_in_8bit": True, name: ["(a"]}
-    with pytest.raises(InputError, match=r"quantization_config: got .*\(a.*; allowed: regular expressions"):
-        stored(LLAMA, **table)
-
-
-def compressed(form, ignore=("lm_head",), activations=None, **weights):
-    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
-    return {"quant_method": "compressed-tensors", "format": form, "config_groups": {"group_0": group},
-            "ignore": list(ignore)}  # fmt: skip
 
 
 COMPRESSED = [
@@ -233,23 +111,6 @@ COMPRESSED = [
 @pytest.mark.parametrize(("table", "each"), COMPRESSED, ids=[t["format"] for t, _ in COMPRESSED])
 def test_compressed_tensors(table, each):
     assert stored(LLAMA, **table) == REST + 3 * sum(each(n, k) for n, k in MATRICES)
-
-
-@pytest.mark.parametrize(
-    ("ignore", "kept"),
-    [
-        (["lm_head", "re:.*mlp.*"], 4),
-        (["lm_head", *(f"model.layers.{i}.mlp.down_proj" for i in range(3))], 6),
-        (["re:.*lm_head", "re:.*self_attn\\.(q|k)_proj"], None),
-    ],
-)
-def test_ignored_modules_stay(ignore, kept):
-    table = compressed("int-quantized", num_bits=8, type="int", strategy="channel", ignore=ignore)
-    few = MATRICES[:kept] if kept else MATRICES[2:]
-    plain = [m for m in MATRICES if m not in few] if not kept else MATRICES[kept:]
-    plain = MATRICES[:2] if kept is None else plain
-    expected = REST + 3 * (sum(n * k + 2 * n for n, k in few) + sum(2 * n * k for n, k in plain))
-    assert stored(LLAMA, **table) == expected
 
 
 def test_adapters_train_beside_weights_of_few_bits():
@@ -336,31 +197,6 @@ def test_what_nvidia_s_quantizer_writes_beside_a_config(tmp_path):
     (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": told}))
     for path in (tmp_path, tmp_path / "config.json"):
         assert estimate(path, mode="forward", seq=16).memory.parameters == stored(LLAMA, **told)
-
-
-@pytest.mark.parametrize(
-    "name", ["model.layers.{}.mlp.gate_proj", "layers.{}.mlp.*", "re:.*layers.{}.mlp.gate.*"]
-)
-def test_a_list_of_every_layer_is_one_of_all(name):
-    """Hundreds of names: each is looked for among those of its own layer."""
-    table = compressed("float-quantized", num_bits=8, type="float", strategy="tensor")
-    every = [name.format(i) for i in range(3)]
-    assert stored(LLAMA, **{**table, "ignore": every}) == stored(
-        LLAMA, **{**table, "ignore": [name.format("*").replace("re:.*layers.*", "re:.*layers.[0-9]+")]}
-    )
-
-
-@pytest.mark.parametrize(
-    ("expression", "number"),
-    [
-        (r"(^|\.)model\.layers\.12\.mlp(\.|$)", "12"),
-        (r"^(?:model.layers.0.mlp.gate)|model\.layers\.0\.mlp\.gate$", "0"),
-        (r"layers\.(3|4)\.mlp", ""), (r"layers\.[0-9]\.mlp", ""), (r"layers\.\d\.mlp", ""), (r"lm_head", ""),
-        (r"layers\.1*\.mlp", ""), (r"layers\.1?\.mlp", ""), (r"layers\.1{2}\.mlp", ""),
-    ],
-)  # fmt: skip
-def test_a_number_is_one_that_every_name_has(expression, number):
-    assert _number(expression) == number
 
 
 # As moonshotai/Kimi-K2.5's config.json has it, beside its text_config.

@@ -26,7 +26,6 @@ LOOSER = {  # what a family's code starts besides, and no operator says
     "phimoe": (0.3, "its router's mixer"),
     "sam_vision_model": (0.3, "places of its relative positions, made anew in each layer"),
     "idefics3_vision": (0.3, "positions of patches by their places in a picture"),
-    "convnextv2": (0.25, "gradients of a norm over the grid"),
     "efficientnet": (0.25, "squeezing convolutions, whose gradients are one call"),
     "regnet": (0.2, "the same"),
     "gptj": (0.2, "sines gathered and repeated for each layer"),

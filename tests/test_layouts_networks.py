@@ -131,6 +131,16 @@ def test_a_tower_s_odd_sequence_stays_whole(layout):
     assert (text["s"], text["h"]) == (2624 // shares.cp * inside, 32 // shares.tp // inside)
 
 
+def test_experts_apart_have_their_own_tokens_alone():
+    """Llama 4's code in transformers runs every expert on every token; no code with experts apart does."""
+    own = {**SMALL, "experts": 4, "active_experts": 1, "every_expert": True}
+    apart = budget.estimate("transformer", layout="dp=2,ep=2", batch=1, seq=64, config=own)
+    routed = budget.estimate("transformer", batch=2, seq=64, config={**own, "every_expert": False})
+    every = budget.estimate("transformer", batch=2, seq=64, config=own)
+    assert apart.flops.backward == routed.flops.backward < every.flops.backward
+    verify(apart.spread.ranks[0].program)
+
+
 def test_a_tower_and_a_text_model_divide_their_own_heads():
     """As PaliGemma's: 16 heads, and 8 with one key, the queries of which are divided instead."""
     (axis,) = axes(parse("tp=4"), {"h": [16, 1]})

@@ -6,6 +6,7 @@ to a whole one's. Sources: megatron-lm (core/ssm/mamba_mixer.py), vllm (layers/m
 
 import pytest
 
+import budget
 from budget import arch
 from budget.config import Workload, make
 from budget.errors import InputError
@@ -174,12 +175,45 @@ def test_context_parallel_state_spaces_trade_the_sequence_for_heads(cp, groups):
     assert flops[0] * cp == flops[1] or groups < cp  # else each device has B and C of its own
 
 
+@pytest.mark.parametrize(("cp", "groups"), [(2, 8), (4, 4), (4, 2)])
+def test_context_parallel_delta_rules_trade_the_sequence_for_heads(cp, groups):
+    """Megatron-LM's gated_delta_net/gdn.py: queries, keys, values, gate, strength, decay go there, what the
+    gate leaves comes back in the dtype of activations.
+    """
+    model, one = program(f"cp={cp}", groups, 3), program("cp=1", groups, 3)
+    verify(model)
+    layers = [c for c in communications(model.nodes, "bfloat16") if c.times == LAYERS]
+    rows, values, keys = 2 * B * S // cp, HEADS * WIDTH, STATE * max(groups, cp)
+    expected = sorted(rows * n for n in (values + 2 * keys, values, HEADS, HEADS, values))
+    for phase in ("forward", "backward"):
+        assert sorted(c.bytes for c in layers if (c.kind, c.phase) == ("all_to_all", phase)) == expected
+    elsewhere = [c for c in communications(model.nodes, "bfloat16") if c.kind != "all_to_all"]
+    shared = [("all_reduce", "backward", LAYERS)] * 2  # gradients of queries and keys that devices share
+    assert [(c.kind, c.phase, c.times) for c in elsewhere] == shared * (groups < cp)
+    flops = [sum(contraction_flops(o) * n for o, n in walk(m.nodes)) for m in (model, one)]
+    assert flops[0] * cp == flops[1] or groups < cp  # else each device has keys of its own
+
+
+@pytest.mark.parametrize("precision", ["autocast", "master", "fsdp"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_casts_are_where_what_they_cast_is(version, precision):
+    """In mixed precision nothing else moves, neither states, in every chunk, nor gradients of weights."""
+    own = {
+        "layers": 3, "pattern": "M" * 3, "mamba_version": version, "mamba_heads": 8, "groups": 4,
+        "mamba_head_dim": 8, "d_model": D, "vocab": 96, "heads": 8,
+    }  # fmt: skip
+    e = budget.estimate("hybrid", layout="cp=2", batch=1, seq=128, config=own, precision=precision)
+    (rank,) = e.spread.ranks
+    verify(rank.program)
+    kinds = {c.kind for c in communications(rank.program.nodes, "bfloat16") if c.axis == "cp" and not c.once}
+    assert kinds == {"all_to_all"}
+
+
 def test_heads_that_do_not_divide_are_named():
     with pytest.raises(InputError, match=r"layout.tp: 3 does not divide heads, 16; allowed: 2, 4"):
         program("tp=3", 8)
-    for version in (0, 1):  # channels, which no heads group; the delta rule
-        with pytest.raises(InputError, match=r"layout.cp: .* is of a state space"):
-            program("cp=2", 8, version)
+    with pytest.raises(InputError, match=r"layout.cp: .* is of a state space"):
+        program("cp=2", 8, 1)  # channels, which no heads group
 
 
 def test_an_axis_may_be_several():

@@ -54,6 +54,17 @@ def test_a_dynamic_cache_is_read_and_written_for_each_token(attention):
     assert dynamic.flops == static.flops
 
 
+def test_a_cache_of_tuples_is_there_twice():
+    """transformers before 4.36: a token's new tuples are complete before the old ones go."""
+    one, two = (
+        budget.estimate("llama-3-8b", mode="decode", stack="transformers", cache_implementation=kind, **SHAPE)
+        for kind in ("dynamic", "tuple")
+    )
+    assert two.memory.peak - one.memory.peak == one.memory.kv_cache
+    assert two.times.step == one.times.step
+    assert two.flops == one.flops
+
+
 def test_what_it_refuses():
     with pytest.raises(
         budget.InputError, match=r"^cache_implementation: got dynamic in mode prefill; allowed"

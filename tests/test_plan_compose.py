@@ -145,6 +145,10 @@ def test_float8_and_sparse_products_are_faster():
     wide = {"batch": 8, "seq": 2048, "config": {**GATED, "d_model": 4096, "heads": 32, "context": 2048}}
     usual = estimate(**wide, precision="pure").times.step
     assert estimate(**wide, precision="fp8").times.step < usual
+    assert (
+        estimate(**wide, device="b200", precision="nvfp4").times.step
+        < estimate(**wide, device="b200", precision="fp8").times.step
+    )
     assert estimate(**wide, sparse="mlp").times.step < usual
 
 

@@ -27,6 +27,19 @@ def test_a_new_gradient_beside_those_that_are_there_is_saved():
     assert added.peak < new.peak
 
 
+def test_the_buffers_are_there_before_anything_runs():
+    """One micro-batch then takes as much as two; its first operator finds all gradients."""
+    for config in (SMALL, {**SMALL, "layers": 7}):
+        one, two = (memory(True, accumulate=n, config=config) for n in (1, 2))
+        assert (
+            one.curve[0].live["gradients"]
+            == one.gradients
+            == two.gradients
+            == memory(config=config).gradients
+        )
+        assert one.peak == two.peak
+
+
 def test_dummies_are_one_of_each_shape():
     """Queries, keys and values are one matrix, gate and up one; the head has its own."""
     d, f, v, kv = 256, 1024, 4096, 2 * 32

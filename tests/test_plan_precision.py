@@ -1,12 +1,14 @@
 """Precision: autocast against torch's own casts, the others by their bytes."""
 
+import math
+
 import pytest
 
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.count import flops
 from budget.fold.memory import memory
-from budget.ir import Model, block, link, op
+from budget.ir import Model, block, elements, link, op, walk
 from budget.plan import fp8
 from budget.plan.backward import backward
 from budget.plan.optimizer import optimizer
@@ -15,6 +17,7 @@ from budget.plan.recompute import recompute
 
 torch = pytest.importorskip("torch")
 from oracle_plan import B, C, D, F, S, model, net, saved  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
@@ -27,6 +30,39 @@ def test_autocast_saves_what_torch_saves(layers):
     assert ours.activations - held == theirs
     parameters = sum(4 * p.numel() for p in module.parameters())
     assert (ours.parameters, ours.gradients) == (parameters, parameters)
+
+
+def test_inference_under_autocast_casts_what_torch_casts():
+    """The copies to another dtype that torch.autocast makes of a forward pass, in elements."""
+    layers, module, x = 3, net(3), torch.randn(B, S, C)
+    made = []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten._to_copy.default:
+                made.append(out.numel())
+            return out
+
+    with torch.no_grad(), Casts(), torch.autocast("cpu", torch.bfloat16):
+        module(x)
+    program = precision(model(layers), "autocast", "cpu")
+    casts = [(o, times) for o, times in walk(program.nodes) if o.kind == "cast"]
+    assert sum(times for _, times in casts) == len(made)
+    assert sum(elements(o.out, o.sizes) * times for o, times in casts) == sum(made)
+
+
+def test_without_a_training_step_there_is_autocast_and_nothing_else():
+    pure, cast = (
+        estimate("vit-b-16", batch=8, mode="forward", device="rtx-3090", dtype="fp16", precision=p)
+        for p in ("pure", "autocast")
+    )
+    assert cast.flops.forward == pure.flops.forward and cast.times.step > pure.times.step
+    assert cast.memory.parameters == 2 * pure.memory.parameters
+    with pytest.raises(
+        InputError, match=r"^precision: got master in mode decode; allowed: pure, autocast, or"
+    ):
+        estimate("gpt2", mode="decode", precision="master")
 
 
 def test_autocast_casts_a_weight_once_though_two_read_it():
@@ -60,17 +96,24 @@ def test_master_weights_are_megatron_s_18_bytes_a_parameter():
     assert m.parameters + m.gradients + m.optimizer - counters == 18 * n
 
 
-def test_float8_keeps_inputs_in_one_byte_and_weights_twice():
+@pytest.mark.parametrize(
+    ("choice", "dtype", "size", "history"),
+    [("fp8", "float8", 1, 4 * 1024 * 5), ("nvfp4", "nvfp4", 0.5 + 1 / 16, 0)],
+)
+def test_few_bits_keep_inputs_in_few_bytes_and_weights_twice(choice, dtype, size, history):
     layers = 4
-    wide, narrow = backward(model(layers)), fp8.trained(backward(precision(model(layers), "fp8")))
-    inputs = B * S * (D + F)  # of gate and up together, and of down
-    weights = 2 * 3 * D * F
-    edge = B * S * C  # the first product: its input was kept anyway, its weight is not read again
+    wide, narrow = (backward(m) for m in (model(layers), precision(model(layers), choice)))
+    narrow = fp8.trained(narrow, dtype)
+    inputs = (2 - size) * B * S * (D + F)  # of gate and up together, and of down
+    weights = size * 2 * 3 * D * F
+    edge = math.ceil(
+        size * B * S * C
+    )  # the first product: its input is kept anyway, its weight not read again
     difference = memory(narrow, "bfloat16").activations - memory(wide, "bfloat16").activations
     assert difference == layers * (weights - inputs) + edge
     assert flops(narrow)[:2] == flops(wide)[:2]
     assert memory(narrow, "bfloat16").gradients == memory(wide, "bfloat16").gradients
-    assert memory(narrow, "bfloat16").optimizer == 4 * 1024 * 5 * (3 * layers + 1)
+    assert memory(narrow, "bfloat16").optimizer == history * (3 * layers + 1)
 
 
 def test_float32_upcasts_nothing():
@@ -85,6 +128,7 @@ def test_float32_upcasts_nothing():
 @pytest.mark.parametrize(
     ("choice", "dtype", "error"),
     [
+        ("nvfp4", "bfloat16", "precision: H100 SXM 80GB has no nvfp4; allowed: pure, autocast, master"),
         ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
         ("autocats", "bfloat16", "precision: got 'autocats'; did you mean 'autocast'"),
     ],

@@ -17,12 +17,9 @@ DATASHEET = profiles.load(os.path.join(FOLDER, "datasheet.json"))
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A user's data folder of its own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    profiles._profile_for.cache_clear()
-    yield profiles.user_folder()
-    profiles._profile_for.cache_clear()
+def folder(folder):
+    """Of a user's data folder of its own (conftest.py): the profiles."""
+    return profiles.user_folder()
 
 
 def measured(of, **changes):

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
+from budget.bench.published.adapters import adapters
+from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
+from budget.bench.published.usual import filled
 
 from budget.serving import serve
 
@@ -236,6 +239,16 @@ def test_names_of_tables_are_presets(told, name):
         ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
         ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
         ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
+        ({"engine": "llama.cpp b3622", "source": "issue 12, 2024-08-26"}, "llama.cpp"),
+        (
+            {"engine": "llama.cpp (layer split)", "source": "README.md (llama-bench, May 2024)"},
+            "llama.cpp-2024",
+        ),
+        ({"engine": "llama.cpp", "source": "Mistral-7B-Instruct-v0.3 GGUF"}, "llama.cpp"),
+        ({"engine": "llamafile 0.9 (llama.cpp)"}, "llama.cpp-2024"),
+        ({"engine": "TorchScript", "source": "NVIDIA/FasterTransformer"}, "torch-1"),
+        ({"engine": "PyTorch (21.03)", "source": "NVIDIA/DeepLearningExamples"}, "dle"),
+        ({"engine": "another engine", "source": "InternLM/lmdeploy"}, "torch-eager"),
         ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
         ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
         ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
@@ -243,6 +256,50 @@ def test_names_of_tables_are_presets(told, name):
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
+
+
+BRIDGE = "NVIDIA-NeMo/Megatron-Bridge docs/performance-summary.md"
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "word", "source", "modules"),
+    [  # recompute_modules in scripts/performance/configs at the release's tag
+        ("DeepSeekV3", "gb200", "mxfp8", f"{BRIDGE} (26.02)", "mla_up_proj"),
+        ("DeepSeekV3", "gb200", "FP8-MX", f"{BRIDGE} (26.04.01)", "mlp"),
+        ("DeepSeekV3", "gb300", "mxfp8", f"{BRIDGE} § 26.06.01", ""),
+        ("Kimi_K2", "h100-sxm", "fp8", BRIDGE, "mla_up_proj,mlp"),
+        ("GPT OSS 120B", "b200", "bf16", BRIDGE, "layernorm,moe_act"),
+        ("LLAMA3_70B", "b200", "fp8", BRIDGE, ""),
+    ],
+)
+def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, source, modules):
+    row = {
+        "model": model,
+        "precision": word,
+        "source": source,
+        "recompute": "",
+        "vpp": "n/a",
+        "tp": "1",
+        "pp": "4",
+    }
+    row = filled(row, stack(row), gpu)
+    assert recomputed(row, 64).get("recompute_modules", "") == modules
+    assert layout(row, 64, stack(row)) | {"vpp": 1, "zero": 1, "dp": 16} == layout(row, 64, stack(row))
+    assert precision(word)[0] == "bf16"
+
+
+def test_maxtext_s_words_for_what_a_layer_keeps():
+    assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
+    assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
+    with pytest.raises(NotCoveredError):
+        recomputed({"recompute": "minimal_offloaded"}, 64)
+
+
+def test_what_a_row_states_is_kept():
+    row = {"model": "DeepSeekV3", "precision": "mxfp8", "source": BRIDGE, "recompute": "full", "vpp": "4"}
+    assert filled(row, stack(row), "gb200") | row == filled(row, stack(row), "gb200")
+    unknown = row | {"recompute": "", "source": "MegaScale (arXiv 2402.15627)"}
+    assert filled(unknown, stack(unknown), "gb200")["recompute"] == ""
 
 
 @pytest.mark.parametrize(
@@ -257,6 +314,42 @@ def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
 )
 def test_a_board_s_memory_and_slot_are_read(told, name):
     assert device(told).id == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "notes", "found"),
+    [
+        ("llm_train", "weights in bf16", {}),
+        ("llm_lora", "packed", {"lora_rank": 16}),
+        (
+            "llm_lora",
+            "LoRA, rank 64 on q k v gate up down; 1024 samples",
+            {"lora_rank": 64, "lora_targets": "attn.q,attn.k,attn.v,mlp.gate,mlp.up,mlp.down"},
+        ),
+        ("llm_lora", "LoRA, rank 4 on query and value", {"lora_rank": 4, "lora_targets": "attn.q,attn.v"}),
+        (
+            "llm_lora",
+            "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
+            {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
+        ),
+        ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
+    ],
+)
+def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, found):
+    assert adapters({"kind": kind, "notes": notes}) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "software", "name"),
+    [
+        ("perf_train_gpu_one.mdx (Trainer, 2022-01)", "transformers", "adamw_loop"),
+        ("gpu_test.md (transformers 4.49)", "transformers", "adamw"),
+        ("fine-tuning (transformers, DeepSpeed)", "transformers", "adamw_fused"),
+        ("nanoGPT README.md", "torch-compile", "adamw_fused"),
+    ],
+)
+def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
+    assert optimizer({"source": source}, software) == name
 
 
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):

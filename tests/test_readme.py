@@ -11,6 +11,11 @@ BLOCKS = [
     for text in TEXTS.values()
     for block in readme.BLOCK.findall(text)
 ]
+PAGES = [
+    readme.ROOT / "README.md",
+    readme.ROOT / "CONTRIBUTING.md",
+    *sorted((readme.ROOT / "docs").glob("*.md")),
+]
 CODE = [code for text in TEXTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
@@ -42,9 +47,16 @@ def test_lines_fit_a_terminal():
     assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize(
-    "path", [readme.ROOT / "README.md", *sorted((readme.ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
-)
+def anchors(text):
+    """The anchors that headings get: lower case, spaces as hyphens, no other marks."""
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
-        assert target.startswith("http") or (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text("utf-8")):
+        if not target.startswith("http"):
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page.read_text("utf-8")), f"{target}#{anchor}"

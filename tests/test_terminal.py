@@ -60,6 +60,8 @@ def test_colours_are_the_text_and_no_more(capsys, monkeypatch):
 def test_lists_are_whole_or_filtered(capsys):
     counts = dict(line.split()[2:] for line in printed(capsys, "list").splitlines())
     assert counts["presets"] == str(len(preset.names()))
+    assert len(printed(capsys, "list", "families").splitlines()) == int(counts["families"]) + 2
+    assert "LlamaForCausalLM = lm" in printed(capsys, "list", "families", "llama")
     assert counts["devices"] == str(len(device.names()))
     names = [line.split()[0] for line in printed(capsys, "list", "presets", "llama-2").splitlines()[1:-2]]
     assert set(names) == {n for n in preset.names() if "llama-2" in n}

@@ -32,19 +32,21 @@ WORDS = ()
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
     "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
-    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16"},
+    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
     "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"}, "q5_k": {"quantize": "q5_k_m"},
     "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"}, "q4_1": {"quantize": "q4_1"},
     "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
     "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
-# The same by a word anywhere: what weights of four bits have beside them. ExLlama's own format has no more.
-PACKED = {"gptq": "gptq", "exl2": "gptq", "awq": "awq", "groups of 64": "q4_0"}
-STAGED = (
-    "llama.cpp",
-    "exllamav2",
-)  # software that several devices divide by layers. Source: llama-cpp-cublas.
+# The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
+# MLX's groups have two 16-bit numbers. Source: mlx-lm.
+PACKED = {
+    "gptq": "gptq", "exl2": "gptq", "awq": "awq", "mxfp4": "mxfp4", "int8 (groups of 64": "mlx-8bit",
+    "groups of 64": "mlx-4bit",
+}  # fmt: skip
+LLAMA = ("llama.cpp-2024", "llama.cpp")
+STAGED = (*LLAMA, "exllamav2")  # software that several devices divide by layers. Source: llama-cpp-cublas.
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 
 
@@ -55,7 +57,12 @@ def asked(row: Row) -> Iterator[Asked]:
     if gpus != whole(row, "tp", gpus) * stages:
         raise NotCoveredError("stages on several devices")
     batch = whole(row, "batch")
-    settings = {"device": on, "stack": software, "batch": batch, **_weights(row["weight_precision"])}
+    settings = {
+        "device": on,
+        "stack": software,
+        "batch": batch,
+        **weights(row["weight_precision"], "weight_precision"),
+    }
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     model, config = network(row, software, 0)
@@ -98,10 +105,10 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     # llama.cpp generates from an empty context: halfway there are half of the new tokens.
-    middle = new // 2 if software == "llama.cpp" else start + new // 2
+    middle = new // 2 if software in LLAMA else start + new // 2
     token = Part(model, {**settings, **decoded(row, software), "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
-    piece = min(start, PIECE) if software == "llama.cpp" else start
+    piece = min(start, PIECE) if software in LLAMA else start
     pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
     prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:
@@ -123,7 +130,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         yield Asked("tpot_s", "s", None, (token,))
 
 
-def _weights(text: str) -> dict[str, Any]:
+def weights(text: str, column: str) -> dict[str, Any]:
+    """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = text.lower()
     for some, form in PACKED.items():
         if some in word:
@@ -131,4 +139,4 @@ def _weights(text: str) -> dict[str, Any]:
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
             return dict(WEIGHTS[start])
-    raise NotCoveredError(f"weight_precision {text[:30]!r}" if text else "weight_precision is not stated")
+    raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

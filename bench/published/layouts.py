@@ -5,7 +5,11 @@ A setting that matters and is not published is no guess: the row is not covered,
 
 from __future__ import annotations
 
+import re
+
+from budget.launch.megatron import CORE
 from budget.named import Any
+from budget.plan.recompute_modules import NAMES
 
 from .rows import TORCHTITAN, NotCoveredError, measured, number, whole
 from .table import Row
@@ -25,10 +29,18 @@ CLUSTERS = {
     "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
+MODULES = (CORE, *NAMES)
+# MaxText's words for what is kept of a layer, the first that starts so. Source: maxtext-defaults.
+REMAT = {
+    "minimal_offloaded": {},  # what crosses the host's link in which order is not known
+    "minimal": {"recompute": "keep_products"},
+    "save_dot_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
+    "save_dot_with_context_except_mlp": {"recompute": "none", "recompute_modules": "layernorm,mlp"},
+}
 NODE = 8  # devices; up to here a row without degrees is data parallel, as every source of the tables has it
 
 
-def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
+def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     """A row's degrees; what is left of its devices is data parallel. Raises NotCoveredError."""
     usual = 1 if gpus <= NODE or row.get("kind") == "cnn_train" else None
     several = {
@@ -43,7 +55,9 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, int]:
         raise NotCoveredError(f"zero_stage {word[:30]!r}" if word else "zero_stage is not stated")
     told = bool(words(row)[1])
     vpp = whole(row, "vpp", None if several["pp"] > 1 else 1)
-    apart = {"etp": 1} if several["ep"] > 1 else {}
+    apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
+    if several["ep"] > 1 and row.get("ep_kind"):
+        apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
     if software in TORCHTITAN and several["pp"] > 1 and zero == 3:
         zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
     sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
@@ -66,9 +80,14 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     devices.
     """
     text = row.get("recompute", "").lower()
+    found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
+    if modules := [w for w in re.findall(r"\w+", text) if w in MODULES and found is None]:
+        again = {"recompute": "selective" if CORE in modules else "none"}
+        return {**again, "recompute_modules": ",".join(w for w in modules if w != CORE)}
+    if kept := next((ours for word, ours in REMAT.items() if text.startswith(word)), None):
+        return kept
     if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
-    found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
     unsure = found is None or text.endswith("?") or "differ" in text
     if unsure and gpus > NODE:
         raise NotCoveredError(f"recompute {text[:30]!r}" if text else "recompute is not stated")

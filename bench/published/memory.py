@@ -13,11 +13,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from budget.answer import Estimate
 from budget.named import Any
 from budget.plan.gguf import FORMATS
+from budget.read.source import resolve
 
 from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
+from . import _methods as methods
 from . import training
-from .rows import TORCHTITAN, Asked, NotCoveredError, Part, device, measured, network, stack, whole
+from .rows import (
+    TORCHTITAN,
+    Asked,
+    NotCoveredError,
+    Part,
+    device,
+    measured,
+    network,
+    precision,
+    stack,
+    whole,
+)
 from .table import Row
 
 COLUMNS = (
@@ -44,9 +57,12 @@ NUMBERS = (
     "micro_batch",
     "seq",
     "gpu_mem_gb",
+    "input_len",
+    "output_len",
+    "global_batch",
 )
 WORDS = ("OOM",)
-GB, GIB = 1e9, 2**30
+GB = methods.UNITS["gb"]
 STABLELM = {
     "model_type": "gpt_neox", "vocab_size": 50688, "hidden_size": 4096, "num_hidden_layers": 16,
     "num_attention_heads": 32, "intermediate_size": 16384, "max_position_embeddings": 4096,
@@ -56,6 +72,7 @@ ALSO = {
     "tiny-llama": "tinyllama-1.1b", "guanaco": "llama", "phi-3-mini-4k-instruct": "phi-3-mini",
     "mistral-7b-v0.2": "mistral-7b",
 }  # fmt: skip
+QLORA_PY = "artidoro/qlora"
 QLORA = {  # the defaults of qlora.py in artidoro/qlora, with the longest source and target
     "quantize": "nf4-dq", "lora_rank": 64, "lora_targets": "attn,mlp", "batch": 1, "seq": 1024 + 256,
     "recompute": "full", "offload": "optimizer", "attention": "flash", "stack": "transformers",
@@ -69,7 +86,7 @@ def asked(row: Row) -> Iterator[Asked]:
     if of is korthikanti.share:
         yield Asked("activation_share", "", measured(row, "measured_gb", 0.01), parts, of=of)
         return
-    known = measured(row, "measured_gb", GIB if "GiB" in row["metric"] else GB)
+    known = measured(row, "measured_gb", methods.unit(row["metric"]))
     yield Asked("peak_bytes", "bytes", known, parts, of=of)
     # bitsandbytes' products have host code of their own, which is not modelled.
     plain = row["scenario"] == "inference" and litgpt.is_one(row) and row["quant"] == "None"
@@ -79,18 +96,18 @@ def asked(row: Row) -> Iterator[Asked]:
 
 
 def peak(found: Sequence[Estimate]) -> float:
-    """The peak of a run."""
-    return float(found[0].memory.peak)
+    """The peak of a run, and of all of its passes."""
+    return float(max(e.memory.peak for e in found))
 
 
 def reserved(found: Sequence[Estimate]) -> float:
     """What torch's allocator holds at the peak."""
-    return float(found[0].reserved)
+    return float(max(e.reserved for e in found))
 
 
 def process(found: Sequence[Estimate]) -> float:
     """What nvidia-smi shows of a run."""
-    return float(found[0].process)
+    return float(max(e.process for e in found))
 
 
 def weights(found: Sequence[Estimate]) -> float:
@@ -111,26 +128,16 @@ def _parts(row: Row) -> tuple[tuple[Part, ...], Any]:
     if scenario not in ("finetune", "pretrain", "inference", *ALONE):
         raise NotCoveredError(f"{scenario}: no measurement of a run")
     devices = litgpt.devices(row) if litgpt.is_one(row) else whole(row, "n_gpus", 1)
-    if devices > 1 and scenario == "pretrain":
-        return _of_several(row, devices)
-    model, config = _model(row)
     if scenario in ALONE:
-        return _alone(model, config, row, quant)
+        return _alone(*_model(row), row, quant)
     if litgpt.is_one(row):
-        return _of_litgpt(model, config, row, devices)
-    if devices > 1:
-        raise NotCoveredError("several devices")
-    if row["method"] == "QLoRA":
+        return _of_litgpt(*_model(row), row, devices)
+    if row["source"].startswith(QLORA_PY):
+        model, config = _model(row)
         return (Part(model, {**QLORA, "config": config}),), peak
-    software = stack(row, "transformers")
     if scenario == "inference":
-        how = {"mode": "decode", "batch": whole(row, "micro_batch", 1), "seq": whole(row, "seq", 64)}
-        return (Part(model, {"stack": "transformers", "config": config, **how}),), peak
-    how = {"batch": whole(row, "micro_batch"), "seq": whole(row, "seq"), "stack": software, "config": config}
-    again = "full" if row.get("recompute", "").startswith(("full", "gradient", "yes")) else "none"
-    few = {"lora_rank": 8} if row["method"].lower() in ("lora", "qlora") else {}
-    few |= {"quantize": "nf4"} if row["method"].lower() == "qlora" else {}
-    return (Part(model, {**how, "recompute": again, **few}),), peak
+        return _generating(row, devices)
+    return _training(row, devices)
 
 
 ALONE = ("weight file size", "inference weights", "kv cache per token")
@@ -143,33 +150,78 @@ def _alone(model: Any, config: Mapping[str, Any], row: Row, quant: str) -> tuple
         return tuple(Part(model, {**how, "seq": n}) for n in (1024, 2048)), a_token
     form = {"f16": {"dtype": "fp16"}, "nf4": {"quantize": "nf4-dq"}}.get(quant)
     if form is None:
-        if quant not in FORMATS:
-            raise NotCoveredError(f"weights in {quant or 'no format'}")
-        form = {"quantize": quant}
+        form = {"quantize": quant} if quant in FORMATS else methods.frozen(row)
     return (Part(model, {**how, "seq": 1, **form}),), weights
 
 
-def _of_several(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
-    """A step by its layout. Its software's mixed precision is meant by a bare dtype, and by float8, whose
-    products keep what they read in 16 bits.
+def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
+    """A step by its layout. Before training its software's mixed precision is meant by a bare dtype, and by
+    float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software has a Trainer.
     """
-    word = row["precision"]
+    word, software = row["precision"], stack(row, "torch-compile", "train")
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
-    if local and stack(row, "") in TORCHTITAN:  # its default: as many micro-batches as stages
+    if local and software in TORCHTITAN:  # its default: as many micro-batches as stages
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
-    told = {"vpp": row.get("vpp") or "1", "global_batch": str(batch * full)}
-    how = {**row, **told, "precision": re.sub("^fp8", "bf16", word) + " amp"}
-    kind = next((of for word, of in METRICS.items() if word in row["metric"]), peak)
-    part = training.step(how, device(row["gpu"]), batch, whole(row, "seq"), devices)
+    told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
+    if row["scenario"] == "pretrain" or (software in TRAINERS and re.fullmatch("bf16|fp16", word)):
+        told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
+    if row.get("recompute", "").startswith(("gradient", "yes")):
+        told["recompute"] = "full"
+    methods.checked(row)
+    kind = _metric(row)
+    if not row["gpu"] and kind is process:
+        raise NotCoveredError("gpu is not stated")
+    on = device(row["gpu"] or ANY)
+    part = training.step({**row, **told}, on, batch, _length(row), devices)
+    own = {**methods.beside(row), **methods.optimizer(row)}
+    own |= methods.older(row, software, methods.TRAINED)
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
-        part = Part(part.model, {**part.settings, "grad_dtype": "fp32"})
-    return (part,), kind
+        own["grad_dtype"] = "fp32"
+    if "loss not fused" in row.get("notes", ""):
+        own["fuse"] = "norm,gate"
+    if "no sequence parallelism" in row.get("notes", ""):
+        own["layout"] = {**part.settings["layout"], "sp": 0}
+    return (Part(part.model, {**part.settings, **own}),), kind
+
+
+TRAINERS = ("transformers",)  # whose flag bf16 is autocast over float32 weights. Source: accelerate.
+ANY = "A100-SXM-80GB"  # what is allocated depends on no device
+
+
+def _length(row: Row) -> int:
+    """A row's sequences; 0 for a network of pictures."""
+    model, _ = _model(row)
+    takes = getattr(resolve(model, {})[1], "TAKES", ())
+    return whole(row, "seq", None if "seq" in takes else 0)
+
+
+def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
+    """The prompt's pass, where a row has one, and the last token's."""
+    if devices > 1:
+        raise NotCoveredError("inference on several devices")
+    model, config = _model(row)
+    none = row["quant"].lower() in ("", "none")
+    form = {"dtype": precision(row["precision"] or "bf16")[0]} if none else methods.frozen(row)
+    software = stack(row, mode="decode")
+    how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
+    start, end = methods.lengths(row, 64)
+    old = methods.older(row, software, methods.DECODED)
+    parts = [Part(model, {**how, **old, "mode": "decode", "seq": end})]
+    if start > 1:
+        parts.append(Part(model, {**how, "mode": "prefill", "seq": start}))
+    return tuple(parts), _metric(row)
+
+
+def _metric(row: Row) -> Any:
+    """Which of the three sizes a row's words mean."""
+    return next((of for word, of in METRICS.items() if word in row["metric"]), peak)
 
 
 METRICS = {
     "nvidia-smi": process,
     "reserved/active": reserved,
+    "max reserved": reserved,
 }  # words of a metric; others are allocated bytes
 
 

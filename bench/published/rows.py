@@ -71,14 +71,17 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
+    "te's layers": "megatron",
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
-    "pytorch eager": "torch-eager", "dynamo": "torch-compile", "torch.compile": "torch-compile",
+    "pytorch eager": "torch-eager", "torchscript": "torch-1", "dynamo": "torch-compile",
+    "torch.compile": "torch-compile",
     "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
-    "sglang": "sglang", "gpt-fast": "gpt-fast", "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp",
+    "sglang": "sglang", "gpt-fast": "gpt-fast", "llamafile": "llama.cpp-2024",
+    "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp", "llama-cpp": "llama.cpp", "tgi": "vllm",
     "mlc": "mlc-llm", "torchao": "gpt-fast", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
     "lit-gpt": "litgpt", "timm": "timm",
@@ -101,8 +104,13 @@ SOFTWARE = {
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
-    "torch-eager": ((2, 0), "torch-1"),
+    "megatron": ((2022, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
+    "llama.cpp": ((2024, 6), "llama.cpp-2024"),
 }  # fmt: skip
+FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
+MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
+MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
+DATE = r"(?<!\d)(20\d\d)-?(\d\d)(?!\d)"
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 # What software did before a version while it generated tokens, as settings of `estimate`.
 # Source: transformers.
@@ -114,10 +122,11 @@ TORCHTITAN = ("torchtitan-2024", "torchtitan")
 def stack(row: Row, default: str | None = None, mode: str = "") -> str:
     """The software stack of a row, of the version that it states; one that has the mode, if one is given.
 
-    Raises NotCoveredError for software without a stack where there is no default.
+    The source tells it where no engine is stated, or one of FRAMEWORKS. Raises NotCoveredError for software
+    without a stack where there is no default.
     """
-    for column in ("engine", "source"):
-        text = row.get(column, "").lower()
+    engine = row.get("engine", "").lower()
+    for text in (engine, row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""):
         if "deeplearningexamples" in text and "tensorflow" in text:
             return "tensorflow"
         for word, name in SOFTWARE.items():
@@ -131,23 +140,41 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
 def decoded(row: Row, software: str) -> Mapping[str, Any]:
     """What software did in the version that a row states while it generated tokens."""
     begin, ways = DECODED.get(software, ((), {}))
-    return ways if _before(row, software, begin) else {}
+    return ways if before(row, software, begin) else {}
+
+
+def optimizer(row: Row, software: str) -> str:
+    """How the software of a row updates weights with AdamW: in one kernel, unless it is transformers' Trainer
+    or a loop of its users', which had a loop over the weights until 2023-08. Source: transformers (#25109).
+    """
+    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    if software != "transformers" or "deepspeed" in text or "fused adamw" in text:
+        return "adamw_fused"
+    told = re.search(r"(20\d\d)-(\d\d)", text)
+    return "adamw_loop" if told and (int(told[1]), int(told[2])) < (2023, 8) else "adamw"
 
 
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
-    return older if _before(row, name, begin) else name
+    return older if before(row, name, begin) else name
 
 
-def _before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
+def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
-    version = rf"(?:^|\bv|\brelease/|{name.replace('-', '.')} )(\d+)\.(\d+)"
+    said = rf"{name.replace('-', '.')} (\d+)\.(\d+)|{DATE}"
+    if begin < (2000,):  # of what is told by its date, any other version may be another thing's
+        said = rf"(?:^|\bv|\brelease/)(\d+)\.(\d+)|{said}|{CONTAINER}"
     for column in ("engine_version", "engine", "source"):
-        text = row.get(column, "").lower()
-        if told := re.search(rf"{version}|(?<!\d)(20\d\d)-?(\d\d)(?!\d)|{CONTAINER}", text):
+        text = re.sub(MONTH, _month, row.get(column, "").lower())
+        if told := re.search(said, text):
             return tuple(int(n) for n in told.groups() if n) < begin
     return False
+
+
+def _month(found: re.Match[str]) -> str:
+    """A month and its year in digits."""
+    return f"{found[2]}-{MONTHS.index(found[1]) // 3 + 1:02}"
 
 
 # Devices whose published names say less, or more, than the data's.
@@ -210,10 +237,16 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            return found, {"context": seq} if long else {}
+            config: dict[str, Any] = {"context": seq} if long else {}
+            return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def _of_timm(row: Row) -> bool:
+    """Whether a network is timm's, whose attention has one projection. Source: timm."""
+    return "pytorch-image-models" in row.get("source", "")
 
 
 def side(name: str) -> int:
@@ -256,9 +289,10 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower()
+    word = text.lower().removeprefix("mx")
     for start, dtype in (
         ("bf16", "bf16"),
+        ("bfloat16", "bf16"),
         ("fp16", "fp16"),
         ("f16", "fp16"),
         ("tf32", "tf32"),
@@ -266,6 +300,7 @@ def precision(text: str) -> tuple[str, str]:
     ):
         if word.startswith(start):
             return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    if word.startswith("fp8"):
-        return "bf16", "fp8"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+        if word.startswith(start):
+            return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

@@ -6,11 +6,27 @@ from collections.abc import Iterator
 
 from budget import stack as stacks
 from budget.device import Device
+from budget.dtype import IN_FEW_BITS
 from budget.named import Any
+from budget.read.source import resolve
 
+from .adapters import adapters
 from .layouts import cluster, dropout, layout, recomputed, seconds
-from .rows import Asked, NotCoveredError, Part, device, measured, network, number, precision, stack, whole
+from .rows import (
+    Asked,
+    NotCoveredError,
+    Part,
+    device,
+    measured,
+    network,
+    number,
+    optimizer,
+    precision,
+    stack,
+    whole,
+)
 from .table import Row
+from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
 TELLS = ("micro_batch", "tokens_per_s_per_gpu")
@@ -19,9 +35,16 @@ NUMBERS = (
     "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
     "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total", "tflops_per_gpu",
 )  # fmt: skip
-WORDS = ()
+WORDS = EMPTY  # of a number that does not apply
+PICTURES = ("cnn_", "diffusion_")  # kinds of networks that have no sequence
 DLE = "dle"  # whose BERT pads a batch to the longest of its bin, which is not published. Source: lddl.
 ANSWERS = "bert_qa_train"  # fine-tuned to find answers in a text, in O2 of apex. Source: dle-squad.
+# Encoders, whose scores are written: those of the tables are older than transformers' that fuse them.
+HEADS = {
+    "bert_train": {},
+    ANSWERS: {"head": "tokens", "labels": 2, "pooler": False, "head_bias": True},
+    "bert_cls_train": {"head": "pooled", "labels": 2, "pooler": True},
+}
 # The READMEs' default batches of images, where a table has none.
 IMAGES = {"a100-80gb": 256, "v100-sxm-16gb": 128, "v100-sxm-32gb": 256}
 
@@ -31,7 +54,7 @@ def asked(row: Row) -> Iterator[Asked]:
     if row.get("kind", "") == "llm_run":
         raise NotCoveredError("a whole run, of which no step is known")
     on, gpus = device(row["gpu"]), whole(row, "n_gpus")
-    image = row.get("kind", "") == "cnn_train"
+    image = row.get("kind", "").startswith(PICTURES)
     seq = 0 if image else whole(row, "seq")
     batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
     part = step(row, on, batch, seq, gpus)
@@ -50,6 +73,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     software = stack(row, "torch-compile", "train")
     if software == DLE and row.get("kind") == "bert_train":
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
+    row = filled(row, software, on.id)
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
     spread = layout(row, gpus, software)
@@ -65,26 +89,32 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **dropout(row, software)},
-        "optimizer": "adamw_fused",
+        "config": {**config, **dropout(row, software), **_gelu(model, config, software)},
+        "optimizer": optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
+        **adapters(row),
     }
-    if "no flash" in row.get("notes", "") or row.get("kind") in ("bert_train", ANSWERS):
+    if "no flash" in row.get("notes", "") or row.get("kind") in HEADS:
         settings["attention"] = "eager"
-    if row.get("kind") == ANSWERS:
-        settings["config"] |= {"head": "tokens", "labels": 2, "pooler": False, "head_bias": True}
-    if row.get("kind") == "llm_lora":
-        settings["lora_rank"] = 16
+    settings["config"] |= HEADS.get(row.get("kind", ""), {})
     return Part(model, settings)
+
+
+def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
+    """GELU's tanh form as one kernel, which it is in all software but transformers."""
+    written_out = getattr(resolve(model, config)[2], "activation", "") == "gelu_new"
+    return {"activation": "gelu_tanh"} if written_out and software != "transformers" else {}
 
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     """What a row's word says where the stack says something else; float32 copies of weights are its own."""
     if software == DLE and row.get("kind") == ANSWERS and kind == "master":
         return {"precision": "master"}
-    if kind == "fp8":
-        return {"precision": "fp8"}
+    if kind in IN_FEW_BITS:
+        return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
+    if "master" in row["precision"] and own == "autocast":
+        return {"precision": "master"}
     return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}

@@ -14,7 +14,7 @@ from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div
 from ._attention import cache
 from ._layers import sized
-from ._mamba import convolution, sum_of_products
+from ._mamba import convolution, mixed, sum_of_products
 
 CHUNK = 64  # tokens of a chunk, whatever the config says. Source: transformers
 
@@ -39,13 +39,17 @@ def gated_delta(m: Delta, mode: str, s: Size, *, x: str = "n", out: str = "a") -
     repeats, chunks = exact_div(m.heads, m.key_heads), ceil_div(s, CHUNK)
     made = (
         *(_split_inputs(x) if m.split else _joint_inputs(x)),
-        *convolution(m.kernel, "qkv", MIXED, mode, s, bias=False),
-        op("ssm.parts", f"qkv: b s {MIXED} -> q: b s G k, k: b s G k, v: b s G.H u", "split"),
-        *_strengths(),
-        *_heads(repeats),
-        *(_step() if mode == "decode" else _chunks(chunks)),
-        *(cache("ssm", mode, ("S", "b G.H k u", "b G.H k u")) if mode == "prefill" else ()),
-        *_gated_output(out),
+        *mixed(
+            op("ssm.enter", "qkv: -> qkv:", "view"),
+            *convolution(m.kernel, "qkv", MIXED, mode, s, bias=False),
+            op("ssm.parts", f"qkv: b s {MIXED} -> q: b s G k, k: b s G k, v: b s G.H u", "split"),
+            *_strengths(),
+            *_heads(repeats),
+            *(_step() if mode == "decode" else _chunks(chunks)),
+            *(cache("ssm", mode, ("S", "b G.H k u", "b G.H k u")) if mode == "prefill" else ()),
+            *_gated(),
+        ),
+        op("ssm.out", f"y: b s G.H u, *G.H u d -> {out}: b s d", tag=SSM_OUT),
     )
     yield from sized(made, G=m.key_heads, H=repeats, k=m.key_dim, u=m.value_dim, w=chunks, i=CHUNK, j=CHUNK)
 
@@ -152,11 +156,10 @@ def _step() -> Iterator[Op]:
     yield op("ssm.y_cast", "y: -> y: b s G.H u", "cast")
 
 
-def _gated_output(out: str) -> Iterator[Op]:
-    """A norm of each head's values, a gate, the projection."""
+def _gated() -> Iterator[Op]:
+    """A norm of each head's values, and a gate."""
     yield op("ssm.norm", "y: b s G.H u, *u -> y: b s G.H u", "rms_norm")
     yield op("ssm.gate_cast", "gate: b s G.H u -> gate/float32:", "cast")
     yield op("ssm.gate_silu", "gate: -> gate/float32:", "silu")
     yield op("ssm.gated", "y: b s G.H u, gate: b s G.H u -> y/float32:", "mul")
     yield op("ssm.cast", "y: -> y: b s G.H u", "cast")
-    yield op("ssm.out", f"y: b s G.H u, *G.H u d -> {out}: b s d", tag=SSM_OUT)

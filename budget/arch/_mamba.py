@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ir import SSM_IN, SSM_MIXER, SSM_OUT, SSM_PARTS, SSM_STEP, Op, group, op
+from ..ir import SSM_IN, SSM_MIXER, SSM_OUT, SSM_PARTS, SSM_STEP, Node, Op, group, op
 from ..named import NamedTuple
 from ..size import Size, ceil_div, exact_div, maximum
 from ._attention import cache
@@ -126,9 +126,13 @@ MIXED = "G.H.k|G.n|G.n"  # what Mamba-2's convolution runs over: of each group, 
 PROJECTED = f"G.H.k|{MIXED}|G.H"  # the same with a gate and a step size for each head
 
 
-def mixed(*ops: Op) -> Iterator[Op]:
-    """Operators between a state space's projections, which see all of the sequence."""
-    return (o._replace(module=SSM_MIXER) for o in ops)
+def mixed(*nodes: Node) -> Iterator[Node]:
+    """What lies between a state space's projections, and sees all of the sequence."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield node._replace(module=SSM_MIXER)
+        else:
+            yield node._replace(body=tuple(mixed(*node.body)))
 
 
 def mamba2(m: Mixer, mode: str, s: Size, *, x: str = "n", out: str = "a") -> Iterator[Op]:

@@ -1,4 +1,4 @@
-"""`budget list`: the architectures, presets, devices, prices, clusters, laws and stacks that are known."""
+"""`budget list`: architectures, families, presets, devices, prices, clusters, laws, stacks that are known."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from ..config import Workload
 from ..errors import InputError, unknown
 from ..fold.count import params
 from ..named import Any
-from ..read import preset
+from ..read import hf_families, preset
 from ..read.source import resolve
 from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
 from ._model import architecture_parser
 from ._output import output_flags, write
 
-HELP = "architectures with their flags, presets, devices, laws and more"
+HELP = "architectures with their flags, families, presets, devices, laws"
 EXAMPLES = """examples:
   budget list architectures
   budget list architectures transformer
-  budget list presets
+  budget list families qwen2
   budget list presets llama
-  budget list devices
   budget list devices a100
   budget list devices --format csv
   budget list prices h100
-  budget list clusters
   budget list clusters dgx-h100
   budget list stacks
   budget list laws
@@ -104,6 +102,21 @@ def _architectures(name: str | None) -> Answer:
 
 def _first_line(module: object) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def _families(word: str | None) -> Answer:
+    """Model_types of Hugging Face configs that are read exactly, or one with its classes."""
+    if word in hf_families.known():
+        family = hf_families.load(word)
+        about = {key: family[key] for key in ("arch", "note", "source") if key in family}
+        return _fields([*about.items(), *family["classes"].items()])
+    found = [(n, hf_families.load(n)) for n in _having(word, "families")]
+    rows = [(n, of["arch"], len(of["classes"]), of.get("note", "")) for n, of in found]
+    lines = [f"{n:<27}{arch:<17}{classes:>2}  {note}"[:79].rstrip() for n, arch, classes, note in rows]
+    columns = tuple(Column(x, x) for x in ("family", "architecture", "classes", "note"))
+    return _listed(
+        Table(columns, rows, lines=lambda: lines), foot="classes of one: budget list families NAME"
+    )
 
 
 def _presets(word: str | None) -> Answer:
@@ -282,6 +295,7 @@ PRICES = (
 )
 LISTS: Mapping[str, Callable[[str | None], Answer]] = {
     "architectures": _architectures,
+    "families": _families,
     "presets": _presets,
     "devices": _devices,
     "prices": _prices,
@@ -291,6 +305,7 @@ LISTS: Mapping[str, Callable[[str | None], Answer]] = {
 }
 NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "architectures": architectures.names,
+    "families": hf_families.known,
     "presets": preset.names,
     "devices": device.names,
     "prices": lambda: table.files("prices"),

@@ -10,8 +10,9 @@ from ..size import Size, floor_div, log2, maximum, minimum, product
 
 Levels = Sequence[tuple[Size, Size]]
 # Small messages reach a part of the bandwidth: a flow of x seconds takes x (1 + RAMP / (x + HALF)). Few
-# members do too: n of them on a switch 1 - 1/n^2. With each link's `reached`, `reduced` and times, fitted
-# to every other one of 600 measured collectives within NVLink and PCIe nodes. Source: aiconfigurator-nccl.
+# members do too: n of them on a switch 1 - 1/n^2, half of which an all-reduce loses. With each link's
+# `reached`, `reduced` and times, fitted to every other one of 600 measured collectives within NVLink and
+# PCIe nodes. Source: aiconfigurator-nccl.
 RAMP_S, HALF_S = 38e-6, 23e-6
 
 
@@ -51,7 +52,7 @@ def _among(devices: Size, level: tuple[Size, Size]) -> Size:
 def ring(parts: Sequence[Span], size: Size, times: int, alone: bool) -> Size:
     """Seconds of a tensor's way round a ring, once or, in an all-reduce, twice."""
     members = parts[-1].members
-    slowest = _least([bandwidth(s, alone) * s.inner for s in parts], parts)
+    slowest = _least([bandwidth(s, alone, times) * s.inner for s in parts], parts)
     flow = times * size * (members - 1) / members
     return _start(parts) + times * _ring_steps(parts) + _ramped(flow / slowest)
 
@@ -96,9 +97,9 @@ def _tree_steps(parts: Sequence[Span]) -> Size:
     return total
 
 
-def bandwidth(s: Span, alone: bool, message: bool = False) -> Size:
-    """Bytes/s that one member of a group gets of a tier's links, one way, in a collective or for one
-    message.
+def bandwidth(s: Span, alone: bool, times: int = 1) -> Size:
+    """Bytes/s that one member of a group gets of a tier's links, one way, in a collective that passes them
+    so many times; 0: in one message.
     """
     rate = s.tier.bandwidth * s.tier.link.reached / s.tier.oversubscription
     if alone:
@@ -106,8 +107,8 @@ def bandwidth(s: Span, alone: bool, message: bool = False) -> Size:
     few = maximum(s.members / s.inner, 2)
     if s.tier.link.kind == "mesh":  # a pair has one of a device's seven links
         return rate * (few - 1) / ((s.tier.devices or 2) - 1)
-    if s.tier.link.kind == "switch" and not message:
-        return rate * (1 - 1 / few**2)
+    if s.tier.link.kind == "switch" and times:
+        return rate * (1 - 1 / (times * few**2))
     return rate
 
 
@@ -131,7 +132,7 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
             first.tier.bandwidth * first.tier.link.reduced,
         )
     else:
-        sent, rate = 2 * size, bandwidth(first, alone)
+        sent, rate = 2 * size, bandwidth(first, alone, 2)
     slowest = sent / rate * used(first)
     for s in parts[1:]:
         within = s.members / s.inner
@@ -139,14 +140,20 @@ def _layered(parts: Sequence[Span], size: Size, alone: bool, switch: bool = Fals
     return slowest
 
 
-def pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool) -> Size:
-    """An all-to-all: every device to every other one, within and beyond the node at the same time."""
+def pairs(parts: Sequence[Span], size: Size, members: Size, alone: bool, copies: Size = 1) -> Size:
+    """An all-to-all: every device to every other one, within and beyond the node at the same time.
+
+    copies: so many rows of the buffer are one token's and go once to each node, and to each device in it
+    (DeepEP's kernels); to how many different ones is what balanced choices expect. Source: deepseek-v3.
+    """
     slowest: Size = 0.0
     steps: Size = 0.0
     for s in parts:
         # What leaves for farther tiers crosses this one too, but not the links inside the node.
         beyond = s.members if s is parts[0] else members
-        slowest = maximum(slowest, size * (beyond - s.inner) / members / bandwidth(s, alone))
+        apart = members if s is parts[0] else members / s.inner  # devices, or nodes
+        once = apart / copies * (1 - (1 - 1 / apart) ** copies)  # of a token's rows
+        slowest = maximum(slowest, size * once * (beyond - s.inner) / members / bandwidth(s, alone))
         steps = steps + log2(s.members / s.inner) * s.tier.link.step_s
     return _start(parts) + steps + _ramped(slowest)
 
@@ -158,7 +165,7 @@ def send(cluster: Cluster, size: Size, stride: Size, alone: bool) -> Size:
     for tier in cluster.tiers:
         last = tier.devices is None or tier is cluster.tiers[-1]
         joined = 1 if last else minimum(floor_div(tier.devices, stride + 1), 1)
-        rate = _axis(tier) if tier.torus else bandwidth(Span(tier, 1, 2), alone, True)
+        rate = _axis(tier) if tier.torus else bandwidth(Span(tier, 1, 2), alone, 0)
         here = tier.link.start_s + tier.link.step_s + size / rate
         took = took + farther * joined * here
         farther = farther * (1 - joined)

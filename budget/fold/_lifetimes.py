@@ -1,7 +1,8 @@
 """Lifetimes: a program as changes of the bytes alive, from each tensor's writer to its last reader.
 
 Of a block that is repeated many times the first two and the last repetition are walked. Between them memory
-grows by the same amount each time: by what the second repetition changes.
+grows by the same amount each time: by what the second repetition changes. Gradients to which products add
+(plan/gradient_fusion.py) lie in buffers that are there before anything runs.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ class Lifetimes:
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
         self.arrived: dict[int, int] = {}  # event -> the gradient that it frees before its most
         self.inputs: Size = 0
+        self.buffers: Size = 0  # of gradients to which products add
+        self.times: Size = 1  # repetitions that those walked now stand for
         self.kept: Size = 0  # activations when the forward pass ends
         self.copies: Size = 0  # those of them that all micro-batches in flight share
         self.ended: dict[str, Size] = {}  # what is alive when the program ends
@@ -210,7 +213,10 @@ class Lifetimes:
                         last[storage] = now
                         continue
                 else:
-                    storages.append((kind, 0 if self.resident and kind == "kv_cache" else size))
+                    adds = o.tag == ADDS
+                    there = adds or (self.resident and kind == "kv_cache")
+                    self.buffers = self.buffers + size * self.times if adds else self.buffers
+                    storages.append((kind, 0 if there else size))
                     home[name] = storage
                     self.keep.add(storage)
                 here[name] = storage
@@ -233,7 +239,9 @@ class Lifetimes:
         mirrored = around.get((node.mirrors,), ())
         carried = {c.enter: around.get(c.init) for c in node.carry if c.enter}
         left: dict[str, Any] = {}
+        times = self.times
         for i in range(3 if many else int(n)):
+            self.times = times * (n - 2) if many and i == 1 else times
             if many and i > 0:
                 self.events.append((None, [], [], 0, n - 3 if i == 2 else None))
             # A layer's gradients keep their storage when it runs for another micro-batch.
@@ -245,6 +253,7 @@ class Lifetimes:
             self.walk(step.steps, (here, *scopes), own)
             left = {c.leave: here.get(c.leave) for c in node.carry}
             carried = {c.enter: left[c.leave] for c in node.carry if c.enter}
+        self.times = times
         around.update((name, storage) for name, storage in left.items() if storage is not None)
         if node.shared:
             around |= {name: storage for name, storage in home.items() if name not in around}
@@ -255,7 +264,8 @@ class Lifetimes:
         """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of
         them; `there` before anything runs. The bytes by kind are one dictionary that goes on changing.
         """
-        live = {**dict.fromkeys((*KINDS, COPIES), 0), **there, "inputs": self.inputs}
+        live = {**dict.fromkeys((*KINDS, COPIES), 0), **there}
+        live |= {"inputs": self.inputs, "gradients": self.buffers}
         storages, total = self.storages, sum(live.values())
         before: list[dict[str, Size]] = []  # as the second repetitions of the blocks around started
         for o, made, gone, extra, skipped in self.events:

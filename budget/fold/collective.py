@@ -24,26 +24,31 @@ from __future__ import annotations
 
 from ..cluster import Cluster
 from ..errors import unknown
-from ..size import Size, maximum, minimum
+from ..size import Size, floor_div, maximum, minimum
+from ..stack import AllReduce
 from . import _flows as flows
 from ._flows import Levels, degree, spans
 
+OWN_BYTES = 8 * 2**20  # from here on engines leave an all-reduce to NCCL. Source: engine-all-reduce.
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 
 
-def seconds(cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False) -> Size:
+def seconds(
+    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False, copies: Size = 1
+) -> Size:
     """Seconds of one collective: 0 in a group of one. `alone`: no other group of the node sends meanwhile.
+    copies: rows of an all-to-all that are one token's, and go once to each device and node.
 
     Raises InputError for an unknown kind.
     """
-    times = tuple(algorithms(cluster, kind, size, group, alone=alone).values())
+    times = tuple(algorithms(cluster, kind, size, group, alone=alone, copies=copies).values())
     least = times[0]
     for other in times[1:]:
         least = minimum(least, other)
     if cluster.records:
         least = _as_measured(cluster, kind, size, group, least)
-    if cluster.one_shot_s and kind == "all_reduce" and cluster.tiers[0].link.kind == "switch":
-        least = minimum(least, _one_shot(cluster, size, group, least))
+    if cluster.all_reduce and kind == "all_reduce" and cluster.tiers[0].link.kind == "switch":
+        least = minimum(least, _engines(cluster, cluster.all_reduce, size, group, least))
     return least * minimum(degree(group) - 1, 1)  # a group of one has nothing to do
 
 
@@ -60,16 +65,18 @@ def _as_measured(cluster: Cluster, kind: str, size: Size, group: Levels, otherwi
     return otherwise
 
 
-def _one_shot(cluster: Cluster, size: Size, group: Levels, otherwise: Size) -> Size:
-    """Seconds of an engine's own all-reduce within a node: each device reads what all others have."""
-    inner, *outer = spans(cluster, group)
-    beyond = minimum(sum([flows.used(s) for s in outer]), 1)
-    took = cluster.one_shot_s + (degree(group) - 1) * size / flows.bandwidth(inner, False, message=True)
-    return (1 - beyond) * took + beyond * otherwise
+def _engines(cluster: Cluster, own: AllReduce, size: Size, group: Levels, otherwise: Size) -> Size:
+    """Seconds of an engine's own all-reduce: of few bytes, within a node."""
+    (inner, *outer), members = spans(cluster, group), degree(group)
+    elsewhere = minimum(sum([flows.used(s) for s in outer]) + floor_div(size, OWN_BYTES), 1)
+    rate = min(own.bandwidth, flows.bandwidth(inner, False, 0))
+    one = own.one_shot_s + (members - 1) * size / rate
+    two = own.two_shot_s + 2 * (members - 1) / members * size / rate
+    return (1 - elsewhere) * minimum(one, two) + elsewhere * otherwise
 
 
 def algorithms(
-    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False
+    cluster: Cluster, kind: str, size: Size, group: Levels, *, alone: bool = False, copies: Size = 1
 ) -> dict[str, Size]:
     """Seconds by each algorithm that the cluster has for this kind."""
     if kind not in KINDS:
@@ -80,7 +87,7 @@ def algorithms(
     if cluster.tiers[0].torus:
         return {"torus": flows.torus(parts, kind, size, group, alone)}
     if kind == "all_to_all":
-        return {"pairs": flows.pairs(parts, size, members, alone)}
+        return {"pairs": flows.pairs(parts, size, members, alone, copies)}
     found = {"ring": flows.ring(parts, size, 2 if kind == "all_reduce" else 1, alone)}
     if kind == "all_reduce":
         found["tree"] = flows.tree(parts, size, alone)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..ir import NOTHING, Block, Node, Op
+from ..ir import EXPERT_SEND, NOTHING, Block, Node, Op
 from ..named import NamedTuple
-from ..size import Size, maximum
+from ..size import Size, maximum, product
 from ._lifetimes import tensor_bytes
 
 SILENT = ("receive", "remote")  # the other end of a send, which is counted there
@@ -27,23 +27,30 @@ class Communication(NamedTuple):
     times: Size
     op: str = ""  # the operator that it is for
     once: bool = False  # a step: behind all micro-batches
+    copies: Size = 1  # of what goes to experts: rows of one token
 
 
 def communications(nodes: Iterable[Node], dtype: str) -> Iterator[Communication]:
     """All communication of one device's program, in order."""
-    nodes = tuple(nodes)
+    nodes, rows = tuple(nodes), set[str]()
     loops = any(isinstance(node, Block) and node.keeps == NOTHING for node in nodes)
     for node in nodes:
-        yield from _of((node,), dtype, 1, once=loops and isinstance(node, Op))
+        yield from _of((node,), dtype, 1, rows, once=loops and isinstance(node, Op))
 
 
-def _of(nodes: Iterable[Node], dtype: str, times: Size, *, once: bool) -> Iterator[Communication]:
+def _of(
+    nodes: Iterable[Node], dtype: str, times: Size, rows: set[str], *, once: bool
+) -> Iterator[Communication]:
+    """rows: dimensions of a token's copies, as far as they are known."""
     for node in nodes:
         if isinstance(node, Block):
-            yield from _of(node.body, dtype, times * node.count, once=once)
+            yield from _of(node.body, dtype, times * node.count, rows, once=once)
         elif node.axis and node.kind not in SILENT:
             whole = maximum(
                 *(sum(tensor_bytes(t, node.sizes, dtype) for t in ts) for ts in (node.ins, node.outs))
             )
-            tensor, op = (node.ins or node.outs)[0].name, node.of or node.name
-            yield Communication(node.axis, node.kind, node.phase, tensor, whole, times, op, once)
+            first, op = (node.ins or node.outs)[0], node.of or node.name
+            copies = product(node.sizes[d] for d in rows.intersection(first.dims))
+            yield Communication(node.axis, node.kind, node.phase, first.name, whole, times, op, once, copies)
+        elif node.tag == EXPERT_SEND and node.phase == "forward":
+            rows.update(set(node.out.dims) - {d for t in node.ins for d in t.dims})

@@ -28,7 +28,7 @@ from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
 from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
 
-NARROW = {"float8": "fp8", "float4": "fp4"}
+NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
 PRODUCTS = ("matmul", "conv", "attention")
 
 

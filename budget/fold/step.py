@@ -164,9 +164,15 @@ class Spread(NamedTuple):
     ) -> tuple[Said, ...]:
         """What a rank's device says, with its seconds, and what of these nothing hides."""
         overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
+        if self.layout.ep_overlap:
+            overlap["ep"] = 1.0
         spoken = list(communications(rank.program.nodes, self.dtype))
         groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in spoken}}
-        took = [seconds(cluster, c.kind, c.bytes, groups[c.axis]) * self.often(c) for c in spoken]
+        rows = self.layout.ep_kind == "tokens"
+        took = [
+            seconds(cluster, c.kind, c.bytes, groups[c.axis], copies=c.copies if rows else 1) * self.often(c)
+            for c in spoken
+        ]
         sums: dict[tuple[str, str, bool], Size] = {}
         for c, s in zip(spoken, took, strict=True):
             sums[_key(c)] = sums.get(_key(c), 0.0) + s

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..device import Device
 from ..device.kernel_class import Dispatch, KernelClass, Profile
+from ..device.software import four_bits
 from ..dtype import BYTES, full_name
 from ..ir import Gemm, Model
 from ..named import NamedTuple
@@ -52,7 +53,7 @@ class Rates(NamedTuple):
 
     forms: Mapping[str, KernelClass]
     flop: float  # of a contraction at the device's peak
-    narrow: Mapping[str, float]  # of one in fp8; in fp4, where the device has it, the same
+    narrow: Mapping[str, float]  # of one in fp8, in fp4 where the device has it, and in training's nvfp4
     link: float  # of a byte to or from the host's memory
     vector: float  # of pointwise arithmetic at the peak
     byte: float  # moved, of little data
@@ -73,11 +74,12 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         (size * size, slow - fast)
         for (size, _), fast, slow in zip(profile.steps, seconds, seconds[1:], strict=False)
     )
+    eight, formats = 1 / device.rate("fp8"), ("fp8", "fp4") if "fp4" in device.flops else ("fp8",)
     return Rates(
         profile.forms,
         flop=1 / device.rate(dtype),
-        # What products in fp4 reach is not known: engines' prompts show no more than fp8's rate.
-        narrow=dict.fromkeys(("fp8", "fp4") if "fp4" in device.flops else ("fp8",), 1 / device.rate("fp8")),
+        # Engines' prompts show no more than fp8's rate of products in fp4; training does.
+        narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device)},
         link=1 / _host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],

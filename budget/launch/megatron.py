@@ -19,6 +19,7 @@ def usual(name: str) -> Any:
 
 CORE = "core_attn"  # --recompute selective
 NORMS = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}
+FLEX = {backend: {"layout.ep_kind": "tokens"} for backend in ("deepep", "hybridep", "ncclep")}
 POSITIONS = {
     "learned_absolute": "learned",
     "rope": "rotary",
@@ -63,6 +64,9 @@ FIELDS = {
     "add_qkv_bias": when({"config.qkv_bias": True}), "qk_layernorm": when({"config.qk_norm": True}),
     "num_experts": whole("config.experts"), "moe_router_topk": whole("config.active_experts"),
     "moe_ffn_hidden_size": whole("config.expert_d_ff"),
+    "moe_enable_deepep": when({"layout.ep_kind": "tokens"}),
+    "moe_flex_dispatcher_backend": one_of("moe_flex_dispatcher_backend", FLEX),
+    "overlap_moe_expert_parallel_comm": when({"layout.ep_overlap": 1}),
     "bf16": when({"dtype": "bfloat16", "precision": "master"}),
     "fp16": when({"dtype": "float16", "precision": "master"}),
     "optimizer": optimizer, "recompute_granularity": recompute,

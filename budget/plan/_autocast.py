@@ -74,7 +74,7 @@ class Autocast:
         own, maker = self.makers[c.init]
         wide = own._replace(name=f"{c.init}~wide", dtype=SINGLE)
         self.known |= {wide.name: SINGLE, c.enter: SINGLE}
-        return Op(f"{maker.name}.widen", "cast", (own,), (wide,), maker.sizes)
+        return Op(f"{maker.name}.widen", "cast", (own,), (wide,), maker.sizes, module=maker.module)
 
     def op(self, o: Op, low: dict[str, Tensor]) -> Iterator[Op]:
         if o.rule.autocasts_as and DEVICES[self.device] == "cuda":
@@ -148,12 +148,13 @@ class Autocast:
         read = t._replace(added=False, dims=own.dims)
         group, kernel = "" if weight else o.group, o.kernel if t.on_chip else ""
         cast = Op(f"{o.name}.cast{i}", "cast", (read,), (made,), maker.sizes, group=group, kernel=kernel)
-        return made._replace(added=t.added, dims=t.dims), cast._replace(callers=o.callers)
+        return made._replace(added=t.added, dims=t.dims), cast._replace(callers=o.callers, module=o.module)
 
     def up(self, o: Op, t: Tensor, i: int) -> tuple[Tensor, Op]:
         made = Tensor(f"{t.name}~{o.name}.{i}", t.dims, dtype=SINGLE, on_chip=t.on_chip)
         kernel = o.kernel if t.on_chip else ""
-        return made, Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes, group=o.group, kernel=kernel)
+        cast = Op(f"{o.name}.cast{i}", "cast", (t,), (made,), o.sizes, group=o.group, kernel=kernel)
+        return made, cast._replace(module=o.module)
 
 
 def _casts_weight(node: Node) -> bool:

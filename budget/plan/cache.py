@@ -19,8 +19,8 @@ SETTINGS = {
     "kv_dtype": setting("", f"of the cache, {', '.join(DTYPES)}, where it is not the network's own"),
     "cache_implementation": setting(
         "static",
-        "dynamic: each token copies the cache (transformers' default)",
-        choices=("static", "dynamic"),
+        "dynamic: each token copies a layer's (transformers' default); tuple: all, before any old one goes",
+        choices=("static", "dynamic", "tuple"),
     ),
 }
 
@@ -43,25 +43,33 @@ def cached(model: Model, dtype: str) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def copied(model: Model) -> Model:
-    """The network with caches of which each token makes a new one: all of it is read and written."""
+def copied(model: Model, *, at_once: bool = False) -> Model:
+    """The network with caches of which each token makes a new one: all of it is read and written.
+
+    at_once: the old ones stay until the token is done, as transformers' tuples before 4.36 do.
+    """
 
     def change(o: Op) -> Iterator[Op]:
         yield o._replace(kind="cat", ins=(*o.ins, o.out)) if o.kind == "cache" else o
+        if at_once and o.kind == "cache":
+            old = o.out._replace(name=f"{o.out.name}~old")
+            yield Op(f"{o.name}.old", "empty", (), (old,), o.sizes)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
 def check(task: Task, device: object) -> None:
     """Raise an InputError for a copied cache where no token finds one."""
-    if task.techniques.cache_implementation == "dynamic" and task.workload.mode != "decode":
-        raise InputError("cache_implementation", f"got dynamic in mode {task.workload.mode}; allowed: decode")
+    how = task.techniques.cache_implementation
+    if how != "static" and task.workload.mode != "decode":
+        raise InputError("cache_implementation", f"got {how} in mode {task.workload.mode}; allowed: decode")
 
 
 def apply(model: Model, task: Task) -> Model:
     """The network with its caches as they are kept."""
     t = task.techniques
-    model = copied(model) if t.cache_implementation == "dynamic" else model
+    how = t.cache_implementation
+    model = model if how == "static" else copied(model, at_once=how == "tuple")
     return cached(model, t.kv_dtype) if t.kv_dtype else model
 
 

@@ -223,7 +223,7 @@ class _Divider(Places):
                 self.place[c.enter], self.written[c.enter] = self.place[init], self.written[init]
             return init
         o, t = found
-        want = tuple(canonical(axis, t, o.sizes) for axis in self.axes)
+        want = tuple(canonical(axis, t, o) for axis in self.axes)
         if init in self.place:
             first = self.gathered_where_unlike(o, t._replace(name=init), new, scope)
             init = self.convert(o, first, want, new, scope).name

@@ -1,9 +1,10 @@
-"""Linear layers in float8, as in Transformer Engine with delayed scaling.
+"""Linear layers in float8, as in Transformer Engine with delayed scaling, or in NVFP4.
 
 Weights stay in 16 bits. Each pass casts a weight to float8 and to a transposed float8 copy, both kept for
 the backward pass; a layer's input is saved in float8; output gradients are cast on arrival. Attention's
-own products, the head and everything that is no linear layer stay in 16 bits.
-Source: transformer-engine.
+own products, the head and everything that is no linear layer stay in 16 bits. NVFP4 is the same in four bits
+with a scale for 16 of them, in all three products, and remembers no largest values.
+Sources: transformer-engine, transformer-engine-nvfp4.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def is_linear(o: Op, head: bool = False) -> bool:
     )
 
 
-def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Float8 copies before the products: of inputs once for all that read them. Before `backward`."""
+def quantized(nodes: Iterable[Node], dtype: str = "float8") -> Iterator[Node]:
+    """Copies in few bits before the products: of inputs once for all that read them. Before `backward`."""
     inputs: dict[str, Tensor] = {}
     gone: set[str] = set()  # what is recomputed for the backward pass, and then quantized again
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(quantized(node.body)))
+            yield node._replace(body=tuple(quantized(node.body, dtype)))
             continue
         if not is_linear(node):
             gone.update(t.name for t in node.outs if node.keeps == NOTHING)
@@ -61,7 +62,7 @@ def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
         ins = []
         for i, t in enumerate(node.ins):
             if not t.added and t.name not in inputs:
-                narrow = Tensor(f"{t.name}~fp8", t.dims, dtype="float8")
+                narrow = Tensor(f"{t.name}~{dtype}", t.dims, dtype=dtype)
                 outs = (narrow, _transposed(narrow)) if t.role in WEIGHTS else (narrow,)
                 keeps = NOTHING if t.name in gone else "" if t.role in WEIGHTS else node.keeps
                 tag = ONCE if t.role in WEIGHTS else ""
@@ -72,7 +73,7 @@ def quantized(nodes: Iterable[Node]) -> Iterator[Node]:
         yield node._replace(ins=tuple(ins))
 
 
-def trained(model: Model) -> Model:
+def trained(model: Model, dtype: str = "float8") -> Model:
     """The training program with outputs' gradients quantized, those of weights not. After `backward`."""
     is_trained(model, "precision")
     # The gradient of a weight's copy is the weight's: its product writes it straight away.
@@ -89,12 +90,12 @@ def trained(model: Model) -> Model:
     narrow_weights, layers = {name for name, _ in made}, sum(times for _, times in made)
 
     def change(o: Op, done: set[str]) -> Iterator[Op]:
-        if o.phase != "backward" or not any(t.dtype == "float8" for t in o.ins):
+        if o.phase != "backward" or not any(t.dtype == dtype for t in o.ins):
             if not (o.kind == "quantize" and o.ins[0].name in direct):
                 yield o
             return
         g, *others = o.ins
-        narrow = g._replace(name=f"{g.name}~fp8", dtype="float8")
+        narrow = g._replace(name=f"{g.name}~{dtype}", dtype=dtype)
         if g.name not in done:
             done.add(g.name)
             yield o._replace(
@@ -115,6 +116,8 @@ def trained(model: Model) -> Model:
                 yield from change(node, done)
 
     nodes = tuple(visit(model.nodes, set()))
+    if dtype != "float8":
+        return model._replace(nodes=nodes)
     history = Tensor("fp8.amax", ("n",), STATE, "float32")
     update = Op(
         "fp8.amax", "reduce", (history,), (history,), {"n": AMAX_HISTORY * TENSORS * layers}, "backward"

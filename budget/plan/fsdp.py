@@ -48,7 +48,8 @@ def _cast(nodes: Iterable[Node], low: dict[str, Tensor]) -> Iterator[Node]:
                 low[t.name] = Tensor(f"{t.name}~low", tuple(map(base, t.dims)))
                 read = t._replace(dtype=SINGLE, added=False, dims=low[t.name].dims)
                 name = f"{node.name}.cast_{t.label}"
-                yield Op(name, "cast", (read,), (low[t.name],), node.sizes, tag=ONCE)
+                cast = Op(name, "cast", (read,), (low[t.name],), node.sizes, tag=ONCE)
+                yield cast._replace(module=node.module)
             ins.append(low[t.name]._replace(added=t.added, dims=t.dims))
         yield node._replace(ins=tuple(ins))
 

@@ -1,52 +1,119 @@
 """Weights in few bits as a GGUF file holds them, for inference: all matrices and the vocabulary's table.
 
-Of llama.cpp's formats those that have one block for all layers, and the two mixes that people use most, in
-which some layers' values and last projections have more bits. Vectors stay in the model's dtype, where a file
-has float32. Sources: ggml, llama-cpp.
+Which type a matrix has is llama.cpp's rule, written down in data/gguf.json: by what it is, by its layer, and
+by how many heads and experts there are. Of layers that differ a product reads the smallest type; what the
+others have beyond it is stored beside. Vectors stay in the model's dtype, where a file has float32. As
+llama-quantize does without an importance matrix where it needs none; Falcon's exceptions are not modelled.
+Sources: ggml, llama-cpp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dtype import BYTES
 from ..errors import InputError, unknown
 from ..ir import (
+    ACTIVE,
     DOWN,
     EMBED,
+    EXPERT_DOWN,
+    EXPERT_GATED,
+    EXPERT_UP,
+    EXPERTS,
     FROZEN,
+    GATED,
     HEAD,
+    KEY,
+    OUTPUT,
+    QKV,
+    QUERY,
     ROUTER,
     SCALE,
+    SHARED_DOWN,
+    SHARED_GATED,
+    SHARED_UP,
+    UP,
     VALUE,
+    Block,
     Model,
+    Node,
     Op,
     Tensor,
+    base,
     elements,
     gemm,
     rewrite,
     walk,
 )
-from ..size import is_number
+from ..named import Any, NamedTuple
+from ..size import Size, is_number
+from ..table import load
 from ._names import untrained
+from ._weights import shape
 from .fp8 import is_linear
 
-# Formats of a GGUF file, each with the output projection's, and that of a table that is one with it.
-# Falcon's q8_0 is not modelled. Source: llama-cpp.
-GGUF = {"q8_0": "q8_0", "q6_k": "q6_k", "q5_1": "q6_k", "q5_0": "q6_k", "q4_1": "q6_k", "q4_0": "q6_k"}
+# The names that data/gguf.json has rules for, here for the settings, which need no rules.
+FORMATS = (
+    "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l",
+    "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
+    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s",
+)  # fmt: skip
+ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
+DENSE = {GATED: "up", UP: "up", DOWN: "down"}
+SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
+          SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
+ROLES = {**ATTENTION, **DENSE, **SPARSE}
+LARGE = 80  # layers of what llama.cpp calls a 70B
+# What a row that is no whole number of blocks has instead.
+SMALLER = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
+BLOCK, SUPER = 32, 256
+SIMPLE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")  # in blocks of 32
 
-# Mixes: the format of most matrices, and that of some layers' values and last projections, and of the output.
-# Derived: with them Llama-3-8B's files have the published bytes, but for the same 7,836,224 of their headers.
-MIXES = {"q4_k_m": ("q4_k", "q6_k"), "q5_k_m": ("q5_k", "q6_k")}
-FORMATS = (*GGUF, *MIXES)
-RICHER = (VALUE, DOWN)
-LARGE = 80  # layers of a 70B: its other values are q5_k where most matrices are q4_k. Source: llama-cpp.
+
+class Network(NamedTuple):
+    """What the rule asks of a network: its layers, query heads that share a key, and experts."""
+
+    layers: int
+    shared: float
+    experts: int
 
 
-def more_bits(i: int, layers: int) -> bool:
-    """Whether a layer's RICHER matrices have the larger format: first, last, and a third of the others."""
-    eighth = layers // 8
-    return i < eighth or i >= 7 * layers // 8 or (i - eighth) % 3 == 2
+def holds(where: str, i: int, n: int, of: Network) -> bool:
+    """Whether all words of a condition are true of the i-th of n matrices of a kind."""
+    eighth, last = n // 8, 7 * n // 8
+    facts = {
+        "first2": i < 2,
+        "first4": i < 4,
+        "sixteenth": i < n // 16,
+        "eighth": i < eighth,
+        "middle": eighth <= i < last,
+        "more": i < eighth or i >= last or (i - eighth) % 3 == 2,
+        "shared4": of.shared >= 4,
+        "large": of.layers == LARGE,
+        "experts4": of.experts >= 4,
+        "experts8": of.experts == 8,
+    }
+    return all(facts[word] for word in where.split())
+
+
+def type_of(mix: Mapping[str, Any], role: str, i: int, n: int, of: Network) -> str:
+    """The type of the i-th of n matrices of a role in a mix."""
+    few, most = mix.get("few"), mix["most"]
+    if of.experts == 8 and role in ("value", "key"):  # Mixtral's, which are few
+        return "q4_k" if few else "q8_0"
+    rule = mix.get(role, most)
+    if isinstance(rule, str):
+        return rule
+    return str(next((found for where, found in rule if holds(where, i, n, of)), most))
+
+
+def fitting(dtype: str, inner: Size) -> str:
+    """A type, or what stands in for it where a matrix's rows are no whole number of its blocks."""
+    if not isinstance(inner, int) or inner % (BLOCK if dtype in SIMPLE else SUPER) == 0:
+        return dtype
+    smaller = dtype if dtype in SIMPLE else SMALLER.get(dtype, "iq4_nl")
+    return smaller if inner % BLOCK == 0 else "float16"
 
 
 def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False) -> Model:
@@ -59,19 +126,28 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
     if train:
         raise InputError("quantize", f"got {form}, which is for inference; allowed: nf4, nf4-dq, int8")
     untrained(model, "quantize")
-    base, top = MIXES.get(form, (form, ""))
-    heads = {t.name for o, _ in walk(model.nodes) for t in o.weights if o.tag == HEAD}
+    mix = load("gguf.json")[form]
+    types = _types(model, mix)
+    heads = {t.name for o, _ in walk(model.nodes) if o.tag == HEAD for t in o.weights}
 
-    def stored(t: Tensor) -> Tensor:
-        return t._replace(role=FROZEN, dtype=(top or GGUF[form]) if t.name in heads else base)
+    def stored(t: Tensor, o: Op) -> Tensor:
+        if o.tag == ROUTER:
+            return t._replace(role=FROZEN, dtype="float32")
+        if t.name in heads:
+            dtype = _of_head(mix, shape(t, o)[-1])
+        else:
+            found = mix.get("table", mix["most"]) if o.tag == EMBED else mix["most"]
+            dtype = min(types.get(id(o), (found,)), key=lambda one: BYTES[one])
+        return t._replace(role=FROZEN, dtype=fitting(dtype, shape(t, o)[-1]))
 
     def change(o: Op) -> Iterator[Op]:
         if not (o.tag == EMBED or is_linear(o, head=True)):
             yield o
             return
-        few = {t.name: stored(t) for t in o.weights if not t.added}
-        g = gemm(o) if widened and o.tag != EMBED else None
-        if g is None or (is_number(g.m) and g.m == 1):
+        few = {t.name: stored(t, o) for t in o.weights if not t.added}
+        g = gemm(o) if widened and o.tag not in (EMBED, ROUTER) else None
+        one = o.sizes[base(ACTIVE)] if any(EXPERTS in t.dims for t in o.weights) else 1  # token's rows
+        if g is None or (is_number(g.m) and g.m == one):
             yield o._replace(ins=tuple(few.get(t.name, t) for t in o.ins))
             return
         wide = {name: Tensor(f"{o.name}~{t.label}~wide", t.dims) for name, t in few.items()}
@@ -80,25 +156,70 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
         yield o._replace(ins=tuple(wide.get(t.name, t) for t in o.ins))
 
     nodes = rewrite(model.nodes, change)
-    return model._replace(nodes=(_richer(model, base, top), *nodes) if top else nodes)
+    more = round(sum(_beyond(o, types[id(o)]) for o, _ in walk(model.nodes) if id(o) in types))
+    return model._replace(nodes=(_beside(more), *nodes) if more else nodes)
 
 
-def _richer(model: Model, base: str, top: str) -> Op:
-    """What some layers' matrices have beyond the format of most, in bytes. Raises InputError."""
-    ops = list(walk(model.nodes))
-    rows = [(o, times) for o, times in ops if o.tag in RICHER]
-    layers, down = (sum(times for o, times in rows if o.tag == tag) for tag in RICHER)
-    shapes = {(o.tag, elements(o.weights[0], o.sizes)) for o, _ in rows}
-    alike = isinstance(layers, int) and layers == down and len(shapes) == len(RICHER)
-    if not alike or any(o.tag == ROUTER for o, _ in ops):
-        raise InputError(
-            "quantize", f"{model.name}'s layers are no dense decoder's alike; allowed: {', '.join(GGUF)}"
-        )
-    richer = sum(more_bits(i, layers) for i in range(layers))
-    more = richer * sum(size for _, size in shapes) * (BYTES[top] - BYTES[base])
-    if layers == LARGE and base == "q4_k":
-        values = next(size for tag, size in shapes if tag == VALUE)
-        more += (layers - richer) * values * (BYTES["q5_k"] - BYTES[base])
+def _beyond(o: Op, types: Sequence[str]) -> float:
+    """Bytes that layers' matrices of one product have beyond the smallest type."""
+    bits = [BYTES[fitting(t, shape(o.weights[0], o)[-1])] for t in types]
+    return float(_size(o)) * sum(b - min(bits) for b in bits)
+
+
+def _of_head(mix: Mapping[str, Any], inner: Size) -> str:
+    """The type of the output projection, or of a table that is one with it."""
+    if fitting(mix["most"], inner) != mix["most"]:
+        return "q8_0"
+    return str(mix.get("head", "q5_k" if mix.get("few") else "q6_k"))
+
+
+def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
+    """The type of each layer's matrix, by its product's identity. Raises InputError where the rule asks for
+    a layer's place, and the layers are no decoder's: each attention and an MLP, those with experts last.
+    """
+    ops = list(_in_order(model.nodes))
+    order: dict[str, list[Op]] = {}
+    for o in ops:
+        order.setdefault(o.tag, []).append(o)
+    first = {tag: of[0] for tag, of in order.items()}
+    downs = [o.tag == EXPERT_DOWN for o in ops if o.tag in (DOWN, EXPERT_DOWN)]
+    layers, dense = len(downs), downs.count(False)
+    shapes = {(o.tag, elements(o.weights[0], o.sizes)) for o in ops}
+    attention = max((len(of) for tag, of in order.items() if tag in ATTENTION), default=0)
+    alike = len(shapes) == len(order) and attention <= layers and downs == sorted(downs)
+    alike &= all(isinstance(times, int) for _, times in walk(model.nodes))
+    if any(isinstance(rule, list) for rule in mix.values()) and not alike:
+        problem = f"{model.name}'s layers are no decoder's alike; allowed: {', '.join(SIMPLE)}"
+        raise InputError("quantize", problem)
+    query, value, expert = (first.get(tag) for tag in (QUERY, VALUE, EXPERT_DOWN))
+    of = Network(
+        layers,
+        _size(query) / _size(value) if query and value else 1,
+        int(expert.sizes[base(EXPERTS)]) if expert else 1,
+    )
+    found: dict[int, list[str]] = {}
+    for tag, same in order.items():
+        n, before = (len(same), 0) if tag in ATTENTION else (layers, dense if tag in SPARSE else 0)
+        for i, o in enumerate(same, before):
+            found.setdefault(id(o), []).append(type_of(mix, ROLES[tag], i, n, of))
+    return {key: tuple(types) for key, types in found.items()}
+
+
+def _in_order(nodes: Iterable[Node]) -> Iterator[Op]:
+    """The layers' products of matrices, each as often as it runs."""
+    for node in nodes:
+        if isinstance(node, Block):
+            for _ in range(1 if node.shared or not isinstance(node.count, int) else node.count):
+                yield from _in_order(node.body)
+        elif node.tag in ROLES and is_linear(node):
+            yield node
+
+
+def _size(o: Op) -> Any:
+    return elements(o.weights[0], o.sizes)
+
+
+def _beside(more: int) -> Op:
+    """What some layers' matrices have beyond the type that products read, in bytes."""
     extra = Tensor("richer~stored", ("n",), SCALE, "uint8")
-    sizes = {"n": round(more)}
-    return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), sizes)
+    return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), {"n": more})

@@ -113,11 +113,13 @@ def _is_whole(axis: Axis, want: Prefer, sizes: Mapping[str, Size]) -> bool:
     return bool(axis.whole) and want.dim in (SEQ, KEY_SEQ) and sizes.get(want.dim) in axis.whole
 
 
-def canonical(axis: Axis, t: Tensor, sizes: Mapping[str, Size]) -> str:
-    """How a tensor lies between layers: divided along the first dimension of an axis that it has."""
+def canonical(axis: Axis, t: Tensor, o: Op) -> str:
+    """How a tensor lies between repetitions, where this operator reads it first: divided along the first
+    dimension of an axis that it has.
+    """
     own = letters(t.dims)
-    wants = (want for want in axis.dims if want.dim in own and not want.within)
-    return next((want.dim for want in wants if not _is_whole(axis, want, sizes)), WHOLE)
+    wants = (want for want in axis.dims if want.dim in own and want.within in ("", o.module))
+    return next((want.dim for want in wants if not _is_whole(axis, want, o.sizes)), WHOLE)
 
 
 def has(t: Tensor, dim: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Task, setting
-from ..dtype import full_name
+from ..dtype import IN_FEW_BITS, full_name
 from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..ir import (
@@ -31,14 +31,14 @@ from ._names import is_trained, untrained, wide
 if TYPE_CHECKING:
     from ..device import Device
 
-PRECISION = ("pure", "autocast", "master", "fp8", "fsdp")
+PRECISION = ("pure", "autocast", "master", "fp8", "nvfp4", "fsdp")
+UNTRAINED = ("pure", "autocast")  # without a training step there is nothing else to keep
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
 }
 NEEDS = {
-    "precision": ("train",),
     "frozen_dtype": ("train",),
     "grad_dtype": ("train",),
 }
@@ -50,9 +50,13 @@ ONE_DTYPE = ("adam", "adamw", "adamw_loop", "adamw_fused", "muon")
 
 def check(task: Task, device: Device) -> None:
     """Raise an InputError for a precision that the model's dtype or the device contradicts."""
-    choice, dtype = task.techniques.precision, task.dtype
-    if choice == "fp8" and "fp8" not in device.flops:
-        raise InputError("precision", f"{device.name} has no float8; allowed: pure, autocast, master")
+    choice, dtype, mode = task.techniques.precision, task.dtype, task.workload.mode
+    if mode != "train" and choice not in UNTRAINED:
+        allowed = f"{', '.join(UNTRAINED)}, or mode train"
+        raise InputError("precision", f"got {choice} in mode {mode}; allowed: {allowed}")
+    if choice in IN_FEW_BITS and choice.removeprefix("nv") not in device.flops:
+        few = "float8" if choice == "fp8" else choice
+        raise InputError("precision", f"{device.name} has no {few}; allowed: pure, autocast, master")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
     wide("grad_dtype", task.techniques.grad_dtype)
@@ -75,10 +79,10 @@ def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = 
         from ._autocast import Autocast
 
         return model._replace(nodes=tuple(Autocast(device, frozen).run(model.nodes, {}, set())))
-    if choice == "fp8":
+    if choice in IN_FEW_BITS:
         from . import fp8
 
-        return model._replace(nodes=tuple(fp8.quantized(model.nodes)))
+        return model._replace(nodes=tuple(fp8.quantized(model.nodes, IN_FEW_BITS[choice])))
     if choice == "fsdp":
         from .fsdp import cast_weights
 
@@ -112,7 +116,8 @@ def gradients(model: Model, dtype: str, *, fused: bool = False) -> Model:
             own = {t: t._replace(name=f"{t.name}~own", role=ACTIVATION) for t in made}
             yield o._replace(outs=tuple(own.get(t, t) for t in o.outs))
             for t in made:
-                yield Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                cast = Op(f"{o.name}.grad_cast", "cast", (own[t],), (typed(t),), o.sizes, "backward", o.of)
+                yield cast._replace(module=o.module)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
@@ -131,10 +136,10 @@ def apply(model: Model, task: Task) -> Model:
 def apply_gradients(model: Model, task: Task) -> Model:
     """The training program with its gradients in the dtypes that they have."""
     t = task.techniques
-    if t.precision == "fp8":
+    if t.precision in IN_FEW_BITS:
         from . import fp8
 
-        model = fp8.trained(model)
+        model = fp8.trained(model, IN_FEW_BITS[t.precision])
     if not t.grad_dtype or (dtype := full_name(t.grad_dtype)) == task.dtype:
         return model
     of = {own or task.dtype for own in trained(model)} - {dtype}
@@ -145,7 +150,7 @@ def apply_gradients(model: Model, task: Task) -> Model:
 
 
 def apply_cache(model: Model, task: Task) -> Model:
-    """The training program with autocast's cache."""
+    """The program with autocast's cache."""
     if task.techniques.precision != "autocast":
         return model
     from ._autocast import until_the_end

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Task, setting
+from ..dtype import IN_FEW_BITS
 from ..errors import InputError
 from ..ir import WEIGHTS, Model, Op, Tensor, rewrite, walk
 from ._names import chosen
@@ -46,8 +47,8 @@ def prune(model: Model, patterns: str, dtype: str) -> Model:
 def check(task: Task, device: object) -> None:
     """Raise an InputError where products read other weights than the network's."""
     t = task.techniques
-    if t.precision in ("autocast", "fp8") or t.quantize != "none":
-        text = "products read copies of their weights; allowed: without autocast, fp8, quantize"
+    if t.precision in ("autocast", *IN_FEW_BITS) or t.quantize != "none":
+        text = "products read copies of their weights; allowed: without autocast, fp8, nvfp4, quantize"
         raise InputError("sparse", text)
 
 

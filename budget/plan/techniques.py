@@ -3,7 +3,7 @@
     fuse -> freeze -> adapt -> bottom -> group -> store -> attention                     the network
     -> teach -> cast -> backward -> gradients                                            a training step
     -> recompute -> loop -> offload -> accumulate -> sparse -> optimizer -> states
-    -> absorb -> sparse                                                                  or inference
+    -> cast -> offload -> absorb -> sparse                                               or inference
 
 Derived: what each needs to see of the others.
 """
@@ -70,7 +70,8 @@ def trained(model: Model, task: Task) -> Model:
 
 
 def served(model: Model, task: Task) -> Model:
-    """The program as an engine runs it: with kernels of its own, latent attention from its cache."""
+    """The program as an engine runs it: with casts, kernels of its own, latent attention from its cache."""
+    model = run(model, task, "cast", "offload")
     if task.workload.mode != "decode" or task.attention != "flash":
         return model
     from .absorb import absorb

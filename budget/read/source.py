@@ -33,6 +33,12 @@ class Named(NamedTuple):
         built: Model = self.arch.build(self.settings, workload)
         return built._replace(name=self.name, uncounted=(*built.uncounted, *self.uncounted))
 
+    def routed(self) -> Named:
+        """The same where a token goes to its own experts alone: as all code does that has experts apart."""
+        if not getattr(self.settings, "every_expert", False):
+            return self
+        return self._replace(settings=type(self.settings)(**{**vars(self.settings), "every_expert": False}))
+
 
 class Ready(NamedTuple):
     """A Model, whose sizes are fixed."""
@@ -42,6 +48,10 @@ class Ready(NamedTuple):
     def build(self, _: Workload) -> Model:
         """The model as it is."""
         return self.model
+
+    def routed(self) -> Ready:
+        """As it is."""
+        return self
 
 
 class Source(NamedTuple):

@@ -43,6 +43,7 @@ PRECISIONS = {
     "master": "{} + fp32 master",
     "fsdp": "{} + fp32 master",
     "fp8": "fp8 + {}",
+    "nvfp4": "nvfp4 + {}",
 }
 MODES = {"train": "training", "forward": "forward pass"}
 

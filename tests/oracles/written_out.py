@@ -5,6 +5,7 @@ from torch import nn
 from transformers.activations import NewGELUActivation, QuickGELUActivation, XIELUActivation
 from transformers.models.cohere2.modeling_cohere2 import Cohere2LayerNorm
 from transformers.models.cohere2.modeling_cohere2 import rotate_half as interleaved
+from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2GRN
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, rotate_half
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
@@ -69,6 +70,7 @@ KINDS = {
     "rms_norm_float32": one(lambda: Olmo2RMSNorm(D)),
     "rms_norm_plus_one": one(lambda: Gemma2RMSNorm(D)),
     "layer_norm_float32": one(lambda: Cohere2LayerNorm(D)),
+    "response_norm": lambda: (ConvNextV2GRN(D), (x(8, 16, 16, D),)),
     "gelu_new": one(NewGELUActivation),
     "quick_gelu": one(QuickGELUActivation),
     "xielu": one(XIELUActivation),

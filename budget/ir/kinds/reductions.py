@@ -159,7 +159,14 @@ RULES: dict[str, Rule] = {
     ),
     "layer_norm_plain": Rule(6, 10, (X, MEAN, RSTD), reduces=2, family="norm", autocast=(SINGLE, "")),
     "response_norm": Rule(  # channels times their lengths over the grid, these over the mean of them
-        6, 10, (X, Save("scaled", trained=True)), launches=8, back_launches=14, family="norm"
+        5,
+        11,
+        (X, Save("scaled", trained=True)),
+        launches=8,
+        back_launches=21,
+        family="norm",
+        moves=(10, 0),
+        back_moves=(25, 0),
     ),
     "batch_norm": Rule(
         8,

@@ -1,0 +1,87 @@
+"""What words of a table of memory mean in `estimate`: units, methods, optimizers, numbers of few bits.
+
+A word that is not known is no guess: the row is not covered, and says which word it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+from budget.named import Any
+
+from .inference import weights
+from .rows import NotCoveredError, before, number
+from .table import Row
+
+UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
+# Words of optimizers, and what they are; the first that is found counts. None: not modelled.
+OPTIMIZERS: dict[str, dict[str, str] | None] = {
+    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
+    "8-bit": {"optimizer": "adamw_8bit"}, "8bit": {"optimizer": "adamw_8bit"},
+    "adafactor": {"optimizer": "adafactor"}, "sgd": {"optimizer": "sgd"}, "lion": {"optimizer": "lion"},
+    "adam": {},
+}  # fmt: skip
+# What transformers did before 4.36: attention written out, and caches that are tuples. Source: transformers.
+BEFORE = {"transformers": (4, 36)}
+TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
+# What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
+BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
+METHODS = ("", "full", "pretrain", "lora", "qlora")
+QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
+FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
+
+
+def unit(metric: str) -> float:
+    """The bytes of a metric's unit: of the first that it names; a metric without one has decimal GB."""
+    found = re.search(r"\b([gm]i?b)\b", metric.lower())
+    return UNITS[found[1]] if found else UNITS["gb"]
+
+
+def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of software before a version, where a row states one that old."""
+    old = software in BEFORE and before(row, software, BEFORE[software])
+    return settings if old else {}
+
+
+def beside(row: Row) -> dict[str, Any]:
+    """Settings of software that has a stack of another name."""
+    return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
+
+
+def optimizer(row: Row) -> dict[str, Any]:
+    """The settings of a row's optimizer where it is no usual AdamW. Raises NotCoveredError."""
+    text = row.get("optimizer", "").lower()
+    found = next((word for word in OPTIMIZERS if word in text), "") if text else "adam"
+    settings = OPTIMIZERS.get(found)
+    if settings is None:
+        raise NotCoveredError(f"optimizer {text[:40]!r}")
+    away = {"offload": "optimizer"} if "paged" in text or "offloaded" in text else {}
+    return {**settings, **away}
+
+
+def checked(row: Row) -> None:
+    """Raise a NotCoveredError for a method, or for numbers of few bits, that adapters.py does not read."""
+    if row["method"].lower() not in METHODS:
+        raise NotCoveredError(f"method {row['method'][:20]!r}")
+    if row["quant"] and not row["quant"].lower().startswith(QUANT):
+        raise NotCoveredError(f"quant {row['quant'][:20]!r}")
+
+
+def frozen(row: Row) -> dict[str, Any]:
+    """What frozen weights of a row are. Raises NotCoveredError."""
+    quant = row["quant"].lower().removeprefix("bnb.")
+    if quant in FROZEN:
+        return {"quantize": FROZEN[quant]}
+    if quant in ("int8wo", "int8 weight only"):
+        return {"quantize": "int8", "quantize_head": True}
+    if "int4wo" in quant or re.match(r"i?q\d", quant):  # of llama.cpp's those that are not modelled
+        raise NotCoveredError(f"weights in {quant}")
+    if quant in ("fp8", "w8a8"):
+        return {"quantize": {"fp8": "fp8-dynamic"}.get(quant, quant)}
+    return weights(quant, "quant")
+
+
+def lengths(row: Row, usual: int) -> tuple[int, int]:
+    """(tokens of the prompt, tokens in the cache at the end): `seq` where a row has no lengths of its own."""
+    start, new = (int(number(row, c, 0)) for c in ("input_len", "output_len"))
+    return start, start + new or int(number(row, "seq", usual))

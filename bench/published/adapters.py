@@ -1,0 +1,40 @@
+"""What a row of a training table says of low-rank adapters: rank, layers, and the format of frozen weights.
+
+`LoRA, rank 64 on q k v gate up down`, `QLoRA (nf4), rank 8 on all linear layers, dropout 0.05`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from budget.named import Any
+
+from .table import Row
+
+RANK = 16  # where a row states none: the rank is of little weight
+# Words for a layer, and the products that they are in the networks here.
+PRODUCTS = {
+    "q": "attn.q", "query": "attn.q", "k": "attn.k", "key": "attn.k", "v": "attn.v", "value": "attn.v",
+    "o": "attn.o", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.down",
+}  # fmt: skip
+# bitsandbytes' 4-bit floats are what QLoRA means unless another format is told. Source: qlora.
+FORMATS = {"gptq": "gptq", "double": "nf4-dq", "dq": "nf4-dq", "int8": "int8", "": "nf4"}
+
+
+def adapters(row: Row) -> dict[str, Any]:
+    """The settings of a row's adapters; nothing where all weights train."""
+    words = " ".join(row.get(c, "") for c in ("kind", "method", "notes", "precision", "quant")).lower()
+    if "lora" not in words:
+        return {}
+    told = re.search(r"\brank (\d+)(?: on ([a-z ]+))?", words)
+    found: dict[str, Any] = {"lora_rank": int(told[1]) if told else RANK}
+    layers = (told and told[2]) or ""
+    if layers.startswith("all linear"):
+        found["lora_targets"] = "all-linear"
+    elif names := [PRODUCTS[w] for w in layers.split() if w in PRODUCTS]:
+        found["lora_targets"] = ",".join(names)
+    if dropped := re.search(r"\bdropout (0\.\d+)", words):
+        found["lora_dropout"] = float(dropped[1])
+    if "qlora" in words:
+        found["quantize"] = next(form for word, form in FORMATS.items() if word in words)
+    return found
