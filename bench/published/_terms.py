@@ -31,7 +31,7 @@ WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
     "attention by kernel, generation and length": lambda: [_kernels(attention=_alike())],
     "products by generation": lambda: [_kernels(products={})],
     "products of experts apart": lambda: [_kernels(grouped=1.0)],
-    "what a stack reaches": lambda: [patch.object(fit, "FACTOR", 1e-6)],
+    "what a stack reaches": lambda: [patch.object(fit, "STACK", 1e-6)],
     "products that add up in float16": lambda: [patch.object(software, "accumulated", lambda *_: 1.0)],
     "prompts in pieces": lambda: [patch.object(inference, "PIECE", 2**30)],
 }

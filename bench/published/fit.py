@@ -26,9 +26,9 @@ from budget.stack import CLASSES, Stack
 
 from .measured import Case, together
 
-# Of a logarithm: how far a stack's factor lies from one, or a pair's from its stack's, and what is measured
+# Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
-FACTOR, ROW = 0.25, 0.08
+STACK, PAIR, ROW = 0.25, 0.15, 0.08
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
 # 0.85 / 1.47 (SimuMax has 0.67); starts of kernels as profilers show them, and of operators as litgpt's
@@ -240,7 +240,9 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 
 
 def _width(name: tuple[str, ...]) -> float:
-    return SHARED[name[0]][1] if len(name) == 1 else FACTOR
+    if len(name) == 1:
+        return SHARED[name[0]][1]
+    return STACK if len(name) == 2 else PAIR
 
 
 def left_out(

@@ -55,37 +55,40 @@ def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Error
 def widths(
     found: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
 ) -> dict[Any, float]:
-    """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to the
-    mean of all that train, or that serve, times what holds nine of ten errors in that unit. Source:
-    split-conformal.
+    """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to that
+    of all rows that train, or that serve, times what holds nine of ten errors in that unit.
 
-    sources: errors where a row's source was left out. It is drawn to their means, and of groups of several
-    sources they count as much as the others: who asks is often no source of a group's.
+    sources: the errors with each source left out, as who asks is often none of a group's sources. Groups are
+    drawn to their means; of groups of several sources they count as much as all the others.
     """
     own: dict[Any, list[Case]] = {}
     for c in found:
         own.setdefault(group.of(c), []).append(c)
-    far, usual = sources or errors, {}
-    for trains in {c.trains for c in found}:
-        usual[trains] = _mean(abs(far[c.key]) for c in found if c.trains == trains)
+    far = sources or errors
+    usual = {
+        trains: _mean(abs(far[c.key]) for c in found if c.trains == trains)
+        for trains in {c.trains for c in found}
+    }
     units = {}
     for g, of in own.items():
-        n, alike = len({group.together(c) for c in of}), _mean(usual[c.trains] for c in of)
-        units[g] = (n * _mean(abs(errors[c.key]) for c in of) + DRAWN * alike) / (n + DRAWN)
-    known = [abs(errors[c.key]) / units[group.of(c)] for c in found]
-    other = [
-        abs(far[c.key]) / units[g] for g, of in own.items() if len({c.source for c in of}) > 1 for c in of
-    ]
-    most = _held(known, other if sources else ())
+        n = len({group.together(c) for c in of})
+        known, drawn = _mean(abs(errors[c.key]) for c in of), _mean(usual[c.trains] for c in of)
+        units[g] = (n * known + DRAWN * drawn) / (n + DRAWN)
+    kinds = [[abs(errors[c.key]) / units[g] for g, of in own.items() for c in of]]
+    if sources:
+        several = {g: of for g, of in own.items() if len({c.source for c in of}) > 1}
+        kinds.append([abs(sources[c.key]) / units[g] for g, of in several.items() for c in of])
+    most = holding(kinds)
     return {g: math.exp(most * unit) for g, unit in units.items()}
 
 
-def _held(*kinds: Sequence[float]) -> float:
-    """What holds nine of ten sizes, whose kinds weigh alike. Source: split-conformal."""
+def holding(kinds: Sequence[Sequence[float]]) -> float:
+    """The size that holds nine of ten, where each kind of sizes weighs alike. Source: split-conformal."""
     sizes = sorted((size, 1 / (len(of) + 1)) for of in kinds for size in of)
     shares = accumulate(weight for _, weight in sizes)
-    enough = COVERAGE * sum(map(bool, kinds))
-    return next((size for (size, _), share in zip(sizes, shares, strict=True) if share >= enough), sizes[-1][0])
+    enough = COVERAGE * sum(map(bool, kinds)) - 1e-9  # of rounding
+    held = (size for (size, _), share in zip(sizes, shares, strict=True) if share >= enough)
+    return next(held, sizes[-1][0])
 
 
 def _mean(values: Iterable[float]) -> float:
