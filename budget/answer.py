@@ -111,20 +111,20 @@ class Estimate(Shown, _Estimate):
     @property
     def process(self) -> Any:
         """Bytes of the device's memory that the process holds at the peak: the tensors and the reserve."""
-        return self.reserve.process(self.memory.peak + self._idle)
-
-    @property
-    def reserved(self) -> Any:
-        """Bytes that the allocator holds at the peak: the tensors, fragments, other streams' pools."""
-        return self.reserve.reserved(self.memory.peak + self._idle)
+        return self.reserved + self.reserve.bytes
 
     @cached_property
-    def _idle(self) -> Any:
+    def reserved(self) -> Any:
+        """Bytes that the allocator holds at the peak: the tensors, fragments, other streams' pools."""
+        peak = self.memory.peak
         if self.spread is None or not self.stack.pools or self.reserve.asked:
-            return 0
-        from .fold.pools import idle
+            return self.reserve.reserved(peak)
+        from .fold.pools import held, idle
 
-        return idle(self.spread, self.memory, self.stack.pools)
+        found = held(self.spread, self.memory, self.stack.pools, self.stack.expandable)
+        if found is not None:
+            return found
+        return self.reserve.reserved(peak + idle(self.spread, self.memory, self.stack.pools))
 
     @property
     def otherwise(self) -> tuple[str, Any] | None:

@@ -17,7 +17,7 @@ from .answer import Estimate
 from .errors import InputError
 from .fold.memory import tensor_bytes
 from .fold.pipeline import in_flight
-from .ir import ONCE, WEIGHTS, Model, walk
+from .ir import FIRST, ONCE, WEIGHTS, Model, walk
 from .layout import Alone, Layout
 from .named import NamedTuple
 from .size import Size
@@ -143,7 +143,7 @@ class Bounds:
 def _casts(model: Model, dtype: str) -> Size:
     """Bytes of weights in another dtype, as a forward pass makes them (autocast)."""
     made = ((o, n) for o, n in walk(model.nodes) if o.rule.casts and o.ins[0].role in WEIGHTS)
-    each = ((o, n) for o, n in made if not o.again and o.tag != ONCE)
+    each = ((o, n) for o, n in made if not o.again and o.tag not in (ONCE, FIRST))
     return sum(tensor_bytes(o.out, o.sizes, dtype) * n for o, n in each)
 
 

@@ -92,6 +92,7 @@ class Techniques(TypedDict, total=False):
     modules_to_save: str
     precision: Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
     frozen_dtype: str
+    quantize_weights: Literal["pass", "step"]
     grad_dtype: str
     prefix_tuning: int
     prompt_tuning: int

@@ -27,6 +27,7 @@ CLASSES = (
 )  # fmt: skip
 BESIDES = ("checkpointed", "decode", "autocast", "fsdp", "master")  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
+EXPERTS = ("grouped", "loop")
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
 KEEPS = ("sent", "gradients")
@@ -76,12 +77,16 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
+    # By generation, how it multiplies experts' rows: in one kernel (grouped), or one product after the other
+    # (loop), each at a product's rate; what starting them takes is not counted. Source: torch-grouped-mm.
+    experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
     keeps: tuple[str, ...] = ()  # see KEEPS
     pools: tuple[str, ...] = ()  # see POOLS
+    expandable: float = 0  # up to so many devices its launcher asks for segments that grow (fold/pools.py)
     notes: str = ""
     checkpointed: Mapping[str, Any] = MappingProxyType({})
     decode: Mapping[str, Any] = MappingProxyType({})
@@ -92,6 +97,10 @@ class Stack(NamedTuple):
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
         return self.attention.get(generation, self.attention[""])
+
+    def experts_on(self, generation: str) -> str:
+        """How it multiplies the rows of experts on a generation of devices: grouped, or loop."""
+        return self.experts.get(generation, self.experts[""])
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
@@ -122,7 +131,7 @@ class Stack(NamedTuple):
 
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
-PLAIN = {"unaligned": 1, "context_mib": 1e5}  # the most of each
+PLAIN = {"unaligned": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
 def names() -> tuple[str, ...]:
@@ -203,6 +212,7 @@ def parse(about: Any, file: str) -> Stack:
         intervals=_each(about, "intervals", file, _interval),
         all_reduce=_each(about, "all_reduce", file, _all_reduce),
         **found,
+        experts={"": "grouped", **_ways(about, "experts", EXPERTS, file)},
         prompts_first=_flag(about.get("prompts_first", False), file),
         groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=_some(about, "keeps", KEEPS, file),
@@ -216,6 +226,14 @@ def _some(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: 
     if not isinstance(value, list) or any(name not in allowed for name in value):
         raise _wrong(file, field, f"got {shown(value)}; allowed: a list of {', '.join(allowed)}")
     return tuple(value)
+
+
+def _ways(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: str) -> dict[str, str]:
+    """By generation, one of some words."""
+    value = about.get(field, {})
+    if not isinstance(value, Mapping) or any(name not in allowed for name in value.values()):
+        raise _wrong(file, field, f"got {shown(value)}; allowed: {' or '.join(allowed)}, by generation")
+    return dict(value)
 
 
 def _accumulate(value: Any, file: str) -> str:

@@ -8,13 +8,14 @@ Errors are of seconds, predicted over measured, for each time that a row states;
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
 from budget.bench.published import predict
 from budget.bench.published.table import Row, read
+from scipy.stats import spearmanr
 
 PAGE = Path(__file__).parents[1] / "docs/accuracy.md"
 BEGIN, END = "<!-- many devices: tests/many_devices.py --write writes this -->", "<!-- many devices end -->"
@@ -32,6 +33,7 @@ class Group(NamedTuple):
     above: int = 1  # more devices than these
 
 
+BLOOM = Group("BLOOM's trials, 320 to 384 A100, Omni-Path", TRAINING, "bigscience-workshop/bigscience")
 GROUPS = (
     Group(
         "Megatron-LM on 32 to 3,072 A100 (Narayanan et al. 2021, table 1)", TRAINING, "Narayanan et al. SC21"
@@ -39,7 +41,7 @@ GROUPS = (
     Group(
         "Megatron-LM on 8 to 512 A100 (Korthikanti et al. 2022, table 5)", TRAINING, "Korthikanti et al. 2022"
     ),
-    Group("BLOOM's trials, 320 to 384 A100, Omni-Path", TRAINING, "bigscience-workshop/bigscience"),
+    BLOOM,
     Group(
         "llm-foundry, several nodes of A100 and H100 (stack fitted)", TRAINING, "mosaicml/llm-foundry", NODE
     ),
@@ -51,11 +53,15 @@ GROUPS = (
 
 
 class Found(NamedTuple):
-    """A row, the devices that it ran on, and predicted over measured seconds, of each time that it has."""
+    """A row, the devices that it ran on, and measured and predicted seconds, of each time that it has."""
 
     row: Row
     devices: float
-    ratios: tuple[float, ...]
+    seconds: tuple[tuple[float, float], ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [predicted / measured for measured, predicted in self.seconds]
 
 
 def found(table: str) -> Iterator[Found]:
@@ -64,29 +70,36 @@ def found(table: str) -> Iterator[Found]:
     for row in rows:
         devices = float(row["n_gpus"] or 1)
         if devices > 1:
-            yield Found(row, devices, tuple(filter(None, map(_ratio, predict.predict(kind, row)))))
+            yield Found(row, devices, tuple(filter(None, map(_seconds, predict.predict(kind, row)))))
 
 
-def _ratio(p: predict.Predicted) -> float | None:
+def _seconds(p: predict.Predicted) -> tuple[float, float] | None:
     if p.asked is None or not p.asked.measured or p.asked.quantity not in TIMES:
         return None
-    ratio: float = p.predicted / p.asked.measured
-    return 1 / ratio if p.asked.quantity in ("tokens_per_s", "samples_per_s") else ratio
+    if p.asked.quantity in ("tokens_per_s", "samples_per_s"):
+        return 1 / p.asked.measured, 1 / p.predicted
+    return p.asked.measured, p.predicted
 
 
-def table(rows: dict[str, list[Found]]) -> Iterator[str]:
+def table(rows: Mapping[str, Sequence[Found]]) -> Iterator[str]:
     """The table's lines. Raises ValueError for a group without a row."""
     yield "| rows | n | mean error | median | 90th percentile | bias | worst |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for g in GROUPS:
-        of = [f for f in rows[g.table] if f.row["source"].startswith(g.source) and f.devices > g.above]
-        yield _line(g.name, [r for f in of for r in f.ratios])
+        yield _line(g.name, [r for f in _of(g, rows) for r in f.ratios])
     for name, above in (("all training rows of several devices", 1), ("of several nodes", NODE)):
         of = [f for f in rows[TRAINING] if f.devices > above]
         covered = [f for f in of if f.ratios]
         yield _line(
             f"{name} that are covered, {len(covered)} of {len(of)}", [r for f in covered for r in f.ratios]
         )
+    measured, predicted = zip(*(times for f in _of(BLOOM, rows) for times in f.seconds), strict=True)
+    rank = spearmanr(measured, predicted).statistic
+    yield f"\nBLOOM's {len(measured)} layouts are ranked with a correlation (Spearman's) of {rank:.2f}."
+
+
+def _of(g: Group, rows: Mapping[str, Sequence[Found]]) -> list[Found]:
+    return [f for f in rows[g.table] if f.row["source"].startswith(g.source) and f.devices > g.above]
 
 
 def _line(name: str, ratios: Sequence[float]) -> str:

@@ -308,6 +308,21 @@ def test_experts_that_decode_have_their_share_of_the_rows(layout):
     assert stored * shares.tp * (shares.dp if shares.ep == shares.dp else 1) == weights
 
 
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+@pytest.mark.parametrize("model", ["mixtral-8x7b", "deepseek-v3"])
+def test_experts_whose_devices_have_all_tokens_are_added_up(model, mode):
+    """Two all-reduces a layer, as of divided experts: vLLM adds up what a device's experts
+    and its part of the shared one made. Source: vllm.
+    """
+
+    def said(layout):
+        e = budget.estimate(model, mode=mode, seq=256, batch=16, device="h100", layout=layout)
+        verify(e.spread.ranks[0].program)
+        return [(c["kind"], c["bytes"], c["times"]) for c in e.to_dict()["communication"]]
+
+    assert said("tp=4,ep=4,etp=1") == said("tp=4")
+
+
 @pytest.mark.parametrize("precision", ["pure", "autocast", "master"])
 @pytest.mark.parametrize("layout", ["pp=2", "pp=2,dp=2,zero=3", "pp=2,tp=2"])
 def test_the_part_of_weights_gradients_depends_on_no_precision(layout, precision):

@@ -143,3 +143,18 @@ def test_the_order_is_checked():
         precision(backward(model(1)), "autocast")
     with pytest.raises(InputError, match="grad_dtype: needs a backward pass"):
         gradients(model(1), "float32")
+
+
+def test_weights_are_cast_by_the_first_micro_batch_of_a_step():
+    """16 layers with 7 products each: of n micro-batches, n - 1 do not."""
+
+    def casts(often, n):
+        how = {"precision": "fp8", "quantize_weights": often, "execution": "eager", "accumulate": n}
+        times = estimate("llama-3.2-1b", seq=128, device="h100", **how).times
+        own = [k for k in times.kernels if k.work.own == "quantize"]
+        return sum(k.work.launches * k.work.times for k in own), times.forward + times.backward
+
+    once, each = ([casts(often, n) for n in (1, 3)] for often in ("step", "pass"))
+    assert once[0] == each[0]
+    assert each[1][0] - once[1][0] == 2 * 16 * 7
+    assert each[1][1] > once[1][1]

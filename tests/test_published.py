@@ -210,6 +210,7 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("BERT (Large)", "bert-large"),
         ("ViT-L/16", "vit-l-16"),
         ("resnet50.a1_in1k", "resnet50"),
+        ("swin_base_patch4_window12_384", "swin-base"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),
@@ -252,6 +253,8 @@ def test_names_of_tables_are_presets(told, name):
         ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
         ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
         ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
+        ({"source": "NVIDIA/dgxc-benchmarking@v25.05 llama3.1/README.md"}, "megatron-bridge"),
+        ({"source": "NVIDIA/dgxc-benchmarking@v25.02 maxtext/README_70b.md"}, "maxtext"),
     ],
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
@@ -270,6 +273,7 @@ BRIDGE = "NVIDIA-NeMo/Megatron-Bridge docs/performance-summary.md"
         ("Kimi_K2", "h100-sxm", "fp8", BRIDGE, "mla_up_proj,mlp"),
         ("GPT OSS 120B", "b200", "bf16", BRIDGE, "layernorm,moe_act"),
         ("LLAMA3_70B", "b200", "fp8", BRIDGE, ""),
+        ("LLAMA2-70B", "h100-sxm", "fp8", "NVIDIA/NeMo@fe98ad77 performance_summary.md (24.07)", ""),
     ],
 )
 def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, source, modules):
@@ -278,13 +282,15 @@ def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, sourc
         "precision": word,
         "source": source,
         "recompute": "",
+        "kind": "llm_train",
         "vpp": "n/a",
         "tp": "1",
         "pp": "4",
     }
     row = filled(row, stack(row), gpu)
     assert recomputed(row, 64).get("recompute_modules", "") == modules
-    assert layout(row, 64, stack(row)) | {"vpp": 1, "zero": 1, "dp": 16} == layout(row, 64, stack(row))
+    found = layout(row, 64, stack(row))
+    assert (found["zero"], found["dp"], found["vpp"]) == (1, 16, 20 if "NeMo@" in source else 1)
     assert precision(word)[0] == "bf16"
 
 
@@ -332,6 +338,8 @@ def test_a_board_s_memory_and_slot_are_read(told, name):
             "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
             {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
         ),
+        ("llm_lora", "LoRA; peft 0.13", {"lora_rank": 16, "lora_dtype": "fp32"}),
+        ("llm_lora", "LoRA; peft 0.8", {"lora_rank": 16}),
         ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
     ],
 )
@@ -394,6 +402,31 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
     assert (encoder["mode"], encoder["seq"]) == ("forward", 128)
     assert packed["quantize"] == "gptq"
     assert older["attention"] == "causal"  # keys and values had copies before version 5
+
+
+@pytest.mark.parametrize(
+    ("told", "settings"),
+    [
+        ({"weight_precision": "Q4_K - Small"}, {"quantize": "q4_k_s"}),
+        ({"weight_precision": "IQ4_XS - 4.25 bpw"}, {"quantize": "iq4_xs"}),
+        ({"engine": "mlx-lm", "weight_precision": "8-bit"}, {"quantize": "mlx-8bit"}),
+        ({"engine": "torchao", "weight_precision": "int4 (groups of 64)"}, {"quantize": "mlx-4bit"}),
+        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4"}),
+        ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
+        ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
+        ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),
+        ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
+        ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),
+        ({"model": "resnet50", "input_len": "", "e2e_latency_ms": "9"}, {"mode": "forward"}),
+    ],
+)
+def test_a_row_s_words_are_settings(tmp_path, told, settings):
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "Llama-3-8B", "engine": "llama.cpp", "weight_precision": "F16", "input_len": "512"}
+    kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"} | told])))
+    (asked,) = kind.asked(read[0])
+    assert asked.measured
+    assert asked.parts[0].settings | settings == asked.parts[0].settings
 
 
 def test_software_that_only_serves_trains_nothing():

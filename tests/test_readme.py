@@ -47,6 +47,14 @@ def test_lines_fit_a_terminal():
     assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
 
 
+@pytest.mark.parametrize("path", [readme.ROOT / "README.md", readme.ACCURACY], ids=lambda p: p.name)
+def test_figures_of_the_scoreboard_are_repeated_as_they_are(path):
+    text = path.read_text("utf-8")
+    rows = [row for rows in readme.REPEATED.values() for row in rows if row.partition("{")[0] in text]
+    assert len(rows) >= 2
+    assert readme.repeated(text) == text, "python tests/readme.py"
+
+
 def anchors(text):
     """The anchors that headings get: lower case, spaces as hyphens, no other marks."""
     heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)

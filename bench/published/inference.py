@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from budget.named import Any
+from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 
 from .rows import Asked, NotCoveredError, Part, decoded, device, measured, network, side, stack, whole
@@ -29,25 +31,26 @@ NUMBERS = (
     "prefill_tok_s", "output_tok_s_total",
 )  # fmt: skip
 WORDS = ()
+MEASURED = NUMBERS[-6:]
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
     "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
     "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
-    "q8": {"quantize": "q8_0"}, "q6_k": {"quantize": "q6_k"}, "q5_k": {"quantize": "q5_k_m"},
-    "q4_k": {"quantize": "q4_k_m"}, "q4_0": {"quantize": "q4_0"}, "q4_1": {"quantize": "q4_1"},
-    "q4f16": {"quantize": "q4_0"}, "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"},
-    "bnb.nf4": {"quantize": "nf4"},
+    **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
+    **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
+    "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"},
 }  # fmt: skip
 # The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
-# MLX's groups have two 16-bit numbers. Source: mlx-lm.
 PACKED = {
-    "gptq": "gptq", "exl2": "gptq", "awq": "awq", "mxfp4": "mxfp4", "int8 (groups of 64": "mlx-8bit",
+    "gptq": "gptq", "exl2": "gptq", "awq": "awq", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
     "groups of 64": "mlx-4bit",
 }  # fmt: skip
 LLAMA = ("llama.cpp-2024", "llama.cpp")
 STAGED = (*LLAMA, "exllamav2")  # software that several devices divide by layers. Source: llama-cpp-cublas.
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
+# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do not.
+REQUESTS = ("ollama", "lm studio", "koboldcpp", "server")
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -61,7 +64,7 @@ def asked(row: Row) -> Iterator[Asked]:
         "device": on,
         "stack": software,
         "batch": batch,
-        **weights(row["weight_precision"], "weight_precision"),
+        **weights(row["weight_precision"], "weight_precision", software),
     }
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
@@ -72,7 +75,7 @@ def asked(row: Row) -> Iterator[Asked]:
             raise NotCoveredError("lengths are not stated")
         pixels = side(row["model"])
         part = Part(model, {**settings, **({"image": pixels} if pixels else {}), "mode": "forward"})
-        yield Asked("samples_per_s", "samples/s", measured(row, "output_tok_s_total"), (part,), batch)
+        yield from _encoded(row, part)
         return
     if not _generates(model):
         told = _encoded(row, Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")}))
@@ -88,10 +91,10 @@ def _generates(model: str) -> bool:
 
 
 def _encoded(row: Row, part: Part) -> Iterator[Asked]:
-    """Of an encoder: a pass over sequences, timed or as sequences a second."""
+    """Of pictures or an encoder: a pass over so many, timed or as a rate."""
     if row["e2e_latency_ms"]:
         yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), (part,))
-    if row["output_tok_s_total"]:
+    if row["output_tok_s_total"] or not row["e2e_latency_ms"]:
         rate = measured(row, "output_tok_s_total")
         yield Asked("samples_per_s", "samples/s", rate, (part,), part.settings["batch"])
 
@@ -104,17 +107,23 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     batch, software = settings["batch"], settings["stack"]
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
-    # llama.cpp generates from an empty context: halfway there are half of the new tokens.
-    middle = new // 2 if software in LLAMA else start + new // 2
+    engine = row.get("engine", "").lower()
+    # llama-bench generates from an empty context: halfway there are half of the new tokens.
+    empty = software in LLAMA and not any(word in engine for word in REQUESTS)
+    middle = new // 2 + (0 if empty else start)
     token = Part(model, {**settings, **decoded(row, software), "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
-    piece = min(start, PIECE) if software in LLAMA else start
+    told = re.search(r"ubatch (\d+)", engine)
+    piece = min(start, int(told[1]) if told else PIECE) if software in LLAMA else start
     pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
     prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))
     if row["tpot_ms"]:
         yield Asked("tpot_s", "s", measured(row, "tpot_ms", 1e-3), (token,))
+    elif row["decode_tok_s_total"] and not (row["e2e_latency_ms"] or row["output_tok_s_total"]):
+        rate = measured(row, "decode_tok_s_total")
+        yield Asked("tpot_s", "s", rate and batch / rate, (token,))
     if (rate := measured(row, "prefill_tok_s")) is not None:
         yield Asked("ttft_s", "s", batch * start / rate, (prompt,))
     whole_request = (prompt, token._replace(times=new))
@@ -124,15 +133,15 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         yield Asked(
             "tokens_per_s", "tokens/s", measured(row, "output_tok_s_total"), whole_request, batch * new
         )
-    if not any(
-        row[c] for c in ("ttft_ms", "tpot_ms", "prefill_tok_s", "e2e_latency_ms", "output_tok_s_total")
-    ):
+    if not any(row[column] for column in MEASURED):
         yield Asked("tpot_s", "s", None, (token,))
 
 
-def weights(text: str, column: str) -> dict[str, Any]:
+def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
-    word = text.lower()
+    word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
+    if software == "mlx" and (bits := re.match(r"(?:int|q)?([48])(?:-?bit)?\b", word)):
+        return {"quantize": f"mlx-{bits[1]}bit"}  # in groups of 64 where nobody says. Source: mlx-lm.
     for some, form in PACKED.items():
         if some in word:
             return {"quantize": form}

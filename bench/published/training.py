@@ -115,6 +115,6 @@ def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     if kind in IN_FEW_BITS:
         return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
-    if "master" in row["precision"] and own == "autocast":
-        return {"precision": "master"}
+    if own == "autocast" and kind == "master":  # with adapters, `estimate` takes what is frozen for 16 bits
+        return {"precision": "master" if "master" in row["precision"] else own}
     return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}

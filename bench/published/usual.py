@@ -22,8 +22,8 @@ NEVER = (99,)
 
 
 class Usual(NamedTuple):
-    """Columns that a row has where it states nothing: a row of the software; of one of the networks, devices
-    and formats, where they are given; and of a release from `since` on and before `until`.
+    """Columns that a row has where it states nothing: a row of the software; of one of the networks, devices,
+    formats and kinds of row, where they are given; and of a release from `since` on and before `until`.
     """
 
     software: str  # a word of the source, or a stack
@@ -31,6 +31,7 @@ class Usual(NamedTuple):
     models: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     since: tuple[int, ...] = ()
     until: tuple[int, ...] = NEVER
 
@@ -48,7 +49,7 @@ def _recipe(
 ) -> Usual:
     """A recipe of Megatron Bridge, for devices and formats."""
     formats = tuple(f for f in FORMATS if f in which)
-    return Usual(BRIDGE, columns, models, tuple(d for d in which if d not in formats), formats, **when)
+    return Usual(BRIDGE, columns, models, tuple(d for d in which if d not in formats), formats, (), **when)
 
 
 def _again(what: str, models: tuple[str, ...], *which: str, **when: tuple[int, ...]) -> Usual:
@@ -57,7 +58,8 @@ def _again(what: str, models: tuple[str, ...], *which: str, **when: tuple[int, .
 
 
 FORMATS = ("nvfp4", "mxfp8", "fp8", "bf16")  # the first that a row's word has
-# Sources: megatron-bridge-recipes, maxtext-defaults, torchtitan-defaults.
+LAUNCHER = "nvidia/nemo@"  # pages of NeMo 1, whose recipes are NeMo-Framework-Launcher's
+# Sources: megatron-bridge-recipes, nemo-launcher, maxtext-defaults, torchtitan-defaults.
 USUAL = (
     Usual(BRIDGE, {"recompute": "none", "zero_stage": "dist-opt (zero1)", "vpp": "1"}),
     _again("mla_up_proj", LATENT),
@@ -94,6 +96,11 @@ USUAL = (
     _recipe(BESIDE, QWEN, "b200", until=(26, 2)),
     _recipe(BESIDE, QWEN, "b300", until=(26, 2, 1)),
     _recipe(BESIDE, OSS, "gb200", since=(26, 4)),
+    Usual(LAUNCHER, {"recompute": "none", "zero_stage": "dist-opt (zero1)"}, until=(25,)),
+    Usual(LAUNCHER, {"vpp": "10"}, ("llama-2-13b",), kinds=("llm_train", "llm_sft"), until=(25,)),
+    Usual(LAUNCHER, {"vpp": "20"}, ("llama-2-70b",), kinds=("llm_train", "llm_sft"), until=(25,)),
+    Usual(LAUNCHER, {"vpp": "1"}, kinds=("llm_lora",), until=(25,)),
+    Usual("deeplearningexamples", {"zero_stage": "none (DDP)"}),
     Usual("maxtext", {**ONE, "zero_stage": "fsdp", "recompute": "full"}),
     Usual("/torchtitan", {**ONE, "zero_stage": "fsdp", "recompute": "selective (per-op SAC)"}),
 )  # fmt: skip
@@ -102,6 +109,8 @@ USUAL = (
 def filled(row: Row, software: str, device: str) -> Row:
     """The row with what its software says where it states nothing."""
     told = {column: text for column, text in row.items() if text.strip().lower() not in EMPTY}
+    if "differ" in told.get("recompute", ""):  # some recipes do, which ones the source does not say
+        del told["recompute"]
     empty = dict.fromkeys(row.keys() - told.keys(), "")
     word = row.get("precision", "").lower()
     kind = next((name for name in FORMATS if name in _plain(word)), "")
@@ -110,7 +119,7 @@ def filled(row: Row, software: str, device: str) -> Row:
     own: dict[str, str] = {}
     for u in USUAL:
         mine = (u.software == software or u.software in source) and u.since <= when < u.until
-        given = ((u.models, model), (u.devices, device), (u.formats, kind))
+        given = ((u.models, model), (u.devices, device), (u.formats, kind), (u.kinds, row.get("kind", "")))
         if mine and all(not wanted or has in wanted for wanted, has in given):
             own |= u.columns
     return {**empty, **own, **told}

@@ -37,10 +37,6 @@ class Reserve(NamedTuple):
         whole = ceil_div(allocated, 1 - self.fragments)
         return int(whole) if isinstance(whole, float) else whole
 
-    def process(self, allocated: Size) -> Size:
-        """What the process holds at the peak of what is allocated."""
-        return self.reserved(allocated) + self.bytes
-
     @property
     def words(self) -> str:
         """What it is for, in a few words."""

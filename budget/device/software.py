@@ -44,7 +44,9 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     packed = min(of["weight_only"], MOST / stream)
     matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
-    share, experts = kernels["grouped"] * base.forms["grouped"].share, base.forms["grouped"].bandwidth
+    together = stack.experts_on(generation) == "grouped"
+    share = kernels["grouped"] * base.forms["grouped"].share if together else 1.0
+    experts = base.forms["grouped"].bandwidth
     grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
     forms = {
         "matmul": matmul,

@@ -15,6 +15,7 @@ from ..ir import (
     ADDS,
     CACHE,
     COPY,
+    FIRST,
     HOST,
     INPUT,
     ONCE,
@@ -70,7 +71,7 @@ def steps(nodes: Iterable[Node], dtype: str) -> tuple[Step | Repeat, ...]:
 
 def _step(o: Op, dtype: str) -> Step:
     rule, forward = o.rule, o.phase == "forward"
-    usual = (COPIES if o.tag == ONCE else "activations") if forward else "temporaries"
+    usual = (COPIES if o.tag in (ONCE, FIRST) else "activations") if forward else "temporaries"
     writes = []
     for t in o.outs:
         shared = _shares(o, rule, t, dtype)
@@ -151,9 +152,16 @@ class Lifetimes:
     """Every storage of a program with the events between which it is alive."""
 
     def __init__(
-        self, nodes: Iterable[Node], dtype: str, outputs: Iterable[str] = (), *, resident: bool = False
+        self,
+        nodes: Iterable[Node],
+        dtype: str,
+        outputs: Iterable[str] = (),
+        *,
+        resident: bool = False,
+        whole: bool = False,
     ):
         self.resident = resident  # caches are there before anything runs
+        self.whole = whole  # all repetitions are walked
         self.events: list[Event] = []
         self.storages: list[tuple[str, Size]] = []  # kind and bytes of each
         self.last: dict[int, int] = {}  # storage -> the last event that reads it
@@ -234,7 +242,7 @@ class Lifetimes:
 
     def repeat(self, step: Repeat, scopes: tuple[Scope, ...], home: Scope) -> None:
         node, n, around = step.block, step.block.count, scopes[0]
-        many = not isinstance(n, int) or n > 3
+        many = not isinstance(n, int) or (n > 3 and not self.whole)
         frames: list[Scope] = []
         mirrored = around.get((node.mirrors,), ())
         carried = {c.enter: around.get(c.init) for c in node.carry if c.enter}

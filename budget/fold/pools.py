@@ -2,8 +2,9 @@
 
 torch's allocator hands a freed block to its own stream only. FSDP2 gathers a unit's weights into a buffer of
 one stream and copies them out of it; a device's part of each gradient is made on another. So the largest
-buffer and all these parts are held from the first step on, also while none of them is in use.
-Source: fsdp2-collectives.
+buffer and all these parts are held from the first step on, also while none of them is in use. What is left
+is replayed by the allocator's rules (fold/allocator.py), where one micro-batch's storages do not wait for
+another stage. Source: fsdp2-collectives.
 """
 
 from __future__ import annotations
@@ -12,9 +13,24 @@ from collections.abc import Sequence
 from functools import reduce
 
 from ..size import Size, exact_div, is_one, maximum
+from .allocator import replayed
 from .communication import communications
 from .memory import Memory
 from .step import Spread
+
+
+def held(spread: Spread, memory: Memory, pools: Sequence[str], expandable: float) -> Size | None:
+    """Bytes that the allocator holds for the device that needs most; None for a pipeline, and for arrays.
+
+    expandable: so many devices have segments that grow.
+    """
+    if spread.layout.pp > 1 or type(memory.peak) is not int:
+        return None
+    apart, grows = tuple(p for p in pools if p == "gradients"), spread.layout.devices <= expandable
+    found = [replayed(r.program, spread.dtype, apart=apart, expandable=grows) for r in spread.ranks]
+    most = [n for n in found if n is not None]
+    gathers = tuple(p for p in pools if p == "gathers")
+    return max(most) + idle(spread, memory, gathers) if len(most) == len(found) else None
 
 
 def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:

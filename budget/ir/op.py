@@ -20,6 +20,7 @@ ACTIVATION_OF_MLP, GATE, DOWN = "activation", "gate", "down"  # of a multi-layer
 SCORES, MIX, MERGE, PROMPT = "scores", "mix", "merge", "prompt"  # of attention; PROMPT: beside one
 SHAPED = "shaped"  # a gradient that autograd casts or adds up to what its tensor is
 ONCE = "once"  # makes of a weight alone what every micro-batch of a step reads
+FIRST = "first"  # the same, and only a step's first micro-batch makes it
 REMADE = "remade"  # not kept, but recomputed by its reader's own backward pass
 QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide", "latent join"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.

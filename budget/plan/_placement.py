@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..ir import (
+    ACTIVE,
     BATCH,
     CHUNK,
     COPY,
@@ -58,6 +59,11 @@ def passes(o: Op, held: Sequence[str], wants: str) -> bool:
     if o.rule.factors and not back and wants == WHOLE:  # what experts make, weighed before it is added up
         return held.count(PARTIAL) == 1 and all(d in (WHOLE, PARTIAL) for d in held)
     return (linear or rows or fused) and all(d == PARTIAL for d in held)
+
+
+def adds_rows(o: Op) -> bool:
+    """Whether an operator adds up what a token's experts made of it."""
+    return o.rule.additive and any(ACTIVE in t.dims for t in o.ins) and not has(o.out, EXPERTS)
 
 
 def left(o: Op, t: Tensor, dim: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..errors import InputError
 from ..ir import (
+    BATCH,
     EXPERTS,
     GIVEN,
     INPUT,
@@ -38,8 +39,8 @@ from ..ir import (
     walk,
 )
 from ..named import NamedTuple
-from ..size import product
-from ._placement import BESIDE, Placement, left, local, moved, passes
+from ..size import Size, product
+from ._placement import BESIDE, Placement, adds_rows, left, local, moved, passes
 from ._places import Places, Scope
 from .mesh import PARTIAL, WHOLE, Axis, canonical, choice, has, loops_over
 
@@ -128,7 +129,22 @@ class _Divider(Places):
                 held = zip(self.axes, self.place[t.name], strict=True)
                 self.partial[t.of] = tuple(axis for axis, dim in held if dim == PARTIAL)
         parts = product(a.degree for a, dim in zip(self.axes, chosen, strict=True) if o.causal and dim == SEQ)
-        yield o._replace(ins=tuple(ins), sizes=local(o.sizes, chosen, self.axes), parts=parts)
+        here = local(o.sizes, chosen, self.axes)
+        if EXPERTS in chosen and adds_rows(o):
+            ins, here = self.own_rows(o, ins, chosen)
+        yield o._replace(ins=tuple(ins), sizes=here, parts=parts)
+
+    def own_rows(
+        self, o: Op, ins: Sequence[Tensor], chosen: Placement
+    ) -> tuple[list[Tensor], Mapping[str, Size]]:
+        """Rows of a device's own experts, marked (s'), and the sizes of them and of all tokens, to which they
+        are added up.
+        """
+        tokens = local(o.sizes, tuple(WHOLE if dim == EXPERTS else dim for dim in chosen), self.axes)
+        rows = local(o.sizes, chosen, self.axes)
+        fewer = {BATCH, *(axis.rows for axis in self.axes if axis.experts)}
+        read = [t._replace(dims=tuple(f"{d}'" if letters((d,)) & fewer else d for d in t.dims)) for t in ins]
+        return read, {**tokens, **{f"{d}'": rows[d] for t in ins for d in t.dims if letters((d,)) & fewer}}
 
     def chosen(self, o: Op) -> Placement:
         """What each axis divides in an operator; PARTIAL where it computes with partial sums."""
@@ -149,8 +165,13 @@ class _Divider(Places):
         if PARTIAL in places and passes(o, places, wants):
             return PARTIAL
         # What is no contraction leaves the rows of experts where they are; a fused kernel has them on chip.
+        # Where every device has all tokens, it adds up the rows that it has: its part of a sum.
         there = any(place == EXPERTS and t.on_chip for t, place in held)
-        rows = o.kind != "contract" and (there or set(places) == {EXPERTS})
+        all_here = wants == WHOLE and EXPERTS in places and set(places) <= {EXPERTS, WHOLE}
+        if all_here and adds_rows(o):
+            return EXPERTS
+        weighed = all_here and o.phase == "forward"
+        rows = o.kind != "contract" and (there or weighed or set(places) == {EXPERTS})
         if rows and all(has(t, EXPERTS) for t in o.outs if t.part not in BESIDE):
             return EXPERTS
         return wants

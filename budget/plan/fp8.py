@@ -47,13 +47,16 @@ def is_linear(o: Op, head: bool = False) -> bool:
     )
 
 
-def quantized(nodes: Iterable[Node], dtype: str = "float8") -> Iterator[Node]:
-    """Copies in few bits before the products: of inputs once for all that read them. Before `backward`."""
+def quantized(nodes: Iterable[Node], dtype: str = "float8", tag: str = ONCE) -> Iterator[Node]:
+    """Copies in few bits before the products: of inputs once for all that read them. Before `backward`.
+
+    tag: of what makes those of weights.
+    """
     inputs: dict[str, Tensor] = {}
     gone: set[str] = set()  # what is recomputed for the backward pass, and then quantized again
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(quantized(node.body, dtype)))
+            yield node._replace(body=tuple(quantized(node.body, dtype, tag)))
             continue
         if not is_linear(node):
             gone.update(t.name for t in node.outs if node.keeps == NOTHING)
@@ -65,9 +68,9 @@ def quantized(nodes: Iterable[Node], dtype: str = "float8") -> Iterator[Node]:
                 narrow = Tensor(f"{t.name}~{dtype}", t.dims, dtype=dtype)
                 outs = (narrow, _transposed(narrow)) if t.role in WEIGHTS else (narrow,)
                 keeps = NOTHING if t.name in gone else "" if t.role in WEIGHTS else node.keeps
-                tag = ONCE if t.role in WEIGHTS else ""
+                own = tag if t.role in WEIGHTS else ""
                 name = f"{node.name}.quantize{i}"
-                yield Op(name, "quantize", (t,), outs, node.sizes, tag=tag, keeps=keeps)
+                yield Op(name, "quantize", (t,), outs, node.sizes, tag=own, keeps=keeps)
                 inputs[t.name] = narrow
             ins.append(t if t.added else inputs[t.name]._replace(dims=t.dims))
         yield node._replace(ins=tuple(ins))

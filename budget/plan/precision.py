@@ -17,7 +17,9 @@ from ..errors import InputError, unknown
 from ..fold.count import trained
 from ..ir import (
     ACTIVATION,
+    FIRST,
     GRADIENT,
+    ONCE,
     WEIGHT,
     Model,
     Op,
@@ -36,9 +38,15 @@ UNTRAINED = ("pure", "autocast")  # without a training step there is nothing els
 SETTINGS = {
     "precision": setting("pure", "what has which dtype", choices=PRECISION),
     "frozen_dtype": setting("", "under autocast: dtype of what is frozen (bf16: loaded so), not fp32"),
+    "quantize_weights": setting(
+        "pass",
+        "with fp8, nvfp4: how often weights are cast, in each pass or a step",
+        choices=("pass", "step"),
+    ),
     "grad_dtype": setting("", "dtype of the weights' gradients, where it is not the weights' own"),
 }
 NEEDS = {
+    "quantize_weights": ("train",),
     "frozen_dtype": ("train",),
     "grad_dtype": ("train",),
 }
@@ -67,10 +75,13 @@ def check(task: Task, device: Device) -> None:
         raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: fp32, or {dtype} as autocast has")
 
 
-def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = SINGLE) -> Model:
+def precision(
+    model: Model, choice: str, device: str = "cuda", *, frozen: str = SINGLE, tag: str = ONCE
+) -> Model:
     """The model with its casts. To be applied before `backward`, as the last technique.
 
-    frozen: dtype of the weights that do not train, under autocast; "" is the low one. Raises InputError.
+    tag: of what casts weights to few bits. frozen: dtype of the weights that do not train, under autocast;
+    "" is the low one. Raises InputError.
     """
     if choice not in PRECISION:
         raise unknown("precision", choice, PRECISION)
@@ -82,7 +93,7 @@ def precision(model: Model, choice: str, device: str = "cuda", *, frozen: str = 
     if choice in IN_FEW_BITS:
         from . import fp8
 
-        return model._replace(nodes=tuple(fp8.quantized(model.nodes, IN_FEW_BITS[choice])))
+        return model._replace(nodes=tuple(fp8.quantized(model.nodes, IN_FEW_BITS[choice], tag)))
     if choice == "fsdp":
         from .fsdp import cast_weights
 
@@ -130,7 +141,8 @@ def apply(model: Model, task: Task) -> Model:
     """The model with its casts."""
     t = task.techniques
     low = t.frozen_dtype and full_name(t.frozen_dtype) == task.dtype
-    return precision(model, t.precision, frozen="" if low else SINGLE)
+    tag = FIRST if t.quantize_weights == "step" else ONCE
+    return precision(model, t.precision, frozen="" if low else SINGLE, tag=tag)
 
 
 def apply_gradients(model: Model, task: Task) -> Model:

@@ -1,0 +1,163 @@
+"""What torch's caching allocator holds for a program: its tensors, replayed by the allocator's rules.
+
+A size is rounded up to 512 bytes; up to 1 MiB it lies in a pool of its own. The smallest free block that is
+large enough is taken, and split; what is freed is joined with free neighbours. Where none is large enough a
+segment is made, or, of expandable segments, the one that there is grows. What a first step leaves between
+what its passes have freed, an optimizer's states, then cuts the blocks that the next step's largest tensors
+need. Source: torch-allocator.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+
+from ..ir import Model, Op, Tensor, states, walk, weights
+from ..size import ceil_div
+from ._lifetimes import Lifetimes, tensor_bytes
+
+LEAST, MIB = 512, 2**20
+SMALL, BETWEEN = MIB, 10 * MIB  # the largest of the small, and of those that share a segment
+PAGE = {True: 2 * MIB, False: 20 * MIB}  # of small ones and of large ones
+STEPS = 3  # the second is the first with states, and leaves what the third finds
+MOST = 50_000  # operators: more are not replayed
+
+
+class _Block:
+    """A stretch of a segment; `before` and `behind` it its neighbours."""
+
+    __slots__ = ("before", "behind", "free", "number", "size", "small")
+
+    def __init__(self, number: int, size: int, small: bool, before: _Block | None = None):
+        self.number, self.size, self.small, self.free = number, size, small, False
+        self.before = before
+        self.behind: _Block | None = before.behind if before is not None else None
+        if before is not None:
+            before.behind = self
+        if self.behind is not None:
+            self.behind.before = self
+
+    def __lt__(self, other: _Block) -> bool:
+        return (self.size, self.number) < (other.size, other.number)
+
+
+class Allocator:
+    """The blocks of one stream. reserved: bytes of its segments, which are never given back."""
+
+    def __init__(self, *, expandable: bool):
+        self.expandable, self.reserved, self.made = expandable, 0, 0
+        self.free: dict[bool, list[_Block]] = {True: [], False: []}
+        self.last: dict[bool, _Block] = {}  # of each pool's growing segment
+
+    def allocate(self, size: int) -> _Block:
+        """A block of at least that many bytes."""
+        size = max(LEAST, ceil_div(size, LEAST) * LEAST)
+        small = size <= SMALL
+        known = self.free[small]
+        at = bisect_left(known, size, key=lambda b: b.size)
+        block = known.pop(at) if at < len(known) else self._new(size, small)
+        left = block.size - size
+        if left >= LEAST if small or self.expandable else left > SMALL:
+            block.size = size
+            self._release(self._block(left, small, block))
+        block.free = False
+        return block
+
+    def release(self, block: _Block) -> None:
+        """Free a block, joined with its free neighbours."""
+        behind, before = block.behind, block.before
+        if behind is not None and behind.free:
+            self._join(block, behind)
+        if before is not None and before.free:
+            self.free[before.small].remove(before)
+            before.free = False
+            self._join(before, block)
+            block = before
+        self._release(block)
+
+    def _join(self, block: _Block, behind: _Block) -> None:
+        if behind.free:
+            self.free[behind.small].remove(behind)
+        block.size, block.behind = block.size + behind.size, behind.behind
+        if behind.behind is not None:
+            behind.behind.before = block
+        if self.last.get(block.small) is behind:
+            self.last[block.small] = block
+
+    def _release(self, block: _Block) -> None:
+        block.free = True
+        insort(self.free[block.small], block)
+
+    def _block(self, size: int, small: bool, before: _Block | None = None) -> _Block:
+        self.made += 1
+        block = _Block(self.made, size, small, before)
+        if before is not None and self.last.get(small) is before:
+            self.last[small] = block
+        return block
+
+    def _new(self, size: int, small: bool) -> _Block:
+        if not self.expandable:
+            shared = small or size < BETWEEN
+            size = PAGE[small] if shared else ceil_div(size, 2 * MIB) * 2 * MIB
+            self.reserved += size
+            return self._block(size, small)
+        end = self.last.get(small)
+        there = end.size if end is not None and end.free else 0
+        more = ceil_div(size - there, PAGE[small]) * PAGE[small]
+        self.reserved += more
+        if end is not None and end.free:
+            self.free[small].remove(end)
+            end.size += more
+            return end
+        self.last[small] = block = self._block(more, small, end)
+        return block
+
+
+def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bool) -> int | None:
+    """Bytes that the allocator holds after some training steps; None for a program of arrays, or too long.
+
+    apart: kinds of storages (fold/_lifetimes.py) that are made on a stream of their own.
+    """
+    counts = [times for _, times in walk(model.nodes)]
+    if not all(type(n) is int for n in counts) or sum(counts) > MOST:
+        return None
+    life = Lifetimes(model.nodes, dtype, model.outputs, whole=True)
+    usual, other = Allocator(expandable=expandable), Allocator(expandable=expandable)
+    sizes = [int(tensor_bytes(t, o.sizes, dtype)) for t, o, n in _own(model) for _ in range(n)]
+    for size in (*sizes, life.inputs):
+        if size:
+            usual.allocate(size)
+    made = False
+    for _ in range(STEPS):
+        alive = {}
+        for o, new, gone, extra, _ in life.events:
+            if o is not None and o.phase == "optimizer" and not made:
+                made = True
+                for size in _states(model, dtype, sizes):
+                    usual.allocate(size)
+            for storage in new:
+                kind, size = life.storages[storage]
+                if size:
+                    pool = other if kind in apart else usual
+                    alive[storage] = pool, pool.allocate(size)
+            if extra:
+                usual.release(usual.allocate(extra))
+            for storage in gone:
+                if storage in alive:
+                    pool, block = alive.pop(storage)
+                    pool.release(block)
+        for pool, block in alive.values():
+            pool.release(block)
+    return usual.reserved + other.reserved
+
+
+def _own(model: Model) -> Iterator[tuple[Tensor, Op, int]]:
+    return ((t, o, int(n)) for t, o, n in weights(model.nodes) if not t.on_chip)
+
+
+def _states(model: Model, dtype: str, weights: Sequence[int]) -> Iterator[int]:
+    """Bytes of an optimizer's states, tensors beside each weight, in the order in which it makes them."""
+    each = [tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)]
+    total = sum(weights)
+    for weight in weights:
+        yield from (state * weight // total for state in each)

@@ -1,0 +1,77 @@
+"""torch's caching allocator: its sizes, its blocks, and programs replayed by its rules."""
+
+import random
+
+import pytest
+
+import budget
+from budget.fold.allocator import LEAST, MIB, Allocator, replayed
+
+
+@pytest.mark.parametrize(
+    ("size", "fixed", "growing"),
+    [(1, 2, 2), (MIB, 2, 2), (MIB + 1, 20, 20), (10 * MIB, 10, 20), (21 * MIB + 1, 22, 40)],
+)
+def test_segments_have_the_sizes_of_its_source(size, fixed, growing):
+    for expandable, expected in ((False, fixed), (True, growing)):
+        found = Allocator(expandable=expandable)
+        found.allocate(size)
+        assert found.reserved == expected * MIB
+
+
+def test_what_does_not_fit_a_hole_needs_a_segment():
+    """A block of 40 MiB, cut by one of 2 that stays, has no room for 40 again; a growing segment needs 2
+    more, in whole pages.
+    """
+    for expandable, more in ((False, 40), (True, 20)):
+        found = Allocator(expandable=expandable)
+        found.release(found.allocate(40 * MIB))
+        found.allocate(2 * MIB)
+        found.allocate(40 * MIB)
+        assert found.reserved == (40 + more) * MIB
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_fill_their_segments(seed, expandable):
+    """Whatever comes and goes: what is there is reserved, and what is all freed is whole again."""
+    rng, found, alive = random.Random(seed), Allocator(expandable=expandable), []
+    used = most = 0
+    for _ in range(400):
+        if alive and rng.random() < 0.5:
+            block = alive.pop(rng.randrange(len(alive)))
+            used -= block.size
+            found.release(block)
+        else:
+            size = rng.choice((rng.randint(1, MIB), rng.randint(MIB, 64 * MIB)))
+            alive.append(found.allocate(size))
+            assert size <= alive[-1].size
+            assert alive[-1].size < size + (LEAST if expandable or size <= MIB else 20 * MIB)
+            used += alive[-1].size
+        most = max(most, used)
+        there = [b for blocks in found.free.values() for b in blocks]
+        assert used + sum(b.size for b in there) == found.reserved >= most
+    for block in alive:
+        found.release(block)
+    there = [b for blocks in found.free.values() for b in blocks]
+    assert all(b.before is None and b.behind is None for b in there)
+    assert sum(b.size for b in there) == found.reserved
+    again = found.reserved
+    found.allocate(max(b.size for b in there))
+    assert found.reserved == again
+
+
+def test_a_program_is_replayed():
+    """No less than what is allocated; of the same steps, growing segments hold less than fixed ones here."""
+    how = {"batch": 4, "seq": 512, "layout": {"dp": 8, "zero": 3}, "device": "h100"}
+    e = budget.estimate("gpt2", stack="torchtitan", **how)
+    (rank,) = e.spread.ranks
+    grown, fixed = (
+        replayed(rank.program, e.spread.dtype, apart=("gradients",), expandable=x) for x in (True, False)
+    )
+    assert e.memory.peak < grown < fixed < 1.5 * e.memory.peak
+    assert e.process == e.reserved + e.reserve.bytes
+    many = budget.estimate("gpt2", stack="torchtitan", **{**how, "layout": {"dp": 16, "zero": 3}})
+    assert many.reserved > many.memory.peak
+    array = budget.estimate("gpt2", stack="torchtitan", **{**how, "batch": [2, 4]})
+    assert len(array.reserved) == 2
