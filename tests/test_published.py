@@ -210,6 +210,7 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("BERT (Large)", "bert-large"),
         ("ViT-L/16", "vit-l-16"),
         ("resnet50.a1_in1k", "resnet50"),
+        ("swin_base_patch4_window12_384", "swin-base"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),

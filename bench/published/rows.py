@@ -239,6 +239,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
             config: dict[str, Any] = {"context": seq} if long else {}
+            if "window" in own and (window := re.search(r"_window(\d+)_", name)):  # as timm calls it
+                config["window"] = int(window[1])
             return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
