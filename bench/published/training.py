@@ -104,7 +104,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
 
 
 def fused(row: Row, software: str) -> dict[str, str]:
-    """Kernels for transformers' networks that a row names: unsloth's norms and loss, beside adapters gates, too;
+    """Kernels for transformers' networks that a row names: unsloth's norms and loss, with adapters gates too;
     liger's norms, gates and loss. Sources: fms-acceleration, liger.
     """
     words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
