@@ -191,7 +191,7 @@ def device(text: str) -> devices.Device:
     core = [
         w
         for w in words
-        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
+        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|blackwell|nvl\d\d+", w)
     ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
     memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
@@ -202,6 +202,7 @@ def device(text: str) -> devices.Device:
         "-".join(brief),
         "-".join(words[:2]),
         "rtx-" + "-".join(core),
+        "quadro-" + "-".join(core),
     ):
         try:
             found = devices.load(name)
