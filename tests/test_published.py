@@ -359,6 +359,8 @@ def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, fo
         ("gpu_test.md (transformers 4.49)", "transformers", "adamw"),
         ("fine-tuning (transformers, DeepSpeed)", "transformers", "adamw_fused"),
         ("nanoGPT README.md", "torch-compile", "adamw_fused"),
+        ("nanoGPT, Muon", "torch-compile", "muon"),
+        ("Trainer, Adafactor", "transformers", "adafactor"),
     ],
 )
 def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
