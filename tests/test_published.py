@@ -210,6 +210,8 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("BERT (Large)", "bert-large"),
         ("ViT-L/16", "vit-l-16"),
         ("resnet50.a1_in1k", "resnet50"),
+        ("swin_base_patch4_window12_384", "swin-base"),
+        ("qwen2.5:14b", "qwen2.5-14b"),  # as ollama
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),
@@ -315,6 +317,9 @@ def test_what_a_row_states_is_kept():
         ("H100 80GB PCIe Gen5", "h100-pcie"),
         ("H100-SXM-80GB (A3 Mega)", "h100-sxm"),
         ("V100 16GB", "v100-sxm-16gb"),
+        ("RTX PRO 6000 Blackwell", "rtx-pro-6000"),
+        ("RTX PRO 4000 Blackwell", "rtx-pro-4000-blackwell"),
+        ("RTX 8000", "quadro-rtx-8000"),
     ],
 )
 def test_a_board_s_memory_and_slot_are_read(told, name):

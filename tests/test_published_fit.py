@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
 from budget.bench.published.fit import NORMS, batches, fit, predictions, start
-from budget.bench.published.intervals import held
+from budget.bench.published.intervals import COVERAGE, held, holding
 from budget.bench.published.measured import cases
 from budget.bench.published.scoreboard import _factors
+
+from budget.measured.calibration import interval
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
 
@@ -85,3 +87,18 @@ def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
             assert all(other[c.key] == within[c.key] for c in rows if left_out(c) == out)
     apart = held(rows, errors, lambda c: c.stack, by)
     assert all(apart[c.key] == (c.stack == "gpt-fast") for c in rows)
+
+
+@pytest.mark.parametrize("counts", [(9,), (19,), (20,), (84,), (40, 40), (600, 80), (300, 0)])
+def test_of_kinds_that_weigh_alike_nine_of_ten_are_held(counts):
+    """The smallest size that holds as many of all kinds together; of one kind, split conformal's."""
+    drawn = np.random.default_rng(sum(counts))
+    kinds = [list(drawn.exponential(place + 1, size=n)) for place, n in enumerate(counts)]
+    size, some = holding(kinds), [of for of in kinds if of]
+    if len(some) == 1:
+        assert size == pytest.approx(math.log(interval(some[0], COVERAGE)))
+    inside = [
+        np.mean([sum(x <= limit for x in of) / (len(of) + 1) for of in some])
+        for limit in (size, size * (1 - 1e-9))
+    ]
+    assert inside[1] < COVERAGE <= inside[0] + 1e-9

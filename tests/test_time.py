@@ -323,6 +323,22 @@ def test_a_graph_takes_rows_where_they_are_and_goes_through_chunks_in_one_kernel
     assert looped[0].bytes == 4 * floats
 
 
+def test_training_goes_through_chunks_in_one_kernel_each_way():
+    """What a chunk's gradients move does not grow with the sequence; eager code puts zeros around each."""
+
+    def moved(seq, execution):
+        own = {"layers": 1, "pattern": "M", "mamba_version": 3, "d_model": 64, "vocab": 96}
+        e = budget.estimate("hybrid", batch=1, seq=seq, config=own, precision="pure")
+        found = works(e.program.nodes, "bfloat16", execution, read=reads(e.program))
+        back = [w for w in found if ".chunks." in w.op and w.phase == "backward"]
+        return sum(w.bytes * w.times for w in back), sum(w.launches * w.times for w in back)
+
+    for execution, growth in (("compiled", 1), ("eager", 2)):
+        (once, few), (twice, more) = (moved(seq, execution) for seq in (4096, 8192))
+        assert twice / once == pytest.approx(2**growth, rel=0.1)
+        assert (few == more) == (execution == "compiled")
+
+
 @pytest.mark.parametrize(
     ("execution", "batch", "inside"), [("graph", 4, True), ("eager", 1, True), ("eager", 4, False)]
 )

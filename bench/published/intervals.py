@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
@@ -44,34 +46,54 @@ class Widths(NamedTuple):
 
 def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors) -> Widths:
     """The widths that the errors of rows, of pairs and of sources left out give."""
-    counts: dict[Any, int] = {}
-    for c in found:
-        counts[KNOWN.of(c)] = counts.get(KNOWN.of(c), 0) + 1
+    counts = Counter(map(KNOWN.of, found))
     here = {g: width for g, width in widths(found, rows, KNOWN, sources).items() if counts[g] >= FEWEST}
     anywhere = interval([sources[c.key] for c in found], COVERAGE)
-    return Widths(here, widths(found, pairs, ELSEWHERE), anywhere)
+    return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere)
 
 
 def widths(
-    found: Sequence[Case], errors: Errors, group: Group, others: Errors | None = None
+    found: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
 ) -> dict[Any, float]:
-    """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to the
-    mean of all, times what holds nine of ten errors of all groups in that unit. Source: split-conformal.
+    """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to that
+    of all rows that train, or that serve, times what holds nine of ten errors in that unit.
 
-    others: the errors to whose mean it is drawn: few rows, often one source's, say little of others.
+    sources: the errors with each source left out, as who asks is often none of a group's sources. Groups are
+    drawn to their means; of groups of several sources they count as much as all the others.
     """
-    sizes: dict[Any, list[float]] = {}
-    apart: dict[Any, set[Any]] = {}
+    own: dict[Any, list[Case]] = {}
     for c in found:
-        sizes.setdefault(group.of(c), []).append(abs(errors[c.key]))
-        apart.setdefault(group.of(c), set()).add(group.together(c))
-    mean = sum(abs((others or errors)[c.key]) for c in found) / len(found)
-    units = {
-        g: (len(apart[g]) * sum(of) / len(of) + DRAWN * mean) / (len(apart[g]) + DRAWN)
-        for g, of in sizes.items()
+        own.setdefault(group.of(c), []).append(c)
+    far = sources or errors
+    usual = {
+        trains: _mean(abs(far[c.key]) for c in found if c.trains == trains)
+        for trains in {c.trains for c in found}
     }
-    most = math.log(interval([e / units[g] for g, of in sizes.items() for e in of], COVERAGE))
+    units = {}
+    for g, of in own.items():
+        n = len({group.together(c) for c in of})
+        known, drawn = _mean(abs(errors[c.key]) for c in of), _mean(usual[c.trains] for c in of)
+        units[g] = (n * known + DRAWN * drawn) / (n + DRAWN)
+    kinds = [[abs(errors[c.key]) / units[g] for g, of in own.items() for c in of]]
+    if sources:
+        several = {g: of for g, of in own.items() if len({c.source for c in of}) > 1}
+        kinds.append([abs(sources[c.key]) / units[g] for g, of in several.items() for c in of])
+    most = holding(kinds)
     return {g: math.exp(most * unit) for g, unit in units.items()}
+
+
+def holding(kinds: Sequence[Sequence[float]]) -> float:
+    """The size that holds nine of ten, where each kind of sizes weighs alike. Source: split-conformal."""
+    sizes = sorted((size, 1 / (len(of) + 1)) for of in kinds for size in of)
+    shares = accumulate(weight for _, weight in sizes)
+    enough = COVERAGE * sum(map(bool, kinds)) - 1e-9  # of rounding
+    held = (size for (size, _), share in zip(sizes, shares, strict=True) if share >= enough)
+    return next(held, sizes[-1][0])
+
+
+def _mean(values: Iterable[float]) -> float:
+    several = list(values)
+    return sum(several) / len(several)
 
 
 def held(

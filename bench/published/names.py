@@ -59,7 +59,7 @@ def _spellings(name: str) -> Iterator[str]:
     yield from (name, " ".join(words.split()), re.sub(r"\(.*?\)", "", name).strip(), short)
     yield re.sub(r"[()]", "", short)
     yield short.split(".")[0]
-    yield re.sub(r"_\d{3}(\..*)?$", "_224", short)  # of another side
+    yield re.sub(r"_\d{3}(\..*)?$", "_224", re.sub(r"_window\d+_", "_window7_", short))  # of other sides
 
 
 def _known(text: str) -> str:

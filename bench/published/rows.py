@@ -191,7 +191,7 @@ def device(text: str) -> devices.Device:
     core = [
         w
         for w in words
-        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
+        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|blackwell|nvl\d\d+", w)
     ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
     memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
@@ -202,6 +202,7 @@ def device(text: str) -> devices.Device:
         "-".join(brief),
         "-".join(words[:2]),
         "rtx-" + "-".join(core),
+        "quadro-" + "-".join(core),
     ):
         try:
             found = devices.load(name)
@@ -239,6 +240,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
             config: dict[str, Any] = {"context": seq} if long else {}
+            if "window" in own and (window := re.search(r"_window(\d+)_", name)):  # as timm calls it
+                config["window"] = int(window[1])
             return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")

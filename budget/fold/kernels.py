@@ -66,10 +66,10 @@ def works(
     """Every kernel of a program: operators, or neighbours fused into one; views cost nothing, and collectives
     are no kernels.
 
-    execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them;
-    `graph`, as engines have it: neighbouring products of one input are one product, too, weights of few bits
-    are widened where they are used, experts' kernels take rows where they are, and a loop within a layer is
-    one kernel, its state on chip. inside: these are the nodes of a block; of a recurrent cell the framework's
+    execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them,
+    and a loop within a layer is one, its state on chip; `graph`, as engines have it: besides, neighbouring
+    products of one input are one, weights of few bits are widened where they are used, and experts' kernels
+    take rows where they are. inside: these are the nodes of a block; of a recurrent cell the framework's
     own loop starts them, no network's code. once: how often what only a step's first micro-batch does.
     Sources: vllm-fused-moe, flash-linear-attention.
     """
@@ -83,7 +83,7 @@ def works(
             yield _work(pending, dtype, execution, times, native, read)
         pending = pending if key == last else []
         last = key
-        if isinstance(node, Block) and graph and node.inline and node.shared:
+        if isinstance(node, Block) and execution != "eager" and node.inline and node.shared:
             yield _looped(node, dtype, times, read)
         elif isinstance(node, Block):
             first = once if node.keeps == NOTHING else once * node.count
@@ -107,8 +107,12 @@ def _idle(o: Op, graph: bool) -> bool:
 
 
 def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
-    """A loop as one kernel: what each repetition reads and writes is moved, what it carries is not."""
-    body = [o for o in node.body if isinstance(o, Op)]
+    """A loop as one kernel: what each repetition reads and writes is moved, what it carries is not. A slice's
+    gradient is written where it belongs, with no zeros around it.
+    """
+    among = {o.out.name for o in node.body if isinstance(o, Op) and o.kind == "pad"}
+    kept = (o for o in node.body if isinstance(o, Op) and o.out.name not in among)
+    body = [o for o in kept if not (o.kind == "accumulate" and among & {t.name for t in o.ins})]
     parts = {o.out.name for o in body if o.rule.part}  # of what is put together, not handed on
     state = {name for c in node.carry for name in (c.enter, c.leave)} - parts
 

@@ -258,7 +258,8 @@ def _reverse_block(node: Block, grads: Grads, needs: set[str]) -> Iterator[Node]
         carry.append(Carry(before.name if before else "", total.name, total.name))
         grads[name] = [*(g for g in known if g is not before), total]
     if body:
-        yield Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
+        back = Block(f"d:{node.name}", tuple(body), node.count, node.shared, tuple(carry), node.name)
+        yield back._replace(inline=node.inline)
 
 
 def _outside(node: Block, name: str, local: Grads, *, alone: bool) -> Iterator[Op]:
