@@ -13,6 +13,7 @@ from budget.bench.published.adapters import adapters
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
 from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
+from budget.bench.published.training import fused
 from budget.bench.published.usual import filled
 
 from budget.serving import serve
@@ -365,6 +366,20 @@ def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, fo
 )
 def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
     assert optimizer({"source": source}, software) == name
+
+
+@pytest.mark.parametrize(
+    ("notes", "parts"),
+    [
+        ("LoRA, rank 16; unsloth's kernels", "norm,gate,loss"),
+        ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
+        ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),
+        ("packed", None),
+    ],
+)
+def test_kernels_that_a_row_names_are_fused(notes, parts):
+    assert fused({"notes": notes}, "transformers").get("fuse") == parts
+    assert fused({"notes": notes}, "megatron") == {}
 
 
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):

@@ -95,11 +95,25 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
         **adapters(row),
+        **fused(row, software),
     }
     if "no flash" in row.get("notes", "") or row.get("kind") in HEADS:
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
     return Part(model, settings)
+
+
+def fused(row: Row, software: str) -> dict[str, str]:
+    """Kernels for transformers' networks that a row names: unsloth's norms and loss, with adapters gates too;
+    liger's norms, gates and loss. Sources: fms-acceleration, liger.
+    """
+    words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    unsloth, liger = "unsloth" in words, "liger" in words
+    if software != "transformers" or not (unsloth or liger):
+        return {}
+    gates = "lora" in words if unsloth else True
+    loss = "chunked_cross_entropy" if liger else "loss"
+    return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
 
 
 def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
