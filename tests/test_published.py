@@ -213,6 +213,9 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("resnet50.a1_in1k", "resnet50"),
         ("swin_base_patch4_window12_384", "swin-base"),
         ("qwen2.5:14b", "qwen2.5-14b"),  # as ollama
+        ("deepseek-r1:14b", "qwen2.5-14b"),  # distilled
+        ("deepseek-r1:8b", ""),  # of Llama or of Qwen
+        ("bge-large-en-v1.5", "bert-large"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),
