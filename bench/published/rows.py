@@ -91,7 +91,7 @@ SOFTWARE = {
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
-    "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
+    "llm.c": "torch-compile", "diffusers": "diffusers", "transformers": "transformers", "accelerate": "transformers",
     "axolotl": "transformers", "unsloth": "transformers", "torchtune": "torch-compile",
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
     "2407.21783": "llama-3",
@@ -244,6 +244,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
     found = named(name) or ("" if complete else likely(name))
+    if found and "_class_name" in preset.find(found):
+        return found, {}  # captured whole
     if found:
         own = vars(resolve(found, {})[2])
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
