@@ -1,7 +1,8 @@
-"""Pictures by diffusion: so many passes of the denoiser, then one of the autoencoder, from latents to pixels.
+"""Pictures by diffusion: passes of the denoiser, then one of the autoencoder, from latents to pixels.
 
 With guidance a pass has each picture twice, with the text and without it; a network that takes its guidance
-as an input has it once. The text's encoder and the steps between the passes are not counted. Source: diffusers.
+as an input has it once. Not counted: the text's encoder, the steps between the passes, and that SDXL's
+autoencoder runs in float32 where the denoiser is in float16. Source: diffusers.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def denoiser(model: Any) -> bool:
 
 
 def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
-    """What a batch of pictures takes, by a row's column `steps` or its notes: `50 steps`, of pictures; `50 steps
-    of the denoiser`, which end with latents; `one pass of the denoiser`, without guidance. Raises NotCoveredError.
+    """What a batch of pictures takes, by a row's column `steps` or its notes. Raises NotCoveredError.
+
+    `50 steps` end with pictures, `50 steps of the denoiser` with latents; `one pass of the denoiser` has no
+    guidance.
     """
     text, config = row.get("notes", "").lower(), preset.find(model)
     batch = settings["batch"]
