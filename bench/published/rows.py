@@ -282,7 +282,7 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower().removeprefix("mx")
+    word = re.sub("^(mxfp8|float8)", "fp8", text.lower())
     for start, dtype in (
         ("bf16", "bf16"),
         ("bfloat16", "bf16"),
@@ -292,8 +292,9 @@ def precision(text: str) -> tuple[str, str]:
         ("fp32", "fp32"),
     ):
         if word.startswith(start):
-            return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+            kept = any(sign in word[4:] for sign in ("amp", "master", "mixed", "fp32"))
+            return dtype, "master" if kept else "pure"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4")):
         if word.startswith(start):
             return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")
