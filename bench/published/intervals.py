@@ -44,11 +44,11 @@ class Widths(NamedTuple):
         return self.here.get(KNOWN.of(c)) or self.elsewhere.get(ELSEWHERE.of(c), self.anywhere)
 
 
-def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors) -> Widths:
-    """The widths that the errors of rows, of pairs and of sources left out give."""
+def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
+    """The widths that the errors of rows, of pairs, of sources and of stacks left out give."""
     counts = Counter(map(KNOWN.of, found))
     here = {g: width for g, width in widths(found, rows, KNOWN, sources).items() if counts[g] >= FEWEST}
-    anywhere = interval([sources[c.key] for c in found], COVERAGE)
+    anywhere = interval([stacks[c.key] for c in found], COVERAGE)
     return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere)
 
 
@@ -109,7 +109,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def held(
-    found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: tuple[Errors, Errors, Errors]
+    found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: Sequence[Errors]
 ) -> dict[str, bool]:
     """By row, whether its error lies within the interval that an answer would have had without the rows that
     are left out together with it. by: see `intervals`.
