@@ -95,7 +95,7 @@ def test_one_token_s_experts_are_read_as_they_are():
             o.kind
             for o, _ in walk(
                 estimate(
-                    "mixtral-8x7b", mode="decode", batch=b, seq=8, quantize="q4_0", stack="llama.cpp"
+                    "mixtral-8x7b", mode="decode", batch=b, seq=8, quantize="q4_0", stack="llama.cpp-2024"
                 ).model.nodes
             )
         }

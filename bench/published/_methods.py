@@ -38,9 +38,10 @@ def unit(metric: str) -> float:
 
 
 def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of software before a version, where a row states one that old."""
+    """Settings of software before a version, where a row states one that old; its attention if it does."""
     old = software in BEFORE and before(row, software, BEFORE[software])
-    return settings if old else {}
+    told = "flash attention" in f"{row['source']} {row.get('notes', '')}".lower()
+    return {**(settings if old else {}), **({"attention": "flash"} if told else {})}
 
 
 def beside(row: Row) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def optimizer(row: Row) -> dict[str, Any]:
 
 
 def checked(row: Row) -> None:
-    """Raise a NotCoveredError for a method, or for numbers of few bits, that adapters.py does not read."""
+    """Raise a NotCoveredError for a method, or for numbers of few bits, that techniques.py does not read."""
     if row["method"].lower() not in METHODS:
         raise NotCoveredError(f"method {row['method'][:20]!r}")
     if row["quant"] and not row["quant"].lower().startswith(QUANT):

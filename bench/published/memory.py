@@ -164,7 +164,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
-    if row["scenario"] == "pretrain" or (software in TRAINERS and re.fullmatch("bf16|fp16", word)):
+    mixed = row["scenario"] == "pretrain" and not word.startswith("fp32")
+    if mixed or (software in TRAINERS and re.fullmatch("bf16|fp16", word)):
         told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
     if row.get("recompute", "").startswith(("gradient", "yes")):
         told["recompute"] = "full"
@@ -176,6 +177,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {**methods.beside(row), **methods.optimizer(row)}
     own |= methods.older(row, software, methods.TRAINED)
+    if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
+        own |= {"precision": "autocast", "frozen_dtype": word}
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "loss not fused" in row.get("notes", ""):

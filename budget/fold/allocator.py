@@ -124,7 +124,7 @@ def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bo
     life = Lifetimes(model.nodes, dtype, model.outputs, whole=True)
     usual, other = Allocator(expandable=expandable), Allocator(expandable=expandable)
     sizes = [int(tensor_bytes(t, o.sizes, dtype)) for t, o, n in _own(model) for _ in range(n)]
-    for size in (*sizes, life.inputs):
+    for size in (*sizes, life.inputs, life.buffers):
         if size:
             usual.allocate(size)
     made = False

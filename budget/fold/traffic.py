@@ -12,6 +12,7 @@ from ..ir import (
     ACTIVE,
     GRADIENT,
     HOST,
+    SCALE,
     WEIGHTS,
     Block,
     Model,
@@ -129,7 +130,8 @@ def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     axis = picked(t) if t.part != GRADIENT else ""
     if not axis:
         return n * size
-    choices = product(o.sizes[d] for d in o.out.dims if d not in t.dims and len(window(d)) == 1)
+    own = o.weights[0].dims if t.role == SCALE else t.dims  # what lies beside a weight is picked with it
+    choices = product(o.sizes[d] for d in o.out.dims if d not in own and len(window(d)) == 1)
     return _distinct(o, o.sizes[axis], choices) * (n / o.sizes[axis]) * size
 
 

@@ -10,7 +10,7 @@ from ..named import NamedTuple
 from ..size import Size, exact_div, product
 from .kinds import RULES
 from .kinds.rule import OUT, Rule, Save
-from .tensor import COPY, SAVED, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
+from .tensor import COPY, SAVED, SCALE, WEIGHT, WEIGHTS, Tensor, elements, is_picked, picked, window
 
 # What an operator is to its network; a kind says what it computes. Techniques ask for these.
 HEAD, EMBED, LOSS, ROUTER = "head", "embed", "loss", "router"
@@ -181,12 +181,13 @@ def contraction_flops(o: Op) -> Size:
 
 def pointwise_flops(o: Op) -> Size:
     """FLOPs of everything that is no contraction: the rule's work for each element of the
-    widest tensor, and for a contraction one addition for each output element and added operand. Derived.
+    widest tensor, and for a contraction one addition for each output element and added operand (what is
+    stored beside a weight in few bits is read with it, not added). Derived.
     """
     if o.kind == "contract":
         added = 0
         for t in o.ins:
-            added += t.added
+            added += t.added and t.role != SCALE
         return added * elements(o.out, o.sizes) if added else 0
     rule = o.rule
     rate = rule.back if o.derived else rule.flops

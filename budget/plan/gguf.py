@@ -1,8 +1,8 @@
 """Weights in few bits as a GGUF file holds them, for inference: all matrices and the vocabulary's table.
 
 Which type a matrix has is llama.cpp's rule, written down in data/gguf.json: by what it is, by its layer, and
-by how many heads and experts there are. Of layers that differ a product reads the smallest type; what the
-others have beyond it is stored beside. Vectors stay in the model's dtype, where a file has float32. As
+by how many heads and experts there are. Where layers differ, a product reads the smallest type, and what they
+have beyond it on average. Vectors stay in the model's dtype, where a file has float32. As
 llama-quantize does without an importance matrix where it needs none; Falcon's exceptions are not modelled.
 Sources: ggml, llama-cpp.
 """
@@ -47,7 +47,7 @@ from ..ir import (
     walk,
 )
 from ..named import Any, NamedTuple
-from ..size import Size, is_number
+from ..size import Size, exact_div, is_number
 from ..table import load
 from ._names import untrained
 from ._weights import shape
@@ -145,6 +145,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
             yield o
             return
         few = {t.name: stored(t, o) for t in o.weights if not t.added}
+        o = _with_more(o, types.get(id(o), ()))
         g = gemm(o) if widened and o.tag not in (EMBED, ROUTER) else None
         one = o.sizes[base(ACTIVE)] if any(EXPERTS in t.dims for t in o.weights) else 1  # token's rows
         if g is None or (is_number(g.m) and g.m == one):
@@ -155,15 +156,20 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
             yield Op(f"{o.name}.dequantize", "dequantize", (t,), (wide[name],), o.sizes)
         yield o._replace(ins=tuple(wide.get(t.name, t) for t in o.ins))
 
-    nodes = rewrite(model.nodes, change)
-    more = round(sum(_beyond(o, types[id(o)]) for o, _ in walk(model.nodes) if id(o) in types))
-    return model._replace(nodes=(_beside(more), *nodes) if more else nodes)
+    return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def _beyond(o: Op, types: Sequence[str]) -> float:
-    """Bytes that layers' matrices of one product have beyond the smallest type."""
-    bits = [BYTES[fitting(t, shape(o.weights[0], o)[-1])] for t in types]
-    return float(_size(o)) * sum(b - min(bits) for b in bits)
+def _with_more(o: Op, types: Sequence[str]) -> Op:
+    """A product that reads, too, what its layers' matrices have beyond the smallest type, on average."""
+    weight = o.weights[0]
+    held = [BYTES[fitting(t, shape(weight, o)[-1])] for t in types] or [0]
+    experts = tuple(d for d in weight.dims if d == EXPERTS)
+    numbers = exact_div(elements(weight, o.sizes), o.sizes[base(EXPERTS)] if experts else 1)
+    more = round(numbers * sum(b - min(held) for b in held) / len(held))
+    if not more:
+        return o
+    beside = Tensor(f"{weight.name}~more", (*experts, "more"), SCALE, "uint8", added=True)
+    return o._replace(ins=(*o.ins, beside), sizes={**o.sizes, "more": more})
 
 
 def _of_head(mix: Mapping[str, Any], inner: Size) -> str:
@@ -217,9 +223,3 @@ def _in_order(nodes: Iterable[Node]) -> Iterator[Op]:
 
 def _size(o: Op) -> Any:
     return elements(o.weights[0], o.sizes)
-
-
-def _beside(more: int) -> Op:
-    """What some layers' matrices have beyond the type that products read, in bytes."""
-    extra = Tensor("richer~stored", ("n",), SCALE, "uint8")
-    return Op("richer", "resident", (extra,), (Tensor("richer~seen", ("n",), dtype="uint8"),), {"n": more})
