@@ -21,6 +21,7 @@ from .rows import (
     network,
     number,
     optimizer,
+    pictures,
     precision,
     stack,
     whole,
@@ -94,6 +95,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
+        **pictures(row),
         **adapters(row),
         **fused(row, software),
     }
