@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
-from budget.bench.published.adapters import adapters
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
-from budget.bench.published.training import fused
+from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.techniques import adapters, fused, optimizer
 from budget.bench.published.usual import filled
 
 from budget.serving import serve

@@ -144,27 +144,6 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     return ways if before(row, software, begin) else {}
 
 
-# What a row's notes call optimizers that are not AdamW in one kernel.
-OPTIMIZERS = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
-
-
-def optimizer(row: Row, software: str) -> str:
-    """What updates the weights: what a row's notes say, or AdamW in one kernel, unless transformers' Trainer
-    or a loop of its users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
-
-    Muon steps whole matrices: of parts of them AdamW's time is taken.
-    """
-    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
-    if told := next((ours for word, ours in OPTIMIZERS.items() if word in text), ""):
-        return told
-    if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
-        return "muon"
-    if software != "transformers" or "deepspeed" in text:
-        return "adamw_fused"
-    date = re.search(r"(20\d\d)-(\d\d)", text)
-    return "adamw_loop" if date and (int(date[1]), int(date[2])) < (2023, 8) else "adamw"
-
-
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
