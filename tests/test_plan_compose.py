@@ -272,7 +272,7 @@ ON = {
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8,
     "loss_parallel": "in_place", "mode":
-    "decode", "module_dropout": 0.1, "modules_to_save": "head",
+    "decode", "memory_format": "channels_first", "module_dropout": 0.1, "modules_to_save": "head",
     "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
     "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",

@@ -179,6 +179,7 @@ def test_gemma_3_has_its_tower(size):
         ("CohereLabs/c4ai-command-a-03-2025", "command-a-111b"),
         ("nvidia/segformer-b0-finetuned-ade-512-512", "segformer-b0"),
         ("facebook/opt-13b", "opt-13b"),
+        ("llama3.1:8b", "llama-3.1-8b"),  # ollama's
     ],
 )
 def test_names_of_the_hub(told, name):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
-from budget.bench.published.adapters import adapters
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
+from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.techniques import adapters, fused, optimizer
 from budget.bench.published.usual import filled
 
 from budget.serving import serve
@@ -211,6 +211,10 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("ViT-L/16", "vit-l-16"),
         ("resnet50.a1_in1k", "resnet50"),
         ("swin_base_patch4_window12_384", "swin-base"),
+        ("qwen2.5:14b", "qwen2.5-14b"),  # as ollama
+        ("deepseek-r1:14b", "qwen2.5-14b"),  # distilled
+        ("deepseek-r1:8b", ""),  # of Llama or of Qwen
+        ("bge-large-en-v1.5", "bert-large"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("GPT3 5B", ""),
@@ -294,6 +298,28 @@ def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, sourc
     assert precision(word)[0] == "bf16"
 
 
+@pytest.mark.parametrize(
+    ("word", "format_"),
+    [("mxfp8", "fp8"), ("float8", "fp8"), ("NVFP4", "nvfp4"), ("bf16-mixed", "master"), ("bfloat16", "pure")],
+)
+def test_words_for_number_formats(word, format_):
+    assert precision(word) == ("bf16", format_)
+
+
+def test_four_bits_of_another_kind_are_not_nvidia_s():
+    with pytest.raises(NotCoveredError):
+        precision("mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("notes", "shard"),
+    [("FSDP=128", 128), ("4x v5e-256; full remat", 256), ("2x TPU v5p-1024", 512), ("", 8)],
+)
+def test_hsdp_divides_in_a_slice_a_node_or_as_stated(notes, shard):
+    row = {"zero_stage": "hsdp", "tp": "1", "pp": "1", "notes": notes}
+    assert layout(row, 1024, "maxtext")["shard"] == shard
+
+
 def test_maxtext_s_words_for_what_a_layer_keeps():
     assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
     assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
@@ -316,6 +342,9 @@ def test_what_a_row_states_is_kept():
         ("H100 80GB PCIe Gen5", "h100-pcie"),
         ("H100-SXM-80GB (A3 Mega)", "h100-sxm"),
         ("V100 16GB", "v100-sxm-16gb"),
+        ("RTX PRO 6000 Blackwell", "rtx-pro-6000"),
+        ("RTX PRO 4000 Blackwell", "rtx-pro-4000-blackwell"),
+        ("RTX 8000", "quadro-rtx-8000"),
     ],
 )
 def test_a_board_s_memory_and_slot_are_read(told, name):
@@ -354,10 +383,26 @@ def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, fo
         ("gpu_test.md (transformers 4.49)", "transformers", "adamw"),
         ("fine-tuning (transformers, DeepSpeed)", "transformers", "adamw_fused"),
         ("nanoGPT README.md", "torch-compile", "adamw_fused"),
+        ("nanoGPT, Muon", "torch-compile", "muon"),
+        ("Trainer, Adafactor", "transformers", "adafactor"),
     ],
 )
 def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
     assert optimizer({"source": source}, software) == name
+
+
+@pytest.mark.parametrize(
+    ("notes", "parts"),
+    [
+        ("LoRA, rank 16; unsloth's kernels", "norm,gate,loss"),
+        ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
+        ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),
+        ("packed", None),
+    ],
+)
+def test_kernels_that_a_row_names_are_fused(notes, parts):
+    assert fused({"notes": notes}, "transformers").get("fuse") == parts
+    assert fused({"notes": notes}, "megatron") == {}
 
 
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):

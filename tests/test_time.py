@@ -400,3 +400,18 @@ def of_bloom(hidden, heads, layers, micro_batch, **degrees):
 def test_heads_that_are_no_multiple_of_16_bytes_slow_a_step_down_as_they_did_bloom(one, other, measured):
     slow, fast = (of_bloom(*sizes, **degrees) for *sizes, degrees in (other, one))
     assert slow - fast == pytest.approx(measured, rel=0.09)  # seconds: what both have besides is not known
+
+
+def test_groups_of_many_channels_are_products_apart():
+    """ResNeXt's groups of 4 to 32 channels run together, RegNet's do not; a depthwise one is no product."""
+    forms = {
+        name: {
+            (k.work.form, float(k.work.gemm.n))
+            for k in budget.estimate(name, batch=8, mode="forward", device="3090").times.kernels
+            if k.work.gemm is not None and k.work.gemm.batch > 1 and k.work.kind == "conv"
+        }
+        for name in ("resnext50-32x4d", "regnety-032", "mobilenet-v2")
+    }
+    assert forms["resnext50-32x4d"] == {("conv", n) for n in (4, 8, 16, 32)}
+    assert forms["regnety-032"] == {("conv_apart", 24)}
+    assert forms["mobilenet-v2"] == {("conv", 1)}

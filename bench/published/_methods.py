@@ -61,7 +61,7 @@ def optimizer(row: Row) -> dict[str, Any]:
 
 
 def checked(row: Row) -> None:
-    """Raise a NotCoveredError for a method, or for numbers of few bits, that adapters.py does not read."""
+    """Raise a NotCoveredError for a method, or for numbers of few bits, that techniques.py does not read."""
     if row["method"].lower() not in METHODS:
         raise NotCoveredError(f"method {row['method'][:20]!r}")
     if row["quant"] and not row["quant"].lower().startswith(QUANT):

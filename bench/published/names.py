@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from budget import estimate
+from budget import estimate, table
 from budget.errors import InputError
 from budget.read import preset
 from budget.read.source import resolve
@@ -25,7 +25,7 @@ NEAR = 0.06  # a size in a name and the parameters: Nemotron 3 Nano 30B has 31.6
 @cache
 def named(name: str) -> str:
     """The preset that is called so, or nothing; of one in few bits the plain one."""
-    return next(filter(None, map(_known, _spellings(_plain(name)))), "")
+    return _known(name) or next(filter(None, map(_known, _spellings(_plain(name)))), "")
 
 
 @cache
@@ -45,8 +45,16 @@ def likely(name: str) -> str:
         params = float(size[1]) * UNITS[size[2]]
         if whole and _near(whole, params):
             return whole
-        begin = [n for n in begin if _near(n, params)]
+        begin = [n for n in begin if _near(n, params)] or [n for n in _on_the_hub(stem) if _near(n, params)]
     return begin[0] if len(set(map(_network, begin))) == 1 else ""
+
+
+def _on_the_hub(stem: str) -> list[str]:
+    """The presets that networks are whose names on the hub begin so."""
+    begin = preset.squeezed(stem)
+    called = table.load(preset.FOLDER, "hub.json")
+    found = {_known(n) for n in called if begin and preset.squeezed(n.rpartition("/")[2]).startswith(begin)}
+    return sorted(found & set(preset.names()))
 
 
 def _plain(name: str) -> str:

@@ -144,17 +144,6 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     return ways if before(row, software, begin) else {}
 
 
-def optimizer(row: Row, software: str) -> str:
-    """How the software of a row updates weights with AdamW: in one kernel, unless it is transformers' Trainer
-    or a loop of its users', which had a loop over the weights until 2023-08. Source: transformers (#25109).
-    """
-    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
-    if software != "transformers" or "deepspeed" in text or "fused adamw" in text:
-        return "adamw_fused"
-    told = re.search(r"(20\d\d)-(\d\d)", text)
-    return "adamw_loop" if told and (int(told[1]), int(told[2])) < (2023, 8) else "adamw"
-
-
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
@@ -191,7 +180,7 @@ def device(text: str) -> devices.Device:
     core = [
         w
         for w in words
-        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|nvl\d\d+", w)
+        if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|blackwell|nvl\d\d+", w)
     ]
     brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
     memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
@@ -202,6 +191,7 @@ def device(text: str) -> devices.Device:
         "-".join(brief),
         "-".join(words[:2]),
         "rtx-" + "-".join(core),
+        "quadro-" + "-".join(core),
     ):
         try:
             found = devices.load(name)
@@ -252,6 +242,12 @@ def _of_timm(row: Row) -> bool:
     return "pytorch-image-models" in row.get("source", "")
 
 
+def pictures(row: Row) -> dict[str, str]:
+    """How pictures lie in memory, where timm's name for a table says it."""
+    told = re.search(r"-n(hwc|chw)-", row.get("source", ""))
+    return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
+
+
 def side(name: str) -> int:
     """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
     (regnety_032), or nothing.
@@ -292,7 +288,7 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower().removeprefix("mx")
+    word = re.sub("^(mxfp8|float8)", "fp8", text.lower())
     for start, dtype in (
         ("bf16", "bf16"),
         ("bfloat16", "bf16"),
@@ -302,8 +298,9 @@ def precision(text: str) -> tuple[str, str]:
         ("fp32", "fp32"),
     ):
         if word.startswith(start):
-            return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+            kept = any(sign in word[4:] for sign in ("amp", "master", "mixed", "fp32"))
+            return dtype, "master" if kept else "pure"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4")):
         if word.startswith(start):
             return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

@@ -10,7 +10,6 @@ from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
-from .adapters import adapters
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .rows import (
     Asked,
@@ -20,12 +19,13 @@ from .rows import (
     measured,
     network,
     number,
-    optimizer,
+    pictures,
     precision,
     stack,
     whole,
 )
 from .table import Row
+from .techniques import adapters, fused, optimizer
 from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
@@ -94,7 +94,9 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
+        **pictures(row),
         **adapters(row),
+        **fused(row, software),
     }
     if "no flash" in row.get("notes", "") or row.get("kind") in HEADS:
         settings["attention"] = "eager"

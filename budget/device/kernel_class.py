@@ -13,6 +13,8 @@ from ..named import NamedTuple
 LIKE = {
     "conv": "matmul",
     "conv_backward": "conv",
+    "conv_apart": "conv",  # of groups that are products apart
+    "conv_apart_backward": "conv_backward",
     "grouped": "matmul",
     "weight_only_matmul": "matmul",  # weights of few bits, widened within the product
     "weight_only_grouped": "grouped",

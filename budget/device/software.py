@@ -21,6 +21,9 @@ SHORTS = {full: short for short, full in SHORT.items() if short not in ("float",
 # Nothing reaches more of a peak rate, or of a bandwidth, but products that were measured alone to do so.
 # Derived: above every point of data/kernels.json for boards with all of their rate.
 MOST = 0.96
+# The edge of convolutions whose groups are products apart: RegNets with 24 to 232 channels a group, on an RTX
+# 3090 and a 5090 (inferred from whole networks). Source: timm.
+APART = 100.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 
 
@@ -48,14 +51,18 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     share = kernels["grouped"] * base.forms["grouped"].share if together else 1.0
     experts = base.forms["grouped"].bandwidth
     grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
+    pictures = conv._replace(share=conv.share * wide, bandwidth=1 / traffic)  # no better than pointwise
+    apart = pictures._replace(edge=(APART,) * 3)
     forms = {
         "matmul": matmul,
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
         "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
-        "conv": conv._replace(share=conv.share * wide, bandwidth=1 / traffic),  # no better than pointwise
+        "conv": pictures,
+        "conv_apart": apart,
+        "conv_apart_backward": apart,
         "pointwise": pointwise._replace(traffic=traffic),
-        **_attention(stack.attention_on(generation), generation, attention * of["attention"]),
+        **_attention(stack.attention_on(generation), device, attention * of["attention"]),
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
@@ -116,15 +123,28 @@ def four_bits(device: Device) -> float:
     return fast / usual if fast and usual else 1.0
 
 
-def _attention(kernel: str, generation: str, factor: float) -> dict[str, KernelClass]:
+def _attention(kernel: str, device: Device, factor: float) -> dict[str, KernelClass]:
     """The classes of a fused kernel; none of one that writes its scores, whose products are like others."""
     kernels = table.load("kernels.json")["attention"]
     about = kernels[kernels[kernel].get("like", kernel)]
     if not about["share"]:
         return {}
-    share, edge = nearest(about["share"], generation) * factor, (0.0, about["edge"], 0.0)
+    share = nearest(about["share"], device.generation)
+    if halved(device):
+        share = 1 / (1 / _products(device, "fp16")[0] + _beside(share, device.generation) / 2)
+    share, edge = share * factor, (0.0, about["edge"], 0.0)
     forward = KernelClass(share, edge=edge, vector=math.inf)  # measured with its softmax
     return {"attention": forward, "attention_backward": forward._replace(share=share * about["backward"])}
+
+
+def _beside(share: float, generation: str) -> float:
+    """Of a kernel of attention's time, what its products do not take (exponentials, memory on chip), relative
+    to them at the peak of a generation's boards with all of their rate; at half the rate it is half. Derived.
+    """
+    known = table.load("kernels.json")["products"]
+    return 1 / share - 1 / float(
+        nearest({g: of["bf16"] for g, of in known.items() if "bf16" in of}, generation)
+    )
 
 
 def nearest(values: Mapping[str, Any], generation: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..dtype import BYTES
 from ..ir import (
     EXPERT_SEND,
     FIRST,
@@ -12,7 +11,6 @@ from ..ir import (
     NOTHING,
     SEQ,
     WEIGHT,
-    WEIGHTS,
     Block,
     Gemm,
     Node,
@@ -22,16 +20,12 @@ from ..ir import (
     contraction_flops,
     elements,
     gemm,
-    is_convolution,
-    picked,
     pointwise_flops,
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
+from .forms import NARROW, PRODUCTS, experts, form, kind_of
 from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
-
-NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
-PRODUCTS = ("matmul", "conv", "attention")
 
 
 class Work(NamedTuple):
@@ -91,9 +85,20 @@ def works(
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
-            yield _work([node], dtype, execution, once if node.tag == FIRST else times, native)
+            often = once if node.tag == FIRST else times
+            yield _work([node], dtype, execution, often, native)
+            if node.copies[0] and execution == "eager" and not native:
+                yield _copies(node, dtype, often)
     if pending and not all(o.rule.view for o in pending):
         yield _work(pending, dtype, execution, times, native, read)
+
+
+def _copies(o: Op, dtype: str, times: Size) -> Work:
+    """What eager code copies for an operator, a kernel each."""
+    traffic = sum([2 * moved_bytes(t, o, dtype) for t in o.copies[0]])
+    return Work(
+        o.of or o.name, o.phase, "pointwise", 0, 0, traffic, len(o.copies[0]), times, "pointwise", "copy"
+    )
 
 
 def _idle(o: Op, graph: bool) -> bool:
@@ -184,11 +189,8 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
-    copies = () if native or fused else first.copies[0]
-    if copies:
-        traffic = traffic + sum([2 * moved_bytes(t, first, dtype) for t in copies])
     products = [o for o in ops if o.kind == "contract"]
-    kind = first.kernel or _kind(first)
+    kind = first.kernel or kind_of(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
@@ -197,9 +199,9 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         sum([contraction_flops(o) * _computed(o) for o in products]),
         sum([pointwise_flops(o) for o in ops]),
         traffic,
-        launches * tensors + (0 if native or fused else first.beside[0] + len(copies)),
+        launches * tensors + (0 if native or fused else first.beside[0]),
         times,
-        "recurrent" if native else _form(ops, kind, fused=bool(products)),
+        "recurrent" if native else form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",
         _gemm(products, main, kind) if products else None,
         _narrow(main),
@@ -245,13 +247,8 @@ def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
     for o in ops if len(ops) > 1 else ():
         other = gemm(o) if o is not main else None
         g = g if other is None else g._replace(n=g.n + other.n)
-    axis = _experts(main)
+    axis = experts(main)
     return g._replace(m=g.m / main.sizes[axis]) if axis else g
-
-
-def _experts(o: Op) -> str:
-    """The dimension from which rows pick a weight, so that several are at work in one product; or nothing."""
-    return next((axis for t in o.ins if (axis := picked(t))), "")
 
 
 def _is_float32(o: Op, dtype: str) -> bool:
@@ -274,37 +271,3 @@ def _computed(o: Op) -> Size:
         return fraction
     part = minimum(o.window, o.sizes[KEY_SEQ]) / o.sizes[KEY_SEQ]
     return fraction * part * (2 - part)
-
-
-def _kind(o: Op) -> str:
-    if o.kind != "contract":
-        return "pointwise"
-    return "conv" if is_convolution(o) else "matmul"
-
-
-def _form(ops: list[Op], kind: str, *, fused: bool) -> str:
-    """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
-    first = ops[0]
-    if kind in ("conv", "attention") and first.phase == "backward":
-        return f"{kind}_backward"
-    if kind == "matmul":
-        form = "grouped" if _experts(first) else "matmul"
-        return f"weight_only_{form}" if any(map(_few_bits, ops)) else form
-    if kind in PRODUCTS:
-        return kind
-    if fused:
-        return "matmul"  # which is as fast as alone
-    if kind != "pointwise":
-        return "pointwise"
-    if first.phase == "optimizer":
-        return "optimizer"
-    rule = first.rule
-    if rule.looks_up:
-        return "gather"
-    reduces = rule.reduces or rule.walks in ("in", "first") or rule.passes
-    return "reduction" if reduces else "pointwise"
-
-
-def _few_bits(o: Op) -> bool:
-    """Whether it reads weights of few bits, which are widened before they are multiplied."""
-    return any(t.role in WEIGHTS and t.dtype not in NARROW and BYTES.get(t.dtype, 2) < 2 for t in o.ins)

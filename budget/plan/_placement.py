@@ -100,7 +100,7 @@ def local(sizes: Mapping[str, Size], divided: Placement, axes: Sequence[Axis]) -
         rows = BATCH if axis.rows == SEQ and is_one(sizes.get(SEQ, 0)) else axis.rows
         for d in (base(EXPERTS), rows) if dim == EXPERTS else (dim,):
             if d in here:
-                if d in EVENLY:
+                if d in EVENLY and (dim != EXPERTS or d != rows):  # of rows some experts have more
                     more = ", or sp=0" if axis.name == "tp" and d == SEQ else ""
                     even("ep" if d == base(EXPERTS) else axis.name, axis.degree, EVENLY[d], here[d], more)
                 here[d] = ceil_div(here[d], axis.degree)

@@ -163,7 +163,7 @@ def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
 
 
 def _dashed(name: str) -> str:
-    return name.lower().translate({ord(c): "-" for c in " _."})
+    return name.lower().translate({ord(c): "-" for c in " _.:"})
 
 
 def squeezed(name: str) -> str:
