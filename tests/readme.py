@@ -69,7 +69,7 @@ def update(text: str) -> str:
 def repeated(text: str) -> str:
     """A document with the scoreboard's figures as docs/accuracy.md has them now."""
     for name, rows, median, p90 in SCORE.findall(ACCURACY.read_text("utf-8")):
-        for row in REPEATED[name]:
+        for row in REPEATED.get(name, ()):
             told = row.format(rows=rows, median=float(median), p90=float(p90))
             text = re.sub(re.sub(r"\\\{.+?\\\}", r"[\\d.]+", re.escape(row)), told, text)
     return text

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
-from budget.bench.published.adapters import adapters
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, optimizer, precision, side, stack
-from budget.bench.published.training import fused
+from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.techniques import adapters, fused, optimizer
 from budget.bench.published.usual import filled
 
 from budget.serving import serve
@@ -297,6 +296,28 @@ def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, sourc
     found = layout(row, 64, stack(row))
     assert (found["zero"], found["dp"], found["vpp"]) == (1, 16, 20 if "NeMo@" in source else 1)
     assert precision(word)[0] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("word", "format_"),
+    [("mxfp8", "fp8"), ("float8", "fp8"), ("NVFP4", "nvfp4"), ("bf16-mixed", "master"), ("bfloat16", "pure")],
+)
+def test_words_for_number_formats(word, format_):
+    assert precision(word) == ("bf16", format_)
+
+
+def test_four_bits_of_another_kind_are_not_nvidia_s():
+    with pytest.raises(NotCoveredError):
+        precision("mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("notes", "shard"),
+    [("FSDP=128", 128), ("4x v5e-256; full remat", 256), ("2x TPU v5p-1024", 512), ("", 8)],
+)
+def test_hsdp_divides_in_a_slice_a_node_or_as_stated(notes, shard):
+    row = {"zero_stage": "hsdp", "tp": "1", "pp": "1", "notes": notes}
+    assert layout(row, 1024, "maxtext")["shard"] == shard
 
 
 def test_maxtext_s_words_for_what_a_layer_keeps():

@@ -75,15 +75,15 @@ def test_a_pair_says_what_is_not_its_stacks():
 
 
 def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
-    """A stack left out is judged by what others' sources give, a pair by its stack's other pairs."""
+    """A stack left out is judged by what others give, a pair by its stack's other pairs."""
     rows = some()
     errors = {c.key: (0.1 if c.stack == "gpt-fast" else 1.0) for c in rows}
-    by = errors, errors, errors
+    by = [errors] * 4
     for left_out in (lambda c: c.stack, lambda c: (c.stack, c.generation)):
         within = held(rows, errors, left_out, by)
         for out in {left_out(c) for c in rows}:
             more = {c.key: 5.0 if left_out(c) == out else errors[c.key] for c in rows}
-            other = held(rows, errors, left_out, (more, more, more))
+            other = held(rows, errors, left_out, [more] * 4)
             assert all(other[c.key] == within[c.key] for c in rows if left_out(c) == out)
     apart = held(rows, errors, lambda c: c.stack, by)
     assert all(apart[c.key] == (c.stack == "gpt-fast") for c in rows)

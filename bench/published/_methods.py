@@ -26,6 +26,8 @@ BEFORE = {"transformers": (4, 36)}
 TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
+# Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
+UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
@@ -49,6 +51,13 @@ def beside(row: Row) -> dict[str, Any]:
     return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
 
 
+def loss(row: Row, software: str) -> dict[str, Any]:
+    """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo."""
+    notes, source = row.get("notes", "").lower(), row["source"].lower()
+    usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
+    return UNFUSED if usual or "loss not fused" in notes else {}
+
+
 def optimizer(row: Row) -> dict[str, Any]:
     """The settings of a row's optimizer where it is no usual AdamW. Raises NotCoveredError."""
     text = row.get("optimizer", "").lower()
@@ -61,7 +70,7 @@ def optimizer(row: Row) -> dict[str, Any]:
 
 
 def checked(row: Row) -> None:
-    """Raise a NotCoveredError for a method, or for numbers of few bits, that adapters.py does not read."""
+    """Raise a NotCoveredError for a method, or for numbers of few bits, that techniques.py does not read."""
     if row["method"].lower() not in METHODS:
         raise NotCoveredError(f"method {row['method'][:20]!r}")
     if row["quant"] and not row["quant"].lower().startswith(QUANT):

@@ -10,7 +10,19 @@ from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 
 from . import diffusion
-from .rows import Asked, NotCoveredError, Part, decoded, device, measured, network, side, stack, whole
+from .rows import (
+    Asked,
+    NotCoveredError,
+    Part,
+    decoded,
+    device,
+    measured,
+    network,
+    pictures,
+    side,
+    stack,
+    whole,
+)
 from .table import Row
 
 COLUMNS = (
@@ -78,7 +90,8 @@ def asked(row: Row) -> Iterator[Asked]:
             yield from _encoded(row, diffusion.parts(row, model, settings), batch)
             return
         pixels = side(row["model"])
-        part = Part(model, {**settings, **({"image": pixels} if pixels else {}), "mode": "forward"})
+        shown = {**pictures(row), **({"image": pixels} if pixels else {})}
+        part = Part(model, {**settings, **shown, "mode": "forward"})
         yield from _encoded(row, (part,), batch)
         return
     if not _generates(model):

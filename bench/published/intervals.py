@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from budget.measured.calibration import interval
@@ -44,11 +44,11 @@ class Widths(NamedTuple):
         return self.here.get(KNOWN.of(c)) or self.elsewhere.get(ELSEWHERE.of(c), self.anywhere)
 
 
-def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors) -> Widths:
-    """The widths that the errors of rows, of pairs and of sources left out give."""
+def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:
+    """The widths that the errors of rows, of pairs, of sources and of stacks left out give."""
     counts = Counter(map(KNOWN.of, found))
     here = {g: width for g, width in widths(found, rows, KNOWN, sources).items() if counts[g] >= FEWEST}
-    anywhere = interval([sources[c.key] for c in found], COVERAGE)
+    anywhere = interval([stacks[c.key] for c in found], COVERAGE)
     return Widths(here, widths(found, pairs, ELSEWHERE, sources), anywhere)
 
 
@@ -56,30 +56,33 @@ def widths(
     found: Sequence[Case], errors: Errors, group: Group, sources: Errors | None = None
 ) -> dict[Any, float]:
     """By group, the factor within which nine of ten measured times lie: a group's mean error, drawn to that
-    of all rows that train, or that serve, times what holds nine of ten errors in that unit.
+    of all rows that train, or that serve, times what holds nine of ten errors in the unit that a group would
+    have had without them.
 
     sources: the errors with each source left out, as who asks is often none of a group's sources. Groups are
     drawn to their means; of groups of several sources they count as much as all the others.
     """
-    own: dict[Any, list[Case]] = {}
-    for c in found:
-        own.setdefault(group.of(c), []).append(c)
-    far = sources or errors
-    usual = {
-        trains: _mean(abs(far[c.key]) for c in found if c.trains == trains)
-        for trains in {c.trains for c in found}
-    }
-    units = {}
-    for g, of in own.items():
-        n = len({group.together(c) for c in of})
-        known, drawn = _mean(abs(errors[c.key]) for c in of), _mean(usual[c.trains] for c in of)
-        units[g] = (n * known + DRAWN * drawn) / (n + DRAWN)
-    kinds = [[abs(errors[c.key]) / units[g] for g, of in own.items() for c in of]]
+    far, usual = sources or errors, {}
+    for trains, rows in _parts(found, lambda c: c.trains).items():
+        usual[trains] = _mean(abs(far[c.key]) for c in rows)
+
+    def unit(of: Sequence[Case], known: Sequence[Case]) -> float:
+        """A group's mean error, as some of its rows have it."""
+        n, drawn = len({group.together(c) for c in known}), _mean(usual[c.trains] for c in of)
+        return (n * _mean(abs(errors[c.key]) for c in known) + DRAWN * drawn) / (n + DRAWN)
+
+    def sizes(by: Errors, of: Sequence[Case], apart: Callable[[Case], Any]) -> Iterator[float]:
+        for key, part in _parts(of, apart).items():
+            own = unit(of, [c for c in of if apart(c) != key])
+            yield from (abs(by[c.key]) / own for c in part)
+
+    groups = _parts(found, group.of)
+    kinds = [[size for of in groups.values() for size in sizes(errors, of, group.together)]]
     if sources:
-        several = {g: of for g, of in own.items() if len({c.source for c in of}) > 1}
-        kinds.append([abs(sources[c.key]) / units[g] for g, of in several.items() for c in of])
+        several = [of for of in groups.values() if len({c.source for c in of}) > 1]
+        kinds.append([size for of in several for size in sizes(sources, of, lambda c: c.source)])
     most = holding(kinds)
-    return {g: math.exp(most * unit) for g, unit in units.items()}
+    return {g: math.exp(most * unit(of, of)) for g, of in groups.items()}
 
 
 def holding(kinds: Sequence[Sequence[float]]) -> float:
@@ -91,20 +94,28 @@ def holding(kinds: Sequence[Sequence[float]]) -> float:
     return next(held, sizes[-1][0])
 
 
+def _parts(found: Sequence[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:
+    """Rows by what they have in common."""
+    parts: dict[Any, list[Case]] = {}
+    for c in found:
+        parts.setdefault(key(c), []).append(c)
+    return parts
+
+
 def _mean(values: Iterable[float]) -> float:
+    """0 of none."""
     several = list(values)
-    return sum(several) / len(several)
+    return sum(several) / max(len(several), 1)
 
 
 def held(
-    found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: tuple[Errors, Errors, Errors]
+    found: Sequence[Case], errors: Errors, left_out: Callable[[Case], Any], by: Sequence[Errors]
 ) -> dict[str, bool]:
     """By row, whether its error lies within the interval that an answer would have had without the rows that
     are left out together with it. by: see `intervals`.
     """
     within: dict[str, bool] = {}
-    for out in {left_out(c) for c in found}:
+    for out, own in _parts(found, left_out).items():
         seen = intervals([c for c in found if left_out(c) != out], *by)
-        own = (c for c in found if left_out(c) == out)
         within |= {c.key: abs(errors[c.key]) <= math.log(seen.of(c)) for c in own}
     return within

@@ -17,7 +17,8 @@ from .table import Row
 # Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
 ZERO = {
     "none": 0, "ddp": 0, "zero1": 1, "zero-1": 1, "dist-opt": 1, "zero2": 2, "zero-2": 2, "fsdp2": 2,
-    "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
+    "distributed optimizer": 1, "megatron-fsdp": 3, "megatron fsdp": 3, "full_shard": 3,
+    "optim_grads_params": 3, "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
 }  # fmt: skip
 OLD = "megatron-2021"
 WITHOUT = (OLD, "megatron-deepspeed")  # whose sequence parallelism is new, or none: rows that have it say so
@@ -29,6 +30,7 @@ CLUSTERS = {
     "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
+NOTHING = ("no", "off", "false", "disabled")
 MODULES = (CORE, *NAMES)
 # MaxText's words for what is kept of a layer, the first that starts so. Source: maxtext-defaults.
 REMAT = {
@@ -61,9 +63,18 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     if software in TORCHTITAN and several["pp"] > 1 and zero == 3:
         zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
     sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
-    if word.startswith("hsdp") and dp > NODE:  # divided in a node, copies in the others
-        apart["shard"] = NODE
+    if word.startswith("hsdp") and dp > NODE:
+        apart["shard"] = _shard(row, dp)
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
+
+
+def _shard(row: Row, dp: int) -> int:
+    """Of HSDP, the devices that divide a copy: as the notes say (`FSDP=128`, `4x v5e-256`), or a node."""
+    notes = row.get("notes", "").lower()
+    if told := re.search(r"\bfsdp ?= ?(\d+)", notes):
+        return int(told[1])
+    slices = re.search(r"\b(\d+) ?x (?:tpu )?v\d\w*-\d+", notes)
+    return dp // int(slices[1]) if slices else NODE
 
 
 def words(row: Row) -> tuple[str, int]:
@@ -80,10 +91,13 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     devices.
     """
     text = row.get("recompute", "").lower()
+    text = "none" if text in NOTHING else text
     found = next((ours for ours in RECOMPUTED if text.startswith(ours)), None)
-    if modules := [w for w in re.findall(r"\w+", text) if w in MODULES and found is None]:
+    modules = [w for w in re.findall(r"\w+", text) if w in MODULES] if found in (None, "selective") else []
+    if modules:
+        others = ",".join(w for w in modules if w != CORE)
         again = {"recompute": "selective" if CORE in modules else "none"}
-        return {**again, "recompute_modules": ",".join(w for w in modules if w != CORE)}
+        return again | ({"recompute_modules": others} if others else {})
     if kept := next((ours for word, ours in REMAT.items() if text.startswith(word)), None):
         return kept
     if "every 2nd layer" in text:

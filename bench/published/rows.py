@@ -145,27 +145,6 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     return ways if before(row, software, begin) else {}
 
 
-# What a row's notes call optimizers that are not AdamW in one kernel.
-OPTIMIZERS = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
-
-
-def optimizer(row: Row, software: str) -> str:
-    """What updates the weights: what a row's notes say, or AdamW in one kernel, unless transformers' Trainer
-    or a loop of its users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
-
-    Muon steps whole matrices: of parts of them AdamW's time is taken.
-    """
-    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
-    if told := next((ours for word, ours in OPTIMIZERS.items() if word in text), ""):
-        return told
-    if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
-        return "muon"
-    if software != "transformers" or "deepspeed" in text:
-        return "adamw_fused"
-    date = re.search(r"(20\d\d)-(\d\d)", text)
-    return "adamw_loop" if date and (int(date[1]), int(date[2])) < (2023, 8) else "adamw"
-
-
 def _of_version(row: Row, name: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none."""
     begin, older = BEFORE.get(name, ((), name))
@@ -266,6 +245,12 @@ def _of_timm(row: Row) -> bool:
     return "pytorch-image-models" in row.get("source", "")
 
 
+def pictures(row: Row) -> dict[str, str]:
+    """How pictures lie in memory, where timm's name for a table says it."""
+    told = re.search(r"-n(hwc|chw)-", row.get("source", ""))
+    return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
+
+
 def side(name: str) -> int:
     """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
     (regnety_032), or nothing.
@@ -306,7 +291,7 @@ def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = text.lower().removeprefix("mx")
+    word = re.sub("^(mxfp8|float8)", "fp8", text.lower())
     for start, dtype in (
         ("bf16", "bf16"),
         ("bfloat16", "bf16"),
@@ -316,8 +301,9 @@ def precision(text: str) -> tuple[str, str]:
         ("fp32", "fp32"),
     ):
         if word.startswith(start):
-            return dtype, "master" if "amp" in word or "master" in word or "fp32" in word[5:] else "pure"
-    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4"), ("fp4", "nvfp4")):
+            kept = any(sign in word[4:] for sign in ("amp", "master", "mixed", "fp32"))
+            return dtype, "master" if kept else "pure"
+    for start, kind in (("fp8", "fp8"), ("nvfp4", "nvfp4")):
         if word.startswith(start):
             return "bf16", kind
     raise NotCoveredError(f"precision {text[:30]!r}" if text else "precision is not stated")

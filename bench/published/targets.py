@@ -30,6 +30,7 @@ LEFT_OUT: Mapping[str, Callable[[Case], Any]] = {
     "a fifth of each pair": fold,
     "each pair of stack and device": lambda c: (c.stack, c.generation),
     "each source": lambda c: c.source,
+    "each stack": lambda c: c.stack,
 }
 
 
@@ -51,9 +52,10 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
         only = [c for c in own if len(sources[c.stack]) == 1]
         for name, rows in (
             ("fitted", own),
-            *((name, own) for name in tuple(LEFT_OUT)[:-1]),
+            *((name, own) for name in tuple(LEFT_OUT)[:2]),
             ("each source, of stacks with others", kept),
             ("each source, of stacks with no other", only),
+            ("each stack", own),
         ):
             kind = name.split(",")[0]
             cells = (

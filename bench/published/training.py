@@ -10,7 +10,6 @@ from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
-from .adapters import adapters
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .rows import (
     Asked,
@@ -20,12 +19,13 @@ from .rows import (
     measured,
     network,
     number,
-    optimizer,
+    pictures,
     precision,
     stack,
     whole,
 )
 from .table import Row
+from .techniques import adapters, fused, optimizer
 from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
@@ -94,6 +94,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
+        **pictures(row),
         **adapters(row),
         **fused(row, software),
     }
@@ -101,19 +102,6 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
     return Part(model, settings)
-
-
-def fused(row: Row, software: str) -> dict[str, str]:
-    """Kernels for transformers' networks that a row names: unsloth's norms and loss, with adapters gates too;
-    liger's norms, gates and loss. Sources: fms-acceleration, liger.
-    """
-    words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
-    unsloth, liger = "unsloth" in words, "liger" in words
-    if software != "transformers" or not (unsloth or liger):
-        return {}
-    gates = "lora" in words if unsloth else True
-    loss = "chunked_cross_entropy" if liger else "loss"
-    return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
 
 
 def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:

@@ -100,7 +100,7 @@ USUAL = (
     Usual(LAUNCHER, {"vpp": "10"}, ("llama-2-13b",), kinds=("llm_train", "llm_sft"), until=(25,)),
     Usual(LAUNCHER, {"vpp": "20"}, ("llama-2-70b",), kinds=("llm_train", "llm_sft"), until=(25,)),
     Usual(LAUNCHER, {"vpp": "1"}, kinds=("llm_lora",), until=(25,)),
-    Usual("deeplearningexamples", {"zero_stage": "none (DDP)"}),
+    Usual("deeplearningexamples", {"zero_stage": "none (DDP)", "recompute": "none"}, kinds=("cnn_train",)),
     Usual("maxtext", {**ONE, "zero_stage": "fsdp", "recompute": "full"}),
     Usual("/torchtitan", {**ONE, "zero_stage": "fsdp", "recompute": "selective (per-op SAC)"}),
 )  # fmt: skip

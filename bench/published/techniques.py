@@ -1,4 +1,5 @@
-"""What a row of a training table says of low-rank adapters: rank, layers, and the format of frozen weights.
+"""What a row of a training table says of techniques: adapters and the format of frozen weights, optimizers,
+fused kernels.
 
 `LoRA, rank 64 on q k v gate up down`, `QLoRA (nf4), rank 8 on all linear layers, dropout 0.05`.
 """
@@ -19,6 +20,9 @@ PRODUCTS = {
 }  # fmt: skip
 # bitsandbytes' 4-bit floats are what QLoRA means unless another format is told. Source: qlora.
 FORMATS = {"gptq": "gptq", "double": "nf4-dq", "dq": "nf4-dq", "int8": "int8", "": "nf4"}
+
+# What a row's notes call optimizers that are not AdamW in one kernel.
+OPTIMIZERS = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
 
 
 def adapters(row: Row) -> dict[str, Any]:
@@ -41,3 +45,33 @@ def adapters(row: Row) -> dict[str, Any]:
     if "qlora" in words:
         found["quantize"] = next(form for word, form in FORMATS.items() if word in words)
     return found
+
+
+def optimizer(row: Row, software: str) -> str:
+    """What updates the weights: what a row's notes say, or AdamW in one kernel, unless transformers' Trainer
+    or a loop of its users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
+
+    Muon steps whole matrices: of parts of them AdamW's time is taken.
+    """
+    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    if told := next((ours for word, ours in OPTIMIZERS.items() if word in text), ""):
+        return told
+    if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
+        return "muon"
+    if software != "transformers" or "deepspeed" in text:
+        return "adamw_fused"
+    date = re.search(r"(20\d\d)-(\d\d)", text)
+    return "adamw_loop" if date and (int(date[1]), int(date[2])) < (2023, 8) else "adamw"
+
+
+def fused(row: Row, software: str) -> dict[str, str]:
+    """Kernels for transformers' networks that a row names: unsloth's norms and loss, with adapters gates too;
+    liger's norms, gates and loss. Sources: fms-acceleration, liger.
+    """
+    words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    unsloth, liger = "unsloth" in words, "liger" in words
+    if software != "transformers" or not (unsloth or liger):
+        return {}
+    gates = "lora" in words if unsloth else True
+    loss = "chunked_cross_entropy" if liger else "loss"
+    return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
