@@ -80,6 +80,9 @@ class Stack(NamedTuple):
     # By generation, how it multiplies experts' rows: in one kernel (grouped), or one product after the other
     # (loop), each at a product's rate; what starting them takes is not counted. Source: torch-grouped-mm.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
+    # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
+    # layer, and the device for it. Source: moe-on-the-host.
+    counts_experts: bool = False
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -213,7 +216,8 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=_each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **_ways(about, "experts", EXPERTS, file)},
-        prompts_first=_flag(about.get("prompts_first", False), file),
+        counts_experts=_flag(about, "counts_experts", file),
+        prompts_first=_flag(about, "prompts_first", file),
         groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=_some(about, "keeps", KEEPS, file),
         pools=_some(about, "pools", POOLS, file),
@@ -242,9 +246,10 @@ def _accumulate(value: Any, file: str) -> str:
     return str(value)
 
 
-def _flag(value: Any, file: str) -> bool:
+def _flag(about: Mapping[str, Any], field: str, file: str) -> bool:
+    value = about.get(field, False)
     if not isinstance(value, bool):
-        raise _wrong(file, "prompts_first", f"got {shown(value)}; allowed: true, false")
+        raise _wrong(file, field, f"got {shown(value)}; allowed: true, false")
     return value
 
 

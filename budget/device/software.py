@@ -50,7 +50,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     together = stack.experts_on(generation) == "grouped"
     share = kernels["grouped"] * base.forms["grouped"].share if together else 1.0
     experts = base.forms["grouped"].bandwidth
-    grouped = KernelClass(wide * share, narrow * share, bandwidth=experts * of["experts"])
+    bandwidth = experts * of["experts"]
+    grouped = KernelClass(wide * share, narrow * share, bandwidth=bandwidth, waits=stack.counts_experts)
     pictures = conv._replace(share=conv.share * wide, bandwidth=1 / traffic)  # no better than pointwise
     apart = pictures._replace(edge=(APART,) * 3)
     forms = {

@@ -46,6 +46,7 @@ class Times(NamedTuple):
     kernels: tuple[Timed, ...]
     communication: Size = 0.0
     bubble: Size = 0.0
+    alternate: bool = False  # the host waits for the device, too, so that its seconds are all overhead
 
 
 class Rates(NamedTuple):
@@ -94,7 +95,10 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 def running(r: Rates, execution: str) -> Rates:
     """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
-    return r._replace(dispatch=Dispatch(0, 0, 0)) if execution == "graph" and not r.serial else r
+    if execution != "graph" or r.serial:
+        return r
+    forms = {name: form._replace(waits=False) for name, form in r.forms.items()}
+    return r._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
 
 
 def _host_bandwidth(device: Device) -> float:
@@ -186,7 +190,8 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)
-    return Times(**phases, overhead=overhead, step=sum(phases.values()) + overhead, kernels=kernels)
+    step = sum(phases.values()) + overhead
+    return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=_alternate(kernels, r))
 
 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
@@ -229,7 +234,13 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
         host = host + (_host(w, form, r) + r.launch * w.launches) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
-    return maximum(device, host) - sum(phases.values())
+    both = device + host if _alternate(kernels, r) else maximum(device, host)
+    return both - sum(phases.values())
+
+
+def _alternate(kernels: Iterable[Timed], r: Rates) -> bool:
+    """Whether the host waits for the device as the device does for the host, so that neither runs ahead."""
+    return not r.serial and any(r.forms[k.work.form].waits for k in kernels)
 
 
 def bound(times: Times) -> str:
@@ -241,7 +252,8 @@ def bound(times: Times) -> str:
         spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
     if "" in spent or not spent:
         return ""
-    return "host" if times.overhead > 0 else max(spent, key=lambda name: float(spent[name]))
+    others = sum(spent.values()) if times.alternate else 0
+    return "host" if times.overhead > others else max(spent, key=lambda name: float(spent[name]))
 
 
 def moved(times: Times) -> Size:
