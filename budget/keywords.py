@@ -81,6 +81,8 @@ class Techniques(TypedDict, total=False):
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
     output_dtype: str
+    loss_parallel: Literal["none", "dtensor", "in_place"]
+    memory_format: Literal["channels_last", "channels_first"]
     offload: str
     oft_block_size: int
     p_tuning: int

@@ -58,6 +58,9 @@ class Layout(Settings):
         "copies", "what goes to experts: a token's row for each, or once a device and node", choices=EP_KINDS
     )
     ep_overlap: int = setting(0, "1: what goes to experts hides behind another micro-batch", least=0)
+    tp_overlap: int = setting(
+        0, "1: a layer's gathers and scatters of tp run in pieces beside its products", least=0
+    )
     imbalance: float = setting(1.0, "rows of the busiest experts' device over the mean", least=1)
     pp: int = setting(1, "pipeline parallel: the layers are divided")
     vpp: int = setting(1, "stages of each device, interleaved")
@@ -78,11 +81,13 @@ class Layout(Settings):
     order: str = setting(ORDER, "axes of the mesh, the one of neighbours first")
 
     def __post_init__(self) -> None:
-        for name, most in (("sp", 1), ("ep_overlap", 1), ("zero", 3)):
+        for name, most in (("sp", 1), ("ep_overlap", 1), ("tp_overlap", 1), ("zero", 3)):
             value = getattr(self, name)
             if not is_number(value) or value > most:  # what a program looks like, and no size in it
                 known = ", ".join(map(str, range(most + 1)))
                 raise InputError(f"layout.{name}", f"got {shown(value)}; allowed: {known}")
+        if self.tp_overlap and not self.sp:  # an all-reduce has no pieces that a product waits for
+            raise InputError("layout.tp_overlap", "got 1; allowed: with sp=1")
         near = self.tp if is_zero(self.etp) else self.etp
         divides("layout.etp", near, "tp", self.tp)
         left = "tp x cp x dp / etp (tp unless given)" if any_of(near > 1) else "tp x cp x dp"
@@ -112,7 +117,8 @@ class Layout(Settings):
     @property
     def unscheduled(self) -> Layout:
         """The same without what changes no device's program: the order of its passes, and who is slow."""
-        usual = {"vpp": 1, "schedule": "", "straggler": 1.0, "ep_kind": EP_KINDS[0], "ep_overlap": 0}
+        usual = {"vpp": 1, "schedule": "", "straggler": 1.0}
+        usual |= {"ep_kind": EP_KINDS[0], "ep_overlap": 0, "tp_overlap": 0}
         return type(self)(**{**vars(self), **usual})
 
     @property

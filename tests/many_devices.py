@@ -49,6 +49,9 @@ GROUPS = (
     Group("gpt-fast, one sequence, tp 2 to 8, A100", INFERENCE, "pytorch-labs/gpt-fast"),
     Group("TensorRT-LLM before 0.8, static batches, tp 2 to 8", INFERENCE, "NVIDIA/TensorRT-LLM"),
     Group("torchtitan, several nodes (stack fitted)", TRAINING, "pytorch/torchtitan", NODE),
+    Group("Megatron Bridge, several nodes (stack fitted)", TRAINING, "NVIDIA-NeMo/Megatron-Bridge", NODE),
+    Group("DGX Cloud, several nodes (stack fitted)", TRAINING, "NVIDIA/dgxc-benchmarking", NODE),
+    Group("MaxText on TPUs and GPUs (stack fitted)", TRAINING, "AI-Hypercomputer/", NODE),
 )
 
 

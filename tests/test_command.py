@@ -213,6 +213,8 @@ WRONG = [
     (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
     (["goodput", "gpt2"], "'gpt2' is one argument too many"),
     (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),
+    (["estimate", "gpt2", "--context", "1k", "--seq", "2k"], "at most context, 1024"),
+    (["estimate", "gpt2", "--context", "8q"], "context: got '8q'"),
     (["estimate", "gpt2", "--device", ""], "device: unknown name ''"),
     (["estimate", "gpt2", "--reserve", "101%"], "at most 100%"),
     (["estimate", "net.py:make"], "net.py:make is no config; allowed: --module"),

@@ -230,6 +230,15 @@ def test_a_script_s_own_variables_are_put_in(tmp_path):
     assert any("vocab_size (the tokenizer's" in text for text in run.left)
 
 
+def test_settings_of_one_are_kept(tmp_path):
+    """A degree of 1 says nothing; a switch that is on does, and so does an expert's own degree."""
+    more = "\n--sequence-parallel --tp-comm-overlap --overlap-moe-expert-parallel-comm --num-experts 8"
+    more += " --expert-model-parallel-size 8 --expert-tensor-parallel-size 1 --context-parallel-size 1"
+    line = SCRIPT.rstrip().replace("${TP}", "${TP}" + more.replace("\n", " ")) + "\n"
+    told = {"tp": 2, "sp": 1, "tp_overlap": 1, "ep": 8, "etp": 1, "ep_overlap": 1, "dp": 4}
+    assert read(written(tmp_path, "a.sh", line)).spread({}) == told
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

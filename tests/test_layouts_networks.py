@@ -114,6 +114,32 @@ def test_what_hides_communication_gives_it_a_part_of_itself():
     assert taken_from(cluster.load("tpu-v5e-pod")) == 0
 
 
+def finish(pieces, product, scatter):
+    """When a scatter in pieces, each behind its piece of a product and the piece before, has ended."""
+    ends = 0.0
+    for piece in range(1, pieces + 1):
+        ends = max(ends, piece * product / pieces) + scatter / pieces
+    return ends
+
+
+def test_pieces_hide_behind_a_layer_s_products():
+    """Written out as events: four pieces of a forward product's scatter leave one; what gathers or scatters
+    beside a whole product leaves nothing. What is hidden takes its part of the device.
+    """
+    settings = {"batch": 4, "seq": 4096, "device": "h100", "stack": "megatron"}
+    shown, hidden = (
+        budget.estimate("llama-3-8b", layout=f"tp=2,tp_overlap={x}", **settings).to_dict()["communication"]
+        for x in (0, 1)
+    )
+    last = finish(4, 3.0, 1.0) - 3.0
+    waited = {"all_reduce": {"forward": 1.0, "backward": 1.0}, "reduce_scatter": {"forward": last}}
+    for c, less in zip(shown, hidden, strict=True):
+        wait = waited.get(c["kind"], {}).get(c["phase"], 0.0)
+        assert less["exposed_s"] == pytest.approx(c["exposed_s"] * (wait + 20 / 132 * (1 - wait)))
+    with pytest.raises(InputError, match=r"layout.tp_overlap: got 1; allowed: with sp=1"):
+        budget.estimate("llama-3-8b", layout="tp=2,tp_overlap=1,sp=0", **settings)
+
+
 @pytest.mark.parametrize("layout", ["tp=2", "cp=2", "cp=2,cp_kind=ulysses", "tp=2,cp=2"])
 def test_a_tower_s_odd_sequence_stays_whole(layout):
     """LLaVA's 577 patches, beside 2,624 tokens that are divided; with tp, its heads are."""

@@ -5,9 +5,10 @@ import pytest
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.memory import memory
-from budget.ir import Model, link, op
+from budget.ir import LOSS, Model, link, op
 from budget.plan.backward import backward
 from budget.plan.loss import hold_logits, in_chunks
+from budget.plan.loss_parallel import parallel, widened
 from budget.plan.optimizer import optimizer
 
 torch = pytest.importorskip("torch")
@@ -36,16 +37,17 @@ class Head(nn.Module):
         return (torch.cat(losses).mean(),)
 
 
-def ours():
+def ours(*, train=True):
     nodes = (
         op("embed", "!raw: b s c, *c d -> x: b s d"),
         op("head", "x: b s d, *d v -> logits: b s v"),
-        op("loss.upcast", "logits: -> logits32/float32:", "cast"),
-        op("loss.log_softmax", "logits32: -> logp:", "log_softmax"),
-        op("loss.nll", "-> loss: 1", "nll"),
+        op("loss.upcast", "logits: -> logits32/float32:", "cast", LOSS)._replace(callers=("logits",)),
+        op("loss.log_softmax", "logits32: -> logp:", "log_softmax", LOSS),
+        op("loss.nll", "-> loss: 1", "nll", LOSS),
     )
     linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D, v=V))
-    return backward(Model("t", "t", linked, {}, ends))
+    network = Model("t", "t", linked, {}, ends)
+    return backward(network) if train else network
 
 
 @pytest.mark.parametrize("tokens", [8, 16, 96])
@@ -57,6 +59,75 @@ def test_gradients_of_logits_exist_for_a_chunk(tokens):
     theirs = peak(build)["Total"]
     found = memory(optimizer(in_chunks(ours(), tokens), "adamw"), "bfloat16").peak
     assert found == pytest.approx(theirs, rel=0.03)
+
+
+class InPlace(torch.autograd.Function):
+    """Megatron's: a float32 copy of the logits becomes probabilities, and these their gradient."""
+
+    @staticmethod
+    def forward(ctx, logits, labels):
+        x = logits.float()
+        x -= x.max(dim=-1)[0].unsqueeze(-1)
+        own = x.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        torch.exp(x, out=x)
+        total = x.sum(dim=-1)
+        x.div_(total.unsqueeze(-1))
+        ctx.save_for_backward(x, labels)
+        return total.log() - own
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, labels = ctx.saved_tensors
+        x.view(-1, V)[torch.arange(labels.numel()), labels.view(-1)] -= 1.0
+        return x.mul_(grad.unsqueeze(-1)), None
+
+
+def of_dtensor(mesh, logits, labels):
+    """torch's loss_parallel of one device's part of the vocabulary, as torchtitan calls it."""
+    from torch.distributed.tensor import DTensor, Shard
+
+    part = DTensor.from_local(logits, mesh, [Shard(2)], run_check=False)
+    return nn.functional.cross_entropy(part.flatten(0, 1).float(), labels.flatten()).to_local()
+
+
+class WithLoss(nn.Module):
+    """A head, and a loss that a function computes while the logits are held."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+        self.embed, self.head = nn.Linear(C, D, bias=False), nn.Linear(D, V, bias=False)
+
+    def forward(self, raw, labels):
+        logits = self.head(self.embed(raw))
+        return (self.loss(logits, labels),)
+
+
+@pytest.fixture
+def divided():
+    """A mesh with loss_parallel on; of one device, since MemTracker counts fake tensors of the whole, too."""
+    dist = pytest.importorskip("torch.distributed")
+    from torch.distributed.tensor.parallel import loss_parallel
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=0, world_size=1, store=FakeStore())
+    try:
+        with loss_parallel():
+            yield dist.init_device_mesh("cpu", (1,))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("choice", ["dtensor", "in_place"])
+def test_losses_of_a_divided_vocabulary_hold_what_their_code_holds(choice, divided):
+    loss = (lambda *given: of_dtensor(divided, *given)) if choice == "dtensor" else InPlace.apply
+
+    def build():
+        return WithLoss(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
+
+    network = backward(widened(ours(train=False)) if choice == "in_place" else ours(train=False))
+    curve = memory(optimizer(parallel(network, choice), "adamw"), "bfloat16")
+    assert curve.peak == pytest.approx(peak(build)["Total"], rel=0.02)
 
 
 def test_logits_are_held():

@@ -9,7 +9,19 @@ from budget.named import Any
 from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 
-from .rows import Asked, NotCoveredError, Part, decoded, device, measured, network, side, stack, whole
+from .rows import (
+    Asked,
+    NotCoveredError,
+    Part,
+    decoded,
+    device,
+    measured,
+    network,
+    pictures,
+    side,
+    stack,
+    whole,
+)
 from .table import Row
 
 COLUMNS = (
@@ -74,7 +86,8 @@ def asked(row: Row) -> Iterator[Asked]:
         if row.get("hidden"):
             raise NotCoveredError("lengths are not stated")
         pixels = side(row["model"])
-        part = Part(model, {**settings, **({"image": pixels} if pixels else {}), "mode": "forward"})
+        shown = {**pictures(row), **({"image": pixels} if pixels else {})}
+        part = Part(model, {**settings, **shown, "mode": "forward"})
         yield from _encoded(row, part)
         return
     if not _generates(model):

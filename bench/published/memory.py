@@ -182,7 +182,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "loss not fused" in row.get("notes", ""):
-        own["fuse"] = "norm,gate"
+        own |= {"fuse": "norm,gate", "loss_parallel": "in_place"}  # Source: megatron-cross-entropy
     if "no sequence parallelism" in row.get("notes", ""):
         own["layout"] = {**part.settings["layout"], "sp": 0}
     return (Part(part.model, {**part.settings, **own}),), kind

@@ -242,6 +242,12 @@ def _of_timm(row: Row) -> bool:
     return "pytorch-image-models" in row.get("source", "")
 
 
+def pictures(row: Row) -> dict[str, str]:
+    """How pictures lie in memory, where timm's name for a table says it."""
+    told = re.search(r"-n(hwc|chw)-", row.get("source", ""))
+    return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
+
+
 def side(name: str) -> int:
     """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
     (regnety_032), or nothing.

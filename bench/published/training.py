@@ -19,6 +19,7 @@ from .rows import (
     measured,
     network,
     number,
+    pictures,
     precision,
     stack,
     whole,
@@ -93,6 +94,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
+        **pictures(row),
         **adapters(row),
         **fused(row, software),
     }

@@ -28,11 +28,12 @@ def sizes(field: str, text: str | None) -> Any:
         raise InputError(field, f"got {text}, a list with thousands in it; allowed: {text.replace(',', '')}")
     for part in text.split(","):
         low, dots, high = part.partition("..")
-        found += _doubled(field, _size(low), _size(high)) if dots else [_size(part)]
+        found += _doubled(field, size(low), size(high)) if dots else [size(part)]
     return found if len(found) > 1 else found[0]
 
 
-def _size(text: str) -> Any:
+def size(text: str) -> Any:
+    """A size: `16`, or `128k`; what is none stays text."""
     told = re.fullmatch(r"(-?[\d_]+(?:\.\d+)?(?:e\d+)?)([kKmM]?)", text.strip(), re.ASCII)
     if told is None:
         return text

@@ -15,7 +15,7 @@ from ..plan import fields
 from ..read.source import resolve
 from ..size import number
 from ..stack import usual
-from ._lists import how_many, names, sizes
+from ._lists import how_many, names, size, sizes
 from ._parser import Parser, left_over
 
 DEFAULT_ARCH = "transformer"
@@ -277,7 +277,9 @@ def _shown(default: object) -> str:
 def _value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         return tuple(number(x) for x in str(value).split(","))
-    return number(value) if kind in ("int", "float") else value
+    if kind == "int":
+        return size(value)
+    return number(value) if kind == "float" else value
 
 
 def _usual_device(cluster: str | None) -> str:

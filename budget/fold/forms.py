@@ -29,7 +29,7 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
     """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention"):
-        own = "conv_apart" if kind == "conv" and _apart(first) else kind
+        own = "conv_apart" if kind == "conv" and apart(first) else kind
         return f"{own}_backward" if first.phase == "backward" else own
     if kind == "matmul":
         of = "grouped" if experts(first) else "matmul"
@@ -47,7 +47,7 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
     return "reduction" if reduces else "pointwise"
 
 
-def _apart(o: Op) -> bool:
+def apart(o: Op) -> bool:
     """Whether each group of a convolution is a product of its own: of several channels, but not of as few as
     libraries' kernels take together.
     """

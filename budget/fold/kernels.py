@@ -85,9 +85,20 @@ def works(
         elif key[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
-            yield _work([node], dtype, execution, once if node.tag == FIRST else times, native)
+            often = once if node.tag == FIRST else times
+            yield _work([node], dtype, execution, often, native)
+            if node.copies[0] and execution == "eager" and not native:
+                yield _copies(node, dtype, often)
     if pending and not all(o.rule.view for o in pending):
         yield _work(pending, dtype, execution, times, native, read)
+
+
+def _copies(o: Op, dtype: str, times: Size) -> Work:
+    """What eager code copies for an operator, a kernel each."""
+    traffic = sum([2 * moved_bytes(t, o, dtype) for t in o.copies[0]])
+    return Work(
+        o.of or o.name, o.phase, "pointwise", 0, 0, traffic, len(o.copies[0]), times, "pointwise", "copy"
+    )
 
 
 def _idle(o: Op, graph: bool) -> bool:
@@ -178,9 +189,6 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights = traffic
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
-    copies = () if native or fused else first.copies[0]
-    if copies:
-        traffic = traffic + sum([2 * moved_bytes(t, first, dtype) for t in copies])
     products = [o for o in ops if o.kind == "contract"]
     kind = first.kernel or kind_of(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
@@ -191,7 +199,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         sum([contraction_flops(o) * _computed(o) for o in products]),
         sum([pointwise_flops(o) for o in ops]),
         traffic,
-        launches * tensors + (0 if native or fused else first.beside[0] + len(copies)),
+        launches * tensors + (0 if native or fused else first.beside[0]),
         times,
         "recurrent" if native else form(ops, kind, fused=bool(products)),
         first.kind if kind == "pointwise" and not fused and not native else "",

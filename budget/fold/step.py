@@ -31,6 +31,15 @@ PARTS = (*KERNELS, "overhead", "step")
 OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
 # What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
 HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
+# What `tp_overlap` hides of a layer's collectives. A gather's pieces arrive while the product of those that
+# are there runs, or all of it runs beside another product, as do scatters of inputs' gradients; a forward
+# product's scatter goes in four pieces, each behind its own, and the last is waited for. Source: userbuffers.
+PIECES = {
+    ("all_gather", "forward"): 1.0,
+    ("reduce_scatter", "forward"): 3 / 4,
+    ("all_gather", "backward"): 1.0,
+    ("reduce_scatter", "backward"): 1.0,
+}
 
 
 class Said(NamedTuple):
@@ -173,15 +182,31 @@ class Spread(NamedTuple):
             seconds(cluster, c.kind, c.bytes, groups[c.axis], copies=c.copies if rows else 1) * self.often(c)
             for c in spoken
         ]
-        sums: dict[tuple[str, str, bool], Size] = {}
-        for c, s in zip(spoken, took, strict=True):
-            sums[_key(c)] = sums.get(_key(c), 0.0) + s
-        shown = {}
-        for (axis, phase, once), s in sums.items():
-            beside = times.backward if phase == "backward" else times.forward
-            hidden = minimum(overlap.get(axis, 0.0) * s, beside / self.micro if once else beside)
-            shown[axis, phase, once] = 1 - hidden * (1 - taken_from(cluster)) / maximum(s, 1e-30)
-        return tuple(Said(c, s, s * shown[_key(c)]) for c, s in zip(spoken, took, strict=True))
+        parts = [self.hides(c, overlap) for c in spoken]
+        hidden: dict[tuple[str, str, bool], Size] = {}
+        for c, s, part in zip(spoken, took, parts, strict=True):
+            hidden[_key(c)] = hidden.get(_key(c), 0.0) + s * part
+        keeps = 1 - taken_from(cluster)
+        fits = {  # of what could be hidden, how much is
+            key: keeps * minimum(most, self.beside(*key, times)) / maximum(most, 1e-30)
+            for key, most in hidden.items()
+        }
+        return tuple(
+            Said(c, s, s * (1 - part * fits[_key(c)])) for c, s, part in zip(spoken, took, parts, strict=True)
+        )
+
+    def hides(self, c: Communication, overlap: Mapping[str, float]) -> float:
+        """The part of a communication's seconds that kernels hide, where these take as long."""
+        if self.layout.tp_overlap and c.axis == "tp" and not c.once:
+            return PIECES.get((c.kind, c.phase), 0.0)
+        return overlap.get(_key(c)[0], 0.0)
+
+    def beside(self, axis: str, phase: str, once: bool, times: Times) -> Size:
+        """Seconds of the kernels that an axis' communication of a pass may hide behind."""
+        if self.layout.tp_overlap and axis == "tp":
+            return sum(k.seconds for k in times.kernels if k.work.phase == phase and k.work.gemm is not None)
+        found = times.backward if phase == "backward" else times.forward
+        return found / self.micro if once else found
 
     def often(self, c: Communication) -> Size:
         """How often something is said in a step: each of a device's interleaved stages sends."""

@@ -21,6 +21,7 @@ from types import ModuleType
 
 from ..errors import InputError, as_path, shown
 from ..found import modules
+from ..layout import Layout
 from ..named import Any, NamedTuple
 from ..size import number
 
@@ -110,10 +111,11 @@ def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple
         elif value not in AUTO:
             settings[name] = value
     model, whole = str(settings.pop("model", "")), settings.pop("global", None)
+    usual = {name: field.default for name, field in Layout.fields.items()}
     layout = {
         axis: n
         for axis, n in parts["layout"].items()
-        if axis == "sp" or (n not in (0, None) and (n != 1 or axis == "zero"))
+        if axis == "sp" or n not in (0, None, usual.get(axis, 1))
     }
     return Run(form, model, parts["config"], {"mode": "train", **settings}, layout, known, left, whole)
 

@@ -66,6 +66,7 @@ FIELDS = {
     "moe_ffn_hidden_size": whole("config.expert_d_ff"),
     "moe_enable_deepep": when({"layout.ep_kind": "tokens"}),
     "moe_flex_dispatcher_backend": one_of("moe_flex_dispatcher_backend", FLEX),
+    "tp_comm_overlap": when({"layout.tp_overlap": 1}),
     "overlap_moe_expert_parallel_comm": when({"layout.ep_overlap": 1}),
     "bf16": when({"dtype": "bfloat16", "precision": "master"}),
     "fp16": when({"dtype": "float16", "precision": "master"}),

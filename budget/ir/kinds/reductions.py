@@ -303,3 +303,12 @@ RULES: dict[str, Rule] = {
 }
 # Gemma's weight is 1 + w, which is cast and added each time.
 RULES["rms_norm_plus_one"] = RULES["rms_norm_float32"]._replace(launches=10, narrow=(3, 3))
+# A loss whose eager kernels overwrite what they read, and one whose backward pass makes the logits' gradient
+# of a tensor of classes, the exponentials and the sum of both (plan/loss_parallel.py).
+RULES["log_softmax_"] = RULES["log_softmax"]._replace(
+    inplace=True, upcasts=False, measured=False, torch=(), launches=5, moves=(6, 0)
+)
+RULES["nll_"] = RULES["nll"]._replace(updates=True, torch=())
+RULES["nll_parallel"] = RULES["nll"]._replace(
+    temps=(Save("exponential", like=OUT), Save("sum", like=OUT)), torch=(), back_launches=5, back_moves=(6, 0)
+)

@@ -1,0 +1,94 @@
+"""Losses that are written for a vocabulary which devices divide, as their eager code allocates.
+
+dtensor: torch's loss_parallel, where tp divides the logits. Its backward pass makes the gradient of the
+logits in one step, of four float32 tensors as large as they are: the log-probabilities, the classes, and
+two of their exponentials, sums and products.
+in_place: Megatron's, with or without tp. A float32 copy of the logits becomes their exponentials, then
+probabilities, then the gradient. Sources: torch-loss-parallel, megatron-cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..config import Task, setting
+from ..errors import InputError
+from ..ir import LOSS, Model, Op, rewrite, walk
+from ..size import is_one
+from .fused import OF_LOSS
+
+SETTINGS = {
+    "loss_parallel": setting(
+        "none",
+        "a loss written for a divided vocabulary (torch's), or in place (Megatron's)",
+        choices=("none", "dtensor", "in_place"),
+    )
+}
+NEEDS = {"loss_parallel": ("train",)}
+# By choice, the kinds of the forward operators, and of their backward ones.
+FORWARD: Mapping[str, Mapping[str, str]] = {"dtensor": {}, "in_place": {"log_softmax": "log_softmax_"}}
+BACKWARD: Mapping[str, Mapping[str, str]] = {
+    "dtensor": {"nll": "nll_parallel", "log_softmax": "view"},
+    "in_place": {"nll": "nll_", "log_softmax": "view"},
+}
+
+
+def widened(model: Model) -> Model:
+    """The network whose loss begins with a float32 copy of the logits. To be applied before `backward`."""
+
+    def change(o: Op) -> Iterator[Op]:
+        x = o.ins[0] if o.ins else None
+        if o.tag != LOSS or o.kind != "log_softmax" or x is None or x.dtype == "float32":
+            yield o
+        else:
+            made = x._replace(name=f"{x.name}~float32", dtype="float32")
+            yield Op(f"{o.name}.upcast", "cast", (x,), (made,), o.sizes, tag=LOSS, callers=o.callers)
+            yield o._replace(ins=(made, *o.ins[1:]), outs=(o.out._replace(dtype="float32"), *o.outs[1:]))
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def parallel(model: Model, choice: str) -> Model:
+    """The training program whose loss is one of these. To be applied after `backward`."""
+    of = {o.name: o.kind for o, _ in walk(model.nodes) if o.phase == "forward" and _eager(o)}
+
+    def change(o: Op) -> tuple[Op]:
+        if o.name in of and o.phase == "forward":
+            return (o._replace(kind=FORWARD[choice].get(o.kind, o.kind)),)
+        kind = BACKWARD[choice].get(o.kind) if o.of in of else None
+        if kind is None:
+            return (o,)
+        return (o._replace(kind=kind, ins=o.ins[:1] if kind == "view" else o.ins),)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _eager(o: Op) -> bool:
+    return o.tag == LOSS and not o.kernel
+
+
+def check(task: Task, device: object) -> None:
+    """Raise an InputError for what a loss of this kind excludes."""
+    t = task.techniques
+    if t.loss_parallel != "in_place":  # of a fused loss nothing is DTensor's
+        return
+    if set(OF_LOSS).intersection(name.strip() for name in t.fuse.split(",")):
+        raise InputError("loss_parallel", f"got in_place with fuse {t.fuse}; allowed: with an unfused loss")
+    for name in ("loss_chunk", "hold_logits"):
+        if name in t.used:
+            raise InputError("loss_parallel", f"got in_place with {name}; allowed: one of them")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The network with what its loss copies."""
+    return widened(model) if task.techniques.loss_parallel == "in_place" else model
+
+
+def apply_gradients(model: Model, task: Task) -> Model:
+    """The training program with its loss as it is written; DTensor's is torch's own where tp is 1."""
+    choice = task.techniques.loss_parallel
+    alone = task.layout is None or is_one(task.layout.tp)
+    return model if choice == "dtensor" and alone else parallel(model, choice)
+
+
+STAGES = {"fuse": apply, "gradients": apply_gradients}
