@@ -27,7 +27,7 @@ CLASSES = (
 )  # fmt: skip
 BESIDES = ("checkpointed", "decode", "autocast", "fsdp", "master")  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
-EXPERTS = ("grouped", "loop")
+EXPERTS = ("grouped", "loop", "streams")
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
 KEEPS = ("sent", "gradients")
@@ -77,8 +77,9 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
-    # By generation, how it multiplies experts' rows: in one kernel (grouped), or one product after the other
-    # (loop), each at a product's rate; what starting them takes is not counted. Source: torch-grouped-mm.
+    # By generation, how it multiplies experts' rows: in one kernel (grouped), one product after the other,
+    # each at a product's rate (loop), or side by side at the rate of one kernel (streams). Where they are not
+    # one kernel, each expert's is started. Sources: torch-grouped-mm, te-multi-stream.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
@@ -102,7 +103,7 @@ class Stack(NamedTuple):
         return self.attention.get(generation, self.attention[""])
 
     def experts_on(self, generation: str) -> str:
-        """How it multiplies the rows of experts on a generation of devices: grouped, or loop."""
+        """How it multiplies the rows of experts on a generation of devices: one of EXPERTS."""
         return self.experts.get(generation, self.experts[""])
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
@@ -236,7 +237,8 @@ def _ways(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: 
     """By generation, one of some words."""
     value = about.get(field, {})
     if not isinstance(value, Mapping) or any(name not in allowed for name in value.values()):
-        raise _wrong(file, field, f"got {shown(value)}; allowed: {' or '.join(allowed)}, by generation")
+        words = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise _wrong(file, field, f"got {shown(value)}; allowed: {words}, by generation")
     return dict(value)
 
 

@@ -103,7 +103,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"pools": "gathers"}, "pools got 'gathers'; allowed: a list of gradients, gathers"),
         (
             {"experts": {"sm90": "each"}},
-            "experts got {'sm90': 'each'}; allowed: grouped or loop, by generation",
+            "experts got {'sm90': 'each'}; allowed: grouped, loop or streams, by generation",
         ),
         ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
     ],

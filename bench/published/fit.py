@@ -20,7 +20,7 @@ from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
-from budget.fold.time import kernel_time, rates, running
+from budget.fold.time import kernel_time, rates, running, starts
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
 
@@ -98,7 +98,7 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     for w, place in b.works:
         alternate[place] |= r.forms[w.form].waits
         np.add.at(device, place, kernel_time(w, r)[0] * w.times)
-        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times)
+        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * starts(w, r.forms[w.form])) * w.times)
     longer, shorter = np.maximum(device, host), np.minimum(device, host)
     if norm < math.inf:
         longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)

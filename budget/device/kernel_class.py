@@ -40,7 +40,8 @@ class KernelClass(NamedTuple):
     bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
     forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
-    what is before it (experts' rows that it counts), so that its seconds and the device's add up.
+    what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
+    expert's product is started by itself.
     """
 
     share: float = 1.0
@@ -55,6 +56,7 @@ class KernelClass(NamedTuple):
     start_s: float = 0.0
     host_s: float = 0.0
     waits: bool = False
+    apart: bool = False
 
 
 class Dispatch(NamedTuple):

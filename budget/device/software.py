@@ -47,11 +47,15 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     packed = min(of["weight_only"], MOST / stream)
     matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
-    together = stack.experts_on(generation) == "grouped"
-    share = kernels["grouped"] * base.forms["grouped"].share if together else 1.0
-    experts = base.forms["grouped"].bandwidth
-    bandwidth = experts * of["experts"]
-    grouped = KernelClass(wide * share, narrow * share, bandwidth=bandwidth, waits=stack.counts_experts)
+    way = stack.experts_on(generation)
+    share = 1.0 if way == "loop" else kernels["grouped"] * base.forms["grouped"].share
+    grouped = KernelClass(
+        wide * share,
+        narrow * share,
+        bandwidth=base.forms["grouped"].bandwidth * of["experts"],
+        waits=stack.counts_experts,
+        apart=way != "grouped",
+    )
     pictures = conv._replace(share=conv.share * wide, bandwidth=1 / traffic)  # no better than pointwise
     apart = pictures._replace(edge=(APART,) * 3)
     forms = {

@@ -131,7 +131,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     else:
         traffic = (w.bytes * byte + once) * _packing(w.gemm, form)
     traffic = traffic / form.bandwidth
-    launch = w.launches * (r.launch + form.start_s)
+    launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(arithmetic, traffic)
@@ -140,6 +140,11 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
+
+
+def starts(w: Work, form: KernelClass) -> Size:
+    """How many kernels are started for a kernel's operator: one for each expert where they are apart."""
+    return w.launches * w.groups if form.apart else w.launches
 
 
 def _byte(x: Size, r: Rates) -> Size:
@@ -231,7 +236,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
         form = r.forms.get(w.own) or r.forms[w.form]
-        host = host + (_host(w, form, r) + r.launch * w.launches) * w.times
+        host = host + (_host(w, form, r) + r.launch * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
     both = device + host if _alternate(kernels, r) else maximum(device, host)
