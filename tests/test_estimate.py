@@ -139,5 +139,5 @@ def test_importing_leaves_the_collector_as_it_was():
 
 def test_float8_needs_a_device_that_has_it():
     assert estimate("gpt2", device="h100", precision="fp8").times.step > 0
-    with pytest.raises(InputError, match="has no float8"):
+    with pytest.raises(InputError, match="has no fp8"):
         estimate("gpt2", device="v100", precision="fp8")

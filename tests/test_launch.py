@@ -83,7 +83,8 @@ FILES = {
     ),
     "a.sh": (
         MEGATRON, "megatron", "transformer", {"tp": 2, "zero": 1, "sp": 0, "devices": 8}, ("fancy",),
-        {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full", "stack": "megatron"},
+        {"batch": 1, "seq": 8192, "precision": "master", "recompute": "full", "stack": "megatron",
+         "loss_parallel": "in_place"},
     ),
     "a.yaml": (
         ARGUMENTS, "training_arguments", "gpt2", {}, ("fsdp",),

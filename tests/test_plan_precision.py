@@ -126,16 +126,21 @@ def test_float32_upcasts_nothing():
 
 
 @pytest.mark.parametrize(
-    ("choice", "dtype", "error"),
+    ("asked", "error"),
     [
-        ("nvfp4", "bfloat16", "precision: H100 SXM 80GB has no nvfp4; allowed: pure, autocast, master"),
-        ("fp8", "float32", "precision: got fp8 with float32; allowed: pure, or dtype bf16 or fp16"),
-        ("autocats", "bfloat16", "precision: got 'autocats'; did you mean 'autocast'"),
+        ({"precision": "nvfp4"}, "precision: H100 SXM 80GB has no nvfp4; allowed: pure, autocast, master"),
+        ({"precision": "nvfp4", "device": "mi355x"}, "precision: MI355X has no nvfp4; allowed: pure"),
+        ({"precision": "fp8", "dtype": "fp32"}, "precision: got fp8 with float32; allowed: pure, or dtype"),
+        ({"precision": "autocats"}, "precision: got 'autocats'; did you mean 'autocast'"),
+        (
+            {"quantize_weights": "step"},
+            "quantize_weights: got precision autocast; allowed: with precision fp8",
+        ),
     ],
 )
-def test_bad_input_is_one_line(choice, dtype, error):
+def test_bad_input_is_one_line(asked, error):
     with pytest.raises(InputError, match=error):
-        estimate("gpt2", precision=choice, dtype=dtype, device="h100")
+        estimate("gpt2", **{"device": "h100", **asked})
 
 
 def test_the_order_is_checked():

@@ -87,8 +87,8 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
     ("change", "problem"),
     [
         ({"source": None}, "source is missing"),
-        ({"source": [3]}, "source got"),
-        ({"train": 3}, "train got 3"),
+        ({"source": [3]}, "source: got"),
+        ({"train": 3}, "train: got 3"),
         ({"kernels": {}}, "kernels is no field"),
         ({"overlap": {"dp": -0.1}}, "overlap.dp: got -0.1; allowed: 0 to 1"),
         ({"overlap": {"dp": "all"}}, "overlap.dp: got 'all'"),
@@ -99,13 +99,11 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
         ({"groups": {"sp": 1}}, "groups.sp is unknown; allowed: "),
         ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
-        ({"keeps": ["all"]}, "keeps got ['all']; allowed: a list of sent, gradients"),
-        ({"pools": "gathers"}, "pools got 'gathers'; allowed: a list of gradients, gathers"),
-        (
-            {"experts": {"sm90": "each"}},
-            "experts got {'sm90': 'each'}; allowed: grouped, loop or streams, by generation",
-        ),
-        ({"like": "nothing"}, "like got 'nothing'; allowed: dle, "),
+        ({"keeps": ["all"]}, "keeps: got ['all']; allowed: a list of sent, gradients"),
+        ({"pools": "gathers"}, "pools: got 'gathers'; allowed: a list of gradients, gathers"),
+        ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, loop, streams"),
+        ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
+        ({"like": "nothing"}, "like: got 'nothing'; allowed: dle, "),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):
@@ -160,7 +158,7 @@ def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, fa
 def test_how_products_add_up_is_one_of_two(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"about": "x", "source": "vllm", "accumulate": "fp64"}))
-    with pytest.raises(budget.InputError, match=r"mine.json: accumulate got 'fp64'; allowed: fp16, fp32"):
+    with pytest.raises(budget.InputError, match=r"mine.json: accumulate: got 'fp64'; allowed: fp16, fp32"):
         stack.load(str(path))
 
 

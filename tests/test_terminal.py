@@ -57,6 +57,9 @@ def test_colours_are_the_text_and_no_more(capsys, monkeypatch):
     assert not coloured()
 
 
+ENGINES = ("vllm", "sglang", "tensorrt-llm", "torchtitan")  # with fields by generation of each kind
+
+
 def test_lists_are_whole_or_filtered(capsys):
     counts = dict(line.split()[2:] for line in printed(capsys, "list").splitlines())
     assert counts["presets"] == str(len(preset.names()))
@@ -66,6 +69,7 @@ def test_lists_are_whole_or_filtered(capsys):
     names = [line.split()[0] for line in printed(capsys, "list", "presets", "llama-2").splitlines()[1:-2]]
     assert set(names) == {n for n in preset.names() if "llama-2" in n}
     assert main(["list", "presets", "nonesuch"]) == 2
+    assert all("(" not in printed(capsys, "list", "stacks", name).partition("\nserve")[2] for name in ENGINES)
 
 
 def completed(line):

@@ -26,6 +26,8 @@ BEFORE = {"transformers": (4, 36)}
 TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
+# Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
+UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
@@ -47,6 +49,13 @@ def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
 def beside(row: Row) -> dict[str, Any]:
     """Settings of software that has a stack of another name."""
     return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
+
+
+def loss(row: Row, software: str) -> dict[str, Any]:
+    """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo."""
+    notes, source = row.get("notes", "").lower(), row["source"].lower()
+    usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
+    return UNFUSED if usual or "loss not fused" in notes else {}
 
 
 def optimizer(row: Row) -> dict[str, Any]:

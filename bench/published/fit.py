@@ -1,6 +1,6 @@
 """What stacks reach, fitted to published runs.
 
-A few factors for each stack (budget/stack.py, CLASSES) and for each pair of a stack and a generation of
+A few factors for each stack (budget/stack/, CLASSES) and for each pair of a stack and a generation of
 devices, shrunk towards the stack's own, and those towards one: with few rows, or none, a pair is like its
 neighbours. No row has a constant of its own. scoreboard.py judges it on what was left out.
 Sources: published-training, published-inference, published-serving, lambda-benchmarks.

@@ -176,13 +176,11 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {**methods.beside(row), **methods.optimizer(row)}
-    own |= methods.older(row, software, methods.TRAINED)
+    own |= {**methods.older(row, software, methods.TRAINED), **methods.loss(row, software)}
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
         own |= {"precision": "autocast", "frozen_dtype": word}
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
-    if "loss not fused" in row.get("notes", ""):
-        own |= {"fuse": "norm,gate", "loss_parallel": "in_place"}  # Source: megatron-cross-entropy
     if "no sequence parallelism" in row.get("notes", ""):
         own["layout"] = {**part.settings["layout"], "sp": 0}
     return (Part(part.model, {**part.settings, **own}),), kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from .. import arch as architectures
@@ -18,6 +18,7 @@ from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
 from ._model import architecture_parser
 from ._output import output_flags, write
+from ._stack import stack_fields
 
 HELP = "architectures with their flags, families, presets, devices, laws"
 EXAMPLES = """examples:
@@ -179,34 +180,13 @@ def _prices(word: str | None) -> Answer:
 
 def _stacks(name: str | None) -> Answer:
     if name is not None:
-        return _fields(list(_about(stack.load(name))))
+        return _fields(list(stack_fields(stack.load(name))))
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     serves = (f", {of['decode']} on {vendor}'s devices" for vendor, of in stack.OF_VENDOR.items())
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual + "".join(serves))
-
-
-ON = {"": " elsewhere", stack.SEVERAL: ", one batch on several devices"}
-
-
-def _about(found: stack.Stack) -> Iterator[tuple[str, str]]:
-    """A stack's fields in words; what it has by generation of devices, each by itself."""
-    for field, value in found._asdict().items():
-        if field in ("attention", "reached", "intervals"):
-            for where, of in value.items():
-                yield f"{field}{ON.get(where, f' on {where}')}", _words(of)
-        elif words := _words(value or ""):
-            yield field, words
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {of}" for key, of in value.items() if of != 0)
-    if isinstance(value, tuple):
-        return (" to " if all(isinstance(x, float) for x in value) else ", ").join(map(str, value))
-    return str(value)
 
 
 def _laws(name: str | None) -> Answer:

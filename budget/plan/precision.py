@@ -62,9 +62,11 @@ def check(task: Task, device: Device) -> None:
     if mode != "train" and choice not in UNTRAINED:
         allowed = f"{', '.join(UNTRAINED)}, or mode train"
         raise InputError("precision", f"got {choice} in mode {mode}; allowed: {allowed}")
-    if choice in IN_FEW_BITS and choice.removeprefix("nv") not in device.flops:
-        few = "float8" if choice == "fp8" else choice
-        raise InputError("precision", f"{device.name} has no {few}; allowed: pure, autocast, master")
+    if choice in IN_FEW_BITS and not _has(device, choice):
+        raise InputError("precision", f"{device.name} has no {choice}; allowed: pure, autocast, master")
+    if task.techniques.quantize_weights != "pass" and choice not in IN_FEW_BITS:
+        allowed = f"with precision {', '.join(IN_FEW_BITS)}"
+        raise InputError("quantize_weights", f"got precision {choice}; allowed: {allowed}")
     if choice != "pure" and dtype not in ("bfloat16", "float16"):
         raise InputError("precision", f"got {choice} with {dtype}; allowed: pure, or dtype bf16 or fp16")
     wide("grad_dtype", task.techniques.grad_dtype)
@@ -73,6 +75,13 @@ def check(task: Task, device: Device) -> None:
         raise InputError("frozen_dtype", f"got precision {choice}; allowed: with precision autocast")
     if frozen and full_name(frozen) not in (dtype, SINGLE):
         raise InputError("frozen_dtype", f"got {frozen[:40]!r}; allowed: fp32, or {dtype} as autocast has")
+
+
+def _has(device: Device, choice: str) -> bool:
+    """Whether a device's products are in these few bits; NVFP4's scales are NVIDIA's."""
+    if choice == "nvfp4":
+        return "fp4" in device.flops and device.vendor == "NVIDIA"
+    return choice in device.flops
 
 
 def precision(

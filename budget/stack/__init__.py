@@ -8,13 +8,14 @@ transformers, Megatron or vLLM on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from . import table
-from .errors import InputError, shown, unknown
-from .named import Any, NamedTuple
+from .. import table
+from ..errors import InputError, shown, unknown
+from ..named import Any, NamedTuple
+from ._checks import each, flag, interval, number, numbers, one_of, some, tabled
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -25,9 +26,11 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 CLASSES = (
     "product", "ordinary", "attention", "stream", "experts", "weight_only", "pointwise", "launch", "host",
 )  # fmt: skip
-BESIDES = ("checkpointed", "decode", "autocast", "fsdp", "master")  # settings, besides train and serve
+BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
+BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
 EXPERTS = ("grouped", "loop", "streams")
+BY_GENERATION = ("attention", "experts", "all_reduce", "reached", "intervals")  # of devices; "": all others
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
 KEEPS = ("sent", "gradients")
@@ -55,8 +58,8 @@ class Stack(NamedTuple):
     """What a stack decides, for all networks alike.
 
     train, serve: its defaults of the workload's settings, by their names in `estimate`; None where it does
-    not train, or only trains. checkpointed: those of training that recomputes whole layers, autocast, fsdp,
-    master: of training in this precision, besides; decode: those of serving while tokens are generated.
+    not train, or only trains. checkpointed: those of training that recomputes whole layers, those of
+    BY_PRECISION: of training in this precision, besides; decode: those of serving while tokens are generated.
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
     take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
     dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
@@ -97,6 +100,8 @@ class Stack(NamedTuple):
     autocast: Mapping[str, Any] = MappingProxyType({})
     fsdp: Mapping[str, Any] = MappingProxyType({})
     master: Mapping[str, Any] = MappingProxyType({})
+    fp8: Mapping[str, Any] = MappingProxyType({})
+    nvfp4: Mapping[str, Any] = MappingProxyType({})
 
     def attention_on(self, generation: str) -> str:
         """The attention kernel that it chooses on a generation of devices."""
@@ -121,8 +126,7 @@ class Stack(NamedTuple):
         if mode != "train":
             return {**found, **self.decode} if mode == "decode" else found
         checkpointed = self.checkpointed if recompute == "full" else {}
-        by_precision = {"autocast": self.autocast, "fsdp": self.fsdp, "master": self.master}
-        return {**found, **checkpointed, **by_precision.get(precision, {})}
+        return {**found, **checkpointed, **(getattr(self, precision) if precision in BY_PRECISION else {})}
 
     @property
     def modes(self) -> str:
@@ -186,19 +190,21 @@ def parse(about: Any, file: str) -> Stack:
         raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
     for field in about:
         if field not in FIELDS:
-            raise _wrong(file, field, f"is no field of a stack; allowed: {', '.join(FIELDS)}")
+            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
     for field in ("about", "source"):
         if not about.get(field):
-            raise _wrong(file, field, "is missing")
+            raise InputError("stack", f"{file}: {field} is missing")
     for mode in ("train", "serve", *BESIDES):
         if not isinstance(about.get(mode, {}), Mapping):
-            raise _wrong(file, mode, f"got {shown(about[mode])}; allowed: a table of settings")
+            raise InputError(
+                "stack", f"{file}: {mode}: got {shown(about[mode])}; allowed: a table of settings"
+            )
     source = about["source"]
     keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
     if not all(isinstance(key, str) for key in keys):
-        raise _wrong(file, "source", f"got {shown(source)}; allowed: keys of references.json")
+        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
     found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
-    found |= {k: _number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
+    found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
         name=file.removesuffix(".json"),
         about=str(about["about"]),
@@ -207,77 +213,34 @@ def parse(about: Any, file: str) -> Stack:
         serve=about.get("serve"),
         overlap={
             **dict.fromkeys(AXES, 0.0),
-            **_numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
+            **numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
         },
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
-        accumulate=_accumulate(about.get("accumulate", "fp32"), file),
-        reached=_each(about, "reached", file, lambda of, where: _numbers(of, CLASSES, where, 0.01, 100)),
+        accumulate=one_of(about.get("accumulate", "fp32"), ("fp16", "fp32"), f"{file}: accumulate"),
+        reached=each(about, "reached", file, lambda of, where: numbers(of, CLASSES, where, 0.01, 100)),
         like=_like(about.get("like", ""), file),
-        intervals=_each(about, "intervals", file, _interval),
-        all_reduce=_each(about, "all_reduce", file, _all_reduce),
+        intervals=each(about, "intervals", file, interval),
+        all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
-        experts={"": "grouped", **_ways(about, "experts", EXPERTS, file)},
-        counts_experts=_flag(about, "counts_experts", file),
-        prompts_first=_flag(about, "prompts_first", file),
-        groups=_numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
-        keeps=_some(about, "keeps", KEEPS, file),
-        pools=_some(about, "pools", POOLS, file),
+        experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
+        counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
+        prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
+        groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
+        keeps=some(about, "keeps", KEEPS, file),
+        pools=some(about, "pools", POOLS, file),
         notes=str(about.get("notes", "")),
     )
 
 
-def _some(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: str) -> tuple[str, ...]:
-    value = about.get(field, [])
-    if not isinstance(value, list) or any(name not in allowed for name in value):
-        raise _wrong(file, field, f"got {shown(value)}; allowed: a list of {', '.join(allowed)}")
-    return tuple(value)
-
-
-def _ways(about: Mapping[str, Any], field: str, allowed: tuple[str, ...], file: str) -> dict[str, str]:
-    """By generation, one of some words."""
-    value = about.get(field, {})
-    if not isinstance(value, Mapping) or any(name not in allowed for name in value.values()):
-        words = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise _wrong(file, field, f"got {shown(value)}; allowed: {words}, by generation")
-    return dict(value)
-
-
-def _accumulate(value: Any, file: str) -> str:
-    if value not in ("fp16", "fp32"):
-        raise _wrong(file, "accumulate", f"got {shown(value)}; allowed: fp16, fp32")
-    return str(value)
-
-
-def _flag(about: Mapping[str, Any], field: str, file: str) -> bool:
-    value = about.get(field, False)
-    if not isinstance(value, bool):
-        raise _wrong(file, field, f"got {shown(value)}; allowed: true, false")
-    return value
-
-
 def _like(name: Any, file: str) -> str:
     if name and name not in names():
-        raise _wrong(file, "like", f"got {shown(name)}; allowed: {', '.join(names())}")
+        raise InputError("stack", f"{file}: like: got {shown(name)}; allowed: {', '.join(names())}")
     return str(name)
-
-
-def _each(
-    about: Mapping[str, Any], field: str, file: str, check: Callable[[Any, str], Any]
-) -> dict[str, Any]:
-    """A field's values by generation of devices, checked."""
-    values = _table(about.get(field, {}), f"{file}: {field}")
-    return {name: check(of, f"{file}: {field}.{name[:20]}") for name, of in values.items()}
-
-
-def _table(values: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise InputError("stack", f"{where}: got {shown(values)}; allowed: a table")
-    return values
 
 
 def _attention(values: Any, file: str) -> Mapping[str, str]:
     kernels = table.load("kernels.json")["attention"]
-    for generation, kernel in _table(values, f"{file}: attention").items():
+    for generation, kernel in tabled(values, f"{file}: attention").items():
         if kernel not in kernels:
             where = f"{file}: attention.{generation[:20]}"
             raise InputError(
@@ -286,39 +249,10 @@ def _attention(values: Any, file: str) -> Mapping[str, str]:
     return dict(values)
 
 
-def _interval(value: Any, where: str) -> tuple[float, float]:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
-        low, high = map(float, value)
-        if 0 < low <= high < 100:
-            return low, high
-    raise InputError("stack", f"{where}: got {shown(value)}; allowed: a low and a high multiple of the time")
-
-
 def _all_reduce(value: Any, where: str) -> AllReduce:
     fields = ("one_shot_us", "two_shot_us", "gb_s")
-    found = _numbers(value, fields, where, 0.1, 1e6)
+    found = numbers(value, fields, where, 0.1, 1e6)
     for field in fields:
         if field not in found:
             raise InputError("stack", f"{where}.{field} is missing")
     return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
-
-
-def _numbers(
-    values: Any, allowed: tuple[str, ...], where: str, least: float, most: float
-) -> dict[str, float]:
-    """A checked table of numbers."""
-    for name in _table(values, where):
-        if name not in allowed:
-            raise InputError("stack", f"{where}.{name[:40]} is unknown; allowed: {', '.join(allowed)}")
-    return {name: _number(value, f"{where}.{name}", least, most) for name, value in values.items()}
-
-
-def _number(value: Any, where: str, least: float, most: float) -> float:
-    """A checked number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InputError("stack", f"{where}: got {shown(value)}; allowed: {least:g} to {most:g}")
-    return float(value)
-
-
-def _wrong(file: str, field: str, problem: str) -> InputError:
-    return InputError("stack", f"{file}: {field} {problem}")

@@ -1,0 +1,30 @@
+"""A stack's fields in words, as `budget list stacks NAME` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..named import Any
+from ..stack import BY_GENERATION, SEVERAL, AllReduce, Stack
+
+ON = {"": " elsewhere", SEVERAL: ", one batch on several devices"}
+
+
+def stack_fields(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Each field and its value; what it has by generation of devices, each by itself."""
+    for field, value in stack._asdict().items():
+        if field in BY_GENERATION:
+            for where, of in value.items():
+                yield f"{field}{ON.get(where, f' on {where}')}", _words(of)
+        elif words := _words(value or ""):
+            yield field, words
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, AllReduce):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(of)}" for key, of in value.items() if of != 0)
+    if isinstance(value, tuple):
+        return (" to " if all(isinstance(x, float) for x in value) else ", ").join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
