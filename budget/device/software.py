@@ -33,41 +33,18 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     base: what all stacks share: convolutions, memory-bound kernels, launches. several: one batch on several.
     """
     generation = device.generation
-    kernels, of = table.load("kernels.json"), stack.reached_on(generation)
-    product, attention = base.forms["matmul"].share, base.forms["attention"].share
-    wide, narrow = (
-        min(share * product * of["ordinary" if ordinary else "product"], max(MOST, share))
-        for share, ordinary in (_products(device, kind) for kind in (dtype, "fp8"))
-    )
-    if stack.accumulate == "fp16":
-        wide *= accumulated(device, dtype)
-    conv, pointwise = base.forms["conv"], base.forms["pointwise"]
-    memory = nearest(kernels["bandwidth"], generation)
+    of = stack.reached_on(generation)
+    memory = nearest(table.load("kernels.json")["bandwidth"], generation)
     stream = min(memory * of["stream"], MOST)
+    pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
-    packed = min(of["weight_only"], MOST / stream)
-    matmul = KernelClass(wide, narrow, unaligned=stack.unaligned)
-    way = stack.experts_on(generation)
-    share = 1.0 if way == "loop" else kernels["grouped"] * base.forms["grouped"].share
-    grouped = KernelClass(
-        wide * share,
-        narrow * share,
-        bandwidth=base.forms["grouped"].bandwidth * of["experts"],
-        waits=stack.counts_experts,
-        apart=way != "grouped",
-    )
-    pictures = conv._replace(share=conv.share * wide, bandwidth=1 / traffic)  # no better than pointwise
-    apart = pictures._replace(edge=(APART,) * 3)
+    matmul = _matmul(base, device, stack, dtype)
+    attention = base.forms["attention"].share * of["attention"]
     forms = {
-        "matmul": matmul,
-        "grouped": grouped,
-        "weight_only_matmul": matmul._replace(bandwidth=packed),
-        "weight_only_grouped": grouped._replace(bandwidth=grouped.bandwidth * packed),
-        "conv": pictures,
-        "conv_apart": apart,
-        "conv_apart_backward": apart,
+        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, generation),
+        **_convolutions(base.forms["conv"], matmul.share, traffic),
         "pointwise": pointwise._replace(traffic=traffic),
-        **_attention(stack.attention_on(generation), device, attention * of["attention"]),
+        **_attention(stack.attention_on(generation), device, attention),
     }
     known = stack.intervals.get(generation)
     low, high = known or stack.intervals.get("", (base.low, base.high))
@@ -84,6 +61,47 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         low=low,
         high=high,
     )
+
+
+def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelClass:
+    """Products as a stack has them: what they reach alone, times what all stacks share and its own."""
+    of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
+    wide, narrow = (
+        min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
+        for share, ordinary in (_products(device, kind) for kind in (dtype, "fp8"))
+    )
+    if stack.accumulate == "fp16":
+        wide *= accumulated(device, dtype)
+    return KernelClass(wide, narrow, unaligned=stack.unaligned)
+
+
+def _matmuls(
+    base: Profile, matmul: KernelClass, packed: float, stack: Stack, generation: str
+) -> dict[str, KernelClass]:
+    """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
+    usual, way = base.forms["grouped"], stack.experts_on(generation)
+    share = 1.0 if way == "loop" else table.load("kernels.json")["grouped"] * usual.share
+    bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
+    grouped = KernelClass(
+        matmul.share * share,
+        matmul.narrow * share,
+        bandwidth=bandwidth,
+        waits=stack.counts_experts,
+        apart=way != "grouped",
+    )
+    return {
+        "matmul": matmul,
+        "grouped": grouped,
+        "weight_only_matmul": matmul._replace(bandwidth=packed),
+        "weight_only_grouped": grouped._replace(bandwidth=bandwidth * packed),
+    }
+
+
+def _convolutions(conv: KernelClass, products: float, traffic: float) -> dict[str, KernelClass]:
+    """Convolutions, no better than pointwise in bandwidth; in groups that are products apart."""
+    usual = conv._replace(share=conv.share * products, bandwidth=1 / traffic)
+    apart = usual._replace(edge=(APART,) * 3)
+    return {"conv": usual, "conv_apart": apart, "conv_apart_backward": apart}
 
 
 def accumulated(device: Device, dtype: str) -> float:
