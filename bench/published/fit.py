@@ -20,7 +20,7 @@ from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
-from budget.fold.time import kernel_time, rates, running
+from budget.fold.time import kernel_time, rates, running, starts
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
 
@@ -90,16 +90,19 @@ def _batch(of: Sequence[tuple[int, Case]]) -> Batch:
 
 def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer, or a
-    norm of the two.
+    norm of the two; both where they wait for each other.
     """
     r = running(rates(b.device, profile, b.dtype), b.execution)
     device, host = np.zeros(len(b.rows)), np.zeros(len(b.rows))
+    alternate = np.zeros(len(b.rows), bool)
     for w, place in b.works:
+        alternate[place] |= r.forms[w.form].waits
         np.add.at(device, place, kernel_time(w, r)[0] * w.times)
-        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * w.launches) * w.times)
+        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * starts(w, r.forms[w.form])) * w.times)
     longer, shorter = np.maximum(device, host), np.minimum(device, host)
     if norm < math.inf:
         longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
+    longer = np.where(alternate, device + host, longer)
     return b.times * (longer * b.stretch + b.waits)
 
 

@@ -39,7 +39,9 @@ class KernelClass(NamedTuple):
     each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with moving
     bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
-    forward pass, in a network's code: reshaping heads, modules within modules.
+    forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
+    what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
+    expert's product is started by itself.
     """
 
     share: float = 1.0
@@ -53,6 +55,8 @@ class KernelClass(NamedTuple):
     overlap: float = 1.0
     start_s: float = 0.0
     host_s: float = 0.0
+    waits: bool = False
+    apart: bool = False
 
 
 class Dispatch(NamedTuple):

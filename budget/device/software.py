@@ -79,10 +79,16 @@ def _matmuls(
     base: Profile, matmul: KernelClass, packed: float, stack: Stack, generation: str
 ) -> dict[str, KernelClass]:
     """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
-    usual, together = base.forms["grouped"], stack.experts_on(generation) == "grouped"
-    share = table.load("kernels.json")["grouped"] * usual.share if together else 1.0
+    usual, way = base.forms["grouped"], stack.experts_on(generation)
+    share = 1.0 if way == "loop" else table.load("kernels.json")["grouped"] * usual.share
     bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
-    grouped = KernelClass(matmul.share * share, matmul.narrow * share, bandwidth=bandwidth)
+    grouped = KernelClass(
+        matmul.share * share,
+        matmul.narrow * share,
+        bandwidth=bandwidth,
+        waits=stack.counts_experts,
+        apart=way != "grouped",
+    )
     return {
         "matmul": matmul,
         "grouped": grouped,

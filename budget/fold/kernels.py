@@ -45,6 +45,7 @@ class Work(NamedTuple):
     narrow: str = ""  # a product of fewer than 16 bits: fp8, fp4
     host: Size = 0  # bytes that cross the host's link
     weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
+    groups: Size = 1  # of experts' products: as many experts as have rows
 
 
 def works(
@@ -207,6 +208,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         _narrow(main),
         host,
         weights,
+        _groups(main) if products else 1,
     )
 
 
@@ -249,6 +251,12 @@ def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
         g = g if other is None else g._replace(n=g.n + other.n)
     axis = experts(main)
     return g._replace(m=g.m / main.sizes[axis]) if axis else g
+
+
+def _groups(o: Op) -> Size:
+    """The experts at work in a product: all, or as many as there are rows. 1: it is of no experts."""
+    axis, g = experts(o), gemm(o)
+    return minimum(o.sizes[axis], g.m) if axis and g is not None else 1
 
 
 def _is_float32(o: Op, dtype: str) -> bool:

@@ -269,7 +269,7 @@ def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
         for r, share in slow
         for k in r.times.kernels
     )
-    return Times(**parts, kernels=tuple(kernels))
+    return Times(**parts, kernels=tuple(kernels), alternate=slow[0][0].times.alternate)
 
 
 def _adds_up(c: Communication) -> bool:

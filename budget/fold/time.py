@@ -46,6 +46,7 @@ class Times(NamedTuple):
     kernels: tuple[Timed, ...]
     communication: Size = 0.0
     bubble: Size = 0.0
+    alternate: bool = False  # the host waits for the device, too, so that its seconds are all overhead
 
 
 class Rates(NamedTuple):
@@ -94,7 +95,10 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 def running(r: Rates, execution: str) -> Rates:
     """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
-    return r._replace(dispatch=Dispatch(0, 0, 0)) if execution == "graph" and not r.serial else r
+    if execution != "graph" or r.serial:
+        return r
+    forms = {name: form._replace(waits=False) for name, form in r.forms.items()}
+    return r._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
 
 
 def _host_bandwidth(device: Device) -> float:
@@ -127,7 +131,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     else:
         traffic = (w.bytes * byte + once) * _packing(w.gemm, form)
     traffic = traffic / form.bandwidth
-    launch = w.launches * (r.launch + form.start_s)
+    launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
     busy = maximum(arithmetic, traffic)
@@ -136,6 +140,11 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
+
+
+def starts(w: Work, form: KernelClass) -> Size:
+    """How many kernels are started for a kernel's operator: one for each expert where they are apart."""
+    return w.launches * w.groups if form.apart else w.launches
 
 
 def _byte(x: Size, r: Rates) -> Size:
@@ -186,7 +195,8 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
     overhead = _overhead(kernels, weights, phases, r)
-    return Times(**phases, overhead=overhead, step=sum(phases.values()) + overhead, kernels=kernels)
+    step = sum(phases.values()) + overhead
+    return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=_alternate(kernels, r))
 
 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:
@@ -226,10 +236,16 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
         form = r.forms.get(w.own) or r.forms[w.form]
-        host = host + (_host(w, form, r) + r.launch * w.launches) * w.times
+        host = host + (_host(w, form, r) + r.launch * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
-    return maximum(device, host) - sum(phases.values())
+    both = device + host if _alternate(kernels, r) else maximum(device, host)
+    return both - sum(phases.values())
+
+
+def _alternate(kernels: Iterable[Timed], r: Rates) -> bool:
+    """Whether the host waits for the device as the device does for the host, so that neither runs ahead."""
+    return not r.serial and any(r.forms[k.work.form].waits for k in kernels)
 
 
 def bound(times: Times) -> str:
@@ -241,7 +257,8 @@ def bound(times: Times) -> str:
         spent[k.bound] = spent.get(k.bound, 0.0) + k.seconds
     if "" in spent or not spent:
         return ""
-    return "host" if times.overhead > 0 else max(spent, key=lambda name: float(spent[name]))
+    others = sum(spent.values()) if times.alternate else 0
+    return "host" if times.overhead > others else max(spent, key=lambda name: float(spent[name]))
 
 
 def moved(times: Times) -> Size:

@@ -29,7 +29,7 @@ CLASSES = (
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
-EXPERTS = ("grouped", "loop")
+EXPERTS = ("grouped", "loop", "streams")
 BY_GENERATION = ("attention", "experts", "all_reduce", "reached", "intervals")  # of devices; "": all others
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
@@ -80,9 +80,13 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
-    # By generation, how it multiplies experts' rows: in one kernel (grouped), or one product after the other
-    # (loop), each at a product's rate; what starting them takes is not counted. Source: torch-grouped-mm.
+    # By generation, how it multiplies experts' rows: in one kernel (grouped), one product after the other,
+    # each at a product's rate (loop), or side by side at the rate of one kernel (streams). Where they are not
+    # one kernel, each expert's is started. Sources: torch-grouped-mm, te-multi-stream.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
+    # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
+    # layer, and the device for it. Source: moe-on-the-host.
+    counts_experts: bool = False
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -104,7 +108,7 @@ class Stack(NamedTuple):
         return self.attention.get(generation, self.attention[""])
 
     def experts_on(self, generation: str) -> str:
-        """How it multiplies the rows of experts on a generation of devices: grouped, or loop."""
+        """How it multiplies the rows of experts on a generation of devices: one of EXPERTS."""
         return self.experts.get(generation, self.experts[""])
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
@@ -219,6 +223,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
+        counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
         groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=some(about, "keeps", KEEPS, file),

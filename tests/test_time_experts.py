@@ -1,0 +1,28 @@
+"""What experts cost beside their products, as dispatchers are written (moe-on-the-host, te-multi-stream)."""
+
+from functools import partial
+
+from budget import estimate
+from budget.stack import load
+
+
+def test_a_host_that_counts_experts_rows_and_its_device_take_turns():
+    """Seconds add up in layers with experts, not in a dense network and not in a graph; and each expert's
+    product is started.
+    """
+    software = load("megatron")
+    ahead = software._replace(counts_experts=False)
+    step = partial(estimate, device="h100", batch=1, seq=4096, config={"layers": 2})
+    waits, runs = (step("mixtral-8x7b", stack=s).times for s in (software, ahead))
+    device = waits.forward + waits.backward + waits.optimizer
+    assert waits.alternate and not runs.alternate
+    assert waits.step > runs.step >= device
+    assert waits.step <= 2 * runs.step  # the longer of the two was there before
+    assert step("llama-3-8b", stack=software).times == step("llama-3-8b", stack=ahead).times
+    in_graphs = [step("mixtral-8x7b", stack=s, execution="graph").times.step for s in (software, ahead)]
+    assert in_graphs[0] == in_graphs[1]
+    alone = software._replace(experts={"": "grouped"})
+    streams, one = (step("mixtral-8x7b", stack=s).times.kernels for s in (software, alone))
+    assert {k.work.groups for k in streams} == {1, 8}
+    for mine, other in zip(streams, one, strict=True):
+        assert (mine.seconds > other.seconds) == (mine.work.groups > 1)
