@@ -241,7 +241,9 @@ def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """What timm's own networks have, where its tables are the source, and its names say: attention of one
     projection, another window. Source: timm.
     """
-    fused = {"fused_qkv": True} if "fused_qkv" in own and "pytorch-image-models" in row["source"] else {}
+    fused = (
+        {"fused_qkv": True} if "fused_qkv" in own and "pytorch-image-models" in row.get("source", "") else {}
+    )
     window = re.search(r"_window(\d+)_", name) if "window" in own else None
     return {**fused, **({"window": int(window[1])} if window else {})}
 
