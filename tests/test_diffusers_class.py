@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from budget import estimate
 from budget.errors import InputError
+from budget.read import preset
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -67,6 +68,17 @@ def test_equals_diffusers(name, tmp_path):
     assert found.params.trainable == sum(p.numel() for p in real.parameters() if p.grad is not None)
     assert found.flops.forward == forward
     assert found.flops.backward == counter.get_total_flops() - forward
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_pipeline_s_autoencoder_goes_from_latents_to_a_picture():
+    fields = {k: v for k, v in preset.find("sd-vae").items() if k not in ("source", "note", "part")}
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        real = diffusers.AutoencoderKL.from_config(fields)
+        assert real.decode(torch.zeros(2, 4, 16, 16)).sample.shape == (2, 3, 128, 128)
+    found = estimate("sd-vae", mode="forward", batch=2, image=128)
+    assert found.params.total == sum(p.numel() for p in real.parameters())
+    assert found.flops.forward == counter.get_total_flops()
 
 
 @pytest.mark.slow

@@ -474,6 +474,33 @@ def test_a_row_s_words_are_settings(tmp_path, told, settings):
     assert asked.parts[0].settings | settings == asked.parts[0].settings
 
 
+@pytest.mark.parametrize(
+    ("told", "parts"),
+    [
+        ({"notes": "50 steps, images/s"}, [("sd-1.5-unet", 8, 50), ("sd-vae", 4, 1)]),
+        ({"steps": "30", "model": "SDXL"}, [("sdxl-unet", 8, 30), ("sd-vae", 4, 1)]),
+        ({"notes": "50 steps of the denoiser"}, [("sd-1.5-unet", 8, 50)]),
+        ({"notes": "28 steps of the denoiser", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28)]),
+        ({"notes": "one pass of the denoiser"}, [("sd-1.5-unet", 4, 1)]),
+        ({"notes": "28 steps", "model": "FLUX.1-dev"}, "no autoencoder is known for FluxTransformer2D"),
+        ({"notes": "images/s"}, "how many steps a picture takes is not stated"),
+    ],
+)
+def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, parts):
+    """StableDiffusionPipeline concatenates latents with themselves; FluxPipeline has guidance embedded."""
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "4"}
+    row |= {"model": "Stable Diffusion 1.5", "engine": "diffusers", "weight_precision": "fp16"} | told
+    kind = table.read(str(DATA / "inference.csv"))[0]
+    if isinstance(parts, str):
+        with pytest.raises(NotCoveredError, match=parts):
+            list(kind.asked(row))
+        return
+    (asked,) = kind.asked(row)
+    assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
+    assert {p.settings["image"] for p in asked.parts} == {512 if "1.5" in row["model"] else 1024}
+    assert asked.work == 4
+
+
 def test_software_that_only_serves_trains_nothing():
     row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
     assert stack(row, "") == "gpt-fast"  # torchao's

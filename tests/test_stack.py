@@ -103,7 +103,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"pools": "gathers"}, "pools: got 'gathers'; allowed: a list of gradients, gathers"),
         ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, loop, streams"),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
-        ({"like": "nothing"}, "like: got 'nothing'; allowed: dle, "),
+        ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):

@@ -9,6 +9,7 @@ from budget.named import Any
 from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 
+from . import diffusion
 from .rows import (
     Asked,
     NotCoveredError,
@@ -85,13 +86,17 @@ def asked(row: Row) -> Iterator[Asked]:
     if not row["input_len"]:
         if row.get("hidden"):
             raise NotCoveredError("lengths are not stated")
+        if diffusion.denoiser(model):
+            yield from _encoded(row, diffusion.parts(row, model, settings), batch)
+            return
         pixels = side(row["model"])
         shown = {**pictures(row), **({"image": pixels} if pixels else {})}
         part = Part(model, {**settings, **shown, "mode": "forward"})
-        yield from _encoded(row, part)
+        yield from _encoded(row, (part,), batch)
         return
     if not _generates(model):
-        told = _encoded(row, Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")}))
+        part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
+        told = _encoded(row, (part,), batch)
     else:
         told = _tokens(row, model, settings, stages)
     yield from told
@@ -103,13 +108,13 @@ def _generates(model: str) -> bool:
     return getattr(config, "kind", "") != "encoder"
 
 
-def _encoded(row: Row, part: Part) -> Iterator[Asked]:
-    """Of pictures or an encoder: a pass over so many, timed or as a rate."""
+def _encoded(row: Row, parts: tuple[Part, ...], batch: int) -> Iterator[Asked]:
+    """Of pictures or an encoder: what so many of them take, timed or as a rate."""
     if row["e2e_latency_ms"]:
-        yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), (part,))
+        yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), parts)
     if row["output_tok_s_total"] or not row["e2e_latency_ms"]:
         rate = measured(row, "output_tok_s_total")
-        yield Asked("samples_per_s", "samples/s", rate, (part,), part.settings["batch"])
+        yield Asked("samples_per_s", "samples/s", rate, parts, batch)
 
 
 def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iterator[Asked]:

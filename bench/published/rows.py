@@ -91,7 +91,8 @@ SOFTWARE = {
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
     "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
-    "llm.c": "torch-compile", "transformers": "transformers", "accelerate": "transformers",
+    "llm.c": "torch-compile", "autoawq": "autoawq", "diffusers": "diffusers",
+    "transformers": "transformers", "accelerate": "transformers",
     "axolotl": "transformers", "unsloth": "transformers", "torchtune": "torch-compile",
     "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
     "2407.21783": "llama-3",
@@ -223,7 +224,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
     found = named(name) or ("" if complete else likely(name))
-    if found:
+    if found and not preset.captured(preset.find(found)):
         own = vars(resolve(found, {})[2])
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
@@ -232,6 +233,8 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
             if "window" in own and (window := re.search(r"_window(\d+)_", name)):  # as timm calls it
                 config["window"] = int(window[1])
             return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
+    elif found:
+        return found, {}
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}

@@ -1,7 +1,8 @@
 """A network of a diffusers pipeline by its config.json, as its own class captured on the meta device.
 
 `--image` is the picture's side in pixels, an eighth of which a network in latent space sees; `--seq` the
-text's tokens. Only diffusers' own code runs, which is installed here. Source: diffusers
+text's tokens. A preset of an autoencoder says that it is the way from latents to a picture (`"part":
+"decode"`). Only diffusers' own code runs, which is installed here. Source: diffusers
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..named import Any
 from .hf_fields import buildable
 
 NAME = "_class_name"
+PART = "part"  # decode: what a pipeline runs of an autoencoder
 LATENT = 8  # pixels of a latent's side, and two of a token's where a transformer takes them packed
 VIDEO_LATENT = 32  # of the autoencoder whose latents LTX takes, each a token
 TEXT = {"UNet2DConditionModel": 77, "SD3Transformer2DModel": 333}  # CLIP's tokens, and T5's beside them
@@ -46,8 +48,11 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
     wanted = getattr(torch, full_name(dtype) if dtype else "bfloat16")
     try:
         with torch.device("meta"):
-            made = _made(cls, {k: v for k, v in values.items() if k != "quantization_config"}, wanted)
+            config = {k: v for k, v in values.items() if k not in ("quantization_config", PART)}
+            made = _made(cls, config, wanted)
             made.train(mode == "train")
+            if values.get(PART) == "decode":
+                made.forward = made.decode
             given = _inputs(made, workload, wanted)
     except InputError:
         raise
@@ -85,12 +90,14 @@ def _inputs(made: Any, w: Workload, dtype: Any) -> dict[str, Any]:
     side = w.image // LATENT if w.image else square if isinstance(square, int) else USUAL_IMAGE // LATENT
     if name.startswith("Autoencoder"):
         side = w.image or (square if isinstance(square, int) else USUAL_IMAGE)
+    if "z" in takes:  # latents of a picture
+        side //= LATENT
     text = w.seq or TEXT.get(name, USUAL_TEXT)
 
     def floats(*shape: int) -> Any:
         return torch.zeros(shape, dtype=dtype)
 
-    latents = floats(b, c.get("in_channels", 4), side, side)
+    latents = floats(b, c.get("latent_channels" if "z" in takes else "in_channels", 4), side, side)
     video = {"num_frames", "height", "width"} <= set(takes)
     packed = side * LATENT // VIDEO_LATENT if video else side // 2  # tokens along a side
     if video or "img_ids" in takes or "img_shapes" in takes:
