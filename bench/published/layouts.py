@@ -65,6 +65,8 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
     if word.startswith("hsdp") and dp > NODE:
         apart["shard"] = _shard(row, dp)
+    if sp and row.get("tp_overlap"):
+        apart["tp_overlap"] = whole(row, "tp_overlap")
     return {**several, **apart, "vpp": vpp, "dp": dp, "zero": (zero or 0) if dp > 1 else 0, "sp": sp}
 
 

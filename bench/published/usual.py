@@ -58,6 +58,8 @@ def _again(what: str, models: tuple[str, ...], *which: str, **when: tuple[int, .
 
 
 FORMATS = ("nvfp4", "mxfp8", "fp8", "bf16")  # the first that a row's word has
+# NeMo 1's recipes of large networks run tp's collectives beside products (ub_tp_comm_overlap), but for these.
+APART = ("gpt3-175b", "nemotron-4-340b", "llama-2-13b", "llama-2-7b", "llama-3-8b", "mixtral-8x7b")
 LAUNCHER = "nvidia/nemo@"  # pages of NeMo 1, whose recipes are NeMo-Framework-Launcher's
 # Sources: megatron-bridge-recipes, nemo-launcher, maxtext-defaults, torchtitan-defaults.
 USUAL = (
@@ -78,6 +80,7 @@ USUAL = (
     _again("moe_act,moe,layernorm,core_attn", SUPER, "b200", "bf16"),
     _again("moe_act,layernorm", SUPER, "b200", "mxfp8"),
     _again("moe_act,layernorm", SUPER, "b300", "bf16", "nvfp4"),
+    _recipe({"tp_overlap": "1"}, ("llama-3-70b", "llama-3.1-405b", "gpt3-175b")),
     _recipe(TOKENS, (*LATENT, *QWEN, *SMALL_QWEN, *NANO, *SUPER)),
     _recipe(COPIES, V3, "b200", until=(26, 2)),
     _recipe(COPIES, ("kimi-k2",), "b200", "b300", "h100-sxm"),
@@ -100,6 +103,9 @@ USUAL = (
     Usual(LAUNCHER, {"vpp": "10"}, ("llama-2-13b",), kinds=("llm_train", "llm_sft"), until=(25,)),
     Usual(LAUNCHER, {"vpp": "20"}, ("llama-2-70b",), kinds=("llm_train", "llm_sft"), until=(25,)),
     Usual(LAUNCHER, {"vpp": "1"}, kinds=("llm_lora",), until=(25,)),
+    Usual(LAUNCHER, {"tp_overlap": "1"}, kinds=("llm_train",), until=(25,)),
+    Usual(LAUNCHER, {"tp_overlap": "0"}, APART, until=(25,)),
+    Usual(LAUNCHER, {"tp_overlap": "1"}, ("llama-2-70b",), kinds=("llm_sft", "llm_lora"), until=(25,)),
     Usual("deeplearningexamples", {"zero_stage": "none (DDP)", "recompute": "none"}, kinds=("cnn_train",)),
     Usual("maxtext", {**ONE, "zero_stage": "fsdp", "recompute": "full"}),
     Usual("/torchtitan", {**ONE, "zero_stage": "fsdp", "recompute": "selective (per-op SAC)"}),
