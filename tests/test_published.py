@@ -11,7 +11,8 @@ from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
-from budget.bench.published.rows import NotCoveredError, device, network, precision, side, stack
+from budget.bench.published.networks import network, side
+from budget.bench.published.rows import NotCoveredError, device, precision, stack
 from budget.bench.published.techniques import adapters, fused, optimizer
 from budget.bench.published.usual import filled
 

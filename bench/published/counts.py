@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from budget.answer import Estimate
 
-from .rows import Asked, NotCoveredError, Part, measured, network, stack, whole
+from .networks import network
+from .rows import Asked, NotCoveredError, Part, measured, stack, whole
 from .table import Row
 
 COLUMNS = ("id", "source", "model", "family", "params", "params_m", "gmacs", "input_size")

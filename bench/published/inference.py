@@ -10,19 +10,8 @@ from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 
 from . import diffusion
-from .rows import (
-    Asked,
-    NotCoveredError,
-    Part,
-    decoded,
-    device,
-    measured,
-    network,
-    pictures,
-    side,
-    stack,
-    whole,
-)
+from .networks import network, pictures, side
+from .rows import Asked, NotCoveredError, Part, decoded, device, measured, stack, whole
 from .table import Row
 
 COLUMNS = (

@@ -19,18 +19,8 @@ from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
 from . import _methods as methods
 from . import training
-from .rows import (
-    TORCHTITAN,
-    Asked,
-    NotCoveredError,
-    Part,
-    device,
-    measured,
-    network,
-    precision,
-    stack,
-    whole,
-)
+from .networks import network
+from .rows import TORCHTITAN, Asked, NotCoveredError, Part, device, measured, precision, stack, whole
 from .table import Row
 
 COLUMNS = (

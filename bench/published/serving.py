@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from budget import stack as stacks
 from budget.read import preset
 
-from .rows import Asked, NotCoveredError, Part, device, measured, network, number, stack, whole
+from .networks import network
+from .rows import Asked, NotCoveredError, Part, device, measured, number, stack, whole
 
 if TYPE_CHECKING:
     from budget.named import Any

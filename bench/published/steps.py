@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from budget.answer import Estimate
 from budget.read.source import resolve
 
-from .rows import Asked, Part, device, measured, network, stack, whole
+from .networks import network
+from .rows import Asked, Part, device, measured, stack, whole
 from .table import Row
 
 COLUMNS = ("id", "source", "model", "layers", "tp", "cp", "ep", "pp", "dp", "micro_batches", "seq", "step_ms")

@@ -11,19 +11,8 @@ from budget.named import Any
 from budget.read.source import resolve
 
 from .layouts import cluster, dropout, layout, recomputed, seconds
-from .rows import (
-    Asked,
-    NotCoveredError,
-    Part,
-    device,
-    measured,
-    network,
-    number,
-    pictures,
-    precision,
-    stack,
-    whole,
-)
+from .networks import network, pictures
+from .rows import Asked, NotCoveredError, Part, device, measured, number, precision, stack, whole
 from .table import Row
 from .techniques import adapters, fused, optimizer
 from .usual import EMPTY, filled

@@ -1,0 +1,95 @@
+"""Which network a row of a published table means: a preset, or a decoder of the sizes that it states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from budget.errors import InputError
+from budget.named import Any
+from budget.read import preset
+from budget.read.source import resolve
+
+from .names import likely, named
+from .rows import NotCoveredError
+from .table import Row
+
+
+def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
+    """(preset's or architecture's name, settings of it). Raises NotCoveredError.
+
+    A preset counts where its sizes are those of the row's columns; else the columns make a decoder.
+    """
+    sizes = _sizes(row)
+    name = row.get("model", "").strip()
+    if software == "llm-foundry":
+        name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
+    complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
+    found = named(name) or ("" if complete else likely(name))
+    if found and preset.captured(preset.find(found)):
+        return found, {}
+    if found:
+        own = vars(resolve(found, {})[2])
+        told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
+        if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
+            long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
+            return found, {**({"context": seq} if long else {}), **_as_timm(row, name, own)}
+    if not complete:
+        raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
+    return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What timm's own networks have, where its tables are the source, and its names say: attention of one
+    projection, another window. Source: timm.
+    """
+    found: dict[str, Any] = {}
+    if "fused_qkv" in own and "pytorch-image-models" in row.get("source", ""):
+        found["fused_qkv"] = True
+    if "window" in own and (window := re.search(r"_window(\d+)_", name)):
+        found["window"] = int(window[1])
+    return found
+
+
+def pictures(row: Row) -> dict[str, str]:
+    """How pictures lie in memory, where timm's name for a table says it."""
+    told = re.search(r"-n(hwc|chw)-", row.get("source", ""))
+    return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
+
+
+def side(name: str) -> int:
+    """The side of the pictures that the end of timm's name for a network says; 0: it says the network's width
+    (regnety_032), or nothing.
+    """
+    found = re.search(r"_(\d{3})(\.|$)", name)
+    try:
+        preset.look_up(name)
+    except InputError:
+        return int(found[1]) if found else 0
+    return 0
+
+
+SIZES = {
+    "layers": "layers", "hidden": "d_model", "heads": "heads", "kv_heads": "kv_heads",
+    "head_dim": "head_dim", "ffn": "d_ff", "vocab": "vocab", "n_experts": "experts",
+    "topk": "active_experts", "moe_ffn": "expert_d_ff",
+}  # fmt: skip
+
+
+def _sizes(row: Row) -> dict[str, int]:
+    return {ours: int(float(row[theirs])) for theirs, ours in SIZES.items() if row.get(theirs)}
+
+
+# What the sizes do not say: decoders with a gated MLP are made as Llama, the others as GPT-2, whose GELU
+# is one kernel in all software but transformers.
+LLAMA = {
+    "positions": "rotary", "norm": "rms_norm", "activation": "silu", "gated": True, "qkv_bias": False,
+    "out_bias": False, "mlp_bias": False, "fused_qkv": False, "tied": False,
+}  # fmt: skip
+
+
+def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
+    glu = row.get("glu", "")
+    few = sizes.get("kv_heads", sizes["heads"]) < sizes["heads"]
+    gated = glu == "1" if glu else few or sizes.get("d_ff", 0) % sizes["d_model"] != 0
+    return {**LLAMA} if gated else {"tied": True, "activation": "gelu_tanh"}
