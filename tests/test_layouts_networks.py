@@ -11,7 +11,8 @@ from budget import stack as stacks
 from budget.__main__ import main
 from budget.config import Workload, make
 from budget.errors import InputError
-from budget.ir import SCORES, walk
+from budget.fold.traffic import moved_bytes
+from budget.ir import EXPERTS, SCORES, walk
 from budget.ir.verify import verify
 from budget.layout import parse
 from budget.plan.backward import backward
@@ -102,7 +103,7 @@ def test_ten_trillion_parameters_on_a_hundred_thousand_devices():
 
 def test_what_hides_communication_gives_it_a_part_of_itself():
     """20 of 132 multiprocessors: of one hidden second 0.15 are lost; on a torus none."""
-    from budget.fold.step import taken_from
+    from budget.fold.overlap import taken_from
 
     stack = stacks.load("torchtitan")
     full = stack._replace(overlap={**stack.overlap, "dp": 1.0})
@@ -165,6 +166,20 @@ def test_experts_apart_have_their_own_tokens_alone():
     every = budget.estimate("transformer", batch=2, seq=64, config=own)
     assert apart.flops.backward == routed.flops.backward < every.flops.backward
     verify(apart.spread.ranks[0].program)
+
+
+@pytest.mark.parametrize(("precision", "each"), [("fsdp", 4 + 2), ("autocast", 4 + 2), ("fp8", 2 + 1 + 1)])
+@pytest.mark.parametrize(("layout", "devices"), [("dp=2", 1), ("dp=2,ep=2", 2), ("dp=2,ep=2,zero=3", 2)])
+def test_a_device_casts_all_of_its_own_experts(precision, each, layout, devices):
+    """Bytes that are read and made of each weight, whichever of them a token picks."""
+    own = {"layers": 2, "d_model": 64, "heads": 4, "vocab": 96, "experts": 4, "active_experts": 2,
+           "expert_d_ff": 48, "gated": True, "context": 64, "every_expert": False}  # fmt: skip
+    e = budget.estimate("transformer", batch=1, seq=64, config=own, precision=precision, layout=layout)
+    program = e.spread.ranks[0].program
+    found = [(o, n) for o, n in walk(program.nodes) if o.kind in ("cast", "quantize") and o.weights]
+    casts = [(o, n) for o, n in found if EXPERTS in o.ins[0].dims and o.phase == "forward"]
+    held = 2 * 4 * 3 * 64 * 48 // devices
+    assert sum(n * moved_bytes(t, o, "bfloat16") for o, n in casts for t in (*o.ins, *o.outs)) == each * held
 
 
 def test_a_tower_and_a_text_model_divide_their_own_heads():

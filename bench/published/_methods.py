@@ -1,4 +1,4 @@
-"""What words of a table of memory mean in `estimate`: units, methods, optimizers, numbers of few bits.
+"""What words of a table of memory mean in `estimate`: units, methods, numbers of few bits.
 
 A word that is not known is no guess: the row is not covered, and says which word it is.
 """
@@ -14,13 +14,6 @@ from .rows import NotCoveredError, before, number
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# Words of optimizers, and what they are; the first that is found counts. None: not modelled.
-OPTIMIZERS: dict[str, dict[str, str] | None] = {
-    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
-    "8-bit": {"optimizer": "adamw_8bit"}, "8bit": {"optimizer": "adamw_8bit"},
-    "adafactor": {"optimizer": "adafactor"}, "sgd": {"optimizer": "sgd"}, "lion": {"optimizer": "lion"},
-    "adam": {},
-}  # fmt: skip
 # What transformers did before 4.36: attention written out, and caches that are tuples. Source: transformers.
 BEFORE = {"transformers": (4, 36)}
 TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
@@ -56,17 +49,6 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     notes, source = row.get("notes", "").lower(), row["source"].lower()
     usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
     return UNFUSED if usual or "loss not fused" in notes else {}
-
-
-def optimizer(row: Row) -> dict[str, Any]:
-    """The settings of a row's optimizer where it is no usual AdamW. Raises NotCoveredError."""
-    text = row.get("optimizer", "").lower()
-    found = next((word for word in OPTIMIZERS if word in text), "") if text else "adam"
-    settings = OPTIMIZERS.get(found)
-    if settings is None:
-        raise NotCoveredError(f"optimizer {text[:40]!r}")
-    away = {"offload": "optimizer"} if "paged" in text or "offloaded" in text else {}
-    return {**settings, **away}
 
 
 def checked(row: Row) -> None:

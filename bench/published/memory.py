@@ -175,8 +175,11 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         raise NotCoveredError("gpu is not stated")
     on = device(row["gpu"] or ANY)
     part = training.step({**row, **told}, on, batch, _length(row), devices)
-    own = {**methods.beside(row), **methods.optimizer(row)}
-    own |= {**methods.older(row, software, methods.TRAINED), **methods.loss(row, software)}
+    own = {
+        **methods.beside(row),
+        **methods.older(row, software, methods.TRAINED),
+        **methods.loss(row, software),
+    }
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
         own |= {"precision": "autocast", "frozen_dtype": word}
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32

@@ -229,10 +229,7 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
         told = {k: v for k, v in sizes.items() if k in ("layers", "d_model", "d_ff") and own.get(k)}
         if all(abs(own[k] - v) <= 0.02 * v for k, v in told.items()):
             long = "context" in own and own.get("positions") == "learned" and seq > own["context"]
-            config: dict[str, Any] = {"context": seq} if long else {}
-            if "window" in own and (window := re.search(r"_window(\d+)_", name)):  # as timm calls it
-                config["window"] = int(window[1])
-            return found, {**config, "fused_qkv": True} if "fused_qkv" in own and _of_timm(row) else config
+            return found, {**({"context": seq} if long else {}), **_as_timm(row, name, own)}
     elif found:
         return found, {}
     if not complete:
@@ -240,9 +237,15 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
 
 
-def _of_timm(row: Row) -> bool:
-    """Whether a network is timm's, whose attention has one projection. Source: timm."""
-    return "pytorch-image-models" in row.get("source", "")
+def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What timm's own networks have, where its tables are the source, and its names say: attention of one
+    projection, another window. Source: timm.
+    """
+    fused = (
+        {"fused_qkv": True} if "fused_qkv" in own and "pytorch-image-models" in row.get("source", "") else {}
+    )
+    window = re.search(r"_window(\d+)_", name) if "window" in own else None
+    return {**fused, **({"window": int(window[1])} if window else {})}
 
 
 def pictures(row: Row) -> dict[str, str]:

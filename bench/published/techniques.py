@@ -10,6 +10,7 @@ import re
 
 from budget.named import Any
 
+from .rows import NotCoveredError
 from .table import Row
 
 RANK = 16  # where a row states none: the rank is of little weight
@@ -21,8 +22,15 @@ PRODUCTS = {
 # bitsandbytes' 4-bit floats are what QLoRA means unless another format is told. Source: qlora.
 FORMATS = {"gptq": "gptq", "double": "nf4-dq", "dq": "nf4-dq", "int8": "int8", "": "nf4"}
 
-# What a row's notes call optimizers that are not AdamW in one kernel.
-OPTIMIZERS = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
+# What a column calls optimizers, and what they are; the first word that is found counts. "": as its software
+# has AdamW; None: not modelled.
+OPTIMIZERS = {
+    "backward": None, "4-bit": None, "fp8": None, "gradients offloaded": None, "cpu offload": None,
+    "8-bit": "adamw_8bit", "8bit": "adamw_8bit", "adafactor": "adafactor", "sgd": "sgd", "lion": "lion",
+    "adam": "",
+}  # fmt: skip
+# What notes call those that are not AdamW in one kernel.
+NOTED = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
 
 
 def adapters(row: Row) -> dict[str, Any]:
@@ -47,14 +55,24 @@ def adapters(row: Row) -> dict[str, Any]:
     return found
 
 
-def optimizer(row: Row, software: str) -> str:
-    """What updates the weights: what a row's notes say, or AdamW in one kernel, unless transformers' Trainer
-    or a loop of its users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
+def optimizer(row: Row, software: str) -> dict[str, str]:
+    """What updates the weights: what a row's column says, or its notes. Raises NotCoveredError."""
+    words = row.get("optimizer", "").lower()
+    told = next((ours for word, ours in OPTIMIZERS.items() if word in words), None) if words else ""
+    if told is None:
+        raise NotCoveredError(f"optimizer {words[:40]!r}")
+    away = {"offload": "optimizer"} if "paged" in words or "offloaded" in words else {}
+    return {"optimizer": told or _noted(row, software), **away}
+
+
+def _noted(row: Row, software: str) -> str:
+    """An optimizer that notes name, or AdamW in one kernel, unless transformers' Trainer or a loop of its
+    users' runs it, which went over the weights until 2023-08. Source: transformers (#25109).
 
     Muon steps whole matrices: of parts of them AdamW's time is taken.
     """
     text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
-    if told := next((ours for word, ours in OPTIMIZERS.items() if word in text), ""):
+    if told := next((ours for word, ours in NOTED.items() if word in text), ""):
         return told
     if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
         return "muon"

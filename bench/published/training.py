@@ -90,7 +90,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "cluster": cluster(row),
         "dtype": dtype,
         "config": {**config, **dropout(row, software), **_gelu(model, config, software)},
-        "optimizer": optimizer(row, software),
+        **optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),

@@ -17,29 +17,17 @@ from ..device.kernel_class import Profile
 from ..ir import NOTHING, Block, Model, contraction_flops, walk
 from ..layout import Layout
 from ..named import Any, NamedTuple
-from ..size import Size, ceil_div, exact_div, largest, maximum, minimum, shared
+from ..size import Size, ceil_div, exact_div, largest, maximum, shared
 from .collective import seconds
 from .communication import Communication, communications
 from .memory import Memory, Walked, beside, most
+from .overlap import axis_of, exposed
 from .pipeline import Pass, bubble, in_flight, schedule
 from .time import Times, time
 
 HELD = ("parameters", "gradients", "optimizer", "activations", "peak")
 KERNELS = ("forward", "backward", "optimizer")
 PARTS = (*KERNELS, "overhead", "step")
-# The axis of a stack's overlap that a group belongs to.
-OVERLAPS = {"edp": "dp", "replicate": "dp", "ends": "dp", "etp": "tp"}
-# What a schedule hides whatever the stack does: another micro-batch's pass runs beside it. Source: dualpipe.
-HIDDEN = {"dualpipe": {"ep": 1.0, "pp": 1.0}}
-# What `tp_overlap` hides of a layer's collectives. A gather's pieces arrive while the product of those that
-# are there runs, or all of it runs beside another product, as do scatters of inputs' gradients; a forward
-# product's scatter goes in four pieces, each behind its own, and the last is waited for. Source: userbuffers.
-PIECES = {
-    ("all_gather", "forward"): 1.0,
-    ("reduce_scatter", "forward"): 3 / 4,
-    ("all_gather", "backward"): 1.0,
-    ("reduce_scatter", "backward"): 1.0,
-}
 
 
 class Said(NamedTuple):
@@ -172,9 +160,6 @@ class Spread(NamedTuple):
         self, rank: Rank, times: Times, cluster: Cluster, overlap: Mapping[str, float]
     ) -> tuple[Said, ...]:
         """What a rank's device says, with its seconds, and what of these nothing hides."""
-        overlap = {**overlap, **HIDDEN.get(schedule(self.layout), {})}
-        if self.layout.ep_overlap:
-            overlap["ep"] = 1.0
         spoken = list(communications(rank.program.nodes, self.dtype))
         groups = {axis: self.layout.group(axis).levels for axis in {c.axis for c in spoken}}
         rows = self.layout.ep_kind == "tokens"
@@ -182,31 +167,8 @@ class Spread(NamedTuple):
             seconds(cluster, c.kind, c.bytes, groups[c.axis], copies=c.copies if rows else 1) * self.often(c)
             for c in spoken
         ]
-        parts = [self.hides(c, overlap) for c in spoken]
-        hidden: dict[tuple[str, str, bool], Size] = {}
-        for c, s, part in zip(spoken, took, parts, strict=True):
-            hidden[_key(c)] = hidden.get(_key(c), 0.0) + s * part
-        keeps = 1 - taken_from(cluster)
-        fits = {  # of what could be hidden, how much is
-            key: keeps * minimum(most, self.beside(*key, times)) / maximum(most, 1e-30)
-            for key, most in hidden.items()
-        }
-        return tuple(
-            Said(c, s, s * (1 - part * fits[_key(c)])) for c, s, part in zip(spoken, took, parts, strict=True)
-        )
-
-    def hides(self, c: Communication, overlap: Mapping[str, float]) -> float:
-        """The part of a communication's seconds that kernels hide, where these take as long."""
-        if self.layout.tp_overlap and c.axis == "tp" and not c.once:
-            return PIECES.get((c.kind, c.phase), 0.0)
-        return overlap.get(_key(c)[0], 0.0)
-
-    def beside(self, axis: str, phase: str, once: bool, times: Times) -> Size:
-        """Seconds of the kernels that an axis' communication of a pass may hide behind."""
-        if self.layout.tp_overlap and axis == "tp":
-            return sum(k.seconds for k in times.kernels if k.work.phase == phase and k.work.gemm is not None)
-        found = times.backward if phase == "backward" else times.forward
-        return found / self.micro if once else found
+        waited = exposed(spoken, took, self.layout, overlap, times, self.micro, cluster)
+        return tuple(map(Said, spoken, took, waited))
 
     def often(self, c: Communication) -> Size:
         """How often something is said in a step: each of a device's interleaved stages sends."""
@@ -274,20 +236,7 @@ def _shared(slow: Sequence[tuple[Ran, Size]]) -> Times:
 
 def _adds_up(c: Communication) -> bool:
     """Whether devices with other data add up their gradients."""
-    return c.kind in ("reduce_scatter", "all_reduce") and OVERLAPS.get(c.axis, c.axis) == "dp"
-
-
-def taken_from(cluster: Cluster) -> float:
-    """The part of a device that a collective takes from the kernels that hide it: 20 of 132 multiprocessors
-    send and receive at a card's and NVLink's full rate. A torus's links have engines of their own. Source:
-    deepseek-v3-overlap.
-    """
-    return 0.0 if cluster.tiers[0].torus else 20 / 132
-
-
-def _key(c: Communication) -> tuple[str, str, bool]:
-    """What hides a communication: its axis as a stack has it, the pass beside it, all of that or a part."""
-    return OVERLAPS.get(c.axis, c.axis), c.phase, c.once
+    return c.kind in ("reduce_scatter", "all_reduce") and axis_of(c) == "dp"
 
 
 def _of_weights(program: Model) -> Size:

@@ -123,12 +123,13 @@ def in_between(o: Op, dtype: str) -> Size:
 
 def moved_bytes(t: Tensor, o: Op, dtype: str) -> Size:
     """Bytes of a tensor that an operator moves: of a picked dimension (an embedding's rows, the
-    experts) only what is picked, at most all of it.
+    experts) only what is picked, at most all of it. What makes the same of each of them (a cast) picks none;
+    weights of few bits are widened as they are picked.
     """
     size = BYTES[t.dtype or dtype]
     n = elements(t, o.sizes)
     axis = picked(t) if t.part != GRADIENT else ""
-    if not axis:
+    if not axis or (picked(o.out) == axis and o.rule.family != "dequantize"):
         return n * size
     own = o.weights[0].dims if t.role == SCALE else t.dims  # what lies beside a weight is picked with it
     choices = product(o.sizes[d] for d in o.out.dims if d not in own and len(window(d)) == 1)

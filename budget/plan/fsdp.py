@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from ..config import Task, setting
 from ..dtype import full_name
 from ..errors import InputError
-from ..ir import FROZEN, ONCE, WEIGHT, Block, Model, Node, Op, Tensor, base
+from ..ir import EXPERTS, FROZEN, ONCE, WEIGHT, Block, Model, Node, Op, Tensor, base
 from ..ir.kinds.rule import SINGLE
 from ._names import wide
 
@@ -45,8 +45,9 @@ def _cast(nodes: Iterable[Node], low: dict[str, Tensor]) -> Iterator[Node]:
                 ins.append(t)
                 continue
             if t.name not in low:
-                low[t.name] = Tensor(f"{t.name}~low", tuple(map(base, t.dims)))
-                read = t._replace(dtype=SINGLE, added=False, dims=low[t.name].dims)
+                own = tuple(d if d == EXPERTS else base(d) for d in t.dims)  # a device's experts are its own
+                low[t.name] = Tensor(f"{t.name}~low", own)
+                read = t._replace(dtype=SINGLE, added=False, dims=own)
                 name = f"{node.name}.cast_{t.label}"
                 cast = Op(name, "cast", (read,), (low[t.name],), node.sizes, tag=ONCE)
                 yield cast._replace(module=node.module)
