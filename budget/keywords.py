@@ -97,6 +97,7 @@ class Techniques(TypedDict, total=False):
     quantize_weights: Literal["pass", "step"]
     grad_dtype: str
     prefix_tuning: int
+    prompt_logits: Literal["last", "all", "fp32"]
     prompt_tuning: int
     sparse: str
     quantize: Literal[
