@@ -457,7 +457,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"weight_precision": "IQ4_XS - 4.25 bpw"}, {"quantize": "iq4_xs"}),
         ({"engine": "mlx-lm", "weight_precision": "8-bit"}, {"quantize": "mlx-8bit"}),
         ({"engine": "torchao", "weight_precision": "int4 (groups of 64)"}, {"quantize": "mlx-4bit"}),
-        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4"}),
+        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4_moe"}),
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
         ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),

@@ -149,6 +149,8 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
     if software == "mlx" and (bits := re.match(r"(?:int|q)?([48])(?:-?bit)?\b", word)):
         return {"quantize": f"mlx-{bits[1]}bit"}  # in groups of 64 where nobody says. Source: mlx-lm.
+    if software in LLAMA and "mxfp4" in word:
+        return {"quantize": "mxfp4_moe"}  # llama.cpp's only file type with it
     for some, form in PACKED.items():
         if some in word:
             return {"quantize": form}
