@@ -130,7 +130,7 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
             return "tensorflow"
         for word, name in SOFTWARE.items():
             if word in text and (not mode or stacks.load(name).has(mode)):
-                return _of_version(row, name)
+                return _of_version(row, name, mode)
     if default is None:
         raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
     return default
@@ -142,10 +142,13 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     return ways if before(row, software, begin) else {}
 
 
-def _of_version(row: Row, name: str) -> str:
-    """The stack that software was in the version that a row states: the newest where it states none."""
+def _of_version(row: Row, name: str, mode: str) -> str:
+    """The stack that software was in the version that a row states: the newest where it states none, or where
+    of the older nothing is known in that mode.
+    """
     begin, older = BEFORE.get(name, ((), name))
-    return older if before(row, name, begin) else name
+    known = not mode or stacks.load(older).has(mode)
+    return older if known and before(row, name, begin) else name
 
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
