@@ -461,7 +461,12 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"weight_precision": "Q4_K - Small"}, {"quantize": "q4_k_s"}),
         ({"weight_precision": "IQ4_XS - 4.25 bpw"}, {"quantize": "iq4_xs"}),
         ({"engine": "mlx-lm", "weight_precision": "8-bit"}, {"quantize": "mlx-8bit"}),
+        ({"engine": "mlx-lm", "weight_precision": "int6 (groups of 64)"}, {"quantize": "mlx-6bit"}),
         ({"engine": "torchao", "weight_precision": "int4 (groups of 64)"}, {"quantize": "mlx-4bit"}),
+        ({"engine": "gpt-fast (torch.compile)"}, {"stack": "gpt-fast"}),
+        ({"engine": "gpt-fast", "weight_precision": "int8"}, {"quantize": "int8", "quantize_head": True}),
+        ({"engine": "vLLM", "weight_precision": "int4 (weights only)"}, {"quantize": "w4a16"}),
+        ({"engine": "vLLM", "weight_precision": "GPTQ-Int8"}, {"quantize": "gptq-8bit"}),
         ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4"}),
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
