@@ -97,6 +97,7 @@ class Techniques(TypedDict, total=False):
     quantize_weights: Literal["pass", "step"]
     grad_dtype: str
     prefix_tuning: int
+    prompt_logits: Literal["last", "all", "fp32"]
     prompt_tuning: int
     sparse: str
     quantize: Literal[
@@ -114,7 +115,10 @@ class Techniques(TypedDict, total=False):
         "w4a16",
         "w8a8",
         "fp8-dynamic",
+        "mlx-3bit",
         "mlx-4bit",
+        "mlx-5bit",
+        "mlx-6bit",
         "mlx-8bit",
         "q8_0",
         "q6_k",

@@ -97,3 +97,35 @@ def test_a_captured_pass_has_the_tracked_peak(attention):
         found = estimate(module, inputs=torch.zeros(2, 512, dtype=torch.long), mode="forward")
     torch.set_default_dtype(torch.bfloat16)
     assert found.memory.peak == pytest.approx(peak("modernbert", attention), abs=64)
+
+
+def generated(kind, seq=512):
+    """A prompt in transformers before 4.45: its head reads all positions, and a float32 copy is made.
+
+    Source: transformers-logits (the two lines that its pull request changed).
+    """
+    with torch.backends.mkldnn.flags(enabled=False), gpus_sdpa(), FakeTensorMode(), without_looks():
+        model, ids = made(kind, "sdpa"), torch.zeros(2, seq, dtype=torch.long)
+        model.config.use_cache = True
+        tracker = Tracker()
+        tracker.track_external(model, ids)
+        with tracker, torch.no_grad():
+            states, cache = model.model(input_ids=ids, use_cache=True, return_dict=False)
+            logits = model.lm_head(states)
+            logits = logits.float()
+        snapshot = tracker.get_tracker_snapshot("peak")
+    (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
+    assert cache is not None
+    return int(kinds["Total"])
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_prompt_s_logits_in_transformers_before_4_45(kind):
+    name, fields = CASES[kind]
+    how = {"mode": "prefill", "batch": 2, "seq": 512, "stack": "transformers", "dtype": "bf16"}
+    config = {"model_type": kind, "architectures": [name], **fields}
+    found = estimate(config, prompt_logits="fp32", **how).memory
+    assert found.peak == pytest.approx(generated(kind), rel=0.01)
+    one, every = (estimate(config, prompt_logits=p, **how) for p in ("last", "all"))
+    assert every.flops.forward - one.flops.forward == 2 * 2 * 511 * 1000 * 128

@@ -275,7 +275,8 @@ ON = {
     "decode", "memory_format": "channels_first", "module_dropout": 0.1, "modules_to_save": "head",
     "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",
-    "prefix_tuning": 4, "prompt_tuning": 4, "prompts": 4, "prompts_from": 1, "quantize": "nf4",
+    "prefix_tuning": 4, "prompt_logits": "fp32", "prompt_tuning": 4, "prompts": 4, "prompts_from": 1,
+    "quantize": "nf4",
     "quantize_weights": "step", "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass",
     "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,

@@ -14,9 +14,15 @@ from .rows import NotCoveredError, before, number
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# What transformers did before 4.36: attention written out, and caches that are tuples. Source: transformers.
-BEFORE = {"transformers": (4, 36)}
-TRAINED, DECODED = {"attention": "eager"}, {"attention": "eager", "cache_implementation": "tuple"}
+# What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
+# made all logits of a prompt. Sources: transformers, transformers-logits.
+EAGER = {"attention": "eager"}
+BEFORE = {
+    "transformers": {
+        (4, 36): {"train": EAGER, "prefill": EAGER, "decode": {**EAGER, "cache_implementation": "tuple"}},
+        (4, 45): {"prefill": {"prompt_logits": "fp32"}},
+    }
+}
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
 # Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
@@ -32,11 +38,14 @@ def unit(metric: str) -> float:
     return UNITS[found[1]] if found else UNITS["gb"]
 
 
-def older(row: Row, software: str, settings: dict[str, Any]) -> dict[str, Any]:
+def older(row: Row, software: str, mode: str) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old; its attention if it does."""
-    old = software in BEFORE and before(row, software, BEFORE[software])
+    found: dict[str, Any] = {}
+    for version, settings in BEFORE.get(software, {}).items():
+        if before(row, software, version):
+            found |= settings.get(mode, {})
     told = "flash attention" in f"{row['source']} {row.get('notes', '')}".lower()
-    return {**(settings if old else {}), **({"attention": "flash"} if told else {})}
+    return {**found, **({"attention": "flash"} if told else {})}
 
 
 def beside(row: Row) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {
         **methods.beside(row),
-        **methods.older(row, software, methods.TRAINED),
+        **methods.older(row, software, "train"),
         **methods.loss(row, software),
     }
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
@@ -200,10 +200,11 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     software = stack(row, mode="decode")
     how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
     start, end = methods.lengths(row, 64)
-    old = methods.older(row, software, methods.DECODED)
-    parts = [Part(model, {**how, **old, "mode": "decode", "seq": end})]
-    if start > 1:
-        parts.append(Part(model, {**how, "mode": "prefill", "seq": start}))
+    passes = {"decode": end, **({"prefill": start} if start > 1 else {})}
+    parts = [
+        Part(model, {**how, **methods.older(row, software, mode), "mode": mode, "seq": seq})
+        for mode, seq in passes.items()
+    ]
     return tuple(parts), _metric(row)
 
 

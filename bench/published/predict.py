@@ -9,6 +9,7 @@ from types import ModuleType
 from budget import estimate
 from budget.answer import Estimate
 from budget.errors import InputError
+from budget.measured.validation import p90
 from budget.named import Any, NamedTuple
 
 from .rows import Asked, NotCoveredError, Part
@@ -78,8 +79,8 @@ def summary(found: list[Predicted]) -> list[dict[str, Any]]:
 
 
 def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
-    errors = sorted(abs(p.error or 0) for p in of)
-    ratios = sorted(1 + (p.error or 0) for p in of)
+    errors = [abs(p.error or 0) for p in of]
+    ratios = [1 + (p.error or 0) for p in of]
     timed = [p for p in of if p.low < p.high and p.asked]
     inside = sum(p.low <= (p.asked.measured or 0) <= p.high for p in timed if p.asked)
     return {
@@ -87,7 +88,7 @@ def _group(name: str, quantity: str, of: list[Predicted]) -> dict[str, Any]:
         "quantity": quantity,
         "rows": len(of),
         "median_error": median(errors),
-        "p90_error": errors[min(int(0.9 * len(errors)), len(errors) - 1)],
+        "p90_error": p90(errors),
         "median_ratio": median(ratios),
         "inside": inside / len(timed) if timed else None,  # of what has an interval: times
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
+from budget.measured.validation import p90
 from budget.named import Any
 
 from .intervals import Errors, held
@@ -52,7 +53,8 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
         only = [c for c in own if len(sources[c.stack]) == 1]
         for name, rows in (
             ("fitted", own),
-            *((name, own) for name in tuple(LEFT_OUT)[:2]),
+            ("a fifth of each pair", own),
+            ("each pair of stack and device", own),
             ("each source, of stacks with others", kept),
             ("each source, of stacks with no other", only),
             ("each stack", own),
@@ -66,9 +68,8 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
 
 def spread(errors: Sequence[float], between: str = " | ", digits: int = 1) -> str:
     """Median and 90th percentile of errors that are logarithms."""
-    sizes = sorted(abs(math.exp(e) - 1) for e in errors)
-    far = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
-    return f"{median(sizes):.1%}{between}{far:.{digits}%}"
+    sizes = [abs(math.exp(e) - 1) for e in errors]
+    return f"{median(sizes):.1%}{between}{p90(sizes):.{digits}%}"
 
 
 def share(held: Iterable[bool]) -> str:

@@ -88,14 +88,20 @@ def _row(record: Record, device: Device, profile: Profile) -> Row:
     return Row(record, predicted, predicted * low, predicted * high, program.flops, program.bytes)
 
 
+def p90(sizes: Iterable[float]) -> float:
+    """The size that nine of ten are below."""
+    found = sorted(sizes)
+    return found[min(int(0.9 * len(found)), len(found) - 1)]
+
+
 def summarize(name: str, found: Sequence[Row]) -> Summary:
     """The errors of some rows."""
-    sizes = sorted(abs(r.error) for r in found)
+    sizes = [abs(r.error) for r in found]
     return Summary(
         name,
         len(found),
         statistics.median(sizes),
-        sizes[min(len(sizes) - 1, int(0.9 * len(sizes)))],
+        p90(sizes),
         statistics.median(r.error for r in found),
         sum(r.inside for r in found) / len(found),
     )

@@ -65,8 +65,8 @@ SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
           SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
 ROLES = {**ATTENTION, **DENSE, **SPARSE}
 PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # by some tokens each: what a mix may call `expert`
-LARGE = 80  # layers of what llama.cpp calls a 70B
-# What a row that is no whole number of blocks has instead.
+LARGE = 80  # layers of what llama.cpp calls a 70B. Source: llama-cpp.
+# What a row that is no whole number of blocks has instead; iq4_nl for others of 256. Source: llama-cpp.
 SMALLER = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 BLOCK, SUPER = 32, 256
 SIMPLE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "mxfp4")  # in blocks of 32
