@@ -332,6 +332,8 @@ def test_maxtext_s_words_for_what_a_layer_keeps():
     assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
     with pytest.raises(NotCoveredError):
         recomputed({"recompute": "minimal_offloaded"}, 64)
+    with pytest.raises(NotCoveredError):  # on few devices, too
+        recomputed({"recompute": "custom (layer inputs kept on the host)"}, 8)
 
 
 def test_what_a_row_states_is_kept():
