@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from . import table
-from .config import Field, check, size
+from .config import Field, any_of, check, size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
@@ -290,3 +290,12 @@ def suits(cluster: Cluster, device: Device) -> None:
     if cluster.sold and device.id not in cluster.sold:
         others = f"for {device.id}: {usual(device).id}, or a JSON file"
         raise InputError("cluster", f"{cluster.id} joins {', '.join(cluster.sold)}; {others}")
+
+
+def holds(cluster: Cluster, devices: Any, field: str) -> None:
+    """Raise an InputError for more devices than a cluster has; of an array, its most."""
+    if cluster.devices is not None and any_of(devices > cluster.devices):
+        got = f"{int(getattr(devices, 'max', lambda: devices)()):,}"
+        raise InputError(
+            field, f"got {got}; allowed: up to {cluster.devices:,} devices, what {cluster.id} has"
+        )

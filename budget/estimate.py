@@ -142,9 +142,12 @@ def _joined(
     if task.layout is None or counted[-1] is None:
         return counted, 0.0, None
     from . import spread
+    from .cluster import holds
 
     counted = (*counted[:-1], spread.kept_beside(counted[-1], software, task))
-    return counted, spread.groups(task.layout, software), spread.cluster_of(target, cluster, software)
+    joined = spread.cluster_of(target, cluster, software)
+    holds(joined, task.layout.devices, "layout")
+    return counted, spread.groups(task.layout, software), joined
 
 
 def plan(model: object, devices: int, **settings: Any) -> Found:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from . import search
 from .answer import Estimate
 from .batches import whole_samples
-from .cluster import joining
+from .cluster import holds, joining
 from .config import size
-from .errors import InputError
 from .layout import Layout
 from .named import Any
 from .search import Found
@@ -23,10 +22,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
     batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
     one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})
     joined = joining(one.device, settings.get("cluster"))
-    if joined.devices is not None and number > joined.devices:
-        raise InputError(
-            "devices", f"got {number:,}; allowed: up to {joined.devices:,}, what {joined.id} has"
-        )
+    holds(joined, number, "devices")
     samples = settings.get("global_batch") or 0
     if isinstance(samples, str):  # as many as some of the devices divide
         asked = whole_samples(samples, one.length, 1)

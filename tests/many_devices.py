@@ -54,6 +54,9 @@ GROUPS = (
     Group("Megatron Bridge, several nodes (stack fitted)", TRAINING, "NVIDIA-NeMo/Megatron-Bridge", NODE),
     Group("DGX Cloud, several nodes (stack fitted)", TRAINING, "NVIDIA/dgxc-benchmarking", NODE),
     Group("MaxText on TPUs and GPUs (stack fitted)", TRAINING, "AI-Hypercomputer/", NODE),
+    Group("Megatron-LM on 8 to 32 V100, one card a node (DLPerf)", TRAINING, "Oneflow-Inc/DLPerf"),
+    Group("KempnerForge, FSDP2 and tp on 2 to 32 H200 (stack fitted)", TRAINING, "KempnerInstitute/"),
+    Group("ModelLink, Megatron-LM on 8 to 64 Ascend 910B", TRAINING, "aeeeeeep/ModelLink"),
 )
 
 

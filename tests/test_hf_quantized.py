@@ -160,8 +160,7 @@ ASKED = {
     "w4a16": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=128),
     "w8a8": compressed("int-quantized", num_bits=8, type="int", strategy="channel"),
     "fp8-dynamic": compressed("float-quantized", num_bits=8, type="float", strategy="channel"),
-    "mlx-4bit": {"bits": 4, "group_size": 64},
-    "mlx-8bit": {"bits": 8, "group_size": 64},
+    **{f"mlx-{bits}bit": {"bits": bits, "group_size": 64} for bits in (3, 4, 5, 6, 8)},
 }
 
 

@@ -212,6 +212,10 @@ def test_a_global_batch_is_worked_through_in_micro_batches():
         ({"layout": {"xp": 2}}, "layout.xp"),
         ({"layout": 8}, "layout"),
         ({"layout": "tp=2", "cluster": "tpu-v5e-pod"}, "cluster"),
+        (
+            {"layout": "dp=512", "device": "tpu-v6e", "batch": 1},
+            "layout: got 512; allowed: up to 256",
+        ),
         ({"batch": 2, "micro_batch": 4}, "micro_batch: given together with batch"),
     ],
 )

@@ -163,3 +163,31 @@ def test_weights_are_cast_by_the_first_micro_batch_of_a_step():
     assert once[0] == each[0]
     assert each[1][0] - once[1][0] == 2 * 16 * 7
     assert each[1][1] > once[1][1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "size", "gathers"), [("fp8", 1, 1), ("nvfp4", 0.5 + 1 / 16, 2), ("master", 2, 1)]
+)
+def test_what_tensor_parallel_layers_gather_and_scatter(choice, size, gathers):
+    """A layer's two column-parallel parts gather their input, in the backward pass again, and scatter its
+    gradient; the two row-parallel ones scatter their output and gather its gradient. Transformer Engine
+    gathers in few bits, NVFP4's gradient transposed, too, and scatters in 16. Source: transformer-engine-tp.
+    """
+    own = {"layers": 3, "d_model": 64, "heads": 4, "vocab": 96, "gated": True, "context": 64, "tied": False}
+    how = {"precision": choice, "layout": "tp=2", "micro_batch": 2, "device": "b200"}
+    e = estimate("transformer", seq=64, config=own, **how)
+    found = [c for c in e.to_dict()["communication"] if c["times"] == 3]
+    moved = {"all_gather": 0, "reduce_scatter": 0}
+    for c in found:
+        moved[c["kind"]] += c["bytes"]
+    one = 2 * 64 * 64
+    assert moved == {"all_gather": one * size * (2 + 2 + 2 * gathers), "reduce_scatter": one * 2 * (2 + 2)}
+
+
+@pytest.mark.parametrize(("choice", "dtype"), [("fp8", "float8"), ("nvfp4", "nvfp4")])
+def test_a_linear_layer_quantizes_one_gradient_and_sums_are_in_16_bits(choice, dtype):
+    """gate and up add up their gradients of one quantized input."""
+    trained = fp8.trained(backward(precision(model(2), choice)), dtype)
+    back = [(o, times) for o, times in walk(trained.nodes) if o.phase == "backward"]
+    assert {t.dtype for o, _ in back if o.kind == "accumulate" for t in o.outs} == {""}
+    assert sum(times for o, times in back if o.kind == "quantize") == 3 * 2 + 1

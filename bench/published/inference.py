@@ -38,15 +38,20 @@ MEASURED = NUMBERS[-6:]
 WEIGHTS = {
     "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
     "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
-    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8", "quantize_head": True},
+    "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
     **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
     **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
-    "int4": {"quantize": "q4_1"}, "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"},
+    "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"},
+}  # fmt: skip
+# Engines leave the head in 16 bits; software of these stacks does not: it packs every linear layer, in four
+# bits with a scale and an offset for 32. Source: gpt-fast.
+PACKS_HEAD = {
+    "gpt-fast": {"int8": {"quantize": "int8", "quantize_head": True}, "int4": {"quantize": "q4_1"}},
 }  # fmt: skip
 # The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
 PACKED = {
-    "gptq": "gptq", "exl2": "gptq", "awq": "awq", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
-    "groups of 64": "mlx-4bit",
+    "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
+    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
 LLAMA = ("llama.cpp-2024", "llama.cpp")
 STAGED = (*LLAMA, "exllamav2")  # software that several devices divide by layers. Source: llama-cpp-cublas.
@@ -147,12 +152,15 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
 def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
-    if software == "mlx" and (bits := re.match(r"(?:int|q)?([48])(?:-?bit)?\b", word)):
-        return {"quantize": f"mlx-{bits[1]}bit"}  # in groups of 64 where nobody says. Source: mlx-lm.
+    bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
+    if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
+        return {"quantize": f"mlx-{bits[1]}bit"}
+    if software in LLAMA and "mxfp4" in word:
+        return {"quantize": "mxfp4_moe"}  # llama.cpp's only file type with it. Source: llama-cpp.
     for some, form in PACKED.items():
         if some in word:
             return {"quantize": form}
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
-            return dict(WEIGHTS[start])
+            return dict(PACKS_HEAD.get(software, {}).get(start, WEIGHTS[start]))
     raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

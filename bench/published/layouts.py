@@ -27,7 +27,8 @@ DROPOUT = dict.fromkeys(("dropout", "attention_dropout", "embed_dropout"), 0.1) 
 CLUSTERS = {
     "jean-zay": "jean-zay-a100", "a3 mega": "gcp-a3-megagpu", "a3 ultra": "gcp-a3-ultragpu",
     "a3 high": "gcp-a3-highgpu", "(a4)": "gcp-a4-highgpu", "p4d": "aws-p4d", "p5en": "aws-p5en",
-    "p5.": "aws-p5", "perlmutter": "perlmutter-a100",
+    "p5.": "aws-p5", "perlmutter": "perlmutter-a100", "leonardo": "leonardo-booster",
+    "nodes of 4 h200": "kempner-h200", "one 100 gb/s infiniband card": "v100-edr",
 }  # fmt: skip
 RECOMPUTED = ("full", "selective", "none")
 NOTHING = ("no", "off", "false", "disabled")
@@ -90,7 +91,7 @@ def words(row: Row) -> tuple[str, int]:
 
 def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     """What is computed again. Raises NotCoveredError where that is not published and there are many
-    devices.
+    devices, or published in words that are not known.
     """
     text = row.get("recompute", "").lower()
     text = "none" if text in NOTHING else text
@@ -105,7 +106,7 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
     if "every 2nd layer" in text:
         return {"recompute": "full", "recompute_layers": round(number(row, "layers") / 2)}
     unsure = found is None or text.endswith("?") or "differ" in text
-    if unsure and gpus > NODE:
+    if (found is None and text) or (unsure and gpus > NODE):
         raise NotCoveredError(f"recompute {text[:30]!r}" if text else "recompute is not stated")
     if "per-op" in text:
         return {"recompute": "keep_second_products"}

@@ -52,8 +52,8 @@ def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pictures(row: Row) -> dict[str, str]:
-    """How pictures lie in memory, where timm's name for a table says it."""
-    told = re.search(r"-n(hwc|chw)-", row.get("source", ""))
+    """How pictures lie in memory, where timm's name for a table or the notes say it (`NHWC`)."""
+    told = re.search(r"\bn(hwc|chw)\b", f"{row.get('source', '')} {row.get('notes', '')}".lower())
     return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
 
 

@@ -71,15 +71,16 @@ SOFTWARE = {
     "te's layers": "megatron",
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
-    "pytorch eager": "torch-eager", "torchscript": "torch-1", "dynamo": "torch-compile",
-    "torch.compile": "torch-compile",
+    "pytorch eager": "torch-eager", "torchscript": "torch-1",
+    "gpt-fast": "gpt-fast", "torchao": "gpt-fast",  # before torch.compile, which they use
+    "dynamo": "torch-compile", "torch.compile": "torch-compile",
     "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
-    "sglang": "sglang", "gpt-fast": "gpt-fast", "llamafile": "llama.cpp-2024",
+    "sglang": "sglang", "llamafile": "llama.cpp-2024",
     "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp", "llama-cpp": "llama.cpp", "tgi": "vllm",
-    "mlc": "mlc-llm", "torchao": "gpt-fast", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
+    "mlc": "mlc-llm", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
     "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
@@ -130,7 +131,7 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
             return "tensorflow"
         for word, name in SOFTWARE.items():
             if word in text and (not mode or stacks.load(name).has(mode)):
-                return _of_version(row, name)
+                return _of_version(row, name, mode)
     if default is None:
         raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
     return default
@@ -142,10 +143,13 @@ def decoded(row: Row, software: str) -> Mapping[str, Any]:
     return ways if before(row, software, begin) else {}
 
 
-def _of_version(row: Row, name: str) -> str:
-    """The stack that software was in the version that a row states: the newest where it states none."""
+def _of_version(row: Row, name: str, mode: str) -> str:
+    """The stack that software was in the version that a row states: the newest where it states none, or where
+    of the older nothing is known in that mode.
+    """
     begin, older = BEFORE.get(name, ((), name))
-    return older if before(row, name, begin) else name
+    known = not mode or stacks.load(older).has(mode)
+    return older if known and before(row, name, begin) else name
 
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:

@@ -21,6 +21,7 @@ from ..ir import (
     ONCE,
     SAVED,
     STATE,
+    TRANSPOSED,
     WEIGHT,
     WEIGHTS,
     Block,
@@ -129,7 +130,7 @@ def _shares(o: Op, rule: Rule, t: Tensor, dtype: str) -> str:
     """The input whose storage an output has, if any: a view, an update in place, a cast or a copy to the
     dtype that is there already.
     """
-    if t.part == SAVED:
+    if t.part in (SAVED, TRANSPOSED):
         return ""
     if t.part == COPY:
         casts = t.of == o.ins[0].name

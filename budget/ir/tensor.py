@@ -35,9 +35,10 @@ SSM_GROUPS, SSM_HEADS, D_FF, VOCAB = "G", "H", "f", "v"
 SPACE = ("z", "y", "x")
 ACTIVE, EXPERTS = "a", "~e"  # the experts that a token goes to; all of them, of which rows pick
 # What a tensor is of another one: its gradient, something that the backward pass reads, the same in another
-# dtype, a summand, so much of it as one chunk of tokens has; or what lives while an operator runs.
+# dtype, a summand, so much of it as one chunk of tokens has; the same, transposed; or what lives while an
+# operator runs.
 GRADIENT, SAVED, COPY, SUMMAND = "gradient", "saved", "copy", "summand"
-CHUNK, TEMPORARY = "chunk", "temporary"
+CHUNK, TRANSPOSED, TEMPORARY = "chunk", "transposed", "temporary"
 
 
 class Tensor(NamedTuple):

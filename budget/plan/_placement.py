@@ -15,6 +15,7 @@ from ..ir import (
     SEQ,
     SPACE,
     TEMPORARY,
+    TRANSPOSED,
     Op,
     Tensor,
     base,
@@ -27,7 +28,7 @@ from ..size import Size, ceil_div, is_one
 from .mesh import EVENLY, PARTIAL, WHOLE, Axis, has, loops_over
 
 Placement = tuple[str, ...]  # of a tensor, or what is divided of an operator: one for each axis
-BESIDE = (SAVED, COPY, CHUNK, TEMPORARY)  # what an operator makes beside its output
+BESIDE = (SAVED, COPY, CHUNK, TRANSPOSED, TEMPORARY)  # what an operator makes beside its output
 # Dimensions of data; gradients of what is made of weights alone have none of them.
 DATA = {BATCH, SEQ, KEY_SEQ, *SPACE}
 ORDER = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import InputError
-from ..ir import ACTIVATION, ACTIVE, BATCH, EXPERTS, Op, Tensor, letters
+from ..ir import ACTIVATION, ACTIVE, BATCH, EXPERTS, TRANSPOSED, Op, Tensor, letters
 from ..size import Size
 from ._placement import ORDER, Placement, kind, local, moved
 from .mesh import WHOLE, Axis
@@ -32,8 +32,13 @@ class Places:
         return place if own == t.dims else tuple(moved(dim, own, t.dims) or WHOLE for dim in place)
 
     def convert(self, o: Op, t: Tensor, want: Placement, out: list[Op], scope: Scope) -> Tensor:
-        """The tensor as an operator wants it, by collectives that `out` receives."""
+        """The tensor as an operator wants it, by collectives that `out` receives.
+
+        A transposed one is made of the other, which has been converted. Source: transformer-engine-tp.
+        """
         have = self.seen(t)
+        if t.part == TRANSPOSED and have != want:
+            return self.transposed(o, t, want, out, scope)
         steps: dict[tuple[int, str], list[int]] = {}
         for i, (a, b) in enumerate(zip(have, want, strict=True)):
             if a != b:
@@ -49,6 +54,19 @@ class Places:
                 self.put(t._replace(name=name), after, o.sizes)
             source, have = source._replace(name=name, role=ACTIVATION, on_chip=False), after
         return source
+
+    def transposed(self, o: Op, t: Tensor, want: Placement, out: list[Op], scope: Scope) -> Tensor:
+        """The tensor, made of the one that it transposes where that is converted."""
+        rows = self.convert(o, t._replace(name=t.of, part="", of=""), want, out, scope)
+        name = scope.get((t.name, want))
+        made = rows._replace(name=name or self.fresh(f"{t.name}@{rows.name}"), part=TRANSPOSED, of=rows.name)
+        if name is None:
+            scope[t.name, want] = made.name
+            of = o.of if o.phase == "backward" else ""
+            sizes = local(o.sizes, want, self.axes)
+            out.append(Op(f"{o.name}.transpose", "copy", (rows,), (made,), sizes, o.phase, of, keeps=o.keeps))
+            self.put(made, want, o.sizes)
+        return made
 
     def collective(
         self, o: Op, how: str, group: str, t: Tensor, name: str, have: Placement, after: Placement

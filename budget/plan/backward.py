@@ -30,7 +30,7 @@ from ..size import is_zero
 from ._needs import flow, inside, last_apart
 
 Grads = dict[str, list[Tensor]]
-QUANTIZED = ("float8", "int8")
+QUANTIZED = ("float8", "nvfp4", "int8")
 
 
 def backward(model: Model) -> Model:
@@ -44,8 +44,11 @@ def backward(model: Model) -> Model:
 
 
 def _gradient(t: Tensor, name: str) -> Tensor:
-    """A gradient of a tensor: of its shape, on the chip where it is."""
-    return Tensor(name, t.dims, ACTIVATION, t.dtype, False, t.on_chip, GRADIENT, t.name)
+    """A gradient of a tensor: of its shape, on the chip where it is; where the tensor was quantized for a
+    product, in the model's own dtype.
+    """
+    dtype = "" if t.dtype in QUANTIZED else t.dtype
+    return Tensor(name, t.dims, ACTIVATION, dtype, False, t.on_chip, GRADIENT, t.name)
 
 
 def _keep(nodes: Iterable[Node], needs: set[str]) -> Iterator[Node]:
@@ -94,9 +97,7 @@ def _reverse_op(o: Op, grads: Grads, needs: set[str], shared: bool) -> Iterator[
         if t.role == WEIGHT and not shared and t.name not in grads:
             wanted.append((t, _of_weight(t)))
         elif t.role == WEIGHT or t.name in needs:
-            grad = _gradient(t, f"d:{t.name}<{o.name}.{i}")
-            # What is quantized for a product has a gradient in the model's own dtype.
-            wanted.append((t, grad._replace(dtype="") if t.dtype in QUANTIZED else grad))
+            wanted.append((t, _gradient(t, f"d:{t.name}<{o.name}.{i}")))
     made: list[tuple[Tensor, Tensor]] = []
     # A convolution's gradients are one call.
     others = -1 if o.kind == "contract" and is_convolution(o) else 0

@@ -18,6 +18,7 @@ from ..ir import (
     SAVED,
     SCALE,
     STATE,
+    TRANSPOSED,
     WEIGHT,
     WEIGHTS,
     Block,
@@ -129,4 +130,5 @@ def trained(model: Model, dtype: str = "float8") -> Model:
 
 
 def _transposed(t: Tensor) -> Tensor:
-    return t._replace(name=f"{t.name}#t", part=SAVED, of=t.name)
+    """NVFP4's has scales of its own, so that it can't be made of the other one."""
+    return t._replace(name=f"{t.name}#t", part=TRANSPOSED if t.dtype == "float8" else SAVED, of=t.name)
