@@ -29,7 +29,7 @@ CLASSES = (
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
-EXPERTS = ("grouped", "loop", "streams")
+EXPERTS = ("grouped", "fused", "loop", "streams")
 BY_GENERATION = ("attention", "experts", "all_reduce", "reached", "intervals")  # of devices; "": all others
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
@@ -80,9 +80,10 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
-    # By generation, how it multiplies experts' rows: in one kernel (grouped), one product after the other,
-    # each at a product's rate (loop), or side by side at the rate of one kernel (streams). Where they are not
-    # one kernel, each expert's is started. Sources: torch-grouped-mm, te-multi-stream.
+    # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
+    # as one operator of an engine (fused), one product after the other, each at a product's rate (loop), or
+    # side by side at the rate of one kernel (streams). Of the last two each expert's product is started by
+    # itself. Sources: torch-grouped-mm, te-multi-stream, aiconfigurator.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
