@@ -111,3 +111,10 @@ def test_one_token_s_experts_are_read_as_they_are():
         for b in (1, 2)
     ]
     assert "dequantize" not in kinds[0] and "dequantize" in kinds[1]
+
+
+@pytest.mark.parametrize(("form", "engine"), [("q4_k_m", "llama.cpp"), ("mlx-4bit", "mlx"), ("awq", "vllm")])
+def test_an_engine_s_own_format_runs_in_that_engine(form, engine):
+    quick = {"mode": "decode", "seq": 8, "device": "rtx-3090", "config": {"layers": 8}}
+    assert estimate("llama-3-8b", quantize=form, **quick).stack.name == engine
+    assert estimate("llama-3-8b", quantize=form, stack="vllm", **quick).stack.name == "vllm"
