@@ -323,8 +323,7 @@ def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
     usual = (
         profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
     )  # what all stacks share
-    share = usual if dtype != "fp32" else 1
-    assert profile.forms["matmul"].share * one.rate(dtype) / share == pytest.approx(tflops * 1e12, rel=0.1)
+    assert profile.forms["matmul"].share * one.rate(dtype) / usual == pytest.approx(tflops * 1e12, rel=0.1)
 
 
 def test_a_device_is_known_by_the_name_that_lists_show():

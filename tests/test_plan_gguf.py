@@ -72,6 +72,15 @@ def test_a_gguf_file_of_a_mixture_or_a_70b_has_the_published_size(model, form, s
     assert stored(model, form).memory.parameters == pytest.approx(size, rel=off)
 
 
+@pytest.mark.parametrize(
+    ("model", "layers", "experts", "gib"), [("gpt-oss-20b", 24, 32, 11.27), ("gpt-oss-120b", 36, 128, 59.02)]
+)
+def test_mxfp4_moe_has_the_published_size(model, layers, experts, gib):
+    """llama-bench's sizes (benches/dgx-spark.md at 4c7e989); experts' biases are float32, ours of 16 bits."""
+    held = stored(model, "mxfp4_moe").memory.parameters + 2 * layers * experts * 3 * 2880
+    assert held / 2**30 == pytest.approx(gib, abs=0.005)
+
+
 def test_the_formats_that_are_offered_are_those_with_a_rule():
     assert set(table.load("gguf.json")) == {*FORMATS, "source"}
 
@@ -102,3 +111,10 @@ def test_one_token_s_experts_are_read_as_they_are():
         for b in (1, 2)
     ]
     assert "dequantize" not in kinds[0] and "dequantize" in kinds[1]
+
+
+@pytest.mark.parametrize(("form", "engine"), [("q4_k_m", "llama.cpp"), ("mlx-4bit", "mlx"), ("awq", "vllm")])
+def test_an_engine_s_own_format_runs_in_that_engine(form, engine):
+    quick = {"mode": "decode", "seq": 8, "device": "rtx-3090", "config": {"layers": 8}}
+    assert estimate("llama-3-8b", quantize=form, **quick).stack.name == engine
+    assert estimate("llama-3-8b", quantize=form, stack="vllm", **quick).stack.name == "vllm"

@@ -471,7 +471,7 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "gpt-fast", "weight_precision": "int8"}, {"quantize": "int8", "quantize_head": True}),
         ({"engine": "vLLM", "weight_precision": "int4 (weights only)"}, {"quantize": "w4a16"}),
         ({"engine": "vLLM", "weight_precision": "GPTQ-Int8"}, {"quantize": "gptq-8bit"}),
-        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4"}),
+        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4_moe"}),
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
         ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),

@@ -78,7 +78,7 @@ OTHER, UNSEEN = read(str(Path(__file__).parent / "data" / "unseen_memory.csv"))
 
 
 def test_rows_of_other_sources_keep_their_distance():
-    """Twenty sources that no term was made with; causes were read afterwards (docs/accuracy.md)."""
+    """Twenty-one sources that no term was made with; causes were read afterwards (docs/accuracy.md)."""
     found = [p for row in UNSEEN for p in predict(OTHER, row)]
     errors = [abs(p.error) for p in found if p.error is not None]
     assert len(errors) >= 0.75 * len(UNSEEN)

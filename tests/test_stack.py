@@ -101,7 +101,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
         ({"keeps": ["all"]}, "keeps: got ['all']; allowed: a list of sent, gradients"),
         ({"pools": "gathers"}, "pools: got 'gathers'; allowed: a list of gradients, gathers"),
-        ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, loop, streams"),
+        ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, fused, loop, streams"),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
         ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
     ],

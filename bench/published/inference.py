@@ -155,6 +155,8 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}
+    if software in LLAMA and "mxfp4" in word:
+        return {"quantize": "mxfp4_moe"}  # llama.cpp's only file type with it. Source: llama-cpp.
     for some, form in PACKED.items():
         if some in word:
             return {"quantize": form}

@@ -26,6 +26,8 @@ LIKE = {
     "optimizer": "pointwise",
 }
 CLASSES = ("matmul", "pointwise", *LIKE)
+# What a product is where a device has no products in the few bits of its weights, which it widens.
+WIDENED = {"matmul": "weight_only_matmul", "grouped": "weight_only_grouped"}
 
 
 class KernelClass(NamedTuple):
@@ -41,7 +43,7 @@ class KernelClass(NamedTuple):
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
     forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
     what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
-    expert's product is started by itself.
+    expert's product is started by itself. widens: bytes/s of weights of few bits; 0: as many as are read.
     """
 
     share: float = 1.0
@@ -57,6 +59,7 @@ class KernelClass(NamedTuple):
     host_s: float = 0.0
     waits: bool = False
     apart: bool = False
+    widens: float = 0.0
 
 
 class Dispatch(NamedTuple):

@@ -41,7 +41,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     matmul = _matmul(base, device, stack, dtype)
     attention = base.forms["attention"].share * of["attention"]
     forms = {
-        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, generation),
+        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device),
         **_convolutions(base.forms["conv"], matmul.share, traffic),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention),
@@ -76,10 +76,12 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
 
 
 def _matmuls(
-    base: Profile, matmul: KernelClass, packed: float, stack: Stack, generation: str
+    base: Profile, matmul: KernelClass, packed: float, stack: Stack, device: Device
 ) -> dict[str, KernelClass]:
     """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
+    generation = device.generation
     usual, way = base.forms["grouped"], stack.experts_on(generation)
+    start, widens = _fused(device, base.launch_s) if way == "fused" else (0.0, 0.0)
     share = 1.0 if way == "loop" else table.load("kernels.json")["grouped"] * usual.share
     bandwidth = usual.bandwidth * stack.reached_on(generation)["experts"]
     grouped = KernelClass(
@@ -87,14 +89,25 @@ def _matmuls(
         matmul.narrow * share,
         bandwidth=bandwidth,
         waits=stack.counts_experts,
-        apart=way != "grouped",
+        apart=way not in ("grouped", "fused"),
+        start_s=start,
     )
     return {
         "matmul": matmul,
         "grouped": grouped,
         "weight_only_matmul": matmul._replace(bandwidth=packed),
-        "weight_only_grouped": grouped._replace(bandwidth=bandwidth * packed),
+        "weight_only_grouped": grouped._replace(bandwidth=bandwidth * packed, widens=widens),
     }
+
+
+def _fused(device: Device, launch: float) -> tuple[float, float]:
+    """Of an engine's fused operator of experts: seconds by which each of its two products starts later than
+    other kernels (four are started: the two, what is between them, and the sum), and bytes/s of weights of
+    few bits that it widens. 0: not measured, so no later and without bound.
+    """
+    known, generation = table.load("kernels.json")["fused_experts"], device.generation
+    late = known["start_s"].get(generation, 0.0) / 2 - 2 * launch
+    return max(late, 0.0), known["widened"].get(generation, 0.0) * (device.sms or 0)
 
 
 def _convolutions(conv: KernelClass, products: float, traffic: float) -> dict[str, KernelClass]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..device import Device
-from ..device.kernel_class import Dispatch, KernelClass, Profile
+from ..device.kernel_class import WIDENED, Dispatch, KernelClass, Profile
 from ..device.software import four_bits
 from ..dtype import BYTES, full_name
 from ..ir import Gemm, Model
@@ -115,7 +115,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     Weights come from where all of a network's have room, once, and an optimizer has one after the other in a
     cache then; what else a launch moves, comes from where that has room.
     """
-    form = r.forms.get(w.own) or r.forms[w.form]
+    widened = w.narrow and w.narrow not in r.narrow
+    form = r.forms.get(w.own) or r.forms[WIDENED.get(w.form, w.form) if widened else w.form]
     narrow = r.narrow.get(w.narrow)
     arithmetic = w.contraction * (narrow / (form.narrow or form.share) if narrow else r.flop / form.share)
     if w.gemm is not None:
@@ -124,6 +125,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
             odd = _odd(w.gemm, r.aligned)
             arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
+    if form.widens:
+        arithmetic = maximum(arithmetic, w.weights / form.widens)
     byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
     once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
     if w.gemm is None:

@@ -57,18 +57,19 @@ from .fp8 import is_linear
 FORMATS = (
     "q8_0", "q6_k", "q5_1", "q5_0", "q4_1", "q4_0", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l",
     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq4_nl", "iq4_xs", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m",
-    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s",
+    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "mxfp4_moe",
 )  # fmt: skip
 ATTENTION = {QUERY: "query", KEY: "key", VALUE: "value", OUTPUT: "output", QKV: "qkv"}
 DENSE = {GATED: "up", UP: "up", DOWN: "down"}
 SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
           SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
 ROLES = {**ATTENTION, **DENSE, **SPARSE}
+PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # by some tokens each: what a mix may call `expert`
 LARGE = 80  # layers of what llama.cpp calls a 70B. Source: llama-cpp.
 # What a row that is no whole number of blocks has instead; iq4_nl for others of 256. Source: llama-cpp.
 SMALLER = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 BLOCK, SUPER = 32, 256
-SIMPLE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")  # in blocks of 32
+SIMPLE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "mxfp4")  # in blocks of 32
 
 
 class Network(NamedTuple):
@@ -207,7 +208,8 @@ def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
     for tag, same in order.items():
         n, before = (len(same), 0) if tag in ATTENTION else (layers, dense if tag in SPARSE else 0)
         for i, o in enumerate(same, before):
-            found.setdefault(id(o), []).append(type_of(mix, ROLES[tag], i, n, of))
+            role = "expert" if "expert" in mix and tag in PICKED else ROLES[tag]
+            found.setdefault(id(o), []).append(type_of(mix, role, i, n, of))
     return {key: tuple(types) for key, types in found.items()}
 
 

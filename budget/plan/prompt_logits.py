@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ..config import Task, setting
 from ..errors import InputError
-from ..ir import HEAD, SEQ, Model, Op, rewrite, walk
+from ..ir import BATCH, HEAD, SEQ, Model, Op, rewrite, walk
 
 SETTINGS = {
     "prompt_logits": setting(
@@ -40,7 +40,7 @@ def of_all(model: Model, *, copied: bool = False) -> Model:
         if whole.keys().isdisjoint(t.name for t in o.ins):
             yield o
             return
-        outs = tuple(t._replace(dims=("b", SEQ, *t.dims[1:])) for t in o.outs)
+        outs = tuple(t._replace(dims=(BATCH, SEQ, *t.dims[1:])) for t in o.outs)
         ins = tuple(whole.get(t.name, t) for t in o.ins)
         made = o._replace(ins=ins, outs=outs, sizes={**cut[-1].sizes, **o.sizes})
         whole.update((t.name, t) for t in outs)
@@ -68,8 +68,10 @@ def _single(name: str) -> str:
 
 def check(task: Task, device: object) -> None:
     """Raise an InputError where no prompt is read."""
-    if task.workload.mode != "prefill":
-        raise InputError("prompt_logits", f"got it in mode {task.workload.mode}; allowed: prefill")
+    mode = task.workload.mode
+    if mode != "prefill":
+        got = f"got {task.techniques.prompt_logits} in mode {mode}"
+        raise InputError("prompt_logits", f"{got}; allowed: prefill")
 
 
 def apply(model: Model, task: Task) -> Model:

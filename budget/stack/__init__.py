@@ -29,7 +29,7 @@ CLASSES = (
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
-EXPERTS = ("grouped", "loop", "streams")
+EXPERTS = ("grouped", "fused", "loop", "streams")
 BY_GENERATION = ("attention", "experts", "all_reduce", "reached", "intervals")  # of devices; "": all others
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
@@ -39,6 +39,8 @@ KEEPS = ("sent", "gradients")
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+ENGINES = ("prefill", "decode")
+OF_WEIGHTS = {"gguf": "llama.cpp", "mlx": "mlx"}
 OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
@@ -80,9 +82,10 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
-    # By generation, how it multiplies experts' rows: in one kernel (grouped), one product after the other,
-    # each at a product's rate (loop), or side by side at the rate of one kernel (streams). Where they are not
-    # one kernel, each expert's is started. Sources: torch-grouped-mm, te-multi-stream.
+    # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
+    # as one operator of an engine (fused), one product after the other, each at a product's rate (loop), or
+    # side by side at the rate of one kernel (streams). Of the last two each expert's product is started by
+    # itself. Sources: torch-grouped-mm, te-multi-stream, aiconfigurator.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
@@ -152,8 +155,12 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str, vendor: str = "") -> Stack:
-    """The stack of a mode, on a vendor's devices, where none is named."""
+def usual(mode: str, vendor: str = "", weights: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices, where none is named; of an engine's own format of weights
+    (gguf, mlx) that engine.
+    """
+    if weights in OF_WEIGHTS and mode in ENGINES:
+        return load(OF_WEIGHTS[weights])
     return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
 
 
@@ -186,29 +193,13 @@ def _own(path: str) -> Stack:
 
 def parse(about: Any, file: str) -> Stack:
     """A stack from its table. Raises InputError that names the file and the field."""
-    if not isinstance(about, Mapping):
-        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
-    for field in about:
-        if field not in FIELDS:
-            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
-    for field in ("about", "source"):
-        if not about.get(field):
-            raise InputError("stack", f"{file}: {field} is missing")
-    for mode in ("train", "serve", *BESIDES):
-        if not isinstance(about.get(mode, {}), Mapping):
-            raise InputError(
-                "stack", f"{file}: {mode}: got {shown(about[mode])}; allowed: a table of settings"
-            )
-    source = about["source"]
-    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
-    if not all(isinstance(key, str) for key in keys):
-        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
+    _known(about, file)
     found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
     found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
         name=file.removesuffix(".json"),
         about=str(about["about"]),
-        source=keys,
+        source=_sources(about["source"], file),
         train=about.get("train"),
         serve=about.get("serve"),
         overlap={
@@ -230,6 +221,29 @@ def parse(about: Any, file: str) -> Stack:
         pools=some(about, "pools", POOLS, file),
         notes=str(about.get("notes", "")),
     )
+
+
+def _known(about: Any, file: str) -> None:
+    """Raise an InputError for what is no table of a stack's fields."""
+    if not isinstance(about, Mapping):
+        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
+    for field in about:
+        if field not in FIELDS:
+            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
+    for field in ("about", "source"):
+        if not about.get(field):
+            raise InputError("stack", f"{file}: {field} is missing")
+    for mode in ("train", "serve", *BESIDES):
+        if not isinstance(about.get(mode, {}), Mapping):
+            got = f"{file}: {mode}: got {shown(about[mode])}"
+            raise InputError("stack", f"{got}; allowed: a table of settings")
+
+
+def _sources(source: Any, file: str) -> tuple[str, ...]:
+    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
+    if not all(isinstance(key, str) for key in keys):
+        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
+    return keys
 
 
 def _like(name: Any, file: str) -> str:
