@@ -147,6 +147,7 @@ class Techniques(TypedDict, total=False):
         "iq2_xxs",
         "iq1_m",
         "iq1_s",
+        "mxfp4_moe",
     ]
     quantize_head: bool
     quantize_half: bool

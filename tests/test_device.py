@@ -320,8 +320,9 @@ def test_a_profile_of_the_datasheet_follows_what_was_measured():
 def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
     one, plain = device.load(name), stack.load("megatron-2021")
     profile = profile_for(one, dtype, plain)
-    # What all stacks share, whatever it is fitted to.
-    usual = profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
+    usual = (
+        profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
+    )  # what all stacks share
     assert profile.forms["matmul"].share * one.rate(dtype) / usual == pytest.approx(tflops * 1e12, rel=0.1)
 
 

@@ -49,14 +49,19 @@ def narrow(monkeypatch):
     torch.set_default_dtype(torch.float32)
 
 
-def peak(kind, attention, seq=512, *, padded=False):
-    """With `padded` there is a mask of padding, as in a batch of sequences of several lengths."""
+def peak(kind, attention, seq=512, *, padded=False, run=None):
+    """With `padded` there is a mask of padding, as in a batch of sequences of several lengths. run: what is
+    called with model and tokens in place of the model.
+    """
     with torch.backends.mkldnn.flags(enabled=False), gpus_sdpa(), FakeTensorMode(), without_looks():
         model, ids = made(kind, attention), torch.zeros(2, seq, dtype=torch.long)
         tracker = Tracker()
         tracker.track_external(model, ids)
         with tracker, torch.no_grad():
-            model(input_ids=ids, **({"attention_mask": torch.ones_like(ids)} if padded else {}))
+            if run:
+                run(model, ids)
+            else:
+                model(input_ids=ids, **({"attention_mask": torch.ones_like(ids)} if padded else {}))
         snapshot = tracker.get_tracker_snapshot("peak")
     (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
     return int(kinds["Total"])
@@ -99,24 +104,16 @@ def test_a_captured_pass_has_the_tracked_peak(attention):
     assert found.memory.peak == pytest.approx(peak("modernbert", attention), abs=64)
 
 
-def generated(kind, seq=512):
+def generated(model, ids):
     """A prompt in transformers before 4.45: its head reads all positions, and a float32 copy is made.
 
     Source: transformers-logits (the two lines that its pull request changed).
     """
-    with torch.backends.mkldnn.flags(enabled=False), gpus_sdpa(), FakeTensorMode(), without_looks():
-        model, ids = made(kind, "sdpa"), torch.zeros(2, seq, dtype=torch.long)
-        model.config.use_cache = True
-        tracker = Tracker()
-        tracker.track_external(model, ids)
-        with tracker, torch.no_grad():
-            states, cache = model.model(input_ids=ids, use_cache=True, return_dict=False)
-            logits = model.lm_head(states)
-            logits = logits.float()
-        snapshot = tracker.get_tracker_snapshot("peak")
-    (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
+    model.config.use_cache = True
+    states, cache = model.model(input_ids=ids, use_cache=True, return_dict=False)
+    logits = model.lm_head(states)
+    logits = logits.float()
     assert cache is not None
-    return int(kinds["Total"])
 
 
 @pytest.mark.parametrize("kind", ["llama", "phi"])
@@ -126,6 +123,6 @@ def test_a_prompt_s_logits_in_transformers_before_4_45(kind):
     how = {"mode": "prefill", "batch": 2, "seq": 512, "stack": "transformers", "dtype": "bf16"}
     config = {"model_type": kind, "architectures": [name], **fields}
     found = estimate(config, prompt_logits="fp32", **how).memory
-    assert found.peak == pytest.approx(generated(kind), rel=0.01)
+    assert found.peak == pytest.approx(peak(kind, "sdpa", run=generated), rel=0.01)
     one, every = (estimate(config, prompt_logits=p, **how) for p in ("last", "all"))
     assert every.flops.forward - one.flops.forward == 2 * 2 * 511 * 1000 * 128

@@ -218,6 +218,8 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("bge-large-en-v1.5", "bert-large"),
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
+        ("Qwen1.5 14B", ""),  # no qwen1.5-moe-a2.7b, which has 14 B parameters
+        ("Qwen-1.8B", ""),  # no qwen3-1.7b
         ("GPT3 5B", ""),
         ("whisper", ""),
     ],

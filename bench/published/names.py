@@ -45,7 +45,10 @@ def likely(name: str) -> str:
         params = float(size[1]) * UNITS[size[2]]
         if whole and _near(whole, params):
             return whole
-        begin = [n for n in begin if _near(n, params)] or [n for n in _on_the_hub(stem) if _near(n, params)]
+        said = f"{size[1]}{size[2]}"
+        begin = [n for n in begin if _meant(n, said, params)] or [
+            n for n in _on_the_hub(stem) if _meant(n, said, params)
+        ]
     return begin[0] if len(set(map(_network, begin))) == 1 else ""
 
 
@@ -80,6 +83,12 @@ def _known(text: str) -> str:
 
 def _near(name: str, params: float) -> bool:
     return abs(float(estimate(name, mode="forward").params.total) / params - 1) <= NEAR
+
+
+def _meant(name: str, size: str, params: float) -> bool:
+    """Whether a preset has so many parameters, and says no other size (Qwen1.5 14B, qwen1.5-moe-a2.7b)."""
+    own = re.findall(r"\d+(?:\.\d+)?[mbt]\b", name)
+    return _near(name, params) and (not own or size in own)
 
 
 def _network(name: str) -> str:

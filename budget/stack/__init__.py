@@ -193,29 +193,13 @@ def _own(path: str) -> Stack:
 
 def parse(about: Any, file: str) -> Stack:
     """A stack from its table. Raises InputError that names the file and the field."""
-    if not isinstance(about, Mapping):
-        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
-    for field in about:
-        if field not in FIELDS:
-            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
-    for field in ("about", "source"):
-        if not about.get(field):
-            raise InputError("stack", f"{file}: {field} is missing")
-    for mode in ("train", "serve", *BESIDES):
-        if not isinstance(about.get(mode, {}), Mapping):
-            raise InputError(
-                "stack", f"{file}: {mode}: got {shown(about[mode])}; allowed: a table of settings"
-            )
-    source = about["source"]
-    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
-    if not all(isinstance(key, str) for key in keys):
-        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
+    _known(about, file)
     found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
     found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
         name=file.removesuffix(".json"),
         about=str(about["about"]),
-        source=keys,
+        source=_sources(about["source"], file),
         train=about.get("train"),
         serve=about.get("serve"),
         overlap={
@@ -237,6 +221,29 @@ def parse(about: Any, file: str) -> Stack:
         pools=some(about, "pools", POOLS, file),
         notes=str(about.get("notes", "")),
     )
+
+
+def _known(about: Any, file: str) -> None:
+    """Raise an InputError for what is no table of a stack's fields."""
+    if not isinstance(about, Mapping):
+        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
+    for field in about:
+        if field not in FIELDS:
+            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
+    for field in ("about", "source"):
+        if not about.get(field):
+            raise InputError("stack", f"{file}: {field} is missing")
+    for mode in ("train", "serve", *BESIDES):
+        if not isinstance(about.get(mode, {}), Mapping):
+            got = f"{file}: {mode}: got {shown(about[mode])}"
+            raise InputError("stack", f"{got}; allowed: a table of settings")
+
+
+def _sources(source: Any, file: str) -> tuple[str, ...]:
+    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
+    if not all(isinstance(key, str) for key in keys):
+        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
+    return keys
 
 
 def _like(name: Any, file: str) -> str:
