@@ -78,9 +78,6 @@ def test_a_precision_of_16_bits_is_none_of_float32_s():
 def test_each_mode_has_its_usual_stack():
     assert budget.estimate("gpt2").stack.name == "torch-compile"
     assert budget.estimate("gpt2", mode="decode").stack.name == "vllm"
-    for form, name in {"q4_k_m": "llama.cpp", "mlx-4bit": "mlx", "awq": "vllm"}.items():
-        asked = {"mode": "decode", "quantize": form, "device": "m2-ultra" if name == "mlx" else "h100"}
-        assert budget.estimate("llama-3-8b", **asked).stack.name == name
 
 
 GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa"}}
