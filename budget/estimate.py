@@ -20,7 +20,6 @@ from .named import TYPE_CHECKING, Any
 from .plan import check, chosen, keeps_weights
 from .plan import techniques as plans
 from .plan.fuse import CHOICES as ATTENTION
-from .plan.gguf import FORMATS as GGUF
 from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
@@ -104,7 +103,7 @@ def estimate(
     requested = {"recompute": recompute, "attention": attention, **techniques}
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
-    software = _stack(stack, mode, target.vendor, _weights(source, techniques))
+    software = _stack(stack, mode, target.vendor, _engine(source, techniques))
     kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
@@ -175,18 +174,22 @@ def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str
     return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
 
 
-def _weights(source: Source, techniques: Mapping[str, Any]) -> str:
-    """The first word of a format of weights, as they are stored or asked for: gguf, mlx, gptq, ..."""
-    asked, stored = techniques.get("quantize", ""), source.usual.get("packing")
-    if stored is None and asked in GGUF:
-        return "gguf"
-    return str(asked if stored is None else stored.name).split("-")[0].split(" ")[0]
+def _engine(source: Source, techniques: Mapping[str, Any]) -> str:
+    """The engine whose own format the weights have, as they are stored or asked for; "" of any engine's."""
+    if stored := source.usual.get("packing"):
+        return str(stored.engine)
+    asked = techniques.get("quantize", "none")
+    if asked == "none" or not isinstance(asked, str):
+        return ""
+    from .plan.quantize import engine
+
+    return engine(asked)
 
 
-def _stack(stack: object, mode: str, vendor: str, weights: str) -> Stack:
+def _stack(stack: object, mode: str, vendor: str, engine: str) -> Stack:
     """A stack, by its name or as it is; the usual one for None. Raises InputError."""
     if stack is None:
-        return usual(mode, vendor, weights)
+        return usual(mode, vendor, engine)
     found = load_stack(stack) if isinstance(stack, str) else stack
     if not isinstance(found, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")

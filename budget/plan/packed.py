@@ -80,6 +80,7 @@ class Packing(NamedTuple):
     spelled: tuple[tuple[str, str], ...] = ()  # of an expression, how its config spells it
     tables: bool = False  # embeddings' tables as well, and a head that is one of them
     others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
+    engine: str = ""  # the stack whose own format it is
 
     def holds(self, module: Iterable[str]) -> bool:
         """Whether the weight of a module, by any of its names, is in the format."""

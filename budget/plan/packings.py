@@ -108,8 +108,9 @@ def mlx(bits: int = 4, group: int = 64, mode: str = "affine") -> Packing:
     """MLX's: groups of inputs share a scale and, affine, an offset; the head and tables of embeddings too."""
     if mode == "affine":
         pair = (Part("scales", OWN, 1, group), Part("biases", OWN, 1, group))
-        return Packing(f"mlx {bits} bits", f"int{bits}", pair, tables=True)
-    return Packing(f"mlx {mode}", f"float{bits}", (Part("scales", "uint8", 1, group),), tables=True)
+        return Packing(f"mlx {bits} bits", f"int{bits}", pair, tables=True, engine="mlx")
+    scales = (Part("scales", "uint8", 1, group),)
+    return Packing(f"mlx {mode}", f"float{bits}", scales, tables=True, engine="mlx")
 
 
 def by_output(dtype: str = OWN) -> Part:

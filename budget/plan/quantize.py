@@ -49,6 +49,11 @@ NEEDS = {
 }
 
 
+def engine(form: str) -> str:
+    """The stack whose own format it is; "" where it is of none, or of several."""
+    return "llama.cpp" if form in GGUF else NAMED[form].engine if form in NAMED else ""
+
+
 def quantize(
     model: Model,
     form: str,

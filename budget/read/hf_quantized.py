@@ -201,7 +201,8 @@ def _gguf(table: Table, _: str) -> Packing:
     if not isinstance(types, Mapping) or not isinstance(total, int):
         raise InputError(FIELD, "got gguf; allowed: the file itself, --config model.gguf")
     numbers = table.get("numbers", 0)
-    return Packing("gguf", "float16", (), types=tuple(types.items()), total=total, numbers=numbers)
+    found = tuple(types.items())
+    return Packing("gguf", "float16", (), types=found, total=total, numbers=numbers, engine="llama.cpp")
 
 
 def _mlx(table: Table, _: str) -> Packing:

@@ -39,8 +39,6 @@ KEEPS = ("sent", "gradients")
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
-ENGINES = ("prefill", "decode")
-OF_WEIGHTS = {"gguf": "llama.cpp", "mlx": "mlx"}
 OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
@@ -155,12 +153,12 @@ def all_stacks() -> tuple[Stack, ...]:
     return tuple(map(load, names()))
 
 
-def usual(mode: str, vendor: str = "", weights: str = "") -> Stack:
-    """The stack of a mode, on a vendor's devices, where none is named; of an engine's own format of weights
-    (gguf, mlx) that engine.
+def usual(mode: str, vendor: str = "", engine: str = "") -> Stack:
+    """The stack of a mode, on a vendor's devices, where none is named. engine: whose own format the weights
+    have; it serves them.
     """
-    if weights in OF_WEIGHTS and mode in ENGINES:
-        return load(OF_WEIGHTS[weights])
+    if engine and mode in ("prefill", "decode"):
+        return load(engine)
     return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
 
 
