@@ -304,7 +304,7 @@ def test_what_products_reach_is_measured_or_usual():
 
 
 def test_a_profile_of_the_datasheet_follows_what_was_measured():
-    plain = stack.load("megatron-2021")  # nothing is fitted to it
+    plain = stack.load("megatron-2021")._replace(like="")  # nothing is fitted to it
     profiles = [profile_for(device.load(name), "bfloat16", plain) for name in ("mi300x", "h100")]
     shares = [p.forms["matmul"].share for p in profiles]
     # Of one source; the profile's table of products has the medians of several.
@@ -318,7 +318,7 @@ def test_a_profile_of_the_datasheet_follows_what_was_measured():
      ("t4", "fp16", 41.9), ("3090", "fp32", 24.8), ("a100", "fp32", 19.2), ("4080", "bf16", 1.054 * 97.5)],
 )  # fmt: skip
 def test_products_reach_what_torch_was_measured_to_reach(name, dtype, tflops):
-    one, plain = device.load(name), stack.load("megatron-2021")
+    one, plain = device.load(name), stack.load("megatron-2021")._replace(like="")
     profile = profile_for(one, dtype, plain)
     usual = (
         profile_for(device.load("h100"), "bf16", plain).forms["matmul"].share / 0.752
