@@ -3,12 +3,14 @@
 import csv
 import math
 import tempfile
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
+from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, batches, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, held, holding
 from budget.bench.published.measured import cases
@@ -102,3 +104,12 @@ def test_of_kinds_that_weigh_alike_nine_of_ten_are_held(counts):
         for limit in (size, size * (1 - 1e-9))
     ]
     assert inside[1] < COVERAGE <= inside[0] + 1e-9
+
+
+@pytest.mark.parametrize("term", WITHOUT)
+def test_a_term_can_be_left_out(term):
+    """`--terms` prices all rows without it."""
+    with ExitStack() as undone:
+        for patched in WITHOUT[term]():
+            undone.enter_context(patched)
+        assert np.isfinite(predictions(batches(some()), start())).all()
