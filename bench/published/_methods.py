@@ -10,14 +10,15 @@ import re
 from budget.named import Any
 
 from .inference import weights
-from .rows import NotCoveredError, before, number
+from .rows import NotCoveredError, Older, number
+from .rows import older as of_version
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
 # made all logits of a prompt. Sources: transformers, transformers-logits.
 EAGER = {"attention": "eager"}
-BEFORE = {
+BEFORE: Older = {
     "transformers": {
         (4, 36): {"train": EAGER, "prefill": EAGER, "decode": {**EAGER, "cache_implementation": "tuple"}},
         (4, 45): {"prefill": {"prompt_logits": "fp32"}},
@@ -40,12 +41,8 @@ def unit(metric: str) -> float:
 
 def older(row: Row, software: str, mode: str) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old; its attention if it does."""
-    found: dict[str, Any] = {}
-    for version, settings in BEFORE.get(software, {}).items():
-        if before(row, software, version):
-            found |= settings.get(mode, {})
     told = "flash attention" in f"{row['source']} {row.get('notes', '')}".lower()
-    return {**found, **({"attention": "flash"} if told else {})}
+    return of_version(row, software, mode, BEFORE) | ({"attention": "flash"} if told else {})
 
 
 def beside(row: Row) -> dict[str, Any]:

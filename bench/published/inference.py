@@ -11,7 +11,7 @@ from budget.read.source import resolve
 
 from . import diffusion
 from .networks import network, pictures, side
-from .rows import Asked, NotCoveredError, Part, decoded, device, measured, stack, whole
+from .rows import EARLIER, Asked, NotCoveredError, Part, device, measured, older, stack, whole
 from .table import Row
 
 COLUMNS = (
@@ -78,22 +78,23 @@ def asked(row: Row) -> Iterator[Asked]:
     model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:
-        if row.get("hidden"):
-            raise NotCoveredError("lengths are not stated")
-        if diffusion.denoiser(model):
-            yield from _encoded(row, diffusion.parts(row, model, settings), batch)
-            return
-        pixels = side(row["model"])
-        shown = {**pictures(row), **({"image": pixels} if pixels else {})}
-        part = Part(model, {**settings, **shown, "mode": "forward"})
-        yield from _encoded(row, (part,), batch)
-        return
-    if not _generates(model):
-        part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
-        told = _encoded(row, (part,), batch)
+        yield from _encoded(row, _pictures(row, model, settings), batch)
+    elif _generates(model):
+        yield from _tokens(row, model, settings, stages)
     else:
-        told = _tokens(row, model, settings, stages)
-    yield from told
+        part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
+        yield from _encoded(row, (part,), batch)
+
+
+def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
+    """What a batch of pictures takes. Raises NotCoveredError for a decoder without lengths."""
+    if row.get("hidden"):
+        raise NotCoveredError("lengths are not stated")
+    if diffusion.denoiser(model):
+        return diffusion.parts(row, model, settings)
+    pixels = side(row["model"])
+    shown = {**pictures(row), **({"image": pixels} if pixels else {})}
+    return (Part(model, {**settings, **shown, "mode": "forward"}),)
 
 
 def _generates(model: str) -> bool:
@@ -123,7 +124,8 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     # llama-bench generates from an empty context: halfway there are half of the new tokens.
     empty = software in LLAMA and not any(word in engine for word in REQUESTS)
     middle = new // 2 + (0 if empty else start)
-    token = Part(model, {**settings, **decoded(row, software), "mode": "decode", "seq": max(middle, 1)})
+    then = older(row, software, "decode", EARLIER)
+    token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
     # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
     told = re.search(r"ubatch (\d+)", engine)
     piece = min(start, int(told[1]) if told else PIECE) if software in LLAMA else start

@@ -213,11 +213,8 @@ def _metric(row: Row) -> Any:
     return next((of for word, of in METRICS.items() if word in row["metric"]), peak)
 
 
-METRICS = {
-    "nvidia-smi": process,
-    "reserved/active": reserved,
-    "max reserved": reserved,
-}  # words of a metric; others are allocated bytes
+# Words of a metric; others are allocated bytes.
+METRICS = {"nvidia-smi": process, "reserved/active": reserved, "max reserved": reserved}
 
 
 def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:

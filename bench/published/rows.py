@@ -112,9 +112,10 @@ MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
 DATE = r"(?<!\d)(20\d\d)-?(\d\d)(?!\d)"
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
-# What software did before a version while it generated tokens, as settings of `estimate`.
-# Source: transformers.
-DECODED = {"transformers": ((5, 0), {"attention": "causal"})}  # heads that share keys and values had copies
+# What software did before a version, by mode, as settings of `estimate`.
+Older = Mapping[str, Mapping[tuple[int, ...], Mapping[str, Mapping[str, Any]]]]
+# Heads that share keys and values had copies. Source: transformers.
+EARLIER: Older = {"transformers": {(5, 0): {"decode": {"attention": "causal"}}}}
 
 TORCHTITAN = ("torchtitan-2024", "torchtitan")
 
@@ -137,10 +138,13 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
     return default
 
 
-def decoded(row: Row, software: str) -> Mapping[str, Any]:
-    """What software did in the version that a row states while it generated tokens."""
-    begin, ways = DECODED.get(software, ((), {}))
-    return ways if before(row, software, begin) else {}
+def older(row: Row, software: str, mode: str, known: Older) -> dict[str, Any]:
+    """What software did in a mode before versions, where a row states one that old; the last one counts."""
+    found: dict[str, Any] = {}
+    for version, ways in known.get(software, {}).items():
+        if before(row, software, version):
+            found |= ways.get(mode, {})
+    return found
 
 
 def _of_version(row: Row, name: str, mode: str) -> str:

@@ -155,9 +155,9 @@ def _own(model: Model) -> Iterator[tuple[Tensor, Op, int]]:
     return ((t, o, int(n)) for t, o, n in weights(model.nodes) if not t.on_chip)
 
 
-def _states(model: Model, dtype: str, weights: Sequence[int]) -> Iterator[int]:
+def _states(model: Model, dtype: str, sizes: Sequence[int]) -> Iterator[int]:
     """Bytes of an optimizer's states, tensors beside each weight, in the order in which it makes them."""
     each = [tensor_bytes(t, o.sizes, dtype) * n for t, o, n in states(model.nodes)]
-    total = sum(weights)
-    for weight in weights:
-        yield from (state * weight // total for state in each)
+    total = sum(sizes)
+    for size in sizes:
+        yield from (state * size // total for state in each)

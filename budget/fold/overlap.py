@@ -26,9 +26,8 @@ PIECES = {
     ("all_gather", "backward"): 1.0,
     ("reduce_scatter", "backward"): 1.0,
 }
-Beside = tuple[
-    str, str, bool
-]  # an axis as a stack has it, the pass beside it, one micro-batch of that or all
+# An axis as a stack has it, the pass beside it, one micro-batch of that or all.
+Beside = tuple[str, str, bool]
 
 
 def exposed(

@@ -115,9 +115,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     Weights come from where all of a network's have room, once, and an optimizer has one after the other in a
     cache then; what else a launch moves, comes from where that has room.
     """
-    widened = w.narrow and w.narrow not in r.narrow
-    form = r.forms.get(w.own) or r.forms[WIDENED.get(w.form, w.form) if widened else w.form]
-    narrow = r.narrow.get(w.narrow)
+    form, narrow = _form(w, r), r.narrow.get(w.narrow)
     arithmetic = w.contraction * (narrow / (form.narrow or form.share) if narrow else r.flop / form.share)
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
@@ -143,6 +141,12 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
+
+
+def _form(w: Work, r: Rates) -> KernelClass:
+    """A kernel's numbers: of its own operator, of its class, or of the class of weights that are widened."""
+    widened = w.narrow and w.narrow not in r.narrow
+    return r.forms.get(w.own) or r.forms[WIDENED.get(w.form, w.form) if widened else w.form]
 
 
 def starts(w: Work, form: KernelClass) -> Size:
@@ -238,7 +242,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     host: Size = 0.0
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
-        form = r.forms.get(w.own) or r.forms[w.form]
+        form = _form(w, r)
         host = host + (_host(w, form, r) + r.launch * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())
