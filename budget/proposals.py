@@ -13,6 +13,7 @@ from .device import Device
 from .dtype import IN_FEW_BITS
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
+from .stack import ENGINES
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
@@ -20,7 +21,6 @@ SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weight
 PACKED = ("none", "int8", "nf4", "nf4-dq")
 SERVED = {"none": "", "fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
 GGUF = ("none", "q8_0", "q4_k_m")
-ENGINES = ("prefill", "decode")
 ATTENTION = ("eager", "sdpa")
 SEQ = 512  # no way is shorter
 RANK = 16  # of adapters that are proposed

@@ -2,10 +2,11 @@
 
 Degrees are whole divisors: tensor parallelism within a node, by heads; pipelines by layers; context
 parallelism for long sequences; experts over what data parallelism has; states divided among replicas (ZeRO
-1), weights too where there is no pipeline (ZeRO 3). Each is first tried with the least recomputation that
-fits and one sample at a time; the best of these then with more samples at a time, and with interleaved
-stages. What is better is what trains more samples a second, of layouts that fit. What cannot fit, or cannot
-be among the best, by the least that it takes (bounds.py), is not priced. Derived.
+1), weights too where there is no pipeline (ZeRO 3). To serve, layers are divided where the software does so,
+or where nothing else divides; one sequence is served where no batch is given. Each is first tried with the
+least recomputation that fits and one sample at a time; the best of these then with more samples at a time,
+and with interleaved stages. What is better is what trains more samples a second, of layouts that fit. What
+cannot fit, or cannot be among the best, by the least that it takes (bounds.py), is not priced. Derived.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .layout import Layout
 from .named import Any, NamedTuple
 from .plan._layers import in_one, is_stack, layers
 from .plan.mesh import heads
+from .stack import ENGINES
 
 RECOMPUTED = ("none", "selective", "full")  # from the least on
 LONG = 16384  # tokens, from which on a sequence is divided
@@ -34,6 +36,7 @@ class Facts(NamedTuple):
     """What a network, a task and a device allow: what degrees can divide, and what else may be chosen.
 
     samples: of a step over all devices; 0 where it is not given. batches: samples of a device at a time.
+    by_layers: whether layers may be divided to serve; alone: nothing else is.
     """
 
     stack: Stack
@@ -45,6 +48,8 @@ class Facts(NamedTuple):
     batches: tuple[int, ...]
     recomputed: tuple[str, ...]
     memory: float  # bytes of a device
+    by_layers: bool = False
+    alone: bool = False
 
 
 class Tried(NamedTuple):
@@ -95,7 +100,10 @@ class Found(Shown, _Found):
 
 def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Facts:
     """What an estimate's network allows; batch and recompute: as given, else to be chosen."""
-    model, trains = one.model, one.task.workload.mode == "train"
+    model, mode = one.model, one.task.workload.mode
+    trains, serves = mode == "train", mode in ENGINES
+    if serves and batch is None and not samples:
+        samples = 1
     divided = (int(groups * each) for kinds in heads(model).values() for groups, each in kinds)
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
     experts = [o.sizes[base(axis)] for o, axis in axes if axis]
@@ -109,6 +117,8 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
         (1, 2, 4, 8) if batch is None else (batch,),
         _recomputed(one) if trains and recompute == "none" else (recompute,),
         float(one.device.usable_bytes),
+        serves,
+        serves and one.stack.by_layers,
     )
 
 
@@ -233,8 +243,13 @@ class _Search(NamedTuple):
         return [self.priced(layout, batch, most) for layout in least[:REFINED]]
 
 
-def candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
+def candidates(devices: int, node: int, of: Facts) -> Iterable[dict[str, Any]]:
     """Degrees whose product is the number of devices, and that divide what they are for."""
+    found = () if of.alone else tuple(_candidates(devices, node, of))
+    return found or (({"pp": devices, "sp": 0},) if of.by_layers and devices <= of.stack.layers else ())
+
+
+def _candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
     for tp in _divisors(of.heads, min(node, devices)):
         for cp in _divisors(of.seq // LONG, 64) if of.seq >= LONG else (1,):
             for pp in _stages(of.stack.layers, devices // (tp * cp)) if of.trains else (1,):

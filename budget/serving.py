@@ -177,11 +177,12 @@ def _best(
     settings: dict[str, Any],
 ) -> Serving:
     """So many devices as replicas of one device, or of several: what answers the most users the fastest."""
+    staged = estimate(model, **settings, mode="decode", batch=1).stack.by_layers
     found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
-    for tp in (n for n in range(1, devices + 1) if devices % n == 0):
-        each = {**settings, "layout": {"tp": tp, "sp": 0}}
+    for n in (n for n in range(1, devices + 1) if devices % n == 0):
+        each = {**settings, "layout": {"pp" if staged else "tp": n, "sp": 0}}
         try:
-            found.append(_served(model, devices // tp, context, answer, users, asked, each))
+            found.append(_served(model, devices // n, context, answer, users, asked, each))
         except InputError as error:
             why = error
     if not found:

@@ -157,6 +157,27 @@ def test_what_is_given_is_not_searched():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("stack", "by"), [("llama.cpp", "pp"), ("transformers", "pp"), ("vllm", "tp")])
+def test_devices_serve_one_sequence_as_their_software_divides_it(stack, by):
+    settings = {"mode": "decode", "seq": 512, "stack": stack}
+    one = budget.estimate("llama-3-8b", device="a100", **settings)
+    two = budget.estimate("llama-3-8b", device="2x a100", **settings)
+    assert two.model.samples == 1
+    assert {axis: getattr(two.spread.layout, axis) for axis in ("tp", "pp", "dp")} == {
+        **dict.fromkeys(("tp", "pp", "dp"), 1), by: 2,
+    }  # fmt: skip
+    # By layers, a token passes through one device after the other, as through the one that has all of them.
+    times = two.times.step / one.times.step
+    assert (0.8 < times < 1.1) if by == "pp" else (0.5 < times < 0.8)
+
+
+def test_what_nothing_else_divides_is_divided_by_layers():
+    settings = {"mode": "decode", "seq": 512, "device": "a100"}
+    assert plan("llama-3-8b", 3, **settings).best.layout.pp == 3  # of 32 heads
+    with pytest.raises(InputError, match="got 64; no layout of so many"):  # of 32 layers
+        plan("llama-3-8b", 64, **settings, stack="llama.cpp")
+
+
 def test_experts_are_spread():
     moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
     found = plan("transformer", 8, **small(config=moe))

@@ -79,6 +79,11 @@ def test_devices_without_a_layout_are_divided_as_serves_most():
     assert found.points[0].output_tokens_per_s == max(w.points[0].output_tokens_per_s for w in ways)
 
 
+def test_replicas_of_software_that_divides_by_layers():
+    found = serve("llama-3-8b", context=512, users=[1], device="2x 3070", quantize="q8_0")
+    assert (found.replicas, found.full.spread.layout.pp, found.full.spread.layout.tp) == (1, 2, 1)
+
+
 def test_more_users_than_places_wait():
     few = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
     many = serve("gpt2-xl", context=512, output_tokens=256, users=[3 * few.places], device="l4").points[0]

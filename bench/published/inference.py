@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from budget.named import Any
 from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
+from budget.stack import load
 
 from . import diffusion
 from .networks import network, pictures, side
@@ -54,7 +55,6 @@ PACKED = {
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
 LLAMA = ("llama.cpp-2024", "llama.cpp")
-STAGED = (*LLAMA, "exllamav2")  # software that several devices divide by layers. Source: llama-cpp-cublas.
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 # What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do not.
 REQUESTS = ("ollama", "lm studio", "koboldcpp", "server")
@@ -63,8 +63,8 @@ REQUESTS = ("ollama", "lm studio", "koboldcpp", "server")
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
-    stages = gpus if software in STAGED else 1
-    if gpus != whole(row, "tp", gpus) * stages:
+    stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
+    if gpus != whole(row, "tp", gpus // stages) * stages:
         raise NotCoveredError("stages on several devices")
     batch = whole(row, "batch")
     settings = {

@@ -72,22 +72,25 @@ def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
     return change.estimate.process, then / base
 
 
+def _devices(e: Estimate) -> str:
+    """The device, of several how many and how the network is laid out over them."""
+    if e.spread is None:
+        return e.device.name
+    trains = e.task.workload.mode == "train"
+    again = f", recompute {e.task.recompute}" * trains
+    return f"{e.devices:,} x {e.device.name} ({degrees(e.spread.layout, trains=trains)}{again})"
+
+
 def _lines(found: Fit) -> Iterator[str]:
     now, advice = found.estimate, found.advice
+    name, device = now.model.name, _devices(now)
     if found.largest:
         more = " and more" if found.largest == MOST else ""
-        name, device = now.model.name, now.device.name
-        if found.solve == DEVICES:
-            on = f"{found.largest:,} x {device}" if now.spread else device
-            trains = now.task.workload.mode == "train"
-            again = f", recompute {now.task.recompute}" * trains
-            laid = f" ({degrees(now.spread.layout, trains=trains)}{again})" if now.spread else ""
-            yield f"{name} fits {on}{laid}: {_used(now)}"
-            return
-        yield f"{name} fits {device} up to {found.solve} {found.largest:,}{more}: {_used(now)}"
+        size = "" if found.solve == DEVICES else f" up to {found.solve} {found.largest:,}{more}"
+        yield f"{name} fits {device}{size}: {_used(now)}"
         return
     verdict = "fits" if now.fits else "does not fit"
-    yield f"{now.model.name} {verdict} {now.device.name}: {_used(now)}"
+    yield f"{name} {verdict} {device}: {_used(now)}"
     yield from (f"  {describe(c, now)}" for c in _shown(found))
     how = {name: how for c in _shown(found) for name, how in c.how.items()}
     yield from (f"  {name}: {set_}" for name, set_ in how.items())
@@ -95,7 +98,8 @@ def _lines(found: Fit) -> Iterator[str]:
         return
     if not advice.changes:
         devices = int(-(-now.process // now.device.usable_bytes))
-        yield f"  no change is enough on one device; the process is that of {devices:,} together"
+        alone = f"on one device; the process is that of {devices:,} together"
+        yield f"  no change is enough {alone if now.spread is None else 'on so many devices'}"
     more = "" if advice.complete else f"; not all: {advice.seconds:.1f} s were over"
     tries = "combination" if advice.evaluated == 1 else "combinations"
     if found.solve == DEVICES:

@@ -39,6 +39,7 @@ KEEPS = ("sent", "gradients")
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+ENGINES = ("prefill", "decode")  # what engines serve
 OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
 
 
@@ -88,6 +89,9 @@ class Stack(NamedTuple):
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
+    by_layers: bool = (
+        False  # of several devices, each has some of the layers and waits for the others: to serve
+    )
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -157,7 +161,7 @@ def usual(mode: str, vendor: str = "", engine: str = "") -> Stack:
     """The stack of a mode, on a vendor's devices, where none is named. engine: whose own format the weights
     have; it serves them.
     """
-    if engine and mode in ("prefill", "decode"):
+    if engine and mode in ENGINES:
         return load(engine)
     return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
 
@@ -213,6 +217,7 @@ def parse(about: Any, file: str) -> Stack:
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
+        by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
         groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=some(about, "keeps", KEEPS, file),
