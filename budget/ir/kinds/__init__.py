@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import collectives, movement, others, pointwise, reductions
+from . import collectives, movement, norms, others, pointwise, reductions
 from .rule import Rule
 
 RULES: dict[str, Rule] = {
     **movement.RULES,
     **pointwise.RULES,
     **reductions.RULES,
+    **norms.RULES,
     **others.RULES,
     **collectives.RULES,
 }
