@@ -14,7 +14,6 @@ from budget.bench.published.names import likely, named
 from budget.bench.published.networks import network, pictures, side
 from budget.bench.published.rows import NotCoveredError, device, precision, stack
 from budget.bench.published.techniques import adapters, fused, optimizer
-from budget.bench.published.usual import filled
 
 from budget.serving import serve
 
@@ -274,39 +273,6 @@ def test_a_version_of_which_no_training_is_known_is_its_successor():
     assert pictures(row) == {"memory_format": "channels_last"}
 
 
-BRIDGE = "NVIDIA-NeMo/Megatron-Bridge docs/performance-summary.md"
-
-
-@pytest.mark.parametrize(
-    ("model", "gpu", "word", "source", "modules"),
-    [  # recompute_modules in scripts/performance/configs at the release's tag
-        ("DeepSeekV3", "gb200", "mxfp8", f"{BRIDGE} (26.02)", "mla_up_proj"),
-        ("DeepSeekV3", "gb200", "FP8-MX", f"{BRIDGE} (26.04.01)", "mlp"),
-        ("DeepSeekV3", "gb300", "mxfp8", f"{BRIDGE} § 26.06.01", ""),
-        ("Kimi_K2", "h100-sxm", "fp8", BRIDGE, "mla_up_proj,mlp"),
-        ("GPT OSS 120B", "b200", "bf16", BRIDGE, "layernorm,moe_act"),
-        ("LLAMA3_70B", "b200", "fp8", BRIDGE, ""),
-        ("LLAMA2-70B", "h100-sxm", "fp8", "NVIDIA/NeMo@fe98ad77 performance_summary.md (24.07)", ""),
-    ],
-)
-def test_what_a_page_leaves_out_is_its_software_s_recipe(model, gpu, word, source, modules):
-    row = {
-        "model": model,
-        "precision": word,
-        "source": source,
-        "recompute": "",
-        "kind": "llm_train",
-        "vpp": "n/a",
-        "tp": "1",
-        "pp": "4",
-    }
-    row = filled(row, stack(row), gpu)
-    assert recomputed(row, 64).get("recompute_modules", "") == modules
-    found = layout(row, 64, stack(row))
-    assert (found["zero"], found["dp"], found["vpp"]) == (1, 16, 20 if "NeMo@" in source else 1)
-    assert precision(word)[0] == "bf16"
-
-
 @pytest.mark.parametrize(
     ("word", "format_"),
     [("mxfp8", "fp8"), ("float8", "fp8"), ("NVFP4", "nvfp4"), ("bf16-mixed", "master"), ("bfloat16", "pure")],
@@ -336,13 +302,6 @@ def test_maxtext_s_words_for_what_a_layer_keeps():
         recomputed({"recompute": "minimal_offloaded"}, 64)
     with pytest.raises(NotCoveredError):  # on few devices, too
         recomputed({"recompute": "custom (layer inputs kept on the host)"}, 8)
-
-
-def test_what_a_row_states_is_kept():
-    row = {"model": "DeepSeekV3", "precision": "mxfp8", "source": BRIDGE, "recompute": "full", "vpp": "4"}
-    assert filled(row, stack(row), "gb200") | row == filled(row, stack(row), "gb200")
-    unknown = row | {"recompute": "", "source": "MegaScale (arXiv 2402.15627)"}
-    assert filled(unknown, stack(unknown), "gb200")["recompute"] == ""
 
 
 @pytest.mark.parametrize(
