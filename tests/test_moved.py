@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from budget.fold._lifetimes import tensor_bytes
+from budget.fold._bytes import tensor_bytes
 from budget.fold.count import modelled
 from budget.fold.kernels import works
 from budget.ir import RULES, Model, elements, link, op, pointwise_flops, walk

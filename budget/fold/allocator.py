@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 
 from ..ir import Model, Op, Tensor, states, walk, weights
 from ..size import ceil_div
-from ._lifetimes import Lifetimes, tensor_bytes
+from ._bytes import tensor_bytes
+from ._lifetimes import Lifetimes
 
 LEAST, MIB = 512, 2**20
 SMALL, BETWEEN = MIB, 10 * MIB  # the largest of the small, and of those that share a segment

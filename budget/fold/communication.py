@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ..ir import EXPERT_SEND, NOTHING, Block, Node, Op
 from ..named import NamedTuple
 from ..size import Size, maximum, product
-from ._lifetimes import tensor_bytes
+from ._bytes import tensor_bytes
 
 SILENT = ("receive", "remote")  # the other end of a send, which is counted there
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..ir import Op
 from ..named import NamedTuple
 from ..size import Size
-from ._lifetimes import KINDS
+from ._bytes import KINDS
 from .memory import Memory
 from .time import Times
 

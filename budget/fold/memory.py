@@ -14,7 +14,8 @@ from ..errors import InputError
 from ..ir import CACHE, HOST, NOTHING, Block, Model, states, walk, weights
 from ..named import NamedTuple
 from ..size import Size, is_number, largest, maximum, shared
-from ._lifetimes import COPIES, KINDS, Lifetimes, tensor_bytes
+from ._bytes import COPIES, KINDS, tensor_bytes
+from ._lifetimes import Lifetimes
 
 __all__ = ["KINDS", "Memory", "Moment", "Walked", "memory", "tensor_bytes"]
 
