@@ -128,6 +128,23 @@ def test_a_host_works_beside_an_accelerator_and_before_a_processor():
     assert before.step == pytest.approx(1e-3 * (len(kernels) + 5), rel=1e-2)
 
 
+def test_an_engine_waits_for_its_host_between_two_tokens():
+    e = budget.estimate("gpt2", device="h100", mode="decode", batch=8, seq=100)
+    slow, free = profile(turn=(1e-3, 1e-4)), profile()
+
+    def waits(program, execution):
+        took = [time(program, H100, p, "bfloat16", execution) for p in (slow, free)]
+        return took[0].step - took[1].step, took[0].overhead - took[1].overhead
+
+    assert waits(e.program, "graph") == pytest.approx((1.8e-3, 1.8e-3))
+    assert waits(e.program, "eager") == (0, 0)
+    prompt = budget.estimate("gpt2", device="h100", mode="prefill", batch=8, seq=100)
+    assert waits(prompt.program, "graph") == (0, 0)
+    # What bounds a token is its kernels, unless the host takes longer than all of them.
+    assert bound(time(e.program, H100, profile(turn=(1e-9, 0)), "bfloat16", "graph")) != "host"
+    assert bound(time(e.program, H100, profile(turn=(1, 0)), "bfloat16", "graph")) == "host"
+
+
 @pytest.mark.parametrize("device", ["h200", "cpu"])
 @pytest.mark.parametrize("model", ["gpt2", "resnet50", "rnn", "dlrm"])
 def test_arrays_equal_single_calls(model, device):

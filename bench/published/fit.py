@@ -20,7 +20,7 @@ from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
 from budget.fold.kernels import Work
-from budget.fold.time import kernel_time, rates, running, starts
+from budget.fold.time import between, kernel_time, rates, running, starts
 from budget.named import Any, NamedTuple
 from budget.stack import CLASSES, Stack
 
@@ -29,14 +29,16 @@ from .measured import Case, together
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
+ENGINE = 1.0  # the first for what an engine's host does between two tokens: from little to half of the time
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
 # 0.85 / 1.47 (SimuMax has 0.67); starts of kernels as profilers show them, and of operators as litgpt's
-# decoding does, each several of torch's. Assumed.
+# decoding does, each several of torch's; an engine's host between two tokens (ENGINE). Assumed.
 SHARED = {
     "product": (1.0, 0.15), "attention": (1.0, 0.15),
     "conv": (0.95, 0.2), "edge": (20.0, 0.5), "pointwise": (0.68, 0.1), "experts": (1.0, 0.3),
-    "grouped": (1.0, 0.3), "launch": (5e-6, 0.2), "host": (5e-5, 0.3),
+    "grouped": (1.0, 0.3), "launch": (5e-6, 0.2), "host": (5e-5, 0.3), "turn": (2e-4, 0.5),
+    "sequence": (1e-5, 0.5),
 }  # fmt: skip
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
 STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
@@ -62,6 +64,7 @@ class Batch(NamedTuple):
     times: Any
     stretch: Any
     waits: Any
+    sequences: Any
 
 
 def batches(found: Sequence[Case]) -> list[Batch]:
@@ -84,7 +87,10 @@ def _batch(of: Sequence[tuple[int, Case]]) -> Batch:
         c.execution,
         tuple(together(placed)),
         np.array([i for i, _ in parts]),
-        *(np.array([getattr(part, f) for _, part in parts]) for f in ("times", "stretch", "waits")),
+        *(
+            np.array([getattr(part, f) for _, part in parts])
+            for f in ("times", "stretch", "waits", "sequences")
+        ),
     )
 
 
@@ -103,7 +109,7 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     if norm < math.inf:
         longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
     longer = np.where(alternate, device + host, longer)
-    return b.times * (longer * b.stretch + b.waits)
+    return b.times * (longer * b.stretch + b.waits + between(r, b.sequences))
 
 
 def _dispatch(w: Work, d: Dispatch) -> Any:
@@ -127,7 +133,8 @@ def base(numbers: Numbers) -> Profile:
         "grouped": KernelClass(numbers["grouped",], bandwidth=numbers["experts",]),
     }
     launch, dispatch = numbers["launch",], Dispatch(*[numbers["host",]] * 3)
-    return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch)
+    turn = numbers["turn",], numbers["sequence",]
+    return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch, turn=turn)
 
 
 def fitted(name: str, numbers: Numbers, generations: Iterable[str]) -> Stack:
@@ -245,7 +252,9 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
-    return STACK if len(name) == 2 else PAIR
+    if len(name) == 2:
+        return ENGINE if name[-1] in ("turn", "sequence") else STACK
+    return PAIR
 
 
 def left_out(

@@ -12,6 +12,7 @@ from budget import device as devices
 from budget.answer import Estimate
 from budget.errors import InputError
 from budget.fold.kernels import Work
+from budget.fold.time import decoded
 from budget.ir import Gemm
 from budget.named import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class Kernels(NamedTuple):
     times: float
     stretch: float  # by a pipeline's bubble
     waits: float  # seconds for collectives
+    sequences: float  # of which it generates a token each
 
 
 class Case(NamedTuple):
@@ -108,7 +110,7 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
     t = e.times
     busy = t.forward + t.backward
     found = tuple(_alike((k.work for k in t.kernels), part.phase))
-    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication)
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication, float(decoded(e.program)))
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:

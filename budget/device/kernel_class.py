@@ -77,7 +77,8 @@ class Profile(NamedTuple):
     memory: the fraction of the bandwidth for little data. steps: where data outgrows a cache, (bytes, the
     fraction from there on). serial: the host is the device, so its work adds to the kernels' (a CPU).
     links: of collectives by name and number of machines, `all_reduce-1`: seconds before the first byte,
-    and bytes/s over each device's link.
+    and bytes/s over each device's link. turn: seconds of an engine between two tokens, while no graph runs,
+    and more for each sequence.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Profile(NamedTuple):
     source: str = ""
     versions: Mapping[str, str] = {}
     links: Mapping[str, tuple[float, float]] = {}  # see bench/collectives.py
+    turn: tuple[float, float] = (0.0, 0.0)
 
     @property
     def summary(self) -> str:

@@ -141,6 +141,7 @@ def parse(table: Any, where: str) -> Profile:
             source=str(table.get("source", "")),
             versions=dict(table.get("versions", {})),
             links={k: (float(v[0]), float(v[1])) for k, v in table.get("links", {}).items()},
+            turn=(float(table.get("turn", (0, 0))[0]), float(table.get("turn", (0, 0))[1])),
         )
     except KeyError as error:
         raise InputError("profile", f"{where}: {error.args[0]} is missing") from None
@@ -163,6 +164,7 @@ def _check(p: Profile, where: str) -> None:
     others = [
         p.launch_s,
         *p.dispatch,
+        *p.turn,
         *(x for f in p.forms.values() for x in (*f.edge, f.start_s, f.host_s, f.overlap)),
     ]
     if not all(0 < x < 1e18 for x in positive) or not all(0 <= x < 1e9 for x in others):

@@ -58,6 +58,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         memory=stream,
         launch_s=base.launch_s * of["launch"],
         dispatch=Dispatch(*(seconds * of["host"] for seconds in base.dispatch)),
+        turn=(base.turn[0] * of["turn"], base.turn[1] * of["sequence"]),
         low=low,
         high=high,
     )

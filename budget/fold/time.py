@@ -16,7 +16,7 @@ from ..device.software import four_bits
 from ..dtype import BYTES, full_name
 from ..ir import Gemm, Model
 from ..named import NamedTuple
-from ..size import Size, ceil_div, maximum, minimum
+from ..size import Size, ceil_div, is_zero, maximum, minimum
 from .count import training
 from .kernels import Work, works
 from .traffic import NOBODY, reads
@@ -65,6 +65,7 @@ class Rates(NamedTuple):
     sms: int
     aligned: int  # elements in 16 bytes
     resident: Size = 0  # bytes of the weights that are read between two uses of one
+    turn: tuple[float, float] = (0.0, 0.0)  # see Profile
 
 
 def rates(device: Device, profile: Profile, dtype: str) -> Rates:
@@ -90,13 +91,14 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         serial=profile.serial,
         sms=device.sms or 1,
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
+        turn=profile.turn,
     )
 
 
 def running(r: Rates, execution: str) -> Rates:
-    """The rates of an execution: an accelerator that replays a graph does not wait for its host."""
+    """The rates of an execution: what replays a graph waits for its host between two tokens alone."""
     if execution != "graph" or r.serial:
-        return r
+        return r._replace(turn=(0.0, 0.0))
     forms = {name: form._replace(waits=False) for name, form in r.forms.items()}
     return r._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
 
@@ -201,9 +203,22 @@ def time(model: Model, device: Device, profile: Profile, dtype: str, execution: 
     kernels = _timed(tuple(works(model.nodes, dtype, execution, read=read)), r)
     weights = sum(copies for _, _, copies in training(model)) if r.serial else 0
     phases = _phases(kernels)
-    overhead = _overhead(kernels, weights, phases, r)
+    overhead = _overhead(kernels, weights, phases, r) + between(r, decoded(model))
     step = sum(phases.values()) + overhead
-    return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=_alternate(kernels, r))
+    alternate = any(r.turn) or _alternate(kernels, r)
+    return Times(**phases, overhead=overhead, step=step, kernels=kernels, alternate=alternate)
+
+
+def between(r: Rates, sequences: Size) -> Size:
+    """Seconds of an engine between two tokens of so many sequences, while no graph runs: who is next, and of
+    each sequence its token, its cache's place and its text. Source: vllm-v1.
+    """
+    return r.turn[0] * minimum(sequences, 1) + r.turn[1] * sequences
+
+
+def decoded(model: Model) -> Size:
+    """The sequences that a step generates a token of."""
+    return 0 if is_zero(model.cached) else model.samples
 
 
 def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profile, dtype: str) -> Size:

@@ -22,9 +22,11 @@ AXES = ("dp", "tp", "pp", "ep", "cp")
 # ones, and of attention, the bandwidth of matrices that are read once (stream), of experts among them, of
 # weights of few bits that products widen (weight_only), and of all that is no product (pointwise). How long a
 # kernel's start takes on the device (launch), and an operator's on the host, relative to
-# data/profiles/datasheet.json.
+# data/profiles/datasheet.json; the same of an engine between two tokens (turn), and there of each
+# sequence.
 CLASSES = (
     "product", "ordinary", "attention", "stream", "experts", "weight_only", "pointwise", "launch", "host",
+    "turn", "sequence",
 )  # fmt: skip
 BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
