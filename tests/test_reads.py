@@ -1,5 +1,6 @@
 """What a compiled program moves: nothing that only neighbours in one kernel hand to each other."""
 
+import math
 from itertools import combinations, product
 
 import pytest
@@ -54,3 +55,32 @@ def test_experts_are_added_up_over_devices_once_weighed():
     program = e.spread[0][0].program
     summed = [o.ins[0].dims for o, times in walk(program.nodes) if o.kind == "all_reduce" and times > 1]
     assert summed == [("b", "s", "d")] * 2
+
+
+def again(name, mode, op):
+    """Bytes that kernels of an operator read once more, by phase."""
+    e = estimate(name, mode=mode, batch=2, dtype="fp16", precision="pure", device="v100")
+    return {w.phase: w.again for w in works(e.program.nodes, "float16") if w.op == op}
+
+
+def test_a_batch_norm_that_is_trained_reads_pictures_for_its_statistics_first():
+    """What it scales, and of the gradient both that it is made of."""
+    picture = 2 * 64 * 112 * 112 * 2
+    assert again("resnet18", "train", "stem.norm") == {"forward": picture, "backward": 2 * picture}
+    assert again("resnet18", "forward", "stem.norm") == {"forward": 0}
+
+
+def test_a_group_norm_always_makes_its_statistics():
+    e = estimate("wav2vec2", mode="forward", batch=2, dtype="fp16", precision="pure", device="v100")
+    [norm] = [o for o, _ in walk(e.program.nodes) if o.kind == "group_norm"]
+    [found] = [w.again for w in works(e.program.nodes, "float16") if w.op == norm.name]
+    assert found == 2 * norm.sizes["b"] * math.prod(norm.sizes[d] for d in norm.out.dims[1:])
+
+
+def test_the_gradient_of_a_depthwise_weight_reads_its_channel_for_each_tap():
+    """Nine taps of a convolution that halves the sides: from a cache, but for the first time."""
+    small, large = 2 * 144 * 28 * 28 * 2, 2 * 144 * 56 * 56 * 2
+    e = estimate("mobilenet-v2", batch=2, dtype="fp16", precision="pure")
+    backward = [w for w in works(e.program.nodes, "float16") if w.phase == "backward"]
+    found = [w.again for w in backward if w.op == "stage2.0.depthwise.conv"]
+    assert sorted(found) == [0, pytest.approx(8 * 750 / 2155 * (small + large))]

@@ -25,7 +25,7 @@ from ..ir import (
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
 from .forms import NARROW, PRODUCTS, experts, form, kind_of
-from .traffic import NOBODY, Reads, in_between, moved, moved_bytes
+from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes
 
 
 class Work(NamedTuple):
@@ -46,6 +46,7 @@ class Work(NamedTuple):
     host: Size = 0  # bytes that cross the host's link
     weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
     groups: Size = 1  # of experts' products: as many experts as have rows
+    again: Size = 0  # bytes that an accelerator reads once more
 
 
 def works(
@@ -209,6 +210,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         host,
         weights,
         _groups(main) if products else 1,
+        again(ops, dtype),
     )
 
 

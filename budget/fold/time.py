@@ -129,10 +129,11 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
         arithmetic = maximum(arithmetic, w.weights / form.widens)
     byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
     once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
+    moved = w.bytes if r.serial else w.bytes + w.again
     if w.gemm is None:
-        traffic = w.bytes * byte * form.traffic + once
+        traffic = moved * byte * form.traffic + once
     else:
-        traffic = (w.bytes * byte + once) * _packing(w.gemm, form)
+        traffic = (moved * byte + once) * _packing(w.gemm, form)
     traffic = traffic / form.bandwidth
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:

@@ -20,13 +20,19 @@ from ..ir import (
     Op,
     Tensor,
     elements,
+    gemm,
+    is_convolution,
     picked,
     walk,
     widest,
     window,
 )
 from ..named import NamedTuple
-from ..size import Size, is_number, minimum, product
+from ..size import Size, is_number, is_zero, minimum, product
+
+# Seconds of a byte of the cache that all units share, relative to one of memory. Source: jia-2018 (a V100's
+# 2,155 and 750 GB/s).
+CACHED = 750 / 2155
 
 
 class Reads(NamedTuple):
@@ -105,6 +111,32 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights
+
+
+def again(ops: Sequence[Op], dtype: str) -> Size:
+    """Bytes that an accelerator's kernels read once more, as no block of them holds all that it needs."""
+    return sum([_more(o) * _pictured(o, dtype) for o in ops if o.rule.passes or o.kind == "contract"])
+
+
+def _pictured(o: Op, dtype: str) -> Size:
+    return sum([moved_bytes(t, o, dtype) for t in o.ins if t.role not in WEIGHTS and len(t.dims) > 1])
+
+
+def _more(o: Op) -> Size:
+    """How many times more. A norm over more than a row makes its statistics first, but for a batch norm that
+    is not trained; of a depthwise convolution's weight's gradient each block makes one number, and reads
+    all of its channel for that, from a cache. Source: aten-depthwise.
+    """
+    rule = o.rule
+    if rule.passes:
+        return int(
+            rule.family == "norm" and (o.derived or is_zero(rule.tracks) or o.beside[0] >= rule.tracks)
+        )
+    g = gemm(o) if o.derived and is_convolution(o) else None
+    if g is None or not all(map(is_number, (g.batch, g.m, g.n))) or g.batch == 1 or min(g.m, g.n) > 1:
+        return 0
+    taps = max(g.m, g.n)
+    return 0 if is_number(g.k) and g.k < taps else CACHED * (taps - 1)
 
 
 def in_between(o: Op, dtype: str) -> Size:
