@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 # The settings that may be lists. Others, such as inputs, have lists of their own.
 LISTS = (
     "batch", "seq", "image", "sound", "mode", "dtype", "optimizer",
-    "recompute", "attention", "execution", "stack", "device",
+    "recompute", "attention", "execution", "stack", "device", "devices",
+    "quantize", "kv_dtype", "precision", "lora_rank", "accumulate",
 )  # fmt: skip
 MOST = 1000  # estimates
 

@@ -182,6 +182,8 @@ def check(field: Field, value: Any) -> Any:
             raise InputError(field.name, f"got {shown(value)}; allowed: true or false")
         return value
     if kind == "str":
+        if choices and isinstance(value, str) and value.lower() in choices:  # as files are called: Q4_K_M
+            return value.lower()
         if value not in choices if choices else not isinstance(value, str):
             allowed = f"allowed: {', '.join(filter(None, choices)) or 'text'}"
             raise InputError(field.name, f"got {shown(value)}; {hint(value, choices, allowed)}")
@@ -252,7 +254,8 @@ def one_shape(values: Mapping[str, Any]) -> None:
 def at_most(name: str, value: Size, bound: str, limit: Size) -> None:
     """Raise an InputError where a size is above another one; symbols pass."""
     if any_of(value > limit):
-        raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}")
+        more = "; --context N makes it longer" if bound == "context" else ""
+        raise InputError(name, f"got {shown(value)}; allowed: at most {bound}, {shown(limit)}{more}")
 
 
 def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ...]) -> None:

@@ -183,7 +183,7 @@ def _engine(source: Source, techniques: Mapping[str, Any]) -> str:
         return ""
     from .plan.quantize import engine
 
-    return engine(asked)
+    return engine(asked.lower())
 
 
 def _stack(stack: object, mode: str, vendor: str, engine: str) -> Stack:

@@ -209,8 +209,10 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 def _forms(now: Estimate) -> tuple[str, ...]:
     """The formats of weights that software for this mode and device has."""
+    from .plan.quantize import engine
+
     if now.task.workload.mode not in ENGINES:
         return () if _experts(now) else PACKED
-    if now.device.vendor == "Apple":
+    if now.device.vendor == "Apple" or now.stack.name == engine(GGUF[-1]):
         return GGUF
     return tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)

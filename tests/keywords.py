@@ -49,11 +49,14 @@ def written() -> str:
     """The whole file."""
     names = "\n".join(f"{name.capitalize()} = {literal(choices)}" for name, choices in CHOICES.items())
     techniques = {f.name: literal(f.choices) if f.choices else f.type for f in fields().values()}
-    lists = {name: f"{kind} | Sequence[{kind}]" if name in LISTS else kind for name, kind in TYPES.items()}
+    lists = {
+        name: f"{kind} | Sequence[{kind}]" if name in LISTS else kind
+        for name, kind in {**techniques, **TYPES}.items()
+    }
     classes = (
         typed("Techniques", "TypedDict", "Settings of the techniques (docs/techniques.md).", techniques),
         typed("Settings", "Techniques", "All that `estimate` takes besides the model.", TYPES),
-        typed("Lists", "Techniques", "The same for `compare`: some may be lists.", lists),
+        typed("Lists", "TypedDict", "The same for `compare`: some may be lists.", lists),
     )
     return "\n\n".join([f"{HEAD}\n{names}\n", *classes])
 

@@ -123,3 +123,24 @@ def test_a_heading_says_the_techniques_that_all_have(capsys):
     args = ["compare", "gpt2", "--device", "h100,a100", "--mode", "decode", "--quantize", "int8"]
     assert main(args) == 0
     assert "quantize int8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("quantize", ["none", "Q8_0", "q4_k_m"]), ("lora_rank", [8, 64]), ("kv_dtype", ["bf16", "fp8"]),
+        ("precision", ["pure", "autocast"]), ("accumulate", [1, 4]), ("devices", [2, 4]),
+    ],
+)  # fmt: skip
+def test_techniques_are_compared_as_single_calls_answer(capsys, flag, values):
+    mode = "decode" if flag in ("quantize", "kv_dtype") else "train"
+    found = compare("gpt2", mode=mode, **{flag: values})
+    for e, value in zip(found, values, strict=True):
+        one = budget.estimate("gpt2", mode=mode, **{flag: value})
+        assert (e.memory.peak, e.times.step) == (one.memory.peak, one.times.step)
+    listed = ",".join(map(str, values))
+    args = ["compare", "gpt2", "--mode", mode, f"--{flag.replace('_', '-')}", listed, "--format", "json"]
+    assert main(args) == 0
+    assert [e["memory_bytes"]["peak"] for e in json.loads(capsys.readouterr().out)] == [
+        e.memory.peak for e in found
+    ]

@@ -1,6 +1,7 @@
 """Devices: the data against the table it is from, look-up by name, and this machine."""
 
 import csv
+import json
 import statistics
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget import device, stack, table
-from budget.device import GIB, MIB, spelled
+from budget import device, estimate, stack, table
+from budget.device import GIB, MIB, own, spelled
 from budget.device.profile import profile_for
 from budget.errors import InputError
 
@@ -148,6 +149,9 @@ def test_every_device_is_in_a_table_or_read():
         ("tpuv4", "tpu-v4"),
         ("v5e", "tpu-v5e"),
         ("mi300", "mi300x"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-4090-mobile"),
+        ("4090 laptop", "rtx-4090-mobile"),
+        ("Ryzen AI Max+ 395", "strix-halo"),
         ("h100-80gb", "h100-sxm"),
         ("a100 80gb", "a100-80gb"),
         ("a100-40", "a100-40gb"),
@@ -182,7 +186,7 @@ def test_no_two_devices_share_a_name():
     [
         ("h10", "did you mean 'h100'"),
         ("mi30", "did you mean 'mi300"),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", "budget list devices"),  # another processor than the card's
+        ("NVIDIA GeForce RTX 3050 Laptop GPU", "budget list devices"),  # another processor than the card's
         ("a100 41gb", "did you mean 'a100-40gb'"),
         ("", "budget list devices"),
         ("?" * 10**6, "budget list devices"),
@@ -341,3 +345,53 @@ def test_a_name_may_say_how_many(text):
 @pytest.mark.parametrize("name", ["rtx4090", "gtx 1080 ti", "mi300x", "2x h999", "h100", "auto"])
 def test_a_name_without_a_number_of_devices_stays(name):
     assert device.several(name, 8) == (name, 8)
+
+
+def file_of(folder, **changes):
+    about = {**table.load("devices", "h100-sxm.json"), **changes}
+    path = folder / "mine.json"
+    path.write_text(json.dumps({k: v for k, v in about.items() if v is not None}), "utf-8")
+    return str(path)
+
+
+def test_a_device_of_ones_own_is_one_as_the_data_has_it(tmp_path):
+    own, shipped = device.load(file_of(tmp_path)), device.load("h100")
+    assert own._replace(id=shipped.id) == shipped
+    assert device.several(file_of(tmp_path), 2) == (file_of(tmp_path), 2)
+    bare = {"name": "Mine", "memory_gb": 24, "bandwidth_gb_s": 900, "bf16_tflops": 100, "source": "a page"}
+    (tmp_path / "bare.json").write_text(json.dumps(bare), "utf-8")
+    found = estimate("gpt2", device=str(tmp_path / "bare.json"), mode="decode")
+    assert found.device.name == "Mine" and found.times.step > 0
+
+
+@pytest.mark.parametrize("name", device.names())
+def test_every_device_of_the_data_is_one_that_a_file_could_have(name):
+    own.check(table.load("devices", f"{name}.json"), name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"source": None}, "source is missing"),
+        ({"memory_gb": None}, "memory_gb is missing"),
+        ({"host": None}, "host is missing"),
+        ({"fp32_tflops": None, "bf16_tflops": None}, "fp32_tflops is missing; bf16_tflops stands in for it"),
+        ({"bandwidth_gb_s": -3350}, "bandwidth_gb_s: got -3350; allowed: a number above 0"),
+        ({"bf16_tflops": "fast"}, "bf16_tflops: got 'fast'; allowed: a number above 0"),
+        ({"name": 100}, "name: got 100; allowed: text"),
+        ({"wheels": 4}, "wheels is no field of a device; allowed: name"),
+        ({"usd_per_hour": 2}, "usd_per_hour: got 2; allowed: a low and a high price"),
+    ],
+)
+def test_a_wrong_file_of_a_device_is_named_with_its_field(tmp_path, changes, problem):
+    with pytest.raises(InputError) as said:
+        device.load(file_of(tmp_path, **changes))
+    assert str(said.value).startswith(f"device: mine.json: {problem}")
+
+
+def test_no_file_of_a_device(tmp_path):
+    (tmp_path / "list.json").write_text("[]", "utf-8")
+    (tmp_path / "torn.json").write_text("{", "utf-8")
+    for name, problem in {"list": "list.json: got", "torn": "cannot read", "none": "cannot read"}.items():
+        with pytest.raises(InputError, match=problem):
+            device.load(str(tmp_path / f"{name}.json"))

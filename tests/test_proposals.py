@@ -139,6 +139,7 @@ def test_weights_are_packed_in_what_software_reads_them_in():
     for name in ("llama-3-8b", "mixtral-8x7b"):
         assert {d: formats(name, device=d, mode="decode") for d in served} == served
     assert formats("llama-3-8b", device="m3-max", mode="decode") == {"q8_0", "q4_k_m"}
+    assert formats("llama-3-8b", device="h100", mode="decode", stack="llama.cpp") == {"q8_0", "q4_k_m"}
     assert formats("llama-3-8b", device="tpu-v5p", mode="decode") == set()
 
 

@@ -101,10 +101,32 @@ def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys, tmp
     assert every["inside"] >= 0.85
 
 
+@pytest.mark.parametrize("name", ["inference.csv", "training_throughput.csv", "serving.csv"])
+def test_a_table_as_others_write_it_is_predicted_the_same(name, tmp_path, capsys):
+    """Another order, a byte-order mark, Windows' line ends, blanks, an empty row; and nothing measured."""
+    rows = some(name, 300)[:3]
+    usual = answer(written(tmp_path / "usual.csv", rows), capsys)["rows"]
+    columns = list(reversed(rows[0]))
+    lines = [columns, *([f'"{r[c]}"' for c in columns] for r in rows), [""] * len(columns)]
+    other = tmp_path / "other.csv"
+    other.write_bytes("\r\n".join(", ".join(line) for line in lines).encode("utf-8-sig"))
+    assert answer(other, capsys)["rows"] == usual
+    needed = table.read(str(other))[0].COLUMNS
+    bare = [{k: v for k, v in r.items() if k in needed or k not in MEASURED[name]} for r in rows]
+    found = answer(written(tmp_path / "bare.csv", bare), capsys)["rows"]
+    assert [r["id"] for r in found if "predicted" in r] == list(
+        dict.fromkeys(r["id"] for r in usual if "predicted" in r)
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda r: r.pop("engine"), "no known kind of table"),
+        (
+            lambda r: r.pop("engine"),
+            "no known kind of table; nearest is inference's, without engine; allowed",
+        ),
+        (lambda r: [r.pop(c) for c in ("id", "gpu")], "columns id, gpu are missing"),
         (lambda r: r.pop("output_len"), "column output_len is missing"),
         (lambda r: r.update(batch="many"), "row 2, column batch: got 'many'; allowed: a number"),
         (lambda r: r.update(layers="-3"), "row 2, column layers: got '-3'"),

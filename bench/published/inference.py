@@ -27,7 +27,7 @@ COLUMNS = (
     "input_len",
     "output_len",
 )
-TELLS = ("engine", "weight_precision", "tpot_ms")
+TELLS = ("engine", "weight_precision")
 NUMBERS = (
     "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "n_gpus", "tp", "pp", "ep",
     "batch", "input_len", "output_len", "ttft_ms", "tpot_ms", "e2e_latency_ms", "decode_tok_s_total",

@@ -42,7 +42,7 @@ def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     if row["concurrency"] in WORDS:
         raise NotCoveredError("users without end: how many run at once is not stated")
-    if row["mode"] != "agg":
+    if row.get("mode", "agg") not in ("", "agg"):
         raise NotCoveredError("prompts on devices of their own")
     if row["precision"] not in WEIGHTS:
         raise NotCoveredError(f"products in {row['precision'][:20]} are not timed")

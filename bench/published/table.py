@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -18,8 +19,8 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
     """The kind of a table, and its rows. Raises InputError that names the file, and its row and column."""
     name = os.path.basename(path)
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
             columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, ValueError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
@@ -30,7 +31,10 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
             raise InputError("table", f"{name}: row {i + 2} does not have {len(columns)} columns")
         for column in kind.NUMBERS:
             _check(f"{name}: row {i + 2}, column {column}", row.get(column, ""), kind.WORDS)
-    return kind, rows
+    known = [column for one in kinds() for column in (*one.COLUMNS, *one.NUMBERS)]
+    return kind, [
+        {**dict.fromkeys(known, ""), **row} for row in rows if any(row.values())
+    ]  # what a table lacks is not stated
 
 
 def _check(where: str, text: str, words: tuple[str, ...]) -> None:
@@ -44,20 +48,26 @@ def _check(where: str, text: str, words: tuple[str, ...]) -> None:
         raise InputError("table", f"{where}: got {shown(text)}; allowed: a number from 0 on, or nothing")
 
 
-def kinds() -> Iterator[ModuleType]:
+@cache
+def kinds() -> tuple[ModuleType, ...]:
     """The kinds of tables: the files of this folder that have COLUMNS."""
     folder = os.path.dirname(os.path.abspath(__file__))
     found = (import_module(f"budget.bench.published.{name}") for name in modules(folder))
-    return (module for module in found if hasattr(module, "TELLS"))
+    return tuple(module for module in found if hasattr(module, "TELLS"))
 
 
 def _kind(name: str, columns: tuple[str, ...]) -> ModuleType:
     """The kind whose own columns a table has. Raises InputError for none, and for a missing column."""
     known = [kind for kind in kinds() if set(kind.TELLS) <= set(columns)]
     if not known:
+        nearest = max(kinds(), key=lambda kind: len({*kind.TELLS, *kind.COLUMNS} & set(columns)))
+        lacks = ", ".join(c for c in dict.fromkeys((*nearest.TELLS, *nearest.COLUMNS)) if c not in columns)
         some = "; ".join(", ".join(kind.TELLS) for kind in kinds())
-        raise InputError("table", f"{name}: no known kind of table; allowed: one with the columns {some}")
+        near = f"; nearest is {nearest.__name__.rpartition('.')[2]}'s, without {lacks}"
+        problem = "no known kind of table" + near * any(c in columns for c in nearest.COLUMNS)
+        raise InputError("table", f"{name}: {problem}; allowed: one with the columns {some}")
     missing = [column for column in known[0].COLUMNS if column not in columns]
     if missing:
-        raise InputError("table", f"{name}: column {missing[0]} is missing")
+        verb = "is missing" if len(missing) == 1 else "are missing"
+        raise InputError("table", f"{name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} {verb}")
     return known[0]

@@ -18,7 +18,7 @@ from .techniques import adapters, fused, optimizer
 from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
-TELLS = ("micro_batch", "tokens_per_s_per_gpu")
+TELLS = ("micro_batch", "n_gpus")
 NUMBERS = (
     "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch",
     "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",

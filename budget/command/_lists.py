@@ -52,6 +52,8 @@ def _doubled(field: str, low: Any, high: Any) -> list[int]:
 
 def how_many(text: str | None) -> Any:
     """A number of devices. Raises InputError for names of them."""
+    if text and "," in text:
+        return [how_many(part) for part in text.split(",")]
     value = number(text)
     if isinstance(value, str):
         allowed = "how many, a whole number; which ones: --device"

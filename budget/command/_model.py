@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from functools import partial
 
 from .. import arch as architectures
+from ..comparison import LISTS
 from ..config import Field, Settings
 from ..errors import InputError, shown, unknown
 from ..estimate import CHOICES
@@ -44,7 +45,9 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     )
     several("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     several(
-        "--device", metavar="D", help="a device's name, or auto for this machine (the cluster's, or h200)"
+        "--device",
+        metavar="D",
+        help="a device's name, auto for this machine, or a .json (the cluster's, or h200)",
     )
     add(
         "--layout",
@@ -236,7 +239,14 @@ def run_settings(args: Namespace) -> dict[str, Any]:
 def technique_settings(args: Namespace) -> dict[str, Any]:
     """The techniques' flags that were given."""
     given = {f: getattr(args, f.name) for f in args.techniques.values()}
-    return {f.name: _value(f.type, value) for f, value in given.items() if value is not None}
+    return {f.name: _values(f, value) for f, value in given.items() if value is not None}
+
+
+def _values(f: Field, value: Any) -> Any:
+    """A technique's value, or a list of them where `compare` takes several."""
+    if f.name in LISTS and isinstance(value, str) and "," in value:
+        return [_value(f.type, part) for part in value.split(",")]
+    return _value(f.type, value)
 
 
 def _flag(name: str) -> str:

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   budget compare llama-3-8b mixtral-8x7b --mode decode --batch 16 --seq 4096
   budget compare resnet50 --device v100,a100,h100 --batch 256
   budget compare llama-3-8b --mode decode --batch 1..256 --seq 8k
+  budget compare llama-3-8b --mode decode --quantize q8_0,q4_k_m --device 4090
   budget compare gpt2 gpt2-medium gpt2-large gpt2-xl --format json
   budget compare gpt2 --module path/file.py:factory --module path/file.py:other
 """

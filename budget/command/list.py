@@ -178,11 +178,18 @@ def _prices(word: str | None) -> Answer:
     )
 
 
+def _wrapped(head: str, text: str) -> list[str]:
+    """A line of a list, and below it what is longer."""
+    from textwrap import wrap
+
+    return wrap(text, 79, initial_indent=head, subsequent_indent=" " * len(head))
+
+
 def _stacks(name: str | None) -> Answer:
     if name is not None:
         return _fields(list(stack_fields(stack.load(name))))
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
-    lines = [f"{name:<20}{modes:<13}{about}"[:79] for name, modes, about in rows]
+    lines = [line for name, modes, about in rows for line in _wrapped(f"{name:<20}{modes:<13}", about)]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     serves = (f", {of['decode']} on {vendor}'s devices" for vendor, of in stack.OF_VENDOR.items())
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"

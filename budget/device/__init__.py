@@ -152,18 +152,28 @@ def names() -> tuple[str, ...]:
 
 def several(name: Any, devices: Any) -> tuple[Any, Any]:
     """A device's name and how many are meant, which the name may say: `2x h100`. Raises InputError."""
-    if not isinstance(name, str) or name in ("auto", "cpu") or table.has("devices", name):
+    if not isinstance(name, str) or name in ("auto", "cpu") or _plain(name):
         return name, devices
     from . import spelled
 
     return spelled.several(name[:80], devices)
 
 
+def _plain(name: str) -> bool:
+    """Whether a name can say nothing but which device: an id, or a file."""
+    return name.endswith(".json") or table.has("devices", name)
+
+
 def load(name: str) -> Device:
-    """A device by its id, an alias or the name that its driver shows; `auto` or `cpu`: this machine.
+    """A device by its id, an alias or the name that its driver shows; `auto` or `cpu`: this machine; or by
+    the path of a file of one's own.
 
     Raises InputError with the nearest known name.
     """
+    if name.endswith(".json"):
+        from . import own
+
+        return _device(*own.read(name))
     found = _load(name)
     return found._replace(flops=dict(found.flops), measured=dict(found.measured))
 

@@ -235,6 +235,8 @@ def _time(e: Estimate) -> Iterator[str]:
     if decodes:
         parts += [f"{times['bound']}-bound"]
         parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
+    elif rate.mfu > 1:
+        parts += ["MFU counts masked pairs, too"]
     elif times["overhead"] >= WAITS * t.step:
         parts += [f"waits {times['overhead'] / t.step:.0%} for the host"]
     yield "              " + "   ".join(parts)

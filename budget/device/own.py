@@ -1,0 +1,62 @@
+"""A device from a file of one's own, as budget/data/devices/ has them: `--device mine.json`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ..errors import InputError, shown
+from ..named import Any
+
+RATES = (
+    "fp64_tflops", "fp32_tflops", "tf32_tflops", "bf16_tflops", "fp16_tflops", "fp8_tflops", "fp4_tflops",
+    "int8_tops", "measured_bf16_tflops", "measured_fp8_tflops",
+)  # fmt: skip
+NUMBERS = (
+    "memory_gb", "visible_mib", "bandwidth_gb_s", "year", "sms", "l2_mb", "tdp_w", *RATES,
+    "link_gb_s", "nic_gbit_s", "host_gb_s",
+)  # fmt: skip
+TEXTS = ("name", "vendor", "generation", "memory", "link", "host", "source", "confidence", "notes")
+OTHERS = ("aliases", "usd_per_hour")
+NEEDED = ("name", "memory_gb", "bandwidth_gb_s", "source")
+BESIDE = {"link_gb_s": "link", "host_gb_s": "host"}
+USUAL = {"vendor": "", "year": None, "memory": "", "confidence": "read"}
+
+
+def read(path: str) -> tuple[str, Mapping[str, Any]]:
+    """A device's id, that of the file, and its table, checked. Raises InputError with the file and field."""
+    import json
+
+    file = os.path.basename(path)
+    try:
+        with open(path, encoding="utf-8") as opened:
+            table = json.load(opened)
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError("device", f"cannot read {path}: {why}") from None
+    check(table, file)
+    return file.removesuffix(".json"), {**USUAL, **table}
+
+
+def check(table: Any, file: str) -> None:
+    """Raise an InputError for what is no table of a device."""
+    if not isinstance(table, Mapping):
+        raise InputError("device", f"{file}: got {shown(table)}; allowed: a table")
+    for field in (*NEEDED, *(name for rate, name in BESIDE.items() if rate in table)):
+        if field not in table:
+            raise InputError("device", f"{file}: {field} is missing")
+    if not {"fp32_tflops", "bf16_tflops"} & table.keys():
+        raise InputError("device", f"{file}: fp32_tflops is missing; bf16_tflops stands in for it")
+    for field, value in table.items():
+        if field in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: a number above 0")
+        if field in TEXTS and not isinstance(value, str):
+            raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: text")
+        if field not in (*NUMBERS, *TEXTS, *OTHERS):
+            known = ", ".join((*TEXTS, *NUMBERS, *OTHERS))
+            raise InputError("device", f"{file}: {field[:40]} is no field of a device; allowed: {known}")
+    price = table.get("usd_per_hour", [1, 1])
+    if not (isinstance(price, list) and len(price) == 2 and all(isinstance(p, int | float) for p in price)):
+        raise InputError(
+            "device", f"{file}: usd_per_hour: got {shown(price)}; allowed: a low and a high price"
+        )
