@@ -104,7 +104,7 @@ SOFTWARE = {
 BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
-    "megatron": ((2022, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
+    "megatron": ((2023, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
     "llama.cpp": ((2024, 6), "llama.cpp-2024"),
 }  # fmt: skip
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
@@ -166,6 +166,12 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
         if told := re.search(said, text):
             return tuple(int(n) for n in told.groups() if n) < begin
     return False
+
+
+def month(row: Row) -> tuple[int, ...]:
+    """The year and month that a row's source or notes state, or what is later than all."""
+    told = re.search(DATE, f"{row.get('source', '')} {row.get('notes', '')}".lower())
+    return (int(told[1]), int(told[2])) if told else (9999,)
 
 
 def _month(found: re.Match[str]) -> str:

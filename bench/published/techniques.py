@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 
+from budget import stack as stacks
 from budget.named import Any
 
-from .rows import NotCoveredError
+from .rows import NotCoveredError, month
 from .table import Row
 
 RANK = 16  # where a row states none: the rank is of little weight
@@ -31,6 +32,9 @@ OPTIMIZERS = {
 }  # fmt: skip
 # What notes call those that are not AdamW in one kernel.
 NOTED = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
+
+# Kernels by the words after `fused`, of software that runs one operator after the other.
+FUSED = {r"\bnorm|layernorm": "norm", r"\bmlp|swiglu|gelu|gate": "gate", r"cross.entropy|loss": "loss"}
 
 
 def adapters(row: Row) -> dict[str, Any]:
@@ -78,18 +82,23 @@ def _noted(row: Row, software: str) -> str:
         return "muon"
     if software != "transformers" or "deepspeed" in text:
         return "adamw_fused"
-    date = re.search(r"(20\d\d)-(\d\d)", text)
-    return "adamw_loop" if date and (int(date[1]), int(date[2])) < (2023, 8) else "adamw"
+    return "adamw_loop" if month(row) < (2023, 8) else "adamw"
 
 
 def fused(row: Row, software: str) -> dict[str, str]:
-    """Kernels for transformers' networks that a row names: unsloth's norms and loss, with adapters gates too;
-    liger's norms, gates and loss. Sources: fms-acceleration, liger.
+    """Kernels that a row names: for transformers' networks unsloth's norms and loss, with adapters gates too,
+    or liger's norms, gates and loss; elsewhere those of `fused layernorm, swiglu, cross entropy`.
+    Sources: fms-acceleration, liger, flash-attention-2 (its package's layers).
     """
     words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
     unsloth, liger = "unsloth" in words, "liger" in words
-    if software != "transformers" or not (unsloth or liger):
+    if software == "transformers" and (unsloth or liger):
+        gates = "lora" in words if unsloth else True
+        loss = "chunked_cross_entropy" if liger else "loss"
+        return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
+    told = re.search(r"\bfused ([\w ,+-]+)", words)
+    own = stacks.load(software).train or {}
+    if not told or own.get("execution") != "eager" or "fuse" in own:
         return {}
-    gates = "lora" in words if unsloth else True
-    loss = "chunked_cross_entropy" if liger else "loss"
-    return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
+    parts = [ours for word, ours in FUSED.items() if re.search(word, told[1])]
+    return {"fuse": ",".join(parts)} if parts else {}

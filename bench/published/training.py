@@ -12,7 +12,19 @@ from budget.read.source import resolve
 
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .networks import network, pictures
-from .rows import Asked, NotCoveredError, Part, device, measured, number, precision, stack, whole
+from .rows import (
+    Asked,
+    NotCoveredError,
+    Part,
+    before,
+    device,
+    measured,
+    month,
+    number,
+    precision,
+    stack,
+    whole,
+)
 from .table import Row
 from .techniques import adapters, fused, optimizer
 from .usual import EMPTY, filled
@@ -87,10 +99,22 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **adapters(row),
         **fused(row, software),
     }
-    if "no flash" in row.get("notes", "") or row.get("kind") in HEADS:
+    if row.get("kind") in HEADS or _written_out(row, software):
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
     return Part(model, settings)
+
+
+def _written_out(row: Row, software: str) -> bool:
+    """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
+    before 2.0 and in transformers' networks before 4.36, of December 2023. Sources: torch-sdpa, transformers.
+    """
+    text = f"{row['source']} {row.get('notes', '')}".lower()
+    if "flash" in text:
+        return "no flash" in text
+    old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
+    early = before(row, "transformers", (4, 36)) or month(row) < (2023, 12)
+    return old or (software == "transformers" and early)
 
 
 def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:

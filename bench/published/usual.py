@@ -1,7 +1,7 @@
 """What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
 
 recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
-Sources: megatron-bridge-recipes, nemo-launcher, maxtext-defaults, torchtitan-defaults.
+Sources: megatron-bridge-recipes, nemo-launcher, automodel, maxtext-defaults, torchtitan-defaults.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""What rows of published training runs say of kernels, by their words and their software's versions."""
+
+import pytest
+from budget.bench.published import training
+from budget.bench.published.rows import stack
+from budget.bench.published.techniques import fused
+from budget.bench.published.usual import filled
+
+ROW = {"model": "GPT-2 124M", "gpu": "A100", "n_gpus": "1", "micro_batch": "16", "seq": "1024"}
+ROW |= {"id": "a", "precision": "bf16-amp", "kind": "llm_train", "tokens_per_s_per_gpu": "1"}
+
+
+@pytest.mark.parametrize(
+    ("notes", "software", "parts"),
+    [
+        ("fused layernorm, swiglu, cross entropy, rotary", "litgpt", "norm,gate,loss"),
+        ("fused dropout + add + norm, MLP; flash attention", "torch-eager", "norm,gate"),
+        ("apex's fused Adam; loss scaled", "torch-eager", None),
+        ("fused AdamW, flash attention", "torch-eager", None),
+        ("fused cross entropy", "megatron", None),
+    ],
+)
+def test_layers_that_a_row_calls_fused_are(notes, software, parts):
+    """Of software that runs one operator after the other; a stack that fuses has its own."""
+    assert fused({"notes": notes}, software).get("fuse") == parts
+
+
+@pytest.mark.parametrize(
+    ("source", "notes", "eager"),
+    [
+        ("notebook (transformers, torch 1.13, 2022-09)", "", True),
+        ("README (transformers 4.30)", "", True),
+        ("README (transformers 4.48)", "", False),
+        ("README (transformers, 2023-04)", "flash attention", False),
+        ("README (PyTorch eager 1.8)", "", True),
+        ("README (PyTorch eager 2.3)", "", False),
+        ("README (PyTorch eager 2.3)", "no flash attention", True),
+        ("post (torch.compile, 2023-03)", "", False),
+    ],
+)
+def test_attention_is_written_out_before_there_were_kernels(source, notes, eager):
+    [asked] = training.asked({**ROW, "source": source, "notes": notes})
+    assert (asked.parts[0].settings.get("attention") == "eager") == eager
+
+
+@pytest.mark.parametrize(("when", "software"), [("2022-09", "megatron-2021"), ("2023-06", "megatron")])
+def test_megatron_before_flash_attention_is_the_stack_of_its_paper(when, software):
+    assert stack({"source": f"notebook (Megatron-LM, {when})"}, mode="train") == software
+
+
+def test_experts_of_automodel_go_through_deepep():
+    row = {**ROW, "source": "NVIDIA-NeMo/Automodel docs/performance-summary.md", "ep": "8"}
+    assert filled(row, "torchtitan", "h100-sxm")["ep_kind"] == "tokens"
