@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.__main__ import main
-from budget.bench.published.layouts import layout, recomputed
-from budget.bench.published.names import likely, named
-from budget.bench.published.networks import network, pictures, side
-from budget.bench.published.rows import NotCoveredError, device, precision, stack
-from budget.bench.published.techniques import adapters, fused, optimizer
+from budget.bench.published.rows import NotCoveredError
 
 from budget.serving import serve
 
@@ -201,202 +197,6 @@ def test_equal_requests_of_an_engine_that_runs_prompts_first_stay_together(tmp_p
     assert decode.settings["batch"] == 32
 
 
-@pytest.mark.parametrize(
-    ("name", "pixels"),
-    [("vit_base_patch16_384", 384), ("vit_base_patch16_224", 0), ("regnety_032", 0), ("mobilenetv2_100", 0)],
-)
-def test_a_networks_width_is_no_pictures_side(name, pixels):
-    assert side(name) == pixels
-
-
-@pytest.mark.parametrize(
-    ("name", "plain"),
-    [("deepseek-ai/DeepSeek-R1", "deepseek-v3"), ("openai/gpt-oss-120b", "gpt-oss-120b")],
-)
-def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
-    assert network({"model": name}, "vllm", 0)[0] == plain
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("told", "name"),
-    [
-        ("Llama3.1 70B FP8", "llama-3.1-70b"),
-        ("llama 7B Q4_0", "llama-7b"),
-        ("llama 8B Q4_K - Medium", "llama-3-8b"),
-        ("qwen3moe 30B.A3B Q4_K - Medium", "qwen3-30b-a3b"),
-        ("gpt-oss 20B MXFP4 MoE", "gpt-oss-20b"),
-        ("llama2-70b-99.9", "llama-2-70b"),
-        ("deepseek r1 671b", "deepseek-v3"),
-        ("GPT-2 1.5B", "gpt2-xl"),
-        ("BERT (Large)", "bert-large"),
-        ("ViT-L/16", "vit-l-16"),
-        ("resnet50.a1_in1k", "resnet50"),
-        ("swin_base_patch4_window12_384", "swin-base"),
-        ("qwen2.5:14b", "qwen2.5-14b"),  # as ollama
-        ("deepseek-r1:14b", "qwen2.5-14b"),  # distilled
-        ("deepseek-r1:8b", ""),  # of Llama or of Qwen
-        ("bge-large-en-v1.5", "bert-large"),
-        ("llama 70B", ""),  # Llama 2 or 3
-        ("Nemotron-3-8B", ""),
-        ("Qwen1.5 14B", ""),  # no qwen1.5-moe-a2.7b, which has 14 B parameters
-        ("Qwen-1.8B", ""),  # no qwen3-1.7b
-        ("GPT3 5B", ""),
-        ("whisper", ""),
-    ],
-)
-def test_names_of_tables_are_presets(told, name):
-    """As llama-bench, MLPerf, NVIDIA's and timm's tables write them."""
-    assert (named(told) or likely(told)) == name
-
-
-@pytest.mark.parametrize(
-    ("row", "software"),
-    [
-        ({"engine": "TensorRT-LLM 0.7.1"}, "tensorrt-llm-2023"),
-        ({"source": "NVIDIA/TensorRT-LLM release/0.5.0 performance.md"}, "tensorrt-llm-2023"),
-        ({"source": "TensorRT-LLM performance.md (v0.6.1 peak)"}, "tensorrt-llm-2023"),
-        ({"engine": "TensorRT-LLM", "engine_version": "1.0.0rc3", "source": "as in v0.5"}, "tensorrt-llm"),
-        ({"engine": "TensorRT-LLM", "source": "v0.8.0, 2 x H100, 0.7 s"}, "tensorrt-llm"),
-        ({"engine": "TensorRT-LLM", "source": "arXiv 2312.0001"}, "tensorrt-llm"),
-        ({"engine": "vLLM 0.2.1"}, "vllm-2024"),
-        ({"engine": "vLLM 0.23.0"}, "vllm"),
-        ({"engine": "PyTorch eager"}, "torch-eager"),
-        ({"engine": "PyTorch eager 1.12"}, "torch-1"),
-        ({"engine": "rapid-mlx 0.7.9 (MLX)"}, "mlx"),
-        ({"engine": "transformers, torch.compile"}, "torch-compile"),
-        ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
-        ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
-        ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
-        ({"engine": "llama.cpp b3622", "source": "issue 12, 2024-08-26"}, "llama.cpp"),
-        (
-            {"engine": "llama.cpp (layer split)", "source": "README.md (llama-bench, May 2024)"},
-            "llama.cpp-2024",
-        ),
-        ({"engine": "llama.cpp", "source": "Mistral-7B-Instruct-v0.3 GGUF"}, "llama.cpp"),
-        ({"engine": "llamafile 0.9 (llama.cpp)"}, "llama.cpp-2024"),
-        ({"engine": "TorchScript", "source": "NVIDIA/FasterTransformer"}, "torch-1"),
-        ({"engine": "PyTorch (21.03)", "source": "NVIDIA/DeepLearningExamples"}, "dle"),
-        ({"engine": "another engine", "source": "InternLM/lmdeploy"}, "torch-eager"),
-        ({"source": "NVIDIA/NeMo performance_summary.md (24.07, FP8, DGX-H100)"}, "megatron"),
-        ({"source": "llama3_70b/nemo-gke/nemo2407/recipe/README.md"}, "megatron"),
-        ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
-        ({"source": "NVIDIA/dgxc-benchmarking@v25.05 llama3.1/README.md"}, "megatron-bridge"),
-        ({"source": "NVIDIA/dgxc-benchmarking@v25.02 maxtext/README_70b.md"}, "maxtext"),
-    ],
-)
-def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
-    assert stack(row, "torch-eager") == software
-
-
-def test_a_version_of_which_no_training_is_known_is_its_successor():
-    row = {"source": "vit-pytorch/README.md (PyTorch eager 1.8)", "notes": "torchvision, NHWC"}
-    assert stack(row, "torch-compile", "train") == "torch-eager"
-    assert pictures(row) == {"memory_format": "channels_last"}
-
-
-@pytest.mark.parametrize(
-    ("word", "format_"),
-    [("mxfp8", "fp8"), ("float8", "fp8"), ("NVFP4", "nvfp4"), ("bf16-mixed", "master"), ("bfloat16", "pure")],
-)
-def test_words_for_number_formats(word, format_):
-    assert precision(word) == ("bf16", format_)
-
-
-def test_four_bits_of_another_kind_are_not_nvidia_s():
-    with pytest.raises(NotCoveredError):
-        precision("mxfp4")
-
-
-@pytest.mark.parametrize(
-    ("notes", "shard"),
-    [("FSDP=128", 128), ("4x v5e-256; full remat", 256), ("2x TPU v5p-1024", 512), ("", 8)],
-)
-def test_hsdp_divides_in_a_slice_a_node_or_as_stated(notes, shard):
-    row = {"zero_stage": "hsdp", "tp": "1", "pp": "1", "notes": notes}
-    assert layout(row, 1024, "maxtext")["shard"] == shard
-
-
-def test_maxtext_s_words_for_what_a_layer_keeps():
-    assert recomputed({"recompute": "minimal_flash"}, 64) == {"recompute": "keep_products"}
-    assert "mlp" in recomputed({"recompute": "save_dot_except_mlp"}, 64)["recompute_modules"]
-    with pytest.raises(NotCoveredError):
-        recomputed({"recompute": "minimal_offloaded"}, 64)
-    with pytest.raises(NotCoveredError):  # on few devices, too
-        recomputed({"recompute": "custom (layer inputs kept on the host)"}, 8)
-
-
-@pytest.mark.parametrize(
-    ("told", "name"),
-    [
-        ("A100 40GB PCIe", "a100-pcie-40gb"),
-        ("A100 80GB PCIe", "a100-pcie-80gb"),
-        ("H100 80GB PCIe Gen5", "h100-pcie"),
-        ("H100-SXM-80GB (A3 Mega)", "h100-sxm"),
-        ("V100 16GB", "v100-sxm-16gb"),
-        ("RTX PRO 6000 Blackwell", "rtx-pro-6000"),
-        ("RTX PRO 4000 Blackwell", "rtx-pro-4000-blackwell"),
-        ("RTX 8000", "quadro-rtx-8000"),
-    ],
-)
-def test_a_board_s_memory_and_slot_are_read(told, name):
-    assert device(told).id == name
-
-
-@pytest.mark.parametrize(
-    ("kind", "notes", "found"),
-    [
-        ("llm_train", "weights in bf16", {}),
-        ("llm_lora", "packed", {"lora_rank": 16}),
-        (
-            "llm_lora",
-            "LoRA, rank 64 on q k v gate up down; 1024 samples",
-            {"lora_rank": 64, "lora_targets": "attn.q,attn.k,attn.v,mlp.gate,mlp.up,mlp.down"},
-        ),
-        ("llm_lora", "LoRA, rank 4 on query and value", {"lora_rank": 4, "lora_targets": "attn.q,attn.v"}),
-        (
-            "llm_lora",
-            "QLoRA (nf4, double quantization), rank 8 on all linear layers, dropout 0.05",
-            {"lora_rank": 8, "lora_targets": "all-linear", "lora_dropout": 0.05, "quantize": "nf4-dq"},
-        ),
-        ("llm_lora", "LoRA; peft 0.13", {"lora_rank": 16, "lora_dtype": "fp32"}),
-        ("llm_lora", "LoRA; peft 0.8", {"lora_rank": 16}),
-        ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
-    ],
-)
-def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, found):
-    assert adapters({"kind": kind, "notes": notes}) == found
-
-
-@pytest.mark.parametrize(
-    ("source", "software", "name"),
-    [
-        ("perf_train_gpu_one.mdx (Trainer, 2022-01)", "transformers", "adamw_loop"),
-        ("gpu_test.md (transformers 4.49)", "transformers", "adamw"),
-        ("fine-tuning (transformers, DeepSpeed)", "transformers", "adamw_fused"),
-        ("nanoGPT README.md", "torch-compile", "adamw_fused"),
-        ("nanoGPT, Muon", "torch-compile", "muon"),
-        ("Trainer, Adafactor", "transformers", "adafactor"),
-    ],
-)
-def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
-    assert optimizer({"source": source}, software) == {"optimizer": name}
-
-
-@pytest.mark.parametrize(
-    ("notes", "parts"),
-    [
-        ("LoRA, rank 16; unsloth's kernels", "norm,gate,loss"),
-        ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
-        ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),
-        ("packed", None),
-    ],
-)
-def test_kernels_that_a_row_names_are_fused(notes, parts):
-    assert fused({"notes": notes}, "transformers").get("fuse") == parts
-    assert fused({"notes": notes}, "megatron") == {}
-
-
 def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
     """Its pre-training pads to a bin; its fine-tuning to the length that is stated, without a vocabulary."""
     rows = [r for r in some("training_throughput.csv", 1) if r["model"] == "BERT-large"]
@@ -408,11 +208,6 @@ def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
         if row["kind"] == "bert_qa_train":
             assert found.asked.parts[0].settings["config"]["head"] == "tokens"
             assert found.asked.parts[0].settings["precision"] == "master"
-
-
-def test_software_without_a_stack_is_no_other_one():
-    with pytest.raises(NotCoveredError, match="no stack for the engine 'Abacus Serve 2'"):
-        stack({"engine": "Abacus Serve 2"})
 
 
 def test_devices_that_a_source_counts_twice_are_counted_once(tmp_path):
@@ -495,9 +290,3 @@ def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, par
     assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
     assert {p.settings["image"] for p in asked.parts} == {512 if "1.5" in row["model"] else 1024}
     assert asked.work == 4
-
-
-def test_software_that_only_serves_trains_nothing():
-    row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
-    assert stack(row, "") == "gpt-fast"  # torchao's
-    assert stack(row, "", "train") == "torchtitan"
