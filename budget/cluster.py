@@ -28,8 +28,7 @@ class Link(NamedTuple):
     """A kind of link.
 
     bandwidth: bytes/s of one device, or of one network card, one way, as sold; reached: the part of it that
-    large
-    messages reach, and reduced: the part where the switch adds up (NVLink SHARP; 0: it does not).
+    large messages reach, and reduced: the part where the switch adds up (NVLink SHARP; 0: it does not).
     start_s: seconds of a collective before its first step; step_s: of a step from one device to the next.
     kind: switch (of a node: a device may send to any other at its full rate), mesh (a pair has a link of its
     own), pcie, torus, network (cards of nodes).
@@ -129,13 +128,13 @@ def read(name: str, about: Mapping[str, Any]) -> Cluster:
         raise InputError(f"{name}: tiers", "empty; allowed: at least one tier")
     sold = _list(f"{name}: sold", about.get("sold", []))
     return Cluster(
-        name.removesuffix(".json"),
-        str(about.get("name", name)),
-        tuple(load_device(str(device)).id for device in sold),
-        tuple(made),
-        _sources(about),
-        "data" if "source" in about else "as given",
-        str(about.get("notes", "")),
+        id=name.removesuffix(".json"),
+        name=str(about.get("name", name)),
+        sold=tuple(load_device(str(device)).id for device in sold),
+        tiers=tuple(made),
+        source=_sources(about),
+        provenance="data" if "source" in about else "as given",
+        notes=str(about.get("notes", "")),
     )
 
 
@@ -176,15 +175,15 @@ def _link(where: str, about: Any) -> Link:
         if rates[key] > most or (rates[key] == 0 and key in ("gb_s", "reached")):
             raise InputError(f"{where}.{key}", f"got {rates[key]:g}; allowed: above 0, at most {most:,g}")
     return Link(
-        str(about.get("name", "link")),
-        check(Field(f"{where}.kind", "str", "", "", None, KINDS), about.get("kind", "network")),
-        rates["gb_s"] * 1e9,
-        rates["reached"],
-        rates["reduced"],
-        rates["start_us"] * 1e-6,
-        rates["step_us"] * 1e-6,
-        bool(about.get("measured", False)),
-        _sources(about),
+        name=str(about.get("name", "link")),
+        kind=check(Field(f"{where}.kind", "str", "", "", None, KINDS), about.get("kind", "network")),
+        bandwidth=rates["gb_s"] * 1e9,
+        reached=rates["reached"],
+        reduced=rates["reduced"],
+        start_s=rates["start_us"] * 1e-6,
+        step_s=rates["step_us"] * 1e-6,
+        measured=bool(about.get("measured", False)),
+        source=_sources(about),
     )
 
 

@@ -113,18 +113,18 @@ def estimate(
 
         techniques = {**techniques, "accumulate": micro_batches(global_batch, divided, source, techniques)}
     task = Task(
-        source.workload,
-        kind,
-        stepped or source.usual.get("optimizer") or own["optimizer"],
-        recompute,
-        attention or own["attention"],
-        execution or own["execution"],
-        chosen({**defaults, **techniques}),
-        source.usual.get("packing"),
-        source.usual.get("kept"),
-        divided,
-        source.usual.get("family", ""),
-        source.usual.get("published", ""),
+        workload=source.workload,
+        dtype=kind,
+        optimizer=stepped or source.usual.get("optimizer") or own["optimizer"],
+        recompute=recompute,
+        attention=attention or own["attention"],
+        execution=execution or own["execution"],
+        techniques=chosen({**defaults, **techniques}),
+        packing=source.usual.get("packing"),
+        kept=source.usual.get("kept"),
+        layout=divided,
+        family=source.usual.get("family", ""),
+        published=source.usual.get("published", ""),
     )
     check(task, target)
     apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
