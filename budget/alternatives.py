@@ -126,13 +126,13 @@ def repeated(plan: Plan, unique: float) -> Repeated:
     of = law.load("muennighoff")
     params, tokens = of.optimum(plan.compute, unique=unique)
     return Repeated(
-        plan.tokens / min(unique, plan.tokens),
-        of.form.worth(of.constants, plan.tokens, unique),
-        of.loss(plan.params, plan.tokens, unique=unique),
-        of.loss(plan.params, plan.tokens),
-        params,
-        tokens,
-        of.loss(params, tokens, unique=unique),
+        epochs=plan.tokens / min(unique, plan.tokens),
+        worth=of.form.worth(of.constants, plan.tokens, unique),
+        loss=of.loss(plan.params, plan.tokens, unique=unique),
+        loss_fresh=of.loss(plan.params, plan.tokens),
+        best_params=params,
+        best_tokens=tokens,
+        best_loss=of.loss(params, tokens, unique=unique),
     )
 
 

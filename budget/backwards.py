@@ -85,15 +85,15 @@ def scale(
         raise InputError("experts", f"got {shown(experts)}; allowed: from 1")
     return plan(
         Ask(
-            _one_budget(given),
-            _law(law),
-            {k: read(k, v, COUNT) for k, v in more.items() if v is not None},
-            found := load_device(device) if isinstance(device, str) else device,
-            dtype,
-            cost.terms(found, price, power, pue, grid),
-            None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
-            spread,
-            None if global_batch is None else read("global_batch", global_batch, COUNT),
+            given=_one_budget(given),
+            law=_law(law),
+            more={k: read(k, v, COUNT) for k, v in more.items() if v is not None},
+            device=(found := load_device(device) if isinstance(device, str) else device),
+            dtype=dtype,
+            terms=cost.terms(found, price, power, pue, grid),
+            mfu=None if mfu is None else Stated(*(read("mfu", mfu, SHARE),) * 3, "your MFU"),
+            layout=spread,
+            batch=None if global_batch is None else read("global_batch", global_batch, COUNT),
         )
     )
 

@@ -70,14 +70,14 @@ def goodput(
     restarts = -math.expm1(-restart_s / mtbf)  # of all time, those that fail themselves included
     done, written = interval / took, checkpoint_s / took
     return Goodput(
-        done,
-        mtbf,
-        interval,
-        checkpoint_s,
-        restart_s,
-        written,
-        max(1 - done - written - restarts, 0.0),
-        restarts,
+        fraction=done,
+        mtbf_s=mtbf,
+        interval_s=interval,
+        checkpoint_s=checkpoint_s,
+        restart_s=restart_s,
+        checkpoints=written,
+        lost=max(1 - done - written - restarts, 0.0),
+        restarts=restarts,
     )
 
 
