@@ -2,7 +2,8 @@
 
     python -m budget.bench.tables [--write]
 
-Of each device the newest records: every implementation of a case with its rate and its ratio to the others.
+Of each device the newest records: every implementation of a case with its rate and its ratio to the others;
+first the devices that have run this project's kernels.
 """
 
 from __future__ import annotations
@@ -55,19 +56,23 @@ OURS = "triton"  # this project's kernels
 def page() -> str:
     """The whole file."""
     folder = records.results_folder()
+    devices = sorted(d for d in os.listdir(folder) if os.path.isdir(os.path.join(folder, d)))
+    found = {device: records.read([os.path.join(folder, device)], device) for device in devices}
     parts = [HEAD]
-    for device in sorted(d for d in os.listdir(folder) if os.path.isdir(os.path.join(folder, d))):
-        found = records.read([os.path.join(folder, device)], device)
-        if found:
-            parts += [f"\n## {device}\n", *_device(found)]
+    for device in sorted(filter(found.get, devices), key=lambda d: not _has_ours(found[d])):
+        parts += [f"\n## {device}\n", *_device(found[device])]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _has_ours(found: Sequence[Record]) -> bool:
+    return any(r.implementation == OURS for r in found)
 
 
 def _device(found: Sequence[Record]) -> Iterator[str]:
     versions = found[-1].info.get("versions", {})
     methods = sorted({str(r.info.get("method")) for r in found})
     yield f"{', '.join(f'{k} {v}' for k, v in versions.items())}. Times by {'; '.join(methods)}.\n"
-    if not any(r.implementation == OURS for r in found):
+    if not _has_ours(found):
         yield "Triton kernels run on GPUs only: here are torch's own, against which they would be held.\n"
     for suite in dict.fromkeys(r.suite for r in found):
         yield f"### {suite}\n"
