@@ -7,7 +7,7 @@ serializes (C7510 to C7519), more registers or spilled bytes than lint_baseline.
 settings that no launch compiles. Prints a table; the exit status is 1 where there is a violation.
 
 The baseline is by Triton's version, and by the assembler's where TRITON_PTXAS_PATH names another than
-Triton's own. --record writes its entry anew. --markdown prints the table for docs/kernels.md.
+Triton's own. --record writes its entry anew. --markdown prints the table for docs/lint.md.
 """
 
 # ruff: noqa: T201 - a command prints.
