@@ -113,6 +113,13 @@ def test_one_token_s_experts_are_read_as_they_are():
     assert "dequantize" not in kinds[0] and "dequantize" in kinds[1]
 
 
+@pytest.mark.parametrize(("batch", "widened"), [(1, False), (8, False), (9, True)])
+def test_products_of_few_rows_read_weights_as_they_are(batch, widened):
+    """ggml_cuda_mul_mat: mul_mat_vec_q up to MMVQ_MAX_BATCH_SIZE."""
+    e = estimate("llama-2-7b", mode="decode", batch=batch, seq=8, quantize="q4_0", stack="llama.cpp-2024")
+    assert ("dequantize" in {o.kind for o, _ in walk(e.model.nodes)}) == widened
+
+
 @pytest.mark.parametrize(("form", "engine"), [("q4_k_m", "llama.cpp"), ("mlx-4bit", "mlx"), ("awq", "vllm")])
 def test_an_engine_s_own_format_runs_in_that_engine(form, engine):
     quick = {"mode": "decode", "seq": 8, "device": "rtx-3090", "config": {"layers": 8}}

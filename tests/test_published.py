@@ -250,6 +250,8 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4_moe"}),
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
+        ({"output_len": "64", "engine": "llama.cpp (llama-bench -d 512)"}, {"seq": 544}),
+        ({"engine": "llama.cpp 7340 (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
         ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),
         ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
         ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),
@@ -263,6 +265,19 @@ def test_a_row_s_words_are_settings(tmp_path, told, settings):
     (asked,) = kind.asked(read[0])
     assert asked.measured
     assert asked.parts[0].settings | settings == asked.parts[0].settings
+
+
+def test_a_prompt_in_pieces_attends_to_all_before():
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "llama-3.2-1b", "engine": "llama.cpp", "weight_precision": "F16"}
+    row |= {"input_len": "8192", "prefill_tok_s": "5"}
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    pieces, whole, own = asked.parts
+    assert [(p.settings["seq"], p.times, p.kind) for p in asked.parts] == [
+        (512, 16, ""), (8192, 1, "attention"), (512, -16, "attention")
+    ]  # fmt: skip
+    both = predict.seconds(whole, predict.run(whole)) + predict.seconds(own, predict.run(own))
+    assert 0 < both < predict.seconds(pieces, predict.run(pieces))
 
 
 @pytest.mark.parametrize(

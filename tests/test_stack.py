@@ -102,6 +102,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"keeps": ["all"]}, "keeps: got ['all']; allowed: a list of sent, gradients"),
         ({"pools": "gathers"}, "pools: got 'gathers'; allowed: a list of gradients, gathers"),
         ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, fused, loop, streams"),
+        ({"few_bits": {"": {"bits": 4}}}, "few_bits..bits is unknown; allowed: rows, dots"),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
         ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
     ],

@@ -51,6 +51,18 @@ def test_without_overlap_both_count():
     assert seconds(both, profile({"matmul": KernelClass(share=0.5, overlap=0.0)}))[0] == pytest.approx(apart)
 
 
+@pytest.mark.parametrize(("rows", "vectors"), [(1, 0), (2, 1), (8, 7), (9, None), (64, None)])
+def test_a_product_of_few_rows_is_of_vectors(rows, vectors):
+    g = Gemm(rows, 1000, 50, 1)
+    flops = 2 * rows * 1000 * 50
+    of = KernelClass(share=0.5, overlap=0.0, rows=8, dots=0.25)
+    whole = flops / (H100.rate("bf16") * 0.5)
+    row = flops / rows / (H100.rate("vector") * 0.25)
+    read = 1e6 / (H100.bandwidth * 0.8)
+    found, _ = seconds(kernel(flops=flops, bytes=1e6, gemm=g), profile({"matmul": of}))
+    assert found == pytest.approx(read + (whole if vectors is None else vectors * row))
+
+
 def test_a_small_product_loses_its_edges():
     g = Gemm(4, 1000, 50, 1)
     flops = 2 * 4 * 1000 * 50

@@ -54,10 +54,10 @@ PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
-LLAMA = ("llama.cpp-2024", "llama.cpp")
+LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan")
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
-# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do not.
-REQUESTS = ("ollama", "lm studio", "koboldcpp", "server")
+# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
+REQUESTS = ("ollama", "lm studio", "koboldcpp", "server", "llama-bench -d")
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -126,21 +126,20 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     middle = new // 2 + (0 if empty else start)
     then = older(row, software, "decode", EARLIER)
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
-    # It takes prompts in pieces, each of which reads all weights; attention to earlier pieces is left out.
     told = re.search(r"ubatch (\d+)", engine)
     piece = min(start, int(told[1]) if told else PIECE) if software in LLAMA else start
-    pieces = (start / max(piece, 1) + stages - 1) / stages if start else 1.0
-    prompt = Part(model, {**settings, "mode": "prefill", "seq": max(piece, 1)}, pieces)
+    at_once = Part(model, {**settings, "mode": "prefill"})
+    prompt = tuple(_prompt(at_once, max(start, 1), max(piece, 1), stages))
     if row["ttft_ms"]:
-        yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), (prompt,))
+        yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), prompt)
     if row["tpot_ms"]:
         yield Asked("tpot_s", "s", measured(row, "tpot_ms", 1e-3), (token,))
     elif row["decode_tok_s_total"] and not (row["e2e_latency_ms"] or row["output_tok_s_total"]):
         rate = measured(row, "decode_tok_s_total")
         yield Asked("tpot_s", "s", rate and batch / rate, (token,))
     if (rate := measured(row, "prefill_tok_s")) is not None:
-        yield Asked("ttft_s", "s", batch * start / rate, (prompt,))
-    whole_request = (prompt, token._replace(times=new))
+        yield Asked("ttft_s", "s", batch * start / rate, prompt)
+    whole_request = (*prompt, token._replace(times=new))
     if row["e2e_latency_ms"]:
         yield Asked("step_s", "s", measured(row, "e2e_latency_ms", 1e-3), whole_request)
     if row["output_tok_s_total"]:
@@ -149,6 +148,20 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         )
     if not any(row[column] for column in MEASURED):
         yield Asked("tpot_s", "s", None, (token,))
+
+
+def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
+    """A prompt in pieces, each of which reads all weights, and attends to all that are before it."""
+    pieces = start / piece
+    turns = (pieces + stages - 1) / stages
+
+    def of(tokens: int, times: float, kind: str = "") -> Part:
+        return part._replace(settings={**part.settings, "seq": tokens}, times=times, kind=kind)
+
+    yield of(piece, turns)
+    if start > piece:  # in place of each piece's attention to itself, that of all to all before
+        yield of(start, turns / pieces, "attention")
+        yield of(piece, -turns, "attention")
 
 
 def weights(text: str, column: str, software: str = "") -> dict[str, Any]:

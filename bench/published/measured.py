@@ -109,8 +109,10 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
     """A part's kernels, of several devices the slowest stage's; what it waits for is taken as it is."""
     t = e.times
     busy = t.forward + t.backward
-    found = tuple(_alike((k.work for k in t.kernels), part.phase))
-    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication, float(decoded(e.program)))
+    wanted = [k.work for k in t.kernels if part.kind in ("", k.work.kind)]
+    turns = 0.0 if part.kind else float(decoded(e.program))
+    found = tuple(_alike(wanted, part.phase))
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication, turns)
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:

@@ -41,6 +41,8 @@ def run(part: Part) -> Estimate:
 
 def seconds(part: Part, e: Estimate) -> float:
     """The seconds of a part, all of its times."""
+    if part.kind:
+        return sum(float(k.seconds) for k in e.times.kernels if k.work.kind == part.kind) * part.times
     return float(getattr(e.times, part.phase or "step")) * part.times
 
 

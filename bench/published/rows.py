@@ -22,12 +22,15 @@ class NotCoveredError(Exception):
 
 
 class Part(NamedTuple):
-    """Arguments of `estimate`, and how often that runs; of a step's phases all, or the named one."""
+    """Arguments of `estimate`, and how often that runs; of a step's phases all, or the named one;
+    of kernels all, or those of the named kind. What runs -1 times is part of another part.
+    """
 
     model: Any
     settings: Mapping[str, Any]
     times: float = 1.0
     phase: str = ""
+    kind: str = ""
 
 
 class Asked(NamedTuple):
@@ -78,7 +81,7 @@ SOFTWARE = {
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
-    "sglang": "sglang", "llamafile": "llama.cpp-2024",
+    "sglang": "sglang", "llamafile": "llama.cpp-2024", "vulkan": "llama.cpp-vulkan",
     "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp", "llama-cpp": "llama.cpp", "tgi": "vllm",
     "mlc": "mlc-llm", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",

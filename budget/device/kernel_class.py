@@ -44,6 +44,8 @@ class KernelClass(NamedTuple):
     forward pass, in a network's code: reshaping heads, modules within modules. waits: the host waits for
     what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
     expert's product is started by itself. widens: bytes/s of weights of few bits; 0: as many as are read.
+    rows: up to so many of them, a product is of vectors: each but the first takes ordinary units, which reach
+    `dots` of their rate, as long as its FLOPs. Source: llama-cpp-mmvq.
     """
 
     share: float = 1.0
@@ -60,6 +62,8 @@ class KernelClass(NamedTuple):
     waits: bool = False
     apart: bool = False
     widens: float = 0.0
+    rows: float = 0.0
+    dots: float = 1.0
 
 
 class Dispatch(NamedTuple):

@@ -93,11 +93,14 @@ def _matmuls(
         apart=way not in ("grouped", "fused"),
         start_s=start,
     )
+    few = stack.few_bits_on(generation)
     return {
         "matmul": matmul,
         "grouped": grouped,
-        "weight_only_matmul": matmul._replace(bandwidth=packed),
-        "weight_only_grouped": grouped._replace(bandwidth=bandwidth * packed, widens=widens),
+        "weight_only_matmul": matmul._replace(bandwidth=packed, **few),
+        "weight_only_grouped": grouped._replace(
+            bandwidth=bandwidth * packed, widens=widens, overlap=few.get("overlap", 1.0)
+        ),
     }
 
 

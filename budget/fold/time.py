@@ -124,6 +124,9 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
         if form.unaligned:
             odd = _odd(w.gemm, r.aligned)
             arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
+        if form.rows:
+            few, others = maximum(minimum(form.rows + 1 - w.gemm.m, 1), 0), 1 - 1 / maximum(w.gemm.m, 1)
+            arithmetic = few * others * w.contraction * r.vector / form.dots + (1 - few) * arithmetic
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
     if form.widens:
         arithmetic = maximum(arithmetic, w.weights / form.widens)

@@ -69,6 +69,7 @@ LARGE = 80  # layers of what llama.cpp calls a 70B. Source: llama-cpp.
 # What a row that is no whole number of blocks has instead; iq4_nl for others of 256. Source: llama-cpp.
 SMALLER = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 BLOCK, SUPER = 32, 256
+ROWS = 8  # up to so many, no kernel widens weights before a product. Source: llama-cpp-mmvq.
 SIMPLE = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "mxfp4")  # in blocks of 32
 
 
@@ -149,7 +150,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
         o = _with_more(o, types.get(id(o), ()))
         g = gemm(o) if widened and o.tag not in (EMBED, ROUTER) else None
         one = o.sizes[base(ACTIVE)] if any(EXPERTS in t.dims for t in o.weights) else 1  # token's rows
-        if g is None or (is_number(g.m) and g.m == one):
+        if g is None or (is_number(g.m) and g.m <= (ROWS if one == 1 else one)):
             yield o._replace(ins=tuple(few.get(t.name, t) for t in o.ins))
             return
         wide = {name: Tensor(f"{o.name}~{t.label}~wide", t.dims) for name, t in few.items()}

@@ -32,7 +32,8 @@ BY_PRECISION = ("autocast", "fsdp", "master", "fp8", "nvfp4")
 BESIDES = ("checkpointed", "decode", *BY_PRECISION)  # settings, besides train and serve
 SEVERAL = "several"  # of its intervals, beside generations
 EXPERTS = ("grouped", "fused", "loop", "streams")
-BY_GENERATION = ("attention", "experts", "all_reduce", "reached", "intervals")  # of devices; "": all others
+# By generation of devices; "": all others.
+BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "reached", "intervals")
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
 # backward pass; gradients in the weights' dtype, where their sums have another.
 KEEPS = ("sent", "gradients")
@@ -88,6 +89,10 @@ class Stack(NamedTuple):
     # side by side at the rate of one kernel (streams). Of the last two each expert's product is started by
     # itself. Sources: torch-grouped-mm, te-multi-stream, aiconfigurator.
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
+    # By generation, of its products of weights of few bits, which read none while they multiply others: up to
+    # so many `rows`, each but the first takes ordinary units, which reach `dots` of their rate, as long as
+    # its FLOPs. Source: llama-cpp-mmvq.
+    few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
@@ -117,6 +122,11 @@ class Stack(NamedTuple):
     def experts_on(self, generation: str) -> str:
         """How it multiplies the rows of experts on a generation of devices: one of EXPERTS."""
         return self.experts.get(generation, self.experts[""])
+
+    def few_bits_on(self, generation: str) -> Mapping[str, Any]:
+        """What its products of weights of few bits have on a generation of devices, as in a KernelClass."""
+        of = self.few_bits.get(generation) or self.few_bits.get("")
+        return {**of, "overlap": 0.0} if of else {}
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
@@ -218,6 +228,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
+        few_bits=each(about, "few_bits", file, _few_bits),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
@@ -266,6 +277,14 @@ def _attention(values: Any, file: str) -> Mapping[str, str]:
                 "stack", f"{where}: unknown kernel {shown(kernel)}; allowed: {', '.join(kernels)}"
             )
     return dict(values)
+
+
+def _few_bits(value: Any, where: str) -> Mapping[str, float]:
+    found = numbers(value, ("rows", "dots"), where, 0.01, 100)
+    for field in ("rows", "dots"):
+        if field not in found:
+            raise InputError("stack", f"{where}.{field} is missing")
+    return found
 
 
 def _all_reduce(value: Any, where: str) -> AllReduce:
