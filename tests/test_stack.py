@@ -130,6 +130,22 @@ def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     assert widths[0] < 0.9 * widths[1]
 
 
+@pytest.mark.parametrize("name", [s.name for s in stack.all_stacks() if s.intervals])
+def test_no_pair_that_somebody_measured_is_less_sure_than_one_that_nobody_did(name):
+    one = stack.load(name)
+    mode = "decode" if one.serve is not None else "train"
+
+    def interval(generation):
+        on = load("h100")._replace(generation=generation)
+        e = budget.estimate("gpt2", mode=mode, seq=128, stack=name, device=on)
+        return e.profile.low, e.profile.high
+
+    low, high = interval("of nobody's")
+    for generation in one.intervals.keys() - {"", "several"}:
+        known = interval(generation)
+        assert low <= known[0] and known[1] <= high
+
+
 @pytest.mark.parametrize(("device", "together"), [("a100-80gb", False), ("rtx-4090", False), ("h100", True)])
 def test_torch_multiplies_experts_in_one_kernel_since_sm90(device, together):
     """Before, one product after the other, each as fast as a dense network's. Source: torch-grouped-mm."""

@@ -47,7 +47,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         **_attention(stack.attention_on(generation), device, attention),
     }
     known = stack.intervals.get(generation)
-    low, high = known or stack.intervals.get("", (base.low, base.high))
+    low, high = known or _elsewhere(stack) or (base.low, base.high)
     if several:  # no surer than one
         least, most = stack.intervals.get(SEVERAL, (low, high))
         low, high = min(low, least), max(high, most)
@@ -62,6 +62,13 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         low=low,
         high=high,
     )
+
+
+def _elsewhere(stack: Stack) -> tuple[float, float] | None:
+    """The interval on generations that nobody measured the stack on: no surer than on any that was."""
+    ranges = [ends for name, ends in stack.intervals.items() if name != SEVERAL]
+    lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
+    return (min(lows), max(highs)) if ranges else None
 
 
 def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelClass:
