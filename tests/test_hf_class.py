@@ -192,7 +192,14 @@ def test_a_mixture_that_is_captured_says_that_all_experts_count_as_active():
 def test_a_captured_preset_has_its_own_name(monkeypatch):
     made = estimate("mlp", mode="forward").model
     monkeypatch.setattr(hf_class, "program", lambda *_, **__: made._replace(name="SamModel"))
-    assert source._captured("SAM-ViT-Base", mode="forward").name == "sam-vit-base"
+    asked = {"recompute": "none", "attention": None}
+    assert source._captured("SAM-ViT-Base", asked, {}, mode="forward").name == "sam-vit-base"
+
+
+def test_what_no_captured_class_can_have_is_refused_before_it_is_captured(monkeypatch):
+    monkeypatch.setattr(hf_class, "program", lambda *_, **__: pytest.fail("captured"))
+    with pytest.raises(InputError, match=r"^quantize: a torch module's dimensions have no names"):
+        estimate("sam-vit-base", mode="forward", quantize="int8")
 
 
 def test_a_family_of_its_own_is_not_captured():

@@ -93,7 +93,7 @@ def find(
         for field in (*sizes, *config):
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
         verify(model)
-    elif (own_class := _captured(model, mode=mode, dtype=dtype, **sizes)) is not None:
+    elif (own_class := _captured(model, {**requested}, config, mode=mode, dtype=dtype, **sizes)) is not None:
         _check(own_class, mode, requested, config)
         model = own_class
     if isinstance(model, Model):
@@ -188,14 +188,17 @@ def _named(name: str) -> Resolved:
     return name, arch, settings, usual, uncounted
 
 
-def _captured(model: object, **run: Any) -> Model | None:
+def _captured(
+    model: object, requested: Mapping[str, Any], config: Mapping[str, Any], **run: Any
+) -> Model | None:
     """The program of transformers' own class, of a config that no family covers; None for any other model.
 
-    run: mode, dtype, batch, seq and image. Raises InputError where transformers has no such class either.
+    requested, config: settings, refused before the class is captured, which takes long. run: mode, dtype,
+    batch, seq and image. Raises InputError where transformers has no such class either.
     """
     if isinstance(model, str) and not _is_path(model):
-        name, config = _whole_class(model)
-        found = _captured(config, **run)
+        name, whole = _whole_class(model)
+        found = _captured(whole, requested, config, **run)
         return found and found._replace(name=name)
     if not isinstance(model, Mapping | os.PathLike | str):
         return None
@@ -206,6 +209,7 @@ def _captured(model: object, **run: Any) -> Model | None:
     if "_class_name" in values and "model_type" not in values:
         from . import diffusers_class
 
+        _check(None, "forward", requested, config)
         return diffusers_class.program(values, **run)
     try:
         hf_config.read(values)
@@ -218,6 +222,7 @@ def _captured(model: object, **run: Any) -> Model | None:
     from . import hf_class
 
     _without_sound(run)
+    _check(None, "forward", requested, config)
     return hf_class.program(values, why, **run)
 
 
