@@ -1,0 +1,190 @@
+"""The command line misused: one line that says what is allowed, status 2, never a traceback."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from budget import table
+
+
+def refused(capsys, *args):
+    """What a wrong call says: one line on standard error and nothing else."""
+    status, out, err = run(capsys, *args)
+    assert (status, out, err.count("\n")) == (2, "", 1), (args, out, err)
+    assert err.startswith("budget: ")
+    return err
+
+
+WRONG = [
+    (["estimate", "gpt3-xxl"], "gpt3"),
+    (["estimate", "gpt2", "--device", "h2000"], "did you mean"),
+    (["estimate", "gpt2", "--batch", "0"], "batch: got 0"),
+    (["estimate", "gpt2", "--batch", "-4"], "batch: got -4"),
+    (["estimate", "gpt2", "--batch", "1.5"], "batch: got 1.5"),
+    (["estimate", "gpt2", "--batch", "nan"], "batch: got 'nan'"),
+    (["estimate", "gpt2", "--batch", "many"], "batch: got 'many'"),
+    (["estimate", "gpt2", "--batch", "1e40"], "batch"),
+    (["estimate", "gpt2", "--batch"], "--batch"),
+    (["estimate", "gpt2", "--btach", "3"], "did you mean '--batch'"),
+    (["estimate", "gpt2", "gpt2"], "too many"),
+    (["estimate", "gpt2", "--arch", "mlp"], "one of PRESET"),
+    (["estimate", "--arch", "transfomer"], "did you mean 'transformer'"),
+    (["estimate", "--arch", "transformer", "--heads", "7"], "heads"),
+    (["estimate", "--arch", "transformer", "--kv-heads", "5"], "kv_heads"),
+    (["estimate", "--arch", "transformer", "--d-model", "0"], "d_model: got 0"),
+    (["estimate", "--arch", "transformer", "--kind", "sideways"], "decoder, encoder"),
+    (["estimate", "gpt2", "--mode", "tain"], "did you mean 'train'"),
+    (["estimate", "gpt2", "--dtype", "bf61"], "did you mean 'bf16'"),
+    (["estimate", "gpt2", "--optimizer", "adamww"], "did you mean 'adamw'"),
+    (["estimate", "gpt2", "--recompute", "some"], "recompute"),
+    (["estimate", "gpt2", "--attention", "fast"], "attention"),
+    (["estimate", "gpt2", "--format", "yaml"], "format"),
+    (["estimate", "gpt2", "--by", "colour"], "by"),
+    (["estimate", "gpt2", "--output", "/nowhere/at/all"], "--output"),
+    (["estimate", "gpt2", "--output", "/"], "--output"),
+    (["estimate", "--config", "/nowhere/config.json"], "config"),
+    (["estimate", ""], "model"),
+    (["esitmate"], "did you mean 'estimate'"),
+    (["list", "colours"], "architectures, families, presets, devices"),
+    (["explain", "mfuu"], "did you mean"),
+    (["explain", "deepspeed"], "did you mean 'layout'"),
+    (["list", "models"], "did you mean 'presets'"),
+    (["serve", "gpt2", "--prompt", "8"], "did you mean '--context'"),
+    (["estimate", "--arch", "mlp", "--layers", "10"], "did you mean '--sizes'"),
+    (["estimate", "gpt2", "--mode", "inference"], "did you mean 'forward'"),
+    (["formula", "--arch", "mlp", "--free", "colour"], "--free"),
+    (["fit", "gpt2", "--solve", "colour"], "--solve"),
+    (["compare", "gpt2", "gtp2"], "did you mean"),
+    (["estimate", "gpt2", "--batch", "8..2"], "--batch: got 8..2"),
+    (["estimate", "gpt2", "--batch", "1,x"], "batch: got 'x'"),
+    (["estimate", "gpt2", "--output", "x.png"], ".svg"),
+    (["fit", "gpt2", "--batch", "1,2"], "one case at a time"),
+    (["estimate", "gpt2", "--seq-len", "8"], "did you mean '--seq'"),
+    (["estimate", "gpt2", "--gpu", "h100"], "did you mean '--device'"),
+    (["estimate", "gpt2", "--lora", "8"], "did you mean '--lora-rank'"),
+    (["estimate", "--model", "gpt2"], "without a flag"),
+    (["estimate", "gpt2", "-c", "4096"], "did you mean '--seq'"),
+    (["estimate", "gpt2", "--no-flash-attention"], "did you mean '--attention'"),
+    (["estimate", "gpt2", "--dpo"], "not modelled"),
+    (["estimate", "gpt2", "--learning_rate", "1e-4"], "leave it out"),
+    (["estimate", "gpt2", "--threads", "8"], "--device"),
+    (["estimate", "gpt2", "--quantize", "4bit"], "did you mean 'nf4'"),
+    (["estimate", "gpt2", "--seq", "4,096"], "allowed: 4096"),
+    (["estimate", "gpt2", "--price", "2,5"], "price: got '2,5'"),
+    (["estimate", "gpt2", "--dtype", "auto"], "allowed: fp64, fp32"),
+    (["estimate", "llama-3"], "'llama-3-8b'"),
+    (["estimate", "llama3"], "mean 'llama-3-8b'"),
+    (["estimate", "yi-35b"], "yi-34b"),
+    (["estimate", "llama"], "'llama-7b'"),
+    (["gpt2"], "budget estimate gpt2"),
+    (["models"], "did you mean 'list'"),
+    (["compare", "gpt2", "--devices", "a100,h100"], "which ones: --device"),
+    (["goodput", "gpt2"], "'gpt2' is one argument too many"),
+    (["estimate", "gpt2", "--seq", "-128k"], "seq: got -131072"),
+    (["estimate", "gpt2", "--context", "1k", "--seq", "2k"], "at most context, 1024"),
+    (["estimate", "gpt2", "--context", "8q"], "context: got '8q'"),
+    (["estimate", "gpt2", "--device", ""], "device: unknown name ''"),
+    (["estimate", "gpt2", "--reserve", "101%"], "at most 100%"),
+    (["estimate", "net.py:make"], "net.py:make is no config; allowed: --module"),
+    (["estimate", "--config", "train.yaml"], "allowed: --run"),
+    (["estimate", "--config", "f\u00fcr\\x.json"], "config: f\u00fcr\\x.json: No such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "says"), WRONG, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_wrong_calls_say_what_is_allowed(capsys, args, says):
+    assert says in refused(capsys, *args)
+
+
+words = st.one_of(
+    st.sampled_from(
+        ["--batch", "--seq", "--layers", "--d-model", "--heads", "--vocab", "--sizes", "--device"]
+    ),
+    st.sampled_from(
+        ["--mode", "--dtype", "--arch", "--config", "--by", "--recompute", "--lora-rank", "--fuse"]
+    ),
+    st.sampled_from(["mlp", "rnn", "transformer", "gpt2", "cnn"]),
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats().map(str),
+    st.text(st.characters(blacklist_categories=["Cs"]), max_size=12),
+    st.sampled_from(
+        ["1,2,3", "0", "1", "-1", "inf", "nan", "1e999", "true", "{}", "[]", "\x00", "../..", "/"]
+    ),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(words, max_size=6))
+def test_no_words_bring_a_traceback(capsys, args):
+    if {"-h", "--help", "--output"} & set(args):  # hypothesis knows the words of our own code
+        return
+    status, out, err = run(capsys, "estimate", *args)
+    assert status in (0, 2)
+    assert (
+        (out == "" and err.count("\n") == 1 and err.startswith("budget: "))
+        if status == 2
+        else (out and not err)
+    )
+
+
+def test_as_a_process():
+    call = [sys.executable, "-m", "budget", "estimate", "--arch", "transformer", "--bathc", "2"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "budget: flag: unknown name '--bathc'; did you mean '--batch'?\n"
+
+
+def test_a_closed_pipe_is_no_error():
+    call = [sys.executable, "-m", "budget", "estimate", "llama-3-405b", "--format", "json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(call, cwd=Path(__file__).parents[1], **pipes) as process:
+        assert process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_a_full_disk_is_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    for asked in (["estimate", "gpt2"], ["list", "presets"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "budget", *asked],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parents[1],
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr == "budget: output: No space left on device\n"
+
+
+def test_a_closed_output_is_one_line():
+    call = ["sh", "-c", f"{sys.executable} -m budget estimate gpt2 >&-"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(call, stderr=subprocess.PIPE, text=True, check=False, cwd=root)
+    assert done.returncode == 2
+    assert done.stderr == "budget: output: standard output is closed; allowed: an open one\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["estimate llama-3-8b", "serve llama-3-8b --device h100"])
+def test_what_a_hint_tells_to_type_works(capsys, command, tmp_path, monkeypatch):
+    """Of a flag of other tools: what stands between the quotes is a flag here that takes the value."""
+    monkeypatch.chdir(tmp_path)  # some write a file
+    said = set()
+    for name in table.load("synonyms.json"):
+        status, _, error = run(capsys, *command.split(), f"--{name}", "2")
+        if status == 0 or "unknown name" not in error:  # a flag of this command, too
+            continue
+        assert "known:" not in error and error.count("\n") == 1 and len(error) < 250
+        said |= set(re.findall(r"'(--[^']+ [^']+)'", error))
+    assert len(said) > 10
+    for hint in said - {"--run ds_config.json"}:
+        typed = hint.replace("N", "2").split()
+        status, _, error = run(capsys, *command.split(), *typed)
+        assert status == 0 or not re.search("unknown|usage|got '", error), (hint, error)
