@@ -105,6 +105,7 @@ class Techniques(TypedDict, total=False):
         "nf4",
         "nf4-dq",
         "int8",
+        "int8-2024",
         "gptq",
         "gptq-8bit",
         "awq",

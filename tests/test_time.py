@@ -372,7 +372,7 @@ def test_training_goes_through_chunks_in_one_kernel_each_way():
     ("execution", "batch", "inside"), [("graph", 4, True), ("eager", 1, True), ("eager", 4, False)]
 )
 def test_weights_of_few_bits_are_widened_in_a_graph_s_products_and_in_a_vector_s(execution, batch, inside):
-    settings = {"mode": "decode", "batch": batch, "seq": 16, "quantize": "int8"}
+    settings = {"mode": "decode", "batch": batch, "seq": 16, "quantize": "nf4"}
     nodes = budget.estimate("llama-3-8b", **settings).program.nodes
     moved = sum(w.bytes * w.times for w in works(nodes, "bfloat16", execution))
     assert (moved < 0.7 * 2 * 8.03e9) == inside

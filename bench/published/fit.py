@@ -114,9 +114,9 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
 
 def _dispatch(w: Work, d: Dispatch) -> Any:
     return (
-        d.forward
+        d.forward * w.calls
         if w.phase == "forward"
-        else d.backward
+        else d.backward * w.calls
         if w.phase == "backward"
         else d.optimizer * w.launches
     )

@@ -12,7 +12,7 @@ from budget.stack import load
 
 from . import diffusion
 from .networks import network, pictures, side
-from .rows import EARLIER, Asked, NotCoveredError, Part, device, measured, older, stack, whole
+from .rows import EARLIER, Asked, NotCoveredError, Part, before, device, measured, older, stack, whole
 from .table import Row
 
 COLUMNS = (
@@ -177,5 +177,7 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
             return {"quantize": form}
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
+            if start == "int8" and before({"engine_version": word}, "bitsandbytes", (0, 45)):
+                return {"quantize": "int8-2024"}
             return dict(PACKS_HEAD.get(software, {}).get(start, WEIGHTS[start]))
     raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

@@ -15,6 +15,7 @@ from ..ir import (
     Gemm,
     Node,
     Op,
+    Rule,
     Tensor,
     base,
     contraction_flops,
@@ -47,6 +48,7 @@ class Work(NamedTuple):
     weights: Size = 0  # bytes of a product's weights, among those that it moves; all of an optimizer's
     groups: Size = 1  # of experts' products: as many experts as have rows
     again: Size = 0  # bytes that an accelerator reads once more
+    calls: int = 1  # operators of the host
 
 
 def works(
@@ -145,7 +147,7 @@ def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str,
     """Operators in the order in which they run, with their keys.
 
     A graph's products of one input run behind the first. Weights of few bits are widened within a product
-    there, and in other executions within one of a single row.
+    there, and in other executions within one of as few rows as their format's kernel takes.
     """
     kept: list[tuple[Node, tuple[str, str]]] = []
     ends: dict[str, int] = {}
@@ -175,7 +177,7 @@ def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | No
     if execution == "graph":
         return f"products of {o.ins[0].name}", o.phase
     g = gemm(o) if wide else None
-    alone = g is None or not is_number(g.m) or g.m != 1
+    alone = g is None or not is_number(g.m) or g.m > min(w.rule.rows for w in wide)
     return None if alone else (f"product {o.name}", o.phase)
 
 
@@ -192,14 +194,22 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
     products = [o for o in ops if o.kind == "contract"]
+    contraction = sum([contraction_flops(o) * _computed(o) for o in products])
+    pointwise = sum([pointwise_flops(o) for o in ops])
+    calls = first.rule.calls
+    for rule in _widening(ops) if products and execution == "eager" else ():
+        calls, launches = max(calls, rule.calls), launches + rule.apart
+        contraction = contraction * rule.slows
+        if rule.ordinary:
+            contraction, pointwise = 0, pointwise + contraction / rule.ordinary
     kind = first.kernel or kind_of(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
         first.of or first.name,
         first.phase,
         kind,
-        sum([contraction_flops(o) * _computed(o) for o in products]),
-        sum([pointwise_flops(o) for o in ops]),
+        contraction,
+        pointwise,
         traffic,
         launches * tensors + (0 if native or fused else first.beside[0]),
         times,
@@ -211,7 +221,13 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         weights,
         _groups(main) if products else 1,
         again(ops, dtype),
+        calls,
     )
+
+
+def _widening(ops: Sequence[Op]) -> list[Rule]:
+    """What widens weights of few bits within a product's kernel does."""
+    return [o.rule for o in ops if o.rule.family == "dequantize"]
 
 
 def _narrow(o: Op) -> str:

@@ -170,8 +170,8 @@ def _byte(x: Size, r: Rates) -> Size:
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
     """Seconds of the host for one run of a kernel's operator, besides its launches."""
     if w.phase == "forward":
-        return 0.0 if w.form == "recurrent" else r.dispatch.forward + form.host_s
-    return r.dispatch.backward if w.phase == "backward" else r.dispatch.optimizer * w.launches
+        return 0.0 if w.form == "recurrent" else r.dispatch.forward * w.calls + form.host_s
+    return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
 
 
 def _packing(g: Gemm, form: KernelClass) -> Size:

@@ -21,6 +21,7 @@ from ..ir import (
     FROZEN,
     HEAD,
     ROUTER,
+    RULES,
     SCALE,
     Block,
     Model,
@@ -28,6 +29,7 @@ from ..ir import (
     Op,
     Tensor,
     base,
+    gemm,
     letters,
     rewrite,
     walk,
@@ -81,6 +83,7 @@ class Packing(NamedTuple):
     tables: bool = False  # embeddings' tables as well, and a head that is one of them
     others: tuple[Packing, ...] = ()  # of a mix, the formats of other modules
     engine: str = ""  # the stack whose own format it is
+    kernel: str = ""  # the kind of operator that widens it outside of engines; "": not known, none
 
     def holds(self, module: Iterable[str]) -> bool:
         """Whether the weight of a module, by any of its names, is in the format."""
@@ -102,16 +105,24 @@ def checkpoint(model: Model, task: Task) -> Model:
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
     wide = task.kept.unpacked if task.kept is not None else ()
     for each in (packing, *packing.others):
-        model = packed(model, each, task.dtype, widened=task.workload.mode == "train", wide=wide)
+        trains, eager = task.workload.mode == "train", task.execution != "graph"
+        model = packed(model, each, task.dtype, widened=trains, eager=eager, wide=wide)
     return model
 
 
 def packed(
-    model: Model, packing: Packing, dtype: str, *, widened: bool = False, wide: tuple[str, ...] = ()
+    model: Model,
+    packing: Packing,
+    dtype: str,
+    *,
+    widened: bool = False,
+    eager: bool = False,
+    wide: tuple[str, ...] = (),
 ) -> Model:
     """The model with its linear layers' weights in a format. To be applied before `backward`.
 
-    widened: each is widened before its product, and never kept so, as in training.
+    widened: each is widened before its product, and never kept so, as in training. eager: by the kernels that
+    the format has outside of engines.
     wide: tags of those that stay as they are (plan/kept.py).
     A linear layer whose module's name is not known stays as it is, and is named in `uncounted`. Routers are
     no linear layers to transformers. Raises InputError where some layers of a kind have it and others do not.
@@ -130,7 +141,8 @@ def packed(
     few = {o for o, called in modules.items() if _held(packing, called)}
     if packing.tables:
         few |= {id(o) for o, _ in walk(model.nodes) if o.tag == EMBED and o.rule.looks_up}
-    nodes = tuple(_once(_packed(model.nodes, packing, widened, few - stays), set()))
+    kernel = "dequantize" if widened else packing.kernel if eager else ""
+    nodes = tuple(_once(_packed(model.nodes, packing, kernel, few - stays), set()))
     if nodes == model.nodes:
         raise InputError("quantize", f"{model.name} has no weights that {packing.name} packs")
     return model._replace(nodes=nodes, uncounted=(*model.uncounted, *left))
@@ -164,12 +176,12 @@ def _mixed(model: Model, packing: Packing, dtype: str) -> Model:
     return model._replace(nodes=(Op("rest", "resident", (rest,), (seen,), sizes), *nodes))
 
 
-def _packed(nodes: tuple[Node, ...], packing: Packing, widened: bool, few: set[int]) -> Iterator[Node]:
+def _packed(nodes: tuple[Node, ...], packing: Packing, kernel: str, few: set[int]) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Block):
-            yield node._replace(body=tuple(_packed(node.body, packing, widened, few)))
+            yield node._replace(body=tuple(_packed(node.body, packing, kernel, few)))
         elif id(node) in few:
-            yield from _stored(node, packing, widened)
+            yield from _stored(node, packing, kernel)
         else:
             yield node
 
@@ -193,14 +205,16 @@ def _held(packing: Packing, called: list[tuple[str, ...]]) -> bool:
     return found.pop()
 
 
-def _stored(o: Op, packing: Packing, widened: bool) -> Iterator[Op]:
-    """A product whose weight is in few bits, and what lies beside the weight."""
+def _stored(o: Op, packing: Packing, kernel: str) -> Iterator[Op]:
+    """A product whose weight is in few bits, what lies beside the weight, and what widens it."""
     weight = next(t for t in o.weights if not t.added)
     yield from beside(o, weight, packing.parts)
     few = weight._replace(role=FROZEN, dtype=packing.weight)
-    if widened:
-        wide = Tensor(f"{o.name}~wide", weight.dims)
-        yield Op(f"{o.name}.dequantize", "dequantize", (few,), (wide,), o.sizes)
+    if kernel:
+        g = gemm(o)
+        within = g is not None and is_number(g.m) and g.m <= RULES[kernel].rows
+        wide = Tensor(f"{o.name}~wide", weight.dims, on_chip=within)
+        yield Op(f"{o.name}.dequantize", kernel, (few,), (wide,), o.sizes)
         few = wide
     yield o._replace(ins=tuple(few if t is weight else t for t in o.ins))
 

@@ -18,13 +18,14 @@ def gptq(bits: int = 4, group: int = 128) -> Packing:
     """Groups of inputs (0: all of them) share a scale and a packed zero point; each input names its group."""
     zeros = Part("qzeros", "int3", 1, group) if bits == 3 else Part("qzeros", "int32", 32 // bits, group)
     parts = (Part("scales", "float16", 1, group), zeros, Part("g_idx", "int32", 0, 1))
-    return Packing(f"gptq {bits} bits", f"int{bits}", parts, (HEAD,))
+    return Packing(f"gptq {bits} bits", f"int{bits}", parts, (HEAD,), kernel="dequantize_gptq")
 
 
 def awq(group: int = 128, *, zero_point: bool = True) -> Packing:
     """The same in 4 bits, without names of groups."""
     zeros = (Part("qzeros", "int32", 8, group),) if zero_point else ()
-    return Packing("awq 4 bits", "int4", (Part("scales", "float16", 1, group), *zeros), (HEAD,))
+    scales = Part("scales", "float16", 1, group)
+    return Packing("awq 4 bits", "int4", (scales, *zeros), (HEAD,), kernel="dequantize_awq")
 
 
 def fp8(outs: int = 128, ins: int = 128, *, static: bool = False) -> Packing:
@@ -67,7 +68,8 @@ MODELOPT = {
 def bitsandbytes(kind: str, *, double: bool = False) -> Packing:
     """int8: a float32 for each output. nf4, fp4: 64 elements share one, which may be in few bits again."""
     if kind == "int8":
-        return Packing("bitsandbytes int8", "int8", (Part("SCB", "float32", 1),), (HEAD,))
+        outliers = "dequantize_int8"
+        return Packing("bitsandbytes int8", "int8", (Part("SCB", "float32", 1),), (HEAD,), kernel=outliers)
     once = (Part("absmax", "float32", flat=64), Part("quant_map", "float32", fixed=16))
     twice = (
         Part("absmax", "uint8", flat=64),
@@ -76,7 +78,8 @@ def bitsandbytes(kind: str, *, double: bool = False) -> Packing:
         Part("nested_quant_map", "float32", fixed=256),
         Part("nested_offset", "float32", fixed=1),
     )
-    return Packing(f"bitsandbytes {kind}", "float4", twice if double else once, (HEAD,))
+    kernel = "dequantize_nf4_dq" if double else "dequantize_nf4"
+    return Packing(f"bitsandbytes {kind}", "float4", twice if double else once, (HEAD,), kernel=kernel)
 
 
 def plain(dtype: str, scale: Part) -> Packing:

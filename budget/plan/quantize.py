@@ -24,12 +24,21 @@ from .loss import hold_inputs
 from .packed import Part, beside, packed
 from .packings import NAMED, bitsandbytes
 
-QUANTIZED = ("none", "nf4", "nf4-dq", "int8")
+QUANTIZED = ("none", "nf4", "nf4-dq", "int8", "int8-2024")
 # What lies beside a weight; the scales of blocks are in the bytes of the dtypes nf4 and nf4-dq.
 BESIDE: dict[str, tuple[Part, ...]] = {
     "int8": bitsandbytes("int8").parts,
+    "int8-2024": bitsandbytes("int8").parts,
     "nf4": bitsandbytes("nf4").parts[1:],
     "nf4-dq": bitsandbytes("nf4", double=True).parts[2:],
+}
+STORED = {"int8-2024": "int8"}  # dtypes that are not called as their formats
+# What widens it before a product, or multiplies it as it is.
+KERNELS = {
+    "nf4": "dequantize_nf4",
+    "nf4-dq": "dequantize_nf4_dq",
+    "int8": "dequantize_int8",
+    "int8-2024": "dequantize_int8_2024",
 }
 KEEPS_WEIGHTS = True
 SETTINGS = {
@@ -98,8 +107,8 @@ def quantize(
             yield from beside(o, weight, BESIDE[form])
         packed.add(weight.name)
         wide = Tensor(f"{o.name}~wide", weight.dims)
-        few = weight._replace(role=FROZEN, dtype=form)
-        kind = "dequantize_half" if half else "dequantize"
+        few = weight._replace(role=FROZEN, dtype=STORED.get(form, form))
+        kind = "dequantize_half" if half else "dequantize" if train else KERNELS[form]
         yield Op(f"{o.name}.dequantize", kind, (few,), (wide,), o.sizes)
         ins = tuple(wide if t is weight else t for t in o.ins)
         inputs = tuple(t.name for t in ins if not t.added and t is not wide)
@@ -125,14 +134,16 @@ def check(task: Task, device: object) -> None:
 def apply(model: Model, task: Task) -> Model:
     """The model with its weights in few bits."""
     t, train = task.techniques, task.workload.mode == "train"
+    eager = task.execution != "graph"
     if t.quantize in GGUF:
-        return gguf(model, t.quantize, train=train, widened=task.execution != "graph")
+        return gguf(model, t.quantize, train=train, widened=eager)
     left = task.kept.unpacked if task.kept is not None else ()
     if t.quantize in NAMED:
         if train and not (t.lora_rank or t.adapters):
             problem = f"got {t.quantize}, whose weights do not train; allowed: with lora_rank or adapters"
             raise InputError("quantize", problem)
-        return packed(model, NAMED[t.quantize], task.dtype, widened=train, wide=left)
+        packing = NAMED[t.quantize]
+        return packed(model, packing, task.dtype, widened=train, eager=eager, wide=left)
     half = t.quantize_half and task.dtype != "float16"
     keeps = t.quantize_keeps != "none"
     how = {"head": t.quantize_head, "half": half, "keeps_inputs": keeps}

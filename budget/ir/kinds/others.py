@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from .rule import OUT, Rule, Save
 
 RULES: dict[str, Rule] = {
@@ -9,6 +11,20 @@ RULES: dict[str, Rule] = {
     "dequantize": Rule(
         2, stops=True, lost=True, family="dequantize"
     ),  # from 4 or 8 bits, for a product; never kept
+    # The same outside of engines, where no FLOPs are counted for it, as within a product's kernel.
+    # Sources: bitsandbytes, exllamav2, autoawq. bitsandbytes has functions of its own around a kernel, and
+    # widens scales of few bits first.
+    "dequantize_nf4": Rule(stops=True, lost=True, family="dequantize", calls=2),
+    "dequantize_nf4_dq": Rule(
+        stops=True, lost=True, family="dequantize", calls=3, launches=3, moves=(1, 0), apart=2
+    ),
+    # Nothing is widened: rows are quantized, columns with outliers looked for and multiplied apart. Kernels
+    # as counted in its code; what they are to the host is inferred from float16 on the same machines.
+    # Sources: bitsandbytes, published-inference.
+    "dequantize_int8": Rule(stops=True, lost=True, family="dequantize", rows=inf, calls=6, apart=19),
+    "dequantize_int8_2024": Rule(stops=True, lost=True, family="dequantize", rows=inf, calls=7, apart=39),
+    "dequantize_gptq": Rule(stops=True, lost=True, family="dequantize", rows=50, ordinary=2 / 3),
+    "dequantize_awq": Rule(stops=True, lost=True, family="dequantize", rows=1023, slows=4),
     "dequantize_half": Rule(  # to float16, then cast
         3,
         stops=True,

@@ -70,6 +70,13 @@ class Rule(Record):
     widens: int = 0
     tracks: int = 0  # kernels that it starts in training alone: a batch norm counts its batches
     apart: int = 0  # kernels that eager code starts for it beside the fused one that it is part of
+    calls: int = 1  # operators that it is to the host, with those of a product's that it is part of
+    # Of what widens weights of few bits: so many rows its kernel multiplies as it does so; more take one
+    # before them. It is so many times slower than other products, or reaches so much of the rate of ordinary
+    # units, on which it runs.
+    rows: float = 1
+    slows: float = 1
+    ordinary: float = 0
     # Tensors as large as the output that these kernels read and write, in its dtype and in float32, where
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
