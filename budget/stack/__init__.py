@@ -15,7 +15,7 @@ from types import MappingProxyType
 from .. import table
 from ..errors import InputError, shown, unknown
 from ..named import Any, NamedTuple
-from ._checks import each, flag, interval, number, numbers, one_of, some, tabled
+from ._checks import each, flag, interval, number, numbers, one_of, some, stated, tabled
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -96,9 +96,7 @@ class Stack(NamedTuple):
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
-    by_layers: bool = (
-        False  # of several devices, each has some of the layers and waits for the others: to serve
-    )
+    by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
@@ -228,7 +226,9 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
-        few_bits=each(about, "few_bits", file, _few_bits),
+        few_bits=each(
+            about, "few_bits", file, lambda of, where: stated(of, ("rows", "dots"), where, 0.01, 100)
+        ),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
@@ -279,18 +279,6 @@ def _attention(values: Any, file: str) -> Mapping[str, str]:
     return dict(values)
 
 
-def _few_bits(value: Any, where: str) -> Mapping[str, float]:
-    found = numbers(value, ("rows", "dots"), where, 0.01, 100)
-    for field in ("rows", "dots"):
-        if field not in found:
-            raise InputError("stack", f"{where}.{field} is missing")
-    return found
-
-
 def _all_reduce(value: Any, where: str) -> AllReduce:
-    fields = ("one_shot_us", "two_shot_us", "gb_s")
-    found = numbers(value, fields, where, 0.1, 1e6)
-    for field in fields:
-        if field not in found:
-            raise InputError("stack", f"{where}.{field} is missing")
+    found = stated(value, ("one_shot_us", "two_shot_us", "gb_s"), where, 0.1, 1e6)
     return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
