@@ -101,7 +101,12 @@ class Estimate(Shown, _Estimate):
     @property
     def fits(self) -> Any:
         """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
-        return self.process <= self.device.usable_bytes
+        return self.needed <= self.device.usable_bytes
+
+    @property
+    def needed(self) -> Any:
+        """Bytes of the device's memory without which the process fails; it may hold more."""
+        return self._least + self.reserve.bytes
 
     @property
     def beyond_one(self) -> bool:
@@ -115,16 +120,43 @@ class Estimate(Shown, _Estimate):
 
     @cached_property
     def reserved(self) -> Any:
-        """Bytes that the allocator holds at the peak: the tensors, fragments, other streams' pools."""
-        peak = self.memory.peak
-        if self.spread is None or not self.stack.pools or self.reserve.asked:
-            return self.reserve.reserved(peak)
+        """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments.
+
+        Where a device has no more, the allocator gives back what it has cached, and goes on.
+        """
+        least, room = self._least, self.device.usable_bytes - self.reserve.bytes
+        if not self._replays or least >= room:
+            return least
         from .fold.pools import held, idle
 
-        found = held(self.spread, self.memory, self.stack.pools, self.stack.expandable)
-        if found is not None:
-            return found
-        return self.reserve.reserved(peak + idle(self.spread, self.memory, self.stack.pools))
+        one, spread, pools = (self.program, self.task.dtype), self.spread, self.stack.pools
+        programs, beside = [one], 0
+        if spread is not None:
+            programs = [(r.program, spread.dtype) for r in spread.ranks]
+            gathers = tuple(p for p in pools if p == "gathers")
+            beside = idle(spread, self.memory, gathers) + max(r.in_buckets for r in spread.ranks)
+        grows = self.devices <= self.stack.expandable
+        found = held(programs, pools, grows=grows, beside=beside)
+        return least if found is None else min(found, room)
+
+    @cached_property
+    def _least(self) -> Any:
+        """Bytes that the allocator holds at the least: the tensors, fragments, other streams' pools."""
+        peak = self.memory.peak
+        if self.spread is not None and self.stack.pools and not self.reserve.asked:
+            from .fold.pools import idle
+
+            peak = peak + idle(self.spread, self.memory, self.stack.pools)
+        return self.reserve.reserved(peak)
+
+    @property
+    def _replays(self) -> bool:
+        """Whether the allocator's rules are known and say more: of steps of training whose micro-batches do
+        not wait for another stage, and of sizes that are numbers.
+        """
+        known = self.stack.allocator == "torch" and self.reserve.fragments > 0
+        steps = self.task.workload.mode == "train" and type(self.memory.peak) is int
+        return known and steps and (self.spread is None or self.spread.layout.pp == 1)
 
     @property
     def otherwise(self) -> tuple[str, Any] | None:

@@ -108,7 +108,7 @@ def largest(model: object, solve: str, **settings: Any) -> tuple[int, Estimate |
                 refused.append(error)
                 return inf
             raise
-        return float(answer.process - answer.device.usable_bytes)
+        return float(answer.needed - answer.device.usable_bytes)
 
     smallest = SIDES if solve == "image" else (1,)
     low = next((n for n in smallest if excess(n) < inf), 0)
@@ -138,9 +138,9 @@ def fewest(model: object, **settings: Any) -> tuple[int, Estimate | None]:
             found = estimate(model, devices=n, **settings)
             if found.fits:
                 return n, found
-            if found.process >= before:
+            if found.needed >= before:
                 break
-            before = float(found.process)
+            before = float(found.needed)
         n *= 2
     return 0, None
 

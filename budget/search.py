@@ -76,7 +76,7 @@ class Tried(NamedTuple):
         """Bytes that a device has too few."""
         if self.estimate is None:
             return float("inf")
-        return float(self.estimate.process - self.estimate.device.usable_bytes)
+        return float(self.estimate.needed - self.estimate.device.usable_bytes)
 
 
 class _Found(NamedTuple):

@@ -203,7 +203,7 @@ def _served(
     most, full = largest(model, "batch", **settings, mode="decode", seq=context + answer)
     if full is None:
         one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
-        lacks = (one.process - one.device.usable_bytes) / 2**30
+        lacks = (one.needed - one.device.usable_bytes) / 2**30
         ways = "allowed: a shorter one, more --devices, or --quantize"
         raise InputError(
             "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"

@@ -16,7 +16,7 @@ from .ir import Model
 from .layout import Layout
 from .plan.ranks import spread
 from .read.source import Named, Ready, built
-from .size import exact_div, once
+from .size import exact_div, is_zero, once
 from .stack import AXES, Stack
 
 # The network, one device's program; parameters, the model's FLOPs, the hardware's, the walk over its memory.
@@ -54,7 +54,10 @@ def kept_beside(found: Spread, software: Stack, task: Task) -> Spread:
         return found
     own = task.techniques.used.get("grad_dtype", "")
     summed = own and full_name(own) != task.dtype
-    return found._replace(keeps=tuple(name for name in software.keeps if name != "gradients" or summed))
+    kept = tuple(name for name in software.keeps if name != "gradients" or summed)
+    if "buckets" in kept and is_zero(task.layout.zero) and any_of(task.layout.dp > 1):
+        found = found._replace(ranks=tuple(r._replace(buckets=True) for r in found.ranks))
+    return found._replace(keeps=kept)
 
 
 def groups(layout: Layout, software: Stack) -> float:

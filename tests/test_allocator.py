@@ -75,3 +75,19 @@ def test_a_program_is_replayed():
     assert many.reserved > many.memory.peak
     array = budget.estimate("gpt2", stack="torchtitan", **{**how, "batch": [2, 4]})
     assert len(array.reserved) == 2
+
+
+def test_what_is_cached_is_held_as_long_as_there_is_room():
+    """Of any stack on torch: no less than what is allocated, and given back at the device's end."""
+    how = {"stack": "torch-eager", "dtype": "fp16", "memory_format": "channels_last"}
+    roomy = budget.estimate("resnet50", batch=64, device="h100", **how)
+    assert (
+        1.02 * roomy.memory.peak
+        < roomy.reserved
+        == replayed(roomy.program, "float16", apart=(), expandable=False)
+    )
+    batch = budget.fit("resnet50", "batch", device="t4", **how).largest
+    full = budget.estimate("resnet50", batch=batch, device="t4", **how)
+    assert full.fits and full.needed <= full.process == full.device.usable_bytes
+    forward = budget.estimate("resnet50", mode="forward", batch=64, device="h100", stack="torch-eager")
+    assert forward.process == forward.needed

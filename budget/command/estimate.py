@@ -97,7 +97,7 @@ def _way_out(model: object, now: Estimate, settings: Mapping[str, Any]) -> str:
     if not found and now.spread is not None:
         return "to fit      no change of settings is enough: more devices, in tp, pp or zero"
     if not found:
-        devices = int(-(-now.process // now.device.usable_bytes))
+        devices = int(-(-now.needed // now.device.usable_bytes))
         return f"to fit      on {devices:,} devices together, not on one"
     from ..report._fit import describe
 

@@ -149,7 +149,7 @@ class Lifetimes:
         them; `there` before anything runs. The bytes by kind are one dictionary that goes on changing.
         """
         live = {**dict.fromkeys((*KINDS, COPIES), 0), **there}
-        live |= {"inputs": self.inputs, "gradients": self.buffers}
+        live |= {"inputs": self.inputs, "gradients": live["gradients"] + self.buffers}
         storages, total = self.storages, sum(live.values())
         before: list[dict[str, Size]] = []  # as the second repetitions of the blocks around started
         for o, made, gone, extra, skipped in self.events:

@@ -77,12 +77,14 @@ class _Walked(NamedTuple):
     program: Model
     dtype: str
     resident: bool = False
+    buckets: bool = False
 
 
 class Walked(_Walked):
     """The memory of a program, computed when it is first read. Counts of blocks may not be arrays.
 
     resident: the cache is there before anything runs, and its last entry is written in place (decode).
+    buckets: there is as much as all gradients take before anything runs, and stays.
     """
 
     @cached_property
@@ -99,7 +101,7 @@ class Walked(_Walked):
         walk = self.walk
         lifetimes = walk.lifetimes
         waiting = (in_flight - 1) * (lifetimes.kept - lifetimes.copies) + beside
-        peak, at, at_peak = _highest(walk.passes.waiting(waiting), walk.stepping)
+        peak, at, at_peak = _highest(walk.passes.with_more("activations", waiting), walk.stepping)
         found = Memory(
             **{k: lifetimes.ended[k] for k in ("parameters", "gradients", "optimizer", "kv_cache")},
             activations=lifetimes.kept + waiting,
@@ -136,6 +138,9 @@ class Walked(_Walked):
                 peaks[o.phase == "optimizer"] = Peak(maximum(known.total, total), "", {})
             elif not known.live or total > known.total:
                 peaks[o.phase == "optimizer"] = Peak(total, o.name, _with(live, extra))
+        if self.buckets:
+            there["gradients"] = lifetimes.ended["gradients"]
+            peaks = {k: p.with_more("gradients", there["gradients"]) for k, p in peaks.items()}
         return Walk(there, lifetimes, peaks[False], peaks[True], _on_host(model, dtype))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -177,9 +182,9 @@ class Peak(NamedTuple):
     at: str
     live: dict[str, Size]
 
-    def waiting(self, more: Size) -> Peak:
-        """The same beside activations of micro-batches that wait."""
-        live = {**self.live, "activations": self.live["activations"] + more} if self.live else self.live
+    def with_more(self, kind: str, more: Size) -> Peak:
+        """The same beside as many bytes of a kind: activations of micro-batches that wait."""
+        live = {**self.live, kind: self.live[kind] + more} if self.live else self.live
         return Peak(self.total + more, self.at, live)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
+from ..ir import Model
 from ..size import Size, exact_div, is_one, maximum
 from .allocator import replayed
 from .communication import communications
@@ -19,18 +20,17 @@ from .memory import Memory
 from .step import Spread
 
 
-def held(spread: Spread, memory: Memory, pools: Sequence[str], expandable: float) -> Size | None:
-    """Bytes that the allocator holds for the device that needs most; None for a pipeline, and for arrays.
+def held(
+    programs: Sequence[tuple[Model, str]], pools: Sequence[str], *, grows: bool, beside: Size = 0
+) -> Size | None:
+    """Bytes that the allocator holds for the program that needs most; None for arrays, and what is too long.
 
-    expandable: so many devices have segments that grow.
+    programs: each with its dtype. grows: segments do. beside: bytes of what no program has.
     """
-    if spread.layout.pp > 1 or type(memory.peak) is not int:
-        return None
-    apart, grows = tuple(p for p in pools if p == "gradients"), spread.layout.devices <= expandable
-    found = [replayed(r.program, spread.dtype, apart=apart, expandable=grows) for r in spread.ranks]
+    apart = tuple(p for p in pools if p == "gradients")
+    found = [replayed(program, dtype, apart=apart, expandable=grows) for program, dtype in programs]
     most = [n for n in found if n is not None]
-    gathers = tuple(p for p in pools if p == "gathers")
-    return max(most) + idle(spread, memory, gathers) if len(most) == len(found) else None
+    return max(most) + beside if len(most) == len(found) else None
 
 
 def idle(spread: Spread, memory: Memory, pools: Sequence[str]) -> Size:

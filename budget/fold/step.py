@@ -43,6 +43,7 @@ class _Rank(NamedTuple):
     dtype: str
     stages: tuple[int, ...] = (0,)
     layers: int = 0
+    buckets: bool = False  # gradients are copied into some, to be added up
 
 
 class Rank(_Rank):
@@ -51,7 +52,12 @@ class Rank(_Rank):
     @cached_property
     def walked(self) -> Walked:
         """Its memory, whatever else waits there."""
-        return Walked(self.program, self.dtype)
+        return Walked(self.program, self.dtype, buckets=self.buckets)
+
+    @property
+    def in_buckets(self) -> Size:
+        """Bytes of the buckets."""
+        return self.walked.walk.there.get("gradients", 0)
 
 
 class Ran(NamedTuple):

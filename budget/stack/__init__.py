@@ -35,8 +35,9 @@ EXPERTS = ("grouped", "fused", "loop", "streams")
 # By generation of devices; "": all others.
 BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "reached", "intervals")
 # What the passes of several devices may keep beside what the network needs: what a stage has sent, until its
-# backward pass; gradients in the weights' dtype, where their sums have another.
-KEEPS = ("sent", "gradients")
+# backward pass; gradients in the weights' dtype, where their sums have another; buckets, which whole ones
+# are copied into to be added up. Source: torch-ddp.
+KEEPS = ("sent", "gradients", "buckets")
 # What is made on a stream of its own, whose freed memory nothing else can use: a device's parts of gradients,
 # the buffers that weights are gathered into (fold/pools.py).
 POOLS = ("gradients", "gathers")
@@ -102,6 +103,7 @@ class Stack(NamedTuple):
     groups: Mapping[str, float] = MappingProxyType({})
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
     keeps: tuple[str, ...] = ()  # see KEEPS
+    allocator: str = ""  # whose rules are replayed in training (fold/allocator.py): torch's, or nobody's
     pools: tuple[str, ...] = ()  # see POOLS
     expandable: float = 0  # up to so many devices its launcher asks for segments that grow (fold/pools.py)
     notes: str = ""
@@ -234,6 +236,7 @@ def parse(about: Any, file: str) -> Stack:
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
         groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
         keeps=some(about, "keeps", KEEPS, file),
+        allocator=one_of(about.get("allocator", ""), ("", "torch"), f"{file}: allocator"),
         pools=some(about, "pools", POOLS, file),
         notes=str(about.get("notes", "")),
     )
