@@ -3,11 +3,13 @@
 import pytest
 
 from budget import estimate
+from budget.arch._loss import cross_entropy
 from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.ir import LOSS, Model, link, op
 from budget.plan.backward import backward
 from budget.plan.loss import hold_logits, in_chunks
+from budget.plan.loss_logits import own, shifted
 from budget.plan.loss_parallel import parallel, widened
 from budget.plan.optimizer import optimizer
 
@@ -178,3 +180,34 @@ def test_a_loss_of_no_sequence_has_no_chunks(name):
 def test_a_fused_loss_has_no_chunks_of_its_own():
     with pytest.raises(InputError, match=r"loss_chunk: got fuse cross_entropy, .*; allowed: one of them"):
         estimate("gpt2", loss_chunk=4, fuse="cross_entropy")
+
+
+def of_shifted(logits, labels):
+    """transformers' before 4.49 (its `ForCausalLMLoss`)."""
+    read = logits.float()
+    shifted = read[..., :-1, :].contiguous().view(-1, V)
+    return nn.functional.cross_entropy(shifted, labels[..., 1:].contiguous().view(-1))
+
+
+def of_own(logits, labels):
+    """torch's, as plain loops call it."""
+    return nn.functional.cross_entropy(logits.view(-1, V), labels.view(-1))
+
+
+@pytest.mark.parametrize(("reads", "loss"), [(shifted, of_shifted), (own, of_own)])
+def test_a_loss_reads_the_logits_that_its_software_makes(reads, loss):
+    """Those of the last of 96 tokens, which are not shifted, count here."""
+
+    def build():
+        return WithLoss(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
+
+    made = cross_entropy("logits", upcast=True, states=())
+    nodes = (
+        op("embed", "!raw: b s c, *c d -> x: b s d"),
+        op("head", "x: b s d, *d v -> logits: b s v"),
+        *made,
+    )
+    linked, ends = link(nodes, dict(b=B, s=S, c=C, d=D, v=V))
+    program = backward(reads(Model("t", "t", linked, {}, ends)))
+    found = memory(optimizer(program, "adamw"), "bfloat16").peak
+    assert found == pytest.approx(peak(build)["Total"], rel=0.02)

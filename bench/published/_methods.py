@@ -10,18 +10,21 @@ import re
 from budget.named import Any
 
 from .inference import weights
+from .layouts import DROPOUT
 from .rows import NotCoveredError, Older, number
 from .rows import older as of_version
 from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
-# made all logits of a prompt. Sources: transformers, transformers-logits.
+# made all logits of a prompt, and laid those of a loss out anew. Sources: transformers, transformers-logits,
+# transformers-shift.
 EAGER = {"attention": "eager"}
 BEFORE: Older = {
     "transformers": {
         (4, 36): {"train": EAGER, "prefill": EAGER, "decode": {**EAGER, "cache_implementation": "tuple"}},
         (4, 45): {"prefill": {"prompt_logits": "fp32"}},
+        (4, 49): {"train": {"loss_logits": "shifted"}},
     }
 }
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
@@ -51,10 +54,21 @@ def beside(row: Row) -> dict[str, Any]:
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
-    """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo."""
+    """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo. A plain
+    loop's is torch's own.
+    """
     notes, source = row.get("notes", "").lower(), row["source"].lower()
+    if software == "torch-eager" or "torch.compile" in source:
+        return {"loss_logits": "own"}
     usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
     return UNFUSED if usual or "loss not fused" in notes else {}
+
+
+def dropped(row: Row) -> dict[str, float]:
+    """What a fully trained network drops, if its notes say so."""
+    told = re.search(r"\bdropout (0\.\d+)", row.get("notes", "").lower())
+    adapters = "lora" in f"{row['method']} {row.get('notes', '')}".lower()
+    return dict.fromkeys(DROPOUT, float(told[1])) if told and not adapters else {}
 
 
 def checked(row: Row) -> None:

@@ -171,7 +171,13 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         **methods.loss(row, software),
     }
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
-        own |= {"precision": "autocast", "frozen_dtype": word}
+        own |= {"precision": "autocast"}
+        # peft's way to prepare weights of few bits makes all others float32. Source: peft.
+        own |= {} if "prepare_model_for_kbit_training" in row["notes"] else {"frozen_dtype": word}
+    if {"loss", "cross_entropy", "chunked_cross_entropy"} & set(part.settings.get("fuse", "").split(",")):
+        own.pop("loss_logits", None)  # of kernels that read the network's logits
+    if found := methods.dropped(row):
+        own["config"] = {**part.settings["config"], **found}
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32
         own["grad_dtype"] = "fp32"
     if "no sequence parallelism" in row.get("notes", ""):

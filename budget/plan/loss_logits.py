@@ -1,0 +1,70 @@
+"""Which logits a loss reads: a float32 copy of the network's, as in transformers, a second copy, or none.
+
+shifted: before 4.49 transformers laid the float32 logits of all tokens but the last out anew, as large,
+while its variables held the others. own: torch's cross-entropy of what the network makes, as plain loops call
+it; in 16 bits its log-probabilities are of 16 bits. Sources: transformers-shift, torch-cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..config import Task, setting
+from ..ir import LOSS, Model, Op, Tensor, rewrite
+
+SETTINGS = {
+    "loss_logits": setting(
+        "fp32",
+        "what a language model's loss reads: fp32, a copy; shifted: and another one (transformers before "
+        "4.49); own: the network's logits (plain loops)",
+        choices=("fp32", "shifted", "own"),
+    )
+}
+NEEDS = {"loss_logits": ("train",)}
+
+
+def shifted(model: Model) -> Model:
+    """The network whose float32 logits are laid out anew for the loss. To be applied before `backward`."""
+    copied: dict[str, Tensor] = {}
+
+    def change(o: Op) -> Iterator[Op]:
+        held = o._replace(callers=(*o.callers, *copied)) if o.tag == LOSS and copied else o
+        yield held._replace(ins=tuple(copied.get(t.name, t) for t in o.ins))
+        if _upcasts(o):
+            made = o.out._replace(name=f"{o.out.name}~shifted")
+            copied[o.out.name] = made
+            yield Op(f"{o.name}.shift", "copy", (o.out,), (made,), o.sizes, tag=LOSS, callers=o.callers)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def own(model: Model) -> Model:
+    """The network whose loss reads its logits as they are. To be applied before `backward`."""
+    before: dict[str, Tensor] = {}
+
+    def change(o: Op) -> Iterator[Op]:
+        if _upcasts(o):
+            before[o.out.name] = o.ins[0]
+        elif o.tag == LOSS:
+            ins = tuple(before.get(t.name, _plain(t)) for t in o.ins)
+            yield o._replace(ins=ins, outs=tuple(map(_plain, o.outs)))
+        else:
+            yield o
+
+    return model._replace(nodes=rewrite(model.nodes, change))
+
+
+def _upcasts(o: Op) -> bool:
+    return o.tag == LOSS and o.kind == "cast" and o.out.dtype == "float32"
+
+
+def _plain(t: Tensor) -> Tensor:
+    return t._replace(dtype="")
+
+
+def apply(model: Model, task: Task) -> Model:
+    """The network in training with the logits that its software's loss reads."""
+    return {"shifted": shifted, "own": own}[task.techniques.loss_logits](model)
+
+
+STAGES = {"teach": apply}
