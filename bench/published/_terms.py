@@ -34,7 +34,7 @@ def _even() -> Any:
 
 
 WITHOUT: Mapping[str, Callable[[], Sequence[Any]]] = {
-    "a causal kernel's half": lambda: [patch.object(kernels, "_computed", lambda o: 1)],
+    "a causal kernel's half": lambda: [patch.object(kernels, "computed", lambda o: 1)],
     "attention by kernel, generation and length": lambda: [_kernels(attention=_alike())],
     "products by generation": lambda: [_kernels(products=_even())],
     "products of experts apart": lambda: [_kernels(grouped=1.0)],

@@ -22,7 +22,18 @@ from .rows import Asked, NotCoveredError, Part
 from .table import read
 
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
-SIZES = ("contraction", "pointwise", "bytes", "launches", "times", "host", "groups", "again", "calls")
+SIZES = (
+    "contraction",
+    "pointwise",
+    "bytes",
+    "launches",
+    "times",
+    "host",
+    "groups",
+    "again",
+    "calls",
+    "saved",
+)
 
 
 class Kernels(NamedTuple):

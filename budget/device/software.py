@@ -25,6 +25,7 @@ MOST = 0.96
 # 3090 and a 5090 (inferred from whole networks). Source: timm.
 APART = 100.0
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
+COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
 def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several: bool = False) -> Profile:
@@ -204,3 +205,11 @@ def nearest(values: Mapping[str, Any], generation: str) -> Any:
         at = order.index(generation)
         return values[min(known, key=lambda g: (abs(order.index(g) - at), order.index(g)))]
     return values[""] if "" in values else sorted(values.values())[len(values) // 2]
+
+
+def host_bandwidth(device: Device) -> float:
+    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
+    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
+    """
+    rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
+    return COPIES * rate

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..dtype import BYTES
-from ..ir import WEIGHTS, Op, gemm, is_convolution, picked
-from ..size import is_number
+from ..ir import KEY_SEQ, SEQ, WEIGHTS, Op, gemm, is_convolution, picked, window
+from ..size import Size, is_number, is_zero, minimum
 
 NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
 PRODUCTS = ("matmul", "conv", "attention")
@@ -56,6 +56,36 @@ def apart(o: Op) -> bool:
         return False
     width = min(g.m, g.n, g.k)
     return bool(g.batch > 1 and width > 1 and width not in TOGETHER)
+
+
+def saved(o: Op) -> float:
+    """The fraction of a convolution's products that Winograd's algorithm saves in float32 (16 do for 36),
+    of dense 3 x 3 taps that move one by one. Source: lavin-gray-2016.
+    """
+    g = gemm(o) if o.kind == "contract" and is_convolution(o) else None
+    if g is None or not is_number(g.batch) or g.batch > 1:
+        return 0.0
+    axes = [axis for t in (*o.ins, o.out) for axis in t.dims if len(window(axis)) > 1]
+    sides = [[o.sizes[d] for d in (axis, *window(axis))] for axis in axes]
+    close = (all(map(is_number, s)) and s[2] == 3 and s[0] - s[1] < 3 for s in sides if len(s) == 3)
+    return 1 - 16 / 36 if len(sides) == 2 and all(close) else 0.0
+
+
+def computed(o: Op) -> Size:
+    """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
+
+    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
+    Devices that share queries have pieces from both ends, and so the mean. Source: llama-3-parallelism.
+    """
+    if not o.kernel:
+        return 1
+    fraction: Size = 1
+    if o.causal:
+        fraction = 1 - (o.sizes[SEQ] * o.parts - 1) / (2 * o.sizes[KEY_SEQ])
+    if is_zero(o.window):
+        return fraction
+    part = minimum(o.window, o.sizes[KEY_SEQ]) / o.sizes[KEY_SEQ]
+    return fraction * part * (2 - part)
 
 
 def _few_bits(o: Op) -> bool:

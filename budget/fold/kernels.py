@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..ir import (
     EXPERT_SEND,
     FIRST,
-    KEY_SEQ,
     NOTHING,
-    SEQ,
     WEIGHT,
     Block,
     Gemm,
@@ -25,7 +23,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .forms import NARROW, PRODUCTS, experts, form, kind_of
+from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, saved
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes
 
 
@@ -49,6 +47,7 @@ class Work(NamedTuple):
     groups: Size = 1  # of experts' products: as many experts as have rows
     again: Size = 0  # bytes that an accelerator reads once more
     calls: int = 1  # operators of the host
+    saved: Size = 0  # FLOPs of its contractions that it does not compute in float32
 
 
 def works(
@@ -194,7 +193,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     if launches > 1 and not fused:
         traffic = maximum(traffic, in_between(first, dtype))
     products = [o for o in ops if o.kind == "contract"]
-    contraction = sum([contraction_flops(o) * _computed(o) for o in products])
+    contraction = sum([contraction_flops(o) * computed(o) for o in products])
     pointwise = sum([pointwise_flops(o) for o in ops])
     calls = first.rule.calls
     for rule in _widening(ops) if products and execution == "eager" else ():
@@ -222,6 +221,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         _groups(main) if products else 1,
         again(ops, dtype),
         calls,
+        sum([contraction_flops(o) * saved(o) for o in products]),
     )
 
 
@@ -280,20 +280,3 @@ def _groups(o: Op) -> Size:
 def _is_float32(o: Op, dtype: str) -> bool:
     """Whether what it reads first and what it makes have no other dtype, so that nothing is cast."""
     return bool(o.ins) and {t.dtype or dtype for t in (o.ins[0], o.out)} == {"float32"}
-
-
-def _computed(o: Op) -> Size:
-    """The fraction of all pairs of s queries, the last of t, and t keys that a kernel computes. Derived.
-
-    Causal: t - s + 1, ..., t keys. With a window of w keys to each side: w t - w^2 / 2 pairs on a side.
-    Devices that share queries have pieces from both ends, and so the mean. Source: llama-3-parallelism.
-    """
-    if not o.kernel:
-        return 1
-    fraction: Size = 1
-    if o.causal:
-        fraction = 1 - (o.sizes[SEQ] * o.parts - 1) / (2 * o.sizes[KEY_SEQ])
-    if is_zero(o.window):
-        return fraction
-    part = minimum(o.window, o.sizes[KEY_SEQ]) / o.sizes[KEY_SEQ]
-    return fraction * part * (2 - part)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..device import Device
 from ..device.kernel_class import WIDENED, Dispatch, KernelClass, Profile
-from ..device.software import four_bits
+from ..device.software import four_bits, host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Gemm, Model
 from ..named import NamedTuple
@@ -20,8 +20,6 @@ from ..size import Size, ceil_div, is_zero, maximum, minimum
 from .count import training
 from .kernels import Work, works
 from .traffic import NOBODY, reads
-
-COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
 
 class Timed(NamedTuple):
@@ -64,6 +62,7 @@ class Rates(NamedTuple):
     serial: bool
     sms: int
     aligned: int  # elements in 16 bytes
+    single: bool  # an accelerator that computes in float32
     resident: Size = 0  # bytes of the weights that are read between two uses of one
     turn: tuple[float, float] = (0.0, 0.0)  # see Profile
 
@@ -82,7 +81,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         flop=1 / device.rate(dtype),
         # Engines' prompts show no more than fp8's rate of products in fp4; training does.
         narrow={**dict.fromkeys(formats, eight), "nvfp4": eight / four_bits(device)},
-        link=1 / _host_bandwidth(device),
+        link=1 / host_bandwidth(device),
         vector=1 / device.rate("vector"),
         byte=seconds[0],
         steps=steps,
@@ -91,6 +90,7 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         serial=profile.serial,
         sms=device.sms or 1,
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
+        single=full_name(dtype) == "float32" and not profile.serial,
         turn=profile.turn,
     )
 
@@ -103,14 +103,6 @@ def running(r: Rates, execution: str) -> Rates:
     return r._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
 
 
-def _host_bandwidth(device: Device) -> float:
-    """Bytes/s to or from the host, one way: of the link's rate what copies reach. Where the data has no link,
-    16 lanes of PCIe, of the fifth generation from 2022 on. Source: pcie.
-    """
-    rate = device.host.bandwidth if device.host else 63e9 if (device.year or 0) >= 2022 else 31.5e9
-    return COPIES * rate
-
-
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols).
 
@@ -118,7 +110,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     cache then; what else a launch moves, comes from where that has room.
     """
     form, narrow = _form(w, r), r.narrow.get(w.narrow)
-    arithmetic = w.contraction * (narrow / (form.narrow or form.share) if narrow else r.flop / form.share)
+    flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
+    arithmetic = (w.contraction - r.single * w.saved) * flop
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
         if form.unaligned:
@@ -141,9 +134,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
-    busy = maximum(arithmetic, traffic)
-    if form.overlap < 1:
-        busy = busy + (1 - form.overlap) * minimum(arithmetic, traffic)
+    busy = maximum(arithmetic, traffic) + (1 - form.overlap) * minimum(arithmetic, traffic)
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
