@@ -12,10 +12,12 @@ import pytest
 from budget.bench.published import fit as fitting
 from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, batches, fit, predictions, start
-from budget.bench.published.intervals import COVERAGE, held, holding
+from budget.bench.published.intervals import COVERAGE, Widths, held, holding
 from budget.bench.published.measured import cases
 from budget.bench.published.scoreboard import _factors
 
+import budget
+from budget.device import software
 from budget.measured.calibration import interval
 
 TABLE = Path(__file__).parent / "data" / "inference.csv"
@@ -89,6 +91,20 @@ def test_an_interval_knows_nothing_of_what_is_left_out_with_a_row():
             assert all(other[c.key] == within[c.key] for c in rows if left_out(c) == out)
     apart = held(rows, errors, lambda c: c.stack, by)
     assert all(apart[c.key] == (c.stack == "gpt-fast") for c in rows)
+
+
+def test_left_out_and_asked_by_a_user_a_pair_has_one_interval():
+    """What the judge of pairs left out takes is what an answer of a file with these intervals says."""
+    row = next(c for c in some() if c.stack == "gpt-fast")._replace(generation="of nobody's")
+    within = Widths({("gpt-fast", "sm80"): 2.0, ("gpt-fast", "sm90"): 1.4}, {"gpt-fast": 1.5}, 3.0)
+    answer = budget.estimate("gpt2", mode="decode", seq=128, device="h100", stack="gpt-fast")
+    stack = answer.stack._replace(intervals=within.on("gpt-fast"))
+    for generation, width in (("sm80", 2.0), ("sm90", 1.4), ("of nobody's", 2.0)):
+        device = answer.device._replace(generation=generation)
+        asked = software.profile(answer.profile, device, stack, "bfloat16")
+        assert (asked.low, asked.high) == (1 / width, width)
+        assert within.of(row._replace(generation=generation)) == width
+    assert within.of(row._replace(stack="nobody's")) == 3.0
 
 
 @pytest.mark.parametrize("counts", [(9,), (19,), (20,), (84,), (40, 40), (600, 80), (300, 0)])

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from budget.device.software import interval_on
 from budget.measured.calibration import interval
 from budget.named import Any, NamedTuple
 
@@ -39,9 +40,16 @@ class Widths(NamedTuple):
     elsewhere: Mapping[Any, float]
     anywhere: float
 
+    def on(self, stack: str) -> dict[str, tuple[float, float]]:
+        """A stack's intervals, as its file has them."""
+        found = {"": self.elsewhere[stack]} if stack in self.elsewhere else {}
+        found |= {generation: width for (name, generation), width in self.here.items() if name == stack}
+        return {generation: (1 / width, width) for generation, width in found.items()}
+
     def of(self, c: Case) -> float:
         """What an answer like this row has."""
-        return self.here.get(KNOWN.of(c)) or self.elsewhere.get(ELSEWHERE.of(c), self.anywhere)
+        known = interval_on(self.on(c.stack), c.generation)
+        return known[1] if known else self.anywhere
 
 
 def intervals(found: Sequence[Case], rows: Errors, pairs: Errors, sources: Errors, stacks: Errors) -> Widths:

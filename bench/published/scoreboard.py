@@ -122,11 +122,10 @@ def write(found: Sequence[Case], numbers: Numbers, within: Widths, several: Mapp
             generations = sorted({c.generation for c in own})
             reached = fitted(name, numbers, generations).reached
             about["reached"] = {g: _factors(of, reached[""] if g else {}) for g, of in reached.items()}
-            about["intervals"] = {"": _interval(within.elsewhere[name])}
+            ends = within.on(name)
             if name in several:
-                about["intervals"][SEVERAL] = _interval(several[name])
-            known = {g: within.here[name, g] for g in generations if (name, g) in within.here}
-            about["intervals"] |= {g: _interval(width) for g, width in known.items()}
+                ends[SEVERAL] = (1 / several[name], several[name])
+            about["intervals"] = {g: [*map(_short, ends[g])] for g in sorted(ends)}
         replace(path, json.dumps(about, indent=2) + "\n")
 
 
@@ -177,10 +176,6 @@ def _page(
 
 def _row(name: str, errors: Sequence[float]) -> str:
     return f"| {name} | {len(errors)} | {spread(errors)} | {math.exp(median(errors)):.2f} |"
-
-
-def _interval(width: float) -> list[float]:
-    return [_short(1 / width), _short(width)]
 
 
 def _short(value: float) -> float:

@@ -47,8 +47,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention),
     }
-    known = stack.intervals.get(generation)
-    low, high = known or _elsewhere(stack) or (base.low, base.high)
+    known = generation != "" and generation in stack.intervals
+    low, high = interval_on(stack.intervals, generation) or (base.low, base.high)
     if several:  # no surer than one
         least, most = stack.intervals.get(SEVERAL, (low, high))
         low, high = min(low, least), max(high, most)
@@ -65,9 +65,13 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     )
 
 
-def _elsewhere(stack: Stack) -> tuple[float, float] | None:
-    """The interval on generations that nobody measured the stack on: no surer than on any that was."""
-    ranges = [ends for name, ends in stack.intervals.items() if name != SEVERAL]
+def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -> tuple[float, float] | None:
+    """A stack's interval on a generation of devices: on one that nobody measured it on, no surer than on any
+    that somebody did. None where there is none.
+    """
+    if generation and generation in intervals:
+        return intervals[generation]
+    ranges = [ends for name, ends in intervals.items() if name != SEVERAL]
     lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
     return (min(lows), max(highs)) if ranges else None
 
