@@ -9,6 +9,7 @@ Sources: published-training, published-inference, published-serving, lambda-benc
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -41,7 +42,11 @@ SHARED = {
     "sequence": (1e-5, 0.5),
 }  # fmt: skip
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
-STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
+STEPS, ENOUGH, ROUGH = (
+    60,
+    1e-6,
+    1e-4,
+)  # at most so many, or until one gains less of the cost; through soft maxima
 # A step takes the longer of the device's and the host's seconds, and what is shorter has no slope: a fit
 # would end where its start has it. So it goes through soft maxima, norms of these orders, to the real one.
 NORMS = 2.0, 6.0, math.inf  # Source: graduated-non-convexity.
@@ -215,7 +220,7 @@ def _fit(
         if damping >= 1e6:
             break
         x, e, damping = moved, tried, damping / 5
-        if before - cost(e, x) < ENOUGH * before:
+        if before - cost(e, x) < (ENOUGH if norm == math.inf else ROUGH) * before:
             break
     return at(x)
 
@@ -259,9 +264,9 @@ def left_out(
 
     What all stacks share, five numbers, stays as all rows have it.
     """
-    errors: dict[str, float] = {}
     common = {n: v for n, v in known.items() if len(n) == 1}
-    for k in sorted({key(c) for c in found}, key=str):
+
+    def without(k: Any) -> dict[str, float]:
         out = [c for c in found if key(c) == k]
         some = {c.stack for c in out}
         seen = [c for c in found if key(c) != k and c.stack in some]
@@ -269,5 +274,24 @@ def left_out(
         near = {**common, **warm}
         numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
         wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
-        errors |= {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
+        return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
+
+    errors: dict[str, float] = {}
+    for some in _side_by_side(without, sorted({key(c) for c in found}, key=str)):
+        errors |= some
     return errors
+
+
+def _side_by_side(job: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """What a job makes of each, on all cores: a fork has the rows, which would take long to send."""
+    if len(items) < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return [job(item) for item in items]
+    with multiprocessing.get_context("fork").Pool(initializer=_jobs.append, initargs=(job,)) as pool:
+        return pool.map(_run, items, chunksize=1)
+
+
+_jobs: list[Callable[[Any], Any]] = []  # of a fork, the one that it was made for
+
+
+def _run(item: Any) -> Any:
+    return _jobs[-1](item)
