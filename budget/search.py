@@ -108,17 +108,17 @@ def facts(one: Estimate, samples: int, batch: int | None, recompute: str) -> Fac
     axes = ((o, expert_axis(t, o)) for o, _ in walk(model.nodes) for t in o.weights)
     experts = [o.sizes[base(axis)] for o, axis in axes if axis]
     return Facts(
-        _stack(model),
-        gcd(*divided) or 1,
-        int(max(experts, default=0)),
-        one.length,
-        samples,
-        trains,
-        (1, 2, 4, 8) if batch is None else (batch,),
-        _recomputed(one) if trains and recompute == "none" else (recompute,),
-        float(one.device.usable_bytes),
-        serves,
-        serves and one.stack.by_layers,
+        stack=_stack(model),
+        heads=gcd(*divided) or 1,
+        experts=int(max(experts, default=0)),
+        seq=one.length,
+        samples=samples,
+        trains=trains,
+        batches=(1, 2, 4, 8) if batch is None else (batch,),
+        recomputed=_recomputed(one) if trains and recompute == "none" else (recompute,),
+        memory=float(one.device.usable_bytes),
+        by_layers=serves,
+        alone=serves and one.stack.by_layers,
     )
 
 

@@ -23,17 +23,8 @@ from .table import read
 
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 SIZES = (
-    "contraction",
-    "pointwise",
-    "bytes",
-    "launches",
-    "times",
-    "host",
-    "groups",
-    "again",
-    "calls",
-    "saved",
-)
+    "contraction", "pointwise", "bytes", "launches", "times", "host", "groups", "again", "calls", "spared",
+)  # fmt: skip
 
 
 class Kernels(NamedTuple):
@@ -101,18 +92,18 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
     kernels = tuple(_kernels(p, e) for p, e in zip(parts, found, strict=True))
     source = row["source"].split(" ")[0].split("@")[0]
     return Case(
-        row["id"],
-        e.stack.name,
-        e.device.generation,
-        source,
-        quantity,
-        e.device,
-        e.task.dtype,
-        e.task.execution,
-        kernels,
-        math.log(taken),
-        e.task.workload.mode == "train",
-        int(e.devices),
+        id=row["id"],
+        stack=e.stack.name,
+        generation=e.device.generation,
+        source=source,
+        quantity=quantity,
+        device=e.device,
+        dtype=e.task.dtype,
+        execution=e.task.execution,
+        parts=kernels,
+        measured=math.log(taken),
+        trains=e.task.workload.mode == "train",
+        devices=int(e.devices),
     )
 
 

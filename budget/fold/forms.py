@@ -58,8 +58,8 @@ def apart(o: Op) -> bool:
     return bool(g.batch > 1 and width > 1 and width not in TOGETHER)
 
 
-def saved(o: Op) -> float:
-    """The fraction of a convolution's products that Winograd's algorithm saves in float32 (16 do for 36),
+def spared(o: Op) -> float:
+    """The fraction of a convolution's products that Winograd's algorithm spares in float32 (16 do for 36),
     of dense 3 x 3 taps that move one by one. Source: lavin-gray-2016.
     """
     g = gemm(o) if o.kind == "contract" and is_convolution(o) else None

@@ -23,7 +23,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, maximum, minimum
-from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, saved
+from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, spared
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes
 
 
@@ -47,7 +47,7 @@ class Work(NamedTuple):
     groups: Size = 1  # of experts' products: as many experts as have rows
     again: Size = 0  # bytes that an accelerator reads once more
     calls: int = 1  # operators of the host
-    saved: Size = 0  # FLOPs of its contractions that it does not compute in float32
+    spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
 
 
 def works(
@@ -100,7 +100,16 @@ def _copies(o: Op, dtype: str, times: Size) -> Work:
     """What eager code copies for an operator, a kernel each."""
     traffic = sum([2 * moved_bytes(t, o, dtype) for t in o.copies[0]])
     return Work(
-        o.of or o.name, o.phase, "pointwise", 0, 0, traffic, len(o.copies[0]), times, "pointwise", "copy"
+        op=o.of or o.name,
+        phase=o.phase,
+        kind="pointwise",
+        contraction=0,
+        pointwise=0,
+        bytes=traffic,
+        launches=len(o.copies[0]),
+        times=times,
+        form="pointwise",
+        own="copy",
     )
 
 
@@ -194,6 +203,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         traffic = maximum(traffic, in_between(first, dtype))
     products = [o for o in ops if o.kind == "contract"]
     contraction = sum([contraction_flops(o) * computed(o) for o in products])
+    single = products if dtype == "float32" else ()
     pointwise = sum([pointwise_flops(o) for o in ops])
     calls = first.rule.calls
     for rule in _widening(ops) if products and execution == "eager" else ():
@@ -204,24 +214,24 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     kind = first.kernel or kind_of(first)
     main = products[0] if products else first  # a fused kernel's products are of one size
     return Work(
-        first.of or first.name,
-        first.phase,
-        kind,
-        contraction,
-        pointwise,
-        traffic,
-        launches * tensors + (0 if native or fused else first.beside[0]),
-        times,
-        "recurrent" if native else form(ops, kind, fused=bool(products)),
-        first.kind if kind == "pointwise" and not fused and not native else "",
-        _gemm(products, main, kind) if products else None,
-        _narrow(main),
-        host,
-        weights,
-        _groups(main) if products else 1,
-        again(ops, dtype),
-        calls,
-        sum([contraction_flops(o) * saved(o) for o in products]),
+        op=first.of or first.name,
+        phase=first.phase,
+        kind=kind,
+        contraction=contraction,
+        pointwise=pointwise,
+        bytes=traffic,
+        launches=launches * tensors + (0 if native or fused else first.beside[0]),
+        times=times,
+        form="recurrent" if native else form(ops, kind, fused=bool(products)),
+        own=first.kind if kind == "pointwise" and not fused and not native else "",
+        gemm=_gemm(products, main, kind) if products else None,
+        narrow=_narrow(main),
+        host=host,
+        weights=weights,
+        groups=_groups(main) if products else 1,
+        again=again(ops, dtype),
+        calls=calls,
+        spared=sum([contraction_flops(o) * spared(o) for o in single]),
     )
 
 

@@ -62,7 +62,6 @@ class Rates(NamedTuple):
     serial: bool
     sms: int
     aligned: int  # elements in 16 bytes
-    single: bool  # an accelerator that computes in float32
     resident: Size = 0  # bytes of the weights that are read between two uses of one
     turn: tuple[float, float] = (0.0, 0.0)  # see Profile
 
@@ -90,7 +89,6 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
         serial=profile.serial,
         sms=device.sms or 1,
         aligned=max(int(16 // BYTES[full_name(dtype)]), 1),
-        single=full_name(dtype) == "float32" and not profile.serial,
         turn=profile.turn,
     )
 
@@ -111,7 +109,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """
     form, narrow = _form(w, r), r.narrow.get(w.narrow)
     flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
-    arithmetic = (w.contraction - r.single * w.saved) * flop
+    arithmetic = (w.contraction if r.serial else w.contraction - w.spared) * flop
     if w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
         if form.unaligned:
@@ -134,7 +132,9 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
-    busy = maximum(arithmetic, traffic) + (1 - form.overlap) * minimum(arithmetic, traffic)
+    busy = maximum(arithmetic, traffic)
+    if form.overlap < 1:
+        busy = busy + (1 - form.overlap) * minimum(arithmetic, traffic)
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"

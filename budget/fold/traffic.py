@@ -115,7 +115,8 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
 
 def again(ops: Sequence[Op], dtype: str) -> Size:
     """Bytes that an accelerator's kernels read once more, as no block of them holds all that it needs."""
-    return sum([_more(o) * _pictured(o, dtype) for o in ops if o.rule.passes or o.kind == "contract"])
+    more = [(o, _more(o)) for o in ops if o.kind == "contract" or o.rule.passes]
+    return sum([times * _pictured(o, dtype) for o, times in more if times])
 
 
 def _pictured(o: Op, dtype: str) -> Size:
