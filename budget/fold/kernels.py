@@ -138,7 +138,7 @@ def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
 
     ops = [o._replace(ins=tuple(map(within, o.ins)), outs=tuple(map(within, o.outs))) for o in body]
     one = _work(ops, dtype, "graph", times, False, read)
-    many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes")}
+    many = {f: getattr(one, f) * node.count for f in ("contraction", "pointwise", "bytes", "again", "spared")}
     return one._replace(**many)
 
 
