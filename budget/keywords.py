@@ -42,12 +42,62 @@ Optimizer = Literal[
     "rmsprop_8bit",
     "rmsprop_32bit",
 ]
+Precision = Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
+Quantize = Literal[
+    "none",
+    "nf4",
+    "nf4-dq",
+    "int8",
+    "int8-2024",
+    "gptq",
+    "gptq-8bit",
+    "awq",
+    "fp8",
+    "fp8-row",
+    "mxfp4",
+    "nvfp4",
+    "w4a16",
+    "w8a8",
+    "fp8-dynamic",
+    "mlx-3bit",
+    "mlx-4bit",
+    "mlx-5bit",
+    "mlx-6bit",
+    "mlx-8bit",
+    "q8_0",
+    "q6_k",
+    "q5_1",
+    "q5_0",
+    "q4_1",
+    "q4_0",
+    "q5_k_m",
+    "q5_k_s",
+    "q4_k_m",
+    "q4_k_s",
+    "q3_k_l",
+    "q3_k_m",
+    "q3_k_s",
+    "q2_k",
+    "q2_k_s",
+    "iq4_nl",
+    "iq4_xs",
+    "iq3_m",
+    "iq3_s",
+    "iq3_xs",
+    "iq3_xxs",
+    "iq2_m",
+    "iq2_s",
+    "iq2_xs",
+    "iq2_xxs",
+    "iq1_m",
+    "iq1_s",
+    "mxfp4_moe",
+]
 
 
-class Techniques(TypedDict, total=False):
-    """Settings of the techniques (docs/techniques.md)."""
+class _Alone(TypedDict, total=False):
+    """The techniques of which `compare` takes one."""
 
-    accumulate: int
     activation_inputs: Literal["none", "fp8"]
     adalora_rank: int
     adapter_bias: Literal["none", "all", "lora_only"]
@@ -55,7 +105,6 @@ class Techniques(TypedDict, total=False):
     adapter_targets: str
     boft_block_size: int
     boft_dropout: float
-    kv_dtype: str
     cache_implementation: Literal["static", "dynamic", "tuple"]
     teacher: str
     freeze: str
@@ -71,7 +120,6 @@ class Techniques(TypedDict, total=False):
     rescale: bool
     loha_rank: int
     lokr_rank: int
-    lora_rank: int
     lora_targets: str
     rank_pattern: str
     lora_dtype: str
@@ -93,7 +141,6 @@ class Techniques(TypedDict, total=False):
     rank_dropout: float
     module_dropout: float
     modules_to_save: str
-    precision: Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
     frozen_dtype: str
     quantize_weights: Literal["pass", "step"]
     grad_dtype: str
@@ -101,56 +148,6 @@ class Techniques(TypedDict, total=False):
     prompt_logits: Literal["last", "all", "fp32"]
     prompt_tuning: int
     sparse: str
-    quantize: Literal[
-        "none",
-        "nf4",
-        "nf4-dq",
-        "int8",
-        "int8-2024",
-        "gptq",
-        "gptq-8bit",
-        "awq",
-        "fp8",
-        "fp8-row",
-        "mxfp4",
-        "nvfp4",
-        "w4a16",
-        "w8a8",
-        "fp8-dynamic",
-        "mlx-3bit",
-        "mlx-4bit",
-        "mlx-5bit",
-        "mlx-6bit",
-        "mlx-8bit",
-        "q8_0",
-        "q6_k",
-        "q5_1",
-        "q5_0",
-        "q4_1",
-        "q4_0",
-        "q5_k_m",
-        "q5_k_s",
-        "q4_k_m",
-        "q4_k_s",
-        "q3_k_l",
-        "q3_k_m",
-        "q3_k_s",
-        "q2_k",
-        "q2_k_s",
-        "iq4_nl",
-        "iq4_xs",
-        "iq3_m",
-        "iq3_s",
-        "iq3_xs",
-        "iq3_xxs",
-        "iq2_m",
-        "iq2_s",
-        "iq2_xs",
-        "iq2_xxs",
-        "iq1_m",
-        "iq1_s",
-        "mxfp4_moe",
-    ]
     quantize_head: bool
     quantize_half: bool
     quantize_keeps: Literal["none", "pass", "loss"]
@@ -163,7 +160,29 @@ class Techniques(TypedDict, total=False):
     vera_dropout: float
 
 
-class Settings(Techniques, total=False):
+class Techniques(_Alone, total=False):
+    """Settings of the techniques (docs/techniques.md)."""
+
+    accumulate: int
+    kv_dtype: str
+    lora_rank: int
+    precision: Precision
+    quantize: Quantize
+
+
+class _Others(TypedDict, total=False):
+    """What else `compare` takes one of."""
+
+    reserve: float | str
+    layout: str | Mapping[str, Any] | Layout
+    cluster: Any
+    global_batch: Size
+    micro_batch: Size
+    config: Mapping[str, Any]
+    inputs: Any
+
+
+class Settings(Techniques, _Others, total=False):
     """All that `estimate` takes besides the model."""
 
     batch: Size
@@ -178,188 +197,17 @@ class Settings(Techniques, total=False):
     execution: Execution
     stack: str | Stack
     device: str | Device
-    reserve: float | str
-    layout: str | Mapping[str, Any] | Layout
     devices: int
-    cluster: Any
-    global_batch: Size
-    micro_batch: Size
-    config: Mapping[str, Any]
-    inputs: Any
 
 
-class Lists(TypedDict, total=False):
+class Lists(_Alone, _Others, total=False):
     """The same for `compare`: some may be lists."""
 
     accumulate: int | Sequence[int]
-    activation_inputs: Literal["none", "fp8"]
-    adalora_rank: int
-    adapter_bias: Literal["none", "all", "lora_only"]
-    adapters: int
-    adapter_targets: str
-    boft_block_size: int
-    boft_dropout: float
     kv_dtype: str | Sequence[str]
-    cache_implementation: Literal["static", "dynamic", "tuple"]
-    teacher: str
-    freeze: str
-    freeze_layers: int
-    reduce_dtype: str
-    fuse: str
-    gradient_accumulation_fusion: bool
-    dummy_gradients: bool
-    ia3: bool
-    input_gradients: bool
-    prompts: int
-    prompts_from: int
-    rescale: bool
-    loha_rank: int
-    lokr_rank: int
     lora_rank: int | Sequence[int]
-    lora_targets: str
-    rank_pattern: str
-    lora_dtype: str
-    lora_dropout: float
-    use_dora: bool
-    use_rslora: bool
-    loss_chunk: int
-    hold_logits: Literal["none", "step", "next"]
-    output_dtype: str
-    loss_logits: Literal["fp32", "shifted", "own"]
-    loss_parallel: Literal["none", "dtensor", "in_place"]
-    memory_format: Literal["channels_last", "channels_first"]
-    offload: str
-    oft_block_size: int
-    p_tuning: int
-    p_tuning_hidden: int
-    target_modules: str
-    adapter_dtype: str
-    rank_dropout: float
-    module_dropout: float
-    modules_to_save: str
-    precision: (
-        Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]
-        | Sequence[Literal["pure", "autocast", "master", "fp8", "nvfp4", "fsdp"]]
-    )
-    frozen_dtype: str
-    quantize_weights: Literal["pass", "step"]
-    grad_dtype: str
-    prefix_tuning: int
-    prompt_logits: Literal["last", "all", "fp32"]
-    prompt_tuning: int
-    sparse: str
-    quantize: (
-        Literal[
-            "none",
-            "nf4",
-            "nf4-dq",
-            "int8",
-            "gptq",
-            "gptq-8bit",
-            "awq",
-            "fp8",
-            "fp8-row",
-            "mxfp4",
-            "nvfp4",
-            "w4a16",
-            "w8a8",
-            "fp8-dynamic",
-            "mlx-3bit",
-            "mlx-4bit",
-            "mlx-5bit",
-            "mlx-6bit",
-            "mlx-8bit",
-            "q8_0",
-            "q6_k",
-            "q5_1",
-            "q5_0",
-            "q4_1",
-            "q4_0",
-            "q5_k_m",
-            "q5_k_s",
-            "q4_k_m",
-            "q4_k_s",
-            "q3_k_l",
-            "q3_k_m",
-            "q3_k_s",
-            "q2_k",
-            "q2_k_s",
-            "iq4_nl",
-            "iq4_xs",
-            "iq3_m",
-            "iq3_s",
-            "iq3_xs",
-            "iq3_xxs",
-            "iq2_m",
-            "iq2_s",
-            "iq2_xs",
-            "iq2_xxs",
-            "iq1_m",
-            "iq1_s",
-            "mxfp4_moe",
-        ]
-        | Sequence[
-            Literal[
-                "none",
-                "nf4",
-                "nf4-dq",
-                "int8",
-                "gptq",
-                "gptq-8bit",
-                "awq",
-                "fp8",
-                "fp8-row",
-                "mxfp4",
-                "nvfp4",
-                "w4a16",
-                "w8a8",
-                "fp8-dynamic",
-                "mlx-3bit",
-                "mlx-4bit",
-                "mlx-5bit",
-                "mlx-6bit",
-                "mlx-8bit",
-                "q8_0",
-                "q6_k",
-                "q5_1",
-                "q5_0",
-                "q4_1",
-                "q4_0",
-                "q5_k_m",
-                "q5_k_s",
-                "q4_k_m",
-                "q4_k_s",
-                "q3_k_l",
-                "q3_k_m",
-                "q3_k_s",
-                "q2_k",
-                "q2_k_s",
-                "iq4_nl",
-                "iq4_xs",
-                "iq3_m",
-                "iq3_s",
-                "iq3_xs",
-                "iq3_xxs",
-                "iq2_m",
-                "iq2_s",
-                "iq2_xs",
-                "iq2_xxs",
-                "iq1_m",
-                "iq1_s",
-                "mxfp4_moe",
-            ]
-        ]
-    )
-    quantize_head: bool
-    quantize_half: bool
-    quantize_keeps: Literal["none", "pass", "loss"]
-    recompute_modules: str
-    recompute_every: int
-    recompute_layers: int
-    scatter_gather: bool
-    gradient_sums: Literal["in_place", "new"]
-    vera_rank: int
-    vera_dropout: float
+    precision: Precision | Sequence[Precision]
+    quantize: Quantize | Sequence[Quantize]
     batch: Size | Sequence[Size]
     seq: Size | Sequence[Size]
     image: Size | Sequence[Size]
@@ -372,11 +220,4 @@ class Lists(TypedDict, total=False):
     execution: Execution | Sequence[Execution]
     stack: str | Stack | Sequence[str | Stack]
     device: str | Device | Sequence[str | Device]
-    reserve: float | str
-    layout: str | Mapping[str, Any] | Layout
     devices: int | Sequence[int]
-    cluster: Any
-    global_batch: Size
-    micro_batch: Size
-    config: Mapping[str, Any]
-    inputs: Any

@@ -47,18 +47,26 @@ def typed(name: str, base: str, about: str, types: Mapping[str, str]) -> str:
 
 def written() -> str:
     """The whole file."""
-    names = "\n".join(f"{name.capitalize()} = {literal(choices)}" for name, choices in CHOICES.items())
+    named = {**CHOICES, **{f.name: f.choices for f in fields().values() if f.choices and f.name in LISTS}}
+    names = "\n".join(f"{name.capitalize()} = {literal(choices)}" for name, choices in named.items())
     techniques = {f.name: literal(f.choices) if f.choices else f.type for f in fields().values()}
-    lists = {
-        name: f"{kind} | Sequence[{kind}]" if name in LISTS else kind
-        for name, kind in {**techniques, **TYPES}.items()
-    }
+    techniques |= {name: name.capitalize() for name in named if name in techniques}
+    lists = {name: f"{kind} | Sequence[{kind}]" for name, kind in {**techniques, **TYPES}.items()}
+    (alone, one_of), (others, another_of) = _by_lists(techniques), _by_lists(TYPES)
     classes = (
-        typed("Techniques", "TypedDict", "Settings of the techniques (docs/techniques.md).", techniques),
-        typed("Settings", "Techniques", "All that `estimate` takes besides the model.", TYPES),
-        typed("Lists", "TypedDict", "The same for `compare`: some may be lists.", lists),
+        typed("_Alone", "TypedDict", "The techniques of which `compare` takes one.", alone),
+        typed("Techniques", "_Alone", "Settings of the techniques (docs/techniques.md).", one_of),
+        typed("_Others", "TypedDict", "What else `compare` takes one of.", others),
+        typed("Settings", "Techniques, _Others", "All that `estimate` takes besides the model.", another_of),
+        typed("Lists", "_Alone, _Others", "The same for `compare`: some may be lists.", _by_lists(lists)[1]),
     )
     return "\n\n".join([f"{HEAD}\n{names}\n", *classes])
+
+
+def _by_lists(types: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What may not be a list, and what may."""
+    first, second = ({n: k for n, k in types.items() if (n in LISTS) is may} for may in (False, True))
+    return first, second
 
 
 if __name__ == "__main__":
