@@ -35,5 +35,7 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
 
     found = search.search(number, joined.node, of, price)
     best = found.best
-    told = best.estimate and best.estimate._replace(searched=len(found.tried))
+    told = best.estimate and best.estimate._replace(
+        searched=len(found.tried), tried=found.tried[: search.REFINED]
+    )
     return found._replace(tried=(best._replace(estimate=told), *found.tried[1:]))

@@ -2,7 +2,8 @@
 
 Each axis has ways in the order in which they save memory; a way has a kind: the training stays the same, it
 is the same but for rounding or much slower, other weights are trained, or sequences are shorter. A choice
-of ways that is no less of anything than one that fits is not tried.
+of ways that is no less of anything than one that fits is not tried. Over several devices whose layout was
+searched for, choices are tried on layouts that came nearest.
 """
 
 from __future__ import annotations
@@ -127,29 +128,63 @@ def advise(model: object, seconds: float | None = None, *, first: bool = False, 
     if now.beyond_one:
         return Advice((), ("weights in four bits",), 1, perf_counter() - started, complete=True)
     axes = proposed(now, given=isinstance(model, Model) or _fixed(settings))
-    trials = _Trials(ask, axes, inf if first else started + (SECONDS if seconds is None else seconds))
-    by_kind = _by_kind(axes)
+    until = inf if first else started + (SECONDS if seconds is None else seconds)
     dear = is_module(model)  # captured anew for each size
-    for kind, choices in by_kind.items():
-        together = trials(_most(axes, kind), kind)
-        if together and (first or not dear):
-            trials.pare(_most(axes, kind), kind)
-        elif together is None and first:  # refused together: what fits with the fewest changes
-            trials.any_of(choices, kind)
-        if first and trials.found:
-            break
-    for kind, choices in {} if first else by_kind.items():
-        if trials(_most(axes, kind), kind) is False:
-            continue  # if all together are not enough, no fewer are
-        for choice in choices:
-            if not any(_less(f, choice) for f in trials.found):
-                trials(choice, kind)
+    trials = _tried(_Trials(_laid_out(ask, now, settings), axes, until), first=first, dear=dear)
+    if now.tried and not trials.found:
+        trials = _tried(_Trials(ask, axes, until), first=first, dear=dear)
     found = trials.found
     fewest = (change for own, change in found.items() if not any(o != own and _less(o, own) for o in found))
     tried = sum(fits is not None for fits in trials.fits.values())
     return Advice(
         tuple(sorted(fewest, key=_cost)), trials.words, tried, perf_counter() - started, trials.complete
     )
+
+
+def _tried(trials: _Trials, *, first: bool, dear: bool) -> _Trials:
+    """Of each kind all ways together, then fewer, then each choice; `first`: until one fits. dear: whether a
+    trial is.
+    """
+    axes, by_kind = trials.axes, _by_kind(trials.axes)
+    for kind, choices in by_kind.items():
+        together = trials(_most(axes, kind), kind)
+        if together and first:
+            trials.pare(_most(axes, kind), kind)
+        elif together is None and first:  # refused together: what fits with the fewest changes
+            trials.any_of(choices, kind)
+        if first and trials.found:
+            break
+    for kind in () if first or dear else by_kind:
+        if trials(_most(axes, kind), kind):
+            trials.pare(_most(axes, kind), kind)
+    for kind, choices in {} if first else by_kind.items():
+        if trials(_most(axes, kind), kind) is False:
+            continue  # if all together are not enough, no fewer are
+        for choice in choices:
+            if not any(_less(f, choice) for f in trials.found):
+                trials(choice, kind)
+    return trials
+
+
+def _laid_out(ask: Ask, now: Estimate, settings: Mapping[str, Any]) -> Ask:
+    """`estimate` on two of the layouts that a search found to come nearest, the fastest and the nearest one,
+    until it fits: to search again for each choice would take many times as long.
+    """
+    if not now.tried:
+        return ask
+    nearest, fastest = now.tried[0], max(now.tried, key=lambda t: t.rate)
+    layouts = (nearest,) if fastest is nearest else (fastest, nearest)
+    given = any(settings.get(name) is not None for name in ("batch", "micro_batch", "inputs"))
+
+    def asked(**changed: Any) -> Estimate:
+        for t in layouts:
+            batch = {} if given else {"batch": t.batch}
+            e = ask(**{"layout": t.layout, "recompute": t.recompute, **batch, **changed})
+            if e.fits:
+                break
+        return e
+
+    return asked
 
 
 def changes(model: object, **settings: Any) -> list[Change]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 from commands import run
@@ -63,6 +64,24 @@ def test_trying_ends_when_its_time_is_over():
     assert not advice.complete and len(advice.changes) == 1  # something is found, however slow the machine
     first = advise("llama-3-8b", device="h100", first=True).changes
     assert len(first) == 1 and first[0].kind == "nearly the same"
+
+
+def test_over_devices_a_choice_is_tried_on_two_layouts_at_most_and_says_which(monkeypatch):
+    """A search for each would take many times as long; a layout's own answer is the one that is told."""
+    asked = {"device": "rtx-4090", "devices": 4, "global_batch": 64}
+    now, priced = estimate("llama-3-8b", **asked), []
+    monkeypatch.setattr(budget.ways, "estimate", lambda *a, **k: priced.append(k) or estimate(*a, **k))
+    advice = advise("llama-3-8b", seconds=2, **asked)
+    assert advice.changes and priced.pop(0) == asked  # the only search
+    choices = Counter(str({k: v for k, v in one.items() if k != "layout"}) for one in priced)
+    assert max(choices.values()) <= 2 and all("layout" in one for one in priced)
+    layouts = {str(t.layout) for t in now.tried}
+    for change in advice.changes:
+        e = change.estimate
+        again = {"layout": e.task.layout, "recompute": e.task.recompute, "batch": e.task.workload.batch}
+        assert str(e.task.layout) in layouts
+        own = estimate("llama-3-8b", **{**asked, **again, **change.settings})
+        assert own.fits and own.times.step == e.times.step
 
 
 def ways(name, **settings):

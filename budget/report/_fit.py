@@ -56,10 +56,14 @@ def _used(e: Estimate) -> str:
 
 
 def describe(change: Change, now: Estimate) -> str:
-    """One change in one line: the new process, the relative time for the same work, the flags."""
+    """One change in one line: the new process, the relative time for the same work, the flags, and the layout
+    where it is another one.
+    """
     process, slower = _gain(change, now)
     kind = "" if change.kind == SAME else f"  ({change.kind})"
-    return f"{memory(process):>10}  {slower:.2f} x the time  {_flags(change)}{kind}"
+    laid_out = _laid_out(change.estimate)
+    on = f"  on {laid_out}" if laid_out != _laid_out(now) else ""
+    return f"{memory(process):>10}  {slower:.2f} x the time  {_flags(change)}{kind}{on}"
 
 
 def _flags(change: Change) -> str:
@@ -72,13 +76,18 @@ def _gain(change: Change, now: Estimate) -> tuple[Any, Any]:
     return change.estimate.process, then / base
 
 
-def _devices(e: Estimate) -> str:
-    """The device, of several how many and how the network is laid out over them."""
+def _laid_out(e: Estimate) -> str:
+    """How a network is laid out over several devices."""
     if e.spread is None:
-        return e.device.name
+        return ""
     trains = e.task.workload.mode == "train"
     again = f", recompute {e.task.recompute}" * trains
-    return f"{e.devices:,} x {e.device.name} ({degrees(e.spread.layout, trains=trains)}{again})"
+    return f"{degrees(e.spread.layout, trains=trains)}{again}"
+
+
+def _devices(e: Estimate) -> str:
+    """The device, of several how many and how the network is laid out over them."""
+    return f"{e.devices:,} x {e.device.name} ({_laid_out(e)})" if e.spread else e.device.name
 
 
 def _lines(found: Fit) -> Iterator[str]:
@@ -92,6 +101,8 @@ def _lines(found: Fit) -> Iterator[str]:
     verdict = "fits" if now.fits else "does not fit"
     yield f"{name} {verdict} {device}: {_used(now)}"
     yield from (f"  {describe(c, now)}" for c in _shown(found))
+    if now.searched and advice.changes:
+        yield "  on layouts near this one; an estimate with these flags searches for a faster one"
     how = {name: how for c in _shown(found) for name, how in c.how.items()}
     yield from (f"  {name}: {set_}" for name, set_ in how.items())
     if now.fits:
