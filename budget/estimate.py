@@ -25,7 +25,7 @@ from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.source import Named, Ready, Source, built, find
 from .size import Size, once
-from .stack import Stack, usual
+from .stack import BESIDES, Stack, usual
 from .stack import load as load_stack
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ CHOICES = {
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,
 }
+OF_STACKS = ("execution", "attention", "optimizer")  # of these; a stack may have any technique's, too
 # The parts of an Estimate that do not depend on the device: its fields from `model` on.
 Counted = tuple[Model, Model, Params, Flops, Flops, Walked, Any]
 
@@ -193,7 +194,22 @@ def _stack(stack: object, mode: str, vendor: str, engine: str) -> Stack:
     found = load_stack(stack) if isinstance(stack, str) else stack
     if not isinstance(found, Stack):
         raise InputError("stack", f"got {shown(stack)}; allowed: a stack's name, or a Stack")
+    if isinstance(stack, str) and stack.endswith(".json"):
+        settings_of(found)
     return found
+
+
+def settings_of(stack: Stack) -> None:
+    """Raise an InputError for a default of a stack that its setting does not allow, or for no setting."""
+    for mode in ("train", "serve", *BESIDES):
+        given = getattr(stack, mode) or {}
+        try:
+            for name in given.keys() & set(OF_STACKS):
+                if given[name] not in CHOICES[name]:
+                    raise unknown(name, given[name], CHOICES[name])
+            chosen({name: value for name, value in given.items() if name not in OF_STACKS})
+        except InputError as error:
+            raise InputError("stack", f"{stack.name}.json: {mode}.{error}") from None
 
 
 def _defaults(

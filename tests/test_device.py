@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -387,6 +388,29 @@ def test_a_wrong_file_of_a_device_is_named_with_its_field(tmp_path, changes, pro
     with pytest.raises(InputError) as said:
         device.load(file_of(tmp_path, **changes))
     assert str(said.value).startswith(f"device: mine.json: {problem}")
+
+
+@pytest.mark.parametrize("field", [*own.NUMBERS, *own.TEXTS, *own.OTHERS])
+def test_a_wrong_type_and_what_is_no_figure_are_refused(tmp_path, field):
+    text = field in own.TEXTS
+    for value in (
+        True,
+        -3,
+        [],
+        [-1, 2],
+        [3, 2],
+        [3],
+        {"": 1},
+        math.nan,
+        math.inf,
+        10**400,
+        *([] if text else ["warp"]),
+    ):
+        if (field, value) == ("aliases", []):
+            continue
+        with pytest.raises(InputError, match=rf"^device: mine.json: {field}: got .*; allowed: ") as said:
+            device.load(file_of(tmp_path, **{field: value}))
+        assert "\n" not in str(said.value)
 
 
 def test_no_file_of_a_device(tmp_path):

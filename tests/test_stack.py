@@ -8,6 +8,7 @@ import budget
 from budget import stack
 from budget.__main__ import main
 from budget.device import load, software
+from budget.estimate import settings_of
 from budget.fold.pools import idle as unused
 
 NAMES = (
@@ -118,6 +119,58 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem)
     assert problem in error
     assert "mine.json: " in error
     assert error.count("\n") == 1
+
+
+ODD = [
+    -3,
+    True,
+    "warp",
+    [],
+    ["warp"],
+    [1, -1],
+    {"warp": -1},
+    {"": "warp"},
+    {"": None},
+    {"": [1]},
+    {"": {"": 1}},
+]
+FREE = ("about", "notes", "source")  # any text
+
+
+@pytest.mark.parametrize("field", stack.FIELDS)
+def test_a_field_is_refused_in_one_line_or_changes_what_it_says(tmp_path, field):
+    """Of a wrong type, a negative or an unknown word: never a traceback, never an answer that ignores it."""
+    empty = stack.parse(GOOD, "mine.json")._replace(**{field: None})
+    for value in ODD:
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps({**GOOD, "serve": {}, field: value}))
+        try:
+            e = budget.estimate("gpt2", seq=64, stack=str(path))
+        except budget.InputError as error:
+            said = str(error)
+            assert said.startswith("stack: mine.json: ") and "\n" not in said and field in said, value
+        else:
+            assert value == [] or (field in FREE and value in ("warp", ["warp"])) or value is True, value
+            assert getattr(e.stack, field) != getattr(empty, field)
+
+
+@pytest.mark.parametrize("mode", ["train", "serve", *stack.BESIDES])
+@pytest.mark.parametrize("name", ["execution", "attention", "optimizer", "precision", "fuse", "mode", "warp"])
+def test_a_default_that_no_setting_has_is_refused(tmp_path, mode, name):
+    path = tmp_path / "mine.json"
+    for value in (*ODD, None):
+        if (name, value) == ("fuse", "warp"):  # a list of names, which the network is asked for
+            continue
+        path.write_text(json.dumps({**GOOD, mode: {name: value}}))
+        with pytest.raises(
+            budget.InputError, match=f"^stack: mine.json: {mode}.{name}: .*(allowed|known|did)"
+        ):
+            budget.estimate("gpt2", stack=str(path))
+
+
+@pytest.mark.parametrize("name", stack.names())
+def test_every_stack_of_the_data_is_one_that_a_file_could_have(name):
+    settings_of(stack.load(name))
 
 
 def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():

@@ -20,6 +20,8 @@ TEXTS = ("name", "vendor", "generation", "memory", "link", "host", "source", "co
 OTHERS = ("aliases", "usd_per_hour")
 NEEDED = ("name", "memory_gb", "bandwidth_gb_s", "source")
 BESIDE = {"link_gb_s": "link", "host_gb_s": "host"}
+CONFIDENCE = ("read", "memory", "assumed")
+LEAST, MOST = 1e-6, 1e12  # of a figure in its unit
 USUAL = {"vendor": "", "year": None, "memory": "", "confidence": "read"}
 
 
@@ -48,15 +50,30 @@ def check(table: Any, file: str) -> None:
     if not {"fp32_tflops", "bf16_tflops"} & table.keys():
         raise InputError("device", f"{file}: fp32_tflops is missing; bf16_tflops stands in for it")
     for field, value in table.items():
-        if field in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        if field in NUMBERS and not _is_number(value):
             raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: a number above 0")
-        if field in TEXTS and not isinstance(value, str):
+        if field in TEXTS and (not isinstance(value, str) or (field in NEEDED and not value)):
             raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: text")
+        if field == "aliases" and not (isinstance(value, list) and all(isinstance(x, str) for x in value)):
+            raise InputError("device", f"{file}: aliases: got {shown(value)}; allowed: a list of names")
+        if field == "confidence" and value not in CONFIDENCE:
+            allowed = ", ".join(CONFIDENCE)
+            raise InputError("device", f"{file}: confidence: got {shown(value)}; allowed: {allowed}")
         if field not in (*NUMBERS, *TEXTS, *OTHERS):
             known = ", ".join((*TEXTS, *NUMBERS, *OTHERS))
             raise InputError("device", f"{file}: {field[:40]} is no field of a device; allowed: {known}")
     price = table.get("usd_per_hour", [1, 1])
-    if not (isinstance(price, list) and len(price) == 2 and all(isinstance(p, int | float) for p in price)):
+    if not (
+        isinstance(price, list)
+        and len(price) == 2
+        and all(_is_number(p, 0) for p in price)
+        and price[0] <= price[1]
+    ):
         raise InputError(
             "device", f"{file}: usd_per_hour: got {shown(price)}; allowed: a low and a high price"
         )
+
+
+def _is_number(value: Any, least: float = LEAST) -> bool:
+    """Whether it is one that a size, a rate or a price may have."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and least <= value < MOST

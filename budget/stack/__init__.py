@@ -15,7 +15,7 @@ from types import MappingProxyType
 from .. import table
 from ..errors import InputError, shown, unknown
 from ..named import Any, NamedTuple
-from ._checks import each, flag, interval, number, numbers, one_of, some, stated, tabled
+from ._checks import each, flag, interval, number, numbers, one_of, some, stated, tabled, words
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -212,7 +212,7 @@ def parse(about: Any, file: str) -> Stack:
     found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
         name=file.removesuffix(".json"),
-        about=str(about["about"]),
+        about=words(about["about"], f"{file}: about"),
         source=_sources(about["source"], file),
         train=about.get("train"),
         serve=about.get("serve"),
@@ -238,7 +238,7 @@ def parse(about: Any, file: str) -> Stack:
         keeps=some(about, "keeps", KEEPS, file),
         allocator=one_of(about.get("allocator", ""), ("", "torch"), f"{file}: allocator"),
         pools=some(about, "pools", POOLS, file),
-        notes=str(about.get("notes", "")),
+        notes=words(about.get("notes", ""), f"{file}: notes"),
     )
 
 
@@ -266,7 +266,7 @@ def _sources(source: Any, file: str) -> tuple[str, ...]:
 
 
 def _like(name: Any, file: str) -> str:
-    if name and name not in names():
+    if name != "" and name not in names():
         raise InputError("stack", f"{file}: like: got {shown(name)}; allowed: {', '.join(names())}")
     return str(name)
 
@@ -274,7 +274,7 @@ def _like(name: Any, file: str) -> str:
 def _attention(values: Any, file: str) -> Mapping[str, str]:
     kernels = table.load("kernels.json")["attention"]
     for generation, kernel in tabled(values, f"{file}: attention").items():
-        if kernel not in kernels:
+        if not isinstance(kernel, str) or kernel not in kernels:
             where = f"{file}: attention.{generation[:20]}"
             raise InputError(
                 "stack", f"{where}: unknown kernel {shown(kernel)}; allowed: {', '.join(kernels)}"

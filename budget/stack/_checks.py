@@ -21,6 +21,13 @@ def each(about: Mapping[str, Any], field: str, file: str, check: Callable[[Any, 
     return {name: check(of, f"{file}: {field}.{name[:20]}") for name, of in values.items()}
 
 
+def words(value: Any, where: str) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise InputError("stack", f"{where}: got {shown(value)}; allowed: text")
+    return value
+
+
 def one_of(value: Any, allowed: tuple[str, ...], where: str) -> str:
     """A word."""
     if not isinstance(value, str) or value not in allowed:
@@ -47,9 +54,9 @@ def flag(value: Any, where: str) -> bool:
 
 def interval(value: Any, where: str) -> tuple[float, float]:
     """A low and a high multiple of a time."""
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value):
-        low, high = map(float, value)
-        if 0 < low <= high < 100:
+    if isinstance(value, list) and len(value) == 2:
+        low, high = (number(x, where, 0.01, 100) for x in value)
+        if low <= high:
             return low, high
     raise InputError("stack", f"{where}: got {shown(value)}; allowed: a low and a high multiple of the time")
 
