@@ -44,9 +44,10 @@ class Point(NamedTuple):
     requests_per_s: float
     usd_per_million_output_tokens: float | None
     kv_cache_bytes: float
-    bound: str
+    bound: str  # what the greater part of the time is bound by, that of prompts or that of decoding
     low: float
     high: float
+    prompts: float  # the part of the engine's time that prompts take
 
 
 class Asked(NamedTuple):
@@ -263,6 +264,7 @@ def _point(
     whole = alone + answer * tpot  # of one request, once it has its place
     ttft = alone + (each - batch) / batch * whole
     rate = batch / whole * (users / each)  # of all replicas: so many as full as the fullest
+    prompts = batch * prompt / (batch * prompt + answer * step)
     price = decode.cost()["usd_per_hour"]
     usd_per_s = price and price * replicas * decode.devices / 3600
     return Point(
@@ -274,7 +276,8 @@ def _point(
         requests_per_s=rate,
         usd_per_million_output_tokens=usd_per_s and usd_per_s / (rate * answer) * 1e6,
         kv_cache_bytes=decode.memory.kv_cache,
-        bound=decode.seconds()["bound"],
+        bound=(prefill if prompts > 0.5 else decode).seconds()["bound"],
         low=tpot * decode.profile.low,
         high=tpot * decode.profile.high,
+        prompts=prompts,
     )

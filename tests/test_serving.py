@@ -49,6 +49,26 @@ def test_the_closed_form_is_what_requests_take_that_are_played_through(users, co
     assert point.requests_per_s == pytest.approx(rate, rel=0.1)
 
 
+def test_what_bounds_is_of_what_takes_most_of_the_time(capsys):
+    """Where answers are short, that is the prompts of the others, whose share is that of the steps played."""
+    asked = {"context": 8192, "output_tokens": 32, "device": "h100"}
+    found = serve("llama-3-8b", users=[1, 2, 32], **asked)
+    prompt = found.prefill.times.step
+    for point in found.points:
+        settings = {"mode": "decode", "batch": point.batch, "seq": 8192 + 16, "device": "h100"}
+        decode = budget.estimate("llama-3-8b", **settings)
+        rounds, prompts = 32 * decode.times.step, point.batch * prompt
+        assert point.prompts == pytest.approx(prompts / (prompts + rounds))
+        of = found.prefill if prompts > rounds else decode
+        assert point.bound == of.seconds()["bound"]
+    assert [p.bound for p in found.points] == ["memory", "compute", "compute"]
+    args = "serve llama-3-8b --device h100 --context 8k --output-tokens 32 --users 1,2,32"
+    assert main(args.split()) == 0
+    assert "prompts take most of the time from 2 users on" in capsys.readouterr().out
+    assert main(["serve", "llama-3-8b", "--device", "h100", "--context", "1k", "--users", "1"]) == 0
+    assert "prompts take" not in capsys.readouterr().out
+
+
 def test_room_is_what_fits():
     found = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
     settings = {"mode": "decode", "seq": 768, "device": "l4"}

@@ -92,7 +92,7 @@ def _replicas(found: Serving) -> str:
 
 
 def _foot(found: Serving) -> str:
-    told = f"in steady state, without bursts; {found.full.profile.summary}"
+    told = f"{_of_prompts(found)}in steady state, without bursts; {found.full.profile.summary}"
     asked, best = found.asked, found.within
     if asked == Asked():
         return told
@@ -104,6 +104,12 @@ def _foot(found: Serving) -> str:
         return f"{_at_rate(found, found.at_rate or best)}; {told}"
     tokens = decimal(best.output_tokens_per_s)
     return f"{best.users:,} users keep within the limits: {tokens} tokens/s; {told}"
+
+
+def _of_prompts(found: Serving) -> str:
+    """From which number of users on prompts take more of the time than what they are answered with."""
+    users = next((p.users for p in found.points if p.prompts > 0.5), 0)
+    return f"prompts take most of the time from {users:,} user{'s' * (users > 1)} on; " if users else ""
 
 
 def _at_rate(found: Serving, point: Point) -> str:
