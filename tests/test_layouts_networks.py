@@ -214,3 +214,11 @@ def test_pieces_of_a_sample_stay_on_its_device(name, own, sizes):
     program = divide(model, mesh(parse("dp=2"), model)).model
     verify(program)
     assert not [o.name for o, _ in walk(program.nodes) if o.axis == "dp" and o.phase == "forward"]
+
+
+def test_a_batch_to_serve_is_one_replica_s_and_the_answer_says_both(capsys):
+    asked = ["estimate", "gpt2", "--mode", "decode", "--device", "h100", "--seq", "64", "--batch", "4"]
+    assert main([*asked, "--layout", "dp=2,tp=2"]) == 0
+    assert "decode: batch 8 (4 a replica), 64 tokens" in capsys.readouterr().out
+    assert main([*asked, "--layout", "tp=2"]) == 0
+    assert "decode: batch 4, 64 tokens" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from budget import estimate
 from budget.ir import contraction_flops, walk
+from budget.report._units import decimal
 
 B, T, LAYERS = 2, 7, 2  # batch, cached tokens
 HEADS, C, M, P, U = 3, 16, 4, 8, 6  # widths: latent, with a position, a head's keys without one, its values
@@ -61,6 +62,16 @@ def test_parameters_caches_and_counts_stay():
     assert with_keys.flops == without.flops, "the formula book's are those of transformers' code"
     assert with_keys.memory.parameters == without.memory.parameters
     assert with_keys.memory.kv_cache == without.memory.kv_cache
+
+
+def test_what_is_told_first_is_what_runs():
+    """Not the formulas' 50 times as much, which the answer names beside it."""
+    e = estimate("deepseek-v2-lite", mode="decode", seq=4096, device="h100")
+    assert e.hardware.forward < e.flops.forward / 10
+    first, said = (decimal(f.forward, "FLOP") for f in (e.hardware, e.flops))
+    assert f"forward {first}\n" in str(e)
+    assert f"{said} where keys and values of the cache are made anew" in str(e)
+    assert e.to_dict()["flops"]["forward"] == e.flops.forward
 
 
 def test_other_attentions_are_left_alone():

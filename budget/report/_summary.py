@@ -140,9 +140,11 @@ def workload(e: Estimate) -> str:
         tokens = f", {e.model.cached:,.0f} tokens in the cache"
     mode = MODES.get(task.workload.mode, task.workload.mode)
     optimizer = f", {task.optimizer}" if task.workload.mode == "train" else ""
-    batch = e.model.samples if e.spread else task.workload.batch
+    batch, each = e.model.samples if e.spread else task.workload.batch, ""
+    if task.workload.mode != "train" and batch != task.workload.batch:
+        each = f" ({task.workload.batch:,.0f} a replica)"
     on = e.device.name if e.devices == 1 else f"{e.devices:,} x {e.device.name}"
-    return f"{mode}: batch {batch:,.0f}{tokens}, {dtypes(e)}{optimizer}, on {on}"
+    return f"{mode}: batch {batch:,.0f}{each}{tokens}, {dtypes(e)}{optimizer}, on {on}"
 
 
 def degrees(layout: Layout, *, trains: bool = True) -> str:
@@ -174,7 +176,8 @@ def where(op: str) -> str:
 
 def _counts(e: Estimate) -> Iterator[str]:
     f, h = e.flops, e.hardware
-    parts = [f"forward {decimal(f.forward, 'FLOP')}"]
+    less = not f.backward and h.forward < f.forward  # an engine's kernels need fewer than formulas count
+    parts = [f"forward {decimal(h.forward if less else f.forward, 'FLOP')}"]
     if f.backward:
         parts += [
             f"backward {decimal(f.backward, 'FLOP')}",
@@ -184,7 +187,9 @@ def _counts(e: Estimate) -> Iterator[str]:
     again = h.forward + h.backward - f.forward - f.backward
     rest = h.forward_pointwise + h.backward_pointwise + h.optimizer
     notes = [f"elementwise {decimal(rest, 'FLOP')}"]
-    if again:
+    if less:
+        notes.append(f"{decimal(f.forward, 'FLOP')} where keys and values of the cache are made anew")
+    elif again:
         by = " by fused kernels" if e.task.recompute == "none" else ""
         notes.append(f"{f'recomputed{by}' if again > 0 else 'not run'} {decimal(abs(again), 'FLOP')}")
     yield "              " + "   ".join(notes)
@@ -234,6 +239,10 @@ def _time(e: Estimate) -> Iterator[str]:
     parts = [f"{kind} {part:.0%}" for kind, part in fractions if part >= 0.005]
     if decodes:
         parts += [f"{times['bound']}-bound"]
+        if e.device.confidence == "assumed":
+            parts += [f"MBU is of {decimal(e.device.bandwidth, 'B')}/s, assumed"]
+        elif e.mbu > 1:
+            parts += ["MBU counts what caches hold, too"]
         parts += [f"{decimal(1 / t.step)} tokens/s a sequence"] if e.task.workload.batch > 1 else []
     elif rate.mfu > 1:
         parts += ["MFU counts masked pairs, too"]
