@@ -105,7 +105,9 @@ def estimate(
     source = find(model, mode, asked, table("config", config), inputs, dtype, requested)
     target = _device(device)
     software = _stack(stack, mode, target.vendor, _engine(source, techniques))
-    kind = computed(dtype or _usual_dtype(source.usual.get("dtype"), source.network, target))
+    kind = computed(
+        dtype or _usual_dtype(source.usual.get("dtype"), source.network, target, software.weights)
+    )
     defaults = {"attention": "flash", "execution": "compiled", "optimizer": "adamw"}
     defaults |= _defaults(partial(software.settings, mode, recompute), kind, source, techniques)
     own = {name: defaults.pop(name) for name in ("attention", "execution", "optimizer")}
@@ -168,11 +170,15 @@ def _layout(layout: object, mode: str, devices: int | None) -> Layout:
     return found
 
 
-def _usual_dtype(own: str | None, network: Named | Ready, device: Device) -> str:
-    """A network's own dtype, the device's usual one where it has none or the device lacks it. A network whose
-    tensors have their dtypes already keeps them.
+def _usual_dtype(own: str | None, network: Named | Ready, device: Device, served: str) -> str:
+    """A network's own dtype, the device's usual one where it has none or the device lacks it, or that in
+    which an engine's weights are `served`, where the usual one is of 32 bits. A network whose tensors have
+    their dtypes already keeps them.
     """
-    return own if own and (isinstance(network, Ready) or device.has(own)) else device.usual_dtype
+    if own and (isinstance(network, Ready) or device.has(own)):
+        return own
+    usual = device.usual_dtype
+    return served if served and usual == "fp32" else usual
 
 
 def _engine(source: Source, techniques: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from .device import Device
 from .dtype import IN_FEW_BITS
 from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
-from .stack import ENGINES
+from .stack import ENGINES, OF_VENDOR
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
@@ -201,7 +201,7 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
     if now.model.captured or not any(is_linear(o) for o in _ops(now)):
         return ()
-    few = _forms(now) if now.device.vendor in VENDORS else ()
+    few = _forms(now) if now.device.vendor in (*VENDORS, *OF_VENDOR) else ()
     return tuple(
         Way({"quantize": name}, f"{name} weights", 1) for name in _behind(few, used.get("quantize", "none"))
     )
@@ -212,7 +212,7 @@ def _forms(now: Estimate) -> tuple[str, ...]:
     from .plan.quantize import engine
 
     if now.task.workload.mode not in ENGINES:
-        return () if _experts(now) else PACKED
-    if now.device.vendor == "Apple" or now.stack.name == engine(GGUF[-1]):
+        return () if _experts(now) or now.device.vendor not in VENDORS else PACKED
+    if now.device.vendor in OF_VENDOR or now.stack.name == engine(GGUF[-1]):
         return GGUF
     return tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)

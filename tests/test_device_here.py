@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+import budget
 from budget import device
 from budget.device import GIB, machine
 from budget.errors import InputError
+from budget.ways import changes
 
 
 def test_the_processor_of_this_machine():
@@ -19,6 +21,21 @@ def test_the_processor_of_this_machine():
     assert d.uncertainty > 1
     assert d.provenance.startswith("assumed: ")
     assert d.name
+
+
+def test_a_processor_serves_with_llama_cpp_from_weights_of_16_bits(monkeypatch):
+    """What people run there; its bandwidth is assumed, which is said beside what is made of it."""
+    monkeypatch.setattr(device.profile, "_measured", lambda folder: [])
+    for mode in ("prefill", "decode"):
+        e = budget.estimate("llama-3-8b", mode=mode, seq=128, device="cpu")
+        assert (e.stack.name, e.task.dtype) == ("llama.cpp", "bfloat16")
+        assert e.memory.parameters == 2 * e.params.total
+        assert ("MBU is of " in str(e)) == (mode == "decode")
+    assert budget.estimate("llama-3-8b", mode="decode", device="cpu", dtype="fp32").task.dtype == "float32"
+    assert budget.estimate("gpt2", device="cpu").stack.name == "torch-compile"
+    small = device.cpu()._replace(usable_bytes=8 * GIB)
+    many = changes("llama-3-8b", mode="decode", device=small, seq=128)
+    assert [c.settings for c in many] == [{"quantize": "q8_0"}]
 
 
 def test_auto_is_this_machine(monkeypatch):
@@ -54,8 +71,8 @@ def test_a_gpu_that_torch_sees_is_looked_up(monkeypatch):
 
 
 def test_an_unknown_gpu_is_no_processor(monkeypatch):
-    fake_torch(monkeypatch, "NVIDIA GeForce GTX 1660")
-    with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 1660'"):
+    fake_torch(monkeypatch, "NVIDIA GeForce GTX 660")
+    with pytest.raises(InputError, match=r"^device: no data on this machine's 'NVIDIA GeForce GTX 660'"):
         device.detect()
 
 

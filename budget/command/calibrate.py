@@ -18,6 +18,7 @@ from ..measured.alone import BUSY_ANYWAY, alone, idle
 from ..measured.validation import rows, summaries
 from ..report import render
 from ..report._validation import answer
+from ..stack import HERE
 
 HELP = "measure this machine, so that times are measured ones"
 EXAMPLES = """examples:
@@ -66,7 +67,7 @@ def _own(chosen: device.Device, name: str) -> list[record.Record]:
     """The records of a device; of a processor only those that calibration measured here: processors of many
     machines are called alike, and a checkout comes with records of some.
     """
-    if chosen.vendor != device.HERE:
+    if chosen.vendor != HERE:
         return record.read([], name)
     folder = os.path.join(record.own_folder(), name)
     return record.read([folder], name) if os.path.isdir(folder) else []

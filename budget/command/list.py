@@ -191,7 +191,10 @@ def _stacks(name: str | None) -> Answer:
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
     lines = [line for name, modes, about in rows for line in _wrapped(f"{name:<20}{modes:<13}", about)]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
-    serves = (f", {of['decode']} on {vendor}'s devices" for vendor, of in stack.OF_VENDOR.items())
+    here = {stack.HERE: "a processor"}
+    serves = (
+        f", {name} on {here.get(where) or where + ' devices'}" for where, name in stack.OF_VENDOR.items()
+    )
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
     return _listed(Table(columns, rows, lines=lambda: lines), foot=usual + "".join(serves))
 

@@ -12,6 +12,7 @@ from .. import table
 from ..dtype import SHORT
 from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
+from ..stack import HERE
 
 # Memories and caches are sold in binary units: an "80 GB" GPU has 80 x 2^30 bytes of chips, of which
 # its driver shows 79.6 (H100) to 80 (A100), and 15/16 where the ECC lives in the same chips (T4, A10,
@@ -22,7 +23,6 @@ GIB, MIB = 2**30, 2**20
 # An empty kernel launched again and again, on an NVIDIA GPU; assumed for all others, CPUs too.
 # Source: kernel-launch.
 LAUNCH_S = 3e-6
-HERE = "this machine"  # vendor of the processor that is asked about itself
 
 # The format that is used instead of one without a stated rate, and the fraction of its rate.
 # Quantized operands are widened. Float32 on a TPU is six bfloat16 passes. Source: jax-precision.

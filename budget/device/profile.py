@@ -15,8 +15,8 @@ from functools import cache
 from .. import table as tables
 from ..errors import InputError, shown
 from ..named import Any
-from ..stack import Stack, usual
-from . import HERE, Device, software
+from ..stack import HERE, Stack, usual
+from . import Device, software
 from .kernel_class import LIKE, Dispatch, KernelClass, Profile, complete
 
 SCHEMA = "budget.profile/1"

@@ -13,6 +13,7 @@ from functools import cache
 from types import MappingProxyType
 
 from .. import table
+from ..dtype import SHORT
 from ..errors import InputError, shown, unknown
 from ..named import Any, NamedTuple
 from ._checks import each, flag, interval, number, numbers, one_of, some, stated, tabled, words
@@ -43,8 +44,9 @@ KEEPS = ("sent", "gradients", "buckets")
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
+HERE = "this machine"  # vendor of the processor that is asked about itself
 ENGINES = ("prefill", "decode")  # what engines serve
-OF_VENDOR = {"Apple": {"prefill": "llama.cpp", "decode": "llama.cpp"}}  # whose published runs are its
+OF_VENDOR = {"Apple": "llama.cpp", HERE: "llama.cpp"}  # what people serve with there
 
 
 class AllReduce(NamedTuple):
@@ -97,6 +99,7 @@ class Stack(NamedTuple):
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
     counts_experts: bool = False
+    weights: str = ""  # the dtype of those that it serves on a device whose usual one is of 32 bits
     by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
@@ -175,7 +178,7 @@ def usual(mode: str, vendor: str = "", engine: str = "") -> Stack:
     """
     if engine and mode in ENGINES:
         return load(engine)
-    return load(OF_VENDOR.get(vendor, {}).get(mode, USUAL[mode]))
+    return load(OF_VENDOR.get(vendor, USUAL[mode]) if mode in ENGINES else USUAL[mode])
 
 
 def load(name: str) -> Stack:
@@ -232,6 +235,7 @@ def parse(about: Any, file: str) -> Stack:
             about, "few_bits", file, lambda of, where: stated(of, ("rows", "dots"), where, 0.01, 100)
         ),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
+        weights=one_of(about.get("weights", ""), ("", *SHORT), f"{file}: weights"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
         prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
         groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
