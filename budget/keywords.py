@@ -113,6 +113,7 @@ class _Alone(TypedDict, total=False):
     fuse: str
     gradient_accumulation_fusion: bool
     dummy_gradients: bool
+    hold_checkpoints: bool
     ia3: bool
     input_gradients: bool
     prompts: int

@@ -268,10 +268,11 @@ ON = {
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fuse": "norm", "grad_dtype":
-    "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new", "hold_logits": "step", "ia3":
+    "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new",
+    "hold_checkpoints": True, "hold_logits": "step", "ia3":
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":
     0.1, "lora_dtype": "fp32", "lora_rank": 4, "lora_targets": "attn.q", "loss_chunk": 8,
-    "loss_parallel": "in_place", "mode":
+    "loss_logits": "own", "loss_parallel": "in_place", "mode":
     "decode", "memory_format": "channels_first", "module_dropout": 0.1, "modules_to_save": "head",
     "offload": "optimizer", "oft_block_size": 4, "optimizer":
     "muon", "output_dtype": "fp32", "p_tuning": 4, "p_tuning_hidden": 16, "precision": "master",

@@ -6,6 +6,7 @@ A word that is not known is no guess: the row is not covered, and says which wor
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from budget.named import Any
 
@@ -31,6 +32,8 @@ BEFORE: Older = {
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
 # Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
 UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
+# Until transformers' layers made checkpoints themselves, these were around FSDP's units. Source: torch-fsdp1.
+HELD: Older = {"transformers": {(4, 52): {"train": {"hold_checkpoints": True}}}}
 METHODS = ("", "full", "pretrain", "lora", "qlora")
 QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
 FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
@@ -46,6 +49,12 @@ def older(row: Row, software: str, mode: str) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old; its attention if it does."""
     told = "flash attention" in f"{row['source']} {row.get('notes', '')}".lower()
     return of_version(row, software, mode, BEFORE) | ({"attention": "flash"} if told else {})
+
+
+def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What FSDP1 keeps of layers that do not train, and are recomputed."""
+    frozen = "lora_rank" in settings and row.get("zero_stage", "").startswith("fsdp")
+    return of_version(row, software, "train", HELD) if frozen and settings["recompute"] == "full" else {}
 
 
 def beside(row: Row) -> dict[str, Any]:

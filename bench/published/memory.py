@@ -168,6 +168,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     own = {
         **methods.beside(row),
         **methods.older(row, software, "train"),
+        **methods.held(row, software, part.settings),
         **methods.loss(row, software),
     }
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):

@@ -141,8 +141,7 @@ class Lifetimes:
         around.update((name, storage) for name, storage in left.items() if storage is not None)
         if node.shared:
             around |= {name: storage for name, storage in home.items() if name not in around}
-        if not node.mirrors:
-            around[node.name,] = frames
+        around[node.name,] = frames
 
     def replay(self, there: Mapping[str, Size]) -> Iterator[tuple[Op, dict[str, Size], Size, Size]]:
         """Each operator with the bytes alive while it runs, by kind, those of its temporaries, and all of

@@ -117,8 +117,7 @@ def _block(node: Block, place: Place) -> None:
             raise ProgramError(f"block {node.name}: hands on {c.leave!r} {got}, the first one has {first}")
         if c.leave:
             place.scopes[0][c.leave] = left
-    if not node.mirrors:
-        place.scopes[0][f"block {node.name}"] = frame
+    place.scopes[0][f"block {node.name}"] = frame
 
 
 def _later(node: Block, c: Carry, place: Place) -> Known | None:

@@ -41,7 +41,7 @@ def _levels(nodes: tuple[Node, ...], how: How) -> Iterator[Node]:
     back = {n.mirrors: n for n in nodes if isinstance(n, Block) and n.mirrors}
     bodies: dict[str, tuple[Node, ...]] = {}
     for node in nodes:
-        if isinstance(node, Block) and node.name in back:
+        if isinstance(node, Block) and not node.mirrors and node.name in back:
             body, bodies[node.name] = _pair(node, back[node.name], how)
             yield node._replace(body=body)
         elif isinstance(node, Block) and node.mirrors in bodies:

@@ -181,7 +181,7 @@ def _inside(forward: Block, back: Block, lost: Lost) -> Iterator[Node]:
         made = {t.name for o, _ in walk(body) for t in o.outs} | set(held)
         again = rewrite(body, lambda o: (_rerun(o, made),))
         after = back.body if group else _letting_go(body, back.body)
-        passes = tuple(_holding(_again(forward.body, after, CHOICES["none"]), held))
+        passes = tuple(holding(_again(forward.body, after, CHOICES["none"]), held))
         first = 0 if group else _first_unpacking(forward.body, passes)
         yield from passes[:first]
         yield from again[:-1]
@@ -228,8 +228,8 @@ def _arguments(body: Sequence[Node]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in reads if name not in made))
 
 
-def _holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
-    """The backward pass of a layer whose checkpoint holds some tensors until that pass ends."""
+def holding(nodes: Iterable[Node], names: tuple[str, ...]) -> Iterator[Node]:
+    """Nodes, of which the last one holds some tensors: they are alive until then."""
     *rest, last = nodes
     yield from rest
     if isinstance(last, Op):

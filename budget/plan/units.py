@@ -14,7 +14,10 @@ from ..layout import Layout
 from ..named import NamedTuple
 from ..size import Size, is_one
 from ._layers import outside
+from .recompute import holding
 from .shard import axis_of, has_copies, is_alone, stored
+
+WHOLE = "weights"  # what is gathered
 
 
 class Piece(NamedTuple):
@@ -34,7 +37,11 @@ def by_unit(model: Model, layout: Layout, sums: str | None = None) -> Model:
     if layout.zero < 2 or is_alone(layout):
         return model
     units = Units(layout, model.nodes, sums)
-    return model._replace(nodes=tuple((units.flat if model.captured else units.run)(model.nodes)))
+    if model.captured:
+        return model._replace(nodes=tuple(units.flat(model.nodes)))
+    nodes = tuple(units.run(model.nodes))
+    whole = (t.name for o in nodes if isinstance(o, Op) and o.name.startswith(WHOLE) for t in o.outs)
+    return model._replace(nodes=tuple(holding(nodes, tuple(whole))))
 
 
 class Units:
@@ -242,5 +249,5 @@ def _together(kind: str, axis: str, parts: Sequence[Piece], phase: str) -> Op:
     ins = tuple(piece.given._replace(dims=(f"{piece.given.name}.in",)) for piece in parts)
     outs = tuple(piece.made._replace(dims=(f"{piece.made.name}.out",)) for piece in parts)
     sizes = {f"{p.given.name}.in": p.before for p in parts} | {f"{p.made.name}.out": p.behind for p in parts}
-    what = "weights" if kind == "all_gather" else "gradients"
+    what = WHOLE if kind == "all_gather" else "gradients"
     return Op(f"{what}.{axis}.{kind}", kind, ins, outs, sizes, phase, axis=axis)
