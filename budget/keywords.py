@@ -110,6 +110,7 @@ class _Alone(TypedDict, total=False):
     freeze: str
     freeze_layers: int
     reduce_dtype: str
+    fsdp_root: Literal["whole", "parts"]
     fuse: str
     gradient_accumulation_fusion: bool
     dummy_gradients: bool

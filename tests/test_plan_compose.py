@@ -267,7 +267,7 @@ ON = {
     8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1, "cache_implementation": "dynamic",
     "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
-    "fuse": "norm", "grad_dtype":
+    "fsdp_root": "parts", "fuse": "norm", "grad_dtype":
     "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new",
     "hold_checkpoints": True, "hold_logits": "step", "ia3":
     True, "input_gradients": True, "kv_dtype": "fp8", "loha_rank": 4, "lokr_rank": 4, "lora_dropout":

@@ -19,8 +19,13 @@ from ._names import wide
 
 SETTINGS = {
     "reduce_dtype": setting("", "precision fsdp: dtype in which gradients are added up over devices"),
+    "fsdp_root": setting(
+        "whole",
+        "FSDP's weights outside of layers: one unit, gathered until the backward pass ends, or several",
+        choices=("whole", "parts"),
+    ),
 }
-NEEDS = {"reduce_dtype": ("train",)}
+NEEDS = {"reduce_dtype": ("train",), "fsdp_root": ("train",)}
 STORED = (WEIGHT, FROZEN)
 
 

@@ -52,8 +52,10 @@ def _letting_go(nodes: Iterable[Node], forward: Mapping[str, Block]) -> Iterator
             continue
         own = forward[node.mirrors]
         inner = {n.name: n for n in own.body if isinstance(n, Block)}
-        layer = own.keeps == INPUT_ONLY
-        body = tuple(_of_layer(node, own) if layer else _letting_go(node.body, inner))
+        parts: Iterable[Node] = (
+            _of_layer(node, own) if own.keeps == INPUT_ONLY else _letting_go(node.body, inner)
+        )
+        body = tuple(parts)
         if body:
             yield Block(f"{node.name}~end", body, node.count, mirrors=node.name)
 

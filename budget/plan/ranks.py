@@ -55,7 +55,9 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
         if trains:
-            again = run(by_unit(recompute(program, task.recompute), layout, summed(task)), task, *KEPT)
+            root = task.techniques.used.get("fsdp_root", "whole")
+            moved = by_unit(recompute(program, task.recompute), layout, summed(task), root)
+            again = run(moved, task, *KEPT)
             sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
             program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
         else:

@@ -29,10 +29,11 @@ class Piece(NamedTuple):
     behind: Size
 
 
-def by_unit(model: Model, layout: Layout, sums: str | None = None) -> Model:
+def by_unit(model: Model, layout: Layout, sums: str | None = None, root: str = "whole") -> Model:
     """A micro-batch's program with what zero 2 and 3 move in it. To be applied after `recompute`.
 
     sums: the dtype in which FSDP2 adds up gradients, "" is the model's own; None is no such precision.
+    root: what is outside of layers is one unit, which stays gathered, or `parts`.
     """
     if layout.zero < 2 or is_alone(layout):
         return model
@@ -40,8 +41,8 @@ def by_unit(model: Model, layout: Layout, sums: str | None = None) -> Model:
     if model.captured:
         return model._replace(nodes=tuple(units.flat(model.nodes)))
     nodes = tuple(units.run(model.nodes))
-    whole = (t.name for o in nodes if isinstance(o, Op) and o.name.startswith(WHOLE) for t in o.outs)
-    return model._replace(nodes=tuple(holding(nodes, tuple(whole))))
+    found = (t.name for o in nodes if isinstance(o, Op) and o.name.startswith(WHOLE) for t in o.outs)
+    return model._replace(nodes=tuple(holding(nodes, tuple(found))) if root == "whole" else nodes)
 
 
 class Units:
