@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from . import arch as architectures
-from . import cost
+from . import cost, held
 from .config import Task
 from .cost import Terms
 from .device import Device
@@ -121,43 +121,12 @@ class Estimate(Shown, _Estimate):
 
     @cached_property
     def reserved(self) -> Any:
-        """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments.
-
-        Where a device has no more, the allocator gives back what it has cached, and goes on.
-        """
-        least, room = self._least, self.device.usable_bytes - self.reserve.bytes
-        if not self._replays or least >= room:
-            return least
-        from .fold.pools import held, idle
-
-        one, spread, pools = (self.program, self.task.dtype), self.spread, self.stack.pools
-        programs, beside = [one], 0
-        if spread is not None:
-            programs = [(r.program, spread.dtype) for r in spread.ranks]
-            gathers = tuple(p for p in pools if p == "gathers")
-            beside = idle(spread, self.memory, gathers) + max(r.in_buckets for r in spread.ranks)
-        grows = self.devices <= self.stack.expandable
-        found = held(programs, pools, grows=grows, beside=beside)
-        return least if found is None else min(found, room)
+        """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments."""
+        return held.reserved(self, self._least)
 
     @cached_property
     def _least(self) -> Any:
-        """Bytes that the allocator holds at the least: the tensors, fragments, other streams' pools."""
-        peak = self.memory.peak
-        if self.spread is not None and self.stack.pools and not self.reserve.asked:
-            from .fold.pools import idle
-
-            peak = peak + idle(self.spread, self.memory, self.stack.pools)
-        return self.reserve.reserved(peak)
-
-    @property
-    def _replays(self) -> bool:
-        """Whether the allocator's rules are known and say more: of steps of training whose micro-batches do
-        not wait for another stage, and of sizes that are numbers.
-        """
-        known = self.stack.allocator == "torch" and self.reserve.fragments > 0
-        steps = self.task.workload.mode == "train" and type(self.memory.peak) is int
-        return known and steps and (self.spread is None or self.spread.layout.pp == 1)
+        return held.least(self)
 
     @property
     def otherwise(self) -> tuple[str, Any] | None:

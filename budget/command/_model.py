@@ -45,9 +45,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     )
     several("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
     several(
-        "--device",
-        metavar="D",
-        help="a device's name, auto for this machine, or a .json (the cluster's, or h200)",
+        "--device", metavar="D", help="its name, auto for this machine, or a .json (the cluster's, or h200)"
     )
     add(
         "--layout",
@@ -56,11 +54,7 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     )
     add("--devices", metavar="N", help="how many; without a layout, the best one of a small search")
     add("--cluster", metavar="C", help="what joins the devices: budget list clusters (the device's usual)")
-    add(
-        "--global-batch",
-        metavar="N",
-        help="samples of all devices in a step, or 4M-tokens",
-    )
+    add("--global-batch", metavar="N", help="samples of all devices in a step, or 4M-tokens")
     add("--micro-batch", metavar="N", help="samples of one device at once: the same as --batch")
     add("--reserve", metavar="R", help="memory not for tensors: 2GiB, 10%% (the device's usual)")
     parser.set_defaults(techniques={})

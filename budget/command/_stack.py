@@ -1,13 +1,22 @@
-"""A stack's fields in words, as `budget list stacks NAME` has them."""
+"""Stacks in words, as `budget list stacks` has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import wrap
 
 from ..named import Any
 from ..stack import BY_GENERATION, SEVERAL, AllReduce, Stack
 
 ON = {"": " elsewhere", SEVERAL: ", one batch on several devices"}
+
+
+def stack_lines(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A line for each stack's name, modes and what it is, and below it what is longer."""
+    heads = [(f"{name:<20}{modes:<13}", about) for name, modes, about in rows]
+    return [
+        line for head, about in heads for line in wrap(head + about, 79, subsequent_indent=" " * len(head))
+    ]
 
 
 def stack_fields(stack: Stack) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from ..report._answer import Answer, Column, Table
 from ..report._units import count, memory
 from ._model import architecture_parser
 from ._output import output_flags, write
-from ._stack import stack_fields
+from ._stack import stack_fields, stack_lines
 
 HELP = "architectures with their flags, families, presets, devices, laws"
 EXAMPLES = """examples:
@@ -178,25 +178,17 @@ def _prices(word: str | None) -> Answer:
     )
 
 
-def _wrapped(head: str, text: str) -> list[str]:
-    """A line of a list, and below it what is longer."""
-    from textwrap import wrap
-
-    return wrap(text, 79, initial_indent=head, subsequent_indent=" " * len(head))
-
-
 def _stacks(name: str | None) -> Answer:
     if name is not None:
         return _fields(list(stack_fields(stack.load(name))))
     rows = [(s.name, s.modes, s.about) for s in stack.all_stacks()]
-    lines = [line for name, modes, about in rows for line in _wrapped(f"{name:<20}{modes:<13}", about)]
     columns = (Column("name", "stack"), Column("modes", "modes"), Column("about", "what"))
     here = {stack.HERE: "a processor"}
     serves = (
         f", {name} on {here.get(where) or where + ' devices'}" for where, name in stack.OF_VENDOR.items()
     )
     usual = f"unless one is named: {stack.USUAL['train']} to train, {stack.USUAL['decode']} to serve"
-    return _listed(Table(columns, rows, lines=lambda: lines), foot=usual + "".join(serves))
+    return _listed(Table(columns, rows, lines=lambda: stack_lines(rows)), foot=usual + "".join(serves))
 
 
 def _laws(name: str | None) -> Answer:
