@@ -1,5 +1,6 @@
 """Predictions of every row of a published table: `python -m budget.bench.published TABLE.csv`."""
 
+# bench/README.md says which file does what on a row's way to its prediction.
 from __future__ import annotations
 
 import argparse

@@ -31,10 +31,9 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
             raise InputError("table", f"{name}: row {i + 2} does not have {len(columns)} columns")
         for column in kind.NUMBERS:
             _check(f"{name}: row {i + 2}, column {column}", row.get(column, ""), kind.WORDS)
-    known = [column for one in kinds() for column in (*one.COLUMNS, *one.NUMBERS)]
-    return kind, [
-        {**dict.fromkeys(known, ""), **row} for row in rows if any(row.values())
-    ]  # what a table lacks is not stated
+    # What a table lacks is not stated.
+    empty = dict.fromkeys((column for one in kinds() for column in (*one.COLUMNS, *one.NUMBERS)), "")
+    return kind, [{**empty, **row} for row in rows if any(row.values())]
 
 
 def _check(where: str, text: str, words: tuple[str, ...]) -> None:

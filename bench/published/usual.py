@@ -46,11 +46,11 @@ def filled(row: Row, software: str, device: str) -> Row:
         "kinds": row.get("kind", ""),
     }
     own: dict[str, str] = {}
+    source, when = row["source"].lower(), release(row)
     for word, known in recipes().items():
-        if word == software or word in row["source"].lower():
-            for recipe in known:
-                if _fits(recipe, has, release(row)):
-                    own |= {column: text for column, text in recipe.items() if column not in WHICH}
+        if word == software or word in source:
+            for recipe in (r for r in known if _fits(r, has, when)):
+                own |= {column: text for column, text in recipe.items() if column not in WHICH}
     return {**empty, **own, **told}
 
 
