@@ -233,7 +233,7 @@ def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
     [
         ({"mode": "decode", "seq": 1024}, "memory"),
         ({"mode": "prefill", "seq": 4096}, "compute"),
-        ({"mode": "decode", "seq": 16, "config": {"d_model": 64, "d_ff": 64}}, "launch"),
+        ({"mode": "prefill", "seq": 16, "config": {"d_model": 64, "d_ff": 64}}, "launch"),
     ],
 )
 def test_what_a_run_is_bound_by(settings, expected):
