@@ -67,6 +67,8 @@ def test_names_of_tables_are_presets(told, name):
         ({"engine": "TensorRT-LLM", "source": "v0.8.0, 2 x H100, 0.7 s"}, "tensorrt-llm"),
         ({"engine": "TensorRT-LLM", "source": "arXiv 2312.0001"}, "tensorrt-llm"),
         ({"engine": "vLLM 0.2.1"}, "vllm-2024"),
+        ({"engine": "vLLM (2024-04)"}, "vllm-2024"),
+        ({"engine": "vLLM 0.9.1", "source": "a page of 2024-04"}, "vllm"),
         ({"engine": "vLLM 0.23.0"}, "vllm"),
         ({"engine": "PyTorch eager"}, "torch-eager"),
         ({"engine": "PyTorch eager 1.12"}, "torch-1"),

@@ -110,6 +110,8 @@ BEFORE = {
     "megatron": ((2023, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
     "llama.cpp": ((2024, 6), "llama.cpp-2024"),
 }  # fmt: skip
+# When those versions were released, for rows that state a month and no version. From memory.
+RELEASED = {"tensorrt-llm": (2024, 3), "vllm": (2025, 3)}
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
@@ -156,7 +158,17 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     """
     begin, older = BEFORE.get(name, ((), name))
     known = not mode or stacks.load(older).has(mode)
-    return older if known and before(row, name, begin) else name
+    early = before(row, name, begin) or _released_later(row, name)
+    return older if known and early else name
+
+
+def _released_later(row: Row, name: str) -> bool:
+    """Whether a row states no version of an engine, but a month before the one that BEFORE names."""
+    engine = row.get("engine", "").lower()
+    told = re.search(DATE, f"{engine} {row.get('source', '')}")
+    if name not in RELEASED or not told or re.search(r"\d\.\d", engine):
+        return False
+    return (int(told[1]), int(told[2])) < RELEASED[name]
 
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
