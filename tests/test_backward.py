@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import budget
 from budget.fold.count import flops
 from budget.fold.memory import memory
 from budget.ir import Model, block, link, op, walk
@@ -134,3 +135,12 @@ def test_full_recomputation_keeps_a_layer_s_input_only():
     layer = flops(backward(layers(2))).forward - flops(backward(layers(1))).forward
     assert extra == n * (layer - down), "the last product leads to nothing that is read again"
     assert memory(again, "float32").peak < memory(plain, "float32").peak
+
+
+def test_gradients_are_added_up_by_autograd_s_engine_and_not_by_the_host():
+    """DenseNet's layers read all before them: each block's features have as many gradients to add."""
+    found = budget.estimate("densenet121", batch=2, device="a100", stack="torch-eager").times.kernels
+    sums = [k.work for k in found if k.work.own == "accumulate"]
+    added = sum(n * (n - 1) // 2 + n for n in (6, 12, 24, 16))
+    assert sum(w.launches * w.times for w in sums) == added
+    assert not any(w.calls for w in sums)

@@ -3,7 +3,7 @@
 import pytest
 from budget.bench.published import training
 from budget.bench.published.rows import stack
-from budget.bench.published.techniques import fused
+from budget.bench.published.techniques import fused, optimizer
 from budget.bench.published.usual import filled
 
 ROW = {"model": "GPT-2 124M", "gpu": "A100", "n_gpus": "1", "micro_batch": "16", "seq": "1024"}
@@ -51,3 +51,13 @@ def test_megatron_before_flash_attention_is_the_stack_of_its_paper(when, softwar
 def test_experts_of_automodel_go_through_deepep():
     row = {**ROW, "source": "NVIDIA-NeMo/Automodel docs/performance-summary.md", "ep": "8"}
     assert filled(row, "torchtitan", "h100-sxm")["ep_kind"] == "tokens"
+
+
+@pytest.mark.parametrize(
+    ("notes", "name"),
+    [("forward and backward, no optimizer", "none"), ("tf_cnn_benchmarks, SGD", "sgd"), ("", "adamw_fused")],
+)
+def test_pages_of_pictures_say_what_updates_the_weights(notes, name):
+    assert optimizer({**ROW, "source": "README (PyTorch eager 1.7)", "notes": notes}, "torch-eager") == {
+        "optimizer": name
+    }

@@ -42,7 +42,8 @@ WEIGHTS = {
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
     **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
     **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
-    "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"},
+    "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
+    "bnb.nf4-dq": {"quantize": "nf4-dq"},
 }  # fmt: skip
 # Engines leave the head in 16 bits; software of these stacks does not: it packs every linear layer, in four
 # bits with a scale and an offset for 32. Source: gpt-fast.

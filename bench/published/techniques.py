@@ -30,8 +30,11 @@ OPTIMIZERS = {
     "8-bit": "adamw_8bit", "8bit": "adamw_8bit", "adafactor": "adafactor", "sgd": "sgd", "lion": "lion",
     "adam": "",
 }  # fmt: skip
-# What notes call those that are not AdamW in one kernel.
-NOTED = {"adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused"}
+# What notes call those that are not AdamW in one kernel; pages of pictures often time no update at all.
+NOTED = {
+    "adafactor": "adafactor", "8-bit adam": "adamw_8bit", "fused adamw": "adamw_fused", "sgd": "sgd",
+    "no optimizer": "none",
+}  # fmt: skip
 
 # Kernels by the words after `fused`, of software that runs one operator after the other.
 FUSED = {r"\bnorm|layernorm": "norm", r"\bmlp|swiglu|gelu|gate": "gate", r"cross.entropy|loss": "loss"}

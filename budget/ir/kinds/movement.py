@@ -71,8 +71,9 @@ RULES: dict[str, Rule] = {
     "zero_pad": Rule(saves_all=True),  # copied between zeros
     "add": Rule(flops=1, linear=True, gradient="reduce"),
     "add_": Rule(flops=1, linear=True, inplace=True, plain="add"),
-    "accumulate": Rule(1, 1, linear=True, updates=True),
-    "sum_gradients": Rule(1, 1, linear=True, additive=True),  # the same into a tensor of its own
+    # Autograd's engine adds gradients up itself: kernels, no operators of the host. Source: torch-accumulate.
+    "accumulate": Rule(1, 1, linear=True, updates=True, calls=0),
+    "sum_gradients": Rule(1, 1, linear=True, additive=True, calls=0),  # the same into a tensor of its own
     "take": Rule(saves=(X, Y)),  # of each row the entries that an index names
     "gather": Rule(saves=(X,), sums=True, looks_up=True),
     "frozen_gather": Rule(stops=True, looks_up=True),  # from a table that is not trained
