@@ -197,6 +197,7 @@ def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
     [
         ("LoRA, rank 16; unsloth's kernels", "norm,gate,loss"),
         ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
+        ("refs/liger.csv; unsloth's norms, unsloth's loss", "norm,loss"),
         ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),
         ("packed", None),
     ],

@@ -97,7 +97,7 @@ def fused(row: Row, software: str) -> dict[str, str]:
     unsloth, liger = "unsloth" in words, "liger" in words
     if software == "transformers" and (unsloth or liger):
         gates = "lora" in words if unsloth else True
-        loss = "chunked_cross_entropy" if liger else "loss"
+        loss = "chunked_cross_entropy" if liger and "unsloth's loss" not in words else "loss"
         return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
     told = re.search(r"\bfused ([\w ,+-]+)", words)
     own = stacks.load(software).train or {}
