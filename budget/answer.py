@@ -101,7 +101,7 @@ class Estimate(Shown, _Estimate):
 
     @property
     def fits(self) -> Any:
-        """Whether the process fits the device's memory at the peak (an array of booleans for arrays)."""
+        """Whether what is needed fits the device's memory at the peak (an array of booleans for arrays)."""
         return self.needed <= self.device.usable_bytes
 
     @property
