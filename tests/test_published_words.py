@@ -216,3 +216,24 @@ def test_software_that_only_serves_trains_nothing():
     row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
     assert stack(row, "") == "gpt-fast"  # torchao's
     assert stack(row, "", "train") == "torchtitan"
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("RTX 3080 Ti Laptop GPU", "rtx-3080-ti-mobile"),
+        ("RTX 2080 Super Max-Q", "rtx-2080-super-max-q"),
+        ("GTX 1060 3GB", "gtx-1060-3gb"),
+        ("Titan X (Pascal)", "titan-x-pascal"),
+        ("Jetson Orin NX 16GB", "jetson-orin-nx"),
+        ("RTX 5090 D", ""),  # slower than the board without the letter
+        ("RTX 4080 Ti", ""),
+        ("A100-SXM-80GB (330W cap)", "a100-80gb"),
+    ],
+)
+def test_a_word_that_tells_a_device_is_never_left_out(told, found):
+    """Datasheets: what NVIDIA sells under a longer name is another processor."""
+    try:
+        assert device(told).id == found
+    except NotCoveredError:
+        assert not found

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 
 from budget import estimate, table
-from budget.errors import InputError
 from budget.read import preset
 from budget.read.source import resolve
 
@@ -76,10 +75,7 @@ def _spellings(name: str) -> Iterator[str]:
 
 def _known(text: str) -> str:
     """The plain preset that is called so, or nothing."""
-    try:
-        return preset.plain(text)
-    except InputError:
-        return ""
+    return preset.plain(text) if preset.known(text) else ""
 
 
 def _near(name: str, params: float) -> bool:

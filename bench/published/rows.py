@@ -6,12 +6,11 @@ Nothing here looks at a measured column or at a row's id; `source` and `engine` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from budget import device as devices
 from budget import stack as stacks
-from budget.errors import InputError
 from budget.named import Any, NamedTuple
 
 from .table import Row
@@ -196,36 +195,41 @@ def _month(found: re.Match[str]) -> str:
 
 # Devices whose published names say less, or more, than the data's.
 NAMES = {"h100-sxm-96gb-hbm2e-500w": "h100-hbm2e", "v100-sxm3-32gb": "v100-sxm-32gb"}
+# Words that tell a device from the one that is called so without them: none of them is ever left out.
+TELLING = {
+    "ti", "super", "d", "s", "xt", "xtx", "gre", "nano", "nx", "sff", "laptop", "mobile", "max", "q", "ultra",
+    "pro", "ada", "black", "z",
+}  # fmt: skip
 
 
 @cache
 def device(text: str) -> devices.Device:
     """The device that a table calls so. Raises NotCoveredError."""
-    plain = re.sub(r"\(.*?\)|\bgen\d", " ", text.lower().replace("\u2011", "-"))
-    words = re.findall(r"[a-z0-9]+", plain)
+    whole_text = text.lower().replace("\u2011", "-")
+    words = re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\bgen\d", " ", whole_text))
+    for name in (whole_text, *_names(words)):
+        if TELLING & set(words) - set(re.findall(r"[a-z0-9]+", name)):
+            continue
+        if found := devices.find(name):
+            return _half(found) if "1 gcd" in whole_text else found
+    raise NotCoveredError(f"no data on the device {text[:40]!r}")
+
+
+def _names(words: list[str]) -> Iterator[str]:
+    """A device's words as the data may have them, with less and less of what is no name."""
     slug = "-".join(words)
     core = [
         w
         for w in words
         if not re.fullmatch(r"\d+gb|gb|sxm\d?|core|gpu|hbm\w*|nvidia|\d+w|\d+x|[dh]gx|blackwell|nvl\d\d+", w)
     ]
-    brief = [w for w in core if not re.fullmatch(r"\d\d?", w)]
-    memory = [w for w in words if re.fullmatch(r"\d+gb", w)]
-    for name in (
-        NAMES.get(slug, slug),
-        "-".join([*core, *memory]),
-        "-".join(core),
-        "-".join(brief),
-        "-".join(words[:2]),
-        "rtx-" + "-".join(core),
-        "quadro-" + "-".join(core),
-    ):
-        try:
-            found = devices.load(name)
-        except InputError:
-            continue
-        return _half(found) if "1 gcd" in text.lower() else found
-    raise NotCoveredError(f"no data on the device {text[:40]!r}")
+    yield NAMES.get(slug, slug)
+    yield "-".join([*core, *(w for w in words if re.fullmatch(r"\d+gb", w))])
+    yield "-".join(core)
+    yield "-".join(w for w in core if not re.fullmatch(r"\d\d?", w))
+    yield "-".join(words[:2])
+    yield "rtx-" + "-".join(core)
+    yield "quadro-" + "-".join(core)
 
 
 def _half(d: devices.Device) -> devices.Device:

@@ -184,15 +184,23 @@ def _load(name: str) -> Device:
         return detect()
     if name == "cpu":
         return cpu()
+    found = find(name)
+    if found is None:
+        from . import spelled
+
+        known = [*names(), *spelled.aliases(), "auto", "cpu"]
+        raise unknown("device", name, known, "`budget list devices` has the names")
+    return found
+
+
+def find(name: str) -> Device | None:
+    """A device of the data by its id, an alias or the name that its driver shows, or None."""
     if table.has("devices", name):  # an id as it is; other spellings take the tables of all
         return _device(name, table.load("devices", f"{name}.json"))
     from . import spelled
 
     found = spelled.find(name[:80])
-    if found is None:
-        known = [*names(), *spelled.aliases(), "auto", "cpu"]
-        raise unknown("device", name, known, "`budget list devices` has the names")
-    return _device(*found)
+    return _device(*found) if found else None
 
 
 def detect() -> Device:

@@ -50,7 +50,7 @@ def find(name: str) -> tuple[str, Mapping[str, Any]] | None:
     found = tables.get(_key(sized[1]))
     if found is not None and int(sized[2]) == found[1]["memory_gb"]:
         return found
-    return tables.get(f"{key}gb")
+    return tables.get(f"{_key(sized[1])}{sized[2]}gb")
 
 
 def several(name: str, devices: Any) -> tuple[str, Any]:

@@ -43,20 +43,28 @@ def find(name: str) -> Mapping[str, Any]:
     return look_up(name)[1]
 
 
-@lru_cache(maxsize=256)
 def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
     """A preset's own name and its table, for a name as people tell it (`GPT-2 XL`, `resnet-50`).
 
     Raises InputError that says the nearest known name.
     """
+    found = known(name)
+    if found is None:
+        raise unknown("preset", name, names())
+    return found
+
+
+@lru_cache(maxsize=256)
+def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
+    """The same, or None: to say what is near takes longer than to look."""
     for told in _told(name):
         for spelled in (_exact, _spelled, _on_the_hub):
             for presets in _files(told):
                 heading = spelled(told, presets)
                 if heading is not None:
                     found = presets[heading]
-                    return look_up(found["same_as"]) if "same_as" in found else (heading, found)
-    raise unknown("preset", name, names())
+                    return known(found["same_as"]) if "same_as" in found else (heading, found)
+    return None
 
 
 def _told(name: str) -> Iterator[str]:
