@@ -49,16 +49,35 @@ def test_blocks_fill_their_segments(seed, expandable):
             assert alive[-1].size < size + (LEAST if expandable or size <= MIB else 20 * MIB)
             used += alive[-1].size
         most = max(most, used)
-        there = [b for blocks in found.free.values() for b in blocks]
+        there = [b for blocks in found.free.values() for *_, b in blocks]
         assert used + sum(b.size for b in there) == found.reserved >= most
     for block in alive:
         found.release(block)
-    there = [b for blocks in found.free.values() for b in blocks]
+    there = [b for blocks in found.free.values() for *_, b in blocks]
     assert all(b.before is None and b.behind is None for b in there)
     assert sum(b.size for b in there) == found.reserved
     again = found.reserved
     found.allocate(max(b.size for b in there))
     assert found.reserved == again
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+def test_what_is_lent_is_allocated_and_freed(expandable):
+    rng, one, other = random.Random(0), Allocator(expandable=expandable), Allocator(expandable=expandable)
+    alive = []
+    for _ in range(400):
+        if alive and rng.random() < 0.5:
+            for found, block in zip((one, other), alive.pop(rng.randrange(len(alive))), strict=True):
+                found.release(block)
+        size = rng.choice((rng.randint(1, MIB), rng.randint(MIB, 64 * MIB)))
+        if rng.random() < 0.5:
+            one.lend(size)
+            other.release(other.allocate(size))
+        else:
+            alive.append((one.allocate(size), other.allocate(size)))
+        assert one.reserved == other.reserved
+        sizes = [[size for free in found.free.values() for size, *_ in free] for found in (one, other)]
+        assert sizes[0] == sizes[1]
 
 
 def test_a_program_is_replayed():

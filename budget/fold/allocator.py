@@ -29,17 +29,14 @@ class _Block:
 
     __slots__ = ("before", "behind", "free", "number", "size", "small")
 
-    def __init__(self, number: int, size: int, small: bool, before: _Block | None = None):
+    def __init__(self, number: int, size: int, small: bool, before: _Block | None):
         self.number, self.size, self.small, self.free = number, size, small, False
-        self.before = before
-        self.behind: _Block | None = before.behind if before is not None else None
+        self.before, self.behind = before, None
         if before is not None:
+            self.behind = behind = before.behind
             before.behind = self
-        if self.behind is not None:
-            self.behind.before = self
-
-    def __lt__(self, other: _Block) -> bool:
-        return (self.size, self.number) < (other.size, other.number)
+            if behind is not None:
+                behind.before = self
 
 
 class Allocator:
@@ -47,16 +44,17 @@ class Allocator:
 
     def __init__(self, *, expandable: bool):
         self.expandable, self.reserved, self.made = expandable, 0, 0
-        self.free: dict[bool, list[_Block]] = {True: [], False: []}
+        # By pool, in order: size, number, block. Tuples, which are compared fast.
+        self.free: dict[bool, list[tuple[int, int, _Block]]] = {True: [], False: []}
         self.last: dict[bool, _Block] = {}  # of each pool's growing segment
 
     def allocate(self, size: int) -> _Block:
         """A block of at least that many bytes."""
-        size = max(LEAST, ceil_div(size, LEAST) * LEAST)
+        size = -(-size // LEAST) * LEAST or LEAST
         small = size <= SMALL
         known = self.free[small]
-        at = bisect_left(known, size, key=lambda b: b.size)
-        block = known.pop(at) if at < len(known) else self._new(size, small)
+        at = bisect_left(known, (size,))
+        block = known.pop(at)[2] if at < len(known) else self._new(size, small)
         left = block.size - size
         if left >= LEAST if small or self.expandable else left > SMALL:
             block.size = size
@@ -68,17 +66,26 @@ class Allocator:
         """Free a block, joined with its free neighbours."""
         behind, before = block.behind, block.before
         if behind is not None and behind.free:
+            self._take(behind)
             self._join(block, behind)
         if before is not None and before.free:
-            self.free[before.small].remove(before)
-            before.free = False
+            self._take(before)
             self._join(before, block)
             block = before
         self._release(block)
 
+    def lend(self, size: int) -> None:
+        """Allocate and free at once: where a free block is large enough, it is whole again."""
+        known = self.free[size <= SMALL]
+        if not known or known[-1][0] < size:
+            self.release(self.allocate(size))
+
+    def _take(self, block: _Block) -> None:
+        """A free block is no longer for others."""
+        known = self.free[block.small]
+        del known[bisect_left(known, (block.size, block.number))]
+
     def _join(self, block: _Block, behind: _Block) -> None:
-        if behind.free:
-            self.free[behind.small].remove(behind)
         block.size, block.behind = block.size + behind.size, behind.behind
         if behind.behind is not None:
             behind.behind.before = block
@@ -87,7 +94,7 @@ class Allocator:
 
     def _release(self, block: _Block) -> None:
         block.free = True
-        insort(self.free[block.small], block)
+        insort(self.free[block.small], (block.size, block.number, block))
 
     def _block(self, size: int, small: bool, before: _Block | None = None) -> _Block:
         self.made += 1
@@ -107,7 +114,7 @@ class Allocator:
         more = ceil_div(size - there, PAGE[small]) * PAGE[small]
         self.reserved += more
         if end is not None and end.free:
-            self.free[small].remove(end)
+            self._take(end)
             end.size += more
             return end
         self.last[small] = block = self._block(more, small, end)
@@ -128,27 +135,27 @@ def replayed(model: Model, dtype: str, *, apart: tuple[str, ...], expandable: bo
     for size in (*sizes, life.inputs, life.buffers):
         if size:
             usual.allocate(size)
+    pools = [other if kind in apart else usual for kind, _ in life.storages]
+    blocks: dict[int, _Block] = {}
     made = False
     for _ in range(STEPS):
-        alive = {}
         for o, new, gone, extra, _ in life.events:
-            if o is not None and o.phase == "optimizer" and not made:
+            if not made and o is not None and o.phase == "optimizer":
                 made = True
                 for size in _states(model, dtype, sizes):
                     usual.allocate(size)
             for storage in new:
-                kind, size = life.storages[storage]
+                size = life.storages[storage][1]
                 if size:
-                    pool = other if kind in apart else usual
-                    alive[storage] = pool, pool.allocate(size)
+                    blocks[storage] = pools[storage].allocate(size)
             if extra:
-                usual.release(usual.allocate(extra))
+                usual.lend(extra)
             for storage in gone:
-                if storage in alive:
-                    pool, block = alive.pop(storage)
-                    pool.release(block)
-        for pool, block in alive.values():
-            pool.release(block)
+                if storage in blocks:
+                    pools[storage].release(blocks.pop(storage))
+        for storage, block in blocks.items():
+            pools[storage].release(block)
+        blocks.clear()
     return usual.reserved + other.reserved
 
 
