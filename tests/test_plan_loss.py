@@ -8,6 +8,7 @@ from budget.errors import InputError
 from budget.fold.memory import memory
 from budget.ir import LOSS, Model, link, op
 from budget.plan.backward import backward
+from budget.plan.fused import fused
 from budget.plan.loss import hold_logits, in_chunks
 from budget.plan.loss_logits import own, shifted
 from budget.plan.loss_parallel import parallel, widened
@@ -194,12 +195,52 @@ def of_own(logits, labels):
     return nn.functional.cross_entropy(logits.view(-1, V), labels.view(-1))
 
 
-@pytest.mark.parametrize(("reads", "loss"), [(shifted, of_shifted), (own, of_own)])
+class Kernel(torch.autograd.Function):
+    """A fused loss as it allocates: one number a row, and the gradient in the place of the logits."""
+
+    @staticmethod
+    def forward(ctx, logits, labels):
+        ctx.save_for_backward(logits)
+        return logits[:, 0].clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (logits,) = ctx.saved_tensors
+        return logits.mul_(grad.unsqueeze(-1)), None
+
+
+def of_kernel(logits, labels):
+    """The same loss where a kernel is called in place of torch's cross-entropy."""
+    read = logits.float()
+    shifted = read[..., :-1, :].contiguous().view(-1, V)
+    return Kernel.apply(shifted, labels[..., 1:].contiguous().view(-1)).mean()
+
+
+class Replaced(WithLoss):
+    """A network of transformers before 4.46, whose logits are float32."""
+
+    def forward(self, raw, labels):
+        logits = self.head(self.embed(raw)).float()
+        return (self.loss(logits, labels),)
+
+
+def replaced(model):
+    return shifted(model, replaced=True)
+
+
+def shifted_for_a_kernel(model):
+    return shifted(fused(model, "loss", copied=True))
+
+
+@pytest.mark.parametrize(
+    ("reads", "loss"),
+    [(shifted, of_shifted), (replaced, of_shifted), (own, of_own), (shifted_for_a_kernel, of_kernel)],
+)
 def test_a_loss_reads_the_logits_that_its_software_makes(reads, loss):
     """Those of the last of 96 tokens, which are not shifted, count here."""
 
     def build():
-        return WithLoss(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
+        return (Replaced if reads is replaced else WithLoss)(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
 
     made = cross_entropy("logits", upcast=True, states=())
     nodes = (

@@ -18,14 +18,15 @@ from .table import Row
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
-# made all logits of a prompt, and laid those of a loss out anew. Sources: transformers, transformers-logits,
-# transformers-shift.
+# made all logits of a prompt, and laid those of a loss out anew; the last that is older counts.
+# Sources: transformers, transformers-logits, transformers-shift, transformers-loss.
 EAGER = {"attention": "eager"}
 BEFORE: Older = {
     "transformers": {
         (4, 36): {"train": EAGER, "prefill": EAGER, "decode": {**EAGER, "cache_implementation": "tuple"}},
         (4, 45): {"prefill": {"prompt_logits": "fp32"}},
         (4, 49): {"train": {"loss_logits": "shifted"}},
+        (4, 46): {"train": {"loss_logits": "replaced"}},
     }
 }
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
@@ -47,8 +48,11 @@ def unit(metric: str) -> float:
 
 def older(row: Row, software: str, mode: str) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old; its attention if it does."""
-    told = "flash attention" in f"{row['source']} {row.get('notes', '')}".lower()
-    return of_version(row, software, mode, BEFORE) | ({"attention": "flash"} if told else {})
+    words = f"{row['source']} {row.get('notes', '')}".lower()
+    found = of_version(row, software, mode, BEFORE)
+    if "last logits alone" in words:  # a network's own code
+        found.pop("prompt_logits", None)
+    return found | ({"attention": "flash"} if "flash attention" in words else {})
 
 
 def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,6 +75,15 @@ def loss(row: Row, software: str) -> dict[str, Any]:
         return {"loss_logits": "own"}
     usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
     return UNFUSED if usual or "loss not fused" in notes else {}
+
+
+def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
+    """Whether a kernel of a row's loss reads the network's logits; one that transformers' own loss calls in
+    place of torch's, as notes say it, reads that loss's copies. Source: fms-acceleration.
+    """
+    parts = settings.get("fuse", "").split(",")
+    in_place = "unsloth's loss" in row["notes"].lower()
+    return bool({"cross_entropy", "chunked_cross_entropy"} & {*parts}) or ("loss" in parts and not in_place)
 
 
 def dropped(row: Row) -> dict[str, float]:

@@ -175,8 +175,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
         own |= {} if "prepare_model_for_kbit_training" in row["notes"] else {"frozen_dtype": word}
-    if {"loss", "cross_entropy", "chunked_cross_entropy"} & set(part.settings.get("fuse", "").split(",")):
-        own.pop("loss_logits", None)  # of kernels that read the network's logits
+    if methods.fused_loss(row, part.settings):
+        own.pop("loss_logits", None)
     if found := methods.dropped(row):
         own["config"] = {**part.settings["config"], **found}
     if "bf16optimizer" in word.lower():  # DeepSpeed's: sums of gradients in float32

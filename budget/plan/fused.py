@@ -46,8 +46,11 @@ MLP = (*GATED, DOWN, EXPERT_DOWN, SHARED_DOWN)
 OF_MLP = {"mlp": MLP, "gate": GATED}
 
 
-def fused(model: Model, names: str) -> Model:
-    """The model with the named parts fused. To be applied before `backward`. Raises InputError."""
+def fused(model: Model, names: str, *, copied: bool = False) -> Model:
+    """The model with the named parts fused. To be applied before `backward`. Raises InputError.
+
+    copied: a kernel of the loss reads the float32 copy of the logits, which is made before it.
+    """
     untrained(model, "fuse")
     chosen = _parts(names)
     for name in chosen:
@@ -59,7 +62,11 @@ def fused(model: Model, names: str) -> Model:
         raise InputError("fuse", f"got both {losses[0]} and {losses[1]}; allowed: one of them")
     for name in chosen:
         model = (
-            _norm(model) if name == "norm" else _mlp(model, name) if name in OF_MLP else _loss(model, name)
+            _norm(model)
+            if name == "norm"
+            else _mlp(model, name)
+            if name in OF_MLP
+            else _loss(model, name, copied=copied and name == "loss")
         )
     return model
 
@@ -139,7 +146,7 @@ def _to_loss(model: Model) -> list[Op]:
     return chain
 
 
-def _loss(model: Model, name: str) -> Model:
+def _loss(model: Model, name: str, *, copied: bool = False) -> Model:
     """The operators from the head's product, or from behind it, to the loss as one group."""
     chain = _to_loss(model)
     if not chain:
@@ -149,6 +156,7 @@ def _loss(model: Model, name: str) -> Model:
     group = "chunked" if name == "chunked_cross_entropy" else name
     loss = {o.name for o in model.nodes if isinstance(o, Op) and o.tag == LOSS}
     inside = {o.name for o in (chain[:-1] if name == "loss" else chain)} | loss
+    inside -= {o.name for o in chain if copied and o.kind == "cast"}
     nodes: list[Node] = [
         n._replace(group=group) if isinstance(n, Op) and n.name in inside else n for n in model.nodes
     ]
@@ -183,7 +191,8 @@ def hold_chunk(model: Model) -> Model:
 
 def apply(model: Model, task: Task) -> Model:
     """The model with the named parts fused."""
-    return fused(model, task.techniques.fuse)
+    t = task.techniques
+    return fused(model, t.fuse, copied=t.loss_logits in ("shifted", "replaced"))
 
 
 def apply_chunk(model: Model, task: Task) -> Model:

@@ -91,14 +91,17 @@ def _chunk(t: Tensor) -> Tensor:
     return t._replace(name=f"{t.name}#chunk", part=CHUNK, of=t.name)
 
 
-def returned(model: Model, dtype: str, own: str) -> tuple[Model, Tensor | None]:
+def returned(
+    model: Model, dtype: str, own: str, *, replaced: bool = False
+) -> tuple[Model, Tensor | None]:
     """The training program whose network returns its logits in a dtype beside its loss, and these logits;
-    None where none exist (fused losses). own: the model's dtype.
+    None where none exist (fused losses). own: the model's dtype. replaced: it returns the copy for its loss.
     """
     loss = [o for o, _ in walk(model.nodes) if o.tag == LOSS and o.phase == "forward"]
     makers = {t.name: o for o, _ in walk(model.nodes) if o.phase == "forward" for t in o.outs}
-    logits = loss[0].ins[0] if loss else None
-    while logits and (maker := makers.get(logits.name)) and maker.kind == "cast":
+    copied = replaced and loss and loss[0].kind == "cast"
+    logits = loss[0].out if copied else loss[0].ins[0] if loss else None
+    while not copied and logits and (maker := makers.get(logits.name)) and maker.kind == "cast":
         logits = maker.ins[0]
     if logits is None or logits.on_chip or all(o.kind != "log_softmax" for o in loss):
         return model, None
@@ -170,7 +173,8 @@ def apply(model: Model, task: Task) -> Model:
     if t.loss_chunk:
         model = in_chunks(model, t.loss_chunk)
     elif t.output_dtype:
-        model, logits = returned(model, full_name(t.output_dtype), task.dtype)
+        copy = t.loss_logits == "replaced"
+        model, logits = returned(model, full_name(t.output_dtype), task.dtype, replaced=copy)
     return model if t.hold_logits == "none" else hold_logits(model, t.hold_logits, logits)
 
 

@@ -1,8 +1,10 @@
 """Which logits a loss reads: a float32 copy of the network's, as in transformers, a second copy, or none.
 
 shifted: before 4.49 transformers laid the float32 logits of all tokens but the last out anew, as large,
-while its variables held the others. own: torch's cross-entropy of what the network makes, as plain loops call
-it; in 16 bits its log-probabilities are of 16 bits. Sources: transformers-shift, torch-cross-entropy.
+while its variables held the others; a fused loss (`--fuse loss`) in its place reads that copy. replaced: the
+same, but before 4.46 its networks returned the float32 logits, and held no others. own: torch's cross-entropy
+of what the network makes, as plain loops call it; in 16 bits its log-probabilities are of 16 bits.
+Sources: transformers-shift, transformers-loss, torch-cross-entropy.
 """
 
 from __future__ import annotations
@@ -10,30 +12,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Task, setting
-from ..ir import LOSS, Model, Op, Tensor, rewrite
+from ..ir import LOSS, Model, Op, Tensor, rewrite, walk
 
 SETTINGS = {
     "loss_logits": setting(
         "fp32",
         "what a language model's loss reads: fp32, a copy; shifted: and another one (transformers before "
-        "4.49); own: the network's logits (plain loops)",
-        choices=("fp32", "shifted", "own"),
+        "4.49); replaced: so, and the copy takes the logits' place (before 4.46); own: the network's logits "
+        "(plain loops)",
+        choices=("fp32", "shifted", "replaced", "own"),
     )
 }
 NEEDS = {"loss_logits": ("train",)}
 
 
-def shifted(model: Model) -> Model:
-    """The network whose float32 logits are laid out anew for the loss. To be applied before `backward`."""
+def shifted(model: Model, *, replaced: bool = False) -> Model:
+    """The network whose float32 logits are laid out anew for the loss, and take the place of its own where
+    `replaced`. To be applied before `backward`.
+    """
     copied: dict[str, Tensor] = {}
+    gone = {o.ins[0].name for o, _ in walk(model.nodes) if replaced and _upcasts(o)}
 
     def change(o: Op) -> Iterator[Op]:
-        held = o._replace(callers=(*o.callers, *copied)) if o.tag == LOSS and copied else o
+        held = o
+        if o.tag == LOSS:
+            held = o._replace(callers=(*(name for name in o.callers if name not in gone), *copied))
         yield held._replace(ins=tuple(copied.get(t.name, t) for t in o.ins))
         if _upcasts(o):
             made = o.out._replace(name=f"{o.out.name}~shifted")
             copied[o.out.name] = made
-            yield Op(f"{o.name}.shift", "copy", (o.out,), (made,), o.sizes, tag=LOSS, callers=o.callers)
+            yield Op(f"{o.name}.shift", "copy", (o.out,), (made,), o.sizes, tag=LOSS, callers=held.callers)
 
     return model._replace(nodes=rewrite(model.nodes, change))
 
@@ -64,7 +72,8 @@ def _plain(t: Tensor) -> Tensor:
 
 def apply(model: Model, task: Task) -> Model:
     """The network in training with the logits that its software's loss reads."""
-    return {"shifted": shifted, "own": own}[task.techniques.loss_logits](model)
+    reads = task.techniques.loss_logits
+    return own(model) if reads == "own" else shifted(model, replaced=reads == "replaced")
 
 
 STAGES = {"teach": apply}
