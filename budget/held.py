@@ -40,9 +40,9 @@ def reserved(e: Estimate, lowest: Any) -> Any:
 
 
 def _replays(e: Estimate) -> bool:
-    """Whether the allocator's rules are known and say more: of steps of training whose micro-batches do
-    not wait for another stage, and of sizes that are numbers.
+    """Whether the allocator's rules are known and say more: of passes whose micro-batches do not wait for
+    another stage, but for tokens one by one, and of sizes that are numbers.
     """
     known = e.stack.allocator == "torch" and e.reserve.fragments > 0
-    steps = e.task.workload.mode == "train" and type(e.memory.peak) is int
-    return known and steps and (e.spread is None or e.spread.layout.pp == 1)
+    passes = e.task.workload.mode != "decode" and type(e.memory.peak) is int
+    return known and passes and (e.spread is None or e.spread.layout.pp == 1)

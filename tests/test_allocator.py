@@ -108,5 +108,8 @@ def test_what_is_cached_is_held_as_long_as_there_is_room():
     batch = budget.fit("resnet50", "batch", device="t4", **how).largest
     full = budget.estimate("resnet50", batch=batch, device="t4", **how)
     assert full.fits and full.needed <= full.process == full.device.usable_bytes
-    forward = budget.estimate("resnet50", mode="forward", batch=64, device="h100", stack="torch-eager")
-    assert forward.process == forward.needed
+    token = budget.estimate("gpt2", mode="decode", device="h100", stack="transformers")
+    assert token.process == token.needed
+    how = {"batch": 16, "seq": 1024, "device": "a100-40gb", "stack": "transformers"}
+    prompt = budget.estimate("gpt2", mode="prefill", attention="eager", prompt_logits="fp32", **how)
+    assert prompt.process > 1.05 * prompt.needed  # logits do not fit where a layer's scores were

@@ -201,6 +201,7 @@ class Kernel(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels):
         ctx.save_for_backward(logits)
+        assert labels.numel() == len(logits)
         return logits[:, 0].clone()
 
     @staticmethod
@@ -240,7 +241,8 @@ def test_a_loss_reads_the_logits_that_its_software_makes(reads, loss):
     """Those of the last of 96 tokens, which are not shifted, count here."""
 
     def build():
-        return (Replaced if reads is replaced else WithLoss)(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
+        made = Replaced if reads is replaced else WithLoss
+        return made(loss), {"raw": torch.randn(B, S, C), "labels": torch.randint(V, (B, S))}
 
     made = cross_entropy("logits", upcast=True, states=())
     nodes = (

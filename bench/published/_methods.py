@@ -77,6 +77,14 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     return UNFUSED if usual or "loss not fused" in notes else {}
 
 
+def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a loop of a row's own, where its notes say so, holds until its step ends: the network's logits, in
+    its dtype.
+    """
+    own = "a loop of its own" in row["notes"].lower()
+    return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
+
+
 def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
     """Whether a kernel of a row's loss reads the network's logits; one that transformers' own loss calls in
     place of torch's, as notes say it, reads that loss's copies. Source: fms-acceleration.

@@ -170,6 +170,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         **methods.older(row, software, "train"),
         **methods.held(row, software, part.settings),
         **methods.loss(row, software),
+        **methods.looped(row, part.settings),
     }
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
         own |= {"precision": "autocast"}

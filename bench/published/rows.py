@@ -173,13 +173,11 @@ def _released_later(row: Row, name: str) -> bool:
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
     said = rf"{name.replace('-', '.')} (\d+)\.(\d+)"
-    if begin < (2000,):  # of what is told by its date, any other version may be another thing's
-        said = rf"(?:^|\bv|\brelease/)(\d+)\.(\d+)|{said}|{CONTAINER}"
-    else:
-        said = rf"{said}|{DATE}"
+    # Of what is told by its date, any other version may be another thing's; a version counts before a date.
+    known = rf"(?:^|\bv|\brelease/)(\d+)\.(\d+)|{said}|{CONTAINER}" if begin < (2000,) else rf"{said}|{DATE}"
     for column in ("engine_version", "engine", "source"):
         text = re.sub(MONTH, _month, row.get(column, "").lower())
-        if told := re.search(said, text):
+        if told := re.search(known, text):
             return tuple(int(n) for n in told.groups() if n) < begin
     return False
 

@@ -46,6 +46,7 @@ HEADS = {
     ANSWERS: {"head": "tokens", "labels": 2, "pooler": False, "head_bias": True},
     "bert_cls_train": {"head": "pooled", "labels": 2, "pooler": True},
 }
+MASKED = {"head": "mlm", "head_bias": True, "pooler": False}  # where notes say `masked language model`
 # The READMEs' default batches of images, where a table has none.
 IMAGES = {"a100-80gb": 256, "v100-sxm-16gb": 128, "v100-sxm-32gb": 256}
 
@@ -102,6 +103,8 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     if row.get("kind") in HEADS or _written_out(row, software):
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
+    if "masked language model" in row.get("notes", "").lower():
+        settings["config"] |= MASKED
     return Part(model, settings)
 
 

@@ -91,9 +91,7 @@ def _chunk(t: Tensor) -> Tensor:
     return t._replace(name=f"{t.name}#chunk", part=CHUNK, of=t.name)
 
 
-def returned(
-    model: Model, dtype: str, own: str, *, replaced: bool = False
-) -> tuple[Model, Tensor | None]:
+def returned(model: Model, dtype: str, own: str, *, replaced: bool = False) -> tuple[Model, Tensor | None]:
     """The training program whose network returns its logits in a dtype beside its loss, and these logits;
     None where none exist (fused losses). own: the model's dtype. replaced: it returns the copy for its loss.
     """
