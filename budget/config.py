@@ -121,6 +121,10 @@ class Techniques(Settings):
         def __getattr__(self, name: str) -> Any: ...
 
 
+# How an engine's kernels run: its graph is replayed, or its host starts them one by one.
+FUSED = ("graph", "fused")
+
+
 class Task(NamedTuple):
     """How the model is run: everything that is not the model itself."""
 
@@ -141,6 +145,11 @@ class Task(NamedTuple):
     def precision(self) -> str:
         """What has which dtype (plan/precision.py)."""
         return str(self.techniques.used.get("precision", "pure"))
+
+    @property
+    def fused(self) -> bool:
+        """Whether an engine's own kernels run it."""
+        return self.execution in FUSED
 
     @property
     def master(self) -> bool:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CHOICES = {
     "mode": ("train", "forward", "prefill", "decode"),
-    "execution": ("compiled", "eager", "graph"),
+    "execution": ("compiled", "eager", "fused", "graph"),
     "attention": tuple(ATTENTION),
     "recompute": tuple(RECOMPUTED),
     "optimizer": OPTIMIZERS,

@@ -14,7 +14,7 @@ from .size import Size
 from .stack import Stack
 
 Mode = Literal["train", "forward", "prefill", "decode"]
-Execution = Literal["compiled", "eager", "graph"]
+Execution = Literal["compiled", "eager", "fused", "graph"]
 Attention = Literal["sdpa", "fused", "causal", "flash", "per_head", "eager"]
 Recompute = Literal["none", "selective", "full", "keep_attention", "keep_second_products", "keep_products"]
 Optimizer = Literal[
@@ -52,6 +52,7 @@ Quantize = Literal[
     "gptq",
     "gptq-8bit",
     "awq",
+    "awq-2023",
     "fp8",
     "fp8-row",
     "mxfp4",
@@ -152,6 +153,7 @@ class _Alone(TypedDict, total=False):
     sparse: str
     quantize_head: bool
     quantize_half: bool
+    quantize_own: bool
     quantize_keeps: Literal["none", "pass", "loss"]
     recompute_modules: str
     recompute_every: int

@@ -1,7 +1,7 @@
 """Weights of few bits outside of engines: what each format's own kernels do, by the number of rows.
 
 Counted in the formats' code: bitsandbytes' MatMul8bitLt and matmul_4bit, exllamav2's MAX_Q_GEMM_ROWS (50),
-AutoAWQ's FP16_MATMUL_HEURISTIC_CONDITION (1,024 tokens).
+AutoAWQ's FP16_MATMUL_HEURISTIC_CONDITION (1,024 tokens), and since when it has that (v0.2.0).
 """
 
 import pytest
@@ -30,6 +30,27 @@ def test_more_rows_than_a_kernel_takes_are_multiplied_by_widened_weights(form, m
     widened = found["mlp.up.dequantize"]
     assert widened.bytes == pytest.approx(WIDE + FEW, rel=0.03)  # nf4 has its scales
     assert found["mlp.up"].weights == 2 * 512  # its bias: the product reads what was widened
+
+
+def test_awq_s_first_kernel_widens_a_weight_for_each_16_rows_at_a_unit_s_own_rate():
+    """AutoAWQ issues 276 and 645: Llama-2-13B, 512 tokens at 1,950.53 tokens/s on an A800, and 7B at 3,900.86
+    on an A100, both of 108 units: two FLOPs a weight and row, a unit and second.
+    """
+    measured = [2 * weights * rate / 108 for weights, rate in ((12.69e9, 1950.53), (6.48e9, 3900.86))]
+    for rows, tiles in ((1, 1), (16, 1), (17, 2), (1023, 64)):
+        up = kernels("awq-2023", rows)[1]["mlp.up"]
+        assert 2 * 16 * 512 * 256 * tiles / up.unit_s == pytest.approx(sum(measured) / 2, rel=0.05)
+    assert "mlp.up.dequantize" not in kernels("awq-2023", 4096)[1]
+
+
+def test_an_engine_may_have_a_format_s_own_kernels():
+    def product(**settings):
+        given = {"mode": "prefill", "seq": 512, "quantize": "awq", "stack": "vllm", "device": "a100"}
+        e = estimate("transformer", config=SHAPE, **given, **settings)
+        return next(w for w in works(e.program.nodes, "float16", "graph") if w.op == "layers.mlp.up")
+
+    assert product().unit_s == 0
+    assert product(quantize_own=True).unit_s > 0
 
 
 @pytest.mark.parametrize("form", ["nf4", "gptq", "awq"])

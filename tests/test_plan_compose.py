@@ -279,6 +279,7 @@ ON = {
     "prefix_tuning": 4, "prompt_logits": "fp32", "prompt_tuning": 4, "prompts": 4, "prompts_from": 1,
     "quantize": "nf4",
     "quantize_weights": "step", "quantize_half": True, "quantize_head": True, "quantize_keeps": "pass",
+    "quantize_own": True,
     "rank_dropout": 0.1, "rank_pattern": "attn.q=2",
     "recompute": "full", "recompute_every": 2,
     "recompute_layers": 1, "recompute_modules": "mlp", "reduce_dtype": "fp32",

@@ -256,6 +256,12 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
         ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),
         ({"model": "resnet50", "input_len": "", "e2e_latency_ms": "9"}, {"mode": "forward"}),
+        ({"engine": "vLLM 0.9.1 (enforce-eager)"}, {"execution": "fused"}),
+        ({"engine": "SGLang, --disable-cuda-graph"}, {"execution": "fused"}),
+        ({"engine": "AutoAWQ 0.1.8", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq-2023"}),
+        ({"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq"}),
+        ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
+        ({"engine": "AutoAWQ (llm-awq's kernels)", "weight_precision": "AWQ"}, {"quantize_own": False}),
     ],
 )
 def test_a_row_s_words_are_settings(tmp_path, told, settings):

@@ -150,6 +150,16 @@ def test_an_engine_waits_for_its_host_between_two_tokens():
     assert waits(e.program, "eager") == (0, 0)
     prompt = budget.estimate("gpt2", device="h100", mode="prefill", batch=8, seq=100)
     assert waits(prompt.program, "graph") == (0, 0)
+    # Without its graph, too, and its host then starts the same kernels.
+    assert waits(e.program, "fused") == pytest.approx((1.8e-3, 1.8e-3))
+    kernels = list(works(e.program.nodes, "bfloat16", "fused"))
+    started = time(e.program, H100, profile(dispatch=Dispatch(1e-3, 0, 0)), "bfloat16", "fused")
+    replayed = time(e.program, H100, profile(dispatch=Dispatch(1e-3, 0, 0)), "bfloat16", "graph")
+    assert [w._replace(op="") for w in kernels] == [
+        w._replace(op="") for w in works(e.program.nodes, "bfloat16", "graph")
+    ]
+    assert started.step == pytest.approx(1e-3 * sum(w.times for w in kernels), rel=1e-2)
+    assert replayed.overhead == 0
     # What bounds a token is its kernels, unless the host takes longer than all of them.
     assert bound(time(e.program, H100, profile(turn=(1e-9, 0)), "bfloat16", "graph")) != "host"
     assert bound(time(e.program, H100, profile(turn=(1, 0)), "bfloat16", "graph")) == "host"

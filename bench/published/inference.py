@@ -55,9 +55,15 @@ PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
+# Until these versions AWQ's first kernel, GEMM, multiplied prompts of any length; in vLLM tokens, too,
+# until Marlin. Sources: autoawq, vllm.
+GEMM = {"autoawq": (0, 2), "transformers": (4, 37), "vllm-2024": (0, 5)}
+OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan")
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 # What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
+# An engine without its graphs, whose host starts the kernels.
+NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ])?graph")
 REQUESTS = ("ollama", "lm studio", "koboldcpp", "server", "llama-bench -d")
 
 
@@ -76,6 +82,10 @@ def asked(row: Row) -> Iterator[Asked]:
     }
     if gpus > stages:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
+    if settings.get("quantize") == "awq":
+        settings |= _awq(row, software)
+    if NO_GRAPHS.search(row["engine"].lower()):
+        settings["execution"] = "fused"
     model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:
@@ -85,6 +95,16 @@ def asked(row: Row) -> Iterator[Asked]:
     else:
         part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
         yield from _encoded(row, (part,), batch)
+
+
+def _awq(row: Row, software: str) -> dict[str, Any]:
+    """The kernels that multiply AWQ's weights in the version that a row states."""
+    if software == "autoawq" and OTHER_AWQ.search(row["engine"].lower()):
+        return {"quantize_own": False}
+    name = software.removesuffix("-2024")
+    if software not in GEMM or not before(row, name, GEMM[software]):
+        return {}
+    return {"quantize_own": True} if name == "vllm" else {"quantize": "awq-2023"}
 
 
 def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:

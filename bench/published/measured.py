@@ -23,7 +23,8 @@ from .table import read
 
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 SIZES = (
-    "contraction", "pointwise", "bytes", "launches", "times", "host", "groups", "again", "calls", "spared",
+    "contraction", "pointwise", "bytes", "launches", "times", "host", "weights", "groups", "again", "calls",
+    "unit_s", "spared",
 )  # fmt: skip
 
 

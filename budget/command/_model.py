@@ -43,7 +43,11 @@ def workload_flags(parser: Parser, lists: Any = "store") -> None:
     several(
         "--stack", metavar="S", help="the software that runs it: budget list stacks (torch-compile, vllm)"
     )
-    several("--execution", metavar="E", help="compiled, or eager: a launch for each operator (the stack's)")
+    several(
+        "--execution",
+        metavar="E",
+        help=f"{', '.join(CHOICES['execution'])}: budget explain execution (the stack's)",
+    )
     several(
         "--device", metavar="D", help="its name, auto for this machine, or a .json (the cluster's, or h200)"
     )

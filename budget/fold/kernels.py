@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..config import FUSED
 from ..ir import (
     EXPERT_SEND,
     FIRST,
@@ -22,7 +23,7 @@ from ..ir import (
     pointwise_flops,
 )
 from ..named import NamedTuple
-from ..size import Size, is_number, is_zero, maximum, minimum
+from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, spared
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes
 
@@ -47,6 +48,7 @@ class Work(NamedTuple):
     groups: Size = 1  # of experts' products: as many experts as have rows
     again: Size = 0  # bytes that an accelerator reads once more
     calls: int = 1  # operators of the host
+    unit_s: Size = 0  # seconds in which one unit of an accelerator widens weights of few bits
     spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
 
 
@@ -66,12 +68,13 @@ def works(
     execution: `compiled`: neighbours that are no contractions run as one kernel, as a compiler fuses them,
     and a loop within a layer is one, its state on chip; `graph`, as engines have it: besides, neighbouring
     products of one input are one, weights of few bits are widened where they are used, and experts' kernels
-    take rows where they are. inside: these are the nodes of a block; of a recurrent cell the framework's
-    own loop starts them, no network's code. once: how often what only a step's first micro-batch does.
+    take rows where they are; `fused`: the same kernels, which its host starts one by one. inside: these are
+    the nodes of a block; of a recurrent cell the framework's own loop starts them, no network's code. once:
+    how often what only a step's first micro-batch does.
     Sources: vllm-fused-moe, flash-linear-attention.
     """
     pending: list[Op] = []
-    last, graph = ("", ""), execution == "graph"
+    last, graph = ("", ""), execution in FUSED
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
     families = {n.rule.family for n in run if isinstance(n, Op)}
     native, plain = inside and "cell" in families, not graph and "dequantize" not in families
@@ -164,7 +167,7 @@ def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str,
         if isinstance(node, Op) and node.rule.family == "dequantize":
             wide.append(node)
             continue
-        if not wide and execution != "graph":
+        if not wide and execution not in FUSED:
             kept.append((node, _key(node, execution)))
             continue
         if merged := _merged(node, execution, wide):
@@ -182,11 +185,12 @@ def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | No
     """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
     if isinstance(o, Block) or o.kind != "contract" or o.kernel:
         return None
-    if execution == "graph":
-        return f"products of {o.ins[0].name}", o.phase
-    g = gemm(o) if wide else None
-    alone = g is None or not is_number(g.m) or g.m > min(w.rule.rows for w in wide)
-    return None if alone else (f"product {o.name}", o.phase)
+    fused = execution in FUSED
+    most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
+    g = gemm(o) if most else None
+    if (g is None or not is_number(g.m) or g.m > min(most)) if most else not fused:
+        return None
+    return (f"products of {o.ins[0].name}" if fused else f"product {o.name}"), o.phase
 
 
 def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
@@ -231,6 +235,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         groups=_groups(main) if products else 1,
         again=again(ops, dtype),
         calls=calls,
+        unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
     )
 
@@ -238,6 +243,12 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
 def _widening(ops: Sequence[Op]) -> list[Rule]:
     """What widens weights of few bits within a product's kernel does."""
     return [o.rule for o in ops if o.rule.family == "dequantize"]
+
+
+def _widened(o: Op, product: Op) -> Size:
+    """Seconds in which one unit widens a weight, for each tile of a product's rows anew."""
+    g = gemm(product)
+    return elements(o.outs[0], o.sizes) / o.rule.widened * ceil_div(g.m if g else 1, o.rule.tile)
 
 
 def _narrow(o: Op) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..config import FUSED
 from ..device import Device
 from ..device.kernel_class import WIDENED, Dispatch, KernelClass, Profile
 from ..device.software import four_bits, host_bandwidth
@@ -94,9 +95,13 @@ def rates(device: Device, profile: Profile, dtype: str) -> Rates:
 
 
 def running(r: Rates, execution: str) -> Rates:
-    """The rates of an execution: what replays a graph waits for its host between two tokens alone."""
-    if execution != "graph" or r.serial:
+    """The rates of an execution: an engine waits for its host between two tokens, and what replays a graph
+    waits for it then alone.
+    """
+    if execution not in FUSED or r.serial:
         return r._replace(turn=(0.0, 0.0))
+    if execution != "graph":
+        return r
     forms = {name: form._replace(waits=False) for name, form in r.forms.items()}
     return r._replace(dispatch=Dispatch(0, 0, 0), forms=forms)
 
@@ -119,6 +124,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
             few, others = maximum(minimum(form.rows + 1 - w.gemm.m, 1), 0), 1 - 1 / maximum(w.gemm.m, 1)
             arithmetic = few * others * w.contraction * r.vector / form.dots + (1 - few) * arithmetic
     arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
+    if r.sms > 1:
+        arithmetic = maximum(arithmetic, w.unit_s / r.sms)
     if form.widens:
         arithmetic = maximum(arithmetic, w.weights / form.widens)
     byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)

@@ -105,8 +105,8 @@ def checkpoint(model: Model, task: Task) -> Model:
         return model._replace(uncounted=(*model.uncounted, f"{packing.name}: widened to train"))
     wide = task.kept.unpacked if task.kept is not None else ()
     for each in (packing, *packing.others):
-        trains, eager = task.workload.mode == "train", task.execution != "graph"
-        model = packed(model, each, task.dtype, widened=trains, eager=eager, wide=wide)
+        trains, own = task.workload.mode == "train", bool(used.get("quantize_own"))
+        model = packed(model, each, task.dtype, widened=trains, eager=own or not task.fused, wide=wide)
     return model
 
 

@@ -21,11 +21,11 @@ def gptq(bits: int = 4, group: int = 128) -> Packing:
     return Packing(f"gptq {bits} bits", f"int{bits}", parts, (HEAD,), kernel="dequantize_gptq")
 
 
-def awq(group: int = 128, *, zero_point: bool = True) -> Packing:
-    """The same in 4 bits, without names of groups."""
+def awq(group: int = 128, *, zero_point: bool = True, kernel: str = "dequantize_awq") -> Packing:
+    """The same in 4 bits, without names of groups. kernel: as in Packing."""
     zeros = (Part("qzeros", "int32", 8, group),) if zero_point else ()
     scales = Part("scales", "float16", 1, group)
-    return Packing("awq 4 bits", "int4", (scales, *zeros), (HEAD,), kernel="dequantize_awq")
+    return Packing("awq 4 bits", "int4", (scales, *zeros), (HEAD,), kernel=kernel)
 
 
 def fp8(outs: int = 128, ins: int = 128, *, static: bool = False) -> Packing:
@@ -122,7 +122,8 @@ def by_output(dtype: str = OWN) -> Part:
 
 
 NAMED = {
-    "gptq": gptq(), "gptq-8bit": gptq(8), "awq": awq(), "fp8": fp8(), "fp8-row": fbgemm(), "mxfp4": mxfp4(),
-    "nvfp4": nvfp4(), "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("int8", by_output()),
+    "gptq": gptq(), "gptq-8bit": gptq(8), "awq": awq(), "awq-2023": awq(kernel="dequantize_awq_2023"),
+    "fp8": fp8(), "fp8-row": fbgemm(), "mxfp4": mxfp4(), "nvfp4": nvfp4(),
+    "w4a16": pack(4, by_output()._replace(ins=128)), "w8a8": plain("int8", by_output()),
     "fp8-dynamic": plain("float8", by_output()), **{f"mlx-{bits}bit": mlx(bits) for bits in (3, 4, 5, 6, 8)},
 }  # fmt: skip

@@ -45,6 +45,7 @@ SETTINGS = {
     "quantize": setting("none", "frozen weights in few bits", choices=(*QUANTIZED, *NAMED, *GGUF)),
     "quantize_head": setting(False, "the output projection as well (Lightning)"),
     "quantize_half": setting(False, "weights are widened to float16, then cast (Lightning)"),
+    "quantize_own": setting(False, "an engine's products run by the format's own kernels, as outside of it"),
     "quantize_keeps": setting(
         "none",
         "products keep their inputs, as before bitsandbytes 0.43.2, until the pass ends or the next loss",
@@ -134,7 +135,7 @@ def check(task: Task, device: object) -> None:
 def apply(model: Model, task: Task) -> Model:
     """The model with its weights in few bits."""
     t, train = task.techniques, task.workload.mode == "train"
-    eager = task.execution != "graph"
+    eager = not task.fused or t.quantize_own
     if t.quantize in GGUF:
         return gguf(model, t.quantize, train=train, widened=eager)
     left = task.kept.unpacked if task.kept is not None else ()

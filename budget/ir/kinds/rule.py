@@ -77,6 +77,9 @@ class Rule(Record):
     rows: float = 1
     slows: float = 1
     ordinary: float = 0
+    # Its tiles have so many rows, each of which widens all of a weight anew, a unit so many numbers a second.
+    tile: int = 0
+    widened: float = 0
     # Tensors as large as the output that these kernels read and write, in its dtype and in float32, where
     # they are more than the operator's own.
     moves: tuple[int, int] = (0, 0)
