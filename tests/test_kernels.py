@@ -179,4 +179,4 @@ def test_groups_of_many_channels_are_products_apart():
     }
     assert forms["resnext50-32x4d"] == {("conv", n) for n in (4, 8, 16, 32)}
     assert forms["regnety-032"] == {("conv_apart", 24)}
-    assert forms["mobilenet-v2"] == {("conv", 1)}
+    assert forms["mobilenet-v2"] == {("conv_depthwise", 1)}

@@ -15,6 +15,8 @@ LIKE = {
     "conv_backward": "conv",
     "conv_apart": "conv",  # of groups that are products apart
     "conv_apart_backward": "conv_backward",
+    "conv_depthwise": "conv",  # of groups of one channel
+    "conv_depthwise_backward": "conv_backward",
     "grouped": "matmul",
     "weight_only_matmul": "matmul",  # weights of few bits, widened within the product
     "weight_only_grouped": "grouped",
@@ -36,6 +38,7 @@ class KernelClass(NamedTuple):
     share: the fraction of the peak rate that large contractions reach; narrow: that of the peak in float8,
     0: the same. vector: that of everything else. unaligned: of the rate of ordinary units, that of batched
     products whose matrices are no multiples of 16 bytes, where a library has no better kernels; 0: it has.
+    ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
     and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
     each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with moving
@@ -52,6 +55,7 @@ class KernelClass(NamedTuple):
     narrow: float = 0.0
     vector: float = 1.0
     unaligned: float = 0.0
+    ordinary: float = 0.0
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
     traffic: float = 1.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 from .. import table
-from ..dtype import SHORT
+from ..dtype import BYTES, SHORT, full_name
 from ..named import Any
 from ..stack import SEVERAL, Stack
 from . import Device
@@ -24,6 +24,10 @@ MOST = 0.96
 # The edge of convolutions whose groups are products apart: RegNets with 24 to 232 channels a group, on an RTX
 # 3090 and a 5090 (inferred from whole networks). Source: timm.
 APART = 100.0
+# Of ordinary units' rate, what torch's kernel for groups of one channel reaches in float32, and in tf32, as
+# it has no tensor units; what it moves comes on top. From 3 to 31 taps a side on an RTX 2080 Ti. In 16 bits
+# cuDNN has kernels that memory bounds. Sources: replknet, aten-depthwise.
+DEPTHWISE = 0.115
 WIDE = ("bf16", "fp16", "tf32")  # formats whose products were measured as bf16's
 COPIES = 25 / 31.5  # of a host link's rate, what copies reach. Source: pcie
 
@@ -43,7 +47,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     attention = base.forms["attention"].share * of["attention"]
     forms = {
         **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device),
-        **_convolutions(base.forms["conv"], matmul.share, traffic),
+        **_convolutions(base.forms["conv"], matmul.share, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention),
     }
@@ -126,11 +130,19 @@ def _fused(device: Device, launch: float) -> tuple[float, float]:
     return max(late, 0.0), known["widened"].get(generation, 0.0) * (device.sms or 0)
 
 
-def _convolutions(conv: KernelClass, products: float, traffic: float) -> dict[str, KernelClass]:
-    """Convolutions, no better than pointwise in bandwidth; in groups that are products apart."""
+def _convolutions(conv: KernelClass, products: float, traffic: float, dtype: str) -> dict[str, KernelClass]:
+    """Convolutions, no better than pointwise in bandwidth; in groups that are products apart, or channels."""
     usual = conv._replace(share=conv.share * products, bandwidth=1 / traffic)
     apart = usual._replace(edge=(APART,) * 3)
-    return {"conv": usual, "conv_apart": apart, "conv_apart_backward": apart}
+    wide = BYTES[full_name(dtype)] >= BYTES["float32"]
+    alone = usual._replace(ordinary=DEPTHWISE, overlap=0.0) if wide else usual
+    return {
+        "conv": usual,
+        "conv_apart": apart,
+        "conv_apart_backward": apart,
+        "conv_depthwise": alone,
+        "conv_depthwise_backward": alone,
+    }
 
 
 def accumulated(device: Device, dtype: str) -> float:

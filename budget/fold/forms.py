@@ -29,7 +29,7 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
     """The class of the time model: as in a breakdown, but finer. fused: around a product (plan/fused.py)."""
     first = ops[0]
     if kind in ("conv", "attention"):
-        own = "conv_apart" if kind == "conv" and apart(first) else kind
+        own = _convolution(first) if kind == "conv" else kind
         return f"{own}_backward" if first.phase == "backward" else own
     if kind == "matmul":
         of = "grouped" if experts(first) else "matmul"
@@ -45,6 +45,17 @@ def form(ops: list[Op], kind: str, *, fused: bool) -> str:
         return "gather"
     reduces = rule.reduces or rule.walks in ("in", "first") or rule.passes
     return "reduction" if reduces else "pointwise"
+
+
+def _convolution(o: Op) -> str:
+    """The class of a convolution: by its groups."""
+    return "conv_depthwise" if depthwise(o) else "conv_apart" if apart(o) else "conv"
+
+
+def depthwise(o: Op) -> bool:
+    """Whether a convolution's groups have one channel each, so that they are no products of matrices."""
+    g = gemm(o)
+    return bool(g is not None and all(map(is_number, g)) and g.batch > 1 and min(g.m, g.n) == 1)
 
 
 def apart(o: Op) -> bool:

@@ -115,7 +115,9 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     form, narrow = _form(w, r), r.narrow.get(w.narrow)
     flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
     arithmetic = (w.contraction if r.serial else w.contraction - w.spared) * flop
-    if w.gemm is not None:
+    if form.ordinary:
+        arithmetic = w.contraction * (r.vector / form.ordinary)
+    elif w.gemm is not None:
         arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
         if form.unaligned:
             odd = _odd(w.gemm, r.aligned)
