@@ -4,7 +4,7 @@ import pytest
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
 from budget.bench.published.networks import network, pictures, side
-from budget.bench.published.rows import NotCoveredError, device, precision, stack
+from budget.bench.published.rows import NotCoveredError, before, device, precision, stack
 from budget.bench.published.techniques import adapters, fused, optimizer
 
 
@@ -98,6 +98,12 @@ def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
     assert stack(row, "torch-eager") == software
 
 
+def test_a_version_counts_before_a_date():
+    row = {"source": "a page of 2023-09 (transformers 4.33)"}
+    assert before(row, "transformers", (4, 36))
+    assert not before({"source": "a page of 2023-09"}, "transformers", (4, 36))
+
+
 def test_a_version_of_which_no_training_is_known_is_its_successor():
     row = {"source": "vit-pytorch/README.md (PyTorch eager 1.8)", "notes": "torchvision, NHWC"}
     assert stack(row, "torch-compile", "train") == "torch-eager"
@@ -170,6 +176,7 @@ def test_a_board_s_memory_and_slot_are_read(told, name):
         ),
         ("llm_lora", "LoRA; peft 0.13", {"lora_rank": 16, "lora_dtype": "fp32"}),
         ("llm_lora", "LoRA; peft 0.8", {"lora_rank": 16}),
+        ("llm_lora", "LoRA, rank 8 on v; DoRA", {"lora_rank": 8, "lora_targets": "attn.v", "use_dora": True}),
         ("llm_lora", "QLoRA (GPTQ int4)", {"lora_rank": 16, "quantize": "gptq"}),
     ],
 )

@@ -54,6 +54,8 @@ def adapters(row: Row) -> dict[str, Any]:
         found["lora_targets"] = ",".join(names)
     if dropped := re.search(r"\bdropout (0\.\d+)", words):
         found["lora_dropout"] = float(dropped[1])
+    if re.search(r"\bdora\b", words):
+        found["use_dora"] = True
     # Since 0.12 peft makes adapters in float32 beside weights of 16 bits. Source: peft.
     if (told := re.search(r"\bpeft 0\.(\d+)", words)) and int(told[1]) >= 12:
         found["lora_dtype"] = "fp32"
