@@ -91,14 +91,16 @@ def _noted(row: Row, software: str) -> str:
 
 
 def fused(row: Row, software: str) -> dict[str, str]:
-    """Kernels that a row names: for transformers' networks unsloth's norms and loss, with adapters gates too,
-    or liger's norms, gates and loss; elsewhere those of `fused layernorm, swiglu, cross entropy`.
-    Sources: fms-acceleration, liger, flash-attention-2 (its package's layers).
+    """Kernels that a row names: for transformers' networks unsloth's norms and loss, and gates where all
+    three products have adapters, or liger's norms, gates and loss; elsewhere those of `fused layernorm,
+    swiglu, cross entropy`. Sources: fms-acceleration, liger, flash-attention-2 (its package's layers).
     """
     words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
     unsloth, liger = "unsloth" in words, "liger" in words
     if software == "transformers" and (unsloth or liger):
-        gates = "lora" in words if unsloth else True
+        adapted = adapters(row).get("lora_targets", "mlp.gate,mlp.up,mlp.down" * ("lora" in words))
+        whole = adapted == "all-linear" or {"mlp.gate", "mlp.up", "mlp.down"} <= {*adapted.split(",")}
+        gates = whole if unsloth else True
         loss = "chunked_cross_entropy" if liger and "unsloth's loss" not in words else "loss"
         return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
     told = re.search(r"\bfused ([\w ,+-]+)", words)
