@@ -76,6 +76,12 @@ def test_a_precision_of_16_bits_is_none_of_float32_s():
     assert budget.estimate("gpt2", stack="megatron", dtype="fp32").task.techniques.precision == "pure"
 
 
+def test_a_stack_that_is_another_but_for_its_settings_reaches_what_that_does():
+    timm, eager = map(stack.load, ("timm", "torch-eager"))
+    assert (timm.reached, timm.intervals) == (eager.reached, eager.intervals)
+    assert timm.settings("prefill")["precision"] == "autocast" != eager.settings("prefill").get("precision")
+
+
 def test_each_mode_has_its_usual_stack():
     assert budget.estimate("gpt2").stack.name == "torch-compile"
     assert budget.estimate("gpt2", mode="decode").stack.name == "vllm"
@@ -106,6 +112,7 @@ GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa
         ({"few_bits": {"": {"bits": 4}}}, "few_bits..bits is unknown; allowed: rows, dots"),
         ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
         ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
+        ({"same": ["timm"]}, "same: got ['timm']; allowed: autoawq, "),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):

@@ -94,7 +94,7 @@ def _case(row: Mapping[str, str], quantity: str, parts: Sequence[Part], taken: f
     source = row["source"].split(" ")[0].split("@")[0]
     return Case(
         id=row["id"],
-        stack=e.stack.name,
+        stack=e.stack.same or e.stack.name,
         generation=e.device.generation,
         source=source,
         quantity=quantity,

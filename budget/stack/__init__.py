@@ -70,7 +70,8 @@ class Stack(NamedTuple):
     overlap: by a mesh's axis, the fraction of its collectives' seconds that other kernels hide, where these
     take as long. attention: the kernel by generation of devices, "": on any other one. accumulate: the
     dtype in which its 16-bit products add up. reached: by generation, see CLASSES; like: the stack that one
-    without rows of its own borrows from. intervals: by generation, of a measured time over the predicted
+    without rows of its own borrows from; same: the one that it is, but for its settings, so that their rows
+    are one stack's. intervals: by generation, of a measured time over the predicted
     one, and `several`: of one batch on several devices. source: keys of references.json.
     """
 
@@ -85,6 +86,7 @@ class Stack(NamedTuple):
     reached: Mapping[str, Mapping[str, float]]
     like: str
     intervals: Mapping[str, tuple[float, float]]
+    same: str = ""
     unaligned: float = 0.0  # see KernelClass
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
     # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
@@ -211,6 +213,9 @@ def _own(path: str) -> Stack:
 def parse(about: Any, file: str) -> Stack:
     """A stack from its table. Raises InputError that names the file and the field."""
     _known(about, file)
+    if same := _other(about, "same", file):
+        fitted = table.load("stacks", f"{same}.json")
+        about = {**about, **{key: fitted[key] for key in ("reached", "intervals") if key in fitted}}
     found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
     found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
     return Stack(
@@ -226,7 +231,8 @@ def parse(about: Any, file: str) -> Stack:
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
         accumulate=one_of(about.get("accumulate", "fp32"), ("fp16", "fp32"), f"{file}: accumulate"),
         reached=each(about, "reached", file, lambda of, where: numbers(of, CLASSES, where, 0.01, 100)),
-        like=_like(about.get("like", ""), file),
+        like=_other(about, "like", file),
+        same=same,
         intervals=each(about, "intervals", file, interval),
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
@@ -269,9 +275,10 @@ def _sources(source: Any, file: str) -> tuple[str, ...]:
     return keys
 
 
-def _like(name: Any, file: str) -> str:
+def _other(about: Any, key: str, file: str) -> str:
+    name = about.get(key, "")
     if name != "" and name not in names():
-        raise InputError("stack", f"{file}: like: got {shown(name)}; allowed: {', '.join(names())}")
+        raise InputError("stack", f"{file}: {key}: got {shown(name)}; allowed: {', '.join(names())}")
     return str(name)
 
 
