@@ -108,6 +108,7 @@ class _Alone(TypedDict, total=False):
     boft_dropout: float
     cache_implementation: Literal["static", "dynamic", "tuple"]
     teacher: str
+    documents: int
     freeze: str
     freeze_layers: int
     reduce_dtype: str

@@ -265,7 +265,7 @@ ON = {
     "adapter_dtype": "fp32",
     "adapter_targets": "mlp", "adapters":
     8, "attention": "eager", "boft_block_size": 4, "boft_dropout": 0.1, "cache_implementation": "dynamic",
-    "dtype": "fp32", "dummy_gradients": True,
+    "documents": 8, "dtype": "fp32", "dummy_gradients": True,
     "execution": "compiled", "freeze": "embed", "freeze_layers": 1, "frozen_dtype": "bf16",
     "fsdp_root": "parts", "fuse": "norm", "grad_dtype":
     "fp32", "gradient_accumulation_fusion": True, "gradient_sums": "new",

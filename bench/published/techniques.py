@@ -64,6 +64,14 @@ def adapters(row: Row) -> dict[str, Any]:
     return found
 
 
+def documents(row: Row) -> dict[str, Any]:
+    """Documents that a packed sequence has, where notes say how long they are, in a kernel that stays within
+    them.
+    """
+    told = re.search(r"\bdocuments of (\d+) tokens", row.get("notes", "").lower())
+    return {"documents": int(told[1]), "attention": "flash"} if told else {}
+
+
 def optimizer(row: Row, software: str) -> dict[str, str]:
     """What updates the weights: what a row's column says, or its notes. Raises NotCoveredError."""
     words = row.get("optimizer", "").lower()

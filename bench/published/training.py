@@ -26,7 +26,7 @@ from .rows import (
     whole,
 )
 from .table import Row
-from .techniques import adapters, fused, optimizer
+from .techniques import adapters, documents, fused, optimizer
 from .usual import EMPTY, filled
 
 COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch", "seq")
@@ -99,6 +99,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         **pictures(row),
         **adapters(row),
         **fused(row, software),
+        **documents(row),
     }
     if row.get("kind") in HEADS or _written_out(row, software):
         settings["attention"] = "eager"
