@@ -25,6 +25,15 @@ BYTES: dict[str, float] = {
     "complex32": 4, "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
+# What unpacking a weight takes, in dot products of it with a row: llama.cpp's instructions for four weights
+# (one of integers 2, a load 4, a count of bits 8 times as long as a multiply-add), over the 7 of a row's own.
+# Derived. Source: llama-cpp-mmvq.
+UNPACKING: dict[str, float] = {
+    "q4_0": 1.4, "q4_1": 1.4, "q5_0": 3.6, "q5_1": 3.6, "q8_0": 1.9, "mxfp4": 3.7,
+    "q2_k": 3.9, "q3_k": 8.3, "q4_k": 2.1, "q5_k": 3.1, "q6_k": 6.9, "iq4_nl": 2.8, "iq4_xs": 3.1,
+    "iq1_s": 2.2, "iq1_m": 3.6, "iq2_xxs": 5.3, "iq2_xs": 5.4, "iq2_s": 5.5, "iq3_xxs": 5.9, "iq3_s": 6.1,
+}  # fmt: skip
+
 SHORT = {
     "fp64": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16",
     "half": "float16", "fp8": "float8", "fp4": "float4",

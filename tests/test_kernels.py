@@ -6,6 +6,7 @@ import pytest
 import budget
 from budget.device import load
 from budget.device.profile import profile_for
+from budget.dtype import UNPACKING
 from budget.fold.kernels import works
 from budget.fold.traffic import reads
 from budget.ir import op
@@ -165,6 +166,16 @@ def test_weights_of_few_bits_are_widened_in_a_graph_s_products_and_in_a_vector_s
     nodes = budget.estimate("llama-3-8b", **settings).program.nodes
     moved = sum(w.bytes * w.times for w in works(nodes, "bfloat16", execution))
     assert (moved < 0.7 * 2 * 8.03e9) == inside
+
+
+def test_weights_are_unpacked_by_their_type():
+    """Llama-3-8B in q4_0: all matrices of 32 layers, but for the head in q6_k."""
+    nodes = budget.estimate("llama-3-8b", mode="decode", seq=16, quantize="q4_0").program.nodes
+    layers = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+    unpacked = sum(w.unpacked * w.times for w in works(nodes, "bfloat16", "graph"))
+    assert unpacked == pytest.approx(layers * UNPACKING["q4_0"] + 128256 * 4096 * UNPACKING["q6_k"])
+    wide = budget.estimate("llama-3-8b", mode="decode", seq=16).program.nodes
+    assert not any(w.unpacked for w in works(wide, "bfloat16", "graph"))
 
 
 def test_groups_of_many_channels_are_products_apart():

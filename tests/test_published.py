@@ -279,7 +279,10 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
         ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
         ({"output_len": "64", "engine": "llama.cpp (llama-bench -d 512)"}, {"seq": 544}),
+        ({"engine": "LM Studio (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
         ({"engine": "llama.cpp 7340 (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
+        ({"engine": "llama.cpp (2024-03, Vulkan)"}, {"stack": "llama.cpp-vulkan-2024"}),
+        ({"engine": "llama.cpp (2025-09, Vulkan, int dot: 0)"}, {"stack": "llama.cpp-vulkan-2024"}),
         ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),
         ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
         ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),

@@ -8,6 +8,7 @@ import budget
 from budget import stack
 from budget.__main__ import main
 from budget.device import load, software
+from budget.device.profile import profile_for
 from budget.estimate import settings_of
 from budget.fold.pools import idle as unused
 
@@ -349,3 +350,16 @@ def test_weights_that_products_widen_have_a_bandwidth_of_their_own(network, quan
     assert all(1 < ratio <= 2 for ratio in changed.values())
     reads = {w.op: w.weights for w, _ in whole if w.weights and not w.narrow}
     assert changed.keys() <= reads.keys()
+
+
+def test_a_stack_without_tensor_units_has_the_ordinary_ones_rate(tmp_path):
+    device, table = load("3090"), {"about": "x", "source": "llama-cpp", "serve": {}}
+    rates = []
+    for flag in (True, False):
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps({**table, "tensor_units": flag}))
+        forms = profile_for(device, "fp16", stack.load(str(path))).forms
+        rates.append([forms[form].share * device.rate("fp16") for form in ("matmul", "attention")])
+    (product, attention), (ordinary, slower) = rates
+    assert 0.3 * device.rate("vector") < ordinary <= device.rate("vector") < product
+    assert slower == pytest.approx(attention * device.rate("vector") / device.rate("fp16"))

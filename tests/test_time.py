@@ -61,6 +61,15 @@ def test_a_product_of_few_rows_is_of_vectors(rows, vectors):
     assert found == pytest.approx(read + (whole if vectors is None else vectors * row))
 
 
+def test_weights_are_read_or_unpacked_whichever_takes_longer():
+    of = profile({"matmul": KernelClass(overlap=0.0, rows=8, dots=0.25, unpacks=1.0)})
+    vector = kernel(flops=2e9, bytes=1e9, gemm=Gemm(1, 1000, 1000000, 1))
+    read, dots = 1e9 / (H100.bandwidth * 0.8), 2e9 / (H100.rate("vector") * 0.25)
+    for unpacked in (0, 1e9, 1e11):  # dot products of a weight, of two FLOPs each
+        found, _ = seconds(vector._replace(unpacked=unpacked), of)
+        assert found == pytest.approx(max(read, unpacked / 1e9 * dots))
+
+
 def test_a_small_product_loses_its_edges():
     g = Gemm(4, 1000, 50, 1)
     flops = 2 * 4 * 1000 * 50

@@ -24,7 +24,7 @@ from .table import read
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
 SIZES = (
     "contraction", "pointwise", "bytes", "launches", "times", "host", "weights", "groups", "again", "calls",
-    "unit_s", "spared",
+    "unit_s", "spared", "unpacked",
 )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
-    "te's layers": "megatron",
+    "te's layers": "megatron", "int dot: 0": "llama.cpp-vulkan-2024", "vulkan": "llama.cpp-vulkan",
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
     "pytorch eager": "torch-eager", "torchscript": "torch-1",
@@ -80,7 +80,7 @@ SOFTWARE = {
     "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
     "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
     "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
-    "sglang": "sglang", "llamafile": "llama.cpp-2024", "vulkan": "llama.cpp-vulkan",
+    "sglang": "sglang", "llamafile": "llama.cpp-2024",
     "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp", "llama-cpp": "llama.cpp", "tgi": "vllm",
     "mlc": "mlc-llm", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
@@ -108,6 +108,7 @@ BEFORE = {
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
     "megatron": ((2023, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
     "llama.cpp": ((2024, 6), "llama.cpp-2024"),
+    "llama.cpp-vulkan": ((2024, 12), "llama.cpp-vulkan-2024"),
 }  # fmt: skip
 # When those versions were released, for rows that state a month and no version. From memory.
 RELEASED = {"tensorrt-llm": (2024, 3), "vllm": (2025, 3)}

@@ -48,7 +48,8 @@ class KernelClass(NamedTuple):
     what is before it (experts' rows that it counts), so that its seconds and the device's add up. apart: each
     expert's product is started by itself. widens: bytes/s of weights of few bits; 0: as many as are read.
     rows: up to so many of them, a product is of vectors: each but the first takes ordinary units, which reach
-    `dots` of their rate, as long as its FLOPs. Source: llama-cpp-mmvq.
+    `dots` of their rate, as long as its FLOPs, and so does unpacking the weights, where that is longer than
+    reading them: `unpacks` of the dot products that it takes (dtype.UNPACKING). Source: llama-cpp-mmvq.
     """
 
     share: float = 1.0
@@ -68,6 +69,7 @@ class KernelClass(NamedTuple):
     widens: float = 0.0
     rows: float = 0.0
     dots: float = 1.0
+    unpacks: float = 0.0
 
 
 class Dispatch(NamedTuple):

@@ -44,7 +44,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     pointwise = base.forms["pointwise"]
     traffic = stream / min(memory / pointwise.traffic * of["pointwise"], MOST)
     matmul = _matmul(base, device, stack, dtype)
-    attention = base.forms["attention"].share * of["attention"]
+    attention = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
     forms = {
         **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device),
         **_convolutions(base.forms["conv"], matmul.share, traffic, dtype),
@@ -85,11 +85,22 @@ def _matmul(base: Profile, device: Device, stack: Stack, dtype: str) -> KernelCl
     of, shared = stack.reached_on(device.generation), base.forms["matmul"].share
     wide, narrow = (
         min(share * shared * of["ordinary" if ordinary else "product"], max(MOST, share))
-        for share, ordinary in (_products(device, kind) for kind in (dtype, "fp8"))
+        for share, ordinary in (_products(device, kind) for kind in (_kind(stack, dtype), "fp8"))
     )
     if stack.accumulate == "fp16":
         wide *= accumulated(device, dtype)
-    return KernelClass(wide, narrow, unaligned=stack.unaligned)
+    return KernelClass(wide * _units(stack, device, dtype), narrow, unaligned=stack.unaligned)
+
+
+def _kind(stack: Stack, dtype: str) -> str:
+    """The format whose units compute a stack's products."""
+    return dtype if stack.tensor_units else "fp32"
+
+
+def _units(stack: Stack, device: Device, dtype: str) -> float:
+    """The rate of the units that a stack computes products on, of the peak in a dtype."""
+    kind = SHORTS.get(dtype, dtype)
+    return device.rate("vector" if not stack.tensor_units else kind) / device.rate(kind)
 
 
 def _matmuls(

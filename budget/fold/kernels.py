@@ -25,7 +25,7 @@ from ..ir import (
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, spared
-from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes
+from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes, unpacked
 
 
 class Work(NamedTuple):
@@ -49,6 +49,7 @@ class Work(NamedTuple):
     again: Size = 0  # bytes that an accelerator reads once more
     calls: int = 1  # operators of the host
     unit_s: Size = 0  # seconds in which one unit of an accelerator widens weights of few bits
+    unpacked: Size = 0  # dot products that unpacking weights of few bits takes as long as
     spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
 
 
@@ -236,6 +237,7 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
         again=again(ops, dtype),
         calls=calls,
         unit_s=sum([_widened(o, main) for o in ops if o.rule.tile]) if products else 0,
+        unpacked=unpacked(products, dtype) if kind == "matmul" else 0,
         spared=sum([contraction_flops(o) * spared(o) for o in single]),
     )
 

@@ -138,6 +138,8 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     else:
         traffic = (moved * byte + once) * _packing(w.gemm, form)
     traffic = traffic / form.bandwidth
+    if form.unpacks:  # a dot product of a weight is two FLOPs
+        traffic = maximum(traffic, w.unpacked * form.unpacks * 2 * r.vector / form.dots)
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ..dtype import BYTES
+from ..dtype import BYTES, UNPACKING
 from ..ir import (
     ACTIVE,
     GRADIENT,
@@ -111,6 +111,12 @@ def moved(ops: Sequence[Op], first: Op, dtype: str, read: Reads) -> tuple[Size, 
                 if name not in moved:
                     moved[name] = moved_bytes(o.ins[0] if rule.part else t, o, dtype)
     return sum(moved.values()), host, weights
+
+
+def unpacked(ops: Sequence[Op], dtype: str) -> Size:
+    """Dot products with a row that unpacking a product's weights of few bits takes as long as."""
+    few = [(t, o) for o in ops for t in o.ins if t.role in WEIGHTS and t.dtype in UNPACKING]
+    return sum([moved_bytes(t, o, dtype) * (UNPACKING[t.dtype] / BYTES[t.dtype]) for t, o in few])
 
 
 def again(ops: Sequence[Op], dtype: str) -> Size:

@@ -88,6 +88,7 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     same: str = ""
     unaligned: float = 0.0  # see KernelClass
+    tensor_units: bool = True  # its products use a device's, not its ordinary units alone
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
     # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
     # as one operator of an engine (fused), one product after the other, each at a product's rate (loop), or
@@ -96,7 +97,7 @@ class Stack(NamedTuple):
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     # By generation, of its products of weights of few bits, which read none while they multiply others: up to
     # so many `rows`, each but the first takes ordinary units, which reach `dots` of their rate, as long as
-    # its FLOPs. Source: llama-cpp-mmvq.
+    # its FLOPs; unpacking the weights takes `unpacks` of what dtype.UNPACKING says. Source: llama-cpp-mmvq.
     few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
@@ -161,6 +162,7 @@ class Stack(NamedTuple):
 
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
+FEW_BITS = ("rows", "dots", "unpacks")
 PLAIN = {"unaligned": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
@@ -229,6 +231,7 @@ def parse(about: Any, file: str) -> Stack:
             **numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
         },
         attention={"": "fa2", **_attention(about.get("attention", {}), file)},
+        tensor_units=flag(about.get("tensor_units", True), f"{file}: tensor_units"),
         accumulate=one_of(about.get("accumulate", "fp32"), ("fp16", "fp32"), f"{file}: accumulate"),
         reached=each(about, "reached", file, lambda of, where: numbers(of, CLASSES, where, 0.01, 100)),
         like=_other(about, "like", file),
@@ -237,9 +240,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
-        few_bits=each(
-            about, "few_bits", file, lambda of, where: stated(of, ("rows", "dots"), where, 0.01, 100)
-        ),
+        few_bits=each(about, "few_bits", file, lambda of, where: stated(of, FEW_BITS, where, 0.01, 100)),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         weights=one_of(about.get("weights", ""), ("", *SHORT), f"{file}: weights"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
