@@ -43,7 +43,7 @@ SHORT = {
 IN_FEW_BITS = {"fp8": "float8", "nvfp4": "nvfp4"}  # what products read, by the precision of training
 FLOATING = frozenset({"float64", "float32", "bfloat16", "float16"})  # what arithmetic hands on to its result
 SPARSE = frozenset({"sparse8", "sparse16"})  # of a product that does half the arithmetic
-COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8")  # what a network as a whole runs in
+COMPUTED = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")  # what a network as a whole runs in
 
 
 def full_name(name: str) -> str:
@@ -62,3 +62,11 @@ def computed(name: str) -> str:
     if full not in map(full_name, COMPUTED):
         raise InputError("dtype", f"got {name!r}; allowed: {', '.join(COMPUTED)}; weights alone: quantize")
     return full
+
+
+def of_class(name: str) -> str:
+    """The full name of what the weights of a captured class can be made in. Raises InputError."""
+    full = full_name(name)
+    if full not in FLOATING | {"tf32"}:
+        raise InputError("dtype", f"got {name}; allowed for a captured class: bf16, fp16, fp32, tf32, fp64")
+    return "float32" if full == "tf32" else full  # which it is in memory

@@ -108,3 +108,19 @@ def test_what_cannot_be_built_is_one_line(table, field):
 def test_what_is_no_network_is_refused(name):
     with pytest.raises(InputError, match=r"^_class_name: got .*which is no network of diffusers"):
         estimate({"_class_name": name}, mode="forward")
+
+
+@pytest.mark.parametrize("dtype", ["fp8", "int8"])
+def test_a_dtype_that_torch_makes_no_weights_of_is_one_line(dtype):
+    table = {"_class_name": "FluxTransformer2DModel", **FLUX}
+    with pytest.raises(InputError, match=f"^dtype: got {dtype}; allowed for a captured class: bf16"):
+        estimate(table, mode="forward", dtype=dtype)
+
+
+@pytest.mark.slow
+def test_the_autoencoder_of_flux_has_its_published_parameters():
+    """ae.safetensors of FLUX.1 has 83.8 M parameters, and Stable Diffusion's autoencoder 83.7 M."""
+    for name, millions in (("flux-vae", 83.8), ("sd-vae", 83.65)):
+        config = {k: v for k, v in preset.find(name).items() if k not in (*preset.ABOUT, "part")}
+        made = diffusers.AutoencoderKL.from_config(config)
+        assert sum(p.numel() for p in made.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)

@@ -150,7 +150,7 @@ def test_a_table_as_others_write_it_is_predicted_the_same(name, tmp_path, capsys
             lambda r: r.pop("engine"),
             "no known kind of table; nearest is inference's, without engine; allowed",
         ),
-        (lambda r: [r.pop(c) for c in ("id", "gpu")], "columns id, gpu are missing"),
+        (lambda r: [r.pop(c) for c in ("model", "gpu")], "columns model, gpu are missing"),
         (lambda r: r.pop("output_len"), "column output_len is missing"),
         (lambda r: r.update(batch="many"), "row 2, column batch: got 'many'; allowed: a number"),
         (lambda r: r.update(layers="-3"), "row 2, column layers: got '-3'"),
@@ -325,7 +325,7 @@ def test_a_prompt_in_pieces_attends_to_all_before():
         ({"notes": "50 steps of the denoiser"}, [("sd-1.5-unet", 8, 50)]),
         ({"notes": "28 steps of the denoiser", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28)]),
         ({"notes": "one pass of the denoiser"}, [("sd-1.5-unet", 4, 1)]),
-        ({"notes": "28 steps", "model": "FLUX.1-dev"}, "no autoencoder is known for FluxTransformer2D"),
+        ({"notes": "28 steps", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28), ("flux-vae", 4, 1)]),
         ({"notes": "images/s"}, "how many steps a picture takes is not stated"),
     ],
 )

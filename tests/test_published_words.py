@@ -1,11 +1,15 @@
 """What words of published tables mean: networks, devices, software, versions, number formats, techniques."""
 
 import pytest
+from budget.bench.published import inference
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.names import likely, named
 from budget.bench.published.networks import network, pictures, side
 from budget.bench.published.rows import NotCoveredError, before, device, precision, stack
+from budget.bench.published.table import read
 from budget.bench.published.techniques import adapters, fused, optimizer
+
+from budget import estimate
 
 
 @pytest.mark.parametrize(
@@ -246,3 +250,80 @@ def test_a_word_that_tells_a_device_is_never_left_out(told, found):
         assert device(told).id == found
     except NotCoveredError:
         assert not found
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ("PyTorch 2.1", "torch-eager"),
+        ("PyTorch 1.13", "torch-1"),
+        ("PyTorch 2.3 torch.compile", "torch-compile"),
+        ("Hugging Face", "transformers"),
+        ("HF transformers 4.40", "transformers"),
+        ("LMStudio 0.3", "llama.cpp"),
+        ("faster-whisper 1.0.3", "ctranslate2"),
+        ("CTranslate2 4.1.0", "ctranslate2"),
+        ("DeepSpeed-MII 0.2.3", "deepspeed-mii"),
+        ("OpenVINO 2024.1", "openvino"),
+        ("ComfyUI", "diffusers"),
+        ("NVIDIA TensorRT 8.6", "tensorrt-llm"),
+        ("Rockchip NPU", ""),
+    ],
+)
+def test_faces_forks_and_frameworks_of_a_stack(engine, name):
+    row = {"engine": engine, "source": "https://example.org/page"}
+    try:
+        assert stack(row) == name
+    except NotCoveredError:
+        assert not name
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("unsloth/Meta-Llama-3.1-8B-bnb-4bit", "llama-3.1-8b"),
+        ("unsloth/Qwen3-14B-unsloth-bnb-4bit", "qwen3-14b"),
+        ("mlx-community/Qwen3-30B-A3B-4bit", "qwen3-30b-a3b"),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF", "llama-3.1-8b"),
+        ("RedHatAI/Llama-3.3-70B-Instruct-quantized.w4a16", "llama-3.3-70b"),
+        ("microsoft/MiniLM-L12-H384-uncased", "minilm-l12"),
+        ("DINOv2 ViT-S/14", "dinov2-small"),
+        ("ResNet50_v1.5", "resnet50"),
+        ("Wide & Deep", "wide-deep"),
+    ],
+)
+def test_names_of_the_hub_and_of_papers(told, name):
+    assert named(told) == name
+
+
+@pytest.mark.parametrize(("name", "millions"), [("minilm-l12-h384-uncased", 33.4), ("distilbert", 66.4)])
+def test_another_name_has_the_parameters_that_its_page_states(name, millions):
+    """Model cards: 33 M and 66 M, without a head."""
+    assert float(estimate(name, mode="forward").params.total) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+def test_a_network_of_pictures_in_int8_reads_bytes():
+    """TensorRT's calibrated networks: products of int8, at twice float16's rate or more."""
+    row = {"model": "ResNet50", "gpu": "T4", "engine": "TensorRT 8.4", "source": "a page", "n_gpus": "1"}
+    row |= {"batch": "128", "weight_precision": "int8", "output_tok_s_total": "5000"}
+    narrow, wide = ({**row, "weight_precision": word} for word in ("int8", "fp16"))
+    times = [
+        float(estimate(part.model, **part.settings).times.step)
+        for each in (narrow, wide)
+        for asked in inference.asked({**dict.fromkeys(inference.NUMBERS, ""), "input_len": "", **each})
+        for part in asked.parts
+    ]
+    assert 0.4 < times[0] / times[1] < 0.7
+
+
+def test_a_tables_columns_in_other_words(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "Model,GPU,num_gpus,Backend,weight_precision,Batch size,ISL,OSL,tpot_ms\n"
+        "gpt2,A100,1,vllm,fp16,1,128,8,3\n"
+    )
+    kind, rows = read(str(tmp_path / "a.csv"))
+    assert kind is inference
+    told = {"id": "1", "model": "gpt2", "gpu": "A100", "n_gpus": "1", "engine": "vllm", "batch": "1"}
+    assert told | {"input_len": "128", "output_len": "8", "tpot_ms": "3"} == {
+        k: rows[0][k] for k in (*told, "input_len", "output_len", "tpot_ms")
+    }

@@ -17,7 +17,11 @@ from .rows import NotCoveredError, Part
 from .table import Row
 
 LATENT = 8  # pixels of a latent's side
-DECODERS = {"UNet2DConditionModel": "sd-vae"}  # by the denoiser's class
+DECODERS = {  # by the denoiser's class
+    "UNet2DConditionModel": "sd-vae",
+    "FluxTransformer2DModel": "flux-vae",
+    "SD3Transformer2DModel": "flux-vae",
+}
 
 
 def denoiser(model: Any) -> bool:

@@ -48,8 +48,11 @@ WEIGHTS = {
 # Engines leave the head in 16 bits; software of these stacks does not: it packs every linear layer, in four
 # bits with a scale and an offset for 32. Source: gpt-fast.
 PACKS_HEAD = {
+    "ctranslate2": {"int8": {"quantize": "w8a8"}},
     "gpt-fast": {"int8": {"quantize": "int8", "quantize_head": True}, "int4": {"quantize": "q4_1"}},
 }  # fmt: skip
+# What runs a whole network of pictures in int8, by scales that a calibration has found.
+CALIBRATED = ("tensorrt-llm", "tensorrt-llm-2023", "onnxruntime", "openvino")
 # The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
 PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
@@ -113,6 +116,8 @@ def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...
         raise NotCoveredError("lengths are not stated")
     if diffusion.denoiser(model):
         return diffusion.parts(row, model, settings)
+    if settings.get("quantize") == "int8" and settings["stack"] in CALIBRATED:
+        settings = {k: v for k, v in settings.items() if k != "quantize"} | {"dtype": "int8"}
     pixels = side(row["model"])
     shown = {**pictures(row), **({"image": pixels} if pixels else {})}
     return (Part(model, {**settings, **shown, "mode": "forward"}),)

@@ -14,6 +14,7 @@ from budget.read.source import resolve
 FORMATS = (
     r"\bi?q\d(_\w+)*( - (tiny|small|medium|large))?(?!\w)|"
     r"\b(bf16|fp(4|8|16|32)|f(16|32)|tf32|u?int[48]|w\d+a\d+|awq|gptq|mxfp4|nvfp4|v1\.5|99(\.9)?)(?!\w)|"
+    r"-unsloth(?=-bnb)|-(bnb|gguf|[34568]bit|qat|quantized\.w\d+a\d+)(?!\w)|"
     r"(?<=[\s\d-])moe\b"
 )
 SIZE = r"(?<![\w.])(\d+(?:\.\d+)?)([mbt])\b"

@@ -101,6 +101,22 @@ SOFTWARE = {
 }  # fmt: skip
 
 
+# The same by words of an engine's column alone, which in a source would be anything: faces and forks of those
+# above, and frameworks, which run one operator after the other where nobody says more.
+ENGINES = {
+    "trtllm": "tensorrt-llm", "tf-trt": "tensorrt-llm", "lmstudio": "llama.cpp", "gpt4all": "llama.cpp",
+    "ggml": "llama.cpp", "jan": "llama.cpp", "whisper.cpp": "llama.cpp", "exl[23]": "exllamav2",
+    "tabbyapi": "exllamav2", "ctranslate2?": "ctranslate2", "faster-whisper": "ctranslate2",
+    "whisperx": "ctranslate2", "deepspeed.?(mii|fastgen|inference)": "deepspeed-mii", "openvino": "openvino",
+    "directml": "onnxruntime", "auto-?gptq|gptqmodel|gptq-for-llama": "transformers", "trl": "transformers",
+    "insanely-fast-whisper": "transformers", "hf trainer|ms-swift|xtuner": "transformers",
+    "comfyui|automatic1111|a1111|stable-diffusion-webui|invokeai": "diffusers", "torchchat": "gpt-fast",
+    "torch.jit|pytorch jit": "torch-1", "keras": "tensorflow", "hugging ?face|hf": "transformers",
+    "openai-whisper|ipex|intel-extension-for-pytorch": "torch-eager",
+}  # fmt: skip
+FRAMEWORK = {"torch|pytorch": "torch-eager"}  # of what serves: training has a default of its own
+
+
 # Software that was another stack before a version or, of what is told by its date, a year and a month.
 # Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
 BEFORE = {
@@ -138,6 +154,10 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
         for word, name in SOFTWARE.items():
             if word in text and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)
+    for words, name in (ENGINES if default else ENGINES | FRAMEWORK).items():
+        told = re.search(rf"(?<![a-z])({words})(?![a-z])", engine)
+        if told and (not mode or stacks.load(name).has(mode)):
+            return _of_version(row, name, mode)
     if default is None:
         raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
     return default
@@ -173,7 +193,7 @@ def _released_later(row: Row, name: str) -> bool:
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
-    said = rf"{name.replace('-', '.')} (\d+)\.(\d+)"
+    said = rf"{name.removesuffix('-eager').replace('-', '.')}(?: eager)? v?(\d+)\.(\d+)"
     # Of what is told by its date, any other version may be another thing's; a version counts before a date.
     known = rf"(?:^|\bv|\brelease/)(\d+)\.(\d+)|{said}|{CONTAINER}" if begin < (2000,) else rf"{said}|{DATE}"
     for column in ("engine_version", "engine", "source"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -13,6 +14,17 @@ from budget.errors import InputError, shown
 from budget.found import modules
 
 Row = Mapping[str, str]
+# What people call a column, beside its own name in other letters (`Batch size` is `batch_size`). No measured
+# one is here: its unit is part of its name.
+SPELLED = {
+    "batch_size": "batch", "bs": "batch", "num_gpus": "n_gpus", "gpus": "n_gpus", "gpu_count": "n_gpus",
+    "device": "gpu", "gpu_name": "gpu", "framework": "engine", "backend": "engine", "isl": "input_len",
+    "prompt_len": "input_len", "prompt_tokens": "input_len", "input_tokens": "input_len", "osl": "output_len",
+    "gen_len": "output_len", "new_tokens": "output_len", "output_tokens": "output_len", "seq_len": "seq",
+    "sequence_length": "seq", "microbatch": "micro_batch", "micro_batch_size": "micro_batch",
+    "per_device_batch_size": "micro_batch", "global_batch_size": "global_batch", "model_name": "model",
+}  # fmt: skip
+UNNAMED = ("id", "source")  # what a table may lack: rows are numbered then
 
 
 def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
@@ -21,7 +33,8 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+            reader.fieldnames = _columns(reader.fieldnames or ())
+            columns, rows = tuple(reader.fieldnames), list(reader)
     except (OSError, ValueError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError("table", f"cannot read {path}: {why}") from None
@@ -33,7 +46,21 @@ def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
             _check(f"{name}: row {i + 2}, column {column}", row.get(column, ""), kind.WORDS)
     # What a table lacks is not stated.
     empty = dict.fromkeys((column for one in kinds() for column in (*one.COLUMNS, *one.NUMBERS)), "")
-    return kind, [{**empty, **row} for row in rows if any(row.values())]
+    empty |= {"id": "", "source": ""}
+    found = [{**empty, **row} for row in rows if any(row.values())]
+    return kind, [{**row, "id": row["id"] or str(i + 1)} for i, row in enumerate(found)]
+
+
+def _columns(told: Sequence[str]) -> list[str]:
+    """The columns of a table by the names that they have here; one that nobody knows as it is."""
+    own = {column for kind in kinds() for column in (*kind.COLUMNS, *kind.NUMBERS, *kind.TELLS)}
+    found: list[str] = []
+    for name in told:
+        plain = re.sub(r"[\s/-]+", "_", name.strip().lower())
+        known = plain if plain in own else SPELLED.get(plain, "")
+        new = known in own and known not in told and known not in found
+        found.append(known if new else name)
+    return found
 
 
 def _check(where: str, text: str, words: tuple[str, ...]) -> None:
@@ -60,12 +87,14 @@ def _kind(name: str, columns: tuple[str, ...]) -> ModuleType:
     known = [kind for kind in kinds() if set(kind.TELLS) <= set(columns)]
     if not known:
         nearest = max(kinds(), key=lambda kind: len({*kind.TELLS, *kind.COLUMNS} & set(columns)))
-        lacks = ", ".join(c for c in dict.fromkeys((*nearest.TELLS, *nearest.COLUMNS)) if c not in columns)
+        lacks = ", ".join(
+            c for c in dict.fromkeys((*nearest.TELLS, *nearest.COLUMNS)) if c not in (*columns, *UNNAMED)
+        )
         some = "; ".join(", ".join(kind.TELLS) for kind in kinds())
         near = f"; nearest is {nearest.__name__.rpartition('.')[2]}'s, without {lacks}"
         problem = "no known kind of table" + near * any(c in columns for c in nearest.COLUMNS)
         raise InputError("table", f"{name}: {problem}; allowed: one with the columns {some}")
-    missing = [column for column in known[0].COLUMNS if column not in columns]
+    missing = [column for column in known[0].COLUMNS if column not in (*columns, *UNNAMED)]
     if missing:
         verb = "is missing" if len(missing) == 1 else "are missing"
         raise InputError("table", f"{name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} {verb}")

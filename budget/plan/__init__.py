@@ -118,8 +118,11 @@ def check(task: Task, device: Device) -> None:
     used, mode = task.techniques.used, task.workload.mode
     if mode != "train" and task.recompute != "none":
         raise _untrained("recompute", mode)
-    if mode == "train" and task.dtype == "float8":
-        raise InputError("dtype", "got fp8; allowed in training: bf16, with precision fp8 for its products")
+    if mode == "train" and task.dtype in ("float8", "int8"):
+        narrow = "fp8" if task.dtype == "float8" else "int8"
+        raise InputError(
+            "dtype", f"got {narrow}; allowed in training: bf16, with precision fp8 for its products"
+        )
     found = tuple(on(task))
     needs, excludes = (
         {name: others for module in found for name, others in getattr(module, table, {}).items()}

@@ -34,7 +34,7 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
     except ImportError:
         way = "pip install 'compute-budget[hf]' answers what diffusers can build"
         raise InputError(NAME, f"got {shown(name)}; {way}") from None
-    from ..dtype import full_name
+    from ..dtype import of_class
     from . import torch_module
 
     cls = getattr(diffusers, name, None) if isinstance(name, str) else None
@@ -45,7 +45,7 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
         allowed = ", ".join(torch_module.MODES)
         raise InputError("mode", f"got {mode!r}; allowed for a captured class: {allowed}")
     workload = Workload(mode, **{field: size(field, x) for field, x in sizes.items() if x is not None})
-    wanted = getattr(torch, full_name(dtype) if dtype else "bfloat16")
+    wanted = getattr(torch, of_class(dtype) if dtype else "bfloat16")
     try:
         with torch.device("meta"):
             config = {k: v for k, v in values.items() if k not in ("quantization_config", PART)}

@@ -246,7 +246,7 @@ def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: st
 def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload, dtype: str) -> Model:
     from torch.nn import Module
 
-    from ..dtype import full_name
+    from ..dtype import of_class
     from . import torch_module
 
     mode = workload.mode
@@ -258,7 +258,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
         looks = any(isinstance(error, torch_module.NeedsDataError) for _, error in failed)
         if where == "cpu" and (size > SMALL or not looks):
             break
-        made = module(values, why, full_name(dtype) if dtype else usual, where).train(mode == "train")
+        made = module(values, why, of_class(dtype) if dtype else usual, where).train(mode == "train")
         size = sum(p.numel() for p in made.parameters())
         if type(made).forward is Module.forward:
             told = f"{type(made).__name__} has no forward pass of its own"
