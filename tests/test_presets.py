@@ -237,3 +237,19 @@ def test_every_form_of_the_hub_in_few_bits_is_named():
     names = (told["same_as"] for told in table.load(preset.FOLDER, "hub.json").values())
     few = {name for name in names if preset.plain(name) != name}
     assert few == {preset.find(n)["published"] for n in preset.names() if "published" in preset.find(n)}
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("SOLAR-10.7B", 10.7), ("deepseek-ai/deepseek-llm-67b-chat", 67.4), ("bigcode/starcoder", 15.5),
+     ("Qwen/Qwen1.5-7B-Chat", 7.72), ("Qwen1.5-14B", 14.2), ("Qwen1.5-32B", 32.5), ("Qwen1.5-72B", 72.3)],
+)  # fmt: skip
+def test_a_recalled_config_has_the_parameters_that_its_page_states(name, billions):
+    assert float(estimate(name, mode="forward").params.total) / 1e9 == pytest.approx(billions, rel=5e-3)
+
+
+def test_beit_is_as_timm_counts_it():
+    """timm's results: beit_base_patch16_224 has 86.53 M parameters and 17.58 GMACs."""
+    found = estimate("microsoft/beit-base-patch16-224", mode="forward", batch=2)
+    assert found.params.total / 1e6 == pytest.approx(86.53, abs=0.01)
+    assert found.flops.forward / 4e9 == pytest.approx(17.58, rel=0.01)
