@@ -23,7 +23,8 @@ def _alike() -> Any:
     known = table.load("kernels.json")["attention"]
     shares = sorted(v for k in known.values() for v in k.get("share", {}).values())
     one = {"": shares[len(shares) // 2]}
-    return {n: {**k, "share": one, "edge": 0} if k.get("share") else k for n, k in known.items()}
+    even = {"share": one, "edge": {"": 0}, "tail": {"": 0}}
+    return {n: {**k, **even} if k.get("share") else k for n, k in known.items()}
 
 
 def _even() -> Any:

@@ -40,7 +40,8 @@ class KernelClass(NamedTuple):
     products whose matrices are no multiples of 16 bytes, where a library has no better kernels; 0: it has.
     ordinary: of the rate of ordinary units, that of products that are never on tensor units; 0: they are.
     edge: the loss on small M, N and K: the efficiency is multiplied by M/(M + edge), and so on. tile: rows
-    and columns of an output tile where whole waves of tiles run (a GPU). traffic: bytes really moved for
+    and columns of an output tile where whole waves of tiles run (a GPU). tail: of attention, the waves of
+    tiles of queries by which units wait for the last one. traffic: bytes really moved for
     each byte counted. bandwidth: of the profile's, what it reaches. overlap: of arithmetic with moving
     bytes; 1: the longer of the two counts, 0: both.
     start_s: seconds of a launch before anything is computed. host_s: of the host around a kernel of the
@@ -59,6 +60,7 @@ class KernelClass(NamedTuple):
     ordinary: float = 0.0
     edge: tuple[float, ...] = (0.0, 0.0, 0.0)
     tile: tuple[int, ...] = ()
+    tail: float = 0.0
     traffic: float = 1.0
     bandwidth: float = 1.0
     overlap: float = 1.0

@@ -204,12 +204,15 @@ def _attention(kernel: str, device: Device, factor: float) -> dict[str, KernelCl
     about = kernels[kernels[kernel].get("like", kernel)]
     if not about["share"]:
         return {}
-    share = nearest(about["share"], device.generation)
+    share, edge, tail = (nearest(about[of], device.generation) for of in ("share", "edge", "tail"))
     if halved(device):
         share = 1 / (1 / _products(device, "fp16")[0] + _beside(share, device.generation) / 2)
-    share, edge = share * factor, (0.0, about["edge"], 0.0)
-    forward = KernelClass(share, edge=edge, vector=math.inf)  # measured with its softmax
-    return {"attention": forward, "attention_backward": forward._replace(share=share * about["backward"])}
+    # Measured with its softmax.
+    forward = KernelClass(share * factor, edge=(0.0, edge, 0.0), tail=tail, vector=math.inf)
+    return {
+        "attention": forward,
+        "attention_backward": forward._replace(share=forward.share * about["backward"]),
+    }
 
 
 def _beside(share: float, generation: str) -> float:

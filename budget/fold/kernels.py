@@ -280,13 +280,14 @@ def _fused_launches(ops: Sequence[Op], first: Op) -> Size:
 
 def _gemm(ops: Sequence[Op], main: Op, kind: str) -> Gemm | None:
     """The product that a kernel computes: several of one input side by side, an expert's share of the rows;
-    of an attention's, N is the longest axis: the sequence.
+    of an attention's, N is the keys that a query sees, on average.
     """
     g = gemm(main)
     if g is None or kind not in PRODUCTS:
         return g
     if kind == "attention":
-        return Gemm(g.m, maximum(maximum(g.m, g.n), g.k), 1, g.batch)
+        keys = maximum(maximum(g.m, g.n), g.k)  # the longest axis: the sequence
+        return Gemm(g.m, keys * computed(main), 1, g.batch)
     for o in ops if len(ops) > 1 else ():
         other = gemm(o) if o is not main else None
         g = g if other is None else g._replace(n=g.n + other.n)

@@ -22,6 +22,8 @@ from .count import training
 from .kernels import Work, works
 from .traffic import NOBODY, reads
 
+QUERIES = 128  # in a tile of an attention kernel. Source: flash-attention-2
+
 
 class Timed(NamedTuple):
     """A kernel with its time: seconds for all of its runs, and what bounds it."""
@@ -190,7 +192,7 @@ def _odd(g: Gemm, aligned: int) -> Size:
 
 def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
     """How many times longer than at its peak a product takes: small sizes, and the last wave's idle
-    units. Where there are fewer tiles than units, K is taken to be split among them.
+    units. Where there are fewer tiles than units, K is taken to be split among them, but not an attention's.
     """
     m, n, k = form.edge
     # An expert of no width has a product of nothing.
@@ -199,6 +201,10 @@ def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
         rows, columns = form.tile
         tiles = maximum(g.batch * ceil_div(g.m, rows) * ceil_div(g.n, columns), sms)
         loss = loss * ceil_div(tiles, sms) * sms / tiles
+    if form.tail:
+        # Of few queries behind many others each tile's keys are split among units.
+        tiles = g.batch * ceil_div(g.m, QUERIES) * maximum(g.n / maximum(g.m, 1), 1)
+        loss = loss * (1 + form.tail * sms / maximum(tiles, 1))
     return loss
 
 
