@@ -35,6 +35,7 @@ UNUSED = [
     ("conformer", {"mode": "decode"}, "mode: conformer has no decode"),
     ("gpt2", {"mode": "forward", "optimizer": "nonsense"}, "optimizer: unknown name 'nonsense'"),
     ("gpt2", {"dtype": "fp8"}, "dtype: got fp8; allowed in training: bf16, with precision fp8"),
+    ("resnet50", {"dtype": "int8", "device": "t4"}, ".*int8 itself: mode forward"),
     ("gpt2", {"dtype": "int4"}, "dtype: got 'int4'; allowed: fp64, fp32, tf32, bf16, fp16, fp8, int8"),
     ("gpt2", {"dtype": "int64", "mode": "forward"}, "dtype: got 'int64'"),
     ("gpt2", {"lora_rank": 8, "lora_dropout": 7.0}, "lora_dropout: got 7.0; allowed: from 0 to below 1"),
@@ -42,8 +43,12 @@ UNUSED = [
 
 
 @pytest.mark.parametrize(
-    ("name", "cached"), [("gpt2", 1024), ("llama-3-8b", 8192), ("t5-small", 512), ("whisper-tiny", 448)]
-)
+    ("name", "cached"),
+    [
+        ("gpt2", 1024), ("llama-3-8b", 8192), ("t5-small", 512), ("whisper-tiny", 448),
+        ("gemma-3-4b", 8192), ("llama-3.2-11b-vision", 4096), ("gemma-4-e2b", 4096),
+    ],
+)  # fmt: skip
 def test_decode_says_how_long_its_cache_is(name, cached):
     usual, asked = estimate(name, mode="decode"), estimate(name, mode="decode", seq=cached)
     assert usual.to_dict()["workload"]["seq"] == cached

@@ -61,5 +61,5 @@ def transformer_behind(name: str, c: transformer.Config, w: Workload, size: str,
     return model(
         name, c, w, nodes, transformer.shape(c, w, seq), samples=w.batch,
         tokens=w.batch * (1 if decodes else seq), outputs=ends(c, w.mode), uncounted=before.uncounted,
-        sound=0 if decodes else w.sound,
+        sound=0 if decodes else w.sound, seq=seq,
     )  # fmt: skip

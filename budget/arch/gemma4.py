@@ -91,7 +91,7 @@ def build(c: Config, w: Workload) -> Model:
     seq = or_else(w.seq, SEQ)
     s = 1 if w.mode == "decode" else seq
     nodes = (*embedding(c), *behind_embedding(c, w.mode, seq))
-    return model("gemma4", c, w, nodes, shape(c, w, seq), samples=w.batch, tokens=w.batch * s)
+    return model("gemma4", c, w, nodes, shape(c, w, seq), samples=w.batch, tokens=w.batch * s, seq=seq)
 
 
 def shape(c: Config, w: Workload, seq: Size) -> dict[str, Size]:

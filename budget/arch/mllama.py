@@ -92,7 +92,7 @@ def build(c: Config, w: Workload) -> Model:
     uncounted = (f"{UNSEEN}, which no input reaches",) if is_zero(w.image) else ()
     tokens = w.batch * s
     return model(
-        "mllama", c, w, _nodes(c, w, seq), sizes, samples=w.batch, tokens=tokens, uncounted=uncounted
+        "mllama", c, w, _nodes(c, w, seq), sizes, samples=w.batch, tokens=tokens, uncounted=uncounted, seq=seq
     )
 
 

@@ -27,5 +27,5 @@ def build(c: Config, w: Workload) -> Model:
     nodes = (*seen.nodes, *gemma4.embedding(c), *seen.place, *gemma4.behind_embedding(c, w.mode, seq))
     return model(
         "vision_gemma4", c, w, nodes, gemma4.shape(c, w, seq), samples=w.batch,
-        tokens=w.batch * (1 if w.mode == "decode" else seq), uncounted=seen.uncounted,
+        tokens=w.batch * (1 if w.mode == "decode" else seq), uncounted=seen.uncounted, seq=seq,
     )  # fmt: skip

@@ -120,9 +120,8 @@ def check(task: Task, device: Device) -> None:
         raise _untrained("recompute", mode)
     if mode == "train" and task.dtype in ("float8", "int8"):
         narrow = "fp8" if task.dtype == "float8" else "int8"
-        raise InputError(
-            "dtype", f"got {narrow}; allowed in training: bf16, with precision fp8 for its products"
-        )
+        wide = "bf16, with precision fp8 for its products"
+        raise InputError("dtype", f"got {narrow}; allowed in training: {wide}; {narrow} itself: mode forward")
     found = tuple(on(task))
     needs, excludes = (
         {name: others for module in found for name, others in getattr(module, table, {}).items()}
