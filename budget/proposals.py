@@ -17,10 +17,16 @@ from .stack import ENGINES, OF_VENDOR
 
 SAME, NEARLY, OTHER, SHORTER = KINDS = ("same", "nearly the same", "other weights", "shorter")
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
-# engines read them, with the rate of products that a device needs; as llama.cpp has them on Apple's devices.
+# engines read them, with the rate of products that a device needs; by software that reads its own alone.
 PACKED = ("none", "int8", "nf4", "nf4-dq")
 SERVED = {"none": "", "fp8-dynamic": "fp8", "w8a8": "int8", "w4a16": ""}
-GGUF = ("none", "q8_0", "q4_k_m")
+OWN = {
+    "llama.cpp": ("none", "q8_0", "q4_k_m"),
+    "mlx": ("none", "mlx-8bit", "mlx-4bit"),
+    "autoawq": ("none", "awq"),
+    "exllamav2": ("none", "gptq"),
+    "transformers": PACKED,
+}
 ATTENTION = ("eager", "sdpa")
 SEQ = 512  # no way is shorter
 RANK = 16  # of adapters that are proposed
@@ -52,6 +58,10 @@ HOW = {
     "w4a16 weights": "a checkpoint of llm-compressor's scheme W4A16",
     "q8_0 weights": "a GGUF file of llama.cpp's type Q8_0",
     "q4_k_m weights": "a GGUF file of llama.cpp's type Q4_K_M",
+    "mlx-8bit weights": "mlx_lm.convert --quantize --q-bits 8",
+    "mlx-4bit weights": "mlx_lm.convert --quantize --q-bits 4",
+    "awq weights": "a checkpoint of AutoAWQ's",
+    "gptq weights": "a checkpoint of GPTQ's",
 }
 
 
@@ -169,10 +179,17 @@ def _pure(now: Estimate) -> tuple[Way, ...]:
 
 
 def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
-    """LoRA, and on weights in four bits, where the network's own weights are trained now."""
+    """LoRA, and on weights in four bits, where the network's own weights are trained now; such weights, where
+    LoRA is there.
+    """
     from .plan import keeps_weights
 
-    if keeps_weights(used) or used.get("precision") in IN_FEW_BITS:
+    if used.get("precision") in IN_FEW_BITS:
+        return ()
+    packs = now.device.vendor in VENDORS and not _experts(now)
+    if "lora_rank" in used and "quantize" not in used and now.task.packing is None and packs:
+        return (Way({"quantize": "nf4-dq"}, "QLoRA", 1),)
+    if keeps_weights(used):
         return ()
     # Under autocast what trains is float32, beside frozen weights in 16 bits; float16's gradients are scaled.
     task = now.task
@@ -180,7 +197,7 @@ def _adapters(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
     cast = {"precision": "autocast", "frozen_dtype": "fp16" if half else "bf16"}
     lora = {"lora_rank": RANK, **(cast if half or task.precision == "autocast" else {"precision": "pure"})}
     ways = (Way(lora, "LoRA", 2), Way({**lora, "quantize": "nf4-dq"}, "QLoRA", 2))
-    return ways[:1] if _experts(now) or now.device.vendor not in VENDORS else ways
+    return ways if packs else ways[:1]
 
 
 def _experts(now: Estimate) -> bool:
@@ -209,10 +226,9 @@ def _quantized(now: Estimate, used: Mapping[str, Any]) -> tuple[Way, ...]:
 
 def _forms(now: Estimate) -> tuple[str, ...]:
     """The formats of weights that software for this mode and device has."""
-    from .plan.quantize import engine
-
-    if now.task.workload.mode not in ENGINES:
-        return () if _experts(now) or now.device.vendor not in VENDORS else PACKED
-    if now.device.vendor in OF_VENDOR or now.stack.name == engine(GGUF[-1]):
-        return GGUF
-    return tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)
+    vendor, software = now.device.vendor, now.stack.name.split("-")[0]
+    usual = OF_VENDOR.get(vendor, "")
+    own = OWN.get(software) or OWN.get(usual) if now.task.workload.mode in ENGINES else PACKED
+    if own is PACKED:
+        return () if _experts(now) or vendor not in VENDORS else PACKED
+    return own or tuple(name for name, rate in SERVED.items() if not rate or rate in now.device.flops)

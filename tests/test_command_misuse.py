@@ -72,6 +72,8 @@ WRONG = [
     (["estimate", "gpt2", "-c", "4096"], "did you mean '--seq'"),
     (["estimate", "gpt2", "--no-flash-attention"], "did you mean '--attention'"),
     (["estimate", "gpt2", "--dpo"], "not modelled"),
+    (["estimate", "gpt2", "--enforce-eager"], "did you mean '--execution fused'"),
+    (["estimate", "gpt2", "--sample_packing"], "did you mean '--documents'"),
     (["estimate", "gpt2", "--learning_rate", "1e-4"], "leave it out"),
     (["estimate", "gpt2", "--threads", "8"], "--device"),
     (["estimate", "gpt2", "--quantize", "4bit"], "did you mean 'nf4'"),

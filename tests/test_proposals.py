@@ -160,6 +160,24 @@ def test_weights_are_packed_in_what_software_reads_them_in():
     assert formats("llama-3-8b", device="m3-max", mode="decode") == {"q8_0", "q4_k_m"}
     assert formats("llama-3-8b", device="h100", mode="decode", stack="llama.cpp") == {"q8_0", "q4_k_m"}
     assert formats("llama-3-8b", device="tpu-v5p", mode="decode") == set()
+    own = {
+        "llama.cpp-vulkan": "q8_0 q4_k_m",
+        "mlx": "mlx-8bit mlx-4bit",
+        "autoawq": "awq",
+        "exllamav2": "gptq",
+    }
+    for stack, known in own.items():
+        device = "m3-max" if stack == "mlx" else "strix-halo"
+        assert formats("llama-3-8b", device=device, mode="decode", stack=stack) == {*known.split()}
+    assert formats("llama-3-8b", device="t4", mode="decode", stack="transformers") == packed
+
+
+def test_beside_lora_the_frozen_weights_may_be_in_four_bits():
+    """7.6 B weights in 16 bits are more than 12 GiB, as QLoRA's they are 5.1."""
+    lora = {"device": "3060 12gb", "lora_rank": 16, "seq": 1024}
+    found = changes("qwen2.5-7b", **lora)
+    assert found and all(c.settings["quantize"] == "nf4-dq" and c.estimate.fits for c in found)
+    assert formats("qwen2.5-7b", **lora, quantize="nf4") == formats("mixtral-8x7b", **lora) == set()
 
 
 def test_each_way_says_what_to_set():
