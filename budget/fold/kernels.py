@@ -25,6 +25,7 @@ from ..ir import (
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
 from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, spared
+from .neighbours import key, ordered
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes, unpacked
 
 
@@ -79,17 +80,17 @@ def works(
     run = [n for n in nodes if isinstance(n, Block) or (n.outs and not n.axis and not _idle(n, graph))]
     families = {n.rule.family for n in run if isinstance(n, Op)}
     native, plain = inside and "cell" in families, not graph and "dequantize" not in families
-    for node, key in [(n, _key(n, execution)) for n in run] if plain else _ordered(run, execution):
-        if pending and key != last and not all(o.rule.view for o in pending):
+    for node, shared in [(n, key(n, execution)) for n in run] if plain else ordered(run, execution):
+        if pending and shared != last and not all(o.rule.view for o in pending):
             yield _work(pending, dtype, execution, times, native, read)
-        pending = pending if key == last else []
-        last = key
+        pending = pending if shared == last else []
+        last = shared
         if isinstance(node, Block) and execution != "eager" and node.inline and node.shared:
             yield _looped(node, dtype, times, read)
         elif isinstance(node, Block):
             first = once if node.keeps == NOTHING else once * node.count
             yield from works(node.body, dtype, execution, times * node.count, read, inside=True, once=first)
-        elif key[0]:
+        elif shared[0]:
             pending.append(node)
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             often = once if node.tag == FIRST else times
@@ -146,54 +147,6 @@ def _looped(node: Block, dtype: str, times: Size, read: Reads) -> Work:
     return one._replace(**many)
 
 
-def _key(node: Node, execution: str) -> tuple[str, str]:
-    """What neighbours must share to run as one kernel; an empty name runs alone."""
-    if isinstance(node, Block):
-        return "", ""
-    alone = node.kind == "contract" or node.phase == "optimizer" or node.tag == FIRST
-    fuses = execution != "eager" and not alone
-    return node.kernel or ("pointwise" if fuses else ""), node.phase
-
-
-def _ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, str]]]:
-    """Operators in the order in which they run, with their keys.
-
-    A graph's products of one input run behind the first. Weights of few bits are widened within a product
-    there, and in other executions within one of as few rows as their format's kernel takes.
-    """
-    kept: list[tuple[Node, tuple[str, str]]] = []
-    ends: dict[str, int] = {}
-    wide: list[Op] = []
-    for node in run:
-        if isinstance(node, Op) and node.rule.family == "dequantize":
-            wide.append(node)
-            continue
-        if not wide and execution not in FUSED:
-            kept.append((node, _key(node, execution)))
-            continue
-        if merged := _merged(node, execution, wide):
-            at = ends.get(merged[0], len(kept))
-            ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
-            ends[merged[0]] = at + 1 + len(wide)
-            kept[at:at] = [(o, merged) for o in (*wide, node)]
-        else:
-            kept += [(o, _key(o, execution)) for o in (*wide, node)]
-        wide = []
-    return [*kept, *((o, _key(o, execution)) for o in wide)]
-
-
-def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
-    """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
-    if isinstance(o, Block) or o.kind != "contract" or o.kernel:
-        return None
-    fused = execution in FUSED
-    most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
-    g = gemm(o) if most else None
-    if (g is None or not is_number(g.m) or g.m > min(most)) if most else not fused:
-        return None
-    return (f"products of {o.ins[0].name}" if fused else f"product {o.name}"), o.phase
-
-
 def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, read: Reads = NOBODY) -> Work:
     first = ops[0] if len(ops) == 1 else next((o for o in ops if o.rule.family != "dequantize"), ops[0])
     fused = len(ops) > 1 or (execution != "eager" and first.phase != "optimizer")
@@ -213,7 +166,6 @@ def _work(ops: list[Op], dtype: str, execution: str, times: Size, native: bool, 
     calls = first.rule.calls
     for rule in _widening(ops) if products and execution == "eager" else ():
         calls, launches = max(calls, rule.calls), launches + rule.apart
-        contraction = contraction * rule.slows
         if rule.ordinary:
             contraction, pointwise = 0, pointwise + contraction / rule.ordinary
     kind = first.kernel or kind_of(first)

@@ -15,14 +15,13 @@ from ..device import Device
 from ..device.kernel_class import WIDENED, Dispatch, KernelClass, Profile
 from ..device.software import four_bits, host_bandwidth
 from ..dtype import BYTES, full_name
-from ..ir import Gemm, Model
+from ..ir import Model
 from ..named import NamedTuple
-from ..size import Size, ceil_div, is_zero, maximum, minimum
+from ..size import Size, is_zero, maximum, minimum
 from .count import training
 from .kernels import Work, works
+from .roofline import Rates, arithmetic, traffic
 from .traffic import NOBODY, reads
-
-QUERIES = 128  # in a tile of an attention kernel. Source: flash-attention-2
 
 
 class Timed(NamedTuple):
@@ -48,25 +47,6 @@ class Times(NamedTuple):
     communication: Size = 0.0
     bubble: Size = 0.0
     alternate: bool = False  # the host waits for the device, too, so that its seconds are all overhead
-
-
-class Rates(NamedTuple):
-    """A device and a profile as a kernel's time needs them: seconds for one of each."""
-
-    forms: Mapping[str, KernelClass]
-    flop: float  # of a contraction at the device's peak
-    narrow: Mapping[str, float]  # of one in fp8, in fp4 where the device has it, and in training's nvfp4
-    link: float  # of a byte to or from the host's memory
-    vector: float  # of pointwise arithmetic at the peak
-    byte: float  # moved, of little data
-    steps: tuple[tuple[float, float], ...]  # (square of a cache's size, seconds more a byte beyond it)
-    launch: float
-    dispatch: Dispatch
-    serial: bool
-    sms: int
-    aligned: int  # elements in 16 bytes
-    resident: Size = 0  # bytes of the weights that are read between two uses of one
-    turn: tuple[float, float] = (0.0, 0.0)  # see Profile
 
 
 def rates(device: Device, profile: Profile, dtype: str) -> Rates:
@@ -109,48 +89,18 @@ def running(r: Rates, execution: str) -> Rates:
 
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
-    """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols).
-
-    Weights come from where all of a network's have room, once, and an optimizer has one after the other in a
-    cache then; what else a launch moves, comes from where that has room.
-    """
-    form, narrow = _form(w, r), r.narrow.get(w.narrow)
-    flop = narrow / (form.narrow or form.share) if narrow else r.flop / form.share
-    arithmetic = (w.contraction if r.serial else w.contraction - w.spared) * flop
-    if form.ordinary:
-        arithmetic = w.contraction * (r.vector / form.ordinary)
-    elif w.gemm is not None:
-        arithmetic = arithmetic * _loss(w.gemm, form, r.sms)
-        if form.unaligned:
-            odd = _odd(w.gemm, r.aligned)
-            arithmetic = (1 - odd) * arithmetic + odd * w.contraction * r.vector / form.unaligned
-        if form.rows:
-            few, others = maximum(minimum(form.rows + 1 - w.gemm.m, 1), 0), 1 - 1 / maximum(w.gemm.m, 1)
-            arithmetic = few * others * w.contraction * r.vector / form.dots + (1 - few) * arithmetic
-    arithmetic = arithmetic + w.pointwise * (r.vector / form.vector)
-    if r.sms > 1:
-        arithmetic = maximum(arithmetic, w.unit_s / r.sms)
-    if form.widens:
-        arithmetic = maximum(arithmetic, w.weights / form.widens)
-    byte = r.byte if w.phase == "optimizer" else _byte(w.bytes / maximum(w.launches, 1), r)
-    once = w.weights * (_byte(maximum(r.resident, w.weights), r) - byte) if r.steps else 0.0
-    moved = w.bytes if r.serial else w.bytes + w.again
-    if w.gemm is None:
-        traffic = moved * byte * form.traffic + once
-    else:
-        traffic = (moved * byte + once) * _packing(w.gemm, form)
-    traffic = traffic / form.bandwidth
-    if form.unpacks:  # a dot product of a weight is two FLOPs
-        traffic = maximum(traffic, w.unpacked * form.unpacks * 2 * r.vector / form.dots)
+    """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
+    form = _form(w, r)
+    computing, moving = arithmetic(w, form, r), traffic(w, form, r)
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
         launch = launch + _host(w, form, r)
-    busy = maximum(arithmetic, traffic)
+    busy = maximum(computing, moving)
     if form.overlap < 1:
-        busy = busy + (1 - form.overlap) * minimum(arithmetic, traffic)
+        busy = busy + (1 - form.overlap) * minimum(computing, moving)
     if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
         return busy + launch, ""
-    return busy + launch, "launch" if launch > busy else "compute" if arithmetic > traffic else "memory"
+    return busy + launch, "launch" if launch > busy else "compute" if computing > moving else "memory"
 
 
 def _form(w: Work, r: Rates) -> KernelClass:
@@ -164,48 +114,11 @@ def starts(w: Work, form: KernelClass) -> Size:
     return w.launches * w.groups if form.apart else w.launches
 
 
-def _byte(x: Size, r: Rates) -> Size:
-    """Seconds of a byte where x go round: more where they outgrow a cache, halfway at its size c, by the
-    fraction x^2 / (x^2 + c^2).
-    """
-    return sum([more * (x * x) / (x * x + size) for size, more in r.steps], r.byte)
-
-
 def _host(w: Work, form: KernelClass, r: Rates) -> Size:
     """Seconds of the host for one run of a kernel's operator, besides its launches."""
     if w.phase == "forward":
         return 0.0 if w.form == "recurrent" else r.dispatch.forward * w.calls + form.host_s
     return r.dispatch.backward * w.calls if w.phase == "backward" else r.dispatch.optimizer * w.launches
-
-
-def _packing(g: Gemm, form: KernelClass) -> Size:
-    """How often a product moves its operands: libraries rearrange them first, unless one is a vector."""
-    if form.traffic == 1:
-        return 1.0
-    return 1 + (form.traffic - 1) * (1 - 1 / g.m) * (1 - 1 / g.n)
-
-
-def _odd(g: Gemm, aligned: int) -> Size:
-    """1 for several products of matrices of which some begin between multiples of 16 bytes, else 0."""
-    return minimum(g.m % aligned + g.n % aligned + g.k % aligned, 1) * minimum(g.batch - 1, 1)
-
-
-def _loss(g: Gemm, form: KernelClass, sms: int) -> Size:
-    """How many times longer than at its peak a product takes: small sizes, and the last wave's idle
-    units. Where there are fewer tiles than units, K is taken to be split among them, but not an attention's.
-    """
-    m, n, k = form.edge
-    # An expert of no width has a product of nothing.
-    loss = (1 + m / maximum(g.m, 1)) * (1 + n / maximum(g.n, 1)) * (1 + k / maximum(g.k, 1))
-    if form.tile:
-        rows, columns = form.tile
-        tiles = maximum(g.batch * ceil_div(g.m, rows) * ceil_div(g.n, columns), sms)
-        loss = loss * ceil_div(tiles, sms) * sms / tiles
-    if form.tail:
-        # Of few queries behind many others each tile's keys are split among units.
-        tiles = g.batch * ceil_div(g.m, QUERIES) * maximum(g.n / maximum(g.m, 1), 1)
-        loss = loss * (1 + form.tail * sms / maximum(tiles, 1))
-    return loss
 
 
 def time(model: Model, device: Device, profile: Profile, dtype: str, execution: str = "eager") -> Times:

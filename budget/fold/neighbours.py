@@ -1,0 +1,57 @@
+"""Neighbours: which operators run as one kernel, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import FUSED
+from ..ir import FIRST, Block, Node, Op, gemm
+from ..size import is_number
+
+
+def key(node: Node, execution: str) -> tuple[str, str]:
+    """What neighbours must share to run as one kernel; an empty name runs alone."""
+    if isinstance(node, Block):
+        return "", ""
+    alone = node.kind == "contract" or node.phase == "optimizer" or node.tag == FIRST
+    fuses = execution != "eager" and not alone
+    return node.kernel or ("pointwise" if fuses else ""), node.phase
+
+
+def ordered(run: Sequence[Node], execution: str) -> list[tuple[Node, tuple[str, str]]]:
+    """Operators in the order in which they run, with their keys.
+
+    A graph's products of one input run behind the first. Weights of few bits are widened within a product
+    there, and in other executions within one of as few rows as their format's kernel takes.
+    """
+    kept: list[tuple[Node, tuple[str, str]]] = []
+    ends: dict[str, int] = {}
+    wide: list[Op] = []
+    for node in run:
+        if isinstance(node, Op) and node.rule.family == "dequantize":
+            wide.append(node)
+            continue
+        if not wide and execution not in FUSED:
+            kept.append((node, key(node, execution)))
+            continue
+        if merged := _merged(node, execution, wide):
+            at = ends.get(merged[0], len(kept))
+            ends = {name: end + (end > at) * (1 + len(wide)) for name, end in ends.items()}
+            ends[merged[0]] = at + 1 + len(wide)
+            kept[at:at] = [(o, merged) for o in (*wide, node)]
+        else:
+            kept += [(o, key(o, execution)) for o in (*wide, node)]
+        wide = []
+    return [*kept, *((o, key(o, execution)) for o in wide)]
+
+
+def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | None:
+    """The key of a product that runs with its neighbours: of one input, or with what widens its weights."""
+    if isinstance(o, Block) or o.kind != "contract" or o.kernel:
+        return None
+    fused = execution in FUSED
+    most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
+    g = gemm(o) if most else None
+    if (g is None or not is_number(g.m) or g.m > min(most)) if most else not fused:
+        return None
+    return (f"products of {o.ins[0].name}" if fused else f"product {o.name}"), o.phase
