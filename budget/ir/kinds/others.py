@@ -6,37 +6,30 @@ from math import inf
 
 from .rule import OUT, Rule, Save
 
+# Weights of few bits as their product needs them, never kept. No FLOPs are counted for it outside of engines,
+# as it is within a product's kernel.
+WIDENS = Rule(stops=True, lost=True, family="dequantize")
+# AWQ's GEMM makes 0.45 TFLOP/s a unit of A100, A800 and RTX 4090 alike: 2 x 16 FLOPs of a number widened.
+# Until 0.2 AutoAWQ had nothing else for prompts. Sources: autoawq, published-inference.
+AWQ = WIDENS._replace(rows=1023, tile=16, widened=1.4e10)
+
 RULES: dict[str, Rule] = {
     "quantize": Rule(3, linear=True),  # to float8, for a product
-    "dequantize": Rule(
-        2, stops=True, lost=True, family="dequantize"
-    ),  # from 4 or 8 bits, for a product; never kept
-    # The same outside of engines, where no FLOPs are counted for it, as within a product's kernel.
-    # Sources: bitsandbytes, exllamav2, autoawq. bitsandbytes has functions of its own around a kernel, and
-    # widens scales of few bits first.
-    "dequantize_nf4": Rule(stops=True, lost=True, family="dequantize", calls=2),
-    "dequantize_nf4_dq": Rule(
-        stops=True, lost=True, family="dequantize", calls=3, launches=3, moves=(1, 0), apart=2
-    ),
+    "dequantize": WIDENS._replace(flops=2),  # from 4 or 8 bits
+    # bitsandbytes has functions of its own around a kernel, and widens scales of few bits first.
+    # Source: bitsandbytes.
+    "dequantize_nf4": WIDENS._replace(calls=2),
+    "dequantize_nf4_dq": WIDENS._replace(calls=3, launches=3, moves=(1, 0), apart=2),
     # Nothing is widened: rows are quantized, columns with outliers looked for and multiplied apart. Kernels
     # as counted in its code; what they are to the host is inferred from float16 on the same machines.
     # Sources: bitsandbytes, published-inference.
-    "dequantize_int8": Rule(stops=True, lost=True, family="dequantize", rows=inf, calls=6, apart=19),
-    "dequantize_int8_2024": Rule(stops=True, lost=True, family="dequantize", rows=inf, calls=7, apart=39),
-    "dequantize_gptq": Rule(stops=True, lost=True, family="dequantize", rows=50, ordinary=2 / 3),
-    # AWQ's GEMM makes 0.45 TFLOP/s a unit of A100, A800 and RTX 4090 alike: 2 x 16 FLOPs of a number widened.
-    # Until 0.2 AutoAWQ had nothing else for prompts. Sources: autoawq, published-inference.
-    "dequantize_awq": Rule(stops=True, lost=True, family="dequantize", rows=1023, tile=16, widened=1.4e10),
-    "dequantize_awq_2023": Rule(
-        stops=True, lost=True, family="dequantize", rows=inf, tile=16, widened=1.4e10
-    ),
-    "dequantize_half": Rule(  # to float16, then cast
-        3,
-        stops=True,
-        lost=True,
-        family="dequantize",
-        temps=(Save("half", like=OUT, dtype="float16"),),
-        launches=2,
+    "dequantize_int8": WIDENS._replace(rows=inf, calls=6, apart=19),
+    "dequantize_int8_2024": WIDENS._replace(rows=inf, calls=7, apart=39),
+    "dequantize_gptq": WIDENS._replace(rows=50, ordinary=2 / 3),  # Source: exllamav2.
+    "dequantize_awq": AWQ,
+    "dequantize_awq_2023": AWQ._replace(rows=inf),
+    "dequantize_half": WIDENS._replace(  # to float16, then cast
+        flops=3, temps=(Save("half", like=OUT, dtype="float16"),), launches=2
     ),
     "compress": Rule(4, linear=True),  # to 2:4 sparsity, for a product
     "offload": Rule(stops=True),

@@ -72,10 +72,8 @@ class Rule(Record):
     apart: int = 0  # kernels that eager code starts for it beside the fused one that it is part of
     calls: int = 1  # operators that it is to the host, with those of a product's that it is part of
     # Of what widens weights of few bits: so many rows its kernel multiplies as it does so; more take one
-    # before them. It is so many times slower than other products, or reaches so much of the rate of ordinary
-    # units, on which it runs.
+    # before them. It reaches so much of the rate of ordinary units, where it runs on these.
     rows: float = 1
-    slows: float = 1
     ordinary: float = 0
     # Its tiles have so many rows, each of which widens all of a weight anew, a unit so many numbers a second.
     tile: int = 0
