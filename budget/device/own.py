@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
@@ -50,30 +50,44 @@ def check(table: Any, file: str) -> None:
     if not {"fp32_tflops", "bf16_tflops"} & table.keys():
         raise InputError("device", f"{file}: fp32_tflops is missing; bf16_tflops stands in for it")
     for field, value in table.items():
-        if field in NUMBERS and not _is_number(value):
-            raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: a number above 0")
-        if field in TEXTS and (not isinstance(value, str) or (field in NEEDED and not value)):
-            raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: text")
-        if field == "aliases" and not (isinstance(value, list) and all(isinstance(x, str) for x in value)):
-            raise InputError("device", f"{file}: aliases: got {shown(value)}; allowed: a list of names")
-        if field == "confidence" and value not in CONFIDENCE:
-            allowed = ", ".join(CONFIDENCE)
-            raise InputError("device", f"{file}: confidence: got {shown(value)}; allowed: {allowed}")
-        if field not in (*NUMBERS, *TEXTS, *OTHERS):
-            known = ", ".join((*TEXTS, *NUMBERS, *OTHERS))
+        if field not in FIELDS:
+            known = ", ".join(FIELDS)
             raise InputError("device", f"{file}: {field[:40]} is no field of a device; allowed: {known}")
-    price = table.get("usd_per_hour", [1, 1])
-    if not (
-        isinstance(price, list)
-        and len(price) == 2
-        and all(_is_number(p, 0) for p in price)
-        and price[0] <= price[1]
-    ):
-        raise InputError(
-            "device", f"{file}: usd_per_hour: got {shown(price)}; allowed: a low and a high price"
-        )
+        right, allowed = FIELDS[field]
+        if not right(value):
+            raise InputError("device", f"{file}: {field}: got {shown(value)}; allowed: {allowed}")
 
 
 def _is_number(value: Any, least: float = LEAST) -> bool:
     """Whether it is one that a size, a rate or a price may have."""
     return not isinstance(value, bool) and isinstance(value, int | float) and least <= value < MOST
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_prices(value: Any) -> bool:
+    """Whether it is a low and a high one."""
+    both = isinstance(value, list) and len(value) == 2 and all(_is_number(p, 0) for p in value)
+    return both and value[0] <= value[1]
+
+
+# Of each field, whether a value may be its, and what may.
+FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(TEXTS, (_is_text, "text")),
+    **dict.fromkeys(NUMBERS, (_is_number, "a number above 0")),
+    "name": (_is_filled, "text"),
+    "source": (_is_filled, "text"),
+    "confidence": (CONFIDENCE.__contains__, ", ".join(CONFIDENCE)),
+    "aliases": (_are_texts, "a list of names"),
+    "usd_per_hour": (_are_prices, "a low and a high price"),
+}
