@@ -47,6 +47,13 @@ def is_one(size: Size) -> bool:
     return isinstance(size, NUMBER) and size == 1
 
 
+def all_of(condition: Any) -> bool:
+    """Whether a comparison holds, for an array everywhere; of symbols nobody knows."""
+    if isinstance(condition, bool):
+        return condition
+    return bool(condition.all()) if hasattr(condition, "all") else False
+
+
 def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
     if isinstance(a, NUMBER) and isinstance(b, NUMBER):

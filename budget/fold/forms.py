@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..dtype import BYTES
-from ..ir import KEY_SEQ, SEQ, WEIGHTS, Op, gemm, is_convolution, picked, window
-from ..size import Size, is_number, is_zero, minimum
+from ..ir import KEY_SEQ, SEQ, WEIGHTS, Gemm, Op, gemm, is_convolution, picked, window
+from ..size import Size, all_of, is_number, is_zero, minimum
 
 NARROW = {"float8": "fp8", "float4": "fp4", "nvfp4": "nvfp4"}
 PRODUCTS = ("matmul", "conv", "attention")
@@ -55,7 +55,7 @@ def _convolution(o: Op) -> str:
 def depthwise(o: Op) -> bool:
     """Whether a convolution's groups have one channel each, so that they are no products of matrices."""
     g = gemm(o)
-    return bool(g is not None and all(map(is_number, g)) and g.batch > 1 and min(g.m, g.n) == 1)
+    return g is not None and _grouped(g) and 1 in _numbers(g.m, g.n)
 
 
 def apart(o: Op) -> bool:
@@ -63,10 +63,19 @@ def apart(o: Op) -> bool:
     libraries' kernels take together.
     """
     g = gemm(o)
-    if g is None or not all(map(is_number, g)):
+    if g is None or not _grouped(g):
         return False
-    width = min(g.m, g.n, g.k)
-    return bool(g.batch > 1 and width > 1 and width not in TOGETHER)
+    width = min(_numbers(g.m, g.n, g.k), default=1)
+    return width > 1 and width not in TOGETHER
+
+
+def _grouped(g: Gemm) -> bool:
+    return is_number(g.batch) and bool(g.batch > 1)
+
+
+def _numbers(*sizes: Size) -> list[Size]:
+    """Those that are no arrays and no symbols: a convolution's channels and taps, whatever its pictures."""
+    return [x for x in sizes if is_number(x)]
 
 
 def spared(o: Op) -> float:
@@ -78,7 +87,7 @@ def spared(o: Op) -> float:
         return 0.0
     axes = [axis for t in (*o.ins, o.out) for axis in t.dims if len(window(axis)) > 1]
     sides = [[o.sizes[d] for d in (axis, *window(axis))] for axis in axes]
-    close = (all(map(is_number, s)) and s[2] == 3 and s[0] - s[1] < 3 for s in sides if len(s) == 3)
+    close = (is_number(s[2]) and s[2] == 3 and all_of(s[0] - s[1] < 3) for s in sides if len(s) == 3)
     return 1 - 16 / 36 if len(sides) == 2 and all(close) else 0.0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import FUSED
 from ..ir import FIRST, Block, Node, Op, gemm
-from ..size import is_number
+from ..size import all_of
 
 
 def key(node: Node, execution: str) -> tuple[str, str]:
@@ -52,6 +52,6 @@ def _merged(o: Node, execution: str, wide: Sequence[Op]) -> tuple[str, str] | No
     fused = execution in FUSED
     most = [w.rule.rows for w in wide if w.rule.tile or not fused]  # of an engine's own kernels, any
     g = gemm(o) if most else None
-    if (g is None or not is_number(g.m) or g.m > min(most)) if most else not fused:
+    if (g is None or not all_of(g.m <= min(most))) if most else not fused:
         return None
     return (f"products of {o.ins[0].name}" if fused else f"product {o.name}"), o.phase

@@ -29,6 +29,7 @@ from ..ir import (
 )
 from ..named import NamedTuple
 from ..size import Size, is_number, is_zero, minimum, product
+from .forms import depthwise
 
 # Seconds of a byte of the cache that all units share, relative to one of memory. Source: jia-2018 (a V100's
 # 2,155 and 750 GB/s).
@@ -139,8 +140,8 @@ def _more(o: Op) -> Size:
         return int(
             rule.family == "norm" and (o.derived or is_zero(rule.tracks) or o.beside[0] >= rule.tracks)
         )
-    g = gemm(o) if o.derived and is_convolution(o) else None
-    if g is None or not all(map(is_number, (g.batch, g.m, g.n))) or g.batch == 1 or min(g.m, g.n) > 1:
+    g = gemm(o) if o.derived and is_convolution(o) and depthwise(o) else None
+    if g is None or not (is_number(g.m) and is_number(g.n)):
         return 0
     taps = max(g.m, g.n)
     return 0 if is_number(g.k) and g.k < taps else CACHED * (taps - 1)

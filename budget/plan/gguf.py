@@ -47,7 +47,7 @@ from ..ir import (
     walk,
 )
 from ..named import Any, NamedTuple
-from ..size import Size, exact_div, is_number
+from ..size import Size, all_of, exact_div
 from ..table import load
 from ._names import untrained
 from ._weights import shape
@@ -150,7 +150,7 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
         o = _with_more(o, types.get(id(o), ()))
         g = gemm(o) if widened and o.tag not in (EMBED, ROUTER) else None
         one = o.sizes[base(ACTIVE)] if any(EXPERTS in t.dims for t in o.weights) else 1  # token's rows
-        if g is None or (is_number(g.m) and g.m <= (ROWS if one == 1 else one)):
+        if g is None or all_of(g.m <= (ROWS if one == 1 else one)):
             yield o._replace(ins=tuple(few.get(t.name, t) for t in o.ins))
             return
         wide = {name: Tensor(f"{o.name}~{t.label}~wide", t.dims) for name, t in few.items()}

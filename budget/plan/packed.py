@@ -36,7 +36,7 @@ from ..ir import (
     weights,
 )
 from ..named import NamedTuple
-from ..size import Size, ceil_div, exact_div, is_number
+from ..size import Size, all_of, ceil_div, exact_div, is_number
 from ._modules import MODULES, finds, paths
 from ._weights import shape
 from .fp8 import is_linear
@@ -212,7 +212,7 @@ def _stored(o: Op, packing: Packing, kernel: str) -> Iterator[Op]:
     few = weight._replace(role=FROZEN, dtype=packing.weight)
     if kernel:
         g = gemm(o)
-        within = g is not None and is_number(g.m) and g.m <= RULES[kernel].rows
+        within = g is not None and all_of(g.m <= RULES[kernel].rows)
         wide = Tensor(f"{o.name}~wide", weight.dims, on_chip=within)
         yield Op(f"{o.name}.dequantize", kernel, (few,), (wide,), o.sizes)
         few = wide
