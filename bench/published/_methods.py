@@ -14,7 +14,7 @@ from .inference import weights
 from .layouts import DROPOUT
 from .rows import NotCoveredError, Older, number
 from .rows import older as of_version
-from .table import Row
+from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
 # What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
@@ -48,11 +48,11 @@ def unit(metric: str) -> float:
 
 def older(row: Row, software: str, mode: str) -> dict[str, Any]:
     """Settings of software before a version, where a row states one that old; its attention if it does."""
-    words = f"{row['source']} {row.get('notes', '')}".lower()
+    text = text_of(row)
     found = of_version(row, software, mode, BEFORE)
-    if "last logits alone" in words:  # a network's own code
+    if "last logits alone" in text:  # a network's own code
         found.pop("prompt_logits", None)
-    return found | ({"attention": "flash"} if "flash attention" in words else {})
+    return found | ({"attention": "flash"} if "flash attention" in text else {})
 
 
 def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     """Settings of Megatron's loss where it is not fused: by a row's notes, or by default but in NeMo. A plain
     loop's is torch's own.
     """
-    notes, source = row.get("notes", "").lower(), row["source"].lower()
+    notes, source = text_of(row, "notes"), text_of(row, "source")
     if software == "torch-eager" or "torch.compile" in source:
         return {"loss_logits": "own"}
     usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
@@ -81,7 +81,7 @@ def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a loop of a row's own, where its notes say so, holds until its step ends: the network's logits, in
     its dtype.
     """
-    own = "a loop of its own" in row["notes"].lower()
+    own = "a loop of its own" in text_of(row, "notes")
     return {"hold_logits": "step", "output_dtype": settings["dtype"]} if own else {}
 
 
@@ -90,14 +90,14 @@ def fused_loss(row: Row, settings: Mapping[str, Any]) -> bool:
     place of torch's, as notes say it, reads that loss's copies. Source: fms-acceleration.
     """
     parts = settings.get("fuse", "").split(",")
-    in_place = "unsloth's loss" in row["notes"].lower()
+    in_place = "unsloth's loss" in text_of(row, "notes")
     return bool({"cross_entropy", "chunked_cross_entropy"} & {*parts}) or ("loss" in parts and not in_place)
 
 
 def dropped(row: Row) -> dict[str, float]:
     """What a fully trained network drops, if its notes say so."""
-    told = re.search(r"\bdropout (0\.\d+)", row.get("notes", "").lower())
-    adapters = "lora" in f"{row['method']} {row.get('notes', '')}".lower()
+    told = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
+    adapters = "lora" in text_of(row, "method", "notes")
     return dict.fromkeys(DROPOUT, float(told[1])) if told and not adapters else {}
 
 

@@ -14,7 +14,7 @@ from budget.named import Any
 from budget.read import preset
 
 from .rows import NotCoveredError, Part
-from .table import Row
+from .table import Row, text_of
 
 LATENT = 8  # pixels of a latent's side
 DECODERS = {  # by the denoiser's class
@@ -38,7 +38,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     `50 steps` end with pictures, `50 steps of the denoiser` with latents; `one pass of the denoiser` has no
     guidance.
     """
-    text, config = row.get("notes", "").lower(), preset.find(model)
+    text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
     told = re.search(r"of side (\d+)", text)
     image = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT

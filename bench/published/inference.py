@@ -64,9 +64,9 @@ GEMM = {"autoawq": (0, 2), "transformers": (4, 37), "vllm-2024": (0, 5)}
 OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan-2024", "llama.cpp-vulkan")
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
-# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
 # An engine without its graphs, whose host starts the kernels.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ])?graph")
+# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
 REQUESTS = ("ollama", "lm studio", "koboldcpp", "server", "llama-bench -d")
 
 

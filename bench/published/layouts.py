@@ -12,7 +12,7 @@ from budget.named import Any
 from budget.plan.recompute_modules import NAMES
 
 from .rows import TORCHTITAN, NotCoveredError, measured, number, whole
-from .table import Row
+from .table import Row, text_of
 
 # Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
 ZERO = {
@@ -73,7 +73,7 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
 
 def _shard(row: Row, dp: int) -> int:
     """Of HSDP, the devices that divide a copy: as the notes say (`FSDP=128`, `4x v5e-256`), or a node."""
-    notes = row.get("notes", "").lower()
+    notes = text_of(row, "notes")
     if told := re.search(r"\bfsdp ?= ?(\d+)", notes):
         return int(told[1])
     slices = re.search(r"\b(\d+) ?x (?:tpu )?v\d\w*-\d+", notes)
@@ -115,7 +115,7 @@ def recomputed(row: Row, gpus: int) -> dict[str, Any]:
 
 def cluster(row: Row) -> str | None:
     """The cluster that a row names, or None: the device's usual one."""
-    text = f"{row['gpu']} {row.get('notes', '')}".lower()
+    text = text_of(row, "gpu", "notes")
     return next((name for word, name in CLUSTERS.items() if word in text), None)
 
 

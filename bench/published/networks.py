@@ -12,7 +12,7 @@ from budget.read.source import resolve
 
 from .names import likely, named
 from .rows import NotCoveredError
-from .table import Row
+from .table import Row, text_of
 
 
 def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
@@ -53,7 +53,7 @@ def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 def pictures(row: Row) -> dict[str, str]:
     """How pictures lie in memory, where timm's name for a table or the notes say it (`NHWC`)."""
-    told = re.search(r"\bn(hwc|chw)\b", f"{row.get('source', '')} {row.get('notes', '')}".lower())
+    told = re.search(r"\bn(hwc|chw)\b", text_of(row))
     return {"memory_format": "channels_last" if told[1] == "hwc" else "channels_first"} if told else {}
 
 

@@ -13,7 +13,7 @@ from budget import device as devices
 from budget import stack as stacks
 from budget.named import Any, NamedTuple
 
-from .table import Row
+from .table import Row, text_of
 
 
 class NotCoveredError(Exception):
@@ -205,7 +205,7 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
 
 def month(row: Row) -> tuple[int, ...]:
     """The year and month that a row's source or notes state, or what is later than all."""
-    told = re.search(DATE, f"{row.get('source', '')} {row.get('notes', '')}".lower())
+    told = re.search(DATE, text_of(row))
     return (int(told[1]), int(told[2])) if told else (9999,)
 
 

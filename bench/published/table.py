@@ -27,6 +27,11 @@ SPELLED = {
 UNNAMED = ("id", "source")  # what a table may lack: rows are numbered then
 
 
+def text_of(row: Row, *columns: str) -> str:
+    """What a row's columns say, in small letters; where none is named, its source and its notes."""
+    return " ".join(row.get(column, "") for column in columns or ("source", "notes")).lower()
+
+
 def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:
     """The kind of a table, and its rows. Raises InputError that names the file, and its row and column."""
     name = os.path.basename(path)

@@ -12,7 +12,7 @@ from budget import stack as stacks
 from budget.named import Any
 
 from .rows import NotCoveredError, month
-from .table import Row
+from .table import Row, text_of
 
 RANK = 16  # where a row states none: the rank is of little weight
 # Words for a layer, and the products that they are in the networks here.
@@ -42,7 +42,7 @@ FUSED = {r"\bnorm|layernorm": "norm", r"\bmlp|swiglu|gelu|gate": "gate", r"cross
 
 def adapters(row: Row) -> dict[str, Any]:
     """The settings of a row's adapters; nothing where all weights train."""
-    words = " ".join(row.get(c, "") for c in ("kind", "method", "notes", "precision", "quant")).lower()
+    words = text_of(row, "kind", "method", "notes", "precision", "quant")
     if "lora" not in words:
         return {}
     told = re.search(r"\brank (\d+)(?: on ([a-z ]+))?", words)
@@ -68,7 +68,7 @@ def documents(row: Row) -> dict[str, Any]:
     """Documents that a packed sequence has, where notes say how long they are, in a kernel that stays within
     them.
     """
-    told = re.search(r"\bdocuments of (\d+) tokens", row.get("notes", "").lower())
+    told = re.search(r"\bdocuments of (\d+) tokens", text_of(row, "notes"))
     return {"documents": int(told[1]), "attention": "flash"} if told else {}
 
 
@@ -88,7 +88,7 @@ def _noted(row: Row, software: str) -> str:
 
     Muon steps whole matrices: of parts of them AdamW's time is taken.
     """
-    text = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    text = text_of(row)
     if told := next((ours for word, ours in NOTED.items() if word in text), ""):
         return told
     if re.search(r"\bmuon\b", text) and row.get("zero_stage", "").lower() in ("", "ddp"):
@@ -103,7 +103,7 @@ def fused(row: Row, software: str) -> dict[str, str]:
     three products have adapters, or liger's norms, gates and loss; elsewhere those of `fused layernorm,
     swiglu, cross entropy`. Sources: fms-acceleration, liger, flash-attention-2 (its package's layers).
     """
-    words = f"{row.get('source', '')} {row.get('notes', '')}".lower()
+    words = text_of(row)
     unsloth, liger = "unsloth" in words, "liger" in words
     if software == "transformers" and (unsloth or liger):
         adapted = adapters(row).get("lora_targets", "mlp.gate,mlp.up,mlp.down" * ("lora" in words))

@@ -25,7 +25,7 @@ from .rows import (
     stack,
     whole,
 )
-from .table import Row
+from .table import Row, text_of
 from .techniques import adapters, documents, fused, optimizer
 from .usual import EMPTY, filled
 
@@ -104,7 +104,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     if row.get("kind") in HEADS or _written_out(row, software):
         settings["attention"] = "eager"
     settings["config"] |= HEADS.get(row.get("kind", ""), {})
-    if "masked language model" in row.get("notes", "").lower():
+    if "masked language model" in text_of(row, "notes"):
         settings["config"] |= MASKED
     return Part(model, settings)
 
@@ -113,7 +113,7 @@ def _written_out(row: Row, software: str) -> bool:
     """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
     before 2.0 and in transformers' networks before 4.36, of December 2023. Sources: torch-sdpa, transformers.
     """
-    text = f"{row['source']} {row.get('notes', '')}".lower()
+    text = text_of(row)
     if "flash" in text:
         return "no flash" in text
     old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
