@@ -1,4 +1,4 @@
-"""Times of arrays are those of single calls, element by element, where a kernel's kind depends on sizes."""
+"""Times of arrays are those of single calls, element by element."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,17 @@ BITS = {"mode": "decode", "seq": 128, "device": "4090"}
         ("mixtral-8x7b", "batch", [1, 16], {"mode": "decode", "seq": 128, "device": "h100"}),
     ],
 )
-def test_an_array_takes_the_times_of_its_elements(model, size, values, settings):
+def test_what_a_kernel_is_depends_on_sizes_alike(model, size, values, settings):
     together = estimate(model, **{size: np.array(values)}, **settings).times.step
     alone = [estimate(model, **{size: value}, **settings).times.step for value in values]
     np.testing.assert_allclose(together, alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("device", ["h200", "cpu"])
+@pytest.mark.parametrize("model", ["gpt2", "resnet50", "rnn", "dlrm"])
+def test_arrays_equal_single_calls(model, device):
+    batches = np.array([1, 3, 8, 64])
+    settings = {"device": device, "dtype": "fp32", "execution": "eager"}
+    together = estimate(model, batch=batches, **settings).times.step
+    alone = [estimate(model, batch=int(b), **settings).times.step for b in batches]
+    assert together == pytest.approx(alone, rel=1e-12)

@@ -6,10 +6,8 @@ import pytest
 
 import budget
 from budget import stack
-from budget.__main__ import main
 from budget.device import load, software
 from budget.device.profile import profile_for
-from budget.estimate import settings_of
 from budget.fold.pools import idle as unused
 
 NAMES = (
@@ -91,96 +89,6 @@ def test_each_mode_has_its_usual_stack():
 GOOD = {"about": "mine", "source": "torch-compile", "train": {"attention": "sdpa"}}
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"source": None}, "source is missing"),
-        ({"source": [3]}, "source: got"),
-        ({"train": 3}, "train: got 3"),
-        ({"kernels": {}}, "kernels is no field"),
-        ({"overlap": {"dp": -0.1}}, "overlap.dp: got -0.1; allowed: 0 to 1"),
-        ({"overlap": {"dp": "all"}}, "overlap.dp: got 'all'"),
-        ({"overlap": {"sp": 1}}, "overlap.sp is unknown; allowed: dp, tp, pp, ep, cp"),
-        ({"attention": {"sm90": "fa9"}}, "attention.sm90: unknown kernel 'fa9'; allowed: eager, fa2"),
-        ({"reached": {"sm90": {"product": -1}}}, "reached.sm90.product: got -1; allowed: 0.01 to 100"),
-        ({"reached": {"sm90": 0.5}}, "reached.sm90: got 0.5; allowed: a table"),
-        ({"intervals": {"": [2, 1]}}, "intervals.: got [2, 1]; allowed: a low and a high"),
-        ({"groups": {"sp": 1}}, "groups.sp is unknown; allowed: "),
-        ({"context_mib": -1}, "context_mib: got -1; allowed: 0 to"),
-        ({"keeps": ["all"]}, "keeps: got ['all']; allowed: a list of sent, gradients"),
-        ({"pools": "gathers"}, "pools: got 'gathers'; allowed: a list of gradients, gathers"),
-        ({"experts": {"sm90": "each"}}, "experts.sm90: got 'each'; allowed: grouped, fused, loop, streams"),
-        ({"few_bits": {"": {"bits": 4}}}, "few_bits..bits is unknown; allowed: rows, dots"),
-        ({"all_reduce": {"sm90": {"gb_s": 1}}}, "all_reduce.sm90.one_shot_us is missing"),
-        ({"like": "nothing"}, "like: got 'nothing'; allowed: autoawq, "),
-        ({"same": ["timm"]}, "same: got ['timm']; allowed: autoawq, "),
-    ],
-)
-def test_a_wrong_file_is_named_with_its_field(tmp_path, capsys, change, problem):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps(GOOD))
-    assert main(["estimate", "gpt2", "--stack", str(path)]) == 0
-    capsys.readouterr()
-    path.write_text(json.dumps({**GOOD, **change}))
-    assert main(["estimate", "gpt2", "--stack", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert problem in error
-    assert "mine.json: " in error
-    assert error.count("\n") == 1
-
-
-ODD = [
-    -3,
-    True,
-    "warp",
-    [],
-    ["warp"],
-    [1, -1],
-    {"warp": -1},
-    {"": "warp"},
-    {"": None},
-    {"": [1]},
-    {"": {"": 1}},
-]
-FREE = ("about", "notes", "source")  # any text
-
-
-@pytest.mark.parametrize("field", stack.FIELDS)
-def test_a_field_is_refused_in_one_line_or_changes_what_it_says(tmp_path, field):
-    """Of a wrong type, a negative or an unknown word: never a traceback, never an answer that ignores it."""
-    empty = stack.parse(GOOD, "mine.json")._replace(**{field: None})
-    for value in ODD:
-        path = tmp_path / "mine.json"
-        path.write_text(json.dumps({**GOOD, "serve": {}, field: value}))
-        try:
-            e = budget.estimate("gpt2", seq=64, stack=str(path))
-        except budget.InputError as error:
-            said = str(error)
-            assert said.startswith("stack: mine.json: ") and "\n" not in said and field in said, value
-        else:
-            assert value == [] or (field in FREE and value in ("warp", ["warp"])) or value is True, value
-            assert getattr(e.stack, field) != getattr(empty, field)
-
-
-@pytest.mark.parametrize("mode", ["train", "serve", *stack.BESIDES])
-@pytest.mark.parametrize("name", ["execution", "attention", "optimizer", "precision", "fuse", "mode", "warp"])
-def test_a_default_that_no_setting_has_is_refused(tmp_path, mode, name):
-    path = tmp_path / "mine.json"
-    for value in (*ODD, None):
-        if (name, value) == ("fuse", "warp"):  # a list of names, which the network is asked for
-            continue
-        path.write_text(json.dumps({**GOOD, mode: {name: value}}))
-        with pytest.raises(
-            budget.InputError, match=f"^stack: mine.json: {mode}.{name}: .*(allowed|known|did)"
-        ):
-            budget.estimate("gpt2", stack=str(path))
-
-
-@pytest.mark.parametrize("name", stack.names())
-def test_every_stack_of_the_data_is_one_that_a_file_could_have(name):
-    settings_of(stack.load(name))
-
-
 def test_a_pair_that_nobody_measured_says_so_and_is_less_sure():
     known = budget.estimate("llama-2-7b", stack="llm-foundry", device="a100-80gb")
     other = budget.estimate("llama-2-7b", stack="llm-foundry", device="b200")
@@ -216,13 +124,6 @@ def test_torch_multiplies_experts_in_one_kernel_since_sm90(device, together):
         assert forms["grouped"].share <= forms["matmul"].share
 
 
-def test_no_file_and_no_stack():
-    with pytest.raises(budget.InputError, match=r"^stack: unknown name 'vlm'; did you mean 'vllm'\?"):
-        budget.estimate("gpt2", mode="decode", stack="vlm")
-    with pytest.raises(budget.InputError, match=r"^stack: cannot read nowhere\.json: No such file"):
-        budget.estimate("gpt2", stack="nowhere.json")
-
-
 @pytest.mark.parametrize(
     ("device", "faster"),
     [("rtx-4090", 2), ("rtx-3090", 2), ("rtx-a6000", 1), ("a100-80gb", 1), ("m2-ultra", 1), ("mi300x", 1)],
@@ -231,13 +132,6 @@ def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, fa
     """As measured on an RTX 4090: 165.6 and 325.7 TFLOP/s; boards for workstations have one rate for both."""
     assert software.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)
     assert software.accumulated(load(device), "fp32") == 1
-
-
-def test_how_products_add_up_is_one_of_two(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"about": "x", "source": "vllm", "accumulate": "fp64"}))
-    with pytest.raises(budget.InputError, match=r"mine.json: accumulate: got 'fp64'; allowed: fp16, fp32"):
-        stack.load(str(path))
 
 
 def test_one_batch_on_several_devices_is_less_sure():

@@ -1,4 +1,4 @@
-"""The time model against arithmetic by hand, and arrays against single calls."""
+"""The time model against arithmetic by hand."""
 
 import numpy as np
 import pytest
@@ -174,16 +174,6 @@ def test_an_engine_waits_for_its_host_between_two_tokens():
     assert bound(time(e.program, H100, profile(turn=(1, 0)), "bfloat16", "graph")) == "host"
 
 
-@pytest.mark.parametrize("device", ["h200", "cpu"])
-@pytest.mark.parametrize("model", ["gpt2", "resnet50", "rnn", "dlrm"])
-def test_arrays_equal_single_calls(model, device):
-    batches = np.array([1, 3, 8, 64])
-    settings = {"device": device, "dtype": "fp32", "execution": "eager"}
-    together = budget.estimate(model, batch=batches, **settings).times.step
-    alone = [budget.estimate(model, batch=int(b), **settings).times.step for b in batches]
-    assert together == pytest.approx(alone, rel=1e-12)
-
-
 @pytest.mark.parametrize("device", ["h200", "a100-80gb", "cpu"])
 def test_more_work_takes_longer(device):
     steps = budget.estimate("gpt2", batch=np.arange(1, 40), device=device).times.step
@@ -213,38 +203,6 @@ def test_states_on_the_host_are_there_when_the_step_needs_them():
     assert away.times.step > plain.times.step
     link = 2 * away.memory.host / 50e9
     assert away.times.step == pytest.approx(away.times.forward + away.times.backward + link, rel=1e-3)
-
-
-def spent(fuse, phase, chosen):
-    """Seconds of the chosen kernels of a large model, with parts fused or not."""
-    kernels = budget.estimate("llama-3-8b", device="h100", execution="eager", fuse=fuse).times.kernels
-    return sum(k.seconds for k in kernels if k.work.contraction and k.work.phase == phase and chosen(k.work))
-
-
-@pytest.mark.parametrize(
-    ("fuse", "kind", "runs"), [("cross_entropy", "cross_entropy", 3), ("chunked_cross_entropy", "chunked", 2)]
-)
-def test_a_fused_loss_is_no_faster_than_its_products(fuse, kind, runs):
-    alone = [spent("", phase, lambda w: w.op == "head.logits") for phase in ("forward", "backward")]
-    found = [spent(fuse, phase, lambda w: w.kind == kind) for phase in ("forward", "backward")]
-    assert found[0] >= alone[0] and alone[1] == pytest.approx(2 * alone[0], rel=1e-3)
-    # The backward pass has two products; the one that runs the head again has three.
-    assert runs * alone[0] <= found[1] * 1.001 <= 1.02 * runs * alone[0]
-
-
-def test_a_fused_loss_reads_the_logits_and_writes_their_gradient():
-    """Of 8,192 x 128,256 logits in 16 bits: once in each pass, and the gradient once."""
-    logits = 8192 * 128256 * 2
-    kernels = budget.estimate("llama-3-8b", seq=8192, execution="eager", fuse="loss").times.kernels
-    found = {k.work.phase: k.work.bytes for k in kernels if k.work.kind == "loss"}
-    assert found["forward"] == pytest.approx(logits, rel=1e-3)
-    assert found["backward"] == pytest.approx(2 * logits, rel=1e-3)
-
-
-@pytest.mark.parametrize("phase", ["forward", "backward"])
-def test_a_fused_mlp_s_product_is_as_fast_as_alone(phase):
-    alone = spent("", phase, lambda w: w.op == "layers.mlp.down")
-    assert spent("mlp", phase, lambda w: w.kind == "mlp") == pytest.approx(alone, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Rows of published tables: what each asks of `estimate`."""
+
+import pytest
+from budget.bench.published import predict, table
+from budget.bench.published.rows import NotCoveredError
+from published_tables import DATA, some, written
+
+from budget.serving import serve
+
+
+def test_a_row_of_an_unknown_device_says_so(tmp_path):
+    row = {**some("inference.csv", 50)[0], "gpu": "Abacus 9"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [row])))
+    (found,) = predict.predict(kind, rows[0])
+    assert found.why_not == "no data on the device 'Abacus 9'"
+
+
+def test_a_served_token_takes_its_step_and_its_share_of_others_prompts(tmp_path):
+    """The closed form of budget serve, of the same engine with as many places as users."""
+    row = {**some("serving.csv", 1000)[0], "engine": "vLLM", "concurrency": "16", "tp": "2"}
+    row |= {"input_len": "1024"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [{**row, "output_len": "256"}])))
+    (found,) = predict.predict(kind, rows[0])
+    settings = {"device": "h100", "stack": found.stack, "layout": {"tp": 2, "sp": 0}, "dtype": "bf16"}
+    served = serve(row["model"].split("/")[1], context=1024, output_tokens=256, users=[16], **settings)
+    assert served.places >= 16
+    assert found.predicted == pytest.approx(served.points[0].tpot_s, rel=1e-9)
+    for change, why in (
+        ({"concurrency": "saturated"}, "users without end"),
+        ({"mode": "disagg"}, "prompts on devices of their own"),
+        ({"precision": "fp6"}, "products in fp6 are not timed"),
+        ({"moe_tp": "2", "moe_ep": "4"}, "experts on more devices than attention"),
+        ({"attention_dp": "8"}, "attention divided by requests"),
+    ):
+        kind, rows = table.read(str(written(tmp_path / "b.csv", [{**row, **change}])))
+        (found,) = predict.predict(kind, rows[0])
+        assert found.why_not.startswith(why)
+
+
+def test_equal_requests_of_an_engine_that_runs_prompts_first_stay_together(tmp_path):
+    """Simulated: 32 users at once, prompts of 1,024 in pieces of 8,192 tokens, all before any decodes."""
+    row = {**some("serving.csv", 1000)[0], "engine": "SGLang", "concurrency": "32", "tp": "2"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [{**row, "input_len": "1024"}])))
+    decode, prompts = next(iter(kind.asked(rows[0]))).parts
+    pieces = [i // 8 for i in range(32)]  # in which piece each prompt runs
+    behind = [sum(8 for piece in range(4) if piece > own) for own in pieces]
+    assert prompts.times == pytest.approx(sum(behind) / 32 / int(row["output_len"]))
+    assert decode.settings["batch"] == 32
+
+
+def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
+    """Its pre-training pads to a bin; its fine-tuning to the length that is stated, without a vocabulary."""
+    rows = [r for r in some("training_throughput.csv", 1) if r["model"] == "BERT-large"]
+    kind, rows = table.read(written(tmp_path / "bert.csv", rows))
+    for row in rows:
+        (found,) = predict.predict(kind, row)
+        in_bins = row["kind"] == "bert_train" and "NVIDIA/" in row["source"]
+        assert ("bins" in found.why_not) == (in_bins and "TensorFlow" not in row["source"])
+        if row["kind"] == "bert_qa_train":
+            assert found.asked.parts[0].settings["config"]["head"] == "tokens"
+            assert found.asked.parts[0].settings["precision"] == "master"
+
+
+def test_devices_that_a_source_counts_twice_are_counted_once(tmp_path):
+    """Four devices, whole experts on each: tp 4, ep 4 stand there as tp 16, experts 4 by 4."""
+    row = {**some("serving.csv", 1000)[0], "moe_tp": "4", "moe_ep": "4", "tp": "16"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [row, {**row, "tp": "4", "moe_tp": "1"}])))
+    twice, once = (next(iter(kind.asked(r))).parts[0].settings["layout"]["tp"] for r in rows)
+    assert twice == once == 4
+
+
+def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
+    base = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "2"}
+    rows = [
+        base | {"model": "bert-base", "engine": "PyTorch eager 1.12", "weight_precision": "fp16"}
+        | {"input_len": "128", "e2e_latency_ms": "8"},
+        base | {"model": "Llama-2-7B", "engine": "ExLlamaV2", "weight_precision": "int4 (GPTQ)"}
+        | {"input_len": "8", "output_len": "8", "tpot_ms": "5"},
+        base | {"model": "Llama-3-8B", "engine": "transformers 4.51.3", "weight_precision": "bf16"}
+        | {"input_len": "8", "output_len": "8", "tpot_ms": "5"},
+    ]  # fmt: skip
+    kind, read = table.read(str(written(tmp_path / "a.csv", rows)))
+    encoder, packed, older = (next(iter(kind.asked(r))).parts[0].settings for r in read)
+    assert (encoder["mode"], encoder["seq"]) == ("forward", 128)
+    assert packed["quantize"] == "gptq"
+    assert older["attention"] == "causal"  # keys and values had copies before version 5
+
+
+@pytest.mark.parametrize(
+    ("told", "settings"),
+    [
+        ({"weight_precision": "Q4_K - Small"}, {"quantize": "q4_k_s"}),
+        ({"weight_precision": "IQ4_XS - 4.25 bpw"}, {"quantize": "iq4_xs"}),
+        ({"engine": "mlx-lm", "weight_precision": "8-bit"}, {"quantize": "mlx-8bit"}),
+        ({"engine": "mlx-lm", "weight_precision": "int6 (groups of 64)"}, {"quantize": "mlx-6bit"}),
+        ({"engine": "torchao", "weight_precision": "int4 (groups of 64)"}, {"quantize": "mlx-4bit"}),
+        ({"engine": "gpt-fast (torch.compile)"}, {"stack": "gpt-fast"}),
+        ({"engine": "gpt-fast", "weight_precision": "int8"}, {"quantize": "int8", "quantize_head": True}),
+        ({"engine": "vLLM", "weight_precision": "int4 (weights only)"}, {"quantize": "w4a16"}),
+        ({"engine": "vLLM", "weight_precision": "GPTQ-Int8"}, {"quantize": "gptq-8bit"}),
+        ({"weight_precision": "MXFP4"}, {"quantize": "mxfp4_moe"}),
+        ({"output_len": "64"}, {"seq": 32}),  # as llama-bench, from an empty context
+        ({"output_len": "64", "engine": "ollama 0.12"}, {"seq": 544}),
+        ({"output_len": "64", "engine": "llama.cpp (llama-bench -d 512)"}, {"seq": 544}),
+        ({"engine": "LM Studio (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
+        ({"engine": "llama.cpp 7340 (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
+        ({"engine": "llama.cpp (2024-03, Vulkan)"}, {"stack": "llama.cpp-vulkan-2024"}),
+        ({"engine": "llama.cpp (2025-09, Vulkan, int dot: 0)"}, {"stack": "llama.cpp-vulkan-2024"}),
+        ({"tpot_ms": "", "decode_tok_s_total": "50"}, {"mode": "decode"}),
+        ({"tpot_ms": "", "prefill_tok_s": "50"}, {"mode": "prefill", "seq": 512}),
+        ({"tpot_ms": "", "prefill_tok_s": "50", "engine": "llama.cpp (ubatch 256)"}, {"seq": 256}),
+        ({"model": "resnet50", "input_len": "", "e2e_latency_ms": "9"}, {"mode": "forward"}),
+        ({"engine": "vLLM 0.9.1 (enforce-eager)"}, {"execution": "fused"}),
+        ({"engine": "SGLang, --disable-cuda-graph"}, {"execution": "fused"}),
+        ({"engine": "AutoAWQ 0.1.8", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq-2023"}),
+        ({"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq"}),
+        ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
+        ({"engine": "AutoAWQ (llm-awq's kernels)", "weight_precision": "AWQ"}, {"quantize_own": False}),
+    ],
+)
+def test_a_row_s_words_are_settings(tmp_path, told, settings):
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "Llama-3-8B", "engine": "llama.cpp", "weight_precision": "F16", "input_len": "512"}
+    kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"} | told])))
+    (asked,) = kind.asked(read[0])
+    assert asked.measured
+    assert asked.parts[0].settings | settings == asked.parts[0].settings
+
+
+def test_a_prompt_in_pieces_attends_to_all_before():
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "llama-3.2-1b", "engine": "llama.cpp", "weight_precision": "F16"}
+    row |= {"input_len": "8192", "prefill_tok_s": "5"}
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    pieces, whole, own = asked.parts
+    assert [(p.settings["seq"], p.times, p.kind) for p in asked.parts] == [
+        (512, 16, ""), (8192, 1, "attention"), (512, -16, "attention")
+    ]  # fmt: skip
+    both = predict.seconds(whole, predict.run(whole)) + predict.seconds(own, predict.run(own))
+    assert 0 < both < predict.seconds(pieces, predict.run(pieces))
+
+
+@pytest.mark.parametrize(
+    ("told", "parts"),
+    [
+        ({"notes": "50 steps, images/s"}, [("sd-1.5-unet", 8, 50), ("sd-vae", 4, 1)]),
+        ({"steps": "30", "model": "SDXL"}, [("sdxl-unet", 8, 30), ("sd-vae", 4, 1)]),
+        ({"notes": "50 steps of the denoiser"}, [("sd-1.5-unet", 8, 50)]),
+        ({"notes": "28 steps of the denoiser", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28)]),
+        ({"notes": "one pass of the denoiser"}, [("sd-1.5-unet", 4, 1)]),
+        ({"notes": "28 steps", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28), ("flux-vae", 4, 1)]),
+        ({"notes": "images/s"}, "how many steps a picture takes is not stated"),
+    ],
+)
+def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, parts):
+    """StableDiffusionPipeline concatenates latents with themselves; FluxPipeline has guidance embedded."""
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "4"}
+    row |= {"model": "Stable Diffusion 1.5", "engine": "diffusers", "weight_precision": "fp16"} | told
+    kind = table.read(str(DATA / "inference.csv"))[0]
+    if isinstance(parts, str):
+        with pytest.raises(NotCoveredError, match=parts):
+            list(kind.asked(row))
+        return
+    (asked,) = kind.asked(row)
+    assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
+    assert {p.settings["image"] for p in asked.parts} == {512 if "1.5" in row["model"] else 1024}
+    assert asked.work == 4
