@@ -36,6 +36,7 @@ UNUSED = [
     ("gpt2", {"mode": "forward", "optimizer": "nonsense"}, "optimizer: unknown name 'nonsense'"),
     ("gpt2", {"dtype": "fp8"}, "dtype: got fp8; allowed in training: bf16, with precision fp8"),
     ("resnet50", {"dtype": "int8", "device": "t4"}, ".*int8 itself: mode forward"),
+    ("resnet50", {"quantize": "int8", "mode": "forward"}, "quantize: .* or dtype int8"),
     ("gpt2", {"dtype": "int4"}, "dtype: got 'int4'; allowed: fp64, fp32, tf32, bf16, fp16, fp8, int8"),
     ("gpt2", {"dtype": "int64", "mode": "forward"}, "dtype: got 'int64'"),
     ("gpt2", {"lora_rank": 8, "lora_dropout": 7.0}, "lora_dropout: got 7.0; allowed: from 0 to below 1"),

@@ -203,6 +203,7 @@ def test_digits_are_never_run_together(told):
         ("mlx-community/Llama-3.2-3B-Instruct-4bit", "llama-3.2-3b --quantize mlx-4bit"),
         ("nvidia/DeepSeek-R1-NVFP4", "deepseek-v3 --quantize nvfp4"),
         ("Qwen3-8B-GGUF", "qwen3-8b --quantize q4_k_m"),
+        ("llama3.1:8b-instruct-q4_K_M", "llama-3.1-8b --quantize q4_k_m"),  # ollama's
     ],
 )
 def test_weights_in_few_bits_are_not_taken_for_others(told, way):

@@ -66,6 +66,16 @@ class Parser(ArgumentParser):
         """All flags."""
         return list(self._option_string_actions)
 
+    def meanings(self) -> dict[str, str]:
+        """What each long flag means, without its dashes, in its help's words."""
+        self.complete()
+        return {
+            flag[2:]: a.help
+            for a in self._actions
+            for flag in a.option_strings
+            if a.help and flag[:2] == "--"
+        }
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:  # type: ignore[override] # no namespace but argparse's
         """As argparse's; if a flag is not recognized, all flags are added and the arguments parsed again."""
         known, rest = super().parse_known_args(args, namespace)

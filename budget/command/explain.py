@@ -8,6 +8,7 @@ from textwrap import fill
 
 from .. import table
 from ..errors import unknown
+from ._parser import Parser
 
 HELP = "what a word of an answer means, or a source that it names"
 EXAMPLES = """examples:
@@ -37,11 +38,24 @@ def run(args: Namespace) -> int:
     told = {_plain(word): term for term, entry in terms.items() for word in (*entry.get("also", ()), term)}
     term = told.get(_plain(asked))
     if term is None:
-        raise unknown("term", asked, terms, "`budget explain` has all words")
+        flags = _flags()
+        if (flag := _plain(asked).replace(" ", "-")) not in flags:
+            raise unknown("term", asked, (*terms, *flags), "`budget explain` has all words")
+        print(fill(f"--{flag}, a flag of budget estimate: {flags[flag]}", 79, break_on_hyphens=False))
+        return 0
     entry = terms[term]
     print(fill(" ".join(entry["text"].split()), 79))
     print(fill(f"source: {_source(entry.get('source'))}", 79, break_on_hyphens=False))
     return 0
+
+
+def _flags() -> dict[str, str]:
+    """What each flag of an estimate means, in its help's words."""
+    from . import estimate
+
+    parser = Parser(prog="budget estimate")
+    estimate.flags(parser)
+    return parser.meanings()
 
 
 def _plain(words: str) -> str:

@@ -119,7 +119,9 @@ def quantize(
     if not found:
         raise InputError(
             "quantize",
-            f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze",
+            f"no linear layer of {model.name} is frozen; allowed: with lora_rank, adapters or freeze"
+            if train
+            else f"{model.name} has no linear layers before its head; allowed: none, or dtype int8",
         )
     return model._replace(nodes=nodes)
 

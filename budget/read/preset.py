@@ -120,9 +120,15 @@ def captured(found: Mapping[str, Any]) -> bool:
 
 def in_few_bits(name: str) -> str:
     """A hint at the preset and the setting of a name that says in which few bits its weights are."""
-    words = re.split(r"[-_ ]", re.sub(r"-unsloth(?=-bnb)|(?<=-)quantized\.", "", name))
+    from ..plan.gguf import FORMATS as GGUF  # only where no preset is called so
+
+    begins, _, last = name.lower().replace(":", "-").rpartition("-")
+    if last in GGUF:  # llama3.1:8b-instruct-q4_K_M
+        few, words = {**FEW_BITS, last: last}, [*re.split(r"[-_ ]", begins), last]
+    else:
+        few, words = FEW_BITS, re.split(r"[-_ ]", re.sub(r"-unsloth(?=-bnb)|(?<=-)quantized\.", "", name))
     for i, word in enumerate(words):
-        form = FEW_BITS.get(word.lower())
+        form = few.get(word.lower())
         if form and i:
             try:
                 return f"`{plain('-'.join(words[:i]))} --quantize {form}` has such weights; "
