@@ -59,6 +59,8 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
             ("each source, of stacks with no other", only),
             ("each stack", own),
         ):
+            if not rows:
+                continue
             kind = name.split(",")[0]
             cells = (
                 f"{spread([errors[kind][c.key] for c in rows])} | {share(within[kind][c.key] for c in rows)}"
