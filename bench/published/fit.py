@@ -9,9 +9,8 @@ Sources: published-training, published-inference, published-serving, lambda-benc
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +29,9 @@ from .measured import Case, together
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
 STACK, PAIR, ROW = 0.25, 0.15, 0.08
+# The same of attention, whose kernels were measured alone at all lengths: few rows have long prompts, and
+# what else is wrong with these would rule it. Assumed, after a prompt of a million tokens had been seen.
+KERNEL = 0.05, 0.03
 ENGINE = 1.0  # the first for what an engine's host does between two tokens: from little to half of the time
 # What all stacks share, and how far it may lie from that: products and attention as measured alone;
 # convolutions reach products' rate, but for narrow ones; memory-bound kernels 0.58 of the bandwidth in situ,
@@ -42,15 +44,14 @@ SHARED = {
     "sequence": (1e-5, 0.5),
 }  # fmt: skip
 STEP = 0.02  # of a logarithm, by which numbers are moved to see what rows do
-STEPS, ENOUGH, ROUGH = (
-    60,
-    1e-6,
-    1e-4,
-)  # at most so many, or until one gains less of the cost; through soft maxima
+STEPS, ENOUGH = 60, 1e-6  # at most so many, or until one gains less of the cost
+ROUGH = 1e-4  # the same through soft maxima
 # A step takes the longer of the device's and the host's seconds, and what is shorter has no slope: a fit
 # would end where its start has it. So it goes through soft maxima, norms of these orders, to the real one.
 NORMS = 2.0, 6.0, math.inf  # Source: graduated-non-convexity.
-FAR = 0.25  # a larger error counts linearly: one bad row must not rule
+# A larger error counts linearly, and so does a number farther than its width from where it is drawn to: one
+# bad row must not rule a stack, nor one odd stack what all share.
+FAR, ODD = 0.25, 1.0
 
 
 Name = tuple[str, ...]  # (class), (stack, class), (stack, generation, class)
@@ -199,17 +200,14 @@ def _fit(
         return (predictions(rows, at(x), norm) - measured) / ROW
 
     def cost(e: Any, x: Any) -> float:
-        a, b = np.abs(e) * ROW, FAR
-        return float(
-            np.where(a <= b, e * e, (2 * a * b - b * b) / ROW**2).sum() + (((x - origin) / width) ** 2).sum()
-        )
+        return _squares(e, FAR / ROW) + _squares((x - origin) / width, ODD)
 
     e, damping = errors(x), 1e-2
     for _ in range(STEPS):
         slopes = _slopes(rows, names, mine, at(x), norm)
-        w = np.minimum(1, FAR / np.maximum(np.abs(e) * ROW, 1e-9))
-        normal = slopes.T @ (slopes * w[:, None]) + np.diag(1 / width**2)
-        gradient = slopes.T @ (w * e) + (x - origin) / width**2
+        w, drawn = _weights(e, FAR / ROW), _weights((x - origin) / width, ODD) / width**2
+        normal = slopes.T @ (slopes * w[:, None]) + np.diag(drawn)
+        gradient = slopes.T @ (w * e) + (x - origin) * drawn
         before = cost(e, x)
         while damping < 1e6:
             moved = x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
@@ -223,6 +221,17 @@ def _fit(
         if before - cost(e, x) < (ENOUGH if norm == math.inf else ROUGH) * before:
             break
     return at(x)
+
+
+def _squares(e: Any, far: float) -> float:
+    """The sum of squares, linear beyond `far`. Source: huber."""
+    a = np.abs(e)
+    return float(np.where(a <= far, a * a, 2 * a * far - far * far).sum())
+
+
+def _weights(e: Any, far: float) -> Any:
+    """What each counts in least squares that have the same minimum."""
+    return np.minimum(1, far / np.maximum(np.abs(e), 1e-9))
 
 
 def _slopes(rows: Sequence[Batch], names: Sequence[Name], mine: Any, numbers: Numbers, norm: float) -> Any:
@@ -252,46 +261,7 @@ def _names(found: Sequence[Case]) -> Iterator[tuple[str, ...]]:
 def _width(name: tuple[str, ...]) -> float:
     if len(name) == 1:
         return SHARED[name[0]][1]
+    stack, pair = KERNEL if name[-1] == "attention" else (STACK, PAIR)
     if len(name) == 2:
-        return ENGINE if name[-1] in ("turn", "sequence") else STACK
-    return PAIR
-
-
-def left_out(
-    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers
-) -> dict[str, float]:
-    """Errors as logarithms, by row and quantity, each predicted from its stack's rows with other keys.
-
-    What all stacks share, five numbers, stays as all rows have it.
-    """
-    common = {n: v for n, v in known.items() if len(n) == 1}
-
-    def without(k: Any) -> dict[str, float]:
-        out = [c for c in found if key(c) == k]
-        some = {c.stack for c in out}
-        seen = [c for c in found if key(c) != k and c.stack in some]
-        warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
-        near = {**common, **warm}
-        numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
-        wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
-        return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
-
-    errors: dict[str, float] = {}
-    for some in _side_by_side(without, sorted({key(c) for c in found}, key=str)):
-        errors |= some
-    return errors
-
-
-def _side_by_side(job: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """What a job makes of each, on all cores: a fork has the rows, which would take long to send."""
-    if len(items) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return [job(item) for item in items]
-    with multiprocessing.get_context("fork").Pool(initializer=_jobs.append, initargs=(job,)) as pool:
-        return pool.map(_run, items, chunksize=1)
-
-
-_jobs: list[Callable[[Any], Any]] = []  # of a fork, the one that it was made for
-
-
-def _run(item: Any) -> Any:
-    return _jobs[-1](item)
+        return ENGINE if name[-1] in ("turn", "sequence") else stack
+    return pair

@@ -1,0 +1,53 @@
+"""Rows predicted by a fit that has not seen them: by fold, pair, publication or stack."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from budget.named import Any
+
+from .fit import NORMS, Numbers, batches, fit, predictions
+from .measured import Case
+
+
+def left_out(
+    found: Sequence[Case], key: Callable[[Case], Any], begin: Numbers, known: Numbers
+) -> dict[str, float]:
+    """Errors as logarithms, by row and quantity, each predicted from its stack's rows with other keys.
+
+    What all stacks share stays as all rows have it.
+    """
+    common = {n: v for n, v in known.items() if len(n) == 1}
+
+    def without(k: Any) -> dict[str, float]:
+        out = [c for c in found if key(c) == k]
+        some = {c.stack for c in out}
+        seen = [c for c in found if key(c) != k and c.stack in some]
+        warm = {n: v for n, v in known.items() if n[0] in {c.stack for c in seen}}
+        near = {**common, **warm}
+        numbers = fit(seen, begin, near, shared=False, norms=NORMS[-1:]) if seen else common
+        wrong = predictions(batches(out), numbers) - np.array([c.measured for c in out])
+        return {c.key: float(w) for c, w in zip(out, wrong, strict=True)}
+
+    errors: dict[str, float] = {}
+    for some in _side_by_side(without, sorted({key(c) for c in found}, key=str)):
+        errors |= some
+    return errors
+
+
+def _side_by_side(job: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """What a job makes of each, on all cores: a fork has the rows, which would take long to send."""
+    if len(items) < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return [job(item) for item in items]
+    with multiprocessing.get_context("fork").Pool(initializer=_jobs.append, initargs=(job,)) as pool:
+        return pool.map(_run, items, chunksize=1)
+
+
+_jobs: list[Callable[[Any], Any]] = []  # of a fork, the one that it was made for
+
+
+def _run(item: Any) -> Any:
+    return _jobs[-1](item)
