@@ -37,6 +37,6 @@ def test_peak_is_what_torch_measures(name, batch, size):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_median():
-    pairs = [compared(*run) for run in RUNS]
+    pairs = [compared(*run) for run in RUNS[::4]]  # a worker has few of the others' results
     assert len(CASES) >= 15
     assert median(abs(ours.peak / torchs["Total"] - 1) for ours, torchs in pairs) <= MEDIAN
