@@ -2,7 +2,9 @@
 
 import gc
 import os
+import subprocess
 import warnings
+import zlib
 from collections import Counter
 
 import pytest
@@ -24,9 +26,43 @@ settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
 
+PARTS = 3  # of the slow tests, which take half an hour of two cores; a commit decides which one runs
+PART = "BUDGET_SLOW_PART"  # the workers' word for it; nothing: all
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow", choices=("part", "all"), default="part",
+        help=f"of slow tests one part of {PARTS}, which one the commit decides, or all; "
+             "where tests are named or chosen, all of those",
+    )  # fmt: skip
+
+
+def pytest_configure(config):
+    asked = config.args_source is pytest.Config.ArgsSource.ARGS, config.option.keyword, config.option.markexpr
+    if not hasattr(config, "workerinput"):
+        os.environ[PART] = "" if any(asked) or config.option.slow == "all" else str(_part())
+
+
+def pytest_report_header():
+    if part := os.environ[PART]:
+        return f"slow tests: part {int(part) + 1} of {PARTS}, by the commit; `--slow all` runs all"
+    return None
+
+
+def _part():
+    """The part of the slow tests that this commit runs; of a tree without git the first."""
+    here, head = os.path.dirname(__file__), ["git", "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(head, cwd=here, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        commit = ""
+    return int(commit[:8] or "0", 16) % PARTS
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items):
-    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow."""
+def pytest_collection_modifyitems(config, items):
+    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow; of these a part runs."""
     seen = Counter()
     for item in items:
         mark = item.get_closest_marker("every")
@@ -35,6 +71,15 @@ def pytest_collection_modifyitems(items):
             if seen[name] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             seen[name] += 1
+    if part := os.environ[PART]:
+        others = {item for item in items if item.get_closest_marker("slow") and _of(item) != int(part)}
+        config.hook.pytest_deselected(items=[*others])
+        items[:] = [item for item in items if item not in others]
+
+
+def _of(item):
+    """The part that a test belongs to."""
+    return zlib.crc32(item.nodeid.encode()) % PARTS
 
 
 def pytest_collection_finish():
