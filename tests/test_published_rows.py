@@ -112,6 +112,12 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"model": "resnet50", "input_len": "", "e2e_latency_ms": "9"}, {"mode": "forward"}),
         ({"engine": "vLLM 0.9.1 (enforce-eager)"}, {"execution": "fused"}),
         ({"engine": "SGLang, --disable-cuda-graph"}, {"execution": "fused"}),
+        ({"engine": "torch.compile (mode=reduce-overhead)"}, {"execution": "graph"}),
+        ({"engine": "torch.compile, CUDA graphs"}, {"execution": "graph"}),
+        ({"engine": "DS-inference"}, {"stack": "deepspeed-mii"}),
+        ({"engine": "transformers", "weight_precision": "4bits"}, {"quantize": "nf4"}),
+        ({"engine": "transformers", "weight_precision": "8-bit"}, {"quantize": "int8"}),
+        ({"engine": "vLLM", "weight_precision": "4-bit (GPTQ)"}, {"quantize": "gptq"}),
         ({"engine": "AutoAWQ 0.1.8", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq-2023"}),
         ({"engine": "AutoAWQ 0.2.6", "weight_precision": "int4 (AWQ)"}, {"quantize": "awq"}),
         ({"engine": "vLLM 0.4.2", "weight_precision": "AWQ"}, {"quantize": "awq", "quantize_own": True}),
@@ -125,6 +131,15 @@ def test_a_row_s_words_are_settings(tmp_path, told, settings):
     (asked,) = kind.asked(read[0])
     assert asked.measured
     assert asked.parts[0].settings | settings == asked.parts[0].settings
+
+
+@pytest.mark.parametrize("engine", ["torch.compile", "torch.compile (max-autotune-no-cudagraphs)", "vLLM"])
+def test_what_runs_in_its_own_way_is_told_nothing(tmp_path, engine):
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "Llama-3-8B", "engine": engine, "weight_precision": "F16", "input_len": "512"}
+    kind, read = table.read(str(written(tmp_path / "a.csv", [row | {"tpot_ms": "5"}])))
+    (asked,) = kind.asked(read[0])
+    assert "execution" not in asked.parts[0].settings
 
 
 def test_a_prompt_in_pieces_attends_to_all_before():

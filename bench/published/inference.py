@@ -64,8 +64,9 @@ GEMM = {"autoawq": (0, 2), "transformers": (4, 37), "vllm-2024": (0, 5)}
 OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan-2024", "llama.cpp-vulkan")
 PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
-# An engine without its graphs, whose host starts the kernels.
-NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ])?graph")
+# An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
+NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
+GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
 # What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
 REQUESTS = ("ollama", "lm studio", "koboldcpp", "server", "llama-bench -d")
 
@@ -87,8 +88,7 @@ def asked(row: Row) -> Iterator[Asked]:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     if settings.get("quantize") == "awq":
         settings |= _awq(row, software)
-    if NO_GRAPHS.search(row["engine"].lower()):
-        settings["execution"] = "fused"
+    settings |= _graphs(row["engine"].lower(), software)
     model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:
@@ -98,6 +98,14 @@ def asked(row: Row) -> Iterator[Asked]:
     else:
         part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
         yield from _encoded(row, (part,), batch)
+
+
+def _graphs(engine: str, software: str) -> dict[str, Any]:
+    """What starts the kernels, where a row says another thing than its software's own way."""
+    compiled = (load(software).serve or {}).get("execution") == "compiled"
+    if NO_GRAPHS.search(engine):
+        return {} if compiled else {"execution": "fused"}
+    return {"execution": "graph"} if compiled and GRAPHS.search(engine) else {}
 
 
 def _awq(row: Row, software: str) -> dict[str, Any]:
@@ -196,6 +204,9 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}
+    if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
+        own = software == "transformers" and told[1] == "4"
+        word = ("nf4" if own else f"int{told[1]}") + word[told.end() :]
     if software in LLAMA and "mxfp4" in word:
         return {"quantize": "mxfp4_moe"}  # llama.cpp's only file type with it. Source: llama-cpp.
     for some, form in PACKED.items():
