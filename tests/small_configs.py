@@ -247,6 +247,7 @@ OWN: dict[str, dict[str, Any]] = {  # where the general small config is not one
     "deepseek_v3": {"num_key_value_heads": 6, "head_dim": None},
     "deepseek_v2": {"num_key_value_heads": 6, "head_dim": None},
     "deepseek_v32": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
+    "glm4_moe_lite": {"num_key_value_heads": 6, "head_dim": None},
     "glm_moe_dsa": {"num_key_value_heads": 6, "head_dim": None, "index_n_heads": 3, "index_head_dim": 10},
     "convnext": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},
     "convnextv2": {"hidden_sizes": [16, 24], "depths": [2, 1], "patch_size": 4, "num_stages": 2},

@@ -40,6 +40,8 @@ def test_parameters_are_those_of_keras_hub(name):
 
 # Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
 CHECKPOINTS = {
+    "baichuan-7b": 7_000_559_616,
+    "chatglm2-6b": 6_243_584_000,
     "ernie-4.5-0.3b": 360_748_032,
     "falcon-h1-0.5b": 521_411_104,
     "falcon-h1-1.5b": 1_554_863_488,
@@ -49,6 +51,9 @@ CHECKPOINTS = {
     "granite-3.3-8b": 8_170_864_640,
     "granite-4.0-h-micro": 3_191_396_096,
     "granite-4.0-h-small": 32_207_337_984,
+    "internlm2-1.8b": 1_889_110_016,
+    "internlm2-7b": 7_737_708_544,
+    "internlm2-20b": 19_861_149_696,
     "lfm2-350m": 354_483_968,
     "lfm2-700m": 742_489_344,
     "lfm2-1.2b": 1_170_340_608,

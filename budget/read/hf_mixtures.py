@@ -45,10 +45,8 @@ def deepseek_v3(hf: Settings) -> dict[str, Any]:
 deepseek_v2 = deepseek_v3
 
 
-def deepseek_v32(hf: Settings) -> dict[str, Any]:
+def glm4_moe_lite(hf: Settings) -> dict[str, Any]:
     """Which layers have experts may be listed: all but the first."""
-    if hf.get("indexer_types") is not None and set(_list(hf, "indexer_types")) != {"full"}:
-        raise UncoveredError("indexer_types", "allowed: full for each layer")
     if hf.get("mlp_layer_types") is None:
         return deepseek_v3(hf)
     kinds, layers = _list(hf, "mlp_layer_types"), _whole(hf, "num_hidden_layers")
@@ -56,6 +54,13 @@ def deepseek_v32(hf: Settings) -> dict[str, Any]:
     if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
         raise UncoveredError("mlp_layer_types", f"allowed: dense, then sparse, for each of {layers} layers")
     return deepseek_v3({**hf, "first_k_dense_replace": dense})
+
+
+def deepseek_v32(hf: Settings) -> dict[str, Any]:
+    """Every layer picks for itself what it attends to."""
+    if hf.get("indexer_types") is not None and set(_list(hf, "indexer_types")) != {"full"}:
+        raise UncoveredError("indexer_types", "allowed: full for each layer")
+    return glm4_moe_lite(hf)
 
 
 glm_moe_dsa = deepseek_v32
