@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .config import any_of, size
+from .config import size
 from .errors import InputError, shown
 from .named import TYPE_CHECKING, Any
-from .size import Size
+from .size import Size, any_of
 
 if TYPE_CHECKING:
     from .layout import Layout

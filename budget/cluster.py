@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from . import table
-from .config import Field, any_of, check, size
+from .config import Field, check, size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
 from .errors import InputError, as_path, shown, unknown
 from .named import Any, NamedTuple
-from .size import product
+from .size import any_of, product
 from .stack import AllReduce
 
 KINDS = ("switch", "mesh", "pcie", "torus", "network")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .errors import InputError, hint, shown, unknown
 from .named import TYPE_CHECKING, Any, NamedTuple
-from .size import Size, is_number
+from .size import Size, any_of, is_number, is_symbol
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -216,7 +216,7 @@ def size(name: str, value: Any, least: float | None = 1) -> Size:
     """A whole number within range, or an array or symbol as it is. Raises InputError."""
     low = 0 if least is None else least
     allowed = f"whole numbers from {low:g} to {HUGE:,}"
-    if hasattr(value, "free_symbols"):
+    if is_symbol(value):
         return value
     if hasattr(value, "dtype") and value.ndim == 0:  # numpy's own numbers
         value = value.item()
@@ -275,7 +275,7 @@ def as_many(name: str, values: tuple[Size, ...], of: str, others: tuple[Size, ..
 
 def divides(name: str, value: Size, of: str, whole: Size) -> None:
     """Raise an InputError with the nearest divisors where a size does not divide another; symbols pass."""
-    if hasattr(value, "free_symbols") or hasattr(whole, "free_symbols") or not any_of(whole % value != 0):
+    if is_symbol(value) or is_symbol(whole) or not any_of(whole % value != 0):
         return
     text = f"got {shown(value)}; allowed: divisors of {of}, {shown(whole)}"
     near = f": {nearest(value, whole)}" if is_number(value) and is_number(whole) else ""
@@ -287,10 +287,3 @@ def nearest(value: int, whole: int) -> str:
     low = next(n for n in range(min(value, whole), 0, -1) if whole % n == 0)
     high = next((n for n in range(value + 1, min(whole, LARGEST) + 1) if whole % n == 0), low)
     return f"{low:,}" if high == low else f"{low:,}, {high:,}"
-
-
-def any_of(condition: Any) -> bool:
-    """Whether a comparison holds, for an array anywhere; of symbols nobody knows."""
-    if isinstance(condition, bool):
-        return condition
-    return bool(condition.any()) if hasattr(condition, "any") else False

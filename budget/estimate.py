@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from .answer import Estimate
-from .config import Task, any_of, sizes, table
+from .config import Task, sizes, table
 from .device import Device, several
 from .device import load as load_device
 from .device import reserve as reserves
@@ -24,7 +24,7 @@ from .plan.optimizer import CHOICES as OPTIMIZERS
 from .plan.optimizer import named as optimizer_named
 from .plan.recompute import CHOICES as RECOMPUTED
 from .read.source import Named, Ready, Source, built, find
-from .size import Size, once
+from .size import Size, any_of, once
 from .stack import BESIDES, Stack, usual
 from .stack import load as load_stack
 

@@ -9,10 +9,10 @@ into the same devices: a group of ep runs over cp and dp (and over tp where etp 
 
 from __future__ import annotations
 
-from .config import Settings, any_of, divides, make, nearest, setting
+from .config import Settings, divides, make, nearest, setting
 from .errors import InputError, shown
 from .named import Any, NamedTuple
-from .size import Size, exact_div, is_number, is_zero, minimum, number, product
+from .size import Size, any_of, exact_div, is_number, is_symbol, is_zero, minimum, number, product
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb_h1", "dualpipe")
 EP_KINDS = ("copies", "tokens")
@@ -198,7 +198,7 @@ def _joined(a: Level, b: Level) -> Group:
 
 def even(axis: str, degree: Size, name: str, whole: Size, more: str = "") -> None:
     """Raise an InputError for a degree that does not divide a size, with the nearest that do."""
-    if hasattr(whole, "free_symbols") or hasattr(degree, "free_symbols") or not any_of(whole % degree != 0):
+    if is_symbol(whole) or is_symbol(degree) or not any_of(whole % degree != 0):
         return
     if not (is_number(whole) and is_number(degree)):
         raise InputError(f"layout.{axis}", f"some degrees do not divide {name}; allowed: its divisors")

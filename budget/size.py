@@ -37,6 +37,11 @@ def is_number(size: Size) -> bool:
     return isinstance(size, NUMBER)
 
 
+def is_symbol(size: Size) -> bool:
+    """Whether a size is an expression of SymPy."""
+    return hasattr(size, "free_symbols")
+
+
 def is_zero(size: Size) -> bool:
     """Whether a size is the plain number 0, which says of a setting that it is not used."""
     return isinstance(size, NUMBER) and size == 0
@@ -45,6 +50,13 @@ def is_zero(size: Size) -> bool:
 def is_one(size: Size) -> bool:
     """Whether a size is the plain number 1."""
     return isinstance(size, NUMBER) and size == 1
+
+
+def any_of(condition: Any) -> bool:
+    """Whether a comparison holds, for an array anywhere; of symbols nobody knows."""
+    if isinstance(condition, bool):
+        return condition
+    return bool(condition.any()) if hasattr(condition, "any") else False
 
 
 def all_of(condition: Any) -> bool:
@@ -58,7 +70,7 @@ def maximum(a: Size, b: Size) -> Size:
     """The larger of two sizes, element by element."""
     if isinstance(a, NUMBER) and isinstance(b, NUMBER):
         return max(a, b)
-    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+    if is_symbol(a) or is_symbol(b):
         import sympy
 
         return sympy.Max(a, b)
@@ -92,7 +104,7 @@ def shared(sizes: Iterable[tuple[Size, Size]]) -> Size:
 
 def ceil_div(a: Size, b: Size) -> Size:
     """a / b rounded up."""
-    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+    if is_symbol(a) or is_symbol(b):
         import sympy
 
         return sympy.ceiling(a / b)
@@ -101,7 +113,7 @@ def ceil_div(a: Size, b: Size) -> Size:
 
 def floor_div(a: Size, b: Size) -> Size:
     """a / b rounded down."""
-    if hasattr(a, "free_symbols") or hasattr(b, "free_symbols"):
+    if is_symbol(a) or is_symbol(b):
         import sympy
 
         return sympy.floor(a / b)
@@ -110,14 +122,14 @@ def floor_div(a: Size, b: Size) -> Size:
 
 def exact_div(a: Size, b: Size) -> Size:
     """a / b where b is known to divide a: a closed form then has no floor in it."""
-    return a / b if hasattr(a, "free_symbols") or hasattr(b, "free_symbols") else a // b
+    return a / b if is_symbol(a) or is_symbol(b) else a // b
 
 
 def power_of_two(n: Size) -> Size:
     """The least power of two that is no less than n."""
     if is_number(n):
         return 1 << (int(n) - 1).bit_length()
-    if hasattr(n, "free_symbols"):
+    if is_symbol(n):
         import sympy
 
         return 2 ** sympy.ceiling(sympy.log(n, 2))
@@ -130,7 +142,7 @@ def log2(n: Size) -> Size:
     """The logarithm to base 2."""
     if is_number(n):
         return math.log2(n)
-    if hasattr(n, "free_symbols"):
+    if is_symbol(n):
         import sympy
 
         return sympy.log(n, 2)

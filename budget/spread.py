@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cluster import Cluster, joining
-from .config import Task, any_of
+from .config import Task
 from .device import Device
 from .device.software import nearest
 from .dtype import full_name
@@ -16,7 +16,7 @@ from .ir import Model
 from .layout import Layout
 from .plan.ranks import spread
 from .read.source import Named, Ready, built
-from .size import exact_div, is_zero, once
+from .size import any_of, exact_div, is_zero, once
 from .stack import AXES, Stack
 
 # The network, one device's program; parameters, the model's FLOPs, the hardware's, the walk over its memory.

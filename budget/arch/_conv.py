@@ -12,8 +12,8 @@ from collections.abc import Generator, Iterable
 from ..config import Workload
 from ..errors import InputError
 from ..ir import HEAD, LOSS, Node, block, op
-from ..named import Any, NamedTuple
-from ..size import Size, ceil_div, floor_div, is_number, is_zero, maximum, minimum, or_else
+from ..named import NamedTuple
+from ..size import Size, any_of, ceil_div, floor_div, is_number, is_zero, maximum, minimum, or_else
 from ._loss import cross_entropy
 
 AXES, WINDOW = ("z", "y", "x"), ("l", "i", "j")
@@ -233,7 +233,7 @@ def slide(
     n = len(x.extents)
     windows = zip(x.extents, each(kernel, n), each(stride, n), each(padding, n), strict=True)
     out = tuple(_slide(*window, ceil=ceil) for window in windows)
-    if any(_any(extent < 1) for extent in out if not hasattr(extent, "free_symbols")):
+    if any(any_of(extent < 1) for extent in out):
         raise InputError("image", f"too small: nothing is left of it at {name}; allowed: larger images")
     return out
 
@@ -263,7 +263,3 @@ def each(value: Each, n: int, half: bool = False) -> tuple[int, ...]:
 def _spare(extent: Size, kernel: int, stride: int) -> Size:
     """How much the extent must grow for the strides to cover all of it."""
     return maximum((ceil_div(extent, stride) - 1) * stride + kernel - extent, 0)
-
-
-def _any(condition: Any) -> bool:
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)

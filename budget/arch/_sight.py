@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from ..config import Workload, any_of, at_most, part, setting
+from ..config import Workload, at_most, part, setting
 from ..errors import InputError, shown
 from ..ir import Node, block, op
-from ..size import Size, floor_div, is_one, is_zero, or_else
+from ..size import Size, any_of, floor_div, is_one, is_zero, or_else
 from . import _projector, _qformer, _resampler, _tiles, vit
 from ._before import Before, before, stored
 from ._layers import NORMS, activate, norm, sized

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import inf, sqrt
 
-from ..config import Settings, any_of, setting
+from ..config import Settings, setting
 from ..errors import InputError, shown
 from ..ir import Node, op
 from ..named import NamedTuple
-from ..size import Size, is_number, is_zero
+from ..size import Size, any_of, is_number, is_zero
 
 
 class Tiled(Settings):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Settings, any_of, setting
+from ..config import Settings, setting
 from ..errors import InputError, shown
 from ..ir import Op, op
-from ..size import Size
+from ..size import Size, any_of
 
 GROUPS = 32  # of each group norm. Source: transformers
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from ..config import Settings, Workload, any_of, at_most, divides, part, setting
+from ..config import Settings, Workload, at_most, divides, part, setting
 from ..errors import InputError, shown
 from ..ir import EMBED, Model, Node, block, model, op
-from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
+from ..size import Size, any_of, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, attention, causal_mask, rotary
 from ._before import stored
 from ._heads import vocabulary

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import Workload, any_of, setting
+from ..config import Workload, setting
 from ..errors import InputError, shown
 from ..ir import Model, op
-from ..size import floor_div
+from ..size import any_of, floor_div
 from . import transformer
 from ._before import before, transformer_behind
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..config import Settings, Workload, any_of, at_most, divides, setting
+from ..config import Settings, Workload, at_most, divides, setting
 from ..errors import InputError, shown
 from ..ir import EMBED, OUTPUT, QKV, Model, Node, model, op
-from ..size import Size, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
+from ..size import Size, any_of, ceil_div, exact_div, floor_div, is_number, is_zero, or_else
 from ._attention import Attention, mix
 from ._conv import Features, Piece, conv, each_element
 from ._layers import ACTIVATIONS, ATTENTION_DROPOUT, mlp, norm, sized

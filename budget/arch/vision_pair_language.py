@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Workload, any_of, part
+from ..config import Workload, part
 from ..errors import InputError, shown
 from ..ir import Model, Node, block, op
-from ..size import floor_div, is_zero, or_else
+from ..size import any_of, floor_div, is_zero, or_else
 from . import sam, transformer, vit
 from ._before import Before, before, transformer_behind
 from ._conv import Piece, resize

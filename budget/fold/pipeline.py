@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import any_of, divides
+from ..config import divides
 from ..errors import InputError, shown
 from ..layout import Layout
 from ..named import NamedTuple
-from ..size import Size, largest, maximum, minimum, shared
+from ..size import Size, any_of, largest, maximum, minimum, shared
 
 
 class Pass(NamedTuple):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..config import any_of
 from ..errors import unknown
 from ..ir import Model, contraction_flops, elements, pointwise_flops, walk, weights
-from ..size import Size
+from ..size import Size, any_of
 from .time import Times
 
 BY = ("operator", "part", "layer")

@@ -17,7 +17,7 @@ from ..device.software import four_bits, host_bandwidth
 from ..dtype import BYTES, full_name
 from ..ir import Model
 from ..named import NamedTuple
-from ..size import Size, is_zero, maximum, minimum
+from ..size import Size, is_symbol, is_zero, maximum, minimum
 from .count import training
 from .kernels import Work, works
 from .roofline import Rates, arithmetic, traffic
@@ -98,7 +98,7 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     busy = maximum(computing, moving)
     if form.overlap < 1:
         busy = busy + (1 - form.overlap) * minimum(computing, moving)
-    if hasattr(busy, "shape") or hasattr(busy, "free_symbols"):
+    if hasattr(busy, "shape") or is_symbol(busy):
         return busy + launch, ""
     return busy + launch, "launch" if launch > busy else "compute" if computing > moving else "memory"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from ..named import Any, NamedTuple
-from ..size import Size
+from ..size import Size, any_of
 from .block import Block, Carry, Model, Node
 from .line import line
 from .op import Op
@@ -222,10 +222,7 @@ def _count(o: Op, t: Tensor) -> Size:
 
 
 def _differ(a: Size, b: Size) -> bool:
-    if a is None or b is None:
-        return False
-    different: Any = a != b
-    return bool(different.any() if hasattr(different, "any") else different)
+    return a is not None and b is not None and any_of(a != b)
 
 
 def _shape(known: Known) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ..errors import InputError
 from ..ir import Block, Model, Node, Op, pieces, renamed
 from ..named import TYPE_CHECKING
-from ..size import Size, is_number, is_zero
+from ..size import Size, any_of, is_number, is_zero
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -44,8 +44,8 @@ def first_layers(model: Model, field: str, n: int) -> Parts:
     total = sum(layers(node) for node in model.nodes)
     if is_zero(total):
         raise InputError(field, f"{model.name} has no repeated layers; allowed: 0")
-    fewest = total.min() if hasattr(total, "min") else total
-    if not hasattr(fewest, "free_symbols") and fewest < n:
+    if any_of(total < n):
+        fewest = total.min() if hasattr(total, "min") else total
         raise InputError(field, f"got {n}; allowed: 0 to {fewest:.0f}, the layers of {model.name}")
     return cut(model.nodes, field, n)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from ..ir import ACTIVATION, FROZEN, GIVEN, STATE, TEMPORARY, Block, Carry, Node, Op, Tensor
-from ..size import Size, ceil_div, is_number, maximum, minimum, product
+from ..size import Size, all_of, any_of, ceil_div, maximum, minimum, product
 from ._states import all_gradients, state
 from ._weights import Weight, largest
 
@@ -56,15 +56,11 @@ def bitsandbytes(name: str, states: int, few: bool, weights: Sequence[Weight], d
 
 def _is_small(w: Weight, name: str) -> bool:
     """Whether a weight has float32 states, being small. Raises InputError for an array of both."""
-    if hasattr(w.size, "free_symbols"):
-        return False
     small = w.size < SMALL
-    if is_number(w.size):
-        return bool(small)
-    if small.any() and not small.all():
+    if any_of(small) and not all_of(small):
         text = f"{w.name} has fewer and more than {SMALL:,} elements; allowed: one size at a time"
         raise InputError("optimizer", f"{name}: {text}")
-    return bool(small.all())
+    return all_of(small)
 
 
 def adafactor(weights: Sequence[Weight], dtype: str) -> Iterator[Node]:

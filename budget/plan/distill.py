@@ -7,12 +7,12 @@ Source: hinton-2015.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import eq
 
 from ..config import Task, setting
 from ..errors import InputError
 from ..ir import INPUT, LOSS, Block, Carry, Model, Node, Op, Tensor, elements
-from ..named import Any
-from ..size import Size
+from ..size import all_of
 from ._names import untrained
 from .freeze import frozen
 from .fuse import fuse
@@ -37,7 +37,7 @@ def distill(student: Model, teacher: Model) -> Model:
     made = next(n for n in reversed(nodes) if answer in _made(n))
     sizes = made.sizes if isinstance(made, Op) else {}
     ours, theirs = [loss.sizes.get(d) for d in logits.dims], [sizes.get(d) for d in answer.dims]
-    if len(ours) != len(theirs) or not all(map(_same, ours, theirs)):
+    if len(ours) != len(theirs) or not all(map(all_of, map(eq, ours, theirs))):
         given, wanted = _text(answer, sizes), _text(logits, loss.sizes)
         raise InputError("teacher", f"answers {given}, the student {wanted}; allowed: answers of one shape")
     divergence, total = Tensor("distill.divergence", ("1",)), Tensor("distill.loss", ("1",))
@@ -49,12 +49,6 @@ def distill(student: Model, teacher: Model) -> Model:
         Op("loss.sum", "add", (Tensor(student.outputs[0], ("1",)), divergence), (total,), loss.sizes),
     )
     return student._replace(nodes=(*nodes, *student.nodes, *ops), outputs=(total.name, *student.outputs[1:]))
-
-
-def _same(a: Size, b: Size) -> bool:
-    """Whether two sizes are equal, of arrays all elements."""
-    same: Any = a == b
-    return bool(same.all() if hasattr(same, "all") else same)
 
 
 def _made(node: Node) -> tuple[Tensor, ...]:

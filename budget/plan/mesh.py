@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ..config import any_of, divides
+from ..config import divides
 from ..errors import InputError
 from ..ir import (
     ACTIVE,
@@ -46,7 +46,7 @@ from ..ir import (
 )
 from ..layout import Layout, even
 from ..named import NamedTuple
-from ..size import Size, exact_div, is_number, is_one, is_zero, maximum, minimum, product
+from ..size import Size, any_of, exact_div, is_number, is_one, is_zero, maximum, minimum, product
 
 WHOLE, PARTIAL = "", "+"  # placements of a tensor on an axis, besides the dimension along which it is divided
 ATTENTION = "attention"
