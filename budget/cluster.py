@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from . import table
+from . import files, table
 from .config import Field, check, size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
-from .errors import InputError, as_path, shown, unknown
+from .errors import InputError, shown, unknown
 from .named import Any, NamedTuple
 from .size import any_of, product
 from .stack import AllReduce
@@ -102,7 +102,9 @@ def load(name: str) -> Cluster:
 
     Raises InputError with the nearest known name, or with the file and the field.
     """
-    return read(os.path.basename(name), _file(name)) if name.endswith(".json") else _known(name)
+    if not name.endswith(".json"):
+        return _known(name)
+    return read(os.path.basename(name), files.table("cluster", name, "; allowed: a JSON file"))
 
 
 @cache
@@ -185,19 +187,6 @@ def _link(where: str, about: Any) -> Link:
         measured=bool(about.get("measured", False)),
         source=_sources(about),
     )
-
-
-def _file(path: str) -> Mapping[str, Any]:
-    """A user's own table. Raises InputError."""
-    import json
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)  # type: ignore[no-any-return] # checked by whoever reads it
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            "cluster", f"cannot read {as_path(path)}: {type(error).__name__}; allowed: a JSON file"
-        ) from None
 
 
 def _fields(where: str, about: Any, known: Iterable[str]) -> None:

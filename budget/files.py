@@ -1,9 +1,24 @@
-"""Atomic replacement of a file."""
+"""Files of the user's: a table read, a text put in place at once."""
 
 from __future__ import annotations
 
 import os
 import stat
+
+from .errors import InputError, as_path
+from .named import Any
+
+
+def table(field: str, path: str, more: str = "") -> Any:
+    """What a JSON file holds, unchecked. more: the end of the message. Raises InputError."""
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(field, f"cannot read {as_path(path)}: {why}{more}") from None
 
 
 def replace(path: str, text: str) -> None:

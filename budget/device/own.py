@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from .. import files
 from ..errors import InputError, shown
 from ..named import Any
 
@@ -27,15 +28,7 @@ USUAL = {"vendor": "", "year": None, "memory": "", "confidence": "read"}
 
 def read(path: str) -> tuple[str, Mapping[str, Any]]:
     """A device's id, that of the file, and its table, checked. Raises InputError with the file and field."""
-    import json
-
-    file = os.path.basename(path)
-    try:
-        with open(path, encoding="utf-8") as opened:
-            table = json.load(opened)
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError("device", f"cannot read {path}: {why}") from None
+    table, file = files.table("device", path), os.path.basename(path)
     check(table, file)
     return file.removesuffix(".json"), {**USUAL, **table}
 

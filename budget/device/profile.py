@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 
+from .. import files
 from .. import table as tables
 from ..errors import InputError, shown
 from ..named import Any
@@ -80,8 +81,8 @@ def _in_dtype(profile: Profile, dtype: str) -> Profile:
 
 def _measured(folder: str) -> list[Profile]:
     """All measured profiles of processors: the user's, then those that ship."""
-    files = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
-    found = [load(path) for path in files if path.endswith(".json")]
+    paths = [os.path.join(f, n) for f in (folder, FOLDER) if os.path.isdir(f) for n in sorted(os.listdir(f))]
+    found = [load(path) for path in paths if path.endswith(".json")]
     return [p for p in found if p.provenance == "measured" and p.serial]
 
 
@@ -106,15 +107,7 @@ def borrow(profile: Profile, why: str) -> Profile:
 
 def load(path: str) -> Profile:
     """A profile from its file, checked. Raises InputError that names the file and what is wrong."""
-    import json
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError("profile", f"cannot read {path}: {why}; budget calibrate writes it anew") from None
-    return parse(table, path)
+    return parse(files.table("profile", path, "; budget calibrate writes it anew"), path)
 
 
 def parse(table: Any, where: str) -> Profile:
@@ -178,12 +171,10 @@ def save(profile: Profile, folder: str, notes: Iterable[str] = ()) -> str:
 
     Raises InputError where the folder cannot be written or the disk is full.
     """
-    from ..files import replace
-
     path = os.path.join(folder, f"{profile.device}.json")
     try:
         os.makedirs(folder, exist_ok=True)
-        replace(path, dump(profile, notes))
+        files.replace(path, dump(profile, notes))
     except OSError as error:
         raise InputError("profile", f"cannot write {path}: {error.strerror or error}") from None
     _profile_for.cache_clear()

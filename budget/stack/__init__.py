@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from .. import table
+from .. import files, table
 from ..dtype import SHORT
 from ..errors import InputError, shown, unknown
 from ..named import Any, NamedTuple
@@ -190,26 +190,13 @@ def load(name: str) -> Stack:
     if table.has("stacks", name):
         return _shipped(name)
     if name.endswith(".json"):
-        return _own(name)
+        return parse(files.table("stack", name), os.path.basename(name))
     raise unknown("stack", name, names(), "`budget list stacks` has the names")
 
 
 @cache
 def _shipped(name: str) -> Stack:
     return parse(table.load("stacks", f"{name}.json"), f"{name}.json")
-
-
-def _own(path: str) -> Stack:
-    import json
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            return parse(json.load(file), os.path.basename(path))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        why = getattr(error, "strerror", None) or error
-        raise InputError("stack", f"cannot read {path}: {why}") from None
 
 
 def parse(about: Any, file: str) -> Stack:
