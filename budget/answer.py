@@ -197,10 +197,8 @@ class Estimate(Shown, _Estimate):
     def throughput(self) -> Throughput:
         """Samples, tokens and FLOPs per second, MFU and HFU."""
         peak, m = self.device.rate(self.task.dtype), self.model
-        if self.spread is not None:
-            n = self.devices
-            return over(n, throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak))
-        return throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+        found = throughput(m.samples, m.tokens, self.flops, self.hardware, self.times.step, peak)
+        return found if self.spread is None else over(self.devices, found)
 
     @property
     def seq(self) -> Any:

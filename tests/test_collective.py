@@ -169,14 +169,6 @@ def test_a_send_takes_the_nearest_tier():
     assert far == near(LARGE / (card.bandwidth * card.reached))
 
 
-def test_buckets():
-    whole = seconds(DGX, "all_reduce", GIB, 8, 8)
-    total, last = collective.bucketed(DGX, "all_reduce", GIB, ((8, 8),), GIB / 16)
-    assert total == 16 * last
-    assert whole < total < 1.5 * whole
-    assert collective.bucketed(DGX, "all_reduce", GIB, ((8, 8),), 2 * GIB) == (whole, whole)
-
-
 # TensorRT-LLM 1.2's own all-reduce on H100: devices, bytes, microseconds. Source: engine-all-reduce.
 ONE_SHOT = (
     (2, 256, 3.02), (2, 131072, 3.69), (2, 2**19, 4.94), (2, 2**20, 6.62),

@@ -9,12 +9,17 @@ from test_communication import network
 from budget import estimate
 from budget.errors import InputError
 from budget.fold.memory import memory
-from budget.fold.pipeline import Pass, bubble, check, in_flight, run_seconds
+from budget.fold.pipeline import Pass, bubble, check, in_flight, slowest
 from budget.ir import Block, renamed, rewrite
 from budget.layout import parse
 from budget.plan.recompute import recompute as recomputed
 
 SIZES = [(2, 2), (2, 8), (4, 4), (4, 16), (8, 8), (8, 32)]
+
+
+def run_seconds(layout, passes, micro):
+    """From the first forward to the last backward pass: the slowest stage's work, and what it waits for."""
+    return micro * slowest(passes).both + bubble(layout, passes)
 
 
 def of_equals(layout, p, m, f=1.0, b=2.0, w=1.0):

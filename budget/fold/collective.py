@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from ..cluster import Cluster
 from ..errors import unknown
-from ..size import Size, floor_div, maximum, minimum
+from ..size import Size, floor_div, minimum
 from ..stack import AllReduce
 from . import _flows as flows
 from ._flows import Levels, degree, spans
@@ -102,9 +102,3 @@ def bus_bandwidth(kind: str, size: Size, members: Size, seconds: Size) -> Size:
     """
     part = 1 if kind == "send" else (members - 1) / members
     return size * part * (2 if kind == "all_reduce" else 1) / seconds
-
-
-def bucketed(cluster: Cluster, kind: str, size: Size, group: Levels, bucket: Size) -> tuple[Size, Size]:
-    """Seconds of a tensor sent in buckets of so many bytes, and of its last bucket, which nothing hides."""
-    one = seconds(cluster, kind, minimum(size, bucket), group)
-    return maximum(size / bucket, 1) * one, one

@@ -80,11 +80,6 @@ def check(layout: Layout, micro: Size, trains: bool) -> None:
         raise InputError("layout.pp", f"got {p} with schedule {how}; allowed: even numbers: {p - 1}, {p + 1}")
 
 
-def run_seconds(layout: Layout, passes: Sequence[Pass], micro: Size) -> Size:
-    """Seconds of all micro-batches in a pipeline, from the first forward to the last backward pass."""
-    return micro * slowest(passes).both + bubble(layout, passes)
-
-
 def slowest(passes: Sequence[Pass]) -> Pass:
     """The passes of the stage that sets the pace; of arrays, each element's own."""
     slow = largest(passes, [p.both for p in passes])

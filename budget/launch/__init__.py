@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
@@ -29,7 +29,6 @@ LARGEST = 1_000_000  # bytes; a launch file has a few thousand
 ALIASES = 100  # of a YAML file: more is an explosion
 CALLER = ("nnodes", "nproc_per_node", "gradient_accumulation_steps")  # what a script is often given
 AUTO = ("auto", None, "null", "none", "")  # left to the framework, or not used
-Meaning = str | Callable[[Any], Mapping[str, Any]]
 
 
 class Run(NamedTuple):
