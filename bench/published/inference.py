@@ -14,6 +14,7 @@ from . import diffusion
 from .networks import network, pictures, side
 from .rows import EARLIER, Asked, NotCoveredError, Part, before, device, measured, older, stack, whole
 from .table import Row
+from .usual import differs
 
 COLUMNS = (
     "id",
@@ -45,14 +46,6 @@ WEIGHTS = {
     "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
     "bnb.nf4-dq": {"quantize": "nf4-dq"},
 }  # fmt: skip
-# Engines leave the head in 16 bits; software of these stacks does not: it packs every linear layer, in four
-# bits with a scale and an offset for 32. Source: gpt-fast.
-PACKS_HEAD = {
-    "ctranslate2": {"int8": {"quantize": "w8a8"}},
-    "gpt-fast": {"int8": {"quantize": "int8", "quantize_head": True}, "int4": {"quantize": "q4_1"}},
-}  # fmt: skip
-# What runs a whole network of pictures in int8, by scales that a calibration has found.
-CALIBRATED = ("tensorrt-llm", "tensorrt-llm-2023", "onnxruntime", "openvino")
 # The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
 PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
@@ -62,13 +55,9 @@ PACKED = {
 # until Marlin. Sources: autoawq, vllm.
 GEMM = {"autoawq": (0, 2), "transformers": (4, 37), "vllm-2024": (0, 5)}
 OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
-LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan-2024", "llama.cpp-vulkan")
-PIECE = 512  # tokens: llama.cpp's --ubatch-size where nobody says. Source: llama-cpp-cublas.
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
-# What runs llama.cpp for requests: they go on behind their prompts, as llama-bench's tokens do only with -d.
-REQUESTS = ("ollama", "lm studio", "koboldcpp", "server", "llama-bench -d")
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -124,7 +113,7 @@ def _pictures(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...
         raise NotCoveredError("lengths are not stated")
     if diffusion.denoiser(model):
         return diffusion.parts(row, model, settings)
-    if settings.get("quantize") == "int8" and settings["stack"] in CALIBRATED:
+    if settings.get("quantize") == "int8" and differs(settings["stack"]).get("calibrated"):
         settings = {k: v for k, v in settings.items() if k != "quantize"} | {"dtype": "int8"}
     pixels = side(row["model"])
     shown = {**pictures(row), **({"image": pixels} if pixels else {})}
@@ -155,15 +144,14 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     if model == "transformer" or "context" in settings["config"]:
         settings = {**settings, "config": {**settings["config"], "context": max(start + new, 1)}}
     engine = row.get("engine", "").lower()
-    # llama-bench generates from an empty context: halfway there are half of the new tokens.
-    empty = software in LLAMA and not any(word in engine for word in REQUESTS)
+    requests = differs(software).get("requests")
+    # From an empty context: halfway there are half of the new tokens.
+    empty = requests is not None and not any(word in engine for word in requests)
     middle = new // 2 + (0 if empty else start)
     then = older(row, software, "decode", EARLIER)
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
-    told = re.search(r"ubatch (\d+)", engine)
-    piece = min(start, int(told[1]) if told else PIECE) if software in LLAMA else start
     at_once = Part(model, {**settings, "mode": "prefill"})
-    prompt = tuple(_prompt(at_once, max(start, 1), max(piece, 1), stages))
+    prompt = tuple(_prompt(at_once, max(start, 1), max(piece(engine, software, start), 1), stages))
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), prompt)
     if row["tpot_ms"]:
@@ -182,6 +170,12 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         )
     if not any(row[column] for column in MEASURED):
         yield Asked("tpot_s", "s", None, (token,))
+
+
+def piece(engine: str, software: str, start: int) -> int:
+    """How many tokens of a prompt run at once: of one of `start`, as an engine's words say, or as usual."""
+    usual, told = differs(software).get("piece"), re.search(r"ubatch (\d+)", engine)
+    return min(start, int(told[1]) if told else usual) if usual else start
 
 
 def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
@@ -205,16 +199,15 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}
     if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
-        own = software == "transformers" and told[1] == "4"
-        word = ("nf4" if own else f"int{told[1]}") + word[told.end() :]
-    if software in LLAMA and "mxfp4" in word:
-        return {"quantize": "mxfp4_moe"}  # llama.cpp's only file type with it. Source: llama-cpp.
+        nf4 = software == "transformers" and told[1] == "4"
+        word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
+    own = differs(software).get("weights", {})
     for some, form in PACKED.items():
         if some in word:
-            return {"quantize": form}
+            return dict(own.get(some, {"quantize": form}))
     for start in sorted(WEIGHTS, key=len, reverse=True):
         if word.startswith(start):
             if start == "int8" and before({"engine_version": word}, "bitsandbytes", (0, 45)):
                 return {"quantize": "int8-2024"}
-            return dict(PACKS_HEAD.get(software, {}).get(start, WEIGHTS[start]))
+            return dict(own.get(start, WEIGHTS[start]))
     raise NotCoveredError(f"{column} {text[:30]!r}" if text else f"{column} is not stated")

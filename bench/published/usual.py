@@ -1,6 +1,7 @@
 """What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
 
-recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
+recipes.toml has them. What a row states is never replaced, and what neither states stays empty. software.toml
+has how software differs in what words mean.
 Sources: megatron-bridge-recipes, nemo-launcher, automodel, maxtext-defaults, torchtitan-defaults.
 """
 
@@ -28,7 +29,17 @@ WHICH = ("models", "devices", "formats", "kinds", "since", "before")  # of a rec
 @cache
 def recipes() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """By a word of the source, or a stack."""
-    with open(os.path.join(os.path.dirname(__file__), "recipes.toml"), "rb") as file:
+    return _toml("recipes.toml")
+
+
+@cache
+def differs(software: str) -> Mapping[str, Any]:
+    """How a stack differs from others; nothing where it does not."""
+    return next((of for of in _toml("software.toml")["of"] if software in of["stacks"]), {})
+
+
+def _toml(name: str) -> Any:
+    with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
         return tomllib.load(file)
 
 
