@@ -13,7 +13,7 @@ prefixes that are cached.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import ceil
 
@@ -160,30 +160,38 @@ def serve(
     context = size("--context", context)
     limits = (("--ttft", ttft, SECONDS), ("--tpot", tpot, SECONDS), ("--rate", rate, PER_SECOND))
     asked = Asked(*(x if x is None else read(flag, x, kind) for flag, x, kind in limits))
+    of = _Requests(model, settings, context, answer)
     if spread is None and devices is not None:
-        return _best(model, size("devices", devices), context, answer, users, asked, settings)
+        return _best(of, size("devices", devices), users, asked)
     layout = None if spread is None else parse(spread, train=False)
-    replicas = 1 if layout is None else int(layout.dp)
     one_of = None if layout is None else {**vars(layout), "dp": 1}
-    return _served(model, replicas, context, answer, users, asked, {**settings, "layout": one_of})
+    return _served(of.on(one_of), 1 if layout is None else int(layout.dp), users, asked)
 
 
-def _best(
-    model: object,
-    devices: int,
-    context: int,
-    answer: int,
-    users: Sequence[int],
-    asked: Asked,
-    settings: dict[str, Any],
-) -> Serving:
+class _Requests(NamedTuple):
+    """Answers of so many tokens to prompts of `context`, by a network with settings of budget.estimate."""
+
+    model: object
+    settings: Mapping[str, Any]
+    context: int
+    answer: int
+
+    def on(self, layout: Mapping[str, Any] | None) -> _Requests:
+        """The same on a layout."""
+        return self._replace(settings={**self.settings, "layout": layout})
+
+    def decode(self, batch: int, **more: Any) -> Estimate:
+        """A step that generates a token of each of so many sequences."""
+        return estimate(self.model, **self.settings, mode="decode", batch=batch, **more)
+
+
+def _best(of: _Requests, devices: int, users: Sequence[int], asked: Asked) -> Serving:
     """So many devices as replicas of one device, or of several: what answers the most users the fastest."""
-    staged = estimate(model, **settings, mode="decode", batch=1).stack.by_layers
+    axis = "pp" if of.decode(1).stack.by_layers else "tp"
     found, why = [], InputError("devices", f"got {devices}; no layout divides the network")
     for n in (n for n in range(1, devices + 1) if devices % n == 0):
-        each = {**settings, "layout": {"pp" if staged else "tp": n, "sp": 0}}
         try:
-            found.append(_served(model, devices // n, context, answer, users, asked, each))
+            found.append(_served(of.on({axis: n, "sp": 0}), devices // n, users, asked))
         except InputError as error:
             why = error
     if not found:
@@ -191,33 +199,26 @@ def _best(
     return max(found, key=lambda s: s.points[-1].output_tokens_per_s)
 
 
-def _served(
-    model: object,
-    replicas: int,
-    context: int,
-    answer: int,
-    users: Sequence[int],
-    asked: Asked,
-    settings: dict[str, Any],
-) -> Serving:
+def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) -> Serving:
     """Requests of users that are divided among replicas. Raises InputError where not even one user fits."""
-    most, full = largest(model, "batch", **settings, mode="decode", seq=context + answer)
+    longest = of.context + of.answer
+    most, full = largest(of.model, "batch", **of.settings, mode="decode", seq=longest)
     if full is None:
-        one = estimate(model, **settings, mode="decode", batch=1, seq=context + answer)
+        one = of.decode(1, seq=longest)
         lacks = (one.needed - one.device.usable_bytes) / 2**30
         ways = "allowed: a shorter one, more --devices, or --quantize"
         raise InputError(
             "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
         )
-    prefill = estimate(model, **settings, mode="prefill", batch=1, seq=context)
+    prefill = estimate(of.model, **of.settings, mode="prefill", batch=1, seq=of.context)
 
     @cache
     def point(users: int, replicas: int) -> Point:
-        return _point(model, settings, users, replicas, most, prefill, context, answer)
+        return _point(of, users, replicas, most, prefill)
 
     counts = [size("--users", n) for n in users] or _doubled(min(most * replicas, MOST))
     points = tuple(point(n, replicas) for n in counts)
-    found = Serving(context, answer, most * replicas, prefill, full, points, replicas, asked)
+    found = Serving(of.context, of.answer, most * replicas, prefill, full, points, replicas, asked)
     return found if asked == Asked() else _within(found, most, point)
 
 
@@ -244,20 +245,11 @@ def _doubled(most: int) -> list[int]:
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
-def _point(
-    model: object,
-    settings: dict[str, Any],
-    users: int,
-    replicas: int,
-    most: int,
-    prefill: Estimate,
-    context: int,
-    answer: int,
-) -> Point:
+def _point(of: _Requests, users: int, replicas: int, most: int, prefill: Estimate) -> Point:
     """What all replicas answer together; the fullest of them says how long it takes."""
-    each = -(-users // replicas)
+    each, answer = -(-users // replicas), of.answer
     batch = min(each, most)
-    decode = estimate(model, **settings, mode="decode", batch=batch, seq=context + answer // 2)
+    decode = of.decode(batch, seq=of.context + answer // 2)
     step, prompt = decode.times.step, prefill.times.step
     tpot = step + (batch - 1) / answer * prompt
     alone = prompt + step / 2
