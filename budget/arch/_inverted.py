@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from ..config import Settings
+from ..errors import InputError
 from ..ir import op
 from ..size import Size
 from ._conv import Features, Piece, add, conv_norm, each_element, mean, resize
+
+
+def stage(values: tuple[int, ...], i: int) -> int:
+    """What a field says of a stage: it has one value for each, or one for all."""
+    return values[i % len(values)]
+
+
+def check(c: Settings, *fields: str) -> None:
+    """Raise an InputError for fields of stages that are neither one value nor as many as channels, and for
+    even kernels.
+    """
+    values = vars(c)
+    n = len(values["channels"])
+    for field in fields:
+        if len(values[field]) not in (1, n):
+            raise InputError(field, f"got {values[field]}; allowed: one value, or {n} as in channels")
+    if any(k % 2 == 0 for k in values["kernels"]):
+        raise InputError("kernels", f"got {values['kernels']}; allowed: odd numbers")
 
 
 def squeeze_excite(name: str, x: Features, width: Size, act: str, gate: str) -> Piece:

@@ -6,11 +6,10 @@ from collections.abc import Generator
 from math import ceil
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError
 from ..ir import Model, Node, model
 from ..size import divisible
 from ._conv import Features, Piece, classifier, conv_norm, image, resize, scope
-from ._inverted import fused_residual, inverted_residual
+from ._inverted import check, fused_residual, inverted_residual, stage
 
 
 class Config(Settings):
@@ -47,25 +46,13 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        n = len(self.channels)
-        for field in ("repeats", "strides", "kernels", "expand", "fused"):
-            if len(getattr(self, field)) not in (1, n):
-                raise InputError(
-                    field, f"got {getattr(self, field)}; allowed: one value, or {n} as in channels"
-                )
-        if any(k % 2 == 0 for k in self.kernels):
-            raise InputError("kernels", f"got {self.kernels}; allowed: odd numbers")
+        check(self, "repeats", "strides", "kernels", "expand", "fused")
 
     def pad(self, kernel: int, stride: int, block: int = -1) -> int:
         """Zeros that an operator adds along an axis; 0 where the convolution does."""
         if stride == 1 or self.padding == "even":
             return 0
         return kernel // 2 * 2 - (block not in self.even_blocks)
-
-    def stage(self, field: str, i: int) -> int:
-        """A field's value for one stage."""
-        values: tuple[int, ...] = getattr(self, field)
-        return values[i % len(values)]
 
     @property
     def act(self) -> str:
@@ -92,8 +79,8 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
     x = yield from conv_norm("stem", x, divisible(c.stem * c.width), 3, 2, padding, act=c.act, to="x")
     blocks = 0
     for i, channels in enumerate(c.channels):
-        f, repeats = divisible(channels * c.width), ceil(c.stage("repeats", i) * c.depth)
-        x = yield from scope(f"stage{i}.0", _block(c, x, i, f, c.stage("strides", i), blocks))
+        f, repeats = divisible(channels * c.width), ceil(stage(c.repeats, i) * c.depth)
+        x = yield from scope(f"stage{i}.0", _block(c, x, i, f, stage(c.strides, i), blocks))
         x = yield from scope(f"stage{i}", _block(c, x, i, f, 1), repeats - 1)
         blocks += repeats
     x = yield from conv_norm("head", x, divisible(c.head * c.width), 1, act=c.act)
@@ -101,8 +88,8 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
 
 
 def _block(c: Config, x: Features, i: int, f: int, stride: int, block: int = -1) -> Piece:
-    expanded, kernel = divisible(x.c * c.stage("expand", i)), c.stage("kernels", i)
-    if c.stage("fused", i):
+    expanded, kernel = divisible(x.c * stage(c.expand, i)), stage(c.kernels, i)
+    if stage(c.fused, i):
         return fused_residual(x, f, expanded, kernel, stride, act=c.act, add_kind=c.add)
     squeeze = max(1, int(x.c * c.squeeze)) if c.squeeze else 0
     return inverted_residual(

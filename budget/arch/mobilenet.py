@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..config import Settings, Workload, setting
-from ..errors import InputError
 from ..ir import Model, Node, model, op
 from ..size import divisible
 from ._conv import Features, classifier, conv_norm, image, mean, scope
-from ._inverted import inverted_residual
+from ._inverted import check, inverted_residual, stage
 
 
 class Config(Settings):
@@ -53,19 +52,7 @@ class Config(Settings):
     image: int = setting(224, "side of the image")
 
     def __post_init__(self) -> None:
-        n = len(self.channels)
-        for field in ("repeats", "strides", "kernels", "expand", "expanded", "squeeze", "hardswish"):
-            if len(getattr(self, field)) not in (1, n):
-                raise InputError(
-                    field, f"got {getattr(self, field)}; allowed: one value, or {n} as in channels"
-                )
-        if any(k % 2 == 0 for k in self.kernels):
-            raise InputError("kernels", f"got {self.kernels}; allowed: odd numbers")
-
-    def stage(self, field: str, i: int) -> int:
-        """A field's value for one stage."""
-        values: tuple[int, ...] = getattr(self, field)
-        return values[i % len(values)]
+        check(self, "repeats", "strides", "kernels", "expand", "expanded", "squeeze", "hardswish")
 
     def act(self, name: str) -> str:
         """Kind of an activation."""
@@ -84,22 +71,22 @@ def _nodes(c: Config, w: Workload) -> Generator[Node, None, None]:
     x = yield from conv_norm("stem", x, stem, 3, stride=2, act=outer, same=c.padded, to="x")
     for i, channels in enumerate(c.channels):
         f = divisible(channels * c.width)
-        act = c.act("hardswish" if c.stage("hardswish", i) else c.activation)
+        act = c.act("hardswish" if stage(c.hardswish, i) else c.activation)
         for name, stride, count in (
-            (f"stage{i}.0", c.stage("strides", i), 1),
-            (f"stage{i}", 1, c.stage("repeats", i) - 1),
+            (f"stage{i}.0", stage(c.strides, i), 1),
+            (f"stage{i}", 1, stage(c.repeats, i) - 1),
         ):
-            inner = x.c * c.stage("expand", i)
-            if explicit := c.stage("expanded", i):
+            inner = x.c * stage(c.expand, i)
+            if explicit := stage(c.expanded, i):
                 inner = divisible(explicit * c.width)
             piece = inverted_residual(
                 x,
                 f,
                 inner,
-                c.stage("kernels", i),
+                stage(c.kernels, i),
                 stride,
                 act=act,
-                squeeze=divisible(inner // 4) if c.stage("squeeze", i) else 0,
+                squeeze=divisible(inner // 4) if stage(c.squeeze, i) else 0,
                 gate="hardsigmoid",
                 same=c.padded,
                 expands=c.always_expand and i > 0,

@@ -79,12 +79,12 @@ def check(task: Task, device: object) -> None:
 
 def apply(model: Model, task: Task) -> Model:
     """The training program with what its checkpoints hold."""
-    return hold_checkpoints(model) if task.techniques.hold_checkpoints else model
+    return hold_checkpoints(model)
 
 
 def checkpointed(model: Model, task: Task) -> Model:
     """The model with its layers' checkpoints."""
-    return reentrant(model) if task.techniques.hold_checkpoints else model
+    return reentrant(model)
 
 
 STAGES = {"group": checkpointed, "loop": apply}

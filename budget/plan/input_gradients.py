@@ -30,7 +30,7 @@ def input_gradients(model: Model, *, reentrant: bool = False) -> Model:
 
 def apply(model: Model, task: Task) -> Model:
     """The model with a gradient of what its embeddings make."""
-    return input_gradients(model) if task.techniques.input_gradients else model
+    return input_gradients(model)
 
 
 STAGES = {"cast": apply}
