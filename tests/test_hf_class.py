@@ -1,9 +1,5 @@
 """What no family covers: transformers' own class, captured, against transformers itself on the CPU."""
 
-import subprocess
-import sys
-from importlib.util import find_spec
-
 import pytest
 import torch
 import transformers
@@ -13,7 +9,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate
 from budget.errors import InputError
-from budget.read import hf_class, source
+from budget.read import hf_class
 from budget.read.hf_classes import UncoveredError
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -187,82 +183,6 @@ def test_a_mixture_that_is_captured_says_that_all_experts_count_as_active():
     found = estimate(Experts(), mode="forward", inputs=torch.empty(32, 32, dtype=torch.bfloat16))
     assert found.params.active == found.params.total == 4 * 32 * 64
     assert any("params.active is all" in line for line in found.model.uncounted)
-
-
-def test_a_captured_preset_has_its_own_name(monkeypatch):
-    made = estimate("mlp", mode="forward").model
-    monkeypatch.setattr(hf_class, "program", lambda *_, **__: made._replace(name="SamModel"))
-    asked = {"recompute": "none", "attention": None}
-    assert source._captured("SAM-ViT-Base", asked, {}, mode="forward").name == "sam-vit-base"
-
-
-def test_what_no_captured_class_can_have_is_refused_before_it_is_captured(monkeypatch):
-    monkeypatch.setattr(hf_class, "program", lambda *_, **__: pytest.fail("captured"))
-    with pytest.raises(InputError, match=r"^quantize: a torch module's dimensions have no names"):
-        estimate("sam-vit-base", mode="forward", quantize="int8")
-
-
-def test_a_family_of_its_own_is_not_captured():
-    told = estimate({"model_type": "bert", **SMALL}, seq=9).to_dict()
-    assert told["provenance"]["counts"] == "exact"
-
-
-@pytest.mark.every(4)
-@pytest.mark.parametrize(
-    ("table", "field"),
-    [
-        ({"model_type": "nonsense"}, "model_type"),
-        ({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}, "architectures"),
-        ({"model_type": "bert", "architectures": ["LlamaForCausalLM"]}, "architectures"),
-        ({"model_type": "mpnet", "architectures": ["BertModel"]}, "architectures"),
-    ],
-)
-def test_what_transformers_has_not_either_is_refused(table, field):
-    with pytest.raises(InputError, match=rf"^{field}: ") as error:
-        estimate(table, seq=9)
-    assert len(str(error.value)) <= 300
-
-
-def test_the_light_install_says_so_in_one_line():
-    """In a process of its own: nothing that needs torch may be imported on the way to the error."""
-    program = (
-        "import sys; sys.modules.update(torch=None, transformers=None);"
-        "from budget.__main__ import main; sys.exit(main(['estimate', '--config', '-']))"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program],
-        input='{"model_type": "esm"}',
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert len(told.stderr.splitlines()) == 1
-    assert "pip install 'compute-budget[hf]'" in told.stderr
-
-
-def test_without_transformers_one_line_says_what_would_answer(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    for table in ({"model_type": "esm"}, {"model_type": "bert", "architectures": ["BertForNothing"]}):
-        with pytest.raises(InputError, match=r"pip install 'compute-budget\[hf\]'") as error:
-            estimate(table)
-        assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("dinat", "natten is not installed; pip install natten"),
-        ("layoutlmv2", "detectron2 is not installed; see https://"),
-        ("bark", "BarkModel has no forward pass of its own; allowed: the class and the config of a part"),
-    ],
-)
-def test_what_is_missing_is_named(kind, told):
-    library = told.partition(" is not installed")[0]
-    if " " not in library and find_spec(library):
-        pytest.skip(f"{library} is installed")
-    with pytest.raises(InputError, match=told):
-        estimate({"model_type": kind}, mode="forward")
 
 
 @pytest.mark.slow

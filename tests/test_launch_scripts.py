@@ -1,0 +1,63 @@
+"""Launch files that are scripts of a shell: their variables, and what they leave open."""
+
+import re
+
+import pytest
+from launch_files import written
+
+from budget.errors import InputError
+from budget.launch import arguments, read
+
+
+def test_arguments_of_a_shell():
+    words = ["x.py", "--a", "1", "--b", "--c=2.5", "--d", "true", "--e-f", "g"]
+    assert arguments(words) == {"script": "x.py", "a": 1, "b": True, "c": 2.5, "d": True, "e_f": "g"}
+
+
+SCRIPT = """
+GPUS=8
+TP=${TP:-2}
+LAYERS=4; MODE="a"
+if [ $1 ]; then WIDTH=64; else
+  WIDTH=128
+fi
+MODEL=(
+    --num-layers $LAYERS
+    --hidden-size 64 --num-attention-heads 4
+    --seq-length ${SEQ:-512}
+    --bf16
+)
+EXTRA="--micro-batch-size 2 --swiglu"
+torchrun --nproc_per_node $GPUS pretrain_gpt.py ${MODEL[@]} $EXTRA --tensor-model-parallel-size ${TP}
+"""
+
+
+def test_a_script_s_own_variables_are_put_in(tmp_path):
+    run = read(written(tmp_path, "a.sh", SCRIPT))
+    assert (run.config["layers"], run.config["d_model"], run.config["gated"]) == (4, 64, True)
+    assert (run.settings["seq"], run.settings["batch"], run.settings["dtype"]) == (512, 2, "bfloat16")
+    assert run.spread({}) == {"tp": 2, "sp": 0, "dp": 4}
+    assert any("vocab_size (the tokenizer's" in text for text in run.left)
+
+
+def test_settings_of_one_are_kept(tmp_path):
+    """A degree of 1 says nothing; a switch that is on does, and so does an expert's own degree."""
+    more = "\n--sequence-parallel --tp-comm-overlap --overlap-moe-expert-parallel-comm --num-experts 8"
+    more += " --expert-model-parallel-size 8 --expert-tensor-parallel-size 1 --context-parallel-size 1"
+    line = SCRIPT.rstrip().replace("${TP}", "${TP}" + more.replace("\n", " ")) + "\n"
+    told = {"tp": 2, "sp": 1, "tp_overlap": 1, "ep": 8, "etp": 1, "ep_overlap": 1, "dp": 4}
+    assert read(written(tmp_path, "a.sh", line)).spread({}) == told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("--hidden-size 64", "--hidden-size $WIDTH", "hidden_size: got '$WIDTH'"),
+        ("--bf16", "--bf16 --num-layers 5", "num_layers: got '4 or 5'"),
+        ("$LAYERS", "$((2*LAYERS))", "num_layers: got "),
+        ("pretrain_gpt.py", "pretrain_bert.py", "script: got 'pretrain_bert.py'"),
+    ],
+)
+def test_what_a_script_leaves_open_is_refused(tmp_path, old, new, problem):
+    with pytest.raises(InputError, match=re.escape(problem)):
+        read(written(tmp_path, "a.sh", SCRIPT.replace(old, new)))
