@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random, shaped
 from budget.bench.record import Built
 from budget.kernels.attention import attention, attention_packed
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -72,20 +72,16 @@ CHUNK = 2**27  # scores in float64 that are held at once: a gigabyte
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    found = []
-    for dtype, table in (("float32", CPU), ("bfloat16", GPU)):
-        for split, shapes in table.items():
-            for shape in shapes:
-                found += [
-                    _case(split, shape, mode, causal, dtype) for mode, causal in _variants(shape, dtype)
-                ]
-    for split, shapes in PACKED.items():
-        found += [
-            _case(split, x, mode, causal, "bfloat16", packed=True)
-            for x in shapes
-            for mode, causal in _variants(x, "bfloat16")
-        ]
-    return found
+    found = [
+        _case(split, x, mode, causal, dtype)
+        for split, x, dtype in shaped(CPU, GPU)
+        for mode, causal in _variants(x, dtype)
+    ]
+    return found + [
+        _case(split, x, mode, causal, dtype, packed=True)
+        for split, x, dtype in shaped({}, PACKED)
+        for mode, causal in _variants(x, dtype)
+    ]
 
 
 def _variants(shape: tuple[int, ...], dtype: str) -> list[tuple[str, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 # One step of one head; `!` marks what nobody wants a gradient of.
@@ -23,12 +23,7 @@ GPU = {
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    return [
-        _case(split, shape, dtype)
-        for dtype, table in (("float32", CPU), ("bfloat16", GPU))
-        for split, shapes in table.items()
-        for shape in shapes
-    ]
+    return [_case(*one) for one in shaped(CPU, GPU)]
 
 
 def _case(split: str, shape: tuple[int, ...], dtype: str) -> Case:

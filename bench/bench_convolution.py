@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, MODES, Case, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 # batch, channels in, out, side of the output, window, stride
@@ -47,11 +47,7 @@ GPU = {
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    found = []
-    for dtype, table in (("float32", CPU), ("bfloat16", GPU)):
-        for split, shapes in table.items():
-            found += [_case(split, shape, mode, dtype) for shape in shapes for mode in ("forward", "train")]
-    return found
+    return [_case(split, x, mode, dtype) for split, x, dtype in shaped(CPU, GPU) for mode in MODES]
 
 
 def _case(split: str, shape: tuple[int, ...], mode: str, dtype: str) -> Case:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, MODES, Case, compiled, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 # What torch runs: this project's kernel is one.
@@ -19,14 +19,7 @@ GPU = {FIT: ((8192, 50257), (4096, 32000), (2048, 128256)), HELD: ((8192, 128256
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    table = (("float32", CPU), ("bfloat16", GPU))
-    return [
-        _case(split, *shape, dtype, mode)
-        for dtype, t in table
-        for split, shapes in t.items()
-        for shape in shapes
-        for mode in ("forward", "train")
-    ]
+    return [_case(split, *x, dtype, mode) for split, x, dtype in shaped(CPU, GPU) for mode in MODES]
 
 
 def _case(split: str, s: int, v: int, dtype: str, mode: str) -> Case:

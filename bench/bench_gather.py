@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 KINDS = {
@@ -28,15 +28,7 @@ GPU = {
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    table = (("float32", CPU), ("bfloat16", GPU))
-    found = [
-        (kind, split, shape, dtype)
-        for dtype, t in table
-        for split, shapes in t.items()
-        for shape in shapes
-        for kind in KINDS
-    ]
-    return [_case(*case) for case in found]
+    return [_case(kind, *one) for one in shaped(CPU, GPU) for kind in KINDS]
 
 
 def _case(kind: str, split: str, shape: tuple[int, ...], dtype: str) -> Case:

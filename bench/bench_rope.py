@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, MODES, Case, compiled, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 LINE = "*x: b s h k, !cos: s k, !sin: s k -> y: b s h k"
@@ -17,13 +17,7 @@ GPU = {
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    return [
-        _case(split, shape, mode, dtype)
-        for dtype, table in (("float32", CPU), ("bfloat16", GPU))
-        for split, shapes in table.items()
-        for shape in shapes
-        for mode in ("forward", "train")
-    ]
+    return [_case(split, x, mode, dtype) for split, x, dtype in shaped(CPU, GPU) for mode in MODES]
 
 
 def _case(split: str, shape: tuple[int, ...], mode: str, dtype: str) -> Case:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from budget.bench.cases import FIT, HELD, Case, compiled, operators, parametrize, random
+from budget.bench.cases import FIT, HELD, MODES, Case, compiled, operators, parametrize, random, shaped
 from budget.bench.record import Built
 
 LINES = {"forward": "!x: s t -> z: s t", "train": "*x: s t -> z: s t"}
@@ -19,13 +19,10 @@ GPU = {
 
 def cases() -> list[Case]:
     """All cases, of every device."""
-    table = (("float32", CPU, ("forward",)), ("bfloat16", GPU, ("forward", "train")))
     return [
-        _case(split, *shape, dtype, mode)
-        for dtype, t, modes in table
-        for split, shapes in t.items()
-        for shape in shapes
-        for mode in modes
+        _case(split, *x, dtype, mode)
+        for split, x, dtype in shaped(CPU, GPU)
+        for mode in (MODES if dtype == "bfloat16" else MODES[:1])
     ]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 FIT, HELD = "fit", "held"  # what calibration learns from, and what it never sees
+MODES = ("forward", "train")
+Table = Mapping[str, Iterable[Any]]  # by split, the shapes
 
 
 class Case(NamedTuple):
@@ -35,6 +37,13 @@ def operators(
 ) -> dict[str, Any]:
     """A workload of operators: (name, line, kind) each; `group` names the fused kernel they make."""
     return {"ops": [list(line) for line in lines], "mode": mode, "group": group, "sizes": sizes}
+
+
+def shaped(cpu: Table, gpu: Table) -> Iterator[tuple[str, Any, str]]:
+    """(split, shape, dtype) of each: in float32 on a processor, in bfloat16 on a GPU."""
+    for dtype, table in (("float32", cpu), ("bfloat16", gpu)):
+        for split, shapes in table.items():
+            yield from ((split, shape, dtype) for shape in shapes)
 
 
 def parametrize(cases: list[Case], cpu: tuple[str, ...], cuda: tuple[str, ...]):
