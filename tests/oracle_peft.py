@@ -78,7 +78,7 @@ def adapted(c: hf.PreTrainedConfig, how: peft.PeftConfig, attention: str, *, dty
     return peft.get_peft_model(module, how, autocast_adapter_dtype=dtype)
 
 
-def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def gpus_dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """What a GPU runs."""
     return torch.native_dropout(x, p, True)[0] if training and p else x
 
@@ -91,7 +91,7 @@ def on_fakes() -> Iterator[None]:
     rand, whole = torch.rand, torch.randint  # one number decides: no layer is left out, BOFT's first factor
     chance = patch.object(torch, "rand", lambda *n, **how: 1.0 if n == (1,) else rand(*n, **how))
     first = patch.object(torch, "randint", lambda *n: np.int64(0) if n[2:] == ((1,),) else whole(*n))
-    dropped = patch.object(nn.functional, "dropout", _dropout)
+    dropped = patch.object(nn.functional, "dropout", gpus_dropout)
     order = patch.object(BOFTLayer, "perm2mat", lambda _, indices: torch.eye(len(indices)))
     own = patch.object(
         peft.PeftModel, "base_model_torch_dtype", property(lambda _: torch.get_default_dtype())

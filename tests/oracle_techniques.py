@@ -23,6 +23,7 @@ from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
 from oracle_autocast import as_cuda
 from oracle_memory import gpus_sdpa
+from oracle_peft import gpus_dropout
 from oracles.proposed_changes import Blockwise, chunked_loss, in_four_bits
 from oracles.technique_families import Family
 from torch import nn
@@ -205,7 +206,7 @@ def as_asked(family: Family, call: Call) -> Iterator[None]:
     dtype = DTYPES[call.get("frozen_dtype", usual)]
     before = torch.get_default_dtype()
     with ExitStack() as stack:
-        stack.enter_context(patch.object(nn.functional, "dropout", _dropout))
+        stack.enter_context(patch.object(nn.functional, "dropout", gpus_dropout))
         stack.enter_context(gpus_sdpa())
         undropped = _undropped(nn.functional.scaled_dot_product_attention)
         stack.enter_context(patch.object(nn.functional, "scaled_dot_product_attention", undropped))
@@ -239,10 +240,6 @@ def _undropped(sdpa: Callable[..., Any]) -> Callable[..., Any]:
 def _replaced(t: Any, new: Any) -> None:
     """A module's `to` gives a parameter another dtype; torch swaps only what nobody else refers to."""
     t.data = new.data
-
-
-def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    return torch.native_dropout(x, p, True)[0] if training and p else x
 
 
 def casts(call: Call) -> Any:

@@ -46,8 +46,7 @@ def _seconds(stage: Seconds, p: Pass) -> float:
 def picture(e: Estimate) -> str:
     """The pipeline as an SVG element: a row a rank, a box a pass, with its micro-batch's number."""
     found = passes(e)
-    end = max(r.end for r in found)
-    ranks = 1 + max(r.rank for r in found)
+    end, ranks = max(r.end for r in found), 1 + found[-1].rank
     body = [*_title(e), *_rows(found, end), *_axis(end, TOP + ROW * ranks)]
     kinds = sorted({r.run.what for r in found}, key=list(FILL).index)
     named = {FILL[kind]: kind for kind in reversed(kinds)}  # the whole before a part
@@ -67,7 +66,8 @@ def _title(e: Estimate) -> Iterator[str]:
 
 def _rows(found: list[Ran], end: float) -> Iterator[str]:
     across = (WIDTH - LEFT - RIGHT) / end
-    for rank in sorted({r.rank for r in found}):
+    ranks = 1 + found[-1].rank  # they come one after the other
+    for rank in range(ranks):
         yield text(LEFT - 6, TOP + ROW * rank + 15, f"rank {rank}", "end")
     for before, r in zip((None, *found), found, strict=False):
         x, wide = LEFT + r.start * across, (r.end - r.start) * across
@@ -76,7 +76,6 @@ def _rows(found: list[Ran], end: float) -> Iterator[str]:
         y = TOP + ROW * r.rank + (ROW - 2 - high if under else 0)
         title = f"{r.run.what}, micro-batch {r.run.micro}, stage {r.run.stage}"
         # The forward passes of later chunks of a rank are paler.
-        ranks = 1 + max(x.rank for x in found[-1:])
         look = f'fill="{FILL[r.run.what]}" fill-opacity="{0.9 ** (r.run.stage // ranks):.2f}"'
         box = f'x="{x:.2f}" y="{y + 1:g}" width="{max(wide - 0.5, 0.2):.2f}" height="{high:g}" {look}'
         yield f"<rect {box}><title>{title}</title></rect>"
