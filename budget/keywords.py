@@ -133,7 +133,7 @@ class _Alone(TypedDict, total=False):
     loss_chunk: int
     hold_logits: Literal["none", "step", "next"]
     output_dtype: str
-    loss_logits: Literal["fp32", "shifted", "replaced", "own"]
+    loss_logits: Literal["fp32", "shifted", "replaced", "own", "own_shifted"]
     loss_parallel: Literal["none", "dtensor", "in_place"]
     memory_format: Literal["channels_last", "channels_first"]
     offload: str

@@ -120,6 +120,20 @@ def test_a_file_says_what_runs(tmp_path, capsys, name):
     assert json.loads(capsys.readouterr().out)["run"]["form"] == form
 
 
+def test_weights_that_all_train_are_what_the_programs_load(tmp_path):
+    """16 bits with no copies, unless DeepSpeed makes those."""
+    full = SWIFT.replace("--tuner_type lora", "--tuner_type full")
+    texts = {
+        "a.sh": full,
+        "b.sh": full.replace(" --deepspeed zero2", ""),
+        "c.sh": full.replace("zero2", "zero0"),
+    }
+    texts["d.yaml"] = "base_model: Qwen/Qwen2.5-7B\nmicro_batch_size: 1\nbf16: true\n"
+    texts["e.yaml"] = texts["d.yaml"] + "fsdp: [full_shard]\n"
+    said = [read(written(tmp_path, name, text)).settings.get("precision") for name, text in texts.items()]
+    assert said == ["master", "pure", "pure", "pure", None]
+
+
 def answered(run, **more):
     return estimate(run.model, config=run.config, **{**run.settings, **more}).params
 

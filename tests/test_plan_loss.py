@@ -195,6 +195,12 @@ def of_own(logits, labels):
     return nn.functional.cross_entropy(logits.view(-1, V), labels.view(-1))
 
 
+def of_own_shifted(logits, labels):
+    """transformers' GPT-2's, OPT's and BLOOM's before 4.49."""
+    shifted = logits[..., :-1, :].contiguous().view(-1, V)
+    return nn.functional.cross_entropy(shifted, labels[..., 1:].contiguous().view(-1))
+
+
 class Kernel(torch.autograd.Function):
     """A fused loss as it allocates: one number a row, and the gradient in the place of the logits."""
 
@@ -229,13 +235,23 @@ def replaced(model):
     return shifted(model, replaced=True)
 
 
+def own_shifted(model):
+    return own(model, laid_out=True)
+
+
 def shifted_for_a_kernel(model):
     return shifted(fused(model, "loss", copied=True))
 
 
 @pytest.mark.parametrize(
     ("reads", "loss"),
-    [(shifted, of_shifted), (replaced, of_shifted), (own, of_own), (shifted_for_a_kernel, of_kernel)],
+    [
+        (shifted, of_shifted),
+        (replaced, of_shifted),
+        (own, of_own),
+        (own_shifted, of_own_shifted),
+        (shifted_for_a_kernel, of_kernel),
+    ],
 )
 def test_a_loss_reads_the_logits_that_its_software_makes(reads, loss):
     """Those of the last of 96 tokens, which are not shifted, count here."""

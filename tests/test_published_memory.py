@@ -97,6 +97,35 @@ def test_a_word_that_is_not_known_is_no_guess():
         assert found.why_not.startswith(column)
 
 
+def said(**more):
+    """The settings of the first part of a row of transformers with these columns."""
+    row = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "gpu", "precision", "optimizer", "notes"), "")
+    of = {"source": "a page (transformers)", "micro_batch": "1", "seq": "64", "measured_gb": "1", **more}
+    (asked,) = memory.asked({**row, **of})
+    return asked.parts[0].settings
+
+
+def test_what_generates_nothing_is_one_pass():
+    bert = said(scenario="inference", model="bert-base", precision="fp16", input_len="128", output_len="1")
+    assert (bert["mode"], bert["seq"]) == ("forward", 128)
+    resnet = said(
+        scenario="inference", model="resnet50", precision="fp16", source="a page (PyTorch eager 2.5)"
+    )
+    assert resnet["mode"] == "forward"
+    assert "seq" not in resnet
+    four = said(scenario="inference", model="llama-2-7b", quant="fp4")
+    assert (four["mode"], four["quantize"]) == ("decode", "nf4")
+
+
+def test_weights_of_16_bits_are_a_row_s_words_or_its_program_s():
+    full = {"scenario": "finetune", "model": "gpt2", "precision": "bf16", "n_gpus": "1", "optimizer": "AdamW"}
+    assert said(**full).get("precision") != "pure"  # a flag of the Trainer
+    assert said(**full, notes="weights in bf16")["precision"] == "pure"
+    swift = "scripts (transformers, ms-swift)"
+    assert said(**full, source=swift)["precision"] == "pure"
+    assert said(**full, source=swift, zero_stage="zero2").get("precision") != "pure"
+
+
 def test_what_ran_out_of_memory_does_not_fit():
     without = [p for p in FOUND if p.error is None]
     assert len(without) > 5

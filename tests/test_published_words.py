@@ -1,6 +1,7 @@
 """What words of published tables mean: networks, devices, software, versions, number formats, techniques."""
 
 import pytest
+from budget.bench.published import _versions as versions
 from budget.bench.published import inference
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.networks import pictures
@@ -56,6 +57,25 @@ def test_a_version_counts_before_a_date():
     row = {"source": "a page of 2023-09 (transformers 4.33)"}
     assert before(row, "transformers", (4, 36))
     assert not before({"source": "a page of 2023-09"}, "transformers", (4, 36))
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "model", "found"),
+    [
+        ("a page (transformers 4.41)", "prefill", "llama-2-7b", {"prompt_logits": "fp32"}),
+        ("a page (transformers 4.41)", "prefill", "opt-350m", {"prompt_logits": "all"}),
+        ("a page (transformers 4.52)", "prefill", "gpt2", {"prompt_logits": "all"}),
+        ("a page (transformers 4.52)", "prefill", "pythia-410m", {}),
+        ("a page (transformers, torch 2.4)", "prefill", "llama-2-7b", {"prompt_logits": "fp32"}),
+        ("a page of 2024-05 (transformers)", "train", "llama-2-7b", {"loss_logits": "replaced"}),
+        ("a page of 2024-05 (transformers)", "train", "gpt2", {"loss_logits": "own_shifted"}),
+        ("a page of 2024-05 (transformers)", "train", "bert-base", {"loss_logits": "own"}),
+        ("a page of 2023-05 (transformers 4.52)", "train", "llama-2-7b", {}),
+        ("a page (transformers)", "train", "llama-2-7b", {}),
+    ],
+)
+def test_what_a_row_s_version_did_by_family(source, mode, model, found):
+    assert versions.older({"source": source}, "transformers", mode, model) == found
 
 
 def test_a_version_of_which_no_training_is_known_is_its_successor():

@@ -12,53 +12,32 @@ from budget.named import Any
 
 from .inference import weights
 from .layouts import DROPOUT
-from .rows import NotCoveredError, Older, number
-from .rows import older as of_version
+from .rows import NotCoveredError, number
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# What software did before a version, by mode. transformers' attention was written out, its caches tuples; it
-# made all logits of a prompt, and laid those of a loss out anew; the last that is older counts.
-# Sources: transformers, transformers-logits, transformers-shift, transformers-loss.
-EAGER = {"attention": "eager"}
-BEFORE: Older = {
-    "transformers": {
-        (4, 36): {"train": EAGER, "prefill": EAGER, "decode": {**EAGER, "cache_implementation": "tuple"}},
-        (4, 45): {"prefill": {"prompt_logits": "fp32"}},
-        (4, 49): {"train": {"loss_logits": "shifted"}},
-        (4, 46): {"train": {"loss_logits": "replaced"}},
-    }
-}
 # What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
 BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
 # Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
 UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
-# Until transformers' layers made checkpoints themselves, these were around FSDP's units. Source: torch-fsdp1.
-HELD: Older = {"transformers": {(4, 52): {"train": {"hold_checkpoints": True}}}}
+# Programs over transformers that train weights in the 16 bits that they load. Sources: ms-swift, axolotl.
+LOADED = r"\b(ms-swift|axolotl)\b"
+SAID = r"weights in (bf16|fp16|bfloat16|float16|16 bits)"
 METHODS = ("", "full", "pretrain", "lora", "qlora")
-QUANT = ("nf4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
-FROZEN = {"nf4-dq": "nf4-dq", "nf4+dq": "nf4-dq", "nf4": "nf4", "int8": "int8"}
+QUANT = ("nf4", "fp4", "bnb.nf4", "gptq", "int8", "none")  # of frozen weights beside adapters
+FROZEN = {
+    "nf4-dq": "nf4-dq",
+    "nf4+dq": "nf4-dq",
+    "nf4": "nf4",
+    "fp4": "nf4",
+    "int8": "int8",
+}  # fp4 is as large
 
 
 def unit(metric: str) -> float:
     """The bytes of a metric's unit: of the first that it names; a metric without one has decimal GB."""
     found = re.search(r"\b([gm]i?b)\b", metric.lower())
     return UNITS[found[1]] if found else UNITS["gb"]
-
-
-def older(row: Row, software: str, mode: str) -> dict[str, Any]:
-    """Settings of software before a version, where a row states one that old; its attention if it does."""
-    text = text_of(row)
-    found = of_version(row, software, mode, BEFORE)
-    if "last logits alone" in text:  # a network's own code
-        found.pop("prompt_logits", None)
-    return found | ({"attention": "flash"} if "flash attention" in text else {})
-
-
-def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What FSDP1 keeps of layers that do not train, and are recomputed."""
-    frozen = "lora_rank" in settings and row.get("zero_stage", "").startswith("fsdp")
-    return of_version(row, software, "train", HELD) if frozen and settings["recompute"] == "full" else {}
 
 
 def beside(row: Row) -> dict[str, Any]:
@@ -99,6 +78,15 @@ def dropped(row: Row) -> dict[str, float]:
     told = re.search(r"\bdropout (0\.\d+)", text_of(row, "notes"))
     adapters = "lora" in text_of(row, "method", "notes")
     return dict.fromkeys(DROPOUT, float(told[1])) if told and not adapters else {}
+
+
+def in_16_bits(row: Row) -> bool:
+    """Whether all weights train in 16 bits, with none in float32 beside them: as notes say, or as the program
+    loads them, where neither DeepSpeed nor FSDP runs, which make such copies.
+    """
+    alone = row.get("zero_stage", "").lower() in ("", "none", "ddp")
+    program = re.search(LOADED, text_of(row, "source", "engine"))
+    return bool(re.search(SAID, text_of(row, "notes")) or (program and alone))
 
 
 def checked(row: Row) -> None:

@@ -18,6 +18,7 @@ from budget.read.source import resolve
 from . import _korthikanti as korthikanti
 from . import _litgpt as litgpt
 from . import _methods as methods
+from . import _versions as versions
 from . import training
 from .networks import network
 from .rows import TORCHTITAN, Asked, NotCoveredError, Part, device, measured, precision, stack, whole
@@ -155,7 +156,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
     mixed = row["scenario"] == "pretrain" and not word.startswith("fp32")
-    if mixed or (software in TRAINERS and re.fullmatch("bf16|fp16", word)):
+    if mixed or (software in TRAINERS and re.fullmatch("bf16|fp16", word) and not methods.in_16_bits(row)):
         told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
     if row.get("recompute", "").startswith(("gradient", "yes")):
         told["recompute"] = "full"
@@ -167,8 +168,8 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {
         **methods.beside(row),
-        **methods.older(row, software, "train"),
-        **methods.held(row, software, part.settings),
+        **versions.older(row, software, "train", part.model),
+        **versions.held(row, software, part.settings),
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
     }
@@ -205,15 +206,23 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     model, config = _model(row)
     none = row["quant"].lower() in ("", "none")
     form = {"dtype": precision(row["precision"] or "bf16")[0]} if none else methods.frozen(row)
-    software = stack(row, mode="decode")
+    passes = _passes(model, config, *methods.lengths(row, 64))
+    software = stack(row, mode=next(iter(passes)))
     how = {"batch": whole(row, "micro_batch", 1), "stack": software, "config": config, **form}
-    start, end = methods.lengths(row, 64)
-    passes = {"decode": end, **({"prefill": start} if start > 1 else {})}
     parts = [
-        Part(model, {**how, **methods.older(row, software, mode), "mode": mode, "seq": seq})
-        for mode, seq in passes.items()
+        Part(model, {**how, **versions.older(row, software, mode, model), "mode": mode, **tokens})
+        for mode, tokens in passes.items()
     ]
     return tuple(parts), _metric(row)
+
+
+def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict[str, dict[str, int]]:
+    """The modes of a row's passes, and their tokens; what generates none has one, over all that it reads."""
+    _, arch, settings, *_ = resolve(model, config)
+    encodes = "encoder" in (getattr(settings, "kind", ""), getattr(settings, "part", ""))
+    if encodes or "decode" not in getattr(arch, "MODES", ()):
+        return {"forward": {"seq": start or end} if "seq" in getattr(arch, "TAKES", ()) else {}}
+    return {"decode": {"seq": end}, **({"prefill": {"seq": start}} if start > 1 else {})}
 
 
 def _metric(row: Row) -> Any:

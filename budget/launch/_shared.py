@@ -109,6 +109,16 @@ def saved(value: Any) -> Told:
     return {"modules_to_save": ",".join(OUTSIDE[name] for name in names)} if names else {}
 
 
+def in_16_bits(told: dict[str, Any], sharded: Told | None = None) -> dict[str, Any]:
+    """What trains in the bfloat16 that it is loaded in, with no copies in float32; what divides the weights
+    over devices may make those: `sharded` is what it says then. Sources: axolotl, ms-swift.
+    """
+    if told.get("dtype", "bfloat16") != "bfloat16":
+        return told
+    divided = told.get("layout.zero") or told.get("layout.fsdp")
+    return {**told, **((sharded or {}) if divided else {"precision": "pure"})}
+
+
 def recompute(value: Any) -> Told:
     """none, selective or full, as torchtitan and Megatron say it. Raises InputError."""
     if value not in ("none", "selective", "full"):

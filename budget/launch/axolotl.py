@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, degree, one_of, optimizer, saved, several, targets, when, whole
+from ._shared import ALL, degree, in_16_bits, one_of, optimizer, saved, several, targets, when, whole
 
 STACK = "transformers"
 
@@ -65,12 +65,12 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """LoRA or QLoRA, or all weights. Raises InputError."""
+    """LoRA or QLoRA, or all weights, in the 16 bits that they are loaded in. Raises InputError."""
     adapter, four, eight = told.pop("adapter", None), told.pop("four", False), told.pop("eight", False)
     if adapter not in (None, "lora", "qlora"):
         raise InputError("adapter", f"got {shown(adapter)}; allowed: lora, qlora")
     if adapter is None:
-        return {name: value for name, value in told.items() if name not in LORA}
+        return in_16_bits({name: value for name, value in told.items() if name not in LORA})
     if four or eight or adapter == "qlora":
         told["quantize"] = "int8" if eight else "nf4-dq"
     return {"lora_rank": 8, "lora_dtype": "fp32", **told}

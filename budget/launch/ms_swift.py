@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ..errors import InputError, shown
 from ..named import Any
 from . import training_arguments
-from ._shared import ALL, saved, several, targets, whole
+from ._shared import ALL, in_16_bits, saved, several, targets, whole
 
 STACK = "transformers"
 TYPES = ("full", "lora")
@@ -48,13 +48,16 @@ def is_mine(table: Mapping[str, Any]) -> bool:
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:
-    """LoRA on all linear layers unless told otherwise; layers are recomputed. Raises InputError."""
+    """LoRA on all linear layers unless told otherwise; layers are recomputed. Weights that all train do so in
+    the 16 bits that they are loaded in, with copies in float32 where DeepSpeed runs. Raises InputError.
+    """
     kind, bits = told.pop("kind", "lora"), told.pop("bits", None)
     if kind not in TYPES:
         raise InputError("tuner_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
     usual = {"batch": 1, "optimizer": "adamw_fused", "recompute": "full"}
     if kind == "full":
-        return {**usual, **{name: v for name, v in told.items() if name not in training_arguments.LORA}}
+        weights = usual | {name: v for name, v in told.items() if name not in training_arguments.LORA}
+        return in_16_bits(weights, sharded={"precision": "master"})
     if bits is not None:
         if bits not in QUANTIZED:
             raise InputError("quant_bits", f"got {shown(bits)}; allowed: 4, 8")

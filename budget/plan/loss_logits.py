@@ -4,7 +4,8 @@ shifted: before 4.49 transformers laid the float32 logits of all tokens but the 
 while its variables held the others; a fused loss (`--fuse loss`) in its place reads that copy. replaced: the
 same, but before 4.46 its networks returned the float32 logits, and held no others. own: torch's cross-entropy
 of what the network makes, as plain loops call it; in 16 bits its log-probabilities are of 16 bits.
-Sources: transformers-shift, transformers-loss, torch-cross-entropy.
+own_shifted: of a copy of that without the last token, as transformers' older families (GPT-2, OPT, BLOOM,
+Falcon, GPT-NeoX) called it before 4.49. Sources: transformers-shift, transformers-loss, torch-cross-entropy.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ SETTINGS = {
         "fp32",
         "what a language model's loss reads: fp32, a copy; shifted: and another one (transformers before "
         "4.49); replaced: so, and the copy takes the logits' place (before 4.46); own: the network's logits "
-        "(plain loops)",
-        choices=("fp32", "shifted", "replaced", "own"),
+        "(plain loops); own_shifted: a copy of these in their dtype (GPT-2, OPT, BLOOM before 4.49)",
+        choices=("fp32", "shifted", "replaced", "own", "own_shifted"),
     )
 }
 NEEDS = {"loss_logits": ("train",)}
@@ -46,13 +47,19 @@ def shifted(model: Model, *, replaced: bool = False) -> Model:
     return model._replace(nodes=rewrite(model.nodes, change))
 
 
-def own(model: Model) -> Model:
-    """The network whose loss reads its logits as they are. To be applied before `backward`."""
+def own(model: Model, *, laid_out: bool = False) -> Model:
+    """The network whose loss reads its logits as they are, or a copy of them where `laid_out`. To be applied
+    before `backward`.
+    """
     before: dict[str, Tensor] = {}
 
     def change(o: Op) -> Iterator[Op]:
         if _upcasts(o):
-            before[o.out.name] = o.ins[0]
+            read = o.ins[0]
+            if laid_out:
+                read = read._replace(name=f"{read.name}~shifted")
+                yield Op(f"{o.name}.shift", "copy", o.ins[:1], (read,), o.sizes, tag=LOSS, callers=o.callers)
+            before[o.out.name] = read
         elif o.tag == LOSS:
             ins = tuple(before.get(t.name, _plain(t)) for t in o.ins)
             yield o._replace(ins=ins, outs=tuple(map(_plain, o.outs)))
@@ -73,7 +80,9 @@ def _plain(t: Tensor) -> Tensor:
 def apply(model: Model, task: Task) -> Model:
     """The network in training with the logits that its software's loss reads."""
     reads = task.techniques.loss_logits
-    return own(model) if reads == "own" else shifted(model, replaced=reads == "replaced")
+    if reads.startswith("own"):
+        return own(model, laid_out=reads == "own_shifted")
+    return shifted(model, replaced=reads == "replaced")
 
 
 STAGES = {"teach": apply}
