@@ -89,6 +89,15 @@ def in_16_bits(row: Row) -> bool:
     return bool(re.search(SAID, text_of(row, "notes")) or (program and alone))
 
 
+def prepared(row: Row) -> bool:
+    """Whether peft's function made all weights float32 that are not of few bits: notes say so, or TRL runs,
+    which calls it for bitsandbytes' weights, if unsloth does not replace it. Source: trl.
+    """
+    text = text_of(row)
+    by_trl = bool(re.search(r"\btrl\b", text)) and row["method"] == "qlora"
+    return "prepare_model_for_kbit_training" in text or (by_trl and "unsloth" not in text_of(row, "notes"))
+
+
 def checked(row: Row) -> None:
     """Raise a NotCoveredError for a method, or for numbers of few bits, that techniques.py does not read."""
     if row["method"].lower() not in METHODS:

@@ -176,7 +176,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
-        own |= {} if "prepare_model_for_kbit_training" in row["notes"] else {"frozen_dtype": word}
+        own |= {} if methods.prepared(row) else {"frozen_dtype": word}
     if methods.fused_loss(row, part.settings):
         own.pop("loss_logits", None)
     if found := methods.dropped(row):
