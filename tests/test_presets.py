@@ -41,6 +41,7 @@ def test_parameters_are_those_of_keras_hub(name):
 # Parameters of the checkpoints on the Hugging Face hub, as public repositories quote them, read 2026-11-28.
 CHECKPOINTS = {
     "baichuan-7b": 7_000_559_616,
+    "chatglm-6b": 6_173_286_400,
     "chatglm2-6b": 6_243_584_000,
     "ernie-4.5-0.3b": 360_748_032,
     "falcon-h1-0.5b": 521_411_104,
