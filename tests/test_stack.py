@@ -188,6 +188,16 @@ def test_a_stream_s_pool_is_reserved_while_nothing_uses_it(accumulate, idle):
     assert given.process == given.reserved == given.memory.peak == e.memory.peak
 
 
+def test_fsdp_of_transformers_has_two_units_in_flight():
+    """FSDP1's limit of all-gathers: a second unit, here gpt2's embeddings and last norm in float32."""
+    how = {"device": "h100", "batch": 8, "seq": 1024, "stack": "transformers"}
+    e = budget.estimate("gpt2", layout={"dp": 8, "zero": 3}, **how)
+    root = 4 * (50257 * 768 + 1024 * 768 + 2 * 768)
+    assert unused(e.spread, e.memory, e.stack.pools) == pytest.approx(root, rel=1e-4)
+    alone = budget.estimate("gpt2", layout={"dp": 8, "zero": 0}, **how)
+    assert unused(alone.spread, alone.memory, alone.stack.pools) == 0
+
+
 @pytest.mark.parametrize(("grad_dtype", "each"), [("", 0), ("fp32", 2)])
 def test_gradients_stay_beside_their_sums(tmp_path, grad_dtype, each):
     path = tmp_path / "mine.json"

@@ -2,9 +2,10 @@
 
 torch's allocator hands a freed block to its own stream only. FSDP2 gathers a unit's weights into a buffer of
 one stream and copies them out of it; a device's part of each gradient is made on another. So the largest
-buffer and all these parts are held from the first step on, also while none of them is in use. What is left
-is replayed by the allocator's rules (fold/allocator.py), where one micro-batch's storages do not wait for
-another stage. Source: fsdp2-collectives.
+buffer and all these parts are held from the first step on, also while none of them is in use. FSDP1 gathers
+on a stream of its own, up to two units before the first is free. What is left is replayed by the allocator's
+rules (fold/allocator.py), where one micro-batch's storages do not wait for another stage.
+Sources: fsdp2-collectives, torch-fsdp1.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ BY_GENERATION = ("attention", "experts", "few_bits", "all_reduce", "reached", "i
 # are copied into to be added up. Source: torch-ddp.
 KEEPS = ("sent", "gradients", "buckets")
 # What is made on a stream of its own, whose freed memory nothing else can use: a device's parts of gradients,
-# the buffers that weights are gathered into (fold/pools.py).
+# the buffers that weights are gathered into, or the second of two units (fold/pools.py).
 POOLS = ("gradients", "gathers")
 # What `--stack` is where nobody says: what most people train with, and what they serve with.
 USUAL = {"train": "torch-compile", "forward": "torch-compile", "prefill": "vllm", "decode": "vllm"}
