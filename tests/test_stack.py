@@ -1,13 +1,15 @@
 """Software stacks: their files, what wins over what, and what a wrong file says."""
 
 import json
+import os
 
 import pytest
 
 import budget
 from budget import stack
 from budget.device import load, software
-from budget.device.profile import profile_for
+from budget.device.profile import FOLDER, profile_for
+from budget.device.profile import load as load_profile
 from budget.fold.pools import idle as unused
 
 NAMES = (
@@ -132,6 +134,19 @@ def test_products_that_add_up_in_float16_are_twice_as_fast_on_geforce(device, fa
     """As measured on an RTX 4090: 165.6 and 325.7 TFLOP/s; boards for workstations have one rate for both."""
     assert software.accumulated(load(device), "fp16") == pytest.approx(faster, rel=0.01)
     assert software.accumulated(load(device), "fp32") == 1
+
+
+def test_bytes_are_multiplied_four_at_a_time_where_there_are_no_tensor_units():
+    """A P40's datasheet: 47 TOPS of int8. llama.cpp's prompts in eight bits and less reach about a quarter of
+    them, 12 to 13 TFLOP/s (its pull requests 4682, 4766 and 7716), as they do of an RTX 4090's 660; float16
+    goes by float32's rate."""
+    p40, common = load("p40"), load_profile(os.path.join(FOLDER, "datasheet.json"))
+    forms = software.profile(common, p40, stack.load("llama.cpp"), "fp16").forms
+    assert forms["weight_only_matmul"].share * p40.rate("fp16") == pytest.approx(47e12 / 4, rel=0.3)
+    assert forms["matmul"].share * p40.rate("fp16") < p40.rate("fp32") * 1.05
+    for name in ("transformers", "llama.cpp-vulkan-2024"):  # which widen weights, or multiply float16
+        forms = software.profile(common, p40, stack.load(name), "fp16").forms
+        assert forms["weight_only_matmul"].share == forms["matmul"].share
 
 
 def test_one_batch_on_several_devices_is_less_sure():

@@ -61,6 +61,17 @@ def test_a_product_of_few_rows_is_of_vectors(rows, vectors):
     assert found == pytest.approx(read + (whole if vectors is None else vectors * row))
 
 
+def test_more_rows_lose_their_edge():
+    """A P40's micro-batches of 16, 128 and 512 rows in 50.8, 188.9 and 666.3 ms (llama.cpp's pull request
+    7921) are a line of so much a row that begins 15 rows early, behind 11 ms of reading."""
+    row = (666.3 - 188.9) / (512 - 128)
+    assert (50.8 - 11) / row - 16 == pytest.approx(16, abs=1)
+    of = profile({"matmul": KernelClass(share=0.5, overlap=0.0, rows=8, dots=0.25, edge=(20.0, 0.0, 0.0))})
+    rows = [16, 128, 512]
+    found = [seconds(kernel(flops=1e9 * m, gemm=Gemm(m, 1000, 1000, 1)), of)[0] for m in rows]
+    assert found == pytest.approx([(m + 20) / 36 * found[0] for m in rows])
+
+
 def test_weights_are_read_or_unpacked_whichever_takes_longer():
     of = profile({"matmul": KernelClass(overlap=0.0, rows=8, dots=0.25, unpacks=1.0)})
     vector = kernel(flops=2e9, bytes=1e9, gemm=Gemm(1, 1000, 1000000, 1))

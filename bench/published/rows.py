@@ -70,7 +70,8 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 
 # What engine or source tells which software runs; the first that is found counts.
 SOFTWARE = {
-    "te's layers": "megatron", "int dot: 0": "llama.cpp-vulkan-2024", "vulkan": "llama.cpp-vulkan",
+    "te's layers": "megatron", "ipex-llm": "llama.cpp", "sycl, f16": "llama.cpp", "sycl": "llama.cpp-sycl",
+    "int dot: 0": "llama.cpp-vulkan-2024", "vulkan": "llama.cpp-vulkan",
     "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
     "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
     "pytorch eager": "torch-eager", "torchscript": "torch-1",
@@ -124,9 +125,12 @@ BEFORE = {
     "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
     "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
     "megatron": ((2023, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
-    "llama.cpp": ((2024, 6), "llama.cpp-2024"),
+    "llama.cpp": ((2024, 8), "llama.cpp-2024-07"), "llama.cpp-2024-07": ((2024, 6), "llama.cpp-2024"),
     "llama.cpp-vulkan": ((2024, 12), "llama.cpp-vulkan-2024"),
 }  # fmt: skip
+# Generations of devices on which nothing changed then: without tensor units, products of few bits were of
+# bytes before, and there are no graphs. Source: llama-cpp-mmq.
+UNCHANGED = dict.fromkeys(("llama.cpp-2024", "llama.cpp-2024-07"), ("sm61", "gfx906", "gfx1030"))
 # When those versions were released, for rows that state a month and no version. From memory.
 RELEASED = {"tensorrt-llm": (2024, 3), "vllm": (2025, 3)}
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
@@ -180,7 +184,9 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     begin, older = BEFORE.get(name, ((), name))
     known = not mode or stacks.load(older).has(mode)
     early = before(row, name, begin) or _released_later(row, name)
-    return older if known and early else name
+    if early and older in UNCHANGED and row.get("gpu"):
+        early = device(row["gpu"]).generation not in UNCHANGED[older]
+    return _of_version(row, older, mode) if known and early else name
 
 
 def _released_later(row: Row, name: str) -> bool:

@@ -46,7 +46,7 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
     matmul = _matmul(base, device, stack, dtype)
     attention = base.forms["attention"].share * of["attention"] * _units(stack, device, dtype)
     forms = {
-        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device),
+        **_matmuls(base, matmul, min(of["weight_only"], MOST / stream), stack, device, dtype),
         **_convolutions(base.forms["conv"], matmul.share, traffic, dtype),
         "pointwise": pointwise._replace(traffic=traffic),
         **_attention(stack.attention_on(generation), device, attention),
@@ -104,7 +104,7 @@ def _units(stack: Stack, device: Device, dtype: str) -> float:
 
 
 def _matmuls(
-    base: Profile, matmul: KernelClass, packed: float, stack: Stack, device: Device
+    base: Profile, matmul: KernelClass, packed: float, stack: Stack, device: Device, dtype: str
 ) -> dict[str, KernelClass]:
     """Products, those of experts, and both of weights of few bits, which reach `packed` of the bandwidth."""
     generation = device.generation
@@ -121,14 +121,25 @@ def _matmuls(
         start_s=start,
     )
     few = stack.few_bits_on(generation)
+    packs = (_bytes(base, device, stack, dtype) if few else 0.0) or matmul.share
     return {
         "matmul": matmul,
         "grouped": grouped,
-        "weight_only_matmul": matmul._replace(bandwidth=packed, **few),
+        "weight_only_matmul": matmul._replace(share=packs, bandwidth=packed, **few),
         "weight_only_grouped": grouped._replace(
-            bandwidth=bandwidth * packed, widens=widens, overlap=few.get("overlap", 1.0)
+            share=packs * share, bandwidth=bandwidth * packed, widens=widens, overlap=few.get("overlap", 1.0)
         ),
     }
+
+
+def _bytes(base: Profile, device: Device, stack: Stack, dtype: str) -> float:
+    """The share of the peak in a dtype that products of bytes reach on a device without units for them, whose
+    ordinary ones multiply four at a time: of half of that rate what `accumulated` ones reach on tensor units.
+    0: it has such units, or none multiplies bytes there. Source: llama-cpp-mmq.
+    """
+    times = table.load("kernels.json")["bytes"].get(device.generation, 0.0) if stack.tensor_units else 0.0
+    of = base.forms["matmul"].share * stack.reached_on(device.generation)["product"]
+    return float(times / 2 * of * device.rate("vector") / device.rate(SHORTS.get(dtype, dtype)))
 
 
 def _fused(device: Device, launch: float) -> tuple[float, float]:

@@ -97,7 +97,8 @@ class Stack(NamedTuple):
     experts: Mapping[str, str] = MappingProxyType({"": "grouped"})
     # By generation, of its products of weights of few bits, which read none while they multiply others: up to
     # so many `rows`, each but the first takes ordinary units, which reach `dots` of their rate, as long as
-    # its FLOPs; unpacking the weights takes `unpacks` of what dtype.UNPACKING says. Source: llama-cpp-mmvq.
+    # its FLOPs, and unpacking takes `unpacks` of what dtype.UNPACKING says; of more, `edge` are lost, where a
+    # generation has that. Source: llama-cpp-mmvq.
     few_bits: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     # Its host counts the rows of each expert, outside of a graph, so that it waits for the device in each
     # layer, and the device for it. Source: moe-on-the-host.
@@ -132,7 +133,7 @@ class Stack(NamedTuple):
     def few_bits_on(self, generation: str) -> Mapping[str, Any]:
         """What its products of weights of few bits have on a generation of devices, as in a KernelClass."""
         of = self.few_bits.get(generation) or self.few_bits.get("")
-        return {**of, "overlap": 0.0} if of else {}
+        return {**of, "overlap": 0.0, "edge": (of.get("edge", 0.0), 0.0, 0.0)} if of else {}
 
     def reached_on(self, generation: str) -> Mapping[str, float]:
         """By class of kernels, what it reaches of data/kernels.json on a generation of devices."""
@@ -162,7 +163,7 @@ class Stack(NamedTuple):
 
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
-FEW_BITS = ("rows", "dots", "unpacks")
+FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
 PLAIN = {"unaligned": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
@@ -227,7 +228,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
-        few_bits=each(about, "few_bits", file, lambda of, where: stated(of, FEW_BITS, where, 0.01, 100)),
+        few_bits=each(about, "few_bits", file, lambda of, at: stated(of, FEW_BITS, at, 0.01, 100, LOSES)),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         weights=one_of(about.get("weights", ""), ("", *SHORT), f"{file}: weights"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),

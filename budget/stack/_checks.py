@@ -69,9 +69,11 @@ def numbers(values: Any, allowed: tuple[str, ...], where: str, least: float, mos
     return {name: number(value, f"{where}.{name}", least, most) for name, value in values.items()}
 
 
-def stated(values: Any, names: tuple[str, ...], where: str, least: float, most: float) -> dict[str, float]:
-    """A table of numbers that has each of these."""
-    found = numbers(values, names, where, least, most)
+def stated(
+    values: Any, names: tuple[str, ...], where: str, least: float, most: float, others: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """A table of numbers that has each of these, and may have others."""
+    found = numbers(values, (*names, *others), where, least, most)
     for name in names:
         if name not in found:
             raise InputError("stack", f"{where}.{name} is missing")
