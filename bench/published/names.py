@@ -70,7 +70,7 @@ def _spellings(name: str) -> Iterator[str]:
     yield from (name, " ".join(words.split()), re.sub(r"\(.*?\)", "", name).strip(), short)
     yield re.sub(r"[()]", "", short)
     yield re.sub(r"\bv(?=\d)", "", name)  # Llama v2 7B
-    yield short.split(".")[0]
+    yield re.split(r"\.(?!\d)", short)[0]  # timm's weights, no version: Llama-3.3-Nemotron is no Llama-3
     yield re.sub(r"_\d{3}(\..*)?$", "_224", re.sub(r"_window\d+_", "_window7_", short))  # of other sides
 
 

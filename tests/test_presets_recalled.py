@@ -1,0 +1,103 @@
+"""Presets recalled, or of another family: parameters as others state them, or as a class has."""
+
+import pytest
+
+from budget import estimate
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("SOLAR-10.7B", 10.7), ("deepseek-ai/deepseek-llm-67b-chat", 67.4), ("bigcode/starcoder", 15.5),
+     ("Qwen/Qwen1.5-7B-Chat", 7.72), ("Qwen1.5-14B", 14.2), ("Qwen1.5-32B", 32.5), ("Qwen1.5-72B", 72.3),
+     ("codegen-2B-mono", 2.78), ("codegen-6B-multi", 7.07), ("stablelm-tuned-alpha-7b", 7.87),
+     ("Cerebras-GPT-2.7B", 2.65), ("PaLM 8B", 8.63), ("PaLM 62B", 62.5), ("PaLM 540B", 540.35),
+     ("Minitron-4B-Base", 4.19), ("Minitron-8B-Base", 8.27), ("Mistral-NeMo-Minitron-8B-Base", 8.41),
+     ("granite-20b-code-instruct-8k", 20.1), ("granite-34b-code", 33.7), ("granite-8b-code", 8.05),
+     ("granite-3.0-3b-a800m-instruct", 3.3), ("granite-3.0-1b-a400m-base", 1.33), ("galactica-30b", 30),
+     ("openbmb/MiniCPM3-4B", 4.07), ("hunyuan-a13b", 80.4), ("Moonlight-16B-A3B-Instruct", 15.96),
+     ("rednote-hilab/dots.llm1.inst", 142.8), ("Ling-flash-2.0", 103), ("GLM-4.7-Flash", 29.9),
+     ("LGAI-EXAONE/EXAONE-4.0-1.2B", 1.28), ("THUDM/glm-130b", 130)],
+)  # fmt: skip
+def test_a_recalled_config_has_the_parameters_that_its_page_states(name, billions):
+    """GLM-130B states its size only."""
+    near = 0.011 if name.endswith("130b") else 5e-3
+    assert float(estimate(name, mode="forward").params.total) / 1e9 == pytest.approx(billions, rel=near)
+
+
+# Parameters of the checkpoints on the hub, recalled to the last digit before they were counted here.
+RECALLED = {
+    "baichuan-7b": 7_000_559_616,
+    "baichuan-13b": 13_264_901_120,
+    "baichuan2-7b": 7_505_973_248,
+    "baichuan2-13b": 13_896_668_160,
+    "chatglm-6b": 6_173_286_400,
+    "chatglm2-6b": 6_243_584_000,
+    "codegen-350m": 356_712_448,
+    "codegen-16b": 16_032_155_648,
+    "dbrx": 131_596_523_520,
+    "deepseek-moe-16b": 16_375_728_128,
+    "dolly-v2-3b": 2_775_086_080,
+    "exaone-3.5-2.4b": 2_405_327_360,
+    "exaone-3.5-7.8b": 7_818_448_896,
+    "exaone-3.5-32b": 32_003_200_000,
+    "glm-4-32b-0414": 32_566_081_536,
+    "internlm2-1.8b": 1_889_110_016,
+    "internlm2-7b": 7_737_708_544,
+    "internlm2-20b": 19_861_149_696,
+    "internlm3-8b": 8_804_241_408,
+    "minicpm-2b": 2_724_880_896,
+    "nemotron-nano-9b-v2": 8_888_227_328,
+    "nemotron-nano-12b-v2": 12_310_001_152,
+    "qwen-1.8b": 1_836_828_672,
+    "qwen-7b": 7_721_324_544,
+    "qwen-14b": 14_167_290_880,
+    "qwen-72b": 72_287_920_128,
+    "qwen1.5-110b": 111_209_914_368,
+    "redpajama-incite-3b": 2_775_864_320,
+    "redpajama-incite-7b": 6_857_302_016,
+    "santacoder": 1_124_886_528,
+    "starcoderbase-1b": 1_137_207_296,
+}
+# Each layer's bias of the router, a buffer, is among them.
+RECALLED_WITH_BUFFERS = {"ling-mini-2.0": (16_255_643_392, 19 * 256)}
+
+
+@pytest.mark.parametrize("name", [*RECALLED, *RECALLED_WITH_BUFFERS])
+def test_parameters_are_those_of_the_checkpoint_as_recalled(name):
+    total, buffers = RECALLED_WITH_BUFFERS.get(name) or (RECALLED[name], 0)
+    assert estimate(name, mode="forward", batch=1, seq=16).params.total == total - buffers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "model_type"),
+    [("glm-4.7-flash", "glm4_moe_lite"), ("hunyuan-a13b", "hunyuan_v1_moe"), ("dbrx", "dbrx")],
+)
+def test_a_preset_of_another_family_has_its_own_class_s_parameters(name, model_type):
+    """transformers' own class, which a stack of ours need not know."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(model_type, **OWN[model_type])
+    with torch.device("meta"):
+        module = transformers.AutoModelForCausalLM.from_config(config)
+    module.tie_weights()
+    assert estimate(name, mode="forward", batch=1, seq=16).params.total == sum(
+        p.numel() for p in module.parameters()
+    )
+
+
+# Fields of the classes' own configs; absent: the defaults, which their docstrings give to a checkpoint.
+OWN = {
+    "glm4_moe_lite": {},
+    "hunyuan_v1_moe": {
+        "vocab_size": 128167, "hidden_size": 4096, "intermediate_size": 3072, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_experts": 64,
+        "moe_topk": 8, "tie_word_embeddings": True,
+    },
+    "dbrx": {
+        "d_model": 6144, "n_heads": 48, "n_layers": 40, "max_seq_len": 32768, "vocab_size": 100352,
+        "attn_config": {"kv_n_heads": 8, "clip_qkv": 8, "rope_theta": 500000.0}, "tie_word_embeddings": False,
+        "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4, "hidden_size": 6144},
+    },
+}  # fmt: skip
