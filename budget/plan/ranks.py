@@ -25,7 +25,7 @@ from .fsdp import gathered, summed
 from .mesh import mesh
 from .optimizer import optimizer
 from .recompute import recompute
-from .shard import gathers, owned, reductions
+from .shard import Partial, gathers, owned, reductions
 from .stage import Stage, stages
 from .techniques import KEPT, LEARNING, prepare, served
 from .units import by_unit
@@ -36,11 +36,19 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
 
     Raises InputError for a layout that the network cannot have.
     """
-    layout: Layout = task.layout
-    trains, task = task.workload.mode == "train", gathered(task)
+    layout, task = task.layout, gathered(task)
     network, book = prepare(model, task)
-    if book.captured:
-        return _captured(network, book, task)
+    book, ranks = _of_module(book, task) if book.captured else _of_network(network, book, task)
+    if task.workload.mode == "train":
+        book = run(book, task, "accumulate")
+    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
+    return network._replace(**whole), book._replace(**whole), ranks
+
+
+def _of_network(network: Model, book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:
+    """The book of a micro-batch, and the ranks of a network whose dimensions have names."""
+    layout: Layout = task.layout
+    trains = task.workload.mode == "train"
     learned = run(book, task, *LEARNING) if trains else served(book, task)
     scatters = bool(task.techniques.used.get("scatter_gather"))
     axes = mesh(layout, learned, scatters=scatters)
@@ -55,22 +63,15 @@ def spread(model: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
         ends = tuple(name for name in divided.model.outputs if name in learned.outputs)
         program = divided.model._replace(outputs=ends)
         if trains:
-            root = task.techniques.used.get("fsdp_root", "whole")
-            moved = by_unit(recompute(program, task.recompute), layout, summed(task), root)
-            again = run(moved, task, *KEPT)
-            sums = (*reductions(again, layout, divided.partial), *_tied(again, part, parts))
-            program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+            program = _stepped(program, task, divided.partial, part, parts)
         else:
             program = run(program, task, "sparse")
         found.append(Rank(program, task.dtype, part.ranks, part.layers))
     check(network, axes, divides)
-    if trains:
-        book = run(run(backward(learned), task, "gradients"), task, "accumulate")
-    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
-    return network._replace(**whole), book._replace(**whole), tuple(found)
+    return run(backward(learned), task, "gradients") if trains else book, tuple(found)
 
 
-def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tuple[Rank, ...]]:
+def _of_module(book: Model, task: Task) -> tuple[Model, tuple[Rank, ...]]:
     """The same of a torch module, whose dimensions have no names: data are divided, and numbered modules.
 
     Raises InputError for other degrees.
@@ -86,23 +87,24 @@ def _captured(network: Model, book: Model, task: Task) -> tuple[Model, Model, tu
     book = run(book, task, "gradients") if trains else book
     found = []
     for part in module_stages(book, layout):
-        program = part.model
-        if trains:
-            again = run(by_unit(recompute(program, task.recompute), layout), task, *KEPT)
-            sums = tuple(reductions(again, layout, {}))
-            program = _stepped(again._replace(nodes=(*again.nodes, *sums)), task)
+        program = _stepped(part.model, task, {}, part) if trains else part.model
         found.append(Rank(program, task.dtype, part.ranks, part.layers))
-    book = run(book, task, "accumulate") if trains else book
-    whole = {"samples": book.samples * layout.dp, "tokens": book.tokens * layout.dp}
-    return network._replace(**whole), book._replace(**whole), tuple(found)
+    return book, tuple(found)
 
 
-def _stepped(model: Model, task: Task) -> Model:
-    """A program with its optimizer, which steps what this device owns, and the gathers behind it."""
-    own = owned(model, task.layout, task.optimizer)
+def _stepped(program: Model, task: Task, partial: Partial, part: Stage, parts: Sequence[Stage] = ()) -> Model:
+    """A stage's step of a program of both passes: what is run again, what units of weights move, the sums of
+    gradients, the optimizer of what this device owns, and the gathers behind it.
+    """
+    layout, root = task.layout, task.techniques.used.get("fsdp_root", "whole")
+    moved = by_unit(recompute(program, task.recompute), layout, summed(task), root)
+    again = run(moved, task, *KEPT)
+    sums = (*reductions(again, layout, partial), *_tied(again, part, parts))
+    model = again._replace(nodes=(*again.nodes, *sums))
+    own = owned(model, layout, task.optimizer)
     steps = optimizer(own, task.optimizer, master=task.master).nodes[len(own.nodes) :]
     program = run(model._replace(nodes=(*model.nodes, *steps)), task, "states")
-    return program._replace(nodes=(*program.nodes, *gathers(program, task.layout)))
+    return program._replace(nodes=(*program.nodes, *gathers(program, layout)))
 
 
 def _tied(model: Model, part: Stage, parts: Sequence[Stage]) -> Iterator[Op]:
