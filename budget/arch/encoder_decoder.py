@@ -127,10 +127,7 @@ def _encoder(c: Config, mode: str) -> Iterator[Node]:
     yield from _embedding(c, "encoder", "source", "memory", mode)
     layers = encoder("encoder.layers", _layer(c, "relative", mode), c.encoder_layers, x="memory")
     yield _with_tables(c, "encoder", layers)
-    if c.residual == "pre":
-        yield norm("encoder.norm", c.norm, "memory", "memory")
-    if c.positions == "relative":
-        yield from dropout("encoder.norm", c.dropout, mode, "memory")
+    yield from _ended(c, "encoder", "memory", mode)
 
 
 def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
@@ -140,10 +137,15 @@ def _decoder(c: Config, mode: str, seq: Size) -> Iterator[Node]:
     count = or_else(c.decoder_layers, c.encoder_layers)
     layers = decoder("decoder.layers", layer, count, mode, keys=seq, memory=seq, cross=cross)
     yield _with_tables(c, "decoder", layers)
+    yield from _ended(c, "decoder", "x", mode)
+
+
+def _ended(c: Config, stack: str, x: str, mode: str) -> Iterator[Node]:
+    """What is behind a stack's last layer."""
     if c.residual == "pre":
-        yield norm("decoder.norm", c.norm, "x", "x")
+        yield norm(f"{stack}.norm", c.norm, x, x)
     if c.positions == "relative":
-        yield from dropout("decoder.norm", c.dropout, mode, "x")
+        yield from dropout(f"{stack}.norm", c.dropout, mode, x)
 
 
 def _head(c: Config, mode: str, x: str) -> Iterator[Node]:
