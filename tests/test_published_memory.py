@@ -108,6 +108,9 @@ def said(**more):
 def test_what_generates_nothing_is_one_pass():
     bert = said(scenario="inference", model="bert-base", precision="fp16", input_len="128", output_len="1")
     assert (bert["mode"], bert["seq"]) == ("forward", 128)
+    assert "attention" not in bert
+    written = said(scenario="inference", model="bert-base", precision="fp16", notes="eager, no flash kernel")
+    assert written["attention"] == "eager"
     resnet = said(
         scenario="inference", model="resnet50", precision="fp16", source="a page (PyTorch eager 2.5)"
     )

@@ -64,6 +64,8 @@ def older(row: Row, software: str, mode: str, model: Any = "") -> dict[str, Any]
     found = {name: value for ways in known for name, value in _of(row, software, mode, ways)}
     if "last logits alone" in text:  # a network's own code
         found.pop("prompt_logits", None)
+    if "no flash" in text:
+        return found | EAGER
     return found | ({"attention": "flash"} if "flash attention" in text else {})
 
 

@@ -204,6 +204,7 @@ def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     if devices > 1:
         raise NotCoveredError("inference on several devices")
     model, config = _model(row)
+    config = {**config, **training.masked(row)}
     none = row["quant"].lower() in ("", "none")
     form = {"dtype": precision(row["precision"] or "bf16")[0]} if none else methods.frozen(row)
     passes = _passes(model, config, *methods.lengths(row, 64))

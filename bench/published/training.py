@@ -103,10 +103,13 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     }
     if row.get("kind") in HEADS or _written_out(row, software):
         settings["attention"] = "eager"
-    settings["config"] |= HEADS.get(row.get("kind", ""), {})
-    if "masked language model" in text_of(row, "notes"):
-        settings["config"] |= MASKED
+    settings["config"] |= HEADS.get(row.get("kind", ""), {}) | masked(row)
     return Part(model, settings)
+
+
+def masked(row: Row) -> dict[str, Any]:
+    """The head of a masked language model, where notes say that it is one."""
+    return {**MASKED} if "masked language model" in text_of(row, "notes") else {}
 
 
 def _written_out(row: Row, software: str) -> bool:
