@@ -87,7 +87,7 @@ SOFTWARE = {
     "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
     "lit-gpt": "litgpt", "timm": "timm",
     "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "automodel": "torchtitan", "nemo": "megatron-bridge", "megatron": "megatron",
+    "torchtitan": "torchtitan", "automodel": "megatron", "nemo": "megatron-bridge", "megatron": "megatron",
     "simumax": "megatron",
     "megascale": "megatron",
     "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
