@@ -11,7 +11,7 @@ Derived: what each needs to see of the others.
 from __future__ import annotations
 
 from ..config import Task
-from ..ir import Model, walk
+from ..ir import Model, Op, rewrite, walk
 from . import run
 from .backward import backward
 from .fuse import attention
@@ -55,11 +55,25 @@ def prepare(model: Model, task: Task) -> tuple[Model, Model]:
         elif precision == "autocast":
             model = given_single(model, task.kept.unpacked)
     network = run(model, task, *NETWORK)
+    if task.execution == "compiled" and task.workload.mode == "train":
+        network = _compiled(network)
     if task.packing is not None:
         from .packed import checkpoint
 
         network = checkpoint(network, task)
     return network, attention(network, task)
+
+
+def _compiled(model: Model) -> Model:
+    """As a compiler has it: an activation that is written out is one kernel, which keeps what it reads, and
+    computes its parts again. Source: torch-partitioner.
+    """
+
+    def change(o: Op) -> tuple[Op]:
+        fused = o.rule.family == "activation" and o.rule.fused
+        return (o._replace(kind=fused) if fused else o,)
+
+    return model._replace(nodes=rewrite(model.nodes, change))
 
 
 def trained(model: Model, task: Task) -> Model:

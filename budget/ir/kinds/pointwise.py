@@ -58,6 +58,7 @@ RULES: dict[str, Rule] = {
         launches=8,
         back_launches=11,
         autocasts_as="gelu_new_autocast",
+        fused="gelu_tanh",
         most=(3, 0),
         back_most=(7, 0),
         family="activation",
@@ -88,6 +89,7 @@ RULES: dict[str, Rule] = {
         5,
         7,
         (X, Save("sigmoid")),
+        fused="quick_gelu_fused",
         launches=3,
         back_launches=5,
         most=(2, 0),
@@ -97,6 +99,7 @@ RULES: dict[str, Rule] = {
         moves=(7, 0),
         back_moves=(14, 0),
     ),
+    "quick_gelu_fused": Rule(5, 7, (X,), family="activation"),
     "clamped_glu": Rule(  # (up + 1) x gate x sigmoid(1.702 gate), both clamped before (gpt-oss)
         9,
         15,
