@@ -98,6 +98,11 @@ def test_a_default_that_no_setting_has_is_refused(tmp_path, mode, name):
             budget.estimate("gpt2", stack=str(path))
 
 
+def test_weights_of_few_bits_may_be_those_of_another_stack():
+    other = stack.parse({**GOOD, "few_bits": "llama.cpp"}, "mine.json")
+    assert other.few_bits == stack.load("llama.cpp").few_bits != {}
+
+
 @pytest.mark.parametrize("name", stack.names())
 def test_every_stack_of_the_data_is_one_that_a_file_could_have(name):
     settings_of(stack.load(name))

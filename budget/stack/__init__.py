@@ -228,7 +228,7 @@ def parse(about: Any, file: str) -> Stack:
         all_reduce=each(about, "all_reduce", file, _all_reduce),
         **found,
         experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
-        few_bits=each(about, "few_bits", file, lambda of, at: stated(of, FEW_BITS, at, 0.01, 100, LOSES)),
+        few_bits=_few_bits(about, file),
         counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
         weights=one_of(about.get("weights", ""), ("", *SHORT), f"{file}: weights"),
         by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
@@ -269,6 +269,13 @@ def _other(about: Any, key: str, file: str) -> str:
     if name != "" and name not in names():
         raise InputError("stack", f"{file}: {key}: got {shown(name)}; allowed: {', '.join(names())}")
     return str(name)
+
+
+def _few_bits(about: Any, file: str) -> Mapping[str, Mapping[str, float]]:
+    """Its own, by generation, or those of the stack that it names."""
+    if (named := about.get("few_bits")) and isinstance(named, str):
+        return load(_other(about, "few_bits", file)).few_bits
+    return each(about, "few_bits", file, lambda of, at: stated(of, FEW_BITS, at, 0.01, 100, LOSES))
 
 
 def _attention(values: Any, file: str) -> Mapping[str, str]:
