@@ -3,6 +3,7 @@
 import pytest
 
 from budget import estimate
+from budget.read import preset
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,9 @@ from budget import estimate
      ("granite-3.0-3b-a800m-instruct", 3.3), ("granite-3.0-1b-a400m-base", 1.33), ("galactica-30b", 30),
      ("openbmb/MiniCPM3-4B", 4.07), ("hunyuan-a13b", 80.4), ("Moonlight-16B-A3B-Instruct", 15.96),
      ("rednote-hilab/dots.llm1.inst", 142.8), ("Ling-flash-2.0", 103), ("GLM-4.7-Flash", 29.9),
-     ("LGAI-EXAONE/EXAONE-4.0-1.2B", 1.28), ("THUDM/glm-130b", 130)],
+     ("LGAI-EXAONE/EXAONE-4.0-1.2B", 1.28), ("THUDM/glm-130b", 130),
+     ("google/flan-ul2", 19.46), ("amazon/chronos-t5-large", 0.709), ("amazon/chronos-t5-base", 0.201),
+     ("Alibaba-NLP/gte-Qwen2-7B-instruct", 7.07), ("distil-whisper/distil-large-v3", 0.756)],
 )  # fmt: skip
 def test_a_recalled_config_has_the_parameters_that_its_page_states(name, billions):
     """GLM-130B states its size only."""
@@ -57,15 +60,71 @@ RECALLED = {
     "redpajama-incite-7b": 6_857_302_016,
     "santacoder": 1_124_886_528,
     "starcoderbase-1b": 1_137_207_296,
+    # of encoders and of encoders with decoders; BERT's small ones as KerasHub has them
+    "bert-medium": 41_373_184,
+    "bert-small": 28_763_648,
+    "bert-tiny": 4_385_920,
+    "distilbart-12-6": 305_510_400,
+    "embeddinggemma-300m": 302_863_104,
+    "mbart-large-50": 610_879_488,
+    # with pictures; BLIP-2 as KerasHub has it
+    "blip-2-opt-2.7b": 3_744_761_856,
+    "idefics2-8b": 8_402_768_112,
+    "internvl2-8b": 8_075_365_376,
+    "internvl3-8b": 7_944_373_760,
+    "llava-1.6-mistral-7b": 7_566_747_648,
+    "smolvlm-256m": 256_484_928,
+    "smolvlm-500m": 507_482_304,
+    "smolvlm2-2.2b": 2_246_784_880,
+    "tinybert-4l-312d": 14_350_248,
+    "tinybert-6l-768d": 66_955_008,
 }
-# Each layer's bias of the router, a buffer, is among them.
-RECALLED_WITH_BUFFERS = {"ling-mini-2.0": (16_255_643_392, 19 * 256)}
+# What is among theirs besides: each layer's bias of the router, a buffer; a head that transformers ties.
+RECALLED_WITH_MORE = {
+    "ling-mini-2.0": (16_255_643_392, 19 * 256),
+    "mt5-small": (300_176_768, 250112 * 512),
+    "mt5-base": (582_401_280, 250112 * 768),
+    "mt5-large": (1_229_581_312, 250112 * 1024),
+    "byt5-small": (299_637_760, 384 * 1472),
+    "byt5-base": (581_653_248, 384 * 1536),
+}
 
 
-@pytest.mark.parametrize("name", [*RECALLED, *RECALLED_WITH_BUFFERS])
+@pytest.mark.parametrize("name", [*RECALLED, *RECALLED_WITH_MORE])
 def test_parameters_are_those_of_the_checkpoint_as_recalled(name):
-    total, buffers = RECALLED_WITH_BUFFERS.get(name) or (RECALLED[name], 0)
-    assert estimate(name, mode="forward", batch=1, seq=16).params.total == total - buffers
+    total, more = RECALLED_WITH_MORE.get(name) or (RECALLED[name], 0)
+    assert estimate(name, mode="forward", batch=1, seq=16).params.total == total - more
+
+
+# KerasHub's CLIP has the 197 numbers of the positions besides, its ESM-2 neither pooler nor head of contacts.
+CAPTURED = {
+    "clip-vit-b-16": 149_620_934 - 197,
+    "deberta-base": 138_601_728,
+    "esm2-t6-8m": 7_408_960 + (320 * 320 + 320) + (6 * 20 + 1),
+    "longformer-base": 148_659_456,
+    "mobilevit-small": 5_578_632,
+    "sd-2.1-unet": 865_910_724,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CAPTURED)
+def test_parameters_of_a_captured_class_are_those_of_the_checkpoint(name):
+    sizes = {} if "vit" in name or "unet" in name else {"seq": 16}
+    assert estimate(name, mode="forward", batch=1, **sizes).params.total == CAPTURED[name]
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["FLUX.2-dev", "stabilityai/stable-diffusion-2", "InternVL3-78B", "SmolVLM2-256M", "llava:13b",
+     "levit_384", "apple/mobilevit-x-small", "microsoft/deberta-large", "wav2vec2-large-robust",
+     "mbart-large-cc25", "byt5-xl", "phi3-small", "palm2", "grok-2", "Qwen-VL-Chat",
+     "deepseek-r1:8b", "deepseek-vl2", "Nemotron-Nano-4B", "Qwen2-14B", "codegen2-7b",
+     "StableLM-3B", "MiniLM"],
+)  # fmt: skip
+def test_a_neighbour_is_no_preset(told):
+    """Other sizes and versions than those that are here, or one of several networks."""
+    assert preset.known(told) is None
 
 
 @pytest.mark.slow
