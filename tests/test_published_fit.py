@@ -15,6 +15,7 @@ from budget.bench.published.fit import NORMS, batches, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, Widths, held, holding
 from budget.bench.published.measured import cases
 from budget.bench.published.scoreboard import _factors
+from budget.bench.published.targets import published_twice
 
 import budget
 from budget.device import software
@@ -70,6 +71,21 @@ def test_a_minimum_is_one():
     apart = np.abs(predictions(batches(some()), first) - predictions(batches(some()), other))
     assert np.median(apart) < 0.005
     assert np.max(apart) < 0.05
+
+
+def test_two_publications_of_the_same_say_how_far_they_are_apart():
+    """Once either way for each two; what is predicted otherwise, or published once, says nothing."""
+    row = some()[0]
+    rows = [
+        row._replace(id="a", source="one", measured=0.0),
+        row._replace(id="b", source="other", measured=0.1),
+        row._replace(id="c", source="other", measured=0.3),
+        row._replace(id="d", source="other", measured=0.3, dtype="another"),
+        row._replace(id="e", source="third", measured=0.5),
+    ]
+    predicted = {"a": 0.2, "b": 0.2, "c": 0.205, "d": 0.2, "e": 0.4}
+    errors = {c.key: predicted[c.id] - c.measured for c in rows}
+    assert sorted(published_twice(rows, errors)) == pytest.approx([-0.1975, 0.1975])
 
 
 def test_a_pair_says_what_is_not_its_stacks():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from statistics import median
 
 from budget.measured.validation import p90
@@ -66,6 +68,29 @@ def targets(found: Sequence[Case], errors: Mapping[str, Errors]) -> Iterator[str
                 f"{spread([errors[kind][c.key] for c in rows])} | {share(within[kind][c.key] for c in rows)}"
             )
             yield f"| {asked} | {'nothing' if name == 'fitted' else name} | {len(rows)} | {cells} |"
+        twice = published_twice(own, errors["fitted"])
+        if twice:
+            yield f"| {asked} | or predicted by another publication | {len(twice) // 2} | {spread(twice)} | |"
+
+
+ALIKE = 0.01  # of a logarithm, by which predictions differ of rows that are the same to this tool
+
+
+def published_twice(found: Iterable[Case], errors: Errors) -> list[float]:
+    """Errors, as logarithms, of predicting one publication by another that says the same of what was run: one
+    stack, device, dtype and quantity, and nearly one prediction. Each two publications count once either way.
+    errors: of the rows as fitted.
+    """
+    same: dict[Any, list[Case]] = defaultdict(list)
+    for c in found:
+        same[c.stack, c.device.id, c.dtype, c.quantity].append(c)
+    apart: dict[Any, list[float]] = defaultdict(list)
+    for key, rows in same.items():
+        for a, b in combinations(rows, 2):
+            wrong = errors[a.key] - errors[b.key]
+            if a.source != b.source and abs(wrong + a.measured - b.measured) < ALIKE:
+                apart[key, frozenset((a.source, b.source))].append(abs(wrong))
+    return [sign * median(of) for of in apart.values() for sign in (1, -1)]
 
 
 def spread(errors: Sequence[float], between: str = " | ", digits: int = 1) -> str:
