@@ -6,6 +6,7 @@ import tempfile
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from budget.bench.published._terms import WITHOUT
 from budget.bench.published.fit import NORMS, batches, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, Widths, held, holding
 from budget.bench.published.measured import cases
+from budget.bench.published.picture import picture
 from budget.bench.published.scoreboard import _factors
-from budget.bench.published.targets import published_twice
+from budget.bench.published.targets import LEFT_OUT, published_twice
 
 import budget
 from budget.device import software
@@ -86,6 +88,13 @@ def test_two_publications_of_the_same_say_how_far_they_are_apart():
     predicted = {"a": 0.2, "b": 0.2, "c": 0.205, "d": 0.2, "e": 0.4}
     errors = {c.key: predicted[c.id] - c.measured for c in rows}
     assert sorted(published_twice(rows, errors)) == pytest.approx([-0.1975, 0.1975])
+
+
+def test_the_picture_has_a_point_for_each_row():
+    errors = {kind: {c.key: 0.1 for c in some()} for kind in ("fitted", *LEFT_OUT)}
+    drawn = ElementTree.fromstring(picture(some(), errors))  # noqa: S314 - our own
+    points = [p for p in drawn.iter("{http://www.w3.org/2000/svg}path") if p.get("stroke-linecap")]
+    assert sum(p.get("d").count("M") for p in points) == len(some())
 
 
 def test_a_pair_says_what_is_not_its_stacks():

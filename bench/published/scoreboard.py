@@ -28,6 +28,7 @@ from .fit import Numbers, base, batches, fit, fitted, predictions, start
 from .intervals import ELSEWHERE, Widths, held, intervals, widths
 from .left_out import left_out
 from .measured import Case, cases
+from .picture import picture
 from .targets import LEFT_OUT, share, spread, targets
 
 NOTES = (
@@ -135,7 +136,8 @@ def _factors(of: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, f
     return {c: _short(v) for c, v in of.items() if abs(v / usual.get(c, 1.0) - 1) > 0.005}
 
 
-PAGE = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs", "accuracy.md")
+DOCS = os.path.join(os.path.dirname(os.path.dirname(DATA)), "docs")
+PAGE, PICTURE = os.path.join(DOCS, "accuracy.md"), os.path.join(DOCS, "published.svg")
 BEGIN, END = "<!-- published: bench/published/scoreboard.py writes this -->", "<!-- published ends -->"
 
 
@@ -144,11 +146,12 @@ def page(
     errors: Mapping[str, Mapping[str, float]],
     terms: Sequence[tuple[str, Mapping[str, float]]],
 ) -> None:
-    """Write the section of docs/accuracy.md."""
+    """Write the section of docs/accuracy.md, and its picture."""
     with open(PAGE, encoding="utf-8") as file:
         before, _, rest = file.read().partition(BEGIN)
     lines = "\n".join(_page(found, errors, terms))
     replace(PAGE, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
+    replace(PICTURE, picture(found, errors) + "\n")
 
 
 def _page(
