@@ -282,3 +282,16 @@ def test_a_stack_without_tensor_units_has_the_ordinary_ones_rate(tmp_path):
     (product, attention), (ordinary, slower) = rates
     assert 0.3 * device.rate("vector") < ordinary <= device.rate("vector") < product
     assert slower == pytest.approx(attention * device.rate("vector") / device.rate("fp16"))
+
+
+def test_what_a_stack_compiles_costs_its_host_less(tmp_path):
+    """An optimizer's kernels are started as eager ones are."""
+    table = {"about": "x", "source": "torch-compile", "train": {"optimizer": "sgd"}, "serve": {}}
+    seconds = []
+    for share in (1.0, 0.25):
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps({**table, "dispatch": share}))
+        d = profile_for(load("h100"), "bf16", stack.load(str(path))).dispatch
+        seconds.append((d.forward, d.backward, d.optimizer))
+    (forward, backward, optimizer), compiled = seconds
+    assert compiled == pytest.approx((forward / 4, backward / 4, optimizer))

@@ -62,10 +62,19 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
         forms=complete(forms),
         memory=stream,
         launch_s=base.launch_s * of["launch"],
-        dispatch=Dispatch(*(seconds * of["host"] for seconds in base.dispatch)),
+        dispatch=_dispatch(base.dispatch, of["host"], stack.dispatch),
         turn=(base.turn[0] * of["turn"], base.turn[1] * of["sequence"]),
         low=low,
         high=high,
+    )
+
+
+def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
+    """The host's seconds of a stack's operators, which may be compiled; an optimizer's are not."""
+    return base._replace(
+        forward=base.forward * host * share,
+        backward=base.backward * host * share,
+        optimizer=base.optimizer * host,
     )
 
 

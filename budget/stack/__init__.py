@@ -88,6 +88,7 @@ class Stack(NamedTuple):
     intervals: Mapping[str, tuple[float, float]]
     same: str = ""
     unaligned: float = 0.0  # see KernelClass
+    dispatch: float = 1.0  # of an eager operator's seconds on the host, what its own take (a compiled kernel)
     tensor_units: bool = True  # its products use a device's, not its ordinary units alone
     all_reduce: Mapping[str, AllReduce] = MappingProxyType({})  # its own, by generation; none: NCCL's alone
     # By generation, how it multiplies experts' rows: in one kernel (grouped), or with all that is around it
@@ -164,7 +165,7 @@ class Stack(NamedTuple):
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
-PLAIN = {"unaligned": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
+PLAIN = {"unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
 def names() -> tuple[str, ...]:
