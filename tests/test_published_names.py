@@ -51,6 +51,9 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("Llama-3.3-Nemotron-Super-49B-v1", ""),  # no Llama-3
         ("microsoft/Phi-3.5-vision-instruct", ""),
         ("Baichuan2 13B", "baichuan2-13b"),
+        ("BLIP", "blip-base"),  # no BLIP-2
+        ("GPT 2.7B", ""),  # no GPT-2
+        ("GPT-3.6B", ""),
         ("Qwen 14B", "qwen-14b"),
         ("Qwen-VL", ""),
         ("DeepSeek-V2-Chat", "deepseek-v2"),
