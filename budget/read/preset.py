@@ -29,6 +29,7 @@ TRAINED = (
 # Words that say so only beside a size in numbers: Qwen3-8B-Base is Qwen3-8B, but bert-base is a size itself.
 TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
+MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
@@ -177,10 +178,12 @@ def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
     return found[0] if found else None
 
 
+@lru_cache(maxsize=4096)  # of every heading again and again
 def _dashed(name: str) -> str:
-    return name.lower().translate({ord(c): "-" for c in " _.:"})
+    return name.lower().translate(MARKS)
 
 
+@lru_cache(maxsize=4096)
 def squeezed(name: str) -> str:
     """Without the marks that do not stand between two digits."""
     return re.sub(r"(?<!\d)-|-(?!\d)", "", _dashed(name))
