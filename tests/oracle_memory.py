@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -59,6 +60,18 @@ def peak(
 
     Beside what the tracker finds: all weights, the trained ones, and AdamW's numbers of steps.
     """
+    run = partial(_peak, build, dtype, micro, training=training, around=around, optimizer=optimizer)
+    return run(1) or run(2)
+
+
+def _peak(
+    build: Callable[[], tuple[nn.Module, dict[str, Any]]], dtype: torch.dtype, micro: int, steps: int, *,
+    training: bool, around: Callable[[], AbstractContextManager[Any]],
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+) -> dict[str, int]:  # fmt: skip
+    """The same of so many steps. Of one, the optimizer's states are there, for each weight; nothing where a
+    weight has no gradient, and so no states.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -75,11 +88,15 @@ def peak(
             }
             _frozen_to_buffers(module)
             step = optimizer(module.parameters())
+            if steps == 1:
+                with_gradients(trained)
+                step.step()
+                step.zero_grad()
             tracker = Tracker()
             given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
             tracker.track_external(module, step, *given)
             with tracker:
-                for _ in range(2):
+                for _ in range(steps):
                     for _ in range(micro):
                         tracker.reset_mod_stats()
                         with around():
@@ -87,6 +104,8 @@ def peak(
                         loss = out.loss if getattr(out, "loss", None) is not None else out[0].float().sum()
                         del out
                         loss.backward()
+                    if any(p.grad is None for p in trained) and steps == 1:
+                        return {}
                     step.step()
                     step.zero_grad()
             snapshot = tracker.get_tracker_snapshot("peak")
@@ -94,6 +113,12 @@ def peak(
         torch.set_default_dtype(before)
     (kinds,) = (v for k, v in snapshot.items() if k.type == "cpu")
     return {**{str(getattr(k, "value", k)): int(v) for k, v in kinds.items()}, **own}
+
+
+def with_gradients(trained: Iterable[nn.Parameter]) -> None:
+    """Gradients without a pass: an optimizer makes its states of them, as in a whole first step."""
+    for p in trained:
+        p.grad = torch.empty_like(p, dtype=getattr(p, "grad_dtype", None) or p.dtype)
 
 
 def _frozen_to_buffers(module: nn.Module) -> None:

@@ -22,7 +22,7 @@ import transformers as hf
 from accelerate.utils import convert_outputs_to_fp32
 from oracle import _convolution_backward
 from oracle_autocast import as_cuda
-from oracle_memory import gpus_sdpa
+from oracle_memory import gpus_sdpa, with_gradients
 from oracle_peft import gpus_dropout
 from oracles.proposed_changes import Blockwise, chunked_loss, in_four_bits
 from oracles.technique_families import Family
@@ -118,6 +118,14 @@ class Walk(TorchDispatchMode):
 
 def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int, str]:
     """Bytes at the peak of the second step, all weights, states and inputs included."""
+    once = None if call.get("hold_logits") else _peak_of(family, config, call, 1)  # held from step to step
+    return once or _peak_of(family, config, call, 2) or (0, "")
+
+
+def _peak_of(family: Family, config: Mapping[str, Any], call: Call, steps: int) -> tuple[int, str] | None:
+    """The same of so many steps. Of one, the optimizer's states are there, for each weight; None where a
+    weight has no gradient, and so no states.
+    """
     with as_asked(family, call), torch.backends.mkldnn.flags(enabled=False), FakeTensorMode():
         module, inputs = built(family, config, call)
         trained = [p for p in module.parameters() if p.requires_grad]
@@ -126,7 +134,11 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
         given = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
         tracker.track(*module.parameters(), *module.buffers(), *step.masters, *given)
         with tracker, losses(module, call):
-            for _ in range(2):
+            if steps == 1:
+                tracker.phase = "optimizer"
+                with_gradients(trained)
+                step()
+            for _ in range(steps):
                 for _ in range(call.get("accumulate", 1)):
                     tracker.phase = "forward"
                     with casts(call):
@@ -138,6 +150,8 @@ def peak_of(family: Family, config: Mapping[str, Any], call: Call) -> tuple[int,
                     loss.backward()
                     del loss  # Trainer's step returns a detached one
                     gc.collect()  # frames of checkpoints refer to each other
+                if steps == 1 and any(p.grad is None for p in trained):
+                    return None
                 tracker.phase = "optimizer"
                 step()
                 if call.get("hold_logits") == "step":
