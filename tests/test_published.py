@@ -51,7 +51,7 @@ def twice(name, rows):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_nothing_measured_and_no_id_tells_what_is_estimated(name, tmp_path):
-    rows = some(name, 2)
+    rows = some(name, 4)
     tables = [written(tmp_path / f"{n}.csv", r) for n, r in (("a", rows), ("b", twice(name, rows)))]
     found = [[asks(kind, row) for row in read] for kind, read in (table.read(str(t)) for t in tables)]
     assert sum(not isinstance(a, str) for a in found[0]) > 50
@@ -102,7 +102,7 @@ def test_the_contract_s_form(capsys, tmp_path):
     ],
 )
 def test_rows_that_the_fit_has_seen_are_near(name, quantity, middle, capsys, tmp_path):
-    fitted = [r for r in some(name, 2) if name != "inference.csv" or r["n_gpus"] == "1"]  # see measured.py
+    fitted = [r for r in some(name, 4) if name != "inference.csv" or r["n_gpus"] == "1"]  # see measured.py
     found = checked(answer(written(tmp_path / name, fitted), capsys))
     (every,) = [s for s in found["summary"] if (s["stack"], s["quantity"]) == ("all", quantity)]
     assert every["median_error"] < middle

@@ -100,6 +100,7 @@ def test_adapters_and_inference(name):
 OTHER, UNSEEN = read(str(Path(__file__).parent / "data" / "unseen_memory.csv"))
 
 
+@pytest.mark.slow
 def test_rows_of_other_sources_keep_their_distance():
     """Twenty-one sources that no term was made with; causes were read afterwards (docs/accuracy.md)."""
     errors = [abs(p.error) for p in known(p for row in UNSEEN for p in predict(OTHER, row))]

@@ -76,7 +76,7 @@ def gradient_terms(hidden, weight, target, grad, options):
     return {"hidden": 2 * size * weight_size, "weight": size * tokens * hidden_size, "bias": size * tokens}
 
 
-@examples(20)
+@examples(10)
 @given(
     tokens=st.integers(1, 70), width=st.integers(1, 40), classes=st.integers(1, 150), dtype=dtypes,
     layout=layouts, at_hand=st.sampled_from([1, 40, 64, 1000]), has_bias=st.booleans(),
