@@ -56,6 +56,9 @@ def test_bert_that_puts_sequences_into_bins_has_no_length(tmp_path):
         (found,) = predict.predict(kind, row)
         in_bins = row["kind"] == "bert_train" and "NVIDIA/" in row["source"]
         assert ("bins" in found.why_not) == (in_bins and "TensorFlow" not in row["source"])
+        if in_bins and found.why_not:
+            (found,) = predict.predict(kind, {**row, "notes": f"{row['notes']}; no bins"})
+            assert "bins" not in found.why_not
         if row["kind"] == "bert_qa_train":
             assert found.asked.parts[0].settings["config"]["head"] == "tokens"
             assert found.asked.parts[0].settings["precision"] == "master"

@@ -2,7 +2,7 @@
 
 import pytest
 from budget.bench.published import _versions as versions
-from budget.bench.published import inference
+from budget.bench.published import inference, training
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.networks import pictures
 from budget.bench.published.rows import NotCoveredError, before, precision, stack
@@ -47,6 +47,11 @@ from budget import estimate
         ({"source": "NeMo Framework user guide, performance summary (25.02)"}, "megatron-bridge"),
         ({"source": "NVIDIA/dgxc-benchmarking@v25.05 llama3.1/README.md"}, "megatron-bridge"),
         ({"source": "NVIDIA/dgxc-benchmarking@v25.02 maxtext/README_70b.md"}, "maxtext"),
+        ({"engine": "TensorFlow 2.12"}, "tensorflow"),
+        ({"engine": "TensorFlow 2.12, XLA"}, "tensorflow-xla"),
+        ({"source": "a page (TensorFlow 1.15)", "notes": "without XLA"}, "tensorflow"),
+        ({"source": "NVIDIA/DeepLearningExamples TensorFlow2/BERT", "notes": "XLA"}, "tensorflow-xla"),
+        ({"engine": "PyTorch/XLA 2.0"}, "torch-eager"),
     ],
 )
 def test_a_row_s_version_tells_which_kernels_its_software_had(row, software):
@@ -82,6 +87,16 @@ def test_a_version_of_which_no_training_is_known_is_its_successor():
     row = {"source": "vit-pytorch/README.md (PyTorch eager 1.8)", "notes": "torchvision, NHWC"}
     assert stack(row, "torch-compile", "train") == "torch-eager"
     assert pictures(row) == {"memory_format": "channels_last"}
+
+
+def test_torch_before_its_compiler_trains_one_operator_after_the_other():
+    row = {
+        "gpu": "V100-SXM2-16GB", "n_gpus": "1", "precision": "fp32", "model": "resnet50", "kind": "cnn_train",
+        "micro_batch": "128", "samples_per_s_total": "354", "seq": "",
+    }  # fmt: skip
+    for version, software in (("1.5", "torch-eager"), ("2.1", "torch-compile")):
+        (found,) = training.asked({**row, "source": f"pytorch/examples imagenet (PyTorch {version})"})
+        assert found.parts[0].settings["stack"] == software
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from budget.fold.pools import idle as unused
 NAMES = (
     "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
     "torchtitan", "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer",
-    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow", "tensorrt-llm-2023",
+    "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow", "tensorflow-xla", "tensorrt-llm-2023",
 )  # fmt: skip
 
 
@@ -48,6 +48,15 @@ def test_a_stack_fuses_what_a_network_has(network):
         for part in asked - kept:
             with pytest.raises(budget.InputError, match=r"^fuse: "):
                 budget.estimate(network, fuse=part)
+
+
+def test_tensorflow_fuses_what_xla_compiles_alone():
+    """What moves memory alone is several times less where neighbours are one kernel."""
+    alone, fused = (
+        sum(k.work.bytes * k.work.times for k in found.times.kernels if k.work.form == "pointwise")
+        for found in (budget.estimate("bert-base", stack=name) for name in ("tensorflow", "tensorflow-xla"))
+    )
+    assert fused < alone / 2
 
 
 def test_what_is_asked_for_wins_over_the_stack():

@@ -152,6 +152,19 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
     The source tells it where no engine is stated, or one of FRAMEWORKS. Raises NotCoveredError for software
     without a stack where there is no default.
     """
+    name = _told(row, default, mode)
+    return f"{name}-xla" if name == "tensorflow" and _compiled(row) else name
+
+
+def _compiled(row: Row) -> bool:
+    """Whether a row names XLA, which TensorFlow has only where it is asked for, and not as switched off.
+    Source: tensorflow-xla.
+    """
+    words = text_of(row, "engine", "source", "notes")
+    return bool(re.search(r"\bxla\b", words)) and not re.search(r"\b(without|no|not) xla\b", words)
+
+
+def _told(row: Row, default: str | None, mode: str) -> str:
     engine = row.get("engine", "").lower()
     for text in (engine, row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""):
         if "deeplearningexamples" in text and "tensorflow" in text:
