@@ -131,7 +131,9 @@ def estimate(
     )
     check(task, target)
     apart = divided is not None and mode != "train" and any_of(divided.devices > 1)
-    profile = profile_for(target, task.dtype, software, several=apart)
+    eager = task.execution == "eager"  # then nothing is compiled, whatever the stack
+    ran = software._replace(dispatch=1.0) if eager else software
+    profile = profile_for(target, task.dtype, ran, several=apart)
     counted, groups, joined = _joined(_counted(source.network, task), task, target, cluster, software)
     kept = reserves.reserve(target, groups, software.context_mib, reserve)
     return Estimate(task, target, software, kept, profile, *counted, joined)

@@ -5,6 +5,7 @@ import pytest
 
 import budget
 from budget import arch as architectures
+from budget import stack
 from budget.device import load
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.estimate import CHOICES
@@ -278,3 +279,10 @@ def test_float32_on_an_accelerator_takes_winograds_products():
     sure = profile({"conv": KernelClass(share=0.5)})
     taken = [seconds(w, sure._replace(serial=serial), dtype="fp32")[0] for serial in (False, True)]
     assert taken == pytest.approx([n / (H100.rate("fp32") * 0.5) for n in (4e12, 9e12)])
+
+
+def test_eager_operators_cost_the_host_in_full_on_a_stack_that_compiles():
+    mine = stack.load("torch-compile")
+    asked = [(mine, "eager"), (mine._replace(dispatch=1.0), "eager"), (mine, "compiled")]
+    host = [budget.estimate("gpt2", device="h100", stack=s, execution=e).profile.dispatch for s, e in asked]
+    assert host[0] == host[1] and host[2].forward < host[0].forward

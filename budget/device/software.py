@@ -71,11 +71,8 @@ def profile(base: Profile, device: Device, stack: Stack, dtype: str, *, several:
 
 def _dispatch(base: Dispatch, host: float, share: float) -> Dispatch:
     """The host's seconds of a stack's operators, which may be compiled; an optimizer's are not."""
-    return base._replace(
-        forward=base.forward * host * share,
-        backward=base.backward * host * share,
-        optimizer=base.optimizer * host,
-    )
+    eager = Dispatch(*(seconds * host for seconds in base))
+    return eager._replace(forward=eager.forward * share, backward=eager.backward * share)
 
 
 def interval_on(intervals: Mapping[str, tuple[float, float]], generation: str) -> tuple[float, float] | None:
