@@ -210,6 +210,7 @@ def test_a_file_that_is_not_there(tmp_path):
         ("a.sh", [], {"tp": 2, "dp": 4, "zero": 1, "sp": 0}, 8),
         ("a.toml", ["--layout", "dp=4"], {"tp": 8, "dp": 4, "zero": 3, "sp": 1}, 32),
         ("a.json", ["gpt2", "--seq", "64", "--layout", "dp=8"], {"dp": 8, "zero": 3}, 8),
+        ("a.json", ["gpt2", "--seq", "64", "--devices", "8"], {"dp": 8, "zero": 3}, 8),
     ],
 )
 def test_a_file_s_degrees_are_a_layout(tmp_path, capsys, name, flags, layout, devices):

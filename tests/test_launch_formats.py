@@ -130,8 +130,12 @@ def test_weights_that_all_train_are_what_the_programs_load(tmp_path):
     }
     texts["d.yaml"] = "base_model: Qwen/Qwen2.5-7B\nmicro_batch_size: 1\nbf16: true\n"
     texts["e.yaml"] = texts["d.yaml"] + "fsdp: [full_shard]\n"
-    said = [read(written(tmp_path, name, text)).settings.get("precision") for name, text in texts.items()]
-    assert said == ["master", "pure", "pure", "pure", None]
+    texts["f.yaml"] = texts["d.yaml"] + "deepspeed: deepspeed_configs/zero3_bf16.json\n"
+    texts["g.yaml"] = texts["d.yaml"].replace("true", "false") + "fp16: false\n"
+    runs = [read(written(tmp_path, name, text)) for name, text in texts.items()]
+    said = [run.settings.get("precision") for run in runs]
+    assert said == ["master", "pure", "master", "pure", None, "master", None]
+    assert (runs[-2].layout, runs[-2].left, runs[-1].settings["dtype"]) == ({"zero": 3}, (), "float32")
 
 
 def answered(run, **more):

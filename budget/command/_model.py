@@ -185,7 +185,7 @@ def launched(args: Namespace, rest: list[str]) -> tuple[Any, dict[str, Any]]:
         settings["stack"] = None  # the file's trains
     from ..layout import told as told_layout
 
-    if table := run.spread(told_layout(asked["layout"] or "")):
+    if table := run.spread(told_layout(asked["layout"] or ""), asked["devices"]):
         settings["layout"] = table
     single = settings["global_batch"] is None and settings.get("accumulate", 1) == 1
     if single and "dp" in table:

@@ -48,9 +48,13 @@ class Run(NamedTuple):
     left: tuple[str, ...]
     global_batch: int | None = None
 
-    def spread(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a Layout; those that are asked for win. Without `dp` where nothing says it."""
+    def spread(self, asked: Mapping[str, Any], devices: Any = None) -> dict[str, Any]:
+        """The settings of a Layout; those that are asked for win, and so many devices where the file has a
+        layout. Without `dp` where nothing says it.
+        """
         table = dict(self.layout)
+        if table and isinstance(devices, int):
+            table["devices"] = devices
         devices, inner = table.pop("devices", None), table.pop("fsdp", None)
         if inner is not None:
             copies = table.pop("dp", 1)

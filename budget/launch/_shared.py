@@ -109,14 +109,16 @@ def saved(value: Any) -> Told:
     return {"modules_to_save": ",".join(OUTSIDE[name] for name in names)} if names else {}
 
 
-def in_16_bits(told: dict[str, Any], sharded: Told | None = None) -> dict[str, Any]:
-    """What trains in the bfloat16 that it is loaded in, with no copies in float32; what divides the weights
-    over devices may make those: `sharded` is what it says then. Sources: axolotl, ms-swift.
+def in_16_bits(told: dict[str, Any], deepspeed: bool) -> dict[str, Any]:
+    """What trains in the bfloat16 that it is loaded in. DeepSpeed makes copies in float32 at every stage, and
+    of what FSDP divides the stack says it. Sources: axolotl, ms-swift, deepspeed-config.
     """
     if told.get("dtype", "bfloat16") != "bfloat16":
         return told
+    if deepspeed:
+        return {**told, "precision": "master"}
     divided = told.get("layout.zero") or told.get("layout.fsdp")
-    return {**told, **((sharded or {}) if divided else {"precision": "pure"})}
+    return told if divided else {**told, "precision": "pure"}
 
 
 def recompute(value: Any) -> Told:

@@ -22,7 +22,7 @@ def _zero(value: Any) -> Mapping[str, Any]:
     if value not in ZERO:
         raise InputError("deepspeed", f"got {shown(value)}; allowed: {', '.join(ZERO)}")
     offload = {"offload": "optimizer"} if str(value).endswith("_offload") else {}
-    return {"layout.zero": ZERO[value], **offload}
+    return {"deepspeed": True, "layout.zero": ZERO[value], **offload}
 
 
 FIELDS = {
@@ -51,13 +51,13 @@ def finish(told: dict[str, Any]) -> dict[str, Any]:
     """LoRA on all linear layers unless told otherwise; layers are recomputed. Weights that all train do so in
     the 16 bits that they are loaded in, with copies in float32 where DeepSpeed runs. Raises InputError.
     """
-    kind, bits = told.pop("kind", "lora"), told.pop("bits", None)
+    kind, bits, deepspeed = told.pop("kind", "lora"), told.pop("bits", None), told.pop("deepspeed", False)
     if kind not in TYPES:
         raise InputError("tuner_type", f"got {shown(kind)}; allowed: {', '.join(TYPES)}")
     usual = {"batch": 1, "optimizer": "adamw_fused", "recompute": "full"}
     if kind == "full":
         weights = usual | {name: v for name, v in told.items() if name not in training_arguments.LORA}
-        return in_16_bits(weights, sharded={"precision": "master"})
+        return in_16_bits(weights, deepspeed)
     if bits is not None:
         if bits not in QUANTIZED:
             raise InputError("quant_bits", f"got {shown(bits)}; allowed: 4, 8")
