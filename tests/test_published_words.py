@@ -6,10 +6,12 @@ from budget.bench.published import inference, training
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.networks import pictures
 from budget.bench.published.rows import NotCoveredError, before, precision, stack
+from budget.bench.published.software import said
 from budget.bench.published.table import read
 from budget.bench.published.techniques import adapters, fused, optimizer
 
 from budget import estimate
+from budget.stack import names
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,9 @@ def test_software_that_only_serves_trains_nothing():
         ("OpenVINO 2024.1", "openvino"),
         ("ComfyUI", "diffusers"),
         ("NVIDIA TensorRT 8.6", "tensorrt-llm"),
+        ("torchdynamo, inductor", "torch-compile"),
+        ("NVIDIA Dynamo 0.4 (vLLM 0.10)", "vllm"),
+        ("MLCommons' loadgen", ""),
         ("Rockchip NPU", ""),
     ],
 )
@@ -223,6 +228,16 @@ def test_faces_forks_and_frameworks_of_a_stack(engine, name):
         assert stack(row) == name
     except NotCoveredError:
         assert not name
+
+
+@pytest.mark.parametrize("source", ["nvidia/Nemotron-Nano", "a Turing board", "accelerated libmamba"])
+def test_a_part_of_another_word_names_no_software(source):
+    assert stack({"engine": "PyTorch 2.3", "source": source}) == "torch-eager"
+
+
+def test_how_a_stack_differs_is_said_in_one_place():
+    listed = [name for of in said()["of"] for name in of["stacks"]]
+    assert len(listed) == len(set(listed)) and set(listed) <= set(names())
 
 
 def test_a_network_of_pictures_in_int8_reads_bytes():

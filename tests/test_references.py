@@ -34,7 +34,8 @@ def fields(value: object) -> set[str]:
 def cited() -> dict[str, set[str]]:
     """Cited keys, each with the files that cite it."""
     files: dict[str, set[str]] = {}
-    for folder, pattern in (("budget", "py"), ("kernels", "py"), ("bench", "py"), ("budget/data", "json")):
+    code = [(folder, "py") for folder in ("budget", "kernels", "bench")]
+    for folder, pattern in (*code, ("bench", "toml"), ("budget/data", "json")):
         for file in sorted((ROOT / folder).rglob(f"*.{pattern}")):
             text = file.read_text("utf-8")
             if file.name == "references.json":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from budget.answer import Estimate
 from budget.named import Any
 
-from .layouts import DROPOUT, OLD, words
+from .layouts import DROPOUT, words
 from .rows import NotCoveredError, Part, whole
 
 # Layers, d_model, heads, stages of a pipeline on a device (m).
@@ -39,7 +39,8 @@ def _part(row: Mapping[str, str], again: str, sp: int, few: int = 0) -> Part:
     tp, pp, batch = (whole(row, name) for name in ("tp", "pp", "micro_batch"))
     config = {"layers": layers, "d_model": d_model, "heads": heads, "vocab": 51200, "tied": True}
     settings = {
-        "stack": OLD, "dtype": "fp16", "device": "a100-80gb", "batch": batch, "seq": whole(row, "seq"),
+        "stack": "megatron-2021", "dtype": "fp16", "device": "a100-80gb",
+        "batch": batch, "seq": whole(row, "seq"),
         "global_batch": 2 * batch * pp, "recompute": again,
         "layout": {"tp": tp, "pp": pp, "vpp": vpp, "sp": sp},
         "config": {**config, **DROPOUT, "activation": "gelu_tanh", "context": whole(row, "seq")},

@@ -13,8 +13,8 @@ from budget.stack import load
 from . import diffusion
 from .networks import network, pictures, side
 from .rows import EARLIER, Asked, NotCoveredError, Part, before, device, measured, older, stack, whole
+from .software import differs
 from .table import Row
-from .usual import differs
 
 COLUMNS = (
     "id",
@@ -51,9 +51,6 @@ PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
-# Until these versions AWQ's first kernel, GEMM, multiplied prompts of any length; in vLLM tokens, too,
-# until Marlin. Sources: autoawq, vllm.
-GEMM = {"autoawq": (0, 2), "transformers": (4, 37), "vllm-2024": (0, 5)}
 OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
@@ -98,11 +95,11 @@ def _graphs(engine: str, software: str) -> dict[str, Any]:
 
 
 def _awq(row: Row, software: str) -> dict[str, Any]:
-    """The kernels that multiply AWQ's weights in the version that a row states."""
+    """The kernels that multiply AWQ's weights in the version that a row states. Sources: autoawq, vllm."""
     if software == "autoawq" and OTHER_AWQ.search(row["engine"].lower()):
         return {"quantize_own": False}
     name = software.removesuffix("-2024")
-    if software not in GEMM or not before(row, name, GEMM[software]):
+    if not before(row, name, tuple(differs(software).get("gemm", ()))):
         return {}
     return {"quantize_own": True} if name == "vllm" else {"quantize": "awq-2023"}
 

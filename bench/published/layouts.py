@@ -11,7 +11,8 @@ from budget.launch.megatron import CORE
 from budget.named import Any
 from budget.plan.recompute_modules import NAMES
 
-from .rows import TORCHTITAN, NotCoveredError, measured, number, whole
+from .rows import NotCoveredError, measured, number, whole
+from .software import differs
 from .table import Row, text_of
 
 # Published words for what data parallel devices divide, and ZeRO's stage; the first that starts so counts.
@@ -20,8 +21,6 @@ ZERO = {
     "distributed optimizer": 1, "megatron-fsdp": 3, "megatron fsdp": 3, "full_shard": 3,
     "optim_grads_params": 3, "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
 }  # fmt: skip
-OLD = "megatron-2021"
-WITHOUT = (OLD, "megatron-deepspeed")  # whose sequence parallelism is new, or none: rows that have it say so
 DROPOUT = dict.fromkeys(("dropout", "attention_dropout", "embed_dropout"), 0.1)  # Megatron's default
 # What the device's column and the notes call the machines.
 CLUSTERS = {
@@ -61,9 +60,10 @@ def layout(row: Row, gpus: int, software: str) -> dict[str, Any]:
     apart: dict[str, Any] = {"etp": 1} if several["ep"] > 1 else {}
     if several["ep"] > 1 and row.get("ep_kind"):
         apart |= {"ep_kind": row["ep_kind"], "ep_overlap": whole(row, "ep_overlap", 0)}
-    if software in TORCHTITAN and several["pp"] > 1 and zero == 3:
-        zero = 1  # a stage keeps its gathered weights for all micro-batches, and reduces behind the last
-    sp = 1 if several["tp"] > 1 and (told or software not in WITHOUT) else 0
+    own = differs(software)
+    if several["pp"] > 1 and zero == 3:
+        zero = own.get("zero_of_stages", zero)
+    sp = 1 if several["tp"] > 1 and (told or not own.get("sp_is_said")) else 0
     if word.startswith("hsdp") and dp > NODE:
         apart["shard"] = _shard(row, dp)
     if sp and row.get("tp_overlap"):
@@ -121,7 +121,7 @@ def cluster(row: Row) -> str | None:
 
 def dropout(row: Row, software: str) -> dict[str, float]:
     """What is dropped: old Megatron's default, but for BLOOM, whose config says 0."""
-    return DROPOUT if software in WITHOUT and "bloom" not in row["model"].lower() else {}
+    return DROPOUT if differs(software).get("drops") and "bloom" not in row["model"].lower() else {}
 
 
 def seconds(row: Row, samples: int, seq: int, gpus: int) -> float | None:

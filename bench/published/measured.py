@@ -19,6 +19,7 @@ from budget.named import Any, NamedTuple
 from . import inference
 from .predict import run
 from .rows import Asked, NotCoveredError, Part
+from .software import differs
 from .table import read
 
 TIMES = ("step_s", "ttft_s", "tpot_s", "tokens_per_s", "samples_per_s")
@@ -60,25 +61,22 @@ class Case(NamedTuple):
         return f"{self.id} {self.quantity}"
 
 
-# Rows that judge what was never fitted to them: a stack of many devices with every setting published, and
-# one batch on several devices, which says what communication costs.
-HELD = ("megatron-2021", "megatron-deepspeed")
-
-
 def _several(kind: ModuleType, a: Asked) -> bool:
     return kind is inference and "layout" in a.parts[0].settings
 
 
 def cases(paths: Iterable[str], *, several: bool = False) -> Iterator[Case]:
-    """The rows of tables that have a measured time and a prediction, but for those that judge; or, of these,
-    the ones of one batch on several devices.
+    """The rows of tables that have a measured time and a prediction, but for those that judge what was never
+    fitted to them: a stack of many devices with every setting published (software.toml), and one batch on
+    several devices, which says what communication costs; or, of these, the latter.
     """
     for path in paths:
         kind, rows = read(path)
         for row in rows:
             try:
                 for a in kind.asked(row):
-                    if a.parts[0].settings.get("stack") in HELD or _several(kind, a) != several:
+                    judges = differs(a.parts[0].settings.get("stack", "")).get("judges", False)
+                    if judges or _several(kind, a) != several:
                         continue
                     if a.quantity in TIMES and a.measured and a.of is None:
                         taken = a.work / a.measured if a.work else a.measured

@@ -21,7 +21,8 @@ from . import _methods as methods
 from . import _versions as versions
 from . import training
 from .networks import network
-from .rows import TORCHTITAN, Asked, NotCoveredError, Part, device, measured, precision, stack, whole
+from .rows import Asked, NotCoveredError, Part, device, measured, precision, stack, whole
+from .software import differs
 from .table import Row
 
 COLUMNS = (
@@ -151,12 +152,13 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     """
     word, software = row["precision"], stack(row, "torch-compile", "train")
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
-    if local and software in TORCHTITAN:  # its default: as many micro-batches as stages
+    if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
     mixed = row["scenario"] == "pretrain" and not word.startswith("fp32")
-    if mixed or (software in TRAINERS and re.fullmatch("bf16|fp16", word) and not methods.in_16_bits(row)):
+    autocast = bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", word))
+    if mixed or (autocast and not methods.in_16_bits(row)):
         told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
     if row.get("recompute", "").startswith(("gradient", "yes")):
         told["recompute"] = "full"
@@ -173,7 +175,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         **methods.loss(row, software),
         **methods.looped(row, part.settings),
     }
-    if software in TRAINERS and "lora_rank" in part.settings and re.fullmatch("bf16|fp16", word):
+    if autocast and "lora_rank" in part.settings:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
         own |= {} if methods.prepared(row) else {"frozen_dtype": word}
@@ -188,7 +190,6 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     return (Part(part.model, {**part.settings, **own}),), kind
 
 
-TRAINERS = ("transformers",)  # whose flag bf16 is autocast over float32 weights. Source: accelerate.
 ANY = "A100-SXM-80GB"  # what is allocated depends on no device
 
 

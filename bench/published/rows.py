@@ -6,13 +6,14 @@ Nothing here looks at a measured column or at a row's id; `source` and `engine` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from budget import device as devices
 from budget import stack as stacks
 from budget.named import Any, NamedTuple
 
+from .software import said
 from .table import Row, text_of
 
 
@@ -68,71 +69,6 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
     return float(text) * scale if re.fullmatch(r"\d+\.?\d*([eE][+-]?\d+)?", text) else None
 
 
-# What engine or source tells which software runs; the first that is found counts.
-SOFTWARE = {
-    "te's layers": "megatron", "ipex-llm": "llama.cpp", "sycl, f16": "llama.cpp", "sycl": "llama.cpp-sycl",
-    "int dot: 0": "llama.cpp-vulkan-2024", "vulkan": "llama.cpp-vulkan",
-    "onnx runtime": "onnxruntime", "onnxruntime": "onnxruntime", "exllama": "exllamav2", "mlx": "mlx",
-    "text-generation-inference": "vllm", "v0 engine": "vllm-2024", "lm studio": "llama.cpp",
-    "pytorch eager": "torch-eager", "torchscript": "torch-1",
-    "gpt-fast": "gpt-fast", "torchao": "gpt-fast",  # before torch.compile, which they use
-    "dynamo": "torch-compile", "torch.compile": "torch-compile",
-    "narayanan": "megatron-2021", "2104.04473": "megatron-2021", "korthikanti": "megatron-2021",
-    "bigscience": "megatron-deepspeed", "2205.05198": "megatron-2021", "turing": "megatron-2021",
-    "tensorrt-llm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm",
-    "faster-transformer": "faster-transformer", "fastertransformer": "faster-transformer", "vllm": "vllm",
-    "sglang": "sglang", "llamafile": "llama.cpp-2024",
-    "llama.cpp": "llama.cpp", "llama-bench": "llama.cpp", "llama-cpp": "llama.cpp", "tgi": "vllm",
-    "mlc": "mlc-llm", "ollama": "llama.cpp", "koboldcpp": "llama.cpp",
-    "lmdeploy": "faster-transformer", "turbomind": "faster-transformer", "litgpt": "litgpt",
-    "lit-gpt": "litgpt", "timm": "timm",
-    "pytorch-image-models": "timm", "llm-foundry": "llm-foundry", "megatron-bridge": "megatron-bridge",
-    "torchtitan": "torchtitan", "automodel": "megatron", "nemo": "megatron-bridge", "megatron": "megatron",
-    "simumax": "megatron",
-    "megascale": "megatron",
-    "primus": "megatron", "maxtext": "maxtext", "paxml": "jax-pax", "jax-toolbox": "jax-pax",
-    "pax": "jax-pax", "palm": "jax-pax", "deeplearningexamples": "dle", "nanogpt": "torch-compile",
-    "llm.c": "torch-compile", "autoawq": "autoawq", "diffusers": "diffusers",
-    "transformers": "transformers", "accelerate": "transformers",
-    "axolotl": "transformers", "unsloth": "transformers", "torchtune": "torch-compile",
-    "llama-factory": "transformers", "qlora": "transformers", "peft": "transformers",
-    "2407.21783": "llama-3",
-    "fms-fsdp": "torch-compile", "ibm": "torch-compile", "tensorflow": "tensorflow", "jax": "jax-pax",
-    "dgxc-benchmarking": "megatron-bridge",
-}  # fmt: skip
-
-
-# The same by words of an engine's column alone, which in a source would be anything: faces and forks of those
-# above, and frameworks, which run one operator after the other where nobody says more.
-ENGINES = {
-    "trtllm": "tensorrt-llm", "tf-trt": "tensorrt-llm", "lmstudio": "llama.cpp", "gpt4all": "llama.cpp",
-    "ggml": "llama.cpp", "jan": "llama.cpp", "whisper.cpp": "llama.cpp", "exl[23]": "exllamav2",
-    "tabbyapi": "exllamav2", "ctranslate2?": "ctranslate2", "faster-whisper": "ctranslate2",
-    "whisperx": "ctranslate2", "(deepspeed|ds).?(mii|fastgen|inference)": "deepspeed-mii",
-    "openvino": "openvino",
-    "directml": "onnxruntime", "auto-?gptq|gptqmodel|gptq-for-llama": "transformers", "trl": "transformers",
-    "insanely-fast-whisper": "transformers", "hf trainer|ms-swift|xtuner": "transformers",
-    "comfyui|automatic1111|a1111|stable-diffusion-webui|invokeai": "diffusers", "torchchat": "gpt-fast",
-    "torch.jit|pytorch jit": "torch-1", "keras": "tensorflow", "hugging ?face|hf": "transformers",
-    "openai-whisper|ipex|intel-extension-for-pytorch": "torch-eager",
-}  # fmt: skip
-FRAMEWORK = {"torch|pytorch": "torch-eager"}  # of what serves: training has a default of its own
-
-
-# Software that was another stack before a version or, of what is told by its date, a year and a month.
-# Sources: xqa, torchtitan-loss, vllm-v1, megatron-bridge (NeMo until 24.07 was built on Megatron-LM itself).
-BEFORE = {
-    "tensorrt-llm": ((0, 8), "tensorrt-llm-2023"), "torchtitan": ((2025, 4), "torchtitan-2024"),
-    "vllm": ((0, 8), "vllm-2024"), "megatron-bridge": ((24, 9), "megatron"),
-    "megatron": ((2023, 1), "megatron-2021"), "torch-eager": ((2, 0), "torch-1"),
-    "llama.cpp": ((2024, 8), "llama.cpp-2024-07"), "llama.cpp-2024-07": ((2024, 6), "llama.cpp-2024"),
-    "llama.cpp-vulkan": ((2024, 12), "llama.cpp-vulkan-2024"),
-}  # fmt: skip
-# Generations of devices on which nothing changed then: without tensor units, products of few bits were of
-# bytes before, and there are no graphs. Source: llama-cpp-mmq.
-UNCHANGED = dict.fromkeys(("llama.cpp-2024", "llama.cpp-2024-07"), ("sm61", "gfx906", "gfx1030"))
-# When those versions were released, for rows that state a month and no version. From memory.
-RELEASED = {"tensorrt-llm": (2024, 3), "vllm": (2025, 3)}
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
@@ -142,8 +78,6 @@ CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a 
 Older = Mapping[str, Mapping[tuple[int, ...], Mapping[str, Mapping[str, Any]]]]
 # Heads that share keys and values had copies. Source: transformers.
 EARLIER: Older = {"transformers": {(5, 0): {"decode": {"attention": "causal"}}}}
-
-TORCHTITAN = ("torchtitan-2024", "torchtitan")
 
 
 def stack(row: Row, default: str | None = None, mode: str = "") -> str:
@@ -166,16 +100,13 @@ def _compiled(row: Row) -> bool:
 
 def _told(row: Row, default: str | None, mode: str) -> str:
     engine = row.get("engine", "").lower()
-    for text in (engine, row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""):
-        if "deeplearningexamples" in text and "tensorflow" in text:
-            return "tensorflow"
-        for word, name in SOFTWARE.items():
-            if word in text and (not mode or stacks.load(name).has(mode)):
+    source = row.get("source", "").lower() if FRAMEWORKS.search(engine) else ""
+    places = [(engine, "words"), (source, "words"), (engine, "engines")]
+    for text, kind in places if default else [*places, (engine, "frameworks")]:
+        for words, name in said()[kind].items():
+            found = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
+            if found and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)
-    for words, name in (ENGINES if default else ENGINES | FRAMEWORK).items():
-        told = re.search(rf"(?<![a-z])({words})(?![a-z])", engine)
-        if told and (not mode or stacks.load(name).has(mode)):
-            return _of_version(row, name, mode)
     if default is None:
         raise NotCoveredError(f"no stack for the engine {row.get('engine', '')[:30]!r}")
     return default
@@ -194,21 +125,22 @@ def _of_version(row: Row, name: str, mode: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none, or where
     of the older nothing is known in that mode.
     """
-    begin, older = BEFORE.get(name, ((), name))
+    was = said()["before"].get(name, {"version": (), "stack": name})
+    older = was["stack"]
     known = not mode or stacks.load(older).has(mode)
-    early = before(row, name, begin) or _released_later(row, name)
-    if early and older in UNCHANGED and row.get("gpu"):
-        early = device(row["gpu"]).generation not in UNCHANGED[older]
+    early = before(row, name, tuple(was["version"])) or _earlier(row, was.get("released"))
+    if early and "unchanged" in was and row.get("gpu"):
+        early = device(row["gpu"]).generation not in was["unchanged"]
     return _of_version(row, older, mode) if known and early else name
 
 
-def _released_later(row: Row, name: str) -> bool:
-    """Whether a row states no version of an engine, but a month before the one that BEFORE names."""
+def _earlier(row: Row, released: Sequence[int] | None) -> bool:
+    """Whether a row states no version of an engine, but a month before the one of a release."""
     engine = row.get("engine", "").lower()
     told = re.search(DATE, f"{engine} {row.get('source', '')}")
-    if name not in RELEASED or not told or re.search(r"\d\.\d", engine):
+    if not released or not told or re.search(r"\d\.\d", engine):
         return False
-    return (int(told[1]), int(told[2])) < RELEASED[name]
+    return [int(told[1]), int(told[2])] < list(released)
 
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:

@@ -25,6 +25,7 @@ from .rows import (
     stack,
     whole,
 )
+from .software import differs
 from .table import Row, text_of
 from .techniques import adapters, documents, fused, optimizer
 from .usual import EMPTY, filled
@@ -38,8 +39,7 @@ NUMBERS = (
 )  # fmt: skip
 WORDS = EMPTY  # of a number that does not apply
 PICTURES = ("cnn_", "diffusion_")  # kinds of networks that have no sequence
-DLE = "dle"  # whose BERT pads a batch to the longest of its bin, which is not published. Source: lddl.
-ANSWERS = "bert_qa_train"  # fine-tuned to find answers in a text, in O2 of apex. Source: dle-squad.
+ANSWERS = "bert_qa_train"  # fine-tuned to find answers in a text
 # Encoders, whose scores are written: those of the tables are older than transformers' that fuse them.
 HEADS = {
     "bert_train": {},
@@ -73,7 +73,7 @@ def asked(row: Row) -> Iterator[Asked]:
 def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     """A training step of a row, in micro-batches of `batch`. Raises NotCoveredError."""
     software = stack(row, "torch-eager" if before(row, "torch", (2, 0)) else "torch-compile", "train")
-    if software == DLE and row.get("kind") == "bert_train" and "no bins" not in text_of(row, "notes"):
+    if row.get("kind") in differs(software).get("bins", ()) and "no bins" not in text_of(row, "notes"):
         raise NotCoveredError("how long its sequences are: they are put into bins by their length")
     row = filled(row, software, on.id)
     model, config = network(row, software, seq)
@@ -132,7 +132,7 @@ def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
     """What a row's word says where the stack says something else; float32 copies of weights are its own."""
-    if software == DLE and row.get("kind") == ANSWERS and kind == "master":
+    if row.get("kind") in differs(software).get("copies", ()) and kind == "master":
         return {"precision": "master"}
     if kind in IN_FEW_BITS:
         return {"precision": kind}

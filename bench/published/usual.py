@@ -1,21 +1,19 @@
 """What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
 
-recipes.toml has them. What a row states is never replaced, and what neither states stays empty. software.toml
-has how software differs in what words mean.
+recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
 Sources: megatron-bridge-recipes, nemo-launcher, automodel, maxtext-defaults, torchtitan-defaults.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 
 from budget.named import Any
 
 from .names import likely, named
+from .software import toml
 from .table import Row
 
 EMPTY = ("", "-", "n/a", "na")
@@ -29,18 +27,7 @@ WHICH = ("models", "devices", "formats", "kinds", "since", "before")  # of a rec
 @cache
 def recipes() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """By a word of the source, or a stack."""
-    return _toml("recipes.toml")
-
-
-@cache
-def differs(software: str) -> Mapping[str, Any]:
-    """How a stack differs from others; nothing where it does not."""
-    return next((of for of in _toml("software.toml")["of"] if software in of["stacks"]), {})
-
-
-def _toml(name: str) -> Any:
-    with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
-        return tomllib.load(file)
+    return toml("recipes.toml")
 
 
 def filled(row: Row, software: str, device: str) -> Row:

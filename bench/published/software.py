@@ -1,0 +1,28 @@
+"""Which software words mean, and how software differs from others: software.toml has both."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+
+from budget.named import Any
+
+
+def toml(name: str) -> Mapping[str, Any]:
+    """A table of this folder."""
+    with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
+        return tomllib.load(file)
+
+
+@cache
+def said() -> Mapping[str, Any]:
+    """The stacks that words mean, by where they count (words, engines, frameworks), and what was `before`."""
+    return toml("software.toml")
+
+
+@cache
+def differs(software: str) -> Mapping[str, Any]:
+    """How a stack differs from others; nothing where it does not."""
+    return next((of for of in said()["of"] if software in of["stacks"]), {})
