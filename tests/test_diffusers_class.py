@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from budget import estimate
 from budget.errors import InputError
-from budget.read import preset
+from budget.read import diffusers_class, preset
 
 diffusers = pytest.importorskip("diffusers")
+attention_processor = pytest.importorskip("diffusers.models.attention_processor")
 
 FLUX = {"num_layers": 2, "num_single_layers": 3, "num_attention_heads": 4, "attention_head_dim": 32,
         "joint_attention_dim": 64, "pooled_projection_dim": 48, "axes_dims_rope": [8, 12, 12]}  # fmt: skip
@@ -79,6 +80,57 @@ def test_a_pipeline_s_autoencoder_goes_from_latents_to_a_picture():
     found = estimate("sd-vae", mode="forward", batch=2, image=128)
     assert found.params.total == sum(p.numel() for p in real.parameters())
     assert found.flops.forward == counter.get_total_flops()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_eager_attention_is_diffusers_own_before_sdpa():
+    """Its softmaxes read and write the scores that AttnProcessor makes, its FLOPs are the same."""
+    shape = {"batch": 2, "seq": 9, "image": 128}
+    table, inputs = {"_class_name": "UNet2DConditionModel", **UNET}, CASES["UNet2DConditionModel"][1]
+    scores = []
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        real = diffusers.UNet2DConditionModel.from_config(UNET)
+        real.set_attn_processor(attention_processor.AttnProcessor())
+        for part in real.modules():
+            if isinstance(part, attention_processor.Attention):
+                part.get_attention_scores = _noted(part.get_attention_scores, scores)
+        real(**inputs())
+    found, kernels = (
+        estimate(table, **shape, mode="forward", dtype="fp32", execution="eager", attention=attention)
+        for attention in ("eager", "sdpa")
+    )
+    softmaxes = [k.work for k in found.times.kernels if k.work.own == "softmax"]
+    assert [w.bytes for w in softmaxes] == [2 * 4 * n for n in scores]
+    assert not [k for k in found.times.kernels if k.work.own == "empty"]
+    assert found.flops.forward == counter.get_total_flops() == kernels.flops.forward
+    assert found.memory.peak > kernels.memory.peak
+
+
+def _noted(call, scores):
+    def noted(*given):
+        scores.append((found := call(*given)).numel())
+        return found
+
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("table", "attention", "problem"),
+    [
+        ({"_class_name": "UNet2DConditionModel", **UNET}, "flash", "got 'flash'; allowed for a network of"),
+        ({"_class_name": "FluxTransformer2DModel", **FLUX}, "eager", "has its own; allowed: sdpa"),
+    ],
+)
+def test_attention_that_no_class_has(table, attention, problem):
+    with pytest.raises(InputError, match=f"^attention: .*{problem}"):
+        estimate(table, mode="forward", attention=attention)
+
+
+def test_a_class_is_captured_once():
+    table = {"_class_name": "UNet2DConditionModel", **UNET}
+    first = diffusers_class.program(table, "forward", "fp16", batch=2, seq=9, image=128)
+    assert diffusers_class.program({**table}, "forward", "fp16", batch=2, seq=9, image=128) is first
+    assert diffusers_class.program(table, "forward", "fp16", batch=3, seq=9, image=128) is not first
 
 
 @pytest.mark.slow

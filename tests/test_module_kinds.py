@@ -208,3 +208,12 @@ def test_a_check_of_what_nobody_knows_passes():
 
     answer = budget.estimate(Call(run, net=linear()), inputs=x8(), mode="forward")
     assert answer.flops.forward == 2 * 8 * 16 * 16
+
+
+def test_memory_that_is_only_taken_costs_no_time():
+    """torch.empty starts no kernel, and times 0 (beta) cuBLAS does not read what is added."""
+    net = Call(lambda m, x: m.net(torch.baddbmm(torch.empty(4, 16, 16), x, x, beta=0)), net=linear())
+    answer = budget.estimate(net, inputs=torch.zeros(4, 16, 16), mode="forward", execution="eager")
+    first, *others = answer.times.kernels
+    assert [k.work.kind for k in (first, *others)] == ["matmul", "matmul"]
+    assert first.work.bytes == 2 * 4 * 4 * 16 * 16  # x once, and the scores

@@ -190,3 +190,21 @@ def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, par
     assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
     assert {p.settings["image"] for p in asked.parts} == {512 if "1.5" in row["model"] else 1024}
     assert asked.work == 4
+
+
+@pytest.mark.parametrize(
+    ("engine", "attention"),
+    [
+        ("diffusers 0.11.0, torch 1.13, no xformers", "eager"),
+        ("diffusers 0.12", "eager"),
+        ("diffusers, torch 1.12, xformers", None),
+        ("diffusers 0.17, torch 2.0", None),
+        ("diffusers", None),
+    ],
+)
+def test_diffusers_wrote_attention_s_scores_before_sdpa(engine, attention):
+    """diffusers 0.13 has AttnProcessor2_0, for torch 2.0."""
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "A100", "n_gpus": "1", "batch": "4"}
+    row |= {"model": "Stable Diffusion 1.5", "weight_precision": "fp16", "notes": "30 steps"}
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"engine": engine})
+    assert {p.settings.get("attention") for p in asked.parts} == {attention}

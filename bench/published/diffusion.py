@@ -17,6 +17,8 @@ from .rows import NotCoveredError, Part
 from .table import Row, text_of
 
 LATENT = 8  # pixels of a latent's side
+# Before these versions attention's scores were written, where xformers had no kernel. Source: diffusers.
+SDPA = {"torch": (2, 0), "diffusers": (0, 13)}
 DECODERS = {  # by the denoiser's class
     "UNet2DConditionModel": "sd-vae",
     "FluxTransformer2DModel": "flux-vae",
@@ -42,7 +44,7 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     batch = settings["batch"]
     told = re.search(r"of side (\d+)", text)
     image = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
-    shared = {**settings, "mode": "forward", "image": image}
+    shared = {**settings, **_attention(row["engine"].lower()), "mode": "forward", "image": image}
     del shared["config"]
     if "one pass of the denoiser" in text:
         return (Part(model, shared),)
@@ -57,3 +59,10 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     if name not in DECODERS:
         raise NotCoveredError(f"no autoencoder is known for {name}")
     return passes, Part(DECODERS[name], shared)
+
+
+def _attention(engine: str) -> dict[str, Any]:
+    """What computes attention where an engine states a version before SDPA."""
+    told = re.findall(r"(torch|diffusers) v?(\d+)\.(\d+)", engine)
+    old = any((int(major), int(minor)) < SDPA[name] for name, major, minor in told)
+    return {"attention": "eager"} if old and not re.search("(?<!no )(?<!without )xformers", engine) else {}

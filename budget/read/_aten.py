@@ -57,6 +57,8 @@ CONTRACTIONS = {
     "_grouped_mm/2,2": "0: m k, 1: k n -> ~e m n",
 }
 
+ADDED = frozenset(name for name, spec in CONTRACTIONS.items() if "+0" in spec)  # times beta, which may be 0
+
 
 def dtype_name(dtype: Any) -> str:
     """torch.bfloat16 -> `bfloat16`; "" for one that has no name here."""

@@ -22,7 +22,7 @@ from ..dtype import BYTES
 from ..errors import InputError
 from ..ir import INPUT, STATE, WEIGHTS, Op, Tensor, elements
 from ..named import Any
-from ._aten import NUMBERS, Sizes, counted, operators, shaped
+from ._aten import ADDED, NUMBERS, Sizes, counted, operators, shaped
 from ._kinds import UNKNOWN, is_arithmetic, kind_of, plain
 from ._storages import PLAIN, Storages, parts
 from ._values import Values
@@ -137,15 +137,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             outs = outs if fresh else tuple(t._replace(role=STATE) for t in outs)  # written in place
             return Op(op_name, kind, ins, outs, sizes, self.phase, of, kernel=kernel)
 
+        if kwargs.get("beta", 1) == 0 and name in ADDED:
+            args = (None, *args[1:])
         flat = (*args, *(v for v in kwargs.values() if isinstance(v, torch.Tensor)))
         if found := list(operators(name, flat, outs or list(made.values()), storages.named, make)):
             self.ops += found
             return
         reads = [t for x in (*args, *kwargs.values()) for y in _leaves(x) for t in parts(y)]
         reads = [t for t in reads if id(t) not in fresh]
-        ins = tuple(map(storages.named, reads))
-        out = tuple(map(storages.whole, made.values()))
         kind = "copy" if _is_view(func) else kind_of(func, kwargs.get("approximate", ""))
+        ins = () if kind == "empty" else tuple(map(storages.named, reads))
+        out = tuple(map(storages.whole, made.values()))
         if kind == UNKNOWN:
             formula = flop_registry.get(func._overloadpacket)
             if formula is not None:

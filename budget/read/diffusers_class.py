@@ -2,7 +2,8 @@
 
 `--image` is the picture's side in pixels, an eighth of which a network in latent space sees; `--seq` the
 text's tokens. A preset of an autoencoder says that it is the way from latents to a picture (`"part":
-"decode"`). Only diffusers' own code runs, which is installed here. Source: diffusers
+"decode"`). Only diffusers' own code runs, which is installed here. `--attention eager` is its
+AttnProcessor, which writes the scores, as diffusers did before torch 2.0. Source: diffusers
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..config import Workload, size
 from ..errors import InputError, shown
 from ..ir import Model
 from ..named import Any
+from ..size import once
 from .hf_fields import buildable
 
 NAME = "_class_name"
@@ -22,11 +24,31 @@ LATENT = 8  # pixels of a latent's side, and two of a token's where a transforme
 VIDEO_LATENT = 32  # of the autoencoder whose latents LTX takes, each a token
 TEXT = {"UNet2DConditionModel": 77, "SD3Transformer2DModel": 333}  # CLIP's tokens, and T5's beside them
 USUAL_TEXT, USUAL_IMAGE = 512, 1024
+ATTENTION = ("eager", "sdpa")
 WIDTHS = ("joint_attention_dim", "caption_channels", "cross_attention_dim", "text_dim", "text_embed_dim")
 
 
-def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> Model:
-    """The program of a config's class. Raises InputError."""
+def program(
+    values: Mapping[str, Any], mode: str, dtype: str, attention: str | None = None, **sizes: Any
+) -> Model:
+    """The program of a config's class, captured once in a process. Raises InputError."""
+    import json
+
+    buildable(values)
+    try:
+        text = json.dumps(dict(values), sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise InputError("config", f"is no JSON: {error}") from None
+    given = tuple((field, size(field, x)) for field, x in sizes.items() if x is not None)
+    found: Model = _program(text, mode, dtype, attention or "sdpa", given)
+    return found
+
+
+@once
+def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tuple[str, Any], ...]) -> Model:
+    import json
+
+    values = json.loads(text)
     name = values[NAME]
     try:
         import diffusers
@@ -40,27 +62,40 @@ def program(values: Mapping[str, Any], mode: str, dtype: str, **sizes: Any) -> M
     cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)):
         raise InputError(NAME, f"got {shown(name)}, which is no network of diffusers {diffusers.__version__}")
-    buildable(values)
     if mode not in torch_module.MODES:
         allowed = ", ".join(torch_module.MODES)
         raise InputError("mode", f"got {mode!r}; allowed for a captured class: {allowed}")
-    workload = Workload(mode, **{field: size(field, x) for field, x in sizes.items() if x is not None})
+    workload = Workload(mode, **dict(sizes))
     wanted = getattr(torch, of_class(dtype) if dtype else "bfloat16")
     try:
         with torch.device("meta"):
             config = {k: v for k, v in values.items() if k not in ("quantization_config", PART)}
             made = _made(cls, config, wanted)
             made.train(mode == "train")
+            if attention != "sdpa":
+                _write_out(made, attention)
             if values.get(PART) == "decode":
                 made.forward = made.decode
             given = _inputs(made, workload, wanted)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a config's values make a class raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise InputError("config", f"diffusers cannot build {name}: {text[:200]}") from None
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise InputError("config", f"diffusers cannot build {name}: {problem[:200]}") from None
     model = torch_module.capture(made, given, mode)
     return model._replace(config={**model.config, "class": name, "library": "diffusers", "captured": True})
+
+
+def _write_out(made: Any, attention: str) -> None:
+    """Have a network's attention write its scores. Raises InputError for others than SDPA's usual callers."""
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    if attention not in ATTENTION:
+        allowed = ", ".join(ATTENTION)
+        raise InputError("attention", f"got {attention!r}; allowed for a network of diffusers: {allowed}")
+    if any(type(p) is not AttnProcessor2_0 for p in getattr(made, "attn_processors", {0: None}).values()):
+        raise InputError("attention", f"{type(made).__name__} has its own; allowed: sdpa")
+    made.set_attn_processor(AttnProcessor())
 
 
 def _made(cls: Any, config: Mapping[str, Any], dtype: Any) -> Any:

@@ -94,7 +94,7 @@ def find(
             raise InputError(field, "a Model has its own; allowed: with a preset or an architecture")
         verify(model)
     elif (own_class := _captured(model, {**requested}, config, mode=mode, dtype=dtype, **sizes)) is not None:
-        _check(own_class, mode, requested, config)
+        _check(own_class, mode, {**requested, "attention": None}, config)  # its reader has seen to attention
         model = own_class
     if isinstance(model, Model):
         own = {k: v for k, v in model.config.items() if k == "dtype"}
@@ -209,8 +209,8 @@ def _captured(
     if "_class_name" in values and "model_type" not in values:
         from . import diffusers_class
 
-        _check(None, "forward", requested, config)
-        return diffusers_class.program(values, **run)
+        _check(None, "forward", {**requested, "attention": None}, config)
+        return diffusers_class.program(values, attention=requested["attention"], **run)
     try:
         hf_config.read(values)
     except UncoveredError as error:

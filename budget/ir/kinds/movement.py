@@ -20,11 +20,11 @@ RULES: dict[str, Rule] = {
             _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr _unsafe_index
             _unsafe_index_put _unsafe_masked_index _unsafe_masked_index_put_accumulate _unsafe_view
             alias arange as_strided_scatter block_diag cat channel_shuffle clone col2im constant_pad_nd
-            contiguous copy diag_embed diagonal_backward diagonal_scatter empty empty_like
-            empty_permuted empty_strided eye fill flip full full_like gather im2col index index_add
+            contiguous copy diag_embed diagonal_backward diagonal_scatter eye fill flip full full_like
+            gather im2col index index_add
             index_copy index_fill index_put index_reduce index_select index_select_backward isin
             lift_fresh linspace logspace masked_fill masked_scatter masked_select max_unpool2d
-            max_unpool3d native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros
+            max_unpool3d native_channel_shuffle new_full new_ones new_zeros
             nonzero nonzero_static one_hot ones ones_like pixel_shuffle pixel_unshuffle put range
             record_stream repeat repeat_interleave resize resize_as roll rot90 scalar_tensor scatter
             scatter_add scatter_reduce select_backward select_scatter set slice_backward slice_scatter
@@ -63,7 +63,11 @@ RULES: dict[str, Rule] = {
     "interpolate": Rule(8, 8),  # bilinear, between four neighbours
     "contiguous": Rule(linear=True, additive=True),  # the same in another layout
     "detach": Rule(view=True, stops=True),
-    "empty": Rule(stops=True, view=True),  # memory that nothing is written to
+    "empty": Rule(  # memory that nothing is written to
+        stops=True,
+        view=True,
+        torch=("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"),
+    ),
     "cat": Rule(additive=True),
     # rows in the place of some of the first input's, by booleans; each input's gradient is its own rows
     "place": Rule(back=1, back_launches=3, saves=(PLACES,)),
