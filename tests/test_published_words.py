@@ -190,6 +190,12 @@ def test_kernels_that_a_row_names_are_fused(notes, parts):
     assert fused({"notes": notes}, "megatron") == {}
 
 
+def test_a_bare_version_is_of_what_the_row_names():
+    row = {"engine": "Megatron-LM", "source": "a simulator's runs, release v1.2"}
+    assert not before(row, "torch", (2, 0))
+    assert before({**row, "engine": "PyTorch", "engine_version": "1.13"}, "torch", (2, 0))
+
+
 def test_software_without_a_stack_is_no_other_one():
     with pytest.raises(NotCoveredError, match="no stack for the engine 'Abacus Serve 2'"):
         stack({"engine": "Abacus Serve 2"})

@@ -145,9 +145,12 @@ def _earlier(row: Row, released: Sequence[int] | None) -> bool:
 
 def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
-    said = rf"{name.removesuffix('-eager').replace('-', '.')}(?: eager)? v?(\d+)\.(\d+)"
-    # Of what is told by its date, any other version may be another thing's; a version counts before a date.
-    known = rf"(?:^|\bv|\brelease/)(\d+)\.(\d+)|{said}|{CONTAINER}" if begin < (2000,) else rf"{said}|{DATE}"
+    word = name.removesuffix("-eager").replace("-", ".")
+    said, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
+    # Any other version may be another thing's where a row does not name this one, and of what is told by its
+    # date; a version counts before a date.
+    own = bool(re.search(word, text_of(row, "engine", "source")))
+    known = rf"{bare * own}{said}|{CONTAINER}" if begin < (2000,) else rf"{said}|{DATE}"
     for column in ("engine_version", "engine", "source"):
         text = re.sub(MONTH, _month, row.get(column, "").lower())
         if told := re.search(known, text):
