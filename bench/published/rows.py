@@ -87,13 +87,11 @@ def stack(row: Row, default: str | None = None, mode: str = "") -> str:
     without a stack where there is no default.
     """
     name = _told(row, default, mode)
-    return f"{name}-xla" if name == "tensorflow" and _compiled(row) else name
+    return said()["xla"].get(name, name) if _compiled(row) else name
 
 
 def _compiled(row: Row) -> bool:
-    """Whether a row names XLA, which TensorFlow has only where it is asked for, and not as switched off.
-    Source: tensorflow-xla.
-    """
+    """Whether a row names XLA, and not as switched off."""
     words = text_of(row, "engine", "source", "notes")
     return bool(re.search(r"\bxla\b", words)) and not re.search(r"\b(without|no|not) xla\b", words)
 

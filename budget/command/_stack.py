@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
 from ..named import Any
@@ -11,9 +11,10 @@ from ..stack import BY_GENERATION, SEVERAL, AllReduce, Stack
 ON = {"": " elsewhere", SEVERAL: ", one batch on several devices"}
 
 
-def stack_lines(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+def stack_lines(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     """A line for each stack's name, modes and what it is, and below it what is longer."""
-    heads = [(f"{name:<20}{modes:<13}", about) for name, modes, about in rows]
+    wide = 2 + max(len(name) for name, *_ in rows)
+    heads = [(f"{name:<{wide}}{modes:<13}", about) for name, modes, about in rows]
     return [
         line for head, about in heads for line in wrap(head + about, 79, subsequent_indent=" " * len(head))
     ]
