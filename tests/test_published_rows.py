@@ -173,6 +173,7 @@ def test_a_prompt_in_pieces_attends_to_all_before():
         ({"notes": "50 steps of the denoiser"}, [("sd-1.5-unet", 8, 50)]),
         ({"notes": "28 steps of the denoiser", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28)]),
         ({"notes": "one pass of the denoiser"}, [("sd-1.5-unet", 4, 1)]),
+        ({"notes": "50 steps of the denoiser", "model": "Wan2.1 T2V 1.3B"}, [("wan2.1-t2v-1.3b", 8, 50)]),
         ({"notes": "28 steps", "model": "FLUX.1-dev"}, [("flux.1-dev", 4, 28), ("flux-vae", 4, 1)]),
         ({"notes": "images/s"}, "how many steps a picture takes is not stated"),
     ],
@@ -188,7 +189,8 @@ def test_a_picture_by_diffusion_is_passes_with_guidance_and_one_decode(told, par
         return
     (asked,) = kind.asked(row)
     assert [(p.model, p.settings["batch"], p.times) for p in asked.parts] == parts
-    assert {p.settings["image"] for p in asked.parts} == {512 if "1.5" in row["model"] else 1024}
+    side = {"Stable Diffusion 1.5": 512, "Wan2.1 T2V 1.3B": None}.get(row["model"], 1024)
+    assert {p.settings.get("image") for p in asked.parts} == {side}
     assert asked.work == 4
 
 

@@ -43,8 +43,9 @@ def parts(row: Row, model: str, settings: dict[str, Any]) -> tuple[Part, ...]:
     text, config = text_of(row, "notes"), preset.find(model)
     batch = settings["batch"]
     told = re.search(r"of side (\d+)", text)
-    image = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
-    shared = {**settings, **_attention(row["engine"].lower()), "mode": "forward", "image": image}
+    shared = {**settings, **_attention(row["engine"].lower()), "mode": "forward"}
+    if told or "video" not in config:  # whose usual frames have a height and a width
+        shared["image"] = int(told[1]) if told else config.get("sample_size", 1024 // LATENT) * LATENT
     del shared["config"]
     if "one pass of the denoiser" in text:
         return (Part(model, shared),)
