@@ -161,6 +161,20 @@ def test_a_limit_of_positions_of_minus_one_is_none():
 
 
 @pytest.mark.slow
+def test_a_training_step_runs_the_layers_that_layer_drop_may_skip():
+    fields = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48,
+              "conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [8, 4], "layerdrop": 0.99,
+              "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+    found = estimate({"model_type": "wavlm", **fields}, mode="train", batch=2, seq=400)
+    real = transformers.WavLMModel(transformers.WavLMConfig(**fields)).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(torch.zeros(2, 400))
+    assert found.flops.forward == counter.get_total_flops()
+    assert found.params.trainable == found.params.total
+    assert "inputs      input_values 2x400" in str(found)
+
+
+@pytest.mark.slow
 def test_what_no_input_reaches_is_named():
     """A class for text and images runs on text; one that wraps its text model is not taken for that."""
     text = {**SMALL, "num_key_value_heads": 2, "head_dim": 12}

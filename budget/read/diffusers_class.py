@@ -83,10 +83,9 @@ def _program(text: str, mode: str, dtype: str, attention: str, sizes: tuple[tupl
         problem = " ".join(str(error).split()) or type(error).__name__
         raise InputError("config", f"diffusers cannot build {name}: {problem[:200]}") from None
     model = torch_module.capture(made, given, mode)
-    return model._replace(
-        config={**model.config, "class": name, "library": "diffusers", "captured": True},
-        samples=workload.batch,
-    )
+    shapes = {name: list(x.shape) for name, x in given.items() if isinstance(x, torch.Tensor)}
+    about = {"class": name, "library": "diffusers", "captured": True, "inputs": shapes}
+    return model._replace(config={**model.config, **about}, samples=workload.batch)
 
 
 def _write_out(made: Any, attention: str) -> None:

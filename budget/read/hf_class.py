@@ -65,7 +65,7 @@ def module(values: Mapping[str, Any], why: UncoveredError, dtype: str = "", wher
         text = text_alone(config)
         cls = _class({}, text, why) if text else _class(values, config, why)
         config = text or config
-        _without_cache(config)
+        _whole_pass(config)
         replaced = without_timm(config)
         with torch.device(where):
             made = _made(cls, config, getattr(torch, dtype) if dtype else _dtype(torch, config))
@@ -120,11 +120,17 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return deepcopy(left)  # configs of pairs take their parts' types out
 
 
-def _without_cache(config: Any) -> None:
-    """One pass over whole sequences reads no cache: some classes cannot even make theirs."""
+DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")  # part of the layers that a step skips
+
+
+def _whole_pass(config: Any) -> None:
+    """A pass skips no layer, and over whole sequences reads no cache, which some classes cannot even make."""
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         if getattr(part, "use_cache", None):
             part.use_cache = False
+        for name in DROPS:
+            if getattr(part, name, None):
+                setattr(part, name, 0.0)
 
 
 def _class(values: Mapping[str, Any], config: Any, why: UncoveredError) -> Any:

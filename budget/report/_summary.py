@@ -119,6 +119,8 @@ def _head(e: Estimate) -> Iterator[str]:
     what = f"{e.model.name}: {describe(e)}".removesuffix(": ")
     yield f"{shorten(what, 77 - len(total)):<{79 - len(total)}} {total}"
     yield workload(e)
+    if shapes := e.model.config.get("inputs"):
+        yield "inputs      " + ", ".join(f"{name} {'x'.join(map(str, n))}" for name, n in shapes.items())
     if lacking := e.device.lacks(e.task.dtype):
         yield f"dtype       {lacking}"
     yield from taken_for(e)
