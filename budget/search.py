@@ -246,7 +246,15 @@ class _Search(NamedTuple):
 def candidates(devices: int, node: int, of: Facts) -> Iterable[dict[str, Any]]:
     """Degrees whose product is the number of devices, and that divide what they are for."""
     found = () if of.alone else tuple(_candidates(devices, node, of))
-    return found or (({"pp": devices, "sp": 0},) if of.by_layers and devices <= of.stack.layers else ())
+    return found or (tuple(_by_layers(devices, node, of)) if of.by_layers else ())
+
+
+def _by_layers(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:
+    """Layers divided to serve, each of them by heads within a node where the software does that, too."""
+    for tp in _divisors(of.heads, 1 if of.alone else min(node, devices)):
+        pp, left = divmod(devices, tp)
+        if not left and pp <= of.stack.layers:
+            yield {"tp": tp, "pp": pp, "sp": 0}
 
 
 def _candidates(devices: int, node: int, of: Facts) -> Iterator[dict[str, Any]]:

@@ -206,7 +206,8 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
     if full is None:
         one = of.decode(1, seq=longest)
         lacks = (one.needed - one.device.usable_bytes) / 2**30
-        ways = "allowed: a shorter one, more --devices, or --quantize"
+        known = f"{one.task.published} as it is published, " if one.task.published else ""
+        ways = f"allowed: {known}a shorter one, more --devices, or --quantize"
         raise InputError(
             "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"
         )

@@ -178,6 +178,12 @@ def test_what_nothing_else_divides_is_divided_by_layers():
         plan("llama-3-8b", 64, **settings, stack="llama.cpp")
 
 
+def test_an_engine_on_several_nodes_divides_heads_within_them_and_layers_over_them():
+    """As vLLM's documentation advises, for whom one sequence of Kimi K2 on two nodes is tp 8 x pp 2."""
+    layout = plan("kimi-k2", 16, mode="decode", device="h200", stack="vllm", seq=4096).best.layout
+    assert (layout.tp, layout.pp, layout.dp) == (8, 2, 1)
+
+
 def test_experts_are_spread():
     moe = {**SMALL, "experts": 8, "active_experts": 2, "expert_d_ff": 256}
     found = plan("transformer", 8, **small(config=moe))

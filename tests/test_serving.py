@@ -138,6 +138,7 @@ def test_without_a_context_a_prompt_has_what_the_networks_length_leaves():
     ("args", "says"),
     [
         ("serve llama-3-70b --device 4090", "not even one user fits"),
+        ("serve gpt-oss-120b --device 2xh100", "allowed: gpt-oss-120b-mxfp4 as it is published, a shorter"),
         ("serve llama-3-8b --context 1,2", "--context"),
         ("serve llama-3-8b --users 0", "--users"),
         ("serve llama-3-8b --ttft soon", "--ttft"),
