@@ -58,6 +58,9 @@ bf16: auto
 gradient_checkpointing: true
 sample_packing: true
 torch_compile: true
+plugins: [axolotl.integrations.liger.LigerPlugin]
+liger_rms_norm: true
+liger_fused_linear_cross_entropy: true
 datasets: [{path: x}]
 """
 FACTORY = """
@@ -69,6 +72,7 @@ cutoff_len: 2048
 per_device_train_batch_size: 1
 quantization_bit: 8
 bf16: true
+enable_liger_kernel: true
 """
 FILES = {
     "a.toml": (
@@ -92,11 +96,13 @@ FILES = {
     "b.yml": (
         AXOLOTL, "axolotl", "meta-llama/Meta-Llama-3-8B", {}, ("sample_packing",),
         {"batch": 2, "seq": 4096, "accumulate": 4, "lora_rank": 32, "lora_targets": "q_proj,v_proj",
-         "quantize": "nf4-dq", "recompute": "full", "stack": "torch-compile"},
+         "quantize": "nf4-dq", "recompute": "full", "stack": "torch-compile",
+         "fuse": "norm,chunked_cross_entropy"},
     ),
     "c.yaml": (
         FACTORY, "llama_factory", "Qwen/Qwen2.5-7B-Instruct", {}, (),
-        {"batch": 1, "seq": 2048, "lora_rank": 8, "quantize": "int8", "recompute": "full"},
+        {"batch": 1, "seq": 2048, "lora_rank": 8, "quantize": "int8", "recompute": "full",
+         "fuse": "norm,gate,chunked_cross_entropy"},
     ),
 }  # fmt: skip
 

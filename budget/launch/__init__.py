@@ -91,7 +91,7 @@ def read(path: str) -> Run:
             continue
         known.append(f"{field} {shown(value, 30)}")
         try:
-            told |= {meaning: value} if isinstance(meaning, str) else meaning(value)
+            _add(told, {meaning: value} if isinstance(meaning, str) else meaning(value))
         except InputError as error:
             problem = str(error).removeprefix(f"{error.field}: ")
             raise InputError(field, problem) from None
@@ -102,6 +102,13 @@ def read(path: str) -> Run:
     left += told.pop("unsaid", ())
     told = {"stack": module.STACK, **told}
     return _run(form, told, tuple(known), tuple(left))
+
+
+def _add(told: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """What one more field says; of fused kernels each field names some."""
+    if "fuse" in told and "fuse" in more:
+        more = {**more, "fuse": f"{told['fuse']},{more['fuse']}"}
+    told |= more
 
 
 def _run(form: str, told: Mapping[str, Any], known: tuple[str, ...], left: tuple[str, ...]) -> Run:

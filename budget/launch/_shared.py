@@ -70,6 +70,9 @@ def when(told: Told) -> Callable[[Any], Told]:
     return lambda value: told if value is True or str(value).lower() in ("true", "full", "1") else {}
 
 
+# Kernels that Liger puts in place of a network's own, where nobody chooses among them. Source: liger.
+LIGER = when({"fuse": "norm,gate,chunked_cross_entropy"})
+
 # What programs of reinforcement and preference learning have in their names: several networks run there.
 SEVERAL = ("dpo", "grpo", "ppo", "rloo", "kto", "gkd", "online", "rlhf")
 

@@ -47,6 +47,10 @@ FIELDS = {
     "peft_autocast_adapter_dtype": lambda v: {"lora_dtype": ""} if v is False else {},
     "lora_target_linear": when({"lora_targets": ALL}),
     "gradient_checkpointing": when({"recompute": "full"}),
+    "liger_rms_norm": when({"fuse": "norm"}), "liger_glu_activation": when({"fuse": "gate"}),
+    "liger_swiglu": when({"fuse": "gate"}), "liger_cross_entropy": when({"fuse": "loss"}),
+    "liger_fused_linear_cross_entropy": when({"fuse": "chunked_cross_entropy"}),
+    "cut_cross_entropy": when({"fuse": "cross_entropy"}),
     "tensor_parallel_size": lambda v: {"layout.tp": v}, "context_parallel_size": lambda v: {"layout.cp": v},
 }  # fmt: skip
 SILENT = (

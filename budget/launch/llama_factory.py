@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..errors import InputError, shown
 from ..named import Any
-from ._shared import ALL, optimizer, saved, targets, when, whole
+from ._shared import ALL, LIGER, optimizer, saved, targets, when, whole
 
 QUANTIZED = {4: "nf4-dq", 8: "int8"}
 STACK = "transformers"
@@ -20,6 +20,7 @@ FIELDS = {
     "oft_target": lambda v: {"target_modules": targets(v)["lora_targets"]},
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "quantization_bit": "bits",
+    "enable_liger_kernel": LIGER,
     "disable_gradient_checkpointing": lambda v: {"recompute": "none"} if v else {},
 }  # fmt: skip
 SILENT = (

@@ -76,11 +76,9 @@ SILENT = (
 
 
 def is_mine(table: Mapping[str, Any]) -> bool:
-    """A file whose model, checkpointer and optimizer are components."""
+    """A file whose model is a component of it."""
     model = table.get("model")
-    return (
-        isinstance(model, Mapping) and "_component_" in model and {"checkpointer", "optimizer"} <= set(table)
-    )
+    return isinstance(model, Mapping) and str(model.get("_component_")).startswith("torchtune.")
 
 
 def finish(told: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..named import Any
-from ._shared import one_network, optimizer, saved, targets, when, whole
+from ._shared import LIGER, one_network, optimizer, saved, targets, when, whole
 
 STACK = "transformers"
 FIELDS = {
@@ -20,6 +20,7 @@ FIELDS = {
     "use_dora": when({"use_dora": True}), "use_rslora": when({"use_rslora": True}),
     "load_in_4bit": when({"four": True}), "load_in_8bit": when({"eight": True}),
     "use_bnb_nested_quant": when({"nested": True}),
+    "use_liger_kernel": LIGER, "use_liger": LIGER,
     "max_seq_length": whole("seq"), "max_length": whole("seq"), "model_max_length": whole("seq"),
 }  # fmt: skip
 SILENT = (
