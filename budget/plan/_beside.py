@@ -207,10 +207,18 @@ def _ours(model: Model, name: str) -> str:
 
 
 def linear_layers(model: Model, field: str) -> frozenset[str]:
-    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ."""
+    """Every linear layer but the head. Raises InputError for experts, of which peft's versions differ: it
+    names the layers that all of them adapt.
+    """
+    linear = [o for o, _ in walk(model.nodes) if is_linear(o)]
     if any(o.tag == ROUTER for o, _ in walk(model.nodes)):
-        raise InputError(field, f"got {ALL} with experts; allowed: names of products, by commas")
-    return frozenset(o.name for o, _ in walk(model.nodes) if is_linear(o))
+        dense = (
+            o for o in linear if o.tag != ROUTER and not any(is_picked(d) for w in o.weights for d in w.dims)
+        )
+        names = ",".join(dict.fromkeys(".".join(o.name.split(".")[-2:]) for o in dense))
+        told = f"names of products, as {names} (with experts.*, the experts' too)"
+        raise InputError(field, f"got {ALL} with experts, of which peft's versions differ; allowed: {told}")
+    return frozenset(o.name for o in linear)
 
 
 def usual(model: Model, task: Task, method: str) -> str:
