@@ -9,6 +9,7 @@ from .answer import Estimate
 from .batches import whole_samples
 from .cluster import holds, joining
 from .config import size
+from .errors import InputError, shown
 from .layout import Layout
 from .named import Any
 from .search import Found
@@ -18,6 +19,9 @@ def layouts(estimate: Callable[..., Estimate], devices: int, given: Mapping[str,
     """The layouts of so many devices, the best first. estimate: of the network, with settings as those given.
     Raises InputError.
     """
+    for name, x in {**given, "devices": devices}.items():
+        if getattr(x, "ndim", 0) > 0 or isinstance(x, list | range):
+            raise InputError(name, f"got {shown(x)}; allowed where layouts are searched: one number")
     settings, number = dict(given), size("devices", devices)
     batch = settings.pop("micro_batch", None) or settings.pop("batch", None)
     one = estimate(**{**settings, "global_batch": None, "cluster": None, "batch": batch})

@@ -206,7 +206,8 @@ def _served(of: _Requests, replicas: int, users: Sequence[int], asked: Asked) ->
     if full is None:
         one = of.decode(1, seq=longest)
         lacks = (one.needed - one.device.usable_bytes) / 2**30
-        known = f"{one.task.published} as it is published, " if one.task.published else ""
+        wide = one.task.techniques.used.get("quantize", "none") == "none" and one.task.published
+        known = f"{wide} as it is published, " if wide else ""
         ways = f"allowed: {known}a shorter one, more --devices, or --quantize"
         raise InputError(
             "--context", f"not even one user fits {one.device.name}: {lacks:,.1f} GiB too much; {ways}"

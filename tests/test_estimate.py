@@ -80,6 +80,10 @@ ARRAYS = [
     ("gpt2", {"config": {"layers": np.array([5, 6]), "heads": np.ones(3)}}, "heads: got arrays layers"),
     ("gpt2", {"batch": np.array(True)}, "batch: got True"),
     ("gpt2", {"batch": np.float64(1.5)}, "batch: got .*1.5"),
+    ("gpt2", {"lora_rank": np.array([4, 8])}, "lora_rank: got .*allowed: one whole number"),
+    ("gpt2", {"devices": np.array([1, 2])}, "devices: got .*allowed where layouts are searched: one number"),
+    ("gpt2", {"devices": 2, "global_batch": np.array([2, 4])}, "global_batch: got .*allowed where layouts"),
+    ("gpt2", {"devices": 2, "batch": [1, 2]}, "batch: got .*allowed where layouts are searched"),
 ]
 
 

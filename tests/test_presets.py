@@ -251,6 +251,14 @@ def test_what_is_published_in_few_bits_is_named(name):
     assert line not in str(estimate(name, mode="train", batch=1, seq=16))
 
 
+def test_a_tag_of_ollama_names_the_bits_that_it_has():
+    line = "published in few bits: qwen3-8b --quantize q4_k_m"
+    assert line in str(estimate("qwen3:8b", mode="decode", batch=1, seq=64))
+    assert line not in str(estimate("qwen3:8b", mode="decode", batch=1, seq=64, quantize="q8_0"))
+    assert "gpt-oss-20b-mxfp4" in str(estimate("gpt-oss:20b", mode="decode", batch=1, seq=64))
+    assert "few bits" not in str(estimate("qwen3-8b", mode="decode", batch=1, seq=64))
+
+
 def test_every_form_of_the_hub_in_few_bits_is_named():
     """A name of the hub that means a form in few bits: the plain preset tells that form."""
     names = (told["same_as"] for told in table.load(preset.FOLDER, "hub.json").values())

@@ -262,7 +262,7 @@ def test_a_network_of_pictures_in_int8_reads_bytes():
 
 def test_a_tables_columns_in_other_words(tmp_path):
     (tmp_path / "a.csv").write_text(
-        "Model,GPU,num_gpus,Backend,weight_precision,Batch size,ISL,OSL,tpot_ms\n"
+        "Model,Hardware,num_gpus,Backend,Quantization,Batch size,ISL,OSL,TPOT (ms)\n"
         "gpt2,A100,1,vllm,fp16,1,128,8,3\n"
     )
     kind, rows = read(str(tmp_path / "a.csv"))

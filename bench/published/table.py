@@ -23,6 +23,13 @@ SPELLED = {
     "gen_len": "output_len", "new_tokens": "output_len", "output_tokens": "output_len", "seq_len": "seq",
     "sequence_length": "seq", "microbatch": "micro_batch", "micro_batch_size": "micro_batch",
     "per_device_batch_size": "micro_batch", "global_batch_size": "global_batch", "model_name": "model",
+    "hardware": "gpu", "accelerator": "gpu", "gpu_type": "gpu", "gpu_model": "gpu",
+    "number_of_gpus": "n_gpus", "ngpus": "n_gpus", "num_devices": "n_gpus", "software": "engine",
+    "runtime": "engine", "inference_engine": "engine", "quantization": "weight_precision",
+    "quant": "weight_precision", "weight_dtype": "weight_precision", "input_length": "input_len",
+    "prompt_length": "input_len", "output_length": "output_len", "generated_tokens": "output_len",
+    "seqlen": "seq", "max_seq_len": "seq", "max_seq_length": "seq", "mbs": "micro_batch",
+    "gbs": "global_batch",
 }  # fmt: skip
 UNNAMED = ("id", "source")  # what a table may lack: rows are numbered then
 
@@ -61,7 +68,7 @@ def _columns(told: Sequence[str]) -> list[str]:
     own = {column for kind in kinds() for column in (*kind.COLUMNS, *kind.NUMBERS, *kind.TELLS)}
     found: list[str] = []
     for name in told:
-        plain = re.sub(r"[\s/-]+", "_", name.strip().lower())
+        plain = re.sub(r"[\s/()-]+", "_", name.lower()).strip("_")
         known = plain if plain in own else SPELLED.get(plain, "")
         new = known in own and known not in told and known not in found
         found.append(known if new else name)

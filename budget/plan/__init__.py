@@ -28,6 +28,7 @@ from ..errors import InputError, shown
 from ..found import modules
 from ..ir import Model
 from ..named import TYPE_CHECKING, Any
+from ..size import any_of
 
 if TYPE_CHECKING:
     from ..device import Device
@@ -94,7 +95,8 @@ def chosen(values: Mapping[str, Any]) -> Techniques:
 def keeps_weights(values: Mapping[str, Any]) -> bool:
     """Whether one of these settings leaves the network's own weights as they are stored."""
     kept = (m for m in _having(frozenset(values)) if hasattr(m, "KEEPS_WEIGHTS"))
-    return any(values.get(name, f.default) != f.default for m in kept for name, f in m.SETTINGS.items())
+    fields_of = (field for m in kept for field in m.SETTINGS.items())
+    return any(any_of(values.get(name, f.default) != f.default) for name, f in fields_of)
 
 
 def on(task: Task) -> Iterator[ModuleType]:
