@@ -94,7 +94,7 @@ BILLIONS = {  # as their cards and papers round them
     "phi-4": 14.7, "phi-4-mini": 3.84, "phi-3.5-mini": 3.82, "qwq-32b": 32.8, "olmo-1b": 1.18,
     "olmo-7b": 6.89, "stablelm-3b-4e1t": 2.80, "salamandra-2b": 2.25, "salamandra-7b": 7.77,
     "starcoder2-3b": 3.03, "modernbert-base": 0.149, "mpnet-base": 0.109, "minimax-m2": 229,
-    "baichuan-13b": 13.26, "baichuan2-7b": 7.51, "baichuan2-13b": 13.9, "internlm-7b": 7.32,
+    "baichuan2-7b": 7.51, "internlm-7b": 7.32,
     "internlm-20b": 20.1, "glm-4.7-flash": 30,
     "ernie-4.5-21b-a3b": 21.8, "mixtral-8x22b": 140.6,
 }  # fmt: skip

@@ -187,7 +187,6 @@ def test_gemma_3_has_its_tower(size):
         ("facebook/opt-13b", "opt-13b"),
         ("llama3.1:8b", "llama-3.1-8b"),  # ollama's
         ("deepseek-r1:7b", "qwen2.5-7b"),
-        ("deepseek-r1:8b", "qwen3-8b"),
         ("llava:13b", "llava-1.6-vicuna-13b"),
         ("llama3.2-vision:11b", "llama-3.2-11b-vision"),
         ("qwen3-coder:30b", "qwen3-30b-a3b"),

@@ -139,7 +139,7 @@ def test_parameters_of_a_captured_class_are_those_of_the_checkpoint(name):
 
 @pytest.mark.parametrize(
     "told",
-    ["FLUX.2-dev", "stabilityai/stable-diffusion-2", "InternVL3-78B", "SmolVLM2-256M", "llava:13b",
+    ["FLUX.2-dev", "stabilityai/stable-diffusion-2", "InternVL3-78B", "SmolVLM2-256M",
      "levit_384", "apple/mobilevit-x-small", "microsoft/deberta-large", "wav2vec2-large-robust",
      "mbart-large-cc25", "byt5-xl", "phi3-small", "palm2", "grok-2", "Qwen-VL-Chat",
      "deepseek-r1:8b", "deepseek-vl2", "Nemotron-Nano-4B", "Qwen2-14B", "codegen2-7b",
