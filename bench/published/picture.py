@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from budget.report._axes import Axis, path, powers
+from budget.report._axes import Axis, grid, path, powers
 from budget.report._draw import COLOURS, LEFT, RIGHT, WIDTH, drawing, legend, line, text
 from budget.report._units import seconds
 
@@ -43,7 +43,7 @@ def _scatter(found: Sequence[Case], errors: Errors) -> Iterator[str]:
     yield text(LEFT, 46, "predicted by a fit without its publication")
     yield text(LEFT, FLOOR + 36, "measured: a step, a prompt, a token, an image")
     tens = [10.0**n for n in powers(x)][::2]
-    yield from _frame(x, tens, y, tens, seconds, seconds)
+    yield from grid(x, tens, y, tens, seconds, seconds)
     kinds = {**ASKED, "other": lambda c: not any(wanted(c) for wanted in ASKED.values())}
     for (kind, wanted), colour in zip(kinds.items(), GROUPS, strict=True):
         own = ((c.measured, c.measured + errors[c.key]) for c in found if wanted(c))
@@ -66,27 +66,10 @@ def _within(of: Mapping[str, Sequence[float]]) -> Iterator[str]:
     """For each kind of errors a line: the share of rows that are at most so far off."""
     x, y = Axis(0.01, 1.0, 476, WIDTH - RIGHT), Axis(0.0, 1.0, FLOOR, TOP, log=False)
     yield text(476, 46, "share of rows that are at most so far off")
-    yield from _frame(x, [0.01, 0.03, 0.1, 0.3, 1.0], y, SHARES, "{:.0%}".format, "{:.0%}".format)
+    yield from grid(x, [0.01, 0.03, 0.1, 0.3, 1.0], y, SHARES, "{:.0%}".format, "{:.0%}".format)
     for i, ((kind, errors), colour) in enumerate(zip(of.items(), COLOURS, strict=False)):
         off = sorted(abs(math.exp(e) - 1) for e in errors)
         reached = [(v, (n + 1) / len(off)) for n, v in enumerate(off) if x.low <= v <= x.high]
         points = path([(x.at(v), y.at(share)) for v, share in reached[:: max(1, len(reached) // 200)]])
         yield f'<path d="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         yield from legend([(kind, f'fill="{colour}"')], FLOOR + 40 + 17 * i, x.start)
-
-
-def _frame(
-    x: Axis,
-    across: Sequence[float],
-    y: Axis,
-    up: Sequence[float],
-    name: Callable[[float], str],
-    value: Callable[[float], str],
-) -> Iterator[str]:
-    """A grid with its labels."""
-    for v in across:
-        yield line(x.at(v), y.end, x.at(v), y.start, "grid")
-        yield text(x.at(v), y.start + 16, name(v), "middle")
-    for v in up:
-        yield line(x.start, y.at(v), x.end, y.at(v), "grid")
-        yield text(x.start - 6, y.at(v) + 4, value(v), "end")

@@ -50,6 +50,23 @@ def frame(
         yield text(x.start - 6, y.at(at) + 4, value(at), "end")
 
 
+def grid(
+    x: Axis,
+    across: Sequence[float],
+    y: Axis,
+    up: Sequence[float],
+    name: Callable[[float], str],
+    value: Callable[[float], str],
+) -> Iterator[str]:
+    """Lines at values of both axes, with their labels."""
+    for v in across:
+        yield line(x.at(v), y.end, x.at(v), y.start, "grid")
+        yield text(x.at(v), y.start + 16, name(v), "middle")
+    for v in up:
+        yield line(x.start, y.at(v), x.end, y.at(v), "grid")
+        yield text(x.start - 6, y.at(v) + 4, value(v), "end")
+
+
 def path(points: Sequence[tuple[float, float]]) -> str:
     """A path's data, from point to point."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

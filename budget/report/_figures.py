@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from itertools import product
 
 from ..device import Device
 from ..measured.validation import Row
 from ..named import NamedTuple
-from ._axes import Axis, powers
+from ._axes import Axis, grid, powers
 from ._draw import COLOURS, WIDTH, drawing, line, text
 from ._units import decimal, seconds
 
@@ -99,12 +100,9 @@ def _figure(
         f'<clipPath id="in"><rect x="{LEFT}" y="0" width="{right - LEFT:.0f}" height="{floor}"/></clipPath>'
     )
     parts = [inside, text(LEFT, TOP - 10, up[0]), text((LEFT + right) / 2, HEIGHT - 8, across[0], "middle")]
-    for value in (10.0**n for n in powers(axes.x)):
-        parts.append(line(axes.x.at(value), TOP, axes.x.at(value), floor, "grid"))
-        parts.append(text(axes.x.at(value), floor + 16, _shown(value, across[1]), "middle"))
-    for value in (10.0**n for n in powers(axes.y)):
-        parts.append(line(LEFT, axes.y.at(value), right, axes.y.at(value), "grid"))
-        parts.append(text(LEFT - 6, axes.y.at(value) + 4, _shown(value, up[1]), "end"))
+    across_at, up_at = ([10.0**n for n in powers(axis)] for axis in axes)
+    shown_x, shown_y = (partial(_shown, unit=unit) for _, unit in (across, up))
+    parts += grid(axes.x, across_at, axes.y, up_at, shown_x, shown_y)
     marks = "".join([*lines, *_points(axes, points, look)])
     parts.append(f'<g clip-path="url(#in)">{marks}</g>')
     return drawing([*parts, *_groups(points, look, right + 14)], HEIGHT, f"{up[0]} over {across[0]}")
