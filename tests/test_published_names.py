@@ -47,14 +47,14 @@ def test_a_table_says_what_the_weights_are_in_not_the_hub_s_name(name, plain):
         ("llama 70B", ""),  # Llama 2 or 3
         ("Nemotron-3-8B", ""),
         ("Qwen1.5 14B", "qwen1.5-14b"),  # no qwen1.5-moe-a2.7b, which has 14 B parameters
-        ("Qwen-1.8B", "qwen-1.8b"),  # no qwen3-1.7b
+        ("Qwen-1.8B", "qwen1.5-1.8b"),  # of the same sizes, no qwen3-1.7b
         ("Llama-3.3-Nemotron-Super-49B-v1", ""),  # no Llama-3
         ("microsoft/Phi-3.5-vision-instruct", ""),
         ("Baichuan2 13B", "baichuan2-13b"),
         ("BLIP", "blip-base"),  # no BLIP-2
         ("GPT 2.7B", ""),  # no GPT-2
         ("GPT-3.6B", ""),
-        ("Qwen 14B", "qwen-14b"),
+        ("Qwen 14B", "qwen1.5-14b"),  # of the same sizes
         ("Qwen-VL", ""),
         ("DeepSeek-V2-Chat", "deepseek-v2"),
         ("GLM-4-9B", "glm-4-9b"),

@@ -41,6 +41,7 @@ WITH = {  # what a setting means nothing, or is refused, without
     "lora_dropout": {"lora_rank": 4}, "adapter_bias": {"lora_rank": 4},
     "module_dropout": {"loha_rank": 4}, "rank_dropout": {"loha_rank": 4},
     "activation_inputs": {"recompute_modules": "act"},
+    "documents": {"attention": "flash"},
     "kv_dtype": {"mode": "decode"}, "cache_implementation": {"mode": "decode"},
     "prompt_logits": {"mode": "prefill"}, "quantize_weights": {"precision": "fp8"},
     "hold_checkpoints": {"recompute": "full"}, "reduce_dtype": {"precision": "fsdp"},
