@@ -34,6 +34,9 @@ from budget.stack import names
         ({"source": "benchmarks/llama3_h100_202412_torchtitan.md"}, "torchtitan-2024"),
         ({"source": "benchmarks/asyncTP_llama3_h100_2025-06_torchtitan.md"}, "torchtitan"),
         ({"source": "README.md (torchtitan 0.0.2)"}, "torchtitan-2024"),
+        ({"source": "README.md (torchtitan 0.2)"}, "torchtitan"),
+        ({"source": "README.md (torchtitan, December 2024)"}, "torchtitan-2024"),
+        ({"source": "README.md (megatron 0.7)"}, "megatron"),
         ({"engine": "llama.cpp b3622", "source": "issue 12, 2024-08-26"}, "llama.cpp"),
         (
             {"engine": "llama.cpp (layer split)", "source": "README.md (llama-bench, May 2024)"},

@@ -11,7 +11,7 @@ from budget.answer import Estimate
 from budget.named import Any
 
 from .layouts import DROPOUT, words
-from .rows import NotCoveredError, Part, whole
+from .rows import NotCoveredError, Part, stack, whole
 
 # Layers, d_model, heads, stages of a pipeline on a device (m).
 NETWORKS = {
@@ -38,12 +38,13 @@ def _part(row: Mapping[str, str], again: str, sp: int, few: int = 0) -> Part:
         layers, vpp = few, 1
     tp, pp, batch = (whole(row, name) for name in ("tp", "pp", "micro_batch"))
     config = {"layers": layers, "d_model": d_model, "heads": heads, "vocab": 51200, "tied": True}
+    config |= dict.fromkeys(DROPOUT, 0.1)
     settings = {
-        "stack": "megatron-2021", "dtype": "fp16", "device": "a100-80gb",
+        "stack": stack(row), "dtype": "fp16", "device": "a100-80gb",
         "batch": batch, "seq": whole(row, "seq"),
         "global_batch": 2 * batch * pp, "recompute": again,
         "layout": {"tp": tp, "pp": pp, "vpp": vpp, "sp": sp},
-        "config": {**config, **DROPOUT, "activation": "gelu_tanh", "context": whole(row, "seq")},
+        "config": {**config, "activation": "gelu_tanh", "context": whole(row, "seq")},
     }  # fmt: skip
     return Part("transformer", settings)
 

@@ -10,9 +10,10 @@ from budget.plan.gguf import FORMATS
 from budget.read.source import resolve
 from budget.stack import load
 
+from . import _versions as versions
 from . import diffusion
 from .networks import network, pictures, side
-from .rows import EARLIER, Asked, NotCoveredError, Part, before, device, measured, older, stack, whole
+from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs
 from .table import Row
 
@@ -145,7 +146,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     # From an empty context: halfway there are half of the new tokens.
     empty = requests is not None and not any(word in engine for word in requests)
     middle = new // 2 + (0 if empty else start)
-    then = older(row, software, "decode", EARLIER)
+    then = versions.changed("times", row, software, "decode")
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
     at_once = Part(model, {**settings, "mode": "prefill"})
     prompt = tuple(_prompt(at_once, max(start, 1), max(piece(engine, software, start), 1), stages))

@@ -21,7 +21,7 @@ ZERO = {
     "distributed optimizer": 1, "megatron-fsdp": 3, "megatron fsdp": 3, "full_shard": 3,
     "optim_grads_params": 3, "fsdp (zero2": 2, "zero3": 3, "zero-3": 3, "fsdp": 3, "hsdp": 3,
 }  # fmt: skip
-DROPOUT = dict.fromkeys(("dropout", "attention_dropout", "embed_dropout"), 0.1)  # Megatron's default
+DROPOUT = ("dropout", "attention_dropout", "embed_dropout")  # one rate for all
 # What the device's column and the notes call the machines.
 CLUSTERS = {
     "jean-zay": "jean-zay-a100", "a3 mega": "gcp-a3-megagpu", "a3 ultra": "gcp-a3-ultragpu",
@@ -119,9 +119,10 @@ def cluster(row: Row) -> str | None:
     return next((name for word, name in CLUSTERS.items() if word in text), None)
 
 
-def dropout(row: Row, software: str) -> dict[str, float]:
-    """What is dropped: old Megatron's default, but for BLOOM, whose config says 0."""
-    return DROPOUT if differs(software).get("drops") and "bloom" not in row["model"].lower() else {}
+def dropout(row: Row) -> dict[str, float]:
+    """What is dropped."""
+    rate = number(row, "dropout", 0)
+    return dict.fromkeys(DROPOUT, rate) if rate else {}
 
 
 def seconds(row: Row, samples: int, seq: int, gpus: int) -> float | None:

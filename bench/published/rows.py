@@ -74,10 +74,6 @@ MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
 DATE = r"(?<!\d)(20\d\d)-?(\d\d)(?!\d)"
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
-# What software did before a version, by mode, as settings of `estimate`.
-Older = Mapping[str, Mapping[tuple[int, ...], Mapping[str, Mapping[str, Any]]]]
-# Heads that share keys and values had copies. Source: transformers.
-EARLIER: Older = {"transformers": {(5, 0): {"decode": {"attention": "causal"}}}}
 
 
 def stack(row: Row, default: str | None = None, mode: str = "") -> str:
@@ -110,15 +106,6 @@ def _told(row: Row, default: str | None, mode: str) -> str:
     return default
 
 
-def older(row: Row, software: str, mode: str, known: Older) -> dict[str, Any]:
-    """What software did in a mode before versions, where a row states one that old; the last one counts."""
-    found: dict[str, Any] = {}
-    for version, ways in known.get(software, {}).items():
-        if before(row, software, version):
-            found |= ways.get(mode, {})
-    return found
-
-
 def _of_version(row: Row, name: str, mode: str) -> str:
     """The stack that software was in the version that a row states: the newest where it states none, or where
     of the older nothing is known in that mode.
@@ -135,7 +122,7 @@ def _of_version(row: Row, name: str, mode: str) -> str:
 def _earlier(row: Row, released: Sequence[int] | None) -> bool:
     """Whether a row states no version of an engine, but a month before the one of a release."""
     engine = row.get("engine", "").lower()
-    told = re.search(DATE, f"{engine} {row.get('source', '')}")
+    told = re.search(DATE, _dated(row, "engine", "source"))
     if not released or not told or re.search(r"\d\.\d", engine):
         return False
     return [int(told[1]), int(told[2])] < list(released)
@@ -145,26 +132,26 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
     """Whether a row states a version of software, or a year and a month, before that one."""
     word = name.removesuffix("-eager").replace("-", ".")
     said, bare = rf"{word}(?: eager)? v?(\d+)\.(\d+)", r"(?:^|\bv|\brelease/)(\d+)\.(\d+)|"
-    # Any other version may be another thing's where a row does not name this one, and of what is told by its
-    # date; a version counts before a date.
+    # Any other version may be another thing's where a row does not name this one; a version counts before a
+    # date. Of what is told by its date no version says which it is.
     own = bool(re.search(word, text_of(row, "engine", "source")))
-    known = rf"{bare * own}{said}|{CONTAINER}" if begin < (2000,) else rf"{said}|{DATE}"
+    known = rf"{bare * own}{said}|{CONTAINER}" if begin < (2000,) else DATE
     for column in ("engine_version", "engine", "source"):
-        text = re.sub(MONTH, _month, row.get(column, "").lower())
-        if told := re.search(known, text):
+        if told := re.search(known, _dated(row, column)):
             return tuple(int(n) for n in told.groups() if n) < begin
     return False
 
 
 def month(row: Row) -> tuple[int, ...]:
     """The year and month that a row's source or notes state, or what is later than all."""
-    told = re.search(DATE, text_of(row))
+    told = re.search(DATE, _dated(row))
     return (int(told[1]), int(told[2])) if told else (9999,)
 
 
-def _month(found: re.Match[str]) -> str:
-    """A month and its year in digits."""
-    return f"{found[2]}-{MONTHS.index(found[1]) // 3 + 1:02}"
+def _dated(row: Row, *columns: str) -> str:
+    """What columns say, as `text_of`, with months and their years in digits."""
+    text = text_of(row, *columns)
+    return re.sub(MONTH, lambda found: f"{found[2]}-{MONTHS.index(found[1]) // 3 + 1:02}", text)
 
 
 # Devices whose published names say less, or more, than the data's.

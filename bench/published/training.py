@@ -10,6 +10,7 @@ from budget.dtype import IN_FEW_BITS
 from budget.named import Any
 from budget.read.source import resolve
 
+from . import _versions as versions
 from .layouts import cluster, dropout, layout, recomputed, seconds
 from .networks import network, pictures
 from .rows import (
@@ -19,7 +20,6 @@ from .rows import (
     before,
     device,
     measured,
-    month,
     number,
     precision,
     stack,
@@ -34,7 +34,7 @@ COLUMNS = ("id", "source", "model", "gpu", "n_gpus", "precision", "micro_batch",
 TELLS = ("micro_batch", "n_gpus")
 NUMBERS = (
     "layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "global_batch", "micro_batch",
-    "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn",
+    "n_gpus", "tp", "pp", "vpp", "dp", "cp", "ep", "head_dim", "n_experts", "topk", "moe_ffn", "dropout",
     "tokens_per_s_per_gpu", "iter_time_s", "samples_per_s_total", "tflops_per_gpu",
 )  # fmt: skip
 WORDS = EMPTY  # of a number that does not apply
@@ -91,7 +91,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **dropout(row, software), **_gelu(model, config, software)},
+        "config": {**config, **dropout(row), **_gelu(model, config, software)},
         **optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
@@ -114,20 +114,19 @@ def masked(row: Row) -> dict[str, Any]:
 
 def _written_out(row: Row, software: str) -> bool:
     """Whether attention's scores reach memory: where notes say so and, unless they name a kernel, in torch
-    before 2.0 and in transformers' networks before 4.36, of December 2023. Sources: torch-sdpa, transformers.
+    before 2.0, and in software that chose none of its kernels then. Source: torch-sdpa.
     """
     text = text_of(row)
     if "flash" in text:
         return "no flash" in text
     old = before(row, "torch", (2, 0)) or before(row, "torch-eager", (2, 0))
-    early = before(row, "transformers", (4, 36)) or month(row) < (2023, 12)
-    return old or (software == "transformers" and early)
+    return old or "attention" in versions.changed("times", row, software, "train")
 
 
 def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
-    """GELU's tanh form as one kernel, which it is in all software but transformers."""
+    """GELU's tanh form as one kernel, but in software that has a network's own operators."""
     written_out = getattr(resolve(model, config)[2], "activation", "") == "gelu_new"
-    return {"activation": "gelu_tanh"} if written_out and software != "transformers" else {}
+    return {} if differs(software).get("own_operators") or not written_out else {"activation": "gelu_tanh"}
 
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
