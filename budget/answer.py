@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from . import arch as architectures
-from . import cost, held
+from . import cost
 from .config import Task
 from .cost import Terms
 from .device import Device
@@ -18,6 +18,7 @@ from .fold.count import Flops, Params
 from .fold.memory import Memory, Walked, memory
 from .fold.throughput import Throughput, over, throughput
 from .fold.time import Times, bound, by_kind, moved, time
+from .held import Held
 from .ir import Model
 from .named import TYPE_CHECKING, Any, NamedTuple
 from .plan import chosen, keeps_weights
@@ -122,11 +123,16 @@ class Estimate(Shown, _Estimate):
     @cached_property
     def reserved(self) -> Any:
         """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments."""
-        return held.reserved(self, self._least)
+        return self._held.most(self._least)
 
     @cached_property
     def _least(self) -> Any:
-        return held.least(self)
+        return self._held.least()
+
+    @property
+    def _held(self) -> Held:
+        room = self.device.usable_bytes - self.reserve.bytes
+        return Held(self.program, self.task, self.memory, self.spread, self.stack, self.reserve, room)
 
     @property
     def otherwise(self) -> tuple[str, Any] | None:
@@ -273,6 +279,5 @@ class Estimate(Shown, _Estimate):
 
         Keys may be added but are never renamed; they include units.
         """
-        from .told import told
-
-        return told(self)
+        found: dict[str, Any] = self._as("dict")
+        return found

@@ -1,48 +1,60 @@
-"""What torch's allocator holds of a device for an answer's program, and how little would do."""
+"""What torch's allocator holds of a device for a program, and how little would do."""
 
 from __future__ import annotations
 
-from .named import TYPE_CHECKING, Any
+from .config import Task
+from .device.reserve import Reserve
+from .fold.memory import Memory
+from .ir import Model
+from .named import TYPE_CHECKING, Any, NamedTuple
+from .stack import Stack
 
 if TYPE_CHECKING:
-    from .answer import Estimate
+    from .fold.step import Spread
 
 
-def least(e: Estimate) -> Any:
-    """Bytes that the allocator holds at the least: the tensors, fragments, other streams' pools."""
-    peak = e.memory.peak
-    if e.spread is not None and e.stack.pools and not e.reserve.asked:
-        from .fold.pools import idle
+class Held(NamedTuple):
+    """A program, what it needs, and what runs it. room: bytes of the device that the allocator may have."""
 
-        peak = peak + idle(e.spread, e.memory, e.stack.pools)
-    return e.reserve.reserved(peak)
+    program: Model
+    task: Task
+    memory: Memory
+    spread: Spread | None
+    stack: Stack
+    reserve: Reserve
+    room: Any
 
+    def least(self) -> Any:
+        """Bytes that the allocator holds at the least: the tensors, fragments, other streams' pools."""
+        peak, spread = self.memory.peak, self.spread
+        if spread is not None and self.stack.pools and not self.reserve.asked:
+            from .fold.pools import idle
 
-def reserved(e: Estimate, lowest: Any) -> Any:
-    """Bytes that the allocator holds at the peak: the tensors, what is freed and cached, fragments.
+            peak = peak + idle(spread, self.memory, self.stack.pools)
+        return self.reserve.reserved(peak)
 
-    lowest: what it holds at the least. Where a device has no more, the allocator gives back what it has
-    cached, and goes on.
-    """
-    room = e.device.usable_bytes - e.reserve.bytes
-    if not _replays(e) or lowest >= room:
-        return lowest
-    from .fold.pools import held, idle
+    def most(self, least: Any) -> Any:
+        """Bytes that it holds at the peak: the tensors, what is freed and cached, fragments.
 
-    one, spread, pools = (e.program, e.task.dtype), e.spread, e.stack.pools
-    programs, beside = [one], 0
-    if spread is not None:
-        programs = [(r.program, spread.dtype) for r in spread.ranks]
-        gathers = tuple(p for p in pools if p == "gathers")
-        beside = idle(spread, e.memory, gathers) + max(r.in_buckets for r in spread.ranks)
-    found = held(programs, pools, grows=e.devices <= e.stack.expandable, beside=beside)
-    return lowest if found is None else min(found, room)
+        Where a device has no more, the allocator gives back what it has cached, and goes on.
+        """
+        if not self._replays() or least >= self.room:
+            return least
+        from .fold.pools import held, idle
 
+        spread, pools = self.spread, self.stack.pools
+        programs, beside, devices = [(self.program, self.task.dtype)], 0, 1
+        if spread is not None:
+            programs, devices = [(r.program, spread.dtype) for r in spread.ranks], spread.layout.devices
+            gathers = tuple(p for p in pools if p == "gathers")
+            beside = idle(spread, self.memory, gathers) + max(r.in_buckets for r in spread.ranks)
+        found = held(programs, pools, grows=devices <= self.stack.expandable, beside=beside)
+        return least if found is None else min(found, self.room)
 
-def _replays(e: Estimate) -> bool:
-    """Whether the allocator's rules are known and say more: of passes whose micro-batches do not wait for
-    another stage, but for tokens one by one, and of sizes that are numbers.
-    """
-    known = e.stack.allocator == "torch" and e.reserve.fragments > 0
-    passes = e.task.workload.mode != "decode" and type(e.memory.peak) is int
-    return known and passes and (e.spread is None or e.spread.layout.pp == 1)
+    def _replays(self) -> bool:
+        """Whether the allocator's rules are known and say more: of passes whose micro-batches do not wait for
+        another stage, but for tokens one by one, and of sizes that are numbers.
+        """
+        known = self.stack.allocator == "torch" and self.reserve.fragments > 0
+        passes = self.task.workload.mode != "decode" and type(self.memory.peak) is int
+        return known and passes and (self.spread is None or self.spread.layout.pp == 1)

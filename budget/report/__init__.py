@@ -47,7 +47,7 @@ def render(found: Any, name: str, by: str = "") -> str:
 
 
 def show(found: Any, what: str) -> Any:
-    """An answer in a format, as the `body` of a page, or as its `records`: what notebooks ask for."""
+    """An answer in a format, as the `body` of a page, as its `records`, or as the `dict` of JSON."""
     if what == "body":
         from .html import body
 
@@ -56,4 +56,6 @@ def show(found: Any, what: str) -> Any:
         from .csv import records
 
         return records(parts(found))
+    if what == "dict":
+        return parts(found).data()
     return render(found, what)

@@ -5,11 +5,9 @@ Keys may be added but are never renamed.
 
 from __future__ import annotations
 
-from .fold.count import modelled
-from .named import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .answer import Estimate
+from ..answer import Estimate
+from ..fold.count import modelled
+from ..named import Any
 
 SCHEMA = "budget.estimate/1"
 PLAIN = {int, float, str, bool, type(None)}
