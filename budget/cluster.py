@@ -8,11 +8,11 @@ joined by another (a fabric by InfiniBand). Every collective's time follows from
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 
-from . import files, table
-from .config import Field, check, size
+from . import checked, files, table
+from .config import size
 from .device import Device
 from .device import load as load_device
 from .device.profile import profile_for
@@ -114,29 +114,30 @@ def _known(name: str) -> Cluster:
     return read(name, table.load("clusters", f"{name}.json"))
 
 
-def read(name: str, about: Mapping[str, Any]) -> Cluster:
+def read(name: str, about: Any) -> Cluster:
     """A cluster from its table. Raises InputError that names the file and the field."""
-    _fields(name, about, ("name", "sold", "usual", "tiers", "source", "notes"))
+    at = f"cluster: {name}"
+    checked.table(at, about, ("name", "sold", "usual", "tiers", "source", "notes"))
     made: list[Tier] = []
-    for place, tier in enumerate(_list(f"{name}: tiers", about.get("tiers"))):
-        made.append(_tier(f"{name}: tiers[{place}]", tier, made))
+    for place, tier in enumerate(checked.listed(f"{at}: tiers", about.get("tiers"))):
+        made.append(_tier(f"{at}: tiers[{place}]", tier, made))
         inside = made[-2].devices if place else 0
         outside = made[-1].devices
         if inside is None or (outside is not None and outside <= inside):
             raise InputError(
-                f"{name}: tiers[{place}].devices", "a tier joins more devices than the one inside it"
+                f"{at}: tiers[{place}].devices", "a tier joins more devices than the one inside it"
             )
     if not made:
-        raise InputError(f"{name}: tiers", "empty; allowed: at least one tier")
-    sold = _list(f"{name}: sold", about.get("sold", []))
+        raise InputError(f"{at}: tiers", "empty; allowed: at least one tier")
+    sold = checked.texts(f"{at}: sold", about.get("sold", []))
     return Cluster(
         id=name.removesuffix(".json"),
-        name=str(about.get("name", name)),
-        sold=tuple(load_device(str(device)).id for device in sold),
+        name=checked.text(f"{at}: name", about.get("name", name)),
+        sold=tuple(load_device(device).id for device in sold),
         tiers=tuple(made),
-        source=_sources(about),
+        source=_sources(at, about),
         provenance="data" if "source" in about else "as given",
-        notes=str(about.get("notes", "")),
+        notes=checked.text(f"{at}: notes", about.get("notes", "")),
     )
 
 
@@ -145,9 +146,10 @@ RATES = {"gb_s": 1e6, "reached": 1.0, "reduced": 1.0, "start_us": 1e6, "step_us"
 
 
 def _tier(where: str, about: Any, inside: list[Tier]) -> Tier:
-    _fields(where, about, TIER)
+    checked.table(where, about, TIER)
     link = _link(f"{where}.link", about.get("link"))
-    torus = tuple(_whole(f"{where}.torus", axis) for axis in _list(f"{where}.torus", about.get("torus", [])))
+    axes = checked.listed(f"{where}.torus", about.get("torus", []))
+    torus = tuple(_whole(f"{where}.torus", axis) for axis in axes)
     if bool(torus) != (link.kind == "torus"):
         raise InputError(
             f"{where}.torus", f"a {link.kind} has {'no axes' if torus else 'axes: a list of numbers'}"
@@ -159,8 +161,8 @@ def _tier(where: str, about: Any, inside: list[Tier]) -> Tier:
     if "cards" in about:
         share = _whole(f"{where}.cards", about["cards"])
         share = share / _whole(f"{where}.per", about.get("per", inside[0].devices if inside else None))
-    over = check(Field(f"{where}.oversubscription", "float", 1, "", 1, ()), about.get("oversubscription", 1))
-    return Tier(link, devices, link.bandwidth * share, max(1 / share, 1.0), torus, float(over))
+    over = checked.number(f"{where}.oversubscription", about.get("oversubscription", 1), 1, 1e6)
+    return Tier(link, devices, link.bandwidth * share, max(1 / share, 1.0), torus, over)
 
 
 def _link(where: str, about: Any) -> Link:
@@ -170,46 +172,30 @@ def _link(where: str, about: Any) -> Link:
         if about not in links:
             raise unknown(where, about, links)
         about = links[about]
-    _fields(where, about, (*RATES, "name", "kind", "measured", "source", "note"))
-    rates = {}
-    for key, most in RATES.items():
-        rates[key] = check(Field(f"{where}.{key}", "float", 0, "", 0, ()), about.get(key, 0))
-        if rates[key] > most or (rates[key] == 0 and key in ("gb_s", "reached")):
-            raise InputError(f"{where}.{key}", f"got {rates[key]:g}; allowed: above 0, at most {most:,g}")
+    checked.table(where, about, (*RATES, "name", "kind", "measured", "source", "note"))
+    rates = {key: checked.number(f"{where}.{key}", about.get(key, 0), 0, most) for key, most in RATES.items()}
+    for key in ("gb_s", "reached"):
+        if not rates[key]:
+            raise checked.wrong(f"{where}.{key}", about.get(key, 0), "above 0")
     return Link(
-        name=str(about.get("name", "link")),
-        kind=check(Field(f"{where}.kind", "str", "", "", None, KINDS), about.get("kind", "network")),
+        name=checked.text(f"{where}.name", about.get("name", "link")),
+        kind=checked.word(f"{where}.kind", about.get("kind", "network"), KINDS),
         bandwidth=rates["gb_s"] * 1e9,
         reached=rates["reached"],
         reduced=rates["reduced"],
         start_s=rates["start_us"] * 1e-6,
         step_s=rates["step_us"] * 1e-6,
-        measured=bool(about.get("measured", False)),
-        source=_sources(about),
+        measured=checked.flag(f"{where}.measured", about.get("measured", False)),
+        source=_sources(where, about),
     )
-
-
-def _fields(where: str, about: Any, known: Iterable[str]) -> None:
-    if not isinstance(about, Mapping):
-        raise InputError(where, f"got {shown(about)}; allowed: a table with {', '.join(known)}")
-    for key in about:
-        if key not in known:
-            raise unknown(f"{where}.{key}", key, known)
-
-
-def _list(where: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError(where, f"got {shown(value)}; allowed: a list")
-    return value
 
 
 def _whole(where: str, value: Any) -> int:
     return size(where, value)  # type: ignore[no-any-return] # a number, as JSON has no arrays
 
 
-def _sources(about: Mapping[str, Any]) -> tuple[str, ...]:
-    source = about.get("source", [])
-    return (source,) if isinstance(source, str) else tuple(source)
+def _sources(where: str, about: Mapping[str, Any]) -> tuple[str, ...]:
+    return checked.sources(f"{where}: source", about["source"]) if "source" in about else ()
 
 
 def joining(device: Device, cluster: object = None) -> Cluster:

@@ -87,7 +87,7 @@ NODE = {"link": "nvlink4", "devices": 8}
     [
         ("[1]", r"mine.json: got \[1\]; allowed: a table"),
         ("{", "cluster: cannot read"),
-        ({"tier": []}, "mine.json.tier: unknown name 'tier'; did you mean 'tiers'"),
+        ({"tier": []}, "^cluster: mine.json: tier is no field here; did you mean 'tiers'"),
         ({}, "mine.json: tiers: got None"),
         ({"tiers": []}, "mine.json: tiers: empty"),
         ({"tiers": [{"link": "nvlink"}]}, r"mine.json: tiers\[0\].link: unknown name 'nvlink'"),

@@ -39,10 +39,10 @@ def test_every_device_of_the_data_is_one_that_a_file_could_have(name):
         ({"memory_gb": None}, "memory_gb is missing"),
         ({"host": None}, "host is missing"),
         ({"fp32_tflops": None, "bf16_tflops": None}, "fp32_tflops is missing; bf16_tflops stands in for it"),
-        ({"bandwidth_gb_s": -3350}, "bandwidth_gb_s: got -3350; allowed: a number above 0"),
-        ({"bf16_tflops": "fast"}, "bf16_tflops: got 'fast'; allowed: a number above 0"),
+        ({"bandwidth_gb_s": -3350}, "bandwidth_gb_s: got -3350; allowed: 1e-06 to 1e+12"),
+        ({"bf16_tflops": "fast"}, "bf16_tflops: got 'fast'; allowed: 1e-06 to 1e+12"),
         ({"name": 100}, "name: got 100; allowed: text"),
-        ({"wheels": 4}, "wheels is no field of a device; allowed: name"),
+        ({"wheels": 4}, "wheels is no field here; "),
         ({"usd_per_hour": 2}, "usd_per_hour: got 2; allowed: a low and a high price"),
     ],
 )
@@ -52,7 +52,7 @@ def test_a_wrong_file_of_a_device_is_named_with_its_field(tmp_path, changes, pro
     assert str(said.value).startswith(f"device: mine.json: {problem}")
 
 
-@pytest.mark.parametrize("field", [*own.NUMBERS, *own.TEXTS, *own.OTHERS])
+@pytest.mark.parametrize("field", own.FIELDS)
 def test_a_wrong_type_and_what_is_no_figure_are_refused(tmp_path, field):
     text = field in own.TEXTS
     for value in (

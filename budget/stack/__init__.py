@@ -8,15 +8,14 @@ transformers, Megatron or vLLM on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from .. import files, table
+from .. import checked, files, table
 from ..dtype import SHORT
-from ..errors import InputError, shown, unknown
+from ..errors import InputError, unknown
 from ..named import Any, NamedTuple
-from ._checks import each, flag, interval, number, numbers, one_of, some, stated, tabled, words
 
 AXES = ("dp", "tp", "pp", "ep", "cp")
 # What a stack reaches, relative to data/kernels.json: the rate of products, on tensor units and on ordinary
@@ -165,6 +164,7 @@ class Stack(NamedTuple):
 
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
+ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
 PLAIN = {"unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
 
 
@@ -203,93 +203,79 @@ def _shipped(name: str) -> Stack:
 
 def parse(about: Any, file: str) -> Stack:
     """A stack from its table. Raises InputError that names the file and the field."""
-    _known(about, file)
-    if same := _other(about, "same", file):
+    at = f"stack: {file}"
+    checked.table(at, about, FIELDS, ("about", "source"))
+    plain: dict[str, Any] = {
+        mode: checked.table(f"{at}: {mode}", about[mode])
+        for mode in ("train", "serve", *BESIDES)
+        if mode in about
+    }
+    if same := _other(at, about, "same"):
         fitted = table.load("stacks", f"{same}.json")
         about = {**about, **{key: fitted[key] for key in ("reached", "intervals") if key in fitted}}
-    found: dict[str, Any] = {which: about.get(which, {}) for which in BESIDES}
-    found |= {k: number(about[k], f"{file}: {k}", 0, most) for k, most in PLAIN.items() if k in about}
+    plain |= {k: checked.number(f"{at}: {k}", about[k], 0, most) for k, most in PLAIN.items() if k in about}
+
+    def told(key: str, check: Callable[..., Any], usual: Any, *allowed: Any) -> Any:
+        return check(f"{at}: {key}", about.get(key, usual), *allowed)
+
     return Stack(
+        **{"train": None, "serve": None, **plain},
         name=file.removesuffix(".json"),
-        about=words(about["about"], f"{file}: about"),
-        source=_sources(about["source"], file),
-        train=about.get("train"),
-        serve=about.get("serve"),
-        overlap={
-            **dict.fromkeys(AXES, 0.0),
-            **numbers(about.get("overlap", {}), AXES, f"{file}: overlap", 0, 1),
-        },
-        attention={"": "fa2", **_attention(about.get("attention", {}), file)},
-        tensor_units=flag(about.get("tensor_units", True), f"{file}: tensor_units"),
-        accumulate=one_of(about.get("accumulate", "fp32"), ("fp16", "fp32"), f"{file}: accumulate"),
-        reached=each(about, "reached", file, lambda of, where: numbers(of, CLASSES, where, 0.01, 100)),
-        like=_other(about, "like", file),
+        about=told("about", checked.text, ""),
+        source=told("source", checked.sources, ""),
+        overlap={**dict.fromkeys(AXES, 0.0), **told("overlap", checked.numbers, {}, AXES, 0, 1)},
+        attention={"": "fa2", **told("attention", checked.each, {}, _attention)},
+        tensor_units=told("tensor_units", checked.flag, True),
+        accumulate=told("accumulate", checked.word, "fp32", ("fp16", "fp32")),
+        reached=told("reached", checked.each, {}, lambda at, of: checked.numbers(at, of, CLASSES, 0.01, 100)),
+        like=_other(at, about, "like"),
         same=same,
-        intervals=each(about, "intervals", file, interval),
-        all_reduce=each(about, "all_reduce", file, _all_reduce),
-        **found,
-        experts={"": "grouped", **each(about, "experts", file, lambda of, where: one_of(of, EXPERTS, where))},
-        few_bits=_few_bits(about, file),
-        counts_experts=flag(about.get("counts_experts", False), f"{file}: counts_experts"),
-        weights=one_of(about.get("weights", ""), ("", *SHORT), f"{file}: weights"),
-        by_layers=flag(about.get("by_layers", False), f"{file}: by_layers"),
-        prompts_first=flag(about.get("prompts_first", False), f"{file}: prompts_first"),
-        groups=numbers(about.get("groups", {}), ("", *AXES), f"{file}: groups", 0, 100),
-        keeps=some(about, "keeps", KEEPS, file),
-        allocator=one_of(about.get("allocator", ""), ("", "torch"), f"{file}: allocator"),
-        pools=some(about, "pools", POOLS, file),
-        notes=words(about.get("notes", ""), f"{file}: notes"),
+        intervals=told("intervals", checked.each, {}, _interval),
+        all_reduce=told("all_reduce", checked.each, {}, _all_reduce),
+        experts={"": "grouped", **told("experts", checked.each, {}, _experts)},
+        few_bits=_few_bits(at, about),
+        counts_experts=told("counts_experts", checked.flag, False),
+        weights=told("weights", checked.word, "", ("", *SHORT)),
+        by_layers=told("by_layers", checked.flag, False),
+        prompts_first=told("prompts_first", checked.flag, False),
+        groups=told("groups", checked.numbers, {}, ("", *AXES), 0, 100),
+        keeps=told("keeps", checked.words, [], KEEPS),
+        allocator=told("allocator", checked.word, "", ("", "torch")),
+        pools=told("pools", checked.words, [], POOLS),
+        notes=told("notes", checked.text, ""),
     )
 
 
-def _known(about: Any, file: str) -> None:
-    """Raise an InputError for what is no table of a stack's fields."""
-    if not isinstance(about, Mapping):
-        raise InputError("stack", f"{file}: got {shown(about)}; allowed: a table")
-    for field in about:
-        if field not in FIELDS:
-            raise InputError("stack", f"{file}: {field} is no field of a stack; allowed: {', '.join(FIELDS)}")
-    for field in ("about", "source"):
-        if not about.get(field):
-            raise InputError("stack", f"{file}: {field} is missing")
-    for mode in ("train", "serve", *BESIDES):
-        if not isinstance(about.get(mode, {}), Mapping):
-            got = f"{file}: {mode}: got {shown(about[mode])}"
-            raise InputError("stack", f"{got}; allowed: a table of settings")
-
-
-def _sources(source: Any, file: str) -> tuple[str, ...]:
-    keys = (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else (None,)
-    if not all(isinstance(key, str) for key in keys):
-        raise InputError("stack", f"{file}: source: got {shown(source)}; allowed: keys of references.json")
-    return keys
-
-
-def _other(about: Any, key: str, file: str) -> str:
+def _other(at: str, about: Any, key: str) -> str:
+    """Another stack's name, or nothing."""
     name = about.get(key, "")
-    if name != "" and name not in names():
-        raise InputError("stack", f"{file}: {key}: got {shown(name)}; allowed: {', '.join(names())}")
-    return str(name)
+    return checked.word(f"{at}: {key}", name, names()) if name != "" else ""
 
 
-def _few_bits(about: Any, file: str) -> Mapping[str, Mapping[str, float]]:
+def _few_bits(at: str, about: Any) -> Mapping[str, Mapping[str, float]]:
     """Its own, by generation, or those of the stack that it names."""
-    if (named := about.get("few_bits")) and isinstance(named, str):
-        return load(_other(about, "few_bits", file)).few_bits
-    return each(about, "few_bits", file, lambda of, at: stated(of, FEW_BITS, at, 0.01, 100, LOSES))
+    own = about.get("few_bits", {})
+    if isinstance(own, str):
+        return load(_other(at, about, "few_bits")).few_bits if own else {}
+    return checked.each(
+        f"{at}: few_bits",
+        own,
+        lambda at, of: checked.numbers(at, of, (*FEW_BITS, *LOSES), 0.01, 100, FEW_BITS),
+    )
 
 
-def _attention(values: Any, file: str) -> Mapping[str, str]:
-    kernels = table.load("kernels.json")["attention"]
-    for generation, kernel in tabled(values, f"{file}: attention").items():
-        if not isinstance(kernel, str) or kernel not in kernels:
-            where = f"{file}: attention.{generation[:20]}"
-            raise InputError(
-                "stack", f"{where}: unknown kernel {shown(kernel)}; allowed: {', '.join(kernels)}"
-            )
-    return dict(values)
+def _attention(at: str, kernel: Any) -> str:
+    return checked.word(at, kernel, table.load("kernels.json")["attention"])
 
 
-def _all_reduce(value: Any, where: str) -> AllReduce:
-    found = stated(value, ("one_shot_us", "two_shot_us", "gb_s"), where, 0.1, 1e6)
+def _experts(at: str, way: Any) -> str:
+    return checked.word(at, way, EXPERTS)
+
+
+def _interval(at: str, of: Any) -> tuple[float, float]:
+    return checked.pair(at, of, 0.01, 100, "multiple of the time")
+
+
+def _all_reduce(at: str, value: Any) -> AllReduce:
+    found = checked.numbers(at, value, ALL_REDUCE, 0.1, 1e6, ALL_REDUCE)
     return AllReduce(found["one_shot_us"] / 1e6, found["two_shot_us"] / 1e6, found["gb_s"] * 1e9)
