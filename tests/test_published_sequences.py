@@ -65,6 +65,7 @@ def test_torchvisions_multiply_adds(row, name, image):
     ("name", "millions"),
     [
         ("bart-large", 406), ("lstm-ptb-large", 66), ("vit-b-16", 86), ("vit-l-16", 307), ("vit-h-14", 632),
+        ("vit_giant_patch14_224", 1012.6), ("vit_gigantic_patch14_224", 1844.4),
         ("dit-s-2", 33), ("dit-b-2", 130), ("dit-l-2", 458), ("dit-xl-2", 675), ("bamba-9b", 9780),
         ("t5-11b", 11_300), ("jamba-v0.1", 52_000), ("jamba-1.5-large", 398_000), ("gnmt-mlperf", 160),
         ("whisper-large-v2", 1550), ("mamba-2.8b", 2800), ("mamba2-2.7b", 2700),

@@ -43,6 +43,14 @@ def test_attention_is_written_out_before_there_were_kernels(source, notes, eager
     assert (asked.parts[0].settings.get("attention") == "eager") == eager
 
 
+@pytest.mark.parametrize(
+    ("source", "copies"), [("post (transformers, DeepSpeed)", "master"), ("post (transformers)", "autocast")]
+)
+def test_deepspeed_holds_weights_in_16_bits_whatever_that_is_called(source, copies):
+    [asked] = training.asked({**ROW, "source": source})
+    assert asked.parts[0].settings["precision"] == copies
+
+
 @pytest.mark.parametrize(("when", "software"), [("2022-09", "megatron-2021"), ("2023-06", "megatron")])
 def test_megatron_before_flash_attention_is_the_stack_of_its_paper(when, software):
     assert stack({"source": f"notebook (Megatron-LM, {when})"}, mode="train") == software

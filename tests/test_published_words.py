@@ -170,6 +170,7 @@ def test_a_row_s_adapters_have_its_rank_layers_and_frozen_format(kind, notes, fo
         ("nanoGPT README.md", "torch-compile", "adamw_fused"),
         ("nanoGPT, Muon", "torch-compile", "muon"),
         ("Trainer, Adafactor", "transformers", "adafactor"),
+        ("PyTorch eager, AdamW in a loop of its own", "torch-eager", "adamw_loop"),
     ],
 )
 def test_weights_are_updated_as_a_row_s_software_does(source, software, name):

@@ -130,12 +130,16 @@ def _gelu(model: str, config: dict[str, Any], software: str) -> dict[str, str]:
 
 
 def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
-    """What a row's word says where the stack says something else; float32 copies of weights are its own."""
+    """What a row's word says where the stack says something else; float32 copies of weights are its own.
+
+    DeepSpeed casts the weights of what it trains, whatever its users call that. Source: deepspeed-config.
+    """
     if row.get("kind") in differs(software).get("copies", ()) and kind == "master":
         return {"precision": "master"}
     if kind in IN_FEW_BITS:
         return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
     if own == "autocast" and kind == "master":  # with adapters, `estimate` takes what is frozen for 16 bits
-        return {"precision": "master" if "master" in row["precision"] else own}
+        held = "master" in row["precision"] or "deepspeed" in text_of(row)
+        return {"precision": "master" if held else own}
     return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}
