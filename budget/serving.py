@@ -5,9 +5,9 @@ prefill runs in a step that the other B - 1 wait for. Over an answer of O tokens
 
     tpot = decode(B, context + O/2) + (B - 1)/O x prefill(context),    B = min(users, places)
 
-and the first one the prompt's own prefill, half a step that is under way, and, of more users than places, the
-time until one is free. Derived. Not counted: a burst of requests at once, scheduling, the network, and
-prefixes that are cached.
+and the first one the prompt's own prefill, half a step that is under way, what a request takes besides, a
+step more where the engine's host is behind (budget/stack/), and, of more users than places, the time until
+one is free. Derived. Not counted: a burst of requests at once, the network, and prefixes that are cached.
 """
 
 from __future__ import annotations
@@ -256,7 +256,8 @@ def _point(of: _Requests, users: int, replicas: int, most: int, prefill: Estimat
     tpot = step + (batch - 1) / answer * prompt
     alone = prompt + step / 2
     whole = alone + answer * tpot  # of one request, once it has its place
-    ttft = alone + (each - batch) / batch * whole
+    late = decode.stack.behind * step + decode.stack.request_ms / 1e3  # while others have its place
+    ttft = alone + late + (each - batch) / batch * whole
     rate = batch / whole * (users / each)  # of all replicas: so many as full as the fullest
     prompts = batch * prompt / (batch * prompt + answer * step)
     price = decode.cost()["usd_per_hour"]

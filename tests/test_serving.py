@@ -104,6 +104,15 @@ def test_replicas_of_software_that_divides_by_layers():
     assert (found.replicas, found.full.spread.layout.pp, found.full.spread.layout.tp) == (1, 2, 1)
 
 
+@pytest.mark.parametrize(("stack", "late"), [("vllm", 0.5), ("vllm-2024", 1.5), ("sglang", 1.5)])
+def test_a_first_token_waits_for_half_a_step_and_the_one_that_hands_it_out(stack, late):
+    found = serve("llama-3-8b", context=512, users=[1], device="h100", stack=stack)
+    point, request = found.points[0], found.full.stack.request_ms / 1e3
+    assert request > 0
+    waits = found.prefill.times.step + late * point.tpot_s + request
+    assert point.ttft_s == pytest.approx(waits, rel=1e-6)
+
+
 def test_more_users_than_places_wait():
     few = serve("gpt2-xl", context=512, output_tokens=256, device="l4")
     many = serve("gpt2-xl", context=512, output_tokens=256, users=[3 * few.places], device="l4").points[0]

@@ -15,7 +15,7 @@ from . import diffusion
 from .networks import network, pictures, side
 from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
 from .software import differs
-from .table import Row
+from .table import Row, text_of
 
 COLUMNS = (
     "id",
@@ -39,9 +39,11 @@ WORDS = ()
 MEASURED = NUMBERS[-6:]
 # Published words for weights, and what they are in `estimate`: those of few bits, and their products' dtype.
 WEIGHTS = {
-    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "bf16": {"dtype": "bf16"},
-    "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"}, "amp": {"dtype": "fp16", "precision": "autocast"},
+    "fp16": {"dtype": "fp16"}, "f16": {"dtype": "fp16"}, "half": {"dtype": "fp16"},
+    "bf16": {"dtype": "bf16"}, "fp32": {"dtype": "fp32"}, "tf32": {"dtype": "tf32"},
+    "amp": {"dtype": "fp16", "precision": "autocast"},
     "fp8": {"dtype": "fp8"}, "int8": {"quantize": "int8"}, "int4": {"quantize": "w4a16"},
+    "w8a8": {"quantize": "w8a8"}, "w8a16": {"quantize": "gptq-8bit"},
     **{name: {"quantize": name} for name in FORMATS}, "q8": {"quantize": "q8_0"},
     **{f"q{bits}_k": {"quantize": f"q{bits}_k_m"} for bits in (3, 4, 5)}, "q4f16": {"quantize": "q4_0"},
     "nf4": {"quantize": "nf4"}, "bnb.nf4": {"quantize": "nf4"}, "nf4-dq": {"quantize": "nf4-dq"},
@@ -52,9 +54,16 @@ PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
     "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
 }  # fmt: skip
-OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
+# What a cache is in: of eight bits, whichever, it takes a byte.
+CACHES = {"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8", "int8": "fp8"}
+EIGHT = re.compile(
+    r"\b(fp8|float8|int8|8-bit) (kv[- ]?)?cache|kv[-_ ]cache[-_ ](dtype |in )?(fp8|float8|int8)"
+)
+OTHER_AWQ = re.compile(r"gemv|llm-awq|tinychat")  # kernels without its tiles of rows
+ASKED_AWQ = re.compile(r"quantization[ =]awq(?!_)")  # vLLM's own kernels for it, and not Marlin's
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
+OFFLINE = re.compile(r"bench_latency|bench_one_batch|offline|text-generation-benchmark")  # no server answers
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
 
 
@@ -75,6 +84,7 @@ def asked(row: Row) -> Iterator[Asked]:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     if settings.get("quantize") == "awq":
         settings |= _awq(row, software)
+    settings |= _cache(row, settings)
     settings |= _graphs(row["engine"].lower(), software)
     model, config = network(row, software, 0)
     settings["config"] = config
@@ -95,12 +105,21 @@ def _graphs(engine: str, software: str) -> dict[str, Any]:
     return {"execution": "graph"} if compiled and GRAPHS.search(engine) else {}
 
 
+def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
+    """The dtype of the cache of keys and values where a row says it: a column's word, or in the notes."""
+    word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
+    if word in CACHES or (not word and EIGHT.search(said)):
+        return {"kv_dtype": CACHES.get(word, "fp8")}
+    return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}
+
+
 def _awq(row: Row, software: str) -> dict[str, Any]:
     """The kernels that multiply AWQ's weights in the version that a row states. Sources: autoawq, vllm."""
     if software == "autoawq" and OTHER_AWQ.search(row["engine"].lower()):
         return {"quantize_own": False}
     name = software.removesuffix("-2024")
-    if not before(row, name, tuple(differs(software).get("gemm", ()))):
+    asked = name == "vllm" and ASKED_AWQ.search(row["engine"].lower())
+    if not asked and not before(row, name, tuple(differs(software).get("gemm", ()))):
         return {}
     return {"quantize_own": True} if name == "vllm" else {"quantize": "awq-2023"}
 
@@ -151,7 +170,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     at_once = Part(model, {**settings, "mode": "prefill"})
     prompt = tuple(_prompt(at_once, max(start, 1), max(piece(engine, software, start), 1), stages))
     if row["ttft_ms"]:
-        yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), prompt)
+        yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), _answered(row, prompt, token))
     if row["tpot_ms"]:
         yield Asked("tpot_s", "s", measured(row, "tpot_ms", 1e-3), (token,))
     elif row["decode_tok_s_total"] and not (row["e2e_latency_ms"] or row["output_tok_s_total"]):
@@ -168,6 +187,19 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
         )
     if not any(row[column] for column in MEASURED):
         yield Asked("tpot_s", "s", None, (token,))
+
+
+def _answered(row: Row, prompt: tuple[Part, ...], token: Part) -> tuple[Part, ...]:
+    """A prompt as a server's first token waits for it: with what a request takes besides, and with the step
+    that hands it out, where the host is behind. A row may say that no server answers.
+    """
+    if OFFLINE.search(text_of(row, "engine", "notes")):
+        return prompt
+    engine = load(token.settings["stack"])
+    name = engine.name.removesuffix("-2024")
+    late = engine.behind if not before(row, name, tuple(differs(engine.name).get("behind", ()))) else 0
+    first = prompt[0]._replace(waits=engine.request_ms / 1e3)
+    return (first, *prompt[1:], *((token._replace(times=late),) if late else ()))
 
 
 def piece(engine: str, software: str, start: int) -> int:
@@ -193,6 +225,7 @@ def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
 def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
     word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
+    word = re.sub(r"^float(?=\d)", "fp", word.replace("bfloat", "bf"))
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}

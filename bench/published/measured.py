@@ -113,7 +113,7 @@ def _kernels(part: Part, e: Estimate) -> Kernels:
     wanted = [k.work for k in t.kernels if part.kind in ("", k.work.kind)]
     turns = 0.0 if part.kind else float(decoded(e.program))
     found = tuple(_alike(wanted, part.phase))
-    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication, turns)
+    return Kernels(found, part.times, 1 + t.bubble / busy, t.communication + part.waits, turns)
 
 
 def _alike(found: Iterable[Work], phase: str) -> Iterator[Work]:

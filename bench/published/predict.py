@@ -43,7 +43,7 @@ def seconds(part: Part, e: Estimate) -> float:
     """The seconds of a part, all of its times."""
     if part.kind:
         return sum(float(k.seconds) for k in e.times.kernels if k.work.kind == part.kind) * part.times
-    return float(getattr(e.times, part.phase or "step")) * part.times
+    return (float(getattr(e.times, part.phase or "step")) + part.waits) * part.times
 
 
 def predict(kind: ModuleType, row: Row) -> Iterator[Predicted]:

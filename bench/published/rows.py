@@ -23,7 +23,8 @@ class NotCoveredError(Exception):
 
 class Part(NamedTuple):
     """Arguments of `estimate`, and how often that runs; of a step's phases all, or the named one;
-    of kernels all, or those of the named kind. What runs -1 times is part of another part.
+    of kernels all, or those of the named kind. What runs -1 times is part of another part. waits: seconds
+    that each run takes besides.
     """
 
     model: Any
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     times: float = 1.0
     phase: str = ""
     kind: str = ""
+    waits: float = 0.0
 
 
 class Asked(NamedTuple):

@@ -106,6 +106,8 @@ class Stack(NamedTuple):
     weights: str = ""  # the dtype of those that it serves on a device whose usual one is of 32 bits
     by_layers: bool = False  # serving on several devices, each has some layers and waits for the others
     prompts_first: bool = False  # of an engine: all prompts that wait run before what is decoded goes on
+    behind: float = 0  # of an engine: steps after which its host hands a token out, while the next is made
+    request_ms: float = 0  # what a request to its server takes besides its steps
     # Of devices that a process talks to, beside one for each axis of its layout: always, or with an axis.
     groups: Mapping[str, float] = MappingProxyType({})
     context_mib: float = 0  # of its CUDA, where that is older than data/reserve.json's
@@ -165,7 +167,9 @@ class Stack(NamedTuple):
 FIELDS = tuple(field for field in Stack._fields if field != "name")  # of a file
 FEW_BITS, LOSES = ("rows", "dots", "unpacks"), ("edge",)
 ALL_REDUCE = ("one_shot_us", "two_shot_us", "gb_s")
-PLAIN = {"unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9}  # the most of each
+PLAIN = {  # the most of each
+    "unaligned": 1, "dispatch": 1, "context_mib": 1e5, "expandable": 1e9, "behind": 1, "request_ms": 1e3,
+}  # fmt: skip
 
 
 def names() -> tuple[str, ...]:

@@ -1,0 +1,73 @@
+"""Rows of engines: number formats, caches and first tokens as servers have them."""
+
+import pytest
+from budget.bench.published import inference, predict, table
+from published_tables import DATA, some, written
+
+from budget import estimate
+
+
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [("bfloat16", "bf16"), ("float16", "fp16"), ("Half", "fp16"), ("float32", "fp32"), ("FLOAT8", "fp8")],
+)
+def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
+    assert inference.weights(word, "weight_precision", "vllm") == inference.weights(same, "", "vllm")
+
+
+def test_eight_bits_of_weights_alone_are_not_those_of_what_they_multiply():
+    both, alone = (inference.weights(word, "", "vllm")["quantize"] for word in ("W8A8", "W8A16"))
+    settings = {"device": "a100-sxm-80gb", "stack": "vllm", "mode": "decode", "seq": 512}
+    small, large = (estimate("llama-3-8b", quantize=q, **settings).memory.parameters for q in (both, alone))
+    assert both != alone and small == pytest.approx(large, rel=0.03)  # but for scales of groups
+
+
+@pytest.mark.parametrize(
+    ("engine", "more", "kept"),
+    [
+        ("vLLM 0.9", {}, "bfloat16"),  # --kv-cache-dtype auto
+        ("vLLM 0.9", {"kv_precision": "fp8"}, "float8"),
+        ("vLLM 0.9 --kv-cache-dtype fp8", {}, "float8"),
+        ("SGLang 0.5", {"notes": "fp8 cache"}, "float8"),
+        ("TensorRT-LLM 0.9", {}, "float8"),  # as its quantizer's checkpoints say
+        ("TensorRT-LLM 0.9", {"kv_precision": "fp16"}, "bfloat16"),
+    ],
+)
+def test_a_cache_is_in_eight_bits_where_somebody_says_so(engine, more, kept):
+    row = {"id": "a", "source": "", "model": "llama-3-8b", "gpu": "H100", "n_gpus": "1", "engine": engine}
+    row |= {"weight_precision": "fp8", "batch": "1", "input_len": "64", "output_len": "64", "tpot_ms": "9"}
+    row = dict.fromkeys((*inference.NUMBERS, "notes"), "") | row | more
+    (asked,) = inference.asked(row)
+    (part,) = asked.parts
+    e = estimate(part.model, **part.settings)
+    bytes_of = {"bfloat16": 2, "float8": 1}[kept]
+    assert e.memory.kv_cache == 2 * 32 * 8 * 128 * (64 + 32) * bytes_of
+    assert part.settings["quantize"] == "fp8-dynamic"  # linear layers alone: the head stays wide
+
+
+@pytest.mark.parametrize(
+    ("engine", "steps", "requests"),
+    [
+        ("vLLM 0.9", 0, 1),
+        ("vLLM 0.7.3", 1, 1),
+        ("vLLM 0.5.4", 0, 1),
+        ("SGLang 0.5.2", 1, 1),
+        ("SGLang 0.3", 0, 1),
+        ("SGLang 0.5.2 bench_one_batch", 0, 0),
+        ("TensorRT-LLM 0.16", 0, 0),
+    ],
+)
+def test_a_server_s_first_token_waits_for_the_step_that_hands_it_out(tmp_path, engine, steps, requests):
+    """The prompt, what a request takes besides, and a whole step where the host is one behind."""
+    row = {**some("inference.csv", 50)[0], "model": "Llama-3-8B", "gpu": "H100", "engine": engine}
+    row |= dict.fromkeys(("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab"), "")
+    row |= dict.fromkeys((*table.read(str(DATA / "inference.csv"))[0].MEASURED, "notes"), "")
+    row |= {"weight_precision": "bf16", "batch": "1", "input_len": "200", "output_len": "64", "n_gpus": "1"}
+    row |= {"tp": "1", "source": "a page", "ttft_ms": "20", "tpot_ms": "8"}
+    kind, rows = table.read(str(written(tmp_path / "a.csv", [row])))
+    first, token = predict.predict(kind, rows[0])
+    alone = estimate(
+        "llama-3-8b", device="h100", stack=first.stack, dtype="bf16", mode="prefill", seq=200, batch=1
+    )
+    request = requests * alone.stack.request_ms / 1e3
+    assert first.predicted == pytest.approx(alone.times.step + steps * token.predicted + request, rel=1e-6)
