@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from budget.bench.published import fit as fitting
 from budget.bench.published._terms import WITHOUT
-from budget.bench.published.fit import NORMS, batches, fit, predictions, start
+from budget.bench.published.fit import NORMS, fit, predictions, start
 from budget.bench.published.intervals import COVERAGE, Widths, held, holding
+from budget.bench.published.kernels import batches
 from budget.bench.published.measured import cases
 from budget.bench.published.picture import picture
 from budget.bench.published.scoreboard import _factors

@@ -14,17 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from budget import device as devices
 from budget import stack as stacks
 from budget.device import software
 from budget.device.kernel_class import Dispatch, KernelClass, Profile, complete
 from budget.device.profile import FOLDER, load
-from budget.fold.kernels import Work
-from budget.fold.time import between, kernel_time, rates, running, starts
-from budget.named import Any, NamedTuple
+from budget.named import Any
 from budget.stack import CLASSES, Stack
 
-from .measured import Case, together
+from .kernels import Batch, batches, seconds
+from .measured import Case
 
 # Of a logarithm: how far a stack's factor lies from one, and a pair's from its stack's, and what is measured
 # from the model. Assumed: with several times as much the fitted rows are nearer and those left out are not.
@@ -56,71 +54,6 @@ FAR, ODD = 0.25, 1.0
 
 Name = tuple[str, ...]  # (class), (stack, class), (stack, generation, class)
 Numbers = Mapping[Name, float]
-
-
-class Batch(NamedTuple):
-    """Rows of one stack on one device in one dtype: their kernels side by side, with their parts' places."""
-
-    stack: str
-    device: devices.Device
-    dtype: str
-    execution: str
-    works: tuple[tuple[Work, Any], ...]
-    rows: Any  # of each part
-    times: Any
-    stretch: Any
-    waits: Any
-    sequences: Any
-
-
-def batches(found: Sequence[Case]) -> list[Batch]:
-    """The rows by what they have in common."""
-    groups: dict[Any, list[tuple[int, Case]]] = {}
-    for i, c in enumerate(found):
-        key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.execution
-        groups.setdefault(key, []).append((i, c))
-    return [_batch(of) for of in groups.values()]
-
-
-def _batch(of: Sequence[tuple[int, Case]]) -> Batch:
-    parts = [(i, part) for i, c in of for part in c.parts]
-    placed = [(w, place) for place, (_, part) in enumerate(parts) for w in part.works]
-    c = of[0][1]
-    return Batch(
-        c.stack,
-        c.device,
-        c.dtype,
-        c.execution,
-        tuple(together(placed)),
-        np.array([i for i, _ in parts]),
-        *(
-            np.array([getattr(part, f) for _, part in parts])
-            for f in ("times", "stretch", "waits", "sequences")
-        ),
-    )
-
-
-def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
-    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer, or a
-    norm of the two; both where they wait for each other.
-    """
-    r = running(rates(b.device, profile, b.dtype), b.execution)
-    device, host = np.zeros(len(b.rows)), np.zeros(len(b.rows))
-    alternate = np.zeros(len(b.rows), bool)
-    for w, place in b.works:
-        alternate[place] |= r.forms[w.form].waits
-        np.add.at(device, place, kernel_time(w, r)[0] * w.times)
-        np.add.at(host, place, (_dispatch(w, r.dispatch) + r.launch * starts(w, r.forms[w.form])) * w.times)
-    longer, shorter = np.maximum(device, host), np.minimum(device, host)
-    if norm < math.inf:
-        longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
-    longer = np.where(alternate, device + host, longer)
-    return b.times * (longer * b.stretch + b.waits + between(r, b.sequences))
-
-
-def _dispatch(w: Work, d: Dispatch) -> Any:
-    """The host's seconds before an operator, of an optimizer before each of its kernels."""
-    return getattr(d, w.phase) * (w.launches if w.phase == "optimizer" else w.calls)
 
 
 def base(numbers: Numbers) -> Profile:

@@ -9,7 +9,8 @@ import numpy as np
 
 from budget.named import Any
 
-from .fit import NORMS, Numbers, batches, fit, predictions
+from .fit import NORMS, Numbers, fit, predictions
+from .kernels import batches
 from .measured import Case
 
 

@@ -24,8 +24,9 @@ from budget.stack import SEVERAL
 from budget.table import DATA
 
 from ._terms import WITHOUT
-from .fit import Numbers, base, batches, fit, fitted, predictions, start
+from .fit import Numbers, base, fit, fitted, predictions, start
 from .intervals import ELSEWHERE, Widths, held, intervals, widths
+from .kernels import batches
 from .left_out import left_out
 from .measured import Case, cases
 from .picture import picture

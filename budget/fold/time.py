@@ -90,7 +90,7 @@ def running(r: Rates, execution: str) -> Rates:
 
 def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     """Seconds of one run of a kernel, and what bounds it ("" for arrays and symbols)."""
-    form = _form(w, r)
+    form = r.forms[form_of(w, r)]
     computing, moving = arithmetic(w, form, r), traffic(w, form, r)
     launch = starts(w, form) * (r.launch + form.start_s)
     if r.serial:
@@ -103,10 +103,10 @@ def kernel_time(w: Work, r: Rates) -> tuple[Size, str]:
     return busy + launch, "launch" if launch > busy else "compute" if computing > moving else "memory"
 
 
-def _form(w: Work, r: Rates) -> KernelClass:
-    """A kernel's numbers: of its own operator, of its class, or of the class of weights that are widened."""
+def form_of(w: Work, r: Rates) -> str:
+    """Whose numbers a kernel has: its own operator's, its class's, or that of weights that are widened."""
     widened = w.narrow and w.narrow not in r.narrow
-    return r.forms.get(w.own) or r.forms[WIDENED.get(w.form, w.form) if widened else w.form]
+    return w.own if w.own in r.forms else WIDENED.get(w.form, w.form) if widened else w.form
 
 
 def starts(w: Work, form: KernelClass) -> Size:
@@ -182,7 +182,7 @@ def _overhead(kernels: Iterable[Timed], weights: Size, phases: Mapping[str, Size
     host: Size = 0.0
     link = dict.fromkeys(phases, 0.0)  # copies to and from the host, beside the phase's own kernels
     for w, *_ in kernels:
-        form = _form(w, r)
+        form = r.forms[form_of(w, r)]
         host = host + (_host(w, form, r) + r.launch * starts(w, form)) * w.times
         link[w.phase] = link[w.phase] + w.host * r.link * w.times
     device = sum(maximum(seconds, link[phase]) for phase, seconds in phases.items())

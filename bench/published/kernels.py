@@ -1,0 +1,127 @@
+"""Rows of one stack on one device side by side, and the seconds that a profile predicts for them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from budget import device as devices
+from budget import stack as stacks
+from budget.device import software
+from budget.device.kernel_class import KernelClass, Profile
+from budget.device.profile import FOLDER, load
+from budget.fold.kernels import Work
+from budget.fold.roofline import Rates
+from budget.fold.time import between, form_of, kernel_time, rates, running, starts
+from budget.named import Any, NamedTuple
+
+from .measured import Case, together
+
+Alone = Callable[
+    [KernelClass, float], Any
+]  # a kernel's seconds by part, from its numbers and a byte's seconds
+
+
+class Batch(NamedTuple):
+    """Rows of one stack on one device in one dtype, by their parts."""
+
+    stack: str
+    device: devices.Device
+    dtype: str
+    execution: str
+    kernels: tuple[tuple[str, Alone], ...]  # with whose numbers it has
+    starts: Any  # of kernels, in each part
+    calls: tuple[Any, ...]  # what its host is asked for, by phase
+    alternate: Any  # whether its host waits for the device, too
+    rows: Any  # of which it is a part
+    times: Any
+    stretch: Any
+    waits: Any
+    sequences: Any
+
+
+def batches(found: Sequence[Case]) -> list[Batch]:
+    """The rows by what they have in common."""
+    groups: dict[Any, list[tuple[int, Case]]] = {}
+    for i, c in enumerate(found):
+        key = c.stack, c.device.id, c.device.bandwidth, c.dtype, c.execution
+        groups.setdefault(key, []).append((i, c))
+    common = load(os.path.join(FOLDER, "datasheet.json"))
+    return [_batch(of, common) for of in groups.values()]
+
+
+def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
+    c, parts = of[0][1], [(i, part) for i, c in of for part in c.parts]
+    profile = software.profile(common, c.device, stacks.load(c.stack), c.dtype)
+    r = running(rates(c.device, profile, c.dtype), c.execution)
+    works = [*together((w, place) for place, (_, part) in enumerate(parts) for w in part.works)]
+
+    def each(sizes: Callable[[Work], Any], phase: str = "") -> Any:
+        """The sum over the kernels of each part."""
+        some = ((w, place) for w, place in works if phase in ("", w.phase))
+        return sum((_by_part(sizes(w) * w.times, place, parts) for w, place in some), np.zeros(len(parts)))
+
+    # The host's seconds come before an operator, those of an optimizer before each of its kernels.
+    calls = {"forward": _calls, "backward": _calls, "optimizer": _launches}
+    return Batch(
+        c.stack,
+        c.device,
+        c.dtype,
+        c.execution,
+        tuple(_kernel(w, place, parts, r) for w, place in works),
+        each(lambda w: starts(w, r.forms[w.form])),
+        tuple(each(size, phase) for phase, size in calls.items()),
+        each(lambda w: float(r.forms[w.form].waits)) > 0,
+        np.array([i for i, _ in parts]),
+        *(
+            np.array([getattr(part, f) for _, part in parts])
+            for f in ("times", "stretch", "waits", "sequences")
+        ),
+    )
+
+
+def _calls(w: Work) -> Any:
+    return w.calls
+
+
+def _launches(w: Work) -> Any:
+    return w.launches
+
+
+def _by_part(sizes: Any, place: Any, parts: Sequence[Any]) -> Any:
+    return np.bincount(place, sizes, len(parts))
+
+
+def _kernel(
+    w: Work, place: Any, parts: Sequence[Any], usual: Rates
+) -> tuple[str, Callable[[KernelClass, float], Any]]:
+    """Whose numbers a kernel has, and its seconds but for its launch, which are remembered: a slope moves
+    numbers of which few kernels know.
+    """
+    name = form_of(w, usual)
+
+    @lru_cache(maxsize=4)
+    def alone(form: KernelClass, byte: float) -> Any:
+        r = usual._replace(forms={name: form}, byte=byte, launch=0.0)
+        return _by_part(kernel_time(w, r)[0] * w.times, place, parts)
+
+    return name, alone
+
+
+def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
+    """The predicted seconds of a batch's parts: of each the device's or the host's, whichever is longer, or a
+    norm of the two; both where they wait for each other.
+    """
+    r = running(rates(b.device, profile, b.dtype), b.execution)
+    started = r.launch * b.starts
+    device = started + sum(alone(r.forms[name], r.byte) for name, alone in b.kernels)
+    host = started + sum(one * of for one, of in zip(r.dispatch, b.calls, strict=False))
+    longer, shorter = np.maximum(device, host), np.minimum(device, host)
+    if norm < math.inf:
+        longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
+    longer = np.where(b.alternate, device + host, longer)
+    return b.times * (longer * b.stretch + b.waits + between(r, b.sequences))
