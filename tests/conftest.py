@@ -2,7 +2,6 @@
 
 import gc
 import os
-import subprocess
 import warnings
 import zlib
 from collections import Counter
@@ -26,43 +25,31 @@ settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
 
-PARTS = 3  # of the slow tests, which take half an hour of two cores; a commit decides which one runs
-PART = "BUDGET_SLOW_PART"  # the workers' word for it; nothing: all
+SHARE = 4  # of the slow tests, which take half an hour of two cores, one in so many is drawn by its name
+ASKED = "BUDGET_SLOW"  # the workers' word for what --slow says, or for all where tests are named or chosen
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--slow", choices=("part", "all"), default="part",
-        help=f"of slow tests one part of {PARTS}, which one the commit decides, or all; "
+        "--slow", choices=("some", "all"), default="some",
+        help=f"of slow tests one in {SHARE}, always the same, or all; "
              "where tests are named or chosen, all of those",
     )  # fmt: skip
 
 
 def pytest_configure(config):
-    asked = config.args_source is pytest.Config.ArgsSource.ARGS, config.option.keyword, config.option.markexpr
+    named = config.args_source is pytest.Config.ArgsSource.ARGS, config.option.keyword, config.option.markexpr
     if not hasattr(config, "workerinput"):
-        os.environ[PART] = "" if any(asked) or config.option.slow == "all" else str(_part())
+        os.environ[ASKED] = "all" if any(named) else config.option.slow
 
 
 def pytest_report_header():
-    if part := os.environ[PART]:
-        return f"slow tests: part {int(part) + 1} of {PARTS}, by the commit; `--slow all` runs all"
-    return None
-
-
-def _part():
-    """The part of the slow tests that this commit runs; of a tree without git the first."""
-    here, head = os.path.dirname(__file__), ["git", "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(head, cwd=here, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        commit = ""
-    return int(commit[:8] or "0", 16) % PARTS
+    return f"slow tests: one in {SHARE}; `--slow all` runs all" if os.environ[ASKED] == "some" else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config, items):
-    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow; of these a part runs."""
+    """Of a test with the mark `every(n)`, all cases that are not each n-th are slow."""
     seen = Counter()
     for item in items:
         mark = item.get_closest_marker("every")
@@ -71,15 +58,15 @@ def pytest_collection_modifyitems(config, items):
             if seen[name] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             seen[name] += 1
-    if part := os.environ[PART]:
-        others = {item for item in items if item.get_closest_marker("slow") and _of(item) != int(part)}
+    if os.environ[ASKED] == "some":
+        others = {item for item in items if item.get_closest_marker("slow") and not _drawn(item)}
         config.hook.pytest_deselected(items=[*others])
         items[:] = [item for item in items if item not in others]
 
 
-def _of(item):
-    """The part that a test belongs to."""
-    return zlib.crc32(item.nodeid.encode()) % PARTS
+def _drawn(item):
+    """Whether a slow test is one of some."""
+    return zlib.crc32(item.nodeid.encode()) % SHARE == 0
 
 
 def pytest_collection_finish():

@@ -31,7 +31,7 @@ TECHNIQUES = [
     {"lora_rank": 4, "lora_dtype": "fp32", "lora_dropout": 0.1, "quantize": "nf4", "quantize_keeps": "loss"},
     *({"optimizer": name} for name in ("adamw_fused", "adamw_8bit", "adafactor", "shampoo")),
 ]
-SHARES = 12  # of the presets, so that each commit's part of the slow tests has some
+SHARES = 12  # of the presets, so that some of the slow tests are of these
 ATTENTIONS = ("eager", "sdpa", "fused", "causal", "flash")
 
 
