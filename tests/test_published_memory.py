@@ -122,10 +122,15 @@ def test_a_word_that_is_not_known_is_no_guess():
 
 def said(**more):
     """The settings of the first part of a row of transformers with these columns."""
+    return asked(**more).parts[0].settings
+
+
+def asked(**more):
+    """What a row of transformers with these columns asks."""
     row = dict.fromkeys((*memory.COLUMNS, *memory.NUMBERS, "gpu", "precision", "optimizer", "notes"), "")
     of = {"source": "a page (transformers)", "micro_batch": "1", "seq": "64", "measured_gb": "1", **more}
-    (asked,) = memory.asked({**row, **of})
-    return asked.parts[0].settings
+    (found,) = memory.asked({**row, **of})
+    return found
 
 
 def test_what_generates_nothing_is_one_pass():
@@ -150,6 +155,64 @@ def test_weights_of_16_bits_are_a_row_s_words_or_its_program_s():
     swift = "scripts (transformers, ms-swift)"
     assert said(**full, source=swift)["precision"] == "pure"
     assert said(**full, source=swift, zero_stage="zero2").get("precision") != "pure"
+
+
+def test_words_of_a_precision():
+    """Before training a bare dtype is mixed precision; products in 8 bits keep what they read in 16."""
+    row = {"scenario": "pretrain", "model": "llama-3-8b", "n_gpus": "1", "optimizer": "AdamW"}
+    titan = {**row, "source": "a page (torchtitan)"}
+    for word in ("bf16", "fp8", "mxfp8"):
+        assert "precision" not in said(**titan, precision=word), word  # the stack's own
+    eager = {**row, "source": "a page (PyTorch eager 2.5)"}
+    assert said(**eager, precision="bf16 pure")["precision"] == "pure"
+    assert said(**eager, precision="bf16").get("precision") != "pure"
+
+
+def test_without_autocast_prepared_weights_make_activations_float32():
+    row = {
+        "scenario": "finetune",
+        "n_gpus": "1",
+        "precision": "bf16",
+        "optimizer": "AdamW",
+        "method": "qlora",
+    }
+    kbit = "QLoRA; prepare_model_for_kbit_training; no autocast"
+    new = said(**row, model="qwen2.5-1.5b", notes=kbit)
+    assert (new["dtype"], new["precision"], new["attention"]) == ("fp32", "pure", "eager")
+    of_4_51 = said(**row, model="qwen2.5-1.5b", notes=kbit, source="a page (transformers 4.51)")
+    assert of_4_51["attention"] == "sdpa"
+    assert "attention" not in said(**row, model="llama-2-7b", notes=kbit)  # a key head for each query head
+    plain = said(**row, model="qwen2.5-1.5b", notes="QLoRA; no autocast")
+    assert (plain["dtype"], plain["precision"]) == ("bf16", "pure")
+
+
+@pytest.mark.parametrize(
+    ("metric", "scenario", "of"),
+    [
+        ("GB, GPU memory usage (8*64GB)", "finetune", memory.process),
+        ("GB GPU memory usage", "inference", memory.peak),
+        ("GB peak memory usage", "finetune", memory.peak),
+        ("GiB max reserved", "pretrain", memory.reserved),
+        ("MiB, nvidia-smi", "inference", memory.process),
+        ("GB", "finetune", memory.peak),
+    ],
+)
+def test_which_size_a_row_s_words_mean(metric, scenario, of):
+    row = {"scenario": scenario, "model": "gpt2", "precision": "bf16", "gpu": "A100-80GB", "metric": metric}
+    assert asked(**row, n_gpus="1", optimizer="AdamW").of is of
+
+
+def test_torchs_compiler_keeps_nothing_between_operators_of_norms_and_gates():
+    row = {
+        "scenario": "pretrain",
+        "model": "llama-3-8b",
+        "precision": "bf16",
+        "n_gpus": "1",
+        "gpu": "A100-80GB",
+    }
+    assert said(**row, source="a page (torch.compile, torch 2.8)")["fuse"] == "norm,gate"
+    assert said(**row, source="nanochat (torch.compile)")["fuse"] == "norm,gate,loss"
+    assert "fuse" not in said(**row, source="a page (ColossalAI)")  # not said to be compiled
 
 
 def test_what_ran_out_of_memory_does_not_fit():

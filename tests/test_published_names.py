@@ -128,3 +128,19 @@ def test_names_of_the_hub_and_of_papers(told, name):
 def test_another_name_has_the_parameters_that_its_page_states(name, millions):
     """Model cards: 33 M and 66 M, without a head."""
     assert float(estimate(name, mode="forward").params.total) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("notes", "more", "gated", "tied"),
+    [
+        ("GELU; untied head", {"kv_heads": "2"}, False, False),
+        ("SwiGLU; tied head", {}, True, True),
+        ("", {"kv_heads": "2"}, True, False),
+        ("", {}, False, True),
+        ("GELU", {"glu": "1"}, True, False),
+    ],
+)
+def test_a_network_of_stated_sizes_is_as_its_words_say(notes, more, gated, tied):
+    sizes = {"layers": "2", "hidden": "64", "heads": "4", "ffn": "256", "vocab": "100"}
+    _, found = network({"model": "GPT, from scratch", "notes": notes, **sizes, **more}, "megatron", 16)
+    assert (found.get("gated", False), found["tied"]) == (gated, tied)

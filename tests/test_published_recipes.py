@@ -56,3 +56,21 @@ def test_a_recipe_is_for_networks_and_devices_that_there_are(recipe):
     assert set(recipe.get("formats", ())) <= set(FORMATS)
     assert set(recipe) - set(WHICH) <= SETTINGS
     assert all(isinstance(text, str) for column, text in recipe.items() if column not in WHICH[:4])
+
+
+@pytest.mark.parametrize(
+    ("source", "again"),
+    [
+        ("a page (transformers 5.5, trl 0.29.1)", "full"),
+        ("a page (transformers 4.51, trl 0.18)", ""),
+        ("a page of 2026-01 (transformers, trl)", "full"),
+        ("a page of 2024-01 (transformers 4.36, trl, peft)", ""),
+        ("a page of 2024-01 (LLaMA Factory)", "full"),
+        ("a page (transformers, ms-swift)", "full"),
+        ("a page (transformers)", ""),
+    ],
+)
+def test_programs_over_transformers_recompute_by_themselves(source, again):
+    row = {"model": "llama-3-8b", "precision": "bf16", "source": source, "recompute": ""}
+    assert filled(row, "transformers", "h100-sxm")["recompute"] == again
+    assert filled({**row, "recompute": "none"}, "transformers", "h100-sxm")["recompute"] == "none"

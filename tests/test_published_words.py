@@ -5,7 +5,7 @@ from budget.bench.published import _versions as versions
 from budget.bench.published import inference, training
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.networks import pictures
-from budget.bench.published.rows import NotCoveredError, before, precision, stack
+from budget.bench.published.rows import NotCoveredError, before, month, precision, stack
 from budget.bench.published.software import said
 from budget.bench.published.table import read
 from budget.bench.published.techniques import adapters, fused, optimizer
@@ -88,6 +88,12 @@ def test_what_a_row_s_version_did_by_family(source, mode, model, found):
     assert versions.older({"source": source}, "transformers", mode, model) == found
 
 
+def test_a_year_alone_is_its_middle():
+    assert month({"source": "a page of 2023 (transformers)", "notes": "cut at 2048"}) == (2023, 7)
+    assert month({"source": "a page of 2023", "notes": "run of 2024-02"}) == (2024, 2)
+    assert month({"source": "a page", "notes": "documents of 2048 tokens"}) > (2026, 12)
+
+
 def test_a_version_of_which_no_training_is_known_is_its_successor():
     row = {"source": "vit-pytorch/README.md (PyTorch eager 1.8)", "notes": "torchvision, NHWC"}
     assert stack(row, "torch-compile", "train") == "torch-eager"
@@ -145,6 +151,11 @@ def test_maxtext_s_words_for_what_a_layer_keeps():
             "LoRA, rank 64 on q k v gate up down; 1024 samples",
             {"lora_rank": 64, "lora_targets": "attn.q,attn.k,attn.v,mlp.gate,mlp.up,mlp.down"},
         ),
+        (
+            "llm_lora",
+            "LoRA, rank 16 on q_proj, k_proj, v_proj/o_proj, dropout 0",
+            {"lora_rank": 16, "lora_targets": "attn.q,attn.k,attn.v,attn.o"},
+        ),
         ("llm_lora", "LoRA, rank 4 on query and value", {"lora_rank": 4, "lora_targets": "attn.q,attn.v"}),
         (
             "llm_lora",
@@ -186,6 +197,7 @@ def test_weights_are_updated_as_a_row_s_software_does(source, software, name):
         ("unsloth's norms, liger's loss", "norm,chunked_cross_entropy"),
         ("refs/liger.csv; unsloth's norms, unsloth's loss", "norm,loss"),
         ("Liger-Kernel", "norm,gate,chunked_cross_entropy"),
+        ("packed; Cut Cross Entropy", "cross_entropy"),
         ("packed", None),
     ],
 )

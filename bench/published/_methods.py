@@ -16,8 +16,13 @@ from .rows import NotCoveredError, number
 from .table import Row, text_of
 
 UNITS = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}
-# What software does besides its stack. torchtune compiles each layer and the loss. Source: torchtune.
-BESIDE = {"torchtune": {"fuse": "norm,gate,loss"}}
+# What software does besides its stack, the first that a source names: torch's compiler keeps nothing between
+# the operators of norms and gates; torchtune compiles each layer and the loss, networks like nanoGPT make
+# their own. Sources: nanogpt-model, torch-partitioner, torchtune.
+BESIDE = {
+    "torchtune|nanochat|nanogpt": {"fuse": "norm,gate,loss"},
+    r"torch\.compile": {"fuse": "norm,gate"},
+}
 # Megatron-LM's loss, fused only where a flag says so. Source: megatron-cross-entropy.
 UNFUSED = {"fuse": "norm,gate", "loss_parallel": "in_place"}
 # Programs over transformers that train weights in the 16 bits that they load. Sources: ms-swift, axolotl.
@@ -42,7 +47,7 @@ def unit(metric: str) -> float:
 
 def beside(row: Row) -> dict[str, Any]:
     """Settings of software that has a stack of another name."""
-    return next((how for word, how in BESIDE.items() if word in row["source"].lower()), {})
+    return next((how for word, how in BESIDE.items() if re.search(word, row["source"].lower())), {})
 
 
 def loss(row: Row, software: str) -> dict[str, Any]:
@@ -53,7 +58,8 @@ def loss(row: Row, software: str) -> dict[str, Any]:
     if software == "torch-eager" or "torch.compile" in source:
         return {"loss_logits": "own"}
     usual = software == "megatron" and "nemo" not in source and "loss fused" not in notes
-    return UNFUSED if usual or "loss not fused" in notes else {}
+    told = software.startswith("megatron") and "loss not fused" in notes
+    return UNFUSED if usual or told else {}
 
 
 def looped(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +102,15 @@ def prepared(row: Row) -> bool:
     text = text_of(row)
     by_trl = bool(re.search(r"\btrl\b", text)) and row["method"] == "qlora"
     return "prepare_model_for_kbit_training" in text or (by_trl and "unsloth" not in text_of(row, "notes"))
+
+
+def unwrapped(row: Row, word: str) -> str:
+    """A row's precision, where its notes say that no autocast is around the network: weights that peft's
+    function has prepared make what runs between products float32.
+    """
+    if "no autocast" not in text_of(row, "notes"):
+        return word
+    return "fp32" if prepared(row) else f"{word} pure"
 
 
 def checked(row: Row) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 
 from budget.named import Any
 from budget.read import preset
+from budget.read.source import resolve
 
 from .rows import before, month
 from .software import toml
@@ -49,6 +50,18 @@ def held(row: Row, software: str, settings: Mapping[str, Any]) -> dict[str, Any]
     """What FSDP1 keeps of layers that do not train, and are recomputed."""
     frozen = "lora_rank" in settings and row.get("zero_stage", "").startswith("fsdp")
     return changed("fsdp", row, software, "train") if frozen and settings["recompute"] == "full" else {}
+
+
+def ungrouped(row: Row, software: str, settings: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Attention of grouped heads in float32, which transformers hands to SDPA as they are: none of its
+    kernels takes them. Sources: transformers-families, torch-sdpa-cuda.
+    """
+    own = vars(resolve(model, settings["config"])[2])
+    wide = settings["dtype"] == "fp32" and settings.get("precision") != "autocast"
+    grouped = 0 < own.get("kv_heads", 0) < own.get("heads", 0)
+    if software != "transformers" or not wide or not grouped:
+        return {}
+    return changed("grouped", row, software, "train") or EAGER
 
 
 def _concerns(ways: Mapping[str, Any], model: Any) -> bool:

@@ -150,16 +150,18 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     """A step by its layout. Before training its software's mixed precision is meant by a bare dtype, and by
     float8, whose products keep what they read in 16 bits; fine-tuned it is, where the software has a Trainer.
     """
-    word, software = row["precision"], stack(row, "torch-compile", "train")
+    software = stack(row, "torch-compile", "train")
+    row = {**row, "precision": methods.unwrapped(row, row["precision"])}
+    word = row["precision"]
     local = re.search(r"local batch (\d+)", row.get("notes", ""))
     if local and differs(software).get("micro_batches") == "stages":
         row = {**row, "micro_batch": str(max(int(local[1]) // whole(row, "pp", 1), 1))}
     batch, full = whole(row, "micro_batch"), whole(row, "dp", devices) * whole(row, "pp", 1)
     told = {"vpp": row.get("vpp") or "1", "global_batch": row.get("global_batch") or str(batch * full)}
-    mixed = row["scenario"] == "pretrain" and not word.startswith("fp32")
+    mixed = row["scenario"] == "pretrain" and not re.search("^fp32|pure", word)
     autocast = bool(differs(software).get("autocast") and re.fullmatch("bf16|fp16", word))
     if mixed or (autocast and not methods.in_16_bits(row)):
-        told["precision"] = re.sub("^fp8", "bf16", word) + " amp"
+        told["precision"] = re.sub("^(mxfp8|fp8)", "bf16", word) + " amp"
     if row.get("recompute", "").startswith(("gradient", "yes")):
         told["recompute"] = "full"
     methods.checked(row)
@@ -170,6 +172,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
     part = training.step({**row, **told}, on, batch, _length(row), devices)
     own = {
         **methods.beside(row),
+        **versions.ungrouped(row, software, part.settings, part.model),
         **versions.older(row, software, "train", part.model),
         **versions.held(row, software, part.settings),
         **methods.loss(row, software),
@@ -179,7 +182,7 @@ def _training(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:
         own |= {"precision": "autocast"}
         # peft's way to prepare weights of few bits makes all others float32. Source: peft.
         own |= {} if methods.prepared(row) else {"frozen_dtype": word}
-    if methods.fused_loss(row, part.settings):
+    if methods.fused_loss(row, {**part.settings, **own}):
         own.pop("loss_logits", None)
     if found := methods.dropped(row):
         own["config"] = {**part.settings["config"], **found}
@@ -228,12 +231,17 @@ def _passes(model: Any, config: Mapping[str, Any], start: int, end: int) -> dict
 
 
 def _metric(row: Row) -> Any:
-    """Which of the three sizes a row's words mean."""
-    return next((of for word, of in METRICS.items() if word in row["metric"]), peak)
+    """Which of the three sizes a row's words mean. What a run of training has in use is what nvidia-smi
+    shows; pages of inference call so what their scripts ask torch for.
+    """
+    metric, trains = row["metric"].lower(), row["scenario"] in ("finetune", "pretrain")
+    words = {**METRICS, **(USED if trains else {})}
+    return next((of for word, of in words.items() if re.search(word, metric)), peak)
 
 
-# Words of a metric; others are allocated bytes.
-METRICS = {"nvidia-smi": process, "reserved/active": reserved, "max reserved": reserved}
+# Words of a metric, the first that fits; others are allocated bytes.
+METRICS = {"nvidia-smi": process, "reserved/active|max reserved": reserved, "alloc|active|peak|max": peak}
+USED = {"memory usage|gpu memory": process}
 
 
 def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:

@@ -89,7 +89,12 @@ LLAMA = {
 
 
 def _style(row: Row, sizes: Mapping[str, int]) -> dict[str, Any]:
-    glu = row.get("glu", "")
+    glu, notes = row.get("glu", ""), text_of(row, "notes")
     few = sizes.get("kv_heads", sizes["heads"]) < sizes["heads"]
     gated = glu == "1" if glu else few or sizes.get("d_ff", 0) % sizes["d_model"] != 0
-    return {**LLAMA} if gated else {"tied": True, "activation": "gelu_tanh"}
+    if not glu and (said := re.search(r"\b(swiglu|geglu|gelu)\b", notes)):
+        gated = "glu" in said[1]
+    style = {**LLAMA} if gated else {"tied": True, "activation": "gelu_tanh"}
+    if told := re.search(r"\b(un)?tied (head|embeddings)", notes):
+        style["tied"] = not told[1]
+    return style

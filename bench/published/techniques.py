@@ -45,12 +45,14 @@ def adapters(row: Row) -> dict[str, Any]:
     words = text_of(row, "kind", "method", "notes", "precision", "quant")
     if "lora" not in words:
         return {}
-    told = re.search(r"\brank (\d+)(?: on ([a-z ]+))?", words)
+    told = re.search(r"\brank (\d+)(?: on ([a-z_,/+ ]+))?", words)
     found: dict[str, Any] = {"lora_rank": int(told[1]) if told else RANK}
     layers = (told and told[2]) or ""
     if layers.startswith("all linear"):
         found["lora_targets"] = "all-linear"
-    elif names := [PRODUCTS[w] for w in layers.split() if w in PRODUCTS]:
+    elif names := [
+        PRODUCTS[w] for word in re.findall("[a-z_]+", layers) if (w := word.removesuffix("_proj")) in PRODUCTS
+    ]:
         found["lora_targets"] = ",".join(names)
     if dropped := re.search(r"\bdropout (0\.\d+)", words):
         found["lora_dropout"] = float(dropped[1])
@@ -100,8 +102,9 @@ def _noted(row: Row, software: str) -> str:
 
 def fused(row: Row, software: str) -> dict[str, str]:
     """Kernels that a row names: for transformers' networks unsloth's norms and loss, and gates where all
-    three products have adapters, or liger's norms, gates and loss; elsewhere those of `fused layernorm,
-    swiglu, cross entropy`. Sources: fms-acceleration, liger, flash-attention-2 (its package's layers).
+    three products have adapters, or liger's norms, gates and loss, or a cut cross-entropy, which makes no
+    logits; elsewhere those of `fused layernorm, swiglu, cross entropy`. Sources: axolotl, fms-acceleration,
+    liger, flash-attention-2 (its package's layers).
     """
     words = text_of(row)
     unsloth, liger = "unsloth" in words, "liger" in words
@@ -111,6 +114,8 @@ def fused(row: Row, software: str) -> dict[str, str]:
         gates = whole if unsloth else True
         loss = "chunked_cross_entropy" if liger and "unsloth's loss" not in words else "loss"
         return {"fuse": ",".join(["norm", *(["gate"] if gates else []), loss])}
+    if software == "transformers" and re.search(r"\bcut.cross.entropy", words):
+        return {"fuse": "cross_entropy"}
     told = re.search(r"\bfused ([\w ,+-]+)", words)
     own = stacks.load(software).train or {}
     if not told or own.get("execution") != "eager" or "fuse" in own:

@@ -1,7 +1,8 @@
 """What a source leaves out and its software says by itself: defaults and recipes, in the words of its tables.
 
 recipes.toml has them. What a row states is never replaced, and what neither states stays empty.
-Sources: megatron-bridge-recipes, nemo-launcher, automodel, maxtext-defaults, torchtitan-defaults.
+Sources: megatron-bridge-recipes, nemo-launcher, automodel, llama-factory, maxtext-defaults, ms-swift,
+torchtitan-defaults, trl, unsloth.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 from budget.named import Any
 
 from .names import likely, named
+from .rows import month
 from .software import toml
 from .table import Row
 
@@ -21,12 +23,13 @@ EMPTY = ("", "-", "n/a", "na")
 RELEASE = r"(?<![\d.])(2\d)\.(0[1-9]|1[0-2])(?:\.(\d\d?))?(?![\d.])|\bnemo(2\d)(0[1-9]|1[0-2])\b"
 NEWEST = (98,)
 FORMATS = ("nvfp4", "mxfp8", "fp8", "bf16")  # the first that a row's word has
-WHICH = ("models", "devices", "formats", "kinds", "since", "before")  # of a recipe; the others are columns
+# What a recipe is for; its others are columns.
+WHICH = ("models", "devices", "formats", "kinds", "since", "before", "released")
 
 
 @cache
 def recipes() -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """By a word of the source, or a stack."""
+    """By a pattern of the source, or a stack."""
     return toml("recipes.toml")
 
 
@@ -44,11 +47,14 @@ def filled(row: Row, software: str, device: str) -> Row:
         "kinds": row.get("kind", ""),
     }
     own: dict[str, str] = {}
-    source, when = row["source"].lower(), release(row)
+    source = row["source"].lower()
     for word, known in recipes().items():
-        if word == software or word in source:
+        if word == software or re.search(word, source):
+            stated = re.search(rf"(?:{word}) v?(\d+(?:\.\d+)+)", source)
+            when = _numbers(stated[1]) if stated else release(row)
             for recipe in (r for r in known if _fits(r, has, when)):
-                own |= {column: text for column, text in recipe.items() if column not in WHICH}
+                if stated or month(row) >= _numbers(recipe.get("released", "0")):
+                    own |= {column: text for column, text in recipe.items() if column not in WHICH}
     return {**empty, **own, **told}
 
 
