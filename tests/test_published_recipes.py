@@ -8,7 +8,10 @@ from budget.bench.published.usual import FORMATS, WHICH, filled, recipes
 from budget import device
 from budget.read import preset
 
-SETTINGS = {"tp", "pp", "cp", "ep", "vpp", "zero_stage", "recompute", "tp_overlap", "ep_kind", "ep_overlap"}
+SETTINGS = {
+    "tp", "pp", "cp", "ep", "vpp", "zero_stage", "recompute", "dropout", "tp_overlap", "ep_kind",
+    "ep_overlap",
+}  # fmt: skip
 BRIDGE = "NVIDIA-NeMo/Megatron-Bridge docs/performance-summary.md"
 
 
