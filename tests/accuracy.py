@@ -17,7 +17,8 @@ from time import process_time
 from typing import NamedTuple
 
 from oracle_memory import peak
-from oracles.memory_cases import FULL, SMALL, Case, answer, captured
+from oracles.memory_cases import FULL, SMALL, answer, captured
+from oracles.memory_networks import Case
 
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 BEGIN, END = "<!-- memory: tests/accuracy.py writes this -->", "<!-- memory ends -->"

@@ -11,7 +11,8 @@ import transformers as hf
 from differential_counts import ends
 from differential_inputs import SAMPLES
 from differential_inputs import inputs as heard
-from oracle_techniques import Call, Stepped, as_asked, built, casts
+from oracle_networks import Call, built
+from oracle_techniques import Stepped, as_asked, casts
 from oracles.technique_families import Family
 from small_configs import base
 from torch._subclasses.fake_tensor import FakeTensorMode

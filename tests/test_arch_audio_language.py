@@ -6,8 +6,9 @@ import transformers
 from differential import families, judge
 from differential_counts import counted
 from differential_inputs import hears
-from small_configs import EARS, NAMED_EARS, base
-from small_configs import HEARING as HEARING_OF
+from small_configs import base
+from small_towers import EARS, NAMED_EARS
+from small_towers import HEARING as HEARING_OF
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from budget import estimate

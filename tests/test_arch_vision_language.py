@@ -8,7 +8,8 @@ import transformers
 from differential import families, judge
 from differential_counts import counted
 from differential_inputs import BATCH, GRID, SEQ, among_words, sees
-from small_configs import CHUNKS, DRAWING, EYES, QFORMER, SAM, WORDS, base
+from small_configs import base
+from small_towers import CHUNKS, DRAWING, EYES, QFORMER, SAM, WORDS
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

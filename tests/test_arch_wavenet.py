@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracle import count_flops, count_params
 from oracle_memory import peak
-from oracles.memory_cases import Trained
+from oracles.memory_networks import Trained
 from oracles.wavenet import WaveNet
 from torch.nn import functional as F
 

@@ -1,35 +1,23 @@
 """Seconds of collectives: limits by hand, properties, and what others measured."""
 
-import csv
 import itertools
 import statistics
-from pathlib import Path
 
 import numpy as np
 import pytest
+from collectives import rows, seconds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget import cluster, device
+from budget import cluster
 from budget.errors import InputError
 from budget.fold import collective
 from budget.fold.collective import KINDS, bus_bandwidth
-from budget.spread import cluster_of
-from budget.stack import load
 
 DGX, POD, MESH = (cluster.load(name) for name in ("dgx-h100", "tpu-v5e-pod", "mi300x-roce"))
 META = cluster.load("meta-24k-roce")
 GIB = 2**30
 LARGE = 1024 * GIB  # so large that steps take nothing
-
-
-def seconds(c, kind, size, degree, stride=1, **how):
-    return collective.seconds(c, kind, size, ((degree, stride),), **how)
-
-
-def _rows(name):
-    text = (Path(__file__).parent / "data" / name).read_text("utf-8")
-    return list(csv.DictReader(line for line in text.splitlines() if line[0] != "#"))
 
 
 def near(value):
@@ -169,55 +157,6 @@ def test_a_send_takes_the_nearest_tier():
     assert far == near(LARGE / (card.bandwidth * card.reached))
 
 
-# TensorRT-LLM 1.2's own all-reduce on H100: devices, bytes, microseconds. Source: engine-all-reduce.
-ONE_SHOT = (
-    (2, 256, 3.02), (2, 131072, 3.69), (2, 2**19, 4.94), (2, 2**20, 6.62),
-    (4, 256, 3.62), (4, 131072, 4.59), (4, 2**19, 8.37), (4, 2**20, 13.2),
-)  # fmt: skip
-
-
-def engines(stack, name):
-    """A cluster as an engine uses it."""
-    return cluster_of(device.load(cluster.load(name).sold[0]), name, load(stack))
-
-
-@pytest.mark.parametrize(("devices", "size", "measured"), ONE_SHOT)
-def test_an_engines_own_all_reduce_is_as_fast_as_measured(devices, size, measured):
-    own = engines("tensorrt-llm", "dgx-h100")
-    assert seconds(own, "all_reduce", size, devices) * 1e6 == pytest.approx(measured, rel=0.3)
-
-
-@pytest.mark.parametrize(("stack", "bound"), [("vllm", 0.06), ("sglang", 0.05), ("tensorrt-llm", 0.09)])
-def test_engines_own_all_reduces(stack, bound):
-    """Rows of devices and sizes that nothing was fitted to, 1 KiB to 4 MiB: bounds on the median error."""
-    held = [r for r in _rows("engine_all_reduce.csv") if r["stack"] == stack and r["split"] == "held"]
-    own = {name: engines(stack, name) for name in {r["cluster"] for r in held}}
-    off = [
-        seconds(own[r["cluster"]], "all_reduce", int(r["bytes"]), int(r["devices"]))
-        / (float(r["time_us"]) * 1e-6)
-        - 1
-        for r in held
-    ]
-    assert len(held) == 184
-    assert statistics.median(map(abs, off)) < bound
-    assert abs(statistics.median(off)) < 0.05
-
-
-def test_it_is_for_few_bytes_and_does_not_leave_the_node():
-    usual, own = cluster.load("dgx-h100"), engines("vllm", "dgx-h100")
-    for kind, size, devices in (
-        ("all_reduce", 1024, 16),
-        ("all_gather", 1024, 8),
-        ("all_reduce", 2**23, 2),
-        ("all_reduce", 2**30, 8),
-    ):
-        assert seconds(own, kind, size, devices) == seconds(usual, kind, size, devices), (kind, size, devices)
-    sizes = np.array([1024.0, 2**22, 2**23, 2**30])
-    np.testing.assert_allclose(
-        seconds(own, "all_reduce", sizes, 8), [seconds(own, "all_reduce", x, 8) for x in sizes]
-    )
-
-
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(InputError, match="did you mean 'all_gather'"):
         seconds(DGX, "allgather", 1, 2)
@@ -245,7 +184,7 @@ def test_an_all_reduce_takes_no_longer_than_its_two_halves(c, group, size):
     assert seconds(c, "all_reduce", size, *group) <= halves * (1 + 1e-9)
 
 
-ROWS = _rows("collectives.csv")
+ROWS = rows("collectives.csv")
 
 
 def error(row) -> float:
@@ -272,7 +211,7 @@ def error(row) -> float:
         (False, True, 2**26, None, 0.15),
     ],
 )
-def test_held_rows(same, nodes, least, most, bound):
+def test_heldrows(same, nodes, least, most, bound):
     held = [
         r
         for r in ROWS

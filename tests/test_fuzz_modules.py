@@ -7,7 +7,7 @@ import torch
 from fuzz_modules import differences, problems, touched
 from oracles.counts import as_on_a_gpu, measured
 from oracles.random_calls import CALLS
-from oracles.random_modules import Call, weight
+from oracles.random_parts import Call, weight
 from torch import nn
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

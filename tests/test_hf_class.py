@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from small_configs import SEEING
+from small_towers import SEEING
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

@@ -7,7 +7,7 @@ import torch
 from fuzz_modules import differences, touched
 from oracles.counts import as_on_a_gpu, measured
 from oracles.module_kinds import KINDS, forces, linear, stepped, tied, x8
-from oracles.random_modules import Call
+from oracles.random_parts import Call
 from torch import nn
 from torch.nn import functional as F
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from fuzz_modules import facts, outcome
-from oracles.random_modules import Call
+from oracles.random_parts import Call
 from torch import nn
 from torch._higher_order_ops.while_loop import while_loop
 from torch._subclasses.fake_tensor import FakeTensor

@@ -1,7 +1,7 @@
 """Kinds of modules that captures have got wrong: each a function that makes a minimal one and its inputs."""
 
 import torch
-from oracles.random_modules import Call, weight
+from oracles.random_parts import Call, weight
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint

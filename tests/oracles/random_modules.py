@@ -10,51 +10,11 @@ import random
 
 import torch
 from oracles.random_calls import CALLS
+from oracles.random_images import FLAT
+from oracles.random_parts import Call, activation, weight
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-
-class Call(nn.Module):
-    """A function of an input, with layers and parameters by name."""
-
-    def __init__(self, run, **parts):
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args):
-        return self.run(self, *args)
-
-
-def weight(*sizes):
-    return nn.Parameter(torch.rand(sizes) - 0.5)
-
-
-ACTIVATIONS = (
-    nn.ReLU, nn.ReLU6, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
-    nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.LeakyReLU, nn.LogSigmoid, nn.Softshrink,
-    nn.Hardshrink, nn.Tanhshrink, nn.PReLU, nn.Softmin, nn.RReLU,
-)  # fmt: skip
-INPLACE = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.ELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.Hardsigmoid,
-)
-
-
-def activation(r, d):
-    if r.random() < 0.3:
-        return r.choice(INPLACE)(inplace=True)
-    kind = r.choice(ACTIVATIONS)
-    return kind(dim=-1) if kind is nn.Softmin else kind()
 
 
 def cell(r, d):
@@ -292,48 +252,6 @@ WIDE = (
     lambda r, d: Call(lambda m, x: m.net(x.transpose(1, 2)).transpose(1, 2), net=nn.BatchNorm1d(d)),
     lambda r, d: Call(lambda m, x: m.net(x, x), net=nn.Bilinear(d, d, d)),
     lambda r, d: Call(lambda m, x: torch.conv_tbc(x, m.w, m.b, 1), w=weight(3, d, d), b=weight(d)),
-)
-
-
-def convolution(r, c):
-    groups = r.choice([g for g in (1, 2, c) if c % g == 0])
-    kind = nn.ConvTranspose2d if r.random() < 0.2 else nn.Conv2d
-    return kind(c, c, 3, padding=1, groups=groups, bias=r.random() < 0.5)
-
-
-FLAT = (
-    convolution,
-    convolution,
-    lambda r, c: nn.Conv2d(c, c, 3, padding=2, dilation=2),
-    lambda r, c: nn.Sequential(nn.Conv2d(c, 2 * c, 1), activation(r, c), nn.Conv2d(2 * c, c, 1)),
-    lambda r, c: nn.BatchNorm2d(c, affine=r.random() < 0.8, track_running_stats=r.random() < 0.8),
-    lambda r, c: nn.GroupNorm(r.choice([g for g in (1, 2) if c % g == 0]), c),
-    lambda r, c: nn.InstanceNorm2d(c, affine=r.random() < 0.5),
-    lambda r, c: nn.LocalResponseNorm(2),
-    lambda r, c: nn.CrossMapLRN2d(2),
-    lambda r, c: r.choice((nn.MaxPool2d, nn.AvgPool2d))(3, 1, 1),
-    lambda r, c: nn.Sequential(
-        nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode=r.choice(("nearest", "bilinear")))
-    ),
-    lambda r, c: nn.Sequential(nn.Conv2d(c, 4 * c, 3, 2, 1), nn.PixelShuffle(2)),
-    lambda r, c: Call(lambda m, x: x * m.net(x.mean((2, 3)))[..., None, None].sigmoid(), net=nn.Linear(c, c)),
-    lambda r, c: nn.Sequential(
-        r.choice((nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d))(1), nn.Conv2d(c, c, 3)
-    ),
-    lambda r, c: nn.Dropout2d(0.1),
-    activation,
-    lambda r, c: Call(
-        lambda m, x: F.fold(F.unfold(x, 3, padding=1), x.shape[2:], 3, padding=1) * m.w, w=weight(1)
-    ),
-    lambda r, c: Call(
-        lambda m, x: F.grid_sample(x, m.g.expand(x.shape[0], -1, -1, -1), align_corners=False),
-        g=weight(1, 8, 8, 2),
-    ),
-    lambda r, c: Call(lambda m, x: torch.cat((x, m.net(x)), 1)[:, :c], net=nn.Conv2d(c, c, 1)),
-    lambda r, c: Call(
-        lambda m, x: m.net(x.to(memory_format=torch.channels_last)).contiguous(),
-        net=nn.Conv2d(c, c, 3, padding=1),
-    ),
 )
 
 
