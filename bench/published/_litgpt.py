@@ -8,7 +8,8 @@ Nothing here was chosen by a measured figure. Read in Lightning-AI/litgpt at com
               heads; keys and values are expanded; SDPA is told `is_causal`, a softcap is written out;
               lm_head and wte are two weights; GELU is torch's; an RMS norm's weight comes before the cast
     adapters  finetune/lora.py: rank 8 on queries and values, dropout 0.05; the hub's ranks and targets are
-              in its yaml files; lora.py: LoRAQKVLinear.zero_pad; adapter.py: 10 prompts from layer 2 on
+              in its yaml files (litgpt.toml); lora.py: LoRAQKVLinear.zero_pad; adapter.py: 10 prompts from
+              layer 2 on
     loss      with LoRA lm_head_chunk_size=128; Fabric casts logits to float32; the loop's `logits` and
               `loss` live until they are assigned again. The tables' first batch has the longest sample,
               so none as long comes before it; the hub's steps are taken to be alike
@@ -22,22 +23,15 @@ from collections.abc import Mapping
 from budget.named import Any
 from budget.read.source import resolve
 
+from .software import toml
+
 TABLES, HUB = "Lightning-AI/litgpt tutorials/resource-tables.md", "Lightning-AI/litgpt config_hub"
 METHODS = ("lora", "qlora", "full", "adapter", "adapter_v2")
 NETWORK = {"fused_qkv": True, "heads_first": True, "tied": False, "broadcast_keys": False}
 ACTIVATIONS, NORMS = {"gelu_new": "gelu_tanh"}, {"rms_norm": "rms_norm_float32"}
 SOME, ALL = "attn.q,attn.v", "attn.qkv,attn.o,mlp,head.logits"
-RANKS = {  # by method, of yaml files that adapt all projections; the others: 32 on queries and values
-    "gemma-2b": {"lora": 8, "qlora": 16}, "gemma-7b": {"lora": 16, "qlora": 16},
-    "gemma-2-9b": {"lora": 16, "qlora": 16}, "phi-2": {"lora": 8, "qlora": 8},
-    "Phi-3-mini-4k-instruct": {"lora": 8, "qlora": 8}, "tiny-llama": {"lora": 32, "qlora": 32},
-}  # fmt: skip
-# The yaml's `devices` where it is not 1, all of them of full training; a row's machine may have more.
 FULL = {"accumulate": 2}  # the yaml's global batches are of 2 to 16 micro-batches: one peak from 2 on
-DEVICES = {
-    "gemma-2b": 4, "llama-2-7b": 4, "llama-3-8b": 4, "llama-3.1-8b": 4, "phi-2": 2,
-    "stablelm-base-alpha-3b": 2,
-}  # fmt: skip
+YAML = toml("litgpt.toml")
 
 
 def is_one(row: Mapping[str, str]) -> bool:
@@ -49,7 +43,7 @@ def devices(row: Mapping[str, str]) -> int:
     """How many devices a row was run on."""
     if row["source"].startswith(TABLES):
         return int(row["n_gpus"])
-    return DEVICES.get(row["model"], 1) if row["method"] == "full" else 1
+    return YAML["devices"].get(row["model"], 1) if row["method"] == "full" else 1
 
 
 def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,11 +61,12 @@ def settings(row: Mapping[str, str], model: Any, given: Mapping[str, Any]) -> di
         "attention": "eager" if own.softcap else "causal",
         "batch": int(row["micro_batch"]), "seq": int(row["seq"]), "hold_logits": "next" if hub else "step",
         **(few and {**few, "quantize_keeps": "loss" if hub else "pass", "offload": "optimizer"}),
-        **(FULL if row["method"] == "full" else _trained(hub, RANKS.get(row["model"]), row["method"])),
+        **(FULL if row["method"] == "full" else _trained(hub, row["model"], row["method"])),
     }  # fmt: skip
 
 
-def _trained(hub: bool, ranks: Mapping[str, int] | None, method: str) -> dict[str, Any]:
+def _trained(hub: bool, model: str, method: str) -> dict[str, Any]:
+    ranks = YAML["ranks"].get(model)
     if method.startswith("adapter"):
         return {"prompts": 10, "prompts_from": 2, "rescale": method == "adapter_v2", "loss_chunk": 128}
     rank, targets = (8, SOME) if not hub else (ranks[method], ALL) if ranks else (32, SOME)

@@ -55,15 +55,6 @@ NUMBERS = (
 )
 WORDS = ("OOM",)
 GB = methods.UNITS["gb"]
-STABLELM = {
-    "model_type": "gpt_neox", "vocab_size": 50688, "hidden_size": 4096, "num_hidden_layers": 16,
-    "num_attention_heads": 32, "intermediate_size": 16384, "max_position_embeddings": 4096,
-}  # fmt: skip
-# Names that say less than the presets' do, or more.
-ALSO = {
-    "tiny-llama": "tinyllama-1.1b", "guanaco": "llama", "phi-3-mini-4k-instruct": "phi-3-mini",
-    "mistral-7b-v0.2": "mistral-7b",
-}  # fmt: skip
 QLORA_PY = "artidoro/qlora"
 QLORA = {  # the defaults of qlora.py in artidoro/qlora, with the longest source and target
     "quantize": "nf4-dq", "lora_rank": 64, "lora_targets": "attn,mlp", "batch": 1, "seq": 1024 + 256,
@@ -256,9 +247,4 @@ def _of_litgpt(model: Any, config: Mapping[str, Any], row: Row, devices: int) ->
 
 
 def _model(row: Row) -> tuple[Any, dict[str, Any]]:
-    name = row["model"].lower()
-    if name.startswith("stablelm"):
-        return STABLELM, {}
-    for also, preset in ALSO.items():
-        name = re.sub(rf"^{re.escape(also)}", preset, name)
-    return network({**row, "model": re.sub(r" 1\.3 b$", "", name)}, "", 0)
+    return network(row, "", 0)

@@ -12,6 +12,7 @@ from budget.read.source import resolve
 
 from .names import likely, named
 from .rows import NotCoveredError
+from .software import differs
 from .table import Row, text_of
 
 
@@ -22,10 +23,11 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     """
     sizes = _sizes(row)
     name = row.get("model", "").strip()
-    if software == "llm-foundry":
-        name = re.sub(r"^mpt-", "llm-foundry-", name, flags=re.IGNORECASE)
+    for theirs, ours in differs(software).get("networks", {}).items():
+        name = re.sub(rf"^{theirs}", ours, name, flags=re.IGNORECASE)
     complete = {"layers", "d_model", "heads", "vocab"} <= sizes.keys()
-    found = named(name) or ("" if complete else likely(name))
+    # Of a name and its size, `phi-1.5 1.3 B`, the columns tell whether it is that network.
+    found = named(name) or (named(re.sub(r" [\d.]+ [mb]$", "", name.lower())) if complete else likely(name))
     if found and preset.captured(preset.find(found)):
         return found, {}
     if found:

@@ -13,10 +13,11 @@ from .table import Row
 
 COLUMNS = ("id", "source", "model", "layers", "tp", "cp", "ep", "pp", "dp", "micro_batches", "seq", "step_ms")
 TELLS = ("step_ms", "micro_batches")
-NUMBERS = ("layers", "tp", "cp", "ep", "pp", "dp", "micro_batches", "seq", "step_ms", "peak_allocated_gib")
+NUMBERS = (
+    "layers", "kv_heads", "tp", "cp", "ep", "pp", "dp", "micro_batches", "seq", "step_ms",
+    "peak_allocated_gib",
+)  # fmt: skip
 WORDS = ()
-# What the source's model files have otherwise than the models that they are called after.
-OWN = {"llama3-405b": {"kv_heads": 16}}
 
 
 def asked(row: Row) -> Iterator[Asked]:
@@ -31,7 +32,10 @@ def asked(row: Row) -> Iterator[Asked]:
     axes = {axis: whole(row, axis, 1) for axis in ("tp", "cp", "pp", "dp", "ep")}
     apart = {"etp": 1} if axes["ep"] > 1 else {}
     micro = whole(row, "micro_batches")
-    few = {"layers": whole(row, "layers"), **OWN.get(row["model"], {})}
+    # Cut to fewer layers, and to other heads where the source's model file has others than its namesake.
+    few = {"layers": whole(row, "layers")}
+    if row["kv_heads"]:
+        few["kv_heads"] = whole(row, "kv_heads")
     if resolve(model, config)[2].dense_layers:
         few["dense_layers"] = 1
     settings = {
