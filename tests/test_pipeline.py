@@ -85,6 +85,24 @@ def test_interleaved_stages_add_gradients_up_behind_the_micro_batches_that_they_
     assert e.spread.unscattered(e.spread.ranks[0]) == (each - 1) * 4 * layer
 
 
+@pytest.mark.parametrize(("p", "m", "v"), [(2, 8, 3), (4, 8, 3)])
+def test_the_loss_of_interleaved_stages_waits_for_no_other(p, m, v):
+    """The last part goes back at once, as in the schedule written out: one loss is there, as without them."""
+    waits = most = 0
+    for kind, _, stage in written_out.interleaved(p, m, v)[-1]:
+        if stage == p * v - 1:
+            waits += 1 if kind == "F" else -1
+            most = max(most, waits)
+    assert most == 1
+
+    def last(layout, vocab):
+        e = estimate("gpt2", layout=layout, global_batch=m, seq=64, config={"vocab": vocab}, precision="pure")
+        return e.spread.memories()[p - 1].activations
+
+    more = [last(f"pp={p}{text}", 8000) - last(f"pp={p}{text}", 4000) for text in ("", f",vpp={v}")]
+    assert more[0] == more[1] > 0
+
+
 @pytest.mark.parametrize(("p", "m"), [(4, 16), (8, 32)])
 def test_zero_bubble_keeps_no_more_than_the_first_stage_of_1f1b(p, m):
     for r in range(p):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..ir import ADDS, Node, Op
+from ..ir import ADDS, HEAD, LOSS, Node, Op
 from ..named import Any
 from ..size import Size, maximum
 from ._bytes import COPIES, KINDS, Repeat, Step, steps
@@ -174,3 +174,17 @@ class Lifetimes:
                 self.copies = live[COPIES]
                 self.kept = live["activations"] + self.copies
         self.ended = live
+
+    @property
+    def of_loss(self) -> Size:
+        """Of what is kept when a micro-batch's forward pass ends, the bytes that head and loss made."""
+        found: dict[str, Size] = {}
+        for o, made, *_ in self.events:
+            if o is not None and o.phase == "forward" and o.tag in (HEAD, LOSS):
+                kept = (self.storages[s] for s in made if self._goes_back(s))
+                found[o.name] = sum(size for kind, size in kept if kind == "activations")
+        return sum(found.values())
+
+    def _goes_back(self, storage: int) -> bool:
+        last = self.events[self.last[storage]][0]
+        return storage in self.keep or (last is not None and last.phase != "forward")

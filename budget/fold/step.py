@@ -109,7 +109,11 @@ class Spread(NamedTuple):
     def alone(self, rank: Rank, stage: int) -> Memory:
         """Bytes of one device of a stage."""
         at_once = in_flight(self.layout, stage, self.micro)
-        return rank.walked.held(at_once, self.unscattered(rank) + self.kept(rank, at_once))
+        more = self.unscattered(rank) + self.kept(rank, at_once)
+        if schedule(self.layout) == "interleaved" and stage == self.layout.pp - 1:
+            # Its last part goes back at once: head and loss wait for no other. Source: megatron-lm-2021.
+            more = more - (at_once - 1) * rank.walked.walk.lifetimes.of_loss
+        return rank.walked.held(at_once, more)
 
     def kept(self, rank: Rank, at_once: Size) -> Size:
         """Bytes that the software keeps while the passes run, which the network does not need."""
