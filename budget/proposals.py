@@ -15,7 +15,8 @@ from .ir import LOSS, Op, expert_axis, walk
 from .named import Any, NamedTuple
 from .stack import ENGINES, OF_VENDOR
 
-SAME, *_ = KINDS = ("same", "nearly the same", "other weights", "shorter")
+KINDS = ("same", "nearly the same", "other weights", "shorter")
+SAME = KINDS[0]
 # Weights to serve from, each in fewer bits: as bitsandbytes packs linear layers for one forward pass; as
 # engines read them, with the rate of products that a device needs; by software that reads its own alone.
 PACKED = ("none", "int8", "nf4", "nf4-dq")

@@ -2,8 +2,7 @@
 
 Each class is fitted to its own suite, then the host's overhead to small networks. Only records of the
 split `fit` are used. The intervals are those of records predicted without having been fitted to: in
-turn a fifth of them is left out. Numbers are fitted as logarithms, so that they stay positive, and
-errors are logarithms of ratios, so that microseconds and seconds count alike.
+turn a fifth of them is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from ..errors import InputError
 from ..ir import RULES
 from ..named import Any, NamedTuple
 from .collectives import links
+from .least_squares import least_squares
 from .record import Record
 from .workload import Program, seconds, work
 
@@ -50,16 +50,11 @@ START = {
 UNNAMED = {"traffic": 2.0, "start_s": 1e-6, "host_s": 1e-5, "vector": 0.01}
 FOLDS = 5
 COVERAGE = 0.9
-LINEAR = 0.1  # a larger error, as a logarithm, counts linearly and not squared: one bad record must not rule
-# A number this factor from where it starts counts as a record that is off by LINEAR: what the data say
-# little about must not run away.
-SPREAD = math.log(8.0)
 LEAST = 20  # records
 # Kinds of operators with a form of their own, where there are records of them alone.
 OWN = {kind for kind, rule in RULES.items() if rule.measured}
 TILE = (128, 256)  # of a product on a GPU: what the fastest kernels on Hopper use (docs/kernels.md)
 MOST: Numbers = {"cache.drop": 1.0}  # bandwidth does not rise where a cache ends
-LEAST_LOG = math.log(1e-9)  # of any number: what data say nothing about must not run away
 
 
 class Case(NamedTuple):
@@ -104,11 +99,11 @@ def fit(records: Iterable[Record], device: Device, versions: Mapping[str, str]) 
 
     numbers: Numbers = START
     for stage in stages:
-        numbers = least_squares(numbers, stage.names, stage.cases, make, predict)
+        numbers = _fitted(numbers, stage.names, stage.cases, make, predict)
     errors = [
         (c.record.is_network, e)
         for stage in _last(stages)
-        for c, e in left_out(numbers, stage, make, predict)
+        for c, e in _left_out(numbers, stage, make, predict)
     ]
     kernels, networks = (
         interval([e for is_network, e in errors if is_network == wanted]) for wanted in (False, True)
@@ -183,16 +178,14 @@ def _last(stages: Sequence[Stage]) -> list[Stage]:
     ]
 
 
-def left_out(
-    numbers: Numbers, stage: Stage, make: Maker, predict: Predict, most: Numbers = MOST
-) -> Iterable[tuple[Case, float]]:
+def _left_out(numbers: Numbers, stage: Stage, make: Maker, predict: Predict) -> Iterable[tuple[Case, float]]:
     """Each case with its error under cross-validation."""
     keys = sorted({c.fold for c in stage.cases})
     for i in range(FOLDS):
         out = set(keys[i::FOLDS])
         seen = [c for c in stage.cases if c.fold not in out]
         if len(seen) > len(stage.names):
-            profile = make(least_squares(numbers, stage.names, seen, make, predict, most))
+            profile = make(_fitted(numbers, stage.names, seen, make, predict))
             yield from ((c, math.log(predict(c, profile)) - c.measured) for c in stage.cases if c.fold in out)
 
 
@@ -245,27 +238,15 @@ def _form(fields: Mapping[str, Any]) -> KernelClass:
     return KernelClass(**values)
 
 
-def least_squares(
-    start: Numbers,
-    names: Sequence[str],
-    cases: Sequence[Case],
-    make: Maker,
-    predict: Predict,
-    most: Numbers = MOST,
+def _fitted(
+    start: Numbers, names: Sequence[str], cases: Sequence[Case], make: Maker, predict: Predict
 ) -> Numbers:
-    """The numbers with those in `names` fitted to the cases, none above its `most`, each drawn a little to
-    where it starts in any fit.
-
-    Source: levenberg-marquardt.
-    """
+    """The numbers with those in `names` fitted to the cases, each drawn to where it starts in any fit."""
     import numpy as np
 
     usual = {**{n: UNNAMED.get(n.rpartition(".")[2], 0.1) for n in names}, **START}
     begin = {**usual, **start}
-    x, middle = np.log([begin[n] for n in names]), np.log([usual[n] for n in names])
-    drawn = (LINEAR / SPREAD) ** 2
     measured = np.array([c.measured for c in cases])
-    bounds = LEAST_LOG, np.log([most.get(n, 1e12) for n in names])
 
     def at(x: Any) -> Numbers:
         return {**begin, **dict(zip(names, map(float, np.exp(x)), strict=True))}
@@ -274,26 +255,5 @@ def least_squares(
         profile = make(at(x))
         return np.log([predict(c, profile) for c in cases]) - measured
 
-    def weights(e: Any) -> Any:
-        return 1 / np.maximum(1, np.abs(e) / LINEAR)
-
-    damping, e = 1e-2, errors(x)
-    for _ in range(40):
-        w, step = weights(e), 1e-4
-        slopes = np.stack([(errors(x + step * axis) - e) / step for axis in np.eye(len(x))], 1)
-        normal, gradient = slopes.T @ (slopes * w[:, None]), slopes.T @ (w * e)
-        normal, gradient = normal + drawn * np.eye(len(x)), gradient + drawn * (x - middle)
-        cost = (w * e * e).sum() + drawn * ((x - middle) ** 2).sum()
-        while damping < 1e6:
-            moved = np.clip(x - np.linalg.solve(normal + damping * np.eye(len(x)), gradient), *bounds)
-            tried = errors(moved)
-            gain = cost - (weights(tried) * tried * tried).sum() - drawn * ((moved - middle) ** 2).sum()
-            if gain > 0:
-                break
-            damping *= 5
-        if damping >= 1e6:
-            break
-        x, e, damping = moved, tried, damping / 5
-        if gain < 1e-3 * cost:
-            break
-    return at(x)
+    x, middle = np.log([begin[n] for n in names]), np.log([usual[n] for n in names])
+    return at(least_squares(errors, x, middle, np.log([MOST.get(n, 1e12) for n in names])))

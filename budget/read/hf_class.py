@@ -12,13 +12,14 @@ from copy import deepcopy
 
 from ..config import Workload, size
 from ..errors import InputError, shown
-from ..ir import Model, walk
+from ..ir import Model
 from ..named import Any
 from . import hf_families
 from ._class_inputs import inputs
+from ._described import described
 from ._timm import freeze_as_timm, text_alone, without_timm
 from .hf_classes import UncoveredError
-from .hf_fields import buildable, has_few_bits
+from .hf_fields import buildable
 
 # What a config without a class is taken for: the first of these that its model_type has.
 AUTO = (
@@ -219,22 +220,6 @@ def _require_transformers(why: UncoveredError) -> None:
         raise InputError(why.field, f"{told[:200]}; {way}") from None
 
 
-def _unreached(made: Any, model: Model) -> tuple[str, ...]:
-    """The outermost modules of which nothing reads a weight: a tower of images, where the input is text."""
-    read = {t.name for o, _ in walk(model.nodes) if o.kind != "resident" for t in o.ins}
-    names = tuple(name for name, _ in made.named_parameters())
-
-    def outermost(module: Any, path: str) -> Iterator[str]:
-        for name, child in module.named_children():
-            own = {n for n in names if n.startswith(f"{path}{name}.")}
-            if own and read.isdisjoint(own):
-                yield re.sub(r"\b\d+\b", "*", f"{path}{name}")
-            elif own - read:
-                yield from outermost(child, f"{path}{name}.")
-
-    return tuple(f"{name}, which no input reaches" for name in dict.fromkeys(outermost(made, "")))
-
-
 def program(values: Mapping[str, Any], why: UncoveredError, mode: str, dtype: str, **sizes: Any) -> Model:
     """The program of a config's class, on the first inputs that it runs on. Raises InputError."""
     _require_transformers(why)
@@ -276,17 +261,7 @@ def _program(values: Mapping[str, Any], why: UncoveredError, workload: Workload,
             except InputError as error:
                 failed.append((len(given), error))
                 continue
-            about = {
-                "class": type(made).__name__, "model_type": values["model_type"], "captured": True,
-                "inputs": {name: list(t.shape) for name, t in given.items()},
-            }  # fmt: skip
-            kind = values["model_type"]
-            alone = made.config.model_type != kind
-            around = (f"all of {kind} but its text model: timm is not installed",) if alone else ()
-            packed = has_few_bits(values)
-            told_wide = f"quantization_config: weights are taken for {made.dtype}".replace("torch.", "")
-            left = (*model.uncounted, *_unreached(made, model), *around, *([told_wide] if packed else []))
-            return model._replace(config={**model.config, **about}, uncounted=left)
+            return described(model, made, values, given)
     for _, why_not in failed:  # a pass that came as far as looking at numbers had the right inputs
         if isinstance(why_not, torch_module.NeedsDataError):
             raise _whole_instead(values["model_type"]) or why_not
