@@ -59,7 +59,7 @@ CACHES = {"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8", "
 EIGHT = re.compile(
     r"\b(fp8|float8|int8|8-bit) (kv[- ]?)?cache|kv[-_ ]cache[-_ ](dtype |in )?(fp8|float8|int8)"
 )
-OTHER_AWQ = re.compile(r"gemv|llm-awq|tinychat")  # kernels without its tiles of rows
+OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 ASKED_AWQ = re.compile(r"quantization[ =]awq(?!_)")  # vLLM's own kernels for it, and not Marlin's
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
