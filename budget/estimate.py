@@ -220,6 +220,9 @@ def settings_of(stack: Stack) -> None:
             raise InputError("stack", f"{stack.name}.json: {mode}.{error}") from None
 
 
+OF_MODULES = ("execution", "memory_format")  # a stack's settings that a torch module can have
+
+
 def _defaults(
     settings: Callable[..., Mapping[str, Any]], dtype: str, source: Source, techniques: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def _defaults(
     found = {
         name: value
         for name, value in settings(precision=techniques.get("precision", usual)).items()
-        if (name == "execution" or not captured) and (name != "precision" or mixed)
+        if (name in OF_MODULES or not captured) and (name != "precision" or mixed)
     }
     if "fuse" in found.keys() - techniques.keys():
         from .plan.fused import those_of

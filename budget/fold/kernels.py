@@ -20,11 +20,12 @@ from ..ir import (
     contraction_flops,
     elements,
     gemm,
+    is_convolution,
     pointwise_flops,
 )
 from ..named import NamedTuple
 from ..size import Size, ceil_div, is_number, is_zero, maximum, minimum
-from .forms import NARROW, PRODUCTS, computed, experts, form, kind_of, spared
+from .forms import NARROW, PRODUCTS, computed, depthwise, experts, form, kind_of, spared
 from .neighbours import key, ordered
 from .traffic import NOBODY, Reads, again, in_between, moved, moved_bytes, unpacked
 
@@ -95,15 +96,24 @@ def works(
         elif not (node.rule.view or (node.kind == "cast" and _is_float32(node, dtype))):
             often = once if node.tag == FIRST else times
             yield _work([node], dtype, execution, often, native)
-            if node.copies[0] and execution == "eager" and not native:
-                yield _copies(node, dtype, often)
+            more = () if native or execution != "eager" else (*node.copies[0], *_biased(node))
+            if more:
+                yield _copies(node, more, dtype, often)
     if pending and not all(o.rule.view for o in pending):
         yield _work(pending, dtype, execution, times, native, read)
 
 
-def _copies(o: Op, dtype: str, times: Size) -> Work:
-    """What eager code copies for an operator, a kernel each."""
-    traffic = sum([2 * moved_bytes(t, o, dtype) for t in o.copies[0]])
+def _biased(o: Op) -> tuple[Tensor, ...]:
+    """What a convolution has made, which another kernel adds a bias to: cuDNN's do not, torch's own for
+    depthwise ones do. Source: aten-convolution.
+    """
+    biased = o.kind == "contract" and is_convolution(o) and any(t.added for t in o.ins)
+    return (o.out,) if biased and not depthwise(o) else ()
+
+
+def _copies(o: Op, more: Sequence[Tensor], dtype: str, times: Size) -> Work:
+    """What eager code copies for an operator, or reads and writes once more, a kernel each."""
+    traffic = sum([2 * moved_bytes(t, o, dtype) for t in more])
     return Work(
         op=o.of or o.name,
         phase=o.phase,
@@ -111,7 +121,7 @@ def _copies(o: Op, dtype: str, times: Size) -> Work:
         contraction=0,
         pointwise=0,
         bytes=traffic,
-        launches=len(o.copies[0]),
+        launches=len(more),
         times=times,
         form="pointwise",
         own="copy",

@@ -10,11 +10,12 @@ of many, has kernels of its own. cuDNN's; others may not need them. Sources: cha
 from __future__ import annotations
 
 from ..config import Task, setting
-from ..fold.forms import apart
-from ..ir import INPUT, WEIGHTS, Model, Op, gemm, is_convolution, rewrite, window
+from ..fold.forms import apart, depthwise
+from ..ir import INPUT, WEIGHTS, Model, Op, is_convolution, rewrite, window
 from ..size import is_number
 from ._names import untrained
 
+UNNAMED = True  # a captured convolution names its own dimensions
 FORMATS = ("channels_last", "channels_first")
 SETTINGS = {
     "memory_format": setting("channels_last", "of pictures; eager convolutions copy others", choices=FORMATS)
@@ -23,34 +24,41 @@ UNITS = ("bfloat16", "float16", "tf32")  # the formats of tensor units
 
 
 def memory_format(model: Model) -> Model:
-    """The model with channels first. To be applied before `backward`."""
-    untrained(model, "memory_format")
+    """The model with channels first. To be applied before `backward`, but to a captured module."""
+    if not model.captured:
+        untrained(model, "memory_format")
     return model._replace(nodes=rewrite(model.nodes, lambda o: (_copied(o),)))
 
 
 def _copied(o: Op) -> Op:
     """A convolution with its copies: of what it reads and makes, backward of both for each gradient; the
-    network's pictures have none.
+    network's pictures have none. A captured one's gradients are convolutions of their own.
     """
-    if o.kind != "contract" or not is_convolution(o) or not _copies(o):
+    if o.kind != "contract" or not is_convolution(o):
         return o
-    x = next(t for t in o.ins if t.role not in WEIGHTS)
-    both = (x, o.out)
-    return o._replace(copies=(both, both if x.role == INPUT else (*both, *both)))
+    operands = (*o.ins, o.out)
+    taps = {part for t in operands for axis in t.dims for part in window(axis)[1:]}
+    one_tap = all(is_number(o.sizes[tap]) and o.sizes[tap] == 1 for tap in taps)
+    if one_tap or depthwise(o) or apart(o):
+        return o
+    both = tuple(t for t in operands if not (t.role in WEIGHTS or t.added) and taps.isdisjoint(t.dims))
+    given = any(t.role == INPUT for t in both)
+    return o._replace(copies=(both, both if given else (*both, *both)))
 
 
-def _copies(o: Op) -> bool:
-    taps = [o.sizes[part] for t in o.ins for axis in t.dims for part in window(axis)[1:]]
-    g = gemm(o)
-    one_tap = all(is_number(size) and size == 1 for size in taps)
-    alone = g is not None and is_number(g.n) and g.n == 1  # a group of one channel
-    return not (one_tap or alone or apart(o))
+def captured(model: Model, task: Task) -> Model:
+    """A captured module, whose backward pass is there already, as its pictures lie in memory."""
+    return _laid(model, task) if model.captured else model
 
 
 def apply(model: Model, task: Task) -> Model:
     """The model as its pictures lie in memory."""
+    return model if model.captured else _laid(model, task)
+
+
+def _laid(model: Model, task: Task) -> Model:
     first = task.techniques.memory_format == "channels_first" and task.dtype in UNITS
     return memory_format(model) if first else model
 
 
-STAGES = {"cast": apply}
+STAGES = {"store": captured, "cast": apply}
