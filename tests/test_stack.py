@@ -15,6 +15,7 @@ NAMES = (
     "torch-eager", "torch-compile", "transformers", "llm-foundry", "megatron", "megatron-bridge",
     "torchtitan", "maxtext", "jax-pax", "vllm", "sglang", "tensorrt-llm", "faster-transformer",
     "gpt-fast", "llama.cpp", "litgpt", "timm", "dle", "tensorflow", "tensorflow-xla", "tensorrt-llm-2023",
+    "tensorrt",
 )  # fmt: skip
 
 
