@@ -4,7 +4,7 @@ import pytest
 
 from budget import estimate, table
 from budget.errors import InputError
-from budget.ir import walk
+from budget.ir import DOWN, EXPERT_DOWN, elements, walk
 from budget.plan.gguf import FORMATS, fitting
 
 
@@ -79,6 +79,39 @@ def test_mxfp4_moe_has_the_published_size(model, layers, experts, gib):
     """llama-bench's sizes (benches/dgx-spark.md at 4c7e989); experts' biases are float32, ours of 16 bits."""
     held = stored(model, "mxfp4_moe").memory.parameters + 2 * layers * experts * 3 * 2880
     assert held / 2**30 == pytest.approx(gib, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "off"),
+    [
+        ("gemma-4-31b", 17.39 * 2**30, 1e-3),
+        ("gemma-4-e2b", 3.18 * 2**30, 1.5e-2),
+        ("gemma-4-e4b", 5_319_465_128, 1.5e-2),
+    ],
+)
+def test_layers_of_two_widths_have_the_published_size(model, size, off):
+    """llama-bench's sizes of Q4_K_M, without the tower; tables of layers have the head's type. Some of E2B's
+    and E4B's small projections are of 16 or 32 bits there.
+    """
+    e = stored(model, "q4_k_m")
+    tower = {
+        t.name: elements(t, o.sizes) * times
+        for o, times in walk(e.program.nodes)
+        for t in o.weights
+        if t.name.startswith("tower")
+    }
+    assert e.memory.parameters - 2 * sum(tower.values()) == pytest.approx(size, rel=off)
+
+
+def test_an_mlp_beside_experts_has_its_layer_s_place():
+    """Gemma 4 26B-A4B has both in each of 30 layers; llama.cpp counts layers (layer_info), so that of
+    either's `down` the same ones have more bits in Q4_K_M.
+    """
+    ops = [
+        o for o, _ in walk(stored("gemma-4-26b-a4b", "q4_k_m").model.nodes) if o.tag in (DOWN, EXPERT_DOWN)
+    ]
+    more = [{t.dtype for t in o.weights} | {o.sizes.get("more", 0) > 0} for o in ops]
+    assert len(ops) % 2 == 0 and more[::2] == more[1::2]
 
 
 def test_the_formats_that_are_offered_are_those_with_a_rule():

@@ -64,6 +64,7 @@ DENSE = {GATED: "up", UP: "up", DOWN: "down"}
 SPARSE = {EXPERT_GATED: "up", EXPERT_UP: "up", EXPERT_DOWN: "down",
           SHARED_GATED: "up", SHARED_UP: "up", SHARED_DOWN: "down"}  # fmt: skip
 ROLES = {**ATTENTION, **DENSE, **SPARSE}
+WRITES = (OUTPUT, DOWN, EXPERT_DOWN, SHARED_DOWN)
 PICKED = (EXPERT_GATED, EXPERT_UP, EXPERT_DOWN)  # by some tokens each: what a mix may call `expert`
 LARGE = 80  # layers of what llama.cpp calls a 70B. Source: llama-cpp.
 # What a row that is no whole number of blocks has instead; iq4_nl for others of 256. Source: llama-cpp.
@@ -130,7 +131,11 @@ def gguf(model: Model, form: str, *, train: bool = False, widened: bool = False)
     untrained(model, "quantize")
     mix = load("gguf.json")[form]
     types = _types(model, mix)
-    heads = {t.name for o, _ in walk(model.nodes) if o.tag == HEAD for t in o.weights}
+    heads, tables = (
+        {t.name for o, _ in walk(model.nodes) if o.tag == tag for t in o.weights} for tag in (HEAD, EMBED)
+    )
+    if heads & tables:  # one is the other, and any table has its type
+        heads |= tables
 
     def stored(t: Tensor, o: Op) -> Tensor:
         if o.tag == ROUTER:
@@ -183,7 +188,8 @@ def _of_head(mix: Mapping[str, Any], inner: Size) -> str:
 
 def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
     """The type of each layer's matrix, by its product's identity. Raises InputError where the rule asks for
-    a layer's place, and the layers are no decoder's: each attention and an MLP, those with experts last.
+    a layer's place, and the layers are no decoder's: each attention and an MLP, those with experts last, or
+    both in each.
     """
     ops = list(_in_order(model.nodes))
     order: dict[str, list[Op]] = {}
@@ -191,10 +197,11 @@ def _types(model: Model, mix: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
         order.setdefault(o.tag, []).append(o)
     first = {tag: of[0] for tag, of in order.items()}
     downs = [o.tag == EXPERT_DOWN for o in ops if o.tag in (DOWN, EXPERT_DOWN)]
-    layers, dense = len(downs), downs.count(False)
-    shapes = {(o.tag, elements(o.weights[0], o.sizes)) for o in ops}
+    both = downs[:2] * (len(downs) // 2) == downs and len(set(downs[:2])) == 2  # an MLP and experts in each
+    layers, dense = (len(downs) // 2, 0) if both else (len(downs), downs.count(False))
+    widths = {(o.tag, _width(o)) for o in ops}
     attention = max((len(of) for tag, of in order.items() if tag in ATTENTION), default=0)
-    alike = len(shapes) == len(order) and attention <= layers and downs == sorted(downs)
+    alike = len(widths) == len(order) and attention <= layers and (both or downs == sorted(downs))
     alike &= all(isinstance(times, int) for _, times in walk(model.nodes))
     if any(isinstance(rule, list) for rule in mix.values()) and not alike:
         problem = f"{model.name}'s layers are no decoder's alike; allowed: {', '.join(SIMPLE)}"
@@ -222,6 +229,12 @@ def _in_order(nodes: Iterable[Node]) -> Iterator[Op]:
                 yield from _in_order(node.body)
         elif node.tag in ROLES and is_linear(node):
             yield node
+
+
+def _width(o: Op) -> Any:
+    """Of what all layers hand on: a matrix's columns, or its rows where it writes that."""
+    inner = shape(o.weights[0], o)[-1]
+    return exact_div(_size(o), inner) if o.tag in WRITES else inner
 
 
 def _size(o: Op) -> Any:
