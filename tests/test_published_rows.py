@@ -1,5 +1,7 @@
 """Rows of published tables: what each asks of `estimate`."""
 
+import re
+
 import pytest
 from budget.bench.published import predict, table
 from budget.bench.published.rows import NotCoveredError
@@ -109,6 +111,8 @@ def test_an_encoder_runs_forward_and_weights_have_their_format(tmp_path):
         ({"engine": "llama.cpp 7340 (Vulkan)"}, {"stack": "llama.cpp-vulkan"}),
         ({"engine": "llama.cpp (2024-03, Vulkan)"}, {"stack": "llama.cpp-vulkan-2024"}),
         ({"engine": "llama.cpp (2025-09, Vulkan, int dot: 0)"}, {"stack": "llama.cpp-vulkan-2024"}),
+        ({"engine": "llama.cpp (2025-01, Vulkan, matrix cores: none)"}, {"stack": "llama.cpp-vulkan-2024"}),
+        ({"engine": "llama.cpp (Vulkan, int dot: 1, matrix cores: none)"}, {"stack": "llama.cpp-vulkan"}),
         ({"engine": "llama.cpp (2024-05)"}, {"stack": "llama.cpp-2024"}),
         ({"engine": "llama.cpp (2024-06)"}, {"stack": "llama.cpp-2024-07"}),
         ({"engine": "llama.cpp (2024-01)", "gpu": "P40"}, {"stack": "llama.cpp"}),
@@ -163,6 +167,37 @@ def test_a_prompt_in_pieces_attends_to_all_before():
     ]  # fmt: skip
     both = predict.seconds(whole, predict.run(whole)) + predict.seconds(own, predict.run(own))
     assert 0 < both < predict.seconds(pieces, predict.run(pieces))
+
+
+@pytest.mark.parametrize(
+    ("engine", "written"),
+    [
+        ("llama.cpp (2025-08, CUDA)", True),
+        ("llama.cpp (2025-08, CUDA, fa 1)", False),
+        ("llama.cpp 7340 (2025-12, CUDA)", False),
+        ("llama.cpp 7340 (2025-12, CUDA, fa 0)", True),
+        ("llama.cpp (2024-07, CUDA, fa 1)", False),
+        ("llama.cpp (2024-03, CUDA)", True),
+        ("llama.cpp", False),
+    ],
+)
+def test_a_prompt_writes_its_scores_where_attention_s_kernel_is_off(engine, written):
+    """llama-bench's --flash-attn was 0 until b6325 (2025-08-30). What is before a piece takes the kernel's
+    time: counted as written, prompts of 4,096 tokens are up to 1.15 times too slow.
+    """
+    row = dict.fromkeys(some("inference.csv", 1000)[0], "") | {"gpu": "RTX 3090", "n_gpus": "1", "batch": "1"}
+    row |= {"model": "llama-3.2-1b", "engine": engine, "weight_precision": "Q4_0"}
+    row |= {"input_len": "2048", "prefill_tok_s": "5"}
+    (asked,) = table.read(str(DATA / "inference.csv"))[0].asked(row)
+    eager = [p for p in asked.parts if p.settings.get("attention") == "eager"]
+    assert [(p.settings["seq"], p.times) for p in eager] == [(512, 4)] * written
+    squares = {p.settings["seq"] // 512: p.times for p in asked.parts if p.kind}
+    assert squares == {4: 1, 1: -4}
+    seconds = sum(predict.seconds(p, predict.run(p)) for p in asked.parts)
+    kernel_on = re.sub(", fa [01]|$", ", fa 1", engine, count=1)
+    (kernel,) = table.read(str(DATA / "inference.csv"))[0].asked(row | {"engine": kernel_on})
+    fused = sum(predict.seconds(p, predict.run(p)) for p in kernel.parts)
+    assert seconds > 1.03 * fused if written else seconds == pytest.approx(fused)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,17 @@ def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
     return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}
 
 
+def _attends(row: Row, software: str) -> dict[str, Any]:
+    """Whether prompts' attention has a kernel or writes its scores, in software that can do both: as a row
+    says, or as was usual in its month.
+    """
+    since, told = differs(software).get("flash"), re.search(r"\bfa ([01])\b", row["engine"].lower())
+    if not since:
+        return {}
+    kernel = told[1] == "1" if told else not before(row, "llama.cpp", tuple(since))
+    return {"attention": "flash" if kernel else "eager"}
+
+
 def _awq(row: Row, software: str) -> dict[str, Any]:
     """The kernels that multiply AWQ's weights in the version that a row states. Sources: autoawq, vllm."""
     if software == "autoawq" and OTHER_AWQ.search(row["engine"].lower()):
@@ -167,7 +178,7 @@ def _tokens(row: Row, model: Any, settings: dict[str, Any], stages: int) -> Iter
     middle = new // 2 + (0 if empty else start)
     then = versions.changed("times", row, software, "decode")
     token = Part(model, {**settings, **then, "mode": "decode", "seq": max(middle, 1)})
-    at_once = Part(model, {**settings, "mode": "prefill"})
+    at_once = Part(model, {**settings, **_attends(row, software), "mode": "prefill"})
     prompt = tuple(_prompt(at_once, max(start, 1), max(piece(engine, software, start), 1), stages))
     if row["ttft_ms"]:
         yield Asked("ttft_s", "s", measured(row, "ttft_ms", 1e-3), _answered(row, prompt, token))
@@ -209,12 +220,15 @@ def piece(engine: str, software: str, start: int) -> int:
 
 
 def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
-    """A prompt in pieces, each of which reads all weights, and attends to all that are before it."""
+    """A prompt in pieces, each of which reads all weights, and attends to all that are before it. Where
+    scores are written, a piece writes its own; those with what is before it take a kernel's time.
+    """
     pieces = start / piece
     turns = (pieces + stages - 1) / stages
 
     def of(tokens: int, times: float, kind: str = "") -> Part:
-        return part._replace(settings={**part.settings, "seq": tokens}, times=times, kind=kind)
+        said = {"attention": "flash"} if kind and part.settings.get("attention") else {}
+        return part._replace(settings={**part.settings, **said, "seq": tokens}, times=times, kind=kind)
 
     yield of(piece, turns)
     if start > piece:  # in place of each piece's attention to itself, that of all to all before
