@@ -177,7 +177,7 @@ def test_a_prompt_in_pieces_attends_to_all_before():
         ("llama.cpp 7340 (2025-12, CUDA)", False),
         ("llama.cpp 7340 (2025-12, CUDA, fa 0)", True),
         ("llama.cpp (2024-07, CUDA, fa 1)", False),
-        ("llama.cpp (2024-03, CUDA)", True),
+        ("llama.cpp (2024-07, CUDA)", True),
         ("llama.cpp", False),
     ],
 )
