@@ -24,10 +24,10 @@ class Folders(BuildHookInterface):
             if not os.path.lexists(link := os.path.join(folder, "budget")):
                 os.symlink(os.path.join(self.root, "budget"), link, target_is_directory=True)
         else:
-            for folder in ("kernels", "bench"):  # without bench/results: records belong to a checkout
-                for place in (folder, f"{folder}/campaign"):
-                    for name in self._sources(place):
-                        build_data["force_include"][f"{place}/{name}"] = f"budget/{place}/{name}"
+            # Without bench/results and bench/scaling: records belong to a checkout.
+            for place in ("kernels", "bench", "bench/campaign", "bench/published"):
+                for name in self._sources(place):
+                    build_data["force_include"][f"{place}/{name}"] = f"budget/{place}/{name}"
 
     def _sources(self, place: str) -> list[str]:
         path = os.path.join(self.root, place)

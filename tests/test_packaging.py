@@ -104,6 +104,12 @@ def test_a_kernel_imports(installed, tmp_path):
     assert installed.run("-c", program, cwd=tmp_path) == "budget.kernels.softmax"
 
 
+def test_a_table_of_published_rows_is_predicted(installed, tmp_path):
+    columns = "id,model,engine,weight_precision,gpu,n_gpus,batch,input_len,output_len,tpot_ms"
+    (tmp_path / "rows.csv").write_text(f"{columns}\nmine,gpt2,vLLM,fp16,A100 80GB,1,1,128,128,5\n")
+    assert "mine" in installed.run("-m", "budget.bench.published", "rows.csv", cwd=tmp_path)
+
+
 def test_kernels_and_bench_are_nothing_outside(installed, tmp_path):
     program = "from importlib.util import find_spec; print(find_spec('kernels'), find_spec('bench'))"
     assert installed.run("-c", program, cwd=tmp_path) == "None None"
