@@ -159,6 +159,14 @@ def test_a_host_works_beside_an_accelerator_and_before_a_processor():
     assert before.step == pytest.approx(1e-3 * (len(kernels) + 5), rel=1e-2)
 
 
+def test_an_optimizer_s_kernels_run_when_the_host_has_come_to_them():
+    e = budget.estimate("gpt2", device="h100", batch=1, seq=64)
+    late = time(e.program, H100, profile(dispatch=Dispatch(1e-3, 1e-3, 0)), "float32")
+    passes = sum(k.work.calls * k.work.times for k in late.kernels if k.work.phase != "optimizer")
+    assert late.optimizer > 1e-4
+    assert late.step == pytest.approx(1e-3 * passes + late.optimizer, rel=1e-6)
+
+
 def test_an_engine_waits_for_its_host_between_two_tokens():
     e = budget.estimate("gpt2", device="h100", mode="decode", batch=8, seq=100)
     slow, free = profile(turn=(1e-3, 1e-4)), profile()

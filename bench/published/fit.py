@@ -66,7 +66,7 @@ def base(numbers: Numbers) -> Profile:
         "pointwise": KernelClass(traffic=1 / numbers["pointwise",]),
         "grouped": KernelClass(numbers["grouped",], bandwidth=numbers["experts",]),
     }
-    launch, dispatch = numbers["launch",], Dispatch(*[numbers["host",]] * 3)
+    launch, dispatch = numbers["launch",], Dispatch(numbers["host",], numbers["host",], 0.0)
     turn = numbers["turn",], numbers["sequence",]
     return found._replace(forms=complete(forms), launch_s=launch, dispatch=dispatch, turn=turn)
 

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     device: devices.Device
     dtype: str
     execution: str
-    kernels: tuple[tuple[str, Alone], ...]  # with whose numbers it has
+    kernels: tuple[tuple[str, Alone, bool], ...]  # with whose numbers it has; an optimizer's or not
     starts: Any  # of kernels, in each part
     calls: tuple[Any, ...]  # what its host is asked for, by phase
     alternate: Any  # whether its host waits for the device, too
@@ -72,7 +72,7 @@ def _batch(of: Sequence[tuple[int, Case]], common: Profile) -> Batch:
         c.device,
         c.dtype,
         c.execution,
-        tuple(_kernel(w, place, parts, r) for w, place in works),
+        tuple((*_kernel(w, place, parts, r), w.phase == "optimizer") for w, place in works),
         each(lambda w: starts(w, r.forms[w.form])),
         tuple(each(size, phase) for phase, size in calls.items()),
         each(lambda w: float(r.forms[w.form].waits)) > 0,
@@ -118,9 +118,13 @@ def seconds(b: Batch, profile: Profile, norm: float = math.inf) -> Any:
     """
     r = running(rates(b.device, profile, b.dtype), b.execution)
     started = r.launch * b.starts
-    device = started + sum(alone(r.forms[name], r.byte) for name, alone in b.kernels)
+    alone = [(of(r.forms[name], r.byte), steps) for name, of, steps in b.kernels]
+    device = started + sum(taken for taken, _ in alone)
     host = started + sum(one * of for one, of in zip(r.dispatch, b.calls, strict=False))
-    longer, shorter = np.maximum(device, host), np.minimum(device, host)
+    # An optimizer's kernels run when the host has come to them: what they take longer than it comes after.
+    after = sum(taken for taken, steps in alone if steps) - r.dispatch.optimizer * b.calls[-1]
+    late = host + np.maximum(after, 0)
+    longer, shorter = np.maximum(device, late), np.minimum(device, late)
     if norm < math.inf:
         longer = longer * (1 + (shorter / longer) ** norm) ** (1 / norm)
     longer = np.where(b.alternate, device + host, longer)
