@@ -73,3 +73,9 @@ def test_a_bias_is_added_by_a_kernel_of_its_own_but_in_depthwise_convolutions():
     of = {"inputs": inputs, "batch": None, "form": "channels_last"}
     assert copied(net, "forward", **of) == [2 * 2 * sum(made), 0]
     assert copied(net, "forward", **of, stack="torch-compile") == [0, 0]
+
+
+def test_a_processor_adds_a_bias_within_its_convolution():
+    """As mkldnn_convolution takes it; nor does it copy for cuDNN."""
+    for dtype in ("fp32", "bf16"):
+        assert copied("vgg16", "forward", device="cpu", dtype=dtype, stack="torch-eager") == [0, 0]

@@ -53,6 +53,7 @@ class Work(NamedTuple):
     unit_s: Size = 0  # seconds in which one unit of an accelerator widens weights of few bits
     unpacked: Size = 0  # dot products that unpacking weights of few bits takes as long as
     spared: Size = 0  # FLOPs of its contractions in float32 that an accelerator does not compute
+    beside: bool = False  # what a convolution of an accelerator needs besides
 
 
 def works(
@@ -105,7 +106,7 @@ def works(
 
 def _biased(o: Op) -> tuple[Tensor, ...]:
     """What a convolution has made, which another kernel adds a bias to: cuDNN's do not, torch's own for
-    depthwise ones do. Source: aten-convolution.
+    depthwise ones and a processor's do. Source: aten-convolution.
     """
     biased = o.kind == "contract" and is_convolution(o) and any(t.added for t in o.ins)
     return (o.out,) if biased and not depthwise(o) else ()
@@ -125,6 +126,7 @@ def _copies(o: Op, more: Sequence[Tensor], dtype: str, times: Size) -> Work:
         times=times,
         form="pointwise",
         own="copy",
+        beside=True,
     )
 
 

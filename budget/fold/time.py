@@ -155,6 +155,8 @@ def total(kernels: Iterable[Work], weights: Size, device: Device, profile: Profi
 
 
 def _timed(kernels: Sequence[Work], r: Rates) -> tuple[Timed, ...]:
+    if r.serial:
+        kernels = [w for w in kernels if not w.beside]
     if r.steps:
         r = r._replace(resident=sum(w.weights * w.times for w in kernels if w.phase == "forward"))
     found = []
