@@ -193,6 +193,8 @@ def test_without_autocast_prepared_weights_make_activations_float32():
         ("GB GPU memory usage", "inference", memory.peak),
         ("GB peak memory usage", "finetune", memory.peak),
         ("GiB max reserved", "pretrain", memory.reserved),
+        ("GB torch.cuda.max_memory_reserved", "finetune", memory.reserved),
+        ("GB max allocated (of what is reserved)", "finetune", memory.peak),
         ("MiB, nvidia-smi", "inference", memory.process),
         ("GB", "finetune", memory.peak),
     ],

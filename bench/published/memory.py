@@ -231,7 +231,10 @@ def _metric(row: Row) -> Any:
 
 
 # Words of a metric, the first that fits; others are allocated bytes.
-METRICS = {"nvidia-smi": process, "reserved/active|max reserved": reserved, "alloc|active|peak|max": peak}
+METRICS = {
+    "nvidia-smi": process, "reserved/active|max reserved|^(?!.*alloc).*reserved": reserved,
+    "alloc|active|peak|max": peak,
+}  # fmt: skip
 USED = {"memory usage|gpu memory": process}
 
 
