@@ -44,10 +44,15 @@ def test_attention_is_written_out_before_there_were_kernels(source, notes, eager
 
 
 @pytest.mark.parametrize(
-    ("source", "copies"), [("post (transformers, DeepSpeed)", "master"), ("post (transformers)", "autocast")]
+    ("source", "zero", "copies"),
+    [
+        ("post (transformers, DeepSpeed)", "zero3", "master"),
+        ("DeepSpeed and FSDP (transformers)", "fsdp", "autocast"),
+        ("post (transformers)", "zero3", "autocast"),
+    ],
 )
-def test_deepspeed_holds_weights_in_16_bits_whatever_that_is_called(source, copies):
-    [asked] = training.asked({**ROW, "source": source})
+def test_deepspeed_holds_weights_in_16_bits_whatever_that_is_called(source, zero, copies):
+    [asked] = training.asked({**ROW, "source": source, "zero_stage": zero})
     assert asked.parts[0].settings["precision"] == copies
 
 

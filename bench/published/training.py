@@ -140,6 +140,7 @@ def _precision(kind: str, software: str, row: Row) -> dict[str, str]:
         return {"precision": kind}
     own = (stacks.load(software).train or {}).get("precision")
     if own == "autocast" and kind == "master":  # with adapters, `estimate` takes what is frozen for 16 bits
-        held = "master" in row["precision"] or "deepspeed" in text_of(row)
+        by_fsdp = row.get("zero_stage", "").lower().startswith("fsdp")
+        held = "master" in row["precision"] or ("deepspeed" in text_of(row) and not by_fsdp)
         return {"precision": "master" if held else own}
     return {} if kind == "master" or own in ("master", "fsdp") else {"precision": "pure"}
