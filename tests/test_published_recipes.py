@@ -75,5 +75,7 @@ def test_a_recipe_is_for_networks_and_devices_that_there_are(recipe):
 )
 def test_programs_over_transformers_recompute_by_themselves(source, again):
     row = {"model": "llama-3-8b", "precision": "bf16", "source": source, "recompute": ""}
+    by_engine = {**row, "engine": source, "source": ""}
+    assert filled(by_engine, "transformers", "h100-sxm")["recompute"] == again
     assert filled(row, "transformers", "h100-sxm")["recompute"] == again
     assert filled({**row, "recompute": "none"}, "transformers", "h100-sxm")["recompute"] == "none"

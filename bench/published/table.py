@@ -35,8 +35,8 @@ UNNAMED = ("id", "source")  # what a table may lack: rows are numbered then
 
 
 def text_of(row: Row, *columns: str) -> str:
-    """What a row's columns say, in small letters; where none is named, its source and its notes."""
-    return " ".join(row.get(column, "") for column in columns or ("source", "notes")).lower()
+    """What a row's columns say, in small letters; where none is named, its engine, source and notes."""
+    return " ".join(row.get(column, "") for column in columns or ("engine", "source", "notes")).lower()
 
 
 def read(path: str) -> tuple[ModuleType, list[dict[str, str]]]:

@@ -16,7 +16,7 @@ from budget.named import Any
 from .names import likely, named
 from .rows import month
 from .software import toml
-from .table import Row
+from .table import Row, text_of
 
 EMPTY = ("", "-", "n/a", "na")
 # A container of NVIDIA's: a year, a month, and a patch.
@@ -29,7 +29,7 @@ WHICH = ("models", "devices", "formats", "kinds", "since", "before", "released")
 
 @cache
 def recipes() -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """By a pattern of the source, or a stack."""
+    """By a pattern of the engine or the source, or a stack."""
     return toml("recipes.toml")
 
 
@@ -47,7 +47,7 @@ def filled(row: Row, software: str, device: str) -> Row:
         "kinds": row.get("kind", ""),
     }
     own: dict[str, str] = {}
-    source = row["source"].lower()
+    source = text_of(row, "engine", "source")
     for word, known in recipes().items():
         if word == software or re.search(word, source):
             stated = re.search(rf"(?:{word}) v?(\d+(?:\.\d+)+)", source)
