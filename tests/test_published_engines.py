@@ -15,6 +15,14 @@ def test_torch_s_names_of_number_formats_are_those_of_others(word, same):
     assert inference.weights(word, "weight_precision", "vllm") == inference.weights(same, "", "vllm")
 
 
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [("INT8 (W8A8)", "W8A8"), ("SmoothQuant INT8", "W8A8"), ("W8A8-FP8", "fp8"), ("INT8 W8A16", "W8A16")],
+)
+def test_what_is_multiplied_in_eight_bits_is_said_by_any_word_of_several(word, same):
+    assert inference.weights(word, "", "vllm") == inference.weights(same, "", "vllm")
+
+
 def test_eight_bits_of_weights_alone_are_not_those_of_what_they_multiply():
     both, alone = (inference.weights(word, "", "vllm")["quantize"] for word in ("W8A8", "W8A16"))
     settings = {"device": "a100-sxm-80gb", "stack": "vllm", "mode": "decode", "seq": 512}
@@ -28,6 +36,10 @@ def test_eight_bits_of_weights_alone_are_not_those_of_what_they_multiply():
         ("vLLM 0.9", {}, "bfloat16"),  # --kv-cache-dtype auto
         ("vLLM 0.9", {"kv_precision": "fp8"}, "float8"),
         ("vLLM 0.9 --kv-cache-dtype fp8", {}, "float8"),
+        ("vLLM 0.9", {"notes": "kv_cache_dtype=fp8_e5m2"}, "float8"),
+        ("vLLM 0.9", {"notes": "KV cache: FP8"}, "float8"),
+        ("vLLM 0.9", {"notes": "no fp8 kv_cache"}, "bfloat16"),
+        ("vLLM 0.9", {"kv_precision": "FP8 (E4M3)"}, "float8"),
         ("SGLang 0.5", {"notes": "fp8 cache"}, "float8"),
         ("TensorRT-LLM 0.9", {}, "float8"),  # as its quantizer's checkpoints say
         ("TensorRT-LLM 0.9", {"kv_precision": "fp16"}, "bfloat16"),
@@ -54,6 +66,7 @@ def test_a_cache_is_in_eight_bits_where_somebody_says_so(engine, more, kept):
         ("SGLang 0.5.2", 1, 1),
         ("SGLang 0.3", 0, 1),
         ("SGLang 0.5.2 bench_one_batch", 0, 0),
+        ("SGLang 0.5.2 bench_one_batch_server", 1, 1),
         ("TensorRT-LLM 0.16", 0, 0),
     ],
 )

@@ -6,12 +6,10 @@ from budget.bench.published import inference, training
 from budget.bench.published.layouts import layout, recomputed
 from budget.bench.published.networks import pictures
 from budget.bench.published.rows import NotCoveredError, before, month, precision, stack
-from budget.bench.published.software import said
 from budget.bench.published.table import read
 from budget.bench.published.techniques import adapters, fused, optimizer
 
 from budget import estimate
-from budget.stack import names
 
 
 @pytest.mark.parametrize(
@@ -92,6 +90,7 @@ def test_a_year_alone_is_its_middle():
     assert month({"source": "a page of 2023 (transformers)", "notes": "cut at 2048"}) == (2023, 7)
     assert month({"source": "a page of 2023", "notes": "run of 2024-02"}) == (2024, 2)
     assert month({"source": "a page", "notes": "documents of 2048 tokens"}) > (2026, 12)
+    assert month({"source": "owner/name@9e201512fc", "notes": "200000 tokens"}) > (2026, 12)
 
 
 def test_a_version_of_which_no_training_is_known_is_its_successor():
@@ -210,62 +209,6 @@ def test_a_bare_version_is_of_what_the_row_names():
     row = {"engine": "Megatron-LM", "source": "a simulator's runs, release v1.2"}
     assert not before(row, "torch", (2, 0))
     assert before({**row, "engine": "PyTorch", "engine_version": "1.13"}, "torch", (2, 0))
-
-
-def test_software_without_a_stack_is_no_other_one():
-    with pytest.raises(NotCoveredError, match="no stack for the engine 'Abacus Serve 2'"):
-        stack({"engine": "Abacus Serve 2"})
-
-
-def test_software_that_only_serves_trains_nothing():
-    row = {"source": "pytorch/ao torchao/float8/README.md (torchtitan of 2025-08)"}
-    assert stack(row, "") == "gpt-fast"  # torchao's
-    assert stack(row, "", "train") == "torchtitan"
-
-
-@pytest.mark.parametrize(
-    ("engine", "name"),
-    [
-        ("PyTorch 2.1", "torch-eager"),
-        ("PyTorch 1.13", "torch-1"),
-        ("PyTorch 2.3 torch.compile", "torch-compile"),
-        ("Hugging Face", "transformers"),
-        ("HF transformers 4.40", "transformers"),
-        ("LMStudio 0.3", "llama.cpp"),
-        ("faster-whisper 1.0.3", "ctranslate2"),
-        ("CTranslate2 4.1.0", "ctranslate2"),
-        ("TinyChat 2.0", "tinychat"),
-        ("llm-awq (TinyChat)", "tinychat"),
-        ("AutoAWQ (llm-awq's kernels)", "autoawq"),
-        ("DeepSpeed-MII 0.2.3", "deepspeed-mii"),
-        ("OpenVINO 2024.1", "openvino"),
-        ("ComfyUI", "diffusers"),
-        ("NVIDIA TensorRT 8.6", "tensorrt"),
-        ("Paddle Inference 2.3, TensorRT", "tensorrt"),
-        ("TF-TRT", "tensorrt"),
-        ("TRT-LLM 1.0", "tensorrt-llm"),
-        ("torchdynamo, inductor", "torch-compile"),
-        ("NVIDIA Dynamo 0.4 (vLLM 0.10)", "vllm"),
-        ("MLCommons' loadgen", ""),
-        ("Rockchip NPU", ""),
-    ],
-)
-def test_faces_forks_and_frameworks_of_a_stack(engine, name):
-    row = {"engine": engine, "source": "https://example.org/page"}
-    try:
-        assert stack(row) == name
-    except NotCoveredError:
-        assert not name
-
-
-@pytest.mark.parametrize("source", ["nvidia/Nemotron-Nano", "a Turing board", "accelerated libmamba"])
-def test_a_part_of_another_word_names_no_software(source):
-    assert stack({"engine": "PyTorch 2.3", "source": source}) == "torch-eager"
-
-
-def test_how_a_stack_differs_is_said_in_one_place():
-    listed = [name for of in said()["of"] for name in of["stacks"]]
-    assert len(listed) == len(set(listed)) and set(listed) <= set(names())
 
 
 def test_a_network_of_pictures_in_int8_reads_bytes():

@@ -52,24 +52,29 @@ WEIGHTS = {
 # The same by a word anywhere: what weights of few bits have beside them. ExLlama's own format has no more.
 PACKED = {
     "gptq-int8": "gptq-8bit", "int8 (gptq": "gptq-8bit", "gptq": "gptq", "exl2": "gptq", "awq": "awq",
-    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
+    "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16", "smoothquant": "w8a8",
 }  # fmt: skip
-# What a cache is in: of eight bits, whichever, it takes a byte.
-CACHES = {"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8", "int8": "fp8"}
+# A cache of eight bits, of whichever kind, takes a byte.
+BYTES = "fp8|float8|int8|8-bit"
 EIGHT = re.compile(
-    r"\b(fp8|float8|int8|8-bit) (kv[- ]?)?cache|kv[-_ ]cache[-_ ](dtype |in )?(fp8|float8|int8)"
+    rf"(?<!no )(?<!without )\b({BYTES}) (kv[-_ ]?)?cache|kv[-_ ]cache([-_ ]dtype)?( in|[:=])? ?({BYTES})"
 )
+FLASH = re.compile(r"\b(?:fa|flash[-_ ]att(?:n|ention))[ =:]*(?:(1|on)|0|off)\b")
 OTHER_AWQ = re.compile(r"gemv|llm-awq")  # kernels without its tiles of rows
 ASKED_AWQ = re.compile(r"quantization[ =]awq(?!_)")  # vLLM's own kernels for it, and not Marlin's
 # An engine without its graphs, whose host starts the kernels; torch.compile with them. Source: torch-compile.
 NO_GRAPHS = re.compile(r"enforce[-_ ]eager|(?:without|no|disable)[-_ ](?:cuda[-_ ]?)?graph")
-OFFLINE = re.compile(r"bench_latency|bench_one_batch|offline|text-generation-benchmark")  # no server answers
+# No server answers.
+OFFLINE = re.compile(r"bench_latency|bench_one_batch(?!_server)|offline|text-generation-benchmark")
 GRAPHS = re.compile(r"cuda[-_ ]?graph|reduce-overhead|max-autotune")
 
 
 def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
+    model, config = network(row, software, 0)
+    if row["input_len"] and _generates(model):
+        software = differs(software).get("generates", software)
     stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
     if gpus != whole(row, "tp", gpus // stages) * stages:
         raise NotCoveredError("stages on several devices")
@@ -86,7 +91,6 @@ def asked(row: Row) -> Iterator[Asked]:
         settings |= _awq(row, software)
     settings |= _cache(row, settings)
     settings |= _graphs(row["engine"].lower(), software)
-    model, config = network(row, software, 0)
     settings["config"] = config
     if not row["input_len"]:
         yield from _encoded(row, _pictures(row, model, settings), batch)
@@ -108,8 +112,8 @@ def _graphs(engine: str, software: str) -> dict[str, Any]:
 def _cache(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
     """The dtype of the cache of keys and values where a row says it: a column's word, or in the notes."""
     word, said = row.get("kv_precision", "").lower(), text_of(row, "engine", "weight_precision", "notes")
-    if word in CACHES or (not word and EIGHT.search(said)):
-        return {"kv_dtype": CACHES.get(word, "fp8")}
+    if re.match(BYTES, word) or (not word and EIGHT.search(said)):
+        return {"kv_dtype": "fp8"}
     return {"kv_dtype": ""} if word and "kv_dtype" in settings else {}
 
 
@@ -117,10 +121,10 @@ def _attends(row: Row, software: str) -> dict[str, Any]:
     """Whether prompts' attention has a kernel or writes its scores, in software that can do both: as a row
     says, or as was usual in its month.
     """
-    since, told = differs(software).get("flash"), re.search(r"\bfa ([01])\b", row["engine"].lower())
+    since, told = differs(software).get("flash"), FLASH.search(row["engine"].lower())
     if not since:
         return {}
-    kernel = told[1] == "1" if told else not before(row, "llama.cpp", tuple(since))
+    kernel = bool(told[1]) if told else not before(row, "llama.cpp", tuple(since))
     return {"attention": "flash" if kernel else "eager"}
 
 
@@ -246,6 +250,8 @@ def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     if told := re.match(r"([48])[- ]?bits?\b", word):  # in transformers bitsandbytes'. Source: bitsandbytes.
         nf4 = software == "transformers" and told[1] == "4"
         word = ("nf4" if nf4 else f"int{told[1]}") + word[told.end() :]
+    if told := re.search(r"w8a(8|16)", word):  # beside a word for the kind of the eight bits
+        word = "fp8" if "fp8" in word or "float8" in word else told[0]
     own = differs(software).get("weights", {})
     for some, form in PACKED.items():
         if some in word:

@@ -74,7 +74,7 @@ def measured(row: Row, column: str, scale: float = 1.0) -> float | None:
 FRAMEWORKS = re.compile(r"^$|torch|tensorflow|jax|static batch")  # words that do not tell what runs
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 MONTH = rf"\b({'|'.join(re.findall('...', MONTHS))})[a-z]* (20\d\d)\b"  # as people write a date
-DATE = r"(?<!\d)(20\d\d)-?(\d\d)(?!\d)"
+DATE = r"(?<![\da-f])(20[12]\d)-?(0[1-9]|1[0-2])(?![\da-f])"  # and no part of a commit
 CONTAINER = r"\((2\d)\.(0\d|1[0-2])\b|\bnemo(2\d)(0\d|1[0-2])\b"  # NVIDIA's: a year and a month
 
 
@@ -101,6 +101,8 @@ def _told(row: Row, default: str | None, mode: str) -> str:
     for text, kind in places if default else [*places, (engine, "frameworks")]:
         for words, name in said()[kind].items():
             found = re.search(rf"(?<![a-z])({words})(?![a-z])", text)
+            if text == source and "torch" in engine and name in said()["alone"]["stacks"]:
+                continue
             if found and (not mode or stacks.load(name).has(mode)):
                 return _of_version(row, name, mode)
     if default is None:
