@@ -33,6 +33,7 @@ class Latent(NamedTuple):
     bias: bool = False
     index_heads: Size = 0  # of an indexer that chooses the positions that a query sees; 0: it sees all
     index_dim: Size = 0
+    index_topk: Size = 0
 
 
 def up(name: str, line: str, kind: str = "contract", tag: str = "", **sizes: Size) -> Op:
@@ -64,7 +65,7 @@ def latent_attention(name: str, a: Attention, m: Latent, k: Size, mode: str) -> 
     join = up(f"{name}.k_join", "kn: b t h p, kr: b t m -> k: b t h k", "join", LATENT_JOIN, **sizes)
     yield join._replace(beside=(1, 6))
     if not is_zero(m.index_heads):
-        yield from indexer("index", mode, m.q, m.index_heads, m.index_dim)
+        yield from indexer("index", mode, m.q, m.index_heads, m.index_dim, m.index_topk)
         a = a._replace(mask="chosen")
     yield from mix(name, a._replace(heads_first=True), value="u", u=m.value)
     yield op(f"{name}.o", f"y: b s h r u, *h r u d{bias_d} -> a: b s d", tag=OUTPUT, u=m.value)

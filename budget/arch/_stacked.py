@@ -86,7 +86,7 @@ def _attend(c: Any, mode: str, seq: Size, kind: Kind, x: str) -> Iterator[Node]:
         from ._latent import Latent, latent_attention  # of few networks
 
         dims = c.q_latent, c.kv_latent, or_else(c.value_head_dim, c.width), c.rope_head_dim
-        latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim)
+        latent = Latent(*dims, c.out_bias, c.index_heads, c.index_dim, c.index_topk)
         return latent_attention("attn", a._replace(heads_per_key=1), latent, c.width, mode)
     cached = minimum(seq, kind.window) if kind.window else None
     return attention("attn", a, mode, x=x, cached=cached, window=kind.window)

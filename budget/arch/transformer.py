@@ -134,6 +134,7 @@ class Config(Settings):
         0, "heads that choose what queries see, with latent attention; 0: none", least=0
     )
     index_dim: int = setting(128, "their width")
+    index_topk: int = setting(2048, "positions that they choose for a query")
     value_head_dim: int = setting(0, "width of a head's values with latent attention; 0: head_dim", least=0)
 
     def __post_init__(self) -> None:

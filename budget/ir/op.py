@@ -26,6 +26,7 @@ QKV, LATENT_UP, LATENT_DIVIDE, LATENT_JOIN = "qkv", "latent up", "latent divide"
 # Products with a weight, by what they make: of attention, of an MLP and its experts, of a state space.
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
 LATENT_QUERY, LATENT_DOWN = "latent query", "latent down"
+INDEX = "index"  # how an indexer chooses the positions that queries see
 INDEX_WEIGHTS = "index weights"
 GATED, UP = "gated", "up"  # GATED: of two projections that are multiplied, the one that is activated
 EXPERT_GATED, EXPERT_UP, EXPERT_DOWN = "expert gated", "expert up", "expert down"

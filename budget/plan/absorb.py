@@ -55,7 +55,7 @@ def _nodes(nodes: Iterable[Node]) -> Iterator[Node]:
 def _attend(o: Op, made: dict[str, Op]) -> Iterator[Op]:
     """The products with keys and values, with the absorbed projections before and after them."""
     (cn, weight), kr = made[LATENT_UP].ins, made[LATENT_JOIN].ins[1]
-    sizes = {**o.sizes, **made[LATENT_JOIN].sizes}
+    sizes = {**o.sizes, **made[LATENT_JOIN].sizes, KEY_SEQ: o.sizes[KEY_SEQ]}
     sizes["l"] = sizes["c"] + sizes["m"]
     latent = Tensor(f"{cn.name}~latent", (BATCH, KEY_SEQ, "l"), dtype=cn.dtype)
 

@@ -35,6 +35,7 @@ from ..ir import (
 )
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
+from .indexed import indexed
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
     "sdpa": (),
@@ -108,6 +109,8 @@ def attention(model: Model, task: Task) -> Model:
     decodes = task.workload.mode == "decode"
     choice = "flash" if task.attention == "per_head" and not decodes else task.attention
     groups = {"attention", "scan"} if choice in ("sdpa", "flash", "per_head") else {"attention"}
+    if choice in ("flash", "per_head") and task.workload.mode in ("prefill", "decode"):
+        model = indexed(model, decodes=decodes)
     return fuse(model, groups, choice, checkpointed=task.recompute == "full")
 
 
