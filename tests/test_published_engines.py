@@ -57,6 +57,15 @@ def test_a_cache_is_in_eight_bits_where_somebody_says_so(engine, more, kept):
     assert part.settings["quantize"] == "fp8-dynamic"  # linear layers alone: the head stays wide
 
 
+def test_an_encoder_in_float8_keeps_no_cache():
+    row = {"id": "a", "source": "", "model": "bert-base", "gpu": "H100", "engine": "TensorRT-LLM 0.9"}
+    row |= {"weight_precision": "fp8", "batch": "8", "input_len": "128", "n_gpus": "1"}
+    (asked,) = inference.asked(dict.fromkeys((*inference.NUMBERS, "notes"), "") | row)
+    e = estimate(asked.parts[0].model, **asked.parts[0].settings)
+    assert e.memory.kv_cache == 0
+    assert asked.parts[0].settings["quantize"] == "fp8-dynamic"
+
+
 @pytest.mark.parametrize(
     ("engine", "steps", "requests"),
     [

@@ -73,7 +73,8 @@ def asked(row: Row) -> Iterator[Asked]:
     """What a row measured, and what predicts it. Raises NotCoveredError."""
     on, gpus, software = device(row["gpu"]), whole(row, "n_gpus"), stack(row)
     model, config = network(row, software, 0)
-    if row["input_len"] and _generates(model):
+    texts = row["input_len"] and _generates(model)
+    if texts:
         software = differs(software).get("generates", software)
     stages = gpus if load(software).by_layers and whole(row, "tp", 1) == 1 else 1
     if gpus != whole(row, "tp", gpus // stages) * stages:
@@ -89,12 +90,15 @@ def asked(row: Row) -> Iterator[Asked]:
         settings |= {"device": on.id, "layout": {"tp": gpus, "sp": 0}}
     if settings.get("quantize") == "awq":
         settings |= _awq(row, software)
-    settings |= _cache(row, settings)
+    if texts:
+        settings |= _cache(row, settings)
+    else:  # which keeps none
+        settings.pop("kv_dtype", None)
     settings |= _graphs(row["engine"].lower(), software)
     settings["config"] = config
     if not row["input_len"]:
         yield from _encoded(row, _pictures(row, model, settings), batch)
-    elif _generates(model):
+    elif texts:
         yield from _tokens(row, model, settings, stages)
     else:
         part = Part(model, {**settings, "mode": "forward", "seq": whole(row, "input_len")})
