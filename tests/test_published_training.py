@@ -2,7 +2,7 @@
 
 import pytest
 from budget.bench.published import training
-from budget.bench.published.rows import stack
+from budget.bench.published.rows import NotCoveredError, precision, stack
 from budget.bench.published.techniques import fused, optimizer
 from budget.bench.published.usual import filled
 
@@ -54,6 +54,37 @@ def test_attention_is_written_out_before_there_were_kernels(source, notes, eager
 def test_deepspeed_holds_weights_in_16_bits_whatever_that_is_called(source, zero, copies):
     [asked] = training.asked({**ROW, "source": source, "zero_stage": zero})
     assert asked.parts[0].settings["precision"] == copies
+
+
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("float16", "fp16"),
+        ("bfloat16-amp", "bf16-amp"),
+        ("Half", "fp16"),
+        ("AMP", "fp16-amp"),
+        ("float8", "fp8"),
+    ],
+)
+def test_number_formats_of_training_have_torch_s_names_too(word, same):
+    assert precision(word) == precision(same)
+
+
+def test_what_adapters_drop_is_no_dropout_of_their_network():
+    [asked] = training.asked({**ROW, "dropout": "0.05", "notes": "LoRA, rank 16"})
+    assert asked.parts[0].settings["lora_dropout"] == 0.05
+    assert "dropout" not in asked.parts[0].settings["config"]
+    [asked] = training.asked({**ROW, "dropout": "0.05"})
+    assert asked.parts[0].settings["config"]["dropout"] == 0.05
+
+
+def test_a_network_of_pictures_needs_no_sequence_nor_to_be_called_one():
+    row = {**ROW, "model": "resnet50", "seq": "", "kind": "", "micro_batch": "8", "source": "a page"}
+    told = {"global_batch": "", "tokens_per_s_per_gpu": "", "samples_per_s_total": "9"}
+    [asked] = training.asked({**row, **told})
+    assert (asked.quantity, asked.work) == ("samples_per_s", 8)
+    with pytest.raises(NotCoveredError, match="seq"):
+        list(training.asked({**row, "model": "llama-3-8b"}))
 
 
 @pytest.mark.parametrize(("when", "software"), [("2022-09", "megatron-2021"), ("2023-06", "megatron")])

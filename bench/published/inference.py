@@ -13,7 +13,7 @@ from budget.stack import load
 from . import _versions as versions
 from . import diffusion
 from .networks import network, pictures, side
-from .rows import Asked, NotCoveredError, Part, before, device, measured, stack, whole
+from .rows import Asked, NotCoveredError, Part, before, device, measured, plain, stack, whole
 from .software import differs
 from .table import Row, text_of
 
@@ -246,8 +246,7 @@ def _prompt(part: Part, start: int, piece: int, stages: int) -> Iterator[Part]:
 
 def weights(text: str, column: str, software: str = "") -> dict[str, Any]:
     """What a column's word for weights is in `estimate`. Raises NotCoveredError."""
-    word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", text.lower())  # as llama-bench
-    word = re.sub(r"^float(?=\d)", "fp", word.replace("bfloat", "bf"))
+    word = re.sub(" - (small|medium|large)", lambda found: f"_{found[1][0]}", plain(text))  # as llama-bench
     bits = re.match(r"(?:int|q)?([34568])(?:-?bit)?\b", word)
     if bits and (software == "mlx" or "groups of 64" in word):  # MLX's where nobody says. Source: mlx-lm.
         return {"quantize": f"mlx-{bits[1]}bit"}

@@ -20,7 +20,7 @@ from . import _litgpt as litgpt
 from . import _methods as methods
 from . import _versions as versions
 from . import training
-from .networks import network
+from .networks import has_sequence, network
 from .rows import Asked, NotCoveredError, Part, device, measured, precision, stack, whole
 from .software import differs
 from .table import Row
@@ -189,9 +189,7 @@ ANY = "A100-SXM-80GB"  # what is allocated depends on no device
 
 def _length(row: Row) -> int:
     """A row's sequences; 0 for a network of pictures."""
-    model, _ = _model(row)
-    takes = getattr(resolve(model, {})[1], "TAKES", ())
-    return whole(row, "seq", None if "seq" in takes else 0)
+    return whole(row, "seq", None if has_sequence(row) else 0)
 
 
 def _generating(row: Row, devices: int) -> tuple[tuple[Part, ...], Any]:

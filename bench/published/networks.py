@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from budget.arch import takes_of
 from budget.errors import InputError
 from budget.named import Any
 from budget.read import preset
@@ -39,6 +40,15 @@ def network(row: Row, software: str, seq: int) -> tuple[Any, dict[str, Any]]:
     if not complete:
         raise NotCoveredError(f"no preset is called {name[:40]!r}, and its sizes are not stated")
     return "transformer", {**sizes, **_style(row, sizes), "context": max(seq, 1)}
+
+
+def has_sequence(row: Row) -> bool:
+    """Whether a row's network may read a sequence; one that its name does not tell may."""
+    name = row.get("model", "").strip()
+    found = named(name) or likely(name)
+    if not found or preset.captured(preset.find(found)):
+        return True
+    return "seq" in takes_of(resolve(found, {})[1])
 
 
 def _as_timm(row: Row, name: str, own: Mapping[str, Any]) -> dict[str, Any]:

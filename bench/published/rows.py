@@ -210,13 +210,19 @@ def _half(d: devices.Device) -> devices.Device:
     )
 
 
+def plain(text: str) -> str:
+    """A word for a number format as most write it: `float16` is `fp16`."""
+    return re.sub(r"^float(?=\d)", "fp", text.lower().replace("bfloat", "bf"))
+
+
 def precision(text: str) -> tuple[str, str]:
     """(dtype, precision) of a published word. Raises NotCoveredError."""
-    word = re.sub("^(mxfp8|float8)", "fp8", text.lower())
+    word = re.sub("^mxfp8", "fp8", plain(text))
+    word = re.sub(r"^amp\b", "fp16-amp", word)  # torch.autocast's on a GPU
     for start, dtype in (
         ("bf16", "bf16"),
-        ("bfloat16", "bf16"),
         ("fp16", "fp16"),
+        ("half", "fp16"),
         ("f16", "fp16"),
         ("tf32", "tf32"),
         ("fp32", "fp32"),

@@ -54,8 +54,9 @@ def adapters(row: Row) -> dict[str, Any]:
         PRODUCTS[w] for word in re.findall("[a-z_]+", layers) if (w := word.removesuffix("_proj")) in PRODUCTS
     ]:
         found["lora_targets"] = ",".join(names)
-    if dropped := re.search(r"\bdropout (0\.\d+)", words):
-        found["lora_dropout"] = float(dropped[1])
+    dropped = re.search(r"\bdropout (0\.\d+)", words)
+    if rate := dropped[1] if dropped else row.get("dropout", ""):
+        found["lora_dropout"] = float(rate)
     if re.search(r"\bdora\b", words):
         found["use_dora"] = True
     # Since 0.12 peft makes adapters in float32 beside weights of 16 bits. Source: peft.

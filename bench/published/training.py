@@ -12,7 +12,7 @@ from budget.read.source import resolve
 
 from . import _versions as versions
 from .layouts import cluster, dropout, layout, recomputed, seconds
-from .networks import network, pictures
+from .networks import has_sequence, network, pictures
 from .rows import (
     Asked,
     NotCoveredError,
@@ -56,7 +56,7 @@ def asked(row: Row) -> Iterator[Asked]:
     if row.get("kind", "") == "llm_run":
         raise NotCoveredError("a whole run, of which no step is known")
     on, gpus = device(row["gpu"]), whole(row, "n_gpus")
-    image = row.get("kind", "").startswith(PICTURES)
+    image = row.get("kind", "").startswith(PICTURES) or not (row.get("seq") or has_sequence(row))
     seq = 0 if image else whole(row, "seq")
     batch = whole(row, "micro_batch", IMAGES.get(on.id) if image else None)
     part = step(row, on, batch, seq, gpus)
@@ -78,7 +78,7 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
     row = filled(row, software, on.id)
     model, config = network(row, software, seq)
     dtype, kind = precision(row["precision"])
-    spread = layout(row, gpus, software)
+    spread, adapted = layout(row, gpus, software), adapters(row)
     each = batch * spread["dp"]
     steps, left = divmod(number(row, "global_batch", each), each)
     if left:
@@ -91,13 +91,13 @@ def step(row: Row, on: Device, batch: int, seq: int, gpus: int) -> Part:
         "layout": spread,
         "cluster": cluster(row),
         "dtype": dtype,
-        "config": {**config, **dropout(row), **_gelu(model, config, software)},
+        "config": {**config, **({} if adapted else dropout(row)), **_gelu(model, config, software)},
         **optimizer(row, software),
         **recomputed(row, gpus),
         **({"seq": seq} if seq else {}),
         **_precision(kind, software, row),
         **pictures(row),
-        **adapters(row),
+        **adapted,
         **fused(row, software),
         **documents(row),
     }
