@@ -21,9 +21,7 @@ from budget.named import Any, NamedTuple
 
 from .measured import Case, together
 
-Alone = Callable[
-    [KernelClass, float], Any
-]  # a kernel's seconds by part, from its numbers and a byte's seconds
+Alone = Callable[[KernelClass, float], Any]  # a kernel's seconds by part: its numbers, a byte's seconds
 
 
 class Batch(NamedTuple):
@@ -33,7 +31,7 @@ class Batch(NamedTuple):
     device: devices.Device
     dtype: str
     execution: str
-    kernels: tuple[tuple[str, Alone, bool], ...]  # with whose numbers it has; an optimizer's or not
+    kernels: tuple[tuple[str, Alone, bool], ...]  # of each whose numbers it has; whether an optimizer's
     starts: Any  # of kernels, in each part
     calls: tuple[Any, ...]  # what its host is asked for, by phase
     alternate: Any  # whether its host waits for the device, too
@@ -96,9 +94,7 @@ def _by_part(sizes: Any, place: Any, parts: Sequence[Any]) -> Any:
     return np.bincount(place, sizes, len(parts))
 
 
-def _kernel(
-    w: Work, place: Any, parts: Sequence[Any], usual: Rates
-) -> tuple[str, Callable[[KernelClass, float], Any]]:
+def _kernel(w: Work, place: Any, parts: Sequence[Any], usual: Rates) -> tuple[str, Alone]:
     """Whose numbers a kernel has, and its seconds but for its launch, which are remembered: a slope moves
     numbers of which few kernels know.
     """
