@@ -187,6 +187,9 @@ def test_gemma_3_has_its_tower(size):
         ("facebook/opt-13b", "opt-13b"),
         ("llama3.1:8b", "llama-3.1-8b"),  # ollama's
         ("deepseek-r1:7b", "qwen2.5-7b"),
+        ("deepseek-v3:671b", "deepseek-v3"),
+        ("qwen3:30b", "qwen3-30b-a3b"),  # all of a mixture's parameters
+        ("gemma4:26b", "gemma-4-26b-a4b"),
         ("llava:13b", "llava-1.6-vicuna-13b"),
         ("llama3.2-vision:11b", "llama-3.2-11b-vision"),
         ("qwen3-coder:30b", "qwen3-30b-a3b"),

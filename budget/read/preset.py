@@ -31,6 +31,7 @@ TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
+OF_A_TOKEN = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
     "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
@@ -59,7 +60,7 @@ def look_up(name: str) -> tuple[str, Mapping[str, Any]]:
 def known(name: str) -> tuple[str, Mapping[str, Any]] | None:
     """The same, or None: to say what is near takes longer than to look."""
     for told in _told(name):
-        for spelled in (_exact, _spelled, _on_the_hub):
+        for spelled in (_exact, _spelled, _on_the_hub, _of_experts):
             for presets in _files(told):
                 heading = spelled(told, presets)
                 if heading is not None:
@@ -176,6 +177,14 @@ def _on_the_hub(name: str, headings: Mapping[str, object]) -> str | None:
     """The hub's name, `owner/name`, of which this is the part behind the owner."""
     found = [h for h in headings if "/" in h and _dashed(h.partition("/")[2]) == _dashed(name)]
     return found[0] if found else None
+
+
+def _of_experts(name: str, headings: Mapping[str, object]) -> str | None:
+    """The mixture of a tag that says how many parameters it has, not how many a token takes: `qwen3:30b`."""
+    if ":" not in name:
+        return None
+    found = [h for h in headings if squeezed(re.sub(OF_A_TOKEN, "", h)) == squeezed(name)]
+    return found[0] if len(found) == 1 else None
 
 
 @lru_cache(maxsize=4096)  # of every heading again and again
