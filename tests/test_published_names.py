@@ -79,6 +79,10 @@ def test_names_of_tables_are_presets(told, name):
         ("RTX PRO 6000 Blackwell", "rtx-pro-6000"),
         ("RTX PRO 4000 Blackwell", "rtx-pro-4000-blackwell"),
         ("RTX 8000", "quadro-rtx-8000"),
+        ("8xH100", "h100-sxm"),
+        ("2\u00d7RTX 4090", "rtx-4090"),
+        ("A100-80GB x8", "a100-80gb"),
+        ("M4 Max 40", "m4-max"),
     ],
 )
 def test_a_board_s_memory_and_slot_are_read(told, name):

@@ -162,6 +162,8 @@ def _dated(row: Row, *columns: str) -> str:
 
 # Devices whose published names say less, or more, than the data's.
 NAMES = {"h100-sxm-96gb-hbm2e-500w": "h100-hbm2e", "v100-sxm3-32gb": "v100-sxm-32gb"}
+# How many, beside a device's name: 8xH100, H100 x8.
+HOW_MANY = r"^\s*\d+ ?[x\u00d7] ?(?=[a-z])|(?: |(?<=\d))[x\u00d7*] ?\d\d?\s*$"
 # Words that tell a device from the one that is called so without them: none of them is ever left out.
 TELLING = {
     "ti", "super", "d", "s", "xt", "xtx", "gre", "nano", "nx", "sff", "laptop", "mobile", "max", "q", "ultra",
@@ -172,7 +174,7 @@ TELLING = {
 @cache
 def device(text: str) -> devices.Device:
     """The device that a table calls so. Raises NotCoveredError."""
-    whole_text = text.lower().replace("\u2011", "-")
+    whole_text = re.sub(HOW_MANY, "", text.lower().replace("\u2011", "-"))
     words = re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)|\bgen\d", " ", whole_text))
     for name in (whole_text, *_names(words)):
         if TELLING & set(words) - set(re.findall(r"[a-z0-9]+", name)):

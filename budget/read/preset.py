@@ -31,7 +31,7 @@ TRAINED_OF_A_SIZE = r"base|\d{4}"  # 2507: year and month
 SIZE = r"(\d+x)?\d+(\.\d+)?[bm]"
 MARKS = str.maketrans(dict.fromkeys(" _.:", "-"))  # what divides a name's parts, as people write it
 WEIGHTS_OF_TIMM = r"\.\w*in\d+k\w*$"  # resnet50.a1_in1k
-OF_A_TOKEN = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
+ACTIVE = r"-a\d+(\.\d+)?b$"  # the parameters of a mixture that a token takes
 # Words of a name that say in which few bits its weights are, by --quantize.
 FEW_BITS = {
     "awq": "awq", "gptq": "gptq", "fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "w4a16": "w4a16",
@@ -183,7 +183,7 @@ def _of_experts(name: str, headings: Mapping[str, object]) -> str | None:
     """The mixture of a tag that says how many parameters it has, not how many a token takes: `qwen3:30b`."""
     if ":" not in name:
         return None
-    found = [h for h in headings if squeezed(re.sub(OF_A_TOKEN, "", h)) == squeezed(name)]
+    found = [h for h in headings if squeezed(re.sub(ACTIVE, "", h)) == squeezed(name)]
     return found[0] if len(found) == 1 else None
 
 
