@@ -90,6 +90,7 @@ def test_a_year_alone_is_its_middle():
     assert month({"source": "a page of 2023 (transformers)", "notes": "cut at 2048"}) == (2023, 7)
     assert month({"source": "a page of 2023", "notes": "run of 2024-02"}) == (2024, 2)
     assert month({"source": "a page", "notes": "documents of 2048 tokens"}) > (2026, 12)
+    assert month({"source": "a page", "notes": "pictures of ImageNet of 2012"}) > (2026, 12)
     assert month({"source": "owner/name@9e201512fc", "notes": "200000 tokens"}) > (2026, 12)
 
 

@@ -147,10 +147,9 @@ def before(row: Row, name: str, begin: tuple[int, ...]) -> bool:
 
 
 def month(row: Row) -> tuple[int, ...]:
-    """The year and month that a row states, of a year alone its middle, or what is later than all."""
-    text = _dated(row)
-    told = re.search(DATE, text)
-    year = re.search(r"\bof (20[12]\d)\b", text)
+    """The year and month that a row states, of a source's year the middle, or what is later than all."""
+    told = re.search(DATE, _dated(row))
+    year = re.search(r"\bof (20[12]\d)\b", text_of(row, "source"))
     return (int(told[1]), int(told[2])) if told else (int(year[1]), 7) if year else (9999,)
 
 
