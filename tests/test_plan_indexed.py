@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from test_plan_absorb import CONFIG, LAYERS, B, absorbed, operands
 from torch.utils.flop_counter import FlopCounterMode
 
 from budget import estimate
 from budget.fold.forms import computed
 from budget.ir import SCORES, contraction_flops, walk
-from tests.test_plan_absorb import CONFIG, LAYERS, B, absorbed, operands
 
 CHOSEN, INDEX_HEADS, WIDTH = 3, 2, 4
 SPARSE = {

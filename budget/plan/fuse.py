@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from ..config import Task
 from ..ir import (
     ACTIVATION,
+    INDEX,
     KEY_SEQ,
     MERGE,
     MIX,
@@ -35,7 +36,6 @@ from ..ir import (
 )
 from ..size import is_number, is_zero
 from ._sdpa import laid_out, trained, without_kernels
-from .indexed import indexed
 
 CHOICES: Mapping[str, tuple[str, ...]] = {  # kinds of operators that stay outside the kernel
     "sdpa": (),
@@ -109,7 +109,10 @@ def attention(model: Model, task: Task) -> Model:
     decodes = task.workload.mode == "decode"
     choice = "flash" if task.attention == "per_head" and not decodes else task.attention
     groups = {"attention", "scan"} if choice in ("sdpa", "flash", "per_head") else {"attention"}
-    if choice in ("flash", "per_head") and task.workload.mode in ("prefill", "decode"):
+    serves = task.workload.mode in ("prefill", "decode")
+    if serves and choice in ("flash", "per_head") and any(o.tag == INDEX for o, _ in walk(model.nodes)):
+        from .indexed import indexed
+
         model = indexed(model, decodes=decodes)
     return fuse(model, groups, choice, checkpointed=task.recompute == "full")
 

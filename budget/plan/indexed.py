@@ -16,10 +16,8 @@ ATTENTION = "attention"
 
 
 def indexed(model: Model, *, decodes: bool) -> Model:
-    """The model with its indexers, if any, as parts of attention's kernels. To be applied before `fuse`."""
+    """The model with its indexers as parts of attention's kernels. To be applied before `fuse`."""
     indexers = [o for o, _ in walk(model.nodes) if o.tag == INDEX]
-    if not indexers:
-        return model
     most = indexers[-1].window
     casts = {o.out.name: o.ins[0] for o in indexers if o.kind == "cast"}
 

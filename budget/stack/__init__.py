@@ -223,7 +223,7 @@ def parse(about: Any, file: str) -> Stack:
         return check(f"{at}: {key}", about.get(key, usual), *allowed)
 
     return Stack(
-        **{"train": None, "serve": None, **plain},
+        **{"train": None, "serve": None, **{mode: {} for mode in BESIDES}, **plain},
         name=file.removesuffix(".json"),
         about=told("about", checked.text, ""),
         source=told("source", checked.sources, ""),
